@@ -1,0 +1,1 @@
+//! Shared memory for structures that are read while they grow.
