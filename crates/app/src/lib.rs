@@ -1,1 +1,6 @@
+//! Nearfield: text in, the most relevant documents out, in about a millisecond.
+//!
+//! [`service::Service`] is the whole system as a library: the binary's doors (HTTP and command
+//! line) are built on it and nothing else.
 
+pub mod service;

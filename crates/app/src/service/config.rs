@@ -1,0 +1,28 @@
+//! What a service is opened with. Read from environment, file and flags by `crate::config` alone.
+
+use std::{path::PathBuf, time::Duration};
+
+use engine::Level;
+
+/// How to open a service.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// Directory whose sub-directories are models, by name.
+    pub models_dir: PathBuf,
+    /// Worker threads; one a core by default.
+    pub workers: usize,
+    /// Jobs that may wait for a worker before `Overloaded` is answered.
+    pub queue_max: usize,
+    /// Deadline of a call that brings none.
+    pub timeout: Duration,
+    /// Instruction set to use at most; the best, if `None`.
+    pub cpu_level: Option<Level>,
+    /// Bytes of the store's page cache.
+    pub cache_bytes: usize,
+    /// Vectors that may wait for the graph before writers are slowed.
+    pub tail_max: usize,
+    /// Threads that feed the graphs.
+    pub index_threads: usize,
+}
