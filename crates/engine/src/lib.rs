@@ -3,14 +3,16 @@
 //! Takes vectors, not text: who embeds asks [`Engine::texts_to_embed`] what a document needs and
 //! hands the vectors over with the write. Synchronous throughout; knows no protocol.
 
-mod schema;
 mod filter;
+mod schema;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub use filter::{Filter, FilterError};
 pub use index::{Cpu, Level, Metric, VectorError, VectorType};
-pub use schema::{Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema};
+pub use schema::{
+    Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
+};
 pub use store::{CollectionVersion, Document, Field, Seq};
 
 /// What time it is, for expiry.
@@ -333,7 +335,11 @@ impl Engine {
 
     /// Up to `limit` documents of a collection (its rebuilding version included) that still lack
     /// computed vectors.
-    pub fn unembedded(&self, collection: &str, limit: usize) -> Result<Vec<(Document, Vec<TextToEmbed>)>, CollectionError> {
+    pub fn unembedded(
+        &self,
+        collection: &str,
+        limit: usize,
+    ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, CollectionError> {
         todo!()
     }
 

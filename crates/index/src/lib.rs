@@ -85,7 +85,12 @@ pub enum VectorError {
 }
 
 /// Decodes a little-endian blob of `dim` elements and checks it as [`check`] does.
-pub fn decode(blob: &[u8], dim: usize, vector_type: VectorType, metric: Metric) -> Result<Vec<f32>, VectorError> {
+pub fn decode(
+    blob: &[u8],
+    dim: usize,
+    vector_type: VectorType,
+    metric: Metric,
+) -> Result<Vec<f32>, VectorError> {
     todo!()
 }
 

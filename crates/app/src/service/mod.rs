@@ -15,8 +15,8 @@ pub use config::Config;
 pub use context::{Caller, Context};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Value};
 pub use engine::{
-    Algorithm, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind, FieldSchema, Metric, Page,
-    Quantization, Schema, Seq, Stats, VectorSchema, VectorType,
+    Algorithm, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind, FieldSchema,
+    Metric, Page, Quantization, Schema, Seq, Stats, VectorSchema, VectorType,
 };
 pub use error::{Error, ErrorKind};
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
@@ -106,7 +106,12 @@ impl Service {
 
     /// Writes documents, one result each, in order. Unchanged ones (same fields, same end) are
     /// recognised and not embedded again.
-    pub async fn put(&self, cx: &Context, collection: &str, puts: Vec<Put>) -> Result<Vec<Result<PutResult, Error>>, Error> {
+    pub async fn put(
+        &self,
+        cx: &Context,
+        collection: &str,
+        puts: Vec<Put>,
+    ) -> Result<Vec<Result<PutResult, Error>>, Error> {
         todo!()
     }
 
@@ -121,7 +126,13 @@ impl Service {
     }
 
     /// Takes a document away; `false` if there was none.
-    pub async fn delete(&self, cx: &Context, collection: &str, id: &str, expected: Expected) -> Result<bool, Error> {
+    pub async fn delete(
+        &self,
+        cx: &Context,
+        collection: &str,
+        id: &str,
+        expected: Expected,
+    ) -> Result<bool, Error> {
         todo!()
     }
 
@@ -153,7 +164,11 @@ impl Service {
     }
 
     /// Answers several searches of one request, one result each, in order.
-    pub async fn search_many(&self, cx: &Context, searches: Vec<Search>) -> Result<Vec<Result<Answer, Error>>, Error> {
+    pub async fn search_many(
+        &self,
+        cx: &Context,
+        searches: Vec<Search>,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
         todo!()
     }
 
