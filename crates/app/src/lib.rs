@@ -4,3 +4,4 @@
 //! line) are built on it and nothing else.
 
 pub mod service;
+pub mod ui;
