@@ -1,4 +1,4 @@
-//! The page at `/`: three files compiled into the binary, no request to anyone else.
+//! The page at `/`: a handful of files compiled into the binary, no request to anyone else.
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,7 @@ pub fn asset(path: &str) -> Option<Asset> {
         "/" => ("text/html; charset=utf-8", include_str!("index.html")),
         "/app.js" => ("text/javascript; charset=utf-8", include_str!("app.js")),
         "/style.css" => ("text/css; charset=utf-8", include_str!("style.css")),
+        "/favicon.svg" => ("image/svg+xml", include_str!("favicon.svg")),
         _ => return None,
     };
     Some(Asset { content_type, bytes: text.as_bytes() })
