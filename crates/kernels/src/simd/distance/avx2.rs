@@ -1,0 +1,176 @@
+//! The kernels with AVX2, FMA and F16C.
+
+use std::arch::x86_64::{
+    __m256, __m256i, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtsi128_si32, _mm_cvtss_f32,
+    _mm_loadl_epi64, _mm_loadu_si128, _mm_movehl_ps, _mm_shuffle_epi32, _mm_shuffle_ps, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps,
+    _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_sub_epi16, _mm256_sub_ps,
+};
+
+use super::prefetch;
+
+const LANES: usize = 8;
+const BYTE_LANES: usize = 16;
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn load(values: &[f32; 8]) -> __m256 {
+    // SAFETY: the array is 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_ps(values.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_f32(bytes: &[u8; 32]) -> __m256 {
+    // SAFETY: the array is 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_f16(bytes: &[u8; 16]) -> __m256 {
+    // SAFETY: the array is 16 readable bytes; the load takes any alignment.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_bf16(bytes: &[u8; 16]) -> __m256 {
+    // SAFETY: the array is 16 readable bytes; the load takes any alignment.
+    let halves = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_i8(bytes: &[u8; 8]) -> __m256 {
+    // SAFETY: the array is the 8 bytes this load reads; it takes any alignment.
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(unsafe { _mm_loadl_epi64(bytes.as_ptr().cast()) }))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_i16(bytes: &[u8; 16]) -> __m256i {
+    // SAFETY: the array is 16 readable bytes; the load takes any alignment.
+    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_product(sum: __m256, q: __m256, v: __m256) -> __m256 {
+    _mm256_fmadd_ps(q, v, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_square(sum: __m256, q: __m256, v: __m256) -> __m256 {
+    let difference = _mm256_sub_ps(q, v);
+    _mm256_fmadd_ps(difference, difference, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn reduce(sum: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+}
+
+macro_rules! kernel {
+    ($name:ident, $bytes:literal, $widen:ident, $add:ident) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
+            prefetch::first(rows);
+            for (at, (row, out)) in rows.iter().zip(out).enumerate() {
+                prefetch::after(rows, at);
+                let mut sums = [_mm256_setzero_ps(); 4];
+                let (query, query_rest) = query.as_chunks::<{ 4 * LANES }>();
+                let (row, row_rest) = row.as_chunks::<{ 4 * LANES * $bytes }>();
+                for (query, row) in query.iter().zip(row) {
+                    let query = query.as_chunks::<LANES>().0;
+                    let row = row.as_chunks::<{ LANES * $bytes }>().0;
+                    sums[0] = $add(sums[0], load(&query[0]), $widen(&row[0]));
+                    sums[1] = $add(sums[1], load(&query[1]), $widen(&row[1]));
+                    sums[2] = $add(sums[2], load(&query[2]), $widen(&row[2]));
+                    sums[3] = $add(sums[3], load(&query[3]), $widen(&row[3]));
+                }
+                let (query, query_rest) = query_rest.as_chunks::<LANES>();
+                let (row, row_rest) = row_rest.as_chunks::<{ LANES * $bytes }>();
+                for (query, row) in query.iter().zip(row) {
+                    sums[0] = $add(sums[0], load(query), $widen(row));
+                }
+                if !query_rest.is_empty() {
+                    // Zeros on both sides add nothing to either measure.
+                    let mut query = [0f32; LANES];
+                    let mut row = [0u8; LANES * $bytes];
+                    query[..query_rest.len()].copy_from_slice(query_rest);
+                    row[..row_rest.len()].copy_from_slice(row_rest);
+                    sums[1] = $add(sums[1], load(&query), $widen(&row));
+                }
+                *out =
+                    reduce(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3])));
+            }
+        }
+    };
+}
+
+kernel!(ip_f32, 4, widen_f32, add_product);
+kernel!(l2_f32, 4, widen_f32, add_square);
+kernel!(ip_f16, 2, widen_f16, add_product);
+kernel!(l2_f16, 2, widen_f16, add_square);
+kernel!(ip_bf16, 2, widen_bf16, add_product);
+kernel!(l2_bf16, 2, widen_bf16, add_square);
+kernel!(ip_i8, 1, widen_i8, add_product);
+kernel!(l2_i8, 1, widen_i8, add_square);
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_product_i16(sum: __m256i, q: __m256i, v: __m256i) -> __m256i {
+    _mm256_add_epi32(sum, _mm256_madd_epi16(q, v))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn add_square_i16(sum: __m256i, q: __m256i, v: __m256i) -> __m256i {
+    let difference = _mm256_sub_epi16(q, v);
+    _mm256_add_epi32(sum, _mm256_madd_epi16(difference, difference))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn reduce_i32(sum: __m256i) -> i32 {
+    let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+    let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two)))
+}
+
+macro_rules! exact_kernel {
+    ($name:ident, $add:ident) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn $name(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+            prefetch::first(rows);
+            for (at, (row, out)) in rows.iter().zip(out).enumerate() {
+                prefetch::after(rows, at);
+                let mut sum = _mm256_setzero_si256();
+                let (query, query_rest) = query.as_chunks::<BYTE_LANES>();
+                let (row, row_rest) = row.as_chunks::<BYTE_LANES>();
+                for (query, row) in query.iter().zip(row) {
+                    sum = $add(sum, widen_i16(&query.map(i8::cast_unsigned)), widen_i16(row));
+                }
+                if !query_rest.is_empty() {
+                    let mut query = [0i8; BYTE_LANES];
+                    let mut row = [0u8; BYTE_LANES];
+                    query[..query_rest.len()].copy_from_slice(query_rest);
+                    row[..row_rest.len()].copy_from_slice(row_rest);
+                    sum = $add(sum, widen_i16(&query.map(i8::cast_unsigned)), widen_i16(&row));
+                }
+                *out = reduce_i32(sum);
+            }
+        }
+    };
+}
+
+exact_kernel!(ip_i8_exact, add_product_i16);
+exact_kernel!(l2_i8_exact, add_square_i16);

@@ -1,0 +1,113 @@
+//! Distances between one query and the rows of a neighbourhood.
+//!
+//! A row is `dim` little-endian elements in bytes, at any alignment. One call scores a whole
+//! neighbourhood: the kernel asks for the cache lines of the rows to come while it works on the
+//! row at hand, which is where the time goes when rows lie scattered in memory.
+//!
+//! A row's score depends only on the query and the row, never on its place in the batch.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use super::{Cpu, Level};
+
+/// How the values of a row are written, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// IEEE 754 single.
+    F32,
+    /// IEEE 754 half.
+    F16,
+    /// The upper half of a single.
+    Bf16,
+    /// Signed byte.
+    I8,
+}
+
+impl Element {
+    /// Bytes an element takes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 | Element::Bf16 => 2,
+            Element::I8 => 1,
+        }
+    }
+}
+
+/// What is computed for a query `q` and a row `v`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// `Σ q[i] · v[i]`.
+    InnerProduct,
+    /// `Σ (q[i] - v[i])²`.
+    SquaredL2,
+}
+
+/// Runs one kernel of the level's module. `$at` picks the module, the rest the function.
+macro_rules! dispatch {
+    ($cpu:expr, $function:ident($($argument:expr),*)) => {
+        match $cpu.level() {
+            // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { avx512::$function($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::$function($($argument),*) },
+            _ => scalar::$function($($argument),*),
+        }
+    };
+}
+
+/// Scores every row against `query` into `out`, in single precision.
+///
+/// # Panics
+///
+/// If `out` is not as long as `rows`, or a row is not `query.len()` elements long.
+pub fn score(cpu: Cpu, element: Element, measure: Measure, query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
+    check_lengths(query.len() * element.bytes(), rows, out.len());
+    match (element, measure) {
+        (Element::F32, Measure::InnerProduct) => dispatch!(cpu, ip_f32(query, rows, out)),
+        (Element::F32, Measure::SquaredL2) => dispatch!(cpu, l2_f32(query, rows, out)),
+        (Element::F16, Measure::InnerProduct) => dispatch!(cpu, ip_f16(query, rows, out)),
+        (Element::F16, Measure::SquaredL2) => dispatch!(cpu, l2_f16(query, rows, out)),
+        (Element::Bf16, Measure::InnerProduct) => dispatch!(cpu, ip_bf16(query, rows, out)),
+        (Element::Bf16, Measure::SquaredL2) => dispatch!(cpu, l2_bf16(query, rows, out)),
+        (Element::I8, Measure::InnerProduct) => dispatch!(cpu, ip_i8(query, rows, out)),
+        (Element::I8, Measure::SquaredL2) => dispatch!(cpu, l2_i8(query, rows, out)),
+    }
+}
+
+/// Longest row [`score_i8`] takes: beyond it a sum could leave 32 bits.
+pub const I8_DIM_MAX: usize = 32_768;
+
+/// Scores every row of signed bytes against a query of signed bytes into `out`, exactly.
+///
+/// # Panics
+///
+/// If `out` is not as long as `rows`, a row is not as long as `query`, or `query` is longer than
+/// [`I8_DIM_MAX`].
+pub fn score_i8(cpu: Cpu, measure: Measure, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+    assert!(query.len() <= I8_DIM_MAX, "a row of {} bytes could overflow 32-bit sums", query.len());
+    check_lengths(query.len(), rows, out.len());
+    match measure {
+        Measure::InnerProduct => dispatch!(cpu, ip_i8_exact(query, rows, out)),
+        Measure::SquaredL2 => dispatch!(cpu, l2_i8_exact(query, rows, out)),
+    }
+}
+
+fn check_lengths(row_bytes: usize, rows: &[&[u8]], out: usize) {
+    assert_eq!(rows.len(), out, "one score a row");
+    for row in rows {
+        assert_eq!(row.len(), row_bytes, "a row has as many elements as the query");
+    }
+}
