@@ -1,0 +1,56 @@
+//! Names of collections and aliases.
+
+use crate::CollectionVersion;
+use crate::seal::{Bytes, seal, unseal};
+
+/// What a collection's name or an alias leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameTarget {
+    /// A collection and the version that answers.
+    Collection(CollectionVersion),
+    /// An alias of the collection with this name.
+    Alias(String),
+}
+
+impl NameTarget {
+    /// `0 | id u32 | version u32 | CRC-32` or `1 | name | CRC-32`, little-endian; the place is the name.
+    pub(crate) fn encode(&self, name: &str) -> Vec<u8> {
+        let mut entry = Vec::new();
+        match self {
+            NameTarget::Collection(collection) => {
+                entry.push(0);
+                entry.extend_from_slice(&collection.id.to_le_bytes());
+                entry.extend_from_slice(&collection.version.to_le_bytes());
+            }
+            NameTarget::Alias(target) => {
+                entry.push(1);
+                entry.extend_from_slice(target.as_bytes());
+            }
+        }
+        seal(name.as_bytes(), &mut entry);
+        entry
+    }
+
+    pub(crate) fn decode(name: &[u8], entry: &[u8]) -> Result<(String, NameTarget), &'static str> {
+        let mut bytes = Bytes(unseal(name, entry)?);
+        let target = match bytes.u8()? {
+            0 => {
+                let collection = CollectionVersion {
+                    id: bytes.u32()?,
+                    version: bytes.u32()?,
+                };
+                bytes.end()?;
+                NameTarget::Collection(collection)
+            }
+            1 => NameTarget::Alias(text(bytes.0)?),
+            _ => return Err("unknown kind of name"),
+        };
+        Ok((text(name)?, target))
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<String, &'static str> {
+    str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| "a name is not UTF-8")
+}

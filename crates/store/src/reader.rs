@@ -1,0 +1,243 @@
+//! Reading one commit.
+
+use std::ops::Bound;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
+
+use crate::contain::contain;
+use crate::error::shown;
+use crate::key_entry::KeyEntry;
+use crate::rows::Rows;
+use crate::seal::unseal;
+use crate::tables::{self, corrupt};
+use crate::vector::{self, VECTOR_KEY_BYTES};
+use crate::{
+    Change, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector,
+    VectorKey, record,
+};
+
+type Bytes = &'static [u8];
+
+/// A key and the number of the document under it.
+pub type KeyedDoc = (Box<[u8]>, DocId);
+
+/// A consistent view of one commit. Its iterators keep the view alive by themselves.
+pub struct Reader {
+    meta: ReadOnlyTable<u8, Bytes>,
+    keys: ReadOnlyTable<Bytes, Bytes>,
+    documents: ReadOnlyTable<u64, Bytes>,
+    vectors: ReadOnlyTable<&'static [u8; VECTOR_KEY_BYTES], Bytes>,
+    changes: ReadOnlyTable<u64, Bytes>,
+    expiries: ReadOnlyTable<(u64, u64), u32>,
+    schemas: ReadOnlyTable<(u32, u32), Bytes>,
+    names: ReadOnlyTable<Bytes, Bytes>,
+}
+
+impl Reader {
+    pub(crate) fn new(transaction: &ReadTransaction) -> Result<Reader, StoreError> {
+        Ok(Reader {
+            meta: transaction.open_table(tables::META)?,
+            keys: transaction.open_table(tables::KEYS)?,
+            documents: transaction.open_table(tables::DOCUMENTS)?,
+            vectors: transaction.open_table(tables::VECTORS)?,
+            changes: transaction.open_table(tables::CHANGES)?,
+            expiries: transaction.open_table(tables::EXPIRIES)?,
+            schemas: transaction.open_table(tables::SCHEMAS)?,
+            names: transaction.open_table(tables::NAMES)?,
+        })
+    }
+
+    /// The last change in this view; 0 in an empty store.
+    pub fn last_seq(&self) -> Result<Seq, StoreError> {
+        contain(|| Ok(tables::state(&self.meta)?.last_seq))
+    }
+
+    /// Documents in the whole keyspace.
+    pub fn document_count(&self) -> Result<u64, StoreError> {
+        contain(|| Ok(self.documents.len()?))
+    }
+
+    /// The number of the document under `key`.
+    pub fn lookup(&self, key: &[u8]) -> Result<Option<DocId>, StoreError> {
+        contain(|| Ok(tables::key_entry(&self.keys, key)?.map(|entry| entry.doc)))
+    }
+
+    /// A document by number.
+    pub fn document(&self, doc: DocId) -> Result<Option<Document>, StoreError> {
+        contain(|| tables::document(&self.documents, doc))
+    }
+
+    /// A document and its number by key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<(DocId, Document)>, StoreError> {
+        contain(|| tables::get(&self.keys, &self.documents, key))
+    }
+
+    /// Documents with numbers from `from` on, ascending.
+    pub fn documents(
+        &self,
+        from: DocId,
+    ) -> Result<impl Iterator<Item = Result<(DocId, Document), StoreError>> + use<>, StoreError>
+    {
+        let rows = contain(|| Ok(self.documents.range_owned(from.0..)?))?;
+        Ok(Rows::new(rows, |doc, record| {
+            let doc = DocId(doc);
+            match record::decode(doc, record) {
+                Ok(document) => Ok(Some((doc, document))),
+                Err(reason) => Err(corrupt("documents", doc.0.to_string(), reason)),
+            }
+        }))
+    }
+
+    /// Keys that start with `prefix` and come after `after`, ascending, with their documents' numbers.
+    pub fn keys(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> Result<impl Iterator<Item = Result<KeyedDoc, StoreError>> + use<>, StoreError> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let rows = contain(|| Ok(self.keys.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
+        let prefix: Box<[u8]> = prefix.into();
+        Ok(Rows::new(rows, move |key: &[u8], entry| {
+            if !key.starts_with(&prefix) {
+                return Ok(None);
+            }
+            match KeyEntry::decode(key, entry) {
+                Ok(entry) => Ok(Some((key.into(), entry.doc))),
+                Err(reason) => Err(corrupt("keys", shown(key), reason)),
+            }
+        }))
+    }
+
+    /// A computed vector.
+    pub fn vector(&self, key: VectorKey) -> Result<Option<StoredVector>, StoreError> {
+        contain(|| {
+            let place = key.encode();
+            let Some(entry) = self.vectors.get(&place)? else {
+                return Ok(None);
+            };
+            vector::decode(&place, entry.value())
+                .map(Some)
+                .map_err(|reason| damaged_vector(key, reason))
+        })
+    }
+
+    /// All computed vectors of a field of a collection, by document.
+    pub fn vectors(
+        &self,
+        collection: CollectionVersion,
+        field: u16,
+    ) -> Result<
+        impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>,
+        StoreError,
+    > {
+        let (first, last) = vector::field_range(collection, field);
+        let rows = contain(|| {
+            Ok(self
+                .vectors
+                .range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?)
+        })?;
+        Ok(Rows::new(rows, |place: &[u8; VECTOR_KEY_BYTES], entry| {
+            let key = VectorKey::decode(place);
+            match vector::decode(place, entry) {
+                Ok(vector) => Ok(Some((key, vector))),
+                Err(reason) => Err(damaged_vector(key, reason)),
+            }
+        }))
+    }
+
+    /// The last change of every document changed after `after`, oldest first. A document written
+    /// twice stands here once, under its last change.
+    pub fn changes(
+        &self,
+        after: Seq,
+    ) -> Result<impl Iterator<Item = Result<Change, StoreError>> + use<>, StoreError> {
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        let rows = contain(|| Ok(self.changes.range_owned::<u64>(range)?))?;
+        Ok(Rows::new(rows, |seq, entry| {
+            match Change::decode(seq, entry) {
+                Ok(change) => Ok(Some(change)),
+                Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
+            }
+        }))
+    }
+
+    /// Changes up to here have been forgotten: who needs older ones must read everything.
+    pub fn changes_trimmed_to(&self) -> Result<Seq, StoreError> {
+        contain(|| Ok(tables::state(&self.meta)?.trimmed_to))
+    }
+
+    /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end
+    /// in Unix milliseconds.
+    pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<(u64, DocId)>, StoreError> {
+        contain(|| {
+            let mut expired = Vec::new();
+            for row in self
+                .expiries
+                .range((0, 0)..=(now_ms, u64::MAX))?
+                .take(limit)
+            {
+                let (key, sum) = row?;
+                let (at_ms, doc) = key.value();
+                if sum.value() != tables::expiry_checksum(at_ms, doc) {
+                    return Err(corrupt(
+                        "expiries",
+                        format!("{at_ms}, {doc}"),
+                        "checksum does not match",
+                    ));
+                }
+                expired.push((at_ms, DocId(doc)));
+            }
+            Ok(expired)
+        })
+    }
+
+    /// Every stored schema, by collection and version.
+    pub fn schemas(&self) -> Result<Vec<(CollectionVersion, Vec<u8>)>, StoreError> {
+        contain(|| {
+            let mut schemas = Vec::new();
+            for row in self.schemas.range((0, 0)..)? {
+                let (key, entry) = row?;
+                let (id, version) = key.value();
+                let collection = CollectionVersion { id, version };
+                let schema = unseal(&collection.encode(), entry.value()).map_err(|reason| {
+                    corrupt("schemas", format!("{id}, version {version}"), reason)
+                })?;
+                schemas.push((collection, schema.to_vec()));
+            }
+            Ok(schemas)
+        })
+    }
+
+    /// Every name and alias, by name.
+    pub fn names(&self) -> Result<Vec<(String, NameTarget)>, StoreError> {
+        contain(|| {
+            let mut names = Vec::new();
+            for row in self.names.range::<&[u8]>(..)? {
+                let (name, entry) = row?;
+                let (name, entry) = (name.value(), entry.value());
+                names.push(
+                    NameTarget::decode(name, entry)
+                        .map_err(|reason| corrupt("names", shown(name), reason))?,
+                );
+            }
+            Ok(names)
+        })
+    }
+}
+
+fn damaged_vector(key: VectorKey, reason: &'static str) -> StoreError {
+    let VectorKey {
+        collection,
+        field,
+        doc,
+        ordinal,
+    } = key;
+    let place = format!(
+        "collection {}, version {}, field {field}, document {}, ordinal {ordinal}",
+        collection.id, collection.version, doc.0
+    );
+    corrupt("vectors", place, reason)
+}

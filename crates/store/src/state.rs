@@ -1,0 +1,81 @@
+//! The one row that counts: format, identity, and the next numbers to give.
+
+use crate::Seq;
+use crate::seal::{Bytes, seal, unseal};
+
+/// Version of the layout of all tables. A file with a higher one was made by a newer program.
+pub(crate) const FORMAT: u32 = 1;
+
+/// `format u32 | id 16 bytes | next doc u64 | next collection u32 | last seq u64 | trimmed to u64 | CRC-32`,
+/// little-endian. The format comes first in every version, so that any program can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) id: [u8; 16],
+    pub(crate) next_doc: u64,
+    pub(crate) next_collection: u32,
+    pub(crate) last_seq: Seq,
+    pub(crate) trimmed_to: Seq,
+}
+
+/// Why there is no state to be had from a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    Newer { format: u32 },
+    Corrupt { reason: &'static str },
+}
+
+const PLACE: &[u8] = b"nearfield store";
+
+impl State {
+    pub(crate) fn new(id: [u8; 16]) -> State {
+        State {
+            id,
+            next_doc: 1,
+            next_collection: 1,
+            last_seq: 0,
+            trimmed_to: 0,
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut row = Vec::with_capacity(4 + 16 + 8 + 4 + 8 + 8 + 4);
+        row.extend_from_slice(&FORMAT.to_le_bytes());
+        row.extend_from_slice(&self.id);
+        row.extend_from_slice(&self.next_doc.to_le_bytes());
+        row.extend_from_slice(&self.next_collection.to_le_bytes());
+        row.extend_from_slice(&self.last_seq.to_le_bytes());
+        row.extend_from_slice(&self.trimmed_to.to_le_bytes());
+        seal(PLACE, &mut row);
+        row
+    }
+
+    pub(crate) fn decode(row: &[u8]) -> Result<State, Unreadable> {
+        let corrupt = |reason| Unreadable::Corrupt { reason };
+        let format = Bytes(row).u32().map_err(corrupt)?;
+        if format > FORMAT {
+            return Err(Unreadable::Newer { format });
+        }
+        let read = || {
+            let mut bytes = Bytes(unseal(PLACE, row)?);
+            if bytes.u32()? != FORMAT {
+                return Err("unknown format of the store");
+            }
+            let state = State {
+                id: bytes.array()?,
+                next_doc: bytes.u64()?,
+                next_collection: bytes.u32()?,
+                last_seq: bytes.u64()?,
+                trimmed_to: bytes.u64()?,
+            };
+            bytes.end()?;
+            Ok(state)
+        };
+        read().map_err(corrupt)
+    }
+
+    /// The number of the next change.
+    pub(crate) fn advance(&mut self) -> Seq {
+        self.last_seq += 1;
+        self.last_seq
+    }
+}

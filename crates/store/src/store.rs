@@ -1,0 +1,314 @@
+//! Opening a store, and its transactions.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use redb::backends::FileBackend;
+use redb::{BackendError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError};
+
+use crate::contain::{contain, message};
+use crate::disk::{Content, Disk};
+use crate::state::{FORMAT, State, Unreadable};
+use crate::tables;
+use crate::{OpenError, Reader, StoreError, Writer};
+
+/// How to open.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bytes of redb's page cache.
+    pub cache_bytes: usize,
+}
+
+impl Default for Options {
+    /// 256 MiB of cache.
+    fn default() -> Options {
+        Options {
+            cache_bytes: 256 << 20,
+        }
+    }
+}
+
+/// An open store. Readers see the last commit and wait for nobody; one writer at a time.
+#[derive(Debug)]
+pub struct Store {
+    database: Database,
+    disk: Disk,
+    id: [u8; 16],
+    failure: OnceLock<String>,
+}
+
+impl Store {
+    /// Opens or creates the store in the file `path`, whose directory exists.
+    pub fn open(path: &Path, options: Options) -> Result<Store, OpenError> {
+        let failed = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(failed)?;
+        let made_now = file.metadata().map_err(failed)?.len() == 0;
+        let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
+        let store = Store::open_at(path.to_owned(), backend, options)?;
+        if made_now {
+            sync_directory_of(path).map_err(failed)?;
+        }
+        Ok(store)
+    }
+
+    /// Opens a store on another disk: memory, or one that fails on purpose.
+    pub fn open_on(disk: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
+        Store::open_at(
+            PathBuf::from("(on a disk given by the program)"),
+            disk,
+            options,
+        )
+    }
+
+    fn open_at(
+        path: PathBuf,
+        backend: impl StorageBackend,
+        options: Options,
+    ) -> Result<Store, OpenError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            open_database(&path, Disk::new(backend), options)
+        }));
+        opened.unwrap_or_else(|panic| {
+            Err(OpenError::Corrupt {
+                path,
+                reason: message(&*panic),
+            })
+        })
+    }
+
+    /// This store's identity, drawn at random when it was made.
+    pub fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// A consistent view of the last commit.
+    pub fn read(&self) -> Result<Reader, StoreError> {
+        contain(|| Reader::new(&self.database.begin_read()?))
+    }
+
+    /// Begins a transaction, waiting for the one before it to end. Dropped without
+    /// [`Writer::commit`], it never happened.
+    pub fn write(&self) -> Result<Writer<'_>, StoreError> {
+        self.check_writable()?;
+        let transaction =
+            contain(|| Ok(self.database.begin_write()?)).inspect_err(|error| self.note(error))?;
+        // The transaction this one waited for may have failed meanwhile.
+        self.check_writable()?;
+        Writer::new(self, transaction)
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        self.disk.len().map_err(|source| StoreError::Io { source })
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        match self.failure.get() {
+            Some(reason) => Err(StoreError::ReadOnly {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers the first failure of a write: from then on there are no more.
+    pub(crate) fn note(&self, error: &StoreError) {
+        if error.is_fatal() {
+            self.failure.get_or_init(|| error.to_string());
+        }
+    }
+
+    pub(crate) fn refuse_writes(&self, reason: &StoreError) {
+        self.failure.get_or_init(|| reason.to_string());
+    }
+}
+
+fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, OpenError> {
+    let failed = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match disk.content().map_err(failed)? {
+        Content::Empty | Content::Redb => {}
+        Content::Unfinished => clear(path, &disk)?,
+        Content::Foreign => {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+                reason: "it does not begin as one".to_owned(),
+            });
+        }
+    }
+    let database = Database::builder()
+        .set_cache_size(options.cache_bytes)
+        .create_with_backend(disk.clone())
+        .map_err(|error| open_error(path, error))?;
+    let state = match stored_state(path, &database)? {
+        Some(state) => state,
+        None => initialise(&database).map_err(|error| match error {
+            StoreError::Io { source } => OpenError::Io {
+                path: path.to_owned(),
+                source,
+            },
+            other => OpenError::Corrupt {
+                path: path.to_owned(),
+                reason: other.to_string(),
+            },
+        })?,
+    };
+    Ok(Store {
+        database,
+        disk,
+        id: state.id,
+        failure: OnceLock::new(),
+    })
+}
+
+/// Empties a file whose creation was cut off, unless another process is creating it just now.
+fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let whole = (Bound::Unbounded, Bound::Unbounded);
+    let locked = match disk.try_lock_range(whole.0, whole.1) {
+        Ok(true) => true,
+        Ok(false) => {
+            return Err(OpenError::Busy {
+                path: path.to_owned(),
+            });
+        }
+        Err(BackendError::Unsupported) => false,
+        Err(error) => return Err(failed(error.into())),
+    };
+    let cleared = match disk.content() {
+        Ok(Content::Unfinished) => disk.set_len(0),
+        other => other.map(|_| ()),
+    };
+    if locked {
+        disk.unlock_range(whole.0, whole.1)
+            .map_err(|error| failed(error.into()))?;
+    }
+    cleared.map_err(failed)
+}
+
+/// The state of the store in `database`; `None` where nothing was ever committed.
+fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenError> {
+    let corrupt = |reason: String| OpenError::Corrupt {
+        path: path.to_owned(),
+        reason,
+    };
+    let foreign = |reason: &str| OpenError::NotAStore {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let transaction = database
+        .begin_read()
+        .map_err(|error| corrupt(error.to_string()))?;
+    if transaction
+        .list_tables()
+        .map_err(|error| open_error(path, error.into()))?
+        .next()
+        .is_none()
+    {
+        return Ok(None);
+    }
+    let meta = match transaction.open_table(tables::META) {
+        Ok(meta) => meta,
+        Err(redb::TableError::Storage(error)) => return Err(open_error(path, error.into())),
+        Err(_) => return Err(foreign("it is a redb database of another program")),
+    };
+    let Some(row) = tables::state_row(&meta).map_err(|error| open_error(path, error.into()))?
+    else {
+        return Err(foreign("it is a redb database of another program"));
+    };
+    match State::decode(row.value()) {
+        Ok(state) => Ok(Some(state)),
+        Err(Unreadable::Newer { format }) => Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: format,
+            supported: FORMAT,
+        }),
+        Err(Unreadable::Corrupt { reason }) => {
+            Err(corrupt(format!("table meta, key state: {reason}")))
+        }
+    }
+}
+
+/// Makes every table, so that none is missing later, and draws the identity.
+fn initialise(database: &Database) -> Result<State, StoreError> {
+    let state = State::new(random_id());
+    let transaction = database.begin_write()?;
+    transaction
+        .open_table(tables::META)?
+        .insert(tables::STATE_ROW, &*state.encode())?;
+    transaction.open_table(tables::KEYS)?;
+    transaction.open_table(tables::DOCUMENTS)?;
+    transaction.open_table(tables::VECTORS)?;
+    transaction.open_table(tables::CHANGES)?;
+    transaction.open_table(tables::EXPIRIES)?;
+    transaction.open_table(tables::SCHEMAS)?;
+    transaction.open_table(tables::NAMES)?;
+    transaction.commit()?;
+    Ok(state)
+}
+
+/// SipHash under keys the standard library draws from the system: unique, which is all an identity needs.
+fn random_id() -> [u8; 16] {
+    let keys = RandomState::new();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&keys.hash_one(0u8).to_le_bytes());
+    id[8..].copy_from_slice(&keys.hash_one(1u8).to_le_bytes());
+    id
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::Busy { path }
+        }
+        DatabaseError::Storage(StorageError::Io(source))
+            if source.kind() == io::ErrorKind::UnexpectedEof =>
+        {
+            OpenError::Corrupt {
+                path,
+                reason: "the file is shorter than it says".to_owned(),
+            }
+        }
+        DatabaseError::Storage(StorageError::Io(source)) => OpenError::Io { path, source },
+        other => OpenError::Corrupt {
+            path,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// Makes the entry of a new file in its directory durable: syncing the file does not.
+#[cfg(unix)]
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
+}
+
+/// Elsewhere directories cannot be synced.
+#[cfg(not(unix))]
+fn sync_directory_of(_path: &Path) -> io::Result<()> {
+    Ok(())
+}

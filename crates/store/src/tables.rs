@@ -1,0 +1,109 @@
+//! The tables, and how a row is read from them.
+
+use redb::{AccessGuard, ReadableTable, TableDefinition};
+
+use crate::error::{StoreError, shown};
+use crate::key_entry::KeyEntry;
+use crate::state::{State, Unreadable};
+use crate::vector::VECTOR_KEY_BYTES;
+use crate::{DocId, Document, record};
+
+/// Row 0 is the [`State`].
+pub(crate) const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
+/// Key to [`KeyEntry`].
+pub(crate) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
+/// Number of the document to its record.
+pub(crate) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
+/// [`crate::VectorKey`] to model and elements.
+pub(crate) const VECTORS: TableDefinition<'_, &[u8; VECTOR_KEY_BYTES], &[u8]> =
+    TableDefinition::new("vectors");
+/// Sequence number to [`crate::Change`].
+pub(crate) const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
+/// (Unix milliseconds, number of the document) to the checksum of the two.
+pub(crate) const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinition::new("expiries");
+/// (Collection, version) to its schema.
+pub(crate) const SCHEMAS: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("schemas");
+/// Name to [`crate::NameTarget`].
+pub(crate) const NAMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("names");
+
+pub(crate) const STATE_ROW: u8 = 0;
+
+pub(crate) fn corrupt(
+    table: &'static str,
+    key: impl Into<String>,
+    reason: &'static str,
+) -> StoreError {
+    StoreError::Corrupt {
+        table,
+        key: key.into(),
+        reason,
+    }
+}
+
+/// What an expiry's row holds: its key has nothing else to prove itself by.
+pub(crate) fn expiry_checksum(at_ms: u64, doc: u64) -> u32 {
+    crate::seal::checksum(&at_ms.to_le_bytes(), &doc.to_le_bytes())
+}
+
+pub(crate) fn state_row<'t>(
+    meta: &'t impl ReadableTable<u8, &'static [u8]>,
+) -> Result<Option<AccessGuard<'t, &'static [u8]>>, redb::StorageError> {
+    meta.get(STATE_ROW)
+}
+
+/// The state of a store that was opened, hence had one that could be read.
+pub(crate) fn state(meta: &impl ReadableTable<u8, &'static [u8]>) -> Result<State, StoreError> {
+    let row = state_row(meta)?.ok_or_else(|| corrupt("meta", "state", "the row is missing"))?;
+    State::decode(row.value()).map_err(|unreadable| {
+        let reason = match unreadable {
+            Unreadable::Newer { .. } => "the format changed while the store was open",
+            Unreadable::Corrupt { reason } => reason,
+        };
+        corrupt("meta", "state", reason)
+    })
+}
+
+pub(crate) fn key_entry(
+    keys: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<KeyEntry>, StoreError> {
+    let Some(entry) = keys.get(key)? else {
+        return Ok(None);
+    };
+    KeyEntry::decode(key, entry.value())
+        .map(Some)
+        .map_err(|reason| corrupt("keys", shown(key), reason))
+}
+
+pub(crate) fn document(
+    documents: &impl ReadableTable<u64, &'static [u8]>,
+    doc: DocId,
+) -> Result<Option<Document>, StoreError> {
+    let Some(record) = documents.get(doc.0)? else {
+        return Ok(None);
+    };
+    record::decode(doc, record.value())
+        .map(Some)
+        .map_err(|reason| corrupt("documents", doc.0.to_string(), reason))
+}
+
+/// The document under a key, which its entry must lead to.
+pub(crate) fn get(
+    keys: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    documents: &impl ReadableTable<u64, &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<(DocId, Document)>, StoreError> {
+    let Some(KeyEntry { doc, .. }) = key_entry(keys, key)? else {
+        return Ok(None);
+    };
+    let document = document(documents, doc)?
+        .ok_or_else(|| corrupt("keys", shown(key), "leads to no document"))?;
+    if *document.key != *key {
+        return Err(corrupt(
+            "keys",
+            shown(key),
+            "leads to a document with another key",
+        ));
+    }
+    Ok(Some((doc, document)))
+}

@@ -1,0 +1,105 @@
+//! Computed vectors and where they stand.
+
+use crate::seal::{Bytes, seal, unseal};
+use crate::{CollectionVersion, DocId};
+
+/// Where a computed vector stands: (collection version, field, document, ordinal).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VectorKey {
+    /// Collection and schema version it was computed for.
+    pub collection: CollectionVersion,
+    /// Position of the vector field in that schema.
+    pub field: u16,
+    /// The document.
+    pub doc: DocId,
+    /// Which of the document's vectors: 0 unless it was cut into passages.
+    pub ordinal: u16,
+}
+
+/// A computed vector and the model that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredVector {
+    /// The model's fingerprint.
+    pub model: [u8; 16],
+    /// Little-endian elements.
+    pub bytes: Box<[u8]>,
+}
+
+pub(crate) const VECTOR_KEY_BYTES: usize = 20;
+
+impl VectorKey {
+    /// Big-endian, so that the order of the bytes is the order of the keys.
+    pub(crate) fn encode(self) -> [u8; VECTOR_KEY_BYTES] {
+        let mut key = [0; VECTOR_KEY_BYTES];
+        key[0..4].copy_from_slice(&self.collection.id.to_be_bytes());
+        key[4..8].copy_from_slice(&self.collection.version.to_be_bytes());
+        key[8..10].copy_from_slice(&self.field.to_be_bytes());
+        key[10..18].copy_from_slice(&self.doc.0.to_be_bytes());
+        key[18..20].copy_from_slice(&self.ordinal.to_be_bytes());
+        key
+    }
+
+    pub(crate) fn decode(key: &[u8; VECTOR_KEY_BYTES]) -> VectorKey {
+        let [i0, i1, i2, i3, v0, v1, v2, v3, f0, f1, doc @ .., o0, o1] = *key;
+        VectorKey {
+            collection: CollectionVersion {
+                id: u32::from_be_bytes([i0, i1, i2, i3]),
+                version: u32::from_be_bytes([v0, v1, v2, v3]),
+            },
+            field: u16::from_be_bytes([f0, f1]),
+            doc: DocId(u64::from_be_bytes(doc)),
+            ordinal: u16::from_be_bytes([o0, o1]),
+        }
+    }
+}
+
+/// `model 16 bytes | elements | CRC-32`.
+pub(crate) fn encode(key: &[u8; VECTOR_KEY_BYTES], model: [u8; 16], elements: &[u8]) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(16 + elements.len() + 4);
+    entry.extend_from_slice(&model);
+    entry.extend_from_slice(elements);
+    seal(key, &mut entry);
+    entry
+}
+
+pub(crate) fn decode(
+    key: &[u8; VECTOR_KEY_BYTES],
+    entry: &[u8],
+) -> Result<StoredVector, &'static str> {
+    let mut bytes = Bytes(unseal(key, entry)?);
+    let model = bytes.array()?;
+    Ok(StoredVector {
+        model,
+        bytes: bytes.0.into(),
+    })
+}
+
+/// First and last possible key of a collection's field.
+pub(crate) fn field_range(
+    collection: CollectionVersion,
+    field: u16,
+) -> ([u8; VECTOR_KEY_BYTES], [u8; VECTOR_KEY_BYTES]) {
+    let first = VectorKey {
+        collection,
+        field,
+        doc: DocId(0),
+        ordinal: 0,
+    };
+    let last = VectorKey {
+        collection,
+        field,
+        doc: DocId(u64::MAX),
+        ordinal: u16::MAX,
+    };
+    (first.encode(), last.encode())
+}
+
+/// The least key after those of the field `key` is in; `None` after the last possible field.
+pub(crate) fn after_field(key: VectorKey) -> Option<[u8; VECTOR_KEY_BYTES]> {
+    let (_, last) = field_range(key.collection, key.field);
+    let position = last.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut after = [0; VECTOR_KEY_BYTES];
+    after[..position].copy_from_slice(&last[..position]);
+    after[position] = last[position] + 1;
+    Some(after)
+}

@@ -1,0 +1,461 @@
+//! Writing one transaction.
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::contain::contain;
+use crate::error::shown;
+use crate::key_entry::KeyEntry;
+use crate::limits;
+use crate::seal::seal;
+use crate::state::State;
+use crate::tables::{self, corrupt};
+use crate::vector::{self, VECTOR_KEY_BYTES};
+use crate::{
+    Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store,
+    StoreError, VectorKey, record,
+};
+
+/// A transaction: sees the last commit and its own changes.
+///
+/// When a step fails for another reason than a refused argument, part of it may have been
+/// written: the transaction then takes no further step and cannot be committed.
+pub struct Writer<'s> {
+    store: &'s Store,
+    transaction: WriteTransaction,
+    state: State,
+    aborted: bool,
+}
+
+impl Writer<'_> {
+    pub(crate) fn new(
+        store: &Store,
+        mut transaction: WriteTransaction,
+    ) -> Result<Writer<'_>, StoreError> {
+        contain(|| {
+            // Opening after a crash takes milliseconds instead of a walk over the whole file.
+            transaction.set_quick_repair(true);
+            let state = tables::state(&transaction.open_table(tables::META)?)?;
+            Ok(Writer {
+                store,
+                transaction,
+                state,
+                aborted: false,
+            })
+        })
+    }
+
+    /// A document and its number by key, as this transaction has left it.
+    pub fn get(&self, key: &[u8]) -> Result<Option<(DocId, Document)>, StoreError> {
+        contain(|| {
+            let keys = self.transaction.open_table(tables::KEYS)?;
+            let documents = self.transaction.open_table(tables::DOCUMENTS)?;
+            tables::get(&keys, &documents, key)
+        })
+    }
+
+    /// A document by number, as this transaction has left it.
+    pub fn document(&self, doc: DocId) -> Result<Option<Document>, StoreError> {
+        contain(|| tables::document(&self.transaction.open_table(tables::DOCUMENTS)?, doc))
+    }
+
+    /// Writes a whole document in place of any under `key`, and says its number and the change's.
+    /// Computed vectors of an older text stay until [`Writer::remove_vectors`].
+    ///
+    /// Refuses an empty key, a field given twice, and what exceeds [`crate::KEY_BYTES_MAX`],
+    /// [`crate::FIELDS_MAX`], [`crate::FIELD_NAME_BYTES_MAX`] or [`crate::DOCUMENT_BYTES_MAX`].
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        fields: &[Field],
+        expires_at_ms: Option<u64>,
+    ) -> Result<(DocId, Seq), StoreError> {
+        self.step(|writer| {
+            limits::check_document(key, fields)?;
+            let mut keys = writer.transaction.open_table(tables::KEYS)?;
+            let old = tables::key_entry(&keys, key)?;
+            let doc = match old {
+                Some(old) => old.doc,
+                None => {
+                    let doc = DocId(writer.state.next_doc);
+                    writer.state.next_doc += 1;
+                    doc
+                }
+            };
+            let changed = writer.state.advance();
+            log(
+                &writer.transaction,
+                &writer.state,
+                old,
+                Change {
+                    seq: changed,
+                    doc,
+                    kind: ChangeKind::Written,
+                },
+            )?;
+            move_expiry(
+                &writer.transaction,
+                doc,
+                old.and_then(|old| old.expires_at_ms),
+                expires_at_ms,
+            )?;
+            let record = record::encode(doc, key, changed, expires_at_ms, fields);
+            writer
+                .transaction
+                .open_table(tables::DOCUMENTS)?
+                .insert(doc.0, &*record)?;
+            keys.insert(
+                key,
+                &*KeyEntry {
+                    doc,
+                    changed,
+                    expires_at_ms,
+                }
+                .encode(key),
+            )?;
+            Ok((doc, changed))
+        })
+    }
+
+    /// Takes the document under `key` away with all its computed vectors; `None` if there was none.
+    ///
+    /// Costs one look-up in each vector field of each collection that holds vectors.
+    pub fn delete(&mut self, key: &[u8]) -> Result<Option<(DocId, Seq)>, StoreError> {
+        self.step(|writer| {
+            let mut keys = writer.transaction.open_table(tables::KEYS)?;
+            let Some(old) = tables::key_entry(&keys, key)? else {
+                return Ok(None);
+            };
+            let doc = old.doc;
+            let seq = writer.state.advance();
+            log(
+                &writer.transaction,
+                &writer.state,
+                Some(old),
+                Change {
+                    seq,
+                    doc,
+                    kind: ChangeKind::Deleted,
+                },
+            )?;
+            move_expiry(&writer.transaction, doc, old.expires_at_ms, None)?;
+            if writer
+                .transaction
+                .open_table(tables::DOCUMENTS)?
+                .remove(doc.0)?
+                .is_none()
+            {
+                return Err(corrupt("keys", shown(key), "leads to no document"));
+            }
+            keys.remove(key)?;
+            remove_vectors(
+                &mut writer.transaction.open_table(tables::VECTORS)?,
+                None,
+                doc,
+            )?;
+            Ok(Some((doc, seq)))
+        })
+    }
+
+    /// Writes a computed vector of a document that is there. Does not count as a change of the
+    /// document: whoever writes only vectors calls [`Writer::touch`].
+    ///
+    /// Refuses an unknown document and more than [`crate::VECTOR_BYTES_MAX`].
+    pub fn set_vector(
+        &mut self,
+        key: VectorKey,
+        model: [u8; 16],
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.step(|writer| {
+            if bytes.len() > limits::VECTOR_BYTES_MAX {
+                return Err(StoreError::TooLarge {
+                    what: "bytes of a vector",
+                    key: format!("document {}", key.doc.0),
+                    found: bytes.len(),
+                    max: limits::VECTOR_BYTES_MAX,
+                });
+            }
+            if writer
+                .transaction
+                .open_table(tables::DOCUMENTS)?
+                .get(key.doc.0)?
+                .is_none()
+            {
+                return Err(StoreError::UnknownDocument { doc: key.doc.0 });
+            }
+            let place = key.encode();
+            let entry = vector::encode(&place, model, bytes);
+            writer
+                .transaction
+                .open_table(tables::VECTORS)?
+                .insert(&place, &*entry)?;
+            Ok(())
+        })
+    }
+
+    /// Removes the computed vectors of one document in one collection.
+    pub fn remove_vectors(
+        &mut self,
+        collection: CollectionVersion,
+        doc: DocId,
+    ) -> Result<(), StoreError> {
+        self.step(|writer| {
+            remove_vectors(
+                &mut writer.transaction.open_table(tables::VECTORS)?,
+                Some(collection),
+                doc,
+            )
+        })
+    }
+
+    /// Logs a change of the document without changing its fields (its vectors changed).
+    /// The document's own `seq` stays as it was. Refuses an unknown document.
+    pub fn touch(&mut self, doc: DocId) -> Result<Seq, StoreError> {
+        self.step(|writer| {
+            let Some(document) =
+                tables::document(&writer.transaction.open_table(tables::DOCUMENTS)?, doc)?
+            else {
+                return Err(StoreError::UnknownDocument { doc: doc.0 });
+            };
+            let key = &*document.key;
+            let mut keys = writer.transaction.open_table(tables::KEYS)?;
+            let Some(old) = tables::key_entry(&keys, key)?.filter(|entry| entry.doc == doc) else {
+                return Err(corrupt(
+                    "documents",
+                    doc.0.to_string(),
+                    "its key does not lead back to it",
+                ));
+            };
+            let changed = writer.state.advance();
+            log(
+                &writer.transaction,
+                &writer.state,
+                Some(old),
+                Change {
+                    seq: changed,
+                    doc,
+                    kind: ChangeKind::Written,
+                },
+            )?;
+            keys.insert(key, &*KeyEntry { changed, ..old }.encode(key))?;
+            Ok(changed)
+        })
+    }
+
+    /// A number no collection has had.
+    pub fn next_collection_id(&mut self) -> Result<u32, StoreError> {
+        self.step(|writer| {
+            let id = writer.state.next_collection;
+            writer.state.next_collection =
+                id.checked_add(1).ok_or(StoreError::CollectionsExhausted)?;
+            Ok(id)
+        })
+    }
+
+    /// Writes a schema, at most [`crate::SCHEMA_BYTES_MAX`] long.
+    pub fn set_schema(
+        &mut self,
+        collection: CollectionVersion,
+        schema: &[u8],
+    ) -> Result<(), StoreError> {
+        self.step(|writer| {
+            if schema.len() > limits::SCHEMA_BYTES_MAX {
+                return Err(StoreError::TooLarge {
+                    what: "bytes of a schema",
+                    key: format!(
+                        "collection {}, version {}",
+                        collection.id, collection.version
+                    ),
+                    found: schema.len(),
+                    max: limits::SCHEMA_BYTES_MAX,
+                });
+            }
+            let mut entry = schema.to_vec();
+            seal(&collection.encode(), &mut entry);
+            let mut schemas = writer.transaction.open_table(tables::SCHEMAS)?;
+            schemas.insert((collection.id, collection.version), &*entry)?;
+            Ok(())
+        })
+    }
+
+    /// Removes a schema and every computed vector of that collection version.
+    pub fn remove_schema(&mut self, collection: CollectionVersion) -> Result<(), StoreError> {
+        self.step(|writer| {
+            writer
+                .transaction
+                .open_table(tables::SCHEMAS)?
+                .remove((collection.id, collection.version))?;
+            let first = vector::field_range(collection, 0).0;
+            let last = vector::field_range(collection, u16::MAX).1;
+            let mut vectors = writer.transaction.open_table(tables::VECTORS)?;
+            vectors.retain_in::<&[u8; VECTOR_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+            Ok(())
+        })
+    }
+
+    /// Points a name or an alias, at most [`crate::NAME_BYTES_MAX`] long, somewhere.
+    pub fn set_name(&mut self, name: &str, target: &NameTarget) -> Result<(), StoreError> {
+        self.step(|writer| {
+            limits::check_name(name)?;
+            if let NameTarget::Alias(target) = target {
+                limits::check_name(target)?;
+            }
+            writer
+                .transaction
+                .open_table(tables::NAMES)?
+                .insert(name.as_bytes(), &*target.encode(name))?;
+            Ok(())
+        })
+    }
+
+    /// Removes a name or an alias; `false` if there was none.
+    pub fn remove_name(&mut self, name: &str) -> Result<bool, StoreError> {
+        self.step(|writer| {
+            let mut names = writer.transaction.open_table(tables::NAMES)?;
+            let removed = names.remove(name.as_bytes())?.is_some();
+            Ok(removed)
+        })
+    }
+
+    /// Forgets changes up to and including `seq`.
+    pub fn trim_changes(&mut self, seq: Seq) -> Result<(), StoreError> {
+        self.step(|writer| {
+            let seq = seq.min(writer.state.last_seq);
+            if seq > writer.state.trimmed_to {
+                let mut changes = writer.transaction.open_table(tables::CHANGES)?;
+                changes.retain_in(..=seq, |_, _| false)?;
+                writer.state.trimmed_to = seq;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes all of it durable, or none of it. After a failure the store refuses further writes
+    /// until it is opened again.
+    ///
+    /// Costs two fsyncs, one before and one after the new root is written: with only one, opening
+    /// after a crash would have to verify the whole file.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let Writer {
+            store,
+            transaction,
+            state,
+            aborted,
+        } = self;
+        if aborted {
+            return Err(StoreError::Aborted);
+        }
+        let committed = contain(|| {
+            transaction
+                .open_table(tables::META)?
+                .insert(tables::STATE_ROW, &*state.encode())?;
+            transaction.commit()?;
+            Ok(())
+        });
+        committed.inspect_err(|error| store.refuse_writes(error))
+    }
+
+    fn step<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if self.aborted {
+            return Err(StoreError::Aborted);
+        }
+        contain(|| step(self)).inspect_err(|error| {
+            self.aborted = !error.is_refusal();
+            self.store.note(error);
+        })
+    }
+}
+
+/// Enters a change, in place of the document's one before it.
+fn log(
+    transaction: &WriteTransaction,
+    state: &State,
+    old: Option<KeyEntry>,
+    change: Change,
+) -> Result<(), StoreError> {
+    let mut changes = transaction.open_table(tables::CHANGES)?;
+    if let Some(old) = old.filter(|old| old.changed > state.trimmed_to) {
+        let lost = |reason| corrupt("changes", old.changed.to_string(), reason);
+        let entry = changes
+            .remove(old.changed)?
+            .ok_or_else(|| lost("the change of a document is missing"))?;
+        if Change::decode(old.changed, entry.value())
+            .map_err(lost)?
+            .doc
+            != change.doc
+        {
+            return Err(lost("the change is of another document than its key says"));
+        }
+    }
+    changes.insert(change.seq, &*change.encode())?;
+    Ok(())
+}
+
+fn move_expiry(
+    transaction: &WriteTransaction,
+    doc: DocId,
+    from: Option<u64>,
+    to: Option<u64>,
+) -> Result<(), StoreError> {
+    if from == to {
+        return Ok(());
+    }
+    let mut expiries = transaction.open_table(tables::EXPIRIES)?;
+    if let Some(at_ms) = from
+        && expiries.remove((at_ms, doc.0))?.is_none()
+    {
+        return Err(corrupt(
+            "expiries",
+            format!("{at_ms}, {}", doc.0),
+            "the expiry of a document is missing",
+        ));
+    }
+    if let Some(at_ms) = to {
+        expiries.insert((at_ms, doc.0), tables::expiry_checksum(at_ms, doc.0))?;
+    }
+    Ok(())
+}
+
+/// Removes a document's vectors in one collection version, or in all.
+///
+/// Vectors lie by collection and field first, so this skips from one field that has any to the
+/// next: a look-up for each, instead of an index to be kept with every write.
+fn remove_vectors(
+    vectors: &mut Table<'_, &'static [u8; VECTOR_KEY_BYTES], &'static [u8]>,
+    within: Option<CollectionVersion>,
+    doc: DocId,
+) -> Result<(), StoreError> {
+    let mut from = match within {
+        Some(collection) => vector::field_range(collection, 0).0,
+        None => [0; VECTOR_KEY_BYTES],
+    };
+    loop {
+        let next = match vectors.range::<&[u8; VECTOR_KEY_BYTES]>(&from..)?.next() {
+            Some(row) => VectorKey::decode(row?.0.value()),
+            None => return Ok(()),
+        };
+        if within.is_some_and(|collection| collection != next.collection) {
+            return Ok(());
+        }
+        let first = VectorKey {
+            doc,
+            ordinal: 0,
+            ..next
+        }
+        .encode();
+        let last = VectorKey {
+            doc,
+            ordinal: u16::MAX,
+            ..next
+        }
+        .encode();
+        vectors.retain_in::<&[u8; VECTOR_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
+        match vector::after_field(next) {
+            Some(after) => from = after,
+            None => return Ok(()),
+        }
+    }
+}

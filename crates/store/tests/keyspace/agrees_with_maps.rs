@@ -1,0 +1,61 @@
+//! Random transactions on a store and on plain maps: both must always say the same.
+
+use crate::disks::Memory;
+use crate::model::{self, Model, Transaction};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use store::{Options, Store};
+
+const OPTIONS: Options = Options {
+    cache_bytes: 1 << 20,
+};
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(20_417),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// Transactions, each followed by closing and opening the store or not.
+fn history() -> impl Strategy<Value = Vec<(Transaction, bool)>> {
+    prop::collection::vec((model::transaction(12), prop::bool::weighted(0.3)), 1..10)
+}
+
+fn compare(mut open: impl FnMut() -> Store, history: &[(Transaction, bool)]) {
+    let mut store = open();
+    let id = store.id();
+    let mut model = Model::default();
+    for (transaction, reopen) in history {
+        model.run(&store, transaction).unwrap();
+        if *reopen {
+            drop(store);
+            store = open();
+            assert_eq!(store.id(), id);
+        }
+        model.check(&store.read().unwrap()).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn in_memory(history in history()) {
+        let memory = Memory::default();
+        compare(|| Store::open_on(memory.clone(), OPTIONS).unwrap(), &history);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(30))]
+
+    #[test]
+    fn in_a_file(history in history()) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        compare(|| Store::open(&path, OPTIONS).unwrap(), &history);
+    }
+}
