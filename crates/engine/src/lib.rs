@@ -3,6 +3,8 @@
 //! Takes vectors, not text: who embeds asks [`Engine::texts_to_embed`] what a document needs and
 //! hands the vectors over with the write. Synchronous throughout; knows no protocol.
 
+mod attributes;
+mod binary;
 mod filter;
 mod schema;
 

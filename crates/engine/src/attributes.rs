@@ -1,0 +1,107 @@
+//! What a filter can ask of the documents of a collection: their tags and numbers, by ordinal.
+
+mod numbers;
+mod tags;
+
+use roaring::RoaringBitmap;
+
+use crate::schema::{FieldKind, Schema};
+use numbers::Numbers;
+pub(crate) use tags::split as split_tags;
+use tags::{Tags, fold};
+
+/// Tags and numbers of one document, in the order of the schema's TAG and NUMERIC fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Row {
+    /// Tags of each TAG field, folded, sorted, distinct.
+    pub(crate) tags: Vec<Vec<Box<[u8]>>>,
+    /// The number of each NUMERIC field, finite.
+    pub(crate) numbers: Vec<Option<f64>>,
+}
+
+/// Postings of every TAG and NUMERIC field of a schema.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    tags: Vec<TagField>,
+    numbers: Vec<(String, Numbers)>,
+}
+
+#[derive(Debug)]
+struct TagField {
+    name: String,
+    case_sensitive: bool,
+    tags: Tags,
+}
+
+impl Attributes {
+    pub(crate) fn new(schema: &Schema) -> Attributes {
+        let mut attributes = Attributes { tags: Vec::new(), numbers: Vec::new() };
+        for field in &schema.fields {
+            let name = field.name.clone();
+            match field.kind {
+                FieldKind::Tag { case_sensitive, .. } => {
+                    attributes.tags.push(TagField { name, case_sensitive, tags: Tags::default() });
+                }
+                FieldKind::Numeric => attributes.numbers.push((name, Numbers::default())),
+                FieldKind::Text | FieldKind::Vector(_) => {}
+            }
+        }
+        attributes
+    }
+
+    /// Gives `ordinal` this row in place of any it had.
+    pub(crate) fn set(&mut self, ordinal: u32, row: &Row) {
+        for (field, tags) in self.tags.iter_mut().zip(&row.tags) {
+            field.tags.set(ordinal, tags);
+        }
+        for ((_, numbers), number) in self.numbers.iter_mut().zip(&row.numbers) {
+            numbers.set(ordinal, *number);
+        }
+    }
+
+    /// Takes the row of `ordinal` away.
+    pub(crate) fn clear(&mut self, ordinal: u32) {
+        for field in &mut self.tags {
+            field.tags.set(ordinal, &[]);
+        }
+        for (_, numbers) in &mut self.numbers {
+            numbers.set(ordinal, None);
+        }
+    }
+
+    /// The row of `ordinal`.
+    pub(crate) fn row(&self, ordinal: u32) -> Row {
+        Row {
+            tags: self.tags.iter().map(|field| field.tags.of(ordinal)).collect(),
+            numbers: self.numbers.iter().map(|(_, numbers)| numbers.of(ordinal)).collect(),
+        }
+    }
+
+    /// Ordinals with one of `values` in the TAG field `field`.
+    pub(crate) fn tagged(&self, field: &str, values: &[Vec<u8>]) -> RoaringBitmap {
+        let field = self
+            .tags
+            .iter()
+            .find(|known| known.name == field)
+            .expect("a filter is checked against the schema before it is evaluated");
+        field.tags.any_of(values.iter().map(|value| fold(value, field.case_sensitive)))
+    }
+
+    /// Ordinals whose number in the NUMERIC field `field` lies between two ends, each given with
+    /// whether the end itself is out.
+    pub(crate) fn within(&self, field: &str, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
+        let (_, numbers) = self
+            .numbers
+            .iter()
+            .find(|(known, _)| known == field)
+            .expect("a filter is checked against the schema before it is evaluated");
+        numbers.within(min, max)
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|field| field.tags.memory_bytes()).sum();
+        let numbers: usize = self.numbers.iter().map(|(_, numbers)| numbers.memory_bytes()).sum();
+        tags + numbers
+    }
+}

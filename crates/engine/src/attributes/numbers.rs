@@ -1,0 +1,145 @@
+//! Postings of one NUMERIC field.
+
+use std::{collections::BTreeSet, ops::Bound};
+
+use roaring::RoaringBitmap;
+
+/// A number a document, and the documents by number.
+///
+/// A narrow range walks the sorted set. A wide one, where that would visit a good part of all
+/// documents, reads the column from end to end instead, which is many times faster a document.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// By ordinal; NaN where there is none.
+    column: Vec<f64>,
+    sorted: BTreeSet<(Key, u32)>,
+}
+
+/// The range is wide if more than one document in this many lies in it.
+const NARROW_SHARE: usize = 16;
+
+impl Numbers {
+    /// Gives `ordinal` this number in place of any it had.
+    pub(crate) fn set(&mut self, ordinal: u32, number: Option<f64>) {
+        let at = ordinal as usize;
+        if at >= self.column.len() {
+            if number.is_none() {
+                return;
+            }
+            self.column.resize(at + 1, f64::NAN);
+        }
+        let old = std::mem::replace(&mut self.column[at], number.unwrap_or(f64::NAN));
+        if !old.is_nan() {
+            self.sorted.remove(&(Key::of(old), ordinal));
+        }
+        if let Some(number) = number {
+            self.sorted.insert((Key::of(number), ordinal));
+        }
+    }
+
+    /// The number of `ordinal`.
+    pub(crate) fn of(&self, ordinal: u32) -> Option<f64> {
+        self.column.get(ordinal as usize).copied().filter(|number| !number.is_nan())
+    }
+
+    /// Ordinals with a number between two ends, each given with whether the end itself is out.
+    pub(crate) fn within(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
+        let (low, high) = (Key::of(min.0), Key::of(max.0));
+        if low > high || (low == high && (min.1 || max.1)) {
+            return RoaringBitmap::new();
+        }
+        let from = if min.1 { Bound::Excluded((low, u32::MAX)) } else { Bound::Included((low, 0)) };
+        let to = if max.1 { Bound::Excluded((high, 0)) } else { Bound::Included((high, u32::MAX)) };
+        let narrow_max = self.column.len() / NARROW_SHARE;
+        let mut ordinals: Vec<u32> =
+            self.sorted.range((from, to)).take(narrow_max + 1).map(|(_, ordinal)| *ordinal).collect();
+        if ordinals.len() > narrow_max {
+            return self.scan(min, max);
+        }
+        ordinals.sort_unstable();
+        RoaringBitmap::from_sorted_iter(ordinals).expect("sorted, and an ordinal has one number")
+    }
+
+    fn scan(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
+        // NaN compares false with everything, so ordinals without a number stay out.
+        match (min.1, max.1) {
+            (false, false) => self.select(|number| number >= min.0 && number <= max.0),
+            (false, true) => self.select(|number| number >= min.0 && number < max.0),
+            (true, false) => self.select(|number| number > min.0 && number <= max.0),
+            (true, true) => self.select(|number| number > min.0 && number < max.0),
+        }
+    }
+
+    fn select(&self, inside: impl Fn(f64) -> bool) -> RoaringBitmap {
+        let bits: Vec<u8> = self
+            .column
+            .chunks(8)
+            .map(|numbers| {
+                let mut byte = 0;
+                for (bit, number) in numbers.iter().enumerate() {
+                    byte |= u8::from(inside(*number)) << bit;
+                }
+                byte
+            })
+            .collect();
+        RoaringBitmap::from_lsb0_bytes(0, &bits)
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A BTreeSet's leaves are about three quarters full.
+        8 * self.column.len() + 22 * self.sorted.len()
+    }
+}
+
+/// A number as an integer that sorts like it; both zeros are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64);
+
+impl Key {
+    fn of(number: f64) -> Key {
+        const SIGN: u64 = 1 << 63;
+        let bits = (number + 0.0).to_bits();
+        Key(if bits & SIGN == 0 { bits | SIGN } else { !bits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_like_numbers() {
+        let numbers = [f64::NEG_INFINITY, -1e300, -1.0, -1e-300, 0.0, 1e-300, 1.0, 1e300, f64::INFINITY];
+        for pair in numbers.windows(2) {
+            assert!(Key::of(pair[0]) < Key::of(pair[1]), "{pair:?}");
+        }
+        assert_eq!(Key::of(-0.0), Key::of(0.0));
+    }
+
+    #[test]
+    fn narrow_walks_and_wide_scans_find_the_same() {
+        let mut numbers = Numbers::default();
+        for ordinal in 0..1000u32 {
+            let number = f64::from(ordinal * 7 % 100);
+            numbers.set(ordinal, (ordinal % 11 != 0).then_some(number));
+        }
+        for min in [-1.0, 0.0, 3.0, 50.0, 99.0] {
+            for max in [-1.0, 0.0, 3.5, 4.0, 60.0, 99.0, f64::INFINITY] {
+                for (min_out, max_out) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let expected: RoaringBitmap = (0..1000u32)
+                        .filter(|ordinal| {
+                            numbers.of(*ordinal).is_some_and(|number| {
+                                (number > min || (number == min && !min_out))
+                                    && (number < max || (number == max && !max_out))
+                            })
+                        })
+                        .collect();
+                    let (min, max) = ((min, min_out), (max, max_out));
+                    assert_eq!(numbers.within(min, max), expected, "{min:?} {max:?}");
+                    assert_eq!(numbers.scan(min, max), expected, "{min:?} {max:?}");
+                }
+            }
+        }
+    }
+}

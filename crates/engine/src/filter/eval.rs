@@ -1,0 +1,36 @@
+//! A filter's answer: the ordinals of the documents it lets through.
+
+use roaring::{MultiOps, RoaringBitmap};
+
+use super::Filter;
+use crate::attributes::Attributes;
+
+impl Filter {
+    /// Ordinals in `all` that this filter lets through. It has passed [`Filter::check`] against
+    /// the schema the attributes were made for.
+    pub(crate) fn evaluate(&self, attributes: &Attributes, all: &RoaringBitmap) -> RoaringBitmap {
+        match self {
+            Filter::All => all.clone(),
+            Filter::Tag { field, values } => attributes.tagged(field, values),
+            Filter::Range { field, min, min_exclusive, max, max_exclusive } => {
+                attributes.within(field, (*min, *min_exclusive), (*max, *max_exclusive))
+            }
+            Filter::And(parts) => {
+                let Some((first, rest)) = parts.split_first() else { return all.clone() };
+                let mut found = first.evaluate(attributes, all);
+                for part in rest {
+                    if found.is_empty() {
+                        break;
+                    }
+                    match part {
+                        Filter::Not(part) => found -= part.evaluate(attributes, all),
+                        part => found &= part.evaluate(attributes, all),
+                    }
+                }
+                found
+            }
+            Filter::Or(parts) => parts.iter().map(|part| part.evaluate(attributes, all)).union(),
+            Filter::Not(part) => all - part.evaluate(attributes, all),
+        }
+    }
+}
