@@ -3,5 +3,6 @@
 //! [`service::Service`] is the whole system as a library: the binary's doors (HTTP and command
 //! line) are built on it and nothing else.
 
+pub mod config;
 pub mod service;
 pub mod ui;

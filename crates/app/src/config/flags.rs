@@ -1,0 +1,70 @@
+//! What can be set on the command line.
+
+use std::path::PathBuf;
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Directory of data and models [env: NEARFIELD_HOME]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub home: Option<PathBuf>,
+    /// Configuration file, in place of nearfield.toml in the home directory [env: NEARFIELD_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Directory of the store, in place of data in the home directory [env: NEARFIELD_DATA_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Directory of models, in place of models in the home directory [env: NEARFIELD_MODELS_DIR]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub models_dir: Option<PathBuf>,
+    /// Instruction set to use at most: scalar, avx2 or avx512 [env: NEARFIELD_CPU]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub cpu: Option<String>,
+    /// Worker threads; one a core, if not given [env: NEARFIELD_WORKERS]
+    #[arg(long, value_name = "N", global = true)]
+    pub workers: Option<String>,
+    /// What is logged, such as info or nearfield=debug [env: NEARFIELD_LOG]
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// Log lines as JSON [env: NEARFIELD_LOG_JSON]
+    #[arg(long, global = true)]
+    pub log_json: bool,
+}
+
+/// Flags of commands that serve.
+#[derive(Clone, Default, clap::Args)]
+pub struct ServeFlags {
+    /// Address and port to serve on [default: 127.0.0.1:8000] [env: NEARFIELD_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// A key clients must bring, 16 characters or more; may be repeated. Safer in the
+    /// environment, which other users cannot read [env: NEARFIELD_API_KEY]
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    pub api_key: Vec<String>,
+    /// An origin whose pages may call, such as https://app.example.com; may be repeated [env: NEARFIELD_CORS_ORIGINS]
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    pub cors_origins: Vec<String>,
+    /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
+    #[arg(long, value_name = "N")]
+    pub queue_max: Option<String>,
+    /// Time a request may take, in milliseconds [default: 30000] [env: NEARFIELD_TIMEOUT_MS]
+    #[arg(long, value_name = "MS")]
+    pub timeout_ms: Option<String>,
+    /// Connections served at once [default: 1024] [env: NEARFIELD_CONNECTIONS_MAX]
+    #[arg(long, value_name = "N")]
+    pub connections_max: Option<String>,
+    /// Seconds that requests in flight may take at a stop [default: 10] [env: NEARFIELD_GRACE_S]
+    #[arg(long, value_name = "S")]
+    pub grace_s: Option<String>,
+}
+
+impl std::fmt::Debug for ServeFlags {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ServeFlags")
+            .field("listen", &self.listen)
+            .field("api_keys", &self.api_key.len())
+            .field("cors_origins", &self.cors_origins)
+            .finish_non_exhaustive()
+    }
+}

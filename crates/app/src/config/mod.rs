@@ -1,0 +1,219 @@
+//! Settings: defaults, then the configuration file, then the environment, then flags. The only
+//! reader of environment and configuration file.
+
+mod flags;
+mod layer;
+mod origin;
+mod secret;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use engine::Level;
+use etcetera::AppStrategy;
+
+pub use flags::{Flags, ServeFlags};
+use layer::Layer;
+pub use origin::Origin;
+pub use secret::ApiKey;
+
+use crate::service;
+
+/// Name of the configuration file in the home directory.
+pub const FILE_NAME: &str = "nearfield.toml";
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory of everything that has no directory of its own below.
+    pub home: PathBuf,
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// Directory whose sub-directories are models.
+    pub models_dir: PathBuf,
+    /// Instruction set to use at most; the best the machine has, if `None`.
+    pub cpu: Option<Level>,
+    /// Worker threads.
+    pub workers: usize,
+    /// Jobs that may wait for a worker.
+    pub queue_max: usize,
+    /// Deadline of a call that brings none.
+    pub timeout: Duration,
+    /// Bytes of the store's page cache.
+    pub cache_bytes: usize,
+    /// Vectors that may wait for the graph before writers are slowed.
+    pub tail_max: usize,
+    /// Threads that feed the graphs.
+    pub index_threads: usize,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub log: String,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+    /// Address to serve on.
+    pub listen: SocketAddr,
+    /// Keys that open the door; none needed, if empty.
+    pub api_keys: Vec<ApiKey>,
+    /// Origins whose pages may read answers.
+    pub cors_origins: Vec<Origin>,
+    /// Connections served at once.
+    pub connections_max: usize,
+    /// How long requests in flight may take once a stop was asked for.
+    pub grace: Duration,
+    /// How long a request's head may take, and an idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long a body may stand still.
+    pub body_timeout: Duration,
+    /// Things that are allowed but look like mistakes, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Why settings are refused. The message names the key, where it was set, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A value that is out of range or of the wrong form.
+    #[error("{from}: {key} must be {allowed}, found {found:?}")]
+    Value {
+        /// Where it was set.
+        from: String,
+        /// The key.
+        key: &'static str,
+        /// What may be given.
+        allowed: String,
+        /// What was given; never a secret.
+        found: String,
+    },
+    /// An environment variable that is not Unicode.
+    #[error("environment variable {name} is not valid Unicode")]
+    NotUnicode {
+        /// Its name.
+        name: String,
+    },
+    /// The file named by `--config` or `NEARFIELD_CONFIG`, or the one in the home directory, cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key, or a value of the wrong type.
+    #[error("configuration file {path}, line {line}: {message}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What is wrong, without the line itself: a key may stand in it.
+        message: String,
+    },
+    /// The platform's data directory could not be found.
+    #[error("no home directory was found for this user: set NEARFIELD_HOME or --home")]
+    NoHome,
+}
+
+impl Settings {
+    /// Settings of this process: its environment and configuration file below `flags` (and
+    /// `serve`, where a server is meant).
+    pub fn load(flags: &Flags, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
+        Settings::from_sources(flags, serve, std::env::vars_os())
+    }
+
+    /// [`Settings::load`] with another environment.
+    pub fn from_sources(
+        flags: &Flags,
+        serve: Option<&ServeFlags>,
+        environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Result<Settings, ConfigError> {
+        let mut warnings = Vec::new();
+        let mut env = Layer::from_environment(environment, &mut warnings)?;
+        let mut top = Layer::from_flags(flags, serve)?;
+        let home = match top.home.take().or(env.home.take()) {
+            Some(home) => home,
+            None => platform_home()?,
+        };
+        let file = match top.config.take().or(env.config.take()) {
+            Some(path) => Layer::from_file(&path)?,
+            None => {
+                let path = home.join(FILE_NAME);
+                if path.try_exists().unwrap_or(true) {
+                    Layer::from_file(&path)?
+                } else {
+                    Layer::default()
+                }
+            }
+        };
+        let layer = top.over(env).over(file);
+        Ok(Settings::settle(home, layer, warnings))
+    }
+
+    fn settle(home: PathBuf, layer: Layer, mut warnings: Vec<String>) -> Settings {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = layer.workers.unwrap_or(cores);
+        if workers > 2 * cores {
+            warnings.push(format!(
+                "workers is {workers}, more than twice the {cores} cores of this machine: they will wait for each other"
+            ));
+        }
+        Settings {
+            data_dir: layer.data_dir.unwrap_or_else(|| home.join("data")),
+            models_dir: layer.models_dir.unwrap_or_else(|| home.join("models")),
+            home,
+            cpu: layer.cpu,
+            workers,
+            queue_max: layer.queue_max.unwrap_or(1024),
+            timeout: Duration::from_millis(layer.timeout_ms.unwrap_or(30_000)),
+            cache_bytes: layer.cache_mib.unwrap_or(256) << 20,
+            tail_max: layer.tail_max.unwrap_or(10_000),
+            index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
+            log: layer.log.unwrap_or_else(|| "info".to_owned()),
+            log_json: layer.log_json.unwrap_or(false),
+            listen: layer
+                .listen
+                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))),
+            api_keys: layer.api_key.unwrap_or_default(),
+            cors_origins: layer.cors_origins.unwrap_or_default(),
+            connections_max: layer.connections_max.unwrap_or(1024),
+            grace: Duration::from_secs(layer.grace_s.unwrap_or(10)),
+            header_timeout: Duration::from_millis(layer.header_timeout_ms.unwrap_or(10_000)),
+            body_timeout: Duration::from_millis(layer.body_timeout_ms.unwrap_or(30_000)),
+            warnings,
+        }
+    }
+
+    /// What the service is opened with.
+    pub fn service(&self) -> service::Config {
+        service::Config {
+            data_dir: self.data_dir.clone(),
+            models_dir: self.models_dir.clone(),
+            workers: self.workers,
+            queue_max: self.queue_max,
+            timeout: self.timeout,
+            cpu_level: self.cpu,
+            cache_bytes: self.cache_bytes,
+            tail_max: self.tail_max,
+            index_threads: self.index_threads,
+        }
+    }
+}
+
+fn platform_home() -> Result<PathBuf, ConfigError> {
+    let strategy = etcetera::choose_app_strategy(etcetera::AppStrategyArgs {
+        top_level_domain: "dev".to_owned(),
+        author: "nearfield".to_owned(),
+        app_name: "nearfield".to_owned(),
+    })
+    .map_err(|_| ConfigError::NoHome)?;
+    Ok(strategy.data_dir())
+}
+
+/// The path as it is shown in messages about where a value came from.
+fn in_file(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests;
