@@ -1,0 +1,216 @@
+//! The kernels in AVX2 and FMA: eight single-precision lanes.
+
+use std::arch::x86_64::*;
+
+use super::elementary::{ERFC, ERFC_P, EXP, EXP_MIN, GELU_TAIL_MAX, LN_2_HIGH, LN_2_LOW};
+use super::panel::WIDTH;
+use super::tile::{Activation, Tile};
+
+const LANES: usize = 8;
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load(lanes: &[f32; LANES]) -> __m256 {
+    // SAFETY: the reference covers the 32 bytes read; the load needs no alignment.
+    unsafe { _mm256_loadu_ps(lanes.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn store(lanes: &mut [f32; LANES], values: __m256) {
+    // SAFETY: the reference covers the 32 bytes written; the store needs no alignment.
+    unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), values) }
+}
+
+/// Loads fewer than eight values; the other lanes are `fill`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load_tail(values: &[f32], fill: f32) -> __m256 {
+    let mut lanes = [fill; LANES];
+    lanes[..values.len()].copy_from_slice(values);
+    load(&lanes)
+}
+
+/// Stores the first `values.len()` lanes, fewer than eight.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn store_tail(values: &mut [f32], lanes: __m256) {
+    let mut stored = [0.0; LANES];
+    store(&mut stored, lanes);
+    values.copy_from_slice(&stored[..values.len()]);
+}
+
+/// The first `len` lanes; zero in the others.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn keep_first(lanes: __m256, len: usize) -> __m256 {
+    let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let kept = _mm256_cmpgt_epi32(_mm256_set1_epi32(len as i32), index);
+    _mm256_and_ps(lanes, _mm256_castsi256_ps(kept))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sum(lanes: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn greatest(lanes: __m256) -> f32 {
+    let four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+    match tile.rows {
+        1 => multiply_rows::<1>(tile, out, out_stride),
+        2 => multiply_rows::<2>(tile, out, out_stride),
+        3 => multiply_rows::<3>(tile, out, out_stride),
+        4 => multiply_rows::<4>(tile, out, out_stride),
+        5 => multiply_rows::<5>(tile, out, out_stride),
+        6 => multiply_rows::<6>(tile, out, out_stride),
+        rows => unreachable!("a tile has 1 to 6 rows, not {rows}"),
+    }
+    if tile.activation == Activation::Gelu {
+        for row in 0..tile.rows {
+            for lanes in out[row * out_stride..][..WIDTH].as_chunks_mut().0 {
+                store(lanes, gelu(load(lanes)));
+            }
+        }
+    }
+}
+
+/// Sixteen registers hold six rows of half a panel, so the panel is walked twice.
+#[target_feature(enable = "avx2,fma")]
+fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+    tile.assert_within_bounds();
+    for half in 0..2 {
+        let bias = tile.bias.0.as_chunks().0;
+        let mut sums = [[load(&bias[2 * half]), load(&bias[2 * half + 1])]; ROWS];
+        for (k, columns) in tile.panel.iter().enumerate() {
+            let columns = columns.0.as_chunks().0;
+            let (low, high) = (load(&columns[2 * half]), load(&columns[2 * half + 1]));
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: `k` is below the panel's depth and `row` below `tile.rows`, and
+                // `assert_within_bounds` found all these rows inside `inputs`.
+                let input = unsafe { *tile.inputs.get_unchecked(row * tile.input_stride + k) };
+                let input = _mm256_set1_ps(input);
+                sums[0] = _mm256_fmadd_ps(input, low, sums[0]);
+                sums[1] = _mm256_fmadd_ps(input, high, sums[1]);
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            let lanes = out[row * out_stride..][..WIDTH].as_chunks_mut().0;
+            store(&mut lanes[2 * half], sums[0]);
+            store(&mut lanes[2 * half + 1], sums[1]);
+        }
+    }
+}
+
+/// `e^x` for `x <= 0`; see [`EXP`].
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn exp(x: __m256) -> __m256 {
+    // The constant comes first: of an unordered pair the instruction gives the second, so NaN stays.
+    let x = _mm256_max_ps(_mm256_set1_ps(EXP_MIN), x);
+    let n = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(_mm256_mul_ps(
+        x,
+        _mm256_set1_ps(std::f32::consts::LOG2_E),
+    ));
+    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LN_2_HIGH), x);
+    let r = _mm256_fnmadd_ps(n, _mm256_set1_ps(LN_2_LOW), r);
+    let mut sum = _mm256_set1_ps(EXP[EXP.len() - 1]);
+    for &c in EXP.iter().rev().skip(1) {
+        sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(c));
+    }
+    let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    _mm256_mul_ps(sum, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+}
+
+/// See [`super::scalar::gelu`].
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn gelu(x: __m256) -> __m256 {
+    let one = _mm256_set1_ps(1.0);
+    let magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
+    let a = _mm256_min_ps(_mm256_set1_ps(GELU_TAIL_MAX), magnitude);
+    let p = _mm256_set1_ps(ERFC_P * std::f32::consts::FRAC_1_SQRT_2);
+    let t = _mm256_div_ps(one, _mm256_fmadd_ps(p, a, one));
+    let mut sum = _mm256_set1_ps(ERFC[ERFC.len() - 1]);
+    for &c in ERFC.iter().rev().skip(1) {
+        sum = _mm256_fmadd_ps(sum, t, _mm256_set1_ps(c));
+    }
+    let half = _mm256_mul_ps(_mm256_set1_ps(0.5), a);
+    let e = exp(_mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(half, a)));
+    let tail = _mm256_mul_ps(_mm256_mul_ps(half, t), _mm256_mul_ps(sum, e));
+    _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x), tail)
+}
+
+/// See [`super::scalar::softmax`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn softmax(row: &mut [f32], len: usize, scale: f32) {
+    let (scores, rest) = row.split_at_mut(len);
+    let (whole, tail) = scores.as_chunks_mut();
+    let mut max = load_tail(tail, f32::NEG_INFINITY);
+    for lanes in &*whole {
+        max = _mm256_max_ps(max, load(lanes));
+    }
+    let max = _mm256_set1_ps(greatest(max));
+    let scale = _mm256_set1_ps(scale);
+    let mut sums = _mm256_setzero_ps();
+    for lanes in &mut *whole {
+        let e = exp(_mm256_mul_ps(_mm256_sub_ps(load(lanes), max), scale));
+        sums = _mm256_add_ps(sums, e);
+        store(lanes, e);
+    }
+    let last = load_tail(tail, f32::NEG_INFINITY);
+    let e = exp(_mm256_mul_ps(_mm256_sub_ps(last, max), scale));
+    let e = keep_first(e, tail.len());
+    let factor = _mm256_set1_ps(1.0 / sum(_mm256_add_ps(sums, e)));
+    for lanes in whole {
+        store(lanes, _mm256_mul_ps(load(lanes), factor));
+    }
+    store_tail(tail, _mm256_mul_ps(e, factor));
+    rest.fill(0.0);
+}
+
+/// See [`super::scalar::add_layer_norm`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
+    let width = row.len() as f32;
+    let (whole, tail) = row.as_chunks_mut();
+    let (delta_whole, delta_tail) = delta.as_chunks();
+
+    let mut sums = _mm256_setzero_ps();
+    for (lanes, delta) in whole.iter_mut().zip(delta_whole) {
+        let sum = _mm256_add_ps(load(lanes), load(delta));
+        sums = _mm256_add_ps(sums, sum);
+        store(lanes, sum);
+    }
+    let last = _mm256_add_ps(load_tail(tail, 0.0), load_tail(delta_tail, 0.0));
+    let mean = _mm256_set1_ps(sum(_mm256_add_ps(sums, last)) / width);
+
+    let mut squares = _mm256_setzero_ps();
+    for lanes in &*whole {
+        let centred = _mm256_sub_ps(load(lanes), mean);
+        squares = _mm256_fmadd_ps(centred, centred, squares);
+    }
+    let last = keep_first(_mm256_sub_ps(last, mean), tail.len());
+    let variance = sum(_mm256_fmadd_ps(last, last, squares)) / width;
+    let scale = _mm256_set1_ps(1.0 / (variance + eps).sqrt());
+
+    let (gamma_whole, gamma_tail) = gamma.as_chunks();
+    let (beta_whole, beta_tail) = beta.as_chunks();
+    for ((lanes, gamma), beta) in whole.iter_mut().zip(gamma_whole).zip(beta_whole) {
+        let normalised = _mm256_mul_ps(_mm256_sub_ps(load(lanes), mean), scale);
+        store(lanes, _mm256_fmadd_ps(normalised, load(gamma), load(beta)));
+    }
+    let normalised = _mm256_mul_ps(last, scale);
+    let last = _mm256_fmadd_ps(normalised, load_tail(gamma_tail, 0.0), load_tail(beta_tail, 0.0));
+    store_tail(tail, last);
+}

@@ -1,0 +1,74 @@
+//! Linear layers.
+
+use super::panel::{Columns, WIDTH, pack_rows_as_columns};
+use super::tile::{Activation, Tile, blocks, multiply, rows_max};
+use crate::simd::Cpu;
+
+/// A linear layer with its activation, `y = activation(x Wᵀ + b)`, its weights packed once for all products.
+///
+/// Packed weights read the same at every [`Level`](crate::simd::Level).
+#[derive(Debug)]
+pub struct Linear {
+    /// A panel for each [`WIDTH`] outputs, each `inputs` deep.
+    panels: Vec<Columns>,
+    /// The bias, likewise.
+    bias: Vec<Columns>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Linear {
+    /// Packs `weights`, `bias.len()` rows of `inputs` values (an output each, as PyTorch keeps
+    /// them). Panics unless the lengths agree.
+    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
+        let outputs = bias.len();
+        assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
+        assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
+        let mut panels = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * inputs];
+        pack_rows_as_columns(weights, outputs, inputs, inputs, &mut panels);
+        let bias = bias
+            .chunks(WIDTH)
+            .map(|chunk| {
+                let mut columns = Columns::ZERO;
+                columns.0[..chunk.len()].copy_from_slice(chunk);
+                columns
+            })
+            .collect();
+        Linear { panels, bias, inputs, outputs }
+    }
+
+    /// Values an input row has.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Values an output row has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `y = activation(x Wᵀ + b)` for rows of `x` ([`Linear::inputs`] values each) and `y`
+    /// ([`Linear::outputs`] each). A row of `y` depends on its row of `x` alone, bit by bit.
+    /// Panics unless both have the same number of whole rows.
+    pub fn apply(&self, cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f32]) {
+        let rows = x.len() / self.inputs;
+        assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
+        assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");
+        for (p, (panel, bias)) in self.panels.chunks_exact(self.inputs).zip(&self.bias).enumerate() {
+            let first = p * WIDTH;
+            let columns = WIDTH.min(self.outputs - first);
+            for block in blocks(rows, rows_max(cpu)) {
+                let tile = Tile {
+                    inputs: &x[block.start * self.inputs..block.end * self.inputs],
+                    input_stride: self.inputs,
+                    rows: block.len(),
+                    panel,
+                    bias,
+                    activation,
+                };
+                let out = &mut y[block.start * self.outputs + first..];
+                multiply(cpu, &tile, out, self.outputs, columns);
+            }
+        }
+    }
+}

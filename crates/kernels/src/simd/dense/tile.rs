@@ -1,0 +1,76 @@
+//! The micro-kernel of every product: a few rows times one panel.
+
+use super::dispatch;
+use super::panel::{Columns, WIDTH};
+use crate::simd::{Cpu, Level};
+
+/// What is applied to each value of a product before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// `x Φ(x)`, the exact (erf) form of GELU (Hendrycks and Gimpel 2016), within
+    /// `2e-7 * max(1, |x|)`.
+    Gelu,
+}
+
+/// `activation(bias + rows · panel)`; each sum runs over the panel's rows in order, so a row's
+/// values do not depend on the rows it shares a tile with.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// Left-hand rows, `input_stride` apart, each as long as the panel is deep.
+    pub(super) inputs: &'a [f32],
+    pub(super) input_stride: usize,
+    /// At most [`rows_max`].
+    pub(super) rows: usize,
+    pub(super) panel: &'a [Columns],
+    /// What sums start from.
+    pub(super) bias: &'a Columns,
+    pub(super) activation: Activation,
+}
+
+impl Tile<'_> {
+    /// Whether all rows lie within `inputs`: what the vector code relies on.
+    pub(super) fn assert_within_bounds(&self) {
+        assert!(
+            self.rows > 0 && self.inputs.len() >= (self.rows - 1) * self.input_stride + self.panel.len(),
+            "every row of a tile must be as long as its panel is deep"
+        );
+    }
+}
+
+/// Rows the micro-kernel keeps in registers at this level.
+pub(super) fn rows_max(cpu: Cpu) -> usize {
+    match cpu.level() {
+        Level::Avx512 => 12,
+        Level::Avx2 => 6,
+        Level::Scalar => 4,
+    }
+}
+
+/// Splits `rows` into blocks of at most `max`, as even as can be: a block of one row costs
+/// nearly as much as a full one.
+pub(super) fn blocks(rows: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let count = rows.div_ceil(max);
+    (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
+}
+
+/// Computes a tile and stores its first `columns` columns in rows of `out`, `out_stride` apart.
+pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+    if columns == WIDTH {
+        multiply_whole(cpu, tile, out, out_stride);
+        return;
+    }
+    let mut whole = [0.0; ROWS_MAX * WIDTH];
+    multiply_whole(cpu, tile, &mut whole, WIDTH);
+    for row in 0..tile.rows {
+        out[row * out_stride..][..columns].copy_from_slice(&whole[row * WIDTH..][..columns]);
+    }
+}
+
+/// The largest [`rows_max`] of any level.
+const ROWS_MAX: usize = 12;
+
+fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+    dispatch!(cpu, multiply(tile, out, out_stride))
+}
