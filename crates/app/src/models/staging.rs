@@ -1,0 +1,178 @@
+//! A model directory in the making: filled beside its place, checked, synced, renamed.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    error::FetchError,
+    files::{ModelFile, Pin},
+    pull::Watch,
+};
+
+/// A directory beside the model's place, held by a lock so that two pulls do not mix.
+#[derive(Debug)]
+pub(super) struct Staging {
+    place: PathBuf,
+    directory: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl Staging {
+    /// Waits for another pull of the same model to end, then takes its turn.
+    pub(super) fn begin(models_dir: &Path, name: &str) -> Result<Staging, FetchError> {
+        fs::create_dir_all(models_dir).map_err(FetchError::io(models_dir))?;
+        let lock_path = models_dir.join(format!(".{name}.lock"));
+        let lock = File::create(&lock_path).map_err(FetchError::io(&lock_path))?;
+        lock.lock().map_err(FetchError::io(&lock_path))?;
+        let staging = Staging {
+            place: models_dir.join(name),
+            directory: models_dir.join(format!(".{name}.partial")),
+            _lock: lock,
+        };
+        staging.clear()?;
+        Ok(staging)
+    }
+
+    /// Empties the directory: what a killed pull or a source that failed half-way left.
+    pub(super) fn clear(&self) -> Result<(), FetchError> {
+        remove_tree(&self.directory)?;
+        fs::create_dir_all(&self.directory).map_err(FetchError::io(&self.directory))
+    }
+
+    /// Takes in one file from `place`: hashes it on the way, refuses it if it is not the pinned
+    /// one or too long, and syncs it.
+    pub(super) fn take(
+        &self,
+        file: &ModelFile,
+        place: &str,
+        from: &mut dyn Read,
+        watch: &dyn Watch,
+    ) -> Result<(), FetchError> {
+        let path = self.directory.join(file.path);
+        let parent = path.parent().unwrap_or(&self.directory);
+        fs::create_dir_all(parent).map_err(FetchError::io(parent))?;
+        let mut to = File::create(&path).map_err(FetchError::io(&path))?;
+        let max = file.bytes_max();
+        let mut hasher = Sha256::new();
+        let mut bytes = 0_u64;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let read = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    return Err(FetchError::Read { file: file.path, place: place.to_owned(), source });
+                }
+            };
+            bytes += read as u64;
+            if bytes > max && file.pin.is_none() {
+                return Err(FetchError::TooLarge { file: file.path, place: place.to_owned(), max });
+            }
+            hasher.update(&buffer[..read]);
+            to.write_all(&buffer[..read]).map_err(FetchError::io(&path))?;
+            watch.bytes(bytes);
+            if bytes > max {
+                break;
+            }
+        }
+        if let Some(pin) = file.pin {
+            let found = hexadecimal(&hasher.finalize());
+            if bytes != pin.bytes || found != pin.sha256 {
+                let place = place.to_owned();
+                return Err(FetchError::Hash {
+                    file: file.path,
+                    place,
+                    expected: pin.sha256,
+                    found,
+                    found_bytes: bytes,
+                });
+            }
+        }
+        to.sync_all().map_err(FetchError::io(&path))
+    }
+
+    /// Renames the directory into the model's place, in place of a damaged one.
+    pub(super) fn install(self) -> Result<(), FetchError> {
+        sync_directories(&self.directory)?;
+        let old = self.place.with_file_name(format!(
+            ".{}.old",
+            self.place.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+        ));
+        remove_tree(&old)?;
+        match fs::rename(&self.place, &old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(FetchError::Io { path: self.place.clone(), source });
+            }
+        }
+        fs::rename(&self.directory, &self.place).map_err(FetchError::io(&self.place))?;
+        if let Some(parent) = self.place.parent() {
+            sync_directory(parent)?;
+        }
+        remove_tree(&old)
+    }
+
+    /// Takes the directory away again after a failure.
+    pub(super) fn abandon(self) -> Result<(), FetchError> {
+        remove_tree(&self.directory)
+    }
+}
+
+/// Whether the file at `path` has the pinned content.
+pub(super) fn is_intact(path: &Path, pin: &Pin) -> io::Result<bool> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.len() != pin.bytes {
+        return Ok(false);
+    }
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(&hasher.finalize()) == pin.sha256),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn remove_tree(path: &Path) -> Result<(), FetchError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FetchError::Io { path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sync_directories(path: &Path) -> Result<(), FetchError> {
+    for entry in fs::read_dir(path).map_err(FetchError::io(path))? {
+        let entry = entry.map_err(FetchError::io(path))?;
+        if entry.file_type().map_err(FetchError::io(entry.path()))?.is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> Result<(), FetchError> {
+    // Only Unix lets a directory be opened and synced; elsewhere a rename is journaled anyway.
+    if cfg!(unix) {
+        File::open(path).and_then(|directory| directory.sync_all()).map_err(FetchError::io(path))?;
+    }
+    Ok(())
+}

