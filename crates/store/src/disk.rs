@@ -55,9 +55,7 @@ impl Disk {
         let mut piece = vec![0; 64 << 10];
         let mut at = from;
         while at < len {
-            let count = piece
-                .len()
-                .min(usize::try_from(len - at).unwrap_or(usize::MAX));
+            let count = piece.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
             self.read(at, &mut piece[..count])?;
             if piece[..count].iter().any(|byte| *byte != 0) {
                 return Ok(false);
@@ -97,11 +95,7 @@ impl StorageBackend for Disk {
         self.0.try_lock_range(start, end)
     }
 
-    fn try_lock_shared_range(
-        &self,
-        start: Bound<u64>,
-        end: Bound<u64>,
-    ) -> Result<bool, BackendError> {
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.0.try_lock_shared_range(start, end)
     }
 

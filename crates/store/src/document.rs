@@ -31,9 +31,6 @@ pub struct Document {
 impl Document {
     /// The value of the field called `name`.
     pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|field| &*field.name == name)
-            .map(|field| &*field.value)
+        self.fields.iter().find(|field| &*field.name == name).map(|field| &*field.value)
     }
 }

@@ -123,9 +123,7 @@ pub enum StoreError {
         doc: u64,
     },
     /// Every number a collection can have has been given; nothing was written.
-    #[error(
-        "this store has had as many collections as it can number: export its documents to a new one"
-    )]
+    #[error("this store has had as many collections as it can number: export its documents to a new one")]
     CollectionsExhausted,
 }
 
@@ -144,10 +142,7 @@ impl StoreError {
 
     /// Whether nothing more may be written before the store was opened again.
     pub(crate) fn is_fatal(&self) -> bool {
-        matches!(
-            self,
-            StoreError::Io { .. } | StoreError::DiskFailedEarlier | StoreError::Damaged { .. }
-        )
+        matches!(self, StoreError::Io { .. } | StoreError::DiskFailedEarlier | StoreError::Damaged { .. })
     }
 }
 
@@ -165,9 +160,7 @@ impl From<redb::StorageError> for StoreError {
         match error {
             redb::StorageError::Io(source) => StoreError::Io { source },
             redb::StorageError::PreviousIo => StoreError::DiskFailedEarlier,
-            other => StoreError::Damaged {
-                reason: other.to_string(),
-            },
+            other => StoreError::Damaged { reason: other.to_string() },
         }
     }
 }
@@ -176,9 +169,7 @@ impl From<redb::TableError> for StoreError {
     fn from(error: redb::TableError) -> StoreError {
         match error {
             redb::TableError::Storage(error) => error.into(),
-            other => StoreError::Damaged {
-                reason: other.to_string(),
-            },
+            other => StoreError::Damaged { reason: other.to_string() },
         }
     }
 }
@@ -187,9 +178,7 @@ impl From<redb::TransactionError> for StoreError {
     fn from(error: redb::TransactionError) -> StoreError {
         match error {
             redb::TransactionError::Storage(error) => error.into(),
-            other => StoreError::Damaged {
-                reason: other.to_string(),
-            },
+            other => StoreError::Damaged { reason: other.to_string() },
         }
     }
 }
@@ -198,9 +187,7 @@ impl From<redb::CommitError> for StoreError {
     fn from(error: redb::CommitError) -> StoreError {
         match error {
             redb::CommitError::Storage(error) => error.into(),
-            other => StoreError::Damaged {
-                reason: other.to_string(),
-            },
+            other => StoreError::Damaged { reason: other.to_string() },
         }
     }
 }

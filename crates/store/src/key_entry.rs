@@ -29,10 +29,6 @@ impl KeyEntry {
         let changed = bytes.u64()?;
         let expires_at_ms = take_expiry(&mut bytes)?;
         bytes.end()?;
-        Ok(KeyEntry {
-            doc,
-            changed,
-            expires_at_ms,
-        })
+        Ok(KeyEntry { doc, changed, expires_at_ms })
     }
 }

@@ -20,35 +20,18 @@ pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
 /// Longest name of a collection or an alias, in bytes; the shortest has one.
 pub const NAME_BYTES_MAX: usize = 128;
 
-pub(crate) fn check(
-    what: &'static str,
-    key: &[u8],
-    found: usize,
-    max: usize,
-) -> Result<(), StoreError> {
+pub(crate) fn check(what: &'static str, key: &[u8], found: usize, max: usize) -> Result<(), StoreError> {
     if found > max {
-        return Err(StoreError::TooLarge {
-            what,
-            key: shown(key),
-            found,
-            max,
-        });
+        return Err(StoreError::TooLarge { what, key: shown(key), found, max });
     }
     Ok(())
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     if name.is_empty() {
-        return Err(StoreError::Empty {
-            what: "name of a collection",
-        });
+        return Err(StoreError::Empty { what: "name of a collection" });
     }
-    check(
-        "bytes of the name of a collection",
-        name.as_bytes(),
-        name.len(),
-        NAME_BYTES_MAX,
-    )
+    check("bytes of the name of a collection", name.as_bytes(), name.len(), NAME_BYTES_MAX)
 }
 
 pub(crate) fn check_document(key: &[u8], fields: &[Field]) -> Result<(), StoreError> {
@@ -60,21 +43,11 @@ pub(crate) fn check_document(key: &[u8], fields: &[Field]) -> Result<(), StoreEr
     let mut names = HashSet::with_capacity(fields.len());
     let mut bytes = key.len();
     for field in fields {
-        check(
-            "bytes of a field's name",
-            key,
-            field.name.len(),
-            FIELD_NAME_BYTES_MAX,
-        )?;
+        check("bytes of a field's name", key, field.name.len(), FIELD_NAME_BYTES_MAX)?;
         if !names.insert(&*field.name) {
-            return Err(StoreError::DuplicateField {
-                key: shown(key),
-                field: shown(&field.name),
-            });
+            return Err(StoreError::DuplicateField { key: shown(key), field: shown(&field.name) });
         }
-        bytes = bytes
-            .saturating_add(field.name.len())
-            .saturating_add(field.value.len());
+        bytes = bytes.saturating_add(field.name.len()).saturating_add(field.value.len());
     }
     check("bytes of the document", key, bytes, DOCUMENT_BYTES_MAX)
 }

@@ -35,10 +35,7 @@ impl NameTarget {
         let mut bytes = Bytes(unseal(name, entry)?);
         let target = match bytes.u8()? {
             0 => {
-                let collection = CollectionVersion {
-                    id: bytes.u32()?,
-                    version: bytes.u32()?,
-                };
+                let collection = CollectionVersion { id: bytes.u32()?, version: bytes.u32()? };
                 bytes.end()?;
                 NameTarget::Collection(collection)
             }
@@ -50,7 +47,5 @@ impl NameTarget {
 }
 
 fn text(bytes: &[u8]) -> Result<String, &'static str> {
-    str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| "a name is not UTF-8")
+    str::from_utf8(bytes).map(str::to_owned).map_err(|_| "a name is not UTF-8")
 }

@@ -12,8 +12,7 @@ use crate::seal::unseal;
 use crate::tables::{self, corrupt};
 use crate::vector::{self, VECTOR_KEY_BYTES};
 use crate::{
-    Change, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector,
-    VectorKey, record,
+    Change, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector, VectorKey, record,
 };
 
 type Bytes = &'static [u8];
@@ -76,8 +75,7 @@ impl Reader {
     pub fn documents(
         &self,
         from: DocId,
-    ) -> Result<impl Iterator<Item = Result<(DocId, Document), StoreError>> + use<>, StoreError>
-    {
+    ) -> Result<impl Iterator<Item = Result<(DocId, Document), StoreError>> + use<>, StoreError> {
         let rows = contain(|| Ok(self.documents.range_owned(from.0..)?))?;
         Ok(Rows::new(rows, |doc, record| {
             let doc = DocId(doc);
@@ -118,9 +116,7 @@ impl Reader {
             let Some(entry) = self.vectors.get(&place)? else {
                 return Ok(None);
             };
-            vector::decode(&place, entry.value())
-                .map(Some)
-                .map_err(|reason| damaged_vector(key, reason))
+            vector::decode(&place, entry.value()).map(Some).map_err(|reason| damaged_vector(key, reason))
         })
     }
 
@@ -129,16 +125,9 @@ impl Reader {
         &self,
         collection: CollectionVersion,
         field: u16,
-    ) -> Result<
-        impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>,
-        StoreError,
-    > {
+    ) -> Result<impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>, StoreError> {
         let (first, last) = vector::field_range(collection, field);
-        let rows = contain(|| {
-            Ok(self
-                .vectors
-                .range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?)
-        })?;
+        let rows = contain(|| Ok(self.vectors.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?))?;
         Ok(Rows::new(rows, |place: &[u8; VECTOR_KEY_BYTES], entry| {
             let key = VectorKey::decode(place);
             match vector::decode(place, entry) {
@@ -156,11 +145,9 @@ impl Reader {
     ) -> Result<impl Iterator<Item = Result<Change, StoreError>> + use<>, StoreError> {
         let range = (Bound::Excluded(after), Bound::Unbounded);
         let rows = contain(|| Ok(self.changes.range_owned::<u64>(range)?))?;
-        Ok(Rows::new(rows, |seq, entry| {
-            match Change::decode(seq, entry) {
-                Ok(change) => Ok(Some(change)),
-                Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
-            }
+        Ok(Rows::new(rows, |seq, entry| match Change::decode(seq, entry) {
+            Ok(change) => Ok(Some(change)),
+            Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
         }))
     }
 
@@ -174,19 +161,11 @@ impl Reader {
     pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<(u64, DocId)>, StoreError> {
         contain(|| {
             let mut expired = Vec::new();
-            for row in self
-                .expiries
-                .range((0, 0)..=(now_ms, u64::MAX))?
-                .take(limit)
-            {
+            for row in self.expiries.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
                 if sum.value() != tables::expiry_checksum(at_ms, doc) {
-                    return Err(corrupt(
-                        "expiries",
-                        format!("{at_ms}, {doc}"),
-                        "checksum does not match",
-                    ));
+                    return Err(corrupt("expiries", format!("{at_ms}, {doc}"), "checksum does not match"));
                 }
                 expired.push((at_ms, DocId(doc)));
             }
@@ -202,9 +181,8 @@ impl Reader {
                 let (key, entry) = row?;
                 let (id, version) = key.value();
                 let collection = CollectionVersion { id, version };
-                let schema = unseal(&collection.encode(), entry.value()).map_err(|reason| {
-                    corrupt("schemas", format!("{id}, version {version}"), reason)
-                })?;
+                let schema = unseal(&collection.encode(), entry.value())
+                    .map_err(|reason| corrupt("schemas", format!("{id}, version {version}"), reason))?;
                 schemas.push((collection, schema.to_vec()));
             }
             Ok(schemas)
@@ -229,12 +207,7 @@ impl Reader {
 }
 
 fn damaged_vector(key: VectorKey, reason: &'static str) -> StoreError {
-    let VectorKey {
-        collection,
-        field,
-        doc,
-        ordinal,
-    } = key;
+    let VectorKey { collection, field, doc, ordinal } = key;
     let place = format!(
         "collection {}, version {}, field {field}, document {}, ordinal {ordinal}",
         collection.id, collection.version, doc.0

@@ -22,10 +22,7 @@ pub(crate) fn encode(
     expires_at_ms: Option<u64>,
     fields: &[Field],
 ) -> Vec<u8> {
-    let payload: usize = fields
-        .iter()
-        .map(|field| 6 + field.name.len() + field.value.len())
-        .sum();
+    let payload: usize = fields.iter().map(|field| 6 + field.name.len() + field.value.len()).sum();
     let mut record = Vec::with_capacity(2 + 8 + 9 + 2 + key.len() + 2 + payload + 4);
     record.push(FORMAT);
     record.push(KIND_HASH);
@@ -36,8 +33,7 @@ pub(crate) fn encode(
     put_len16(&mut record, fields.len());
     for field in fields {
         put_len16(&mut record, field.name.len());
-        let len =
-            u32::try_from(field.value.len()).expect("a value is at most DOCUMENT_BYTES_MAX long");
+        let len = u32::try_from(field.value.len()).expect("a value is at most DOCUMENT_BYTES_MAX long");
         record.extend_from_slice(&len.to_le_bytes());
         record.extend_from_slice(&field.name);
         record.extend_from_slice(&field.value);
@@ -47,8 +43,7 @@ pub(crate) fn encode(
 }
 
 fn put_len16(record: &mut Vec<u8>, len: usize) {
-    let len =
-        u16::try_from(len).expect("keys, names and field counts are limited to less than 65,536");
+    let len = u16::try_from(len).expect("keys, names and field counts are limited to less than 65,536");
     record.extend_from_slice(&len.to_le_bytes());
 }
 
@@ -70,17 +65,11 @@ pub(crate) fn decode(doc: DocId, record: &[u8]) -> Result<Document, &'static str
     let mut fields = Vec::with_capacity(count.min(bytes.0.len() / 6));
     for _ in 0..count {
         let name_len = usize::from(bytes.u16()?);
-        let value_len =
-            usize::try_from(bytes.u32()?).map_err(|_| "a field's value is longer than memory")?;
+        let value_len = usize::try_from(bytes.u32()?).map_err(|_| "a field's value is longer than memory")?;
         let name = bytes.slice(name_len)?.into();
         let value = bytes.slice(value_len)?.into();
         fields.push(Field { name, value });
     }
     bytes.end()?;
-    Ok(Document {
-        key,
-        seq,
-        expires_at_ms,
-        fields,
-    })
+    Ok(Document { key, seq, expires_at_ms, fields })
 }

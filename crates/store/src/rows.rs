@@ -16,10 +16,7 @@ impl<K: Key + 'static, F> Rows<K, F> {
     where
         F: for<'r> FnMut(K::SelfType<'r>, &'r [u8]) -> Result<Option<T>, StoreError>,
     {
-        Rows {
-            range: Some(range),
-            decode,
-        }
+        Rows { range: Some(range), decode }
     }
 }
 

@@ -20,9 +20,8 @@ pub(crate) fn seal(place: &[u8], entry: &mut Vec<u8>) {
 
 /// The entry without its checksum, or why it cannot be trusted.
 pub(crate) fn unseal<'e>(place: &[u8], entry: &'e [u8]) -> Result<&'e [u8], &'static str> {
-    let (bytes, sum) = entry
-        .split_last_chunk::<CHECKSUM_BYTES>()
-        .ok_or("entry too short for its checksum")?;
+    let (bytes, sum) =
+        entry.split_last_chunk::<CHECKSUM_BYTES>().ok_or("entry too short for its checksum")?;
     if checksum(place, bytes) != u32::from_le_bytes(*sum) {
         return Err("checksum does not match");
     }
@@ -34,10 +33,7 @@ pub(crate) struct Bytes<'e>(pub(crate) &'e [u8]);
 
 impl<'e> Bytes<'e> {
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or("entry ends too early")?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("entry ends too early")?;
         self.0 = rest;
         Ok(*head)
     }
@@ -65,11 +61,7 @@ impl<'e> Bytes<'e> {
     }
 
     pub(crate) fn end(self) -> Result<(), &'static str> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err("entry has bytes left over")
-        }
+        if self.0.is_empty() { Ok(()) } else { Err("entry has bytes left over") }
     }
 }
 

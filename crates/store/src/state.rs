@@ -28,13 +28,7 @@ const PLACE: &[u8] = b"nearfield store";
 
 impl State {
     pub(crate) fn new(id: [u8; 16]) -> State {
-        State {
-            id,
-            next_doc: 1,
-            next_collection: 1,
-            last_seq: 0,
-            trimmed_to: 0,
-        }
+        State { id, next_doc: 1, next_collection: 1, last_seq: 0, trimmed_to: 0 }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -27,9 +27,7 @@ pub struct Options {
 impl Default for Options {
     /// 256 MiB of cache.
     fn default() -> Options {
-        Options {
-            cache_bytes: 256 << 20,
-        }
+        Options { cache_bytes: 256 << 20 }
     }
 }
 
@@ -45,10 +43,7 @@ pub struct Store {
 impl Store {
     /// Opens or creates the store in the file `path`, whose directory exists.
     pub fn open(path: &Path, options: Options) -> Result<Store, OpenError> {
-        let failed = |source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| OpenError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -67,27 +62,12 @@ impl Store {
 
     /// Opens a store on another disk: memory, or one that fails on purpose.
     pub fn open_on(disk: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
-        Store::open_at(
-            PathBuf::from("(on a disk given by the program)"),
-            disk,
-            options,
-        )
+        Store::open_at(PathBuf::from("(on a disk given by the program)"), disk, options)
     }
 
-    fn open_at(
-        path: PathBuf,
-        backend: impl StorageBackend,
-        options: Options,
-    ) -> Result<Store, OpenError> {
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            open_database(&path, Disk::new(backend), options)
-        }));
-        opened.unwrap_or_else(|panic| {
-            Err(OpenError::Corrupt {
-                path,
-                reason: message(&*panic),
-            })
-        })
+    fn open_at(path: PathBuf, backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, Disk::new(backend), options)));
+        opened.unwrap_or_else(|panic| Err(OpenError::Corrupt { path, reason: message(&*panic) }))
     }
 
     /// This store's identity, drawn at random when it was made.
@@ -104,11 +84,13 @@ impl Store {
     /// [`Writer::commit`], it never happened.
     pub fn write(&self) -> Result<Writer<'_>, StoreError> {
         self.check_writable()?;
-        let transaction =
-            contain(|| Ok(self.database.begin_write()?)).inspect_err(|error| self.note(error))?;
-        // The transaction this one waited for may have failed meanwhile.
+        let begun = contain(|| Writer::new(self, self.database.begin_write()?));
+        if let Err(error) = &begun {
+            self.note(error);
+        }
+        // Again, since the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
-        Writer::new(self, transaction)
+        begun
     }
 
     /// Bytes of the file.
@@ -118,9 +100,7 @@ impl Store {
 
     fn check_writable(&self) -> Result<(), StoreError> {
         match self.failure.get() {
-            Some(reason) => Err(StoreError::ReadOnly {
-                reason: reason.clone(),
-            }),
+            Some(reason) => Err(StoreError::ReadOnly { reason: reason.clone() }),
             None => Ok(()),
         }
     }
@@ -138,10 +118,7 @@ impl Store {
 }
 
 fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, OpenError> {
-    let failed = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
     match disk.content().map_err(failed)? {
         Content::Empty | Content::Redb => {}
         Content::Unfinished => clear(path, &disk)?,
@@ -159,37 +136,21 @@ fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, Ope
     let state = match stored_state(path, &database)? {
         Some(state) => state,
         None => initialise(&database).map_err(|error| match error {
-            StoreError::Io { source } => OpenError::Io {
-                path: path.to_owned(),
-                source,
-            },
-            other => OpenError::Corrupt {
-                path: path.to_owned(),
-                reason: other.to_string(),
-            },
+            StoreError::Io { source } => OpenError::Io { path: path.to_owned(), source },
+            other => OpenError::Corrupt { path: path.to_owned(), reason: other.to_string() },
         })?,
     };
-    Ok(Store {
-        database,
-        disk,
-        id: state.id,
-        failure: OnceLock::new(),
-    })
+    Ok(Store { database, disk, id: state.id, failure: OnceLock::new() })
 }
 
 /// Empties a file whose creation was cut off, unless another process is creating it just now.
 fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
     let whole = (Bound::Unbounded, Bound::Unbounded);
     let locked = match disk.try_lock_range(whole.0, whole.1) {
         Ok(true) => true,
         Ok(false) => {
-            return Err(OpenError::Busy {
-                path: path.to_owned(),
-            });
+            return Err(OpenError::Busy { path: path.to_owned() });
         }
         Err(BackendError::Unsupported) => false,
         Err(error) => return Err(failed(error.into())),
@@ -199,31 +160,17 @@ fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
         other => other.map(|_| ()),
     };
     if locked {
-        disk.unlock_range(whole.0, whole.1)
-            .map_err(|error| failed(error.into()))?;
+        disk.unlock_range(whole.0, whole.1).map_err(|error| failed(error.into()))?;
     }
     cleared.map_err(failed)
 }
 
 /// The state of the store in `database`; `None` where nothing was ever committed.
 fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenError> {
-    let corrupt = |reason: String| OpenError::Corrupt {
-        path: path.to_owned(),
-        reason,
-    };
-    let foreign = |reason: &str| OpenError::NotAStore {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let transaction = database
-        .begin_read()
-        .map_err(|error| corrupt(error.to_string()))?;
-    if transaction
-        .list_tables()
-        .map_err(|error| open_error(path, error.into()))?
-        .next()
-        .is_none()
-    {
+    let corrupt = |reason: String| OpenError::Corrupt { path: path.to_owned(), reason };
+    let foreign = |reason: &str| OpenError::NotAStore { path: path.to_owned(), reason: reason.to_owned() };
+    let transaction = database.begin_read().map_err(|error| corrupt(error.to_string()))?;
+    if transaction.list_tables().map_err(|error| open_error(path, error.into()))?.next().is_none() {
         return Ok(None);
     }
     let meta = match transaction.open_table(tables::META) {
@@ -231,20 +178,15 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
         Err(redb::TableError::Storage(error)) => return Err(open_error(path, error.into())),
         Err(_) => return Err(foreign("it is a redb database of another program")),
     };
-    let Some(row) = tables::state_row(&meta).map_err(|error| open_error(path, error.into()))?
-    else {
+    let Some(row) = tables::state_row(&meta).map_err(|error| open_error(path, error.into()))? else {
         return Err(foreign("it is a redb database of another program"));
     };
     match State::decode(row.value()) {
         Ok(state) => Ok(Some(state)),
-        Err(Unreadable::Newer { format }) => Err(OpenError::Newer {
-            path: path.to_owned(),
-            found: format,
-            supported: FORMAT,
-        }),
-        Err(Unreadable::Corrupt { reason }) => {
-            Err(corrupt(format!("table meta, key state: {reason}")))
+        Err(Unreadable::Newer { format }) => {
+            Err(OpenError::Newer { path: path.to_owned(), found: format, supported: FORMAT })
         }
+        Err(Unreadable::Corrupt { reason }) => Err(corrupt(format!("table meta, key state: {reason}"))),
     }
 }
 
@@ -252,9 +194,7 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
 fn initialise(database: &Database) -> Result<State, StoreError> {
     let state = State::new(random_id());
     let transaction = database.begin_write()?;
-    transaction
-        .open_table(tables::META)?
-        .insert(tables::STATE_ROW, &*state.encode())?;
+    transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
     transaction.open_table(tables::KEYS)?;
     transaction.open_table(tables::DOCUMENTS)?;
     transaction.open_table(tables::VECTORS)?;
@@ -278,22 +218,12 @@ fn random_id() -> [u8; 16] {
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     let path = path.to_owned();
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            OpenError::Busy { path }
-        }
-        DatabaseError::Storage(StorageError::Io(source))
-            if source.kind() == io::ErrorKind::UnexpectedEof =>
-        {
-            OpenError::Corrupt {
-                path,
-                reason: "the file is shorter than it says".to_owned(),
-            }
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::Busy { path },
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            OpenError::Corrupt { path, reason: "the file is shorter than it says".to_owned() }
         }
         DatabaseError::Storage(StorageError::Io(source)) => OpenError::Io { path, source },
-        other => OpenError::Corrupt {
-            path,
-            reason: other.to_string(),
-        },
+        other => OpenError::Corrupt { path, reason: other.to_string() },
     }
 }
 

@@ -28,16 +28,8 @@ pub(crate) const NAMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 
 pub(crate) const STATE_ROW: u8 = 0;
 
-pub(crate) fn corrupt(
-    table: &'static str,
-    key: impl Into<String>,
-    reason: &'static str,
-) -> StoreError {
-    StoreError::Corrupt {
-        table,
-        key: key.into(),
-        reason,
-    }
+pub(crate) fn corrupt(table: &'static str, key: impl Into<String>, reason: &'static str) -> StoreError {
+    StoreError::Corrupt { table, key: key.into(), reason }
 }
 
 /// What an expiry's row holds: its key has nothing else to prove itself by.
@@ -70,9 +62,7 @@ pub(crate) fn key_entry(
     let Some(entry) = keys.get(key)? else {
         return Ok(None);
     };
-    KeyEntry::decode(key, entry.value())
-        .map(Some)
-        .map_err(|reason| corrupt("keys", shown(key), reason))
+    KeyEntry::decode(key, entry.value()).map(Some).map_err(|reason| corrupt("keys", shown(key), reason))
 }
 
 pub(crate) fn document(
@@ -96,14 +86,10 @@ pub(crate) fn get(
     let Some(KeyEntry { doc, .. }) = key_entry(keys, key)? else {
         return Ok(None);
     };
-    let document = document(documents, doc)?
-        .ok_or_else(|| corrupt("keys", shown(key), "leads to no document"))?;
+    let document =
+        document(documents, doc)?.ok_or_else(|| corrupt("keys", shown(key), "leads to no document"))?;
     if *document.key != *key {
-        return Err(corrupt(
-            "keys",
-            shown(key),
-            "leads to a document with another key",
-        ));
+        return Err(corrupt("keys", shown(key), "leads to a document with another key"));
     }
     Ok(Some((doc, document)))
 }

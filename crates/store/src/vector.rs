@@ -62,16 +62,10 @@ pub(crate) fn encode(key: &[u8; VECTOR_KEY_BYTES], model: [u8; 16], elements: &[
     entry
 }
 
-pub(crate) fn decode(
-    key: &[u8; VECTOR_KEY_BYTES],
-    entry: &[u8],
-) -> Result<StoredVector, &'static str> {
+pub(crate) fn decode(key: &[u8; VECTOR_KEY_BYTES], entry: &[u8]) -> Result<StoredVector, &'static str> {
     let mut bytes = Bytes(unseal(key, entry)?);
     let model = bytes.array()?;
-    Ok(StoredVector {
-        model,
-        bytes: bytes.0.into(),
-    })
+    Ok(StoredVector { model, bytes: bytes.0.into() })
 }
 
 /// First and last possible key of a collection's field.
@@ -79,18 +73,8 @@ pub(crate) fn field_range(
     collection: CollectionVersion,
     field: u16,
 ) -> ([u8; VECTOR_KEY_BYTES], [u8; VECTOR_KEY_BYTES]) {
-    let first = VectorKey {
-        collection,
-        field,
-        doc: DocId(0),
-        ordinal: 0,
-    };
-    let last = VectorKey {
-        collection,
-        field,
-        doc: DocId(u64::MAX),
-        ordinal: u16::MAX,
-    };
+    let first = VectorKey { collection, field, doc: DocId(0), ordinal: 0 };
+    let last = VectorKey { collection, field, doc: DocId(u64::MAX), ordinal: u16::MAX };
     (first.encode(), last.encode())
 }
 

@@ -11,8 +11,8 @@ use crate::state::State;
 use crate::tables::{self, corrupt};
 use crate::vector::{self, VECTOR_KEY_BYTES};
 use crate::{
-    Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store,
-    StoreError, VectorKey, record,
+    Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store, StoreError,
+    VectorKey, record,
 };
 
 /// A transaction: sees the last commit and its own changes.
@@ -27,21 +27,11 @@ pub struct Writer<'s> {
 }
 
 impl Writer<'_> {
-    pub(crate) fn new(
-        store: &Store,
-        mut transaction: WriteTransaction,
-    ) -> Result<Writer<'_>, StoreError> {
-        contain(|| {
-            // Opening after a crash takes milliseconds instead of a walk over the whole file.
-            transaction.set_quick_repair(true);
-            let state = tables::state(&transaction.open_table(tables::META)?)?;
-            Ok(Writer {
-                store,
-                transaction,
-                state,
-                aborted: false,
-            })
-        })
+    pub(crate) fn new(store: &Store, mut transaction: WriteTransaction) -> Result<Writer<'_>, StoreError> {
+        // Opening after a crash takes milliseconds instead of a walk over the whole file.
+        transaction.set_quick_repair(true);
+        let state = tables::state(&transaction.open_table(tables::META)?)?;
+        Ok(Writer { store, transaction, state, aborted: false })
     }
 
     /// A document and its number by key, as this transaction has left it.
@@ -86,32 +76,12 @@ impl Writer<'_> {
                 &writer.transaction,
                 &writer.state,
                 old,
-                Change {
-                    seq: changed,
-                    doc,
-                    kind: ChangeKind::Written,
-                },
+                Change { seq: changed, doc, kind: ChangeKind::Written },
             )?;
-            move_expiry(
-                &writer.transaction,
-                doc,
-                old.and_then(|old| old.expires_at_ms),
-                expires_at_ms,
-            )?;
+            move_expiry(&writer.transaction, doc, old.and_then(|old| old.expires_at_ms), expires_at_ms)?;
             let record = record::encode(doc, key, changed, expires_at_ms, fields);
-            writer
-                .transaction
-                .open_table(tables::DOCUMENTS)?
-                .insert(doc.0, &*record)?;
-            keys.insert(
-                key,
-                &*KeyEntry {
-                    doc,
-                    changed,
-                    expires_at_ms,
-                }
-                .encode(key),
-            )?;
+            writer.transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*record)?;
+            keys.insert(key, &*KeyEntry { doc, changed, expires_at_ms }.encode(key))?;
             Ok((doc, changed))
         })
     }
@@ -131,27 +101,14 @@ impl Writer<'_> {
                 &writer.transaction,
                 &writer.state,
                 Some(old),
-                Change {
-                    seq,
-                    doc,
-                    kind: ChangeKind::Deleted,
-                },
+                Change { seq, doc, kind: ChangeKind::Deleted },
             )?;
             move_expiry(&writer.transaction, doc, old.expires_at_ms, None)?;
-            if writer
-                .transaction
-                .open_table(tables::DOCUMENTS)?
-                .remove(doc.0)?
-                .is_none()
-            {
+            if writer.transaction.open_table(tables::DOCUMENTS)?.remove(doc.0)?.is_none() {
                 return Err(corrupt("keys", shown(key), "leads to no document"));
             }
             keys.remove(key)?;
-            remove_vectors(
-                &mut writer.transaction.open_table(tables::VECTORS)?,
-                None,
-                doc,
-            )?;
+            remove_vectors(&mut writer.transaction.open_table(tables::VECTORS)?, None, doc)?;
             Ok(Some((doc, seq)))
         })
     }
@@ -160,12 +117,7 @@ impl Writer<'_> {
     /// document: whoever writes only vectors calls [`Writer::touch`].
     ///
     /// Refuses an unknown document and more than [`crate::VECTOR_BYTES_MAX`].
-    pub fn set_vector(
-        &mut self,
-        key: VectorKey,
-        model: [u8; 16],
-        bytes: &[u8],
-    ) -> Result<(), StoreError> {
+    pub fn set_vector(&mut self, key: VectorKey, model: [u8; 16], bytes: &[u8]) -> Result<(), StoreError> {
         self.step(|writer| {
             if bytes.len() > limits::VECTOR_BYTES_MAX {
                 return Err(StoreError::TooLarge {
@@ -175,36 +127,20 @@ impl Writer<'_> {
                     max: limits::VECTOR_BYTES_MAX,
                 });
             }
-            if writer
-                .transaction
-                .open_table(tables::DOCUMENTS)?
-                .get(key.doc.0)?
-                .is_none()
-            {
+            if writer.transaction.open_table(tables::DOCUMENTS)?.get(key.doc.0)?.is_none() {
                 return Err(StoreError::UnknownDocument { doc: key.doc.0 });
             }
             let place = key.encode();
             let entry = vector::encode(&place, model, bytes);
-            writer
-                .transaction
-                .open_table(tables::VECTORS)?
-                .insert(&place, &*entry)?;
+            writer.transaction.open_table(tables::VECTORS)?.insert(&place, &*entry)?;
             Ok(())
         })
     }
 
     /// Removes the computed vectors of one document in one collection.
-    pub fn remove_vectors(
-        &mut self,
-        collection: CollectionVersion,
-        doc: DocId,
-    ) -> Result<(), StoreError> {
+    pub fn remove_vectors(&mut self, collection: CollectionVersion, doc: DocId) -> Result<(), StoreError> {
         self.step(|writer| {
-            remove_vectors(
-                &mut writer.transaction.open_table(tables::VECTORS)?,
-                Some(collection),
-                doc,
-            )
+            remove_vectors(&mut writer.transaction.open_table(tables::VECTORS)?, Some(collection), doc)
         })
     }
 
@@ -212,30 +148,21 @@ impl Writer<'_> {
     /// The document's own `seq` stays as it was. Refuses an unknown document.
     pub fn touch(&mut self, doc: DocId) -> Result<Seq, StoreError> {
         self.step(|writer| {
-            let Some(document) =
-                tables::document(&writer.transaction.open_table(tables::DOCUMENTS)?, doc)?
+            let Some(document) = tables::document(&writer.transaction.open_table(tables::DOCUMENTS)?, doc)?
             else {
                 return Err(StoreError::UnknownDocument { doc: doc.0 });
             };
             let key = &*document.key;
             let mut keys = writer.transaction.open_table(tables::KEYS)?;
             let Some(old) = tables::key_entry(&keys, key)?.filter(|entry| entry.doc == doc) else {
-                return Err(corrupt(
-                    "documents",
-                    doc.0.to_string(),
-                    "its key does not lead back to it",
-                ));
+                return Err(corrupt("documents", doc.0.to_string(), "its key does not lead back to it"));
             };
             let changed = writer.state.advance();
             log(
                 &writer.transaction,
                 &writer.state,
                 Some(old),
-                Change {
-                    seq: changed,
-                    doc,
-                    kind: ChangeKind::Written,
-                },
+                Change { seq: changed, doc, kind: ChangeKind::Written },
             )?;
             keys.insert(key, &*KeyEntry { changed, ..old }.encode(key))?;
             Ok(changed)
@@ -246,26 +173,18 @@ impl Writer<'_> {
     pub fn next_collection_id(&mut self) -> Result<u32, StoreError> {
         self.step(|writer| {
             let id = writer.state.next_collection;
-            writer.state.next_collection =
-                id.checked_add(1).ok_or(StoreError::CollectionsExhausted)?;
+            writer.state.next_collection = id.checked_add(1).ok_or(StoreError::CollectionsExhausted)?;
             Ok(id)
         })
     }
 
     /// Writes a schema, at most [`crate::SCHEMA_BYTES_MAX`] long.
-    pub fn set_schema(
-        &mut self,
-        collection: CollectionVersion,
-        schema: &[u8],
-    ) -> Result<(), StoreError> {
+    pub fn set_schema(&mut self, collection: CollectionVersion, schema: &[u8]) -> Result<(), StoreError> {
         self.step(|writer| {
             if schema.len() > limits::SCHEMA_BYTES_MAX {
                 return Err(StoreError::TooLarge {
                     what: "bytes of a schema",
-                    key: format!(
-                        "collection {}, version {}",
-                        collection.id, collection.version
-                    ),
+                    key: format!("collection {}, version {}", collection.id, collection.version),
                     found: schema.len(),
                     max: limits::SCHEMA_BYTES_MAX,
                 });
@@ -281,10 +200,7 @@ impl Writer<'_> {
     /// Removes a schema and every computed vector of that collection version.
     pub fn remove_schema(&mut self, collection: CollectionVersion) -> Result<(), StoreError> {
         self.step(|writer| {
-            writer
-                .transaction
-                .open_table(tables::SCHEMAS)?
-                .remove((collection.id, collection.version))?;
+            writer.transaction.open_table(tables::SCHEMAS)?.remove((collection.id, collection.version))?;
             let first = vector::field_range(collection, 0).0;
             let last = vector::field_range(collection, u16::MAX).1;
             let mut vectors = writer.transaction.open_table(tables::VECTORS)?;
@@ -300,10 +216,7 @@ impl Writer<'_> {
             if let NameTarget::Alias(target) = target {
                 limits::check_name(target)?;
             }
-            writer
-                .transaction
-                .open_table(tables::NAMES)?
-                .insert(name.as_bytes(), &*target.encode(name))?;
+            writer.transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*target.encode(name))?;
             Ok(())
         })
     }
@@ -336,29 +249,19 @@ impl Writer<'_> {
     /// Costs two fsyncs, one before and one after the new root is written: with only one, opening
     /// after a crash would have to verify the whole file.
     pub fn commit(self) -> Result<(), StoreError> {
-        let Writer {
-            store,
-            transaction,
-            state,
-            aborted,
-        } = self;
+        let Writer { store, transaction, state, aborted } = self;
         if aborted {
             return Err(StoreError::Aborted);
         }
         let committed = contain(|| {
-            transaction
-                .open_table(tables::META)?
-                .insert(tables::STATE_ROW, &*state.encode())?;
+            transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
             transaction.commit()?;
             Ok(())
         });
         committed.inspect_err(|error| store.refuse_writes(error))
     }
 
-    fn step<T>(
-        &mut self,
-        step: impl FnOnce(&mut Self) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
+    fn step<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         if self.aborted {
             return Err(StoreError::Aborted);
         }
@@ -379,14 +282,9 @@ fn log(
     let mut changes = transaction.open_table(tables::CHANGES)?;
     if let Some(old) = old.filter(|old| old.changed > state.trimmed_to) {
         let lost = |reason| corrupt("changes", old.changed.to_string(), reason);
-        let entry = changes
-            .remove(old.changed)?
-            .ok_or_else(|| lost("the change of a document is missing"))?;
-        if Change::decode(old.changed, entry.value())
-            .map_err(lost)?
-            .doc
-            != change.doc
-        {
+        let entry =
+            changes.remove(old.changed)?.ok_or_else(|| lost("the change of a document is missing"))?;
+        if Change::decode(old.changed, entry.value()).map_err(lost)?.doc != change.doc {
             return Err(lost("the change is of another document than its key says"));
         }
     }
@@ -440,18 +338,8 @@ fn remove_vectors(
         if within.is_some_and(|collection| collection != next.collection) {
             return Ok(());
         }
-        let first = VectorKey {
-            doc,
-            ordinal: 0,
-            ..next
-        }
-        .encode();
-        let last = VectorKey {
-            doc,
-            ordinal: u16::MAX,
-            ..next
-        }
-        .encode();
+        let first = VectorKey { doc, ordinal: 0, ..next }.encode();
+        let last = VectorKey { doc, ordinal: u16::MAX, ..next }.encode();
         vectors.retain_in::<&[u8; VECTOR_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
         match vector::after_field(next) {
             Some(after) => from = after,

@@ -1,23 +1,11 @@
 //! Random transactions on a store and on plain maps: both must always say the same.
 
-use crate::disks::Memory;
+use crate::disks::Disk;
 use crate::model::{self, Model, Transaction};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
-use store::{Options, Store};
+use store::Store;
 
-const OPTIONS: Options = Options {
-    cache_bytes: 1 << 20,
-};
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        rng_seed: RngSeed::Fixed(20_417),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
+use crate::{OPTIONS, config};
 
 /// Transactions, each followed by closing and opening the store or not.
 fn history() -> impl Strategy<Value = Vec<(Transaction, bool)>> {
@@ -44,8 +32,8 @@ proptest! {
 
     #[test]
     fn in_memory(history in history()) {
-        let memory = Memory::default();
-        compare(|| Store::open_on(memory.clone(), OPTIONS).unwrap(), &history);
+        let disk = Disk::default();
+        compare(|| Store::open_on(disk.clone(), OPTIONS).unwrap(), &history);
     }
 }
 

@@ -5,44 +5,176 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-/// Memory that outlives the store on it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
+/// What is kept or lost as one when power fails.
+const SECTOR_BYTES: usize = 512;
 
-impl StorageBackend for Memory {
+/// A disk in memory which outlives the store on it, counts what is asked of it, and fails when told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a reader sees.
+    bytes: Vec<u8>,
+    /// What is certain to survive a loss of power.
+    synced: Vec<u8>,
+    /// What happened since, in order.
+    unsynced: Vec<Unsynced>,
+    calls: u64,
+    syncs: u64,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Debug)]
+enum Unsynced {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen { len: usize },
+}
+
+/// What goes wrong at one call (counted from 1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    /// This call fails, a write half done; those after it work.
+    Once { call: u64 },
+    /// This call and all after it fail.
+    From { call: u64 },
+}
+
+impl Disk {
+    pub(crate) fn with_bytes(bytes: Vec<u8>) -> Disk {
+        Disk(Arc::new(Mutex::new(State { synced: bytes.clone(), bytes, ..State::default() })))
+    }
+
+    pub(crate) fn with_fault(fault: Fault) -> Disk {
+        Disk(Arc::new(Mutex::new(State { fault: Some(fault), ..State::default() })))
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().bytes.clone()
+    }
+
+    /// Calls so far, of any kind.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.lock().unwrap().calls
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.0.lock().unwrap().syncs
+    }
+
+    /// What a machine finds on the disk after losing power now: all that was synced and, sector
+    /// by sector, a random part of the rest.
+    pub(crate) fn after_power_loss(&self, seed: u64) -> Disk {
+        let state = self.0.lock().unwrap();
+        let mut random = SplitMix64(seed);
+        // From nearly nothing to nearly everything.
+        let kept_of_256 = random.next() % 257;
+        let mut bytes = state.synced.clone();
+        for unsynced in &state.unsynced {
+            match unsynced {
+                Unsynced::SetLen { len } => {
+                    if random.next() % 256 < kept_of_256 {
+                        bytes.resize(*len, 0);
+                    }
+                }
+                Unsynced::Write { offset, data } => {
+                    let mut at = 0;
+                    while at < data.len() {
+                        let piece = (SECTOR_BYTES - (offset + at) % SECTOR_BYTES).min(data.len() - at);
+                        if random.next() % 256 < kept_of_256 {
+                            write_at(&mut bytes, offset + at, &data[at..at + piece]);
+                        }
+                        at += piece;
+                    }
+                }
+            }
+        }
+        Disk::with_bytes(bytes)
+    }
+}
+
+impl State {
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        let fails = match self.fault {
+            Some(Fault::Once { call }) => self.calls == call,
+            Some(Fault::From { call }) => self.calls >= call,
+            None => false,
+        };
+        if fails { Err(io::Error::other("the disk fails on purpose")) } else { Ok(()) }
+    }
+
+    fn apply(&mut self, change: Unsynced) {
+        match &change {
+            Unsynced::Write { offset, data } => write_at(&mut self.bytes, *offset, data),
+            Unsynced::SetLen { len } => self.bytes.resize(*len, 0),
+        }
+        self.unsynced.push(change);
+    }
+}
+
+impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().len() as u64)
+        let mut state = self.0.lock().unwrap();
+        state.call()?;
+        Ok(state.bytes.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let bytes = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        state.call()?;
         let start = usize::try_from(offset).unwrap();
-        let found = bytes
-            .get(start..start + out.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(found);
+        let end = start.checked_add(out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(state.bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0
-            .lock()
-            .unwrap()
-            .resize(usize::try_from(len).unwrap(), 0);
+        let mut state = self.0.lock().unwrap();
+        state.call()?;
+        state.apply(Unsynced::SetLen { len: usize::try_from(len).unwrap() });
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        state.call()?;
+        state.syncs += 1;
+        let State { synced, unsynced, .. } = &mut *state;
+        for change in unsynced.drain(..) {
+            match change {
+                Unsynced::Write { offset, data } => write_at(synced, offset, &data),
+                Unsynced::SetLen { len } => synced.resize(len, 0),
+            }
+        }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut bytes = self.0.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        if bytes.len() < start + data.len() {
-            bytes.resize(start + data.len(), 0);
-        }
-        bytes[start..start + data.len()].copy_from_slice(data);
-        Ok(())
+        let mut state = self.0.lock().unwrap();
+        let outcome = state.call();
+        let written = if outcome.is_ok() { data } else { &data[..data.len() / 2] };
+        state.apply(Unsynced::Write { offset: usize::try_from(offset).unwrap(), data: written.to_vec() });
+        outcome
+    }
+}
+
+fn write_at(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if bytes.len() < offset + data.len() {
+        bytes.resize(offset + data.len(), 0);
+    }
+    bytes[offset..offset + data.len()].copy_from_slice(data);
+}
+
+/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
+pub(crate) struct SplitMix64(pub(crate) u64);
+
+impl SplitMix64 {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 }

@@ -12,46 +12,17 @@ use store::{
 /// steps meet.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Put {
-        key: u8,
-        fields: Vec<(u8, Vec<u8>)>,
-        expires_at_ms: Option<u64>,
-    },
-    Delete {
-        key: u8,
-    },
-    Touch {
-        key: u8,
-    },
-    SetVector {
-        key: u8,
-        collection: u8,
-        field: u16,
-        ordinal: u16,
-        bytes: Vec<u8>,
-    },
-    RemoveVectors {
-        key: u8,
-        collection: u8,
-    },
-    SetSchema {
-        collection: u8,
-        schema: Vec<u8>,
-    },
-    RemoveSchema {
-        collection: u8,
-    },
+    Put { key: u8, fields: Vec<(u8, Vec<u8>)>, expires_at_ms: Option<u64> },
+    Delete { key: u8 },
+    Touch { key: u8 },
+    SetVector { key: u8, collection: u8, field: u16, ordinal: u16, bytes: Vec<u8> },
+    RemoveVectors { key: u8, collection: u8 },
+    SetSchema { collection: u8, schema: Vec<u8> },
+    RemoveSchema { collection: u8 },
     NextCollection,
-    SetName {
-        name: u8,
-        target: u8,
-    },
-    RemoveName {
-        name: u8,
-    },
-    Trim {
-        keep: u8,
-    },
+    SetName { name: u8, target: u8 },
+    RemoveName { name: u8 },
+    Trim { keep: u8 },
 }
 
 /// Steps of one transaction, and whether it is committed or dropped.
@@ -113,14 +84,8 @@ fn key_bytes(key: u8) -> Vec<u8> {
 
 fn collection_version(collection: u8) -> CollectionVersion {
     match collection {
-        3 => CollectionVersion {
-            id: u32::MAX,
-            version: u32::MAX,
-        },
-        _ => CollectionVersion {
-            id: u32::from(collection / 2),
-            version: u32::from(collection % 2),
-        },
+        3 => CollectionVersion { id: u32::MAX, version: u32::MAX },
+        _ => CollectionVersion { id: u32::from(collection / 2), version: u32::from(collection % 2) },
     }
 }
 
@@ -133,6 +98,15 @@ fn name_target(target: u8) -> NameTarget {
         NameTarget::Collection(collection_version(target))
     } else {
         NameTarget::Alias(name_text(target - 4))
+    }
+}
+
+/// The refusal that must come, or the disk's failure that came before it.
+fn expect_unknown<T: std::fmt::Debug>(told: Result<T, StoreError>) -> Result<(), StoreError> {
+    match told {
+        Err(StoreError::UnknownDocument { .. }) => Ok(()),
+        Err(error) => Err(error),
+        Ok(told) => panic!("an unknown document was taken: {told:?}"),
     }
 }
 
@@ -163,18 +137,11 @@ impl Model {
     /// Applies one step to the writer and to the model, and compares what they say.
     pub(crate) fn apply(&mut self, writer: &mut Writer<'_>, step: &Step) -> Result<(), StoreError> {
         match step {
-            Step::Put {
-                key,
-                fields,
-                expires_at_ms,
-            } => {
+            Step::Put { key, fields, expires_at_ms } => {
                 let key = key_bytes(*key);
                 let fields: Vec<Field> = fields
                     .iter()
-                    .map(|(name, value)| Field {
-                        name: vec![*name].into(),
-                        value: value.clone().into(),
-                    })
+                    .map(|(name, value)| Field { name: vec![*name].into(), value: value.clone().into() })
                     .collect();
                 let told = writer.put(&key, &fields, *expires_at_ms)?;
                 let doc = match self.documents.get(&key) {
@@ -186,12 +153,8 @@ impl Model {
                 };
                 let seq = self.log(doc, ChangeKind::Written);
                 assert_eq!(told, (doc, seq));
-                let document = Document {
-                    key: key.clone().into(),
-                    seq,
-                    expires_at_ms: *expires_at_ms,
-                    fields,
-                };
+                let document =
+                    Document { key: key.clone().into(), seq, expires_at_ms: *expires_at_ms, fields };
                 self.documents.insert(key, (doc, document));
             }
             Step::Delete { key } => {
@@ -202,25 +165,14 @@ impl Model {
                 });
                 assert_eq!(told, expected);
             }
-            Step::Touch { key } => {
-                match self.documents.get(&key_bytes(*key)).map(|(doc, _)| *doc) {
-                    Some(doc) => assert_eq!(writer.touch(doc)?, self.log(doc, ChangeKind::Written)),
-                    None => {
-                        let unknown = DocId(self.docs_given + 1);
-                        assert!(matches!(
-                            writer.touch(unknown),
-                            Err(StoreError::UnknownDocument { .. })
-                        ));
-                    }
+            Step::Touch { key } => match self.documents.get(&key_bytes(*key)).map(|(doc, _)| *doc) {
+                Some(doc) => assert_eq!(writer.touch(doc)?, self.log(doc, ChangeKind::Written)),
+                None => {
+                    let unknown = DocId(self.docs_given + 1);
+                    expect_unknown(writer.touch(unknown))?;
                 }
-            }
-            Step::SetVector {
-                key,
-                collection,
-                field,
-                ordinal,
-                bytes,
-            } => {
+            },
+            Step::SetVector { key, collection, field, ordinal, bytes } => {
                 let doc = self.documents.get(&key_bytes(*key)).map(|(doc, _)| *doc);
                 let key = VectorKey {
                     collection: collection_version(*collection),
@@ -231,29 +183,21 @@ impl Model {
                 let told = writer.set_vector(key, MODEL, bytes);
                 if doc.is_some() {
                     told?;
-                    self.vectors.insert(
-                        key,
-                        StoredVector {
-                            model: MODEL,
-                            bytes: bytes.clone().into(),
-                        },
-                    );
+                    self.vectors.insert(key, StoredVector { model: MODEL, bytes: bytes.clone().into() });
                 } else {
-                    assert!(matches!(told, Err(StoreError::UnknownDocument { .. })));
+                    expect_unknown(told)?;
                 }
             }
             Step::RemoveVectors { key, collection } => {
                 if let Some((doc, _)) = self.documents.get(&key_bytes(*key)) {
                     let collection = collection_version(*collection);
                     writer.remove_vectors(collection, *doc)?;
-                    self.vectors
-                        .retain(|key, _| (key.collection, key.doc) != (collection, *doc));
+                    self.vectors.retain(|key, _| (key.collection, key.doc) != (collection, *doc));
                 }
             }
             Step::SetSchema { collection, schema } => {
                 writer.set_schema(collection_version(*collection), schema)?;
-                self.schemas
-                    .insert(collection_version(*collection), schema.clone());
+                self.schemas.insert(collection_version(*collection), schema.clone());
             }
             Step::RemoveSchema { collection } => {
                 let collection = collection_version(*collection);
@@ -284,26 +228,22 @@ impl Model {
     }
 
     /// Runs one transaction on the store; the model takes it over if it was committed.
-    pub(crate) fn run(
-        &mut self,
-        store: &Store,
-        transaction: &Transaction,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn run(&mut self, store: &Store, transaction: &Transaction) -> Result<(), StoreError> {
         let mut after = self.clone();
-        after.attempt(store, transaction)?;
+        let writer = after.prepare(store, transaction)?;
         if transaction.commit {
+            writer.commit()?;
             *self = after;
         }
         Ok(())
     }
 
-    /// Like [`Model::run`], but takes the steps over in any case: on an error this is what the
-    /// store holds if the transaction went through unnoticed.
-    pub(crate) fn attempt(
+    /// Does everything but commit, on a new writer and on the model.
+    pub(crate) fn prepare<'s>(
         &mut self,
-        store: &Store,
+        store: &'s Store,
         transaction: &Transaction,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Writer<'s>, StoreError> {
         let mut writer = store.write()?;
         for step in &transaction.steps {
             self.apply(&mut writer, step)?;
@@ -312,25 +252,16 @@ impl Model {
             assert_eq!(writer.get(key)?.as_ref(), Some(&(*doc, document.clone())));
             assert_eq!(writer.document(*doc)?.as_ref(), Some(document));
         }
-        if transaction.commit {
-            writer.commit()
-        } else {
-            Ok(())
-        }
+        Ok(writer)
     }
 
     /// Everything the view holds, as a model.
     pub(crate) fn read(view: &Reader) -> Result<Model, StoreError> {
-        let mut model = Model {
-            last_seq: view.last_seq()?,
-            trimmed_to: view.changes_trimmed_to()?,
-            ..Model::default()
-        };
+        let mut model =
+            Model { last_seq: view.last_seq()?, trimmed_to: view.changes_trimmed_to()?, ..Model::default() };
         for row in view.documents(DocId(0))? {
             let (doc, document) = row?;
-            model
-                .documents
-                .insert(document.key.to_vec(), (doc, document));
+            model.documents.insert(document.key.to_vec(), (doc, document));
         }
         for collection in (0..4).map(collection_version) {
             for field in [0, 1, u16::MAX] {
@@ -350,13 +281,15 @@ impl Model {
         Ok(model)
     }
 
+    /// Whether the view holds exactly this. Numbers not given yet cannot be seen in a view.
+    pub(crate) fn is_seen_in(&self, view: &Reader) -> Result<bool, StoreError> {
+        let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
+        Ok(Model::read(view)? == visible)
+    }
+
     /// Compares every way to read with the model.
     pub(crate) fn check(&self, view: &Reader) -> Result<(), StoreError> {
-        let visible = Model {
-            docs_given: 0,
-            collections_given: 0,
-            ..self.clone()
-        };
+        let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
         assert_eq!(Model::read(view)?, visible);
         assert_eq!(view.document_count()?, self.documents.len() as u64);
         for key in (0..12).map(key_bytes) {
@@ -371,17 +304,8 @@ impl Model {
             assert_eq!(view.vector(*key)?.as_ref(), Some(vector));
         }
         let prefixes: [&[u8]; 4] = [b"", b"doc", b"doc:1", b"\xff"];
-        let cursors: [Option<&[u8]>; 5] = [
-            None,
-            Some(b""),
-            Some(b"doc"),
-            Some(b"doc:10"),
-            Some(b"doc:zz"),
-        ];
-        for (prefix, after) in prefixes
-            .into_iter()
-            .flat_map(|prefix| cursors.map(|after| (prefix, after)))
-        {
+        let cursors: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"doc"), Some(b"doc:10"), Some(b"doc:zz")];
+        for (prefix, after) in prefixes.into_iter().flat_map(|prefix| cursors.map(|after| (prefix, after))) {
             let told: Vec<_> = view.keys(prefix, after)?.collect::<Result<_, _>>()?;
             let expected: Vec<_> = self
                 .documents
@@ -398,11 +322,7 @@ impl Model {
             let expected: Vec<_> = self
                 .changes
                 .range(after + 1..)
-                .map(|(seq, (doc, kind))| Change {
-                    seq: *seq,
-                    doc: *doc,
-                    kind: *kind,
-                })
+                .map(|(seq, (doc, kind))| Change { seq: *seq, doc: *doc, kind: *kind })
                 .collect();
             assert_eq!(told, expected, "changes after {after}");
         }
