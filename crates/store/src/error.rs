@@ -90,6 +90,9 @@ pub enum StoreError {
         /// What redb found.
         reason: String,
     },
+    /// The store cannot be verified while it is read or written.
+    #[error("the store is being read or written: end that first")]
+    InUse,
     /// Something given exceeds a limit; nothing was written.
     #[error("{key}: {what} is {found}, at most {max} allowed")]
     TooLarge {

@@ -73,3 +73,85 @@ pub(crate) fn decode(doc: DocId, record: &[u8]) -> Result<Document, &'static str
     bytes.end()?;
     Ok(Document { key, seq, expires_at_ms, fields })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    fn fields() -> impl Strategy<Value = Vec<Field>> {
+        let field = (prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(name, value)| Field { name: name.into(), value: value.into() });
+        prop::collection::vec(field, 0..8)
+    }
+
+    fn config() -> ProptestConfig {
+        ProptestConfig {
+            rng_seed: RngSeed::Fixed(9_301),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn comes_back(
+            doc in any::<u64>(),
+            key in prop::collection::vec(any::<u8>(), 1..100),
+            seq in any::<u64>(),
+            expires_at_ms in any::<Option<u64>>(),
+            fields in fields(),
+        ) {
+            let record = encode(DocId(doc), &key, seq, expires_at_ms, &fields);
+            let document = Document { key: key.into(), seq, expires_at_ms, fields };
+            prop_assert_eq!(decode(DocId(doc), &record), Ok(document));
+            prop_assert!(decode(DocId(doc ^ 1), &record).is_err(), "a record of another document");
+        }
+
+        #[test]
+        fn damage_is_noticed(fields in fields(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let mut record = encode(DocId(1), b"key", 2, Some(3), &fields);
+            let at = at.index(record.len());
+            record[at] ^= 1 << bit;
+            prop_assert!(decode(DocId(1), &record).is_err());
+            record[at] ^= 1 << bit;
+            prop_assert!(decode(DocId(1), &record[..at]).is_err());
+        }
+
+        /// Behind a right checksum anything may stand, when another program wrote it.
+        #[test]
+        fn nonsense_is_an_error_or_a_document(mut bytes in prop::collection::vec(any::<u8>(), 0..300), seal_it in any::<bool>()) {
+            if let [format, kind, ..] = &mut *bytes {
+                (*format, *kind) = (FORMAT, KIND_HASH);
+            }
+            if seal_it {
+                seal(&1u64.to_le_bytes(), &mut bytes);
+            }
+            if let Ok(document) = decode(DocId(1), &bytes) {
+                let again = encode(DocId(1), &document.key, document.seq, document.expires_at_ms, &document.fields);
+                prop_assert_eq!(again, bytes);
+            }
+        }
+    }
+
+    /// Pinned, so that a change of the format is one somebody meant.
+    #[test]
+    fn lies_on_disk_as_written_down() {
+        let fields = [Field { name: b"n"[..].into(), value: b"val"[..].into() }];
+        let record = encode(DocId(7), b"key", 5, Some(9), &fields);
+        let mut expected = vec![1, 0];
+        expected.extend([5, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([1, 9, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([3, 0, b'k', b'e', b'y']);
+        expected.extend([1, 0]);
+        expected.extend([1, 0, 3, 0, 0, 0, b'n', b'v', b'a', b'l']);
+        expected.extend([0; 4]);
+        let len = expected.len();
+        expected[len - 4..].copy_from_slice(&record[record.len() - 4..]);
+        assert_eq!(record, expected);
+    }
+}

@@ -80,3 +80,14 @@ pub(crate) fn take_expiry(bytes: &mut Bytes<'_>) -> Result<Option<u64>, &'static
         _ => Err("unknown flag before the expiry"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The check value of CRC-32/ISO-HDLC, the one zlib and Ethernet use.
+    #[test]
+    fn is_the_crc_it_says() {
+        assert_eq!(checksum(b"1234", b"56789"), 0xcbf4_3926);
+    }
+}

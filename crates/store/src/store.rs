@@ -98,6 +98,25 @@ impl Store {
         self.disk.len().map_err(|source| StoreError::Io { source })
     }
 
+    /// Reads the whole file and verifies the checksum of every page. What a read returns was
+    /// verified by itself; that something is *missing*, because a page which led to it was
+    /// damaged, only this can tell. Needs a store without readers, iterators or a writer.
+    ///
+    /// After [`StoreError::Damaged`] the store refuses writes.
+    pub fn verify(&mut self) -> Result<(), StoreError> {
+        let database = &mut self.database;
+        let verified = contain(|| match database.check_integrity() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(StoreError::Damaged { reason: "pages did not match their checksums".to_owned() })
+            }
+            Err(DatabaseError::TransactionInProgress) => Err(StoreError::InUse),
+            Err(DatabaseError::Storage(error)) => Err(error.into()),
+            Err(other) => Err(StoreError::Damaged { reason: other.to_string() }),
+        });
+        verified.inspect_err(|error| self.note(error))
+    }
+
     fn check_writable(&self) -> Result<(), StoreError> {
         match self.failure.get() {
             Some(reason) => Err(StoreError::ReadOnly { reason: reason.clone() }),

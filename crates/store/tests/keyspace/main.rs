@@ -4,7 +4,9 @@ mod agrees_with_maps;
 mod disks;
 mod failing_disk;
 mod model;
+mod opening;
 mod power_loss;
+mod transactions;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;

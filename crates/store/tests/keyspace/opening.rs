@@ -1,0 +1,222 @@
+//! Opening what is a store, what is none, and what was one.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use redb::{Database, TableDefinition};
+use store::{DocId, Field, OpenError, Options, Store, StoreError};
+
+use crate::OPTIONS;
+use crate::disks::{Disk, SplitMix64};
+use crate::model::Model;
+
+fn refusal(path: &Path) -> OpenError {
+    let error = Store::open(path, OPTIONS).expect_err("this is no store that can be opened");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "the message names the file: {error}");
+    error
+}
+
+const DOCUMENTS: u32 = 1_000;
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key {number}").into_bytes()
+}
+
+fn fill(store: &Store, documents: u32) {
+    let mut writer = store.write().unwrap();
+    for number in 0..documents {
+        let field = Field { name: b"text"[..].into(), value: vec![7; 300].into() };
+        writer.put(&key(number), &[field], None).unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+#[test]
+fn a_store_keeps_its_identity_and_each_has_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
+    let id = Store::open(&one, OPTIONS).unwrap().id();
+    assert_ne!(id, Store::open(&two, OPTIONS).unwrap().id());
+    assert_eq!(id, Store::open(&one, Options::default()).unwrap().id());
+}
+
+#[test]
+fn the_directory_must_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = refusal(&directory.path().join("missing").join("store"));
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+}
+
+#[test]
+fn a_store_opens_once_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = Store::open(&path, OPTIONS).unwrap();
+    let error = refusal(&path);
+    assert!(matches!(error, OpenError::Busy { .. }), "{error}");
+    drop(store);
+    Store::open(&path, OPTIONS).unwrap();
+}
+
+#[test]
+fn other_files_are_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notes.txt");
+    let mut zeros_then_text = vec![0; 10_000];
+    zeros_then_text[9_999] = b'x';
+    for content in [&b"id,title,content\n"[..], b"x", b"redb", &zeros_then_text] {
+        fs::write(&path, content).unwrap();
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn another_programs_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("theirs.redb");
+    let same_name: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
+    let other_name: TableDefinition<'_, &str, &str> = TableDefinition::new("settings");
+    for table in [other_name, same_name] {
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(table).unwrap().insert("a", "b").unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    }
+}
+
+/// Writes a row over the state of a store.
+fn overwrite_state(path: &Path, row: &[u8]) {
+    let meta: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
+    let database = Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert(0, row).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn a_newer_store_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    drop(Store::open(&path, OPTIONS).unwrap());
+    // A later format may look any way after its number.
+    overwrite_state(&path, &[9, 0, 0, 0, 1, 2, 3]);
+    let error = refusal(&path);
+    assert!(matches!(error, OpenError::Newer { found: 9, .. }), "{error}");
+    assert!(error.to_string().contains("made by a newer version"), "{error}");
+}
+
+#[test]
+fn a_damaged_state_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    drop(Store::open(&path, OPTIONS).unwrap());
+    for row in [&[][..], &[1, 0, 0], &[0; 52], &[1; 4], &[1, 0, 0, 0, 5, 5, 5, 5, 5, 5, 5, 5, 5]] {
+        overwrite_state(&path, row);
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::Newer { .. }), "{row:?}: {error}");
+    }
+}
+
+#[test]
+fn a_store_that_was_not_closed_opens_with_its_last_commit() {
+    let disk = Disk::default();
+    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    fill(&store, 50);
+    let mut writer = store.write().unwrap();
+    writer.put(b"never committed", &[], None).unwrap();
+    // What the disk holds at this moment, as if the process had been killed.
+    let reopened = Store::open_on(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
+    let view = reopened.read().unwrap();
+    assert_eq!((view.document_count().unwrap(), view.last_seq().unwrap()), (50, 50));
+    assert_eq!(view.lookup(b"never committed").unwrap(), None);
+}
+
+/// Reads everything, row by row and document by document: what is told must be the truth, or an
+/// error. Says whether there was none.
+fn truth_or_error(disk: Disk, truth: &Model) -> bool {
+    let read = move || -> Result<(), Box<dyn Error>> {
+        let mut store = Store::open_on(disk, OPTIONS)?;
+        let unverified = store.read().and_then(|view| Model::read(&view));
+        assert!(unverified.is_err() || unverified.is_ok_and(|read| &read == truth));
+        store.verify()?;
+        let view = store.read()?;
+        assert_eq!(&Model::read(&view)?, truth);
+        for number in 0..DOCUMENTS {
+            let (doc, document) = view.get(&key(number))?.expect("a document is not lost silently");
+            assert_eq!(doc, DocId(u64::from(number) + 1));
+            assert_eq!(view.document(doc)?, Some(document));
+        }
+        Ok(())
+    };
+    read().is_ok()
+}
+
+/// Writes to a store that may be damaged: whatever comes of it, it is not a panic.
+fn write_anyway(disk: Disk) -> Result<(), Box<dyn Error>> {
+    let store = Store::open_on(disk, OPTIONS)?;
+    for round in 0..2 {
+        let mut writer = store.write()?;
+        for number in (round..DOCUMENTS).step_by(17) {
+            let (doc, _) = writer.put(&key(number), &[], Some(1))?;
+            writer.touch(doc)?;
+            writer.delete(&key(number + 1))?;
+        }
+        writer.commit()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn verification_waits_for_no_reader() {
+    let mut store = Store::open_on(Disk::default(), OPTIONS).unwrap();
+    fill(&store, 10);
+    let view = store.read().unwrap();
+    assert!(matches!(store.verify(), Err(StoreError::InUse)));
+    drop(view);
+    store.verify().unwrap();
+    fill(&store, 20);
+    assert_eq!(store.read().unwrap().last_seq().unwrap(), 30);
+}
+
+#[test]
+fn truncated_files_are_errors() {
+    let disk = Disk::default();
+    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    fill(&store, DOCUMENTS);
+    let truth = Model::read(&store.read().unwrap()).unwrap();
+    drop(store);
+    let whole = disk.bytes();
+    let mut random = SplitMix64(3);
+    for _ in 0..60 {
+        let len = usize::try_from(random.next() % whole.len() as u64).unwrap();
+        truth_or_error(Disk::with_bytes(whole[..len].to_vec()), &truth);
+    }
+}
+
+#[test]
+fn flipped_bits_are_errors_or_change_nothing() {
+    let disk = Disk::default();
+    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    fill(&store, DOCUMENTS);
+    let truth = Model::read(&store.read().unwrap()).unwrap();
+    drop(store);
+    let whole = disk.bytes();
+    let mut random = SplitMix64(4);
+    let mut noticed = 0;
+    for _ in 0..150 {
+        let mut damaged = whole.clone();
+        let at = usize::try_from(random.next() % whole.len() as u64).unwrap();
+        damaged[at] ^= 1 << (random.next() % 8);
+        if !truth_or_error(Disk::with_bytes(damaged.clone()), &truth) {
+            noticed += 1;
+        }
+        drop(write_anyway(Disk::with_bytes(damaged)));
+    }
+    assert!(noticed > 15, "much of the file holds data, yet only {noticed} of 150 flips were noticed");
+}
