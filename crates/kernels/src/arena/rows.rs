@@ -1,0 +1,379 @@
+//! Rows of bytes that are written once, published, and read without locks.
+//!
+//! A slot is *free*, then *claimed* (one writer has it, nobody reads it), then *published*
+//! (everybody reads it, nobody writes it), then *retired* (new readers are refused it, old ones
+//! may still hold it), then free again once [`Epochs::oldest`] has passed its retirement.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use super::{CHUNK_SLOTS, Chunks, Epochs, Pin};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// Rows start on cache lines, if they are long enough for it to matter.
+const LINE: usize = 64;
+const WORD_BITS: usize = u64::BITS as usize;
+const WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
+
+/// A growing table of rows, all of one length.
+#[derive(Debug)]
+pub struct Rows {
+    row_bytes: usize,
+    stride: usize,
+    epochs: Epochs,
+    chunks: Chunks<Chunk>,
+    slots: Mutex<Slots>,
+}
+
+/// Which slots nobody uses.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Slots from here on were never used.
+    fresh: u32,
+    free: Vec<u32>,
+    /// Retired slots with the epoch that hid them.
+    retired: Vec<(u64, u32)>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    /// A bit a slot: whether it is published.
+    published: [AtomicU64; WORDS],
+    bytes: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a chunk owns its allocation. Who may touch which row of it, and when, is decided by the
+// protocol of `Rows` (see `Guard::row` and `Rows::claim_slot`), not by where the chunk is.
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn new(stride: usize) -> Chunk {
+        let layout =
+            Layout::from_size_align(stride * CHUNK_SLOTS, LINE).expect("a chunk fits the address space");
+        // SAFETY: the layout is not empty, for `Rows::new` refuses rows without bytes.
+        let Some(bytes) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        Chunk { published: std::array::from_fn(|_| AtomicU64::new(0)), bytes, layout }
+    }
+
+    /// The word that holds a slot's bit, and the bit.
+    fn published(&self, at: usize) -> (&AtomicU64, u64) {
+        (&self.published[at / WORD_BITS], 1 << (at % WORD_BITS))
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Chunk::new` with this layout, and nothing outlives the chunk.
+        unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
+    }
+}
+
+/// A slot that was claimed and written, but not published. Dropped, it is free again.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    rows: &'a Rows,
+    slot: u32,
+}
+
+impl Claim<'_> {
+    /// Its number.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Lets everybody read it from now on.
+    pub fn publish(self) -> u32 {
+        let slot = self.slot;
+        let (chunk, at) = self.rows.chunk(slot).expect("a claimed slot has a chunk");
+        let (word, bit) = chunk.published(at);
+        word.fetch_or(bit, Release);
+        std::mem::forget(self);
+        slot
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.rows.lock().free.push(self.slot);
+    }
+}
+
+/// A reader. Rows it was given stay as they are while it lives.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    rows: &'a Rows,
+    pin: Pin<'a>,
+}
+
+impl Guard<'_> {
+    /// The epoch the reader started in.
+    pub fn epoch(&self) -> u64 {
+        self.pin.epoch()
+    }
+
+    /// The row at `slot`, if it is published.
+    #[inline]
+    pub fn row(&self, slot: u32) -> Option<&[u8]> {
+        let (chunk, at) = self.rows.chunk(slot)?;
+        let (word, bit) = chunk.published(at);
+        if word.load(Acquire) & bit == 0 {
+            return None;
+        }
+        // SAFETY: in bounds: `at` is below CHUNK_SLOTS, and a stride holds a row. Initialised:
+        // chunks are made of zeros. Not written while the slice lives: only `Rows::claim_slot` writes,
+        // and only to slots that are not published and were not retired at an epoch above that of
+        // a living pin. This slot was published, and the acquiring load saw the write before
+        // that. If it is retired from now on, or was already and this pin is too old to have seen
+        // it, then the retirement's epoch is above this pin's (a pin of that epoch or later sees
+        // the bit cleared), so the slot is not reused before this guard, which the slice borrows,
+        // is gone.
+        Some(unsafe {
+            std::slice::from_raw_parts(chunk.bytes.as_ptr().add(at * self.rows.stride), self.rows.row_bytes)
+        })
+    }
+}
+
+impl Rows {
+    /// An empty table of rows of `row_bytes` bytes.
+    ///
+    /// # Panics
+    ///
+    /// If `row_bytes` is 0 or above 2³⁰.
+    pub fn new(row_bytes: usize) -> Rows {
+        assert!((1..=1 << 30).contains(&row_bytes), "a row of {row_bytes} bytes");
+        let stride = row_bytes.next_multiple_of((row_bytes / 8).next_power_of_two().clamp(4, LINE));
+        Rows {
+            row_bytes,
+            stride,
+            epochs: Epochs::default(),
+            chunks: Chunks::default(),
+            slots: Mutex::new(Slots::default()),
+        }
+    }
+
+    /// Starts a reader. Never waits.
+    pub fn pin(&self) -> Guard<'_> {
+        Guard { rows: self, pin: self.epochs.pin() }
+    }
+
+    /// The clock readers are pinned to.
+    pub fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Slots used so far are all below this one.
+    pub fn end(&self) -> u32 {
+        self.lock().fresh
+    }
+
+    /// Takes a slot, the last one given back if there is one, and writes `row` there.
+    ///
+    /// # Panics
+    ///
+    /// If `row` has another length than the table's rows, or every `u32` but the last is in use.
+    pub fn claim(&self, row: &[u8]) -> Claim<'_> {
+        let free = self.lock().free.pop();
+        let slot = free.unwrap_or_else(|| self.fresh_slot());
+        self.claim_slot(slot, row)
+    }
+
+    /// Takes the next slot that was never used and writes `row` there.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rows::claim`].
+    pub fn claim_fresh(&self, row: &[u8]) -> Claim<'_> {
+        let slot = self.fresh_slot();
+        self.claim_slot(slot, row)
+    }
+
+    /// Sets the next slot that was never used down as free.
+    pub fn skip_fresh(&self) {
+        let slot = self.fresh_slot();
+        self.lock().free.push(slot);
+    }
+
+    fn fresh_slot(&self) -> u32 {
+        let mut slots = self.lock();
+        assert!(slots.fresh < u32::MAX, "every slot is in use");
+        slots.fresh += 1;
+        slots.fresh - 1
+    }
+
+    /// Writes a slot that was just taken out of `slots`, so that nobody else has it.
+    fn claim_slot(&self, slot: u32, row: &[u8]) -> Claim<'_> {
+        let claim = Claim { rows: self, slot };
+        assert_eq!(row.len(), self.row_bytes, "a row has the table's length");
+        let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk::new(self.stride));
+        let at = slot as usize % CHUNK_SLOTS;
+        // SAFETY: in bounds, as in `Guard::row`; `row` cannot overlap it, or it would be a
+        // shared slice of this slot, and there is none: the slot was never published, or every
+        // pin that could hold it is gone (`Rows::release`), and what they read happened before.
+        unsafe {
+            let to = chunk.bytes.as_ptr().add(at * self.stride);
+            std::ptr::copy_nonoverlapping(row.as_ptr(), to, self.row_bytes);
+        }
+        claim
+    }
+
+    /// Hides published slots from readers that start later. Those that are not published are left
+    /// alone.
+    pub fn retire(&self, slots: &[u32]) {
+        let hidden: Vec<u32> = slots
+            .iter()
+            .copied()
+            .filter(|&slot| {
+                self.chunk(slot).is_some_and(|(chunk, at)| {
+                    let (word, bit) = chunk.published(at);
+                    word.fetch_and(!bit, Relaxed) & bit != 0
+                })
+            })
+            .collect();
+        // Advancing publishes the cleared bits.
+        let epoch = self.epochs.advance(|_| ());
+        self.lock().retired.extend(hidden.into_iter().map(|slot| (epoch, slot)));
+    }
+
+    /// Gives retired slots back that no reader can hold any more, and says how many.
+    pub fn release(&self) -> usize {
+        let oldest = self.epochs.oldest();
+        let mut slots = self.lock();
+        let Slots { free, retired, .. } = &mut *slots;
+        let before = free.len();
+        free.extend(retired.extract_if(.., |(epoch, _)| *epoch <= oldest).map(|(_, slot)| slot));
+        free.len() - before
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let slots = self.lock();
+        self.chunks.iter().map(|chunk| chunk.layout.size()).sum::<usize>()
+            + self.chunks.bytes()
+            + slots.free.capacity() * size_of::<u32>()
+            + slots.retired.capacity() * size_of::<(u64, u32)>()
+    }
+
+    #[inline]
+    fn chunk(&self, slot: u32) -> Option<(&Chunk, usize)> {
+        Some((self.chunks.get(slot as usize / CHUNK_SLOTS)?, slot as usize % CHUNK_SLOTS))
+    }
+
+    fn lock(&self) -> impl std::ops::DerefMut<Target = Slots> + '_ {
+        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_seen_once_published_and_until_retired() {
+        let rows = Rows::new(5);
+        let early = rows.pin();
+        let claim = rows.claim(b"hello");
+        assert_eq!(early.row(claim.slot()), None);
+        let slot = claim.publish();
+        assert_eq!(early.row(slot), Some(&b"hello"[..]));
+        rows.retire(&[slot]);
+        assert_eq!(rows.pin().row(slot), None);
+        assert_eq!((early.row(u32::MAX), early.row(4000)), (None, None));
+    }
+
+    #[test]
+    fn a_slot_is_reused_only_after_every_older_reader_has_gone() {
+        let rows = Rows::new(4);
+        let slot = rows.claim(b"aaaa").publish();
+        let reader = rows.pin();
+        let row = reader.row(slot).unwrap();
+        rows.retire(&[slot]);
+        assert_eq!(rows.release(), 0);
+        assert_ne!(rows.claim(b"bbbb").publish(), slot);
+        let late = rows.pin();
+        assert_eq!(row, b"aaaa");
+        drop(reader);
+        // A reader that started after the retirement is no hindrance.
+        assert_eq!(rows.release(), 1);
+        assert_eq!(rows.claim(b"cccc").publish(), slot);
+        assert_eq!(late.row(slot), Some(&b"cccc"[..]));
+        assert_eq!(rows.end(), 2);
+    }
+
+    #[test]
+    fn retiring_twice_or_what_was_never_published_gives_nothing_back() {
+        let rows = Rows::new(1);
+        let slot = rows.claim(b"a").publish();
+        let claim = rows.claim(b"b");
+        rows.retire(&[slot, slot, claim.slot(), 77_777]);
+        assert_eq!(rows.release(), 1);
+        rows.retire(&[slot]);
+        assert_eq!(rows.release(), 0);
+        let unpublished = claim.slot();
+        drop(claim);
+        assert_eq!(rows.claim(b"c").slot(), unpublished);
+    }
+
+    #[test]
+    fn slots_can_be_laid_out_with_gaps() {
+        let rows = Rows::new(2);
+        rows.claim_fresh(b"00").publish();
+        rows.skip_fresh();
+        assert_eq!(rows.claim_fresh(b"22").publish(), 2);
+        assert_eq!(rows.claim(b"11").publish(), 1);
+    }
+
+    #[test]
+    fn rows_of_every_length_lie_apart() {
+        for row_bytes in (1..200).chain([1536, 16_384]) {
+            let rows = Rows::new(row_bytes);
+            for value in 0..5 {
+                rows.claim(&vec![value; row_bytes]).publish();
+            }
+            let guard = rows.pin();
+            for value in 0..5 {
+                assert_eq!(guard.row(u32::from(value)), Some(&vec![value; row_bytes][..]));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the table's length")]
+    fn a_row_of_another_length_is_refused() {
+        Rows::new(4).claim(b"abc");
+    }
+
+    #[test]
+    fn threads_never_see_a_row_change() {
+        let rows = Rows::new(64);
+        let newest = AtomicU64::new(u64::from(rows.claim(&[0; 64]).publish()));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let guard = rows.pin();
+                        let slot = u32::try_from(newest.load(Acquire)).unwrap();
+                        if let Some(row) = guard.row(slot) {
+                            let value = row[0];
+                            std::hint::spin_loop();
+                            assert!(row.iter().all(|&byte| byte == value));
+                        }
+                    }
+                });
+            }
+            for value in 0..20_000u32 {
+                let old = u32::try_from(newest.load(Acquire)).unwrap();
+                newest.store(u64::from(rows.claim(&[value as u8; 64]).publish()), Release);
+                rows.retire(&[old]);
+                rows.release();
+            }
+        });
+        assert!(rows.end() < 20_000, "slots were reused");
+    }
+}
