@@ -1,0 +1,251 @@
+//! The navigable graph: walking it, and linking vectors into it.
+
+use kernels::arena::Guard;
+
+use crate::links::Links;
+use crate::scratch::{self, Scratch};
+use crate::select::select;
+use crate::space::Query;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Release};
+use crate::sync::{Mutex, RwLock};
+use crate::vectors::Vectors;
+
+/// Layers of links, and where walks begin.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) links: Links,
+    m: usize,
+    ef_construction: usize,
+    entry: AtomicU64,
+    /// Held by insertions that may change the entry.
+    raising: Mutex<()>,
+    /// Held shared by every insertion. Taken alone for a moment it waits for all that run:
+    /// those that start later link to nothing that was dead by then.
+    pub(crate) inserting: RwLock<()>,
+}
+
+/// Where walks begin: a slot on the highest layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) slot: u32,
+    pub(crate) level: usize,
+}
+
+/// A walk that scored as many rows as it was allowed to.
+#[derive(Debug, PartialEq)]
+pub(crate) struct OutOfBudget;
+
+impl Graph {
+    pub(crate) fn new(m: usize, ef_construction: usize) -> Graph {
+        Graph {
+            links: Links::new(m),
+            m,
+            ef_construction,
+            entry: AtomicU64::new(u64::MAX),
+            raising: Mutex::new(()),
+            inserting: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        let packed = self.entry.load(Acquire);
+        let entry = Entry { slot: packed as u32, level: (packed >> 32) as usize };
+        (packed != u64::MAX).then_some(entry)
+    }
+
+    pub(crate) fn set_entry(&self, entry: Option<Entry>) {
+        let packed = entry.map_or(u64::MAX, |entry| u64::from(entry.slot) | (entry.level as u64) << 32);
+        self.entry.store(packed, Release);
+    }
+
+    /// Follows the links of layers above `layer` to the slot nearest to the query
+    /// (algorithm 2 with a breadth of 1).
+    pub(crate) fn descend(
+        &self,
+        vectors: &Vectors,
+        guard: &Guard<'_>,
+        scratch: &mut Scratch,
+        entry: Entry,
+        layer: usize,
+    ) -> u32 {
+        let Scratch { query, batch, .. } = scratch;
+        let mut nearest = entry.slot;
+        batch.slots.clear();
+        batch.slots.push(nearest);
+        vectors.score(guard, query, batch);
+        let mut distance = batch.distances.first().copied().unwrap_or(f32::INFINITY);
+        for layer in (layer + 1..=entry.level).rev() {
+            loop {
+                batch.slots.clear();
+                batch.slots.extend(self.links.get(nearest, layer));
+                vectors.score(guard, query, batch);
+                let before = nearest;
+                for (&slot, &found) in batch.slots.iter().zip(&batch.distances) {
+                    if found < distance {
+                        (nearest, distance) = (slot, found);
+                    }
+                }
+                if nearest == before {
+                    break;
+                }
+            }
+        }
+        nearest
+    }
+
+    /// Gathers the `breadth` slots nearest to the query that `counts` says count, into the
+    /// scratch's pool (algorithm 2). Slots that do not count are walked through.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments of the paper's algorithm, and where to find things"
+    )]
+    pub(crate) fn walk(
+        &self,
+        vectors: &Vectors,
+        guard: &Guard<'_>,
+        scratch: &mut Scratch,
+        start: u32,
+        layer: usize,
+        breadth: usize,
+        mut budget: usize,
+        counts: impl Fn(u32) -> bool,
+    ) -> Result<(), OutOfBudget> {
+        let Scratch { query, visited, pool, batch } = scratch;
+        pool.reset(breadth);
+        visited.reset();
+        visited.insert(start);
+        batch.slots.clear();
+        batch.slots.push(start);
+        loop {
+            vectors.score(guard, query, batch);
+            for (&slot, &distance) in batch.slots.iter().zip(&batch.distances) {
+                if pool.would_keep(distance) {
+                    pool.insert(distance, slot, counts(slot));
+                }
+            }
+            let scored = batch.slots.len();
+            if scored > budget {
+                return Err(OutOfBudget);
+            }
+            budget -= scored;
+            let Some(slot) = pool.expand() else { return Ok(()) };
+            batch.slots.clear();
+            batch.slots.extend(self.links.get(slot, layer).filter(|&link| visited.insert(link)));
+        }
+    }
+
+    /// Links a vector in (algorithm 1). Its lists are empty and nobody reaches it yet; the caller
+    /// holds `inserting`.
+    pub(crate) fn insert(&self, vectors: &Vectors, slot: u32) {
+        let guard = vectors.rows.pin();
+        let level = self.links.level(slot);
+        let mut raising = None;
+        scratch::with(|scratch| {
+            loop {
+                let Some(entry) = self.entry() else {
+                    if raising.is_none() {
+                        raising = Some(self.raising.lock());
+                        continue;
+                    }
+                    self.set_entry(Some(Entry { slot, level }));
+                    return;
+                };
+                if level > entry.level && raising.is_none() {
+                    raising = Some(self.raising.lock());
+                    continue;
+                }
+                let found = self.neighbors(vectors, &guard, scratch, slot, level.min(entry.level), entry);
+                let isolated = found.first().is_none_or(Vec::is_empty);
+                if isolated && raising.is_none() {
+                    // All it can reach is dead: it must become the entry itself, unless another
+                    // one just did.
+                    raising = Some(self.raising.lock());
+                    continue;
+                }
+                self.connect(vectors, &guard, slot, &found);
+                if level > entry.level || isolated {
+                    self.set_entry(Some(Entry { slot, level }));
+                }
+                return;
+            }
+        });
+    }
+
+    /// The neighbours of a vector on layers 0 to `top`.
+    fn neighbors(
+        &self,
+        vectors: &Vectors,
+        guard: &Guard<'_>,
+        scratch: &mut Scratch,
+        slot: u32,
+        top: usize,
+        entry: Entry,
+    ) -> Vec<Vec<u32>> {
+        assert!(vectors.prepare(guard, slot, &mut scratch.query), "a vector being linked has its row");
+        let mut start = self.descend(vectors, guard, scratch, entry, top);
+        let mut found: Vec<Vec<u32>> = (0..=top)
+            .rev()
+            .map(|layer| {
+                let counts = |other: u32| other != slot && vectors.nodes.is_live(other);
+                self.walk(vectors, guard, scratch, start, layer, self.ef_construction, usize::MAX, counts)
+                    .expect("a walk without a budget ends by itself");
+                start = scratch.pool.nearest().unwrap_or(start);
+                let candidates: Vec<(f32, u32)> =
+                    scratch.pool.found().map(|found| (found.distance, found.slot)).collect();
+                select(vectors, guard, &candidates, self.m)
+            })
+            .collect();
+        found.reverse();
+        found
+    }
+
+    /// Links a vector to its neighbours, by layer, and them to it. Its own lists come first, all
+    /// of them, and then links to it from the lowest layer up: whoever reaches it on some
+    /// layer can go on from there.
+    fn connect(&self, vectors: &Vectors, guard: &Guard<'_>, slot: u32, neighbors: &[Vec<u32>]) {
+        for (layer, neighbors) in neighbors.iter().enumerate() {
+            self.links.set(slot, layer, neighbors);
+        }
+        for (layer, neighbors) in neighbors.iter().enumerate() {
+            for &neighbor in neighbors {
+                self.link_back(vectors, guard, neighbor, slot, layer);
+            }
+        }
+    }
+
+    /// Adds a link `from` a slot that others can reach; a full list is chosen anew.
+    pub(crate) fn link_back(&self, vectors: &Vectors, guard: &Guard<'_>, from: u32, to: u32, layer: usize) {
+        let _locked = self.links.lock(from);
+        let mut links: Vec<u32> = self.links.get(from, layer).collect();
+        if links.contains(&to) {
+            return;
+        }
+        if links.len() < self.links.capacity(layer) {
+            self.links.push(from, layer, to);
+            return;
+        }
+        links.push(to);
+        let candidates = nearest_first(vectors, guard, from, links);
+        self.links.set(from, layer, &select(vectors, guard, &candidates, self.links.capacity(layer)));
+    }
+}
+
+/// Slots with their distances to the vector at `from`, nearest first.
+pub(crate) fn nearest_first(
+    vectors: &Vectors,
+    guard: &Guard<'_>,
+    from: u32,
+    slots: Vec<u32>,
+) -> Vec<(f32, u32)> {
+    let mut query = Query::default();
+    if !vectors.prepare(guard, from, &mut query) {
+        return Vec::new();
+    }
+    let mut batch = scratch::Batch { slots, distances: Vec::new() };
+    vectors.score(guard, &mut query, &mut batch);
+    let mut candidates: Vec<(f32, u32)> =
+        batch.distances.iter().copied().zip(batch.slots.iter().copied()).collect();
+    candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    candidates
+}

@@ -1,0 +1,194 @@
+//! The graph's edges: a list of slots for every slot and layer.
+
+use kernels::arena::{CHUNK_SLOTS, Chunks};
+
+use crate::NONE;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::{Acquire, Release};
+use crate::sync::{Mutex, atomic};
+
+/// Layers at most.
+const LAYERS_MAX: usize = 32;
+const LINE_WORDS: usize = 16;
+
+/// A cache line of links.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line([AtomicU32; LINE_WORDS]);
+
+/// Lists of links. A list ends at its capacity or at the first [`NONE`]. Readers may meet a list
+/// while it is rewritten: they see old links, new ones, or some of each, all of them links.
+#[derive(Debug)]
+pub(crate) struct Links {
+    m: usize,
+    /// By layer from 1 up: a slot has that layer if its hash is below.
+    thresholds: Vec<u64>,
+    chunks: Chunks<Chunk>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    locks: Box<[Mutex<()>]>,
+    lowest: Box<[Line]>,
+    /// Number of the first list of each slot among the upper ones.
+    first_upper: Box<[u16]>,
+    upper: Box<[AtomicU32]>,
+}
+
+fn none() -> AtomicU32 {
+    AtomicU32::new(NONE)
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): spreads slot numbers evenly.
+fn hash(slot: u32) -> u64 {
+    let mut z = u64::from(slot).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Links {
+    /// No links; `m` a list on the upper layers, twice as many on the lowest.
+    pub(crate) fn new(m: usize) -> Links {
+        let thresholds = std::iter::successors(Some(u64::MAX / m as u64), |t| Some(t / m as u64));
+        let thresholds = thresholds.take_while(|&t| t > 0).take(LAYERS_MAX - 1).collect();
+        Links { m, thresholds, chunks: Chunks::default() }
+    }
+
+    /// Links a list of this layer can hold.
+    pub(crate) fn capacity(&self, layer: usize) -> usize {
+        if layer == 0 { 2 * self.m } else { self.m }
+    }
+
+    /// The highest layer of a slot: `floor(-ln(u) / ln(m))` for a `u` drawn from its number
+    /// (Malkov and Yashunin 2016, section 4), so a slot's lists never change size.
+    pub(crate) fn level(&self, slot: u32) -> usize {
+        let hash = hash(slot);
+        self.thresholds.iter().take_while(|&&threshold| hash < threshold).count()
+    }
+
+    /// Makes the lists of a slot, empty, before it is linked.
+    pub(crate) fn clear(&self, slot: u32) {
+        let place = slot as usize / CHUNK_SLOTS;
+        self.chunks.get_or_init(place, || self.chunk(place));
+        for layer in 0..=self.level(slot) {
+            self.set(slot, layer, &[]);
+        }
+    }
+
+    fn chunk(&self, place: usize) -> Chunk {
+        let mut lists = 0;
+        let first_upper = (0..CHUNK_SLOTS)
+            .map(|at| {
+                let first = u16::try_from(lists).expect("a chunk has fewer than 2^16 slots and layers");
+                lists += self.level((place * CHUNK_SLOTS + at) as u32);
+                first
+            })
+            .collect();
+        let lines = self.capacity(0).div_ceil(LINE_WORDS) * CHUNK_SLOTS;
+        Chunk {
+            locks: (0..CHUNK_SLOTS).map(|_| Mutex::new(())).collect(),
+            lowest: (0..lines).map(|_| Line(std::array::from_fn(|_| none()))).collect(),
+            first_upper,
+            upper: (0..lists * self.m).map(|_| none()).collect(),
+        }
+    }
+
+    #[inline]
+    fn at(&self, slot: u32) -> (&Chunk, usize) {
+        let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
+        (chunk.expect("the lists of a linked slot were made"), slot as usize % CHUNK_SLOTS)
+    }
+
+    /// Runs over the words of a list.
+    #[inline]
+    fn words(&self, slot: u32, layer: usize) -> impl Iterator<Item = &AtomicU32> {
+        let (chunk, at) = self.at(slot);
+        let (lines, upper) = if layer == 0 {
+            let lines = self.capacity(0).div_ceil(LINE_WORDS);
+            (&chunk.lowest[at * lines..(at + 1) * lines], &[][..])
+        } else {
+            let first = (usize::from(chunk.first_upper[at]) + layer - 1) * self.m;
+            (&[][..], &chunk.upper[first..first + self.m])
+        };
+        lines.iter().flat_map(|line| &line.0).take(self.capacity(0)).chain(upper)
+    }
+
+    /// The links of a slot on a layer it has.
+    #[inline]
+    pub(crate) fn get(&self, slot: u32, layer: usize) -> impl Iterator<Item = u32> {
+        self.words(slot, layer).map(|word| word.load(Acquire)).take_while(|&link| link != NONE)
+    }
+
+    /// Replaces a list. Whoever changes the list of a slot that others can reach holds its lock.
+    pub(crate) fn set(&self, slot: u32, layer: usize, links: &[u32]) {
+        assert!(links.len() <= self.capacity(layer), "a list holds its capacity at most");
+        let links = links.iter().copied().chain(std::iter::repeat(NONE));
+        for (word, link) in self.words(slot, layer).zip(links) {
+            word.store(link, Release);
+        }
+    }
+
+    /// Adds a link at the end of a list that has room.
+    pub(crate) fn push(&self, slot: u32, layer: usize, link: u32) {
+        let mut words = self.words(slot, layer);
+        let end = words.find(|word| word.load(atomic::Ordering::Relaxed) == NONE);
+        end.expect("the list has room").store(link, Release);
+    }
+
+    /// Waits for the right to change the lists of a slot.
+    pub(crate) fn lock(&self, slot: u32) -> impl Drop + '_ {
+        let (chunk, at) = self.at(slot);
+        chunk.locks[at].lock()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let chunk = |chunk: &Chunk| {
+            size_of_val(&*chunk.locks)
+                + size_of_val(&*chunk.lowest)
+                + size_of_val(&*chunk.first_upper)
+                + size_of_val(&*chunk.upper)
+        };
+        self.chunks.bytes() + self.chunks.iter().map(chunk).sum::<usize>()
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_fall_off_by_a_factor_of_m() {
+        let links = Links::new(16);
+        let mut counts = [0u32; LAYERS_MAX];
+        (0..1_000_000).for_each(|slot| counts[links.level(slot)] += 1);
+        let share = |level: usize| f64::from(counts[level]) / 1e6;
+        assert!((share(0) - 15.0 / 16.0).abs() < 0.002, "{}", share(0));
+        assert!((share(1) - 15.0 / 256.0).abs() < 0.002, "{}", share(1));
+        assert!(counts[2] > 3000 && counts[2] < 4200 && counts[8] == 0);
+    }
+
+    #[test]
+    fn lists_lie_apart() {
+        for m in [2, 3, 16, 48] {
+            let links = Links::new(m);
+            let lists: Vec<_> = (0..3 * CHUNK_SLOTS as u32)
+                .flat_map(|slot| (0..=links.level(slot)).map(move |layer| (slot, layer)))
+                .collect();
+            let expected = |slot: u32, layer: usize| -> Vec<u32> {
+                (0..links.capacity(layer) as u32).map(|i| slot * 1000 + layer as u32 * 100 + i).collect()
+            };
+            (0..3 * CHUNK_SLOTS as u32).for_each(|slot| links.clear(slot));
+            for &(slot, layer) in &lists {
+                assert_eq!(links.get(slot, layer).next(), None);
+                links.set(slot, layer, &expected(slot, layer));
+            }
+            for &(slot, layer) in &lists {
+                assert_eq!(links.get(slot, layer).collect::<Vec<_>>(), expected(slot, layer));
+            }
+            links.set(5, 0, &[7]);
+            links.push(5, 0, 8);
+            assert_eq!(links.get(5, 0).collect::<Vec<_>>(), [7, 8]);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a thread reuses from one search to the next.
+
+use std::cell::Cell;
+
+use crate::pool::Pool;
+use crate::space::Query;
+
+/// Buffers of a search or an insertion.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) query: Query,
+    pub(crate) visited: Visited,
+    pub(crate) pool: Pool,
+    pub(crate) batch: Batch,
+}
+
+/// Slots to score, and their distances.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) slots: Vec<u32>,
+    pub(crate) distances: Vec<f32>,
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// Runs `work` with this thread's buffers.
+pub(crate) fn with<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    let mut scratch = SPARE.take().unwrap_or_default();
+    let result = work(&mut scratch);
+    SPARE.set(Some(scratch));
+    result
+}
+
+/// The slots a walk has met: a byte each, marked with the number of the walk, so that they need
+/// clearing only once in 255 walks.
+#[derive(Debug, Default)]
+pub(crate) struct Visited {
+    marks: Vec<u8>,
+    walk: u8,
+}
+
+impl Visited {
+    /// Forgets every slot.
+    pub(crate) fn reset(&mut self) {
+        self.walk = self.walk.wrapping_add(1);
+        if self.walk == 0 {
+            self.marks.fill(0);
+            self.walk = 1;
+        }
+    }
+
+    /// Marks a slot; whether it was not marked before.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
+        let slot = slot as usize;
+        if slot >= self.marks.len() {
+            self.marks.resize((slot + 1).next_multiple_of(4096), 0);
+        }
+        std::mem::replace(&mut self.marks[slot], self.walk) != self.walk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_meets_a_slot_for_the_first_time_once() {
+        let mut visited = Visited::default();
+        for _ in 0..600 {
+            visited.reset();
+            for slot in [0, 3, 10_000] {
+                assert!(visited.insert(slot));
+                assert!(!visited.insert(slot));
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Rows and distances: how vectors are held, and how far a query is from them.
+
+use kernels::simd::Cpu;
+use kernels::simd::distance::{self, Measure};
+
+use crate::vector::{decode_into, encode, squared_length};
+use crate::{Metric, Options, VectorType};
+
+/// Rows scored by one call of a kernel.
+pub(crate) const BATCH: usize = 32;
+
+/// Lengths between which products of singles neither overflow nor vanish.
+const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
+
+/// Measures distances between vectors of one kind.
+///
+/// Under cosine a FLOAT32 row is held normalised. The other types would lose precision to a
+/// second rounding, so their rows are held as given, each with the inverse of its length (its *scale*).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    dim: usize,
+    metric: Metric,
+    vector_type: VectorType,
+    cpu: Cpu,
+}
+
+/// A query made ready for the kernels.
+#[derive(Debug, Default)]
+pub(crate) struct Query {
+    values: Vec<f32>,
+    /// The values as bytes, where both sides are bytes and sums can be exact; else empty.
+    bytes: Vec<i8>,
+    /// What inner products are multiplied by, besides the row's scale.
+    scale: f32,
+    integers: Vec<i32>,
+}
+
+impl Space {
+    pub(crate) fn new(options: &Options, cpu: Cpu) -> Space {
+        Space { dim: options.dim, metric: options.metric, vector_type: options.vector_type, cpu }
+    }
+
+    /// Bytes of a row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.dim * self.vector_type.element().bytes()
+    }
+
+    /// Whether rows have scales other than 1.
+    pub(crate) fn is_scaled(&self) -> bool {
+        self.metric == Metric::Cosine && self.vector_type != VectorType::Float32
+    }
+
+    /// The row a vector is held as, and its scale.
+    ///
+    /// Under cosine only the direction counts, so a vector that the type cannot hold well is
+    /// scaled first: by a power of two if it is extremely long or short, and to fill the range of
+    /// INT8 if its values are not integers of that range.
+    pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
+        assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
+        if self.metric != Metric::Cosine {
+            return (encode(vector, self.vector_type), 1.0);
+        }
+        let length = squared_length(vector).sqrt();
+        let scaled_by = |factor: f64| vector.iter().map(|&v| (f64::from(v) * factor) as f32).collect();
+        let held: Vec<f32> = match self.vector_type {
+            VectorType::Float32 => scaled_by(1.0 / length),
+            VectorType::Int8 if vector.iter().all(|&v| is_byte(v)) => vector.to_vec(),
+            VectorType::Int8 => {
+                let largest = vector.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+                scaled_by(f64::from(i8::MAX) / f64::from(largest))
+            }
+            // Halves are exact between 2⁻¹⁴ and 2¹⁶ only.
+            VectorType::Float16 if !(1e-1..3e4).contains(&length) => {
+                scaled_by((-length.log2().round()).exp2())
+            }
+            VectorType::Bfloat16 if !LENGTHS.contains(&length) => scaled_by((-length.log2().round()).exp2()),
+            VectorType::Float16 | VectorType::Bfloat16 => vector.to_vec(),
+        };
+        let row = encode(&held, self.vector_type);
+        let scale = self.scale(&row);
+        (row, scale)
+    }
+
+    /// The scale of a row.
+    pub(crate) fn scale(&self, row: &[u8]) -> f32 {
+        if !self.is_scaled() {
+            return 1.0;
+        }
+        let mut values = Vec::new();
+        decode_into(row, self.vector_type, &mut values);
+        inverse(squared_length(&values).sqrt())
+    }
+
+    /// Whether a row, from outside, has finite values only.
+    pub(crate) fn is_finite(&self, row: &[u8]) -> bool {
+        // Without branches inside, so that the compiler can use vectors.
+        let halves = |exponent: u16| {
+            let infinite = |b: &[u8; 2]| u16::from_le_bytes(*b) & exponent == exponent;
+            !row.as_chunks().0.iter().fold(false, |any, b| any | infinite(b))
+        };
+        match self.vector_type {
+            VectorType::Float32 => {
+                let infinite = |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7f80_0000 == 0x7f80_0000;
+                !row.as_chunks().0.iter().fold(false, |any, b| any | infinite(b))
+            }
+            VectorType::Float16 => halves(0x7c00),
+            VectorType::Bfloat16 => halves(0x7f80),
+            VectorType::Int8 => true,
+        }
+    }
+
+    /// The values of a row.
+    pub(crate) fn values(&self, row: &[u8]) -> Vec<f32> {
+        let mut values = Vec::new();
+        decode_into(row, self.vector_type, &mut values);
+        values
+    }
+
+    /// Makes `query` ask for what is near `vector`.
+    pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
+        assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
+        query.values.clear();
+        query.bytes.clear();
+        query.scale = 1.0;
+        let length = if self.metric == Metric::Cosine { squared_length(vector).sqrt() } else { 1.0 };
+        if self.vector_type == VectorType::Int8 && vector.iter().all(|&v| is_byte(v)) {
+            query.bytes.extend(vector.iter().map(|&v| v as i8));
+            query.scale = inverse(length);
+        } else {
+            query.values.extend(vector.iter().map(|&v| (f64::from(v) / length) as f32));
+        }
+    }
+
+    /// Makes `query` ask for what is near a row.
+    pub(crate) fn prepare_row(&self, row: &[u8], scale: f32, query: &mut Query) {
+        query.bytes.clear();
+        query.scale = scale;
+        if self.vector_type == VectorType::Int8 {
+            query.bytes.extend(row.iter().map(|b| b.cast_signed()));
+        } else {
+            decode_into(row, self.vector_type, &mut query.values);
+        }
+    }
+
+    /// Distances of at most [`BATCH`] rows, given their scales.
+    pub(crate) fn distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
+        let measure = match self.metric {
+            Metric::Cosine | Metric::Ip => Measure::InnerProduct,
+            Metric::L2 => Measure::SquaredL2,
+        };
+        if query.bytes.is_empty() {
+            distance::score(self.cpu, self.vector_type.element(), measure, &query.values, rows, out);
+        } else {
+            query.integers.resize(rows.len(), 0);
+            distance::score_i8(self.cpu, measure, &query.bytes, rows, &mut query.integers);
+            for (out, &sum) in out.iter_mut().zip(&query.integers) {
+                *out = sum as f32;
+            }
+        }
+        match self.metric {
+            Metric::L2 => {}
+            Metric::Ip => out.iter_mut().for_each(|product| *product = 1.0 - *product),
+            Metric::Cosine if self.is_scaled() => {
+                for (product, scale) in out.iter_mut().zip(scales) {
+                    *product = 1.0 - *product * (query.scale * scale);
+                }
+            }
+            Metric::Cosine => out.iter_mut().for_each(|product| *product = 1.0 - *product),
+        }
+    }
+}
+
+/// Whether a signed byte holds the value exactly.
+fn is_byte(value: f32) -> bool {
+    f32::from(value as i8) == value
+}
+
+/// The scale of a vector of this length; 0 for one without direction, which is thus at
+/// distance 1 of everything.
+fn inverse(length: f64) -> f32 {
+    if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
+}

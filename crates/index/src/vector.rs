@@ -1,0 +1,208 @@
+//! Vectors as they are given: element types, blobs, and what is refused.
+
+use half::{bf16, f16};
+use kernels::simd::distance::Element;
+
+use crate::Metric;
+
+/// Largest dimension.
+pub const DIM_MAX: usize = 4096;
+
+/// Largest squared length. The squared distance of two such vectors is at most four times as
+/// much, which a single still holds.
+const SQUARED_LENGTH_MAX: f64 = f32::MAX as f64 / 4.0;
+
+/// The element type a vector is given and given back in; little-endian in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VectorType {
+    /// IEEE 754 single.
+    Float32,
+    /// IEEE 754 half.
+    Float16,
+    /// The upper half of a single.
+    Bfloat16,
+    /// Signed bytes.
+    Int8,
+}
+
+impl VectorType {
+    pub(crate) fn element(self) -> Element {
+        match self {
+            VectorType::Float32 => Element::F32,
+            VectorType::Float16 => Element::F16,
+            VectorType::Bfloat16 => Element::Bf16,
+            VectorType::Int8 => Element::I8,
+        }
+    }
+
+    /// Redis's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            VectorType::Float32 => "FLOAT32",
+            VectorType::Float16 => "FLOAT16",
+            VectorType::Bfloat16 => "BFLOAT16",
+            VectorType::Int8 => "INT8",
+        }
+    }
+}
+
+/// Why a vector cannot be indexed. Messages name the value and what was expected.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VectorError {
+    /// Wrong length.
+    #[error("vector dimensions do not match: expected {expected}, found {found}")]
+    Dimensions {
+        /// The index's dimension.
+        expected: usize,
+        /// The vector's.
+        found: usize,
+    },
+    /// A blob that is not a whole number of elements of the right count.
+    #[error("vector dimensions do not match: expected {expected} bytes ({dim} x {element}), found {found}")]
+    BlobSize {
+        /// Bytes of a vector.
+        expected: usize,
+        /// Bytes of the blob.
+        found: usize,
+        /// The index's dimension.
+        dim: usize,
+        /// The element type.
+        element: &'static str,
+    },
+    /// NaN or infinite.
+    #[error("vector value {index} is {value}: every value must be finite")]
+    NotFinite {
+        /// Which value, from 0.
+        index: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// No direction, under cosine.
+    #[error("vector is all zeros: it has no direction, so cosine distance is undefined")]
+    Zero,
+    /// Squared distances could overflow single precision.
+    #[error("vector is too long: its squared length overflows 32-bit floats")]
+    TooLong,
+}
+
+/// Decodes a little-endian blob of `dim` elements and checks it as [`check`] does.
+pub fn decode(
+    blob: &[u8],
+    dim: usize,
+    vector_type: VectorType,
+    metric: Metric,
+) -> Result<Vec<f32>, VectorError> {
+    let expected = dim * vector_type.element().bytes();
+    if blob.len() != expected {
+        let element = vector_type.name();
+        return Err(VectorError::BlobSize { expected, found: blob.len(), dim, element });
+    }
+    let mut values = Vec::new();
+    decode_into(blob, vector_type, &mut values);
+    check(&values, dim, metric)?;
+    Ok(values)
+}
+
+/// Decodes whole elements into `values`, in place of what it held.
+pub(crate) fn decode_into(blob: &[u8], vector_type: VectorType, values: &mut Vec<f32>) {
+    values.clear();
+    match vector_type {
+        VectorType::Float32 => values.extend(blob.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+        VectorType::Float16 => {
+            values.extend(blob.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
+        }
+        VectorType::Bfloat16 => {
+            values.extend(blob.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()));
+        }
+        VectorType::Int8 => values.extend(blob.iter().map(|&b| f32::from(b.cast_signed()))),
+    }
+}
+
+/// Encodes values as a little-endian blob of `vector_type`: rounded to nearest, and to the largest
+/// finite value of the type where they exceed it.
+pub fn encode(values: &[f32], vector_type: VectorType) -> Vec<u8> {
+    match vector_type {
+        VectorType::Float32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        VectorType::Float16 => {
+            let (least, most) = (f16::MIN.to_f32(), f16::MAX.to_f32());
+            values.iter().flat_map(|v| f16::from_f32(v.clamp(least, most)).to_le_bytes()).collect()
+        }
+        VectorType::Bfloat16 => {
+            let (least, most) = (bf16::MIN.to_f32(), bf16::MAX.to_f32());
+            values.iter().flat_map(|v| bf16::from_f32(v.clamp(least, most)).to_le_bytes()).collect()
+        }
+        // The cast saturates.
+        VectorType::Int8 => values.iter().map(|v| (v.round() as i8).cast_unsigned()).collect(),
+    }
+}
+
+/// Whether `values` can be indexed or searched for: length, finiteness, direction.
+pub fn check(values: &[f32], dim: usize, metric: Metric) -> Result<(), VectorError> {
+    if values.len() != dim {
+        return Err(VectorError::Dimensions { expected: dim, found: values.len() });
+    }
+    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+        return Err(VectorError::NotFinite { index, value: values[index] });
+    }
+    let squared_length = squared_length(values);
+    if squared_length > SQUARED_LENGTH_MAX {
+        return Err(VectorError::TooLong);
+    }
+    if metric == Metric::Cosine && squared_length == 0.0 {
+        return Err(VectorError::Zero);
+    }
+    Ok(())
+}
+
+/// In double precision, where the square of no single overflows or vanishes.
+pub(crate) fn squared_length(values: &[f32]) -> f64 {
+    values.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TYPES: [VectorType; 4] =
+        [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
+
+    #[test]
+    fn what_a_type_holds_comes_back_exactly() {
+        let values = [0.0, -1.0, 64.0, 127.0, -128.0, 3.0];
+        for vector_type in TYPES {
+            let blob = encode(&values, vector_type);
+            assert_eq!(decode(&blob, 6, vector_type, Metric::Cosine).unwrap(), values, "{vector_type:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_rounded_to_nearest_and_held_to_the_range() {
+        let round_trip = |value, vector_type| {
+            decode(&encode(&[value], vector_type), 1, vector_type, Metric::Ip).unwrap()[0]
+        };
+        assert_eq!(round_trip(1e6, VectorType::Float16), 65504.0);
+        assert_eq!(round_trip(-1e6, VectorType::Float16), -65504.0);
+        assert_eq!(round_trip(1.0 + 0.75 / 1024.0, VectorType::Float16), 1.0 + 1.0 / 1024.0);
+        assert_eq!(round_trip(1.0 + 0.75 / 128.0, VectorType::Bfloat16), 1.0 + 1.0 / 128.0);
+        assert_eq!(round_trip(126.6, VectorType::Int8), 127.0);
+        assert_eq!(round_trip(-500.0, VectorType::Int8), -128.0);
+    }
+
+    #[test]
+    fn what_cannot_be_indexed_is_named() {
+        let message = |values: &[f32]| check(values, 2, Metric::Cosine).unwrap_err().to_string();
+        assert_eq!(message(&[1.0]), "vector dimensions do not match: expected 2, found 1");
+        assert_eq!(message(&[1.0, f32::NAN]), "vector value 1 is NaN: every value must be finite");
+        assert_eq!(message(&[f32::NEG_INFINITY, 1.0]), "vector value 0 is -inf: every value must be finite");
+        assert!(message(&[0.0, -0.0]).contains("no direction"));
+        assert!(message(&[3e19, 0.0]).contains("too long"));
+        assert_eq!(check(&[0.0, 0.0], 2, Metric::Ip), Ok(()));
+        // The shortest vector there is has a direction.
+        assert_eq!(check(&[f32::from_bits(1), 0.0], 2, Metric::Cosine), Ok(()));
+        let error = decode(&[0; 7], 2, VectorType::Float32, Metric::L2).unwrap_err().to_string();
+        assert_eq!(error, "vector dimensions do not match: expected 8 bytes (2 x FLOAT32), found 7");
+        let infinite = decode(&[0, 0x7c], 1, VectorType::Float16, Metric::L2);
+        assert!(matches!(infinite, Err(VectorError::NotFinite { index: 0, .. })));
+    }
+}

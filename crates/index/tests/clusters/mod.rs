@@ -1,0 +1,81 @@
+//! Synthetic vectors, and the naive search they are judged by.
+#![allow(dead_code, unreachable_pub, reason = "every test file uses some of it")]
+
+use index::{Index, Metric, Neighbor, Search};
+
+/// Numbers that look random (PCG, O'Neill 2014).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mixed = ((self.0 >> 18) ^ self.0) >> 27;
+        let rotated = (mixed as u32).rotate_right((self.0 >> 59) as u32);
+        ((u64::from(rotated) * u64::from(end)) >> 32) as u32
+    }
+
+    pub fn unit(&mut self) -> f32 {
+        self.below(1 << 24) as f32 / (1 << 24) as f32
+    }
+
+    /// Roughly normal: a sum of uniform numbers.
+    pub fn normal(&mut self) -> f32 {
+        (0..6).map(|_| self.unit()).sum::<f32>() * 2f32.sqrt() - 3.0 * 2f32.sqrt()
+    }
+}
+
+/// `count` vectors around centres that themselves lie in few directions, as text embeddings do.
+pub fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = Random::new(seed);
+    // The centres are the same for every seed, so that queries fall where vectors are.
+    let mut fixed = Random::new(0);
+    let rank = dim.min(24);
+    let basis: Vec<Vec<f32>> = (0..rank).map(|_| (0..dim).map(|_| fixed.normal()).collect()).collect();
+    let centres: Vec<Vec<f32>> = (0..64).map(|_| (0..rank).map(|_| fixed.normal()).collect()).collect();
+    (0..count)
+        .map(|_| {
+            let centre = &centres[random.below(64) as usize];
+            let mut vector = vec![0.0; dim];
+            for (direction, at) in basis.iter().zip(centre) {
+                let weight = at + 0.7 * random.normal();
+                vector.iter_mut().zip(direction).for_each(|(v, d)| *v += weight * d);
+            }
+            vector.iter_mut().for_each(|v| *v += 0.8 * random.normal());
+            vector
+        })
+        .collect()
+}
+
+/// The distance in double precision.
+pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    match metric {
+        Metric::Ip => 1.0 - dot(a, b),
+        Metric::L2 => a.iter().zip(b).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum(),
+        Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()),
+    }
+}
+
+pub fn search(k: usize, ef: usize) -> Search<'static> {
+    Search { k, ef, allowed: None, exact: false }
+}
+
+pub fn owners(found: &[Neighbor]) -> Vec<u32> {
+    found.iter().map(|neighbor| neighbor.owner).collect()
+}
+
+/// The mean share of the exact `k` nearest that a search finds.
+pub fn recall(index: &Index, queries: &[Vec<f32>], search: &Search<'_>) -> f64 {
+    let (mut hits, mut wanted) = (0, 0);
+    for query in queries {
+        let exact = owners(&index.search(query, &Search { exact: true, ..*search }));
+        let found = owners(&index.search(query, search));
+        hits += exact.iter().filter(|owner| found.contains(owner)).count();
+        wanted += exact.len();
+    }
+    hits as f64 / wanted as f64
+}

@@ -1,0 +1,205 @@
+//! Exact search against a naive loop in double precision.
+
+mod clusters;
+
+use clusters::{Random, clustered, distance, owners, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType, check, encode};
+use roaring::RoaringBitmap;
+
+const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
+const TYPES: [VectorType; 4] =
+    [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Flat, Algorithm::Hnsw { m: 8, ef_construction: 50 }];
+
+fn exact(k: usize) -> Search<'static> {
+    Search { exact: true, ..search(k, 1) }
+}
+
+/// Values of the size the type is made for.
+fn vectors(count: usize, dim: usize, vector_type: VectorType, seed: u64) -> Vec<Vec<f32>> {
+    let mut vectors = clustered(count, dim, seed);
+    if vector_type == VectorType::Int8 {
+        for vector in &mut vectors {
+            let longest = vector.iter().fold(1e-9f32, |longest, v| longest.max(v.abs()));
+            vector.iter_mut().for_each(|v| *v = (*v * 127.0 / longest).round());
+        }
+    }
+    vectors
+}
+
+fn each_kind(mut test: impl FnMut(Options, Cpu)) {
+    for metric in METRICS {
+        for vector_type in TYPES {
+            for algorithm in ALGORITHMS {
+                for dim in [1, 3, 65, 384, 4096] {
+                    for cpu in Cpu::each_level() {
+                        if dim <= 65 || cpu == Cpu::detect() {
+                            test(Options { dim, metric, vector_type, algorithm }, cpu);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn finds_what_a_naive_loop_finds_at_the_same_distances() {
+    each_kind(|options, cpu| {
+        let index = Index::new(options, cpu);
+        let vectors = vectors(60, options.dim, options.vector_type, 3);
+        for (owner, vector) in vectors.iter().enumerate() {
+            assert_eq!(check(vector, options.dim, options.metric), Ok(()));
+            index.upsert(owner as u32 * 3, vector);
+        }
+        // Half of them in the graph, half in the tail: it must make no difference.
+        index.drain(30);
+        for query in self::vectors(4, options.dim, options.vector_type, 4) {
+            // What is judged is the distance to the vector as the type holds it.
+            let held = |vector: &[f32]| {
+                index::decode(
+                    &encode(vector, options.vector_type),
+                    options.dim,
+                    options.vector_type,
+                    Metric::Ip,
+                )
+                .unwrap()
+            };
+            let mut naive: Vec<(f64, u32)> = vectors
+                .iter()
+                .enumerate()
+                .map(|(owner, vector)| (distance(options.metric, &query, &held(vector)), owner as u32 * 3))
+                .collect();
+            naive.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            let found = index.search(&query, &exact(10));
+            assert_eq!(found.len(), 10);
+            let longest = naive.last().unwrap().0.abs().max(1.0);
+            for (found, (expected, _)) in found.iter().zip(&naive) {
+                let own = naive.iter().find(|(_, owner)| *owner == found.owner).unwrap().0;
+                let error = (f64::from(found.distance) - own).abs() / longest;
+                assert!(error < 1e-5, "{options:?} {cpu:?}: {} for {own}", found.distance);
+                assert!(
+                    (own - expected).abs() / longest < 1e-5,
+                    "{options:?} {cpu:?}: {own} before {expected}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn equal_distances_come_by_owner() {
+    for algorithm in ALGORITHMS {
+        let options = Options { dim: 2, metric: Metric::L2, vector_type: VectorType::Float32, algorithm };
+        let index = Index::new(options, Cpu::detect());
+        for owner in [9, 2, 7, 4, 0] {
+            index.upsert(owner, &[1.0, 1.0]);
+        }
+        index.upsert(5, &[1.0, 0.0]);
+        index.drain(3);
+        assert_eq!(owners(&index.search(&[1.0, 0.0], &exact(4))), [5, 0, 2, 4]);
+        assert_eq!(owners(&index.search(&[1.0, 0.0], &search(9, 9))), [5, 0, 2, 4, 7, 9]);
+    }
+}
+
+#[test]
+fn any_k_on_any_size_gives_as_many_as_there_are() {
+    for algorithm in ALGORITHMS {
+        let options = Options { dim: 5, metric: Metric::Cosine, vector_type: VectorType::Float16, algorithm };
+        let index = Index::new(options, Cpu::detect());
+        for (count, vector) in (0..).zip(clustered(100, 5, 5)) {
+            for k in [0, 1, 10, 99, 100, 101, 5000] {
+                for exact in [false, true] {
+                    let found = index.search(&vector, &Search { exact, ..search(k, 1) });
+                    assert_eq!(found.len(), k.min(count as usize));
+                    assert!(found.is_sorted_by_key(|neighbor| neighbor.distance));
+                }
+            }
+            index.upsert(count, &vector);
+            index.drain(usize::from(count % 3 == 0));
+        }
+    }
+}
+
+#[test]
+fn a_vector_comes_back_as_held() {
+    let given = [3.0, -4.0, 12.0];
+    for vector_type in TYPES {
+        for metric in METRICS {
+            let options = Options { dim: 3, metric, vector_type, algorithm: Algorithm::Flat };
+            let index = Index::new(options, Cpu::detect());
+            index.upsert(1, &given);
+            let expected = match (vector_type, metric) {
+                (VectorType::Float32, Metric::Cosine) => given.map(|v| v / 13.0),
+                _ => given,
+            };
+            assert_eq!(index.vector(1).unwrap(), expected);
+            assert_eq!(index.vector(2), None);
+        }
+    }
+}
+
+#[test]
+fn only_the_direction_counts_under_cosine() {
+    for vector_type in TYPES {
+        for factor in [1e-38, 1e-9, 1.0, 1e9, 5e17] {
+            let options = Options { dim: 3, metric: Metric::Cosine, vector_type, algorithm: Algorithm::Flat };
+            let index = Index::new(options, Cpu::detect());
+            let vector = [0.3, -0.4, 1.2].map(|v| v * factor);
+            index.upsert(1, &vector);
+            for query in [[0.3, -0.4, 1.2], [3e-30, -4e-30, 12e-30], [3e17, -4e17, 12e17]] {
+                let found = index.search(&query, &exact(1));
+                let tolerance = if vector_type == VectorType::Float32 { 1e-6 } else { 1e-4 };
+                assert!(
+                    found[0].distance.abs() < tolerance,
+                    "{vector_type:?} {factor}: {}",
+                    found[0].distance
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_vectors_have_finite_distances() {
+    for metric in METRICS {
+        for vector_type in TYPES {
+            let options = Options { dim: 4, metric, vector_type, algorithm: Algorithm::Flat };
+            let index = Index::new(options, Cpu::detect());
+            let longest = [4.6e18, -4.6e18, 4.6e18, 4.6e18];
+            assert_eq!(check(&longest, 4, metric), Ok(()));
+            index.upsert(1, &longest);
+            let opposite = longest.map(|v| -v);
+            assert!(index.search(&opposite, &exact(1))[0].distance.is_finite(), "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn filters_are_exact_at_every_selectivity() {
+    let vectors = clustered(500, 16, 6);
+    let mut random = Random::new(1);
+    for algorithm in ALGORITHMS {
+        let options = Options { dim: 16, metric: Metric::L2, vector_type: VectorType::Float32, algorithm };
+        let index = Index::new(options, Cpu::detect());
+        for (owner, vector) in (0..).zip(&vectors) {
+            index.upsert(owner, vector);
+        }
+        index.drain(400);
+        for percent in [0, 1, 10, 50, 99, 100] {
+            // Owners that do not exist are allowed too; they match nothing.
+            let allowed: RoaringBitmap = (0..700).filter(|_| random.below(100) < percent).collect();
+            for query in clustered(5, 16, 7) {
+                let mut naive: Vec<(f64, u32)> = allowed
+                    .iter()
+                    .filter(|&owner| owner < 500)
+                    .map(|owner| (distance(Metric::L2, &query, &vectors[owner as usize]), owner))
+                    .collect();
+                naive.sort_by(|a, b| a.partial_cmp(b).unwrap());
+                let expected: Vec<u32> = naive.iter().take(10).map(|(_, owner)| *owner).collect();
+                let search = Search { allowed: Some(&allowed), ..exact(10) };
+                assert_eq!(owners(&index.search(&query, &search)), expected, "{algorithm:?} {percent} %");
+            }
+        }
+    }
+}

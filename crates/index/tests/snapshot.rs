@@ -1,0 +1,146 @@
+//! An index as bytes and back.
+
+mod clusters;
+
+use clusters::{clustered, owners, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, RestoreError, Search, VectorType};
+use proptest::prelude::*;
+
+fn options(vector_type: VectorType, algorithm: Algorithm) -> Options {
+    Options { dim: 24, metric: Metric::Cosine, vector_type, algorithm }
+}
+
+const HNSW: Algorithm = Algorithm::Hnsw { m: 4, ef_construction: 40 };
+
+/// Vectors in the graph, in the tail, replaced, removed.
+fn mixed(options: Options) -> Index {
+    let index = Index::new(options, Cpu::detect());
+    let vectors = clustered(400, options.dim, 7);
+    for (owner, vector) in vectors[..300].iter().enumerate() {
+        index.upsert(owner as u32, vector);
+    }
+    index.drain(250);
+    for owner in (0..300).step_by(7) {
+        assert!(index.remove(owner));
+    }
+    for (owner, vector) in (0..).step_by(5).zip(&vectors[300..340]) {
+        index.upsert(owner, vector);
+    }
+    index
+}
+
+fn bytes(index: &Index) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    index.snapshot(&mut bytes).unwrap();
+    bytes
+}
+
+fn restore(bytes: &[u8], options: Options) -> Result<Index, RestoreError> {
+    Index::restore(&mut &bytes[..], options, Cpu::detect())
+}
+
+#[test]
+fn a_restored_index_answers_the_same_and_goes_on() {
+    for vector_type in [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8] {
+        for algorithm in [HNSW, Algorithm::Flat] {
+            let options = options(vector_type, algorithm);
+            let before = mixed(options);
+            let written = bytes(&before);
+            let mut reader = &[&written[..], b"more"].concat()[..];
+            let after = Index::restore(&mut reader, options, Cpu::detect()).unwrap();
+            assert_eq!(reader, b"more", "reads no further than its end");
+            assert_eq!(bytes(&after), written);
+            assert_eq!(before.stats().vectors, after.stats().vectors);
+            for _ in 0..3 {
+                for query in clustered(30, 24, 8) {
+                    for search in [search(5, 20), Search { exact: true, ..search(400, 20) }] {
+                        assert_eq!(before.search(&query, &search), after.search(&query, &search));
+                    }
+                }
+                (0..400).for_each(|owner| assert_eq!(before.vector(owner), after.vector(owner)));
+                assert_eq!(before.drain(30), after.drain(30));
+                before.sweep();
+                after.sweep();
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_index_comes_back_empty() {
+    for algorithm in [HNSW, Algorithm::Flat] {
+        let options = options(VectorType::Float32, algorithm);
+        let index = restore(&bytes(&Index::new(options, Cpu::detect())), options).unwrap();
+        assert_eq!(index.stats().vectors, 0);
+        assert!(index.search(&[1.0; 24], &search(3, 10)).is_empty());
+        index.upsert(3, &[1.0; 24]);
+        index.drain(1);
+        assert_eq!(owners(&index.search(&[1.0; 24], &search(3, 10))), [3]);
+    }
+}
+
+#[test]
+fn what_is_no_snapshot_of_these_options_is_refused() {
+    let flat = options(VectorType::Float32, Algorithm::Flat);
+    let written = bytes(&mixed(flat));
+    assert!(matches!(
+        restore(b"something else that is long enough for a header", flat),
+        Err(RestoreError::Format)
+    ));
+    for other in [
+        Options { dim: 25, ..flat },
+        Options { metric: Metric::L2, ..flat },
+        options(VectorType::Float32, HNSW),
+    ] {
+        assert!(matches!(restore(&written, other), Err(RestoreError::Options { .. })));
+    }
+    for end in [0, 7, 35, 36, 100, written.len() - 1] {
+        assert!(matches!(restore(&written[..end], flat), Err(RestoreError::Io(_))), "{end}");
+    }
+}
+
+#[test]
+fn huge_counts_without_bytes_behind_them_are_refused() {
+    let options = options(VectorType::Float32, HNSW);
+    let mut written = bytes(&mixed(options));
+    for at in [24, 28] {
+        let mut forged = written.clone();
+        forged[at..at + 4].copy_from_slice(&0xffff_fff0u32.to_le_bytes());
+        assert!(restore(&forged, options).is_err());
+    }
+    written[32..36].copy_from_slice(&299u32.to_le_bytes());
+    assert!(matches!(restore(&written, options), Err(RestoreError::Malformed { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_bytes_are_an_error_or_a_working_index(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        near_front in any::<bool>(),
+        vector_type in prop::sample::select(vec![VectorType::Float32, VectorType::Bfloat16]),
+    ) {
+        let options = options(vector_type, HNSW);
+        let mut written = bytes(&mixed(options));
+        for (at, byte) in damage {
+            // The header and the table of slots are a small part of the bytes: aim there too.
+            let range = if near_front { 600 } else { written.len() };
+            written[at.index(range)] = byte;
+        }
+        if let Some(cut) = cut {
+            written.truncate(cut.index(written.len()));
+        }
+        if let Ok(index) = restore(&written, options) {
+            let query = &clustered(1, 24, 9)[0];
+            for _ in 0..2 {
+                let found = index.search(query, &search(10, 20));
+                prop_assert_eq!(found.len(), index.stats().vectors.min(10));
+                index.drain(usize::MAX);
+                index.remove(found.first().map_or(0, |neighbor| neighbor.owner));
+                index.sweep();
+            }
+        }
+    }
+}
