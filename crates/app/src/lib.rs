@@ -4,6 +4,7 @@
 //! line) are built on it and nothing else.
 
 pub mod config;
+pub mod http;
 pub mod models;
 pub mod service;
 pub mod ui;

@@ -8,15 +8,12 @@
 //! checked on every read: a damaged or misplaced entry is an error that names table and key,
 //! never an answer.
 
-mod block;
 mod change;
 mod collection;
 mod contain;
-mod cursor;
 mod disk;
 mod document;
 mod error;
-mod expiry;
 mod key_entry;
 mod limits;
 mod name;
@@ -28,7 +25,6 @@ mod state;
 mod store;
 mod tables;
 mod vector;
-mod vectors;
 mod writer;
 
 pub use change::{Change, ChangeKind, Seq};

@@ -89,10 +89,7 @@ const IO_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 
 impl Layer {
     /// What the command line sets.
-    pub(super) fn from_flags(
-        flags: &Flags,
-        serve: Option<&ServeFlags>,
-    ) -> Result<Layer, ConfigError> {
+    pub(super) fn from_flags(flags: &Flags, serve: Option<&ServeFlags>) -> Result<Layer, ConfigError> {
         let mut layer = Layer {
             home: flags.home.clone(),
             config: flags.config.clone(),
@@ -103,9 +100,7 @@ impl Layer {
             ..Layer::default()
         };
         let mut set = |key: &'static str, text: &Option<String>| match text {
-            Some(text) => layer
-                .set(key, text, &format!("--{}", key.replace('_', "-")))
-                .map(drop),
+            Some(text) => layer.set(key, text, &format!("--{}", key.replace('_', "-"))).map(drop),
             None => Ok(()),
         };
         set("cpu", &flags.cpu)?;
@@ -143,14 +138,10 @@ impl Layer {
                 "models_dir" => layer.models_dir = Some(value.into()),
                 key => {
                     let Some(text) = value.to_str() else {
-                        return Err(ConfigError::NotUnicode {
-                            name: name.to_owned(),
-                        });
+                        return Err(ConfigError::NotUnicode { name: name.to_owned() });
                     };
                     if !layer.set(key, text, name)? {
-                        warnings.push(format!(
-                            "environment variable {name} is not known and does nothing"
-                        ));
+                        warnings.push(format!("environment variable {name} is not known and does nothing"));
                     }
                 }
             }
@@ -160,21 +151,12 @@ impl Layer {
 
     /// What the file sets.
     pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let file: File = toml::from_str(&text).map_err(|error| {
-            let before = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or_default();
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            ConfigError::File {
-                path: path.to_owned(),
-                line,
-                message: error.message().to_owned(),
-            }
+            ConfigError::File { path: path.to_owned(), line, message: error.message().to_owned() }
         })?;
         let from = in_file(path);
         let base = path.parent().unwrap_or(Path::new(""));
@@ -204,10 +186,7 @@ impl Layer {
                 layer.set(key, &text, &from)?;
             }
         }
-        layer.api_key = keys(
-            &file.api_key.map_or_else(Vec::new, OneOrMany::into_vec),
-            &from,
-        )?;
+        layer.api_key = keys(&file.api_key.map_or_else(Vec::new, OneOrMany::into_vec), &from)?;
         layer.cors_origins = origins(&file.cors_origins.unwrap_or_default(), &from)?;
         Ok(layer)
     }
@@ -221,9 +200,7 @@ impl Layer {
             "timeout_ms" => self.timeout_ms = Some(number("timeout_ms", text, TIMEOUT_MS, from)?),
             "cache_mib" => self.cache_mib = Some(size("cache_mib", text, CACHE_MIB, from)?),
             "tail_max" => self.tail_max = Some(size("tail_max", text, TAIL_MAX, from)?),
-            "index_threads" => {
-                self.index_threads = Some(size("index_threads", text, INDEX_THREADS, from)?)
-            }
+            "index_threads" => self.index_threads = Some(size("index_threads", text, INDEX_THREADS, from)?),
             "log" => self.log = Some(text.to_owned()),
             "log_json" => self.log_json = Some(boolean("log_json", text, from)?),
             "listen" => self.listen = Some(listen(text, from)?),
@@ -234,8 +211,7 @@ impl Layer {
             }
             "grace_s" => self.grace_s = Some(number("grace_s", text, GRACE_S, from)?),
             "header_timeout_ms" => {
-                self.header_timeout_ms =
-                    Some(number("header_timeout_ms", text, IO_TIMEOUT_MS, from)?);
+                self.header_timeout_ms = Some(number("header_timeout_ms", text, IO_TIMEOUT_MS, from)?);
             }
             "body_timeout_ms" => {
                 self.body_timeout_ms = Some(number("body_timeout_ms", text, IO_TIMEOUT_MS, from)?)
@@ -278,37 +254,17 @@ fn refuse<T>(
     allowed: impl Into<String>,
     found: &str,
 ) -> Result<T, ConfigError> {
-    Err(ConfigError::Value {
-        from: from.to_owned(),
-        key,
-        allowed: allowed.into(),
-        found: found.to_owned(),
-    })
+    Err(ConfigError::Value { from: from.to_owned(), key, allowed: allowed.into(), found: found.to_owned() })
 }
 
-fn number(
-    key: &'static str,
-    text: &str,
-    range: RangeInclusive<u64>,
-    from: &str,
-) -> Result<u64, ConfigError> {
+fn number(key: &'static str, text: &str, range: RangeInclusive<u64>, from: &str) -> Result<u64, ConfigError> {
     match text.trim().parse::<u64>() {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => refuse(
-            key,
-            from,
-            format!("a whole number from {} to {}", range.start(), range.end()),
-            text,
-        ),
+        _ => refuse(key, from, format!("a whole number from {} to {}", range.start(), range.end()), text),
     }
 }
 
-fn size(
-    key: &'static str,
-    text: &str,
-    range: RangeInclusive<u64>,
-    from: &str,
-) -> Result<usize, ConfigError> {
+fn size(key: &'static str, text: &str, range: RangeInclusive<u64>, from: &str) -> Result<usize, ConfigError> {
     number(key, text, range, from).map(|number| {
         usize::try_from(number).expect("every range above ends below the smallest usize in use")
     })
@@ -336,20 +292,14 @@ fn listen(text: &str, from: &str) -> Result<SocketAddr, ConfigError> {
     };
     match numeric.parse() {
         Ok(address) => Ok(address),
-        Err(_) => refuse(
-            "listen",
-            from,
-            "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000",
-            text,
-        ),
+        Err(_) => {
+            refuse("listen", from, "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000", text)
+        }
     }
 }
 
 fn split(text: &str) -> Vec<String> {
-    text.split(',')
-        .map(|part| part.trim().to_owned())
-        .filter(|part| !part.is_empty())
-        .collect()
+    text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
 /// Keys, or `None` where none are given. A refused key is described, never shown.
@@ -360,12 +310,7 @@ fn keys(texts: &[String], from: &str) -> Result<Option<Vec<ApiKey>>, ConfigError
             Some(key) => keys.push(key),
             None => {
                 let found = format!("one of {} characters", text.chars().count());
-                return refuse(
-                    "api_key",
-                    from,
-                    "16 to 1024 visible ASCII characters",
-                    &found,
-                );
+                return refuse("api_key", from, "16 to 1024 visible ASCII characters", &found);
             }
         }
     }
@@ -378,8 +323,7 @@ fn origins(texts: &[String], from: &str) -> Result<Option<Vec<Origin>>, ConfigEr
         match Origin::new(text) {
             Some(origin) => origins.push(origin),
             None => {
-                let allowed =
-                    "origins such as https://app.example.com, without a path and without *";
+                let allowed = "origins such as https://app.example.com, without a path and without *";
                 return refuse("cors_origins", from, allowed, text);
             }
         }

@@ -139,11 +139,7 @@ impl Settings {
             Some(path) => Layer::from_file(&path)?,
             None => {
                 let path = home.join(FILE_NAME);
-                if path.try_exists().unwrap_or(true) {
-                    Layer::from_file(&path)?
-                } else {
-                    Layer::default()
-                }
+                if path.try_exists().unwrap_or(true) { Layer::from_file(&path)? } else { Layer::default() }
             }
         };
         let layer = top.over(env).over(file);
@@ -171,9 +167,7 @@ impl Settings {
             index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
             log_json: layer.log_json.unwrap_or(false),
-            listen: layer
-                .listen
-                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))),
+            listen: layer.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))),
             api_keys: layer.api_key.unwrap_or_default(),
             cors_origins: layer.cors_origins.unwrap_or_default(),
             connections_max: layer.connections_max.unwrap_or(1024),

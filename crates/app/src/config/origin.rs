@@ -10,9 +10,7 @@ impl Origin {
     /// Takes `http://HOST[:PORT]` or `https://HOST[:PORT]`; `None` for anything else, `*` included.
     pub fn new(origin: &str) -> Option<Origin> {
         let origin = origin.to_ascii_lowercase();
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"))?;
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"))?;
         let authority: axum::http::uri::Authority = host.parse().ok()?;
         let plain = !authority.as_str().contains('@') && !authority.as_str().contains('*');
         (plain && !authority.host().is_empty()).then_some(Origin(origin))

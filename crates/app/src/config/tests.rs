@@ -1,21 +1,12 @@
 use super::*;
 
-fn load(
-    flags: &Flags,
-    serve: &ServeFlags,
-    environment: &[(&str, &str)],
-) -> Result<Settings, ConfigError> {
-    let environment = environment
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()));
+fn load(flags: &Flags, serve: &ServeFlags, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
     Settings::from_sources(flags, Some(serve), environment)
 }
 
 fn home(dir: &Path) -> Flags {
-    Flags {
-        home: Some(dir.to_owned()),
-        ..Flags::default()
-    }
+    Flags { home: Some(dir.to_owned()), ..Flags::default() }
 }
 
 #[test]
@@ -36,24 +27,13 @@ fn flags_beat_environment_beats_file() {
         "workers = 1\nqueue_max = 11\ntimeout_ms = 111\ndata_dir = \"store\"\napi_key = \"from-the-file-000\"\n",
     )
     .unwrap();
-    let flags = Flags {
-        workers: Some("2".to_owned()),
-        ..home(dir.path())
-    };
-    let environment = [
-        ("NEARFIELD_WORKERS", "1"),
-        ("NEARFIELD_QUEUE_MAX", "22"),
-        ("NEARFIELD_LOG", ""),
-    ];
+    let flags = Flags { workers: Some("2".to_owned()), ..home(dir.path()) };
+    let environment = [("NEARFIELD_WORKERS", "1"), ("NEARFIELD_QUEUE_MAX", "22"), ("NEARFIELD_LOG", "")];
     let settings = load(&flags, &ServeFlags::default(), &environment).unwrap();
     assert_eq!(settings.workers, 2);
     assert_eq!(settings.queue_max, 22);
     assert_eq!(settings.timeout, Duration::from_millis(111));
-    assert_eq!(
-        settings.data_dir,
-        dir.path().join("store"),
-        "relative to the file"
-    );
+    assert_eq!(settings.data_dir, dir.path().join("store"), "relative to the file");
     assert_eq!(settings.api_keys[0].reveal(), "from-the-file-000");
     assert_eq!(settings.log, "info", "an empty variable is not set");
 }
@@ -70,28 +50,15 @@ fn a_refused_value_names_source_key_and_range() {
         "NEARFIELD_WORKERS: workers must be a whole number from 1 to 1024, found \"0\""
     );
     assert_eq!(
-        message(
-            &Flags {
-                cpu: Some("sse9".to_owned()),
-                ..home(dir.path())
-            },
-            &none,
-            &[]
-        ),
+        message(&Flags { cpu: Some("sse9".to_owned()), ..home(dir.path()) }, &none, &[]),
         "--cpu: cpu must be scalar, avx2, avx512, found \"sse9\""
     );
-    let serve = ServeFlags {
-        listen: Some("8000".to_owned()),
-        ..ServeFlags::default()
-    };
+    let serve = ServeFlags { listen: Some("8000".to_owned()), ..ServeFlags::default() };
     assert!(
         message(&home(dir.path()), &serve, &[])
             .starts_with("--listen: listen must be an IP address and a port")
     );
-    let serve = ServeFlags {
-        cors_origins: vec!["*".to_owned()],
-        ..ServeFlags::default()
-    };
+    let serve = ServeFlags { cors_origins: vec!["*".to_owned()], ..ServeFlags::default() };
     assert!(message(&home(dir.path()), &serve, &[]).contains("without *"));
     std::fs::write(dir.path().join(FILE_NAME), "grace_s = -1\n").unwrap();
     let text = message(&home(dir.path()), &none, &[]);
@@ -104,71 +71,37 @@ fn a_refused_value_names_source_key_and_range() {
 #[test]
 fn an_unknown_key_in_the_file_is_an_error_and_an_unknown_variable_a_warning() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = load(
-        &home(dir.path()),
-        &ServeFlags::default(),
-        &[("NEARFIELD_WROKERS", "3")],
-    )
-    .unwrap();
+    let settings = load(&home(dir.path()), &ServeFlags::default(), &[("NEARFIELD_WROKERS", "3")]).unwrap();
     assert!(settings.warnings[0].contains("NEARFIELD_WROKERS"));
     std::fs::write(dir.path().join(FILE_NAME), "wrokers = 3\n").unwrap();
-    let text = load(&home(dir.path()), &ServeFlags::default(), &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("wrokers") && text.contains("line 1"),
-        "{text}"
-    );
+    let text = load(&home(dir.path()), &ServeFlags::default(), &[]).unwrap_err().to_string();
+    assert!(text.contains("wrokers") && text.contains("line 1"), "{text}");
 }
 
 #[test]
 fn a_missing_file_is_an_error_only_if_named() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = Flags {
-        config: Some(dir.path().join("other.toml")),
-        ..home(dir.path())
-    };
-    assert!(matches!(
-        load(&flags, &ServeFlags::default(), &[]),
-        Err(ConfigError::Unreadable { .. })
-    ));
+    let flags = Flags { config: Some(dir.path().join("other.toml")), ..home(dir.path()) };
+    assert!(matches!(load(&flags, &ServeFlags::default(), &[]), Err(ConfigError::Unreadable { .. })));
 }
 
 #[test]
 fn keys_are_long_enough_and_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "correct-horse-battery";
-    let serve = ServeFlags {
-        api_key: vec![secret.to_owned()],
-        ..ServeFlags::default()
-    };
+    let serve = ServeFlags { api_key: vec![secret.to_owned()], ..ServeFlags::default() };
     let settings = load(&home(dir.path()), &serve, &[]).unwrap();
     assert!(!format!("{settings:?} {serve:?}").contains(secret));
-    let serve = ServeFlags {
-        api_key: vec!["hunter2".to_owned()],
-        ..ServeFlags::default()
-    };
-    let text = load(&home(dir.path()), &serve, &[])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("16 to 1024") && !text.contains("hunter2"),
-        "{text}"
-    );
+    let serve = ServeFlags { api_key: vec!["hunter2".to_owned()], ..ServeFlags::default() };
+    let text = load(&home(dir.path()), &serve, &[]).unwrap_err().to_string();
+    assert!(text.contains("16 to 1024") && !text.contains("hunter2"), "{text}");
 }
 
 #[test]
 fn more_workers_than_twice_the_cores_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = Flags {
-        workers: Some("1024".to_owned()),
-        ..home(dir.path())
-    };
+    let flags = Flags { workers: Some("1024".to_owned()), ..home(dir.path()) };
     let settings = load(&flags, &ServeFlags::default(), &[]).unwrap();
     assert_eq!(settings.workers, 1024);
-    assert!(
-        settings.warnings[0].contains("workers is 1024"),
-        "{:?}",
-        settings.warnings
-    );
+    assert!(settings.warnings[0].contains("workers is 1024"), "{:?}", settings.warnings);
 }

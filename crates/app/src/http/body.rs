@@ -1,0 +1,348 @@
+//! Request bodies: bounded, unzipped, and not waited for endlessly.
+
+use std::{collections::VecDeque, io::Write, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use flate2::write::MultiGzDecoder;
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::{Door, Problem};
+
+/// Bytes of a JSON body.
+pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
+
+/// Compressed bytes unzipped at a time: at gzip's best ratio, a megabyte comes of these.
+const UNZIP_BYTES: usize = 1 << 10;
+
+/// A body read piece by piece.
+pub(super) struct BodyReader {
+    body: Body,
+    unzip: Option<Box<MultiGzDecoder<Vec<u8>>>>,
+    zipped: VecDeque<Bytes>,
+    bytes_max: usize,
+    received: usize,
+    unzipped: usize,
+    stall: Duration,
+    ended: bool,
+}
+
+impl BodyReader {
+    /// Reads `request`'s body, which may have `bytes_max` bytes as sent, and as many unzipped.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: Body,
+        bytes_max: usize,
+        stall: Duration,
+    ) -> Result<BodyReader, Problem> {
+        let length =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > bytes_max as u64) {
+            return Err(too_large(bytes_max));
+        }
+        let unzip = match headers
+            .get(header::CONTENT_ENCODING)
+            .map(|encoding| encoding.as_bytes().to_ascii_lowercase())
+        {
+            None => false,
+            Some(encoding) if encoding == b"identity" => false,
+            Some(encoding) if encoding == b"gzip" => true,
+            Some(encoding) => {
+                let detail = format!(
+                    "Content-Encoding {:?} is not read: send gzip, or none",
+                    String::from_utf8_lossy(&encoding)
+                );
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                return Err(Problem::new(status, "content-encoding", detail).at("Content-Encoding"));
+            }
+        };
+        Ok(BodyReader {
+            body,
+            unzip: unzip.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
+            zipped: VecDeque::new(),
+            bytes_max,
+            received: 0,
+            unzipped: 0,
+            stall,
+            ended: false,
+        })
+    }
+
+    /// The next piece, at most about a megabyte; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            if self.unzip.is_none() {
+                return self.receive().await;
+            }
+            let piece = match self.zipped.pop_front() {
+                Some(piece) => self.unzip(piece)?,
+                None => match self.receive().await? {
+                    Some(piece) => {
+                        self.zipped.push_back(piece);
+                        continue;
+                    }
+                    None if self.ended => return Ok(None),
+                    None => {
+                        self.ended = true;
+                        self.end()?
+                    }
+                },
+            };
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// All of it.
+    pub(super) async fn all(mut self) -> Result<Vec<u8>, Problem> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await? {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole)
+    }
+
+    /// The next piece as it was sent.
+    async fn receive(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let frame = match tokio::time::timeout(self.stall, self.body.frame()).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    return Err(Problem::unreadable("body", format!("the body broke off: {error}")));
+                }
+                Err(_) => {
+                    let detail = format!("nothing more of the body came for {} ms", self.stall.as_millis());
+                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
+                }
+            };
+            let Ok(piece) = frame.into_data() else { continue };
+            self.received += piece.len();
+            if self.received > self.bytes_max {
+                return Err(too_large(self.bytes_max));
+            }
+            return Ok(Some(piece));
+        }
+    }
+
+    fn unzip(&mut self, mut piece: Bytes) -> Result<Bytes, Problem> {
+        let decoder = self.unzip.as_mut().expect("called where there is a decoder");
+        let now = piece.split_to(piece.len().min(UNZIP_BYTES));
+        if !piece.is_empty() {
+            self.zipped.push_front(piece);
+        }
+        decoder.write_all(&now).map_err(|error| corrupt(&error))?;
+        let plain = std::mem::take(decoder.get_mut());
+        self.count(plain)
+    }
+
+    fn end(&mut self) -> Result<Bytes, Problem> {
+        let decoder = self.unzip.as_mut().expect("called where there is a decoder");
+        decoder.try_finish().map_err(|error| corrupt(&error))?;
+        let plain = std::mem::take(decoder.get_mut());
+        self.count(plain)
+    }
+
+    fn count(&mut self, plain: Vec<u8>) -> Result<Bytes, Problem> {
+        self.unzipped += plain.len();
+        if self.unzipped > self.bytes_max {
+            return Err(too_large(self.bytes_max));
+        }
+        Ok(Bytes::from(plain))
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body may have {bytes_max} bytes here, unzipped");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-size", detail)
+}
+
+fn corrupt(error: &std::io::Error) -> Problem {
+    Problem::unreadable("body-gzip", format!("the body is not gzip, or is cut short: {error}"))
+}
+
+/// What a body is, by its `Content-Type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    /// `application/json`.
+    Json,
+    /// `application/x-ndjson`: one value a line.
+    Ndjson,
+}
+
+impl MediaType {
+    /// Reads the header; a charset other than UTF-8 is refused.
+    pub(super) fn of(headers: &HeaderMap) -> Result<MediaType, Problem> {
+        let text =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
+        let kind = match parts.next().as_deref() {
+            Some("application/json") => Some(MediaType::Json),
+            Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => {
+                Some(MediaType::Ndjson)
+            }
+            _ => None,
+        };
+        let is_utf8 = parts.all(|part| {
+            part.strip_prefix("charset=")
+                .is_none_or(|charset| matches!(charset.trim_matches('"'), "utf-8" | "utf8"))
+        });
+        kind.filter(|_| is_utf8).ok_or_else(|| unsupported(text, "application/json or application/x-ndjson"))
+    }
+}
+
+fn unsupported(found: &str, allowed: &str) -> Problem {
+    let detail = format!("Content-Type must be {allowed} in UTF-8, found {found:?}");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail).at("Content-Type")
+}
+
+/// A JSON body, read strictly.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Json<T>, Problem> {
+        let (parts, body) = request.into_parts();
+        only_json(&parts.headers)?;
+        let body =
+            BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
+        parse(&body).map(Json)
+    }
+}
+
+/// A JSON body, or what stands for an empty one.
+pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
+    door: &Door,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Problem> {
+    let body = BodyReader::new(headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    only_json(headers)?;
+    parse(&body)
+}
+
+fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if MediaType::of(headers)? == MediaType::Json {
+        return Ok(());
+    }
+    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Err(unsupported(found, "application/json"))
+}
+
+/// Parses JSON: 400 with line and column if it is none, 422 if it is not what was expected.
+pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json).map_err(|error| {
+        let at = format!("line {}, column {}", error.line(), error.column());
+        if error.is_data() {
+            Problem::invalid("json-shape", error.to_string()).at(at)
+        } else {
+            Problem::unreadable("json", format!("the body is not JSON: {error}")).at(at)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ndjson::Fed;
+    use axum::http::HeaderValue;
+    use flate2::{Compression, write::GzEncoder};
+    use tokio_util::sync::CancellationToken;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn unzip(zipped: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        BodyReader::new(&headers, Body::from(zipped), bytes_max, Duration::from_secs(60))?.all().await
+    }
+
+    #[tokio::test]
+    async fn gzip_is_read_whole_in_members_or_not_at_all() {
+        let plain = b"a sentence, and another one ".repeat(1000);
+        let zipped = gzip(&plain);
+        assert_eq!(unzip(zipped.clone(), plain.len()).await.unwrap(), plain);
+        assert_eq!(
+            unzip([zipped.clone(), zipped.clone()].concat(), 2 * plain.len()).await.unwrap(),
+            plain.repeat(2)
+        );
+        assert_eq!(unzip(zipped.clone(), plain.len() - 1).await.unwrap_err().status(), 413);
+        for cut in [1, 10, zipped.len() / 2, zipped.len() - 1] {
+            assert_eq!(
+                unzip(zipped[..cut].to_vec(), plain.len()).await.unwrap_err().status(),
+                400,
+                "cut at {cut}"
+            );
+        }
+        let mut flipped = zipped.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        assert_eq!(unzip(flipped, plain.len()).await.unwrap_err().status(), 400, "wrong length at the end");
+        assert_eq!(unzip(b"plain text".to_vec(), 100).await.unwrap_err().status(), 400);
+    }
+
+    #[tokio::test]
+    async fn a_gzip_bomb_is_stopped_in_small_pieces() {
+        let bomb = gzip(&vec![0; 32 << 20]);
+        assert!(bomb.len() < 64 << 10);
+        let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let mut reader =
+            BodyReader::new(&headers, Body::from(bomb), 4 << 20, Duration::from_secs(60)).ok().unwrap();
+        let refused = loop {
+            match reader.next().await {
+                Ok(piece) => assert!(piece.expect("it does not end").len() <= 2 << 20),
+                Err(problem) => break problem,
+            }
+        };
+        assert_eq!(refused.status(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stands_still_is_given_up() {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let body = Body::new(Fed::new(receiver, CancellationToken::new().drop_guard()));
+        let reader = BodyReader::new(&HeaderMap::new(), body, 100, Duration::from_millis(20)).ok().unwrap();
+        sender.send(Bytes::from_static(b"{")).await.unwrap();
+        assert_eq!(reader.all().await.unwrap_err().status(), 408);
+    }
+
+    #[test]
+    fn media_types_are_told_apart() {
+        let of = |text: &'static str| {
+            MediaType::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))]))
+                .ok()
+        };
+        assert_eq!(of("application/json"), Some(MediaType::Json));
+        assert_eq!(of("Application/JSON; charset=UTF-8"), Some(MediaType::Json));
+        assert_eq!(of("application/x-ndjson"), Some(MediaType::Ndjson));
+        assert_eq!(of("application/json; charset=latin1"), None);
+        assert_eq!(of("application/x-www-form-urlencoded"), None);
+        assert_eq!(of("text/plain"), None);
+    }
+
+    #[test]
+    fn bad_json_is_pointed_at() {
+        let problem = |json: &str| parse::<Vec<f64>>(json.as_bytes()).unwrap_err();
+        for unreadable in ["[1,", "[1e999]", "[NaN]", "", "[1] 2", "\u{feff}[1]"] {
+            assert_eq!(problem(unreadable).status(), 400, "{unreadable:?}");
+        }
+        assert_eq!(problem("[\"a\"]").status(), 422);
+        let deep = "[".repeat(200);
+        let problem = parse::<serde_json::Value>(deep.as_bytes()).unwrap_err();
+        assert_eq!(problem.status(), 400, "nesting is bounded");
+        let problem = parse::<String>(br#""\ud800 alone""#).unwrap_err();
+        assert_eq!(problem.status(), 400);
+        assert!(serde_json::to_string(&problem).unwrap().contains("line 1, column"));
+    }
+}

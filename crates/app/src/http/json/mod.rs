@@ -1,0 +1,10 @@
+//! What requests and answers look like in JSON.
+
+pub(super) mod binary;
+pub(super) mod document;
+pub(super) mod health;
+pub(super) mod info;
+pub(super) mod schema;
+pub(super) mod search;
+pub(super) mod value;
+pub(super) mod write;

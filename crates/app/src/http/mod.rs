@@ -1,0 +1,127 @@
+//! The HTTP door: translates requests into verbs of [`Service`] and answers into JSON.
+//!
+//! Free of sockets: [`router`] answers requests wherever they come from, `crate::serve` brings
+//! those from the network.
+
+mod auth;
+mod body;
+mod call;
+mod etag;
+mod guard;
+mod json;
+mod metering;
+mod ndjson;
+mod openapi;
+mod path;
+mod problem;
+mod query;
+mod reply;
+mod routes;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, http::HeaderValue, middleware};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use tower_http::{catch_panic::CatchPanicLayer, cors};
+
+pub use auth::ApiKeys;
+pub use metering::describe_metrics;
+pub use problem::Problem;
+
+use crate::{
+    config::Origin,
+    service::{Context, Error, Schema, Service},
+};
+
+/// Address of the client; an extension of requests that came over a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Extension of requests that came while there was no room (or while the server is stopping):
+/// only questions about health are answered.
+#[derive(Clone, Copy, Debug)]
+pub struct HealthOnly;
+
+/// How the door behaves.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Keys that open the door; without any, only requests to a loopback name are answered.
+    pub api_keys: ApiKeys,
+    /// Origins whose pages may read answers.
+    pub cors_origins: Vec<Origin>,
+    /// How long a body may stand still.
+    pub body_timeout: Duration,
+    /// How long a stream's batch waits for room in the service.
+    pub overload_patience: Duration,
+    /// What `/metrics` shows.
+    pub metrics: Option<PrometheusHandle>,
+    /// Fires when the server begins to stop: `/readyz` then answers 503.
+    pub stopping: CancellationToken,
+}
+
+impl Default for HttpSettings {
+    /// For requests made within the process.
+    fn default() -> HttpSettings {
+        HttpSettings {
+            api_keys: ApiKeys::default(),
+            cors_origins: Vec::new(),
+            body_timeout: Duration::from_secs(30),
+            overload_patience: Duration::from_secs(30),
+            metrics: None,
+            stopping: CancellationToken::new(),
+        }
+    }
+}
+
+/// What handlers share.
+#[derive(Debug)]
+struct Door {
+    service: Service,
+    settings: HttpSettings,
+    /// The document behind `/openapi.json`.
+    openapi: bytes::Bytes,
+}
+
+impl Door {
+    /// The schema of a collection, by name or alias.
+    async fn schema(&self, cx: &Context, collection: &str) -> Result<Schema, Error> {
+        Ok(self.service.collection(cx, collection).await?.schema)
+    }
+}
+
+/// The routes over `service`.
+pub fn router(service: Service, settings: HttpSettings) -> Router {
+    let (routes, openapi) = routes::table().split_for_parts();
+    let cors = cors(&settings.cors_origins);
+    let door = Arc::new(Door { service, settings, openapi: openapi::document(openapi) });
+    routes
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&door), guard::admit))
+        .layer(cors)
+        .layer(CatchPanicLayer::custom(problem::of_panic))
+        .layer(middleware::from_fn(metering::observe))
+        .with_state(door)
+}
+
+fn cors(origins: &[Origin]) -> cors::CorsLayer {
+    use axum::http::{Method, header};
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .map(|origin| HeaderValue::from_str(origin.as_str()).expect("an origin is a scheme and an authority"))
+        .collect();
+    cors::CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            call::TIMEOUT_HEADER,
+            auth::KEY_HEADER,
+        ])
+        .expose_headers([header::ETAG, header::RETRY_AFTER, reply::SERVER_TIMING])
+        .max_age(Duration::from_secs(600))
+}

@@ -1,0 +1,164 @@
+//! Failures as RFC 9457 problem details: the one place where kinds of failure become statuses.
+
+use std::{any::Any, borrow::Cow};
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::service::{Error, ErrorKind};
+
+/// Why a request failed (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    /// `urn:nearfield:` and the code.
+    #[serde(rename = "type")]
+    urn: String,
+    /// The kind of failure.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// What was wrong, where, and what to do.
+    detail: String,
+    /// A stable word for programs.
+    #[schema(value_type = String)]
+    code: Cow<'static, str>,
+    /// The field, parameter or line the trouble is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
+}
+
+impl Problem {
+    /// A failure with a stable code.
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
+        Problem {
+            urn: format!("urn:nearfield:{code}"),
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            code: Cow::Borrowed(code),
+            at: None,
+        }
+    }
+
+    /// 400: it could not be read.
+    pub(super) fn unreadable(code: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 422: it could be read, but makes no sense.
+    pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    /// The same failure, at a field, parameter or line.
+    pub(super) fn at(mut self, at: impl Into<String>) -> Problem {
+        self.at = Some(at.into());
+        self
+    }
+
+    /// The same failure with words after its detail.
+    pub(super) fn and(mut self, more: &str) -> Problem {
+        self.detail.push_str(more);
+        self
+    }
+
+    /// 412 in place of 409: the request named what it expected.
+    pub(super) fn precondition(mut self) -> Problem {
+        if self.status == StatusCode::CONFLICT {
+            self.status = StatusCode::PRECONDITION_FAILED.as_u16();
+            self.title = "Precondition Failed";
+        }
+        self
+    }
+
+    /// The HTTP status.
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).expect("a status is put in as a StatusCode")
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Problem {
+        let status = match error.kind {
+            ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unavailable if error.code.starts_with("deadline") => StatusCode::GATEWAY_TIMEOUT,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorKind::Internal => {
+                tracing::error!(code = error.code, at = error.at, "{}", error.message);
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Problem { at: error.at, ..Problem::new(status, error.code, error.message) }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let body = serde_json::to_vec(&self).expect("a problem is strings and a number");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The answer to a request whose handler panicked. The panic's words go to the log only.
+pub(super) fn of_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let words = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no message)");
+    tracing::error!(panic = words, "a request's handler panicked");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "a fault of the server's own; its log says more",
+    )
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_status() {
+        let status =
+            |kind, code| Problem::from(Error { kind, code, message: "m".to_owned(), at: None }).status;
+        assert_eq!(status(ErrorKind::Invalid, "x"), 422);
+        assert_eq!(status(ErrorKind::NotFound, "x"), 404);
+        assert_eq!(status(ErrorKind::Conflict, "x"), 409);
+        assert_eq!(status(ErrorKind::Overloaded, "x"), 503);
+        assert_eq!(status(ErrorKind::Unavailable, "x"), 503);
+        assert_eq!(status(ErrorKind::Unavailable, "deadline"), 504);
+        assert_eq!(status(ErrorKind::Full, "x"), 507);
+        assert_eq!(status(ErrorKind::Internal, "x"), 500);
+    }
+
+    #[test]
+    fn a_problem_reads_as_rfc_9457_says() {
+        let problem = Problem::invalid("filter-syntax", "expected ]").at("filter");
+        assert_eq!(
+            serde_json::to_string(&problem).unwrap(),
+            r#"{"type":"urn:nearfield:filter-syntax","title":"Unprocessable Entity","status":422,"detail":"expected ]","code":"filter-syntax","at":"filter"}"#
+        );
+        assert_eq!(problem.clone().precondition(), problem, "only a conflict is a failed precondition");
+    }
+}

@@ -1,0 +1,289 @@
+//! Documents one by one, page by page and by filter.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Response, StatusCode, Uri, header},
+};
+
+use crate::{
+    http::{
+        Door, Problem,
+        body::Json,
+        call::Call,
+        etag::{self, Guard},
+        json::{
+            document::{DocumentShape, DocumentView, FieldsView},
+            info::CountView,
+            write::{DeleteShape, DeletedView, PageView, WrittenView},
+        },
+        path::Path,
+        query::Query,
+        reply,
+    },
+    service::{Document, Expected, Outcome, PutResult, Schema},
+};
+
+/// Documents of a page that does not say how many.
+const LIMIT_DEFAULT: usize = 100;
+
+/// Writes a document in place of any under its id.
+#[utoipa::path(
+    put, path = "/collections/{c}/documents/{id}", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("id" = String, Path, description = "Id of the document"),
+        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only if there is none"),
+    ),
+    request_body = DocumentShape,
+    responses(
+        (status = 200, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 201, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))),
+    )
+)]
+pub(super) async fn put(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path((collection, id)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(shape): Json<DocumentShape>,
+) -> Result<Response<Body>, Problem> {
+    Query::parse(uri.query(), &[])?;
+    let guard = Guard::of(&headers)?;
+    let expected = expected(&door, &call, &collection, &id, guard).await?;
+    let put = shape.into_put(Some(id), expected).map_err(|(_, problem)| problem)?;
+    let mut results = door.service.put(&call.cx, &collection, vec![put]).await?;
+    let result =
+        results.pop().expect("one result for one document").map_err(|error| guarded(guard, error.into()))?;
+    Ok(written(result))
+}
+
+/// A document.
+#[utoipa::path(
+    get, path = "/collections/{c}/documents/{id}", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("id" = String, Path, description = "Id of the document"),
+        ("vectors" = Option<bool>, Query, description = "With its vector fields"),
+        ("If-None-Match" = Option<String>, Header, description = "ETag of the state that is known already"),
+    ),
+    responses(
+        (status = 200, body = DocumentView, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 304, description = "It stands as it is known already"),
+    )
+)]
+pub(super) async fn get(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path((collection, id)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    let vectors = Query::parse(uri.query(), &["vectors"])?.flag("vectors")?;
+    let document = door.service.get(&call.cx, &collection, &id).await?;
+    let mut response = if etag::is_known(&headers, document.seq) {
+        reply::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let schema = door.schema(&call.cx, &collection).await?;
+        reply::json_sized(StatusCode::OK, &view(&id, &document, &schema, vectors), 1024)
+    };
+    response.headers_mut().insert(header::ETAG, etag::etag(document.seq));
+    Ok(response)
+}
+
+/// Changes some fields of a document; null removes one.
+#[utoipa::path(
+    patch, path = "/collections/{c}/documents/{id}", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("id" = String, Path, description = "Id of the document"),
+        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
+    ),
+    request_body = DocumentShape,
+    responses((status = 200, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))))
+)]
+pub(super) async fn patch(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path((collection, id)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(shape): Json<DocumentShape>,
+) -> Result<Response<Body>, Problem> {
+    Query::parse(uri.query(), &[])?;
+    let guard = change_guard(&headers)?;
+    let expected = expected(&door, &call, &collection, &id, guard).await?;
+    let patch = shape.into_patch(id, expected)?;
+    let result = door.service.patch(&call.cx, &collection, patch).await;
+    let result = result.map_err(|error| guarded(guard, error.into()))?;
+    Ok(written(result))
+}
+
+/// Takes a document away.
+#[utoipa::path(
+    delete, path = "/collections/{c}/documents/{id}", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("id" = String, Path, description = "Id of the document"),
+        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
+    ),
+    responses((status = 204, description = "Gone"))
+)]
+pub(super) async fn delete(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path((collection, id)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    Query::parse(uri.query(), &[])?;
+    let guard = change_guard(&headers)?;
+    let expected = expected(&door, &call, &collection, &id, guard).await?;
+    let existed = door.service.delete(&call.cx, &collection, &id, expected).await;
+    if existed.map_err(|error| guarded(guard, error.into()))? {
+        Ok(reply::empty(StatusCode::NO_CONTENT))
+    } else {
+        let detail = format!("there is no document {id:?} in collection {collection:?}");
+        Err(Problem::new(StatusCode::NOT_FOUND, "document-not-found", detail).at("id"))
+    }
+}
+
+/// Documents of a collection, in the order they were first written.
+#[utoipa::path(
+    get, path = "/collections/{c}/documents", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax"),
+        ("limit" = Option<usize>, Query, description = "Documents a page, up to 1,000; 100, if left out"),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+        ("vectors" = Option<bool>, Query, description = "With vector fields"),
+    ),
+    responses((status = 200, body = PageView))
+)]
+pub(super) async fn scroll(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path(collection): Path<String>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let query = Query::parse(uri.query(), &["filter", "limit", "after", "vectors"])?;
+    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
+    let (after, vectors) = (query.number("after")?, query.flag("vectors")?);
+    let schema = door.schema(&call.cx, &collection).await?;
+    let scrolled = door.service.scroll(&call.cx, &collection, query.word("filter")?, after, limit).await?;
+    let ids: Vec<String> =
+        scrolled.documents.iter().map(|document| door.service.id_of(&schema, &document.key)).collect();
+    let pairs = ids.iter().zip(&scrolled.documents);
+    let page = PageView {
+        documents: pairs.map(|(id, document)| view(id, document, &schema, vectors)).collect(),
+        next: scrolled.next.map(|next| next.to_string()),
+    };
+    Ok(reply::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
+}
+
+/// How many documents match.
+#[utoipa::path(
+    get, path = "/collections/{c}/count", tag = "documents",
+    params(
+        ("c" = String, Path, description = "Collection or alias"),
+        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax; all, if left out"),
+    ),
+    responses((status = 200, body = CountView))
+)]
+pub(super) async fn count(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path(collection): Path<String>,
+    uri: Uri,
+) -> Result<Response<Body>, Problem> {
+    let query = Query::parse(uri.query(), &["filter"])?;
+    let count = door.service.count(&call.cx, &collection, query.word("filter")?).await?;
+    Ok(reply::json(StatusCode::OK, &CountView { count }))
+}
+
+/// Takes every document away that matches.
+#[utoipa::path(
+    post, path = "/collections/{c}/delete", tag = "documents",
+    params(("c" = String, Path, description = "Collection or alias")),
+    request_body = DeleteShape,
+    responses((status = 200, body = DeletedView))
+)]
+pub(super) async fn delete_matching(
+    State(door): State<Arc<Door>>,
+    call: Call,
+    Path(collection): Path<String>,
+    uri: Uri,
+    Json(DeleteShape { filter }): Json<DeleteShape>,
+) -> Result<Response<Body>, Problem> {
+    Query::parse(uri.query(), &[])?;
+    if filter.trim().is_empty() {
+        return Err(Problem::invalid("filter", "the filter is empty: write \"*\" to delete every document")
+            .at("filter"));
+    }
+    let deleted = door.service.delete_matching(&call.cx, &collection, &filter).await?;
+    Ok(reply::json(StatusCode::OK, &DeletedView { deleted }))
+}
+
+fn view<'a>(id: &'a str, document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentView<'a> {
+    DocumentView {
+        id,
+        seq: document.seq,
+        expires_at_ms: document.expires_at_ms,
+        fields: FieldsView::new(document, schema, vectors),
+    }
+}
+
+fn written(result: PutResult) -> Response<Body> {
+    let status = match result.outcome {
+        Outcome::Created => StatusCode::CREATED,
+        Outcome::Updated | Outcome::Unchanged => StatusCode::OK,
+    };
+    let etag = etag::etag(result.seq);
+    let mut response = reply::json(status, &WrittenView::from(result));
+    response.headers_mut().insert(header::ETAG, etag);
+    response
+}
+
+/// The guard of a change to what stands, of which nothing to stand can be no part.
+fn change_guard(headers: &HeaderMap) -> Result<Guard, Problem> {
+    match Guard::of(headers)? {
+        Guard::Absent => {
+            let detail = "If-None-Match: * makes no sense here: what is changed has to stand";
+            Err(Problem::unreadable("header", detail).at("If-None-Match"))
+        }
+        guard => Ok(guard),
+    }
+}
+
+/// What the guard expects, in the service's words.
+async fn expected(
+    door: &Door,
+    call: &Call,
+    collection: &str,
+    id: &str,
+    guard: Guard,
+) -> Result<Expected, Problem> {
+    match guard {
+        Guard::None => Ok(Expected::Any),
+        Guard::Absent => Ok(Expected::Absent),
+        Guard::Seq(seq) => Ok(Expected::Seq(seq)),
+        Guard::Present => match door.service.get(&call.cx, collection, id).await {
+            Ok(document) => Ok(Expected::Seq(document.seq)),
+            Err(error) if error.code == "document-not-found" => Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "document-not-found",
+                format!("If-Match: * asks for a document, but there is none with id {id:?}"),
+            )),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// A conflict is a failed precondition where the request named one.
+fn guarded(guard: Guard, problem: Problem) -> Problem {
+    if guard == Guard::None { problem } else { problem.precondition() }
+}
