@@ -19,6 +19,28 @@ pub(crate) struct Row {
     pub(crate) numbers: Vec<Option<f64>>,
 }
 
+impl Row {
+    /// Whether the TAG field `field` has one of `values`.
+    pub(crate) fn has_tag(&self, schema: &Schema, field: &str, values: &[Vec<u8>]) -> bool {
+        let tags = schema.fields.iter().filter_map(|field| match field.kind {
+            FieldKind::Tag { case_sensitive, .. } => Some((&field.name, case_sensitive)),
+            _ => None,
+        });
+        tags.zip(&self.tags).filter(|((name, _), _)| *name == field).any(|((_, case_sensitive), tags)| {
+            values.iter().any(|value| {
+                let value = fold(value, case_sensitive);
+                tags.iter().any(|tag| **tag == *value)
+            })
+        })
+    }
+
+    /// The number of the NUMERIC field `field`.
+    pub(crate) fn number(&self, schema: &Schema, field: &str) -> Option<f64> {
+        let numbers = schema.fields.iter().filter(|field| matches!(field.kind, FieldKind::Numeric));
+        numbers.zip(&self.numbers).find(|(known, _)| known.name == field).and_then(|(_, number)| *number)
+    }
+}
+
 /// Postings of every TAG and NUMERIC field of a schema.
 #[derive(Debug)]
 pub(crate) struct Attributes {

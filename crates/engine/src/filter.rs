@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// Bytes of a filter's text.
-pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Levels of parentheses and negations, one within the other.
-pub const DEPTH_MAX: usize = 32;
+pub(crate) const DEPTH_MAX: usize = 32;
 /// Tag values and ranges in one filter.
-pub const TERMS_MAX: usize = 1024;
+pub(crate) const TERMS_MAX: usize = 1024;
 
 /// A filter over TAG and NUMERIC fields.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,15 +10,15 @@ use crate::binary::show;
 pub(crate) use encoding::{decode, encode};
 
 /// Prefixes a schema may have.
-pub const PREFIXES_MAX: usize = 64;
+pub(crate) const PREFIXES_MAX: usize = 64;
 /// Bytes of a prefix.
-pub const PREFIX_BYTES_MAX: usize = 1024;
+pub(crate) const PREFIX_BYTES_MAX: usize = 1024;
 /// Fields a schema may have.
-pub const FIELDS_MAX: usize = 1024;
+pub(crate) const FIELDS_MAX: usize = 1024;
 /// Bytes of a field's name in a schema.
-pub const FIELD_NAME_BYTES_MAX: usize = 256;
+pub(crate) const FIELD_NAME_BYTES_MAX: usize = 256;
 /// Longest default life of a document: a thousand years.
-pub const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
 
 /// Links a node, `m`.
 const M: std::ops::RangeInclusive<usize> = 2..=128;

@@ -33,7 +33,7 @@ pub use document::{DocId, Document, Field};
 pub use error::{OpenError, StoreError};
 pub use limits::{
     DOCUMENT_BYTES_MAX, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX,
-    VECTOR_BYTES_MAX,
+    VECTOR_BYTES_MAX, check_document,
 };
 pub use name::NameTarget;
 pub use reader::{KeyedDoc, Reader};

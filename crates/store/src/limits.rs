@@ -34,7 +34,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     check("bytes of the name of a collection", name.as_bytes(), name.len(), NAME_BYTES_MAX)
 }
 
-pub(crate) fn check_document(key: &[u8], fields: &[Field]) -> Result<(), StoreError> {
+/// Whether [`crate::Writer::put`] would take these: sizes, an empty key, a field given twice.
+pub fn check_document(key: &[u8], fields: &[Field]) -> Result<(), StoreError> {
     if key.is_empty() {
         return Err(StoreError::Empty { what: "key" });
     }

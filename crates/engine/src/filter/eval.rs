@@ -3,7 +3,10 @@
 use roaring::{MultiOps, RoaringBitmap};
 
 use super::Filter;
-use crate::attributes::Attributes;
+use crate::{
+    attributes::{Attributes, Row},
+    schema::Schema,
+};
 
 impl Filter {
     /// Ordinals in `all` that this filter lets through. It has passed [`Filter::check`] against
@@ -31,6 +34,24 @@ impl Filter {
             }
             Filter::Or(parts) => parts.iter().map(|part| part.evaluate(attributes, all)).union(),
             Filter::Not(part) => all - part.evaluate(attributes, all),
+        }
+    }
+
+    /// Whether this filter lets one document through, by its row for `schema`.
+    pub(crate) fn lets_through(&self, row: &Row, schema: &Schema) -> bool {
+        match self {
+            Filter::All => true,
+            Filter::Tag { field, values } => row.has_tag(schema, field, values),
+            Filter::Range { field, min, min_exclusive, max, max_exclusive } => {
+                row.number(schema, field).is_some_and(|number| {
+                    let above = number > *min || (number == *min && !min_exclusive);
+                    let below = number < *max || (number == *max && !max_exclusive);
+                    above && below
+                })
+            }
+            Filter::And(parts) => parts.iter().all(|part| part.lets_through(row, schema)),
+            Filter::Or(parts) => parts.iter().any(|part| part.lets_through(row, schema)),
+            Filter::Not(part) => !part.lets_through(row, schema),
         }
     }
 }

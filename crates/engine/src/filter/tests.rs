@@ -283,7 +283,7 @@ fn row(values: &Values) -> Row {
 }
 
 /// The oracle: what the filter says of one document, read off its raw values.
-fn lets_through(filter: &Filter, document: &Values) -> bool {
+fn oracle(filter: &Filter, document: &Values) -> bool {
     match filter {
         Filter::All => true,
         Filter::Tag { field, values } => {
@@ -309,9 +309,9 @@ fn lets_through(filter: &Filter, document: &Values) -> bool {
                 above && below
             })
         }
-        Filter::And(parts) => parts.iter().all(|part| lets_through(part, document)),
-        Filter::Or(parts) => parts.iter().any(|part| lets_through(part, document)),
-        Filter::Not(part) => !lets_through(part, document),
+        Filter::And(parts) => parts.iter().all(|part| oracle(part, document)),
+        Filter::Or(parts) => parts.iter().any(|part| oracle(part, document)),
+        Filter::Not(part) => !oracle(part, document),
     }
 }
 
@@ -358,9 +358,13 @@ proptest! {
         for filter in filters {
             let expected: RoaringBitmap = all
                 .iter()
-                .filter(|ordinal| lets_through(&filter, current[*ordinal as usize].as_ref().unwrap()))
+                .filter(|ordinal| oracle(&filter, current[*ordinal as usize].as_ref().unwrap()))
                 .collect();
-            prop_assert_eq!(filter.evaluate(&attributes, &all), expected, "{}", filter);
+            prop_assert_eq!(&filter.evaluate(&attributes, &all), &expected, "{}", filter);
+            for ordinal in &all {
+                let one = filter.lets_through(&attributes.row(ordinal), &schema());
+                prop_assert_eq!(one, expected.contains(ordinal), "{} of {}", filter, ordinal);
+            }
         }
         for ordinal in &all {
             prop_assert_eq!(attributes.row(ordinal), row(current[ordinal as usize].as_ref().unwrap()));

@@ -1,0 +1,310 @@
+//! One version of a collection as it is searched: ordinals, attributes and an index a vector field.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use index::{Cpu, Index};
+use parking_lot::{RwLock, RwLockReadGuard};
+use roaring::{MultiOps, RoaringBitmap};
+use store::{CollectionVersion, DocId, Seq};
+
+use crate::{
+    attributes::Attributes,
+    binary::show,
+    filter::Filter,
+    ordinals::Ordinals,
+    projection::{Misfit, Projection, Projector, Slot},
+    schema::{Algorithm, Schema, VectorSchema},
+};
+
+/// Steps published under one lock: few enough that a search waits only microseconds.
+const STEPS_A_LOCK: usize = 32;
+/// No document of the collection ends.
+const NEVER: u64 = u64::MAX;
+
+/// One version of a collection.
+#[derive(Debug)]
+pub(crate) struct Collection {
+    pub(crate) version: CollectionVersion,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) projector: Projector,
+    /// By slot.
+    pub(crate) indexes: Vec<Index>,
+    state: RwLock<State>,
+    /// When the next document ends, so that a search can see without a lock that none has.
+    soonest_end_ms: AtomicU64,
+    /// Changes published since the last snapshot.
+    pub(crate) unsaved: AtomicU64,
+    /// The change the last snapshot reaches to; 0 if there is none.
+    pub(crate) saved_seq: AtomicU64,
+}
+
+/// What a filter needs and a hit is translated with. Index and state change together, under its lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The last change that is in.
+    pub(crate) published: Seq,
+    pub(crate) ordinals: Ordinals,
+    pub(crate) attributes: Attributes,
+    /// Ordinals whose vector has not been computed yet, by slot.
+    pub(crate) unembedded: Vec<RoaringBitmap>,
+    /// Documents under the prefixes that do not fit the schema.
+    pub(crate) misfits: BTreeSet<DocId>,
+    pub(crate) last_misfit: Option<String>,
+    /// Documents that were written while older ones are still being read in: those win.
+    claimed: Option<HashSet<DocId>>,
+}
+
+/// A change of one document as one collection sees it.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) doc: DocId,
+    pub(crate) seq: Seq,
+    pub(crate) what: What,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// The document is now this.
+    Placed { expires_at_ms: Option<u64>, projection: Projection },
+    /// The document is now something the schema does not take.
+    Misfit { key: Box<[u8]>, misfit: Misfit },
+    /// The document is gone.
+    Removed,
+    /// Some of its vectors, by slot, have been computed.
+    Embedded { vectors: Vec<(usize, Vec<f32>)> },
+}
+
+/// What a filter selected, and when.
+pub(crate) struct Selection {
+    /// The last change it had seen.
+    pub(crate) seen: Seq,
+    /// Ordinals let through; `None` if that is all of them.
+    pub(crate) allowed: Option<RoaringBitmap>,
+}
+
+impl Collection {
+    /// A collection without documents.
+    pub(crate) fn new(version: CollectionVersion, schema: Arc<Schema>, cpu: Cpu) -> Collection {
+        let projector = Projector::new(&schema);
+        let indexes =
+            projector.vectors.iter().map(|field| Index::new(index_options(&field.schema), cpu)).collect();
+        let state = State::new(&schema, projector.vectors.len());
+        Collection::with(version, schema, indexes, state)
+    }
+
+    /// A collection made of parts that were read back.
+    pub(crate) fn with(
+        version: CollectionVersion,
+        schema: Arc<Schema>,
+        indexes: Vec<Index>,
+        state: State,
+    ) -> Collection {
+        let projector = Projector::new(&schema);
+        let soonest_end_ms = AtomicU64::new(state.ordinals.soonest_end_ms().unwrap_or(NEVER));
+        Collection {
+            version,
+            schema,
+            projector,
+            indexes,
+            state: RwLock::new(state),
+            soonest_end_ms,
+            unsaved: AtomicU64::new(0),
+            saved_seq: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    /// From now on documents that are published win over those [`Collection::fill`] brings.
+    pub(crate) fn begin_filling(&self) {
+        self.state.write().claimed = Some(HashSet::new());
+    }
+
+    /// Takes in documents that stood before, except those that were published meanwhile.
+    pub(crate) fn fill(&self, steps: Vec<Step>) {
+        self.in_small_groups(steps, |state, step| {
+            let claimed = state.claimed.as_ref().is_some_and(|claimed| claimed.contains(&step.doc));
+            if !claimed {
+                self.take(state, step);
+            }
+        });
+    }
+
+    /// Ends filling: everything up to `seq` is in.
+    pub(crate) fn end_filling(&self, seq: Seq) {
+        let mut state = self.state.write();
+        state.claimed = None;
+        state.published = state.published.max(seq);
+    }
+
+    /// Takes in changes that have been committed. On return everything up to `seq` can be found.
+    pub(crate) fn publish(&self, steps: Vec<Step>, seq: Seq) {
+        self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
+        self.in_small_groups(steps, |state, step| {
+            if let Some(claimed) = &mut state.claimed {
+                claimed.insert(step.doc);
+            }
+            state.published = state.published.max(step.seq);
+            self.take(state, step);
+        });
+        let mut state = self.state.write();
+        state.published = state.published.max(seq);
+    }
+
+    fn in_small_groups(&self, steps: Vec<Step>, mut each: impl FnMut(&mut State, Step)) {
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            let mut state = self.state.write();
+            for step in steps.by_ref().take(STEPS_A_LOCK) {
+                each(&mut state, step);
+            }
+            self.note_soonest_end(&state);
+        }
+    }
+
+    fn note_soonest_end(&self, state: &State) {
+        let soonest = state.ordinals.soonest_end_ms().unwrap_or(NEVER);
+        self.soonest_end_ms.store(soonest, Ordering::Release);
+    }
+
+    fn take(&self, state: &mut State, step: Step) {
+        let Step { doc, seq, what } = step;
+        match what {
+            What::Placed { expires_at_ms, projection } => {
+                state.misfits.remove(&doc);
+                let ordinal = state.ordinals.give(doc, seq, expires_at_ms);
+                state.attributes.set(ordinal, &projection.row);
+                for (slot, vector) in projection.vectors.into_iter().enumerate() {
+                    match &vector {
+                        Slot::Vector(values) => self.indexes[slot].upsert(ordinal, values),
+                        Slot::Empty | Slot::Unembedded => {
+                            self.indexes[slot].remove(ordinal);
+                        }
+                    }
+                    if matches!(vector, Slot::Unembedded) {
+                        state.unembedded[slot].insert(ordinal);
+                    } else {
+                        state.unembedded[slot].remove(ordinal);
+                    }
+                }
+            }
+            What::Misfit { key, misfit } => {
+                self.remove(state, doc);
+                state.misfits.insert(doc);
+                state.last_misfit = Some(format!(
+                    "document \"{}\", field \"{}\": {}",
+                    show(&key),
+                    misfit.field,
+                    misfit.reason
+                ));
+            }
+            What::Removed => {
+                self.remove(state, doc);
+                state.misfits.remove(&doc);
+            }
+            What::Embedded { vectors } => {
+                // A document that has ended meanwhile has no ordinal any more.
+                let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
+                for (slot, values) in vectors {
+                    self.indexes[slot].upsert(ordinal, &values);
+                    state.unembedded[slot].remove(ordinal);
+                }
+            }
+        }
+    }
+
+    fn remove(&self, state: &mut State, doc: DocId) {
+        // The index lets go first: an ordinal that can be given again has no vector.
+        let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
+        for (index, unembedded) in self.indexes.iter().zip(&mut state.unembedded) {
+            index.remove(ordinal);
+            unembedded.remove(ordinal);
+        }
+        state.attributes.clear(ordinal);
+        state.ordinals.release(doc);
+    }
+
+    /// Hides the documents that have ended by `now_ms`; the store still has them until they are reaped.
+    pub(crate) fn retire_due(&self, now_ms: u64) {
+        while self.soonest_end_ms.load(Ordering::Acquire) <= now_ms {
+            let mut state = self.state.write();
+            for doc in state.ordinals.due(now_ms, STEPS_A_LOCK) {
+                self.remove(&mut state, doc);
+            }
+            self.note_soonest_end(&state);
+        }
+    }
+
+    /// Which documents `filter` lets through. It has been checked against the schema.
+    pub(crate) fn select(&self, filter: Option<&Filter>) -> Selection {
+        let state = self.state.read();
+        let allowed = filter.filter(|filter| **filter != Filter::All).map(|filter| state.matching(filter));
+        let allowed = allowed.filter(|allowed| allowed.len() < state.ordinals.live().len());
+        Selection { seen: state.published, allowed }
+    }
+
+    /// Up to `limit` documents that lack computed vectors, with the positions of the fields.
+    pub(crate) fn lacking_vectors(&self, limit: usize) -> Vec<(DocId, Vec<u16>)> {
+        let state = self.state.read();
+        let lacking = state.unembedded.iter().union();
+        let documents = lacking.iter().take(limit).filter_map(|ordinal| {
+            let slots = self.projector.vectors.iter().zip(&state.unembedded);
+            let fields = slots.filter(|(_, unembedded)| unembedded.contains(ordinal));
+            let fields = fields.map(|(field, _)| field.position).collect();
+            state.ordinals.entry(ordinal).map(|entry| (entry.doc, fields))
+        });
+        documents.collect()
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let indexes: usize = self.indexes.iter().map(|index| index.stats().bytes).sum();
+        let state = self.state.read();
+        indexes + state.ordinals.memory_bytes() + state.attributes.memory_bytes()
+    }
+}
+
+impl State {
+    pub(crate) fn new(schema: &Schema, slots: usize) -> State {
+        State {
+            published: 0,
+            ordinals: Ordinals::default(),
+            attributes: Attributes::new(schema),
+            unembedded: vec![RoaringBitmap::new(); slots],
+            misfits: BTreeSet::new(),
+            last_misfit: None,
+            claimed: None,
+        }
+    }
+
+    /// Ordinals `filter` lets through.
+    pub(crate) fn matching(&self, filter: &Filter) -> RoaringBitmap {
+        filter.evaluate(&self.attributes, self.ordinals.live())
+    }
+
+    /// Documents that lack a computed vector.
+    pub(crate) fn unembedded_count(&self) -> u64 {
+        self.unembedded.iter().union().len()
+    }
+}
+
+/// What the index of a VECTOR field is made of.
+pub(crate) fn index_options(schema: &VectorSchema) -> index::Options {
+    index::Options {
+        dim: schema.dim,
+        metric: schema.metric,
+        vector_type: schema.vector_type,
+        algorithm: match schema.algorithm {
+            Algorithm::Flat => index::Algorithm::Flat,
+            Algorithm::Hnsw { m, ef_construction, .. } => index::Algorithm::Hnsw { m, ef_construction },
+        },
+    }
+}

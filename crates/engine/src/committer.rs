@@ -1,0 +1,191 @@
+//! The one that writes: groups what waits into one transaction, makes it durable, publishes it,
+//! answers.
+
+use std::{
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
+
+use store::StoreError;
+
+use crate::{
+    binary::show,
+    core::Core,
+    queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, Job},
+    transaction::{Committed, Failure, Transaction},
+    write::{Op, WriteError, Written},
+};
+
+/// Vectors the committer links itself, for each it brings, while a tail is full.
+const LINKED_FOR_EACH: usize = 2;
+
+impl Core {
+    /// Commits what is queued until the queue is closed and empty.
+    pub(crate) fn run_committer(&self) {
+        while let Some(jobs) = self.queue.take() {
+            self.commit_jobs(jobs);
+        }
+    }
+
+    fn commit_jobs(&self, jobs: Vec<Job>) {
+        let mut ops = Vec::new();
+        let mut waiting = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            waiting.push((job.ops.len(), job.done));
+            ops.extend(job.ops);
+        }
+        let mut results = Vec::with_capacity(ops.len());
+        let mut rest = &ops[..];
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(group_len(rest));
+            // A bug in here must not leave writers waiting for ever.
+            let committed = catch_unwind(AssertUnwindSafe(|| self.commit(group)));
+            results.extend(committed.unwrap_or_else(|_| {
+                let reason = self.refuse_writes("the committer panicked".to_owned());
+                vec![Err(WriteError::ReadOnly { reason }); group.len()]
+            }));
+            rest = later;
+        }
+        let mut results = results.into_iter();
+        for (ops, done) in waiting {
+            let results = results.by_ref().take(ops).collect();
+            if catch_unwind(AssertUnwindSafe(|| done(results))).is_err() {
+                self.warn("whoever waited for a write panicked on its result".to_owned());
+            }
+        }
+    }
+
+    /// Writes one group in one transaction: on return it is durable and can be found, except what
+    /// was refused.
+    fn commit(&self, ops: &[Op]) -> Vec<Result<Written, WriteError>> {
+        self.make_room(ops);
+        let _turn = self.turn.lock();
+        let registry = self.registry();
+        let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
+        // Begun again, without the culprit, each time the store fails on one operation.
+        'transaction: loop {
+            if let Some(reason) = self.refusal.get() {
+                return failed(ops, refused, |_| WriteError::ReadOnly { reason: reason.clone() });
+            }
+            let writer = match self.store.write() {
+                Ok(writer) => writer,
+                Err(error) => return self.lose(ops, refused, error),
+            };
+            let mut transaction = Transaction::new(writer, &registry, self.clock.now_ms());
+            let mut written = Vec::with_capacity(ops.len());
+            for (op, refusal) in ops.iter().zip(&mut refused) {
+                if refusal.is_some() {
+                    written.push(None);
+                    continue;
+                }
+                match transaction.apply(op) {
+                    Ok(result) => written.push(Some(result)),
+                    Err(Failure::Refused(error)) => {
+                        *refusal = Some(error);
+                        written.push(None);
+                    }
+                    Err(Failure::Store(error @ StoreError::Corrupt { .. })) => {
+                        let key = show(op.key());
+                        *refusal = Some(WriteError::Store { key, source: Arc::new(error) });
+                        continue 'transaction;
+                    }
+                    Err(Failure::Store(error)) => return self.lose(ops, refused, error),
+                }
+            }
+            match transaction.commit() {
+                Ok(committed) => self.publish(committed),
+                Err(error) => return self.lose(ops, refused, error),
+            }
+            let results = written.into_iter().zip(refused);
+            return results
+                .map(|(written, refused)| match (written, refused) {
+                    (Some(written), _) => Ok(written),
+                    (None, Some(error)) => Err(error),
+                    (None, None) => unreachable!("an operation is written or refused"),
+                })
+                .collect();
+        }
+    }
+
+    /// Lets searches find what was committed, and wakes those who index it.
+    pub(crate) fn publish(&self, committed: Option<Committed>) {
+        if let Some(committed) = committed {
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            committed.publish();
+            self.indexing.ring();
+        }
+    }
+
+    /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks.
+    fn make_room(&self, ops: &[Op]) {
+        let brought = |op: &Op| match op {
+            // A document may bring its own vector among its fields.
+            Op::Put { vectors, .. } => vectors.len().max(1),
+            Op::SetVectors { vectors, .. } => vectors.len(),
+            Op::Delete { .. } => 0,
+        };
+        let quota = LINKED_FOR_EACH * ops.iter().map(brought).sum::<usize>();
+        for collection in self.registry().all() {
+            for index in &collection.indexes {
+                if index.tail_len() >= self.tail_max {
+                    index.drain(quota);
+                }
+            }
+        }
+    }
+
+    /// Takes no more writes from here on, and says why.
+    fn refuse_writes(&self, reason: String) -> String {
+        self.refusal.get_or_init(|| reason).clone()
+    }
+
+    /// The answer to a group the store has failed on: nothing of it is acknowledged.
+    fn lose(
+        &self,
+        ops: &[Op],
+        refused: Vec<Option<WriteError>>,
+        error: StoreError,
+    ) -> Vec<Result<Written, WriteError>> {
+        let reason = self.note_failure(&error);
+        let source = Arc::new(error);
+        failed(ops, refused, |op| match &*source {
+            StoreError::Io { source } if is_full(source.kind()) => {
+                WriteError::Full { reason: reason.clone() }
+            }
+            _ => WriteError::Store { key: show(op.key()), source: source.clone() },
+        })
+    }
+
+    /// Latches: after a failed write nothing is acknowledged until the engine is opened again.
+    pub(crate) fn note_failure(&self, error: &StoreError) -> String {
+        self.refuse_writes(error.to_string())
+    }
+}
+
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
+fn failed(
+    ops: &[Op],
+    refused: Vec<Option<WriteError>>,
+    error: impl Fn(&Op) -> WriteError,
+) -> Vec<Result<Written, WriteError>> {
+    let refused = ops.iter().zip(refused);
+    refused.map(|(op, refused)| Err(refused.unwrap_or_else(|| error(op)))).collect()
+}
+
+/// Operations that go into one transaction, at least one.
+fn group_len(ops: &[Op]) -> usize {
+    let mut bytes = 0;
+    let fitting = ops
+        .iter()
+        .take(GROUP_OPS_MAX)
+        .take_while(|op| {
+            bytes += op.bytes();
+            bytes <= GROUP_BYTES_MAX
+        })
+        .count();
+    fitting.max(1)
+}

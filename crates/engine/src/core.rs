@@ -1,0 +1,100 @@
+//! What the verbs and the threads of an engine share.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use index::Cpu;
+use parking_lot::{Mutex, RwLock};
+use store::Store;
+
+use crate::{Clock, bell::Bell, queue::Queue, registry::Registry, snapshot::Snapshots};
+
+/// The heart of an engine.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cpu: Cpu,
+    pub(crate) tail_max: usize,
+    pub(crate) queue: Queue,
+    /// Held from the beginning of a transaction until what it wrote is published, and while the
+    /// registry is replaced: so both agree.
+    pub(crate) turn: Mutex<()>,
+    /// Held for a whole verb on collections: they come and go one at a time. Taken before `turn`.
+    pub(crate) structure: Mutex<()>,
+    registry: RwLock<Arc<Registry>>,
+    /// Why no writes are taken any more.
+    pub(crate) refusal: OnceLock<String>,
+    pub(crate) commits: AtomicU64,
+    closing: AtomicBool,
+    /// Rung when vectors came into a tail or left an index.
+    pub(crate) indexing: Bell,
+    /// Rung when the engine closes.
+    pub(crate) upkeep: Bell,
+    warnings: Mutex<Vec<String>>,
+}
+
+/// Warnings kept; the oldest go first.
+const WARNINGS_MAX: usize = 100;
+
+impl Core {
+    pub(crate) fn new(store: Store, snapshots: Snapshots, options: &crate::Options) -> Core {
+        Core {
+            store,
+            snapshots,
+            clock: options.clock.clone(),
+            cpu: options.cpu,
+            tail_max: options.tail_max,
+            queue: Queue::default(),
+            turn: Mutex::new(()),
+            structure: Mutex::new(()),
+            registry: RwLock::default(),
+            refusal: OnceLock::new(),
+            commits: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            indexing: Bell::default(),
+            upkeep: Bell::default(),
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// The collections there are now.
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.registry.read().clone()
+    }
+
+    /// Replaces the registry by a changed one. The caller holds `turn` if writes must notice at once.
+    pub(crate) fn change_registry(&self, change: impl FnOnce(&mut Registry)) {
+        let mut current = self.registry.write();
+        let mut next = Registry::clone(&current);
+        change(&mut next);
+        *current = Arc::new(next);
+    }
+
+    /// Tells the background threads to stop, and wakes them.
+    pub(crate) fn stop(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.indexing.ring();
+        self.upkeep.ring();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Keeps a warning for whoever asks.
+    pub(crate) fn warn(&self, warning: String) {
+        let mut warnings = self.warnings.lock();
+        if warnings.len() == WARNINGS_MAX {
+            warnings.remove(0);
+        }
+        warnings.push(warning);
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
+    }
+}

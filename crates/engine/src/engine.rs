@@ -1,0 +1,558 @@
+//! The engine: opening, closing, and the verbs.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use index::Cpu;
+use parking_lot::Mutex;
+use store::{CollectionVersion, Document, Field, NameTarget, Seq, Store, StoreError, VectorKey};
+
+use crate::{
+    Clock, Documents,
+    collection::Collection,
+    core::Core,
+    filter::Filter,
+    load,
+    query::{Found, Page, Query, QueryError},
+    queue::{Done, Job, Refused},
+    registry::{Registry, Versions},
+    schema::{Schema, decode},
+    snapshot::Snapshots,
+    structure::CollectionError,
+    transaction::{has_ended, project},
+    write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, Written},
+};
+
+const STORE_FILE: &str = "nearfield.redb";
+const LOCK_FILE: &str = "lock";
+const SNAPSHOT_DIRECTORY: &str = "snapshots";
+
+/// How to open an engine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of the store file, the snapshots and the lock.
+    pub data_dir: PathBuf,
+    /// Instruction set of the kernels.
+    pub cpu: Cpu,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Bytes of the store's page cache.
+    pub cache_bytes: usize,
+    /// Vectors a tail may hold before writers are slowed.
+    pub tail_max: usize,
+    /// Threads that drain tails into graphs.
+    pub index_threads: usize,
+}
+
+/// Why an engine could not be opened. Messages carry the path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum OpenError {
+    /// Another engine has the directory.
+    #[error("{} is in use by another Nearfield process: stop it first, or talk to it", path.display())]
+    Locked { path: PathBuf },
+    /// The directory or the lock cannot be made.
+    #[error("cannot use {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// The store cannot be read.
+    #[error("cannot read the store in {}: {source}", path.display())]
+    Read { path: PathBuf, source: StoreError },
+    /// A stored schema does not read back.
+    #[error("the schema of collection {}, version {} in {} is damaged: {reason}", collection.id, collection.version, path.display())]
+    Schema { path: PathBuf, collection: CollectionVersion, reason: String },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {source}")]
+    Thread { source: io::Error },
+}
+
+/// What is known of a collection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CollectionInfo {
+    /// Its name.
+    pub name: String,
+    /// Aliases that lead to it.
+    pub aliases: Vec<String>,
+    /// Number and schema version that answers.
+    pub version: CollectionVersion,
+    /// Its schema.
+    pub schema: Schema,
+    /// Documents in it.
+    pub documents: u64,
+    /// Vectors that can be found, over all fields.
+    pub vectors: u64,
+    /// Of these, scanned exactly because no graph holds them yet.
+    pub tail: u64,
+    /// Documents still without their computed vectors (a collection made over existing keys), in
+    /// this version and in one being built.
+    pub unembedded: u64,
+    /// Documents under its prefixes that do not fit its schema, and the last reason.
+    pub failures: u64,
+    /// Key and reason of the last of these.
+    pub last_failure: Option<String>,
+    /// Bytes in memory: graph, vectors, postings.
+    pub memory_bytes: u64,
+    /// A newer schema version being built beside this one.
+    pub rebuilding: Option<CollectionVersion>,
+}
+
+/// Counts of the whole engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Documents in the keyspace, those included that have ended but are not reaped yet.
+    pub documents: u64,
+    /// The last change.
+    pub last_seq: Seq,
+    /// Bytes of the store file.
+    pub file_bytes: u64,
+    /// Bytes in memory, over all collections.
+    pub memory_bytes: u64,
+    /// Commits since the engine was opened.
+    pub commits: u64,
+}
+
+/// Collections over one durable keyspace. All methods take `&self`.
+#[derive(Debug)]
+pub struct Engine {
+    core: Arc<Core>,
+    /// Taken away by the first to close, who then waits for them.
+    running: Mutex<Option<Running>>,
+}
+
+/// What an open engine holds besides its core.
+#[derive(Debug)]
+struct Running {
+    committer: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+    /// Holds the lock on the directory.
+    _lock: File,
+}
+
+impl Engine {
+    /// Opens or creates the data directory, reads snapshots and catches up with the store.
+    /// On return every answer is complete and correct.
+    pub fn open(options: Options) -> Result<Engine, OpenError> {
+        let directory = &options.data_dir;
+        let io_error = |path: PathBuf| move |source| OpenError::Io { path, source };
+        fs::create_dir_all(directory).map_err(io_error(directory.clone()))?;
+        let lock = lock(directory.join(LOCK_FILE))?;
+        let store_path = directory.join(STORE_FILE);
+        let store = Store::open(&store_path, store::Options { cache_bytes: options.cache_bytes })?;
+        let snapshot_path = directory.join(SNAPSHOT_DIRECTORY);
+        let snapshots =
+            Snapshots::open(snapshot_path.clone(), store.id()).map_err(io_error(snapshot_path))?;
+
+        let core = Core::new(store, snapshots, &options);
+        core.load(&store_path)?;
+        let core = Arc::new(core);
+        let start = |name: String, run: Box<dyn FnOnce(&Core) + Send>| {
+            let core = core.clone();
+            thread::Builder::new().name(name).spawn(move || run(&core))
+        };
+        let started = (|| {
+            let committer = start("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
+            let mut background = vec![start("nearfield-upkeep".to_owned(), Box::new(Core::run_upkeep))?];
+            for thread in 0..options.index_threads {
+                let run = move |core: &Core| core.run_indexer(thread);
+                background.push(start(format!("nearfield-index-{thread}"), Box::new(run))?);
+            }
+            Ok(Running { committer, background, _lock: lock })
+        })();
+        match started {
+            Ok(running) => Ok(Engine { core, running: Mutex::new(Some(running)) }),
+            Err(source) => {
+                core.stop();
+                core.queue.close();
+                Err(OpenError::Thread { source })
+            }
+        }
+    }
+
+    /// Finishes queued writes, writes snapshots, stops the threads. Reads go on; writes are
+    /// refused. Closing again does nothing but wait until the engine is closed.
+    pub fn close(&self) {
+        let mut running = self.running.lock();
+        let Some(Running { committer, background, _lock }) = running.take() else { return };
+        self.core.queue.close();
+        self.join(committer);
+        self.core.stop();
+        for thread in background {
+            self.join(thread);
+        }
+        // A verb on collections may still be at work; it sees that the engine closes.
+        let _structure = self.core.structure.lock();
+        self.core.save_changed(|collection| {
+            let saved = collection.saved_seq.load(Ordering::Relaxed);
+            saved == 0 || saved < collection.state().published
+        });
+    }
+
+    fn join(&self, thread: JoinHandle<()>) {
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        if thread.join().is_err() {
+            self.core.warn(format!("the thread {name} panicked"));
+        }
+    }
+
+    /// What went wrong without harm since the engine was opened, oldest first: snapshots that were
+    /// thrown away or not written, documents that could not be reaped. At most the last 100.
+    pub fn warnings(&self) -> Vec<String> {
+        self.core.warnings()
+    }
+
+    /// Makes a collection; the same name with an equal schema is no error. Documents that stand
+    /// under its prefixes already are indexed before this returns, except vectors to be computed:
+    /// see [`Engine::unembedded`]. Those that do not fit the schema are counted.
+    pub fn create_collection(&self, name: &str, schema: Schema) -> Result<CollectionInfo, CollectionError> {
+        self.core.create_collection(name, schema)?;
+        self.collection(name)
+    }
+
+    /// Begins a new version of a collection with another schema beside the one that answers.
+    /// Writes feed both until [`Engine::switch_collection`]; what does not fit the new schema is
+    /// counted, not refused, until then. Vectors that the old version computed alike are taken over.
+    pub fn rebuild_collection(&self, name: &str, schema: Schema) -> Result<CollectionInfo, CollectionError> {
+        self.core.rebuild_collection(name, schema)?;
+        self.collection(name)
+    }
+
+    /// Lets the rebuilt version answer and drops the old one.
+    pub fn switch_collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
+        self.core.switch_collection(name)?;
+        self.collection(name)
+    }
+
+    /// Drops a collection and the aliases that lead to it.
+    pub fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), CollectionError> {
+        self.core.drop_collection(name, documents)
+    }
+
+    /// Points an alias at a collection, in place of where it led.
+    pub fn set_alias(&self, alias: &str, collection: &str) -> Result<(), CollectionError> {
+        self.core.set_alias(alias, collection)
+    }
+
+    /// Removes an alias.
+    pub fn remove_alias(&self, alias: &str) -> Result<(), CollectionError> {
+        self.core.remove_alias(alias)
+    }
+
+    /// All collections, by name.
+    pub fn collections(&self) -> Vec<CollectionInfo> {
+        let registry = self.core.registry();
+        let now_ms = self.core.clock.now_ms();
+        let named = registry.named.iter();
+        named.map(|(name, versions)| info(&registry, name, versions, now_ms)).collect()
+    }
+
+    /// One collection by name or alias.
+    pub fn collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
+        let registry = self.core.registry();
+        match registry.resolve(name) {
+            Some((name, versions)) => Ok(info(&registry, name, versions, self.core.clock.now_ms())),
+            None => Err(CollectionError::NotFound { name: name.to_owned(), known: registry.known() }),
+        }
+    }
+
+    /// Which texts of a document with these fields must be embedded, for all collections its key falls into.
+    /// A field that brings its own vector needs none.
+    pub fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
+        let registry = self.core.registry();
+        let taking = registry.all().filter(|collection| collection.schema.takes(key));
+        taking.flat_map(|collection| collection.projector.texts(collection.version, fields)).collect()
+    }
+
+    /// Up to `limit` documents of a collection (its rebuilding version included) that still lack
+    /// computed vectors, each with the texts to embed.
+    pub fn unembedded(
+        &self,
+        collection: &str,
+        limit: usize,
+    ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, CollectionError> {
+        let registry = self.core.registry();
+        let Some((_, versions)) = registry.resolve(collection) else {
+            return Err(CollectionError::NotFound { name: collection.to_owned(), known: registry.known() });
+        };
+        self.core.unembedded(versions, limit).map_err(CollectionError::Store)
+    }
+
+    /// Checks one write as [`Engine::submit`] would, without writing. Its guard is not looked at.
+    pub fn validate(&self, op: &Op) -> Result<(), WriteError> {
+        let Op::Put { key, fields, vectors, .. } = op else { return Ok(()) };
+        store::check_document(key, fields)
+            .map_err(|error| WriteError::Document { source: Arc::new(error) })?;
+        let registry = self.core.registry();
+        let collections = registry.with_roles().map(|(collection, role)| (&**collection, role));
+        project(collections, key, fields, vectors).map(|_| ())
+    }
+
+    /// Queues writes; `done` is called on the committer's thread once they are durable and
+    /// visible, with one result for each. Never blocks.
+    ///
+    /// A closed engine calls `done` at once, on this thread.
+    pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), QueueFull> {
+        match self.core.queue.submit(Job::new(ops, done)) {
+            Ok(()) => Ok(()),
+            Err(Refused::Full(full)) => Err(full),
+            Err(Refused::Closed(job)) => {
+                let closed = vec![Err(WriteError::Closed); job.ops.len()];
+                (job.done)(closed);
+                Ok(())
+            }
+        }
+    }
+
+    /// [`Engine::submit`], waiting for room and for the results. Not to be called from `done`.
+    pub fn write(&self, ops: Vec<Op>) -> Vec<Result<Written, WriteError>> {
+        let len = ops.len();
+        let (answer, results) = mpsc::sync_channel(1);
+        let done: Done = Box::new(move |results| {
+            // The receiver waits below until it has them.
+            answer.send(results).expect("whoever writes waits for the results");
+        });
+        match self.core.queue.submit_blocking(Job::new(ops, done)) {
+            Ok(()) => results.recv().expect("the committer answers every job"),
+            Err(_) => vec![Err(WriteError::Closed); len],
+        }
+    }
+
+    /// The document under `key`, if it stands and has not expired.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Document>, QueryError> {
+        let found = self.core.store.read()?.get(key)?;
+        let now_ms = self.core.clock.now_ms();
+        Ok(found.map(|(_, document)| document).filter(|document| !has_ended(document, now_ms)))
+    }
+
+    /// Computed vectors of the document under `key` in a collection, by field name: those of the
+    /// last write. For export.
+    pub fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<(String, ComputedVector)>, QueryError> {
+        let (_, collection) = self.core.answering(collection)?;
+        let reader = self.core.store.read()?;
+        let now_ms = self.core.clock.now_ms();
+        let mut vectors = Vec::new();
+        let standing = reader.get(key)?.filter(|(_, document)| !has_ended(document, now_ms));
+        let Some((doc, _)) = standing else { return Ok(vectors) };
+        for field in &collection.projector.vectors {
+            let place = VectorKey { collection: collection.version, field: field.position, doc, ordinal: 0 };
+            if let Some(stored) = reader.vector(place)? {
+                let schema = &field.schema;
+                let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)?;
+                let vector = ComputedVector {
+                    collection: collection.version,
+                    field: field.position,
+                    model: stored.model,
+                    values,
+                };
+                vectors.push((field.name.clone(), vector));
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// Parses a filter in RediSearch's syntax against a collection's schema.
+    pub fn parse_filter(&self, collection: &str, text: &str) -> Result<Filter, QueryError> {
+        let (_, collection) = self.core.answering(collection)?;
+        Ok(Filter::parse(text, &collection.schema)?)
+    }
+
+    /// The nearest documents: as many as were asked for, or as there are that match.
+    pub fn search(&self, query: &Query<'_>) -> Result<Found, QueryError> {
+        self.core.search(query)
+    }
+
+    /// Documents of a collection in the order they were first written, from `after` on: those that
+    /// come after the one where the last page ended. `limit` is at most 10,000.
+    pub fn scroll(
+        &self,
+        collection: &str,
+        filter: Option<&Filter>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Page, QueryError> {
+        self.core.scroll(collection, filter, after, limit)
+    }
+
+    /// How many documents of a collection match.
+    pub fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, QueryError> {
+        self.core.count(collection, filter)
+    }
+
+    /// Deletes every document whose end has come, durably; says how many. Happens by itself about
+    /// every second, and documents that have ended are never shown: this is for those who cannot wait.
+    pub fn reap(&self) -> Result<u64, QueryError> {
+        Ok(self.core.reap()?)
+    }
+
+    /// Counts.
+    pub fn stats(&self) -> Result<Stats, QueryError> {
+        let reader = self.core.store.read()?;
+        let registry = self.core.registry();
+        let memory: usize = registry.all().map(|collection| collection.memory_bytes()).sum();
+        Ok(Stats {
+            documents: reader.document_count()?,
+            last_seq: reader.last_seq()?,
+            file_bytes: self.core.store.file_bytes()?,
+            memory_bytes: memory as u64,
+            commits: self.core.commits.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Whether writes are taken; `Err` says why not (a failed fsync, a full disk).
+    pub fn writable(&self) -> Result<(), String> {
+        if self.core.is_closing() {
+            return Err(WriteError::Closed.to_string());
+        }
+        match self.core.refusal.get() {
+            Some(reason) => Err(WriteError::ReadOnly { reason: reason.clone() }.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Core {
+    /// Reads in everything the store names, and removes what nothing names any more.
+    fn load(&self, path: &std::path::Path) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Read { path: path.to_owned(), source };
+        let reader = self.store.read().map_err(failed)?;
+        let mut registry = Registry::default();
+        let mut versions = Vec::new();
+        let mut answering = Vec::new();
+        for (name, target) in reader.names().map_err(failed)? {
+            match target {
+                NameTarget::Collection(version) => answering.push((name, version)),
+                NameTarget::Alias(collection) => {
+                    registry.aliases.insert(name, collection);
+                }
+            }
+        }
+        let mut abandoned = Vec::new();
+        for (version, schema) in reader.schemas().map_err(failed)? {
+            // A version newer than the one that answers is being rebuilt; an older one, or one of a
+            // collection without a name, was left behind.
+            let named = answering
+                .iter()
+                .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
+            if !named {
+                abandoned.push(version);
+                continue;
+            }
+            let schema = decode(&schema).map_err(|error| OpenError::Schema {
+                path: path.to_owned(),
+                collection: version,
+                reason: error.to_string(),
+            })?;
+            let (collection, warning) =
+                load::open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu).map_err(failed)?;
+            warning.into_iter().for_each(|warning| self.warn(warning));
+            versions.push(Arc::new(collection));
+        }
+        for (name, version) in answering {
+            let of_this = |collection: &&Arc<Collection>| collection.version.id == version.id;
+            let mut found = versions.iter().filter(of_this).cloned();
+            let answering = found.next().filter(|collection| collection.version == version);
+            let Some(answering) = answering else {
+                return Err(OpenError::Schema {
+                    path: path.to_owned(),
+                    collection: version,
+                    reason: "it is missing".to_owned(),
+                });
+            };
+            registry.named.insert(name, Versions { answering, rebuilding: found.next() });
+        }
+        drop(reader);
+        self.remove_abandoned(&abandoned).map_err(failed)?;
+        let kept: Vec<CollectionVersion> = versions.iter().map(|collection| collection.version).collect();
+        if let Err(error) = self.snapshots.keep(&kept) {
+            self.warn(format!("old snapshots stay: {error}"));
+        }
+        self.change_registry(|empty| *empty = registry);
+        Ok(())
+    }
+
+    fn remove_abandoned(&self, abandoned: &[CollectionVersion]) -> Result<(), StoreError> {
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.store.write()?;
+        for version in abandoned {
+            writer.remove_schema(*version)?;
+        }
+        writer.commit()
+    }
+
+    fn unembedded(
+        &self,
+        versions: &Versions,
+        limit: usize,
+    ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, StoreError> {
+        let now_ms = self.clock.now_ms();
+        let reader = self.store.read()?;
+        let mut found: Vec<(Document, Vec<TextToEmbed>)> = Vec::new();
+        for collection in versions.all() {
+            collection.retire_due(now_ms);
+            for (doc, fields) in collection.lacking_vectors(limit) {
+                let Some(document) = reader.document(doc)? else { continue };
+                let mut texts = collection.projector.texts(collection.version, &document.fields);
+                texts.retain(|text| fields.contains(&text.field));
+                let known = found.iter_mut().find(|(known, _)| known.key == document.key);
+                if let Some((_, known)) = known {
+                    known.extend(texts);
+                } else if found.len() < limit {
+                    found.push((document, texts));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn info(registry: &Registry, name: &str, versions: &Versions, now_ms: u64) -> CollectionInfo {
+    let collection = &versions.answering;
+    collection.retire_due(now_ms);
+    let stats: Vec<index::Stats> = collection.indexes.iter().map(index::Index::stats).collect();
+    let memory_bytes = collection.memory_bytes() as u64;
+    let unembedded = versions.all().map(|collection| collection.state().unembedded_count()).sum();
+    let state = collection.state();
+    CollectionInfo {
+        name: name.to_owned(),
+        aliases: registry.aliases_of(name),
+        version: collection.version,
+        schema: Schema::clone(&collection.schema),
+        documents: state.ordinals.live().len(),
+        vectors: stats.iter().map(|stats| stats.vectors as u64).sum(),
+        tail: stats.iter().map(|stats| stats.tail as u64).sum(),
+        unembedded,
+        failures: state.misfits.len() as u64,
+        last_failure: state.last_misfit.clone().filter(|_| !state.misfits.is_empty()),
+        memory_bytes,
+        rebuilding: versions.rebuilding.as_ref().map(|rebuilding| rebuilding.version),
+    }
+}
+
+/// Takes the lock on the data directory, for as long as the file is open.
+fn lock(path: PathBuf) -> Result<File, OpenError> {
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    }
+}

@@ -1,0 +1,45 @@
+//! The threads that link vectors from the tails into the graphs.
+
+use crate::core::Core;
+
+/// Vectors linked between two looks around: a fraction of a second's work.
+const LINKED_AT_ONCE: usize = 64;
+
+impl Core {
+    /// Drains tails and sweeps removed vectors until the engine closes, asleep when there is
+    /// nothing to do. `thread` counts the threads from 0: they begin at different collections.
+    pub(crate) fn run_indexer(&self, thread: usize) {
+        while !self.is_closing() {
+            let heard = self.indexing.heard();
+            // One sweeps: removed slots are few, and mending is not urgent.
+            let idle = !self.drain_once(thread) && !(thread == 0 && self.sweep_once());
+            if idle {
+                self.indexing.wait(heard);
+            }
+        }
+    }
+
+    /// Takes a bite out of every tail; `false` if all are empty.
+    fn drain_once(&self, thread: usize) -> bool {
+        let registry = self.registry();
+        let indexes: Vec<_> = registry.all().flat_map(|collection| &collection.indexes).collect();
+        let mut worked = false;
+        for at in 0..indexes.len() {
+            if self.is_closing() {
+                return worked;
+            }
+            let index = indexes[(at + thread) % indexes.len()];
+            worked |= index.drain(LINKED_AT_ONCE) > 0;
+        }
+        worked
+    }
+
+    fn sweep_once(&self) -> bool {
+        let registry = self.registry();
+        let mut worked = false;
+        for index in registry.all().flat_map(|collection| &collection.indexes) {
+            worked |= !self.is_closing() && index.sweep() > 0;
+        }
+        worked
+    }
+}

@@ -1,0 +1,169 @@
+//! Collections read in: from a snapshot and the changes since, or from all documents.
+
+use std::{iter::Peekable, sync::Arc};
+
+use index::{Cpu, VectorError};
+use store::{ChangeKind, CollectionVersion, DocId, Document, Reader, StoreError, StoredVector, VectorKey};
+
+use crate::{
+    collection::{Collection, Step, What},
+    schema::Schema,
+    snapshot::Snapshots,
+};
+
+/// Documents read before they are taken in together.
+const READ_AT_ONCE: usize = 256;
+
+/// The collection as it stands in `reader`: from its snapshot if that fits, else from the
+/// documents. Says in words why a snapshot was thrown away.
+pub(crate) fn open(
+    version: CollectionVersion,
+    schema: Arc<Schema>,
+    reader: &Reader,
+    snapshots: &Snapshots,
+    cpu: Cpu,
+) -> Result<(Collection, Option<String>), StoreError> {
+    let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu)? {
+        Ok(Some(collection)) => return Ok((collection, None)),
+        Ok(None) => None,
+        Err(reason) => Some(format!(
+            "the snapshot of collection {}, version {}, is not used, everything is read again: {reason}",
+            version.id, version.version
+        )),
+    };
+    let collection = Collection::new(version, schema, cpu);
+    fill(&collection, reader)?;
+    collection.end_filling(reader.last_seq()?);
+    Ok((collection, discarded))
+}
+
+fn from_snapshot(
+    version: CollectionVersion,
+    schema: &Arc<Schema>,
+    reader: &Reader,
+    snapshots: &Snapshots,
+    cpu: Cpu,
+) -> Result<Result<Option<Collection>, String>, StoreError> {
+    let collection = match snapshots.read(version, schema, cpu) {
+        Ok(Some(collection)) => collection,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let seq = collection.state().published;
+    let (trimmed_to, last_seq) = (reader.changes_trimmed_to()?, reader.last_seq()?);
+    if seq > last_seq {
+        return Ok(Err(format!("it reaches to change {seq}, the store only to {last_seq}")));
+    }
+    if seq < trimmed_to {
+        return Ok(Err(format!("it reaches to change {seq}, changes up to {trimmed_to} are forgotten")));
+    }
+    let mut steps = Vec::new();
+    for change in reader.changes(seq)? {
+        let change = change?;
+        steps.push(match change.kind {
+            ChangeKind::Deleted => Step { doc: change.doc, seq: change.seq, what: What::Removed },
+            ChangeKind::Written => {
+                let Some(document) = reader.document(change.doc)? else { continue };
+                if !collection.schema.takes(&document.key) {
+                    continue;
+                }
+                let mut failure = None;
+                let step = step(&collection, change.doc, document, |field| {
+                    let key = VectorKey { collection: version, field, doc: change.doc, ordinal: 0 };
+                    reader.vector(key).unwrap_or_else(|error| {
+                        failure = Some(error);
+                        None
+                    })
+                });
+                if let Some(error) = failure {
+                    return Err(error);
+                }
+                Step { seq: change.seq, ..step }
+            }
+        });
+        if steps.len() == READ_AT_ONCE {
+            collection.publish(std::mem::take(&mut steps), seq);
+        }
+    }
+    collection.publish(steps, last_seq);
+    Ok(Ok(Some(collection)))
+}
+
+/// Takes in every document of `reader` under the collection's prefixes, with the vectors computed
+/// for it, except those that were written meanwhile.
+pub(crate) fn fill(collection: &Collection, reader: &Reader) -> Result<(), StoreError> {
+    let mut vectors = ComputedVectors::of(collection, reader)?;
+    let mut steps = Vec::with_capacity(READ_AT_ONCE);
+    for document in reader.documents(DocId(0))? {
+        let (doc, document) = document?;
+        if !collection.schema.takes(&document.key) {
+            continue;
+        }
+        let computed = vectors.take(doc)?;
+        steps.push(step(collection, doc, document, |field| {
+            computed.iter().find(|(known, _)| *known == field).map(|(_, vector)| vector.clone())
+        }));
+        if steps.len() == READ_AT_ONCE {
+            collection.fill(std::mem::take(&mut steps));
+        }
+    }
+    collection.fill(steps);
+    Ok(())
+}
+
+/// The step that has a collection take a document in as it stands.
+pub(crate) fn step(
+    collection: &Collection,
+    doc: DocId,
+    document: Document,
+    mut computed: impl FnMut(u16) -> Option<StoredVector>,
+) -> Step {
+    let projection = collection.projector.project(&document.fields, |slot| {
+        let field = &collection.projector.vectors[slot];
+        Some(decode(collection, slot, &computed(field.position)?))
+    });
+    let what = match projection {
+        Ok(projection) => What::Placed { expires_at_ms: document.expires_at_ms, projection },
+        Err(misfit) => What::Misfit { key: document.key, misfit },
+    };
+    Step { doc, seq: document.seq, what }
+}
+
+fn decode(collection: &Collection, slot: usize, vector: &StoredVector) -> Result<Vec<f32>, VectorError> {
+    let schema = &collection.projector.vectors[slot].schema;
+    index::decode(&vector.bytes, schema.dim, schema.vector_type, schema.metric)
+}
+
+type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
+
+/// The computed vectors of a collection, read along with the documents: both lie by document.
+struct ComputedVectors {
+    fields: Vec<(u16, Peekable<VectorRows>)>,
+}
+
+impl ComputedVectors {
+    fn of(collection: &Collection, reader: &Reader) -> Result<ComputedVectors, StoreError> {
+        let mut fields = Vec::new();
+        for field in &collection.projector.vectors {
+            if field.schema.embed.is_some() {
+                let rows: VectorRows = Box::new(reader.vectors(collection.version, field.position)?);
+                fields.push((field.position, rows.peekable()));
+            }
+        }
+        Ok(ComputedVectors { fields })
+    }
+
+    /// Vectors of `doc`, by field. Documents are asked for in ascending order.
+    fn take(&mut self, doc: DocId) -> Result<Vec<(u16, StoredVector)>, StoreError> {
+        let mut found = Vec::with_capacity(self.fields.len());
+        for (field, rows) in &mut self.fields {
+            while let Some(row) = rows.next_if(|row| row.as_ref().map_or(true, |(key, _)| key.doc <= doc)) {
+                let (key, vector) = row?;
+                if key.doc == doc && key.ordinal == 0 {
+                    found.push((*field, vector));
+                }
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,152 @@
+//! The dense numbers a collection gives its documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roaring::RoaringBitmap;
+use store::{DocId, Seq};
+
+/// Documents of a collection by ordinal, and ordinals by document.
+///
+/// Ordinals are given again after a document has gone. Who translates an ordinal that was found
+/// earlier says how far it had seen, so that a later owner of the ordinal is not taken for it.
+#[derive(Debug, Default)]
+pub(crate) struct Ordinals {
+    entries: Vec<Entry>,
+    of_doc: BTreeMap<DocId, u32>,
+    free: Vec<u32>,
+    live: RoaringBitmap,
+    /// Ends of the documents that have one, soonest first.
+    ends: BTreeSet<(u64, u32)>,
+}
+
+/// Whose an ordinal is. Of a free one, whose it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) doc: DocId,
+    /// The change with which the document got the ordinal.
+    pub(crate) since: Seq,
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+impl Ordinals {
+    /// The ordinal of `doc`, a new one if it has none, with its end noted.
+    pub(crate) fn give(&mut self, doc: DocId, seq: Seq, expires_at_ms: Option<u64>) -> u32 {
+        let ordinal = match self.of_doc.get(&doc) {
+            Some(ordinal) => *ordinal,
+            None => {
+                let entry = Entry { doc, since: seq, expires_at_ms: None };
+                let ordinal = match self.free.pop() {
+                    Some(ordinal) => {
+                        self.entries[ordinal as usize] = entry;
+                        ordinal
+                    }
+                    None => {
+                        self.entries.push(entry);
+                        u32::try_from(self.entries.len() - 1)
+                            .expect("a collection holds fewer than 2^32 documents")
+                    }
+                };
+                self.of_doc.insert(doc, ordinal);
+                self.live.insert(ordinal);
+                ordinal
+            }
+        };
+        self.set_end(ordinal, expires_at_ms);
+        ordinal
+    }
+
+    /// Puts a document back in its place when a snapshot is read; `false` if either is taken.
+    pub(crate) fn restore(&mut self, ordinal: u32, entry: Entry) -> bool {
+        let at = ordinal as usize;
+        if at >= self.entries.len() {
+            let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
+            self.entries.resize(at + 1, vacant);
+        }
+        let fresh = self.of_doc.insert(entry.doc, ordinal).is_none() && self.live.insert(ordinal);
+        self.entries[at] = Entry { expires_at_ms: None, ..entry };
+        self.set_end(ordinal, entry.expires_at_ms);
+        fresh
+    }
+
+    /// Makes every ordinal below `len` that nobody has free to give. Ends a restore.
+    pub(crate) fn restore_free(&mut self, len: u32) {
+        let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
+        self.entries.resize((len as usize).max(self.entries.len()), vacant);
+        let all = u32::try_from(self.entries.len()).expect("ordinals are 32 bits wide");
+        self.free = (0..all).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
+    }
+
+    fn set_end(&mut self, ordinal: u32, expires_at_ms: Option<u64>) {
+        let entry = &mut self.entries[ordinal as usize];
+        if entry.expires_at_ms == expires_at_ms {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut entry.expires_at_ms, expires_at_ms) {
+            self.ends.remove(&(old, ordinal));
+        }
+        self.ends.extend(expires_at_ms.map(|end| (end, ordinal)));
+    }
+
+    /// Takes the ordinal of `doc` back, if it has one.
+    pub(crate) fn release(&mut self, doc: DocId) -> Option<u32> {
+        let ordinal = self.of_doc.remove(&doc)?;
+        self.set_end(ordinal, None);
+        self.live.remove(ordinal);
+        self.free.push(ordinal);
+        Some(ordinal)
+    }
+
+    pub(crate) fn ordinal(&self, doc: DocId) -> Option<u32> {
+        self.of_doc.get(&doc).copied()
+    }
+
+    /// Whose `ordinal` is now.
+    pub(crate) fn entry(&self, ordinal: u32) -> Option<Entry> {
+        self.live.contains(ordinal).then(|| self.entries[ordinal as usize])
+    }
+
+    /// Whose `ordinal` was at the change `seen` and still is.
+    pub(crate) fn doc(&self, ordinal: u32, seen: Seq) -> Option<DocId> {
+        self.entry(ordinal).filter(|entry| entry.since <= seen).map(|entry| entry.doc)
+    }
+
+    /// Documents after `after`, ascending, with their ordinals.
+    pub(crate) fn docs_after(&self, after: Option<DocId>) -> impl Iterator<Item = (DocId, u32)> {
+        let from = match after {
+            None => std::ops::Bound::Unbounded,
+            Some(after) => std::ops::Bound::Excluded(after),
+        };
+        self.of_doc.range((from, std::ops::Bound::Unbounded)).map(|(doc, ordinal)| (*doc, *ordinal))
+    }
+
+    /// Ordinals that are somebody's.
+    pub(crate) fn live(&self) -> &RoaringBitmap {
+        &self.live
+    }
+
+    /// Ordinals ever given.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.entries.len()).expect("a collection holds fewer than 2^32 documents")
+    }
+
+    /// The soonest end.
+    pub(crate) fn soonest_end_ms(&self) -> Option<u64> {
+        self.ends.first().map(|(end, _)| *end)
+    }
+
+    /// Up to `limit` documents whose end is at or before `now_ms`, soonest first.
+    pub(crate) fn due(&self, now_ms: u64, limit: usize) -> Vec<DocId> {
+        let due = self.ends.range(..=(now_ms, u32::MAX)).take(limit);
+        due.map(|(_, ordinal)| self.entries[*ordinal as usize].doc).collect()
+    }
+
+    /// Bytes held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A BTreeMap's leaves are about three quarters full.
+        self.entries.len() * size_of::<Entry>()
+            + self.of_doc.len() * 22
+            + self.ends.len() * 22
+            + self.free.len() * 4
+            + self.live.serialized_size()
+    }
+}

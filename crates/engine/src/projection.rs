@@ -1,0 +1,194 @@
+//! What a collection indexes of a document: its row, its vectors, the texts to embed.
+
+use index::VectorError;
+use store::{CollectionVersion, Field};
+
+use crate::{
+    attributes::{Row, split_tags},
+    binary::show,
+    schema::{Embedding, FieldKind, Schema, VectorSchema},
+    write::TextToEmbed,
+};
+
+/// Most tags in one value.
+const TAGS_MAX: usize = 1024;
+/// Longest tag, in bytes.
+const TAG_BYTES_MAX: usize = 4096;
+
+/// The fields of a schema, by what is done with them.
+#[derive(Debug)]
+pub(crate) struct Projector {
+    tags: Vec<(String, u8, bool)>,
+    numbers: Vec<String>,
+    /// VECTOR fields in the schema's order; a position in this list is a *slot*.
+    pub(crate) vectors: Vec<VectorField>,
+}
+
+/// A VECTOR field.
+#[derive(Debug)]
+pub(crate) struct VectorField {
+    pub(crate) name: String,
+    /// Position in the schema.
+    pub(crate) position: u16,
+    pub(crate) schema: VectorSchema,
+}
+
+/// What a collection indexes of one document.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    pub(crate) row: Row,
+    /// By slot.
+    pub(crate) vectors: Vec<Slot>,
+}
+
+/// What a document has in a VECTOR field.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    /// No vector, and no text to make one of.
+    Empty,
+    /// Text whose vector has not been computed yet.
+    Unembedded,
+    /// A vector, brought or computed.
+    Vector(Vec<f32>),
+}
+
+/// Why a document does not fit a schema.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Misfit {
+    pub(crate) field: String,
+    pub(crate) reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Reason {
+    #[error("{0}")]
+    Value(String),
+    #[error(transparent)]
+    Vector(#[from] VectorError),
+}
+
+impl Projector {
+    pub(crate) fn new(schema: &Schema) -> Projector {
+        let mut projector = Projector { tags: Vec::new(), numbers: Vec::new(), vectors: Vec::new() };
+        for (position, field) in schema.fields.iter().enumerate() {
+            let name = field.name.clone();
+            match &field.kind {
+                FieldKind::Text => {}
+                FieldKind::Tag { separator, case_sensitive } => {
+                    projector.tags.push((name, *separator, *case_sensitive));
+                }
+                FieldKind::Numeric => projector.numbers.push(name),
+                FieldKind::Vector(schema) => projector.vectors.push(VectorField {
+                    name,
+                    position: u16::try_from(position).expect("a schema has at most FIELDS_MAX fields"),
+                    schema: schema.clone(),
+                }),
+            }
+        }
+        projector
+    }
+
+    /// The slot of the VECTOR field at `position` in the schema.
+    pub(crate) fn slot(&self, position: u16) -> Option<usize> {
+        self.vectors.iter().position(|field| field.position == position)
+    }
+
+    /// What is indexed of a document with these fields. `computed` gives the computed vector of a
+    /// slot, if there is one; it is asked only for slots that need one.
+    pub(crate) fn project(
+        &self,
+        fields: &[Field],
+        mut computed: impl FnMut(usize) -> Option<Result<Vec<f32>, VectorError>>,
+    ) -> Result<Projection, Misfit> {
+        let row = self.row(fields)?;
+        let mut vectors = Vec::with_capacity(self.vectors.len());
+        for (slot, field) in self.vectors.iter().enumerate() {
+            let misfit = |error| Misfit { field: field.name.clone(), reason: Reason::Vector(error) };
+            let VectorSchema { dim, vector_type, metric, .. } = field.schema;
+            vectors.push(match (value(fields, &field.name), &field.schema.embed) {
+                (Some(blob), _) => {
+                    Slot::Vector(index::decode(blob, dim, vector_type, metric).map_err(misfit)?)
+                }
+                (None, Some(embed)) if text(fields, embed)?.is_some() => match computed(slot) {
+                    None => Slot::Unembedded,
+                    Some(vector) => Slot::Vector(vector.map_err(misfit)?),
+                },
+                (None, _) => Slot::Empty,
+            });
+        }
+        Ok(Projection { row, vectors })
+    }
+
+    /// Tags and numbers of a document with these fields.
+    pub(crate) fn row(&self, fields: &[Field]) -> Result<Row, Misfit> {
+        let mut row = Row::default();
+        for (name, separator, case_sensitive) in &self.tags {
+            let tags = value(fields, name)
+                .map_or_else(Vec::new, |value| split_tags(value, *separator, *case_sensitive));
+            if tags.len() > TAGS_MAX {
+                return Err(misfit(name, format!("{} tags, at most {TAGS_MAX} are allowed", tags.len())));
+            }
+            if let Some(tag) = tags.iter().find(|tag| tag.len() > TAG_BYTES_MAX) {
+                let reason = format!("a tag of {} bytes, at most {TAG_BYTES_MAX} are allowed", tag.len());
+                return Err(misfit(name, reason));
+            }
+            row.tags.push(tags);
+        }
+        for name in &self.numbers {
+            row.numbers.push(match value(fields, name) {
+                None => None,
+                Some(value) => Some(number(value).ok_or_else(|| {
+                    misfit(name, format!("expected a finite number, found \"{}\"", show(value)))
+                })?),
+            });
+        }
+        Ok(row)
+    }
+
+    /// Texts of a document with these fields that have to be embedded.
+    pub(crate) fn texts(&self, collection: CollectionVersion, fields: &[Field]) -> Vec<TextToEmbed> {
+        let mut texts = Vec::new();
+        for field in &self.vectors {
+            if let Some(embed) = &field.schema.embed
+                && value(fields, &field.name).is_none()
+                && let Ok(Some(text)) = text(fields, embed)
+            {
+                texts.push(TextToEmbed {
+                    collection,
+                    field: field.position,
+                    model: embed.model.clone(),
+                    text,
+                });
+            }
+        }
+        texts
+    }
+}
+
+fn misfit(field: &str, reason: String) -> Misfit {
+    Misfit { field: field.to_owned(), reason: Reason::Value(reason) }
+}
+
+fn value<'a>(fields: &'a [Field], name: &str) -> Option<&'a [u8]> {
+    fields.iter().find(|field| *field.name == *name.as_bytes()).map(|field| &*field.value)
+}
+
+fn number(value: &[u8]) -> Option<f64> {
+    let number: f64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+/// The text fields there are, joined by a space; `None` if there is nothing to read in them.
+fn text(fields: &[Field], embed: &Embedding) -> Result<Option<String>, Misfit> {
+    let mut text = String::new();
+    for name in &embed.fields {
+        let Some(value) = value(fields, name).filter(|value| !value.is_empty()) else { continue };
+        let value = std::str::from_utf8(value)
+            .map_err(|error| misfit(name, format!("text to embed is not UTF-8: {error}")))?;
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(value);
+    }
+    Ok((!text.trim().is_empty()).then_some(text))
+}

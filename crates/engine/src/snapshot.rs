@@ -1,0 +1,208 @@
+//! Collections as files, to open fast. Derived data: what does not fit is thrown away.
+//!
+//! One file a collection version, `snapshots/<id>-<version>.snapshot`. After eight bytes of magic
+//! come streams of checked frames: a header (format, store, collection version, schema, the change
+//! the rest reaches to), each index in the order of the schema, and the rows of the documents.
+
+mod frame;
+mod rows;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use index::{Cpu, Index};
+use store::{CollectionVersion, Seq};
+
+use crate::{
+    binary::{Input, Malformed, put_bytes},
+    collection::{Collection, index_options},
+    projection::Projector,
+    schema::{Schema, encode},
+};
+use frame::{FrameReader, FrameWriter};
+
+const MAGIC: [u8; 8] = *b"NFSNAPSH";
+const FORMAT: u32 = 1;
+const BUFFER_BYTES: usize = 1 << 20;
+/// Most bytes of a header: a schema and a few numbers.
+const HEADER_BYTES_MAX: u64 = 2 << 20;
+
+/// The directory of the snapshots of one store.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    directory: PathBuf,
+    store: [u8; 16],
+}
+
+/// Why a snapshot is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is damaged: {0}")]
+    Malformed(#[from] Malformed),
+    #[error("it is damaged: {0}")]
+    Index(#[from] index::RestoreError),
+    #[error("{0}")]
+    Other(&'static str),
+}
+
+impl Snapshots {
+    /// The snapshots in `directory`, which is made if need be. Files that were never finished go.
+    pub(crate) fn open(directory: PathBuf, store: [u8; 16]) -> io::Result<Snapshots> {
+        fs::create_dir_all(&directory)?;
+        let snapshots = Snapshots { directory, store };
+        snapshots.remove_files(|name| name.ends_with(".unfinished"))?;
+        Ok(snapshots)
+    }
+
+    fn path(&self, version: CollectionVersion) -> PathBuf {
+        self.directory.join(file_name(version))
+    }
+
+    /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
+    /// Reads and writes may go on.
+    pub(crate) fn write(&self, collection: &Collection) -> io::Result<Seq> {
+        // Taken first: whatever changes from here on is read again from the store.
+        let seq = collection.state().published;
+        let unsaved = collection.unsaved.load(Ordering::Relaxed);
+        let path = self.path(collection.version);
+        let unfinished = path.with_extension("unfinished");
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&unfinished)?);
+        file.write_all(&MAGIC)?;
+        let mut frames = FrameWriter::new(file);
+        frames.write_all(&self.header(collection.version, &collection.schema, seq))?;
+        frames.end_stream()?;
+        for index in &collection.indexes {
+            index.snapshot(&mut frames)?;
+            frames.end_stream()?;
+        }
+        // After the indexes: an ordinal that is free by now has no vector that counts.
+        rows::write(collection, &mut frames)?;
+        frames.end_stream()?;
+        let file = frames.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&unfinished, &path)?;
+        sync_directory(&self.directory)?;
+        collection.saved_seq.store(seq, Ordering::Relaxed);
+        collection.unsaved.fetch_sub(unsaved, Ordering::Relaxed);
+        Ok(seq)
+    }
+
+    fn header(&self, version: CollectionVersion, schema: &Schema, seq: Seq) -> Vec<u8> {
+        let mut header = FORMAT.to_le_bytes().to_vec();
+        header.extend_from_slice(&self.store);
+        header.extend_from_slice(&version.id.to_le_bytes());
+        header.extend_from_slice(&version.version.to_le_bytes());
+        put_bytes(&mut header, &encode(schema));
+        header.extend_from_slice(&seq.to_le_bytes());
+        header
+    }
+
+    /// Reads a snapshot back; `None` if there is none.
+    pub(crate) fn read(
+        &self,
+        version: CollectionVersion,
+        schema: &Arc<Schema>,
+        cpu: Cpu,
+    ) -> Result<Option<Collection>, Unusable> {
+        let mut file = match File::open(self.path(version)) {
+            Ok(file) => BufReader::with_capacity(BUFFER_BYTES, file),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(Unusable::Other("it is not a snapshot"));
+        }
+        let mut frames = FrameReader::new(file);
+        let seq = self.check_header(&mut frames, version, schema)?;
+        let mut indexes = Vec::new();
+        for field in Projector::new(schema).vectors {
+            frames.next_stream()?;
+            indexes.push(Index::restore(&mut frames, index_options(&field.schema), cpu)?);
+        }
+        frames.next_stream()?;
+        let mut bytes = Vec::new();
+        frames.read_to_end(&mut bytes)?;
+        frames.end()?;
+        let mut state = rows::read(&bytes, schema)?;
+        state.published = seq;
+        let live = state.ordinals.live();
+        for ordinal in (0..state.ordinals.len()).filter(|ordinal| !live.contains(*ordinal)) {
+            // Gone between the moment of the index and that of the row.
+            for index in &indexes {
+                index.remove(ordinal);
+            }
+        }
+        let collection = Collection::with(version, schema.clone(), indexes, state);
+        collection.saved_seq.store(seq, Ordering::Relaxed);
+        Ok(Some(collection))
+    }
+
+    fn check_header(
+        &self,
+        frames: &mut FrameReader<impl Read>,
+        version: CollectionVersion,
+        schema: &Schema,
+    ) -> Result<Seq, Unusable> {
+        let mut header = Vec::new();
+        frames.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header)?;
+        let mut input = Input::new(&header);
+        if input.u32()? != FORMAT {
+            return Err(Unusable::Other("it has another format"));
+        }
+        if input.take(16)? != self.store {
+            return Err(Unusable::Other("it is of another store"));
+        }
+        if (CollectionVersion { id: input.u32()?, version: input.u32()? }) != version {
+            return Err(Unusable::Other("it is of another collection"));
+        }
+        if input.bytes()? != encode(schema) {
+            return Err(Unusable::Other("its schema is another"));
+        }
+        let seq = input.u64()?;
+        input.end()?;
+        Ok(seq)
+    }
+
+    /// Removes the snapshot of a collection version, if there is one.
+    pub(crate) fn remove(&self, version: CollectionVersion) -> io::Result<()> {
+        match fs::remove_file(self.path(version)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes every snapshot but those of these versions.
+    pub(crate) fn keep(&self, versions: &[CollectionVersion]) -> io::Result<()> {
+        let kept: Vec<String> = versions.iter().map(|version| file_name(*version)).collect();
+        self.remove_files(|name| name.ends_with(".snapshot") && !kept.iter().any(|kept| kept == name))
+    }
+
+    fn remove_files(&self, goes: impl Fn(&str) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(&goes) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_name(version: CollectionVersion) -> String {
+    format!("{:06}-{:06}.snapshot", version.id, version.version)
+}
+
+/// Makes names in a directory durable.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}

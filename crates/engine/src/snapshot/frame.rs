@@ -1,0 +1,202 @@
+//! Streams of bytes in checked frames: nothing that is read has not been verified.
+//!
+//! A frame is its length (32 bits), a CRC-32 over its number in the file and its bytes, and the
+//! bytes. A frame of length 0 ends a stream. Little-endian.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+/// Most bytes of a frame.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+const HEAD_BYTES: usize = 8;
+
+/// Writes streams.
+pub(super) struct FrameWriter<W> {
+    to: W,
+    frame: Vec<u8>,
+    number: u64,
+}
+
+impl<W: Write> FrameWriter<W> {
+    pub(super) fn new(to: W) -> FrameWriter<W> {
+        FrameWriter { to, frame: Vec::with_capacity(FRAME_BYTES_MAX), number: 0 }
+    }
+
+    /// Ends a stream; what is written next is the next one.
+    pub(super) fn end_stream(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.put_frame()
+    }
+
+    pub(super) fn into_inner(self) -> W {
+        debug_assert!(self.frame.is_empty(), "the last stream was ended");
+        self.to
+    }
+
+    fn put_frame(&mut self) -> io::Result<()> {
+        let len = u32::try_from(self.frame.len()).expect("a frame has at most FRAME_BYTES_MAX bytes");
+        self.to.write_all(&len.to_le_bytes())?;
+        self.to.write_all(&checksum(self.number, &self.frame).to_le_bytes())?;
+        self.to.write_all(&self.frame)?;
+        self.number += 1;
+        self.frame.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for FrameWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.frame.len() == FRAME_BYTES_MAX {
+            self.put_frame()?;
+        }
+        let taken = bytes.len().min(FRAME_BYTES_MAX - self.frame.len());
+        self.frame.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.frame.is_empty() { Ok(()) } else { self.put_frame() }
+    }
+}
+
+/// Reads streams one after the other; each ends like a file of its own.
+pub(super) struct FrameReader<R> {
+    from: R,
+    frame: Vec<u8>,
+    position: usize,
+    number: u64,
+    ended: bool,
+}
+
+impl<R: Read> FrameReader<R> {
+    pub(super) fn new(from: R) -> FrameReader<R> {
+        FrameReader { from, frame: Vec::new(), position: 0, number: 0, ended: false }
+    }
+
+    /// Goes on to the next stream; the one before has been read to its end.
+    pub(super) fn next_stream(&mut self) -> io::Result<()> {
+        if self.read(&mut [0])? > 0 {
+            return Err(malformed("a stream is longer than it should be"));
+        }
+        self.ended = false;
+        Ok(())
+    }
+
+    /// Refuses anything after the last stream.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        self.next_stream()?;
+        match self.from.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(malformed("bytes left over")),
+        }
+    }
+
+    fn take_frame(&mut self) -> io::Result<()> {
+        let mut head = [0; HEAD_BYTES];
+        self.from.read_exact(&mut head)?;
+        let (len, sum) = head.split_at(4);
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four of eight bytes"));
+        let len = word(len) as usize;
+        if len > FRAME_BYTES_MAX {
+            return Err(malformed("a frame is too long"));
+        }
+        self.frame.resize(len, 0);
+        self.position = 0;
+        self.from.read_exact(&mut self.frame)?;
+        if checksum(self.number, &self.frame) != word(sum) {
+            return Err(malformed("a checksum does not match"));
+        }
+        self.number += 1;
+        self.ended = len == 0;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for FrameReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        if self.position == self.frame.len() && !self.ended {
+            self.take_frame()?;
+        }
+        let rest = &self.frame[self.position..];
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        self.position += len;
+        Ok(len)
+    }
+}
+
+fn checksum(number: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+fn malformed(reason: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> (Vec<u8>, [Vec<u8>; 3]) {
+        let long: Vec<u8> = (0..FRAME_BYTES_MAX as u32 * 2 + 7).map(|i| (i % 251) as u8).collect();
+        let streams = [b"one".to_vec(), Vec::new(), long];
+        let mut writer = FrameWriter::new(Vec::new());
+        for stream in &streams {
+            writer.write_all(stream).unwrap();
+            writer.end_stream().unwrap();
+        }
+        (writer.into_inner(), streams)
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<[Vec<u8>; 3]> {
+        let mut reader = FrameReader::new(bytes);
+        let mut streams = [const { Vec::new() }; 3];
+        for (at, stream) in streams.iter_mut().enumerate() {
+            if at > 0 {
+                reader.next_stream()?;
+            }
+            reader.read_to_end(stream)?;
+        }
+        reader.end()?;
+        Ok(streams)
+    }
+
+    #[test]
+    fn streams_come_back() {
+        let (bytes, streams) = written();
+        assert!(read(&bytes).unwrap() == streams);
+    }
+
+    #[test]
+    fn every_cut_and_every_flip_is_noticed() {
+        let (bytes, _) = written();
+        for len in (0..64).chain(bytes.len() - 64..bytes.len()) {
+            assert!(read(&bytes[..len]).is_err(), "cut to {len} bytes");
+        }
+        for position in (0..64).chain((64..bytes.len()).step_by(40_009)) {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1 << (position % 8);
+            assert!(read(&changed).is_err(), "flipped in byte {position}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(read(&longer).is_err());
+    }
+
+    #[test]
+    fn frames_in_another_order_are_noticed() {
+        let mut writer = FrameWriter::new(Vec::new());
+        for stream in [b"aaaa", b"bbbb"] {
+            writer.write_all(stream).unwrap();
+            writer.end_stream().unwrap();
+        }
+        let bytes = writer.into_inner();
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let mut reader = FrameReader::new(std::io::Cursor::new([second, first].concat()));
+        assert!(reader.read_to_end(&mut Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! The documents of a collection as bytes: ordinals, ends, tags, numbers, what lacks its vector.
+//!
+//! A row for each ordinal: a byte of flags (1: somebody's, 2: with an end), then document,
+//! change since which it has the ordinal, end; a number for each NUMERIC field (NaN for none);
+//! for each TAG field the count of its tags and each behind its length; for each VECTOR field
+//! whether it lacks its vector. After the last row, a byte of ones; then the documents that do
+//! not fit and the last reason, empty if there is none. Little-endian.
+
+use std::io::{self, Write};
+
+use store::DocId;
+
+use crate::{
+    attributes::Row,
+    binary::{Input, Malformed, put_bytes},
+    collection::{Collection, State},
+    ordinals::Entry,
+    schema::{FieldKind, Schema},
+};
+
+/// Rows written under one lock, so that no writer waits long.
+const ROWS_A_LOCK: u32 = 1024;
+
+const SOMEBODYS: u8 = 1;
+const WITH_END: u8 = 2;
+const END_OF_ROWS: u8 = u8::MAX;
+
+/// Writes the rows of `collection`. Documents may change while this runs: each row is whole, but
+/// they are not all of one moment. Whoever reads them applies every change since it began.
+pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<()> {
+    let mut out = Vec::new();
+    let mut first = 0;
+    loop {
+        let state = collection.state();
+        let len = state.ordinals.len();
+        let end = len.min(first + ROWS_A_LOCK);
+        for ordinal in first..end {
+            put_row(&state, ordinal, &mut out);
+        }
+        let done = end == len;
+        if done {
+            out.push(END_OF_ROWS);
+            out.extend_from_slice(&(state.misfits.len() as u64).to_le_bytes());
+            for doc in &state.misfits {
+                out.extend_from_slice(&doc.0.to_le_bytes());
+            }
+            put_bytes(&mut out, state.last_misfit.as_deref().unwrap_or_default().as_bytes());
+        }
+        drop(state);
+        to.write_all(&out)?;
+        if done {
+            return Ok(());
+        }
+        out.clear();
+        first = end;
+    }
+}
+
+fn put_row(state: &State, ordinal: u32, out: &mut Vec<u8>) {
+    let Some(entry) = state.ordinals.entry(ordinal) else {
+        out.push(0);
+        return;
+    };
+    out.push(SOMEBODYS | if entry.expires_at_ms.is_some() { WITH_END } else { 0 });
+    out.extend_from_slice(&entry.doc.0.to_le_bytes());
+    out.extend_from_slice(&entry.since.to_le_bytes());
+    if let Some(end) = entry.expires_at_ms {
+        out.extend_from_slice(&end.to_le_bytes());
+    }
+    let row = state.attributes.row(ordinal);
+    for number in row.numbers {
+        out.extend_from_slice(&number.unwrap_or(f64::NAN).to_le_bytes());
+    }
+    for tags in row.tags {
+        let count = u16::try_from(tags.len()).expect("tags of a value are bounded");
+        out.extend_from_slice(&count.to_le_bytes());
+        for tag in tags {
+            put_bytes(out, &tag);
+        }
+    }
+    for unembedded in &state.unembedded {
+        out.push(u8::from(unembedded.contains(ordinal)));
+    }
+}
+
+/// Reads rows back into the state of a collection with this schema.
+pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
+    let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
+    let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
+    let tags = count(|kind| matches!(kind, FieldKind::Tag { .. }));
+    let vectors = count(|kind| matches!(kind, FieldKind::Vector(_)));
+
+    let mut state = State::new(schema, vectors);
+    let mut input = Input::new(bytes);
+    let mut ordinal = 0;
+    loop {
+        let flags = input.u8()?;
+        if flags == END_OF_ROWS {
+            break;
+        }
+        if flags & !(SOMEBODYS | WITH_END) != 0 {
+            return Err(input.malformed("unknown flags of a row"));
+        }
+        if flags & SOMEBODYS != 0 {
+            let doc = DocId(input.u64()?);
+            let since = input.u64()?;
+            let expires_at_ms = if flags & WITH_END != 0 { Some(input.u64()?) } else { None };
+            if !state.ordinals.restore(ordinal, Entry { doc, since, expires_at_ms }) {
+                return Err(input.malformed("a document has two rows"));
+            }
+            let row = take_row(&mut input, numbers, tags)?;
+            state.attributes.set(ordinal, &row);
+            for unembedded in &mut state.unembedded {
+                if input.u8()? != 0 {
+                    unembedded.insert(ordinal);
+                }
+            }
+        }
+        ordinal += 1;
+    }
+    state.ordinals.restore_free(ordinal);
+    for _ in 0..input.u64()? {
+        state.misfits.insert(DocId(input.u64()?));
+    }
+    state.last_misfit = Some(input.text()?).filter(|reason| !reason.is_empty());
+    input.end()?;
+    Ok(state)
+}
+
+fn take_row(input: &mut Input<'_>, numbers: usize, tags: usize) -> Result<Row, Malformed> {
+    let mut row = Row::default();
+    for _ in 0..numbers {
+        let number = input.f64()?;
+        row.numbers.push((!number.is_nan()).then_some(number));
+    }
+    for _ in 0..tags {
+        let count = input.u16()?;
+        let mut tags = Vec::new();
+        for _ in 0..count {
+            tags.push(input.bytes()?.into());
+        }
+        row.tags.push(tags);
+    }
+    Ok(row)
+}

@@ -1,0 +1,386 @@
+//! The verbs that make, rebuild, switch, drop and name collections.
+
+use std::sync::Arc;
+
+use store::{CollectionVersion, NameTarget, StoreError, Writer};
+
+use crate::{
+    collection::Collection,
+    core::Core,
+    load,
+    queue::GROUP_OPS_MAX,
+    registry::{Registry, Versions},
+    schema::{Schema, SchemaError, encode},
+    transaction::Transaction,
+};
+
+/// Bytes of a collection's name.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Why a collection verb failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum CollectionError {
+    /// No collection of this name.
+    #[error("no collection \"{name}\"; there are: {known}")]
+    NotFound { name: String, known: String },
+    /// The name is an alias where a collection's own name is needed.
+    #[error("\"{name}\" is an alias of collection \"{collection}\": give the collection's own name")]
+    IsAlias { name: String, collection: String },
+    /// The name leads elsewhere already.
+    #[error(
+        "there is a collection \"{name}\" already, with another schema: {difference}; rebuild it or drop it first"
+    )]
+    Exists { name: String, difference: String },
+    /// An alias cannot have the name of a collection.
+    #[error("\"{alias}\" is the name of a collection, give the alias another")]
+    NameTaken { alias: String },
+    /// A name with other characters than allowed.
+    #[error("\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed")]
+    Name { name: String },
+    /// Another version is being built already.
+    #[error(
+        "collection \"{name}\" is being rebuilt with another schema: {difference}; switch to it or drop the collection first"
+    )]
+    Rebuilding { name: String, difference: String },
+    /// No other version is being built.
+    #[error("collection \"{name}\" is not being rebuilt: there is nothing to switch to")]
+    NotRebuilding { name: String },
+    /// The schema is refused.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The store failed, or refuses writes since it did.
+    #[error("the collection was not changed: {0}")]
+    Store(#[from] StoreError),
+    /// The engine takes no writes since one failed.
+    #[error("no writes are taken since one failed ({reason}): open the engine again")]
+    ReadOnly { reason: String },
+    /// The engine is closing.
+    #[error("the engine is closed")]
+    Closed,
+}
+
+/// What becomes of the documents of a dropped collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Documents {
+    /// They stay.
+    Keep,
+    /// They go with it: every document under its prefixes.
+    Delete,
+}
+
+impl Core {
+    pub(crate) fn create_collection(&self, name: &str, schema: Schema) -> Result<(), CollectionError> {
+        check_name(name)?;
+        schema.validate()?;
+        let _structure = self.structure.lock();
+        let registry = self.registry();
+        if let Some(collection) = registry.aliases.get(name) {
+            return Err(CollectionError::IsAlias { name: name.to_owned(), collection: collection.clone() });
+        }
+        if let Some(versions) = registry.named.get(name) {
+            return match versions.answering.schema.difference(&schema) {
+                None => Ok(()),
+                Some(difference) => Err(CollectionError::Exists { name: name.to_owned(), difference }),
+            };
+        }
+        let schema = Arc::new(schema);
+        let collection = self.restructure(|writer| {
+            let version = CollectionVersion { id: writer.next_collection_id()?, version: 1 };
+            writer.set_schema(version, &encode(&schema))?;
+            writer.set_name(name, &NameTarget::Collection(version))?;
+            let collection = Arc::new(Collection::new(version, schema.clone(), self.cpu));
+            collection.begin_filling();
+            let coming = collection.clone();
+            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
+        })?;
+        let filled = self.fill(&collection);
+        let answers = |registry: &mut Registry| {
+            registry.coming.retain(|coming| coming.version != collection.version);
+        };
+        if let Err(error) = filled {
+            // Nobody has been told of it: take it back.
+            self.restructure(|writer| {
+                writer.remove_name(name)?;
+                writer.remove_schema(collection.version)?;
+                Ok(((), answers))
+            })?;
+            return Err(error.into());
+        }
+        let versions = Versions { answering: collection.clone(), rebuilding: None };
+        let _turn = self.turn.lock();
+        self.change_registry(|registry| {
+            answers(registry);
+            registry.named.insert(name.to_owned(), versions);
+        });
+        self.indexing.ring();
+        Ok(())
+    }
+
+    pub(crate) fn rebuild_collection(&self, name: &str, schema: Schema) -> Result<(), CollectionError> {
+        schema.validate()?;
+        let _structure = self.structure.lock();
+        let versions = self.own_name(name)?;
+        if let Some(rebuilding) = &versions.rebuilding {
+            return match rebuilding.schema.difference(&schema) {
+                None => Ok(()),
+                Some(difference) => Err(CollectionError::Rebuilding { name: name.to_owned(), difference }),
+            };
+        }
+        let schema = Arc::new(schema);
+        let old = versions.answering;
+        let version = CollectionVersion { id: old.version.id, version: old.version.version + 1 };
+        let collection = self.restructure(|writer| {
+            writer.set_schema(version, &encode(&schema))?;
+            let collection = Arc::new(Collection::new(version, schema.clone(), self.cpu));
+            collection.begin_filling();
+            let coming = collection.clone();
+            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
+        })?;
+        let filled = self.inherit(&old, &collection).and_then(|()| self.fill(&collection));
+        if let Err(error) = filled {
+            self.restructure(|writer| {
+                writer.remove_schema(version)?;
+                Ok(((), |registry: &mut Registry| {
+                    registry.coming.retain(|coming| coming.version != version);
+                }))
+            })?;
+            return Err(error.into());
+        }
+        let _turn = self.turn.lock();
+        self.change_registry(|registry| {
+            registry.coming.retain(|coming| coming.version != version);
+            if let Some(versions) = registry.named.get_mut(name) {
+                versions.rebuilding = Some(collection);
+            }
+        });
+        self.indexing.ring();
+        Ok(())
+    }
+
+    pub(crate) fn switch_collection(&self, name: &str) -> Result<(), CollectionError> {
+        let _structure = self.structure.lock();
+        let versions = self.own_name(name)?;
+        let Some(rebuilt) = versions.rebuilding else {
+            return Err(CollectionError::NotRebuilding { name: name.to_owned() });
+        };
+        let old = versions.answering.version;
+        self.restructure(|writer| {
+            writer.set_name(name, &NameTarget::Collection(rebuilt.version))?;
+            writer.remove_schema(old)?;
+            let versions = Versions { answering: rebuilt, rebuilding: None };
+            Ok(((), |registry: &mut Registry| {
+                registry.named.insert(name.to_owned(), versions);
+            }))
+        })?;
+        self.forget_snapshot(old);
+        Ok(())
+    }
+
+    pub(crate) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), CollectionError> {
+        let _structure = self.structure.lock();
+        let versions = self.own_name(name)?;
+        if documents == Documents::Delete {
+            for prefix in &versions.answering.schema.prefixes {
+                self.delete_under(prefix)?;
+            }
+        }
+        let aliases = self.registry().aliases_of(name);
+        self.restructure(|writer| {
+            writer.remove_name(name)?;
+            for alias in &aliases {
+                writer.remove_name(alias)?;
+            }
+            for collection in versions.all() {
+                writer.remove_schema(collection.version)?;
+            }
+            Ok(((), |registry: &mut Registry| {
+                registry.named.remove(name);
+                registry.aliases.retain(|_, target| target != name);
+            }))
+        })?;
+        for collection in versions.all() {
+            self.forget_snapshot(collection.version);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_alias(&self, alias: &str, collection: &str) -> Result<(), CollectionError> {
+        check_name(alias)?;
+        let _structure = self.structure.lock();
+        self.own_name(collection)?;
+        if self.registry().named.contains_key(alias) {
+            return Err(CollectionError::NameTaken { alias: alias.to_owned() });
+        }
+        self.restructure(|writer| {
+            writer.set_name(alias, &NameTarget::Alias(collection.to_owned()))?;
+            Ok(((), |registry: &mut Registry| {
+                registry.aliases.insert(alias.to_owned(), collection.to_owned());
+            }))
+        })
+    }
+
+    pub(crate) fn remove_alias(&self, alias: &str) -> Result<(), CollectionError> {
+        let _structure = self.structure.lock();
+        let registry = self.registry();
+        if !registry.aliases.contains_key(alias) {
+            let known = registry.aliases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "no aliases".to_owned() } else { known };
+            return Err(CollectionError::NotFound { name: alias.to_owned(), known });
+        }
+        self.restructure(|writer| {
+            writer.remove_name(alias)?;
+            Ok(((), |registry: &mut Registry| {
+                registry.aliases.remove(alias);
+            }))
+        })
+    }
+
+    /// Commits a change of schemas and names together with the registry's.
+    fn restructure<T, C: FnOnce(&mut Registry)>(
+        &self,
+        change: impl FnOnce(&mut Writer<'_>) -> Result<(T, C), StoreError>,
+    ) -> Result<T, CollectionError> {
+        let _turn = self.turn.lock();
+        self.check_writable()?;
+        let mut writer = self.store.write().inspect_err(|error| self.latch(error))?;
+        let (result, change) = change(&mut writer).inspect_err(|error| self.latch(error))?;
+        writer.commit().inspect_err(|error| self.latch(error))?;
+        self.change_registry(change);
+        Ok(result)
+    }
+
+    fn check_writable(&self) -> Result<(), CollectionError> {
+        if self.is_closing() {
+            return Err(CollectionError::Closed);
+        }
+        match self.refusal.get() {
+            Some(reason) => Err(CollectionError::ReadOnly { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A damaged entry is in the way of one verb only; anything else the disk does ends writing.
+    fn latch(&self, error: &StoreError) {
+        if matches!(
+            error,
+            StoreError::Io { .. }
+                | StoreError::ReadOnly { .. }
+                | StoreError::DiskFailedEarlier
+                | StoreError::Damaged { .. }
+        ) {
+            self.note_failure(error);
+        }
+    }
+
+    /// The versions of the collection that is itself called `name`.
+    fn own_name(&self, name: &str) -> Result<Versions, CollectionError> {
+        let registry = self.registry();
+        match (registry.named.get(name), registry.aliases.get(name)) {
+            (Some(versions), _) => Ok(versions.clone()),
+            (None, Some(collection)) => {
+                Err(CollectionError::IsAlias { name: name.to_owned(), collection: collection.clone() })
+            }
+            (None, None) => Err(CollectionError::NotFound { name: name.to_owned(), known: registry.known() }),
+        }
+    }
+
+    /// Takes the documents that stand into a collection that writes feed already.
+    fn fill(&self, collection: &Collection) -> Result<(), StoreError> {
+        let reader = self.store.read()?;
+        load::fill(collection, &reader)?;
+        collection.end_filling(reader.last_seq()?);
+        Ok(())
+    }
+
+    /// Gives a rebuilt version the computed vectors of the old one where both embed the same texts
+    /// by the same model alike: they need not be computed again.
+    fn inherit(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
+        let mut fields = Vec::new();
+        for field in new.projector.vectors.iter().filter(|field| field.schema.embed.is_some()) {
+            let heir = |known: &&crate::projection::VectorField| {
+                known.name == field.name
+                    && known.schema.embed == field.schema.embed
+                    && known.schema.dim == field.schema.dim
+                    && known.schema.vector_type == field.schema.vector_type
+            };
+            fields
+                .extend(old.projector.vectors.iter().find(heir).map(|heir| (heir.position, field.position)));
+        }
+        let reader = self.store.read()?;
+        for (from, to) in fields {
+            let mut rows = reader.vectors(old.version, from)?.peekable();
+            while rows.peek().is_some() {
+                let _turn = self.turn.lock();
+                let mut writer = self.store.write().inspect_err(|error| self.latch(error))?;
+                for row in rows.by_ref().take(GROUP_OPS_MAX) {
+                    let (key, vector) = row?;
+                    // Written since: then the write has brought its own vector.
+                    let stood = reader.document(key.doc)?.map(|document| document.seq);
+                    if stood.is_some() && writer.document(key.doc)?.map(|document| document.seq) == stood {
+                        let key = store::VectorKey { collection: new.version, field: to, ..key };
+                        writer.set_vector(key, vector.model, &vector.bytes)?;
+                    }
+                }
+                writer.commit().inspect_err(|error| self.latch(error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes every document whose key starts with `prefix`, in groups like other writes.
+    fn delete_under(&self, prefix: &[u8]) -> Result<(), CollectionError> {
+        loop {
+            self.check_writable()?;
+            let _turn = self.turn.lock();
+            let reader = self.store.read()?;
+            let keys: Vec<Box<[u8]>> = reader
+                .keys(prefix, None)?
+                .take(GROUP_OPS_MAX)
+                .map(|key| key.map(|(key, _)| key))
+                .collect::<Result<_, _>>()?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            self.transact(|transaction| {
+                for key in &keys {
+                    transaction.remove(key)?;
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    /// One transaction outside the queue, published like the committer's. The caller has the turn.
+    pub(crate) fn transact<T>(
+        &self,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let writer = self.store.write().inspect_err(|error| self.latch(error))?;
+        let mut transaction = Transaction::new(writer, &self.registry(), self.clock.now_ms());
+        let result = change(&mut transaction).inspect_err(|error| self.latch(error))?;
+        let committed = transaction.commit().inspect_err(|error| self.latch(error))?;
+        self.publish(committed);
+        Ok(result)
+    }
+
+    fn forget_snapshot(&self, version: CollectionVersion) {
+        if let Err(error) = self.snapshots.remove(version) {
+            // Harmless: it is not read any more, and goes when the engine is opened next.
+            self.warn(format!(
+                "the snapshot of dropped collection {}, version {}, stays: {error}",
+                version.id, version.version
+            ));
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), CollectionError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(CollectionError::Name { name: crate::binary::show(name.as_bytes()) })
+    }
+}

@@ -1,0 +1,93 @@
+//! What happens by itself: ended documents are reaped, snapshots written, old changes forgotten.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use store::StoreError;
+
+use crate::{collection::Collection, core::Core, queue::GROUP_OPS_MAX};
+
+/// How often to look.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Changes that make a new snapshot worth while, at least.
+const CHANGES_MIN: u64 = 10_000;
+/// And at least one for this many documents, so that a growing collection is not written over and
+/// over again.
+const DOCUMENTS_A_CHANGE: u64 = 3;
+
+impl Core {
+    /// Looks after the engine until it closes.
+    pub(crate) fn run_upkeep(&self) {
+        while !self.is_closing() {
+            let heard = self.upkeep.heard();
+            if let Err(error) = self.reap() {
+                self.warn(format!("documents that have ended could not be deleted: {error}"));
+            }
+            self.save_changed(|collection| {
+                let documents = collection.state().ordinals.live().len();
+                let unsaved = collection.unsaved.load(Ordering::Relaxed);
+                unsaved >= CHANGES_MIN.max(documents / DOCUMENTS_A_CHANGE)
+            });
+            if !self.is_closing() {
+                self.upkeep.wait_for(heard, PERIOD);
+            }
+        }
+    }
+
+    /// Deletes every document whose end has come, in groups like other writes; says how many.
+    pub(crate) fn reap(&self) -> Result<u64, StoreError> {
+        let mut reaped = 0;
+        while !self.is_closing() && self.refusal.get().is_none() {
+            let due = self.store.read()?.expired(self.clock.now_ms(), GROUP_OPS_MAX)?;
+            if due.is_empty() {
+                break;
+            }
+            let _turn = self.turn.lock();
+            let gone = self.transact(|transaction| {
+                let mut gone = 0;
+                for (_, doc) in &due {
+                    gone += u64::from(transaction.reap(*doc)?);
+                }
+                Ok(gone)
+            })?;
+            reaped += gone;
+        }
+        Ok(reaped)
+    }
+
+    /// Writes snapshots of the collections for which it is `due`, and forgets the changes that no
+    /// snapshot needs any more.
+    pub(crate) fn save_changed(&self, due: impl Fn(&Collection) -> bool) {
+        let registry = self.registry();
+        let mut saved = false;
+        for versions in registry.named.values() {
+            for collection in versions.all().filter(|collection| due(collection)) {
+                match self.snapshots.write(collection) {
+                    Ok(_) => saved = true,
+                    Err(error) => self.warn(format!(
+                        "the snapshot of collection {}, version {}, was not written: {error}",
+                        collection.version.id, collection.version.version
+                    )),
+                }
+            }
+        }
+        if saved && let Err(error) = self.trim() {
+            self.warn(format!("old changes could not be forgotten: {error}"));
+        }
+    }
+
+    fn trim(&self) -> Result<(), StoreError> {
+        let registry = self.registry();
+        let saved = registry.all().map(|collection| collection.saved_seq.load(Ordering::Relaxed));
+        // A collection without a snapshot is read from the documents: it needs no changes.
+        let Some(oldest) = saved.filter(|seq| *seq > 0).min() else { return Ok(()) };
+        if self.refusal.get().is_some() || self.store.read()?.changes_trimmed_to()? >= oldest {
+            return Ok(());
+        }
+        let _turn = self.turn.lock();
+        let mut writer = self.store.write()?;
+        writer.trim_changes(oldest)?;
+        writer.commit().inspect_err(|error| {
+            self.note_failure(error);
+        })
+    }
+}
