@@ -76,8 +76,8 @@ pub(crate) enum What {
     Misfit { key: Box<[u8]>, misfit: Misfit },
     /// The document is gone.
     Removed,
-    /// Some of its vectors, by slot, have been computed.
-    Embedded { vectors: Vec<(usize, Vec<f32>)> },
+    /// One of its vectors has been computed.
+    Embedded { slot: usize, values: Vec<f32> },
 }
 
 /// What a filter selected, and when.
@@ -210,10 +210,9 @@ impl Collection {
                 self.remove(state, doc);
                 state.misfits.remove(&doc);
             }
-            What::Embedded { vectors } => {
+            What::Embedded { slot, values } => {
                 // A document that has ended meanwhile has no ordinal any more.
-                let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
-                for (slot, values) in vectors {
+                if let Some(ordinal) = state.ordinals.ordinal(doc) {
                     self.indexes[slot].upsert(ordinal, &values);
                     state.unembedded[slot].remove(ordinal);
                 }

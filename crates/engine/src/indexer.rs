@@ -12,8 +12,8 @@ impl Core {
         while !self.is_closing() {
             let heard = self.indexing.heard();
             // One sweeps: removed slots are few, and mending is not urgent.
-            let idle = !self.drain_once(thread) && !(thread == 0 && self.sweep_once());
-            if idle {
+            let worked = self.drain_once(thread) || (thread == 0 && self.sweep_once());
+            if !worked {
                 self.indexing.wait(heard);
             }
         }

@@ -141,23 +141,20 @@ impl<'s> Transaction<'s> {
         let (old, _) = self.standing(key)?;
         check_expected(Expected::Seq(expected), old.as_ref())?;
         let (doc, document) = old.expect("a document was expected and stands");
-        let mut embedded: Vec<(usize, Vec<(usize, Vec<f32>)>)> = Vec::new();
+        let mut embedded = Vec::with_capacity(vectors.len());
         for vector in vectors {
             // Of a collection that was dropped meanwhile nothing is left to set.
             let Some(at) = self.feed_of(vector.collection) else { continue };
-            let collection = &self.feeds[at].collection;
-            let slot = slot_to_embed(collection, key, &document.fields, vector)?;
-            match embedded.iter_mut().find(|(known, _)| *known == at) {
-                Some((_, slots)) => slots.push((slot, vector.values.clone())),
-                None => embedded.push((at, vec![(slot, vector.values.clone())])),
-            }
+            let slot = slot_to_embed(&self.feeds[at].collection, key, &document.fields, vector)?;
+            embedded.push((at, slot, &vector.values));
         }
         for vector in vectors {
             self.store_vector(doc, vector)?;
         }
         let seq = self.writer.touch(doc)?;
-        for (at, vectors) in embedded {
-            self.feeds[at].steps.push(Step { doc, seq, what: What::Embedded { vectors } });
+        for (at, slot, values) in embedded {
+            let what = What::Embedded { slot, values: values.clone() };
+            self.feeds[at].steps.push(Step { doc, seq, what });
         }
         self.last_seq = Some(seq);
         Ok(Written { seq, existed: true })

@@ -196,7 +196,7 @@ mod tests {
         }
         let bytes = writer.into_inner();
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        let mut reader = FrameReader::new(std::io::Cursor::new([second, first].concat()));
+        let mut reader = FrameReader::new(io::Cursor::new([second, first].concat()));
         assert!(reader.read_to_end(&mut Vec::new()).is_err());
     }
 }
