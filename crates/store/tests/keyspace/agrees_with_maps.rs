@@ -23,7 +23,7 @@ fn compare(mut open: impl FnMut() -> Store, history: &[(Transaction, bool)]) {
             store = open();
             assert_eq!(store.id(), id);
         }
-        model.check(&store.read().unwrap()).unwrap();
+        model.check(&store).unwrap();
     }
 }
 

@@ -255,7 +255,7 @@ impl Model {
         Ok(writer)
     }
 
-    /// Everything the view holds, as a model.
+    /// Everything the view holds, as a model. Numbers not given yet cannot be seen in a view.
     pub(crate) fn read(view: &Reader) -> Result<Model, StoreError> {
         let mut model =
             Model { last_seq: view.last_seq()?, trimmed_to: view.changes_trimmed_to()?, ..Model::default() };
@@ -281,16 +281,26 @@ impl Model {
         Ok(model)
     }
 
-    /// Whether the view holds exactly this. Numbers not given yet cannot be seen in a view.
-    pub(crate) fn is_seen_in(&self, view: &Reader) -> Result<bool, StoreError> {
+    /// The numbers the store would give next, asked in a transaction that is dropped.
+    fn next_numbers(store: &Store) -> Result<(DocId, u32), StoreError> {
+        let mut writer = store.write()?;
+        let (doc, _) = writer.put(b"a key of no step", &[], None)?;
+        Ok((doc, writer.next_collection_id()?))
+    }
+
+    /// Whether the store holds exactly this.
+    pub(crate) fn is_seen_in(&self, store: &Store) -> Result<bool, StoreError> {
         let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
-        Ok(Model::read(view)? == visible)
+        let next = (DocId(self.docs_given + 1), self.collections_given + 1);
+        Ok(Model::read(&store.read()?)? == visible && Model::next_numbers(store)? == next)
     }
 
     /// Compares every way to read with the model.
-    pub(crate) fn check(&self, view: &Reader) -> Result<(), StoreError> {
+    pub(crate) fn check(&self, store: &Store) -> Result<(), StoreError> {
+        assert_eq!(Model::next_numbers(store)?, (DocId(self.docs_given + 1), self.collections_given + 1));
+        let view = store.read()?;
         let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
-        assert_eq!(Model::read(view)?, visible);
+        assert_eq!(Model::read(&view)?, visible);
         assert_eq!(view.document_count()?, self.documents.len() as u64);
         for key in (0..12).map(key_bytes) {
             let expected = self.documents.get(&key).cloned();
