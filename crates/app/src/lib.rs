@@ -3,6 +3,7 @@
 //! [`service::Service`] is the whole system as a library: the binary's doors (HTTP and command
 //! line) are built on it and nothing else.
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod models;

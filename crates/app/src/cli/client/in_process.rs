@@ -1,0 +1,82 @@
+//! Calls of the same routes, in this process, without a socket.
+
+use anyhow::Context as _;
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, header},
+};
+use http_body_util::BodyExt as _;
+use tokio::runtime::Runtime;
+use tower::ServiceExt as _;
+
+use super::{Call, Reply, remote::TIMEOUT_MS};
+use crate::{
+    config::Settings,
+    http::{self, HttpSettings},
+    service::Service,
+};
+
+/// The service, opened here.
+#[derive(Debug)]
+pub(crate) struct InProcess {
+    runtime: Runtime,
+    router: Router,
+    service: Service,
+}
+
+impl InProcess {
+    /// Opens the data directory.
+    pub(super) fn open(settings: &Settings) -> anyhow::Result<InProcess> {
+        let service = Service::open(settings.service())?;
+        InProcess::over(service)
+    }
+
+    fn over(service: Service) -> anyhow::Result<InProcess> {
+        // The routes only parse and wait; the service has its own threads for the work.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("nearfield-cli")
+            .enable_all()
+            .build()
+            .context("starting the threads that answer calls")?;
+        let router = http::router(service.clone(), HttpSettings::default());
+        Ok(InProcess { runtime, router, service })
+    }
+
+    /// Makes a call.
+    pub(super) fn call(&self, call: &Call<'_>) -> anyhow::Result<Reply> {
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(call.path)
+            .header(header::HOST, "localhost")
+            .header(header::ACCEPT, "application/json")
+            .header("x-timeout-ms", TIMEOUT_MS);
+        let body = match call.body {
+            Some((content_type, body)) => {
+                request = request.header(header::CONTENT_TYPE, content_type);
+                Body::from(body.to_vec())
+            }
+            None => Body::empty(),
+        };
+        let request = request.body(body).context("making a call")?;
+        self.runtime.block_on(async {
+            let answer = match self.router.clone().oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            };
+            let (head, body) = answer.into_parts();
+            Ok(Reply {
+                status: head.status.as_u16(),
+                retry_after: super::retry_after(&head.headers),
+                body: body.collect().await.context("reading an answer")?.to_bytes().into(),
+            })
+        })
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.service.close();
+    }
+}

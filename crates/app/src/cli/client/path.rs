@@ -1,0 +1,64 @@
+//! Paths and queries, with everything from outside encoded.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// A path under construction.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    text: String,
+    has_query: bool,
+}
+
+impl Path {
+    /// The path of a collection.
+    pub(crate) fn collection(name: &str) -> Path {
+        Path::new("/collections").segment(name)
+    }
+
+    /// A fixed beginning, such as `/search`.
+    pub(crate) fn new(start: &str) -> Path {
+        Path { text: start.to_owned(), has_query: false }
+    }
+
+    /// With one more segment.
+    pub(crate) fn segment(mut self, segment: &str) -> Path {
+        debug_assert!(!self.has_query, "segments come before the query");
+        self.text.push('/');
+        // A lone dot or two would be resolved away by whoever handles the URL.
+        match segment {
+            "." => self.text.push_str("%2E"),
+            ".." => self.text.push_str("%2E%2E"),
+            _ => self.text.extend(utf8_percent_encode(segment, NON_ALPHANUMERIC)),
+        }
+        self
+    }
+
+    /// With a parameter, if there is a value.
+    pub(crate) fn query(mut self, name: &str, value: Option<impl ToString>) -> Path {
+        if let Some(value) = value {
+            self.text.push(if self.has_query { '&' } else { '?' });
+            self.has_query = true;
+            self.text.push_str(name);
+            self.text.push('=');
+            self.text.extend(utf8_percent_encode(&value.to_string(), NON_ALPHANUMERIC));
+        }
+        self
+    }
+}
+
+impl AsRef<str> for Path {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_from_outside_is_encoded() {
+        let path = Path::collection("a/b").segment("..").query("q", Some("ä&b=c")).query("k", None::<u8>);
+        assert_eq!(path.query("x", Some(5)).as_ref(), "/collections/a%2Fb/%2E%2E?q=%C3%A4%26b%3Dc&x=5");
+    }
+}

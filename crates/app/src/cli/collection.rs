@@ -1,0 +1,86 @@
+//! What the server says of a collection.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client::{Client, Path},
+    exit::Usage,
+};
+
+/// A collection; the members that commands look at.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Info {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    pub(crate) schema: SchemaInfo,
+    #[serde(default)]
+    pub(crate) documents: u64,
+    #[serde(default)]
+    pub(crate) vectors: u64,
+    #[serde(default)]
+    pub(crate) tail: u64,
+    #[serde(default)]
+    pub(crate) unembedded: u64,
+    #[serde(default)]
+    pub(crate) failures: u64,
+    #[serde(default)]
+    pub(crate) last_failure: Option<String>,
+    #[serde(default)]
+    pub(crate) memory_bytes: u64,
+    #[serde(default)]
+    pub(crate) rebuilding: bool,
+}
+
+/// Its schema.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct SchemaInfo {
+    #[serde(default)]
+    pub(crate) fields: Vec<FieldInfo>,
+}
+
+/// A field.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct FieldInfo {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    /// Between the tags of a TAG field.
+    #[serde(default)]
+    pub(crate) separator: Option<String>,
+    /// How a VECTOR field is computed.
+    #[serde(default)]
+    pub(crate) embed: Option<EmbedInfo>,
+}
+
+/// What a VECTOR field is computed from.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct EmbedInfo {
+    pub(crate) fields: Vec<String>,
+    #[serde(default)]
+    pub(crate) model: String,
+}
+
+#[derive(Deserialize)]
+struct Collections {
+    collections: Vec<Info>,
+}
+
+/// The collection called `name`, or else the only one there is.
+pub(crate) fn named_or_only(client: &Client, name: Option<&str>) -> anyhow::Result<Info> {
+    if let Some(name) = name {
+        return client.get(Path::collection(name));
+    }
+    let Collections { mut collections } = client.get("/collections")?;
+    match collections.len() {
+        1 => Ok(collections.remove(0)),
+        0 => Err(Usage("there is no collection yet: nearfield index FILE makes one".to_owned()).into()),
+        _ => {
+            let names: Vec<&str> = collections.iter().map(|info| info.name.as_str()).collect();
+            Err(Usage(format!(
+                "there are several collections, name one with --collection: {}",
+                names.join(", ")
+            ))
+            .into())
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `nearfield collections`.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Session,
+    client::ClientFlags,
+    collection::Info,
+    exit::Exit,
+    terminal::{self, bytes, thousands},
+};
+
+/// List collections
+#[derive(Debug, clap::Args)]
+#[command(after_help = "With --json: {collections: [{name, aliases, schema, documents, vectors, ...}]}.")]
+pub(crate) struct CollectionsArgs {
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Deserialize)]
+struct Collections {
+    collections: Vec<Info>,
+}
+
+impl CollectionsArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let value: Value = session.connect(&self.client)?.get("/collections")?;
+        let terminal = session.terminal;
+        if terminal.json {
+            terminal.json(&value)?;
+            return Ok(Exit::Done);
+        }
+        let Collections { collections } = serde_json::from_value(value)?;
+        if collections.is_empty() {
+            terminal.line("no collections")?;
+            return Ok(Exit::Done);
+        }
+        let mut table = terminal::table(&["name", "documents", "vectors", "memory", "fields", "notes"]);
+        for info in &collections {
+            let fields = info.schema.fields.iter().map(|field| format!("{} {}", field.name, field.kind));
+            table.add_row(vec![
+                info.name.clone(),
+                thousands(info.documents),
+                thousands(info.vectors),
+                bytes(info.memory_bytes),
+                fields.collect::<Vec<_>>().join(", "),
+                notes(info),
+            ]);
+        }
+        terminal.line(table)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// What is out of the ordinary.
+fn notes(info: &Info) -> String {
+    let mut notes = Vec::new();
+    if !info.aliases.is_empty() {
+        notes.push(format!("also {}", info.aliases.join(", ")));
+    }
+    if info.unembedded > 0 {
+        notes.push(format!("{} still without vectors", thousands(info.unembedded)));
+    }
+    if info.failures > 0 {
+        let last = info.last_failure.as_deref().unwrap_or_default();
+        let last = terminal::one_line(last, 80);
+        notes.push(format!("{} do not fit the schema (last: {last})", thousands(info.failures)));
+    }
+    if info.rebuilding {
+        notes.push("being rebuilt".to_owned());
+    }
+    notes.join("; ")
+}

@@ -1,0 +1,116 @@
+//! `nearfield delete`.
+
+use axum::http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    Session,
+    client::{Call, Client, ClientFlags, Path},
+    collection,
+    exit::{Exit, Usage},
+    terminal::{Terminal, thousands},
+};
+
+/// Delete documents by id, or all that match a filter
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With --json: {deleted} and, for ids, {missing: [id]}.
+
+Examples:
+  nearfield delete kb-001 kb-002
+  nearfield delete --filter '@category:{old}'
+  nearfield delete --filter '*' --yes")]
+pub(crate) struct DeleteArgs {
+    /// Ids of the documents
+    #[arg(value_name = "ID", required_unless_present = "filter")]
+    ids: Vec<String>,
+    /// Which documents; * is all of them
+    #[arg(long, short, value_name = "FILTER", conflicts_with = "ids", allow_hyphen_values = true)]
+    filter: Option<String>,
+    /// Do not ask before deleting what a filter matches
+    #[arg(long, short)]
+    yes: bool,
+    /// Their collection; may be left out where there is one
+    #[arg(long, short, value_name = "NAME")]
+    collection: Option<String>,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    count: u64,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    deleted: u64,
+}
+
+impl DeleteArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let terminal = session.terminal;
+        if self.filter.is_some() && !self.yes && !terminal.can_ask() {
+            let text =
+                "delete --filter asks before it deletes, and there is no terminal to ask on: add --yes";
+            return Err(Usage(text.to_owned()).into());
+        }
+        let client = session.connect(&self.client)?;
+        let name = collection::named_or_only(&client, self.collection.as_deref())?.name;
+        match &self.filter {
+            Some(filter) => delete_matching(&client, terminal, &name, filter, self.yes),
+            None => delete_ids(&client, terminal, &name, &self.ids),
+        }
+    }
+}
+
+fn delete_matching(
+    client: &Client,
+    terminal: Terminal,
+    name: &str,
+    filter: &str,
+    yes: bool,
+) -> anyhow::Result<Exit> {
+    if !yes {
+        let Count { count } =
+            client.get(Path::collection(name).segment("count").query("filter", Some(filter)))?;
+        if count > 0 && !terminal.ask(&format!("Delete {} documents of {name}?", thousands(count)))? {
+            terminal.note("nothing deleted");
+            return Ok(Exit::Failed);
+        }
+    }
+    let path = Path::collection(name).segment("delete");
+    let Deleted { deleted } = client.send(Method::POST, path, Some(&json!({"filter": filter})))?.json()?;
+    if terminal.json {
+        terminal.json(&json!({"deleted": deleted}))?;
+    } else {
+        terminal.line(format_args!("deleted {}", thousands(deleted)))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn delete_ids(client: &Client, terminal: Terminal, name: &str, ids: &[String]) -> anyhow::Result<Exit> {
+    let mut deleted = 0_u64;
+    let mut missing = Vec::new();
+    for id in ids {
+        let path = Path::collection(name).segment("documents").segment(id);
+        let reply = client.call(&Call { method: Method::DELETE, path: path.as_ref(), body: None })?;
+        if reply.status == 404 {
+            missing.push(id);
+        } else {
+            reply.accept()?;
+            deleted += 1;
+        }
+    }
+    if terminal.json {
+        terminal.json(&json!({"deleted": deleted, "missing": missing}))?;
+    } else {
+        terminal.line(format_args!("deleted {}", thousands(deleted)))?;
+        for id in &missing {
+            terminal.warn(format_args!("there is no document {id:?} in {name}"));
+        }
+    }
+    Ok(if missing.is_empty() { Exit::Done } else { Exit::NotFound })
+}

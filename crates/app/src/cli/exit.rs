@@ -1,0 +1,111 @@
+//! How the program ends: its exit codes, and which failure has which.
+
+use std::{io, process::ExitCode};
+
+use super::client::{Refusal, Unreachable};
+use crate::{
+    config::ConfigError,
+    service::{self, ErrorKind},
+};
+
+/// What a caller of the program can tell from its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done,
+    /// The operation failed.
+    Failed,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// There is no such document, collection or file.
+    NotFound,
+    /// The server, or the data directory, cannot be had now.
+    Unavailable,
+    /// Ctrl-C; what was in flight was finished.
+    Interrupted,
+}
+
+/// The codes, for `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes: 0 done, 1 the operation failed, 2 wrong command line or configuration, 3 not found, \
+4 server or data directory unavailable, 130 interrupted.";
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::Unavailable => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+
+    /// The code of a failure, found in its chain of causes; `None` for a reader that went away
+    /// (`| head`), which is none.
+    pub(crate) fn of(error: &anyhow::Error) -> Option<Exit> {
+        for cause in error.chain() {
+            if let Some(error) = cause.downcast_ref::<io::Error>()
+                && error.kind() == io::ErrorKind::BrokenPipe
+            {
+                return None;
+            }
+            if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+                return Some(match refusal.status {
+                    401 | 403 => Exit::Usage,
+                    404 => Exit::NotFound,
+                    503 | 504 => Exit::Unavailable,
+                    _ => Exit::Failed,
+                });
+            }
+            if let Some(error) = cause.downcast_ref::<service::Error>() {
+                return Some(match error.kind {
+                    ErrorKind::NotFound => Exit::NotFound,
+                    ErrorKind::Overloaded | ErrorKind::Unavailable => Exit::Unavailable,
+                    _ => Exit::Failed,
+                });
+            }
+            if cause.is::<Unreachable>() {
+                return Some(Exit::Unavailable);
+            }
+            if cause.is::<Usage>() || cause.is::<ConfigError>() {
+                return Some(Exit::Usage);
+            }
+        }
+        Some(Exit::Failed)
+    }
+}
+
+/// The command line asks for something that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_found_under_any_context() {
+        let refusal = |status| Refusal { status, code: String::new(), detail: String::new() };
+        let of = |error: anyhow::Error| Exit::of(&error.context("while doing something"));
+        assert_eq!(of(refusal(404).into()), Some(Exit::NotFound));
+        assert_eq!(of(refusal(401).into()), Some(Exit::Usage));
+        assert_eq!(of(refusal(503).into()), Some(Exit::Unavailable));
+        assert_eq!(of(refusal(422).into()), Some(Exit::Failed));
+        assert_eq!(of(Usage("no".into()).into()), Some(Exit::Usage));
+        assert_eq!(of(anyhow::anyhow!("anything")), Some(Exit::Failed));
+        let broken: Result<(), io::Error> = Err(io::ErrorKind::BrokenPipe.into());
+        assert_eq!(of(broken.context("printing").unwrap_err()), None);
+    }
+}

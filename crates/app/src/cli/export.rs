@@ -1,0 +1,212 @@
+//! `nearfield export`.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
+    path::{Path as FilePath, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tempfile::NamedTempFile;
+
+use super::{
+    Session,
+    client::{Client, ClientFlags, Path},
+    collection::{self, Info},
+    exit::Exit,
+    index::Format,
+    terminal::thousands,
+};
+
+/// Documents in one request; fewer with vectors, which are long.
+const PAGE: usize = 500;
+const PAGE_WITH_VECTORS: usize = 100;
+
+/// Write documents out, in a form that `index` reads
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+JSONL holds each document whole: id, fields (binary values as {\"base64\": ...}) and, if it expires, ttl_s: the
+seconds it has left. CSV has a column a field; lists of tags are joined, binary values are left in base64.
+
+Examples:
+  nearfield export -o articles.jsonl
+  nearfield export --filter '@category:{billing}' --format csv > billing.csv
+  nearfield export --vectors | gzip > backup.jsonl.gz")]
+pub(crate) struct ExportArgs {
+    /// Collection to export; may be left out where there is one
+    #[arg(long, short, value_name = "NAME")]
+    collection: Option<String>,
+    /// Which documents; all, if not given
+    #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
+    filter: Option<String>,
+    /// Vector fields too
+    #[arg(long)]
+    vectors: bool,
+    /// What to write
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Format,
+    /// File to write; put into place when complete. Standard output, if not given
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    documents: Vec<Document>,
+    next: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    id: String,
+    expires_at_ms: Option<u64>,
+    fields: Map<String, Value>,
+}
+
+impl Document {
+    /// As `index` and the server take it.
+    fn flat(self, now_ms: u64) -> Map<String, Value> {
+        let mut flat = self.fields;
+        flat.insert("id".to_owned(), Value::from(self.id));
+        if let Some(expires_at_ms) = self.expires_at_ms {
+            let left_ms = expires_at_ms.saturating_sub(now_ms).max(1);
+            flat.insert("ttl_s".to_owned(), Value::from(left_ms as f64 / 1e3));
+        }
+        flat
+    }
+}
+
+impl ExportArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let client = session.connect(&self.client)?;
+        let info = collection::named_or_only(&client, self.collection.as_deref())?;
+        let written = match &self.output {
+            None => self.write(&client, &info, &mut BufWriter::new(io::stdout().lock()))?,
+            Some(path) => self.write_file(&client, &info, path)?,
+        };
+        session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));
+        Ok(Exit::Done)
+    }
+
+    /// Writes beside the file, syncs, and renames: the file is the old one or the whole new one.
+    fn write_file(&self, client: &Client, info: &Info, path: &FilePath) -> anyhow::Result<u64> {
+        let name = || path.display().to_string();
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
+        let file = unpublished(directory).with_context(name)?;
+        let mut writer = BufWriter::new(file);
+        let written = self.write(client, info, &mut writer)?;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).with_context(name)?;
+        file.as_file().sync_all().with_context(name)?;
+        file.persist(path).map_err(|error| error.error).with_context(name)?;
+        Ok(written)
+    }
+
+    fn write(&self, client: &Client, info: &Info, to: &mut dyn Write) -> anyhow::Result<u64> {
+        let written = match self.format {
+            Format::Jsonl => self.scroll(client, info, |document| {
+                serde_json::to_writer(&mut *to, &document).map_err(io::Error::from)?;
+                Ok(to.write_all(b"\n")?)
+            })?,
+            Format::Csv => self.write_csv(client, info, to)?,
+        };
+        to.flush()?;
+        Ok(written)
+    }
+
+    /// The columns are known only when the last document was read: documents wait in a file.
+    fn write_csv(&self, client: &Client, info: &Info, to: &mut dyn Write) -> anyhow::Result<u64> {
+        let mut spool = BufWriter::new(tempfile::tempfile().context("a temporary file")?);
+        let mut names = BTreeSet::new();
+        let written = self.scroll(client, info, |document| {
+            names.extend(document.keys().filter(|name| *name != "id").cloned());
+            serde_json::to_writer(&mut spool, &document).map_err(io::Error::from)?;
+            Ok(spool.write_all(b"\n")?)
+        })?;
+        let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
+        spool.rewind()?;
+        // The id, the fields of the schema in its order, then all others.
+        let of_schema =
+            info.schema.fields.iter().map(|field| field.name.clone()).filter(|name| names.remove(name));
+        let mut columns = vec!["id".to_owned()];
+        columns.extend(of_schema.collect::<Vec<_>>());
+        columns.extend(names);
+        let mut writer = csv::Writer::from_writer(to);
+        writer.write_record(&columns)?;
+        for line in BufReader::new(spool).lines() {
+            let document: Map<String, Value> = serde_json::from_str(&line?)?;
+            writer.write_record(columns.iter().map(|name| cell(document.get(name), info, name)))?;
+        }
+        writer.flush()?;
+        Ok(written)
+    }
+
+    /// Gives every document to `each`.
+    fn scroll(
+        &self,
+        client: &Client,
+        info: &Info,
+        mut each: impl FnMut(Map<String, Value>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<u64> {
+        let mut written = 0;
+        let mut after: Option<Value> = None;
+        loop {
+            let cursor = after
+                .as_ref()
+                .map(|cursor| cursor.as_str().map_or_else(|| cursor.to_string(), str::to_owned));
+            let path = Path::collection(&info.name)
+                .segment("documents")
+                .query("filter", self.filter.as_deref())
+                .query("limit", Some(if self.vectors { PAGE_WITH_VECTORS } else { PAGE }))
+                .query("vectors", self.vectors.then_some(true))
+                .query("after", cursor);
+            let page: Page = client.get(path)?;
+            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+            for document in page.documents {
+                each(document.flat(now_ms))?;
+                written += 1;
+            }
+            match page.next {
+                None => return Ok(written),
+                next => after = next,
+            }
+        }
+    }
+}
+
+/// A value as a cell.
+fn cell(value: Option<&Value>, info: &Info, name: &str) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(tags)) => {
+            let field = info.schema.fields.iter().find(|field| field.name == name);
+            let separator = field.and_then(|field| field.separator.as_deref()).unwrap_or(",");
+            let tags = tags.iter().map(|tag| tag.as_str().map_or_else(|| tag.to_string(), str::to_owned));
+            tags.collect::<Vec<_>>().join(separator)
+        }
+        Some(Value::Object(binary)) => match binary.get("base64") {
+            Some(Value::String(text)) => text.clone(),
+            _ => Value::from(binary.clone()).to_string(),
+        },
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A temporary file in `directory`, with the rights of any other file its user makes.
+fn unpublished(directory: &FilePath) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".nearfield-export-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}

@@ -1,0 +1,82 @@
+//! `nearfield get`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Session,
+    client::{ClientFlags, Path},
+    collection,
+    exit::Exit,
+    terminal::{self, FAINT, STRONG},
+};
+
+/// Show one document
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With --json: {id, seq, fields} (and expires_at_ms, if it expires).
+
+Example:
+  nearfield get kb-001 --json | jq .fields.title")]
+pub(crate) struct GetArgs {
+    /// The document's id
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Its collection; may be left out where there is one
+    #[arg(long, short, value_name = "NAME")]
+    collection: Option<String>,
+    /// Show vector fields too
+    #[arg(long)]
+    vectors: bool,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    id: String,
+    seq: u64,
+    expires_at_ms: Option<u64>,
+    fields: Map<String, Value>,
+}
+
+impl GetArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let client = session.connect(&self.client)?;
+        let name = collection::named_or_only(&client, self.collection.as_deref())?.name;
+        let path = Path::collection(&name)
+            .segment("documents")
+            .segment(&self.id)
+            .query("vectors", self.vectors.then_some(true));
+        let value: Value = client.get(path)?;
+        let terminal = session.terminal;
+        if terminal.json {
+            terminal.json(&value)?;
+            return Ok(Exit::Done);
+        }
+        let document: Document = serde_json::from_value(value)?;
+        let mut head = format!("{} in {name}, change {}", terminal::plain(&document.id), document.seq);
+        if let Some(expires_at_ms) = document.expires_at_ms {
+            head.push_str(&format!(", expires at Unix time {:.3}", expires_at_ms as f64 / 1e3));
+        }
+        terminal.line(format_args!("{FAINT}{head}{FAINT:#}"))?;
+        for (name, value) in &document.fields {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Array(tags) => {
+                    let tags =
+                        tags.iter().map(|tag| tag.as_str().map_or_else(|| tag.to_string(), str::to_owned));
+                    tags.collect::<Vec<_>>().join(", ")
+                }
+                other => other.to_string(),
+            };
+            terminal.line(format_args!(
+                "{STRONG}{}:{STRONG:#} {}",
+                terminal::plain(name),
+                terminal::plain(&text)
+            ))?;
+        }
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,144 @@
+//! Rows gathered into what goes in one request.
+
+use std::collections::HashSet;
+
+use super::row::{Item, Rejected, Row, Rows};
+
+/// Bytes of a request: one row too large for a whole request is refused by the server, a row that
+/// fits must not be refused for the company it is in.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Rows that are sent together, and the ones in between that are not sent at all.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// From 0, in the order they are read.
+    pub(crate) number: u64,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) rejected: Vec<Rejected>,
+    /// Bytes of all inputs behind its last row.
+    pub(crate) bytes_read: u64,
+    /// Ids of its rows.
+    pub(crate) ids: HashSet<String>,
+    body_bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, item: Item) {
+        match item {
+            Ok(row) => {
+                self.body_bytes += row.json.len() + 1;
+                self.ids.insert(row.id.clone());
+                self.rows.push(row);
+            }
+            Err(rejected) => self.rejected.push(rejected),
+        }
+    }
+}
+
+/// How batches are cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Most rows in one.
+    pub(crate) rows_max: usize,
+    /// Whether the first row that is rejected ends everything.
+    pub(crate) stop_at_rejected: bool,
+}
+
+/// Batches out of rows.
+pub(crate) struct Batches<R> {
+    rows: R,
+    cut: Cut,
+    number: u64,
+    ended: bool,
+    failure: Option<anyhow::Error>,
+}
+
+impl<R: Rows> Batches<R> {
+    /// Batches of `rows`.
+    pub(crate) fn new(rows: R, cut: Cut) -> Batches<R> {
+        Batches { rows, cut, number: 0, ended: false, failure: None }
+    }
+
+    /// The next batch; `None` at the end. Rows before an error come as a batch, the error after it.
+    pub(crate) fn next(&mut self) -> anyhow::Result<Option<Batch>> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let mut batch = Batch { number: self.number, ..Batch::default() };
+        self.number += 1;
+        while !self.ended && batch.rows.len() < self.cut.rows_max && batch.body_bytes < BODY_BYTES_MAX {
+            match self.rows.next() {
+                Ok(Some(item)) => {
+                    self.ended = item.is_err() && self.cut.stop_at_rejected;
+                    batch.push(item);
+                }
+                Ok(None) => self.ended = true,
+                Err(error) => {
+                    self.ended = true;
+                    self.failure = Some(error);
+                }
+            }
+            // Rejected rows alone must not pile up in memory either.
+            if batch.rejected.len() >= self.cut.rows_max {
+                break;
+            }
+        }
+        batch.bytes_read = self.rows.bytes_read();
+        if !batch.rows.is_empty() || !batch.rejected.is_empty() {
+            return Ok(Some(batch));
+        }
+        self.failure.take().map_or(Ok(None), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::row::Place, *};
+
+    /// `a` to `z` are rows, `!` is rejected, `#` is an input that breaks.
+    struct Letters(std::vec::IntoIter<char>);
+
+    impl Rows for Letters {
+        fn next(&mut self) -> anyhow::Result<Option<Item>> {
+            let place = Place { file: "x".into(), line: 1 };
+            Ok(match self.0.next() {
+                None => None,
+                Some('#') => anyhow::bail!("broken"),
+                Some('!') => Some(Err(Rejected { place, id: None, reason: "no".into(), raw: None })),
+                Some(id) => {
+                    let json = if id == 'B' { "x".repeat(BODY_BYTES_MAX) } else { "{}".into() };
+                    Some(Ok(Row { place, id: id.into(), json, raw: None }))
+                }
+            })
+        }
+    }
+
+    fn cut(letters: &str, stop_at_rejected: bool) -> String {
+        let rows = Letters(letters.chars().collect::<Vec<_>>().into_iter());
+        let mut batches = Batches::new(rows, Cut { rows_max: 3, stop_at_rejected });
+        let mut text = String::new();
+        loop {
+            match batches.next() {
+                Ok(None) => return text,
+                Err(_) => return text + "#",
+                Ok(Some(batch)) => {
+                    text.extend(batch.rows.iter().map(|row| row.id.as_str()));
+                    text.extend(batch.rejected.iter().map(|_| '!'));
+                    text.push('|');
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_are_cut_by_rows_bytes_and_trouble() {
+        assert_eq!(cut("", false), "");
+        assert_eq!(cut("abcdefg", false), "abc|def|g|");
+        assert_eq!(cut("aBcd", false), "aB|cd|");
+        assert_eq!(cut("ab!cde", false), "abc!|de|");
+        assert_eq!(cut("!!!!", false), "!!!|!|");
+        assert_eq!(cut("ab!cde", true), "ab!|");
+        assert_eq!(cut("abcd#e", false), "abc|d|#");
+        assert_eq!(cut("#", false), "#");
+    }
+}

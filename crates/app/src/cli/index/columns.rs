@@ -1,0 +1,247 @@
+//! Which column becomes which field.
+
+use std::collections::BTreeMap;
+
+use crate::cli::exit::Usage;
+
+/// Names the user gave.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Mapping {
+    /// Column with the documents' ids [default: id]
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) id: Option<String>,
+    /// Column that becomes the field title [default: title]
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) title: Option<String>,
+    /// Column that becomes the field content [default: content, else body]
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) content: Option<String>,
+    /// Column of tags, to filter by; values divided by commas. May be repeated
+    #[arg(long = "tag", value_name = "COLUMN")]
+    pub(crate) tags: Vec<String>,
+    /// Column of numbers, to filter by. May be repeated
+    #[arg(long = "numeric", value_name = "COLUMN")]
+    pub(crate) numerics: Vec<String>,
+}
+
+/// What the collection wants of a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Text fields that become a vector.
+    pub(crate) embedded: Vec<String>,
+    /// Fields with a value of a kind: an empty cell is no value for them.
+    pub(crate) typed: Vec<String>,
+    /// Numbers, for which spaces around them mean nothing.
+    pub(crate) numerics: Vec<String>,
+}
+
+/// What becomes of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Column {
+    /// The document's id.
+    Id,
+    /// A field.
+    Field {
+        /// Its name.
+        name: String,
+        /// Whether an empty cell is a value (an empty text) or none.
+        keep_empty: bool,
+        /// Whether spaces around the value are cut.
+        trim: bool,
+    },
+    /// Nothing: it has no name.
+    Nameless,
+}
+
+/// The names rows' members have, and the fields they become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Renames {
+    pub(crate) id: String,
+    /// From a column's name to a field's, where they differ.
+    pub(crate) fields: BTreeMap<String, String>,
+}
+
+/// Finds out what the columns of `header` become.
+pub(crate) fn resolve(header: &[String], mapping: &Mapping, wanted: &Wanted) -> Result<Vec<Column>, Usage> {
+    for (at, name) in header.iter().enumerate() {
+        if !name.is_empty() && header[..at].contains(name) {
+            return Err(Usage(format!("the header names the column {name:?} twice: {}", listed(header))));
+        }
+    }
+    let given = [&mapping.id, &mapping.title, &mapping.content].into_iter().flatten();
+    for name in given.chain(&mapping.tags).chain(&mapping.numerics) {
+        if !header.contains(name) {
+            return Err(Usage(format!("there is no column {name:?}: {}", listed(header))));
+        }
+    }
+    let renames = renames(mapping, wanted, |name| find(header, name));
+    if !header.contains(&renames.id) {
+        return Err(Usage(format!(
+            "no column holds the documents' ids: {}; name one with --id COLUMN",
+            listed(header)
+        )));
+    }
+    let columns: Vec<Column> = header
+        .iter()
+        .map(|column| {
+            if *column == renames.id {
+                return Column::Id;
+            }
+            if column.is_empty() {
+                return Column::Nameless;
+            }
+            let name = renames.fields.get(column).unwrap_or(column).clone();
+            let keep_empty = !wanted.typed.contains(&name);
+            let trim = wanted.numerics.contains(&name);
+            Column::Field { name, keep_empty, trim }
+        })
+        .collect();
+    check_clashes(header, &columns)?;
+    check_text(header, &columns, wanted)?;
+    Ok(columns)
+}
+
+/// What is renamed in rows whose names `find` knows (and gives in their own spelling).
+pub(crate) fn renames(mapping: &Mapping, wanted: &Wanted, find: impl Fn(&str) -> Option<String>) -> Renames {
+    let id = mapping.id.clone().or_else(|| find("id")).unwrap_or_else(|| "id".to_owned());
+    let mut fields = BTreeMap::new();
+    for (given, field) in [(&mapping.title, "title"), (&mapping.content, "content")] {
+        let is_wanted = wanted.embedded.iter().any(|name| name == field);
+        let found = match given {
+            Some(column) => Some(column.clone()),
+            None if is_wanted => find(field),
+            None => None,
+        };
+        let found = found.or_else(|| if field == "content" && is_wanted { find("body") } else { None });
+        if let Some(column) = found.filter(|column| column != field && *column != id) {
+            fields.insert(column, field.to_owned());
+        }
+    }
+    Renames { id, fields }
+}
+
+/// The column called `name`, or spelled so but for capitals.
+fn find(header: &[String], name: &str) -> Option<String> {
+    let exact = header.iter().find(|column| *column == name);
+    exact.or_else(|| header.iter().find(|column| column.eq_ignore_ascii_case(name))).cloned()
+}
+
+fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), Usage> {
+    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    for (column, becomes) in header.iter().zip(columns) {
+        let Column::Field { name, .. } = becomes else { continue };
+        if name == "id" || name == "ttl_s" {
+            return Err(Usage(format!(
+                "the column {column:?} cannot become a field: the name {name:?} has a meaning of its own; rename it"
+            )));
+        }
+        if let Some(first) = taken.insert(name, column) {
+            return Err(Usage(format!(
+                "the columns {first:?} and {column:?} would both become the field {name:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A row without any text to embed could not be found: refuse a header that says so, once.
+fn check_text(header: &[String], columns: &[Column], wanted: &Wanted) -> Result<(), Usage> {
+    let has = |field: &str| {
+        columns.iter().any(|column| matches!(column, Column::Field { name, .. } if name == field))
+    };
+    let content = wanted.embedded.iter().any(|field| field == "content");
+    let missing = if content { !has("content") } else { !wanted.embedded.iter().any(|field| has(field)) };
+    if wanted.embedded.is_empty() || !missing {
+        return Ok(());
+    }
+    let how = if content {
+        "name the column with the text with --content COLUMN (and --title COLUMN, --id COLUMN)".to_owned()
+    } else {
+        format!("the collection embeds {}", wanted.embedded.join(", "))
+    };
+    Err(Usage(format!("no column holds the text to search in: {}; {how}", listed(header))))
+}
+
+fn listed(header: &[String]) -> String {
+    if header.is_empty() {
+        return "the header is empty".to_owned();
+    }
+    format!("the header has {}", header.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn article() -> Wanted {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Wanted {
+            embedded: names(&["title", "content"]),
+            typed: names(&["category", "year"]),
+            numerics: names(&["year"]),
+        }
+    }
+
+    fn fields(header: &[&str], mapping: &Mapping) -> Result<Vec<String>, String> {
+        let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+        let columns = resolve(&header, mapping, &article()).map_err(|error| error.to_string())?;
+        Ok(columns
+            .into_iter()
+            .map(|column| match column {
+                Column::Id => "=id".to_owned(),
+                Column::Nameless => "-".to_owned(),
+                Column::Field { name, keep_empty, trim } => {
+                    format!("{name}{}{}", if keep_empty { "" } else { "?" }, if trim { "~" } else { "" })
+                }
+            })
+            .collect())
+    }
+
+    fn some(name: &str) -> Option<String> {
+        Some(name.to_owned())
+    }
+
+    #[test]
+    fn the_usual_headers_need_no_mapping() {
+        let none = Mapping::default();
+        assert_eq!(fields(&["id", "title", "content"], &none).unwrap(), ["=id", "title", "content"]);
+        assert_eq!(fields(&["id", "title", "body"], &none).unwrap(), ["=id", "title", "content"]);
+        assert_eq!(fields(&["ID", "Title", "Body"], &none).unwrap(), ["=id", "title", "content"]);
+        assert_eq!(fields(&["id", "content", "body"], &none).unwrap(), ["=id", "content", "body"]);
+        assert_eq!(
+            fields(&["id", "content", "category", "year", "url", ""], &none).unwrap(),
+            ["=id", "content", "category?", "year?~", "url", "-"]
+        );
+    }
+
+    #[test]
+    fn other_headers_are_mapped() {
+        let mapping =
+            Mapping { id: some("key"), title: some("name"), content: some("text"), ..Mapping::default() };
+        assert_eq!(
+            fields(&["text", "name", "key", "body"], &mapping).unwrap(),
+            ["content", "title", "=id", "body"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_with_the_columns_there_are() {
+        let none = Mapping::default();
+        let refused = |header: &[&str], mapping: &Mapping| fields(header, mapping).unwrap_err();
+        let text = refused(&["key", "text"], &none);
+        assert!(text.contains("--id") && text.contains("key, text"), "{text}");
+        let text = refused(&["id", "text"], &none);
+        assert!(text.contains("--content") && text.contains("id, text"), "{text}");
+        assert!(refused(&["id", "content", "content"], &none).contains("twice"));
+        let mapping = Mapping { tags: vec!["color".into()], ..Mapping::default() };
+        assert!(refused(&["id", "content"], &mapping).contains("no column \"color\""));
+        let mapping = Mapping { title: some("name"), ..Mapping::default() };
+        assert!(
+            refused(&["id", "title", "name", "content"], &mapping)
+                .contains("both become the field \"title\"")
+        );
+        let mapping = Mapping { id: some("key"), ..Mapping::default() };
+        assert!(refused(&["id", "key", "content"], &mapping).contains("rename"));
+        assert!(refused(&[], &none).contains("empty"));
+    }
+}

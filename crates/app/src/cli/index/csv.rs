@@ -1,0 +1,373 @@
+//! Rows out of CSV (RFC 4180, and what people make of it).
+
+use std::{
+    io::BufRead,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use anyhow::Context as _;
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+use serde_json::{Map, Value};
+
+use super::{
+    columns::{self, Column, Mapping, Wanted},
+    input::Input,
+    row::{Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
+};
+use crate::cli::exit::Usage;
+
+/// Most columns of a row.
+const COLUMNS_MAX: usize = 4096;
+
+/// Rows of a CSV file.
+pub(crate) struct CsvRows {
+    records: Records,
+    header: Vec<String>,
+    columns: Vec<Column>,
+    ttl_s: Option<f64>,
+    keep_raw: bool,
+    bytes_read: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl CsvRows {
+    /// Reads the header and finds out what its columns become.
+    pub(crate) fn new(
+        input: Input,
+        delimiter: Option<u8>,
+        mapping: &Mapping,
+        wanted: &Wanted,
+        ttl_s: Option<f64>,
+        keep_raw: bool,
+    ) -> anyhow::Result<CsvRows> {
+        let delimiter = delimiter.unwrap_or(if input.is_tsv { b'\t' } else { b',' });
+        let name = input.name.clone();
+        let mut records = Records::new(input, delimiter);
+        let header = match records.next()? {
+            None => {
+                return Err(Usage(format!(
+                    "{name} is empty: a header with the names of the columns is needed"
+                ))
+                .into());
+            }
+            Some(line) => records.header(line).map_err(|reason| Usage(format!("{name}: {reason}")))?,
+        };
+        let columns =
+            columns::resolve(&header, mapping, wanted).map_err(|error| Usage(format!("{name}: {error}")))?;
+        let bytes_read = records.bytes_read.clone();
+        Ok(CsvRows { records, header, columns, ttl_s, keep_raw, bytes_read })
+    }
+
+    fn row(&self, line: u64) -> Item {
+        let place = Place { file: self.records.name.clone(), line };
+        let raw = || self.keep_raw.then(|| String::from_utf8_lossy(&self.records.raw).trim_end().to_owned());
+        match self.document() {
+            Ok((id, json)) => Ok(Row { place, id, json, raw: raw() }),
+            Err((id, reason)) => Err(Rejected { place, id, reason, raw: raw() }),
+        }
+    }
+
+    /// The record as a document; or what of its id is known, and why not.
+    fn document(&self) -> Result<(String, String), (Option<String>, String)> {
+        if self.records.too_large {
+            let reason = format!(
+                "the row is larger than {} MiB or has more than {COLUMNS_MAX} columns (a quote that is never closed?)",
+                ROW_BYTES_MAX >> 20
+            );
+            return Err((None, reason));
+        }
+        let id = self
+            .columns
+            .iter()
+            .position(|column| *column == Column::Id)
+            .and_then(|at| self.records.cell(at))
+            .and_then(|cell| std::str::from_utf8(cell).ok())
+            .map(str::to_owned);
+        let found = self.records.cells();
+        if found != self.header.len() {
+            let cells = if found == 1 { "cell" } else { "cells" };
+            let hint = if found < self.header.len() { "" } else { " (a delimiter in an unquoted value?)" };
+            return Err((
+                id,
+                format!("{found} {cells} where the header has {} columns{hint}", self.header.len()),
+            ));
+        }
+        let mut document = Map::new();
+        for (at, column) in self.columns.iter().enumerate() {
+            let cell = self.records.cell(at).unwrap_or_default();
+            let text = match std::str::from_utf8(cell) {
+                Ok(text) => text,
+                Err(error) => {
+                    let reason = format!(
+                        "column {:?} is not UTF-8 (byte 0x{:02x}); if the file is Latin-1, convert it: iconv -f LATIN1 -t UTF-8",
+                        self.header[at],
+                        cell.get(error.valid_up_to()).copied().unwrap_or_default()
+                    );
+                    return Err((id, reason));
+                }
+            };
+            match column {
+                Column::Id => {}
+                Column::Nameless if text.is_empty() => {}
+                Column::Nameless => return Err((id, format!("column {} has a value but no name", at + 1))),
+                Column::Field { name, keep_empty, trim } => {
+                    let text = if *trim { text.trim() } else { text };
+                    if *keep_empty || !text.trim().is_empty() {
+                        document.insert(name.clone(), Value::from(text));
+                    }
+                }
+            }
+        }
+        let Some(id) = id.filter(|id| !id.is_empty()) else {
+            return Err((None, "the id is empty".to_owned()));
+        };
+        document.insert("id".to_owned(), Value::from(id.clone()));
+        if let Some(ttl_s) = self.ttl_s {
+            document.insert("ttl_s".to_owned(), Value::from(ttl_s));
+        }
+        let json = Value::from(document).to_string();
+        Ok((id, json))
+    }
+}
+
+impl Rows for CsvRows {
+    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        Ok(self.records.next()?.map(|line| self.row(line)))
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Relaxed)
+    }
+}
+
+/// Cuts bytes into records. Unlike `csv::Reader` it bounds a record, and goes on after one that is
+/// too large.
+struct Records {
+    name: Arc<str>,
+    reader: Box<dyn BufRead + Send>,
+    bytes_read: Arc<std::sync::atomic::AtomicU64>,
+    core: Reader,
+    /// The line the next byte is in.
+    line: u64,
+    /// Cells of the record, one after the other.
+    cells: Vec<u8>,
+    cells_len: usize,
+    /// Where each ends.
+    ends: Vec<usize>,
+    ends_len: usize,
+    /// The record as it was.
+    raw: Vec<u8>,
+    too_large: bool,
+}
+
+impl Records {
+    fn new(input: Input, delimiter: u8) -> Records {
+        Records {
+            name: input.name,
+            reader: input.reader,
+            bytes_read: input.bytes_read,
+            core: ReaderBuilder::new().delimiter(delimiter).build(),
+            line: 1,
+            cells: vec![0; 8 << 10],
+            cells_len: 0,
+            ends: vec![0; 64],
+            ends_len: 0,
+            raw: Vec::new(),
+            too_large: false,
+        }
+    }
+
+    /// Reads the next record and gives the line it begins in; empty lines are none.
+    fn next(&mut self) -> anyhow::Result<Option<u64>> {
+        (self.cells_len, self.ends_len, self.too_large) = (0, 0, false);
+        self.raw.clear();
+        let unreadable = |name: &str, line| format!("reading {name}, line {line}");
+        loop {
+            let input = self.reader.fill_buf().with_context(|| unreadable(&self.name, self.line))?;
+            let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            self.line += newlines(&input[..blank]);
+            let done = blank < input.len() || input.is_empty();
+            self.reader.consume(blank);
+            if done {
+                break;
+            }
+        }
+        let first_line = self.line;
+        loop {
+            let input = self.reader.fill_buf().with_context(|| unreadable(&self.name, self.line))?;
+            let (result, read, written, ended) = self.core.read_record(
+                input,
+                &mut self.cells[self.cells_len..],
+                &mut self.ends[self.ends_len..],
+            );
+            self.line += newlines(&input[..read]);
+            if !self.too_large {
+                self.raw.extend_from_slice(&input[..read]);
+            }
+            self.reader.consume(read);
+            self.cells_len += written;
+            self.ends_len += ended;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull if self.cells.len() >= ROW_BYTES_MAX => self.give_up(),
+                ReadRecordResult::OutputFull => self.cells.resize(self.cells.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= COLUMNS_MAX => self.give_up(),
+                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
+                ReadRecordResult::Record => return Ok(Some(first_line)),
+                ReadRecordResult::End => return Ok(None),
+            }
+        }
+    }
+
+    /// Throws away what came of a record that is too large, to read on to its end.
+    fn give_up(&mut self) {
+        (self.cells_len, self.ends_len, self.too_large) = (0, 0, true);
+        self.raw = Vec::new();
+    }
+
+    fn cells(&self) -> usize {
+        self.ends_len
+    }
+
+    fn cell(&self, at: usize) -> Option<&[u8]> {
+        let end = *self.ends[..self.ends_len].get(at)?;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        self.cells[..self.cells_len].get(start..end)
+    }
+
+    /// The record as names.
+    fn header(&self, line: u64) -> Result<Vec<String>, String> {
+        if self.too_large {
+            return Err(format!("the header (line {line}) is too large"));
+        }
+        let cells = (0..self.cells()).map(|at| self.cell(at).unwrap_or_default());
+        cells
+            .map(|cell| match std::str::from_utf8(cell) {
+                Ok(name) => Ok(name.trim().to_owned()),
+                Err(_) => Err(format!("the header (line {line}) is not UTF-8")),
+            })
+            .collect()
+    }
+}
+
+fn newlines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor, Read};
+
+    use super::{super::input::Format, *};
+
+    fn rows(reader: impl Read + Send + 'static, delimiter: Option<u8>) -> anyhow::Result<Vec<Item>> {
+        // A small buffer, so that every record crosses its border.
+        let input = Input {
+            name: "kb.csv".into(),
+            reader: Box::new(BufReader::with_capacity(7, reader)),
+            bytes_read: Arc::default(),
+            format: Format::Csv,
+            is_tsv: false,
+        };
+        let wanted = Wanted {
+            embedded: vec!["title".into(), "content".into()],
+            typed: vec!["year".into()],
+            numerics: vec!["year".into()],
+        };
+        let mut rows = CsvRows::new(input, delimiter, &Mapping::default(), &wanted, None, true)?;
+        let mut items = Vec::new();
+        while let Some(item) = rows.next()? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// Line and document, or line, id and reason.
+    fn read(text: &str) -> Vec<String> {
+        rows(Cursor::new(text.as_bytes().to_vec()), None)
+            .unwrap()
+            .into_iter()
+            .map(|item| match item {
+                Ok(row) => format!("{} {}", row.place.line, row.json),
+                Err(rejected) => {
+                    format!("{} {:?} {}", rejected.place.line, rejected.id, rejected.reason)
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn quotes_newlines_crlf_and_blank_lines_keep_their_line_numbers() {
+        let text = "id,title,content\r\n1,\"a \"\"b\"\"\",\"two\r\nlines\"\r\n\r\n\r\n2,c,\"d,e\"\r\n3,,f";
+        assert_eq!(
+            read(text),
+            [
+                r#"2 {"content":"two\r\nlines","id":"1","title":"a \"b\""}"#,
+                r#"6 {"content":"d,e","id":"2","title":"c"}"#,
+                r#"7 {"content":"f","id":"3","title":""}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_is_rejected_and_the_next_is_read() {
+        assert_eq!(
+            read("id,content\n1\n2,a\n3,b,c\n,d\n4,e\n"),
+            [
+                r#"2 Some("1") 1 cell where the header has 2 columns"#,
+                r#"3 {"content":"a","id":"2"}"#,
+                r#"4 Some("3") 3 cells where the header has 2 columns (a delimiter in an unquoted value?)"#,
+                r#"5 None the id is empty"#,
+                r#"6 {"content":"e","id":"4"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn empty_numbers_are_no_numbers_and_spaces_around_them_are_cut() {
+        assert_eq!(
+            read("id,content,year\n1,a, 2024 \n2,b,\n"),
+            [r#"2 {"content":"a","id":"1","year":"2024"}"#, r#"3 {"content":"b","id":"2"}"#]
+        );
+    }
+
+    #[test]
+    fn latin_1_is_rejected_with_a_hint_and_its_raw_row() {
+        let items = rows(Cursor::new(b"id,content\n1,caf\xe9\n2,tea\n".to_vec()), None).unwrap();
+        let rejected = items[0].as_ref().unwrap_err();
+        assert!(rejected.reason.contains("0xe9") && rejected.reason.contains("iconv"), "{}", rejected.reason);
+        assert_eq!((rejected.id.as_deref(), rejected.raw.as_deref()), (Some("1"), Some("1,caf\u{fffd}")));
+        assert_eq!(items[1].as_ref().unwrap().id, "2");
+    }
+
+    #[test]
+    fn a_field_of_100_mb_is_rejected_without_being_held() {
+        let text = Cursor::new(b"id,content\n1,\"".to_vec())
+            .chain(std::io::repeat(b'x').take(100_000_000))
+            .chain(Cursor::new(b"\"\n2,b\n".to_vec()));
+        let input = Input {
+            name: "kb.csv".into(),
+            reader: Box::new(BufReader::new(text)),
+            bytes_read: Arc::default(),
+            format: Format::Csv,
+            is_tsv: false,
+        };
+        let mut rows =
+            CsvRows::new(input, None, &Mapping::default(), &Wanted::default(), None, true).unwrap();
+        let rejected = rows.next().unwrap().unwrap().unwrap_err();
+        assert!(rejected.reason.contains("larger than 32 MiB"), "{}", rejected.reason);
+        assert!(rows.records.cells.len() <= 2 * ROW_BYTES_MAX);
+        assert_eq!(rows.next().unwrap().unwrap().unwrap().id, "2");
+        assert!(rows.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn other_delimiters_and_headers_in_trouble() {
+        let items = rows(Cursor::new(b"id;content\n1;a,b\n".to_vec()), Some(b';')).unwrap();
+        assert_eq!(items[0].as_ref().unwrap().json, r#"{"content":"a,b","id":"1"}"#);
+        let refused = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
+        assert!(refused(b"").contains("empty"));
+        assert!(refused(b"\n\n").contains("empty"));
+        assert!(refused(b"id;content\n").contains("--id"), "the wrong delimiter shows in the header");
+        assert!(refused(b"id,caf\xe9\n").contains("UTF-8"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Files and standard input as plain bytes: unpacked, without a byte order mark, counted.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Cursor, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::{Context as _, bail};
+use flate2::read::MultiGzDecoder;
+
+/// What kind of rows an input holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Comma-separated (or --delimiter) values under a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// An opened input.
+pub(crate) struct Input {
+    /// Its name in messages.
+    pub(crate) name: Arc<str>,
+    /// The bytes, unpacked.
+    pub(crate) reader: Box<dyn BufRead + Send>,
+    /// How many bytes were read of what lies on disk.
+    pub(crate) bytes_read: Arc<AtomicU64>,
+    pub(crate) format: Format,
+    /// Whether the name says tab-separated.
+    pub(crate) is_tsv: bool,
+}
+
+impl Input {
+    /// Opens `path`, or standard input for `-`. The format is `given`, or what the name says, or
+    /// for standard input what the first byte says.
+    pub(crate) fn open(path: &str, given: Option<Format>) -> anyhow::Result<Input> {
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let raw: Box<dyn Read + Send> = match path {
+            "-" => Box::new(io::stdin()),
+            _ => {
+                let file = File::open(path).with_context(|| path.to_owned())?;
+                if file.metadata().with_context(|| path.to_owned())?.is_dir() {
+                    bail!("{path} is a directory: name the files in it");
+                }
+                Box::new(file)
+            }
+        };
+        let counted = BufReader::with_capacity(128 << 10, Counted { inner: raw, bytes: bytes_read.clone() });
+        let (packed, plain_name) = match path.strip_suffix(".gz") {
+            Some(name) => (true, name),
+            None => (false, path),
+        };
+        let (head, rest) = peek(counted, 4).with_context(|| format!("reading {path}"))?;
+        let packed = packed || head.starts_with(&[0x1f, 0x8b]);
+        let whole = Cursor::new(head).chain(rest);
+        let plain: Box<dyn Read + Send> =
+            if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+        let (mut head, rest) = peek(plain, 4).with_context(|| format!("reading {path}"))?;
+        if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+            bail!("{path} is UTF-16: convert it first, for example with iconv -f UTF-16 -t UTF-8");
+        }
+        if head.starts_with(&[0xef, 0xbb, 0xbf]) {
+            head.drain(..3);
+        }
+        let extension = Path::new(plain_name).extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = extension.as_ref().and_then(|extension| extension.to_str());
+        let format = match (given, extension) {
+            (Some(format), _) => format,
+            (None, Some("csv" | "tsv")) => Format::Csv,
+            (None, Some("jsonl" | "ndjson")) => Format::Jsonl,
+            (None, _) if path == "-" => {
+                if head.trim_ascii_start().starts_with(b"{") {
+                    Format::Jsonl
+                } else {
+                    Format::Csv
+                }
+            }
+            (None, _) => {
+                bail!("{path}: whether it is CSV or JSONL cannot be told by its name, say so with --format")
+            }
+        };
+        Ok(Input {
+            name: path.into(),
+            reader: Box::new(BufReader::with_capacity(128 << 10, Cursor::new(head).chain(rest))),
+            bytes_read,
+            format,
+            is_tsv: extension == Some("tsv"),
+        })
+    }
+}
+
+/// Up to `count` bytes from the front, and what comes after them.
+fn peek<R: Read>(mut reader: R, count: u64) -> io::Result<(Vec<u8>, R)> {
+    let mut head = Vec::new();
+    reader.by_ref().take(count).read_to_end(&mut head)?;
+    Ok((head, reader))
+}
+
+/// Counts what passes.
+struct Counted<R> {
+    inner: R,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes.fetch_add(read as u64, Relaxed);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write};
+
+    use flate2::{Compression, write::GzEncoder};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn text(path: &Path) -> anyhow::Result<(String, Format, u64)> {
+        let mut input = Input::open(path.to_str().unwrap(), None)?;
+        let mut text = String::new();
+        input.reader.read_to_string(&mut text)?;
+        Ok((text, input.format, input.bytes_read.load(Relaxed)))
+    }
+
+    #[test]
+    fn gzip_is_known_by_its_content_and_its_members_are_joined() {
+        let dir = TempDir::new().unwrap();
+        let mut packed = Vec::new();
+        for part in ["\u{feff}id,", "title\n"] {
+            let mut encoder = GzEncoder::new(&mut packed, Compression::fast());
+            encoder.write_all(part.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        }
+        for name in ["a.csv.gz", "a.csv"] {
+            let path = dir.path().join(name);
+            fs::write(&path, &packed).unwrap();
+            assert_eq!(
+                text(&path).unwrap(),
+                ("id,title\n".to_owned(), Format::Csv, packed.len() as u64),
+                "{name}"
+            );
+        }
+        let path = dir.path().join("plain.csv.gz");
+        fs::write(&path, "id,title\n").unwrap();
+        assert!(text(&path).is_err(), "what is called .gz must be gzip");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        let dir = TempDir::new().unwrap();
+        let refused = |name: &str, content: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            text(&path).unwrap_err().to_string()
+        };
+        assert!(refused("a.csv", b"\xff\xfei\0d\0").contains("UTF-16"));
+        assert!(refused("a.txt", b"id").contains("--format"));
+        assert!(text(dir.path()).unwrap_err().to_string().contains("directory"));
+        assert!(format!("{:#}", text(&dir.path().join("none.csv")).unwrap_err()).contains("none.csv"));
+    }
+
+    #[test]
+    fn empty_and_tiny_inputs_are_whole() {
+        let dir = TempDir::new().unwrap();
+        for content in ["", "a", "abc", "abcd", "abcde"] {
+            let path = dir.path().join("a.jsonl");
+            fs::write(&path, content).unwrap();
+            assert_eq!(text(&path).unwrap(), (content.to_owned(), Format::Jsonl, content.len() as u64));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Rows out of JSONL: one object a line.
+
+use std::{
+    io::BufRead,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::Context as _;
+use serde_json::{Map, Value};
+
+use super::{
+    columns::{self, Mapping, Wanted},
+    input::Input,
+    row::{Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
+};
+use crate::cli::terminal;
+
+/// Rows of a JSONL file.
+pub(crate) struct JsonlRows {
+    name: Arc<str>,
+    reader: Box<dyn BufRead + Send>,
+    bytes_read: Arc<AtomicU64>,
+    mapping: Mapping,
+    wanted: Wanted,
+    ttl_s: Option<f64>,
+    keep_raw: bool,
+    /// Lines read so far.
+    line: u64,
+    buffer: Vec<u8>,
+}
+
+impl JsonlRows {
+    /// Rows of `input`.
+    pub(crate) fn new(
+        input: Input,
+        mapping: &Mapping,
+        wanted: &Wanted,
+        ttl_s: Option<f64>,
+        keep_raw: bool,
+    ) -> JsonlRows {
+        JsonlRows {
+            name: input.name,
+            reader: input.reader,
+            bytes_read: input.bytes_read,
+            mapping: mapping.clone(),
+            wanted: wanted.clone(),
+            ttl_s,
+            keep_raw,
+            line: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Reads the next line into the buffer; `None` at the end, `Some(false)` if it is too long.
+    fn read_line(&mut self) -> anyhow::Result<Option<bool>> {
+        self.buffer.clear();
+        self.line += 1;
+        let mut fits = true;
+        let mut any = false;
+        loop {
+            let input = self
+                .reader
+                .fill_buf()
+                .with_context(|| format!("reading {}, line {}", self.name, self.line))?;
+            if input.is_empty() {
+                return Ok(any.then_some(fits));
+            }
+            any = true;
+            let end = input.iter().position(|byte| *byte == b'\n');
+            let part = &input[..end.unwrap_or(input.len())];
+            fits = fits && self.buffer.len() + part.len() <= ROW_BYTES_MAX;
+            if fits {
+                self.buffer.extend_from_slice(part);
+            }
+            let read = part.len() + usize::from(end.is_some());
+            self.reader.consume(read);
+            if end.is_some() {
+                return Ok(Some(fits));
+            }
+        }
+    }
+
+    fn row(&self, fits: bool) -> Item {
+        let place = Place { file: self.name.clone(), line: self.line };
+        let raw =
+            || (self.keep_raw && fits).then(|| String::from_utf8_lossy(&self.buffer).trim_end().to_owned());
+        if !fits {
+            let reason = format!("the line is longer than {} MiB", ROW_BYTES_MAX >> 20);
+            return Err(Rejected { place, id: None, reason, raw: None });
+        }
+        match self.document() {
+            Ok((id, json)) => Ok(Row { place, id, json, raw: raw() }),
+            Err((id, reason)) => Err(Rejected { place, id, reason, raw: raw() }),
+        }
+    }
+
+    fn document(&self) -> Result<(String, String), (Option<String>, String)> {
+        let text = std::str::from_utf8(&self.buffer).map_err(|error| {
+            let byte = self.buffer.get(error.valid_up_to()).copied().unwrap_or_default();
+            let hint = "if the file is Latin-1, convert it: iconv -f LATIN1 -t UTF-8";
+            (None, format!("the line is not UTF-8 (byte 0x{byte:02x}); {hint}"))
+        })?;
+        let value = serde_json::from_str(text).map_err(|error| (None, format!("no JSON object: {error}")))?;
+        let Value::Object(members) = value else {
+            return Err((None, "JSON, but no object: one { } a line is needed".to_owned()));
+        };
+        let renames = columns::renames(&self.mapping, &self.wanted, |name| find(&members, name));
+        let id = match members.get(&renames.id) {
+            Some(Value::String(id)) if !id.is_empty() => id.clone(),
+            Some(Value::Number(id)) if id.is_u64() || id.is_i64() => id.to_string(),
+            Some(other) => {
+                let found = terminal::one_line(&other.to_string(), 40);
+                return Err((
+                    None,
+                    format!("the id {:?} must be a text or a whole number, found {found}", renames.id),
+                ));
+            }
+            None => {
+                let names: Vec<&str> = members.keys().map(String::as_str).collect();
+                let names = terminal::one_line(&names.join(", "), 200);
+                return Err((
+                    None,
+                    format!("no member {:?}, only {names}; name the id with --id", renames.id),
+                ));
+            }
+        };
+        let mut document = Map::with_capacity(members.len() + 1);
+        for (name, value) in members {
+            if name == renames.id {
+                continue;
+            }
+            let field = renames.fields.get(&name).unwrap_or(&name);
+            if field == "id" || document.contains_key(field) {
+                return Err((
+                    Some(id),
+                    format!("two members would both become {field:?}, one of them {name:?}"),
+                ));
+            }
+            // A member that is null says what a missing one says.
+            if !value.is_null() {
+                document.insert(field.clone(), value);
+            }
+        }
+        document.insert("id".to_owned(), Value::from(id.clone()));
+        if let Some(ttl_s) = self.ttl_s {
+            document.insert("ttl_s".to_owned(), Value::from(ttl_s));
+        }
+        let json = Value::from(document).to_string();
+        Ok((id, json))
+    }
+}
+
+impl Rows for JsonlRows {
+    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        loop {
+            match self.read_line()? {
+                None => return Ok(None),
+                Some(true) if self.buffer.trim_ascii().is_empty() => {}
+                Some(fits) => return Ok(Some(self.row(fits))),
+            }
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Relaxed)
+    }
+}
+
+/// The member called `name`, or spelled so but for capitals.
+fn find(members: &Map<String, Value>, name: &str) -> Option<String> {
+    if members.contains_key(name) {
+        return Some(name.to_owned());
+    }
+    members.keys().find(|member| member.eq_ignore_ascii_case(name)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor, Read};
+
+    use super::{super::input::Format, *};
+
+    fn rows(reader: impl Read + Send + 'static, mapping: Mapping, ttl_s: Option<f64>) -> Vec<String> {
+        let input = Input {
+            name: "a.jsonl".into(),
+            reader: Box::new(BufReader::with_capacity(5, reader)),
+            bytes_read: Arc::default(),
+            format: Format::Jsonl,
+            is_tsv: false,
+        };
+        let wanted = Wanted { embedded: vec!["title".into(), "content".into()], ..Wanted::default() };
+        let mut rows = JsonlRows::new(input, &mapping, &wanted, ttl_s, false);
+        let mut seen = Vec::new();
+        while let Some(item) = rows.next().unwrap() {
+            seen.push(match item {
+                Ok(row) => format!("{} {}", row.place.line, row.json),
+                Err(rejected) => format!("{} {:?} {}", rejected.place.line, rejected.id, rejected.reason),
+            });
+        }
+        seen
+    }
+
+    fn read(text: &'static str) -> Vec<String> {
+        rows(Cursor::new(text), Mapping::default(), None)
+    }
+
+    #[test]
+    fn objects_become_documents() {
+        assert_eq!(
+            read(
+                "{\"id\":\"a\",\"body\":\"x\",\"tags\":[\"t\"],\"gone\":null}\r\n\n  \n{\"content\":\"y\",\"id\":7}"
+            ),
+            [r#"1 {"content":"x","id":"a","tags":["t"]}"#, r#"4 {"content":"y","id":"7"}"#]
+        );
+        let mapping = Mapping { id: Some("key".into()), content: Some("text".into()), ..Mapping::default() };
+        assert_eq!(
+            rows(Cursor::new("{\"key\":\"a\",\"text\":\"x\"}"), mapping, Some(60.0)),
+            [r#"1 {"content":"x","id":"a","ttl_s":60.0}"#]
+        );
+    }
+
+    #[test]
+    fn lines_that_are_none_are_rejected_one_by_one() {
+        let seen =
+            read("{\"id\":\n[1]\n{\"x\":1}\n{\"id\":1.5}\n{\"id\":\"\"}\n{\"id\":\"a\",\"content\":\"1\"}\n");
+        let reasons =
+            ["no JSON object", "no object", "no member \"id\", only x", "whole number", "whole number"];
+        for (at, (seen, reason)) in seen.iter().zip(reasons).enumerate() {
+            assert!(seen.starts_with(&format!("{} None", at + 1)) && seen.contains(reason), "{seen}");
+        }
+        assert_eq!(seen[5], r#"6 {"content":"1","id":"a"}"#);
+        let seen = read("{\"key\":\"a\",\"id\":\"b\",\"ID\":\"c\"}");
+        assert_eq!(seen, [r#"1 {"ID":"c","id":"b","key":"a"}"#]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_rejected_without_being_held() {
+        let text = std::io::repeat(b'x').take(50_000_000).chain(Cursor::new("\n{\"id\":\"a\"}\n"));
+        let seen = rows(BufReader::new(text), Mapping::default(), None);
+        assert_eq!(seen, ["1 None the line is longer than 32 MiB", r#"2 {"id":"a"}"#]);
+    }
+}

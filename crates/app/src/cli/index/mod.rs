@@ -1,0 +1,272 @@
+//! `nearfield index`: documents out of CSV and JSONL.
+
+mod batch;
+mod columns;
+mod csv;
+mod input;
+mod jsonl;
+mod pipeline;
+mod post;
+mod progress;
+mod row;
+mod tally;
+mod target;
+
+use std::{collections::VecDeque, fs, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+pub(crate) use self::{
+    batch::Cut,
+    columns::{Mapping, Wanted},
+    csv::CsvRows,
+    input::{Format, Input},
+    jsonl::JsonlRows,
+    pipeline::{Ran, Run, run},
+    row::{Item, Place, Row, Rows},
+    tally::{Ledger, Tally},
+    target::Target,
+};
+use super::{
+    Session,
+    client::ClientFlags,
+    duration::Duration,
+    exit::{Exit, Usage},
+};
+
+/// What happens at a row that is rejected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum OnError {
+    /// Leave it out and go on.
+    Skip,
+    /// Stop.
+    #[default]
+    Fail,
+}
+
+/// Index documents out of CSV or JSONL files
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Rows whose documents stand there unchanged are recognised and not embedded again: a run that was
+interrupted is simply run again. The last line always says what became of all rows:
+  rows in 1000 = indexed 980 + unchanged 15 + rejected 5
+
+Columns (or members) beside id, title and content (or body) are stored as fields of their own name.
+An empty cell of a TAG or NUMERIC field is no value.
+
+Examples:
+  nearfield index articles.csv
+  nearfield index kb.csv --tag category --numeric year --on-error skip --rejects bad.jsonl
+  nearfield index products.tsv.gz --collection products --id sku --title name --content description
+  zcat dump.jsonl.gz | nearfield index - --format jsonl --ttl 7d")]
+pub(crate) struct IndexArgs {
+    /// CSV or JSONL files, also gzipped; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Collection to put them in; made for title and content (and --tag, --numeric) if there is none
+    #[arg(long, short, default_value = "articles", value_name = "NAME")]
+    collection: String,
+    #[command(flatten)]
+    mapping: Mapping,
+    /// What the files are, where their names (.csv, .tsv, .jsonl, .ndjson, each also .gz) do not say
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Character between the values of a CSV file [default: a comma; a tab for .tsv]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// Model that embeds title and content, if the collection is made
+    #[arg(long, value_name = "NAME", default_value = crate::models::DEFAULT_NAME)]
+    model: String,
+    /// Documents in one request
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    batch_size: u16,
+    /// Time after which the documents expire, such as 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<Duration>,
+    /// What to do at a row that is rejected
+    #[arg(long, value_enum, default_value_t)]
+    on_error: OnError,
+    /// File for rejected rows, one JSON object a line: file, line, id, reason, row
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// File the id of each document is appended to once it is committed
+    #[arg(long, value_name = "FILE")]
+    acks: Option<PathBuf>,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "\\t" | "tab" => Ok(b'\t'),
+        _ => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),
+            _ => Err("one ASCII character is needed, or \\t".to_owned()),
+        },
+    }
+}
+
+impl IndexArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let client = Arc::new(session.connect(&self.client)?);
+        let target = Target::find(&client, &self.collection, &self.mapping, &self.model)?;
+        if !target.is_new() && !(self.mapping.tags.is_empty() && self.mapping.numerics.is_empty()) {
+            session.terminal.note(format_args!(
+                "collection {} is there already: its schema says which fields are tags and numbers",
+                self.collection
+            ));
+        }
+        let rows = FileRows::new(&self, target.wanted());
+        rows.check()?;
+        let ledger = Ledger::open(self.rejects.as_deref(), self.acks.as_deref(), session.terminal)?;
+        target.create(&client)?;
+        let stop_at_rejected = self.on_error == OnError::Fail;
+        let ran = run(
+            Run {
+                client,
+                collection: &self.collection,
+                cut: Cut { rows_max: self.batch_size.into(), stop_at_rejected },
+                bytes: rows.bytes_on_disk(),
+                ledger,
+                terminal: session.terminal,
+            },
+            rows,
+        )?;
+        report(session, &self.collection, ran, stop_at_rejected)
+    }
+}
+
+/// The end of a run as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    collection: &'a str,
+    #[serde(flatten)]
+    tally: Tally,
+    seconds: f64,
+    interrupted: bool,
+    error: Option<String>,
+}
+
+/// Prints how a run ended, always, and gives its exit code.
+pub(crate) fn report(
+    session: &Session,
+    collection: &str,
+    ran: Ran,
+    stop_at_rejected: bool,
+) -> anyhow::Result<Exit> {
+    let Ran { tally, seconds, interrupted, failure } = ran;
+    let terminal = session.terminal;
+    if tally.truncated > 0 {
+        terminal.note(format_args!(
+            "{} documents are longer than the model reads: they are found by their beginning",
+            tally.truncated
+        ));
+    }
+    if terminal.json {
+        let error = failure.as_ref().map(|failure| format!("{failure:#}"));
+        terminal.json(&Report { collection, tally, seconds, interrupted, error })?;
+    } else {
+        let rate = tally.rows as f64 / seconds.max(1e-3);
+        terminal.note(format_args!("{seconds:.1} s, {rate:.0} rows a second"));
+        terminal.line(tally)?;
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None if interrupted => Ok(Exit::Interrupted),
+        None if stop_at_rejected && tally.rejected > 0 => {
+            anyhow::bail!("stopped at a rejected row (--on-error skip goes on; rows before it are indexed)")
+        }
+        None => Ok(Exit::Done),
+    }
+}
+
+/// How rows are read out of files.
+#[derive(Clone)]
+struct Reading {
+    format: Option<Format>,
+    delimiter: Option<u8>,
+    mapping: Mapping,
+    wanted: Wanted,
+    ttl_s: Option<f64>,
+    keep_raw: bool,
+}
+
+impl Reading {
+    fn open(&self, path: &str) -> anyhow::Result<Box<dyn Rows>> {
+        let input = Input::open(path, self.format)?;
+        Ok(match input.format {
+            Format::Csv => Box::new(CsvRows::new(
+                input,
+                self.delimiter,
+                &self.mapping,
+                &self.wanted,
+                self.ttl_s,
+                self.keep_raw,
+            )?),
+            Format::Jsonl => {
+                Box::new(JsonlRows::new(input, &self.mapping, &self.wanted, self.ttl_s, self.keep_raw))
+            }
+        })
+    }
+}
+
+/// Rows of several files, one file after the other.
+struct FileRows {
+    reading: Reading,
+    files: VecDeque<String>,
+    current: Option<Box<dyn Rows>>,
+    /// Bytes of the files behind the current one.
+    bytes_before: u64,
+}
+
+impl FileRows {
+    fn new(args: &IndexArgs, wanted: Wanted) -> FileRows {
+        let reading = Reading {
+            format: args.format,
+            delimiter: args.delimiter,
+            mapping: args.mapping.clone(),
+            wanted,
+            ttl_s: args.ttl.map(|ttl| ttl.seconds()),
+            keep_raw: args.rejects.is_some(),
+        };
+        FileRows { reading, files: args.files.clone().into(), current: None, bytes_before: 0 }
+    }
+
+    /// Opens every file once: a wrong name or header in the last of many is better known before
+    /// the first is indexed.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.files.iter().filter(|file| *file == "-").count() > 1 {
+            return Err(Usage("- (standard input) can be read once only".to_owned()).into());
+        }
+        self.files.iter().filter(|file| *file != "-").try_for_each(|file| self.reading.open(file).map(drop))
+    }
+
+    /// Bytes of all files; `None` if one of them is no plain file.
+    fn bytes_on_disk(&self) -> Option<u64> {
+        let bytes =
+            |file: &String| fs::metadata(file).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+        self.files.iter().map(bytes).sum()
+    }
+}
+
+impl Rows for FileRows {
+    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+        loop {
+            if let Some(rows) = &mut self.current {
+                if let Some(item) = rows.next()? {
+                    return Ok(Some(item));
+                }
+                self.bytes_before += rows.bytes_read();
+                self.current = None;
+            }
+            let Some(file) = self.files.pop_front() else { return Ok(None) };
+            self.current = Some(self.reading.open(&file).with_context(|| format!("opening {file}"))?);
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_before + self.current.as_ref().map_or(0, |rows| rows.bytes_read())
+    }
+}

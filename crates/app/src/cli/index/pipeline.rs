@@ -1,0 +1,190 @@
+//! Reading and sending at once: while two batches are being embedded and committed, the next is read.
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use anyhow::Context as _;
+
+use super::{
+    batch::{Batch, Batches, Cut},
+    post::{Post, Posted},
+    progress::Progress,
+    row::Rows,
+    tally::{Ledger, Tally},
+};
+use crate::cli::{client::Client, interrupt::Interrupt, terminal::Terminal};
+
+/// Requests in flight: one is embedded while the other is committed.
+const IN_FLIGHT_MAX: usize = 2;
+
+/// How a run is made.
+pub(crate) struct Run<'a> {
+    pub(crate) client: Arc<Client>,
+    pub(crate) collection: &'a str,
+    pub(crate) cut: Cut,
+    /// Bytes of all inputs, if that is known.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) ledger: Ledger,
+    pub(crate) terminal: Terminal,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) tally: Tally,
+    pub(crate) seconds: f64,
+    /// Whether Ctrl-C ended it.
+    pub(crate) interrupted: bool,
+    /// Why it ended before its time, if so.
+    pub(crate) failure: Option<anyhow::Error>,
+}
+
+enum Event {
+    Read(Batch),
+    End(anyhow::Result<()>),
+    Sent(Batch, thread::Result<Posted>),
+    Interrupted,
+}
+
+/// Sends all rows. Rows of one id are committed in the order they are read.
+pub(crate) fn run<R: Rows + 'static>(run: Run<'_>, rows: R) -> anyhow::Result<Ran> {
+    let (events, inbox) = mpsc::channel();
+    let to_me = events.clone();
+    let interrupt = Interrupt::listen(move || {
+        // Nobody listens any more once the run is over.
+        let _ = to_me.send(Event::Interrupted);
+    })?;
+    // One batch is read ahead; a permit says that it has been taken.
+    let (permits, wait) = mpsc::channel();
+    read_ahead(Batches::new(rows, run.cut), events.clone(), wait)?;
+
+    let Run { client, collection, cut, bytes, mut ledger, terminal } = run;
+    let mut progress = Progress::begin(bytes, terminal);
+    let mut waiting: Option<Batch> = None;
+    let mut in_flight: Vec<InFlight> = Vec::new();
+    let mut reading = true;
+    let mut failure: Option<anyhow::Error> = None;
+    loop {
+        let stopping =
+            failure.is_some() || interrupt.is_set() || (cut.stop_at_rejected && ledger.tally.rejected > 0);
+        if stopping {
+            (waiting, reading) = (None, false);
+        }
+        if let Some(batch) = waiting.take_if(|batch| may_go(&batch.ids, &in_flight)) {
+            in_flight.push(InFlight { number: batch.number, ids: batch.ids.clone() });
+            send(&client, collection, terminal, &interrupt, batch, events.clone())?;
+            // The reader may have ended; then it needs no permit.
+            let _ = permits.send(());
+            continue;
+        }
+        if in_flight.is_empty() && waiting.is_none() && !reading {
+            break;
+        }
+        match inbox.recv().expect("a sender is held here") {
+            Event::Read(batch) => waiting = Some(batch),
+            Event::End(ended) => {
+                reading = false;
+                failure = failure.or(ended.err());
+            }
+            Event::Interrupted => {
+                progress.suspend(|| terminal.note("interrupted: finishing what is in flight"))
+            }
+            Event::Sent(mut batch, posted) => {
+                let mut posted = posted.unwrap_or_else(|panic| resume_unwind(panic));
+                in_flight.retain(|other| other.number != batch.number);
+                posted.rejected.append(&mut batch.rejected);
+                posted.rejected.sort_by_key(|rejected| rejected.place.line);
+                let taken = progress.suspend(|| ledger.take(&posted));
+                failure = failure.or(posted.failure).or(taken.err());
+                progress.show(&ledger.tally, batch.bytes_read);
+            }
+        }
+    }
+    let closed = ledger.close();
+    let seconds = progress.end();
+    failure = failure.or(closed.err());
+    Ok(Ran { tally: ledger.tally, seconds, interrupted: interrupt.is_set(), failure })
+}
+
+/// A batch that is with a sender.
+struct InFlight {
+    number: u64,
+    ids: HashSet<String>,
+}
+
+/// Whether a batch can be sent beside what is in flight: there is room, and no document of it is
+/// there in an earlier form, which might be committed later.
+fn may_go(ids: &HashSet<String>, in_flight: &[InFlight]) -> bool {
+    in_flight.len() < IN_FLIGHT_MAX && in_flight.iter().all(|other| ids.is_disjoint(&other.ids))
+}
+
+/// Reads batches on a thread of its own. It is never waited for: it may hang in a read of standard input.
+fn read_ahead<R: Rows + 'static>(
+    mut batches: Batches<R>,
+    events: mpsc::Sender<Event>,
+    permits: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
+    let read = move || {
+        loop {
+            match batches.next() {
+                Ok(Some(batch)) => {
+                    if events.send(Event::Read(batch)).is_err() || permits.recv().is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return drop(events.send(Event::End(Ok(())))),
+                Err(error) => return drop(events.send(Event::End(Err(error)))),
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("nearfield-read".to_owned())
+        .spawn(read)
+        .context("starting the thread that reads")?;
+    Ok(())
+}
+
+/// Sends a batch from a thread of its own.
+fn send(
+    client: &Arc<Client>,
+    collection: &str,
+    terminal: Terminal,
+    interrupt: &Interrupt,
+    mut batch: Batch,
+    events: mpsc::Sender<Event>,
+) -> anyhow::Result<()> {
+    let (client, collection, interrupt) = (client.clone(), collection.to_owned(), interrupt.clone());
+    let work = move || {
+        let rows = std::mem::take(&mut batch.rows);
+        let post = Post { client: &client, collection: &collection, terminal, interrupted: interrupt.flag() };
+        let posted = catch_unwind(AssertUnwindSafe(|| post.send(rows)));
+        drop(client);
+        // The run may have ended by a panic of another thread.
+        let _ = events.send(Event::Sent(batch, posted));
+    };
+    thread::Builder::new()
+        .name("nearfield-send".to_owned())
+        .spawn(work)
+        .context("starting a thread that sends")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_the_same_documents_wait_for_each_other() {
+        let ids = |ids: &str| ids.chars().map(String::from).collect::<HashSet<String>>();
+        let mine = ids("abc");
+        let other = |number, text| InFlight { number, ids: ids(text) };
+        assert!(may_go(&mine, &[]));
+        assert!(may_go(&mine, &[other(0, "xyz")]));
+        assert!(!may_go(&mine, &[other(0, "xcz")]));
+        assert!(!may_go(&mine, &[other(0, ""), other(1, "")]), "two are enough");
+    }
+}

@@ -1,0 +1,75 @@
+//! How far it is: a bar on a terminal, a line now and then elsewhere.
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::tally::Tally;
+use crate::cli::terminal::{Terminal, thousands};
+
+/// Time between lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows the progress of a run.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    bytes: Option<u64>,
+    started: Instant,
+    last_line: Instant,
+    terminal: Terminal,
+}
+
+impl Progress {
+    /// Progress through inputs of `bytes`, if that is known.
+    pub(crate) fn begin(bytes: Option<u64>, terminal: Terminal) -> Progress {
+        let bar = (!terminal.quiet && stderr().is_terminal()).then(|| {
+            let (bar, template) = match bytes {
+                Some(bytes) => (ProgressBar::new(bytes), "{bar:32} {percent:>3}%  {msg}  ETA {eta}"),
+                None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
+            };
+            bar.set_style(ProgressStyle::with_template(template).expect("the templates are fixed"));
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        let now = Instant::now();
+        Progress { bar, bytes, started: now, last_line: now, terminal }
+    }
+
+    /// Shows where it stands.
+    pub(crate) fn show(&mut self, tally: &Tally, bytes_read: u64) {
+        let rows = thousands(tally.rows);
+        let rate = thousands(self.rows_per_second(tally) as u64);
+        if let Some(bar) = &self.bar {
+            bar.set_position(bytes_read);
+            bar.set_message(format!("{rows} rows  {rate}/s"));
+        } else if self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let part = self.bytes.filter(|bytes| *bytes > 0).map(|bytes| bytes_read.min(bytes) * 100 / bytes);
+            let part = part.map(|percent| format!(", {percent}% of the input")).unwrap_or_default();
+            self.terminal.note(format_args!("{rows} rows, {rate} a second{part}"));
+        }
+    }
+
+    /// Runs `print` with the bar out of the way.
+    pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Takes the bar away and gives the seconds it took.
+    pub(crate) fn end(self) -> f64 {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.started.elapsed().as_secs_f64()
+    }
+
+    fn rows_per_second(&self, tally: &Tally) -> f64 {
+        tally.rows as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
+    }
+}

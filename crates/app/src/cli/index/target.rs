@@ -1,0 +1,88 @@
+//! The collection documents go into: what it wants of them, and how it is made.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::columns::{Mapping, Wanted};
+use crate::cli::{
+    client::{Call, Client, Path},
+    collection::{FieldInfo, Info},
+};
+
+/// A collection, there or to be made.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// It is there, with these fields.
+    Existing(Vec<FieldInfo>),
+    /// It is to be made.
+    New {
+        name: String,
+        /// Its schema as the server takes it.
+        schema: Value,
+        wanted: Wanted,
+    },
+}
+
+impl Target {
+    /// Looks whether `name` is there. If not, it will have title and content, embedded together,
+    /// and the tags and numbers of `mapping`.
+    pub(crate) fn find(
+        client: &Client,
+        name: &str,
+        mapping: &Mapping,
+        model: &str,
+    ) -> anyhow::Result<Target> {
+        let path = Path::collection(name);
+        let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?;
+        if reply.status != 404 {
+            let info: Info = reply.accept()?.json()?;
+            return Ok(Target::Existing(info.schema.fields));
+        }
+        let mut fields =
+            vec![json!({"name": "title", "kind": "text"}), json!({"name": "content", "kind": "text"})];
+        fields.extend(mapping.tags.iter().map(|name| json!({"name": name, "kind": "tag"})));
+        fields.extend(mapping.numerics.iter().map(|name| json!({"name": name, "kind": "numeric"})));
+        let embed = json!({"fields": ["title", "content"], "model": model});
+        fields.push(json!({"name": "embedding", "kind": "vector", "embed": embed}));
+        let wanted = Wanted {
+            embedded: vec!["title".to_owned(), "content".to_owned()],
+            typed: mapping.tags.iter().chain(&mapping.numerics).cloned().collect(),
+            numerics: mapping.numerics.clone(),
+        };
+        Ok(Target::New { name: name.to_owned(), schema: json!({"fields": fields}), wanted })
+    }
+
+    /// Whether it is still to be made.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Target::New { .. })
+    }
+
+    /// What it wants of a row.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match self {
+            Target::New { wanted, .. } => wanted.clone(),
+            Target::Existing(fields) => {
+                let of = |test: &dyn Fn(&FieldInfo) -> bool| {
+                    fields.iter().filter(|field| test(field)).map(|field| field.name.clone()).collect()
+                };
+                Wanted {
+                    embedded: fields
+                        .iter()
+                        .flat_map(|field| &field.embed)
+                        .flat_map(|embed| embed.fields.clone())
+                        .collect(),
+                    typed: of(&|field| field.kind != "text"),
+                    numerics: of(&|field| field.kind == "numeric"),
+                }
+            }
+        }
+    }
+
+    /// Makes it, if it is not there.
+    pub(crate) fn create(&self, client: &Client) -> anyhow::Result<()> {
+        if let Target::New { name, schema, .. } = self {
+            client.send(Method::PUT, Path::collection(name), Some(schema))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Ctrl-C and the polite signals to stop.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use anyhow::Context as _;
+
+use super::exit::Exit;
+
+/// Whether the process was asked to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens from now on. The first signal sets the flag and runs `stop`; the second ends the
+    /// process at once.
+    pub(crate) fn listen(stop: impl FnOnce() + Send + 'static) -> anyhow::Result<Interrupt> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let interrupt = Interrupt(flag.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting to listen for Ctrl-C")?;
+        let mut signals =
+            runtime.block_on(async { Signals::new() }).context("starting to listen for Ctrl-C")?;
+        std::thread::Builder::new()
+            .name("nearfield-signals".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    signals.recv().await;
+                    flag.store(true, Relaxed);
+                    stop();
+                    signals.recv().await;
+                    std::process::exit(Exit::Interrupted.code().into());
+                });
+            })
+            .context("starting to listen for Ctrl-C")?;
+        Ok(interrupt)
+    }
+
+    /// Whether a signal came.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// The flag itself.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn recv(&mut self) {
+        // An error means there is no such signal to wait for: then there is nothing to stop by.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

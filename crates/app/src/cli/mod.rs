@@ -1,0 +1,160 @@
+//! The command line. Every command is a client of the HTTP interface; see [`client`].
+
+mod client;
+mod collection;
+mod collections;
+mod completions;
+mod delete;
+mod duration;
+mod eval;
+mod exit;
+mod export;
+mod get;
+mod index;
+mod interrupt;
+mod model;
+mod search;
+mod stats;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, builder::styling};
+
+use self::{
+    client::{Client, ClientFlags},
+    exit::Exit,
+    terminal::{Color, Terminal},
+};
+use crate::config::{ConfigError, Flags, ServeFlags, Settings};
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Green.on_default().bold())
+    .usage(styling::AnsiColor::Green.on_default().bold())
+    .literal(styling::AnsiColor::Cyan.on_default().bold())
+    .placeholder(styling::AnsiColor::Cyan.on_default());
+
+/// Real-time semantic search: text in, answers out
+#[derive(Debug, Parser)]
+#[command(name = "nearfield", version, styles = STYLES, propagate_version = true, after_help = exit::HELP)]
+#[command(after_long_help = concat!(
+    "Begin with:\n  nearfield model pull\n  nearfield index articles.csv\n  nearfield search \"how do I reset my password\"\n",
+    "  nearfield serve\n\nWhile a server has the data directory, the other commands talk to it over HTTP; otherwise they open the \
+     data directory themselves.\n\n",
+    "Exit codes:\n  0    done\n  1    the operation failed\n  2    wrong command line or configuration\n",
+    "  3    not found\n  4    server or data directory unavailable\n  130  interrupted\n",
+))]
+pub(crate) struct Cli {
+    #[command(flatten, next_help_heading = "Options of all commands")]
+    flags: Flags,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Index(index::IndexArgs),
+    Search(search::SearchArgs),
+    Get(get::GetArgs),
+    Delete(delete::DeleteArgs),
+    Export(export::ExportArgs),
+    Collections(collections::CollectionsArgs),
+    Stats(stats::StatsArgs),
+    Eval(eval::EvalArgs),
+    Model(model::ModelArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What every command is run with.
+#[derive(Debug)]
+struct Session {
+    flags: Flags,
+    terminal: Terminal,
+}
+
+impl Session {
+    /// The settings; of a server too, if its flags are given.
+    fn settings(&self, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
+        // Variables of this program that are no settings of it.
+        const OTHERS: [&str; 2] = ["NEARFIELD_URL", "NEARFIELD_REQUIRE_MODEL"];
+        let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
+        let settings = Settings::from_sources(&self.flags, serve, environment)?;
+        for warning in &settings.warnings {
+            self.terminal.warn(warning);
+        }
+        Ok(settings)
+    }
+
+    /// A way to the data.
+    fn connect(&self, flags: &ClientFlags) -> anyhow::Result<Client> {
+        Client::open(&self.settings(None)?, flags)
+    }
+}
+
+/// Runs the program: parses the command line, runs the command, says why it failed.
+pub fn run() -> ExitCode {
+    let Cli { flags, json, quiet, color, command } = Cli::parse();
+    let terminal = Terminal::new(json, quiet, color);
+    let session = Session { flags, terminal };
+    let ended = match command {
+        Command::Index(args) => args.run(&session),
+        Command::Search(args) => args.run(&session),
+        Command::Get(args) => args.run(&session),
+        Command::Delete(args) => args.run(&session),
+        Command::Export(args) => args.run(&session),
+        Command::Collections(args) => args.run(&session),
+        Command::Stats(args) => args.run(&session),
+        Command::Eval(args) => args.run(&session),
+        Command::Model(args) => args.run(&session),
+        Command::Completions(args) => args.run(),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => match Exit::of(&error) {
+            Some(exit) => {
+                terminal.error(told(&error));
+                exit.into()
+            }
+            None => ExitCode::SUCCESS,
+        },
+    }
+}
+
+/// The error and its causes, without those that the words before them give already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("disk full").context("writing a: disk full").context("exporting");
+        assert_eq!(told(&error), "exporting: writing a: disk full");
+    }
+}

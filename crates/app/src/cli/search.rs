@@ -1,0 +1,155 @@
+//! `nearfield search`.
+
+use std::io::Write as _;
+
+use axum::http::Method;
+use comfy_table::{Attribute, Cell, CellAlignment, Color};
+use serde::Deserialize;
+
+use super::{
+    Session,
+    client::{Call, ClientFlags, Path},
+    exit::Exit,
+    terminal::{self, FAINT, Terminal},
+};
+
+/// Characters of a document's text that are shown.
+const SNIPPET_CHARS: usize = 160;
+
+/// Find the documents nearest in meaning to a question
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Filters have RediSearch's syntax: @category:{billing|refunds}, @year:[2020 +inf], -@category:{old}.
+With --json: {query, took_ms, results: [{id, title, content, score, distance}], timing}.
+
+Examples:
+  nearfield search \"how do I reset my password\"
+  nearfield search -k 3 --filter '@category:{billing} @year:[2024 +inf]' refunds
+  nearfield search --json \"late delivery\" | jq -r '.results[].id'")]
+pub(crate) struct SearchArgs {
+    /// The question; several words need no quotes
+    #[arg(required = true, value_name = "QUERY")]
+    query: Vec<String>,
+    /// Documents to find
+    #[arg(short, long = "limit", default_value_t = 5, value_name = "K")]
+    k: usize,
+    /// Collection to search; may be left out where there is one
+    #[arg(long, short, value_name = "NAME")]
+    collection: Option<String>,
+    /// Which documents count
+    #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
+    filter: Option<String>,
+    /// Breadth of the graph search, in place of the collection's: slower and more exact
+    #[arg(long, value_name = "N")]
+    ef_search: Option<usize>,
+    /// Compare with every document
+    #[arg(long)]
+    exact: bool,
+    /// Leave out documents that score less
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
+    /// Documents to skip
+    #[arg(long, value_name = "N")]
+    offset: Option<usize>,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+/// An answer; the members that are shown.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer {
+    #[serde(default)]
+    pub(super) took_ms: f64,
+    pub(super) results: Vec<Hit>,
+    #[serde(default)]
+    truncated: bool,
+    timing: Timing,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Hit {
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) title: String,
+    #[serde(default)]
+    content: String,
+    pub(super) score: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Timing {
+    queue_us: u64,
+    embed_us: u64,
+    filter_us: u64,
+    search_us: u64,
+    fetch_us: u64,
+    total_us: u64,
+}
+
+impl std::fmt::Display for Timing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |us: u64| us as f64 / 1e3;
+        write!(
+            formatter,
+            "{:.2} ms = queue {:.2} + embed {:.2} + filter {:.2} + search {:.2} + fetch {:.2}",
+            ms(self.total_us),
+            ms(self.queue_us),
+            ms(self.embed_us),
+            ms(self.filter_us),
+            ms(self.search_us),
+            ms(self.fetch_us),
+        )
+    }
+}
+
+impl SearchArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let client = session.connect(&self.client)?;
+        let path = Path::new("/search")
+            .query("q", Some(self.query.join(" ")))
+            .query("k", Some(self.k))
+            .query("collection", self.collection)
+            .query("filter", self.filter)
+            .query("ef_search", self.ef_search)
+            .query("exact", self.exact.then_some(true))
+            .query("min_score", self.min_score)
+            .query("offset", self.offset);
+        let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?.accept()?;
+        if session.terminal.json {
+            let mut out = std::io::stdout().lock();
+            out.write_all(reply.body.trim_ascii_end())?;
+            out.write_all(b"\n")?;
+        } else {
+            show(session.terminal, &reply.json()?)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn show(terminal: Terminal, answer: &Answer) -> anyhow::Result<()> {
+    if answer.results.is_empty() {
+        terminal.line("nothing found")?;
+    } else {
+        let mut table = terminal::table(&["score", "title", "snippet"]);
+        for hit in &answer.results {
+            let title = if hit.title.is_empty() { &hit.id } else { &hit.title };
+            table.add_row(vec![
+                Cell::new(format!("{:.3}", hit.score)).set_alignment(CellAlignment::Right).fg(Color::Cyan),
+                Cell::new(format!(
+                    "{}\n({})",
+                    terminal::one_line(title, 80),
+                    terminal::one_line(&hit.id, 80)
+                ))
+                .add_attribute(Attribute::Bold),
+                Cell::new(terminal::one_line(&hit.content, SNIPPET_CHARS)),
+            ]);
+        }
+        terminal.line(table)?;
+    }
+    if answer.truncated {
+        terminal.warn("the question is longer than the model reads: only its beginning was used");
+    }
+    terminal.line(format_args!("{FAINT}{}{FAINT:#}", answer.timing))?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! What the commands print, and to whom: data to standard output, everything else to standard error.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Columns of a table that goes to a file or a pipe.
+const WIDTH_UNKNOWN: u16 = 120;
+
+/// Names of things: headings, titles.
+pub(crate) const STRONG: Style = Style::new().bold();
+/// What matters less.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+/// The way out of the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    /// Data as JSON.
+    pub(crate) json: bool,
+    /// Nothing but data and errors.
+    pub(crate) quiet: bool,
+}
+
+impl Terminal {
+    /// Sets colours for the whole process.
+    pub(crate) fn new(json: bool, quiet: bool, color: Color) -> Terminal {
+        match color {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+        Terminal { json, quiet }
+    }
+
+    /// Prints a line of data.
+    pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
+        writeln!(anstream::stdout().lock(), "{text}")
+    }
+
+    /// Prints data as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, value)?;
+        out.write_all(b"\n")
+    }
+
+    /// Tells people how things go; silent under `--quiet`.
+    pub(crate) fn note(&self, text: impl Display) {
+        if !self.quiet {
+            say(format_args!("{text}"));
+        }
+    }
+
+    /// Tells people of something they should look at.
+    pub(crate) fn warn(&self, text: impl Display) {
+        say(format_args!("{WARNING}warning:{WARNING:#} {text}"));
+    }
+
+    /// Tells people why it failed.
+    pub(crate) fn error(&self, text: impl Display) {
+        say(format_args!("{ERROR}error:{ERROR:#} {text}"));
+    }
+
+    /// Whether there is someone to ask.
+    pub(crate) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Asks a question that is answered with yes or no; anything but yes is no.
+    pub(crate) fn ask(&self, question: &str) -> io::Result<bool> {
+        let mut err = anstream::stderr().lock();
+        write!(err, "{question} [y/N] ")?;
+        err.flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+/// A closed standard error is nobody's failure: there is nobody to tell.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// A table with these headings, as wide as the terminal.
+pub(crate) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(headings.to_vec());
+    if !io::stdout().is_terminal() {
+        table.force_no_tty().set_width(WIDTH_UNKNOWN);
+    }
+    table
+}
+
+/// A whole number with its thousands parted: `1,234,567`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut parted = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            parted.push(',');
+        }
+        parted.push(digit);
+    }
+    parted
+}
+
+/// Bytes in the largest unit that leaves a number above one: `12.3 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// `text` without control characters but for line breaks and tabs.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|char| if char.is_control() && !"\n\t".contains(char) { '\u{fffd}' } else { char })
+        .collect()
+}
+
+/// `text` without line breaks and control characters, cut to `chars_max` characters. What
+/// documents hold is not trusted: escape sequences must not reach the terminal.
+pub(crate) fn one_line(text: &str, chars_max: usize) -> String {
+    let mut line = String::new();
+    let mut chars = 0;
+    for word in text.split_whitespace() {
+        if chars > 0 {
+            line.push(' ');
+            chars += 1;
+        }
+        for char in word.chars() {
+            if chars == chars_max {
+                line.push_str("...");
+                return line;
+            }
+            line.push(if char.is_control() { '\u{fffd}' } else { char });
+            chars += 1;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"].map(String::from),
+            [0, 999, 1000, 1_234_567].map(thousands)
+        );
+        assert_eq!(
+            ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"].map(String::from),
+            [0, 1023, 1024, 3 << 19].map(bytes)
+        );
+    }
+
+    #[test]
+    fn a_line_holds_no_control_characters_and_is_cut_by_characters() {
+        assert_eq!(one_line("a\n\tb  c", 10), "a b c");
+        assert_eq!(one_line("\u{1b}[31mred", 20), "\u{fffd}[31mred");
+        assert_eq!(one_line("äöüäöü", 3), "äöü...");
+        assert_eq!(one_line("äöü", 3), "äöü");
+        assert_eq!(plain("a\nb\u{1b}c"), "a\nb\u{fffd}c");
+    }
+}
