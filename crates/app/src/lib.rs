@@ -7,5 +7,6 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod models;
+pub mod serve;
 pub mod service;
 pub mod ui;

@@ -110,6 +110,15 @@ pub enum ConfigError {
         /// What is wrong, without the line itself: a key may stand in it.
         message: String,
     },
+    /// The server could be reached from other machines, by anybody.
+    #[error(
+        "listen is {listen}, which other machines can reach, and no API key is set: give --api-key (or \
+         NEARFIELD_API_KEY), or listen on 127.0.0.1"
+    )]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
     /// The platform's data directory could not be found.
     #[error("no home directory was found for this user: set NEARFIELD_HOME or --home")]
     NoHome,
@@ -175,6 +184,15 @@ impl Settings {
             header_timeout: Duration::from_millis(layer.header_timeout_ms.unwrap_or(10_000)),
             body_timeout: Duration::from_millis(layer.body_timeout_ms.unwrap_or(30_000)),
             warnings,
+        }
+    }
+
+    /// Whether a server may listen where it is to: other machines may reach it only with a key.
+    pub fn check_exposure(&self) -> Result<(), ConfigError> {
+        if self.listen.ip().is_loopback() || !self.api_keys.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Exposed { listen: self.listen })
         }
     }
 

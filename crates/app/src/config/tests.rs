@@ -105,3 +105,23 @@ fn more_workers_than_twice_the_cores_is_a_warning() {
     assert_eq!(settings.workers, 1024);
     assert!(settings.warnings[0].contains("workers is 1024"), "{:?}", settings.warnings);
 }
+
+#[test]
+fn other_machines_need_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let exposed = |listen: &str, keys: &[&str]| {
+        let serve = ServeFlags {
+            listen: Some(listen.to_owned()),
+            api_key: keys.iter().map(|key| (*key).to_owned()).collect(),
+            ..ServeFlags::default()
+        };
+        load(&home(dir.path()), &serve, &[]).unwrap().check_exposure().err().map(|error| error.to_string())
+    };
+    for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
+        assert_eq!(exposed(listen, &[]), None, "{listen}");
+    }
+    for listen in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        assert!(exposed(listen, &[]).unwrap().contains("--api-key"), "{listen}");
+        assert_eq!(exposed(listen, &["a-key-of-sixteen-or-more"]), None, "{listen}");
+    }
+}

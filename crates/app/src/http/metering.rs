@@ -64,7 +64,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     counter!(REQUESTS, "method" => method, "route" => route.to_owned(), "status" => status.to_string())
         .increment(1);
     histogram!(SECONDS, "route" => route.to_owned()).record(took);
-    tracing::info!(method, route, status, ms = took.as_secs_f64() * 1000.0, "request");
+    tracing::debug!(method, route, status, ms = took.as_secs_f64() * 1000.0, "request");
     dress(response.headers_mut());
     response
 }

@@ -27,6 +27,7 @@ use tower_http::{catch_panic::CatchPanicLayer, cors};
 
 pub use auth::ApiKeys;
 pub use metering::describe_metrics;
+pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
 pub use problem::Problem;
 
 use crate::{

@@ -1,0 +1,98 @@
+//! Where the server of a data directory is: a file beside the store, for the command line to find.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::ServeError;
+
+const FILE_NAME: &str = "server.json";
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Its URL, without a path.
+    pub url: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Address {
+    /// The server that has `data_dir`, by its own word: it may have been killed since.
+    pub fn read(data_dir: &Path) -> io::Result<Option<Address>> {
+        match fs::read(data_dir.join(FILE_NAME)) {
+            Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells that this process serves `data_dir` at `address`, until the answer is dropped.
+    pub(super) fn write(data_dir: &Path, address: SocketAddr) -> Result<Written, ServeError> {
+        let path = data_dir.join(FILE_NAME);
+        let address = Address { url: url(address), pid: std::process::id() };
+        let json = serde_json::to_vec(&address).expect("a string and a number");
+        let beside = data_dir.join(format!("{FILE_NAME}.new"));
+        fs::create_dir_all(data_dir)
+            .and_then(|()| fs::write(&beside, json))
+            .and_then(|()| fs::rename(&beside, &path))
+            .map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
+        Ok(Written { data_dir: data_dir.to_owned(), address })
+    }
+}
+
+/// The file, which goes when this does.
+#[derive(Debug)]
+pub(super) struct Written {
+    data_dir: PathBuf,
+    address: Address,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let is_ours = Address::read(&self.data_dir).is_ok_and(|found| found.as_ref() == Some(&self.address));
+        let path = self.data_dir.join(FILE_NAME);
+        if is_ours && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+}
+
+/// Where a client of this machine finds a server that listens on `address`.
+pub(super) fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_stands_as_long_as_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Address::read(dir.path()).unwrap(), None);
+        let written = Address::write(dir.path(), "0.0.0.0:8000".parse().unwrap()).unwrap();
+        let found = Address::read(dir.path()).unwrap().unwrap();
+        assert_eq!(found, Address { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id() });
+        drop(written);
+        assert_eq!(Address::read(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn the_file_of_another_server_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Address::write(dir.path(), "127.0.0.1:8000".parse().unwrap()).unwrap();
+        let _second = Address::write(dir.path(), "[::]:8001".parse().unwrap()).unwrap();
+        drop(first);
+        assert_eq!(Address::read(dir.path()).unwrap().unwrap().url, "http://[::1]:8001");
+    }
+}

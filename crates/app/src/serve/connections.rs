@@ -1,0 +1,217 @@
+//! Connections: accepted while there is room, each served until it ends or the server stops.
+
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+
+use axum::{Router, body::Body, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::gauge;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use super::unstalled::Unstalled;
+use crate::{
+    http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer},
+    service::Service,
+};
+
+/// Connections beyond the limit, for questions about health alone.
+const HEADROOM: usize = 32;
+
+/// How long such a connection may take over its one request's head.
+const HEADROOM_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Headers of a request.
+const HEADERS_MAX: usize = 100;
+
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Pause after the system refused to accept, for one because there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct ServeSettings {
+    /// How the door behaves.
+    pub http: HttpSettings,
+    /// How long a request's head may take, and an idle connection is kept.
+    pub header_timeout: Duration,
+    /// How long a client may leave an answer unread.
+    pub write_timeout: Duration,
+    /// Connections served at once.
+    pub connections_max: usize,
+    /// How long requests in flight may take once `stop` has fired.
+    pub grace: Duration,
+}
+
+impl Default for ServeSettings {
+    fn default() -> ServeSettings {
+        ServeSettings {
+            http: HttpSettings::default(),
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            connections_max: 1024,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves what comes in on `listeners` until `stop` fires. From then on `/readyz` says so, nothing
+/// new is begun, requests in flight may finish, and the rest is cut off after the grace.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    service: Service,
+    settings: ServeSettings,
+    stop: CancellationToken,
+) {
+    assert!(!listeners.is_empty(), "a server listens somewhere");
+    let stopping = settings.http.stopping.clone();
+    let (grace, connections_max) = (settings.grace, settings.connections_max);
+    let room = Arc::new(Semaphore::new(connections_max));
+    let connections = Connections {
+        app: http::router(service, settings.http),
+        room: Arc::clone(&room),
+        headroom: Arc::new(Semaphore::new(HEADROOM)),
+        header_timeout: settings.header_timeout,
+        write_timeout: settings.write_timeout,
+        stopping: stopping.clone(),
+    };
+    let stopped = async {
+        stop.cancelled().await;
+        stopping.cancel();
+        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        if tokio::time::timeout(grace, room.acquire_many(all)).await.is_err() {
+            let left = connections_max - room.available_permits();
+            tracing::warn!(left, "connections were cut off: their requests took longer than the grace");
+        }
+    };
+    tokio::select! {
+        () = stopped => (),
+        () = connections.accept(&listeners) => (),
+    }
+}
+
+struct Connections {
+    app: Router,
+    room: Arc<Semaphore>,
+    headroom: Arc<Semaphore>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    stopping: CancellationToken,
+}
+
+impl Connections {
+    /// Accepts for ever. While the server is stopping, questions about health are still answered.
+    async fn accept(&self, listeners: &[TcpListener]) {
+        loop {
+            match accept_any(listeners).await {
+                Ok((stream, peer)) => {
+                    let (permit, health_only) = self.admit().await;
+                    self.serve(stream, peer, permit, health_only);
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!("a connection failed early: {error}")
+                }
+                Err(error) => {
+                    tracing::error!("cannot accept connections: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Room for a connection, and whether it is only the headroom.
+    async fn admit(&self) -> (OwnedSemaphorePermit, bool) {
+        const NEVER_CLOSED: &str = "the semaphores are never closed";
+        let headroom = Arc::clone(&self.headroom).acquire_owned();
+        if self.stopping.is_cancelled() {
+            return (headroom.await.expect(NEVER_CLOSED), true);
+        }
+        tokio::select! {
+            biased;
+            permit = Arc::clone(&self.room).acquire_owned() => (permit.expect(NEVER_CLOSED), false),
+            permit = headroom => (permit.expect(NEVER_CLOSED), true),
+        }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit, health_only: bool) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
+        }
+        let app = self.app.clone();
+        let answer = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            if health_only {
+                request.extensions_mut().insert(HealthOnly);
+            }
+            app.clone().call(request)
+        });
+        let header_timeout =
+            if health_only { self.header_timeout.min(HEADROOM_HEADER_TIMEOUT) } else { self.header_timeout };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .keep_alive(!health_only)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(Unstalled::new(stream, self.write_timeout)), answer);
+        let stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _counted = Counted::new();
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stopping.cancelled(), if !health_only => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, "a connection ended: {error}");
+            }
+        });
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Counted {
+        gauge!(CONNECTIONS).increment(1.0);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1.0);
+    }
+}
+
+/// The next connection of any listener.
+async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        for listener in listeners {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether a failure to accept says nothing of the next.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

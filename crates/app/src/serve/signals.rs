@@ -1,0 +1,61 @@
+//! SIGTERM and SIGINT: the first asks, the second insists.
+
+use std::io;
+
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that a second signal ended, as shells count it for SIGINT.
+const INSISTED: i32 = 130;
+
+/// Fires at the first signal. A second one ends the process.
+pub(super) fn stop() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("stopping; a second signal ends the process at once");
+        asked.cancel();
+        signals.next().await;
+        std::process::exit(INSISTED);
+    });
+    Ok(stop)
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        tokio::signal::windows::ctrl_c().map(Signals)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
