@@ -1,0 +1,370 @@
+//! Making, rebuilding, switching, naming and dropping collections.
+
+use engine::{
+    CollectionError, ComputedVector, Documents, Engine, Expected, Metric, Op, Query, Schema, WriteError,
+};
+
+use crate::world::*;
+
+/// Embeds whatever lacks its vectors, as a service does in the background; says how many.
+fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
+    let mut embedded = 0;
+    loop {
+        let lacking = engine.unembedded(collection, 3).unwrap();
+        assert!(lacking.len() <= 3);
+        if lacking.is_empty() {
+            return embedded;
+        }
+        embedded += lacking.len();
+        let ops = lacking
+            .into_iter()
+            .map(|(document, texts)| Op::SetVectors {
+                key: document.key.into(),
+                expected: document.seq,
+                vectors: texts.iter().map(embed).collect(),
+            })
+            .collect();
+        assert!(engine.write(ops).iter().all(Result::is_ok));
+    }
+}
+
+/// The vector a model would make of a text.
+fn of_text(text: &str) -> Vec<f32> {
+    let version = engine::CollectionVersion { id: 0, version: 0 };
+    let text =
+        engine::TextToEmbed { collection: version, field: 0, model: String::new(), text: text.to_owned() };
+    let ComputedVector { values, .. } = embed(&text);
+    values
+}
+
+#[test]
+fn a_collection_takes_in_the_documents_that_stand() {
+    let mut world = World::new();
+    for number in 0..700u64 {
+        world
+            .engine()
+            .submit(
+                vec![put(&format!("doc:{number}"), &[("year", b"1"), ("v", &blob(&vector(number)))])],
+                Box::new(|results| assert!(results[0].is_ok())),
+            )
+            .unwrap();
+    }
+    world.put("doc:bad vector", &[("v", b"123")]);
+    world.put("doc:bad year", &[("year", b"soon")]);
+    world.put("elsewhere", &[("v", &blob(&vector(1)))]);
+    let info = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    assert_eq!((info.documents, info.vectors, info.failures), (700, 700, 2));
+    assert_eq!(
+        info.last_failure.as_deref(),
+        Some("document \"doc:bad year\", field \"year\": expected a finite number, found \"soon\"")
+    );
+    for again in 0..2 {
+        for number in [0, 255, 256, 699] {
+            let vector = vector(number);
+            assert_eq!(world.keys(&query("docs", &vector, 1)), [format!("doc:{number}")]);
+        }
+        assert_eq!(world.engine().collection("docs").unwrap().failures, 2, "opened {again} times");
+        world.reopen();
+    }
+    world.put("doc:bad year", &[("year", b"2020")]);
+    world.delete("doc:bad vector");
+    let info = world.engine().collection("docs").unwrap();
+    assert_eq!((info.documents, info.failures, info.last_failure), (701, 0, None));
+}
+
+#[test]
+fn texts_are_named_and_vectors_demanded() {
+    let world = World::new();
+    world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    let values: &[(&str, &[u8])] = &[("content", b"reset it"), ("title", b"Password"), ("other", b"x")];
+    let texts = world.engine().texts_to_embed(b"doc:1", &fields(values));
+    assert_eq!(texts.len(), 1);
+    assert_eq!(texts[0].text, "Password reset it");
+    assert_eq!((texts[0].field, texts[0].model.as_str()), (4, "toy"));
+    assert_eq!(world.engine().texts_to_embed(b"elsewhere", &fields(values)), []);
+    assert_eq!(world.engine().texts_to_embed(b"doc:1", &fields(&[("title", b"  "), ("content", b"")])), []);
+
+    let bare = put("doc:1", values);
+    assert!(matches!(world.engine().validate(&bare), Err(WriteError::VectorsMissing { .. })));
+    assert!(matches!(world.write(bare), Err(WriteError::VectorsMissing { .. })));
+    world.write(embedded_put(world.engine(), "doc:1", values)).unwrap();
+    assert_eq!(world.keys(&query("docs", &of_text("Password reset it"), 1)), ["doc:1"]);
+    let stored = world.engine().vectors("docs", b"doc:1").unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_eq!((stored[0].0.as_str(), stored[0].1.model), ("v", [9; 16]));
+    assert_eq!(stored[0].1.values, of_text("Password reset it"));
+
+    // A vector of its own needs none computed, and takes the computed one's place.
+    let own = blob(&vector(5));
+    let brought: &[(&str, &[u8])] = &[("title", b"Password"), ("v", &own)];
+    assert_eq!(world.engine().texts_to_embed(b"doc:1", &fields(brought)), []);
+    world.put("doc:1", brought);
+    assert_eq!(world.engine().vectors("docs", b"doc:1").unwrap(), []);
+    let hit = world.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
+    assert!(hit.distance.abs() < 1e-6);
+
+    // One too many, of the wrong size, or twice.
+    let vectors_for = |values: &[(&str, &[u8])], vectors: Vec<ComputedVector>| {
+        let Op::Put { key, fields, expires_at_ms, expected, .. } = put("doc:1", values) else {
+            unreachable!()
+        };
+        world.write(Op::Put { key, fields, expires_at_ms, expected, vectors }).unwrap_err()
+    };
+    let computed = embed(&texts[0]);
+    let error = vectors_for(brought, vec![computed.clone()]);
+    assert!(matches!(error, WriteError::Invalid { ref field, .. } if field == "v"), "{error}");
+    let error = vectors_for(values, vec![computed.clone(), computed.clone()]);
+    assert!(matches!(error, WriteError::Invalid { .. }), "{error}");
+    let error = vectors_for(values, vec![ComputedVector { values: vec![1.0; 3], ..computed }]);
+    assert!(error.to_string().contains("vector dimensions do not match: expected 8, found 3"), "{error}");
+    let error = vectors_for(&[("title", b"\xff")], vec![]);
+    assert!(error.to_string().contains("text to embed is not UTF-8"), "{error}");
+}
+
+#[test]
+fn documents_that_stood_before_are_embedded_later() {
+    let mut world = World::new();
+    for number in 0..10 {
+        world.put(&format!("doc:{number}"), &[("title", format!("t{number}").as_bytes())]);
+    }
+    world.put("doc:no text", &[("year", b"1")]);
+    let info = world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    assert_eq!((info.documents, info.vectors, info.unembedded), (11, 0, 10));
+    world.delete("doc:0");
+    world.write(embedded_put(world.engine(), "doc:1", &[("title", b"new")])).unwrap();
+    assert_eq!(world.engine().collection("docs").unwrap().unembedded, 8);
+    world.reopen();
+    assert_eq!(world.engine().collection("docs").unwrap().unembedded, 8);
+
+    // What was computed from an older text is refused.
+    let (document, texts) = world.engine().unembedded("docs", 1).unwrap().remove(0);
+    let late = Op::SetVectors {
+        key: document.key.to_vec(),
+        expected: document.seq,
+        vectors: texts.iter().map(embed).collect(),
+    };
+    world.write(embedded_put(world.engine(), &text(&document.key), &[("title", b"newer")])).unwrap();
+    assert!(matches!(world.write(late), Err(WriteError::Conflict { .. })));
+
+    assert_eq!(embed_the_rest(world.engine(), "docs"), 7);
+    for _ in 0..2 {
+        let info = world.engine().collection("docs").unwrap();
+        assert_eq!((info.vectors, info.unembedded), (9, 0));
+        assert_eq!(world.keys(&query("docs", &of_text("newer"), 1)), [text(&document.key)]);
+        assert_eq!(world.keys(&query("docs", &of_text("t9"), 1)), ["doc:9"]);
+        world.crash();
+    }
+}
+
+#[test]
+fn the_same_schema_again_is_no_error_and_another_is() {
+    let world = World::new();
+    let made = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let again = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    assert_eq!(made.version, again.version);
+    let error = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is a collection \"docs\" already, with another schema: field \"v\" differs; rebuild it or \
+         drop it first"
+    );
+    for name in ["", "a b", "a/b", "../x", "\u{e4}", &"x".repeat(129)] {
+        let error = world.engine().create_collection(name, schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
+        assert!(matches!(error, CollectionError::Name { .. }), "{error}");
+    }
+    let mut bad = schema("doc:", hnsw(), Metric::Ip);
+    bad.fields.clear();
+    assert!(matches!(world.engine().create_collection("bad", bad), Err(CollectionError::Schema(_))));
+}
+
+#[test]
+fn aliases_lead_to_collections() {
+    let mut world = World::new();
+    world.engine().create_collection("one", schema("1:", hnsw(), Metric::L2)).unwrap();
+    world.engine().create_collection("two", schema("2:", hnsw(), Metric::L2)).unwrap();
+    world.put("1:a", &[("v", &blob(&vector(1)))]);
+    world.put("2:a", &[("v", &blob(&vector(1)))]);
+    let found = |world: &World| world.keys(&query("now", &vector(1), 9));
+    world.engine().set_alias("now", "one").unwrap();
+    assert_eq!(found(&world), ["1:a"]);
+    world.engine().set_alias("now", "two").unwrap();
+    world.reopen();
+    assert_eq!(found(&world), ["2:a"]);
+    assert_eq!(world.engine().collection("now").unwrap().name, "two");
+    assert_eq!(world.engine().collection("two").unwrap().aliases, ["now"]);
+
+    assert!(matches!(world.engine().set_alias("one", "two"), Err(CollectionError::NameTaken { .. })));
+    assert!(matches!(world.engine().set_alias("x", "none"), Err(CollectionError::NotFound { .. })));
+    assert!(matches!(world.engine().set_alias("x", "now"), Err(CollectionError::IsAlias { .. })));
+    let schema = schema("1:", hnsw(), Metric::L2);
+    assert!(matches!(world.engine().create_collection("now", schema), Err(CollectionError::IsAlias { .. })));
+    let dropped = world.engine().drop_collection("now", Documents::Keep);
+    assert!(matches!(dropped, Err(CollectionError::IsAlias { .. })));
+
+    world.engine().drop_collection("two", Documents::Keep).unwrap();
+    assert!(world.engine().search(&query("now", &vector(1), 1)).is_err());
+    world.engine().set_alias("now", "one").unwrap();
+    world.engine().remove_alias("now").unwrap();
+    assert!(matches!(world.engine().remove_alias("now"), Err(CollectionError::NotFound { .. })));
+    assert!(matches!(world.engine().remove_alias("one"), Err(CollectionError::NotFound { .. })));
+}
+
+#[test]
+fn a_dropped_collection_leaves_or_takes_its_documents() {
+    let mut world = World::new();
+    world.engine().create_collection("all", schema("", hnsw(), Metric::L2)).unwrap();
+    for (prefix, documents) in [("keep:", Documents::Keep), ("take:", Documents::Delete)] {
+        let made = world.engine().create_collection("docs", schema(prefix, hnsw(), Metric::L2)).unwrap();
+        let ops =
+            (0..1100u64).map(|number| put(&format!("{prefix}{number}"), &[("v", &blob(&vector(number)))]));
+        assert!(world.engine().write(ops.collect()).iter().all(Result::is_ok));
+        world.engine().drop_collection("docs", documents).unwrap();
+        assert!(matches!(world.engine().collection("docs"), Err(CollectionError::NotFound { .. })));
+        assert_eq!(made.version.version, 1);
+        for _ in 0..2 {
+            let infos = world.engine().collections();
+            assert_eq!(infos.len(), 1);
+            assert_eq!((infos[0].name.as_str(), infos[0].documents), ("all", 1100));
+            world.crash();
+        }
+    }
+    // Its number is not given again.
+    let made = world.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
+    assert_eq!((made.version.id, made.documents), (4, 1100));
+}
+
+fn with_colour(mut schema: Schema) -> Schema {
+    schema.fields.push(engine::FieldSchema {
+        name: "colour".to_owned(),
+        kind: engine::FieldKind::Tag { separator: b'|', case_sensitive: true },
+    });
+    schema
+}
+
+#[test]
+fn a_rebuilt_version_answers_once_switched() {
+    let mut world = World::new();
+    let v = |number| blob(&vector(number));
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    world.put("doc:1", &[("colour", b"red"), ("v", &v(1))]);
+    let before = world.engine().collection("docs").unwrap().version;
+    let next = with_colour(schema("doc:", hnsw(), Metric::Cosine));
+    let info = world.engine().rebuild_collection("docs", next.clone()).unwrap();
+    assert_eq!(info.version, before);
+    assert_eq!(info.rebuilding.map(|version| (version.id, version.version)), Some((before.id, 2)));
+    assert!(world.engine().rebuild_collection("docs", next.clone()).is_ok());
+    let other = schema("other:", hnsw(), Metric::Cosine);
+    assert!(matches!(
+        world.engine().rebuild_collection("docs", other),
+        Err(CollectionError::Rebuilding { .. })
+    ));
+    world.put("doc:2", &[("colour", b"red|blue"), ("v", &v(2))]);
+    assert!(world.engine().parse_filter("docs", "@colour:{red}").is_err());
+    world.crash();
+    world.put("doc:3", &[("colour", b"blue"), ("v", &v(3))]);
+    world.delete("doc:1");
+    world.put("doc:4", &[("v", &v(4))]);
+    let info = world.engine().switch_collection("docs").unwrap();
+    assert_eq!((info.version.version, info.rebuilding, info.documents), (2, None, 3));
+    assert_eq!(info.schema, next);
+    for _ in 0..2 {
+        let filter = world.filter("docs", "@colour:{blue}");
+        let vector = vector(2);
+        let found = world.keys(&Query { filter: Some(&filter), ..query("docs", &vector, 9) });
+        assert_eq!(found, ["doc:2", "doc:3"]);
+        world.crash();
+    }
+    assert!(matches!(world.engine().switch_collection("docs"), Err(CollectionError::NotRebuilding { .. })));
+    assert!(matches!(world.engine().switch_collection("none"), Err(CollectionError::NotFound { .. })));
+}
+
+#[test]
+fn what_only_the_coming_schema_refuses_is_written_and_counted() {
+    let world = World::new();
+    let mut lax = schema("doc:", hnsw(), Metric::L2);
+    lax.fields.remove(3);
+    world.engine().create_collection("docs", lax).unwrap();
+    world.engine().rebuild_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    world.put("doc:1", &[("year", b"soon")]);
+    let info = world.engine().switch_collection("docs").unwrap();
+    assert_eq!((info.documents, info.failures), (0, 1));
+    assert!(world.write(put("doc:2", &[("year", b"soon")])).is_err());
+}
+
+#[test]
+fn vectors_computed_alike_are_taken_over_by_a_rebuilt_version() {
+    let mut world = World::new();
+    world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    for number in 0..20 {
+        let title = format!("t{number}");
+        world
+            .write(embedded_put(world.engine(), &format!("doc:{number}"), &[("title", title.as_bytes())]))
+            .unwrap();
+    }
+    let info = world.engine().rebuild_collection("docs", with_colour(embedding_schema("doc:"))).unwrap();
+    assert_eq!(info.unembedded, 0);
+    world.crash();
+    world.engine().switch_collection("docs").unwrap();
+    assert_eq!(world.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
+
+    // Another text is another vector: those are to be computed again.
+    let mut titles_only = embedding_schema("doc:");
+    titles_only.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title"]));
+    let info = world.engine().rebuild_collection("docs", titles_only).unwrap();
+    assert_eq!(info.unembedded, 20);
+    assert_eq!(embed_the_rest(world.engine(), "docs"), 20);
+    // Writes bring vectors for both versions while both stand.
+    let texts = world.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
+    assert_eq!(texts.len(), 2);
+    world.write(embedded_put(world.engine(), "doc:x", &[("title", b"x")])).unwrap();
+    let info = world.engine().switch_collection("docs").unwrap();
+    assert_eq!((info.documents, info.vectors, info.unembedded), (21, 21, 0));
+    assert_eq!(world.keys(&query("docs", &of_text("x"), 1)), ["doc:x"]);
+}
+
+#[test]
+fn a_collection_made_while_others_write_misses_nothing() {
+    let world = World::new();
+    let engine = world.engine();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2u64)
+            .map(|writer| {
+                scope.spawn(move || {
+                    for number in 0..400u64 {
+                        let key = format!("doc:{writer}:{}", number % 150);
+                        let op = if number % 7 == 3 {
+                            Op::Delete { key: key.into(), expected: Expected::Any }
+                        } else {
+                            put(&key, &[("v", &blob(&vector(1000 * writer + number)))])
+                        };
+                        engine.write(vec![op]).remove(0).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for round in 0..5 {
+            engine.create_collection(&format!("c{round}"), schema("doc:", hnsw(), Metric::L2)).unwrap();
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+    });
+    engine.create_collection("last", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let expected = world.scroll("last", None);
+    assert!(!expected.is_empty());
+    let nearest = |collection: &str| {
+        let wanted = vector(5);
+        let exact = Query { exact: true, ..query(collection, &wanted, 1000) };
+        let hits = engine.search(&exact).unwrap().hits;
+        hits.into_iter().map(|hit| (hit.document.key, hit.distance.to_bits())).collect::<Vec<_>>()
+    };
+    for round in 0..5 {
+        let collection = format!("c{round}");
+        assert_eq!(world.scroll(&collection, None), expected);
+        assert_eq!(nearest(&collection).len(), expected.len());
+        assert_eq!(
+            nearest(&collection).iter().map(|hit| hit.1).collect::<Vec<_>>(),
+            nearest("last").iter().map(|hit| hit.1).collect::<Vec<_>>()
+        );
+    }
+}

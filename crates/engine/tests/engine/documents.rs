@@ -1,0 +1,205 @@
+//! Writing and reading documents.
+
+use std::sync::mpsc;
+
+use engine::{Expected, Metric, Op, WriteError, Written};
+
+use crate::world::*;
+
+#[test]
+fn what_is_written_is_read_byte_for_byte() {
+    let world = World::new();
+    let values: &[(&str, &[u8])] = &[("title", b"\x00\xff\xfe"), ("other", b""), ("\u{1f600}", b"smile")];
+    let written = world.put("doc:1", values);
+    assert!(!written.existed);
+    let document = world.engine().get(b"doc:1").unwrap().unwrap();
+    assert_eq!(document.fields, fields(values));
+    assert_eq!(document.seq, written.seq);
+    assert_eq!(document.expires_at_ms, None);
+    assert_eq!(world.engine().get(b"doc:2").unwrap(), None);
+}
+
+#[test]
+fn a_put_replaces_the_whole_document() {
+    let world = World::new();
+    let first = world.put("doc:1", &[("title", b"one"), ("year", b"2020")]);
+    let second = world.put("doc:1", &[("title", b"two")]);
+    assert!(second.existed);
+    assert!(second.seq > first.seq);
+    assert_eq!(world.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"two")]));
+}
+
+#[test]
+fn a_delete_says_whether_there_was_anything() {
+    let world = World::new();
+    world.put("doc:1", &[("title", b"one")]);
+    let deleted = world.delete("doc:1");
+    assert!(deleted.existed);
+    assert_eq!(world.engine().get(b"doc:1").unwrap(), None);
+    assert_eq!(world.delete("doc:1"), Written { seq: 0, existed: false });
+}
+
+#[test]
+fn guards_let_only_one_of_two_through() {
+    let world = World::new();
+    let guarded = |expected, title: &[u8]| {
+        let Op::Put { key, fields, expires_at_ms, vectors, .. } = put("doc:1", &[("title", title)]) else {
+            unreachable!()
+        };
+        world.write(Op::Put { key, fields, expires_at_ms, vectors, expected })
+    };
+    let first = guarded(Expected::Absent, b"a").unwrap();
+    let error = guarded(Expected::Absent, b"b").unwrap_err();
+    assert!(matches!(error, WriteError::Conflict { found: Some(seq), .. } if seq == first.seq), "{error}");
+    let second = guarded(Expected::Seq(first.seq), b"c").unwrap();
+    let error = guarded(Expected::Seq(first.seq), b"d").unwrap_err();
+    assert!(matches!(error, WriteError::Conflict { found: Some(seq), .. } if seq == second.seq), "{error}");
+    let stale = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Seq(first.seq) };
+    assert!(matches!(world.write(stale), Err(WriteError::Conflict { .. })));
+    assert_eq!(world.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"c")]));
+}
+
+#[test]
+fn one_bad_write_harms_no_other_in_its_group() {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    let good = blob(&vector(1));
+    let ops = vec![
+        put("doc:1", &[("v", &good)]),
+        put("doc:2", &[("v", b"short")]),
+        put("doc:3", &[("year", b"soon")]),
+        put("", &[]),
+        put("doc:4", &[("v", &good), ("title", b"x"), ("title", b"y")]),
+        put("doc:5", &[("v", &blob(&[0.0; DIM]))]),
+        put("doc:6", &[("v", &blob(&[f32::NAN; DIM]))]),
+        put("elsewhere", &[("v", b"short"), ("year", b"soon")]),
+        put("doc:7", &[("v", &good), ("category", &b"x,".repeat(2000))]),
+        put("doc:8", &[("v", &good), ("year", b"inf")]),
+    ];
+    for op in &ops {
+        // What is refused is refused beforehand, with the same words.
+        let alone = world.engine().validate(op).map_err(|error| error.to_string());
+        let written = world.write(op.clone()).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(alone, written);
+    }
+    let results: Vec<Result<(), String>> = world
+        .engine()
+        .write(ops)
+        .into_iter()
+        .map(|result| result.map(|_| ()).map_err(|error| error.to_string()))
+        .collect();
+    let refused = |message: &str| Err(message.to_owned());
+    let expected = [
+        Ok(()),
+        refused(
+            "document \"doc:2\", field \"v\": vector dimensions do not match: expected 32 bytes \
+             (8 x FLOAT32), found 5",
+        ),
+        refused("document \"doc:3\", field \"year\": expected a finite number, found \"soon\""),
+        refused("document empty key: at least one byte is needed"),
+        refused("document \"doc:4\": field \"title\" is given twice"),
+        refused(
+            "document \"doc:5\", field \"v\": vector is all zeros: it has no direction, so cosine \
+             distance is undefined",
+        ),
+        refused("document \"doc:6\", field \"v\": vector value 0 is NaN: every value must be finite"),
+        Ok(()),
+        Ok(()),
+        refused("document \"doc:8\", field \"year\": expected a finite number, found \"inf\""),
+    ];
+    assert_eq!(results, expected);
+    assert_eq!(world.engine().collection("docs").unwrap().documents, 2);
+    assert_eq!(world.engine().get(b"doc:2").unwrap(), None);
+}
+
+#[test]
+fn an_acknowledged_write_is_found_from_another_thread() {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let world = &world;
+        scope.spawn(move || {
+            for number in 0..300u64 {
+                let done = sender.clone();
+                let op = put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]);
+                let done = Box::new(move |results: Vec<Result<Written, WriteError>>| {
+                    done.send((number, results[0].as_ref().unwrap().seq)).unwrap();
+                });
+                world.engine().submit(vec![op], done).unwrap();
+            }
+        });
+        for (number, seq) in receiver {
+            let vector = vector(number);
+            let found = world.engine().search(&query("docs", &vector, 1)).unwrap();
+            assert_eq!(keys(&found), [format!("doc:{number}")]);
+            assert_eq!(found.hits[0].document.seq, seq);
+        }
+    });
+}
+
+#[test]
+fn a_large_job_is_committed_in_parts_and_answered_once() {
+    let world = World::new();
+    let ops: Vec<Op> = (0..1500).map(|number| put(&format!("doc:{number}"), &[("title", b"x")])).collect();
+    let results = world.engine().write(ops);
+    let seqs: Vec<u64> = results.into_iter().map(|result| result.unwrap().seq).collect();
+    assert_eq!(seqs, (1..=1500).collect::<Vec<u64>>());
+    assert_eq!(world.engine().stats().unwrap().commits, 3);
+    assert!(world.engine().write(Vec::new()).is_empty());
+}
+
+#[test]
+fn a_full_queue_is_said_at_once() {
+    let world = World::new();
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel::<()>();
+    // Holds the committer inside an answer.
+    let hold = Box::new(move |_: Vec<Result<Written, WriteError>>| {
+        enter.send(()).unwrap();
+        left.recv().unwrap();
+    });
+    world.engine().submit(vec![put("first", &[])], hold).unwrap();
+    entered.recv().unwrap();
+    let many = || (0..4000).map(|number| put(&format!("doc:{number}"), &[])).collect::<Vec<Op>>();
+    let (answer, answers) = mpsc::channel();
+    let mut taken = 0;
+    let refused = loop {
+        let answer = answer.clone();
+        let done = Box::new(move |results: Vec<_>| answer.send(results.len()).unwrap());
+        match world.engine().submit(many(), done) {
+            Ok(()) => taken += 1,
+            Err(full) => break full,
+        }
+    };
+    assert_eq!(refused.to_string(), "the write queue is full");
+    assert_eq!(taken, 2);
+    leave.send(()).unwrap();
+    for _ in 0..taken {
+        assert_eq!(answers.recv().unwrap(), 4000);
+    }
+}
+
+#[test]
+fn a_closed_engine_reads_and_does_not_write() {
+    let world = World::new();
+    world.put("doc:1", &[("title", b"one")]);
+    world.engine().close();
+    world.engine().close();
+    assert!(world.engine().get(b"doc:1").unwrap().is_some());
+    assert!(matches!(world.write(put("doc:2", &[])), Err(WriteError::Closed)));
+    let (answer, answers) = mpsc::channel();
+    let done = Box::new(move |results: Vec<Result<Written, WriteError>>| answer.send(results).unwrap());
+    world.engine().submit(vec![put("doc:2", &[])], done).unwrap();
+    assert!(matches!(answers.recv().unwrap()[..], [Err(WriteError::Closed)]));
+    assert_eq!(world.engine().writable().unwrap_err(), "the engine is closed");
+}
+
+#[test]
+fn an_answer_that_panics_stops_nobody() {
+    let world = World::new();
+    world.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("on purpose"))).unwrap();
+    world.put("doc:2", &[]);
+    assert!(world.engine().get(b"doc:1").unwrap().is_some());
+    assert_eq!(world.engine().warnings(), ["whoever waited for a write panicked on its result"]);
+}

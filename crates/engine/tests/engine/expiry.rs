@@ -1,0 +1,151 @@
+//! Documents end: they are hidden at once and deleted soon.
+
+use std::time::Duration;
+
+use engine::{Expected, Metric, Op, Query, WriteError};
+
+use crate::world::*;
+
+fn world() -> World {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    world
+}
+
+#[test]
+fn an_ended_document_shows_nowhere_before_it_is_reaped() {
+    let world = world();
+    for number in 0..40u64 {
+        let vector = blob(&vector(number));
+        let values: &[(&str, &[u8])] = &[("category", b"a"), ("v", &vector)];
+        let end = if number % 2 == 0 { BEGIN_MS + 1_000 } else { BEGIN_MS + 2_000 };
+        world.write(put_until(&format!("doc:{number}"), values, end)).unwrap();
+    }
+    let wanted = vector(0);
+    world.clock.advance(999);
+    assert_eq!(world.keys(&query("docs", &wanted, 40)).len(), 40);
+    world.clock.advance(1);
+    for exact in [false, true] {
+        // As many as asked for, though half of the nearest have ended.
+        let found = world.keys(&Query { exact, ..query("docs", &wanted, 20) });
+        assert_eq!(found.len(), 20);
+        assert!(found.iter().all(|key| key[4..].parse::<u64>().unwrap() % 2 == 1), "{found:?}");
+    }
+    assert_eq!(world.engine().get(b"doc:0").unwrap(), None);
+    assert!(world.engine().get(b"doc:1").unwrap().is_some());
+    assert_eq!(world.count("docs", "@category:{a}"), 20);
+    assert_eq!(world.engine().count("docs", None).unwrap(), 20);
+    assert_eq!(world.scroll("docs", None).len(), 20);
+    assert_eq!(world.engine().collection("docs").unwrap().documents, 20);
+    world.clock.advance(10_000);
+    assert_eq!(world.keys(&query("docs", &wanted, 20)), [] as [&str; 0]);
+}
+
+#[test]
+fn reaping_gives_the_space_back_and_survives() {
+    let mut world = world();
+    // The reaper looks by itself now and then: how many it left to be reaped here is its secret.
+    let ops = (0..1200).map(|number| put_until(&format!("doc:{number}"), &[], BEGIN_MS + 5)).collect();
+    assert!(world.engine().write(ops).iter().all(Result::is_ok));
+    world.put("doc:stays", &[]);
+    world.clock.advance(5);
+    world.engine().reap().unwrap();
+    assert_eq!(world.engine().stats().unwrap().documents, 1);
+    assert_eq!(world.engine().reap().unwrap(), 0);
+    world.clock.set(BEGIN_MS);
+    world.reopen();
+    assert_eq!(world.scroll("docs", None), ["doc:stays"]);
+}
+
+#[test]
+fn documents_without_an_end_take_the_shortest_of_their_collections() {
+    let world = World::new();
+    let mut long = schema("doc:", hnsw(), Metric::Cosine);
+    long.ttl = Some(Duration::from_secs(100));
+    let mut short = schema("doc:s", hnsw(), Metric::Cosine);
+    short.ttl = Some(Duration::from_secs(10));
+    world.engine().create_collection("long", long).unwrap();
+    world.engine().create_collection("short", short).unwrap();
+    let end = |key: &str| world.engine().get(key.as_bytes()).unwrap().unwrap().expires_at_ms;
+    world.put("doc:l", &[]);
+    world.put("doc:s", &[]);
+    world.put("other", &[]);
+    assert_eq!(end("doc:l"), Some(BEGIN_MS + 100_000));
+    assert_eq!(end("doc:s"), Some(BEGIN_MS + 10_000));
+    assert_eq!(end("other"), None);
+    world.write(put_until("doc:s", &[], BEGIN_MS + 500_000)).unwrap();
+    assert_eq!(end("doc:s"), Some(BEGIN_MS + 500_000));
+    world.put("doc:s", &[]);
+    assert_eq!(end("doc:s"), Some(BEGIN_MS + 10_000));
+}
+
+#[test]
+fn a_write_moves_the_end_or_takes_it_away() {
+    let world = world();
+    let found = |world: &World| world.keys(&query("docs", &vector(1), 5));
+    let v = blob(&vector(1));
+    world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 1_000)).unwrap();
+    world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 2_000)).unwrap();
+    world.clock.advance(1_500);
+    assert_eq!(found(&world), ["doc:1"]);
+    world.put("doc:1", &[("v", &v)]);
+    world.clock.advance(1_000_000);
+    assert_eq!(found(&world), ["doc:1"]);
+}
+
+#[test]
+fn an_ended_document_is_absent_to_whoever_writes() {
+    let world = world();
+    let v = blob(&vector(1));
+    let first = world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
+    world.clock.advance(10);
+    let Op::Put { key, fields, expires_at_ms, vectors, .. } = put("doc:1", &[("v", &v)]) else {
+        unreachable!()
+    };
+    let guarded = |expected| Op::Put {
+        key: key.clone(),
+        fields: fields.clone(),
+        expires_at_ms,
+        vectors: vectors.clone(),
+        expected,
+    };
+    let error = world.write(guarded(Expected::Seq(first.seq))).unwrap_err();
+    assert!(matches!(error, WriteError::Conflict { found: None, .. }), "{error}");
+    let again = world.write(guarded(Expected::Absent)).unwrap();
+    assert!(!again.existed);
+    assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:1"]);
+
+    world.write(put_until("doc:2", &[], BEGIN_MS + 20)).unwrap();
+    world.clock.advance(10);
+    let deleted = world.delete("doc:2");
+    assert_eq!((deleted.seq, deleted.existed), (0, false));
+}
+
+#[test]
+fn what_ended_while_nothing_ran_is_not_shown_after_opening() {
+    for saved in [true, false] {
+        let mut world = world();
+        let v = blob(&vector(1));
+        world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
+        world.put("doc:2", &[("v", &v)]);
+        world.close();
+        if !saved {
+            std::fs::remove_dir_all(world.options.data_dir.join("snapshots")).unwrap();
+        }
+        world.clock.advance(10);
+        world.open();
+        assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+        assert_eq!(world.engine().count("docs", None).unwrap(), 1);
+    }
+}
+
+#[test]
+fn the_reaper_needs_no_asking() {
+    let world = world();
+    world.write(put_until("doc:1", &[], BEGIN_MS + 10)).unwrap();
+    world.clock.advance(10);
+    // Bounded by the test runner's patience only: the reaper's own pace is not what is tested.
+    while world.engine().stats().unwrap().documents > 0 {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,225 @@
+//! Random histories against a map: whatever happens, the engine says what the map says.
+
+use std::collections::BTreeMap;
+
+use engine::{Expected, Filter, Metric, Op, Query, WriteError};
+use proptest::prelude::*;
+
+use crate::world::*;
+
+const KEYS: u64 = 14;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put { key: u64, vector: bool, category: u8, year: Option<i32>, ttl_ms: Option<u64> },
+    Delete { key: u64, guarded: bool },
+    Search { near: u64, k: usize, filter: u8 },
+    Pass { ms: u64 },
+    Reap,
+    Settle,
+    Reopen { with_snapshots: bool },
+    Crash,
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => (0..KEYS, prop::bool::weighted(0.9), 0..4u8, prop::option::of(0..5), prop::option::weighted(0.3, 1..50u64))
+            .prop_map(|(key, vector, category, year, ttl_ms)| Action::Put { key, vector, category, year, ttl_ms }),
+        5 => (0..KEYS, any::<bool>()).prop_map(|(key, guarded)| Action::Delete { key, guarded }),
+        8 => (0..1000u64, 1..20usize, 0..8u8).prop_map(|(near, k, filter)| Action::Search { near, k, filter }),
+        2 => (1..30u64).prop_map(|ms| Action::Pass { ms }),
+        1 => Just(Action::Reap),
+        1 => Just(Action::Settle),
+        1 => any::<bool>().prop_map(|with_snapshots| Action::Reopen { with_snapshots }),
+        1 => Just(Action::Crash),
+    ]
+}
+
+/// A document as the map holds it.
+#[derive(Clone, Debug)]
+struct Known {
+    /// When it was first written, in the map's own count.
+    born: u64,
+    seq: u64,
+    vector: Option<Vec<f32>>,
+    category: u8,
+    year: Option<i32>,
+    end_ms: Option<u64>,
+}
+
+#[derive(Default)]
+struct Model {
+    documents: BTreeMap<u64, Known>,
+    writes: u64,
+    now_ms: u64,
+}
+
+fn name(key: u64) -> String {
+    format!("doc:{key:02}")
+}
+
+const FILTERS: [&str; 8] = [
+    "*",
+    "@category:{c1}",
+    "-@category:{c1|c2}",
+    "@year:[1 3]",
+    "-@year:[-inf +inf]",
+    "@category:{c0|c3} @year:[(0 +inf]",
+    "@category:{c2} | @year:[4]",
+    "@category:{none}",
+];
+
+fn passes(filter: u8, document: &Known) -> bool {
+    let category = document.category;
+    let year = document.year;
+    match filter {
+        0 => true,
+        1 => category == 1,
+        2 => category != 1 && category != 2,
+        3 => year.is_some_and(|year| (1..=3).contains(&year)),
+        4 => year.is_none(),
+        5 => (category == 0 || category == 3) && year.is_some_and(|year| year > 0),
+        6 => category == 2 || year == Some(4),
+        _ => false,
+    }
+}
+
+impl Model {
+    fn standing(&mut self) -> &BTreeMap<u64, Known> {
+        let now_ms = self.now_ms;
+        self.documents.retain(|_, document| document.end_ms.is_none_or(|end| end > now_ms));
+        &self.documents
+    }
+}
+
+fn apply(world: &mut World, model: &mut Model, action: &Action) -> Result<(), TestCaseError> {
+    match *action {
+        Action::Put { key, vector, category, year, ttl_ms } => {
+            model.writes += 1;
+            let vector = vector.then(|| self::vector(model.writes));
+            let mut values = vec![field("category", format!("C{category} , all").as_bytes())];
+            values.extend(year.map(|year| field("year", year.to_string().as_bytes())));
+            values.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
+            let end_ms = ttl_ms.map(|ttl_ms| model.now_ms + ttl_ms);
+            let old = model.standing().get(&key).cloned();
+            let written = world.write(Op::Put {
+                key: name(key).into(),
+                fields: values,
+                expires_at_ms: end_ms,
+                vectors: Vec::new(),
+                expected: old.as_ref().map_or(Expected::Absent, |old| Expected::Seq(old.seq)),
+            });
+            let written = written.unwrap();
+            prop_assert_eq!(written.existed, old.is_some());
+            let born = old.map_or(model.writes, |old| old.born);
+            let known = Known { born, seq: written.seq, vector, category, year, end_ms };
+            model.documents.insert(key, known);
+        }
+        Action::Delete { key, guarded } => {
+            let old = model.standing().get(&key).cloned();
+            let expected = if guarded {
+                Expected::Seq(old.as_ref().map_or(1 << 40, |old| old.seq))
+            } else {
+                Expected::Any
+            };
+            let result = world.write(Op::Delete { key: name(key).into(), expected });
+            match (result, old) {
+                (Ok(written), Some(_)) => prop_assert!(written.existed && written.seq > 0),
+                (Ok(written), None) => prop_assert!(!guarded && !written.existed && written.seq == 0),
+                (Err(WriteError::Conflict { found: None, .. }), None) => prop_assert!(guarded),
+                (other, old) => prop_assert!(false, "{:?} for {:?}", other, old),
+            }
+            model.documents.remove(&key);
+        }
+        Action::Search { near, k, filter } => search(world, model, near, k, filter)?,
+        Action::Pass { ms } => {
+            world.clock.advance(ms);
+            model.now_ms += ms;
+        }
+        Action::Reap => {
+            world.engine().reap().unwrap();
+            let standing = model.standing().len() as u64;
+            prop_assert_eq!(world.engine().stats().unwrap().documents, standing);
+        }
+        Action::Settle => world.settle(),
+        Action::Reopen { with_snapshots } => {
+            world.close();
+            if !with_snapshots {
+                std::fs::remove_dir_all(world.options.data_dir.join("snapshots")).unwrap();
+            }
+            world.open();
+            prop_assert_eq!(world.engine().warnings(), Vec::<String>::new());
+        }
+        Action::Crash => {
+            world.crash();
+            prop_assert_eq!(world.engine().warnings(), Vec::<String>::new());
+        }
+    }
+    Ok(())
+}
+
+fn search(world: &World, model: &mut Model, near: u64, k: usize, filter: u8) -> Result<(), TestCaseError> {
+    let wanted = vector(near);
+    let mut expected: Vec<(f64, u64)> = model
+        .standing()
+        .iter()
+        .filter(|(_, document)| passes(filter, document))
+        .filter_map(|(key, document)| {
+            let vector = document.vector.as_ref()?;
+            let difference = wanted.iter().zip(vector).map(|(a, b)| f64::from(*a) - f64::from(*b));
+            Some((difference.map(|difference| difference * difference).sum(), *key))
+        })
+        .collect();
+    expected.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let expected: Vec<String> = expected.into_iter().take(k).map(|(_, key)| name(key)).collect();
+    let parsed: Filter = world.filter("docs", FILTERS[usize::from(filter)]);
+    let query = Query { filter: Some(&parsed), ..query("docs", &wanted, k) };
+    prop_assert_eq!(world.keys(&Query { exact: true, ..query.clone() }), expected.clone());
+    // So few documents are all candidates: the graph finds what the scan finds.
+    prop_assert_eq!(world.keys(&query), expected);
+    Ok(())
+}
+
+/// Everything at once, after every history.
+fn agree(world: &World, model: &mut Model) -> Result<(), TestCaseError> {
+    let mut standing: Vec<(u64, Known)> =
+        model.standing().iter().map(|(key, document)| (*key, document.clone())).collect();
+    standing.sort_by_key(|(_, document)| document.born);
+    let names = |passing: &dyn Fn(&Known) -> bool| -> Vec<String> {
+        standing.iter().filter(|(_, document)| passing(document)).map(|(key, _)| name(*key)).collect()
+    };
+    prop_assert_eq!(world.scroll("docs", None), names(&|_| true));
+    for (number, text) in FILTERS.iter().enumerate() {
+        let filter = world.filter("docs", text);
+        let expected = names(&|document| passes(number as u8, document));
+        prop_assert_eq!(world.engine().count("docs", Some(&filter)).unwrap(), expected.len() as u64);
+        prop_assert_eq!(world.scroll("docs", Some(&filter)), expected);
+    }
+    for key in 0..KEYS {
+        let known = model.documents.get(&key);
+        let found = world.engine().get(name(key).as_bytes()).unwrap();
+        prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
+        prop_assert_eq!(found.and_then(|found| found.expires_at_ms), known.and_then(|known| known.end_ms));
+    }
+    for number in 0..4 {
+        search(world, model, 2000 + number, 20, 0)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_histories_end_as_in_a_map(history in prop::collection::vec(actions(), 1..40)) {
+        let mut world = World::new();
+        world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+        let mut model = Model { now_ms: BEGIN_MS, ..Model::default() };
+        for action in &history {
+            apply(&mut world, &mut model, action)?;
+        }
+        agree(&world, &mut model)?;
+        world.crash();
+        agree(&world, &mut model)?;
+    }
+}

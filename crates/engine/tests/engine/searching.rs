@@ -1,0 +1,253 @@
+//! Searching, filtering, paging and counting, against a scan of everything.
+
+use std::collections::BTreeSet;
+
+use engine::{Field, Filter, Metric, Query, QueryError};
+
+use crate::world::*;
+
+const DOCUMENTS: u64 = 600;
+
+/// Documents 0..600: `n` says the number's remainders, year is the number itself.
+fn filled(metric: Metric, algorithm: engine::Algorithm) -> World {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", algorithm, metric)).unwrap();
+    let ops = (0..DOCUMENTS)
+        .map(|number| {
+            let categories = format!("All, mod {}, mod {} of 100", number % 2, number % 100);
+            put(
+                &format!("doc:{number:03}"),
+                &[
+                    ("title", format!("Number {number}").as_bytes()),
+                    ("category", categories.as_bytes()),
+                    ("year", number.to_string().as_bytes()),
+                    ("v", &blob(&vector(number))),
+                ],
+            )
+        })
+        .collect();
+    assert!(world.engine().write(ops).iter().all(Result::is_ok));
+    world
+}
+
+/// The oracle: all documents `passes` lets through, nearest first, in double precision.
+fn nearest(metric: Metric, query: &[f32], passes: impl Fn(u64) -> bool) -> Vec<(f64, u64)> {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let mut found: Vec<(f64, u64)> = (0..DOCUMENTS)
+        .filter(|number| passes(*number))
+        .map(|number| {
+            let v = vector(number);
+            let distance = match metric {
+                Metric::Cosine => 1.0 - dot(query, &v) / (dot(query, query) * dot(&v, &v)).sqrt(),
+                Metric::Ip => 1.0 - dot(query, &v),
+                Metric::L2 => dot(query, query) + dot(&v, &v) - 2.0 * dot(query, &v),
+            };
+            (distance, number)
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    found
+}
+
+#[test]
+fn every_metric_finds_what_a_scan_finds() {
+    for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
+        for algorithm in [engine::Algorithm::Flat, hnsw()] {
+            let world = filled(metric, algorithm);
+            for linked in [false, true] {
+                if linked {
+                    world.settle();
+                }
+                for number in 0..20 {
+                    let wanted = vector(10_000 + number);
+                    let expected = nearest(metric, &wanted, |_| true);
+                    let exact = Query { exact: true, ..query("docs", &wanted, 10) };
+                    let found = world.engine().search(&exact).unwrap();
+                    assert_eq!(found.hits.len(), 10);
+                    for (hit, (distance, number)) in found.hits.iter().zip(&expected) {
+                        assert_eq!(text(&hit.document.key), format!("doc:{number:03}"), "{metric:?}");
+                        assert!((f64::from(hit.distance) - distance).abs() < 1e-5, "{metric:?}");
+                        let score = match metric {
+                            Metric::Cosine | Metric::Ip => 1.0 - hit.distance,
+                            Metric::L2 => 1.0 / (1.0 + hit.distance),
+                        };
+                        assert_eq!(hit.score, score);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn as_many_hits_as_match_at_every_selectivity() {
+    let world = filled(Metric::Cosine, hnsw());
+    type Passes = fn(u64) -> bool;
+    let filters: [(&str, Passes); 11] = [
+        ("*", |_| true),
+        ("@category:{all}", |_| true),
+        ("@category:{mod 1}", |number| number % 2 == 1),
+        ("-@category:{mod 1}", |number| number % 2 == 0),
+        ("@category:{mod 7 of 100}", |number| number % 100 == 7),
+        ("@category:{mod 7 of 100 | mod 8 of 100} @year:[(7 +inf]", |number| {
+            matches!(number % 100, 7 | 8) && number > 7
+        }),
+        ("@year:[0 59]", |number| number < 60),
+        ("@year:[100 (104] | @year:[500]", |number| (100..104).contains(&number) || number == 500),
+        ("@year:[599 +inf]", |number| number == 599),
+        ("@category:{none}", |_| false),
+        ("@year:[600 +inf]", |_| false),
+    ];
+    for linked in [false, true] {
+        if linked {
+            world.settle();
+        }
+        for (text, passes) in filters {
+            let filter = world.filter("docs", text);
+            let matches = (0..DOCUMENTS).filter(|number| passes(*number)).count();
+            assert_eq!(world.count("docs", text), matches as u64, "{text}");
+            for k in [1, 5, 50, 1000] {
+                let wanted = vector(77_777);
+                let filtered = Query { filter: Some(&filter), ..query("docs", &wanted, k) };
+                let found = world.keys(&filtered);
+                let expected: Vec<String> = nearest(Metric::Cosine, &wanted, passes)
+                    .into_iter()
+                    .map(|(_, number)| format!("doc:{number:03}"))
+                    .collect();
+                assert_eq!(found.len(), k.min(matches), "{text}, k {k}");
+                let distinct: BTreeSet<&String> = found.iter().collect();
+                assert_eq!(distinct.len(), found.len(), "{text}, k {k}");
+                assert!(found.iter().all(|key| expected.contains(key)), "{text}, k {k}");
+                let exact = Query { exact: true, ..filtered };
+                assert_eq!(world.keys(&exact), expected[..k.min(matches)], "{text}, k {k}");
+            }
+            let mut scrolled: Vec<String> =
+                (0..DOCUMENTS).filter(|n| passes(*n)).map(|n| format!("doc:{n:03}")).collect();
+            scrolled.truncate(100);
+            let page = world.engine().scroll("docs", Some(&filter), None, 100).unwrap();
+            let page: Vec<String> = page.documents.iter().map(|document| self::text(&document.key)).collect();
+            assert_eq!(page, scrolled, "{text}");
+        }
+    }
+}
+
+#[test]
+fn offset_and_lowest_score_cut_the_same_ranking() {
+    let world = filled(Metric::Cosine, hnsw());
+    let wanted = vector(5);
+    let all = world.engine().search(&Query { exact: true, ..query("docs", &wanted, 40) }).unwrap().hits;
+    let page = Query { exact: true, offset: 10, ..query("docs", &wanted, 7) };
+    assert_eq!(world.engine().search(&page).unwrap().hits, all[10..17]);
+    let beyond = Query { offset: 9_000, ..query("docs", &wanted, 1000) };
+    assert_eq!(world.engine().search(&beyond).unwrap().hits, []);
+    let lowest = all[5].score;
+    let good = Query { exact: true, min_score: Some(lowest), ..query("docs", &wanted, 40) };
+    assert_eq!(world.engine().search(&good).unwrap().hits, all[..6]);
+}
+
+#[test]
+fn only_the_fields_asked_for_come_back() {
+    let world = filled(Metric::Cosine, hnsw());
+    world.put("doc:003", &[("title", b"x"), ("colour", b"red"), ("v", &blob(&vector(3)))]);
+    let wanted = vector(3);
+    let names = |fields: Option<&[String]>| {
+        let hit =
+            world.engine().search(&Query { fields, ..query("docs", &wanted, 1) }).unwrap().hits.remove(0);
+        hit.document.fields.iter().map(|field: &Field| text(&field.name)).collect::<Vec<String>>()
+    };
+    assert_eq!(names(None), ["title", "colour"]);
+    assert_eq!(names(Some(&[])), [] as [&str; 0]);
+    assert_eq!(names(Some(&["v".to_owned(), "year".to_owned()])), ["v"]);
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_with_words() {
+    let world = filled(Metric::Cosine, hnsw());
+    let mut two = schema("two:", hnsw(), Metric::Cosine);
+    two.fields.push(vector_field("w", hnsw(), Metric::L2, None));
+    world.engine().create_collection("two", two).unwrap();
+    let good = vector(1);
+    let colour = ["colour".to_owned()];
+    let base = query("docs", &good, 3);
+    let tag = Filter::Tag { field: "colour".to_owned(), values: vec![b"red".to_vec()] };
+    let cases: [(Query<'_>, &str); 16] = [
+        (query("dogs", &good, 3), "no collection or alias \"dogs\"; there are: docs, two"),
+        (Query { k: 0, ..base.clone() }, "k must be 1 to 1000, found 0"),
+        (Query { k: 1001, ..base.clone() }, "k must be 1 to 1000, found 1001"),
+        (Query { offset: 9_998, ..base.clone() }, "offset + k must be 1 to 10000, found 10001"),
+        (
+            Query { offset: usize::MAX, ..base.clone() },
+            "offset + k must be 1 to 10000, found 18446744073709551615",
+        ),
+        (Query { ef_search: Some(0), ..base.clone() }, "ef_search must be 1 to 4096, found 0"),
+        (Query { ef_search: Some(4097), ..base.clone() }, "ef_search must be 1 to 4096, found 4097"),
+        (Query { min_score: Some(f32::NAN), ..base.clone() }, "min_score must be a finite number, found NaN"),
+        (query("docs", &good[1..], 3), "query vector: vector dimensions do not match: expected 8, found 7"),
+        (
+            query("docs", &[0.0; DIM], 3),
+            "query vector: vector is all zeros: it has no direction, so cosine distance is undefined",
+        ),
+        (
+            query("docs", &[f32::INFINITY; DIM], 3),
+            "query vector: vector value 0 is inf: every value must be finite",
+        ),
+        (query("two", &good, 3), "name the VECTOR field to search in collection \"two\"; there are: v, w"),
+        (
+            Query { field: Some("year"), ..base.clone() },
+            "field \"year\" of collection \"docs\" is NUMERIC, a search needs a VECTOR field: v",
+        ),
+        (
+            Query { field: Some("colour"), ..base.clone() },
+            "no field \"colour\" in the schema of collection \"docs\"; its fields: title, content, category, year, v",
+        ),
+        (
+            Query { fields: Some(&colour), ..base.clone() },
+            "no field \"colour\" in the schema of collection \"docs\"; its fields: title, content, category, year, v",
+        ),
+        (
+            Query { filter: Some(&tag), ..base.clone() },
+            "filter: no field \"colour\" at byte 0; fields of this schema that a filter takes: category, year",
+        ),
+    ];
+    for (query, message) in cases {
+        let error = world.engine().search(&query).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+    let error = world.engine().parse_filter("docs", "@title:{x}").unwrap_err();
+    assert!(matches!(error, QueryError::Filter(_)), "{error}");
+    assert!(matches!(world.engine().scroll("docs", None, None, 0), Err(QueryError::Limit { .. })));
+    assert!(matches!(world.engine().scroll("docs", None, None, 10_001), Err(QueryError::Limit { .. })));
+    assert!(world.engine().search(&Query { field: Some("w"), ..query("two", &good, 3) }).is_ok());
+}
+
+#[test]
+fn a_document_in_two_collections_is_found_in_both() {
+    let world = World::new();
+    world.engine().create_collection("a", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    world.engine().create_collection("b", schema("doc:x:", engine::Algorithm::Flat, Metric::L2)).unwrap();
+    world.put("doc:x:1", &[("v", &blob(&vector(1)))]);
+    world.put("doc:2", &[("v", &blob(&vector(2)))]);
+    world.put("other", &[("v", b"not a vector, and no business of theirs")]);
+    let wanted = vector(1);
+    assert_eq!(world.keys(&query("a", &wanted, 10)), ["doc:x:1", "doc:2"]);
+    assert_eq!(world.keys(&query("b", &wanted, 10)), ["doc:x:1"]);
+    world.delete("doc:x:1");
+    assert_eq!(world.keys(&query("a", &wanted, 10)), ["doc:2"]);
+    assert_eq!(world.keys(&query("b", &wanted, 10)), [] as [&str; 0]);
+}
+
+#[test]
+fn a_document_without_a_vector_is_filtered_and_scrolled_but_not_near_anything() {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    world.put("doc:1", &[("category", b"a")]);
+    world.put("doc:2", &[("category", b"a"), ("v", &blob(&vector(2)))]);
+    let wanted = vector(2);
+    assert_eq!(world.keys(&query("docs", &wanted, 10)), ["doc:2"]);
+    assert_eq!(world.count("docs", "@category:{a}"), 2);
+    assert_eq!(world.scroll("docs", None), ["doc:1", "doc:2"]);
+    world.put("doc:2", &[("category", b"b")]);
+    assert_eq!(world.keys(&query("docs", &wanted, 10)), [] as [&str; 0]);
+    assert_eq!(world.count("docs", "@category:{a}"), 1);
+}

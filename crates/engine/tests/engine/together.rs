@@ -1,0 +1,156 @@
+//! Writers, searchers, the reaper and the index workers at once.
+
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    mpsc,
+};
+
+use engine::{Expected, Metric, Op, Query, WriteError, Written};
+
+use crate::world::*;
+
+const PLACES: u64 = 24;
+const STABLE: u64 = 10;
+
+/// A vector close to the place's own, and far from every other place's.
+fn near_place(place: u64, jitter: u64) -> Vec<f32> {
+    let mut near = vector(place);
+    near[(jitter % DIM as u64) as usize] += 0.001 * (jitter % 5) as f32;
+    near
+}
+
+#[test]
+fn no_hit_is_ever_of_a_wrong_document_and_none_that_stays_is_missed() {
+    let world = World::with(|options| {
+        // Small, so that writers help to link; two threads drain.
+        options.tail_max = 16;
+        options.index_threads = 2;
+    });
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    for number in 0..STABLE {
+        let v = blob(&vector(1_000 + number));
+        world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+    }
+    let stays = world.filter("docs", "@category:{stays}");
+    let even = world.filter("docs", "@category:{even}");
+    let engine = world.engine();
+    let writing = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3u64)
+            .map(|writer| {
+                let world = &world;
+                scope.spawn(move || {
+                    for round in 0..250u64 {
+                        // Each writer has places of its own, and its keys come and go.
+                        let place = (round * 7 % (PLACES / 3)) * 3 + writer;
+                        let key = format!("doc:{place}");
+                        let op = match round % 5 {
+                            3 => Op::Delete { key: key.into(), expected: Expected::Any },
+                            // Ended as soon as it is written: its ordinal is free for others at once.
+                            4 => put_until(&key, &[("v", &blob(&near_place(place, round)))], BEGIN_MS),
+                            _ => {
+                                let category = if round % 2 == 0 { b"even" } else { b"odd." };
+                                let v = blob(&near_place(place, round));
+                                put(&key, &[("category", category), ("v", &v)])
+                            }
+                        };
+                        world.write(op).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for searcher in 0..2u64 {
+            let (writing, stays, even) = (&writing, &stays, &even);
+            scope.spawn(move || {
+                let mut round = searcher;
+                while writing.load(Ordering::Relaxed) {
+                    round += 1;
+                    let place = round % PLACES;
+                    let wanted = vector(place);
+                    let found = engine.search(&query("docs", &wanted, 5)).unwrap();
+                    for hit in &found.hits {
+                        let at_place = text(&hit.document.key) == format!("doc:{place}");
+                        assert_eq!(hit.distance < 0.01, at_place, "near {place}: {hit:?}");
+                    }
+                    let filtered = Query { filter: Some(stays), ..query("docs", &wanted, 100) };
+                    assert_eq!(engine.search(&filtered).unwrap().hits.len(), STABLE as usize);
+                    let filtered = Query { filter: Some(even), ..query("docs", &wanted, 100) };
+                    for hit in engine.search(&filtered).unwrap().hits {
+                        assert_eq!(hit.document.field(b"category"), Some(&b"even"[..]), "{hit:?}");
+                    }
+                    let wanted = vector(1_000 + round % STABLE);
+                    let nearest = engine.search(&query("docs", &wanted, 1)).unwrap();
+                    assert_eq!(keys(&nearest), [format!("doc:stays:{}", round % STABLE)]);
+                }
+            });
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        writing.store(false, Ordering::Relaxed);
+    });
+    // Few vectors are ever waiting: full tails slowed the writers.
+    world.settle();
+    let info = engine.collection("docs").unwrap();
+    assert_eq!(info.documents, world.scroll("docs", None).len() as u64);
+    assert_eq!(info.vectors, info.documents);
+}
+
+#[test]
+fn writes_that_wait_together_share_a_commit() {
+    let world = World::new();
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel::<()>();
+    // Holds the committer inside an answer while the others line up.
+    let hold = Box::new(move |_: Vec<Result<Written, WriteError>>| {
+        enter.send(()).unwrap();
+        left.recv().unwrap();
+    });
+    world.engine().submit(vec![put("first", &[])], hold).unwrap();
+    entered.recv().unwrap();
+    let (answer, answers) = mpsc::channel();
+    for writer in 0..64 {
+        let answer = answer.clone();
+        let done = Box::new(move |results: Vec<Result<Written, WriteError>>| {
+            answer.send(results[0].as_ref().unwrap().seq).unwrap();
+        });
+        world.engine().submit(vec![put(&format!("doc:{writer}"), &[])], done).unwrap();
+    }
+    leave.send(()).unwrap();
+    let seqs: Vec<u64> = answers.into_iter().take(64).collect();
+    assert_eq!(seqs, (2..=65).collect::<Vec<u64>>(), "answered in the order they came");
+    assert_eq!(world.engine().stats().unwrap().commits, 2);
+}
+
+#[test]
+fn closing_in_the_middle_answers_everybody() {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4u64)
+            .map(|writer| {
+                let world = &world;
+                scope.spawn(move || {
+                    let mut acknowledged = Vec::new();
+                    for number in 0.. {
+                        let key = format!("doc:{writer}:{number}");
+                        match world.write(put(&key, &[("v", &blob(&vector(number)))])) {
+                            Ok(_) => acknowledged.push(key),
+                            Err(_) => break,
+                        }
+                    }
+                    acknowledged
+                })
+            })
+            .collect();
+        while world.engine().stats().unwrap().documents < 50 {
+            std::thread::yield_now();
+        }
+        world.engine().close();
+        for writer in writers {
+            for key in writer.join().unwrap() {
+                assert!(world.engine().get(key.as_bytes()).unwrap().is_some(), "{key}");
+            }
+        }
+    });
+}

@@ -1,0 +1,280 @@
+//! An engine in a directory of its own, with a clock that stands still, and short ways to use it.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use engine::{
+    Algorithm, Clock, ComputedVector, Cpu, Embedding, Engine, Expected, Field, FieldKind, FieldSchema,
+    Filter, Found, Metric, Op, Options, Quantization, Query, Schema, TextToEmbed, VectorSchema, VectorType,
+    WriteError, Written,
+};
+use tempfile::TempDir;
+
+/// A moment in 2033, where every test begins.
+pub(crate) const BEGIN_MS: u64 = 2_000_000_000_000;
+pub(crate) const DIM: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct FakeClock(AtomicU64);
+
+impl FakeClock {
+    pub(crate) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set(&self, ms: u64) {
+        self.0.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) options: Options,
+    engine: Option<Engine>,
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(FakeClock(AtomicU64::new(BEGIN_MS)));
+        let mut options = Options {
+            data_dir: dir.path().to_owned(),
+            cpu: Cpu::detect(),
+            clock: clock.clone(),
+            cache_bytes: 8 << 20,
+            tail_max: 10_000,
+            index_threads: 1,
+        };
+        change(&mut options);
+        let engine = Engine::open(options.clone()).unwrap();
+        World { dir, clock, options, engine: Some(engine) }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the engine is open")
+    }
+
+    /// Closes the engine and leaves the directory to the test.
+    pub(crate) fn close(&mut self) {
+        self.engine.take().expect("the engine is open").close();
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.engine = Some(Engine::open(self.options.clone()).unwrap());
+    }
+
+    pub(crate) fn reopen(&mut self) {
+        self.close();
+        self.open();
+    }
+
+    /// Goes on with what a kill at this moment leaves: the files as they are, nothing closed.
+    pub(crate) fn crash(&mut self) {
+        let dir = tempfile::tempdir().unwrap();
+        copy(self.dir.path(), dir.path());
+        drop(self.engine.take());
+        self.options.data_dir = dir.path().to_owned();
+        self.dir = dir;
+        self.open();
+    }
+
+    pub(crate) fn put(&self, key: &str, fields: &[(&str, &[u8])]) -> Written {
+        self.write(put(key, fields)).unwrap_or_else(|error| panic!("{key}: {error}"))
+    }
+
+    pub(crate) fn delete(&self, key: &str) -> Written {
+        self.write(Op::Delete { key: key.into(), expected: Expected::Any }).unwrap()
+    }
+
+    pub(crate) fn write(&self, op: Op) -> Result<Written, WriteError> {
+        self.engine().write(vec![op]).remove(0)
+    }
+
+    /// Keys of the hits, nearest first.
+    pub(crate) fn keys(&self, query: &Query<'_>) -> Vec<String> {
+        keys(&self.engine().search(query).unwrap())
+    }
+
+    pub(crate) fn filter(&self, collection: &str, text: &str) -> Filter {
+        self.engine().parse_filter(collection, text).unwrap()
+    }
+
+    pub(crate) fn count(&self, collection: &str, filter: &str) -> u64 {
+        let filter = self.filter(collection, filter);
+        self.engine().count(collection, Some(&filter)).unwrap()
+    }
+
+    /// Keys of all documents of a collection, as a scroll in small pages gives them.
+    pub(crate) fn scroll(&self, collection: &str, filter: Option<&Filter>) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.engine().scroll(collection, filter, after, 3).unwrap();
+            assert!(page.documents.len() <= 3);
+            keys.extend(page.documents.iter().map(|document| text(&document.key)));
+            after = page.next;
+            if after.is_none() {
+                return keys;
+            }
+        }
+    }
+
+    /// Waits until no vector is scanned any more. Index workers do it by themselves; only a
+    /// test wants to know when.
+    pub(crate) fn settle(&self) {
+        while self.engine().collections().iter().any(|collection| collection.tail > 0) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+pub(crate) fn field(name: &str, value: &[u8]) -> Field {
+    Field { name: name.as_bytes().into(), value: value.into() }
+}
+
+pub(crate) fn fields(values: &[(&str, &[u8])]) -> Vec<Field> {
+    values.iter().map(|(name, value)| field(name, value)).collect()
+}
+
+pub(crate) fn put(key: &str, values: &[(&str, &[u8])]) -> Op {
+    Op::Put {
+        key: key.into(),
+        fields: fields(values),
+        expires_at_ms: None,
+        vectors: Vec::new(),
+        expected: Expected::Any,
+    }
+}
+
+pub(crate) fn put_until(key: &str, values: &[(&str, &[u8])], end_ms: u64) -> Op {
+    let Op::Put { key, fields, vectors, expected, .. } = put(key, values) else { unreachable!() };
+    Op::Put { key, fields, expires_at_ms: Some(end_ms), vectors, expected }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+pub(crate) fn keys(found: &Found) -> Vec<String> {
+    found.hits.iter().map(|hit| text(&hit.document.key)).collect()
+}
+
+/// A vector that is different for every number, and far from none of them.
+pub(crate) fn vector(number: u64) -> Vec<f32> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
+    (0..DIM)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+pub(crate) fn blob(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub(crate) fn query<'a>(collection: &'a str, vector: &'a [f32], k: usize) -> Query<'a> {
+    Query {
+        collection,
+        field: None,
+        vector,
+        offset: 0,
+        k,
+        filter: None,
+        ef_search: None,
+        exact: false,
+        min_score: None,
+        fields: None,
+    }
+}
+
+pub(crate) fn hnsw() -> Algorithm {
+    Algorithm::Hnsw { m: 8, ef_construction: 60, ef_search: 40 }
+}
+
+pub(crate) fn vector_field(
+    name: &str,
+    algorithm: Algorithm,
+    metric: Metric,
+    embed: Option<&[&str]>,
+) -> FieldSchema {
+    FieldSchema {
+        name: name.to_owned(),
+        kind: FieldKind::Vector(VectorSchema {
+            algorithm,
+            vector_type: VectorType::Float32,
+            quantization: Quantization::None,
+            dim: DIM,
+            metric,
+            embed: embed.map(|fields| Embedding {
+                fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+                model: "toy".to_owned(),
+            }),
+        }),
+    }
+}
+
+/// TEXT title and content, TAG category, NUMERIC year, VECTOR v that documents bring.
+pub(crate) fn schema(prefix: &str, algorithm: Algorithm, metric: Metric) -> Schema {
+    let kinds = [
+        ("title", FieldKind::Text),
+        ("content", FieldKind::Text),
+        ("category", FieldKind::Tag { separator: b',', case_sensitive: false }),
+        ("year", FieldKind::Numeric),
+    ];
+    let mut fields: Vec<FieldSchema> =
+        kinds.into_iter().map(|(name, kind)| FieldSchema { name: name.to_owned(), kind }).collect();
+    fields.push(vector_field("v", algorithm, metric, None));
+    Schema { prefixes: vec![prefix.as_bytes().to_vec()], fields, ttl: None }
+}
+
+/// The same, with the vector embedded from title and content.
+pub(crate) fn embedding_schema(prefix: &str) -> Schema {
+    let mut schema = schema(prefix, hnsw(), Metric::Cosine);
+    schema.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title", "content"]));
+    schema
+}
+
+/// What a model would make of a text: the same for the same text.
+pub(crate) fn embed(text: &TextToEmbed) -> ComputedVector {
+    let number = text.text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    ComputedVector { collection: text.collection, field: text.field, model: [9; 16], values: vector(number) }
+}
+
+/// A put with every vector the engine asks for.
+pub(crate) fn embedded_put(engine: &Engine, key: &str, values: &[(&str, &[u8])]) -> Op {
+    let Op::Put { key, fields, expires_at_ms, expected, .. } = put(key, values) else { unreachable!() };
+    let vectors = engine.texts_to_embed(&key, &fields).iter().map(embed).collect();
+    Op::Put { key, fields, expires_at_ms, vectors, expected }
+}
