@@ -7,12 +7,11 @@ use std::{
 
 use anyhow::Context as _;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use serde_json::{Map, Value};
 
 use super::{
     columns::{self, Column, Mapping, Wanted},
     input::Input,
-    row::{Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
+    row::{DocumentLine, Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows, quoted},
 };
 use crate::cli::exit::Usage;
 
@@ -91,7 +90,10 @@ impl CsvRows {
                 format!("{found} {cells} where the header has {} columns{hint}", self.header.len()),
             ));
         }
-        let mut document = Map::new();
+        let Some(id) = id.filter(|id| !id.is_empty()) else {
+            return Err((None, "the id is empty, or is not UTF-8".to_owned()));
+        };
+        let mut document = DocumentLine::new(&id, self.ttl_s);
         for (at, column) in self.columns.iter().enumerate() {
             let cell = self.records.cell(at).unwrap_or_default();
             let text = match std::str::from_utf8(cell) {
@@ -102,30 +104,25 @@ impl CsvRows {
                         self.header[at],
                         cell.get(error.valid_up_to()).copied().unwrap_or_default()
                     );
-                    return Err((id, reason));
+                    return Err((Some(id), reason));
                 }
             };
             match column {
                 Column::Id => {}
                 Column::Nameless if text.is_empty() => {}
-                Column::Nameless => return Err((id, format!("column {} has a value but no name", at + 1))),
+                Column::Nameless => {
+                    return Err((Some(id), format!("column {} has a value but no name", at + 1)));
+                }
                 Column::Field { name, keep_empty, trim } => {
                     let text = if *trim { text.trim() } else { text };
                     if *keep_empty || !text.trim().is_empty() {
-                        document.insert(name.clone(), Value::from(text));
+                        let new = document.push(name, &quoted(text));
+                        assert!(new, "columns::resolve lets no two columns become one field");
                     }
                 }
             }
         }
-        let Some(id) = id.filter(|id| !id.is_empty()) else {
-            return Err((None, "the id is empty".to_owned()));
-        };
-        document.insert("id".to_owned(), Value::from(id.clone()));
-        if let Some(ttl_s) = self.ttl_s {
-            document.insert("ttl_s".to_owned(), Value::from(ttl_s));
-        }
-        let json = Value::from(document).to_string();
-        Ok((id, json))
+        Ok((id, document.finish()))
     }
 }
 
@@ -301,9 +298,9 @@ mod tests {
         assert_eq!(
             read(text),
             [
-                r#"2 {"content":"two\r\nlines","id":"1","title":"a \"b\""}"#,
-                r#"6 {"content":"d,e","id":"2","title":"c"}"#,
-                r#"7 {"content":"f","id":"3","title":""}"#,
+                r#"2 {"id":"1","title":"a \"b\"","content":"two\r\nlines"}"#,
+                r#"6 {"id":"2","title":"c","content":"d,e"}"#,
+                r#"7 {"id":"3","title":"","content":"f"}"#,
             ]
         );
     }
@@ -314,10 +311,10 @@ mod tests {
             read("id,content\n1\n2,a\n3,b,c\n,d\n4,e\n"),
             [
                 r#"2 Some("1") 1 cell where the header has 2 columns"#,
-                r#"3 {"content":"a","id":"2"}"#,
+                r#"3 {"id":"2","content":"a"}"#,
                 r#"4 Some("3") 3 cells where the header has 2 columns (a delimiter in an unquoted value?)"#,
-                r#"5 None the id is empty"#,
-                r#"6 {"content":"e","id":"4"}"#,
+                r#"5 None the id is empty, or is not UTF-8"#,
+                r#"6 {"id":"4","content":"e"}"#,
             ]
         );
     }
@@ -326,7 +323,7 @@ mod tests {
     fn empty_numbers_are_no_numbers_and_spaces_around_them_are_cut() {
         assert_eq!(
             read("id,content,year\n1,a, 2024 \n2,b,\n"),
-            [r#"2 {"content":"a","id":"1","year":"2024"}"#, r#"3 {"content":"b","id":"2"}"#]
+            [r#"2 {"id":"1","content":"a","year":"2024"}"#, r#"3 {"id":"2","content":"b"}"#]
         );
     }
 
@@ -363,7 +360,7 @@ mod tests {
     #[test]
     fn other_delimiters_and_headers_in_trouble() {
         let items = rows(Cursor::new(b"id;content\n1;a,b\n".to_vec()), Some(b';')).unwrap();
-        assert_eq!(items[0].as_ref().unwrap().json, r#"{"content":"a,b","id":"1"}"#);
+        assert_eq!(items[0].as_ref().unwrap().json, r#"{"id":"1","content":"a,b"}"#);
         let refused = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
         assert!(refused(b"").contains("empty"));
         assert!(refused(b"\n\n").contains("empty"));

@@ -9,12 +9,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 
 use super::{
     columns::{self, Mapping, Wanted},
     input::Input,
-    row::{Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
+    row::{DocumentLine, Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
 };
 use crate::cli::terminal;
 
@@ -103,23 +107,14 @@ impl JsonlRows {
             let hint = "if the file is Latin-1, convert it: iconv -f LATIN1 -t UTF-8";
             (None, format!("the line is not UTF-8 (byte 0x{byte:02x}); {hint}"))
         })?;
-        let value = serde_json::from_str(text).map_err(|error| (None, format!("no JSON object: {error}")))?;
-        let Value::Object(members) = value else {
-            return Err((None, "JSON, but no object: one { } a line is needed".to_owned()));
-        };
-        let renames = columns::renames(&self.mapping, &self.wanted, |name| find(&members, name));
-        let id = match members.get(&renames.id) {
-            Some(Value::String(id)) if !id.is_empty() => id.clone(),
-            Some(Value::Number(id)) if id.is_u64() || id.is_i64() => id.to_string(),
-            Some(other) => {
-                let found = terminal::one_line(&other.to_string(), 40);
-                return Err((
-                    None,
-                    format!("the id {:?} must be a text or a whole number, found {found}", renames.id),
-                ));
-            }
+        let Members(members) = serde_json::from_str(text)
+            .map_err(|error| (None, format!("expected one JSON object a line: {error}")))?;
+        let find = |name: &str| find(&members, name).map(|(name, _)| name.clone());
+        let renames = columns::renames(&self.mapping, &self.wanted, find);
+        let id = match members.iter().find(|(name, _)| *name == renames.id) {
+            Some((_, value)) => id(value).map_err(|reason| (None, format!("{:?} {reason}", renames.id)))?,
             None => {
-                let names: Vec<&str> = members.keys().map(String::as_str).collect();
+                let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
                 let names = terminal::one_line(&names.join(", "), 200);
                 return Err((
                     None,
@@ -127,29 +122,61 @@ impl JsonlRows {
                 ));
             }
         };
-        let mut document = Map::with_capacity(members.len() + 1);
-        for (name, value) in members {
-            if name == renames.id {
+        if members.iter().filter(|(name, _)| *name == renames.id).count() > 1 {
+            return Err((None, format!("the member {:?} is there twice", renames.id)));
+        }
+        let mut document = DocumentLine::new(&id, self.ttl_s);
+        for (name, value) in &members {
+            let field = renames.fields.get(name).unwrap_or(name);
+            // A member that is null says what a missing one says.
+            if *name == renames.id || value.get() == "null" {
                 continue;
             }
-            let field = renames.fields.get(&name).unwrap_or(&name);
-            if field == "id" || document.contains_key(field) {
+            if !document.push(field, value.get()) {
                 return Err((
                     Some(id),
-                    format!("two members would both become {field:?}, one of them {name:?}"),
+                    format!("the member {name:?} would become {field:?}, which is there already"),
                 ));
             }
-            // A member that is null says what a missing one says.
-            if !value.is_null() {
-                document.insert(field.clone(), value);
+        }
+        Ok((id, document.finish()))
+    }
+}
+
+/// An object's members, in their order, their values as they stand.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
             }
         }
-        document.insert("id".to_owned(), Value::from(id.clone()));
-        if let Some(ttl_s) = self.ttl_s {
-            document.insert("ttl_s".to_owned(), Value::from(ttl_s));
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// An id as it is written: a text, or a whole number.
+fn id(value: &RawValue) -> Result<String, String> {
+    match serde_json::from_str(value.get()) {
+        Ok(Value::String(id)) if !id.is_empty() => Ok(id),
+        Ok(Value::Number(id)) if id.is_u64() || id.is_i64() => Ok(id.to_string()),
+        _ => {
+            let found = terminal::one_line(value.get(), 40);
+            Err(format!("must be a text or a whole number, found {found}"))
         }
-        let json = Value::from(document).to_string();
-        Ok((id, json))
     }
 }
 
@@ -170,11 +197,9 @@ impl Rows for JsonlRows {
 }
 
 /// The member called `name`, or spelled so but for capitals.
-fn find(members: &Map<String, Value>, name: &str) -> Option<String> {
-    if members.contains_key(name) {
-        return Some(name.to_owned());
-    }
-    members.keys().find(|member| member.eq_ignore_ascii_case(name)).cloned()
+fn find<'a>(members: &'a [(String, Box<RawValue>)], name: &str) -> Option<&'a (String, Box<RawValue>)> {
+    let exact = members.iter().find(|(member, _)| member == name);
+    exact.or_else(|| members.iter().find(|(member, _)| member.eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
@@ -213,12 +238,12 @@ mod tests {
             read(
                 "{\"id\":\"a\",\"body\":\"x\",\"tags\":[\"t\"],\"gone\":null}\r\n\n  \n{\"content\":\"y\",\"id\":7}"
             ),
-            [r#"1 {"content":"x","id":"a","tags":["t"]}"#, r#"4 {"content":"y","id":"7"}"#]
+            [r#"1 {"id":"a","content":"x","tags":["t"]}"#, r#"4 {"id":"7","content":"y"}"#]
         );
         let mapping = Mapping { id: Some("key".into()), content: Some("text".into()), ..Mapping::default() };
         assert_eq!(
             rows(Cursor::new("{\"key\":\"a\",\"text\":\"x\"}"), mapping, Some(60.0)),
-            [r#"1 {"content":"x","id":"a","ttl_s":60.0}"#]
+            [r#"1 {"id":"a","ttl_s":60,"content":"x"}"#]
         );
     }
 
@@ -226,14 +251,28 @@ mod tests {
     fn lines_that_are_none_are_rejected_one_by_one() {
         let seen =
             read("{\"id\":\n[1]\n{\"x\":1}\n{\"id\":1.5}\n{\"id\":\"\"}\n{\"id\":\"a\",\"content\":\"1\"}\n");
-        let reasons =
-            ["no JSON object", "no object", "no member \"id\", only x", "whole number", "whole number"];
+        let reasons = [
+            "one JSON object",
+            "one JSON object",
+            "no member \"id\", only x",
+            "whole number",
+            "whole number",
+        ];
         for (at, (seen, reason)) in seen.iter().zip(reasons).enumerate() {
             assert!(seen.starts_with(&format!("{} None", at + 1)) && seen.contains(reason), "{seen}");
         }
-        assert_eq!(seen[5], r#"6 {"content":"1","id":"a"}"#);
-        let seen = read("{\"key\":\"a\",\"id\":\"b\",\"ID\":\"c\"}");
-        assert_eq!(seen, [r#"1 {"ID":"c","id":"b","key":"a"}"#]);
+        assert_eq!(seen[5], r#"6 {"id":"a","content":"1"}"#);
+    }
+
+    #[test]
+    fn members_keep_their_order_and_their_spelling_and_are_taken_once() {
+        let seen = read("{\"z\":1.10,\"id\":\"b\",\"ID\":\"c\",\"a\":[1e0]}");
+        assert_eq!(seen, [r#"1 {"id":"b","z":1.10,"ID":"c","a":[1e0]}"#]);
+        let seen =
+            read("{\"id\":\"b\",\"x\":1,\"x\":2}\n{\"id\":\"b\",\"id\":\"c\"}\n{\"id\":\"a\",\"ttl_s\":5}");
+        assert!(seen[0].contains("\"x\", which is there already"), "{}", seen[0]);
+        assert!(seen[1].contains("\"id\" is there twice"), "{}", seen[1]);
+        assert_eq!(seen[2], r#"3 {"id":"a","ttl_s":5}"#);
     }
 
     #[test]

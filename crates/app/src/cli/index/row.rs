@@ -1,6 +1,6 @@
 //! What comes out of an input: rows that can be sent, and rows that cannot.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
 
@@ -57,6 +57,49 @@ impl Rejected {
             row: self.raw.as_deref(),
         })
     }
+}
+
+/// A document as a line of JSON, in the making.
+pub(crate) struct DocumentLine {
+    json: String,
+    names: HashSet<String>,
+}
+
+impl DocumentLine {
+    /// A document with an id and, if `ttl_s` is given, an end.
+    pub(crate) fn new(id: &str, ttl_s: Option<f64>) -> DocumentLine {
+        let mut line = DocumentLine { json: String::from("{"), names: HashSet::new() };
+        line.push("id", &quoted(id));
+        if let Some(ttl_s) = ttl_s {
+            line.push("ttl_s", &ttl_s.to_string());
+        }
+        line
+    }
+
+    /// Adds a member, given its value as JSON; `false` if it is there already.
+    pub(crate) fn push(&mut self, name: &str, value: &str) -> bool {
+        if !self.names.insert(name.to_owned()) {
+            return false;
+        }
+        if self.json.len() > 1 {
+            self.json.push(',');
+        }
+        self.json.push_str(&quoted(name));
+        self.json.push(':');
+        self.json.push_str(value);
+        true
+    }
+
+    /// The line, without its end.
+    pub(crate) fn finish(mut self) -> String {
+        self.json.push('}');
+        self.json
+    }
+}
+
+/// A text as JSON.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// One row of an input.
