@@ -5,6 +5,7 @@ mod collection;
 mod collections;
 mod completions;
 mod delete;
+mod demo;
 mod duration;
 mod eval;
 mod exit;
@@ -14,6 +15,7 @@ mod index;
 mod interrupt;
 mod model;
 mod search;
+mod serve;
 mod stats;
 mod terminal;
 
@@ -69,6 +71,8 @@ enum Command {
     Export(export::ExportArgs),
     Collections(collections::CollectionsArgs),
     Stats(stats::StatsArgs),
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
     Eval(eval::EvalArgs),
     Model(model::ModelArgs),
     Completions(completions::CompletionsArgs),
@@ -94,9 +98,20 @@ impl Session {
         Ok(settings)
     }
 
+    /// The settings of a command that is done when it has its answer: only trouble is logged,
+    /// unless more is asked for.
+    fn quiet_settings(&self) -> Result<Settings, ConfigError> {
+        let mut settings = self.settings(None)?;
+        if self.flags.log.is_none() && std::env::var_os("NEARFIELD_LOG").is_none() {
+            settings.log = "warn".to_owned();
+        }
+        crate::serve::start_log(&settings)?;
+        Ok(settings)
+    }
+
     /// A way to the data.
     fn connect(&self, flags: &ClientFlags) -> anyhow::Result<Client> {
-        Client::open(&self.settings(None)?, flags)
+        Client::open(&self.quiet_settings()?, flags)
     }
 }
 
@@ -113,6 +128,8 @@ pub fn run() -> ExitCode {
         Command::Export(args) => args.run(&session),
         Command::Collections(args) => args.run(&session),
         Command::Stats(args) => args.run(&session),
+        Command::Serve(args) => args.run(&session),
+        Command::Demo(args) => args.run(&session),
         Command::Eval(args) => args.run(&session),
         Command::Model(args) => args.run(&session),
         Command::Completions(args) => args.run(),

@@ -1,23 +1,9 @@
 //! Whose the data directory is: ours, a server's that can be asked, or somebody's who is busy.
 
-use std::{fs, io, path::Path};
-
-use anyhow::Context as _;
 use axum::http::Method;
-use serde::Deserialize;
 
 use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote};
-use crate::{config::Settings, service};
-
-/// What a server writes beside the lock while it runs.
-#[derive(Debug, Deserialize)]
-struct Server {
-    url: String,
-    pid: u32,
-}
-
-/// Name of that file in the data directory.
-const SERVER_FILE: &str = "server.json";
+use crate::{config::Settings, serve::Address, service};
 
 /// The data directory, or else the server that holds it. The lock is tried first: a killed server
 /// leaves its file behind, and at the address in it another server may listen by now.
@@ -30,7 +16,7 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
         return Err(error);
     }
     let data_dir = settings.data_dir.clone();
-    let Some(server) = read(&data_dir.join(SERVER_FILE))? else {
+    let Some(server) = Address::read(&data_dir).unwrap_or_default() else {
         return Err(Unreachable::Locked {
             data_dir,
             holder: "another process (a command, or a server that is just starting)".into(),
@@ -49,12 +35,3 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
 
 /// The code of the error that says another process holds the data directory.
 const LOCKED: &str = "data-locked";
-
-/// What the server wrote; nothing, if there is no such file or it is not complete yet.
-fn read(path: &Path) -> anyhow::Result<Option<Server>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
-    }
-}

