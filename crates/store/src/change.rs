@@ -1,7 +1,8 @@
 //! The log of changes: the last change of every document, in order.
 
 use crate::DocId;
-use crate::seal::{Bytes, seal, unseal};
+use crate::cursor::Cursor;
+use crate::seal::{seal, unseal};
 
 /// Position of a change in the history of a store; grows by one with every changed document.
 pub type Seq = u64;
@@ -40,14 +41,14 @@ impl Change {
     }
 
     pub(crate) fn decode(seq: Seq, entry: &[u8]) -> Result<Change, &'static str> {
-        let mut bytes = Bytes(unseal(&seq.to_le_bytes(), entry)?);
-        let doc = DocId(bytes.u64()?);
-        let kind = match bytes.u8()? {
+        let mut cursor = Cursor(unseal(&seq.to_le_bytes(), entry)?);
+        let doc = DocId(cursor.u64()?);
+        let kind = match cursor.u8()? {
             0 => ChangeKind::Written,
             1 => ChangeKind::Deleted,
             _ => return Err("unknown kind of change"),
         };
-        bytes.end()?;
+        cursor.end()?;
         Ok(Change { seq, doc, kind })
     }
 }

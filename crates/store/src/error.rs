@@ -94,9 +94,9 @@ pub enum StoreError {
     #[error("the store is being read or written: end that first")]
     InUse,
     /// Something given exceeds a limit; nothing was written.
-    #[error("{key}: {what} is {found}, at most {max} allowed")]
+    #[error("{key}: {found} {what}, at most {max} allowed")]
     TooLarge {
-        /// What exceeds.
+        /// What there is too much of.
         what: &'static str,
         /// Of which key, printable and shortened.
         key: String,

@@ -1,7 +1,9 @@
 //! What stands under a key in the table of keys: enough to replace or delete the document
 //! without reading it.
 
-use crate::seal::{Bytes, put_expiry, seal, take_expiry, unseal};
+use crate::cursor::Cursor;
+use crate::expiry;
+use crate::seal::{seal, unseal};
 use crate::{DocId, Seq};
 
 /// `doc u64 | changed u64 | expiry | CRC-32`, little-endian.
@@ -18,17 +20,17 @@ impl KeyEntry {
         let mut entry = Vec::with_capacity(8 + 8 + 9 + 4);
         entry.extend_from_slice(&self.doc.0.to_le_bytes());
         entry.extend_from_slice(&self.changed.to_le_bytes());
-        put_expiry(&mut entry, self.expires_at_ms);
+        expiry::put(&mut entry, self.expires_at_ms);
         seal(key, &mut entry);
         entry
     }
 
     pub(crate) fn decode(key: &[u8], entry: &[u8]) -> Result<KeyEntry, &'static str> {
-        let mut bytes = Bytes(unseal(key, entry)?);
-        let doc = DocId(bytes.u64()?);
-        let changed = bytes.u64()?;
-        let expires_at_ms = take_expiry(&mut bytes)?;
-        bytes.end()?;
+        let mut cursor = Cursor(unseal(key, entry)?);
+        let doc = DocId(cursor.u64()?);
+        let changed = cursor.u64()?;
+        let expires_at_ms = expiry::take(&mut cursor)?;
+        cursor.end()?;
         Ok(KeyEntry { doc, changed, expires_at_ms })
     }
 }

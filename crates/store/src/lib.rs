@@ -8,12 +8,15 @@
 //! checked on every read: a damaged or misplaced entry is an error that names table and key,
 //! never an answer.
 
+mod block;
 mod change;
 mod collection;
 mod contain;
+mod cursor;
 mod disk;
 mod document;
 mod error;
+mod expiry;
 mod key_entry;
 mod limits;
 mod name;
@@ -25,6 +28,7 @@ mod state;
 mod store;
 mod tables;
 mod vector;
+mod vectors;
 mod writer;
 
 pub use change::{Change, ChangeKind, Seq};

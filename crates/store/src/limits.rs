@@ -31,7 +31,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     if name.is_empty() {
         return Err(StoreError::Empty { what: "name of a collection" });
     }
-    check("bytes of the name of a collection", name.as_bytes(), name.len(), NAME_BYTES_MAX)
+    check("bytes of name", name.as_bytes(), name.len(), NAME_BYTES_MAX)
 }
 
 /// Whether [`crate::Writer::put`] would take these: sizes, an empty key, a field given twice.
@@ -39,16 +39,16 @@ pub fn check_document(key: &[u8], fields: &[Field]) -> Result<(), StoreError> {
     if key.is_empty() {
         return Err(StoreError::Empty { what: "key" });
     }
-    check("bytes of the key", key, key.len(), KEY_BYTES_MAX)?;
-    check("number of fields", key, fields.len(), FIELDS_MAX)?;
+    check("bytes of key", key, key.len(), KEY_BYTES_MAX)?;
+    check("fields", key, fields.len(), FIELDS_MAX)?;
     let mut names = HashSet::with_capacity(fields.len());
     let mut bytes = key.len();
     for field in fields {
-        check("bytes of a field's name", key, field.name.len(), FIELD_NAME_BYTES_MAX)?;
+        check("bytes in the name of a field", key, field.name.len(), FIELD_NAME_BYTES_MAX)?;
         if !names.insert(&*field.name) {
             return Err(StoreError::DuplicateField { key: shown(key), field: shown(&field.name) });
         }
         bytes = bytes.saturating_add(field.name.len()).saturating_add(field.value.len());
     }
-    check("bytes of the document", key, bytes, DOCUMENT_BYTES_MAX)
+    check("bytes of document", key, bytes, DOCUMENT_BYTES_MAX)
 }

@@ -1,7 +1,8 @@
 //! Names of collections and aliases.
 
 use crate::CollectionVersion;
-use crate::seal::{Bytes, seal, unseal};
+use crate::cursor::Cursor;
+use crate::seal::{seal, unseal};
 
 /// What a collection's name or an alias leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +33,14 @@ impl NameTarget {
     }
 
     pub(crate) fn decode(name: &[u8], entry: &[u8]) -> Result<(String, NameTarget), &'static str> {
-        let mut bytes = Bytes(unseal(name, entry)?);
-        let target = match bytes.u8()? {
+        let mut cursor = Cursor(unseal(name, entry)?);
+        let target = match cursor.u8()? {
             0 => {
-                let collection = CollectionVersion { id: bytes.u32()?, version: bytes.u32()? };
-                bytes.end()?;
+                let collection = CollectionVersion { id: cursor.u32()?, version: cursor.u32()? };
+                cursor.end()?;
                 NameTarget::Collection(collection)
             }
-            1 => NameTarget::Alias(text(bytes.0)?),
+            1 => NameTarget::Alias(text(cursor.0)?),
             _ => return Err("unknown kind of name"),
         };
         Ok((text(name)?, target))

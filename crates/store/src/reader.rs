@@ -4,13 +4,16 @@ use std::ops::Bound;
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
 
+use crate::block::Entry;
 use crate::contain::contain;
 use crate::error::shown;
+use crate::expiry;
 use crate::key_entry::KeyEntry;
 use crate::rows::Rows;
 use crate::seal::unseal;
 use crate::tables::{self, corrupt};
-use crate::vector::{self, VECTOR_KEY_BYTES};
+use crate::vector::{VECTOR_KEY_BYTES, field_range};
+use crate::vectors;
 use crate::{
     Change, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector, VectorKey, record,
 };
@@ -111,13 +114,7 @@ impl Reader {
 
     /// A computed vector.
     pub fn vector(&self, key: VectorKey) -> Result<Option<StoredVector>, StoreError> {
-        contain(|| {
-            let place = key.encode();
-            let Some(entry) = self.vectors.get(&place)? else {
-                return Ok(None);
-            };
-            vector::decode(&place, entry.value()).map(Some).map_err(|reason| damaged_vector(key, reason))
-        })
+        contain(|| vectors::find(&self.vectors, key))
     }
 
     /// All computed vectors of a field of a collection, by document.
@@ -126,14 +123,22 @@ impl Reader {
         collection: CollectionVersion,
         field: u16,
     ) -> Result<impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>, StoreError> {
-        let (first, last) = vector::field_range(collection, field);
+        let (first, last) = field_range(collection, field);
         let rows = contain(|| Ok(self.vectors.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?))?;
-        Ok(Rows::new(rows, |place: &[u8; VECTOR_KEY_BYTES], entry| {
-            let key = VectorKey::decode(place);
-            match vector::decode(place, entry) {
-                Ok(vector) => Ok(Some((key, vector))),
-                Err(reason) => Err(damaged_vector(key, reason)),
-            }
+        let blocks = Rows::new(rows, move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
+            let block = vectors::decode(row_key, row)?;
+            let keyed = |entry: &Entry<'_>| {
+                let key = VectorKey { collection, field, doc: entry.doc, ordinal: entry.ordinal };
+                (key, entry.vector())
+            };
+            Ok(Some(block.entries().iter().map(keyed).collect::<Vec<_>>()))
+        });
+        Ok(blocks.flat_map(|block| {
+            let (vectors, error) = match block {
+                Ok(vectors) => (vectors, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            vectors.into_iter().map(Ok).chain(error)
         }))
     }
 
@@ -164,10 +169,15 @@ impl Reader {
             for row in self.expiries.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
-                if sum.value() != tables::expiry_checksum(at_ms, doc) {
-                    return Err(corrupt("expiries", format!("{at_ms}, {doc}"), "checksum does not match"));
+                let doc = DocId(doc);
+                if sum.value() != expiry::row(at_ms, doc) {
+                    return Err(corrupt(
+                        "expiries",
+                        format!("{at_ms}, {}", doc.0),
+                        "checksum does not match",
+                    ));
                 }
-                expired.push((at_ms, DocId(doc)));
+                expired.push((at_ms, doc));
             }
             Ok(expired)
         })
@@ -204,13 +214,4 @@ impl Reader {
             Ok(names)
         })
     }
-}
-
-fn damaged_vector(key: VectorKey, reason: &'static str) -> StoreError {
-    let VectorKey { collection, field, doc, ordinal } = key;
-    let place = format!(
-        "collection {}, version {}, field {field}, document {}, ordinal {ordinal}",
-        collection.id, collection.version, doc.0
-    );
-    corrupt("vectors", place, reason)
 }

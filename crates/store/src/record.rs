@@ -8,7 +8,9 @@
 //!
 //! Numbers are little-endian.
 
-use crate::seal::{Bytes, put_expiry, seal, take_expiry, unseal};
+use crate::cursor::Cursor;
+use crate::expiry;
+use crate::seal::{seal, unseal};
 use crate::{DocId, Document, Field, Seq};
 
 const FORMAT: u8 = 1;
@@ -27,7 +29,7 @@ pub(crate) fn encode(
     record.push(FORMAT);
     record.push(KIND_HASH);
     record.extend_from_slice(&seq.to_le_bytes());
-    put_expiry(&mut record, expires_at_ms);
+    expiry::put(&mut record, expires_at_ms);
     put_len16(&mut record, key.len());
     record.extend_from_slice(key);
     put_len16(&mut record, fields.len());
@@ -49,28 +51,29 @@ fn put_len16(record: &mut Vec<u8>, len: usize) {
 
 /// The document, or what is wrong with the record.
 pub(crate) fn decode(doc: DocId, record: &[u8]) -> Result<Document, &'static str> {
-    let mut bytes = Bytes(unseal(&doc.0.to_le_bytes(), record)?);
-    if bytes.u8()? != FORMAT {
+    let mut cursor = Cursor(unseal(&doc.0.to_le_bytes(), record)?);
+    if cursor.u8()? != FORMAT {
         return Err("unknown format of a document");
     }
-    if bytes.u8()? != KIND_HASH {
+    if cursor.u8()? != KIND_HASH {
         return Err("unknown kind of document");
     }
-    let seq = bytes.u64()?;
-    let expires_at_ms = take_expiry(&mut bytes)?;
-    let key_len = bytes.u16()?;
-    let key = bytes.slice(usize::from(key_len))?.into();
-    let count = usize::from(bytes.u16()?);
+    let seq = cursor.u64()?;
+    let expires_at_ms = expiry::take(&mut cursor)?;
+    let key_len = cursor.u16()?;
+    let key = cursor.slice(usize::from(key_len))?.into();
+    let count = usize::from(cursor.u16()?);
     // A count that lies must not reserve memory: each field takes at least six bytes.
-    let mut fields = Vec::with_capacity(count.min(bytes.0.len() / 6));
+    let mut fields = Vec::with_capacity(count.min(cursor.0.len() / 6));
     for _ in 0..count {
-        let name_len = usize::from(bytes.u16()?);
-        let value_len = usize::try_from(bytes.u32()?).map_err(|_| "a field's value is longer than memory")?;
-        let name = bytes.slice(name_len)?.into();
-        let value = bytes.slice(value_len)?.into();
+        let name_len = usize::from(cursor.u16()?);
+        let value_len =
+            usize::try_from(cursor.u32()?).map_err(|_| "a field's value is longer than memory")?;
+        let name = cursor.slice(name_len)?.into();
+        let value = cursor.slice(value_len)?.into();
         fields.push(Field { name, value });
     }
-    bytes.end()?;
+    cursor.end()?;
     Ok(Document { key, seq, expires_at_ms, fields })
 }
 

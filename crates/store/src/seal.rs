@@ -28,59 +28,6 @@ pub(crate) fn unseal<'e>(place: &[u8], entry: &'e [u8]) -> Result<&'e [u8], &'st
     Ok(bytes)
 }
 
-/// Takes fixed-size values off the front of an entry.
-pub(crate) struct Bytes<'e>(pub(crate) &'e [u8]);
-
-impl<'e> Bytes<'e> {
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("entry ends too early")?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    pub(crate) fn slice(&mut self, len: usize) -> Result<&'e [u8], &'static str> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or("entry ends too early")?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    pub(crate) fn u8(&mut self) -> Result<u8, &'static str> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    pub(crate) fn u16(&mut self) -> Result<u16, &'static str> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Result<u32, &'static str> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Result<u64, &'static str> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    pub(crate) fn end(self) -> Result<(), &'static str> {
-        if self.0.is_empty() { Ok(()) } else { Err("entry has bytes left over") }
-    }
-}
-
-/// Optional Unix milliseconds: a flag byte, then the value when the flag is 1.
-pub(crate) fn put_expiry(entry: &mut Vec<u8>, expires_at_ms: Option<u64>) {
-    entry.push(u8::from(expires_at_ms.is_some()));
-    if let Some(at) = expires_at_ms {
-        entry.extend_from_slice(&at.to_le_bytes());
-    }
-}
-
-pub(crate) fn take_expiry(bytes: &mut Bytes<'_>) -> Result<Option<u64>, &'static str> {
-    match bytes.u8()? {
-        0 => Ok(None),
-        1 => bytes.u64().map(Some),
-        _ => Err("unknown flag before the expiry"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

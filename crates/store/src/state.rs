@@ -1,7 +1,8 @@
 //! The one row that counts: format, identity, and the next numbers to give.
 
 use crate::Seq;
-use crate::seal::{Bytes, seal, unseal};
+use crate::cursor::Cursor;
+use crate::seal::{seal, unseal};
 
 /// Version of the layout of all tables. A file with a higher one was made by a newer program.
 pub(crate) const FORMAT: u32 = 1;
@@ -45,23 +46,23 @@ impl State {
 
     pub(crate) fn decode(row: &[u8]) -> Result<State, Unreadable> {
         let corrupt = |reason| Unreadable::Corrupt { reason };
-        let format = Bytes(row).u32().map_err(corrupt)?;
+        let format = Cursor(row).u32().map_err(corrupt)?;
         if format > FORMAT {
             return Err(Unreadable::Newer { format });
         }
         let read = || {
-            let mut bytes = Bytes(unseal(PLACE, row)?);
-            if bytes.u32()? != FORMAT {
+            let mut cursor = Cursor(unseal(PLACE, row)?);
+            if cursor.u32()? != FORMAT {
                 return Err("unknown format of the store");
             }
             let state = State {
-                id: bytes.array()?,
-                next_doc: bytes.u64()?,
-                next_collection: bytes.u32()?,
-                last_seq: bytes.u64()?,
-                trimmed_to: bytes.u64()?,
+                id: cursor.array()?,
+                next_doc: cursor.u64()?,
+                next_collection: cursor.u32()?,
+                last_seq: cursor.u64()?,
+                trimmed_to: cursor.u64()?,
             };
-            bytes.end()?;
+            cursor.end()?;
             Ok(state)
         };
         read().map_err(corrupt)

@@ -86,7 +86,7 @@ impl Store {
         self.check_writable()?;
         let begun = contain(|| Writer::new(self, self.database.begin_write()?));
         if let Err(error) = &begun {
-            self.note(error);
+            self.refuse_writes_if_fatal(error);
         }
         // Again, since the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
@@ -114,7 +114,7 @@ impl Store {
             Err(DatabaseError::Storage(error)) => Err(error.into()),
             Err(other) => Err(StoreError::Damaged { reason: other.to_string() }),
         });
-        verified.inspect_err(|error| self.note(error))
+        verified.inspect_err(|error| self.refuse_writes_if_fatal(error))
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {
@@ -124,15 +124,15 @@ impl Store {
         }
     }
 
-    /// Remembers the first failure of a write: from then on there are no more.
-    pub(crate) fn note(&self, error: &StoreError) {
-        if error.is_fatal() {
-            self.failure.get_or_init(|| error.to_string());
-        }
+    /// Remembers the first failure.
+    pub(crate) fn refuse_writes(&self, failure: &StoreError) {
+        self.failure.get_or_init(|| failure.to_string());
     }
 
-    pub(crate) fn refuse_writes(&self, reason: &StoreError) {
-        self.failure.get_or_init(|| reason.to_string());
+    pub(crate) fn refuse_writes_if_fatal(&self, error: &StoreError) {
+        if error.is_fatal() {
+            self.refuse_writes(error);
+        }
     }
 }
 

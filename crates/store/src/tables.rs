@@ -14,7 +14,7 @@ pub(crate) const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("me
 pub(crate) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
 /// Number of the document to its record.
 pub(crate) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
-/// [`crate::VectorKey`] to model and elements.
+/// Least [`crate::VectorKey`] of a block to the [`crate::block::Block`].
 pub(crate) const VECTORS: TableDefinition<'_, &[u8; VECTOR_KEY_BYTES], &[u8]> =
     TableDefinition::new("vectors");
 /// Sequence number to [`crate::Change`].
@@ -30,11 +30,6 @@ pub(crate) const STATE_ROW: u8 = 0;
 
 pub(crate) fn corrupt(table: &'static str, key: impl Into<String>, reason: &'static str) -> StoreError {
     StoreError::Corrupt { table, key: key.into(), reason }
-}
-
-/// What an expiry's row holds: its key has nothing else to prove itself by.
-pub(crate) fn expiry_checksum(at_ms: u64, doc: u64) -> u32 {
-    crate::seal::checksum(&at_ms.to_le_bytes(), &doc.to_le_bytes())
 }
 
 pub(crate) fn state_row<'t>(

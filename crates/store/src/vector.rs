@@ -1,6 +1,5 @@
 //! Computed vectors and where they stand.
 
-use crate::seal::{Bytes, seal, unseal};
 use crate::{CollectionVersion, DocId};
 
 /// Where a computed vector stands: (collection version, field, document, ordinal).
@@ -51,21 +50,6 @@ impl VectorKey {
             ordinal: u16::from_be_bytes([o0, o1]),
         }
     }
-}
-
-/// `model 16 bytes | elements | CRC-32`.
-pub(crate) fn encode(key: &[u8; VECTOR_KEY_BYTES], model: [u8; 16], elements: &[u8]) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(16 + elements.len() + 4);
-    entry.extend_from_slice(&model);
-    entry.extend_from_slice(elements);
-    seal(key, &mut entry);
-    entry
-}
-
-pub(crate) fn decode(key: &[u8; VECTOR_KEY_BYTES], entry: &[u8]) -> Result<StoredVector, &'static str> {
-    let mut bytes = Bytes(unseal(key, entry)?);
-    let model = bytes.array()?;
-    Ok(StoredVector { model, bytes: bytes.0.into() })
 }
 
 /// First and last possible key of a collection's field.

@@ -1,15 +1,16 @@
 //! Writing one transaction.
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use crate::contain::contain;
 use crate::error::shown;
+use crate::expiry;
 use crate::key_entry::KeyEntry;
 use crate::limits;
 use crate::seal::seal;
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::vector::{self, VECTOR_KEY_BYTES};
+use crate::vectors;
 use crate::{
     Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store, StoreError,
     VectorKey, record,
@@ -108,7 +109,7 @@ impl Writer<'_> {
                 return Err(corrupt("keys", shown(key), "leads to no document"));
             }
             keys.remove(key)?;
-            remove_vectors(&mut writer.transaction.open_table(tables::VECTORS)?, None, doc)?;
+            vectors::remove(&mut writer.transaction.open_table(tables::VECTORS)?, None, doc)?;
             Ok(Some((doc, seq)))
         })
     }
@@ -121,7 +122,7 @@ impl Writer<'_> {
         self.step(|writer| {
             if bytes.len() > limits::VECTOR_BYTES_MAX {
                 return Err(StoreError::TooLarge {
-                    what: "bytes of a vector",
+                    what: "bytes of vector",
                     key: format!("document {}", key.doc.0),
                     found: bytes.len(),
                     max: limits::VECTOR_BYTES_MAX,
@@ -130,17 +131,14 @@ impl Writer<'_> {
             if writer.transaction.open_table(tables::DOCUMENTS)?.get(key.doc.0)?.is_none() {
                 return Err(StoreError::UnknownDocument { doc: key.doc.0 });
             }
-            let place = key.encode();
-            let entry = vector::encode(&place, model, bytes);
-            writer.transaction.open_table(tables::VECTORS)?.insert(&place, &*entry)?;
-            Ok(())
+            vectors::set(&mut writer.transaction.open_table(tables::VECTORS)?, key, model, bytes)
         })
     }
 
     /// Removes the computed vectors of one document in one collection.
     pub fn remove_vectors(&mut self, collection: CollectionVersion, doc: DocId) -> Result<(), StoreError> {
         self.step(|writer| {
-            remove_vectors(&mut writer.transaction.open_table(tables::VECTORS)?, Some(collection), doc)
+            vectors::remove(&mut writer.transaction.open_table(tables::VECTORS)?, Some(collection), doc)
         })
     }
 
@@ -183,7 +181,7 @@ impl Writer<'_> {
         self.step(|writer| {
             if schema.len() > limits::SCHEMA_BYTES_MAX {
                 return Err(StoreError::TooLarge {
-                    what: "bytes of a schema",
+                    what: "bytes of schema",
                     key: format!("collection {}, version {}", collection.id, collection.version),
                     found: schema.len(),
                     max: limits::SCHEMA_BYTES_MAX,
@@ -201,11 +199,7 @@ impl Writer<'_> {
     pub fn remove_schema(&mut self, collection: CollectionVersion) -> Result<(), StoreError> {
         self.step(|writer| {
             writer.transaction.open_table(tables::SCHEMAS)?.remove((collection.id, collection.version))?;
-            let first = vector::field_range(collection, 0).0;
-            let last = vector::field_range(collection, u16::MAX).1;
-            let mut vectors = writer.transaction.open_table(tables::VECTORS)?;
-            vectors.retain_in::<&[u8; VECTOR_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
-            Ok(())
+            vectors::clear(&mut writer.transaction.open_table(tables::VECTORS)?, collection)
         })
     }
 
@@ -267,7 +261,7 @@ impl Writer<'_> {
         }
         contain(|| step(self)).inspect_err(|error| {
             self.aborted = !error.is_refusal();
-            self.store.note(error);
+            self.store.refuse_writes_if_fatal(error);
         })
     }
 }
@@ -312,38 +306,7 @@ fn move_expiry(
         ));
     }
     if let Some(at_ms) = to {
-        expiries.insert((at_ms, doc.0), tables::expiry_checksum(at_ms, doc.0))?;
+        expiries.insert((at_ms, doc.0), expiry::row(at_ms, doc))?;
     }
     Ok(())
-}
-
-/// Removes a document's vectors in one collection version, or in all.
-///
-/// Vectors lie by collection and field first, so this skips from one field that has any to the
-/// next: a look-up for each, instead of an index to be kept with every write.
-fn remove_vectors(
-    vectors: &mut Table<'_, &'static [u8; VECTOR_KEY_BYTES], &'static [u8]>,
-    within: Option<CollectionVersion>,
-    doc: DocId,
-) -> Result<(), StoreError> {
-    let mut from = match within {
-        Some(collection) => vector::field_range(collection, 0).0,
-        None => [0; VECTOR_KEY_BYTES],
-    };
-    loop {
-        let next = match vectors.range::<&[u8; VECTOR_KEY_BYTES]>(&from..)?.next() {
-            Some(row) => VectorKey::decode(row?.0.value()),
-            None => return Ok(()),
-        };
-        if within.is_some_and(|collection| collection != next.collection) {
-            return Ok(());
-        }
-        let first = VectorKey { doc, ordinal: 0, ..next }.encode();
-        let last = VectorKey { doc, ordinal: u16::MAX, ..next }.encode();
-        vectors.retain_in::<&[u8; VECTOR_KEY_BYTES], _>(&first..=&last, |_, _| false)?;
-        match vector::after_field(next) {
-            Some(after) => from = after,
-            None => return Ok(()),
-        }
-    }
 }

@@ -9,7 +9,7 @@ use crate::{OPTIONS, config};
 
 /// Transactions, each followed by closing and opening the store or not.
 fn history() -> impl Strategy<Value = Vec<(Transaction, bool)>> {
-    prop::collection::vec((model::transaction(12), prop::bool::weighted(0.3)), 1..10)
+    prop::collection::vec((model::transaction(40), prop::bool::weighted(0.3)), 1..8)
 }
 
 fn compare(mut open: impl FnMut() -> Store, history: &[(Transaction, bool)]) {

@@ -15,11 +15,9 @@ use store::Options;
 /// A cache so small that pages also leave it before a commit.
 const OPTIONS: Options = Options { cache_bytes: 64 << 10 };
 
+/// As many cases as said, or as `PROPTEST_CASES` says for a long run; always from the same seed.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        rng_seed: RngSeed::Fixed(20_417),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(20_417), failure_persistence: None, ..default }
 }

@@ -49,6 +49,17 @@ fn step() -> impl Strategy<Value = Step> {
         ]
     };
     let fields = prop::collection::btree_map(0..6u8, payload(), 0..5);
+    // Long enough that a few of one field do not fit into one block.
+    let elements = prop_oneof![
+        1 => prop::collection::vec(any::<u8>(), 0..40),
+        3 => (any::<u8>(), 2000..9000usize).prop_map(|(byte, len)| vec![byte; len]),
+    ];
+    // Most in one place, so that blocks fill; others at both ends of the ranges of collections and
+    // fields, where the skip from field to field turns over.
+    let collection_field = prop_oneof![
+        4 => Just((0, 0)),
+        2 => (collection(), prop::sample::select(vec![0, 1, u16::MAX])),
+    ];
     let expiry = prop::option::of(prop_oneof![0..50u64, Just(u64::MAX)]);
     prop_oneof![
         8 => (key(), fields, expiry).prop_map(|(key, fields, expires_at_ms)| Step::Put {
@@ -58,9 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         3 => key().prop_map(|key| Step::Delete { key }),
         2 => key().prop_map(|key| Step::Touch { key }),
-        6 => (key(), collection(), 0..3u16, 0..3u16, payload()).prop_map(|(key, collection, field, ordinal, bytes)| {
-            // Both ends of the range of fields, where the skip from field to field turns over.
-            let field = if field == 2 { u16::MAX } else { field };
+        8 => (key(), collection_field, 0..3u16, elements).prop_map(|(key, (collection, field), ordinal, bytes)| {
             Step::SetVector { key, collection, field, ordinal, bytes }
         }),
         2 => (key(), collection()).prop_map(|(key, collection)| Step::RemoveVectors { key, collection }),

@@ -90,6 +90,40 @@ fn another_programs_database_is_refused() {
     }
 }
 
+#[test]
+fn damage_is_named_and_stops_its_transaction_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    fill(&Store::open(&path, OPTIONS).unwrap(), 3);
+    let keys: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(keys).unwrap().insert(&*key(1), &b"nonsense"[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+
+    let store = Store::open(&path, OPTIONS).unwrap();
+    let view = store.read().unwrap();
+    for error in [view.get(&key(1)).unwrap_err(), view.lookup(&key(1)).unwrap_err()] {
+        let message = error.to_string();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{message}");
+        assert!(message.contains("table keys, key \"key 1\""), "{message}");
+    }
+    assert!(view.get(&key(2)).unwrap().is_some());
+    let told: Vec<_> = view.keys(b"", None).unwrap().map(|row| row.is_ok()).collect();
+    assert_eq!(told, [true, false], "the iterator ends with the error");
+
+    let mut writer = store.write().unwrap();
+    writer.put(b"other", &[], None).unwrap();
+    assert!(matches!(writer.put(&key(1), &[], None), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(writer.put(b"another", &[], None), Err(StoreError::Aborted)));
+    assert!(matches!(writer.commit(), Err(StoreError::Aborted)));
+    assert_eq!(store.read().unwrap().lookup(b"other").unwrap(), None);
+    let mut writer = store.write().unwrap();
+    writer.put(b"other", &[], None).unwrap();
+    writer.commit().unwrap();
+}
+
 /// Writes a row over the state of a store.
 fn overwrite_state(path: &Path, row: &[u8]) {
     let meta: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");

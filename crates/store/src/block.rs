@@ -1,0 +1,211 @@
+//! Neighbouring vectors of one field, packed into one row.
+//!
+//! redb rounds a row that does not fit into a page of 4 KiB up to the next power of two, and a
+//! page holds whole rows: one vector a row leaves a quarter of the file empty at 1,536 bytes and
+//! half of it at 4,096. A block grows to just under 16 KiB instead.
+//!
+//! ```text
+//! entries, ascending: doc u64 | ordinal u16 | elements' length u32 | model 16 bytes | elements
+//! CRC-32 over the row's key and all of the above, u32
+//! ```
+//!
+//! Numbers are little-endian. The row's key is a lower bound of its entries' and greater than
+//! those of the row before it.
+
+use crate::cursor::Cursor;
+use crate::seal::{seal, unseal};
+use crate::vector::VECTOR_KEY_BYTES;
+use crate::{DocId, StoredVector};
+
+/// A block of more than one entry is not longer: with redb's own bytes it fills 16 KiB.
+pub(crate) const BLOCK_BYTES_MAX: usize = (16 << 10) - 64;
+
+const ENTRY_HEAD_BYTES: usize = 8 + 2 + 4 + 16;
+const CHECKSUM_BYTES: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<'b> {
+    pub(crate) doc: DocId,
+    pub(crate) ordinal: u16,
+    pub(crate) model: [u8; 16],
+    pub(crate) elements: &'b [u8],
+}
+
+impl Entry<'_> {
+    fn place(&self) -> (DocId, u16) {
+        (self.doc, self.ordinal)
+    }
+
+    pub(crate) fn vector(&self) -> StoredVector {
+        StoredVector { model: self.model, bytes: self.elements.into() }
+    }
+}
+
+/// Entries by document and ordinal, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Block<'b> {
+    entries: Vec<Entry<'b>>,
+}
+
+impl<'b> Block<'b> {
+    pub(crate) fn decode(row_key: &[u8; VECTOR_KEY_BYTES], row: &'b [u8]) -> Result<Block<'b>, &'static str> {
+        let mut cursor = Cursor(unseal(row_key, row)?);
+        let mut entries: Vec<Entry<'_>> = Vec::new();
+        while !cursor.0.is_empty() {
+            let doc = DocId(cursor.u64()?);
+            let ordinal = cursor.u16()?;
+            let len = usize::try_from(cursor.u32()?).map_err(|_| "a vector is longer than memory")?;
+            let model = cursor.array()?;
+            let entry = Entry { doc, ordinal, model, elements: cursor.slice(len)? };
+            if entries.last().is_some_and(|last| last.place() >= entry.place()) {
+                return Err("vectors out of order");
+            }
+            entries.push(entry);
+        }
+        Ok(Block { entries })
+    }
+
+    pub(crate) fn encode(&self, row_key: &[u8; VECTOR_KEY_BYTES]) -> Vec<u8> {
+        let mut row = Vec::with_capacity(self.bytes());
+        for entry in &self.entries {
+            let len = u32::try_from(entry.elements.len()).expect("a vector is at most VECTOR_BYTES_MAX long");
+            row.extend_from_slice(&entry.doc.0.to_le_bytes());
+            row.extend_from_slice(&entry.ordinal.to_le_bytes());
+            row.extend_from_slice(&len.to_le_bytes());
+            row.extend_from_slice(&entry.model);
+            row.extend_from_slice(entry.elements);
+        }
+        seal(row_key, &mut row);
+        row
+    }
+
+    fn bytes(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|entry| ENTRY_HEAD_BYTES + entry.elements.len()).sum();
+        entries + CHECKSUM_BYTES
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry<'b>] {
+        &self.entries
+    }
+
+    pub(crate) fn get(&self, doc: DocId, ordinal: u16) -> Option<&Entry<'b>> {
+        let at = self.entries.binary_search_by_key(&(doc, ordinal), Entry::place).ok()?;
+        Some(&self.entries[at])
+    }
+
+    /// Adds an entry, or replaces the one in its place. If that makes the block too long, returns
+    /// its upper part: the entry alone if it is the last one, so that blocks written in order are
+    /// left full, else half of the block.
+    pub(crate) fn set(&mut self, entry: Entry<'b>) -> Option<Block<'b>> {
+        let at = match self.entries.binary_search_by_key(&entry.place(), Entry::place) {
+            Ok(at) => {
+                self.entries[at] = entry;
+                at
+            }
+            Err(at) => {
+                self.entries.insert(at, entry);
+                at
+            }
+        };
+        let count = self.entries.len();
+        if self.bytes() <= BLOCK_BYTES_MAX || count == 1 {
+            return None;
+        }
+        let upper = if at + 1 == count { at } else { count / 2 };
+        Some(Block { entries: self.entries.split_off(upper) })
+    }
+
+    /// Takes the entries of a document away; `false` if there were none.
+    pub(crate) fn remove(&mut self, doc: DocId) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.doc != doc);
+        self.entries.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
+    use super::*;
+
+    const ROW_KEY: [u8; VECTOR_KEY_BYTES] = [3; VECTOR_KEY_BYTES];
+
+    fn config() -> ProptestConfig {
+        ProptestConfig {
+            rng_seed: RngSeed::Fixed(9_302),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
+    }
+
+    fn entry(doc: u64, ordinal: u16, elements: &[u8]) -> Entry<'_> {
+        Entry { doc: DocId(doc), ordinal, model: [doc as u8; 16], elements }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn holds_what_was_set_and_splits_in_order(
+            sets in prop::collection::vec((0..20u64, 0..3u16, 0..5_000usize), 0..40),
+            removed in 0..20u64,
+        ) {
+            let zeros = [0; 5_000];
+            let (mut block, mut model, mut cut) = (Block::default(), BTreeMap::new(), BTreeMap::new());
+            for (doc, ordinal, len) in sets {
+                let upper = block.set(entry(doc, ordinal, &zeros[..len]));
+                model.insert((doc, ordinal), len);
+                if let Some(upper) = upper {
+                    let border = upper.entries()[0].place();
+                    prop_assert!(block.entries().iter().all(|entry| entry.place() < border));
+                    cut = model.split_off(&(border.0.0, border.1));
+                    prop_assert_eq!(upper.entries().len(), cut.len());
+                }
+                prop_assert!(block.entries().len() <= 1 || block.bytes() <= BLOCK_BYTES_MAX || !cut.is_empty());
+            }
+            block.remove(DocId(removed));
+            model.retain(|(doc, _), _| *doc != removed);
+            let row = block.encode(&ROW_KEY);
+            prop_assert_eq!(row.len(), block.bytes());
+            let read = Block::decode(&ROW_KEY, &row).unwrap();
+            prop_assert_eq!(&read, &block);
+            let held: BTreeMap<_, _> =
+                read.entries().iter().map(|entry| ((entry.doc.0, entry.ordinal), entry.elements.len())).collect();
+            prop_assert_eq!(held, model);
+        }
+
+        #[test]
+        fn nonsense_is_an_error_or_a_block(mut bytes in prop::collection::vec(any::<u8>(), 0..200), seal_it in any::<bool>()) {
+            if seal_it {
+                seal(&ROW_KEY, &mut bytes);
+            }
+            if let Ok(block) = Block::decode(&ROW_KEY, &bytes) {
+                prop_assert_eq!(block.encode(&ROW_KEY), bytes);
+            }
+        }
+
+        #[test]
+        fn damage_is_noticed(at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let mut block = Block::default();
+            block.set(entry(5, 0, b"elements"));
+            block.set(entry(5, 1, b"more"));
+            let mut row = block.encode(&ROW_KEY);
+            let at = at.index(row.len());
+            row[at] ^= 1 << bit;
+            prop_assert!(Block::decode(&ROW_KEY, &row).is_err());
+        }
+    }
+
+    #[test]
+    fn blocks_written_in_order_are_left_full() {
+        let elements = [0; 1_536];
+        let mut block = Block::default();
+        let first_over = (0..).find_map(|doc| block.set(entry(doc, 0, &elements)));
+        assert_eq!(first_over.unwrap().entries().len(), 1);
+        assert_eq!(block.entries().len(), 10);
+    }
+}

@@ -1,0 +1,38 @@
+//! Taking an entry apart.
+
+/// Takes fixed-size values off the front of an entry.
+pub(crate) struct Cursor<'e>(pub(crate) &'e [u8]);
+
+impl<'e> Cursor<'e> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("entry ends too early")?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    pub(crate) fn slice(&mut self, len: usize) -> Result<&'e [u8], &'static str> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or("entry ends too early")?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, &'static str> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, &'static str> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, &'static str> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, &'static str> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn end(self) -> Result<(), &'static str> {
+        if self.0.is_empty() { Ok(()) } else { Err("entry has bytes left over") }
+    }
+}
