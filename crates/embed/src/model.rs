@@ -1,0 +1,163 @@
+//! A loaded model.
+
+use std::path::Path;
+
+use kernels::simd::Cpu;
+use sha2::{Digest, Sha256};
+
+use crate::encoder::{Encoder, Scratch};
+use crate::pooling::{normalize, pool};
+use crate::settings::{Settings, read_file};
+use crate::tokenizer::Tokenizer;
+use crate::weights::Weights;
+use crate::{Fingerprint, LoadError, Tokens};
+
+/// Bytes a weights file may have.
+const WEIGHTS_BYTES_MAX: u64 = 8 << 30;
+/// Bytes a tokenizer file may have.
+const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
+/// Tokens of a batch that go through the encoder together, unless a single text has more. More
+/// would not be faster, since activations then leave the cache, and would take more memory.
+const PASS_TOKENS_MAX: usize = 512;
+
+/// A loaded model, immutable and shared between threads.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    settings: Settings,
+    tokenizer: Tokenizer,
+    encoder: Encoder,
+    fingerprint: Fingerprint,
+}
+
+impl Model {
+    /// Loads a sentence-transformers model directory (safetensors, BERT family).
+    ///
+    /// Read are `modules.json`, `config.json`, `sentence_bert_config.json` (or, without it, the
+    /// length in `tokenizer_config.json`), the pooling module's `config.json`, `tokenizer.json`
+    /// and `model.safetensors`.
+    pub fn load(dir: &Path, cpu: Cpu) -> Result<Model, LoadError> {
+        let settings = Settings::read(dir)?;
+        let shape = settings.shape;
+
+        let path = settings.transformer_dir.join("tokenizer.json");
+        let tokenizer_bytes = read_file(&path, TOKENIZER_BYTES_MAX)?;
+        let tokenizer = Tokenizer::parse(
+            &path,
+            &tokenizer_bytes,
+            settings.tokens_max,
+            settings.lowercase,
+            shape.vocabulary,
+        )?;
+
+        let path = settings.transformer_dir.join("model.safetensors");
+        let weights_bytes = read_file(&path, WEIGHTS_BYTES_MAX)?;
+        let encoder = Encoder::load(cpu, shape, &Weights::parse(&path, &weights_bytes)?)?;
+
+        let fingerprint = fingerprint(&weights_bytes, &tokenizer_bytes, &settings);
+        let name = dir.canonicalize().ok().unwrap_or_else(|| dir.into());
+        let name = name.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned();
+        Ok(Model { name, settings, tokenizer, encoder, fingerprint })
+    }
+
+    /// The model's name: its directory's last component.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length of a vector.
+    pub fn dim(&self) -> usize {
+        self.settings.shape.width
+    }
+
+    /// Longest text in tokens, special tokens included; longer ones are cut.
+    pub fn tokens_max(&self) -> usize {
+        self.settings.tokens_max
+    }
+
+    /// Identity of the vectors this model makes.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Tokenizes `text`, with special tokens, cut at [`Model::tokens_max`].
+    pub fn tokenize(&self, text: &str) -> Tokens {
+        self.tokenizer.tokenize(text)
+    }
+
+    /// Embeds a ragged batch: `batch.len() * dim` values, row by row in the order of `batch`.
+    /// A row does not depend on what else is in the batch. No tokens at all make a zero row.
+    ///
+    /// Memory is bounded however long the batch is. Panics if the tokens are not this model's.
+    pub fn embed(&self, batch: &[Tokens]) -> Vec<f32> {
+        let dim = self.dim();
+        let mut vectors = vec![0.0; batch.len() * dim];
+        let mut scratch = Scratch::default();
+        let (mut texts, mut rows) = (batch, &mut vectors[..]);
+        while !texts.is_empty() {
+            let (pass, later) = texts.split_at(texts_of_a_pass(texts));
+            let (pass_rows, later_rows) = rows.split_at_mut(pass.len() * dim);
+            self.embed_pass(pass, pass_rows, &mut scratch);
+            (texts, rows) = (later, later_rows);
+        }
+        vectors
+    }
+
+    fn embed_pass(&self, texts: &[Tokens], rows: &mut [f32], scratch: &mut Scratch) {
+        let dim = self.dim();
+        let ids: Vec<&[u32]> = texts.iter().map(|tokens| &tokens.ids[..]).collect();
+        let hidden = self.encoder.encode(&ids, scratch);
+        let mut hidden = &hidden[..];
+        for (ids, row) in ids.iter().zip(rows.chunks_exact_mut(dim)) {
+            let (of_text, rest) = hidden.split_at(ids.len() * dim);
+            pool(self.settings.pooling, of_text, dim, row);
+            if self.settings.normalize {
+                normalize(row);
+            }
+            hidden = rest;
+        }
+    }
+}
+
+/// How many of `texts`, at least one, go through the encoder together.
+fn texts_of_a_pass(texts: &[Tokens]) -> usize {
+    let mut tokens = 0;
+    let fitting = texts.iter().take_while(|text| {
+        tokens += text.ids.len();
+        tokens <= PASS_TOKENS_MAX
+    });
+    fitting.count().max(1)
+}
+
+fn fingerprint(weights: &[u8], tokenizer: &[u8], settings: &Settings) -> Fingerprint {
+    let Settings { shape, pooling, normalize, tokens_max, lowercase, transformer_dir: _ } = settings;
+    let effective = format!(
+        "heads {}, layers {}, layer_norm_eps {:e}, pooling {pooling:?}, normalize {normalize}, \
+         tokens_max {tokens_max}, lowercase {lowercase}",
+        shape.heads, shape.layers, shape.layer_norm_eps
+    );
+    let mut sha256 = Sha256::new();
+    for part in [weights, tokenizer, effective.as_bytes()] {
+        // Lengths first, so that no two triples run into the same bytes.
+        sha256.update((part.len() as u64).to_le_bytes());
+        sha256.update(part);
+    }
+    let digest: [u8; 32] = sha256.finalize().into();
+    let (first, _) = digest.split_at(16);
+    Fingerprint(first.try_into().expect("half of 32 bytes is 16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_takes_what_fits_and_at_least_one_text() {
+        let texts = |lengths: &[usize]| -> Vec<Tokens> {
+            lengths.iter().map(|&len| Tokens { ids: vec![0; len], truncated: false }).collect()
+        };
+        assert_eq!(texts_of_a_pass(&texts(&[PASS_TOKENS_MAX + 1, 1])), 1);
+        assert_eq!(texts_of_a_pass(&texts(&[PASS_TOKENS_MAX - 1, 1, 1])), 2);
+        assert_eq!(texts_of_a_pass(&texts(&[0, 0])), 2);
+    }
+}

@@ -1,0 +1,302 @@
+//! What a model's configuration files say.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::LoadError;
+
+/// How token vectors become one sentence vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first token's.
+    Cls,
+}
+
+/// The shape of the network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Shape {
+    pub(crate) width: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) intermediate: usize,
+    pub(crate) vocabulary: usize,
+    pub(crate) positions: usize,
+    pub(crate) token_types: usize,
+    pub(crate) layer_norm_eps: f32,
+}
+
+/// Everything the model's files say beside weights and vocabulary.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) shape: Shape,
+    pub(crate) pooling: Pooling,
+    pub(crate) normalize: bool,
+    pub(crate) tokens_max: usize,
+    pub(crate) lowercase: bool,
+    /// Where config.json, tokenizer.json and model.safetensors are.
+    pub(crate) transformer_dir: PathBuf,
+}
+
+/// Bytes a configuration file may have.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+impl Settings {
+    /// Reads the configuration files of the model directory `dir`.
+    pub(crate) fn read(dir: &Path) -> Result<Settings, LoadError> {
+        let modules = Modules::read(dir)?;
+        let transformer_dir = dir.join(&modules.transformer);
+        let shape = read_shape(&transformer_dir.join("config.json"))?;
+        let pooling = read_pooling(&dir.join(&modules.pooling).join("config.json"), shape.width)?;
+        refuse_default_prompt(&dir.join("config_sentence_transformers.json"))?;
+        let path = transformer_dir.join("sentence_bert_config.json");
+        let sentence: SentenceConfig = read_json_if_present(&path)?.unwrap_or_default();
+        let tokens_max = match sentence.max_seq_length {
+            Some(0 | 1) => {
+                return Err(setting(&path, "max_seq_length", "too small", "at least 2 is needed"));
+            }
+            // The position table bounds what the model can read, whatever the file says.
+            Some(length) => length.min(shape.positions),
+            None => {
+                let path = transformer_dir.join("tokenizer_config.json");
+                let tokenizer: TokenizerConfig = read_json_if_present(&path)?.unwrap_or_default();
+                // Some files say 1e30, "no limit".
+                let length = tokenizer.model_max_length.unwrap_or(f64::INFINITY);
+                shape.positions.min(length.max(2.0) as usize)
+            }
+        };
+        Ok(Settings {
+            shape,
+            pooling,
+            normalize: modules.normalize,
+            tokens_max,
+            lowercase: sentence.do_lower_case,
+            transformer_dir,
+        })
+    }
+}
+
+/// modules.json: the stages of the model, in order.
+struct Modules {
+    transformer: PathBuf,
+    pooling: PathBuf,
+    normalize: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    path: String,
+    #[serde(rename = "type")]
+    class: String,
+}
+
+impl Modules {
+    fn read(dir: &Path) -> Result<Modules, LoadError> {
+        let path = dir.join("modules.json");
+        let modules: Vec<Module> = read_json(&path)?;
+        // Classes have moved between Python modules over the years; their names have stayed.
+        let classes: Vec<&str> =
+            modules.iter().map(|module| module.class.rsplit('.').next().unwrap_or_default()).collect();
+        let normalize = match classes[..] {
+            ["Transformer", "Pooling"] => false,
+            ["Transformer", "Pooling", "Normalize"] => true,
+            _ => {
+                let expected = "Transformer, Pooling and perhaps Normalize are understood, in this order";
+                return Err(setting(&path, "type", classes.join(", "), expected));
+            }
+        };
+        for module in &modules {
+            let plain = Path::new(&module.path).components().all(|c| matches!(c, Component::Normal(_)));
+            if !plain {
+                return Err(setting(&path, "path", &module.path, "it must stay inside the model directory"));
+            }
+        }
+        Ok(Modules {
+            transformer: PathBuf::from(&modules[0].path),
+            pooling: PathBuf::from(&modules[1].path),
+            normalize,
+        })
+    }
+}
+
+/// config.json, as `transformers` writes it.
+#[derive(Deserialize)]
+struct BertConfig {
+    model_type: String,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    #[serde(default = "two")]
+    type_vocab_size: usize,
+    #[serde(default = "gelu")]
+    hidden_act: String,
+    #[serde(default = "default_eps")]
+    layer_norm_eps: f64,
+    position_embedding_type: Option<String>,
+    #[serde(default)]
+    is_decoder: bool,
+}
+
+fn two() -> usize {
+    2
+}
+
+fn gelu() -> String {
+    "gelu".into()
+}
+
+fn default_eps() -> f64 {
+    1e-12
+}
+
+fn read_shape(path: &Path) -> Result<Shape, LoadError> {
+    let config: BertConfig = read_json(path)?;
+    let of_kind = |key, found: &str, known: &str| {
+        if found == known {
+            return Ok(());
+        }
+        Err(setting(path, key, format!("\"{found}\""), format!("only \"{known}\" is understood")))
+    };
+    of_kind("model_type", &config.model_type, "bert")?;
+    of_kind("hidden_act", &config.hidden_act, "gelu")?;
+    if let Some(kind) = &config.position_embedding_type {
+        of_kind("position_embedding_type", kind, "absolute")?;
+    }
+    if config.is_decoder {
+        return Err(setting(path, "is_decoder", "true", "only encoders are understood"));
+    }
+    let within = |key, found: usize, max: usize| {
+        if (1..=max).contains(&found) {
+            return Ok(());
+        }
+        Err(setting(path, key, found.to_string(), format!("expected 1 to {max}")))
+    };
+    within("hidden_size", config.hidden_size, 4096)?;
+    within("num_hidden_layers", config.num_hidden_layers, 128)?;
+    within("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
+    within("intermediate_size", config.intermediate_size, 65_536)?;
+    within("vocab_size", config.vocab_size, 4_000_000)?;
+    within("max_position_embeddings", config.max_position_embeddings, 65_536)?;
+    within("type_vocab_size", config.type_vocab_size, 1024)?;
+    if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+        let found = config.num_attention_heads.to_string();
+        let expected = format!("it must divide hidden_size, {}", config.hidden_size);
+        return Err(setting(path, "num_attention_heads", found, expected));
+    }
+    if !(0.0..1.0).contains(&config.layer_norm_eps) {
+        return Err(setting(path, "layer_norm_eps", config.layer_norm_eps.to_string(), "expected 0 to 1"));
+    }
+    if config.max_position_embeddings < 2 {
+        return Err(setting(path, "max_position_embeddings", "1", "at least 2 is needed"));
+    }
+    Ok(Shape {
+        width: config.hidden_size,
+        layers: config.num_hidden_layers,
+        heads: config.num_attention_heads,
+        intermediate: config.intermediate_size,
+        vocabulary: config.vocab_size,
+        positions: config.max_position_embeddings,
+        token_types: config.type_vocab_size,
+        layer_norm_eps: config.layer_norm_eps as f32,
+    })
+}
+
+fn read_pooling(path: &Path, width: usize) -> Result<Pooling, LoadError> {
+    let config: serde_json::Map<String, serde_json::Value> = read_json(path)?;
+    if let Some(found) = config.get("word_embedding_dimension").or_else(|| config.get("embedding_dimension"))
+        && found.as_u64() != Some(width as u64)
+    {
+        let expected = format!("expected hidden_size of config.json, {width}");
+        return Err(setting(path, "word_embedding_dimension", found.to_string(), expected));
+    }
+    // Older files have a boolean for each mode, newer ones the mode's name.
+    let mut modes: Vec<&str> = config
+        .iter()
+        .filter(|(_, value)| value.as_bool() == Some(true))
+        .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
+        .collect();
+    if let Some(mode) = config.get("pooling_mode").and_then(serde_json::Value::as_str) {
+        modes = vec![mode];
+    }
+    match modes[..] {
+        ["mean_tokens" | "mean"] => Ok(Pooling::Mean),
+        ["cls_token" | "cls"] => Ok(Pooling::Cls),
+        _ => {
+            let found = if modes.is_empty() { "not set".to_owned() } else { modes.join(", ") };
+            Err(setting(path, "pooling_mode", found, "only mean or cls pooling is understood"))
+        }
+    }
+}
+
+/// A model that puts a prompt before each text would silently give other vectors without it.
+fn refuse_default_prompt(path: &Path) -> Result<(), LoadError> {
+    let config: SentenceTransformersConfig = read_json_if_present(path)?.unwrap_or_default();
+    match config.default_prompt_name {
+        Some(name) => {
+            Err(setting(path, "default_prompt_name", name, "models with a default prompt are not supported"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct SentenceTransformersConfig {
+    default_prompt_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
+}
+
+fn setting(
+    path: &Path,
+    key: &'static str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> LoadError {
+    LoadError::Setting { path: path.into(), key, found: found.into(), expected: expected.into() }
+}
+
+/// Reads a whole file of at most `bytes_max` bytes.
+pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
+    let read = || {
+        let file = File::open(path)?;
+        let mut bytes = Vec::with_capacity(file.metadata()?.len().min(bytes_max) as usize);
+        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| LoadError::Read { path: path.into(), source })?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(LoadError::TooLarge { path: path.into(), bytes_max });
+    }
+    Ok(bytes)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+    let bytes = read_file(path, CONFIG_BYTES_MAX)?;
+    serde_json::from_slice(&bytes).map_err(|source| LoadError::Json { path: path.into(), source })
+}
+
+fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LoadError> {
+    match read_json(path) {
+        Ok(value) => Ok(Some(value)),
+        Err(LoadError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,70 @@
+//! Text to token ids.
+
+use std::path::Path;
+
+use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::{LoadError, Tokens};
+
+/// The model's tokenizer, with the truncation of the model and no padding, whatever its file says.
+#[derive(Debug)]
+pub(crate) struct Tokenizer {
+    tokenizer: tokenizers::Tokenizer,
+    tokens_max: usize,
+    lowercase: bool,
+}
+
+impl Tokenizer {
+    /// Parses tokenizer.json, `bytes` of the file at `path`, for a model with embeddings for
+    /// `vocabulary` ids.
+    pub(crate) fn parse(
+        path: &Path,
+        bytes: &[u8],
+        tokens_max: usize,
+        lowercase: bool,
+        vocabulary: usize,
+    ) -> Result<Tokenizer, LoadError> {
+        let refused = |source| LoadError::Tokenizer { path: path.into(), source };
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
+        let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        if largest as usize >= vocabulary {
+            return Err(LoadError::Vocabulary { path: path.into(), id: largest, vocabulary });
+        }
+        let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        if special >= tokens_max {
+            let message = format!(
+                "it adds {special} special tokens to a text, which leaves no room for words in the \
+                 {tokens_max} that the model reads"
+            );
+            return Err(refused(message.into()));
+        }
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams {
+            // The library stops at this many tokens without looking for more. Special tokens make
+            // room to see that there were more; without them one token is added for that.
+            max_length: if special == 0 { tokens_max + 1 } else { tokens_max },
+            direction: TruncationDirection::Right,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+        };
+        tokenizer.with_truncation(Some(truncation)).map_err(refused)?;
+        // Vocabularies without a token for the unknown fail on their first unknown character:
+        // better now than in the middle of a search.
+        tokenizer.encode_fast("\u{10fffd}", true).map_err(refused)?;
+        Ok(Tokenizer { tokenizer, tokens_max, lowercase })
+    }
+
+    /// Tokenizes `text`, with special tokens, cut at the model's length.
+    pub(crate) fn tokenize(&self, text: &str) -> Tokens {
+        let encoding = if self.lowercase {
+            self.tokenizer.encode_fast(text.to_lowercase(), true)
+        } else {
+            self.tokenizer.encode_fast(text, true)
+        };
+        let encoding = encoding.expect("a tokenizer that knows the unknown character knows every text");
+        let mut ids = encoding.get_ids().to_vec();
+        let truncated = ids.len() > self.tokens_max || !encoding.get_overflowing().is_empty();
+        ids.truncate(self.tokens_max);
+        Tokens { ids, truncated }
+    }
+}

@@ -1,0 +1,104 @@
+//! The real model against sentence-transformers: texts and vectors of tools/reference_vectors.py.
+
+mod support;
+
+use embed::{Model, Tokens};
+use kernels::simd::Cpu;
+
+struct Reference {
+    text: String,
+    tokens: usize,
+    truncated: bool,
+    vector: Vec<f32>,
+}
+
+fn references() -> Vec<Reference> {
+    let vectors: Vec<f32> = include_bytes!("data/reference.f32")
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&bytes| f32::from_le_bytes(bytes))
+        .collect();
+    // Not `lines`: a text may hold a carriage return.
+    let lines: Vec<&str> = include_str!("data/reference.jsonl").trim_end_matches('\n').split('\n').collect();
+    assert_eq!(vectors.len(), lines.len() * 384);
+    assert!(lines.len() >= 220);
+    let parsed = lines.iter().zip(vectors.chunks_exact(384)).map(|(line, vector)| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("each line is an object");
+        Reference {
+            text: line["text"].as_str().expect("text").to_owned(),
+            tokens: line["tokens"].as_u64().expect("tokens") as usize,
+            truncated: line["truncated"].as_bool().expect("truncated"),
+            vector: vector.to_vec(),
+        }
+    });
+    parsed.collect()
+}
+
+fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
+    let length = dot(found, found).sqrt();
+    assert!((length - 1.0).abs() < 1e-5, "{how}: {:?} has length {length}", reference.text);
+    let cosine = dot(&reference.vector, found) / length;
+    assert!(cosine >= 0.99999, "{how}: {:?} has cosine {cosine}", reference.text);
+}
+
+#[test]
+fn tokens_are_those_of_the_reference() {
+    let Some(dir) = support::minilm_dir() else { return };
+    let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
+    for reference in references() {
+        let tokens = model.tokenize(&reference.text);
+        assert_eq!(
+            (tokens.ids.len(), tokens.truncated),
+            (reference.tokens, reference.truncated),
+            "{:?}",
+            reference.text
+        );
+    }
+}
+
+#[test]
+fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
+    let Some(dir) = support::minilm_dir() else { return };
+    let references = references();
+    for cpu in Cpu::each_level() {
+        let model = Model::load(&dir, cpu).expect("the model loads");
+        let tokens: Vec<Tokens> = references.iter().map(|r| model.tokenize(&r.text)).collect();
+        // Neighbours in the file are alike in length; a stride coprime to their number mixes them.
+        let order: Vec<usize> = (0..tokens.len()).map(|i| i * 97 % tokens.len()).collect();
+        let batch: Vec<Tokens> = order.iter().map(|&i| tokens[i].clone()).collect();
+        let together = model.embed(&batch);
+        for (&i, vector) in order.iter().zip(together.chunks_exact(model.dim())) {
+            assert_agrees(&references[i], vector, &format!("{:?}, in a batch", cpu.level()));
+            if cpu != Cpu::detect() && tokens[i].ids.len() > 32 {
+                // Long texts alone are checked at one level only: the scalar one takes its time.
+                continue;
+            }
+            let alone = model.embed(&tokens[i..=i]);
+            assert_agrees(&references[i], &alone, &format!("{:?}, alone", cpu.level()));
+            assert_eq!(alone, vector, "{:?}: {:?} depends on its batch", cpu.level(), references[i].text);
+        }
+    }
+}
+
+#[test]
+fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
+    // tokenizer.json of this model says: cut at 128 and pad to 128. sentence_bert_config.json says 256.
+    let Some(dir) = support::minilm_dir() else { return };
+    let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
+    assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
+    for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {
+        let tokens = model.tokenize(&"river ".repeat(words));
+        assert_eq!((tokens.ids.len(), tokens.truncated), (expected, false), "{words} words");
+    }
+    for words in [255, 256, 257, 100_000] {
+        let tokens = model.tokenize(&"river ".repeat(words));
+        assert_eq!((tokens.ids.len(), tokens.truncated), (256, true), "{words} words");
+        assert_eq!((tokens.ids[0], tokens.ids[255]), (101, 102), "[CLS] and [SEP] stay");
+    }
+    let (half, whole) = ("river ".repeat(126), "river ".repeat(126) + &"mountain ".repeat(72));
+    let vectors = model.embed(&[model.tokenize(&half), model.tokenize(&whole)]);
+    assert_ne!(vectors[..384], vectors[384..], "what stands beyond 128 tokens must count");
+}
