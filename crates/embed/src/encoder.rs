@@ -8,7 +8,6 @@ use crate::settings::Shape;
 use crate::weights::Weights;
 
 /// Embeddings and layers, packed for the kernels.
-#[derive(Debug)]
 pub(crate) struct Encoder {
     cpu: Cpu,
     shape: Shape,
@@ -20,7 +19,6 @@ pub(crate) struct Encoder {
     layers: Vec<Layer>,
 }
 
-#[derive(Debug)]
 struct Layer {
     /// Query, key and value, one after the other.
     qkv: Linear,
@@ -31,7 +29,6 @@ struct Layer {
     output_norm: LayerNorm,
 }
 
-#[derive(Debug)]
 struct LayerNorm {
     gamma: Vec<f32>,
     beta: Vec<f32>,
@@ -152,7 +149,7 @@ impl LayerNorm {
 }
 
 /// Memory of a forward pass, kept between passes so that it is allocated once a call.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Scratch {
     delta: Vec<f32>,
     qkv: Vec<f32>,

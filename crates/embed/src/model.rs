@@ -1,5 +1,6 @@
 //! A loaded model.
 
+use std::fmt;
 use std::path::Path;
 
 use kernels::simd::Cpu;
@@ -21,7 +22,6 @@ const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 const PASS_TOKENS_MAX: usize = 512;
 
 /// A loaded model, immutable and shared between threads.
-#[derive(Debug)]
 pub struct Model {
     name: String,
     settings: Settings,
@@ -116,6 +116,17 @@ impl Model {
             }
             hidden = rest;
         }
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the weights: millions of numbers.
+        f.debug_struct("Model")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 

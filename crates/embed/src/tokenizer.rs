@@ -6,8 +6,10 @@ use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, Truncatio
 
 use crate::{LoadError, Tokens};
 
+/// Letters that hardly any vocabulary has: cuneiform, Linear A and a hieroglyph.
+const PROBE: &str = "\u{12000} \u{10600} \u{13000}";
+
 /// The model's tokenizer, with the truncation of the model and no padding, whatever its file says.
-#[derive(Debug)]
 pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
     tokens_max: usize,
@@ -50,7 +52,7 @@ impl Tokenizer {
         tokenizer.with_truncation(Some(truncation)).map_err(refused)?;
         // Vocabularies without a token for the unknown fail on their first unknown character:
         // better now than in the middle of a search.
-        tokenizer.encode_fast("\u{10fffd}", true).map_err(refused)?;
+        tokenizer.encode_fast(PROBE, true).map_err(refused)?;
         Ok(Tokenizer { tokenizer, tokens_max, lowercase })
     }
 

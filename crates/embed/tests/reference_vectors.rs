@@ -1,9 +1,27 @@
 //! The real model against sentence-transformers: texts and vectors of tools/reference_vectors.py.
 
-mod support;
+use std::path::{Path, PathBuf};
 
 use embed::{Model, Tokens};
 use kernels::simd::Cpu;
+
+/// The directory of all-MiniLM-L6-v2 under `$NEARFIELD_HOME` (by default `target/nearfield-home` of
+/// the repository), or `None`, said loudly, where it has not been pulled. With
+/// `NEARFIELD_REQUIRE_MODEL=1` its absence is a failure.
+fn minilm_dir() -> Option<PathBuf> {
+    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
+        PathBuf::from,
+    );
+    let dir = home.join("models/all-MiniLM-L6-v2");
+    if dir.join("model.safetensors").is_file() {
+        return Some(dir);
+    }
+    let required = std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_some_and(|value| value == "1");
+    assert!(!required, "NEARFIELD_REQUIRE_MODEL is set, but there is no model in {}", dir.display());
+    eprintln!("SKIPPED: no model in {}; `nearfield model pull` brings it", dir.display());
+    None
+}
 
 struct Reference {
     text: String,
@@ -46,7 +64,7 @@ fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
 
 #[test]
 fn tokens_are_those_of_the_reference() {
-    let Some(dir) = support::minilm_dir() else { return };
+    let Some(dir) = minilm_dir() else { return };
     let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
     for reference in references() {
         let tokens = model.tokenize(&reference.text);
@@ -61,7 +79,7 @@ fn tokens_are_those_of_the_reference() {
 
 #[test]
 fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
-    let Some(dir) = support::minilm_dir() else { return };
+    let Some(dir) = minilm_dir() else { return };
     let references = references();
     for cpu in Cpu::each_level() {
         let model = Model::load(&dir, cpu).expect("the model loads");
@@ -86,7 +104,7 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
 #[test]
 fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
     // tokenizer.json of this model says: cut at 128 and pad to 128. sentence_bert_config.json says 256.
-    let Some(dir) = support::minilm_dir() else { return };
+    let Some(dir) = minilm_dir() else { return };
     let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
     assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
     for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {

@@ -7,7 +7,6 @@ use crate::simd::Cpu;
 /// A linear layer with its activation, `y = activation(x Wᵀ + b)`, its weights packed once for all products.
 ///
 /// Packed weights read the same at every [`Level`](crate::simd::Level).
-#[derive(Debug)]
 pub struct Linear {
     /// A panel for each [`WIDTH`] outputs, each `inputs` deep.
     panels: Vec<Columns>,
@@ -70,5 +69,15 @@ impl Linear {
                 multiply(cpu, &tile, out, self.outputs, columns);
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Linear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the weights: millions of numbers.
+        f.debug_struct("Linear")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
     }
 }

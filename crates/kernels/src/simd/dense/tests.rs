@@ -39,25 +39,14 @@ fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// `erf` by its Maclaurin series or the continued fraction of `erfc` (Abramowitz and Stegun
-/// 7.1.5 and 7.1.14), to double precision.
+/// `erf` by a series without cancellation (Abramowitz and Stegun 7.1.6), to double precision.
 fn erf(x: f64) -> f64 {
-    let a = x.abs();
-    let value = if a < 3.0 {
-        let (mut term, mut sum) = (a, a);
-        for n in 1..200 {
-            term *= -a * a / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * std::f64::consts::FRAC_2_SQRT_PI
-    } else {
-        let mut fraction = a;
-        for n in (1..200).rev() {
-            fraction = a + f64::from(n) / 2.0 / fraction;
-        }
-        1.0 - (-a * a).exp() / fraction / std::f64::consts::PI.sqrt()
-    };
-    value.copysign(x)
+    let (mut term, mut sum) = (x, x);
+    for n in 1..600 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
 }
 
 fn gelu(x: f64) -> f64 {

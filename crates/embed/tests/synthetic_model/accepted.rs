@@ -1,0 +1,255 @@
+//! A small random BERT against a plain double-precision forward pass.
+
+use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH};
+use embed::{Model, Tokens};
+use kernels::simd::Cpu;
+use serde_json::{Value, json};
+
+const SEED: u64 = 20_240_229;
+
+/// The forward pass as the papers write it, one token and one value at a time.
+struct Naive<'a>(&'a Synthetic);
+
+type Rows = Vec<Vec<f64>>;
+
+impl Naive<'_> {
+    fn values(&self, name: &str) -> Vec<f64> {
+        self.0.tensors[name].values.iter().map(|&value| f64::from(value)).collect()
+    }
+
+    fn linear(&self, name: &str, rows: &Rows) -> Rows {
+        let (weights, bias) = (self.values(&format!("{name}.weight")), self.values(&format!("{name}.bias")));
+        let output = |row: &Vec<f64>, o: usize| {
+            bias[o] + row.iter().enumerate().map(|(i, x)| x * weights[o * row.len() + i]).sum::<f64>()
+        };
+        rows.iter().map(|row| (0..bias.len()).map(|o| output(row, o)).collect()).collect()
+    }
+
+    fn add_norm(&self, name: &str, a: &Rows, b: &Rows) -> Rows {
+        let (gamma, beta) = (self.values(&format!("{name}.weight")), self.values(&format!("{name}.bias")));
+        let of_row = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+            let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+            let mean = sum.iter().sum::<f64>() / WIDTH as f64;
+            let variance = sum.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / WIDTH as f64;
+            (0..WIDTH).map(|i| (sum[i] - mean) / (variance + EPS).sqrt() * gamma[i] + beta[i]).collect()
+        };
+        a.iter().zip(b).map(of_row).collect()
+    }
+
+    fn attention(&self, name: &str, rows: &Rows) -> Rows {
+        let part = |part: &str| self.linear(&format!("{name}.self.{part}"), rows);
+        let (query, key, value) = (part("query"), part("key"), part("value"));
+        let depth = WIDTH / HEADS;
+        let mut context = vec![vec![0.0; WIDTH]; rows.len()];
+        for head in 0..HEADS {
+            let range = head * depth..(head + 1) * depth;
+            for (query, context) in query.iter().zip(&mut context) {
+                let score = |key: &Vec<f64>| {
+                    let dot: f64 = range.clone().map(|i| query[i] * key[i]).sum();
+                    (dot / (depth as f64).sqrt()).exp()
+                };
+                let scores: Vec<f64> = key.iter().map(score).collect();
+                let total: f64 = scores.iter().sum();
+                for i in range.clone() {
+                    context[i] = scores.iter().zip(&value).map(|(s, value)| s / total * value[i]).sum();
+                }
+            }
+        }
+        context
+    }
+
+    /// Vectors of the last layer, a token each.
+    fn encode(&self, ids: &[u32]) -> Rows {
+        let row = |table: &str, i: usize| -> Vec<f64> {
+            self.values(&format!("embeddings.{table}.weight"))[i * WIDTH..][..WIDTH].to_vec()
+        };
+        let words: Rows = ids.iter().map(|&id| row("word_embeddings", id as usize)).collect();
+        let places: Rows = (0..ids.len())
+            .map(|i| {
+                let of_type = row("token_type_embeddings", 0);
+                row("position_embeddings", i).iter().zip(of_type).map(|(a, b)| a + b).collect()
+            })
+            .collect();
+        let mut hidden = self.add_norm("embeddings.LayerNorm", &words, &places);
+        for layer in 0..LAYERS {
+            let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let context = self.attention(&name("attention"), &hidden);
+            let projected = self.linear(&name("attention.output.dense"), &context);
+            hidden = self.add_norm(&name("attention.output.LayerNorm"), &hidden, &projected);
+            let mut inner = self.linear(&name("intermediate.dense"), &hidden);
+            inner.iter_mut().flatten().for_each(|x| *x = gelu(*x));
+            let projected = self.linear(&name("output.dense"), &inner);
+            hidden = self.add_norm(&name("output.LayerNorm"), &hidden, &projected);
+        }
+        hidden
+    }
+}
+
+fn gelu(x: f64) -> f64 {
+    // erf by a series without cancellation: Abramowitz and Stegun 7.1.6.
+    let a = x / std::f64::consts::SQRT_2;
+    let (mut term, mut sum) = (a, a);
+    for n in 1..400 {
+        term *= 2.0 * a * a / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 * x * (1.0 + std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() * sum)
+}
+
+fn mean(rows: &Rows) -> Vec<f64> {
+    (0..WIDTH).map(|i| rows.iter().map(|row| row[i]).sum::<f64>() / rows.len() as f64).collect()
+}
+
+fn normalized(vector: Vec<f64>) -> Vec<f64> {
+    let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+    vector.into_iter().map(|x| x / length).collect()
+}
+
+/// Embeds texts of 1 to `TOKENS_MAX` tokens in one batch, at every level, and compares each with
+/// what `pool` makes of the naive pass over `oracle`'s weights.
+fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>) {
+    let dir = model.write();
+    let vocabulary = VOCABULARY.len();
+    let batch: Vec<Tokens> = (1..=TOKENS_MAX)
+        .map(|len| Tokens { ids: (0..len).map(|i| (i * 7 % vocabulary) as u32).collect(), truncated: false })
+        .collect();
+    for cpu in Cpu::each_level() {
+        let loaded = Model::load(dir.path(), cpu).expect("a model in good order");
+        let vectors = loaded.embed(&batch);
+        assert_eq!(vectors.len(), batch.len() * WIDTH);
+        for (text, vector) in batch.iter().zip(vectors.chunks_exact(WIDTH)) {
+            let expected = pool(Naive(oracle).encode(&text.ids));
+            for (i, (&found, expected)) in vector.iter().zip(expected).enumerate() {
+                assert!(
+                    (f64::from(found) - expected).abs() < 1e-5,
+                    "seed {SEED}, {:?}, {} tokens, value {i}: {found}, expected {expected}",
+                    cpu.level(),
+                    text.ids.len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn mean_pooling_normalised() {
+    let model = Synthetic::new(SEED);
+    check(&model, &model, |rows| normalized(mean(&rows)));
+}
+
+#[test]
+fn mean_pooling_as_it_is() {
+    let model = Synthetic::new(SEED).without_normalize();
+    check(&model, &model, |rows| mean(&rows));
+}
+
+#[test]
+fn cls_pooling() {
+    let model = Synthetic::new(SEED).with_cls_pooling();
+    check(&model, &model, |rows| normalized(rows[0].clone()));
+    check(&model.clone().without_normalize(), &model, |rows| rows[0].clone());
+}
+
+#[test]
+fn pooling_named_as_newer_files_name_it() {
+    let mut model = Synthetic::new(SEED);
+    model.files.insert("1_Pooling/config.json", json!({"embedding_dimension": WIDTH, "pooling_mode": "cls"}));
+    check(&model, &model, |rows| normalized(rows[0].clone()));
+}
+
+#[test]
+fn tensor_names_with_a_prefix() {
+    let model = Synthetic { prefix: "bert.", ..Synthetic::new(SEED) };
+    check(&model, &model, |rows| normalized(mean(&rows)));
+}
+
+#[test]
+fn half_precision_files() {
+    // The random weights are such that neither type rounds them.
+    let exact = Synthetic::new(SEED);
+    for dtype in ["F16", "BF16"] {
+        check(&Synthetic { dtype, ..exact.clone() }, &exact, |rows| normalized(mean(&rows)));
+    }
+}
+
+#[test]
+fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
+    let dir = Synthetic::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    assert_eq!((model.dim(), model.tokens_max()), (WIDTH, TOKENS_MAX));
+    assert_eq!(Some(model.name()), dir.path().file_name().and_then(|name| name.to_str()));
+    let tokens = |text: &str| {
+        let tokens = model.tokenize(text);
+        (tokens.ids, tokens.truncated)
+    };
+    assert_eq!(tokens(""), (vec![2, 3], false));
+    assert_eq!(tokens("Stones? seaside zebra"), (vec![2, 6, 7, 11, 9, 10, 1, 3], false));
+    let full: Vec<u32> = [vec![2], vec![5; TOKENS_MAX - 2], vec![3]].concat();
+    assert_eq!(tokens(&"river ".repeat(TOKENS_MAX - 2)), (full.clone(), false));
+    for more in [TOKENS_MAX - 1, TOKENS_MAX, TOKENS_MAX + 1, 1000] {
+        assert_eq!(tokens(&"river ".repeat(more)), (full.clone(), true), "{more} words");
+    }
+}
+
+#[test]
+fn without_special_tokens_truncation_is_still_seen() {
+    let mut model = Synthetic::new(SEED);
+    model.files.get_mut("tokenizer.json").expect("the tokenizer")["post_processor"] = Value::Null;
+    let dir = model.write();
+    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    for (words, truncated) in [(0, false), (TOKENS_MAX, false), (TOKENS_MAX + 1, true), (1000, true)] {
+        let tokens = model.tokenize(&"river ".repeat(words));
+        assert_eq!((tokens.ids.len(), tokens.truncated), (words.min(TOKENS_MAX), truncated));
+    }
+    assert_eq!(model.embed(&[model.tokenize("")]), vec![0.0; WIDTH], "nothing has no direction");
+}
+
+#[test]
+fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
+    let mut model = Synthetic::new(SEED);
+    model.files.remove("sentence_bert_config.json");
+    for (length, expected) in [(None, 16), (Some(json!(9)), 9), (Some(json!(1e30)), 16)] {
+        if let Some(length) = length {
+            model.files.insert("tokenizer_config.json", json!({"model_max_length": length}));
+        }
+        let dir = model.write();
+        assert_eq!(Model::load(dir.path(), Cpu::detect()).expect("loads").tokens_max(), expected);
+    }
+}
+
+#[test]
+fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
+    let dir = Synthetic::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let texts: Vec<Tokens> = (0..300).map(|i| model.tokenize(&"river stones? ".repeat(i % 5))).collect();
+    let vectors = model.embed(&texts);
+    for (text, vector) in texts.iter().zip(vectors.chunks_exact(WIDTH)) {
+        assert_eq!(model.embed(std::slice::from_ref(text)), vector);
+    }
+    assert!(model.embed(&[]).is_empty());
+}
+
+#[test]
+fn the_fingerprint_follows_weights_vocabulary_and_settings() {
+    let fingerprint = |model: &Synthetic| {
+        let dir = model.write();
+        Model::load(dir.path(), Cpu::detect()).expect("a model in good order").fingerprint()
+    };
+    let base = Synthetic::new(SEED);
+    assert_eq!(fingerprint(&base), fingerprint(&base), "the directory's name does not count");
+    let mut tokenizer = base.clone();
+    tokenizer.files.get_mut("tokenizer.json").expect("the tokenizer")["normalizer"]["lowercase"] =
+        json!(false);
+    let others = [
+        Synthetic::new(SEED + 1),
+        tokenizer,
+        base.clone().without_normalize(),
+        base.clone().with_cls_pooling(),
+        base.clone().with("sentence_bert_config.json", "max_seq_length", json!(TOKENS_MAX - 1)),
+        base.clone().with("config.json", "num_attention_heads", json!(HEADS + 1)),
+    ];
+    let mut all: Vec<_> = others.iter().chain([&base]).map(fingerprint).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), others.len() + 1);
+}

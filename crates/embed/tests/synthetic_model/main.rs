@@ -1,0 +1,5 @@
+//! Loading and running small random models: no download needed.
+
+mod accepted;
+mod refused;
+mod synthetic;
