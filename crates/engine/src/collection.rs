@@ -38,7 +38,7 @@ pub(crate) struct Collection {
     state: RwLock<State>,
     /// When the next document ends, so that a search can see without a lock that none has.
     soonest_end_ms: AtomicU64,
-    /// Changes published since the last snapshot.
+    /// Documents taken in since the last snapshot.
     pub(crate) unsaved: AtomicU64,
     /// The change the last snapshot reaches to; 0 if there is none.
     pub(crate) saved_seq: AtomicU64,
@@ -76,8 +76,8 @@ pub(crate) enum What {
     Misfit { key: Box<[u8]>, misfit: Misfit },
     /// The document is gone.
     Removed,
-    /// One of its vectors has been computed.
-    Embedded { slot: usize, values: Vec<f32> },
+    /// Some of its vectors, by slot, have been computed.
+    Embedded { vectors: Vec<(usize, Vec<f32>)> },
 }
 
 /// What a filter selected, and when.
@@ -130,6 +130,7 @@ impl Collection {
 
     /// Takes in documents that stood before, except those that were published meanwhile.
     pub(crate) fn fill(&self, steps: Vec<Step>) {
+        self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
         self.in_small_groups(steps, |state, step| {
             let claimed = state.claimed.as_ref().is_some_and(|claimed| claimed.contains(&step.doc));
             if !claimed {
@@ -210,9 +211,10 @@ impl Collection {
                 self.remove(state, doc);
                 state.misfits.remove(&doc);
             }
-            What::Embedded { slot, values } => {
+            What::Embedded { vectors } => {
                 // A document that has ended meanwhile has no ordinal any more.
-                if let Some(ordinal) = state.ordinals.ordinal(doc) {
+                let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
+                for (slot, values) in vectors {
                     self.indexes[slot].upsert(ordinal, &values);
                     state.unembedded[slot].remove(ordinal);
                 }
@@ -248,6 +250,12 @@ impl Collection {
         let allowed = filter.filter(|filter| **filter != Filter::All).map(|filter| state.matching(filter));
         let allowed = allowed.filter(|allowed| allowed.len() < state.ordinals.live().len());
         Selection { seen: state.published, allowed }
+    }
+
+    /// Vectors still scanned, and vectors that can be found, over all fields.
+    pub(crate) fn tail_and_vectors(&self) -> (usize, usize) {
+        let stats = self.indexes.iter().map(Index::stats);
+        stats.fold((0, 0), |(tail, vectors), stats| (tail + stats.tail, vectors + stats.vectors))
     }
 
     /// Up to `limit` documents that lack computed vectors, with the positions of the fields.

@@ -88,6 +88,10 @@ impl Core {
     /// Keeps a warning for whoever asks.
     pub(crate) fn warn(&self, warning: String) {
         let mut warnings = self.warnings.lock();
+        // What goes wrong every second is one warning.
+        if warnings.last() == Some(&warning) {
+            return;
+        }
         if warnings.len() == WARNINGS_MAX {
             warnings.remove(0);
         }

@@ -10,21 +10,21 @@ use std::{
 
 use index::Cpu;
 use parking_lot::Mutex;
-use store::{CollectionVersion, Document, Field, NameTarget, Seq, Store, StoreError, VectorKey};
+use store::{CollectionVersion, Document, Field, Store, StoreError, VectorKey};
 
 use crate::{
     Clock, Documents,
-    collection::Collection,
     core::Core,
     filter::Filter,
-    load,
+    info::{CollectionInfo, Stats, info},
     query::{Found, Page, Query, QueryError},
     queue::{Done, Job, Refused},
-    registry::{Registry, Versions},
-    schema::{Schema, decode},
+    registry::Versions,
+    schema::Schema,
     snapshot::Snapshots,
     structure::CollectionError,
     transaction::{has_ended, project},
+    upkeep::is_stale,
     write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, Written},
 };
 
@@ -74,51 +74,6 @@ pub enum OpenError {
     Thread { source: io::Error },
 }
 
-/// What is known of a collection.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CollectionInfo {
-    /// Its name.
-    pub name: String,
-    /// Aliases that lead to it.
-    pub aliases: Vec<String>,
-    /// Number and schema version that answers.
-    pub version: CollectionVersion,
-    /// Its schema.
-    pub schema: Schema,
-    /// Documents in it.
-    pub documents: u64,
-    /// Vectors that can be found, over all fields.
-    pub vectors: u64,
-    /// Of these, scanned exactly because no graph holds them yet.
-    pub tail: u64,
-    /// Documents still without their computed vectors (a collection made over existing keys), in
-    /// this version and in one being built.
-    pub unembedded: u64,
-    /// Documents under its prefixes that do not fit its schema, and the last reason.
-    pub failures: u64,
-    /// Key and reason of the last of these.
-    pub last_failure: Option<String>,
-    /// Bytes in memory: graph, vectors, postings.
-    pub memory_bytes: u64,
-    /// A newer schema version being built beside this one.
-    pub rebuilding: Option<CollectionVersion>,
-}
-
-/// Counts of the whole engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Documents in the keyspace, those included that have ended but are not reaped yet.
-    pub documents: u64,
-    /// The last change.
-    pub last_seq: Seq,
-    /// Bytes of the store file.
-    pub file_bytes: u64,
-    /// Bytes in memory, over all collections.
-    pub memory_bytes: u64,
-    /// Commits since the engine was opened.
-    pub commits: u64,
-}
-
 /// Collections over one durable keyspace. All methods take `&self`.
 #[derive(Debug)]
 pub struct Engine {
@@ -141,28 +96,31 @@ impl Engine {
     /// On return every answer is complete and correct.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
         let directory = &options.data_dir;
-        let io_error = |path: PathBuf| move |source| OpenError::Io { path, source };
-        fs::create_dir_all(directory).map_err(io_error(directory.clone()))?;
+        fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.clone(), source })?;
         let lock = lock(directory.join(LOCK_FILE))?;
-        let store_path = directory.join(STORE_FILE);
-        let store = Store::open(&store_path, store::Options { cache_bytes: options.cache_bytes })?;
-        let snapshot_path = directory.join(SNAPSHOT_DIRECTORY);
-        let snapshots =
-            Snapshots::open(snapshot_path.clone(), store.id()).map_err(io_error(snapshot_path))?;
+        let cache_bytes = options.cache_bytes;
+        let store = Store::open(&directory.join(STORE_FILE), store::Options { cache_bytes })?;
+        Engine::start(store, lock, &options)
+    }
 
-        let core = Core::new(store, snapshots, &options);
-        core.load(&store_path)?;
+    /// Reads everything in from an open store, and starts the threads.
+    fn start(store: Store, lock: File, options: &Options) -> Result<Engine, OpenError> {
+        let path = options.data_dir.join(SNAPSHOT_DIRECTORY);
+        let snapshots =
+            Snapshots::open(path.clone(), store.id()).map_err(|source| OpenError::Io { path, source })?;
+        let core = Core::new(store, snapshots, options);
+        core.load(&options.data_dir)?;
         let core = Arc::new(core);
-        let start = |name: String, run: Box<dyn FnOnce(&Core) + Send>| {
+        let spawn = |name: String, run: Box<dyn FnOnce(&Core) + Send>| {
             let core = core.clone();
             thread::Builder::new().name(name).spawn(move || run(&core))
         };
         let started = (|| {
-            let committer = start("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
-            let mut background = vec![start("nearfield-upkeep".to_owned(), Box::new(Core::run_upkeep))?];
+            let committer = spawn("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
+            let mut background = vec![spawn("nearfield-upkeep".to_owned(), Box::new(Core::run_upkeep))?];
             for thread in 0..options.index_threads {
                 let run = move |core: &Core| core.run_indexer(thread);
-                background.push(start(format!("nearfield-index-{thread}"), Box::new(run))?);
+                background.push(spawn(format!("nearfield-index-{thread}"), Box::new(run))?);
             }
             Ok(Running { committer, background, _lock: lock })
         })();
@@ -189,10 +147,7 @@ impl Engine {
         }
         // A verb on collections may still be at work; it sees that the engine closes.
         let _structure = self.core.structure.lock();
-        self.core.save_changed(|collection| {
-            let saved = collection.saved_seq.load(Ordering::Relaxed);
-            saved == 0 || saved < collection.state().published
-        });
+        self.core.save(is_stale);
     }
 
     fn join(&self, thread: JoinHandle<()>) {
@@ -424,76 +379,6 @@ impl Drop for Engine {
 }
 
 impl Core {
-    /// Reads in everything the store names, and removes what nothing names any more.
-    fn load(&self, path: &std::path::Path) -> Result<(), OpenError> {
-        let failed = |source| OpenError::Read { path: path.to_owned(), source };
-        let reader = self.store.read().map_err(failed)?;
-        let mut registry = Registry::default();
-        let mut versions = Vec::new();
-        let mut answering = Vec::new();
-        for (name, target) in reader.names().map_err(failed)? {
-            match target {
-                NameTarget::Collection(version) => answering.push((name, version)),
-                NameTarget::Alias(collection) => {
-                    registry.aliases.insert(name, collection);
-                }
-            }
-        }
-        let mut abandoned = Vec::new();
-        for (version, schema) in reader.schemas().map_err(failed)? {
-            // A version newer than the one that answers is being rebuilt; an older one, or one of a
-            // collection without a name, was left behind.
-            let named = answering
-                .iter()
-                .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
-            if !named {
-                abandoned.push(version);
-                continue;
-            }
-            let schema = decode(&schema).map_err(|error| OpenError::Schema {
-                path: path.to_owned(),
-                collection: version,
-                reason: error.to_string(),
-            })?;
-            let (collection, warning) =
-                load::open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu).map_err(failed)?;
-            warning.into_iter().for_each(|warning| self.warn(warning));
-            versions.push(Arc::new(collection));
-        }
-        for (name, version) in answering {
-            let of_this = |collection: &&Arc<Collection>| collection.version.id == version.id;
-            let mut found = versions.iter().filter(of_this).cloned();
-            let answering = found.next().filter(|collection| collection.version == version);
-            let Some(answering) = answering else {
-                return Err(OpenError::Schema {
-                    path: path.to_owned(),
-                    collection: version,
-                    reason: "it is missing".to_owned(),
-                });
-            };
-            registry.named.insert(name, Versions { answering, rebuilding: found.next() });
-        }
-        drop(reader);
-        self.remove_abandoned(&abandoned).map_err(failed)?;
-        let kept: Vec<CollectionVersion> = versions.iter().map(|collection| collection.version).collect();
-        if let Err(error) = self.snapshots.keep(&kept) {
-            self.warn(format!("old snapshots stay: {error}"));
-        }
-        self.change_registry(|empty| *empty = registry);
-        Ok(())
-    }
-
-    fn remove_abandoned(&self, abandoned: &[CollectionVersion]) -> Result<(), StoreError> {
-        if abandoned.is_empty() {
-            return Ok(());
-        }
-        let mut writer = self.store.write()?;
-        for version in abandoned {
-            writer.remove_schema(*version)?;
-        }
-        writer.commit()
-    }
-
     fn unembedded(
         &self,
         versions: &Versions,
@@ -520,29 +405,6 @@ impl Core {
     }
 }
 
-fn info(registry: &Registry, name: &str, versions: &Versions, now_ms: u64) -> CollectionInfo {
-    let collection = &versions.answering;
-    collection.retire_due(now_ms);
-    let stats: Vec<index::Stats> = collection.indexes.iter().map(index::Index::stats).collect();
-    let memory_bytes = collection.memory_bytes() as u64;
-    let unembedded = versions.all().map(|collection| collection.state().unembedded_count()).sum();
-    let state = collection.state();
-    CollectionInfo {
-        name: name.to_owned(),
-        aliases: registry.aliases_of(name),
-        version: collection.version,
-        schema: Schema::clone(&collection.schema),
-        documents: state.ordinals.live().len(),
-        vectors: stats.iter().map(|stats| stats.vectors as u64).sum(),
-        tail: stats.iter().map(|stats| stats.tail as u64).sum(),
-        unembedded,
-        failures: state.misfits.len() as u64,
-        last_failure: state.last_misfit.clone().filter(|_| !state.misfits.is_empty()),
-        memory_bytes,
-        rebuilding: versions.rebuilding.as_ref().map(|rebuilding| rebuilding.version),
-    }
-}
-
 /// Takes the lock on the data directory, for as long as the file is open.
 fn lock(path: PathBuf) -> Result<File, OpenError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -556,3 +418,6 @@ fn lock(path: PathBuf) -> Result<File, OpenError> {
         Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

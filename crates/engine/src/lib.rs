@@ -3,10 +3,10 @@
 //! Takes vectors, not text: who embeds asks [`Engine::texts_to_embed`] what a document needs and
 //! hands the vectors over with the write. Synchronous throughout; knows no protocol.
 //!
-//! The store is the one truth; everything a search touches is derived from it and held in memory,
-//! one [`collection`] for each version of each schema. All writes go through one committer:
-//! checked, made durable in groups, published, answered, in this order. So what has been
-//! acknowledged survives and can be found. Searches wait for no commit and no graph.
+//! The store is the one truth; everything a search touches is derived from it and held in
+//! memory. All writes go through one committer: checked, made durable in groups, published,
+//! answered, in this order. So what has been acknowledged survives and can be found. Searches
+//! wait for no commit and no graph.
 
 mod attributes;
 mod bell;
@@ -18,6 +18,7 @@ mod core;
 mod engine;
 mod filter;
 mod indexer;
+mod info;
 mod load;
 mod ordinals;
 mod projection;
@@ -32,9 +33,10 @@ mod upkeep;
 mod write;
 
 pub use clock::{Clock, SystemClock};
-pub use engine::{CollectionInfo, Engine, OpenError, Options, Stats};
+pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
 pub use index::{Cpu, Level, Metric, VectorError, VectorType};
+pub use info::{CollectionInfo, Stats};
 pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX};
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,

@@ -1,22 +1,99 @@
 //! Collections read in: from a snapshot and the changes since, or from all documents.
 
-use std::{iter::Peekable, sync::Arc};
+use std::{iter::Peekable, path::Path, sync::Arc};
 
 use index::{Cpu, VectorError};
-use store::{ChangeKind, CollectionVersion, DocId, Document, Reader, StoreError, StoredVector, VectorKey};
+use store::{
+    ChangeKind, CollectionVersion, DocId, Document, NameTarget, Reader, StoreError, StoredVector, VectorKey,
+};
 
 use crate::{
+    OpenError,
     collection::{Collection, Step, What},
-    schema::Schema,
+    core::Core,
+    registry::{Registry, Versions},
+    schema::{Schema, decode as decode_schema},
     snapshot::Snapshots,
 };
 
 /// Documents read before they are taken in together.
 const READ_AT_ONCE: usize = 256;
 
+impl Core {
+    /// Reads in everything the store names, and removes what nothing names any more.
+    pub(crate) fn load(&self, path: &Path) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Read { path: path.to_owned(), source };
+        let reader = self.store.read().map_err(failed)?;
+        let mut registry = Registry::default();
+        let mut versions = Vec::new();
+        let mut answering = Vec::new();
+        for (name, target) in reader.names().map_err(failed)? {
+            match target {
+                NameTarget::Collection(version) => answering.push((name, version)),
+                NameTarget::Alias(collection) => {
+                    registry.aliases.insert(name, collection);
+                }
+            }
+        }
+        let mut abandoned = Vec::new();
+        for (version, schema) in reader.schemas().map_err(failed)? {
+            // A version newer than the one that answers is being rebuilt; an older one, or one of a
+            // collection without a name, was left behind.
+            let named = answering
+                .iter()
+                .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
+            if !named {
+                abandoned.push(version);
+                continue;
+            }
+            let schema = decode_schema(&schema).map_err(|error| OpenError::Schema {
+                path: path.to_owned(),
+                collection: version,
+                reason: error.to_string(),
+            })?;
+            let (collection, warning) =
+                open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu).map_err(failed)?;
+            warning.into_iter().for_each(|warning| self.warn(warning));
+            versions.push(Arc::new(collection));
+        }
+        for (name, version) in answering {
+            let of_this = |collection: &&Arc<Collection>| collection.version.id == version.id;
+            let mut found = versions.iter().filter(of_this).cloned();
+            let answering = found.next().filter(|collection| collection.version == version);
+            let Some(answering) = answering else {
+                return Err(OpenError::Schema {
+                    path: path.to_owned(),
+                    collection: version,
+                    reason: "it is missing".to_owned(),
+                });
+            };
+            registry.named.insert(name, Versions { answering, rebuilding: found.next() });
+        }
+        drop(reader);
+        self.remove_abandoned(&abandoned).map_err(failed)?;
+        let kept: Vec<CollectionVersion> = versions.iter().map(|collection| collection.version).collect();
+        if let Err(error) = self.snapshots.keep(&kept) {
+            self.warn(format!("old snapshots stay: {error}"));
+        }
+        self.change_registry(|empty| *empty = registry);
+        Ok(())
+    }
+
+    fn remove_abandoned(&self, abandoned: &[CollectionVersion]) -> Result<(), StoreError> {
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.store.write()?;
+        for version in abandoned {
+            writer.remove_schema(*version)?;
+        }
+        writer.commit()
+    }
+}
+
 /// The collection as it stands in `reader`: from its snapshot if that fits, else from the
 /// documents. Says in words why a snapshot was thrown away.
-pub(crate) fn open(
+fn open(
     version: CollectionVersion,
     schema: Arc<Schema>,
     reader: &Reader,

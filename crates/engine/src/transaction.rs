@@ -141,20 +141,21 @@ impl<'s> Transaction<'s> {
         let (old, _) = self.standing(key)?;
         check_expected(Expected::Seq(expected), old.as_ref())?;
         let (doc, document) = old.expect("a document was expected and stands");
-        let mut embedded = Vec::with_capacity(vectors.len());
+        let mut embedded: Vec<Vec<_>> = self.feeds.iter().map(|_| Vec::new()).collect();
         for vector in vectors {
             // Of a collection that was dropped meanwhile nothing is left to set.
             let Some(at) = self.feed_of(vector.collection) else { continue };
             let slot = slot_to_embed(&self.feeds[at].collection, key, &document.fields, vector)?;
-            embedded.push((at, slot, &vector.values));
+            embedded[at].push((slot, vector.values.clone()));
         }
         for vector in vectors {
             self.store_vector(doc, vector)?;
         }
         let seq = self.writer.touch(doc)?;
-        for (at, slot, values) in embedded {
-            let what = What::Embedded { slot, values: values.clone() };
-            self.feeds[at].steps.push(Step { doc, seq, what });
+        for (feed, vectors) in self.feeds.iter_mut().zip(embedded) {
+            if !vectors.is_empty() {
+                feed.steps.push(Step { doc, seq, what: What::Embedded { vectors } });
+            }
         }
         self.last_seq = Some(seq);
         Ok(Written { seq, existed: true })

@@ -13,6 +13,13 @@ const CHANGES_MIN: u64 = 10_000;
 /// And at least one for this many documents, so that a growing collection is not written over and
 /// over again.
 const DOCUMENTS_A_CHANGE: u64 = 3;
+/// A snapshot saves the linking of its vectors: it waits until all but one in this many are linked,
+const VECTORS_A_TAIL: usize = 8;
+/// unless it has waited this many times as long as it should.
+const PATIENCE: u64 = 4;
+/// A snapshot that lies so many changes behind is written again when the engine closes, though its
+/// collection has not changed: it keeps the log of changes from being shortened.
+const BEHIND_MAX: u64 = 100_000;
 
 impl Core {
     /// Looks after the engine until it closes.
@@ -22,11 +29,7 @@ impl Core {
             if let Err(error) = self.reap() {
                 self.warn(format!("documents that have ended could not be deleted: {error}"));
             }
-            self.save_changed(|collection| {
-                let documents = collection.state().ordinals.live().len();
-                let unsaved = collection.unsaved.load(Ordering::Relaxed);
-                unsaved >= CHANGES_MIN.max(documents / DOCUMENTS_A_CHANGE)
-            });
+            self.save(is_worth_while);
             if !self.is_closing() {
                 self.upkeep.wait_for(heard, PERIOD);
             }
@@ -56,7 +59,7 @@ impl Core {
 
     /// Writes snapshots of the collections for which it is `due`, and forgets the changes that no
     /// snapshot needs any more.
-    pub(crate) fn save_changed(&self, due: impl Fn(&Collection) -> bool) {
+    pub(crate) fn save(&self, due: impl Fn(&Collection) -> bool) {
         let registry = self.registry();
         let mut saved = false;
         for versions in registry.named.values() {
@@ -90,4 +93,20 @@ impl Core {
             self.note_failure(error);
         })
     }
+}
+
+/// Whether a snapshot should be written while the engine runs.
+fn is_worth_while(collection: &Collection) -> bool {
+    let unsaved = collection.unsaved.load(Ordering::Relaxed);
+    let documents = collection.state().ordinals.live().len();
+    let enough = CHANGES_MIN.max(documents / DOCUMENTS_A_CHANGE);
+    let (tail, vectors) = collection.tail_and_vectors();
+    unsaved >= enough && (tail <= vectors / VECTORS_A_TAIL || unsaved >= PATIENCE * enough)
+}
+
+/// Whether a snapshot should be written when the engine closes.
+pub(crate) fn is_stale(collection: &Collection) -> bool {
+    let saved = collection.saved_seq.load(Ordering::Relaxed);
+    let behind = collection.state().published.saturating_sub(saved);
+    saved == 0 || collection.unsaved.load(Ordering::Relaxed) > 0 || behind > BEHIND_MAX
 }

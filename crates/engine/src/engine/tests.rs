@@ -1,0 +1,226 @@
+//! What an engine does when its disk fails.
+
+use std::{
+    io::{self, ErrorKind},
+    sync::atomic::AtomicU64,
+};
+
+use index::Metric;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    SystemClock,
+    schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+    write::Expected,
+};
+
+/// A disk in memory that fails from some call on, and remembers what was synced.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<DiskState>);
+
+#[derive(Debug, Default)]
+struct DiskState {
+    bytes: Mutex<Vec<u8>>,
+    synced: Mutex<Vec<u8>>,
+    calls: AtomicU64,
+    /// The call that fails first, and how.
+    fault: Mutex<Option<(u64, ErrorKind)>>,
+}
+
+impl Disk {
+    fn fail_from(&self, call: u64, kind: ErrorKind) {
+        *self.0.fault.lock() = Some((call, kind));
+    }
+
+    fn calls(&self) -> u64 {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+
+    /// What is left of it when the power fails: what was synced.
+    fn after_power_loss(&self) -> Disk {
+        let synced = self.0.synced.lock().clone();
+        let disk = Disk::default();
+        *disk.0.bytes.lock() = synced.clone();
+        *disk.0.synced.lock() = synced;
+        disk
+    }
+
+    fn call(&self) -> io::Result<()> {
+        let call = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        match *self.0.fault.lock() {
+            Some((first, kind)) if call >= first => Err(io::Error::new(kind, "on purpose")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.call()?;
+        Ok(self.0.bytes.lock().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.call()?;
+        let start = offset as usize;
+        out.copy_from_slice(&self.0.bytes.lock()[start..start + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.call()?;
+        self.0.bytes.lock().resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.call()?;
+        let bytes = self.0.bytes.lock().clone();
+        *self.0.synced.lock() = bytes;
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.call()?;
+        let start = offset as usize;
+        self.0.bytes.lock()[start..start + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+fn open_on(disk: Disk) -> (TempDir, Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_bytes = 1 << 20;
+    let store = Store::open_on(disk, store::Options { cache_bytes }).unwrap();
+    let lock = lock(dir.path().join(LOCK_FILE)).unwrap();
+    let options = Options {
+        data_dir: dir.path().to_owned(),
+        cpu: Cpu::detect(),
+        clock: Arc::new(SystemClock),
+        cache_bytes,
+        tail_max: 100,
+        index_threads: 1,
+    };
+    let engine = Engine::start(store, lock, &options).unwrap();
+    (dir, engine)
+}
+
+fn schema() -> Schema {
+    let kind = FieldKind::Vector(VectorSchema {
+        algorithm: Algorithm::Flat,
+        vector_type: index::VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 1,
+        metric: Metric::L2,
+        embed: None,
+    });
+    Schema {
+        prefixes: vec![b"doc:".to_vec()],
+        fields: vec![FieldSchema { name: "v".to_owned(), kind }],
+        ttl: None,
+    }
+}
+
+fn put(number: u8) -> Op {
+    let value = f32::from(number).to_le_bytes();
+    Op::Put {
+        key: format!("doc:{number}").into(),
+        fields: vec![Field { name: b"v".as_slice().into(), value: value.as_slice().into() }],
+        expires_at_ms: None,
+        vectors: Vec::new(),
+        expected: Expected::Any,
+    }
+}
+
+fn query(vector: &[f32]) -> Query<'_> {
+    Query {
+        collection: "docs",
+        field: None,
+        vector,
+        offset: 0,
+        k: 100,
+        filter: None,
+        ef_search: None,
+        exact: false,
+        min_score: None,
+        fields: None,
+    }
+}
+
+#[test]
+fn after_a_failure_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
+    const WRITES: u8 = 3;
+    // The calls of a run that does not fail: each of them fails in one run.
+    let unfailed = Disk::default();
+    let (_dir, engine) = open_on(unfailed.clone());
+    engine.create_collection("docs", schema()).unwrap();
+    let first = unfailed.calls() + 1;
+    for number in 0..WRITES {
+        engine.write(vec![put(number)]).remove(0).unwrap();
+    }
+    let last = unfailed.calls();
+    drop(engine);
+    assert!(last > first + 4 * u64::from(WRITES), "calls {first} to {last}");
+
+    for call in first..=last {
+        let disk = Disk::default();
+        let (_dir, engine) = open_on(disk.clone());
+        engine.create_collection("docs", schema()).unwrap();
+        disk.fail_from(call, ErrorKind::Other);
+        let mut acknowledged = Vec::new();
+        let mut failed = false;
+        for number in 0..WRITES {
+            match engine.write(vec![put(number)]).remove(0) {
+                Ok(_) => {
+                    assert!(!failed, "call {call}: write {number} was acknowledged after a failure");
+                    acknowledged.push(number);
+                }
+                Err(error) => {
+                    assert_eq!(failed, matches!(error, WriteError::ReadOnly { .. }), "call {call}: {error}");
+                    failed = true;
+                }
+            }
+        }
+        assert_eq!(engine.writable().is_err(), failed, "call {call}");
+        if failed {
+            assert!(engine.create_collection("more", schema()).is_err(), "call {call}");
+        }
+        drop(engine);
+
+        let (_dir, engine) = open_on(disk.after_power_loss());
+        let found = engine.search(&query(&[0.0])).unwrap().hits;
+        let found: Vec<u8> = found
+            .iter()
+            .map(|hit| String::from_utf8_lossy(&hit.document.key)[4..].parse().unwrap())
+            .collect();
+        assert!(found.starts_with(&acknowledged), "call {call}: {acknowledged:?} of {found:?}");
+        assert!(found.len() <= acknowledged.len() + 1, "call {call}: {acknowledged:?} of {found:?}");
+        engine.write(vec![put(200)]).remove(0).unwrap();
+    }
+}
+
+#[test]
+fn an_engine_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Engine>();
+}
+
+#[test]
+fn a_full_disk_is_called_so_and_reading_goes_on() {
+    let disk = Disk::default();
+    let (_dir, engine) = open_on(disk.clone());
+    engine.create_collection("docs", schema()).unwrap();
+    engine.write(vec![put(1)]).remove(0).unwrap();
+    disk.fail_from(0, ErrorKind::StorageFull);
+    let error = engine.write(vec![put(2), put(3)]).remove(1).unwrap_err();
+    assert!(matches!(error, WriteError::Full { .. }), "{error}");
+    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 1);
+    assert!(engine.get(b"doc:1").unwrap().is_some());
+    assert!(engine.get(b"doc:2").unwrap().is_none());
+    let error = engine.write(vec![put(2)]).remove(0).unwrap_err();
+    assert!(matches!(error, WriteError::ReadOnly { .. }), "{error}");
+    let error = engine.drop_collection("docs", Documents::Keep).unwrap_err();
+    assert!(matches!(error, CollectionError::ReadOnly { .. }), "{error}");
+}
