@@ -1,7 +1,5 @@
 //! The index: its vectors, its graph, and what may be done with them.
 
-use std::collections::HashSet;
-
 use kernels::arena::{Guard, Rows};
 use kernels::simd::Cpu;
 
@@ -200,14 +198,15 @@ impl Index {
         let is_ready = |slot: u32| {
             nodes.died(slot) <= oldest && nodes.born(slot) < off_tail && nodes.state(slot) != State::Waiting
         };
-        let ready: Vec<u32> = self.dead.lock().extract_if(.., |slot| is_ready(*slot)).collect();
+        let mut ready: Vec<u32> = self.dead.lock().extract_if(.., |slot| is_ready(*slot)).collect();
+        // Slots are reused in an order that does not depend on how they were found.
+        ready.sort_unstable();
         let (linked, mut gone): (Vec<u32>, Vec<u32>) =
             ready.into_iter().partition(|&slot| self.graph.is_some() && nodes.state(slot) == State::Linked);
         if let Some(graph) = &self.graph
             && linked.len() >= SWEEP_MIN.max(self.vectors_count() / SWEEP_SHARE)
         {
-            let linked: HashSet<u32> = linked.into_iter().collect();
-            graph.unlink(&self.vectors, &linked);
+            graph.unlink(&self.vectors, &linked.iter().copied().collect());
             gone.extend(linked);
         } else {
             self.dead.lock().extend(linked);

@@ -6,6 +6,7 @@
 mod best;
 mod graph;
 mod index;
+mod invariants;
 mod links;
 mod nodes;
 mod owners;

@@ -13,9 +13,9 @@ const AT_ONCE: usize = 8;
 /// candidate is kept if it is nearer to the node than to every neighbour kept before it
 /// (Malkov and Yashunin 2016, algorithm 4, without extending; as in hnswlib).
 ///
-/// Copies of one vector are equally far from the node and from each other; only the first is
-/// kept, so that they cannot fill the list and cut themselves off, and the room left over
-/// goes to the others.
+/// Copies of one vector are as far from the node as from each other. Only the first is kept, and
+/// the others get the room that is left over: they must not fill the list of a copy and cut it
+/// off from everything else.
 pub(crate) fn select(
     vectors: &Vectors,
     guard: &Guard<'_>,
@@ -45,10 +45,14 @@ pub(crate) fn select(
                 break;
             }
         }
-        if nearest > distance {
-            kept.push(slot);
-        } else if nearest == distance {
+        if nearest < distance {
+            continue;
+        }
+        let is_copy = |kept: &u32| guard.row(*kept) == guard.row(slot);
+        if nearest == distance && kept.iter().any(is_copy) {
             copies.push(slot);
+        } else {
+            kept.push(slot);
         }
     }
     let room = count - kept.len();

@@ -109,11 +109,11 @@ impl Index {
         let mut waiting: Vec<u32> =
             (0..held.len() as u32).filter(|&slot| held[slot as usize] == Held::Waiting).collect();
         waiting.sort_by_key(|&slot| nodes.born(slot));
-        // An entry that is about to settle is not linked yet as far as the snapshot goes.
-        let entry = self.graph.as_ref().zip(entry).and_then(|(graph, entry)| {
-            let highest =
-                || (0..held.len() as u32).filter(|&s| is_linked(s)).max_by_key(|&s| graph.links.level(s));
-            if is_linked(entry.slot) { Some(entry.slot) } else { highest() }
+        // The entry may have been about to settle, or there was none and the first vectors just did.
+        let entry = self.graph.as_ref().and_then(|graph| {
+            let linked = (0..held.len() as u32).filter(|&slot| is_linked(slot));
+            let entry = entry.map(|entry| entry.slot).filter(|&slot| is_linked(slot));
+            entry.or_else(|| linked.max_by_key(|&slot| graph.links.level(slot)))
         });
 
         let mut block = Vec::with_capacity(BLOCK_BYTES + (1 << 16));

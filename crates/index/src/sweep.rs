@@ -62,26 +62,54 @@ impl Graph {
         vectors.nodes.state(slot) == State::Linked && !dead.contains(&slot)
     }
 
-    /// Replaces links to the dead by links to what lies behind them.
+    /// Replaces links to the dead by links to what lies behind them, and back.
     fn mend(&self, vectors: &Vectors, guard: &Guard<'_>, dead: &HashSet<u32>, slot: u32, layer: usize) {
-        let _locked = self.links.lock(slot);
-        let (mut behind, mut left): (Vec<u32>, Vec<u32>) =
-            self.links.get(slot, layer).partition(|link| dead.contains(link));
-        let mut met: HashSet<u32> = behind.iter().chain(&left).copied().chain([slot]).collect();
-        let mut detours = 0;
+        let added: Vec<u32> = {
+            let _locked = self.links.lock(slot);
+            let (behind, left): (Vec<u32>, Vec<u32>) =
+                self.links.get(slot, layer).partition(|link| dead.contains(link));
+            let detours = self.detours(vectors, dead, behind, &left, slot, layer);
+            let candidates = nearest_first(vectors, guard, slot, [&left[..], &detours].concat());
+            let chosen = select(vectors, guard, &candidates, self.links.capacity(layer));
+            self.links.set(slot, layer, &chosen);
+            chosen.into_iter().filter(|link| !left.contains(link)).collect()
+        };
+        for link in added {
+            self.link_back(vectors, guard, link, slot, layer);
+        }
+    }
+
+    /// What may take the place of the dead `behind` the links of `slot`: the living to which they
+    /// lead, if need be through further dead, and, where the dead are a good part of the list,
+    /// the living to which those `left` lead.
+    fn detours(
+        &self,
+        vectors: &Vectors,
+        dead: &HashSet<u32>,
+        mut behind: Vec<u32>,
+        left: &[u32],
+        slot: u32,
+        layer: usize,
+    ) -> Vec<u32> {
+        let mut met: HashSet<u32> = behind.iter().chain(left).copied().chain([slot]).collect();
+        let mut detours = Vec::new();
         let mut at = 0;
-        while at < behind.len() && detours < DETOURS_MAX {
+        while at < behind.len() && detours.len() < DETOURS_MAX {
             for link in self.links.get(behind[at], layer).filter(|&link| met.insert(link)) {
                 if dead.contains(&link) {
                     behind.push(link);
                 } else if vectors.nodes.is_live(link) {
-                    detours += 1;
-                    left.push(link);
+                    detours.push(link);
                 }
             }
             at += 1;
         }
-        let candidates = nearest_first(vectors, guard, slot, left);
-        self.links.set(slot, layer, &select(vectors, guard, &candidates, self.links.capacity(layer)));
+        if at * 4 >= left.len() {
+            for &near in left {
+                let links = self.links.get(near, layer).filter(|&link| met.insert(link));
+                detours.extend(links.filter(|link| !dead.contains(link) && vectors.nodes.is_live(*link)));
+            }
+        }
+        detours
     }
 }

@@ -1,0 +1,201 @@
+//! Vectors that come and go: one after the other, and all at once.
+
+mod clusters;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use clusters::{Random, clustered, owners, recall, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType};
+
+const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
+
+fn options(dim: usize, algorithm: Algorithm) -> Options {
+    Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, algorithm }
+}
+
+/// An index of these vectors, each with its number as owner.
+fn built<'a>(dim: usize, vectors: impl IntoIterator<Item = (u32, &'a Vec<f32>)>) -> Index {
+    let index = Index::new(options(dim, HNSW), Cpu::detect());
+    vectors.into_iter().for_each(|(owner, vector)| index.upsert(owner, vector));
+    index.drain(usize::MAX);
+    index
+}
+
+/// The share of owners that a search for their own vector finds first, or as near as the first.
+fn found_by_own_vector(index: &Index, owners: impl Iterator<Item = u32>) -> f64 {
+    let (mut found, mut count) = (0, 0);
+    for owner in owners {
+        let own = index.vector(owner).expect("the owner lives");
+        count += 1;
+        found += usize::from(index.search(&own, &search(10, 200)).iter().any(|hit| hit.owner == owner));
+    }
+    f64::from(u32::try_from(found).unwrap()) / f64::from(count)
+}
+
+#[test]
+fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh() {
+    const COUNT: u32 = 4_000;
+    let dim = 32;
+    let mut held = clustered(COUNT as usize, dim, 11);
+    let queries = clustered(600, dim, 12);
+    let index = built(dim, (0..).zip(&held));
+    let first_bytes = index.stats().bytes;
+    let mut random = Random::new(13);
+    for round in 0..10 {
+        let half: Vec<u32> = (0..COUNT).filter(|_| random.below(2) == 0).collect();
+        for &owner in &half {
+            assert!(index.remove(owner));
+            assert!(!index.remove(owner));
+        }
+        assert_eq!(index.sweep(), half.len());
+        index.check_invariants();
+        let fresh = clustered(half.len(), dim, 100 + round);
+        for (&owner, vector) in half.iter().zip(fresh) {
+            index.upsert(owner, &vector);
+            held[owner as usize] = vector;
+        }
+        index.drain(usize::MAX);
+    }
+    index.check_invariants();
+    let fresh = built(dim, (0..).zip(&held));
+    for ef in [10, 40] {
+        let (churned, fresh) =
+            (recall(&index, &queries, &search(10, ef)), recall(&fresh, &queries, &search(10, ef)));
+        println!("ef {ef}: {churned} after churn, {fresh} fresh");
+        assert!(churned >= fresh - 0.01, "ef {ef}: {churned} after churn, {fresh} fresh");
+    }
+    assert!(found_by_own_vector(&index, 0..COUNT) >= 0.999);
+    let bytes = index.stats().bytes;
+    assert!(bytes as f64 <= first_bytes as f64 * 1.1, "{bytes} bytes, {first_bytes} before");
+}
+
+#[test]
+fn one_thread_makes_the_same_graph_again() {
+    let vectors = clustered(1_000, 16, 14);
+    let bytes = |index: Index| {
+        let mut bytes = Vec::new();
+        index.snapshot(&mut bytes).unwrap();
+        bytes
+    };
+    let at_once = built(16, (0..).zip(&vectors));
+    let one_by_one = Index::new(options(16, HNSW), Cpu::detect());
+    for (owner, vector) in (0..).zip(&vectors) {
+        one_by_one.upsert(owner, vector);
+        one_by_one.drain(1);
+    }
+    assert!(bytes(at_once) == bytes(one_by_one));
+}
+
+#[test]
+fn removed_vectors_give_their_slots_back() {
+    for algorithm in [HNSW, Algorithm::Flat] {
+        let index = Index::new(options(8, algorithm), Cpu::detect());
+        let vectors = clustered(2_000, 8, 15);
+        let mut most = 0;
+        for round in 0..20 {
+            for (owner, vector) in (0..).zip(&vectors) {
+                index.upsert(owner, vector);
+            }
+            if round % 3 != 0 {
+                index.drain(1_500);
+            }
+            (0..2_000).for_each(|owner| assert!(index.remove(owner)));
+            assert!(index.search(&vectors[0], &search(5, 50)).is_empty());
+            index.drain(usize::MAX);
+            while index.sweep() > 0 {}
+            let stats = index.stats();
+            assert_eq!((stats.vectors, stats.tail, stats.removed), (0, 0, 0), "{algorithm:?} {round}");
+            index.check_invariants();
+            most = most.max(if round == 0 { stats.bytes } else { 0 });
+            assert!(stats.bytes <= most, "{} bytes in round {round}, {most} in the first", stats.bytes);
+        }
+    }
+}
+
+#[test]
+fn copies_of_one_vector_do_not_cut_the_others_off() {
+    let dim = 16;
+    let mut vectors = clustered(1_500, dim, 16);
+    // The copies come first: every walk begins among them.
+    let copy = vectors[0].clone();
+    vectors[..700].fill(copy.clone());
+    let index = built(dim, (0..).zip(&vectors));
+    index.check_invariants();
+    assert!(found_by_own_vector(&index, 700..1_500) >= 0.999);
+    let found = index.search(&copy, &search(10, 50));
+    assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < 1e-5));
+}
+
+/// Searches, inserts, updates, removals, drains and sweeps all at once. Owners fall into groups:
+/// some stay, some are updated all the time, some come and go.
+#[test]
+fn threads_at_once_see_what_they_must() {
+    const KEPT: u32 = 600;
+    const UPDATED: u32 = 800;
+    const ALL: u32 = 1_200;
+    let dim = 16;
+    let vectors = clustered(ALL as usize, dim, 17);
+    let other = clustered(ALL as usize, dim, 18);
+    let index = built(dim, (0..UPDATED).zip(&vectors));
+    let done = AtomicBool::new(false);
+    let searches = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let (index, done, searches, vectors) = (&index, &done, &searches, &vectors);
+            scope.spawn(move || {
+                let mut random = Random::new(19 + thread);
+                while !done.load(Ordering::Relaxed) {
+                    let owner = random.below(KEPT);
+                    let found = index.search(&vectors[owner as usize], &search(10, 100));
+                    assert_eq!(found.len(), 10);
+                    let mut owners = owners(&found);
+                    owners.sort_unstable();
+                    owners.dedup();
+                    assert_eq!(owners.len(), 10, "an owner was found twice");
+                    // With k as large as the index every owner that stays is found.
+                    if random.below(20) == 0 {
+                        let exact = random.below(2) == 0;
+                        let everything = Search { exact, ..search(5_000, 10) };
+                        let all = clusters::owners(&index.search(&vectors[0], &everything));
+                        assert!(all.len() >= UPDATED as usize && all.len() <= ALL as usize);
+                        let kept = all.iter().filter(|&&owner| owner < UPDATED).count();
+                        assert_eq!(kept, UPDATED as usize, "old or new, but not neither");
+                    }
+                    searches.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    index.drain(16);
+                    index.sweep();
+                    std::thread::yield_now();
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut random = Random::new(23);
+            for step in 0..6_000 {
+                let owner = KEPT + random.below(ALL - KEPT);
+                if owner < UPDATED {
+                    let versions = if step % 2 == 0 { &vectors } else { &other };
+                    index.upsert(owner, &versions[owner as usize]);
+                } else if !index.remove(owner) {
+                    index.upsert(owner, &vectors[owner as usize]);
+                    assert!(index.vector(owner).is_some());
+                } else {
+                    let found = index.search(&vectors[owner as usize], &search(10, 50));
+                    assert!(found.iter().all(|hit| hit.owner != owner), "{owner} was removed");
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+    assert!(searches.load(Ordering::Relaxed) > 0);
+    index.drain(usize::MAX);
+    index.sweep();
+    index.check_invariants();
+    let live = (0..ALL).filter(|&owner| index.vector(owner).is_some());
+    assert!(found_by_own_vector(&index, live) >= 0.999);
+}

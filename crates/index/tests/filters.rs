@@ -1,0 +1,48 @@
+//! Searching among allowed owners, many and few, near the query and far from it.
+
+mod clusters;
+
+use clusters::{Random, clustered, distance, recall, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType};
+use roaring::RoaringBitmap;
+
+#[test]
+fn recall_holds_at_every_selectivity() {
+    const COUNT: u32 = 20_000;
+    let dim = 24;
+    let vectors = clustered(COUNT as usize, dim, 21);
+    let queries = clustered(100, dim, 22);
+    let algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
+    let options = Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, algorithm };
+    let index = Index::new(options, Cpu::detect());
+    for (owner, vector) in (0..).zip(&vectors) {
+        index.upsert(owner, vector);
+    }
+    index.drain(COUNT as usize - 200);
+
+    let mut random = Random::new(23);
+    let mut shuffled: Vec<u32> = (0..COUNT).collect();
+    for at in (1..COUNT).rev() {
+        shuffled.swap(at as usize, random.below(at + 1) as usize);
+    }
+    // Allowed is what lies near one place: most queries are far from it.
+    let mut by_distance: Vec<u32> = (0..COUNT).collect();
+    let far = |owner: &u32| distance(Metric::Cosine, &vectors[5], &vectors[*owner as usize]);
+    by_distance.sort_by(|a, b| far(a).total_cmp(&far(b)));
+
+    for (name, order) in [("random", shuffled), ("correlated", by_distance)] {
+        for per_mille in [1000, 500, 100, 10, 1] {
+            let allowed: RoaringBitmap =
+                order[..(COUNT * per_mille / 1000) as usize].iter().copied().collect();
+            let search = Search { allowed: Some(&allowed), ..search(10, 80) };
+            for query in &queries {
+                let found = index.search(query, &search);
+                assert_eq!(found.len(), 10, "{name} {per_mille}");
+                assert!(found.iter().all(|hit| allowed.contains(hit.owner)));
+            }
+            let recall = recall(&index, &queries, &search);
+            println!("{name}, {per_mille} of 1000: {recall}");
+            assert!(recall >= 0.95, "{name}, {per_mille} of 1000: {recall}");
+        }
+    }
+}
