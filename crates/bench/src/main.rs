@@ -1,1 +1,64 @@
-fn main() {}
+//! Measures Nearfield, and the peers it is compared with. Run it inside the repository:
+//! caches and virtual environments go to `target/bench/`.
+
+mod article;
+mod commands;
+mod corpus;
+mod machine;
+mod open_loop;
+mod packages;
+mod peer;
+mod random;
+mod report;
+mod sample;
+mod server;
+mod setting;
+mod truth;
+mod vectors;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{report::Format, setting::Setting};
+
+/// Measures Nearfield, and the peers it is compared with.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Print one JSON object a line instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    setting: Setting,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Text to vector: microseconds a text by length and batch
+    Embed(commands::embed::Arguments),
+    /// Recall and queries a second by ef_search, beside hnswlib on the same vectors
+    Index(commands::index::Arguments),
+    /// Bulk load: documents a second, bytes a document
+    Load(commands::load::Arguments),
+    /// Open-loop load on /search: rate, latency, memory, processor, recall
+    Serve(commands::serve::Arguments),
+    /// The article, row by row: what it says, what its stack did, what we do
+    Article(article::Arguments),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // Counted before anything is held to one of them.
+    machine::cores();
+    let format = if arguments.json { Format::Json } else { Format::Table };
+    let setting = &arguments.setting;
+    match arguments.command {
+        Command::Embed(arguments) => commands::embed::run(&arguments, setting, format),
+        Command::Index(arguments) => commands::index::run(&arguments, setting, format),
+        Command::Load(arguments) => commands::load::run(&arguments, setting, format),
+        Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
+        Command::Article(arguments) => article::run(&arguments, setting, format),
+    }
+}

@@ -1,0 +1,64 @@
+//! The index by itself, over the first packages: what its parameters and types do.
+
+use std::time::Instant;
+
+use ::index::{Algorithm, Index, Metric, Options, Search, VectorType};
+use anyhow::Result;
+
+use crate::{
+    commands::index::{self, Built, Round},
+    setting::Setting,
+    truth,
+    vectors::Vectors,
+};
+
+/// Parameters of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Parameters {
+    pub(super) m: usize,
+    pub(super) ef_construction: usize,
+    pub(super) vector_type: VectorType,
+    /// Vectors in it.
+    pub(super) rows: usize,
+}
+
+/// A built graph, with queries and their exact neighbours.
+pub(super) struct Graph {
+    index: Index,
+    pub(super) built: Built,
+    queries: Vectors,
+    truth: Vec<u32>,
+}
+
+impl Graph {
+    /// Builds a graph over the first packages.
+    pub(super) fn build(parameters: Parameters, setting: &Setting) -> Result<Graph> {
+        let (corpus, queries) = index::packages(parameters.rows, 1000, setting)?;
+        let truth = truth::neighbours(&setting.cache_dir, &corpus, &queries)?;
+        let options = Options {
+            dim: corpus.dim,
+            metric: Metric::Cosine,
+            vector_type: parameters.vector_type,
+            algorithm: Algorithm::Hnsw { m: parameters.m, ef_construction: parameters.ef_construction },
+        };
+        let (index, built) = index::build(&corpus, options, setting.cpu())?;
+        Ok(Graph { index, built, queries, truth })
+    }
+
+    /// Rate, times and recall of all queries at a breadth.
+    pub(super) fn round(&self, ef: usize) -> Round {
+        index::search(&self.index, &self.queries, ef, &self.truth)
+    }
+
+    /// Microseconds of each of the first `count` searches, through the graph or exact.
+    pub(super) fn times_us(&self, ef: usize, exact: bool, count: usize) -> Vec<f64> {
+        let search = Search { k: truth::K, ef, allowed: None, exact };
+        (0..self.queries.rows().min(count))
+            .map(|row| {
+                let begun = Instant::now();
+                std::hint::black_box(self.index.search(self.queries.row(row), &search));
+                begun.elapsed().as_secs_f64() * 1e6
+            })
+            .collect()
+    }
+}

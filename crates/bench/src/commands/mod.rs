@@ -1,0 +1,6 @@
+//! One file a sub-command.
+
+pub(crate) mod embed;
+pub(crate) mod index;
+pub(crate) mod load;
+pub(crate) mod serve;

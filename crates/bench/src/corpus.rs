@@ -1,0 +1,142 @@
+//! Texts and queries to measure with.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+
+use crate::random::Random;
+
+/// Where the corpora are, and how much of them to use.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Source {
+    /// Folder that holds `corpora/packages_250k.jsonl.gz` and `corpora/packages_queries.txt`
+    #[arg(long, value_name = "DIR", env = "NEARFIELD_SHARED", default_value = "../shared")]
+    pub(crate) shared: PathBuf,
+}
+
+impl Source {
+    /// The 250,000 package descriptions.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.shared.join("corpora/packages_250k.jsonl.gz")
+    }
+
+    /// The 5,000 queries made for them.
+    pub(crate) fn packages_queries(&self) -> PathBuf {
+        self.shared.join("corpora/packages_queries.txt")
+    }
+}
+
+/// One text of a corpus.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Document {
+    /// Its number, from 0 on.
+    pub(crate) id: u64,
+    /// The text.
+    pub(crate) text: String,
+}
+
+/// The first `limit` documents of a gzipped JSONL file.
+pub(crate) fn documents(path: &Path, limit: usize) -> Result<Vec<Document>> {
+    let file = File::open(path).with_context(|| {
+        format!("open {} (--shared DIR, or NEARFIELD_SHARED, names the folder above it)", path.display())
+    })?;
+    let mut documents = Vec::new();
+    for (number, line) in BufReader::new(GzDecoder::new(file)).lines().take(limit).enumerate() {
+        let line = line.with_context(|| format!("read {}", path.display()))?;
+        let document: Document =
+            serde_json::from_str(&line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
+        documents.push(document);
+    }
+    ensure!(!documents.is_empty(), "{} holds no documents", path.display());
+    Ok(documents)
+}
+
+/// The lines of a file of queries.
+pub(crate) fn queries(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let queries: Vec<String> =
+        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    ensure!(!queries.is_empty(), "{} holds no queries", path.display());
+    Ok(queries)
+}
+
+/// `count` distinct queries: those `given` first, then runs of 4 to 10 words cut out of
+/// `documents` at random (by `seed`).
+pub(crate) fn distinct_queries(
+    given: &[String],
+    documents: &[Document],
+    count: usize,
+    seed: u64,
+) -> Result<Vec<String>> {
+    let mut random = Random::new(seed);
+    let mut seen: HashSet<String> = HashSet::with_capacity(count);
+    let mut queries: Vec<String> = Vec::with_capacity(count);
+    for query in given {
+        if queries.len() < count && seen.insert(query.clone()) {
+            queries.push(query.clone());
+        }
+    }
+    let mut barren = 0;
+    while queries.len() < count {
+        let document = &documents[random.below(documents.len())];
+        let cut = cut(&document.text, 4 + random.below(7), &mut random);
+        if let Some(cut) = cut.filter(|cut| seen.insert(cut.clone())) {
+            queries.push(cut);
+            barren = 0;
+        } else {
+            barren += 1;
+            ensure!(
+                barren < 100_000,
+                "{} documents yield no more than {} distinct queries; {count} are needed",
+                documents.len(),
+                queries.len()
+            );
+        }
+    }
+    Ok(queries)
+}
+
+/// A run of `length` words of `text`, if it has so many.
+fn cut(text: &str, length: usize, random: &mut Random) -> Option<String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let starts = (words.len() + 1).checked_sub(length).filter(|starts| *starts > 0)?;
+    let start = random.below(starts);
+    Some(words[start..start + length].join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        Document { id: 0, text: text.to_owned() }
+    }
+
+    #[test]
+    fn cut_queries_are_distinct_runs_of_4_to_10_words_of_the_corpus() {
+        let text = (0..40).map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ");
+        let given = vec!["first given".to_owned(), "first given".to_owned(), "second given".to_owned()];
+        let queries = distinct_queries(&given, &[document(&text)], 150, 1).unwrap();
+        assert_eq!(queries.len(), 150);
+        assert_eq!(queries.iter().collect::<HashSet<_>>().len(), 150);
+        assert_eq!(queries[..2], ["first given", "second given"]);
+        for query in &queries[2..] {
+            let words = query.split(' ').count();
+            assert!((4..=10).contains(&words), "{query}");
+            assert!(text.contains(query.as_str()), "{query}");
+        }
+        assert_eq!(queries, distinct_queries(&given, &[document(&text)], 150, 1).unwrap());
+    }
+
+    #[test]
+    fn a_corpus_too_small_for_the_count_is_an_error() {
+        assert!(distinct_queries(&[], &[document("just four words here")], 2, 1).is_err());
+    }
+}

@@ -1,0 +1,398 @@
+//! An open-loop load generator: requests are due by a schedule that knows nothing of answers, and
+//! a latency counts from when its request was due. So a server that stalls is charged for every
+//! request that should have been sent meanwhile (no coordinated omission).
+//!
+//! One thread, raw HTTP/1.1 over connections that stay open, polled without sleeping when the
+//! next request is near: the generator shares the machine with what it measures.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::{ErrorKind, Read, Write},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+
+use crate::{random::Random, sample::Sample};
+
+/// One step of load.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// Requests due a second.
+    pub(crate) rate: f64,
+    /// How long requests are due that are counted.
+    pub(crate) duration: Duration,
+    /// How long requests are due before that, not counted.
+    pub(crate) warm_up: Duration,
+    /// How long answers are waited for after the last request was due.
+    pub(crate) grace: Duration,
+    /// Connections; requests that find all of them busy wait, and their waiting counts.
+    pub(crate) connections: usize,
+    /// Seed of the schedule.
+    pub(crate) seed: u64,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// Requests due in the counted part.
+    pub(crate) due: usize,
+    /// Answers with status 200 to these, a second.
+    pub(crate) qps: f64,
+    /// Milliseconds from due to answered, for answers with status 200.
+    pub(crate) latency_ms: Sample,
+    /// Counted requests that were not answered with 200, by status; 0 stands for no answer.
+    pub(crate) errors: BTreeMap<u16, usize>,
+}
+
+impl Outcome {
+    /// How many counted requests failed.
+    pub(crate) fn failed(&self) -> usize {
+        self.errors.values().sum()
+    }
+
+    /// The errors as `status:count`, or a dash.
+    pub(crate) fn errors_text(&self) -> String {
+        let parts: Vec<String> =
+            self.errors.iter().map(|(status, count)| format!("{status}:{count}")).collect();
+        if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
+    }
+}
+
+/// The bytes of a GET request on a connection that stays open.
+pub(crate) fn get_request(address: SocketAddr, path_and_query: &str) -> Vec<u8> {
+    format!("GET {path_and_query} HTTP/1.1\r\nhost: {address}\r\naccept: application/json\r\n\r\n")
+        .into_bytes()
+}
+
+/// Percent-encodes a query value (RFC 3986, everything but the unreserved characters).
+pub(crate) fn encode(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len() * 3 / 2);
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Instants after the start at which requests are due: a Poisson process of `rate`.
+fn schedule(rate: f64, length: Duration, seed: u64) -> Vec<Duration> {
+    let mut random = Random::new(seed);
+    let mut due = Vec::new();
+    let mut at = random.exponential() / rate;
+    while at < length.as_secs_f64() {
+        due.push(Duration::from_secs_f64(at));
+        at += random.exponential() / rate;
+    }
+    due
+}
+
+/// Runs a step: sends `requests` in turn, each at most once, to a server on this machine.
+pub(crate) fn run(
+    address: SocketAddr,
+    step: &Step,
+    requests: &mut dyn Iterator<Item = Vec<u8>>,
+) -> Result<Outcome> {
+    let schedule = schedule(step.rate, step.warm_up + step.duration, step.seed);
+    let requests: Vec<Vec<u8>> = requests.take(schedule.len()).collect();
+    ensure!(
+        requests.len() == schedule.len(),
+        "the schedule asks for {} requests, there are only {} different ones",
+        schedule.len(),
+        requests.len()
+    );
+    let mut generator = Generator::connect(address, step.connections)?;
+    generator.run(step, &schedule, &requests)
+}
+
+struct Generator {
+    address: SocketAddr,
+    poll: Poll,
+    connections: Vec<Connection>,
+    idle: Vec<usize>,
+}
+
+/// A connection and the request it is busy with.
+struct Connection {
+    stream: TcpStream,
+    request: Option<usize>,
+    unsent: Vec<u8>,
+    received: Vec<u8>,
+}
+
+impl Generator {
+    fn connect(address: SocketAddr, count: usize) -> Result<Generator> {
+        let mut generator =
+            Generator { address, poll: Poll::new()?, connections: Vec::new(), idle: (0..count).collect() };
+        for place in 0..count {
+            let connection = generator.open(place)?;
+            generator.connections.push(connection);
+        }
+        Ok(generator)
+    }
+
+    fn open(&self, place: usize) -> Result<Connection> {
+        // Connected the blocking way first: a refused connection is an error here and now.
+        let stream = std::net::TcpStream::connect(self.address)
+            .with_context(|| format!("connect to {}", self.address))?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let interest = Interest::READABLE.add(Interest::WRITABLE);
+        self.poll.registry().register(&mut stream, Token(place), interest)?;
+        Ok(Connection { stream, request: None, unsent: Vec::new(), received: Vec::new() })
+    }
+
+    fn run(&mut self, step: &Step, schedule: &[Duration], requests: &[Vec<u8>]) -> Result<Outcome> {
+        let mut tally = Tally::new(step, schedule);
+        let mut waiting: VecDeque<usize> = VecDeque::new();
+        let mut next = 0;
+        let mut answered = 0;
+        let mut events = Events::with_capacity(1024);
+        let started = Instant::now();
+        let end = step.warm_up + step.duration + step.grace;
+        while answered < requests.len() {
+            let now = started.elapsed();
+            if now >= end {
+                break;
+            }
+            while next < schedule.len() && schedule[next] <= now {
+                waiting.push_back(next);
+                next += 1;
+            }
+            while let (Some(&place), Some(&request)) = (self.idle.last(), waiting.front()) {
+                self.idle.pop();
+                waiting.pop_front();
+                let connection = &mut self.connections[place];
+                connection.request = Some(request);
+                connection.unsent.extend_from_slice(&requests[request]);
+                if connection.send().is_err() {
+                    answered += 1;
+                    tally.answer(request, 0, started.elapsed());
+                    self.reopen(place)?;
+                }
+            }
+            let until = schedule.get(next).map_or(end, |due| *due).saturating_sub(started.elapsed());
+            // The poll's own clock counts whole milliseconds: the last of them is spent asking.
+            let patience = if until > Duration::from_millis(2) {
+                until - Duration::from_millis(1)
+            } else {
+                Duration::ZERO
+            };
+            if let Err(error) = self.poll.poll(&mut events, Some(patience)) {
+                ensure!(error.kind() == ErrorKind::Interrupted, "poll: {error}");
+                continue;
+            }
+            for event in &events {
+                let place = event.token().0;
+                let done = self.connections[place].progress();
+                let Some(request) = self.connections[place].request else {
+                    if done.is_err() {
+                        // The server closed an idle connection; it stays in the list of idle ones.
+                        self.connections[place] = self.open(place)?;
+                    }
+                    continue;
+                };
+                let status = match done {
+                    Ok(None) => continue,
+                    Ok(Some(status)) => status,
+                    Err(_) => 0,
+                };
+                answered += 1;
+                tally.answer(request, status, started.elapsed());
+                if status == 0 {
+                    self.reopen(place)?;
+                } else {
+                    self.connections[place].request = None;
+                    self.idle.push(place);
+                }
+            }
+        }
+        Ok(tally.outcome())
+    }
+
+    fn reopen(&mut self, place: usize) -> Result<()> {
+        self.connections[place] = self.open(place)?;
+        self.idle.push(place);
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn send(&mut self) -> std::io::Result<()> {
+        while !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(sent) => {
+                    self.unsent.drain(..sent);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends and reads what can be; the status once the whole answer is there.
+    fn progress(&mut self) -> std::io::Result<Option<u16>> {
+        self.send()?;
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let Some((status, length)) = whole_answer(&self.received)? else { return Ok(None) };
+        self.received.drain(..length);
+        Ok(Some(status))
+    }
+}
+
+/// Status and length of the answer at the start of `received`, once all of it is there. Answers
+/// carry a `content-length`, as all of Nearfield's searches do.
+fn whole_answer(received: &[u8]) -> std::io::Result<Option<(u16, usize)>> {
+    let Some(head) = received.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&received[..head]).map_err(|_| ErrorKind::InvalidData)?;
+    let mut lines = text.split("\r\n");
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse::<u16>().ok())
+        .ok_or(ErrorKind::InvalidData)?;
+    let length = lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.trim().parse::<usize>().ok())
+        .ok_or(ErrorKind::InvalidData)?;
+    let whole = head + 4 + length;
+    Ok((received.len() >= whole).then_some((status, whole)))
+}
+
+/// Counts what becomes of the requests after the warm-up.
+struct Tally<'a> {
+    schedule: &'a [Duration],
+    first: usize,
+    duration: Duration,
+    latency_ms: Vec<f64>,
+    errors: BTreeMap<u16, usize>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(step: &Step, schedule: &'a [Duration]) -> Tally<'a> {
+        let first = schedule.partition_point(|due| *due < step.warm_up);
+        Tally { schedule, first, duration: step.duration, latency_ms: Vec::new(), errors: BTreeMap::new() }
+    }
+
+    fn answer(&mut self, request: usize, status: u16, at: Duration) {
+        if request < self.first {
+            return;
+        }
+        if status == 200 {
+            self.latency_ms.push((at - self.schedule[request]).as_secs_f64() * 1e3);
+        } else {
+            *self.errors.entry(status).or_default() += 1;
+        }
+    }
+
+    fn outcome(mut self) -> Outcome {
+        let due = self.schedule.len() - self.first;
+        let failed: usize = self.errors.values().sum();
+        let silent = due - self.latency_ms.len() - failed;
+        if silent > 0 {
+            *self.errors.entry(0).or_default() += silent;
+        }
+        Outcome {
+            due,
+            qps: self.latency_ms.len() as f64 / self.duration.as_secs_f64(),
+            latency_ms: Sample::new(self.latency_ms),
+            errors: self.errors,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::BufRead, io::BufReader, net::TcpListener};
+
+    use super::*;
+
+    fn step(rate: f64, duration_ms: u64, connections: usize) -> Step {
+        Step {
+            rate,
+            duration: Duration::from_millis(duration_ms),
+            warm_up: Duration::ZERO,
+            grace: Duration::from_secs(20),
+            connections,
+            seed: 1,
+        }
+    }
+
+    /// A server that answers each request of each connection by `answer(number)`, on a thread of its own.
+    fn serve(answer: impl Fn(usize) -> String + Send + Sync + Clone + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, answer) = (stream.unwrap(), answer.clone());
+                std::thread::spawn(move || {
+                    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                    for number in
+                        lines.map_while(Result::ok).filter(|line| line.is_empty()).zip(0..).map(|(_, n)| n)
+                    {
+                        stream.write_all(answer(number).as_bytes()).unwrap();
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_due_request_is_answered_once_and_statuses_are_counted() {
+        let address = serve(|number| match number % 4 {
+            3 => "HTTP/1.1 503 Busy\r\nretry-after: 1\r\nContent-Length: 4\r\n\r\nbusy".to_owned(),
+            _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
+        });
+        let step = step(400.0, 500, 1);
+        let due = schedule(step.rate, step.duration, step.seed).len();
+        let outcome = run(address, &step, &mut (0..).map(|_| get_request(address, "/search?q=x"))).unwrap();
+        assert_eq!(outcome.due, due);
+        assert_eq!(outcome.errors, BTreeMap::from([(503, due / 4)]));
+        assert_eq!((outcome.qps * 0.5).round() as usize, due - due / 4);
+    }
+
+    #[test]
+    fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
+        let stall = Duration::from_millis(300);
+        let address = serve(move |number| {
+            if number == 0 {
+                std::thread::sleep(stall);
+            }
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned()
+        });
+        let outcome =
+            run(address, &step(200.0, 600, 1), &mut (0..).map(|_| get_request(address, "/"))).unwrap();
+        // Half of the requests are due during the stall and wait for half of it on average; a
+        // closed-loop generator would have counted one slow request.
+        assert_eq!(outcome.failed(), 0);
+        assert!(outcome.latency_ms.quantile(0.75) > 100.0, "{:?}", outcome.latency_ms.quantile(0.75));
+    }
+
+    #[test]
+    fn too_few_distinct_requests_are_an_error() {
+        let address = serve(|_| String::new());
+        let error = run(address, &step(100.0, 1000, 1), &mut std::iter::once(Vec::new())).unwrap_err();
+        assert!(error.to_string().contains("only 1"), "{error}");
+    }
+
+    #[test]
+    fn query_values_are_percent_encoded() {
+        assert_eq!(encode("a-b c&d=é"), "a-b%20c%26d%3D%C3%A9");
+    }
+}

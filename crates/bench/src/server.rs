@@ -1,0 +1,155 @@
+//! The real server: the `nearfield` binary beside this one, as a process of its own.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long a server may take to become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long it may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How to start a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Its data directory.
+    pub(crate) data_dir: PathBuf,
+    /// Directory that holds the model's directory.
+    pub(crate) models_dir: PathBuf,
+    /// Cores it is held to; all, if empty.
+    pub(crate) cores: Vec<usize>,
+    /// Further arguments of `nearfield serve`.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A running server; stopped when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// Where it answers.
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+/// The `nearfield` binary built beside this one.
+pub(crate) fn binary() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("nearfield");
+    ensure!(path.exists(), "{} is missing: build it with `cargo build --release --bins`", path.display());
+    Ok(path)
+}
+
+impl Server {
+    /// Starts a server on a free port of the loopback interface and waits until it is ready.
+    pub(crate) fn start(launch: &Launch) -> Result<Server> {
+        let address = free_address()?;
+        let mut command = match launch.cores.as_slice() {
+            [] => Command::new(binary()?),
+            cores => {
+                let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+                let mut taskset = Command::new("taskset");
+                taskset.args(["-c", &list.join(",")]).arg(binary()?);
+                taskset
+            }
+        };
+        fs::create_dir_all(&launch.data_dir)?;
+        let log = launch.data_dir.with_extension("log");
+        command
+            .arg("serve")
+            .args(["--listen", &address.to_string()])
+            .arg("--data-dir")
+            .arg(&launch.data_dir)
+            .arg("--models-dir")
+            .arg(&launch.models_dir)
+            .args(&launch.arguments)
+            // Meant for the bench; the server warns of variables it does not know.
+            .env_remove("NEARFIELD_SHARED")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log)?);
+        let child = command.spawn().with_context(|| format!("start {command:?}"))?;
+        let mut server = Server { child, address, log };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// What it has written to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < READY_TIMEOUT {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("nearfield serve ended with {status}: {}", self.log());
+            }
+            if ureq::get(self.url("/readyz")).call().is_ok_and(|reply| reply.status() == 200) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("nearfield serve was not ready after {} s: {}", READY_TIMEOUT.as_secs(), self.log())
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let started = Instant::now();
+        while started.elapsed() < STOP_TIMEOUT {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        bail!("nearfield serve did not stop within {} s and was killed", STOP_TIMEOUT.as_secs())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.terminate() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// An address nobody listens on now. Another process may take it before the server does; the
+/// server then says so and ends.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// The directory of models that holds this one.
+pub(crate) fn models_dir(model_dir: &Path) -> Result<PathBuf> {
+    // Not resolved if it is a link: the server knows a model by its directory's name.
+    std::path::absolute(model_dir)?
+        .parent()
+        .map(Path::to_path_buf)
+        .with_context(|| format!("{} has no directory above it", model_dir.display()))
+}

@@ -1,0 +1,73 @@
+//! What every sub-command is given: corpora, model, caches.
+
+use std::{env, path::PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use embed::Model;
+use kernels::simd::{Cpu, Level};
+
+use crate::corpus::Source;
+
+/// The model everything is measured with, unless another directory is given.
+const MODEL: &str = "all-MiniLM-L6-v2";
+
+/// Options before or after any sub-command.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Setting {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Model directory [default: all-MiniLM-L6-v2 under $NEARFIELD_HOME/models]
+    #[arg(long, value_name = "DIR", global = true)]
+    model: Option<PathBuf>,
+    /// Where vectors, exact neighbours and virtual environments are kept
+    #[arg(long, value_name = "DIR", global = true, default_value = "target/bench")]
+    pub(crate) cache_dir: PathBuf,
+    /// Instruction set to use at most: scalar, avx2, avx512 [default: the best there is]
+    #[arg(long, value_name = "LEVEL", global = true, value_parser = level)]
+    level: Option<Level>,
+}
+
+fn level(name: &str) -> Result<Level, String> {
+    Level::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Level::ALL.into_iter().map(Level::name).collect();
+        format!("no such level; there are {}", names.join(", "))
+    })
+}
+
+impl Setting {
+    /// The instruction set that is measured.
+    pub(crate) fn cpu(&self) -> Cpu {
+        let best = Cpu::detect();
+        self.level.map_or(best, |level| best.at_most(level))
+    }
+
+    /// Where the model's files are.
+    pub(crate) fn model_dir(&self) -> Result<PathBuf> {
+        let dir = match &self.model {
+            Some(dir) => dir.clone(),
+            None => home()?.join("models").join(MODEL),
+        };
+        if dir.join("model.safetensors").exists() {
+            return Ok(dir);
+        }
+        Err(anyhow!(
+            "no model.safetensors in {}: run `nearfield model pull`, or give --model DIR",
+            dir.display()
+        ))
+    }
+
+    /// The model, loaded.
+    pub(crate) fn model(&self) -> Result<Model> {
+        let dir = self.model_dir()?;
+        Model::load(&dir, self.cpu()).with_context(|| format!("load the model in {}", dir.display()))
+    }
+}
+
+/// `$NEARFIELD_HOME`, or the platform's data directory.
+fn home() -> Result<PathBuf> {
+    let under = |variable: &str, rest: &str| env::var_os(variable).map(|dir| PathBuf::from(dir).join(rest));
+    under("NEARFIELD_HOME", "")
+        .or_else(|| under("XDG_DATA_HOME", "nearfield"))
+        .or_else(|| under("HOME", ".local/share/nearfield"))
+        .context("neither NEARFIELD_HOME nor HOME is set: give --model DIR")
+}
