@@ -35,7 +35,10 @@ mod write;
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
-pub use index::{Cpu, Level, Metric, VectorError, VectorType};
+pub use index::{
+    Cpu, Level, Metric, VectorError, VectorType, check as check_vector, decode as decode_vector,
+    encode as encode_vector,
+};
 pub use info::{CollectionInfo, Stats};
 pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX};
 pub use schema::{
