@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use engine::Level;
 
+use super::Error;
+
 /// How to open a service.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,4 +27,30 @@ pub struct Config {
     pub tail_max: usize,
     /// Threads that feed the graphs.
     pub index_threads: usize,
+}
+
+impl Config {
+    /// Whether a service can be opened with it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let counts =
+            [("workers", self.workers), ("queue_max", self.queue_max), ("index_threads", self.index_threads)];
+        for (name, count) in counts {
+            if count == 0 {
+                return Err(Error::invalid("config", format!("{name} is 0; it must be at least 1")).at(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// What works but is hardly meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if self.workers <= 2 * cores {
+            return Vec::new();
+        }
+        vec![format!(
+            "{} workers on {cores} cores: more than two a core make every search slower; use {cores}",
+            self.workers
+        )]
+    }
 }

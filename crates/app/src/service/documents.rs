@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Seq;
-use engine::Expected;
+use super::{Document, Expected, Seq};
 
 /// A field's value on its way in. How it looks in bytes follows from the schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +42,8 @@ pub struct Patch {
     pub set: Fields,
     /// Fields to remove.
     pub remove: Vec<String>,
-    /// New life from now on: `Some(None)` for ever, `None` as it was.
+    /// New life from now on: `Some(None)` without an end of its own (the collection's default
+    /// then holds, if it has one), `None` as it was.
     pub ttl: Option<Option<Duration>>,
     /// Guard.
     pub expected: Expected,
@@ -69,6 +69,16 @@ pub struct PutResult {
     pub outcome: Outcome,
     /// The change's number: the document's ETag.
     pub seq: Seq,
-    /// Whether its text was longer than the model reads, so that the vector stands for its beginning.
+    /// Whether its text was longer than the model reads, so that the vector stands for its
+    /// beginning. Known only of texts this call embedded.
     pub truncated: bool,
+}
+
+/// One page of documents, with the cursor of the next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scrolled {
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// Pass it on to go on; `None` at the end.
+    pub next: Option<u64>,
 }

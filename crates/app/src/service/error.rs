@@ -20,7 +20,7 @@ pub enum ErrorKind {
 }
 
 /// Why a verb failed: a kind, and a message that names what was wrong, where, and what to do.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The kind.
@@ -31,4 +31,30 @@ pub struct Error {
     pub message: String,
     /// The field, parameter or line the trouble is in, if it has one.
     pub at: Option<String>,
+}
+
+impl Error {
+    /// An error without a place.
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Error {
+        Error { kind, code, message: message.into(), at: None }
+    }
+
+    /// The same error, with the field, parameter or line it is in.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Error {
+        self.at = Some(place.into());
+        self
+    }
+
+    pub(super) fn invalid(code: &'static str, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Invalid, code, message)
+    }
+
+    pub(super) fn unavailable(code: &'static str, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Unavailable, code, message)
+    }
+
+    pub(super) fn closing() -> Error {
+        Error::unavailable("closing", "the service is closing and takes no more calls")
+    }
 }

@@ -1,185 +1,143 @@
 //! The verbs of the system, whatever door a call came through.
 //!
-//! Asynchronous above, synchronous below: every verb hops once onto a fixed set of worker
-//! threads behind a bounded queue, or waits for the committer. Nothing here knows HTTP or JSON.
+//! Asynchronous above, synchronous below: every verb hops onto a fixed set of worker threads
+//! behind a bounded queue, or waits for the committer. Nothing here knows HTTP or JSON.
 
+mod article;
+mod backend;
+mod call;
+mod catalog;
+mod collections;
 mod config;
 mod context;
 mod documents;
+mod embedder;
+mod embedding;
 mod error;
+mod fields;
+mod meter;
+mod models;
+mod read;
+mod readiness;
+mod refusal;
 mod search;
+mod searching;
+mod shared;
+mod staleness;
+mod sync;
+mod turns;
+mod workers;
+mod write;
 
-use std::sync::Arc;
-
+pub use article::{MODEL, article_schema};
 pub use config::Config;
 pub use context::{Caller, Context};
-pub use documents::{Fields, Outcome, Patch, Put, PutResult, Value};
+pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
-    Algorithm, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind, FieldSchema,
-    Metric, Page, Quantization, Schema, Seq, Stats, VectorSchema, VectorType,
+    Algorithm, Clock, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind,
+    FieldSchema, Metric, Page, Quantization, Schema, Seq, Stats, VectorSchema, VectorType,
 };
 pub use error::{Error, ErrorKind};
+pub use meter::Activity;
+pub use readiness::Readiness;
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
 
-/// The whole system. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
+use backend::{Backend, SystemClock};
+use embedder::Embedder;
+use meter::Meter;
+use models::Models;
+use shared::Shared;
+use sync::Arc;
+use workers::Workers;
+
+/// The whole system. Cheap to clone; all clones are one. When the last is dropped it is closed
+/// as by [`Service::close`], which blocks: a program with a runtime closes it itself, outside.
+#[derive(Clone)]
 pub struct Service {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-/// What a door tells of the state of things.
-#[derive(Clone, Debug)]
-pub struct Readiness {
-    /// Whether searches are answered correctly and writes are taken.
-    pub ready: bool,
-    /// Why not, or what is still being caught up, one line each.
-    pub notes: Vec<String>,
+struct Inner {
+    shared: Arc<Shared>,
+    embedder: Embedder,
+    /// Held while a collection is made.
+    making: tokio::sync::Mutex<()>,
 }
 
-/// One page of documents, with the cursor of the next.
-#[derive(Clone, Debug)]
-pub struct Scrolled {
-    /// The documents.
-    pub documents: Vec<Document>,
-    /// Pass it on to go on; `None` at the end.
-    pub next: Option<u64>,
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("activity", &self.activity()).finish_non_exhaustive()
+    }
 }
 
 impl Service {
     /// Opens the data directory and the models, starts the workers. Blocking; call it before
-    /// or outside the runtime.
+    /// or outside the runtime. A model that is missing does not keep the rest from opening:
+    /// it is reported by [`Service::readiness`] and by every call that needs it.
     pub fn open(config: Config) -> Result<Service, Error> {
-        todo!()
+        Service::open_with_clock(config, Arc::new(SystemClock))
     }
 
-    /// Finishes what is queued, writes snapshots, stops the threads. Blocking.
+    /// [`Service::open`] with another clock for expiry.
+    pub fn open_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Service, Error> {
+        config.check()?;
+        let detected = engine::Cpu::detect();
+        let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
+        let backend = Backend::open(engine::Options {
+            data_dir: config.data_dir.clone(),
+            cpu,
+            clock,
+            cache_bytes: config.cache_bytes,
+            tail_max: config.tail_max,
+            index_threads: config.index_threads,
+        })
+        .map_err(|error| refusal::open(&error))?;
+        let meter = Arc::new(Meter::new());
+        let models = Models::new(config.models_dir.clone(), cpu, meter.clone());
+        let workers = Workers::start(config.workers, config.queue_max, meter.clone())
+            .map_err(|error| refusal::thread(&error))?;
+        let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
+        shared.load_models();
+        shared.find_stale();
+        let embedder = Embedder::start(shared.clone()).map_err(|error| refusal::thread(&error))?;
+        Ok(Service { inner: Arc::new(Inner { shared, embedder, making: tokio::sync::Mutex::new(()) }) })
+    }
+
+    /// Finishes what is queued, writes snapshots, stops the threads. Blocking. Later calls are
+    /// refused as `Unavailable`.
     pub fn close(&self) {
-        todo!()
+        self.inner.close();
     }
 
-    /// The state of things.
-    pub fn readiness(&self) -> Readiness {
-        todo!()
-    }
-
-    /// The collection meant where none is named: the only one there is.
-    pub fn default_collection(&self) -> Result<String, Error> {
-        todo!()
-    }
-
-    /// All collections.
-    pub async fn collections(&self, cx: &Context) -> Result<Vec<CollectionInfo>, Error> {
-        todo!()
-    }
-
-    /// One collection, by name or alias.
-    pub async fn collection(&self, cx: &Context, name: &str) -> Result<CollectionInfo, Error> {
-        todo!()
-    }
-
-    /// Makes a collection, or finds an equal one; `true` if it was made. With `rebuild`, one
-    /// with another schema is rebuilt beside itself in the background and switched when complete.
-    pub async fn put_collection(
-        &self,
-        cx: &Context,
-        name: &str,
-        schema: Schema,
-        rebuild: bool,
-    ) -> Result<(CollectionInfo, bool), Error> {
-        todo!()
-    }
-
-    /// Drops a collection.
-    pub async fn drop_collection(&self, cx: &Context, name: &str, documents: Documents) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Points an alias at a collection.
-    pub async fn put_alias(&self, cx: &Context, alias: &str, collection: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Removes an alias.
-    pub async fn drop_alias(&self, cx: &Context, alias: &str) -> Result<(), Error> {
-        todo!()
-    }
-
-    /// Writes documents, one result each, in order. Unchanged ones (same fields, same end) are
-    /// recognised and not embedded again.
-    pub async fn put(
-        &self,
-        cx: &Context,
-        collection: &str,
-        puts: Vec<Put>,
-    ) -> Result<Vec<Result<PutResult, Error>>, Error> {
-        todo!()
-    }
-
-    /// Changes some fields of a document (or removes them), embedding again what changed.
-    pub async fn patch(&self, cx: &Context, collection: &str, patch: Patch) -> Result<PutResult, Error> {
-        todo!()
-    }
-
-    /// A document by id.
-    pub async fn get(&self, cx: &Context, collection: &str, id: &str) -> Result<Document, Error> {
-        todo!()
-    }
-
-    /// Takes a document away; `false` if there was none.
-    pub async fn delete(
-        &self,
-        cx: &Context,
-        collection: &str,
-        id: &str,
-        expected: Expected,
-    ) -> Result<bool, Error> {
-        todo!()
-    }
-
-    /// Takes away every document that matches, and says how many.
-    pub async fn delete_matching(&self, cx: &Context, collection: &str, filter: &str) -> Result<u64, Error> {
-        todo!()
-    }
-
-    /// Documents of a collection in the order they were first written.
-    pub async fn scroll(
-        &self,
-        cx: &Context,
-        collection: &str,
-        filter: Option<&str>,
-        after: Option<u64>,
-        limit: usize,
-    ) -> Result<Scrolled, Error> {
-        todo!()
-    }
-
-    /// How many documents match.
-    pub async fn count(&self, cx: &Context, collection: &str, filter: Option<&str>) -> Result<u64, Error> {
-        todo!()
-    }
-
-    /// Answers one search.
-    pub async fn search(&self, cx: &Context, search: Search) -> Result<Answer, Error> {
-        todo!()
-    }
-
-    /// Answers several searches of one request, one result each, in order.
-    pub async fn search_many(
-        &self,
-        cx: &Context,
-        searches: Vec<Search>,
-    ) -> Result<Vec<Result<Answer, Error>>, Error> {
-        todo!()
-    }
-
-    /// Counts of the whole system.
-    pub async fn stats(&self, cx: &Context) -> Result<Stats, Error> {
-        todo!()
+    /// Counts since the service was opened.
+    pub fn activity(&self) -> Activity {
+        self.shared().meter.activity()
     }
 
     /// The id of the document under `key` in a collection: the key without the collection's
     /// first prefix that fits.
     pub fn id_of(&self, schema: &Schema, key: &[u8]) -> String {
-        todo!()
+        catalog::id_of(schema, key)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
     }
 }
+
+impl Inner {
+    fn close(&self) {
+        self.embedder.close();
+        self.shared.workers.close();
+        self.shared.backend.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! The schema of an article: the knowledge base most people begin with.
+
+use super::{
+    Algorithm, Embedding, FieldKind, FieldSchema, Metric, Quantization, Schema, VectorSchema, VectorType,
+};
+
+/// The model that is used where none is named.
+pub const MODEL: &str = "all-MiniLM-L6-v2";
+
+/// Values in a vector of [`MODEL`].
+const DIM: usize = 384;
+
+/// Title and content as TEXT, `tags` as TAG divided by commas, `numbers` as NUMERIC, and the
+/// VECTOR `embedding` computed from title and content by [`MODEL`]: HNSW with M 16,
+/// ef_construction 200 and ef_search 80, 32-bit floats, cosine. `prefix` begins every key.
+pub fn article_schema(prefix: &str, tags: &[String], numbers: &[String]) -> Schema {
+    let text = |name: &str| FieldSchema { name: name.to_owned(), kind: FieldKind::Text };
+    let tag = |name: &String| FieldSchema {
+        name: name.clone(),
+        kind: FieldKind::Tag { separator: b',', case_sensitive: false },
+    };
+    let number = |name: &String| FieldSchema { name: name.clone(), kind: FieldKind::Numeric };
+    let mut fields = vec![text("title"), text("content")];
+    fields.extend(tags.iter().map(tag));
+    fields.extend(numbers.iter().map(number));
+    fields.push(FieldSchema { name: "embedding".to_owned(), kind: FieldKind::Vector(embedding()) });
+    Schema { prefixes: vec![prefix.as_bytes().to_vec()], fields, ttl: None }
+}
+
+fn embedding() -> VectorSchema {
+    VectorSchema {
+        algorithm: Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 },
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: DIM,
+        metric: Metric::Cosine,
+        embed: Some(Embedding {
+            fields: vec!["title".to_owned(), "content".to_owned()],
+            model: MODEL.to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,162 @@
+//! Names and schemas of the collections as they last stood, for every call to look up without
+//! waiting.
+
+use std::collections::HashMap;
+
+use engine::CollectionVersion;
+
+use super::{CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, sync::Arc};
+
+/// A collection as calls need it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) name: String,
+    pub(super) version: CollectionVersion,
+    pub(super) schema: Schema,
+}
+
+impl Known {
+    /// The vector field meant: the one named, or the only one.
+    pub(super) fn vector_field(&self, named: Option<&str>) -> Result<(&str, &VectorSchema), Error> {
+        let mut vectors = vector_fields(&self.schema);
+        let names = || {
+            let known: Vec<_> = vector_fields(&self.schema).map(|(name, _)| format!("{name:?}")).collect();
+            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        };
+        let Some(named) = named else {
+            return match (vectors.next(), vectors.next()) {
+                (Some(only), None) => Ok(only),
+                (None, _) => Err(Error::invalid(
+                    "field-not-found",
+                    format!("collection {:?} has no vector field, so it cannot be searched", self.name),
+                )),
+                (Some(_), Some(_)) => Err(Error::invalid(
+                    "field-ambiguous",
+                    format!("collection {:?} has several vector fields; name one of {}", self.name, names()),
+                )
+                .at("field")),
+            };
+        };
+        vectors.find(|(name, _)| *name == named).ok_or_else(|| {
+            Error::invalid(
+                "field-not-found",
+                format!(
+                    "collection {:?} has no vector field {named:?}; its vector fields: {}",
+                    self.name,
+                    names()
+                ),
+            )
+            .at("field")
+        })
+    }
+
+    /// The vector fields, each with its position in the schema.
+    pub(super) fn vector_fields(&self) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
+        (0..).zip(&self.schema.fields).filter_map(|(position, field)| match &field.kind {
+            FieldKind::Vector(vector) => Some((position, field.name.as_str(), vector)),
+            _ => None,
+        })
+    }
+
+    /// The keys an id may stand under, the one it is first written under first.
+    pub(super) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
+        self.schema.prefixes.iter().map(move |prefix| [prefix.as_slice(), id.as_bytes()].concat())
+    }
+
+    /// The key a new document is written under.
+    pub(super) fn key(&self, id: &str) -> Vec<u8> {
+        self.keys(id).next().unwrap_or_else(|| id.as_bytes().to_vec())
+    }
+
+    /// The id of the document under `key`.
+    pub(super) fn id(&self, key: &[u8]) -> String {
+        id_of(&self.schema, key)
+    }
+}
+
+/// The vector fields of a schema.
+pub(super) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &VectorSchema)> {
+    schema.fields.iter().filter_map(|field| match &field.kind {
+        FieldKind::Vector(vector) => Some((field.name.as_str(), vector)),
+        _ => None,
+    })
+}
+
+/// The models a schema needs.
+pub(super) fn models(schema: &Schema) -> impl Iterator<Item = &str> {
+    vector_fields(schema).filter_map(|(_, vector)| vector.embed.as_ref().map(|embed| embed.model.as_str()))
+}
+
+/// `key` without the first of the schema's prefixes that fits.
+pub(super) fn id_of(schema: &Schema, key: &[u8]) -> String {
+    let id = schema.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_slice())).unwrap_or(key);
+    String::from_utf8_lossy(id).into_owned()
+}
+
+/// All collections.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    by_name: HashMap<String, Arc<Known>>,
+    names: Vec<String>,
+}
+
+impl Catalog {
+    pub(super) fn new(collections: Vec<CollectionInfo>) -> Catalog {
+        let mut catalog = Catalog::default();
+        for info in collections {
+            let known = Known { name: info.name.clone(), version: info.version, schema: info.schema };
+            let known = Arc::new(known);
+            for alias in info.aliases {
+                catalog.by_name.insert(alias, known.clone());
+            }
+            catalog.by_name.insert(info.name.clone(), known);
+            catalog.names.push(info.name);
+        }
+        catalog.names.sort_unstable();
+        catalog
+    }
+
+    /// The collection called so, by name or alias, or else the only one there is.
+    pub(super) fn resolve(&self, name: Option<&str>) -> Result<&Arc<Known>, Error> {
+        match name {
+            Some(name) => self.by_name.get(name).ok_or_else(|| self.not_found(name)),
+            None => match self.names.as_slice() {
+                [only] => Ok(&self.by_name[only]),
+                [] => Err(Error::new(
+                    ErrorKind::NotFound,
+                    "collection-not-found",
+                    "there is no collection yet; make one first (`nearfield index FILE`, or PUT a schema)",
+                )),
+                several => Err(Error::invalid(
+                    "collection-ambiguous",
+                    format!("there are several collections; name one of {}", several.join(", ")),
+                )
+                .at("collection")),
+            },
+        }
+    }
+
+    pub(super) fn collections(&self) -> impl Iterator<Item = &Arc<Known>> {
+        self.names.iter().map(|name| &self.by_name[name])
+    }
+
+    /// Whether a document under this key is given an end if it brings none.
+    pub(super) fn ends_by_default(&self, key: &[u8]) -> bool {
+        self.collections().any(|known| {
+            known.schema.ttl.is_some() && known.schema.prefixes.iter().any(|prefix| key.starts_with(prefix))
+        })
+    }
+
+    fn not_found(&self, name: &str) -> Error {
+        let known = match self.names.as_slice() {
+            [] => "there is none yet".to_owned(),
+            names => format!("known: {}", names.join(", ")),
+        };
+        Error::new(
+            ErrorKind::NotFound,
+            "collection-not-found",
+            format!("there is no collection or alias {name:?}; {known}"),
+        )
+        .at("collection")
+    }
+}

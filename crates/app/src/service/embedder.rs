@@ -1,0 +1,224 @@
+//! The background thread that computes the vectors documents still lack: those of a collection
+//! made later than its documents, and those of one that is being rebuilt.
+
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CollectionInfo, Document, Error, ErrorKind,
+    backend::{Op, TextToEmbed, WriteError},
+    embedding::{Plan, gather},
+    refusal,
+    shared::Shared,
+    staleness::SAMPLE,
+    sync::{Arc, Condvar, Mutex},
+    workers::{Lane, Ticket},
+};
+
+/// Documents embedded between two commits.
+const PAGE: usize = 256;
+
+/// How long it rests after trouble (a model that is missing, a full queue) before it tries again.
+const REST: Duration = Duration::from_secs(2);
+
+/// Longest time a batch may wait for a worker.
+const BATCH_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The thread. It sleeps while every document has its vectors.
+pub(super) struct Embedder {
+    signal: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Signal {
+    wanted: Mutex<bool>,
+    changed: Condvar,
+    closing: CancellationToken,
+}
+
+impl Embedder {
+    /// Starts the thread, which first finishes what an earlier run left undone.
+    pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Embedder> {
+        let signal = Arc::new(Signal {
+            wanted: Mutex::new(true),
+            changed: Condvar::new(),
+            closing: CancellationToken::new(),
+        });
+        let run = Run { shared, signal: signal.clone() };
+        let thread =
+            std::thread::Builder::new().name("nearfield-embedder".to_owned()).spawn(move || run.run())?;
+        Ok(Embedder { signal, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Tells the thread that documents may lack vectors.
+    pub(super) fn wake(&self) {
+        *self.signal.wanted.lock() = true;
+        self.signal.changed.notify_all();
+    }
+
+    /// Stops the thread at its next step, and waits for it.
+    pub(super) fn close(&self) {
+        self.signal.closing.cancel();
+        self.wake();
+        if let Some(thread) = self.thread.lock().take() {
+            thread.join().expect("the embedder does not panic");
+        }
+    }
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    signal: Arc<Signal>,
+}
+
+/// Why a collection could not be finished.
+enum Stopped {
+    /// The service is closing.
+    Closing,
+    /// Something that may pass.
+    Trouble(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Stopped {
+        Stopped::Trouble(error)
+    }
+}
+
+impl Run {
+    fn run(&self) {
+        let mut trouble = false;
+        while self.wait(trouble) {
+            trouble = false;
+            for info in self.shared.backend.collections() {
+                let result = self.complete(&info);
+                let mut troubles = self.shared.troubles.lock();
+                match result {
+                    Ok(()) => {
+                        troubles.remove(&info.name);
+                    }
+                    Err(Stopped::Closing) => return,
+                    // Dropped meanwhile.
+                    Err(Stopped::Trouble(error)) if error.kind == ErrorKind::NotFound => {
+                        troubles.remove(&info.name);
+                    }
+                    Err(Stopped::Trouble(error)) => {
+                        let first = troubles.insert(info.name.clone(), error.message.clone());
+                        if first.as_ref() != Some(&error.message) {
+                            tracing::warn!(collection = info.name, %error, "documents cannot be embedded for now");
+                        }
+                        trouble = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sleeps until there may be work, or after trouble for a while; `false` when closing.
+    fn wait(&self, trouble: bool) -> bool {
+        let mut wanted = self.signal.wanted.lock();
+        let until = Instant::now() + REST;
+        while !*wanted && !self.signal.closing.is_cancelled() {
+            if !trouble {
+                self.signal.changed.wait(&mut wanted);
+            } else if self.signal.changed.wait_until(&mut wanted, until).timed_out() {
+                break;
+            }
+        }
+        *wanted = false;
+        !self.signal.closing.is_cancelled()
+    }
+
+    /// Embeds what one collection lacks, then lets a version that was being rebuilt answer.
+    fn complete(&self, info: &CollectionInfo) -> Result<(), Stopped> {
+        let name = &info.name;
+        while self.embed_lacking(name)? {
+            self.shared.meter.unembedded(name, self.shared.backend.collection(name)?.unembedded);
+        }
+        self.shared.meter.unembedded(name, 0);
+        if self.shared.backend.collection(name)?.rebuilding.is_some() {
+            self.shared.backend.switch_collection(name)?;
+            self.shared.refresh_catalog();
+            tracing::info!(collection = name, "the rebuilt version answers now");
+        }
+        if self.shared.stale.lock().contains(name) {
+            self.renew(name)?;
+            self.shared.stale.lock().remove(name);
+        }
+        Ok(())
+    }
+
+    /// Embeds some documents of a collection; `false` if none lacked vectors.
+    fn embed_lacking(&self, collection: &str) -> Result<bool, Stopped> {
+        let page = self.shared.backend.unembedded(collection, PAGE)?;
+        let some = !page.is_empty();
+        self.embed(page)?;
+        Ok(some)
+    }
+
+    /// Embeds again what another model embedded, the sample that tells of it last.
+    fn renew(&self, collection: &str) -> Result<(), Stopped> {
+        let known = self.shared.resolve(Some(collection))?;
+        let page = |after, limit| self.shared.backend.scroll(&known.name, None, after, limit);
+        let embed = |documents: Vec<Document>| -> Result<(), Stopped> {
+            let mut stale = Vec::new();
+            for document in documents {
+                let texts = self.shared.stale_texts(&known, &document)?;
+                if !texts.is_empty() {
+                    stale.push((document, texts));
+                }
+            }
+            self.embed(stale)
+        };
+        let mut after = page(None, SAMPLE)?.next;
+        while after.is_some() {
+            let later = page(after, PAGE)?;
+            embed(later.documents)?;
+            after = later.next;
+        }
+        embed(page(None, SAMPLE)?.documents)
+    }
+
+    /// Computes these vectors on the workers and writes them.
+    fn embed(&self, documents: Vec<(Document, Vec<TextToEmbed>)>) -> Result<(), Stopped> {
+        if self.signal.closing.is_cancelled() {
+            return Err(Stopped::Closing);
+        }
+        let texts = documents.iter().flat_map(|(_, texts)| texts);
+        let plan = Plan::new(texts.map(|text| (text.model.clone(), text.text.clone())).collect());
+        let (distinct, batches) = plan.into_parts();
+        let steps = batches.into_iter().map(|batch| batch.into_step(&self.shared.models));
+        let ticket =
+            Ticket { deadline: Instant::now() + BATCH_WAIT_MAX, cancel: self.signal.closing.clone() };
+        let mut done = Vec::new();
+        for answer in self.shared.workers.push_all(Lane::Bulk, ticket, steps)? {
+            match answer.blocking_recv() {
+                Ok(answer) => done.push(answer?),
+                Err(_) if self.signal.closing.is_cancelled() => return Err(Stopped::Closing),
+                Err(_) => return Err(super::call::panicked().into()),
+            }
+        }
+        let mut embedded = gather(&distinct, done).into_iter();
+        let mut ops = Vec::with_capacity(documents.len());
+        for (document, texts) in documents {
+            let mut vectors = Vec::with_capacity(texts.len());
+            for (text, embedded) in texts.into_iter().zip(&mut embedded) {
+                vectors.push(embedded?.vector_of(&text));
+            }
+            ops.push(Op::SetVectors { key: document.key.into(), expected: document.seq, vectors });
+        }
+        for written in self.shared.backend.write(ops) {
+            match written {
+                // Changed, deleted or dropped meanwhile: whoever did it brought the vectors, or
+                // the next page shows what is still lacking.
+                Ok(_) | Err(WriteError::Conflict { .. } | WriteError::VectorsMissing { .. }) => {}
+                Err(error) => return Err(refusal::write(&error).into()),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What the service counts: for its own use, and for whoever installed a metrics recorder.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use super::{
+    Outcome, Timing,
+    sync::{AtomicU64, Ordering},
+};
+
+const SEARCH_SECONDS: &str = "nearfield_search_seconds";
+const WRITE_SECONDS: &str = "nearfield_write_seconds";
+const WRITTEN: &str = "nearfield_documents_written_total";
+const QUEUE_DEPTH: &str = "nearfield_queue_depth";
+const REJECTED: &str = "nearfield_jobs_rejected_total";
+const DROPPED: &str = "nearfield_jobs_dropped_total";
+const PANICKED: &str = "nearfield_jobs_panicked_total";
+const EMBEDDED_TEXTS: &str = "nearfield_embedded_texts_total";
+const EMBEDDED_TOKENS: &str = "nearfield_embedded_tokens_total";
+const WAITING_DOCUMENTS: &str = "nearfield_unembedded_documents";
+
+/// Counts since the service was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Jobs refused because the queue was full.
+    pub rejected: u64,
+    /// Jobs thrown away before they cost anything: out of time, or their caller had gone.
+    pub dropped: u64,
+    /// Jobs that panicked.
+    pub panicked: u64,
+    /// Texts embedded, queries and documents alike.
+    pub embedded_texts: u64,
+    /// Their tokens.
+    pub embedded_tokens: u64,
+}
+
+/// Whose text was embedded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextOf {
+    Query,
+    Document,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    rejected: AtomicU64,
+    dropped: AtomicU64,
+    panicked: AtomicU64,
+    embedded_texts: AtomicU64,
+    embedded_tokens: AtomicU64,
+}
+
+impl Meter {
+    pub(super) fn new() -> Meter {
+        describe_histogram!(SEARCH_SECONDS, Unit::Seconds, "Time a search took, by stage");
+        describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Time from a write's call to its durable answer");
+        describe_counter!(WRITTEN, "Documents written, by outcome");
+        describe_gauge!(QUEUE_DEPTH, "Jobs waiting for a worker, by lane");
+        describe_counter!(REJECTED, "Jobs refused because the queue was full, by lane");
+        describe_counter!(DROPPED, "Jobs dropped unstarted: out of time, or their caller had gone");
+        describe_counter!(PANICKED, "Jobs that panicked");
+        describe_counter!(EMBEDDED_TEXTS, "Texts embedded, by what they were");
+        describe_counter!(EMBEDDED_TOKENS, "Tokens embedded, by whose they were");
+        describe_gauge!(WAITING_DOCUMENTS, "Documents that wait for the background embedder, by collection");
+        Meter::default()
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        Activity {
+            rejected: self.rejected.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            panicked: self.panicked.load(Ordering::Relaxed),
+            embedded_texts: self.embedded_texts.load(Ordering::Relaxed),
+            embedded_tokens: self.embedded_tokens.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn rejected(&self, lane: &'static str) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        counter!(REJECTED, "lane" => lane).increment(1);
+    }
+
+    pub(super) fn dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        counter!(DROPPED).increment(1);
+    }
+
+    pub(super) fn panicked(&self) {
+        self.panicked.fetch_add(1, Ordering::Relaxed);
+        counter!(PANICKED).increment(1);
+    }
+
+    pub(super) fn queue_depth(&self, lane: &'static str, jobs: usize) {
+        gauge!(QUEUE_DEPTH, "lane" => lane).set(jobs as f64);
+    }
+
+    pub(super) fn embedded(&self, what: TextOf, texts: usize, tokens: usize) {
+        self.embedded_texts.fetch_add(texts as u64, Ordering::Relaxed);
+        self.embedded_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        let what = match what {
+            TextOf::Query => "query",
+            TextOf::Document => "document",
+        };
+        counter!(EMBEDDED_TEXTS, "of" => what).increment(texts as u64);
+        counter!(EMBEDDED_TOKENS, "of" => what).increment(tokens as u64);
+    }
+
+    pub(super) fn searched(&self, timing: &Timing) {
+        let stages = [
+            ("queue", timing.queue_us),
+            ("embed", timing.embed_us),
+            ("filter", timing.filter_us),
+            ("search", timing.search_us),
+            ("fetch", timing.fetch_us),
+            ("total", timing.total_us),
+        ];
+        for (stage, us) in stages {
+            histogram!(SEARCH_SECONDS, "stage" => stage).record(us as f64 / 1e6);
+        }
+    }
+
+    pub(super) fn wrote(&self, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Created => "created",
+            Outcome::Updated => "updated",
+            Outcome::Unchanged => "unchanged",
+        };
+        counter!(WRITTEN, "outcome" => outcome).increment(1);
+    }
+
+    pub(super) fn write_took(&self, took: Duration) {
+        histogram!(WRITE_SECONDS).record(took.as_secs_f64());
+    }
+
+    pub(super) fn unembedded(&self, collection: &str, documents: u64) {
+        gauge!(WAITING_DOCUMENTS, "collection" => collection.to_owned()).set(documents as f64);
+    }
+}

@@ -1,0 +1,164 @@
+//! The models texts are embedded with, by name.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use embed::{Model, Tokens};
+use engine::Cpu;
+
+use super::{
+    Error,
+    backend::{ComputedVector, TextToEmbed},
+    meter::{Meter, TextOf},
+    sync::{Arc, Mutex, RwLock},
+};
+
+/// A text's vector.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Embedded {
+    pub(super) values: Vec<f32>,
+    /// Fingerprint of the model that made it.
+    pub(super) model: [u8; 16],
+    /// Whether the text was longer than the model reads.
+    pub(super) truncated: bool,
+}
+
+impl Embedded {
+    /// The computed vector of a document's text.
+    pub(super) fn vector_of(&self, text: &TextToEmbed) -> ComputedVector {
+        ComputedVector {
+            collection: text.collection,
+            field: text.field,
+            model: self.model,
+            values: self.values.clone(),
+        }
+    }
+}
+
+/// Loaded models. One is loaded when it is first asked for, and stays.
+#[derive(Debug)]
+pub(super) struct Models {
+    dir: PathBuf,
+    cpu: Cpu,
+    meter: Arc<Meter>,
+    loaded: RwLock<HashMap<String, Arc<Model>>>,
+    /// Held while a model is read, so that no two threads read the same one.
+    loading: Mutex<()>,
+}
+
+impl Models {
+    pub(super) fn new(dir: PathBuf, cpu: Cpu, meter: Arc<Meter>) -> Models {
+        Models { dir, cpu, meter, loaded: RwLock::default(), loading: Mutex::new(()) }
+    }
+
+    /// The model, if it has been loaded.
+    pub(super) fn loaded(&self, name: &str) -> Option<Arc<Model>> {
+        self.loaded.read().get(name).cloned()
+    }
+
+    /// The model, read from its directory if it has not been yet. Takes a moment: for workers.
+    pub(super) fn get(&self, name: &str) -> Result<Arc<Model>, Error> {
+        if let Some(model) = self.loaded(name) {
+            return Ok(model);
+        }
+        let _loading = self.loading.lock();
+        if let Some(model) = self.loaded(name) {
+            return Ok(model);
+        }
+        let dir = self.dir_of(name)?;
+        let model = Model::load(&dir, self.cpu).map_err(|error| {
+            Error::unavailable(
+                "model-unreadable",
+                format!("model {name:?} in {} cannot be loaded: {error}", dir.display()),
+            )
+            .at(name)
+        })?;
+        let model = Arc::new(model);
+        self.loaded.write().insert(name.to_owned(), model.clone());
+        Ok(model)
+    }
+
+    /// Whether the model could be loaded, without loading it.
+    pub(super) fn check(&self, name: &str) -> Result<(), Error> {
+        match self.loaded(name) {
+            Some(_) => Ok(()),
+            None => self.dir_of(name).map(drop),
+        }
+    }
+
+    /// Embeds a query.
+    pub(super) fn embed_query(&self, model: &Model, text: &str) -> Embedded {
+        let mut embedded = self.embed(model, &[text], TextOf::Query);
+        embedded.pop().expect("one text, one vector")
+    }
+
+    /// Embeds texts of documents, in their order.
+    pub(super) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Vec<Embedded> {
+        self.embed(model, texts, TextOf::Document)
+    }
+
+    fn embed(&self, model: &Model, texts: &[&str], of: TextOf) -> Vec<Embedded> {
+        let batch: Vec<Tokens> = texts.iter().map(|text| model.tokenize(text)).collect();
+        let values = model.embed(&batch);
+        self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
+        let fingerprint = model.fingerprint().0;
+        batch
+            .iter()
+            .zip(values.chunks_exact(model.dim()))
+            .map(|(tokens, values)| Embedded {
+                values: values.to_vec(),
+                model: fingerprint,
+                truncated: tokens.truncated,
+            })
+            .collect()
+    }
+
+    fn dir_of(&self, name: &str) -> Result<PathBuf, Error> {
+        check_name(name)?;
+        let dir = self.dir.join(name);
+        if dir.is_dir() { Ok(dir) } else { Err(missing(name, &dir)) }
+    }
+}
+
+/// Whether `name` can be a model's: one path component that leads nowhere else.
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if plain && (1..=128).contains(&name.len()) && name.bytes().any(|byte| byte != b'.') {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "model-name",
+        format!(
+            "{name:?} is no name of a model: 1 to 128 letters, digits, '_', '.' and '-' are allowed, not all dots"
+        ),
+    ))
+}
+
+fn missing(name: &str, dir: &Path) -> Error {
+    Error::unavailable(
+        "model-missing",
+        format!(
+            "model {name:?} is not installed: there is no directory {}; run `nearfield model pull`",
+            dir.display()
+        ),
+    )
+    .at(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_plain_path_component() {
+        for name in ["all-MiniLM-L6-v2", "a", "e5.small_v2", ".hidden"] {
+            assert_eq!(check_name(name), Ok(()), "{name:?}");
+        }
+        let long = "x".repeat(129);
+        for name in ["", ".", "..", "a/b", "..\\x", "ü", "a b", "a\0", &long] {
+            assert_eq!(check_name(name).unwrap_err().code, "model-name", "{name:?}");
+        }
+    }
+}

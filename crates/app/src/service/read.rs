@@ -1,0 +1,164 @@
+//! The verbs that read documents, and those that take them away.
+
+use engine::Expected;
+
+use super::{
+    Context, Document, Error, ErrorKind, Scrolled, Service, Stats,
+    backend::{Op, WriteError},
+    call::Call,
+    catalog::Known,
+    fields, refusal,
+    shared::Shared,
+    sync::Arc,
+    write::not_found,
+};
+
+/// Documents a page.
+const PAGE_MAX: usize = 1000;
+
+/// Times the whole collection is gone through because documents changed while they were deleted.
+const PASSES_MAX: usize = 16;
+
+impl Service {
+    /// A document by id.
+    pub async fn get(&self, cx: &Context, collection: &str, id: &str) -> Result<Document, Error> {
+        let call = self.shared().begin(cx)?;
+        let known = self.shared().resolve(Some(collection))?;
+        fields::check_id(id)?;
+        let id = id.to_owned();
+        let find = move |shared: &Shared| shared.find(&known, &id)?.1.ok_or_else(|| not_found(&known, &id));
+        self.shared().run(&call, find).await
+    }
+
+    /// Takes a document away; `false` if there was none.
+    pub async fn delete(
+        &self,
+        cx: &Context,
+        collection: &str,
+        id: &str,
+        expected: Expected,
+    ) -> Result<bool, Error> {
+        let call = self.shared().begin(cx)?;
+        let known = self.shared().resolve(Some(collection))?;
+        fields::check_id(id)?;
+        let key = if known.schema.prefixes.len() > 1 {
+            let id = id.to_owned();
+            self.shared().run(&call, move |shared| Ok(shared.find(&known, &id)?.0)).await?
+        } else {
+            known.key(id)
+        };
+        let written = self.shared().commit(&call, vec![Op::Delete { key, expected }]).await?;
+        match written.into_iter().next() {
+            Some(Ok(written)) => Ok(written.existed),
+            Some(Err(error)) => Err(refusal::write(&error)),
+            None => Err(Error::closing()),
+        }
+    }
+
+    /// Takes away every document that matches, and says how many.
+    pub async fn delete_matching(&self, cx: &Context, collection: &str, filter: &str) -> Result<u64, Error> {
+        let call = self.shared().begin(cx)?;
+        let known = self.shared().resolve(Some(collection))?;
+        let filter: Arc<str> = filter.into();
+        let mut deleted = 0;
+        for _ in 0..PASSES_MAX {
+            let changed = self.delete_pass(&call, &known, &filter, &mut deleted).await?;
+            if !changed {
+                return Ok(deleted);
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Conflict,
+            "contended",
+            format!(
+                "documents that match kept changing; {deleted} were deleted, and some may be left; try again"
+            ),
+        ))
+    }
+
+    /// Goes through the collection once; `true` if a document was changed between being found
+    /// and being deleted, so that it has to be looked at again.
+    async fn delete_pass(
+        &self,
+        call: &Call,
+        known: &Arc<Known>,
+        filter: &Arc<str>,
+        deleted: &mut u64,
+    ) -> Result<bool, Error> {
+        let mut changed = false;
+        let mut after = None;
+        loop {
+            let (name, text) = (known.clone(), filter.clone());
+            let page = move |shared: &Shared| page(shared, &name, Some(&text), after, PAGE_MAX);
+            let page = self.shared().run(call, page).await?;
+            let delete = |document: &Document| Op::Delete {
+                key: document.key.to_vec(),
+                expected: Expected::Seq(document.seq),
+            };
+            let ops: Vec<Op> = page.documents.iter().map(delete).collect();
+            if !ops.is_empty() {
+                for written in self.shared().commit(call, ops).await? {
+                    match written {
+                        Ok(written) => *deleted += u64::from(written.existed),
+                        Err(WriteError::Conflict { .. }) => changed = true,
+                        Err(error) => return Err(refusal::write(&error)),
+                    }
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    /// Documents of a collection in the order they were first written, at most 1,000 a page.
+    pub async fn scroll(
+        &self,
+        cx: &Context,
+        collection: &str,
+        filter: Option<&str>,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Scrolled, Error> {
+        let call = self.shared().begin(cx)?;
+        let known = self.shared().resolve(Some(collection))?;
+        if !(1..=PAGE_MAX).contains(&limit) {
+            return Err(
+                Error::invalid("limit", format!("limit is {limit}; it must be 1 to {PAGE_MAX}")).at("limit")
+            );
+        }
+        let filter = filter.map(str::to_owned);
+        self.shared().run(&call, move |shared| page(shared, &known, filter.as_deref(), after, limit)).await
+    }
+
+    /// How many documents match.
+    pub async fn count(&self, cx: &Context, collection: &str, filter: Option<&str>) -> Result<u64, Error> {
+        let call = self.shared().begin(cx)?;
+        let known = self.shared().resolve(Some(collection))?;
+        let filter = filter.map(str::to_owned);
+        let count = move |shared: &Shared| {
+            let filter = filter.map(|text| shared.backend.parse_filter(&known.name, &text)).transpose()?;
+            shared.backend.count(&known.name, filter.as_ref())
+        };
+        self.shared().run(&call, count).await
+    }
+
+    /// Counts of the whole system.
+    pub async fn stats(&self, cx: &Context) -> Result<Stats, Error> {
+        let call = self.shared().begin(cx)?;
+        self.shared().run(&call, |shared| shared.backend.stats()).await
+    }
+}
+
+fn page(
+    shared: &Shared,
+    known: &Known,
+    filter: Option<&str>,
+    after: Option<u64>,
+    limit: usize,
+) -> Result<Scrolled, Error> {
+    let filter = filter.map(|text| shared.backend.parse_filter(&known.name, text)).transpose()?;
+    let page = shared.backend.scroll(&known.name, filter.as_ref(), after, limit)?;
+    Ok(Scrolled { documents: page.documents, next: page.next })
+}

@@ -1,0 +1,76 @@
+//! What a door tells of the state of things.
+
+use super::{Service, catalog, shared::Shared};
+
+/// The state of things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether searches are answered correctly and writes are taken.
+    pub ready: bool,
+    /// Why not, or what is still being caught up, one line each.
+    pub notes: Vec<String>,
+}
+
+impl Service {
+    /// The state of things. Waits for nothing.
+    pub fn readiness(&self) -> Readiness {
+        self.shared().readiness()
+    }
+}
+
+impl Shared {
+    fn readiness(&self) -> Readiness {
+        let mut blocking = Vec::new();
+        if let Err(reason) = self.backend.writable() {
+            blocking.push(format!("writes are not taken: {reason}"));
+        }
+        for collection in &*self.stale.lock() {
+            blocking.push(format!(
+                "collection {collection:?}: its vectors were made by another model than the one installed now; they are being made again"
+            ));
+        }
+        let mut passing = self.warnings.clone();
+        passing.extend(self.backend.warnings());
+        for info in self.backend.collections() {
+            for model in catalog::models(&info.schema) {
+                if let Err(error) = self.models.check(model) {
+                    blocking.push(format!("collection {:?}: {error}", info.name));
+                }
+            }
+            if info.unembedded > 0 {
+                passing.push(format!(
+                    "collection {:?}: {} documents wait to be embedded",
+                    info.name, info.unembedded
+                ));
+            }
+            if info.rebuilding.is_some() {
+                passing.push(format!("collection {:?} is being rebuilt beside itself", info.name));
+            }
+            if info.failures > 0 {
+                passing.push(format!(
+                    "collection {:?}: {} documents do not fit its schema; the last: {}",
+                    info.name,
+                    info.failures,
+                    info.last_failure.as_deref().unwrap_or("unknown")
+                ));
+            }
+        }
+        for (collection, trouble) in &*self.troubles.lock() {
+            passing.push(format!("collection {collection:?} cannot be completed for now: {trouble}"));
+        }
+        let ready = blocking.is_empty();
+        blocking.extend(passing);
+        Readiness { ready, notes: blocking }
+    }
+
+    /// Loads the models the collections need. What is missing is told by every call that needs it.
+    pub(super) fn load_models(&self) {
+        for known in self.catalog().collections() {
+            for model in catalog::models(&known.schema) {
+                if let Err(error) = self.models.get(model) {
+                    tracing::warn!(collection = known.name, %error, "a model is not available");
+                }
+            }
+        }
+    }
+}

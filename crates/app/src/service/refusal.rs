@@ -1,0 +1,80 @@
+//! What the floors below refuse, in the service's few kinds of error.
+
+use engine::{CollectionError, OpenError, QueryError, VectorError, WriteError};
+
+use super::{Error, ErrorKind};
+
+/// A collection of that name has another schema.
+pub(super) const COLLECTION_EXISTS: &str = "collection-exists";
+
+pub(super) fn vector(field: &str, error: &VectorError) -> Error {
+    Error::invalid(vector_code(error), format!("field {field:?}: {error}")).at(field)
+}
+
+fn vector_code(error: &VectorError) -> &'static str {
+    match error {
+        VectorError::Dimensions { .. } | VectorError::BlobSize { .. } => "vector-dimensions",
+        _ => "vector-value",
+    }
+}
+
+pub(super) fn open(error: &OpenError) -> Error {
+    let code = match error {
+        OpenError::Locked { .. } => "data-locked",
+        _ => "store",
+    };
+    Error::unavailable(code, error.to_string())
+}
+
+pub(super) fn thread(error: &std::io::Error) -> Error {
+    Error::unavailable("threads", format!("a thread cannot be started: {error}"))
+}
+
+pub(super) fn collection(error: CollectionError) -> Error {
+    use CollectionError as E;
+    let (kind, code) = match &error {
+        E::NotFound { .. } => (ErrorKind::NotFound, "collection-not-found"),
+        E::Exists { .. } => (ErrorKind::Conflict, COLLECTION_EXISTS),
+        E::IsAlias { .. } | E::NameTaken { .. } => (ErrorKind::Conflict, "name-taken"),
+        E::Rebuilding { .. } | E::NotRebuilding { .. } => (ErrorKind::Conflict, "collection-rebuilding"),
+        E::Name { .. } => (ErrorKind::Invalid, "name"),
+        E::Schema(_) => (ErrorKind::Invalid, "schema"),
+        E::ReadOnly { .. } => (ErrorKind::Unavailable, "read-only"),
+        E::Closed => return Error::closing(),
+        _ => (ErrorKind::Internal, "store"),
+    };
+    Error::new(kind, code, error.to_string())
+}
+
+pub(super) fn query(error: QueryError) -> Error {
+    use QueryError as E;
+    let message = error.to_string();
+    match error {
+        E::CollectionNotFound { .. } => Error::new(ErrorKind::NotFound, "collection-not-found", message),
+        E::FieldNotFound { field, .. } | E::NotAVector { field, .. } => {
+            Error::invalid("field-not-found", message).at(field)
+        }
+        E::FieldMissing { .. } => Error::invalid("field-ambiguous", message).at("field"),
+        E::Vector { source } => Error::invalid(vector_code(&source), message),
+        E::Filter(_) => Error::invalid("filter", message).at("filter"),
+        E::Limit { what, .. } => Error::invalid("limit", message).at(what),
+        E::MinScore { .. } => Error::invalid("min-score", message).at("min_score"),
+        _ => Error::new(ErrorKind::Internal, "store", message),
+    }
+}
+
+pub(super) fn write(error: &WriteError) -> Error {
+    use WriteError as E;
+    let message = error.to_string();
+    match error {
+        E::Conflict { .. } => Error::new(ErrorKind::Conflict, "conflict", message),
+        E::VectorsMissing { .. } => Error::new(ErrorKind::Conflict, "collections-changing", message),
+        E::Invalid { field, .. } => Error::invalid("field-value", message).at(field),
+        E::Vector { field, source, .. } => Error::invalid(vector_code(source), message).at(field),
+        E::Document { .. } => Error::invalid("document", message),
+        E::Full { .. } => Error::new(ErrorKind::Full, "disk-full", message),
+        E::ReadOnly { .. } => Error::unavailable("read-only", message),
+        E::Closed => Error::closing(),
+        _ => Error::new(ErrorKind::Internal, "store", message),
+    }
+}

@@ -1,0 +1,227 @@
+//! The verb of searching: checked at the door, answered by one worker from text to documents.
+
+use std::time::{Duration, Instant};
+
+use engine::{check_vector, decode_vector};
+
+use super::{
+    Answer, Context, Error, Hit, Leg, Search, Service, Timing,
+    backend::Query,
+    call::Call,
+    catalog::Known,
+    refusal,
+    shared::Shared,
+    sync::Arc,
+    workers::{Lane, Pending},
+};
+
+/// Hits of one answer.
+const K_MAX: usize = 1000;
+
+/// How deep paging goes.
+const DEPTH_MAX: usize = 10_000;
+
+/// Breadth of a graph search.
+const EF_MAX: usize = 4096;
+
+/// Bytes of a text that is asked for. Models read far less.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// Searches of one call.
+const SEARCHES_MAX: usize = 100;
+
+impl Service {
+    /// Answers one search.
+    pub async fn search(&self, cx: &Context, search: Search) -> Result<Answer, Error> {
+        let call = self.shared().begin(cx)?;
+        let question = Question::new(self.shared(), search)?;
+        let shared = self.shared().clone();
+        let work = move |waited| question.answer(&shared, waited);
+        let pending = self.shared().workers.push(Lane::Direct, call.ticket(), work)?;
+        self.finish(&call, pending).await
+    }
+
+    /// Answers several searches of one request, at most 100, one result each, in order. They
+    /// run at once on as many workers as are free.
+    pub async fn search_many(
+        &self,
+        cx: &Context,
+        searches: Vec<Search>,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
+        let call = self.shared().begin(cx)?;
+        if searches.len() > SEARCHES_MAX {
+            return Err(Error::invalid(
+                "searches-many",
+                format!("{} searches in one call; at most {SEARCHES_MAX} are taken", searches.len()),
+            ));
+        }
+        let questions: Vec<Result<Question, Error>> =
+            searches.into_iter().map(|search| Question::new(self.shared(), search)).collect();
+        let refused: Vec<Option<Error>> =
+            questions.iter().map(|question| question.as_ref().err().cloned()).collect();
+        let steps = questions.into_iter().flatten().map(|question| {
+            let shared = self.shared().clone();
+            move |waited| question.answer(&shared, waited)
+        });
+        let mut pending = self.shared().workers.push_all(Lane::Direct, call.ticket(), steps)?.into_iter();
+        let mut answers = Vec::with_capacity(refused.len());
+        for refused in refused {
+            answers.push(match refused {
+                Some(error) => Err(error),
+                None => self.finish(&call, pending.next().expect("one answer a question")).await,
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn finish(&self, call: &Call, pending: Pending<Answer>) -> Result<Answer, Error> {
+        let mut answer = call.wait(pending).await?;
+        answer.timing.total_us = us(call.elapsed());
+        self.shared().meter.searched(&answer.timing);
+        Ok(answer)
+    }
+}
+
+/// A search that makes sense.
+struct Question {
+    known: Arc<Known>,
+    field: String,
+    asked: Asked,
+    search: Search,
+}
+
+/// What a search is for.
+enum Asked {
+    /// A text, by the model of this name.
+    Text { text: String, model: String },
+    /// A vector.
+    Vector(Vec<f32>),
+}
+
+impl Question {
+    fn new(shared: &Shared, mut search: Search) -> Result<Question, Error> {
+        let known = shared.resolve(search.collection.as_deref())?;
+        check_limits(&search)?;
+        let (field, vector) = known.vector_field(search.field.as_deref())?;
+        let (Some(leg), true) = (search.legs.pop(), search.legs.is_empty()) else {
+            return Err(Error::invalid("legs", "a search asks for exactly one thing: a text or a vector"));
+        };
+        let refused = |error| refusal::vector(field, &error);
+        let asked = match leg {
+            Leg::Text(text) => {
+                check_text(&text)?;
+                let embed = vector.embed.as_ref().ok_or_else(|| {
+                    Error::invalid(
+                        "field-not-embedded",
+                        format!(
+                            "field {field:?} is not computed from text by a model; search it with a vector"
+                        ),
+                    )
+                    .at("text")
+                })?;
+                Asked::Text { text, model: embed.model.clone() }
+            }
+            Leg::Vector(values) => {
+                check_vector(&values, vector.dim, vector.metric).map_err(refused)?;
+                Asked::Vector(values)
+            }
+            Leg::Blob(blob) => Asked::Vector(
+                decode_vector(&blob, vector.dim, vector.vector_type, vector.metric).map_err(refused)?,
+            ),
+        };
+        Ok(Question { field: field.to_owned(), asked, search, known })
+    }
+
+    /// Embeds, searches and fetches, all on the thread it is called on.
+    fn answer(self, shared: &Shared, waited: Duration) -> Result<Answer, Error> {
+        let Question { known, field, asked, search } = self;
+        let start = Instant::now();
+        let (vector, truncated) = match asked {
+            Asked::Vector(vector) => (vector, false),
+            Asked::Text { text, model } => {
+                let model = shared.models.get(&model)?;
+                let embedded = shared.models.embed_query(&model, &text);
+                (embedded.values, embedded.truncated)
+            }
+        };
+        let embed_us = us(start.elapsed());
+
+        let start = Instant::now();
+        let filter = search.filter.map(|text| shared.backend.parse_filter(&known.name, &text)).transpose()?;
+        let parse_us = us(start.elapsed());
+        let found = shared.backend.search(&Query {
+            collection: &known.name,
+            field: Some(&field),
+            vector: &vector,
+            offset: search.paging.offset,
+            k: search.paging.k,
+            filter: filter.as_ref(),
+            ef_search: search.ef_search,
+            exact: search.exact,
+            min_score: search.min_score,
+            fields: search.fields.as_deref(),
+        })?;
+        let hit = |hit: engine::Hit| Hit {
+            id: known.id(&hit.document.key),
+            document: hit.document,
+            score: hit.score,
+            distance: hit.distance,
+        };
+        let timing = Timing {
+            queue_us: us(waited),
+            embed_us,
+            filter_us: parse_us + found.filter_us,
+            search_us: found.search_us,
+            fetch_us: found.fetch_us,
+            total_us: 0,
+        };
+        Ok(Answer {
+            hits: found.hits.into_iter().map(hit).collect(),
+            collection: known.name.clone(),
+            truncated,
+            timing,
+        })
+    }
+}
+
+fn check_limits(search: &Search) -> Result<(), Error> {
+    let paging = search.paging;
+    if !(1..=K_MAX).contains(&paging.k) {
+        return Err(Error::invalid("k", format!("k is {}; it must be 1 to {K_MAX}", paging.k)).at("k"));
+    }
+    if paging.offset.saturating_add(paging.k) > DEPTH_MAX {
+        return Err(Error::invalid(
+            "offset",
+            format!("offset {} and k {} reach deeper than {DEPTH_MAX} hits", paging.offset, paging.k),
+        )
+        .at("offset"));
+    }
+    if let Some(ef) = search.ef_search.filter(|ef| !(1..=EF_MAX).contains(ef)) {
+        return Err(Error::invalid("ef-search", format!("ef_search is {ef}; it must be 1 to {EF_MAX}"))
+            .at("ef_search"));
+    }
+    if let Some(score) = search.min_score.filter(|score| !score.is_finite()) {
+        return Err(
+            Error::invalid("min-score", format!("min_score is {score}; it must be finite")).at("min_score")
+        );
+    }
+    Ok(())
+}
+
+fn check_text(text: &str) -> Result<(), Error> {
+    if text.trim().is_empty() {
+        return Err(Error::invalid("text-empty", "the text to search for is empty").at("text"));
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(Error::invalid(
+            "text-long",
+            format!("the text to search for has {} bytes; at most {TEXT_BYTES_MAX} are taken", text.len()),
+        )
+        .at("text"));
+    }
+    Ok(())
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

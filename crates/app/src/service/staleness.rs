@@ -1,0 +1,55 @@
+//! Vectors made by another model than the one that is installed now: a query's vector has nothing
+//! to do with them.
+
+use super::{Document, Error, backend::TextToEmbed, catalog::Known, shared::Shared};
+
+/// Documents looked at to tell. They are the first of a collection, and the last to get new
+/// vectors: so whether a collection is stale can still be told after an interruption.
+pub(super) const SAMPLE: usize = 256;
+
+impl Shared {
+    /// Notes which collections' vectors are of another model than the one loaded.
+    pub(super) fn find_stale(&self) {
+        for known in self.catalog().collections() {
+            match self.is_stale(known) {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::warn!(
+                        collection = known.name,
+                        "its vectors were made by another model and are made again"
+                    );
+                    self.stale.lock().insert(known.name.clone());
+                }
+                // Readiness tells that the model is missing.
+                Err(error) => {
+                    tracing::debug!(collection = known.name, %error, "cannot tell whose its vectors are");
+                }
+            }
+        }
+    }
+
+    /// The texts of a document whose vectors in this collection are of another model.
+    pub(super) fn stale_texts(&self, known: &Known, document: &Document) -> Result<Vec<TextToEmbed>, Error> {
+        let vectors = self.backend.vectors(&known.name, &document.key)?;
+        let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
+        texts.retain(|text| text.collection == known.version);
+        let mut stale = Vec::new();
+        for text in texts {
+            let fingerprint = self.models.get(&text.model)?.fingerprint().0;
+            let made = vectors.iter().find(|vector| vector.field == text.field);
+            if made.is_some_and(|vector| vector.model != fingerprint) {
+                stale.push(text);
+            }
+        }
+        Ok(stale)
+    }
+
+    fn is_stale(&self, known: &Known) -> Result<bool, Error> {
+        for document in self.backend.scroll(&known.name, None, None, SAMPLE)?.documents {
+            if !self.stale_texts(known, &document)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,8 @@
+//! Locks and atomics of the service, in one place, so that a model checker can take theirs.
+
+pub(super) use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+pub(super) use parking_lot::{Condvar, Mutex, RwLock};

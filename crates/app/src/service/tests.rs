@@ -1,0 +1,176 @@
+//! The service under pressure: what takes a view of its insides to bring about.
+
+use std::{
+    future::Future,
+    path::Path,
+    pin::pin,
+    sync::mpsc,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    workers::{Lane, Pending, Ticket},
+    *,
+};
+
+#[path = "../../tests/tiny_model/mod.rs"]
+mod tiny_model;
+
+/// A service with one worker, a queue of two jobs, and one document.
+async fn service(dir: &Path) -> Service {
+    tiny_model::write(&dir.join("models/tiny"), 1);
+    let config = Config {
+        data_dir: dir.join("data"),
+        models_dir: dir.join("models"),
+        workers: 1,
+        queue_max: 2,
+        timeout: Duration::from_secs(600),
+        cpu_level: None,
+        cache_bytes: 1 << 20,
+        tail_max: 1000,
+        index_threads: 1,
+    };
+    let service = Service::open(config).unwrap();
+    let mut schema = article_schema("a:", &[], &[]);
+    for field in &mut schema.fields {
+        if let FieldKind::Vector(vector) = &mut field.kind {
+            vector.dim = tiny_model::DIM;
+            vector.embed.as_mut().unwrap().model = "tiny".to_owned();
+        }
+    }
+    service.put_collection(&cx(), "articles", schema, false).await.unwrap();
+    put(&service, "1", "apple").await.unwrap();
+    service
+}
+
+fn cx() -> Context {
+    Context::local()
+}
+
+async fn put(service: &Service, id: &str, title: &str) -> Result<PutResult, Error> {
+    let fields = vec![("title".to_owned(), Value::Bytes(title.as_bytes().to_vec()))];
+    let put = Put { id: id.to_owned(), fields, ttl: None, expected: Expected::Any };
+    service.put(&cx(), "articles", vec![put]).await?.pop().unwrap()
+}
+
+/// Keeps the worker busy until the sender is dropped.
+fn occupy(service: &Service) -> mpsc::Sender<()> {
+    let (release, released) = mpsc::channel::<()>();
+    let (started, has_started) = mpsc::channel();
+    drop(queue(service, move || {
+        started.send(()).unwrap();
+        let _ = released.recv();
+    }));
+    has_started.recv().unwrap();
+    release
+}
+
+fn queue(service: &Service, work: impl FnOnce() + Send + 'static) -> Pending<()> {
+    let ticket =
+        Ticket { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() };
+    let work = move |_| {
+        work();
+        Ok(())
+    };
+    service.shared().workers.push(Lane::Direct, ticket, work).unwrap()
+}
+
+/// Polls a future once: enough to queue what it queues.
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_at_once() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let release = occupy(&service);
+    let cx = cx();
+    let mut waiting: Vec<_> =
+        (0..2).map(|_| Box::pin(service.search(&cx, Search::text("apple", 1)))).collect();
+    for search in &mut waiting {
+        assert!(poll_once(search.as_mut()).is_pending());
+    }
+    // The one worker is held: an answer can only come from the door.
+    let refused = service.search(&cx, Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
+    let refused = service.get(&cx, "articles", "1").await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Overloaded);
+    assert_eq!(service.activity().rejected, 2);
+    drop(release);
+    for search in waiting {
+        assert_eq!(search.await.unwrap().hits.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_call_nobody_waits_for_costs_nothing() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let before = service.activity();
+    let release = occupy(&service);
+    let cancel = CancellationToken::new();
+    let gone = Context { cancel: cancel.clone(), ..cx() };
+    {
+        // One caller says that it has gone, another is just dropped.
+        let mut cancelled = pin!(service.search(&gone, Search::text("apple", 1)));
+        assert!(poll_once(cancelled.as_mut()).is_pending());
+        let cx = cx();
+        let mut dropped = Box::pin(service.search(&cx, Search::text("apple", 1)));
+        assert!(poll_once(dropped.as_mut()).is_pending());
+        drop(dropped);
+        cancel.cancel();
+        assert_eq!(cancelled.await.unwrap_err().code, "cancelled");
+    }
+    drop(release);
+    assert_eq!(service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits.len(), 1);
+    let after = service.activity();
+    assert_eq!(after.dropped, before.dropped + 2);
+    assert_eq!(after.embedded_texts, before.embedded_texts + 1);
+}
+
+#[tokio::test]
+async fn a_call_past_its_deadline_costs_nothing() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let before = service.activity();
+    let release = occupy(&service);
+    let soon = Context { deadline: Some(Instant::now() + Duration::from_millis(20)), ..cx() };
+    let late = service.search(&soon, Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((late.kind, late.code), (ErrorKind::Unavailable, "deadline"));
+    drop(release);
+    service.search(&cx(), Search::text("apple", 1)).await.unwrap();
+    let after = service.activity();
+    assert_eq!(after.dropped, before.dropped + 1);
+    assert_eq!(after.embedded_texts, before.embedded_texts + 1);
+}
+
+#[tokio::test]
+async fn a_panic_is_one_callers_and_the_service_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let call = service.shared().begin(&cx()).unwrap();
+    let result: Result<(), Error> = service.shared().run(&call, |_| panic!("on purpose")).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Internal, "internal"));
+    assert_eq!(service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits.len(), 1);
+    assert_eq!(service.activity().panicked, 1);
+}
+
+#[tokio::test]
+async fn closing_answers_what_was_queued_before() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let release = occupy(&service);
+    let cx = cx();
+    let mut queued = pin!(service.search(&cx, Search::text("apple", 1)));
+    assert!(poll_once(queued.as_mut()).is_pending());
+    drop(release);
+    service.close();
+    assert_eq!(queued.await.unwrap().hits.len(), 1);
+    assert_eq!(service.search(&cx, Search::text("apple", 1)).await.unwrap_err().code, "closing");
+}

@@ -1,0 +1,198 @@
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+fn ticket() -> Ticket {
+    Ticket { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() }
+}
+
+fn workers(threads: usize, jobs_max: usize) -> Workers {
+    Workers::start(threads, jobs_max, Arc::new(Meter::new())).unwrap()
+}
+
+/// Keeps one worker busy until the sender it returns is dropped.
+fn occupy(workers: &Workers, lane: Lane) -> (mpsc::Sender<()>, Pending<()>) {
+    let (release, released) = mpsc::channel::<()>();
+    let (started, has_started) = mpsc::channel();
+    let pending = workers
+        .push(lane, ticket(), move |_| {
+            started.send(()).unwrap();
+            let _ = released.recv();
+            Ok(())
+        })
+        .unwrap();
+    has_started.recv().unwrap();
+    (release, pending)
+}
+
+/// A step that leaves its name on `trace`.
+fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step {
+    let trace = trace.clone();
+    Box::new(move |_| trace.send(name).unwrap())
+}
+
+fn push(queue: &Queue, lane: Lane, steps: Vec<Step>) -> Result<usize, Refused> {
+    queue.push(lane, ticket(), steps).0
+}
+
+/// Runs what waits in a queue, in the order a single worker would.
+fn run_all(queue: &Queue) {
+    queue.close();
+    while let (Taken::Step(step, _), _) = queue.take() {
+        step(Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_full_lane_refuses_at_once_and_the_other_goes_on() {
+    let workers = workers(1, 2);
+    let (release, busy) = occupy(&workers, Lane::Direct);
+    let waiting: Vec<_> =
+        (0..2).map(|n| workers.push(Lane::Direct, ticket(), move |_| Ok(n)).unwrap()).collect();
+    let refused = workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err();
+    assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
+    assert_eq!(workers.meter.activity().rejected, 1);
+    let bulk = workers.push(Lane::Bulk, ticket(), |_| Ok(7)).unwrap();
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    assert_eq!(bulk.blocking_recv().unwrap(), Ok(7));
+    let answers: Vec<_> =
+        waiting.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
+    assert_eq!(answers, [0, 1]);
+    workers.close();
+}
+
+#[test]
+fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
+    let workers = workers(1, 16);
+    let (release, busy) = occupy(&workers, Lane::Direct);
+    let (ran, runs) = mpsc::channel();
+    let mut dropped = Vec::new();
+    let gone = ticket();
+    let late = Ticket { deadline: Instant::now(), ..ticket() };
+    for (name, ticket) in [("gone", gone.clone()), ("late", late), ("wanted", ticket())] {
+        for lane in [Lane::Direct, Lane::Bulk] {
+            let ran = ran.clone();
+            let steps = (0..3).map(|_| {
+                let ran = ran.clone();
+                move |_| {
+                    ran.send(name).unwrap();
+                    Ok(())
+                }
+            });
+            dropped.extend(workers.push_all(lane, ticket.clone(), steps).unwrap());
+        }
+    }
+    gone.cancel.cancel();
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    workers.close();
+    drop(ran);
+    assert_eq!(runs.iter().collect::<Vec<_>>(), ["wanted"; 6]);
+    let answered = dropped.into_iter().filter_map(|answer| answer.blocking_recv().ok()).count();
+    assert_eq!(answered, 6);
+    // Two jobs in each lane, three steps each: counted by the job.
+    assert_eq!(workers.meter.activity().dropped, 4);
+}
+
+#[test]
+fn a_panicking_job_is_counted_and_its_worker_lives_on() {
+    let workers = workers(1, 4);
+    let panicking =
+        workers.push(Lane::Direct, ticket(), |_| -> Result<(), Error> { panic!("on purpose") }).unwrap();
+    assert!(panicking.blocking_recv().is_err(), "it was answered");
+    let next = workers.push(Lane::Direct, ticket(), |_| Ok(3)).unwrap();
+    assert_eq!(next.blocking_recv().unwrap(), Ok(3));
+    assert_eq!(workers.meter.activity().panicked, 1);
+    workers.close();
+}
+
+#[test]
+fn closing_finishes_what_is_queued_and_takes_no_more() {
+    let workers = workers(1, 8);
+    let (release, busy) = occupy(&workers, Lane::Bulk);
+    let queued: Vec<_> =
+        (0..4).map(|n| workers.push(Lane::Bulk, ticket(), move |_| Ok(n)).unwrap()).collect();
+    drop(release);
+    workers.close();
+    busy.blocking_recv().unwrap().unwrap();
+    let answers: Vec<_> = queued.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
+    assert_eq!(answers, [0, 1, 2, 3]);
+    assert_eq!(workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err().code, "closing");
+}
+
+#[test]
+fn direct_jobs_go_first_but_bulk_is_not_starved() {
+    let queue = Queue::new(100);
+    let (trace, names) = mpsc::channel();
+    push(&queue, Lane::Bulk, (0..2).map(|_| named(&trace, "bulk")).collect()).unwrap();
+    for _ in 0..40 {
+        push(&queue, Lane::Direct, vec![named(&trace, "direct")]).unwrap();
+    }
+    run_all(&queue);
+    drop(trace);
+    let order: Vec<_> = names.iter().collect();
+    let turns: Vec<_> =
+        order.iter().enumerate().filter(|(_, name)| **name == "bulk").map(|(at, _)| at).collect();
+    assert_eq!(order.len(), 42);
+    assert_eq!(turns, [16, 33]);
+}
+
+#[test]
+fn bulk_jobs_take_turns_step_by_step() {
+    let queue = Queue::new(100);
+    let (trace, names) = mpsc::channel();
+    for (name, steps) in [("large", 4), ("small", 1), ("middle", 2)] {
+        push(&queue, Lane::Bulk, (0..steps).map(|_| named(&trace, name)).collect()).unwrap();
+    }
+    assert_eq!(queue.depth(Lane::Bulk), 3);
+    run_all(&queue);
+    drop(trace);
+    let order: Vec<_> = names.iter().collect();
+    assert_eq!(order, ["large", "small", "middle", "large", "middle", "large", "large"]);
+}
+
+#[test]
+fn the_bound_is_on_jobs_not_on_their_steps() {
+    let queue = Queue::new(1);
+    let (trace, _names) = mpsc::channel();
+    let steps = |count: usize| (0..count).map(|_| named(&trace, "step")).collect::<Vec<_>>();
+    assert_eq!(push(&queue, Lane::Bulk, steps(100)), Ok(1));
+    assert_eq!(push(&queue, Lane::Bulk, steps(1)), Err(Refused::Full));
+    // A job with steps left goes back into its lane, whatever the bound.
+    let (Taken::Step(..), left) = queue.take() else { panic!("there was a step") };
+    assert_eq!(left, Some((Lane::Bulk, 1)));
+}
+
+#[test]
+fn a_job_without_steps_waits_nowhere() {
+    let queue = Queue::new(1);
+    assert_eq!(push(&queue, Lane::Bulk, vec![]), Ok(0));
+    queue.close();
+    assert!(matches!(queue.take(), (Taken::Closed, None)));
+}
+
+#[test]
+fn jobs_that_nobody_waits_for_make_room() {
+    let workers = workers(1, 3);
+    let (release, busy) = occupy(&workers, Lane::Direct);
+    let gone = ticket();
+    let dropped = workers.push(Lane::Direct, gone.clone(), |_| Ok(())).unwrap();
+    let kept: Vec<_> =
+        (0..2).map(|n| workers.push(Lane::Direct, ticket(), move |_| Ok(n)).unwrap()).collect();
+    assert_eq!(workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err().kind, ErrorKind::Overloaded);
+    gone.cancel.cancel();
+    let taken = workers.push(Lane::Direct, ticket(), |_| Ok(2)).unwrap();
+    assert!(dropped.blocking_recv().is_err(), "it ran");
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    let answers = kept.into_iter().chain([taken]).map(|answer| answer.blocking_recv().unwrap().unwrap());
+    assert_eq!(answers.collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!((workers.meter.activity().rejected, workers.meter.activity().dropped), (1, 1));
+    workers.close();
+}
