@@ -1,0 +1,206 @@
+//! Many callers at once.
+
+mod fixture;
+
+use fixture::{COLLECTION, Fixture, cx, field, ids, patch, put, tiny_model};
+use nearfield::service::{ErrorKind, Expected, Outcome, Patch, Put, Search};
+
+const WORDS: [&str; 40] = tiny_model::WORDS;
+
+/// The vector of a document is that of its text as it stands.
+async fn assert_vector_fits(house: &Fixture, id: &str) {
+    let document = house.get(id).await.unwrap();
+    let text = ["title", "content"].map(|name| field(&document, name).unwrap_or_default());
+    let distance = house.distance_from(COLLECTION, id, text.join(" ").trim()).await.unwrap();
+    assert!(distance.abs() < 1e-5, "{id} {text:?}: {distance}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_patches_never_leave_the_vector_of_an_older_text() {
+    let house = Fixture::new().await;
+    for round in 0..30 {
+        let id = format!("{round}");
+        house.put(&id, "apple", "pear").await.unwrap();
+        let mut tasks = Vec::new();
+        for (name, step) in [("title", 1), ("content", 3), ("title", 7), ("content", 11)] {
+            let (service, id) = (house.service.clone(), id.clone());
+            tasks.push(tokio::spawn(async move {
+                for turn in 0..5 {
+                    let word = WORDS[(round + step * (turn + 1)) % WORDS.len()];
+                    service.patch(&cx(), COLLECTION, patch(&id, &[(name, word)])).await.unwrap();
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        // The last of each writer's patches of a field is what stands, and nothing was lost.
+        let document = house.get(&id).await.unwrap();
+        let last = |step: usize| WORDS[(round + step * 5) % WORDS.len()];
+        assert!([last(1), last(7)].contains(&field(&document, "title").unwrap()));
+        assert!([last(3), last(11)].contains(&field(&document, "content").unwrap()));
+        assert_vector_fits(&house, &id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_patches_of_different_fields_are_all_kept() {
+    let house = Fixture::new().await;
+    house.put("1", "apple", "").await.unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|number| {
+            let service = house.service.clone();
+            tokio::spawn(async move {
+                let (name, word) = (format!("field{number}"), WORDS[number]);
+                service.patch(&cx(), COLLECTION, patch("1", &[(&name, word)])).await.unwrap()
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let document = house.get("1").await.unwrap();
+    for (number, word) in WORDS.iter().enumerate().take(8) {
+        assert_eq!(field(&document, &format!("field{number}")), Some(*word));
+    }
+    assert_vector_fits(&house, "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn batches_and_patches_mixed_leave_text_and_vector_in_step() {
+    let house = Fixture::new().await;
+    house.put("1", "apple", "pear").await.unwrap();
+    let mut tasks = Vec::new();
+    for task in 0..6 {
+        let service = house.service.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut written = 0;
+            for turn in 0..20 {
+                let word = WORDS[(task * 5 + turn) % WORDS.len()];
+                let results = if task % 2 == 0 {
+                    // Half of these bring a text that stood before, so that its vector may be used again.
+                    let year = format!("{turn}");
+                    let title = if turn % 2 == 0 { "apple" } else { word };
+                    let fields = [("title", title), ("content", "pear"), ("year", &year)];
+                    service.put(&cx(), COLLECTION, vec![put("1", &fields), put("2", &fields)]).await.unwrap()
+                } else {
+                    vec![service.patch(&cx(), COLLECTION, patch("1", &[("title", word)])).await]
+                };
+                for result in results {
+                    match result {
+                        Ok(_) => written += 1,
+                        Err(error) => {
+                            assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "contended"))
+                        }
+                    }
+                }
+            }
+            written
+        }));
+    }
+    for task in tasks {
+        assert!(task.await.unwrap() > 0);
+    }
+    assert_vector_fits(&house, "1").await;
+    assert_vector_fits(&house, "2").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_writers_with_the_same_guard_one_wins() {
+    let house = Fixture::new().await;
+    let made = house.put("1", "apple", "").await.unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|number| {
+            let service = house.service.clone();
+            let guarded =
+                Patch { expected: Expected::Seq(made.seq), ..patch("1", &[("title", WORDS[10 + number])]) };
+            tokio::spawn(async move { service.patch(&cx(), COLLECTION, guarded).await })
+        })
+        .collect();
+    let mut won = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(result) => {
+                assert_eq!(result.outcome, Outcome::Updated);
+                won += 1;
+            }
+            Err(error) => assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "conflict")),
+        }
+    }
+    assert_eq!(won, 1);
+
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let service = house.service.clone();
+            let absent = Put { expected: Expected::Absent, ..put("2", &[("title", "plum")]) };
+            tokio::spawn(
+                async move { service.put(&cx(), COLLECTION, vec![absent]).await.unwrap().pop().unwrap() },
+            )
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        made += usize::from(task.await.unwrap().is_ok());
+    }
+    assert_eq!(made, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn searches_are_answered_while_a_load_runs() {
+    let house = Fixture::new().await;
+    house.put("first", "winter summer", "").await.unwrap();
+    let service = house.service.clone();
+    let load = tokio::spawn(async move {
+        for batch in 0..10 {
+            let puts = (0..200).map(|number| {
+                let content = format!("{} {batch} {number}", WORDS[number % 30]);
+                put(
+                    &format!("{batch}-{number}"),
+                    &[("title", WORDS[(batch + number) % 30]), ("content", &content)],
+                )
+            });
+            let results = service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+            assert!(results.iter().all(Result::is_ok));
+        }
+    });
+    let mut answered = 0;
+    while !load.is_finished() || answered == 0 {
+        let answer = house.service.search(&cx(), Search::text("winter summer", 1)).await.unwrap();
+        assert_eq!(ids(&answer), ["first"]);
+        answered += 1;
+    }
+    load.await.unwrap();
+    assert_eq!(house.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
+    let house = house.reopen();
+    assert_eq!(house.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
+    assert_eq!(house.ids("winter summer", 1).await, ["first"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version() {
+    let house = Fixture::new().await;
+    let puts = (0..300)
+        .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
+    house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    let mut schema = fixture::article("a:");
+    for field in &mut schema.fields {
+        if let nearfield::service::FieldKind::Vector(vector) = &mut field.kind {
+            vector.embed.as_mut().unwrap().fields = vec!["title".into()];
+        }
+    }
+    let service = house.service.clone();
+    let writer = tokio::spawn(async move {
+        for number in 0..150 {
+            let word = WORDS[(number * 3 + 1) % 40];
+            service.patch(&cx(), COLLECTION, patch(&number.to_string(), &[("title", word)])).await.unwrap();
+        }
+    });
+    house.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
+    writer.await.unwrap();
+    house.settled().await;
+    for number in 0..300 {
+        let word = WORDS[if number < 150 { (number * 3 + 1) % 40 } else { number % 40 }];
+        let distance = house.distance_from(COLLECTION, &number.to_string(), word).await.unwrap();
+        assert!(distance.abs() < 1e-5, "{number}: {distance}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Asking: by text, by vector, by blob, one or many at a time.
+
+mod fixture;
+
+use std::time::{Duration, Instant};
+
+use fixture::{COLLECTION, Fixture, cx, embed, ids, put};
+use nearfield::service::{Context, ErrorKind, Leg, Paging, Search};
+use tokio_util::sync::CancellationToken;
+
+async fn stocked() -> Fixture {
+    let house = Fixture::new().await;
+    let titles = ["apple pear", "apple plum", "invoice refund", "router cable", "winter summer"];
+    let puts = (1..).zip(titles).map(|(number, title)| {
+        put(&format!("{number}"), &[("title", title), ("tags", if number < 3 { "fruit" } else { "other" })])
+    });
+    let results = house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    assert!(results.iter().all(Result::is_ok));
+    house
+}
+
+#[tokio::test]
+async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
+    let house = stocked().await;
+    let vector = embed(&house.model_dir(), "apple pear");
+    let blob = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let by_text = house.search("apple pear", 5).await;
+    assert_eq!(ids(&by_text)[..2], ["1", "2"]);
+    assert!(by_text.hits[0].distance.abs() < 1e-5);
+    for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
+        for exact in [false, true] {
+            let search = Search { legs: vec![leg.clone()], exact, ..Search::text("", 5) };
+            let answer = house.service.search(&cx(), search).await.unwrap();
+            assert_eq!(ids(&answer), ids(&by_text));
+            for (one, other) in answer.hits.iter().zip(&by_text.hits) {
+                assert!((one.score - other.score).abs() < 1e-5);
+                assert!((one.score - (1.0 - one.distance)).abs() < 1e-6);
+            }
+        }
+    }
+    // Only the text was embedded, beside the five documents.
+    assert_eq!(house.service.activity().embedded_texts, 6);
+}
+
+#[tokio::test]
+async fn an_answer_has_the_page_the_filter_and_the_fields_asked_for() {
+    let house = stocked().await;
+    let all = house.ids("apple", 5).await;
+    let page = Search { paging: Paging { offset: 2, k: 2 }, ..Search::text("apple", 5) };
+    assert_eq!(ids(&house.service.search(&cx(), page).await.unwrap()), all[2..4]);
+
+    let fruit = Search { filter: Some("@tags:{other}".into()), ..Search::text("apple", 5) };
+    let mut found = ids(&house.service.search(&cx(), fruit).await.unwrap());
+    found.sort();
+    assert_eq!(found, ["3", "4", "5"]);
+
+    let near = Search { min_score: Some(0.999), ..Search::text("router cable", 5) };
+    assert_eq!(ids(&house.service.search(&cx(), near).await.unwrap()), ["4"]);
+
+    let fields = Search { fields: Some(vec!["title".into()]), ..Search::text("router", 1) };
+    let answer = house.service.search(&cx(), fields).await.unwrap();
+    assert_eq!(answer.collection, COLLECTION);
+    assert_eq!(answer.hits[0].document.fields.len(), 1);
+    assert_eq!(fixture::field(&answer.hits[0].document, "title"), Some("router cable"));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_with_its_place() {
+    let house = stocked().await;
+    let base = || Search::text("apple", 5);
+    let page = |offset, k| Search { paging: Paging { offset, k }, ..base() };
+    let legs = |legs| Search { legs, ..base() };
+    let vector = |vector| legs(vec![Leg::Vector(vector)]);
+    let cases = [
+        (page(0, 0), "k", Some("k")),
+        (page(0, 1001), "k", Some("k")),
+        (page(9_996, 5), "offset", Some("offset")),
+        (page(usize::MAX, 5), "offset", Some("offset")),
+        (Search { ef_search: Some(0), ..base() }, "ef-search", Some("ef_search")),
+        (Search { ef_search: Some(4097), ..base() }, "ef-search", Some("ef_search")),
+        (Search { min_score: Some(f32::NAN), ..base() }, "min-score", Some("min_score")),
+        (Search { field: Some("title".into()), ..base() }, "field-not-found", Some("field")),
+        (Search { filter: Some("@tags:{".into()), ..base() }, "filter", Some("filter")),
+        (Search { filter: Some("@title:{x}".into()), ..base() }, "filter", Some("filter")),
+        (Search { fields: Some(vec!["nowhere".into()]), ..base() }, "field-not-found", Some("nowhere")),
+        (legs(vec![]), "legs", None),
+        (legs(vec![Leg::Text("a".into()), Leg::Text("b".into())]), "legs", None),
+        (Search::text("", 5), "text-empty", Some("text")),
+        (Search::text(" \n\t", 5), "text-empty", Some("text")),
+        (Search::text("x".repeat(70_000), 5), "text-long", Some("text")),
+        (vector(vec![1.0; 15]), "vector-dimensions", Some("embedding")),
+        (vector(vec![]), "vector-dimensions", Some("embedding")),
+        (vector(vec![0.0; 16]), "vector-value", Some("embedding")),
+        (vector(vec![f32::NAN; 16]), "vector-value", Some("embedding")),
+        (legs(vec![Leg::Blob(vec![0; 63])]), "vector-dimensions", Some("embedding")),
+    ];
+    for (search, code, at) in cases {
+        let error = house.service.search(&cx(), search.clone()).await.expect_err(&format!("{search:?}"));
+        assert_eq!((error.kind, error.code, error.at.as_deref()), (ErrorKind::Invalid, code, at), "{error}");
+    }
+    let short = house.service.search(&cx(), vector(vec![1.0; 15])).await.unwrap_err();
+    assert!(short.message.contains("vector dimensions do not match"), "{short}");
+}
+
+#[tokio::test]
+async fn a_field_without_a_model_takes_vectors_only() {
+    let house = Fixture::empty();
+    let mut schema = fixture::article("a:");
+    for field in &mut schema.fields {
+        if let nearfield::service::FieldKind::Vector(vector) = &mut field.kind {
+            vector.embed = None;
+        }
+    }
+    house.make(COLLECTION, schema).await;
+    house.put("1", "apple", "").await.unwrap();
+    let error = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "field-not-embedded"));
+}
+
+#[tokio::test]
+async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
+    let house = stocked().await;
+    let searches = vec![
+        Search::text("router cable", 1),
+        Search::text("", 1),
+        Search::text("invoice refund", 1),
+        Search { collection: Some("nowhere".into()), ..Search::text("apple", 1) },
+        Search { filter: Some("@nowhere:{x}".into()), ..Search::text("apple", 1) },
+        Search::text("winter summer", 1),
+    ];
+    let answers = house.service.search_many(&cx(), searches).await.unwrap();
+    let fates: Vec<&str> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(answer) => answer.hits[0].id.as_str(),
+            Err(error) => error.code,
+        })
+        .collect();
+    assert_eq!(fates, ["4", "text-empty", "3", "collection-not-found", "filter", "5"]);
+    let many = vec![Search::text("apple", 1); 101];
+    assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "searches-many");
+    assert!(house.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_stages_of_an_answer_fit_into_its_time() {
+    let house = stocked().await;
+    let search = Search { filter: Some("@tags:{fruit}".into()), ..Search::text("apple", 5) };
+    let before = Instant::now();
+    let timing = house.service.search(&cx(), search).await.unwrap().timing;
+    let took = u64::try_from(before.elapsed().as_micros()).unwrap();
+    let stages = timing.queue_us + timing.embed_us + timing.filter_us + timing.search_us + timing.fetch_us;
+    assert!(stages <= timing.total_us && timing.total_us <= took, "{timing:?} of {took}");
+    assert!(timing.embed_us > 0, "{timing:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_comes_too_late_or_for_nobody_is_refused() {
+    let house = stocked().await;
+    let embedded = house.service.activity().embedded_texts;
+    let late = Context { deadline: Some(Instant::now()), ..cx() };
+    let error = house.service.search(&late, Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "deadline"));
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let gone = Context { cancel, deadline: Some(Instant::now() + Duration::from_secs(600)), ..cx() };
+    let error = house.service.search(&gone, Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "cancelled"));
+    let error = house.service.put(&gone, COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
+    assert_eq!(error.code, "cancelled");
+    assert_eq!(house.service.activity().embedded_texts, embedded);
+    assert_eq!(house.get("9").await.unwrap_err().code, "document-not-found");
+}
+
+#[tokio::test]
+async fn a_closed_service_says_so() {
+    let house = stocked().await;
+    house.service.close();
+    house.service.close();
+    let error = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "closing"));
+    let put = house.service.put(&cx(), COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
+    assert_eq!((put.kind, put.code), (ErrorKind::Unavailable, "closing"));
+}
