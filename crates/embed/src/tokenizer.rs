@@ -9,6 +9,10 @@ use crate::{LoadError, Tokens};
 /// Letters that hardly any vocabulary has: cuneiform, Linear A and a hieroglyph.
 const PROBE: &str = "\u{12000} \u{10600} \u{13000}";
 
+/// How much of a long text is tokenized first, for each token the model reads: prose in any script
+/// has far fewer bytes a token.
+const HEAD_BYTES_PER_TOKEN: usize = 16;
+
 /// The model's tokenizer, with the truncation of the model and no padding, whatever its file says.
 pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
@@ -58,6 +62,19 @@ impl Tokenizer {
 
     /// Tokenizes `text`, with special tokens, cut at the model's length.
     pub(crate) fn tokenize(&self, text: &str) -> Tokens {
+        // The library normalises a text to its end before it cuts. Of a long one the words of the
+        // head are nearly always enough; they are complete, so they give the tokens that the whole
+        // text begins with.
+        if let Some(head) = words_within(text, self.tokens_max.saturating_mul(HEAD_BYTES_PER_TOKEN)) {
+            let tokens = self.encode(head);
+            if tokens.truncated {
+                return tokens;
+            }
+        }
+        self.encode(text)
+    }
+
+    fn encode(&self, text: &str) -> Tokens {
         let encoding = if self.lowercase {
             self.tokenizer.encode_fast(text.to_lowercase(), true)
         } else {
@@ -69,4 +86,13 @@ impl Tokenizer {
         ids.truncate(self.tokens_max);
         Tokens { ids, truncated }
     }
+}
+
+/// The words that lie wholly in the first `bytes` of a longer text, if there are any.
+fn words_within(text: &str, bytes: usize) -> Option<&str> {
+    if text.len() <= bytes {
+        return None;
+    }
+    let head = &text[..text.floor_char_boundary(bytes)];
+    Some(&head[..head.rfind(char::is_whitespace)?])
 }

@@ -192,6 +192,36 @@ fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
 }
 
 #[test]
+fn long_texts_give_the_tokens_of_the_whole_text() {
+    let dir = Synthetic::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let mut whole = tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).expect("a tokenizer");
+    whole.with_padding(None).with_truncation(None).expect("no truncation");
+    let pieces =
+        ["river", "stones", " ", "  \n", "seaside?", "zebra", "\u{3000}", "\u{301}", "石", "🙂", "[SEP]"];
+    let mut texts = vec!["x".repeat(1 << 20), " ".repeat(1 << 20), " ".repeat(5000) + "river"];
+    let mut state = SEED;
+    for _ in 0..300 {
+        let mut text = String::new();
+        while text.len() < 400 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            text += &pieces[(state >> 33) as usize % pieces.len()].repeat(1 + (state >> 60) as usize);
+        }
+        texts.push(text);
+    }
+    for text in texts {
+        let all = whole.encode_fast(text.as_str(), true).expect("tokens");
+        let (mut expected, truncated) = (all.get_ids().to_vec(), all.len() > TOKENS_MAX);
+        if truncated {
+            expected.truncate(TOKENS_MAX - 1);
+            expected.push(3);
+        }
+        let found = model.tokenize(&text);
+        assert_eq!((found.ids, found.truncated), (expected, truncated), "seed {SEED}: {text:?}");
+    }
+}
+
+#[test]
 fn without_special_tokens_truncation_is_still_seen() {
     let mut model = Synthetic::new(SEED);
     model.files.get_mut("tokenizer.json").expect("the tokenizer")["post_processor"] = Value::Null;
