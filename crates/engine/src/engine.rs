@@ -14,6 +14,7 @@ use store::{CollectionVersion, Document, Field, Store, StoreError, VectorKey};
 
 use crate::{
     Clock, Documents,
+    binary::show,
     core::Core,
     filter::Filter,
     info::{CollectionInfo, Stats, info},
@@ -236,7 +237,7 @@ impl Engine {
         let Some((_, versions)) = registry.resolve(collection) else {
             return Err(CollectionError::NotFound { name: collection.to_owned(), known: registry.known() });
         };
-        self.core.unembedded(versions, limit).map_err(CollectionError::Store)
+        self.core.unembedded(versions, limit).map_err(CollectionError::Read)
     }
 
     /// Checks one write as [`Engine::submit`] would, without writing. Its guard is not looked at.
@@ -299,7 +300,12 @@ impl Engine {
             let place = VectorKey { collection: collection.version, field: field.position, doc, ordinal: 0 };
             if let Some(stored) = reader.vector(place)? {
                 let schema = &field.schema;
-                let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)?;
+                let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)
+                    .map_err(|_| StoreError::Corrupt {
+                        table: "vectors",
+                        key: show(key),
+                        reason: "the vector does not fit the schema it was computed for",
+                    })?;
                 let vector = ComputedVector {
                     collection: collection.version,
                     field: field.position,

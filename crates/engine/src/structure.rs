@@ -53,6 +53,9 @@ pub enum CollectionError {
     /// The store failed, or refuses writes since it did.
     #[error("the collection was not changed: {0}")]
     Store(#[from] StoreError),
+    /// The store cannot be read.
+    #[error("the collection cannot be read: {0}")]
+    Read(#[source] StoreError),
     /// The engine takes no writes since one failed.
     #[error("no writes are taken since one failed ({reason}): open the engine again")]
     ReadOnly { reason: String },

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    sync::atomic::AtomicU64,
+    sync::atomic::{AtomicBool, AtomicU64},
 };
 
 use index::Metric;
@@ -92,6 +92,11 @@ impl redb::StorageBackend for Disk {
 
 fn open_on(disk: Disk) -> (TempDir, Engine) {
     let dir = tempfile::tempdir().unwrap();
+    let engine = open_in(&dir, disk);
+    (dir, engine)
+}
+
+fn open_in(dir: &TempDir, disk: Disk) -> Engine {
     let cache_bytes = 1 << 20;
     let store = Store::open_on(disk, store::Options { cache_bytes }).unwrap();
     let lock = lock(dir.path().join(LOCK_FILE)).unwrap();
@@ -103,8 +108,7 @@ fn open_on(disk: Disk) -> (TempDir, Engine) {
         tail_max: 100,
         index_threads: 1,
     };
-    let engine = Engine::start(store, lock, &options).unwrap();
-    (dir, engine)
+    Engine::start(store, lock, &options).unwrap()
 }
 
 fn schema() -> Schema {
@@ -223,4 +227,64 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     assert!(matches!(error, WriteError::ReadOnly { .. }), "{error}");
     let error = engine.drop_collection("docs", Documents::Keep).unwrap_err();
     assert!(matches!(error, CollectionError::ReadOnly { .. }), "{error}");
+}
+
+/// Ends the writer when the test is over, failed or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
+    const KEYS: u8 = 120;
+    let disk = Disk::default();
+    let (dir, engine) = open_on(disk.clone());
+    engine.create_collection("docs", schema()).unwrap();
+    let answers = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
+        let hits = engine.search(&Query { exact: true, ..query(&[0.0]) }).unwrap().hits;
+        hits.into_iter().map(|hit| (hit.document.key, hit.document.seq, hit.distance.to_bits())).collect()
+    };
+    let writing = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            // Keys go and others come in their ordinals, until enough moments have been compared.
+            let mut round = 0u64;
+            while writing.load(Ordering::Relaxed) {
+                round += 1;
+                let number = (round * 37 % u64::from(KEYS)) as u8;
+                let op = if round % 2 == 0 {
+                    Op::Delete { key: put(number).key().to_vec(), expected: Expected::Any }
+                } else {
+                    put(number)
+                };
+                engine.write(vec![op]).remove(0).unwrap();
+            }
+        });
+        let stop = Stop(&writing);
+        for _ in 0..12 {
+            engine.core.save(|_| true);
+            let turn = engine.core.turn.lock();
+            let killed = disk.after_power_loss();
+            let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let snapshots = with.path().join(SNAPSHOT_DIRECTORY);
+            fs::create_dir(&snapshots).unwrap();
+            for entry in fs::read_dir(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), snapshots.join(entry.file_name())).unwrap();
+            }
+            drop(turn);
+            let caught_up = open_in(&with, killed.after_power_loss());
+            let read_again = open_in(&without, killed);
+            assert_eq!(caught_up.warnings(), [] as [&str; 0]);
+            assert_eq!(answers(&caught_up), answers(&read_again));
+            let vectors = |engine: &Engine| engine.collection("docs").unwrap().vectors;
+            assert_eq!(vectors(&caught_up), vectors(&read_again));
+        }
+        drop(stop);
+        writer.join().unwrap();
+    });
 }

@@ -12,6 +12,15 @@ use crate::world::*;
 const PLACES: u64 = 24;
 const STABLE: u64 = 10;
 
+/// Ends the searchers when the writers have, well or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A vector close to the place's own, and far from every other place's.
 fn near_place(place: u64, jitter: u64) -> Vec<f32> {
     let mut near = vector(place);
@@ -84,10 +93,11 @@ fn no_hit_is_ever_of_a_wrong_document_and_none_that_stays_is_missed() {
                 }
             });
         }
+        let stop = Stop(&writing);
         for writer in writers {
             writer.join().unwrap();
         }
-        writing.store(false, Ordering::Relaxed);
+        drop(stop);
     });
     // Few vectors are ever waiting: full tails slowed the writers.
     world.settle();
