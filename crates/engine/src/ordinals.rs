@@ -150,3 +150,42 @@ impl Ordinals {
             + self.live.serialized_size()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinal_given_again_is_not_taken_for_its_earlier_owner() {
+        let mut ordinals = Ordinals::default();
+        let (a, b) = (DocId(1), DocId(2));
+        let ordinal = ordinals.give(a, 10, None);
+        assert_eq!(ordinals.doc(ordinal, 10), Some(a));
+        assert_eq!(ordinals.release(a), Some(ordinal));
+        assert_eq!(ordinals.doc(ordinal, 11), None);
+        assert_eq!(ordinals.give(b, 12, None), ordinal);
+        assert_eq!(ordinals.doc(ordinal, 11), None);
+        assert_eq!(ordinals.doc(ordinal, 12), Some(b));
+        // An update keeps the ordinal, and the moment it was given.
+        assert_eq!(ordinals.give(b, 15, None), ordinal);
+        assert_eq!(ordinals.doc(ordinal, 12), Some(b));
+    }
+
+    #[test]
+    fn ends_follow_their_documents() {
+        let mut ordinals = Ordinals::default();
+        for (doc, end) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20))] {
+            ordinals.give(DocId(doc), doc, end);
+        }
+        assert_eq!(ordinals.soonest_end_ms(), Some(10));
+        ordinals.give(DocId(3), 5, None);
+        ordinals.give(DocId(2), 6, Some(25));
+        ordinals.release(DocId(4));
+        assert_eq!(ordinals.due(30, 9), [DocId(2), DocId(1)]);
+        assert_eq!(ordinals.due(29, 9), [DocId(2)]);
+        assert_eq!(ordinals.due(30, 1), [DocId(2)]);
+        ordinals.release(DocId(2));
+        ordinals.release(DocId(1));
+        assert_eq!(ordinals.soonest_end_ms(), None);
+    }
+}

@@ -258,17 +258,21 @@ fn check_and_select(
 }
 
 /// Reads documents that were selected a moment ago.
-struct Fetch<'a> {
-    collection: &'a Collection,
-    selection: &'a Selection,
-    filter: Option<&'a Filter>,
-    now_ms: u64,
+pub(crate) struct Fetch<'a> {
+    pub(crate) collection: &'a Collection,
+    pub(crate) selection: &'a Selection,
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) now_ms: u64,
 }
 
 impl Fetch<'_> {
     /// The document, if it still stands, has not ended, and, where it was written since the
     /// filter was asked, still passes it: nobody is shown what the filter keeps from them.
-    fn document(&self, reader: &Reader, doc: Option<DocId>) -> Result<Option<Document>, StoreError> {
+    pub(crate) fn document(
+        &self,
+        reader: &Reader,
+        doc: Option<DocId>,
+    ) -> Result<Option<Document>, StoreError> {
         let Some(doc) = doc else { return Ok(None) };
         let Some(document) = reader.document(doc)? else { return Ok(None) };
         if has_ended(&document, self.now_ms) {

@@ -206,3 +206,6 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     SystemClock,
+    query::Fetch,
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     write::Expected,
 };
@@ -287,4 +288,35 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
         drop(stop);
         writer.join().unwrap();
     });
+}
+
+#[test]
+fn a_document_changed_since_it_was_selected_is_judged_again() {
+    let (_dir, engine) = open_on(Disk::default());
+    let mut schema = schema();
+    let tag = FieldKind::Tag { separator: b',', case_sensitive: false };
+    schema.fields.push(FieldSchema { name: "tenant".to_owned(), kind: tag });
+    engine.create_collection("docs", schema).unwrap();
+    let put = |tenant: &[u8]| {
+        let Op::Put { key, mut fields, expires_at_ms, vectors, expected } = put(1) else { unreachable!() };
+        fields.push(Field { name: b"tenant".as_slice().into(), value: tenant.into() });
+        engine.write(vec![Op::Put { key, fields, expires_at_ms, vectors, expected }]).remove(0).unwrap();
+    };
+    put(b"a");
+    let filter = engine.parse_filter("docs", "@tenant:{a}").unwrap();
+    let (_, collection) = engine.core.answering("docs").unwrap();
+    let selection = collection.select(Some(&filter));
+    let doc = collection.state().ordinals.doc(0, selection.seen);
+    assert!(doc.is_some());
+    let shown = || {
+        let fetch =
+            Fetch { collection: &collection, selection: &selection, filter: Some(&filter), now_ms: 0 };
+        let reader = engine.core.store.read().unwrap();
+        fetch.document(&reader, doc).unwrap().is_some()
+    };
+    assert!(shown());
+    put(b"a");
+    assert!(shown());
+    put(b"b");
+    assert!(!shown(), "what tenant b wrote is not for tenant a");
 }

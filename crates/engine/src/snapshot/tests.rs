@@ -1,0 +1,62 @@
+use index::{Metric, VectorType};
+use store::DocId;
+
+use super::*;
+use crate::{
+    attributes::Row,
+    collection::{Step, What},
+    projection::{Projection, Slot},
+    schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+};
+
+fn schema() -> Arc<Schema> {
+    let kind = FieldKind::Vector(VectorSchema {
+        algorithm: Algorithm::Hnsw { m: 4, ef_construction: 10, ef_search: 10 },
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 2,
+        metric: Metric::L2,
+        embed: None,
+    });
+    let fields = vec![FieldSchema { name: "v".to_owned(), kind }];
+    Arc::new(Schema { prefixes: vec![Vec::new()], fields, ttl: None })
+}
+
+fn placed(doc: u64, seq: Seq) -> Step {
+    let vectors = vec![Slot::Vector(vec![doc as f32, 1.0])];
+    let what = What::Placed { expires_at_ms: None, projection: Projection { row: Row::default(), vectors } };
+    Step { doc: DocId(doc), seq, what }
+}
+
+#[test]
+fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let version = CollectionVersion { id: 1, version: 1 };
+    let collection = Collection::new(version, schema(), Cpu::detect());
+    collection.publish((1..=4).map(|doc| placed(doc, doc)).collect(), 4);
+    collection.publish(vec![Step { doc: DocId(2), seq: 5, what: What::Removed }], 5);
+    // As if the index had been written before that, and the rows after it.
+    collection.indexes[0].upsert(1, &[2.0, 1.0]);
+    assert_eq!(snapshots.write(&collection).unwrap(), 5);
+
+    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
+    assert_eq!(read.indexes[0].stats().vectors, 3);
+    assert_eq!(read.indexes[0].vector(1), None);
+    // Its ordinal is the next to be given.
+    read.publish(vec![placed(9, 6)], 6);
+    assert_eq!(read.state().ordinals.ordinal(DocId(9)), Some(1));
+    assert_eq!(read.state().published, 6);
+}
+
+#[test]
+fn a_snapshot_of_another_schema_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let version = CollectionVersion { id: 1, version: 1 };
+    snapshots.write(&Collection::new(version, schema(), Cpu::detect())).unwrap();
+    let mut other = Schema::clone(&schema());
+    other.fields[0].name = "w".to_owned();
+    let error = snapshots.read(version, &Arc::new(other), Cpu::detect()).unwrap_err();
+    assert_eq!(error.to_string(), "its schema is another");
+}
