@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::elementary::{ERFC, ERFC_P, EXP, EXP_MIN, GELU_TAIL_MAX, LN_2_HIGH, LN_2_LOW};
+use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
+use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
 use super::panel::WIDTH;
 use super::tile::{Activation, Tile};
 
@@ -88,7 +89,7 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
 /// Sixteen registers hold six rows of half a panel, so the panel is walked twice.
 #[target_feature(enable = "avx2,fma")]
 fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
-    tile.assert_within_bounds();
+    tile.assert_within_bounds(ROWS);
     for half in 0..2 {
         let bias = tile.bias.0.as_chunks().0;
         let mut sums = [[load(&bias[2 * half]), load(&bias[2 * half + 1])]; ROWS];
@@ -96,7 +97,7 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
             let columns = columns.0.as_chunks().0;
             let (low, high) = (load(&columns[2 * half]), load(&columns[2 * half + 1]));
             for (row, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: `k` is below the panel's depth and `row` below `tile.rows`, and
+                // SAFETY: `k` is below the panel's depth and `row` below `ROWS`, and
                 // `assert_within_bounds` found all these rows inside `inputs`.
                 let input = unsafe { *tile.inputs.get_unchecked(row * tile.input_stride + k) };
                 let input = _mm256_set1_ps(input);

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::elementary::{ERFC, ERFC_P, EXP, EXP_MIN, GELU_TAIL_MAX, LN_2_HIGH, LN_2_LOW};
+use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
+use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
 use super::panel::WIDTH;
 use super::tile::{Activation, Tile};
 
@@ -74,14 +75,14 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
 
 #[target_feature(enable = "avx512f")]
 fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
-    tile.assert_within_bounds();
+    tile.assert_within_bounds(ROWS);
     let bias = tile.bias.0.as_chunks().0;
     let mut sums = [[load(&bias[0]), load(&bias[1])]; ROWS];
     for (k, columns) in tile.panel.iter().enumerate() {
         let columns = columns.0.as_chunks().0;
         let (low, high) = (load(&columns[0]), load(&columns[1]));
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: `k` is below the panel's depth and `row` below `tile.rows`, and
+            // SAFETY: `k` is below the panel's depth and `row` below `ROWS`, and
             // `assert_within_bounds` found all these rows inside `inputs`.
             let input = unsafe { *tile.inputs.get_unchecked(row * tile.input_stride + k) };
             let input = _mm512_set1_ps(input);

@@ -11,7 +11,9 @@ mod attention;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod elementary;
+mod erfc;
+#[cfg(target_arch = "x86_64")]
+mod exponential;
 mod layer_norm;
 mod linear;
 mod panel;

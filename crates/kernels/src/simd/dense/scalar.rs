@@ -1,6 +1,6 @@
 //! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
 
-use super::elementary::{ERFC, ERFC_P, GELU_TAIL_MAX};
+use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::panel::WIDTH;
 use super::tile::{Activation, Tile};
 

@@ -29,11 +29,13 @@ pub(super) struct Tile<'a> {
     pub(super) activation: Activation,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Tile<'_> {
-    /// Whether all rows lie within `inputs`: what the vector code relies on.
-    pub(super) fn assert_within_bounds(&self) {
+    /// Asserts what the vector code relies on: there are `rows` rows, all within `inputs`.
+    pub(super) fn assert_within_bounds(&self, rows: usize) {
+        assert_eq!(self.rows, rows, "the kernel is the one for this number of rows");
         assert!(
-            self.rows > 0 && self.inputs.len() >= (self.rows - 1) * self.input_stride + self.panel.len(),
+            rows > 0 && self.inputs.len() >= (rows - 1) * self.input_stride + self.panel.len(),
             "every row of a tile must be as long as its panel is deep"
         );
     }
