@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use index::VectorError;
 use store::{CollectionVersion, DocId, Document, Field, Seq, StoreError, VectorKey, Writer};
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     collection::{Collection, Step, What},
     projection::{Misfit, Projection, Reason, Slot},
     registry::{Registry, Role},
+    schema::VectorSchema,
     write::{ComputedVector, Expected, Op, WriteError, Written},
 };
 
@@ -145,8 +147,7 @@ impl<'s> Transaction<'s> {
         for vector in vectors {
             // Of a collection that was dropped meanwhile nothing is left to set.
             let Some(at) = self.feed_of(vector.collection) else { continue };
-            let slot = slot_to_embed(&self.feeds[at].collection, key, &document.fields, vector)?;
-            embedded[at].push((slot, vector.values.clone()));
+            embedded[at].push(embed(&self.feeds[at].collection, key, &document.fields, vector)?);
         }
         for vector in vectors {
             self.store_vector(doc, vector)?;
@@ -288,8 +289,7 @@ pub(crate) fn project<'a>(
             let field = &collection.projector.vectors[slot];
             let vector = of_collection.iter().find(|vector| vector.field == field.position)?;
             used += 1;
-            let checked = index::check(&vector.values, field.schema.dim, field.schema.metric);
-            Some(checked.map(|()| vector.values.clone()))
+            Some(as_stored(&vector.values, &field.schema))
         });
         match projection {
             Err(misfit) if role == Role::Answering => return Err(misfit.refuse(key)),
@@ -324,22 +324,33 @@ fn superfluous(key: &[u8], collection: &Collection, vectors: &[&ComputedVector])
     }
 }
 
-/// The slot a vector that was computed later belongs to, checked.
-fn slot_to_embed(
+/// A vector that was computed later, and the slot it belongs to.
+fn embed(
     collection: &Collection,
     key: &[u8],
     fields: &[Field],
     vector: &ComputedVector,
-) -> Result<usize, WriteError> {
+) -> Result<(usize, Vec<f32>), WriteError> {
     let wanted = collection.projector.texts(collection.version, fields);
     if !collection.schema.takes(key) || !wanted.iter().any(|text| text.field == vector.field) {
         return Err(superfluous(key, collection, &[vector]));
     }
     let slot = collection.projector.slot(vector.field).expect("a text to embed names a vector field");
     let field = &collection.projector.vectors[slot];
-    index::check(&vector.values, field.schema.dim, field.schema.metric)
-        .map_err(|source| WriteError::Vector { key: show(key), field: field.name.clone(), source })?;
-    Ok(slot)
+    let values = as_stored(&vector.values, &field.schema).map_err(|source| WriteError::Vector {
+        key: show(key),
+        field: field.name.clone(),
+        source,
+    })?;
+    Ok((slot, values))
+}
+
+/// A computed vector as it will be read back, rounded to the type it is stored in: so that what is
+/// indexed is the same before and after the engine is opened again.
+fn as_stored(values: &[f32], schema: &VectorSchema) -> Result<Vec<f32>, VectorError> {
+    let VectorSchema { dim, vector_type, metric, .. } = *schema;
+    index::check(values, dim, metric)?;
+    index::decode(&index::encode(values, vector_type), dim, vector_type, metric)
 }
 
 impl Misfit {

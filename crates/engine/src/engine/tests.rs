@@ -257,7 +257,7 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
             while writing.load(Ordering::Relaxed) {
                 round += 1;
                 let number = (round * 37 % u64::from(KEYS)) as u8;
-                let op = if round % 2 == 0 {
+                let op = if round.is_multiple_of(2) {
                     Op::Delete { key: put(number).key().to_vec(), expected: Expected::Any }
                 } else {
                     put(number)

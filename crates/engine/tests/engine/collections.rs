@@ -368,3 +368,38 @@ fn a_collection_made_while_others_write_misses_nothing() {
         );
     }
 }
+
+#[test]
+fn a_computed_vector_is_held_as_it_will_be_read_again() {
+    let mut world = World::new();
+    let mut half = embedding_schema("doc:");
+    let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
+    (vector.vector_type, vector.metric) = (engine::VectorType::Float16, Metric::L2);
+    world.engine().create_collection("docs", half.clone()).unwrap();
+    world.write(embedded_put(world.engine(), "doc:1", &[("title", b"x")])).unwrap();
+    let distance =
+        |world: &World| world.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance;
+    let before = distance(&world);
+    assert!(before > 0.0 && before < 1e-4, "rounded to half precision: {before}");
+    world.crash();
+    assert_eq!(distance(&world), before);
+
+    // It has a direction, but none is left of it in half precision: refused now, instead of lost
+    // when it is read again.
+    half.prefixes = vec![b"cos:".to_vec()];
+    let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
+    vector.metric = Metric::Cosine;
+    world.engine().create_collection("cosine", half).unwrap();
+    let Op::Put { key, fields, mut vectors, expires_at_ms, expected } =
+        embedded_put(world.engine(), "cos:1", &[("title", b"y")])
+    else {
+        unreachable!()
+    };
+    vectors[0].values = vec![1e-9; DIM];
+    let error = world.write(Op::Put { key, fields, vectors, expires_at_ms, expected }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "document \"cos:1\", field \"v\": vector is all zeros: it has no direction, so cosine distance is \
+         undefined"
+    );
+}
