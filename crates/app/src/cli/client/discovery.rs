@@ -12,7 +12,7 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
         Ok(in_process) => return Ok(Client::InProcess(in_process)),
         Err(error) => error,
     };
-    if !error.downcast_ref::<service::Error>().is_some_and(|error| error.code == LOCKED) {
+    if error.downcast_ref::<service::Error>().is_none_or(|error| error.code != LOCKED) {
         return Err(error);
     }
     let data_dir = settings.data_dir.clone();

@@ -112,7 +112,8 @@ impl IndexArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let client = Arc::new(session.connect(&self.client)?);
         let target = Target::find(&client, &self.collection, &self.mapping, &self.model)?;
-        if !target.is_new() && !(self.mapping.tags.is_empty() && self.mapping.numerics.is_empty()) {
+        let has_kinds = !self.mapping.tags.is_empty() || !self.mapping.numerics.is_empty();
+        if has_kinds && !target.is_new() {
             session.terminal.note(format_args!(
                 "collection {} is there already: its schema says which fields are tags and numbers",
                 self.collection

@@ -1,0 +1,97 @@
+//! The commands with the real model.
+
+use crate::program::{Home, real_models};
+
+const ARTICLES: &str = "id,title,body,category,year\n\
+    a,Reset your password,\"Choose 'Forgot password' on the sign-in page, and follow the link we send you.\",account,2023\n\
+    b,Track a parcel,\"Every parcel has a number; enter it on the tracking page to see where it is.\",shipping,2024\n\
+    c,Get a refund,\"Send the goods back within 30 days and the money returns to your card.\",billing,2024\n";
+
+fn articles() -> Option<(Home, String)> {
+    let models = real_models()?.to_str().unwrap().to_owned();
+    let home = Home::new();
+    let file = home.write("articles.csv", ARTICLES);
+    let out = home.ok(&["index", &file, "--tag", "category", "--numeric", "year", "--models-dir", &models]);
+    assert_eq!(out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
+    Some((home, models))
+}
+
+#[test]
+fn questions_find_their_articles() {
+    let Some((home, models)) = articles() else { return };
+    let answer = home.json(&["search", "i", "forgot", "my", "login", "--models-dir", &models]);
+    assert_eq!(answer["query"], "i forgot my login");
+    assert_eq!(answer["results"][0]["id"], "a");
+    assert_eq!(answer["results"][0]["title"], "Reset your password");
+    assert_eq!(answer["results"].as_array().unwrap().len(), 3);
+    assert!(answer["timing"]["embed_us"].is_u64() && answer["took_ms"].is_number());
+
+    let shown = home.ok(&["search", "where is my package", "-k", "1", "--models-dir", &models]);
+    assert!(shown.contains("Track a parcel") && shown.contains("embed"), "{shown}");
+    assert!(!shown.contains("Reset"), "{shown}");
+
+    let args = ["search", "i forgot my login", "--filter", "@category:{billing|shipping} @year:[2024 +inf]"];
+    let answer = home.json(&[&args[..], &["--exact", "--models-dir", &models]].concat());
+    let ids: Vec<&str> =
+        answer["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(!ids.contains(&"a"));
+    let none = home.ok(&["search", "x", "--min-score", "0.99", "--models-dir", &models]);
+    assert!(none.contains("nothing found"), "{none}");
+    home.fails(1, &["search", "x", "-k", "0", "--models-dir", &models], &["k"]);
+}
+
+#[test]
+fn a_model_that_is_missing_is_said_with_what_to_do() {
+    let home = Home::new();
+    let file = home.write("articles.csv", ARTICLES);
+    home.fails(4, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
+}
+
+#[test]
+fn the_demo_answers_its_questions() {
+    let Some(models) = real_models() else { return };
+    let home = Home::new();
+    let out = home.ok(&["demo", "--no-serve", "--json", "--models-dir", models.to_str().unwrap()]);
+    let mut lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let report = lines.next().unwrap();
+    assert_eq!((&report["indexed"], &report["rejected"]), (&160.into(), &0.into()));
+    let answers: Vec<_> = lines.collect();
+    assert_eq!(answers.len(), 6);
+    for answer in &answers {
+        assert!(
+            answer["id"].as_str().unwrap().starts_with("kb-") && answer["took_ms"].is_number(),
+            "{answer}"
+        );
+    }
+    assert_eq!(home.json(&["collections"])["collections"][0]["name"], "kb");
+}
+
+#[test]
+fn a_test_collection_is_measured() {
+    let Some(models) = real_models() else { return };
+    let home = Home::new();
+    home.write(
+        "set/corpus.jsonl",
+        "{\"id\":\"a\",\"title\":\"Reset your password\",\"text\":\"Follow the link we send you.\"}\n\
+         {\"id\":\"b\",\"title\":\"Track a parcel\",\"text\":\"Enter its number to see where it is.\"}\n\
+         {\"id\":\"c\",\"title\":\"Get a refund\",\"text\":\"The money returns to your card.\"}\n",
+    );
+    home.write(
+        "set/queries.jsonl",
+        "{\"id\":\"1\",\"text\":\"forgot my login\"}\n{\"id\":\"2\",\"text\":\"money back\"}\n",
+    );
+    // The second question's judgement is wrong on purpose: its right answer is nowhere judged.
+    home.write("set/qrels.tsv", "1\ta\t1\n2\tnowhere\t1\n");
+    let models = models.to_str().unwrap();
+    for mode in [&["--exact"][..], &[]] {
+        let result = home.json(&[&["eval", "set", "--models-dir", models], mode].concat());
+        assert_eq!((&result["documents"], &result["queries"]), (&3.into(), &2.into()));
+        for measure in ["ndcg_at_10", "recall_at_100", "mrr_at_10"] {
+            assert_eq!(result[measure], 0.5, "{measure} in {result}");
+        }
+        assert!(result["seconds"].is_number());
+    }
+    assert!(!home.path("data").exists(), "the data directory is not touched");
+    assert!(home.ok(&["eval", "set", "--models-dir", models]).contains("nDCG@10        0.5000"));
+}

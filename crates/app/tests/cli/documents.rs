@@ -1,0 +1,234 @@
+//! The life of documents without a model: collections whose vectors come with the documents.
+
+use std::{collections::BTreeMap, process::Stdio};
+
+use axum::{body::Body, http::Request};
+use nearfield::{
+    config::{Flags, Settings},
+    http::{self, HttpSettings},
+    service::Service,
+};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::program::Home;
+
+fn settings(home: &Home) -> Settings {
+    let flags = Flags { home: Some(home.path("")), ..Flags::default() };
+    Settings::from_sources(&flags, None, []).unwrap()
+}
+
+/// Makes a collection, as a program that embeds the library would.
+fn make_collection(home: &Home, name: &str, schema: &Value) {
+    let service = Service::open(settings(home).service()).unwrap();
+    let router = http::router(service.clone(), HttpSettings::default());
+    let request = Request::put(format!("/collections/{name}"))
+        .header("content-type", "application/json")
+        .body(Body::from(schema.to_string()))
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(async { router.oneshot(request).await.unwrap().status() });
+    service.close();
+    assert_eq!(status, 201);
+}
+
+fn things() -> Value {
+    json!({"fields": [
+        {"name": "name", "kind": "text"},
+        {"name": "color", "kind": "tag"},
+        {"name": "size", "kind": "numeric"},
+        {"name": "place", "kind": "vector", "dim": 2, "metric": "l2"},
+    ]})
+}
+
+fn thing(number: usize) -> Value {
+    json!({
+        "id": format!("thing/{number}"),
+        "name": format!("Thing \"{number}\"\nof many, ä"),
+        "color": if number.is_multiple_of(2) { "red" } else { "blue" },
+        "size": number,
+        "place": [number, 1],
+    })
+}
+
+fn write_things(home: &Home, count: usize) -> String {
+    home.write("things.jsonl", (0..count).map(|number| format!("{}\n", thing(number))).collect::<String>())
+}
+
+fn home_of_things(count: usize) -> (Home, String) {
+    let home = Home::new();
+    make_collection(&home, "things", &things());
+    let file = write_things(&home, count);
+    let out = home.ok(&["index", &file, "-c", "things", "--batch-size", "7"]);
+    assert_eq!(out, format!("rows in {count} = indexed {count} + unchanged 0 + rejected 0\n"));
+    (home, file)
+}
+
+/// Exported documents by id.
+fn exported(text: &str) -> BTreeMap<String, Value> {
+    let document = |line| serde_json::from_str::<Value>(line).unwrap();
+    text.lines().map(document).map(|value| (value["id"].as_str().unwrap().to_owned(), value)).collect()
+}
+
+#[test]
+fn documents_are_indexed_shown_counted_and_recognised() {
+    let (home, file) = home_of_things(30);
+    assert_eq!(
+        home.ok(&["index", &file, "-c", "things"]),
+        "rows in 30 = indexed 0 + unchanged 30 + rejected 0\n"
+    );
+    home.write("things.jsonl", format!("{}\n{}\n", thing(3), json!({"id": "thing/4", "name": "new"})));
+    assert_eq!(
+        home.ok(&["index", &file, "-c", "things"]),
+        "rows in 2 = indexed 1 + unchanged 1 + rejected 0\n"
+    );
+
+    let collections = home.json(&["collections"]);
+    assert_eq!(collections["collections"][0]["name"], "things");
+    assert_eq!(collections["collections"][0]["documents"], 30);
+    assert!(home.ok(&["collections"]).contains("things"));
+    assert_eq!(home.json(&["stats"])["documents"], 30);
+    assert!(home.ok(&["stats"]).contains("documents    30"));
+
+    let document = home.json(&["get", "thing/3"]);
+    assert_eq!(document["fields"], json!({"name": "Thing \"3\"\nof many, ä", "color": ["blue"], "size": 3}));
+    assert!(home.json(&["get", "thing/3", "--vectors"])["fields"]["place"].is_object());
+    let shown = home.ok(&["get", "thing/3"]);
+    assert!(shown.contains("name: Thing \"3\"\nof many, ä\n") && shown.contains("color: blue\n"), "{shown}");
+    home.fails(3, &["get", "thing/300"], &["thing/300"]);
+    home.fails(3, &["get", "x", "-c", "nothings"], &["nothings"]);
+}
+
+#[test]
+fn what_is_exported_can_be_indexed_again() {
+    let (home, _) = home_of_things(25);
+    let whole = exported(&home.ok(&["export", "--vectors"]));
+    assert_eq!(whole.len(), 25);
+    home.ok(&["export", "--vectors", "-o", "whole.jsonl"]);
+    assert_eq!(exported(&home.read("whole.jsonl")), whole);
+    let left: Vec<String> = std::fs::read_dir(home.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("export"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    let out = home.ok(&["index", "whole.jsonl", "-c", "things"]);
+    assert_eq!(out, "rows in 25 = indexed 0 + unchanged 25 + rejected 0\n");
+
+    let red = exported(&home.ok(&["export", "--filter", "@color:{red} @size:[10 +inf]"]));
+    assert_eq!(red.len(), 8);
+    assert_eq!(
+        red["thing/10"],
+        json!({"id": "thing/10", "name": "Thing \"10\"\nof many, ä", "color": ["red"], "size": 10})
+    );
+    home.fails(1, &["export", "--filter", "@color:{red"], &["filter"]);
+
+    home.ok(&["export", "--format", "csv", "-o", "things.csv"]);
+    let mut table = csv::Reader::from_path(home.path("things.csv")).unwrap();
+    assert_eq!(table.headers().unwrap(), vec!["id", "name", "color", "size"]);
+    let records: Vec<csv::StringRecord> = table.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 25);
+    assert!(records.contains(&csv::StringRecord::from(vec![
+        "thing/3",
+        "Thing \"3\"\nof many, ä",
+        "blue",
+        "3"
+    ])));
+}
+
+#[test]
+fn documents_are_deleted_by_id_and_by_filter() {
+    let (home, _) = home_of_things(20);
+    assert_eq!(home.ok(&["delete", "thing/1", "thing/2"]), "deleted 2\n");
+    let ended = home.fails(3, &["delete", "thing/1", "thing/3"], &["thing/1"]);
+    assert_eq!(ended.out, "deleted 1\n");
+    let deleted = home.json(&["delete", "--filter", "@color:{red}", "--yes"]);
+    assert_eq!(deleted["deleted"], 9);
+    assert_eq!(home.json(&["collections"])["collections"][0]["documents"], 8);
+    home.fails(2, &["delete", "--filter", "*"], &["--yes"]);
+    assert_eq!(home.ok(&["delete", "--filter", "*", "--yes"]), "deleted 8\n");
+}
+
+#[test]
+fn rows_the_schema_refuses_are_rejected_one_by_one() {
+    let (home, _) = home_of_things(2);
+    let file = home.write(
+        "bad.jsonl",
+        "{\"id\":\"a\",\"place\":[1,2,3]}\n{\"id\":\"b\",\"size\":\"many\"}\n{\"id\":\"c\",\"size\":5}\n{\"id\":\"\\u0007\"}\n",
+    );
+    let args = ["index", &file, "-c", "things", "--on-error", "skip", "--rejects", "rejects"];
+    let ended = home.run(&args);
+    assert_eq!(ended.out, "rows in 4 = indexed 1 + unchanged 0 + rejected 3\n", "{ended:?}");
+    assert!(
+        ended.err.contains("bad.jsonl:1 (a)") && ended.err.contains("vector dimensions do not match"),
+        "{ended:?}"
+    );
+    assert_eq!(home.read("rejects").lines().count(), 3);
+}
+
+#[test]
+fn documents_with_an_end_are_exported_with_what_is_left_of_it() {
+    let (home, _) = home_of_things(1);
+    let file = home.write("short.jsonl", "{\"id\":\"short\",\"name\":\"x\"}\n");
+    home.ok(&["index", &file, "-c", "things", "--ttl", "1h"]);
+    let documents = exported(&home.ok(&["export"]));
+    let left = documents["short"]["ttl_s"].as_f64().unwrap();
+    assert!(left > 0.0 && left <= 3600.0, "{left}");
+    assert!(documents["thing/0"].get("ttl_s").is_none());
+}
+
+#[test]
+fn several_collections_have_to_be_named() {
+    let (home, _) = home_of_things(1);
+    make_collection(&home, "more", &things());
+    home.fails(2, &["get", "thing/0"], &["--collection", "more", "things"]);
+    home.ok(&["get", "thing/0", "-c", "things"]);
+}
+
+#[test]
+fn a_data_directory_in_use_is_said_with_its_path() {
+    let (home, _) = home_of_things(1);
+    let service = Service::open(settings(&home).service()).unwrap();
+    let data = home.path("data").to_str().unwrap().to_owned();
+    home.fails(4, &["stats"], &[&data, "in use"]);
+    home.write("data/server.json", "{\"url\":\"http://127.0.0.1:1\",\"pid\":4711}");
+    home.fails(4, &["stats"], &[&data, "4711", "http://127.0.0.1:1"]);
+    service.close();
+    drop(service);
+    // What a killed server left is no hindrance.
+    home.ok(&["stats"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_running_server_is_talked_to() {
+    let (home, file) = home_of_things(5);
+    let mut server = home
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(server.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("serving") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0, "the server ended");
+    }
+    let address: Value = serde_json::from_str(&home.read("data/server.json")).unwrap();
+    let ended = home.run(&["stats"]);
+    assert!(ended.err.contains(address["url"].as_str().unwrap()), "{ended:?}");
+    assert_eq!(
+        home.ok(&["index", &file, "-c", "things"]),
+        "rows in 5 = indexed 0 + unchanged 5 + rejected 0\n"
+    );
+    assert_eq!(exported(&home.ok(&["export"])).len(), 5);
+    home.fails(3, &["get", "none"], &["none"]);
+    let kill = format!("kill -TERM {}", server.id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert!(!home.path("data/server.json").exists());
+    assert!(!home.run(&["stats"]).err.contains("http://"));
+}

@@ -1,0 +1,258 @@
+//! How `index` behaves towards a server in trouble, and what it says of every row.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use crate::{
+    fake_server::{FakeServer, Response},
+    program::Home,
+};
+
+/// Far longer than anything here takes: a test that waits so long fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn csv(ids: impl IntoIterator<Item = String>) -> String {
+    let rows = ids.into_iter().map(|id| format!("{id},title of {id},content of {id}\n"));
+    std::iter::once("id,title,content\n".to_owned()).chain(rows).collect()
+}
+
+fn numbered(count: usize) -> String {
+    csv((0..count).map(|number| format!("d{number}")))
+}
+
+#[test]
+fn a_busy_server_is_waited_for() {
+    let home = Home::new();
+    let file = home.write("a.csv", numbered(3));
+    let posts = AtomicUsize::new(0);
+    let server = FakeServer::of_articles(move |request| match posts.fetch_add(1, SeqCst) {
+        0 => Response {
+            headers: vec![("Retry-After", "0".to_owned())],
+            ..Response::problem(503, "overloaded", "the queue is full")
+        },
+        // Taken in part: the rest comes again, and only that.
+        1 => Response::results(&request.ids(), |id| if id == "d1" { Err(503) } else { Ok("created") }),
+        _ => {
+            assert_eq!(request.ids(), ["d1"]);
+            Response::results(&request.ids(), |_| Ok("updated"))
+        }
+    });
+    let ended =
+        home.run(&["index", &file, "--url", &server.url(), "--acks", home.path("acks").to_str().unwrap()]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
+    assert!(ended.err.contains("busy (the queue is full)"), "{ended:?}");
+    let mut acks: Vec<String> = home.read("acks").lines().map(str::to_owned).collect();
+    acks.sort();
+    assert_eq!(acks, ["d0", "d1", "d2"]);
+}
+
+#[test]
+fn rejected_rows_are_counted_shown_and_kept() {
+    let home = Home::new();
+    let server = FakeServer::of_articles(|request| {
+        Response::results(&request.ids(), |id| match id {
+            "bad" => Err(422),
+            "old" => Ok("unchanged"),
+            _ => Ok("created"),
+        })
+    });
+    let file = home.write("a.csv", "id,title,content\na,A,x\nbad,B,y\nragged\nold,C,z\nlast,D,w\n");
+    let url = server.url();
+    let ended =
+        home.run(&["index", &file, "--url", &url, "--on-error", "skip", "--rejects", "rejects.jsonl"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.out, "rows in 5 = indexed 2 + unchanged 1 + rejected 2\n");
+    assert!(ended.err.contains("a.csv:3 (bad): bad is refused"), "{ended:?}");
+    assert!(ended.err.contains("a.csv:4"), "{ended:?}");
+    let rejects: Vec<serde_json::Value> =
+        home.read("rejects.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rejects.len(), 2);
+    assert_eq!(
+        (&rejects[0]["line"], &rejects[0]["id"], &rejects[0]["row"]),
+        (&3.into(), &"bad".into(), &"bad,B,y".into())
+    );
+    assert_eq!((&rejects[1]["line"], &rejects[1]["row"]), (&4.into(), &"ragged".into()));
+
+    let report = home.json(&["index", &file, "--url", &url, "--on-error", "skip"]);
+    let expected =
+        [("rows", 5), ("indexed", 2), ("created", 2), ("updated", 0), ("unchanged", 1), ("rejected", 2)];
+    for (name, count) in expected {
+        assert_eq!(report[name], count, "{name} in {report}");
+    }
+    assert_eq!((&report["interrupted"], &report["error"]), (&false.into(), &serde_json::Value::Null));
+}
+
+#[test]
+fn the_first_rejected_row_ends_it_unless_told_otherwise() {
+    let home = Home::new();
+    let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
+    let file = home.write("a.csv", "id,title,content\na,A,x\nb,B,y\nragged\nc,C,z\n");
+    let ended = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv:4", "--on-error skip"]);
+    assert_eq!(ended.out, "rows in 3 = indexed 2 + unchanged 0 + rejected 1\n");
+}
+
+#[test]
+fn what_the_input_breaks_off_with_is_said_after_what_was_read() {
+    let home = Home::new();
+    let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
+    let mut packed = Vec::new();
+    let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::none());
+    std::io::Write::write_all(&mut encoder, numbered(20_000).as_bytes()).unwrap();
+    encoder.finish().unwrap();
+    packed.truncate(packed.len() / 2);
+    let file = home.write("a.csv.gz", packed);
+    let ended = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv.gz"]);
+    assert!(ended.out.starts_with("rows in ") && !ended.out.starts_with("rows in 0"), "{ended:?}");
+}
+
+#[test]
+fn a_server_out_of_room_ends_it() {
+    let home = Home::new();
+    let server = FakeServer::of_articles(|request| {
+        Response::results(&request.ids(), |id| if id == "d1" { Err(507) } else { Ok("created") })
+    });
+    let file = home.write("a.csv", numbered(3));
+    let args = ["index", &file, "--url", &server.url(), "--on-error", "skip"];
+    let ended = home.fails(1, &args, &["d1 is refused"]);
+    assert_eq!(ended.out, "rows in 2 = indexed 2 + unchanged 0 + rejected 0\n");
+}
+
+#[test]
+fn a_second_batch_is_sent_before_the_first_is_answered() {
+    let home = Home::new();
+    let file = home.write("a.csv", numbered(4));
+    let arrived = Arc::new((Mutex::new(0), Condvar::new()));
+    let server = FakeServer::of_articles(move |request| {
+        let (count, changed) = &*arrived;
+        *count.lock().unwrap() += 1;
+        changed.notify_all();
+        let (_count, waited) =
+            changed.wait_timeout_while(count.lock().unwrap(), PATIENCE, |count| *count < 2).unwrap();
+        if waited.timed_out() {
+            return Response::problem(500, "alone", "no second batch came");
+        }
+        Response::results(&request.ids(), |_| Ok("created"))
+    });
+    let out = home.ok(&["index", &file, "--batch-size", "2", "--url", &server.url()]);
+    assert_eq!(out, "rows in 4 = indexed 4 + unchanged 0 + rejected 0\n");
+}
+
+#[test]
+fn rows_of_one_document_are_never_in_flight_together() {
+    let home = Home::new();
+    // Every batch of two holds `same`, in ever newer form.
+    let rows: String = (0..20).map(|number| format!("same,t,{number}\nother{number},t,c\n")).collect();
+    let file = home.write("a.csv", format!("id,title,content\n{rows}"));
+    let in_flight = Arc::new(Mutex::new(HashSet::new()));
+    let forms = Arc::new(Mutex::new(Vec::new()));
+    let seen = forms.clone();
+    let server = FakeServer::of_articles(move |request| {
+        let ids = request.ids();
+        for id in &ids {
+            if !in_flight.lock().unwrap().insert(id.clone()) {
+                return Response::problem(500, "together", "a document is in flight twice");
+            }
+        }
+        let first: serde_json::Value = serde_json::from_str(request.body.lines().next().unwrap()).unwrap();
+        seen.lock().unwrap().push(first["content"].as_str().unwrap().parse::<u32>().unwrap());
+        for id in &ids {
+            in_flight.lock().unwrap().remove(id);
+        }
+        Response::results(&ids, |_| Ok("created"))
+    });
+    home.ok(&["index", &file, "--batch-size", "2", "--url", &server.url()]);
+    assert_eq!(*forms.lock().unwrap(), (0..20).collect::<Vec<u32>>());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_finishes_what_is_in_flight_and_counts_it() {
+    use std::{os::unix::process::ExitStatusExt as _, process::Stdio};
+
+    let home = Home::new();
+    let file = home.write("a.csv", numbered(1000));
+    let (arrived, wait_arrived) = mpsc::channel();
+    let (go_on, wait_go_on) = mpsc::channel::<()>();
+    let wait_go_on = Mutex::new(wait_go_on);
+    let server = FakeServer::of_articles(move |request| {
+        arrived.send(()).unwrap();
+        wait_go_on.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        Response::results(&request.ids(), |_| Ok("created"))
+    });
+    let mut command = home.command(&["index", &file, "--batch-size", "10", "--url", &server.url()]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..2 {
+        wait_arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    let kill = format!("kill -INT {}", child.id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    // It says so before it waits for what is in flight; only then are the answers given.
+    let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut err, &mut line).unwrap();
+    assert!(line.contains("interrupted"), "{line}");
+    go_on.send(()).unwrap();
+    go_on.send(()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "rows in 20 = indexed 20 + unchanged 0 + rejected 0\n"
+    );
+    assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
+    assert!(wait_arrived.try_recv().is_err(), "no third batch was sent");
+}
+
+#[test]
+fn trouble_with_files_is_known_before_anything_is_sent() {
+    let home = Home::new();
+    let server = FakeServer::of_articles(|_| Response::problem(500, "sent", "something was sent"));
+    let url = server.url();
+    let good = home.write("good.csv", numbered(3));
+    let header = home.write("header.csv", "key,text\n1,x\n");
+    home.fails(2, &["index", &good, &header, "--url", &url], &["header.csv", "key, text", "--id"]);
+    home.fails(1, &["index", &good, "missing.csv", "--url", &url], &["missing.csv"]);
+    home.fails(1, &["index", &good, &home.write("x.dat", "x"), "--url", &url], &["--format"]);
+    let twice = home.write("twice.csv", "id,content,content\n");
+    home.fails(2, &["index", &good, &twice, "--url", &url], &["twice"]);
+    home.fails(2, &["index", "-", "-", "--url", &url], &["standard input"]);
+}
+
+#[test]
+fn standard_input_mapping_and_ttl_reach_the_server() {
+    let home = Home::new();
+    let bodies = Arc::new(Mutex::new(String::new()));
+    let seen = bodies.clone();
+    let server = FakeServer::of_articles(move |request| {
+        seen.lock().unwrap().push_str(&request.body);
+        Response::results(&request.ids(), |_| Ok("created"))
+    });
+    let args = [
+        "index",
+        "-",
+        "--id",
+        "key",
+        "--title",
+        "name",
+        "--content",
+        "text",
+        "--ttl",
+        "2m",
+        "--url",
+        &server.url(),
+    ];
+    let mut command = assert_cmd::Command::from_std(home.command(&args));
+    command.write_stdin("key;name;text\n7;A;b,c\n").args(["--delimiter", ";"]).assert().success();
+    assert_eq!(*bodies.lock().unwrap(), "{\"id\":\"7\",\"ttl_s\":120,\"title\":\"A\",\"content\":\"b,c\"}\n");
+    bodies.lock().unwrap().clear();
+    let mut command = assert_cmd::Command::from_std(home.command(&["index", "-", "--url", &server.url()]));
+    command.write_stdin("{\"id\":1,\"body\":\"b\",\"n\":1.50}\n").assert().success();
+    assert_eq!(*bodies.lock().unwrap(), "{\"id\":\"1\",\"content\":\"b\",\"n\":1.50}\n");
+}

@@ -1,0 +1,9 @@
+//! The program as people and scripts run it: the real binary, in a home of its own.
+
+mod articles;
+mod documents;
+mod fake_server;
+mod indexing;
+mod program;
+mod pulling;
+mod usage;

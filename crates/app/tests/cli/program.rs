@@ -1,0 +1,121 @@
+//! Runs the program in a temporary home.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use assert_cmd::assert::{Assert, OutputAssertExt as _};
+use tempfile::TempDir;
+
+/// A home directory that goes with the test.
+pub(crate) struct Home {
+    directory: TempDir,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Home {
+    pub(crate) fn new() -> Home {
+        Home { directory: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file and gives its path.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The program, shut off from the machine's own settings and from every network.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
+        for (name, _) in std::env::vars() {
+            if name.starts_with("NEARFIELD_")
+                || name.starts_with("HF_")
+                || name.to_lowercase().ends_with("_proxy")
+            {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .env("NEARFIELD_HOME", self.directory.path())
+            .env("HF_HOME", self.path("hugging-face"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("HF_ENDPOINT", "http://127.0.0.1:1")
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
+        ended(self.command(args).assert())
+    }
+
+    /// Runs it, and expects that it works.
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let ended = self.run(args);
+        assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
+        ended.out
+    }
+
+    /// Runs it with `--json`, expects that it works, and reads what it prints.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
+        let out = self.ok(&[args, &["--json"]].concat());
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
+    }
+
+    /// Runs it, and expects that it fails with `code` and says `words`.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32, args: &[&str], words: &[&str]) -> Ended {
+        let ended = self.run(args);
+        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+        for word in words {
+            assert!(ended.err.contains(word), "{args:?} does not say {word:?}: {ended:?}");
+        }
+        ended
+    }
+}
+
+pub(crate) fn ended(assert: Assert) -> Ended {
+    let output = assert.get_output();
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout.clone()).unwrap(),
+        err: String::from_utf8(output.stderr.clone()).unwrap(),
+    }
+}
+
+/// The directory of models with the real one in it; `None` (said loudly) where it is not there.
+/// With NEARFIELD_REQUIRE_MODEL set, that is a failure.
+pub(crate) fn real_models() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let given = std::env::var_os("NEARFIELD_HOME").map(PathBuf::from);
+    let homes = given.into_iter().chain([root.join("target/nearfield-home")]);
+    let found = homes.map(|home| home.join("models")).find(|models| models.join("all-MiniLM-L6-v2").is_dir());
+    if found.is_none() {
+        let words = "the model all-MiniLM-L6-v2 is not there: run `make model`";
+        assert!(std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_none(), "{words}");
+        eprintln!("SKIPPED: {words}");
+    }
+    found
+}

