@@ -3,18 +3,14 @@
 use kernels::arena::{CHUNK_SLOTS, Chunks};
 
 use crate::NONE;
+use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU32;
-use crate::sync::atomic::Ordering::{Acquire, Release};
-use crate::sync::{Mutex, atomic};
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Layers at most.
 const LAYERS_MAX: usize = 32;
-const LINE_WORDS: usize = 16;
-
-/// A cache line of links.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Line([AtomicU32; LINE_WORDS]);
+const LINE_BYTES: usize = 64;
+const LINE_WORDS: usize = LINE_BYTES / size_of::<u32>();
 
 /// Lists of links. A list ends at its capacity or at the first [`NONE`]. Readers may meet a list
 /// while it is rewritten: they see old links, new ones, or some of each, all of them links.
@@ -29,7 +25,9 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Chunk {
     locks: Box<[Mutex<()>]>,
-    lowest: Box<[Line]>,
+    lowest: Box<[AtomicU32]>,
+    /// Where in `lowest` the first cache line begins.
+    aligned: usize,
     /// Number of the first list of each slot among the upper ones.
     first_upper: Box<[u16]>,
     upper: Box<[AtomicU32]>,
@@ -85,10 +83,13 @@ impl Links {
                 first
             })
             .collect();
-        let lines = self.capacity(0).div_ceil(LINE_WORDS) * CHUNK_SLOTS;
+        let lowest: Box<[AtomicU32]> =
+            (0..self.lowest_words() * CHUNK_SLOTS + LINE_WORDS - 1).map(|_| none()).collect();
+        let misaligned = lowest.as_ptr().addr() % LINE_BYTES / size_of::<u32>();
         Chunk {
             locks: (0..CHUNK_SLOTS).map(|_| Mutex::new(())).collect(),
-            lowest: (0..lines).map(|_| Line(std::array::from_fn(|_| none()))).collect(),
+            lowest,
+            aligned: (LINE_WORDS - misaligned) % LINE_WORDS,
             first_upper,
             upper: (0..lists * self.m).map(|_| none()).collect(),
         }
@@ -100,39 +101,41 @@ impl Links {
         (chunk.expect("the lists of a linked slot were made"), slot as usize % CHUNK_SLOTS)
     }
 
-    /// Runs over the words of a list.
+    /// Words from one list of the lowest layer to the next: whole cache lines.
+    fn lowest_words(&self) -> usize {
+        self.capacity(0).next_multiple_of(LINE_WORDS)
+    }
+
+    /// The words of a list.
     #[inline]
-    fn words(&self, slot: u32, layer: usize) -> impl Iterator<Item = &AtomicU32> {
+    fn words(&self, slot: u32, layer: usize) -> &[AtomicU32] {
         let (chunk, at) = self.at(slot);
-        let (lines, upper) = if layer == 0 {
-            let lines = self.capacity(0).div_ceil(LINE_WORDS);
-            (&chunk.lowest[at * lines..(at + 1) * lines], &[][..])
+        let (words, first) = if layer == 0 {
+            (&chunk.lowest, chunk.aligned + at * self.lowest_words())
         } else {
-            let first = (usize::from(chunk.first_upper[at]) + layer - 1) * self.m;
-            (&[][..], &chunk.upper[first..first + self.m])
+            (&chunk.upper, (usize::from(chunk.first_upper[at]) + layer - 1) * self.m)
         };
-        lines.iter().flat_map(|line| &line.0).take(self.capacity(0)).chain(upper)
+        &words[first..first + self.capacity(layer)]
     }
 
     /// The links of a slot on a layer it has.
     #[inline]
     pub(crate) fn get(&self, slot: u32, layer: usize) -> impl Iterator<Item = u32> {
-        self.words(slot, layer).map(|word| word.load(Acquire)).take_while(|&link| link != NONE)
+        self.words(slot, layer).iter().map(|word| word.load(Acquire)).take_while(|&link| link != NONE)
     }
 
     /// Replaces a list. Whoever changes the list of a slot that others can reach holds its lock.
     pub(crate) fn set(&self, slot: u32, layer: usize, links: &[u32]) {
         assert!(links.len() <= self.capacity(layer), "a list holds its capacity at most");
         let links = links.iter().copied().chain(std::iter::repeat(NONE));
-        for (word, link) in self.words(slot, layer).zip(links) {
+        for (word, link) in self.words(slot, layer).iter().zip(links) {
             word.store(link, Release);
         }
     }
 
     /// Adds a link at the end of a list that has room.
     pub(crate) fn push(&self, slot: u32, layer: usize, link: u32) {
-        let mut words = self.words(slot, layer);
-        let end = words.find(|word| word.load(atomic::Ordering::Relaxed) == NONE);
+        let end = self.words(slot, layer).iter().find(|word| word.load(Relaxed) == NONE);
         end.expect("the list has room").store(link, Release);
     }
 
