@@ -237,7 +237,11 @@ impl Collection {
     pub(crate) fn retire_due(&self, now_ms: u64) {
         while self.soonest_end_ms.load(Ordering::Acquire) <= now_ms {
             let mut state = self.state.write();
-            for doc in state.ordinals.due(now_ms, STEPS_A_LOCK) {
+            let due = state.ordinals.due(now_ms, STEPS_A_LOCK);
+            if due.is_empty() {
+                break;
+            }
+            for doc in due {
                 self.remove(&mut state, doc);
             }
             self.note_soonest_end(&state);

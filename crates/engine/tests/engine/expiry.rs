@@ -149,3 +149,15 @@ fn the_reaper_needs_no_asking() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn the_end_of_time_is_an_end_like_any_other() {
+    let world = world();
+    world.write(put_until("doc:1", &[], u64::MAX)).unwrap();
+    world.put("doc:2", &[]);
+    world.clock.set(u64::MAX - 1);
+    assert_eq!(world.engine().count("docs", None).unwrap(), 2);
+    world.clock.set(u64::MAX);
+    assert_eq!(world.engine().count("docs", None).unwrap(), 1);
+    assert_eq!(world.scroll("docs", None), ["doc:2"]);
+}
