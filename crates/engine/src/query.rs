@@ -1,6 +1,6 @@
 //! Searching, scrolling and counting.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use index::{Search, VectorError};
 use store::{DocId, Document, Field, Reader, StoreError};
@@ -121,7 +121,7 @@ pub struct Page {
 
 impl Core {
     /// The collection that answers under a name or an alias, and its own name.
-    pub(crate) fn answering(&self, name: &str) -> Result<(String, std::sync::Arc<Collection>), QueryError> {
+    pub(crate) fn answering(&self, name: &str) -> Result<(String, Arc<Collection>), QueryError> {
         let registry = self.registry();
         match registry.resolve(name) {
             Some((name, versions)) => Ok((name.to_owned(), versions.answering.clone())),

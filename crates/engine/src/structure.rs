@@ -5,9 +5,11 @@ use std::sync::Arc;
 use store::{CollectionVersion, NameTarget, StoreError, Writer};
 
 use crate::{
+    binary::show,
     collection::Collection,
     core::Core,
     load,
+    projection::VectorField,
     queue::GROUP_OPS_MAX,
     registry::{Registry, Versions},
     schema::{Schema, SchemaError, encode},
@@ -88,37 +90,21 @@ impl Core {
                 Some(difference) => Err(CollectionError::Exists { name: name.to_owned(), difference }),
             };
         }
-        let schema = Arc::new(schema);
-        let collection = self.restructure(|writer| {
+        let collection = self.begin(schema, |writer| {
             let version = CollectionVersion { id: writer.next_collection_id()?, version: 1 };
-            writer.set_schema(version, &encode(&schema))?;
             writer.set_name(name, &NameTarget::Collection(version))?;
-            let collection = Arc::new(Collection::new(version, schema.clone(), self.cpu));
-            collection.begin_filling();
-            let coming = collection.clone();
-            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
+            Ok(version)
         })?;
         let filled = self.fill(&collection);
-        let answers = |registry: &mut Registry| {
-            registry.coming.retain(|coming| coming.version != collection.version);
-        };
-        if let Err(error) = filled {
-            // Nobody has been told of it: take it back.
-            self.restructure(|writer| {
-                writer.remove_name(name)?;
-                writer.remove_schema(collection.version)?;
-                Ok(((), answers))
-            })?;
-            return Err(error.into());
-        }
         let versions = Versions { answering: collection.clone(), rebuilding: None };
-        let _turn = self.turn.lock();
-        self.change_registry(|registry| {
-            answers(registry);
-            registry.named.insert(name.to_owned(), versions);
-        });
-        self.indexing.ring();
-        Ok(())
+        self.finish(
+            &collection,
+            filled,
+            |writer| writer.remove_name(name).map(drop),
+            |registry| {
+                registry.named.insert(name.to_owned(), versions);
+            },
+        )
     }
 
     pub(crate) fn rebuild_collection(&self, name: &str, schema: Schema) -> Result<(), CollectionError> {
@@ -131,35 +117,19 @@ impl Core {
                 Some(difference) => Err(CollectionError::Rebuilding { name: name.to_owned(), difference }),
             };
         }
-        let schema = Arc::new(schema);
         let old = versions.answering;
         let version = CollectionVersion { id: old.version.id, version: old.version.version + 1 };
-        let collection = self.restructure(|writer| {
-            writer.set_schema(version, &encode(&schema))?;
-            let collection = Arc::new(Collection::new(version, schema.clone(), self.cpu));
-            collection.begin_filling();
-            let coming = collection.clone();
-            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
-        })?;
+        let collection = self.begin(schema, |_| Ok(version))?;
         let filled = self.inherit(&old, &collection).and_then(|()| self.fill(&collection));
-        if let Err(error) = filled {
-            self.restructure(|writer| {
-                writer.remove_schema(version)?;
-                Ok(((), |registry: &mut Registry| {
-                    registry.coming.retain(|coming| coming.version != version);
-                }))
-            })?;
-            return Err(error.into());
-        }
-        let _turn = self.turn.lock();
-        self.change_registry(|registry| {
-            registry.coming.retain(|coming| coming.version != version);
-            if let Some(versions) = registry.named.get_mut(name) {
-                versions.rebuilding = Some(collection);
-            }
-        });
-        self.indexing.ring();
-        Ok(())
+        let versions = Versions { answering: old, rebuilding: Some(collection.clone()) };
+        self.finish(
+            &collection,
+            filled,
+            |_| Ok(()),
+            |registry| {
+                registry.named.insert(name.to_owned(), versions);
+            },
+        )
     }
 
     pub(crate) fn switch_collection(&self, name: &str) -> Result<(), CollectionError> {
@@ -240,6 +210,51 @@ impl Core {
         })
     }
 
+    /// Begins a version that nobody can search yet, but writes feed from here on.
+    fn begin(
+        &self,
+        schema: Schema,
+        number: impl FnOnce(&mut Writer<'_>) -> Result<CollectionVersion, StoreError>,
+    ) -> Result<Arc<Collection>, CollectionError> {
+        self.restructure(|writer| {
+            let version = number(writer)?;
+            writer.set_schema(version, &encode(&schema))?;
+            let collection = Arc::new(Collection::new(version, Arc::new(schema), self.cpu));
+            collection.begin_filling();
+            let coming = collection.clone();
+            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
+        })
+    }
+
+    /// Lets a version in that has been filled, or takes one back that could not be: nobody has
+    /// been told of it.
+    fn finish(
+        &self,
+        collection: &Collection,
+        filled: Result<(), StoreError>,
+        take_back: impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError>,
+        let_in: impl FnOnce(&mut Registry),
+    ) -> Result<(), CollectionError> {
+        let comes_no_more = |registry: &mut Registry| {
+            registry.coming.retain(|coming| coming.version != collection.version);
+        };
+        if let Err(error) = filled {
+            self.restructure(|writer| {
+                take_back(writer)?;
+                writer.remove_schema(collection.version)?;
+                Ok(((), comes_no_more))
+            })?;
+            return Err(error.into());
+        }
+        let _turn = self.turn.lock();
+        self.change_registry(|registry| {
+            comes_no_more(registry);
+            let_in(registry);
+        });
+        self.indexing.ring();
+        Ok(())
+    }
+
     /// Commits a change of schemas and names together with the registry's.
     fn restructure<T, C: FnOnce(&mut Registry)>(
         &self,
@@ -302,7 +317,7 @@ impl Core {
     fn inherit(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
         let mut fields = Vec::new();
         for field in new.projector.vectors.iter().filter(|field| field.schema.embed.is_some()) {
-            let heir = |known: &&crate::projection::VectorField| {
+            let heir = |known: &&VectorField| {
                 known.name == field.name
                     && known.schema.embed == field.schema.embed
                     && known.schema.dim == field.schema.dim
@@ -384,6 +399,6 @@ fn check_name(name: &str) -> Result<(), CollectionError> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
         Ok(())
     } else {
-        Err(CollectionError::Name { name: crate::binary::show(name.as_bytes()) })
+        Err(CollectionError::Name { name: show(name.as_bytes()) })
     }
 }
