@@ -8,6 +8,7 @@ use engine::{ComputedVector, Engine, Op, Options};
 use fixture::{COLLECTION, Fixture, article, cx, ids, patch, put, tiny_model, vector};
 use nearfield::service::{
     Algorithm, Config, Documents, ErrorKind, FieldKind, Outcome, Put, Schema, Search, Service, VectorSchema,
+    VectorType,
 };
 
 /// The schema with its vector field changed.
@@ -127,6 +128,9 @@ async fn names_and_aliases_lead_to_the_same_documents() {
     let answer = house.service.search(&cx(), search).await.unwrap();
     assert_eq!((answer.collection.as_str(), ids(&answer)), (COLLECTION, vec!["1".to_owned()]));
     assert_eq!(house.service.default_collection().unwrap(), COLLECTION);
+    // What is not easily mended takes the collection's own name.
+    let dropped = house.service.drop_collection(&cx(), "kb", Documents::Delete).await.unwrap_err();
+    assert_eq!(dropped.kind, ErrorKind::Conflict);
     house.service.drop_alias(&cx(), "kb").await.unwrap();
     assert_eq!(house.service.get(&cx(), "kb", "1").await.unwrap_err().code, "collection-not-found");
     assert_eq!(house.service.drop_alias(&cx(), "kb").await.unwrap_err().kind, ErrorKind::NotFound);
@@ -172,6 +176,8 @@ async fn a_model_that_does_not_fit_is_refused_when_the_collection_is_made() {
         (ErrorKind::Invalid, "vector-dimensions", Some("embedding"))
     );
     assert!(wide.message.contains("384") && wide.message.contains("16"), "{wide}");
+    let coarse = make(with_vector(article("a:"), |vector| vector.vector_type = VectorType::Int8)).await;
+    assert_eq!((coarse.kind, coarse.code), (ErrorKind::Invalid, "vector-type"));
     assert!(house.service.collections(&cx()).await.unwrap().is_empty());
 }
 

@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::{COLLECTION, Fixture, cx, field, ids, patch, put, tiny_model};
-use nearfield::service::{ErrorKind, Expected, Outcome, Patch, Put, Search};
+use nearfield::service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, Search};
 
 const WORDS: [&str; 40] = tiny_model::WORDS;
 
@@ -182,12 +182,7 @@ async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version(
     let puts = (0..300)
         .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
     house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
-    let mut schema = fixture::article("a:");
-    for field in &mut schema.fields {
-        if let nearfield::service::FieldKind::Vector(vector) = &mut field.kind {
-            vector.embed.as_mut().unwrap().fields = vec!["title".into()];
-        }
-    }
+    let schema = embedding_of(|embed| embed.fields = vec!["title".into()]);
     let service = house.service.clone();
     let writer = tokio::spawn(async move {
         for number in 0..150 {
@@ -203,4 +198,37 @@ async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version(
         let distance = house.distance_from(COLLECTION, &number.to_string(), word).await.unwrap();
         assert!(distance.abs() < 1e-5, "{number}: {distance}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn while_a_model_is_replaced_a_query_is_embedded_by_the_model_of_what_it_is_compared_with() {
+    let house = Fixture::new().await;
+    tiny_model::write(&house.config.models_dir.join("other"), 2);
+    let puts = (0..200)
+        .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
+    house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    for model in ["other", fixture::MODEL, "other"] {
+        let schema = embedding_of(|embed| embed.model = model.to_owned());
+        let before = house.service.collection(&cx(), COLLECTION).await.unwrap().version;
+        house.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
+        let mut more = 20;
+        while more > 0 {
+            let word = WORDS[more % 40];
+            let answer = house.search(&format!("{word} pear"), 1).await;
+            assert!(answer.hits[0].distance.abs() < 1e-5, "{word}: {:?}", answer.hits[0]);
+            let version = house.service.collection(&cx(), COLLECTION).await.unwrap().version;
+            more -= usize::from(version != before);
+        }
+    }
+}
+
+/// The schema of articles with another way to embed them.
+fn embedding_of(change: impl Fn(&mut Embedding)) -> Schema {
+    let mut schema = fixture::article("a:");
+    for field in &mut schema.fields {
+        if let FieldKind::Vector(vector) = &mut field.kind {
+            change(vector.embed.as_mut().unwrap());
+        }
+    }
+    schema
 }

@@ -35,6 +35,11 @@ impl Call {
         Ticket { deadline: self.deadline, cancel: self.cancel.clone() }
     }
 
+    /// When the call began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Time since the call began.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -50,14 +50,6 @@ impl Known {
         })
     }
 
-    /// The vector fields, each with its position in the schema.
-    pub(super) fn vector_fields(&self) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
-        (0..).zip(&self.schema.fields).filter_map(|(position, field)| match &field.kind {
-            FieldKind::Vector(vector) => Some((position, field.name.as_str(), vector)),
-            _ => None,
-        })
-    }
-
     /// The keys an id may stand under, the one it is first written under first.
     pub(super) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
         self.schema.prefixes.iter().map(move |prefix| [prefix.as_slice(), id.as_bytes()].concat())

@@ -1,8 +1,8 @@
 //! The verbs of collections.
 
 use super::{
-    CollectionInfo, Context, Documents, Error, Schema, Service, catalog::vector_fields, models, refusal,
-    shared::Shared,
+    CollectionInfo, Context, Documents, Error, Schema, Service, VectorType, catalog::vector_fields, models,
+    refusal, shared::Shared,
 };
 
 impl Service {
@@ -51,19 +51,18 @@ impl Service {
         Ok(made)
     }
 
-    /// Drops a collection.
+    /// Drops a collection, by its own name.
     pub async fn drop_collection(&self, cx: &Context, name: &str, documents: Documents) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(name))?;
-        self.change_names(&call, move |shared| shared.backend.drop_collection(&known.name, documents)).await
+        let name = name.to_owned();
+        self.change_names(&call, move |shared| shared.backend.drop_collection(&name, documents)).await
     }
 
-    /// Points an alias at a collection.
+    /// Points an alias at a collection, given by its own name.
     pub async fn put_alias(&self, cx: &Context, alias: &str, collection: &str) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
-        let alias = alias.to_owned();
-        self.change_names(&call, move |shared| shared.backend.set_alias(&alias, &known.name)).await
+        let (alias, collection) = (alias.to_owned(), collection.to_owned());
+        self.change_names(&call, move |shared| shared.backend.set_alias(&alias, &collection)).await
     }
 
     /// Removes an alias.
@@ -98,10 +97,19 @@ fn put(shared: &Shared, name: &str, schema: Schema, rebuild: bool) -> Result<(Co
     }
 }
 
-/// Whether every model a schema names is there and makes vectors of the length it says.
+/// Whether every model a schema names is there and makes vectors that its field can hold.
 fn check_models(shared: &Shared, schema: &Schema) -> Result<(), Error> {
     for (field, vector) in vector_fields(schema) {
         let Some(embed) = &vector.embed else { continue };
+        if vector.vector_type == VectorType::Int8 {
+            return Err(Error::invalid(
+                "vector-type",
+                format!(
+                    "field {field:?} is computed by a model, whose values lie between -1 and 1: type INT8 would round them away; use FLOAT32, FLOAT16 or BFLOAT16"
+                ),
+            )
+            .at(field));
+        }
         models::check_name(&embed.model).map_err(|error| error.at(field))?;
         let model = shared.models.get(&embed.model)?;
         if model.dim() != vector.dim {

@@ -2,6 +2,7 @@
 //! made later than its documents, and those of one that is being rebuilt.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CollectionInfo, Document, Error, ErrorKind,
     backend::{Op, TextToEmbed, WriteError},
+    call::panicked,
     embedding::{Plan, gather},
     refusal,
     shared::Shared,
@@ -65,7 +67,7 @@ impl Embedder {
         self.signal.closing.cancel();
         self.wake();
         if let Some(thread) = self.thread.lock().take() {
-            thread.join().expect("the embedder does not panic");
+            thread.join().expect("the embedder catches every panic of its work");
         }
     }
 }
@@ -95,7 +97,8 @@ impl Run {
         while self.wait(trouble) {
             trouble = false;
             for info in self.shared.backend.collections() {
-                let result = self.complete(&info);
+                let complete = AssertUnwindSafe(|| self.complete(&info));
+                let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
                 let mut troubles = self.shared.troubles.lock();
                 match result {
                     Ok(()) => {
@@ -141,8 +144,7 @@ impl Run {
         }
         self.shared.meter.unembedded(name, 0);
         if self.shared.backend.collection(name)?.rebuilding.is_some() {
-            self.shared.backend.switch_collection(name)?;
-            self.shared.refresh_catalog();
+            self.shared.switch(name)?;
             tracing::info!(collection = name, "the rebuilt version answers now");
         }
         if self.shared.stale.lock().contains(name) {
@@ -199,7 +201,7 @@ impl Run {
             match answer.blocking_recv() {
                 Ok(answer) => done.push(answer?),
                 Err(_) if self.signal.closing.is_cancelled() => return Err(Stopped::Closing),
-                Err(_) => return Err(super::call::panicked().into()),
+                Err(_) => return Err(panicked().into()),
             }
         }
         let mut embedded = gather(&distinct, done).into_iter();

@@ -99,7 +99,10 @@ impl Service {
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         shared.load_models();
         shared.find_stale();
-        let embedder = Embedder::start(shared.clone()).map_err(|error| refusal::thread(&error))?;
+        let embedder = Embedder::start(shared.clone()).map_err(|error| {
+            shared.workers.close();
+            refusal::thread(&error)
+        })?;
         Ok(Service { inner: Arc::new(Inner { shared, embedder, making: tokio::sync::Mutex::new(()) }) })
     }
 

@@ -5,14 +5,8 @@ use std::time::{Duration, Instant};
 use engine::{check_vector, decode_vector};
 
 use super::{
-    Answer, Context, Error, Hit, Leg, Search, Service, Timing,
-    backend::Query,
-    call::Call,
-    catalog::Known,
-    refusal,
-    shared::Shared,
-    sync::Arc,
-    workers::{Lane, Pending},
+    Answer, Context, Error, Hit, Leg, Search, Service, Timing, backend::Query, call::Call, catalog::Known,
+    refusal, shared::Shared, sync::Arc, workers::Lane,
 };
 
 /// Hits of one answer.
@@ -35,10 +29,10 @@ impl Service {
     pub async fn search(&self, cx: &Context, search: Search) -> Result<Answer, Error> {
         let call = self.shared().begin(cx)?;
         let question = Question::new(self.shared(), search)?;
-        let shared = self.shared().clone();
-        let work = move |waited| question.answer(&shared, waited);
-        let pending = self.shared().workers.push(Lane::Direct, call.ticket(), work)?;
-        self.finish(&call, pending).await
+        let pending = self.shared().workers.push(Lane::Direct, call.ticket(), self.step(&call, question))?;
+        let mut answer = call.wait(pending).await?;
+        answer.timing.total_us = us(call.elapsed());
+        Ok(answer)
     }
 
     /// Answers several searches of one request, at most 100, one result each, in order. They
@@ -59,26 +53,30 @@ impl Service {
             searches.into_iter().map(|search| Question::new(self.shared(), search)).collect();
         let refused: Vec<Option<Error>> =
             questions.iter().map(|question| question.as_ref().err().cloned()).collect();
-        let steps = questions.into_iter().flatten().map(|question| {
-            let shared = self.shared().clone();
-            move |waited| question.answer(&shared, waited)
-        });
+        let steps = questions.into_iter().flatten().map(|question| self.step(&call, question));
         let mut pending = self.shared().workers.push_all(Lane::Direct, call.ticket(), steps)?.into_iter();
         let mut answers = Vec::with_capacity(refused.len());
         for refused in refused {
             answers.push(match refused {
                 Some(error) => Err(error),
-                None => self.finish(&call, pending.next().expect("one answer a question")).await,
+                None => call.wait(pending.next().expect("one answer a question")).await,
             });
         }
         Ok(answers)
     }
 
-    async fn finish(&self, call: &Call, pending: Pending<Answer>) -> Result<Answer, Error> {
-        let mut answer = call.wait(pending).await?;
-        answer.timing.total_us = us(call.elapsed());
-        self.shared().meter.searched(&answer.timing);
-        Ok(answer)
+    fn step(
+        &self,
+        call: &Call,
+        question: Question,
+    ) -> impl FnOnce(Duration) -> Result<Answer, Error> + Send + use<> {
+        let (shared, started) = (self.shared().clone(), call.started());
+        move |waited| {
+            let mut answer = question.answer(&shared, waited)?;
+            answer.timing.total_us = us(started.elapsed());
+            shared.meter.searched(&answer.timing);
+            Ok(answer)
+        }
     }
 }
 
@@ -99,17 +97,17 @@ enum Asked {
 }
 
 impl Question {
-    fn new(shared: &Shared, mut search: Search) -> Result<Question, Error> {
+    fn new(shared: &Shared, search: Search) -> Result<Question, Error> {
         let known = shared.resolve(search.collection.as_deref())?;
         check_limits(&search)?;
         let (field, vector) = known.vector_field(search.field.as_deref())?;
-        let (Some(leg), true) = (search.legs.pop(), search.legs.is_empty()) else {
+        let [leg] = search.legs.as_slice() else {
             return Err(Error::invalid("legs", "a search asks for exactly one thing: a text or a vector"));
         };
         let refused = |error| refusal::vector(field, &error);
         let asked = match leg {
             Leg::Text(text) => {
-                check_text(&text)?;
+                check_text(text)?;
                 let embed = vector.embed.as_ref().ok_or_else(|| {
                     Error::invalid(
                         "field-not-embedded",
@@ -119,14 +117,14 @@ impl Question {
                     )
                     .at("text")
                 })?;
-                Asked::Text { text, model: embed.model.clone() }
+                Asked::Text { text: text.clone(), model: embed.model.clone() }
             }
             Leg::Vector(values) => {
-                check_vector(&values, vector.dim, vector.metric).map_err(refused)?;
-                Asked::Vector(values)
+                check_vector(values, vector.dim, vector.metric).map_err(refused)?;
+                Asked::Vector(values.clone())
             }
             Leg::Blob(blob) => Asked::Vector(
-                decode_vector(&blob, vector.dim, vector.vector_type, vector.metric).map_err(refused)?,
+                decode_vector(blob, vector.dim, vector.vector_type, vector.metric).map_err(refused)?,
             ),
         };
         Ok(Question { field: field.to_owned(), asked, search, known })
@@ -134,7 +132,13 @@ impl Question {
 
     /// Embeds, searches and fetches, all on the thread it is called on.
     fn answer(self, shared: &Shared, waited: Duration) -> Result<Answer, Error> {
-        let Question { known, field, asked, search } = self;
+        // A version that is switched to has other models and dimensions than the question was
+        // checked against.
+        let _steady = shared.switching.read();
+        let stands =
+            shared.resolve(Some(&self.known.name)).is_ok_and(|now| now.version == self.known.version);
+        let question = if stands { self } else { Question::new(shared, self.search)? };
+        let Question { known, field, asked, search } = question;
         let start = Instant::now();
         let (vector, truncated) = match asked {
             Asked::Vector(vector) => (vector, false),

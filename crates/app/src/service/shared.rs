@@ -33,6 +33,9 @@ pub(super) struct Shared {
     /// What is odd about the configuration.
     pub(super) warnings: Vec<String>,
     catalog: RwLock<Arc<Catalog>>,
+    /// Held to write while a rebuilt version takes over; to read by searches, for which schema,
+    /// model and vectors must be of one version.
+    pub(super) switching: RwLock<()>,
     /// Room for writes on their way to the disk, so that calls wait for the committer in
     /// turn instead of being refused after they have paid for their vectors.
     write_room: Semaphore,
@@ -59,6 +62,7 @@ impl Shared {
             meter,
             timeout: config.timeout,
             warnings: config.warnings(),
+            switching: RwLock::new(()),
             write_room: Semaphore::new(WRITES_MAX),
             turns: Turns::new(),
             catalog: RwLock::new(Arc::new(catalog)),
@@ -80,6 +84,14 @@ impl Shared {
         // Read under the lock, so that of two refreshes the later one reads later.
         let mut catalog = self.catalog.write();
         *catalog = Arc::new(Catalog::new(self.backend.collections()));
+    }
+
+    /// Lets the rebuilt version of a collection answer.
+    pub(super) fn switch(&self, name: &str) -> Result<(), Error> {
+        let _switching = self.switching.write();
+        self.backend.switch_collection(name)?;
+        self.refresh_catalog();
+        Ok(())
     }
 
     pub(super) fn resolve(&self, name: Option<&str>) -> Result<Arc<Known>, Error> {

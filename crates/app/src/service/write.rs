@@ -9,7 +9,7 @@ use super::{
     Context, Document, Error, ErrorKind, Field, Outcome, Patch, Put, PutResult, Service,
     backend::{ComputedVector, Op, TextToEmbed, WriteError, Written},
     call::Call,
-    catalog::Known,
+    catalog::{Known, vector_fields},
     embedding::{Plan, gather},
     fields, refusal,
     shared::Shared,
@@ -288,8 +288,8 @@ fn prepare(shared: &Shared, known: &Known, change: &Change) -> Result<Prepared, 
         (Change::Patch(patch), None) => return Err(not_found(known, &patch.id)),
     };
 
+    check_embeddable(known, &new_fields)?;
     let mut texts = shared.backend.texts_to_embed(&key, &new_fields);
-    let embeddable = check_embeddable(known, &new_fields, &texts);
     let mut vectors = Vec::new();
     if let Some(current) = &current {
         vectors = reusable(shared, current, &texts)?;
@@ -315,8 +315,6 @@ fn prepare(shared: &Shared, known: &Known, change: &Change) -> Result<Prepared, 
         Ok(()) | Err(WriteError::VectorsMissing { .. } | WriteError::Conflict { .. }) => {}
         Err(error) => return Err(refusal::write(&error)),
     }
-    // Later than the validation, which knows better reasons why there is no text.
-    embeddable?;
     Ok(Prepared::Write(Box::new(Ready { op, texts, truncated: false })))
 }
 
@@ -340,11 +338,15 @@ fn expiry(shared: &Shared, ttl: Option<Duration>) -> Result<Option<u64>, Error> 
 }
 
 /// Refuses a document the collection would embed but that gives it neither text nor vector.
-fn check_embeddable(known: &Known, fields: &[Field], texts: &[TextToEmbed]) -> Result<(), Error> {
-    for (position, name, vector) in known.vector_fields() {
+fn check_embeddable(known: &Known, fields: &[Field]) -> Result<(), Error> {
+    let value =
+        |name: &str| fields.iter().find(|field| *field.name == *name.as_bytes()).map(|field| &field.value);
+    for (name, vector) in vector_fields(&known.schema) {
         let Some(embed) = &vector.embed else { continue };
-        let has_text = texts.iter().any(|text| (text.collection, text.field) == (known.version, position));
-        if has_text || fields.iter().any(|field| *field.name == *name.as_bytes()) {
+        let is_text = |source: &String| {
+            value(source).is_some_and(|value| !String::from_utf8_lossy(value).trim().is_empty())
+        };
+        if value(name).is_some() || embed.fields.iter().any(is_text) {
             continue;
         }
         let sources: Vec<String> = embed.fields.iter().map(|source| format!("{source:?}")).collect();

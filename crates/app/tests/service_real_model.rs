@@ -1,0 +1,121 @@
+//! The service with the model people use. Skipped, loudly, where it has not been pulled;
+//! `NEARFIELD_REQUIRE_MODEL=1` makes that a failure.
+
+mod fixture;
+
+use std::path::PathBuf;
+
+use fixture::{COLLECTION, cx, ids, put};
+use nearfield::service::{Leg, MODEL, Search, Service, article_schema};
+use tempfile::TempDir;
+
+const ARTICLES: [(&str, &str, &str); 8] = [
+    (
+        "password",
+        "Reset your password",
+        "Open the sign-in page, choose Forgot password and follow the link we mail you.",
+    ),
+    (
+        "invoice",
+        "Download an invoice",
+        "Invoices of every month are listed under Billing and can be saved as PDF.",
+    ),
+    (
+        "refund",
+        "Ask for your money back",
+        "Within 30 days of a purchase we return the full amount to your card.",
+    ),
+    ("export", "Export your data", "An administrator can download all projects and comments as CSV files."),
+    (
+        "mobile",
+        "Install the mobile app",
+        "The app is in the App Store and on Google Play; sign in with your account.",
+    ),
+    (
+        "two-factor",
+        "Turn on two-factor sign-in",
+        "Scan the code with an authenticator app and enter the six digits.",
+    ),
+    ("webhook", "Receive webhooks", "We send an HTTP POST to your endpoint whenever a task changes."),
+    (
+        "delete",
+        "Close your account",
+        "Closing an account deletes its projects after a grace period of two weeks.",
+    ),
+];
+
+const QUESTIONS: [(&str, &str); 8] = [
+    ("I forgot my login secret and cannot get in", "password"),
+    ("where do I find the bill for last month", "invoice"),
+    ("I am not happy with what I bought, can I be reimbursed", "refund"),
+    ("get a copy of everything we have stored in a spreadsheet", "export"),
+    ("use it on my iPhone", "mobile"),
+    ("protect sign in with a one-time code from my phone", "two-factor"),
+    ("notify my own server about changes", "webhook"),
+    ("I want to leave and have everything erased", "delete"),
+];
+
+/// Where models are, if this one is there.
+fn models_dir() -> Option<PathBuf> {
+    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
+        PathBuf::from,
+    );
+    let models = home.join("models");
+    if models.join(MODEL).is_dir() {
+        return Some(models);
+    }
+    let required = std::env::var("NEARFIELD_REQUIRE_MODEL").is_ok_and(|value| value == "1");
+    assert!(!required, "model {MODEL} is required but not in {}", models.display());
+    eprintln!("SKIPPED: no model {MODEL} in {}; run `nearfield model pull`", models.display());
+    None
+}
+
+async fn stocked(dir: &TempDir, models_dir: PathBuf) -> Service {
+    let mut config = fixture::config(dir.path().to_owned());
+    config.models_dir = models_dir;
+    let service = Service::open(config).unwrap();
+    let (_, made) =
+        service.put_collection(&cx(), COLLECTION, article_schema("a:", &[], &[]), false).await.unwrap();
+    assert!(made);
+    let puts = ARTICLES.map(|(id, title, content)| put(id, &[("title", title), ("content", content)]));
+    for result in service.put(&cx(), COLLECTION, puts.into()).await.unwrap() {
+        result.unwrap();
+    }
+    service
+}
+
+#[tokio::test]
+async fn questions_in_other_words_find_their_articles() {
+    let Some(models) = models_dir() else { return };
+    let dir = TempDir::new().unwrap();
+    let model = models.join(MODEL);
+    let service = stocked(&dir, models).await;
+    let searches = QUESTIONS.map(|(question, _)| Search::text(question, 3)).to_vec();
+    let answers = service.search_many(&cx(), searches).await.unwrap();
+    for ((question, id), answer) in QUESTIONS.iter().zip(answers) {
+        let answer = answer.unwrap();
+        assert_eq!(ids(&answer)[0], *id, "{question}");
+        // The same by a vector made apart from the service, compared with every other.
+        let vector = fixture::embed(&model, question);
+        let exact = Search { legs: vec![Leg::Vector(vector)], exact: true, ..Search::text("", 3) };
+        let exact = service.search(&cx(), exact).await.unwrap();
+        assert_eq!(ids(&exact), ids(&answer));
+        for (one, other) in exact.hits.iter().zip(&answer.hits) {
+            assert!((one.score - other.score).abs() < 1e-5, "{question}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_model_cuts_off_is_reported() {
+    let Some(models) = models_dir() else { return };
+    let dir = TempDir::new().unwrap();
+    let service = stocked(&dir, models).await;
+    // 256 word pieces are read, two of them special: the file's own limit of 128 must not hold.
+    for (words, truncated) in [(200, false), (254, false), (255, true)] {
+        let one = put("long", &[("content", &"word ".repeat(words))]);
+        let result = service.put(&cx(), COLLECTION, vec![one]).await.unwrap().pop().unwrap().unwrap();
+        assert_eq!(result.truncated, truncated, "{words} words");
+    }
+}
