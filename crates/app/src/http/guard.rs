@@ -15,7 +15,7 @@ use super::{Door, HealthOnly, Peer, Problem};
 const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Routes that need no key: the static page, and questions about health.
-const OPEN: [&str; 6] = ["/", "/app.js", "/style.css", "/healthz", "/livez", "/readyz"];
+const OPEN: [&str; 7] = ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"];
 
 /// Questions about health, answered even where there is no room for anything else.
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];

@@ -23,6 +23,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, http::HeaderValue, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
 pub use auth::ApiKeys;
@@ -30,10 +31,7 @@ pub use metering::describe_metrics;
 pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
 pub use problem::Problem;
 
-use crate::{
-    config::Origin,
-    service::{Context, Error, Schema, Service},
-};
+use crate::{config::Origin, service::Service};
 
 /// Address of the client; an extension of requests that came over a socket.
 #[derive(Clone, Copy, Debug)]
@@ -84,17 +82,10 @@ struct Door {
     openapi: bytes::Bytes,
 }
 
-impl Door {
-    /// The schema of a collection, by name or alias.
-    async fn schema(&self, cx: &Context, collection: &str) -> Result<Schema, Error> {
-        Ok(self.service.collection(cx, collection).await?.schema)
-    }
-}
-
 /// The routes over `service`.
 pub fn router(service: Service, settings: HttpSettings) -> Router {
     let (routes, openapi) = routes::table().split_for_parts();
-    let cors = cors(&settings.cors_origins);
+    let cors = option_layer((!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins)));
     let door = Arc::new(Door { service, settings, openapi: openapi::document(openapi) });
     routes
         .fallback(routes::not_found)

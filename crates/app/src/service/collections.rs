@@ -24,6 +24,19 @@ impl Service {
         self.shared().run(&call, move |shared| shared.backend.collection(&known.name)).await
     }
 
+    /// The schema of a collection, by name or alias. Never waits.
+    pub fn schema(&self, name: &str) -> Result<Schema, Error> {
+        Ok(self.shared().resolve(Some(name))?.schema.clone())
+    }
+
+    /// Values in the vectors of a model, which is loaded if it was not yet.
+    pub async fn model_dim(&self, cx: &Context, model: &str) -> Result<usize, Error> {
+        let call = self.shared().begin(cx)?;
+        models::check_name(model)?;
+        let model = model.to_owned();
+        self.shared().run(&call, move |shared| Ok(shared.models.get(&model)?.dim())).await
+    }
+
     /// Makes a collection, or finds an equal one; `true` if it was made. With `rebuild`, one
     /// with another schema is rebuilt beside itself in the background and switched when complete.
     /// Its models are loaded first: one that is missing is `Unavailable`.

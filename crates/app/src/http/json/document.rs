@@ -36,15 +36,20 @@ enum Ttl {
     Life(Duration),
 }
 
+/// A document that cannot be put, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Its id, if it has one.
+    pub(crate) id: Option<String>,
+    /// What is wrong.
+    pub(crate) problem: Problem,
+}
+
 impl DocumentShape {
     /// The whole document, to put under its own id, or under `path_id` if the path names one.
-    pub(crate) fn into_put(
-        self,
-        path_id: Option<String>,
-        expected: Expected,
-    ) -> Result<Put, (Option<String>, Problem)> {
+    pub(crate) fn into_put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Box<Refused>> {
         let shown = path_id.clone().or_else(|| self.id.clone());
-        self.put(path_id, expected).map_err(|problem| (shown, problem))
+        self.put(path_id, expected).map_err(|problem| Box::new(Refused { id: shown, problem }))
     }
 
     fn put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Problem> {
@@ -441,15 +446,15 @@ mod tests {
             (r#"{"id":"a","open":true}"#, "field-value", "open"),
             (r#"{"id":"a","open":null}"#, "field-value", "open"),
         ] {
-            let (id, problem) = read(json).into_put(None, Expected::Any).expect_err(json);
-            assert_eq!(code(&problem), expected, "{json}");
-            assert_eq!(serde_json::to_value(&problem).unwrap()["at"], at, "{json}");
+            let refused = read(json).into_put(None, Expected::Any).expect_err(json);
+            assert_eq!(code(&refused.problem), expected, "{json}");
+            assert_eq!(serde_json::to_value(&refused.problem).unwrap()["at"], at, "{json}");
             if expected != "id" && expected != "id-missing" {
-                assert_eq!(id.as_deref(), Some("a"), "{json}");
+                assert_eq!(refused.id.as_deref(), Some("a"), "{json}");
             }
         }
-        let (_, problem) = read(r#"{"id":"a"}"#).into_put(Some("b".to_owned()), Expected::Any).unwrap_err();
-        assert_eq!(code(&problem), "id-mismatch");
+        let refused = read(r#"{"id":"a"}"#).into_put(Some("b".to_owned()), Expected::Any).unwrap_err();
+        assert_eq!(code(&refused.problem), "id-mismatch");
     }
 
     #[test]

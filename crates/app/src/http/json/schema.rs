@@ -9,7 +9,8 @@ use super::binary::Binary;
 use crate::{
     http::Problem,
     service::{
-        Algorithm, Embedding, FieldKind, FieldSchema, Metric, Quantization, Schema, VectorSchema, VectorType,
+        Algorithm, Embedding, FieldKind, FieldSchema, MODEL, Metric, Quantization, Schema, VectorSchema,
+        VectorType, article_schema,
     },
 };
 
@@ -133,16 +134,18 @@ fn default_embed_fields() -> Vec<String> {
 }
 
 fn default_model() -> String {
-    DEFAULT_MODEL.to_owned()
+    MODEL.to_owned()
 }
 
-/// The model of a schema that names none.
-const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
-
-/// Values in a vector of that model.
-const DEFAULT_MODEL_DIM: usize = 384;
-
 impl SchemaShape {
+    /// Lengths of vectors that are left to the models that make them.
+    pub(crate) fn open_dims(&mut self) -> impl Iterator<Item = (&str, &mut Option<usize>)> {
+        self.fields.iter_mut().flatten().filter_map(|field| match (&field.embed, &mut field.dim) {
+            (Some(embed), dim @ None) => Some((embed.model.as_str(), dim)),
+            _ => None,
+        })
+    }
+
     /// The schema of the collection called `name`.
     pub(crate) fn into_schema(self, name: &str) -> Result<Schema, Problem> {
         let ttl = match self.ttl_s {
@@ -160,20 +163,11 @@ impl SchemaShape {
             Some(prefixes) => prefixes.into_iter().map(|Binary(prefix)| prefix).collect(),
         };
         let fields = match self.fields {
-            None => article_fields(),
+            None => article_schema("", &[], &[]).fields,
             Some(fields) => fields.into_iter().map(FieldShape::into_field).collect::<Result<_, _>>()?,
         };
         Ok(Schema { prefixes, fields, ttl })
     }
-}
-
-/// Title, content, and a vector computed from both.
-fn article_fields() -> Vec<FieldSchema> {
-    let text = |name: &str| FieldSchema { name: name.to_owned(), kind: FieldKind::Text };
-    let embed = EmbedShape { fields: default_embed_fields(), model: default_model() };
-    let embedding = FieldShape { embed: Some(embed), ..FieldShape::new("embedding", KindShape::Vector) };
-    let embedding = embedding.into_field().expect("every option is at its default");
-    vec![text("title"), text("content"), embedding]
 }
 
 impl FieldShape {
@@ -248,10 +242,9 @@ impl FieldShape {
     }
 
     fn into_vector(self) -> Result<VectorSchema, Problem> {
-        let dim = match (self.dim, &self.embed) {
-            (Some(dim), _) => dim,
-            (None, Some(embed)) if embed.model == DEFAULT_MODEL => DEFAULT_MODEL_DIM,
-            (None, _) => {
+        let dim = match self.dim {
+            Some(dim) => dim,
+            None => {
                 let detail =
                     format!("field {:?}: dim, the number of values in a vector, is missing", self.name);
                 return Err(Problem::invalid("schema", detail).at(self.name));

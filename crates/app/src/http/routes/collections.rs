@@ -58,7 +58,10 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Problem> {
     let rebuild = Query::parse(uri.query(), &["rebuild"])?.flag("rebuild")?;
-    let shape: SchemaShape = body::json_or_default(&door, &headers, body).await?;
+    let mut shape: SchemaShape = body::json_or_default(&door, &headers, body).await?;
+    for (model, dim) in shape.open_dims() {
+        *dim = Some(door.service.model_dim(&call.cx, model).await?);
+    }
     let schema = shape.into_schema(&name)?;
     let (info, made) = door.service.put_collection(&call.cx, &name, schema, rebuild).await?;
     let status = match (made, info.rebuilding) {

@@ -55,7 +55,7 @@ pub(super) async fn put(
     Query::parse(uri.query(), &[])?;
     let guard = Guard::of(&headers)?;
     let expected = expected(&door, &call, &collection, &id, guard).await?;
-    let put = shape.into_put(Some(id), expected).map_err(|(_, problem)| problem)?;
+    let put = shape.into_put(Some(id), expected).map_err(|refused| refused.problem)?;
     let mut results = door.service.put(&call.cx, &collection, vec![put]).await?;
     let result =
         results.pop().expect("one result for one document").map_err(|error| guarded(guard, error.into()))?;
@@ -88,7 +88,7 @@ pub(super) async fn get(
     let mut response = if etag::is_known(&headers, document.seq) {
         reply::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let schema = door.schema(&call.cx, &collection).await?;
+        let schema = door.service.schema(&collection)?;
         reply::json_sized(StatusCode::OK, &view(&id, &document, &schema, vectors), 1024)
     };
     response.headers_mut().insert(header::ETAG, etag::etag(document.seq));
@@ -173,7 +173,7 @@ pub(super) async fn scroll(
     let query = Query::parse(uri.query(), &["filter", "limit", "after", "vectors"])?;
     let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
     let (after, vectors) = (query.number("after")?, query.flag("vectors")?);
-    let schema = door.schema(&call.cx, &collection).await?;
+    let schema = door.service.schema(&collection)?;
     let scrolled = door.service.scroll(&call.cx, &collection, query.word("filter")?, after, limit).await?;
     let ids: Vec<String> =
         scrolled.documents.iter().map(|document| door.service.id_of(&schema, &document.key)).collect();

@@ -1,6 +1,9 @@
 //! Writing documents: one, many, or a stream of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,7 +18,7 @@ use crate::{
         body::{self, BodyReader, JSON_BYTES_MAX, MediaType},
         call::Call,
         json::{
-            document::{DocumentShape, Item},
+            document::{DocumentShape, Item, Refused},
             write::{Counts, DocumentsShape, ResultView, ResultsView},
         },
         ndjson::{Fed, Lines, write_line},
@@ -23,7 +26,7 @@ use crate::{
         query::Query,
         reply,
     },
-    service::{ErrorKind, Expected, Put},
+    service::{Error, ErrorKind, Expected, Put},
 };
 
 /// Bytes of an NDJSON body.
@@ -74,7 +77,7 @@ pub(super) async fn post(
         return load_json(&Loading { door, call, collection }, &body).await;
     }
     let lines = Lines::new(BodyReader::new(&headers, body, NDJSON_BYTES_MAX, stall)?);
-    door.schema(&call.cx, &collection).await?;
+    door.service.schema(&collection)?;
     if !accepts_ndjson(&headers) {
         return load_lines(&Loading { door, call, collection }, lines).await;
     }
@@ -104,46 +107,57 @@ struct Loading {
 }
 
 /// A document on its way, or why it is none.
-type Prepared = Result<Put, (Option<String>, Problem)>;
+type Prepared = Result<Put, Box<Refused>>;
 
 impl Loading {
     /// Writes a batch: a result for each, in order. With `wait`, a service without room is asked
     /// again until the batch's time is over.
     async fn write(&self, batch: Vec<Prepared>, wait: bool) -> Result<Vec<ResultView>, Problem> {
-        let (puts, refused): (Vec<Put>, Vec<Option<(Option<String>, Problem)>>) = {
-            let mut puts = Vec::with_capacity(batch.len());
-            let refused =
-                batch.into_iter().map(|prepared| prepared.map(|put| puts.push(put)).err()).collect();
-            (puts, refused)
-        };
+        let mut puts = Vec::with_capacity(batch.len());
+        let refused: Vec<Option<Box<Refused>>> =
+            batch.into_iter().map(|prepared| prepared.map(|put| puts.push(put)).err()).collect();
         let written = if puts.is_empty() { Vec::new() } else { self.put(puts, wait).await? };
         let mut written = written.into_iter();
-        let result = |refused: Option<(Option<String>, Problem)>| match refused {
-            Some((id, problem)) => ResultView::refused(id, problem),
+        let result = |refused: Option<Box<Refused>>| match refused {
+            Some(refused) => ResultView::refused(refused.id, refused.problem),
             None => written.next().expect("one result for one document"),
         };
         Ok(refused.into_iter().map(result).collect())
     }
 
+    /// Puts documents: a result for each. With `wait`, those the service has no room for are put
+    /// again until patience ends.
     async fn put(&self, puts: Vec<Put>, wait: bool) -> Result<Vec<ResultView>, Problem> {
         let cx = self.call.batch();
-        let ids: Vec<String> = puts.iter().map(|put| put.id.clone()).collect();
-        let until = tokio::time::Instant::now() + self.door.settings.overload_patience;
-        let results = loop {
-            match self.door.service.put(&cx, &self.collection, puts.clone()).await {
-                Err(error)
-                    if wait && error.kind == ErrorKind::Overloaded && tokio::time::Instant::now() < until =>
-                {
-                    tokio::time::sleep(RETRY_PAUSE).await;
+        let until = Instant::now() + self.door.settings.overload_patience;
+        let mut results: Vec<Option<ResultView>> = puts.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..puts.len()).collect();
+        loop {
+            let patient = wait && Instant::now() < until;
+            let again = |error: &Error| patient && error.kind == ErrorKind::Overloaded;
+            let batch = open.iter().map(|&at| puts[at].clone()).collect();
+            match self.door.service.put(&cx, &self.collection, batch).await {
+                Err(error) if again(&error) => (),
+                answers => {
+                    let mut answers = answers?.into_iter();
+                    open.retain(|&at| match answers.next().expect("one result for one document") {
+                        Err(error) if again(&error) => true,
+                        Err(error) => {
+                            results[at] = Some(ResultView::refused(Some(puts[at].id.clone()), error.into()));
+                            false
+                        }
+                        Ok(result) => {
+                            results[at] = Some(ResultView::written(result));
+                            false
+                        }
+                    });
                 }
-                results => break results?,
             }
-        };
-        let result = |(id, result): (String, Result<_, _>)| match result {
-            Ok(result) => ResultView::written(result),
-            Err(error) => ResultView::refused(Some(id), Problem::from(error)),
-        };
-        Ok(ids.into_iter().zip(results).map(result).collect())
+            if open.is_empty() {
+                return Ok(results.into_iter().flatten().collect());
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
     }
 
     /// Writes a batch of lines; what refuses the whole batch refuses each of its lines.
@@ -153,7 +167,7 @@ impl Loading {
             .iter()
             .map(|prepared| match prepared {
                 Ok(put) => Some(put.id.clone()),
-                Err((id, _)) => id.clone(),
+                Err(refused) => refused.id.clone(),
             })
             .collect();
         let results = match self.write(batch.documents, true).await {
@@ -181,8 +195,10 @@ async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
             Err(problem) => return (batch, Some(problem)),
         };
         bytes += line.text.as_ref().map_or(0, Vec::len);
-        let document =
-            line.text.and_then(|text| body::parse::<DocumentShape>(&text)).map_err(|problem| (None, problem));
+        let document = line
+            .text
+            .and_then(|text| body::parse::<DocumentShape>(&text))
+            .map_err(|problem| Box::new(Refused { id: None, problem }));
         batch.documents.push(document.and_then(|document| document.into_put(None, Expected::Any)));
         batch.numbers.push(line.number);
     }

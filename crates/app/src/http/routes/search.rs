@@ -126,7 +126,7 @@ pub(super) async fn search_collection(
         return search_many(&door, &call, &collection, searches).await;
     }
     let search = shape.into_search(&collection)?;
-    let schema = door.schema(&call.cx, &collection).await?;
+    let schema = door.service.schema(&collection)?;
     let vectors = names_vectors(&schema, &search);
     let answer = door.service.search(&call.cx, search).await?;
     let bytes = 512 + answer.hits.len() * HIT_BYTES;
@@ -141,7 +141,7 @@ async fn search_many(
     shapes: Vec<SearchShape>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
-    let schema = door.schema(&call.cx, collection).await?;
+    let schema = door.service.schema(collection)?;
     let mut wanted = Vec::with_capacity(shapes.len());
     let mut searches = Vec::with_capacity(shapes.len());
     for shape in shapes {

@@ -1,0 +1,176 @@
+//! Who may come in: keys, hosts, origins; and the headers every answer carries.
+
+use nearfield::{
+    config::{ApiKey, Origin},
+    http::{ApiKeys, HttpSettings},
+    serve::ServeSettings,
+};
+use serde_json::json;
+
+use crate::{
+    client::Reply,
+    server::{JSON, Server},
+};
+
+const KEY: &str = "a-key-of-the-house-0123456789";
+const APP: &str = "https://app.example.com";
+
+fn with_key() -> Server {
+    let api_keys = ApiKeys::new(&[ApiKey::new(KEY).unwrap()]);
+    Server::with(ServeSettings {
+        http: HttpSettings { api_keys, ..HttpSettings::default() },
+        ..ServeSettings::default()
+    })
+}
+
+fn with_origin() -> Server {
+    let cors_origins = vec![Origin::new(APP).unwrap()];
+    let http = HttpSettings { cors_origins, ..HttpSettings::default() };
+    Server::with(ServeSettings { http, ..ServeSettings::default() })
+}
+
+#[test]
+fn with_a_key_everything_but_health_and_the_page_asks_for_it() {
+    let server = with_key();
+    for open in ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"] {
+        assert_eq!(server.get(open).status, 200, "{open}");
+    }
+    let closed = [
+        ("GET", "/search?q=a"),
+        ("GET", "/kb/search?q=a"),
+        ("GET", "/collections"),
+        ("PUT", "/collections/kb"),
+        ("DELETE", "/collections/kb"),
+        ("POST", "/collections/kb/documents"),
+        ("GET", "/collections/kb/documents/a"),
+        ("POST", "/collections/kb/search"),
+        ("POST", "/collections/kb/delete"),
+        ("PUT", "/aliases/a"),
+        ("GET", "/stats"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("GET", "/nowhere"),
+        ("GET", "/readyz/"),
+        ("GET", "//healthz"),
+        ("DELETE", "/stats"),
+    ];
+    for (method, path) in closed {
+        for headers in [
+            &[][..],
+            &[("authorization", "Bearer a-key-of-the-house-012345678X")],
+            &[("authorization", "Basic a-key-of-the-house-0123456789")],
+            &[("x-api-key", "")],
+            &[("cookie", KEY)],
+        ] {
+            let reply = server.send(method, path, headers, b"");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+            let problem = reply.problem(401, "unauthorized");
+            assert!(!problem.to_string().contains(KEY));
+        }
+        let bearer = format!("Bearer {KEY}");
+        for header in [("authorization", &*bearer), ("x-api-key", KEY)] {
+            assert_ne!(server.send(method, path, &[header], b"").status, 401, "{method} {path}");
+        }
+    }
+    server.get(&format!("/search?q=a&api_key={KEY}")).problem(401, "unauthorized");
+}
+
+#[test]
+fn without_a_key_only_loopback_names_are_served() {
+    let server = Server::start();
+    let get = |host: &str| server.send("GET", "/collections", &[("host", host)], b"");
+    for good in ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:1", "[::1]:8000"] {
+        assert_eq!(get(good).status, 200, "{good}");
+    }
+    for bad in
+        ["example.com", "evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil.example"]
+    {
+        get(bad).problem(421, "host");
+    }
+    get("a b").problem(400, "host");
+    let reply = |bytes: &str| {
+        let mut connection = server.connect();
+        connection.write(bytes);
+        Reply::parse(&connection.rest()).unwrap()
+    };
+    reply("GET /collections HTTP/1.1\r\nconnection: close\r\n\r\n").problem(400, "host");
+    reply("GET /collections HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
+        .problem(400, "host");
+    reply("GET http://evil.example/collections HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .problem(421, "host");
+    assert_eq!(reply("GET /healthz HTTP/1.0\r\n\r\n").status, 200);
+    // With a key, the server may be called by any name.
+    assert_eq!(with_key().send("GET", "/healthz", &[("host", "search.example.com")], b"").status, 200);
+}
+
+#[test]
+fn pages_of_other_origins_change_nothing() {
+    let server = with_origin();
+    let put = |origin: &str| {
+        server.send("PUT", "/aliases/a", &[JSON, ("origin", origin)], b"{\"collection\": \"x\"}")
+    };
+    for foreign in
+        ["https://evil.example", "null", "http://app.example.com", "https://app.example.com.evil.example"]
+    {
+        put(foreign).problem(403, "origin");
+    }
+    assert_eq!(put(APP).status, 404, "let in: there is no such collection");
+    assert_eq!(put("http://localhost").status, 404, "the page's own origin");
+    assert_eq!(put("http://localhost:81").status, 403, "another port is another origin");
+    let get = server.send("GET", "/collections", &[("origin", "https://evil.example")], b"");
+    assert_eq!((get.status, get.header("access-control-allow-origin")), (200, None));
+}
+
+#[test]
+fn listed_origins_are_told_so() {
+    let server = with_origin();
+    let reply = server.send("GET", "/collections", &[("origin", APP)], b"");
+    assert_eq!(reply.header("access-control-allow-origin"), Some(APP));
+    assert!(reply.header("access-control-expose-headers").unwrap().contains("etag"));
+    let ask = |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", "content-type,if-match,x-api-key"),
+        ];
+        server.send("OPTIONS", "/collections/kb", &headers, b"")
+    };
+    let reply = ask(APP);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("access-control-allow-origin"), Some(APP));
+    assert!(reply.header("access-control-allow-methods").unwrap().contains("PUT"));
+    assert!(reply.header("access-control-allow-headers").unwrap().contains("if-match"));
+    assert_eq!(ask("https://evil.example").header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn every_answer_carries_the_headers_that_protect() {
+    let server = Server::start();
+    for path in ["/collections", "/search", "/nowhere", "/healthz", "/openapi.json", "/", "/app.js"] {
+        let reply = server.get(path);
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(reply.header("referrer-policy"), Some("no-referrer"), "{path}");
+        let policy = reply.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
+        let page = ["/", "/app.js"].contains(&path);
+        assert_eq!(reply.header("cache-control"), Some(if page { "no-cache" } else { "no-store" }), "{path}");
+    }
+    let policy = server.get("/").header("content-security-policy").unwrap().to_owned();
+    for part in ["default-src 'self'", "object-src 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+}
+
+#[test]
+fn unknown_paths_and_methods_are_problems() {
+    let server = Server::start();
+    server.get("/nowhere").problem(404, "path-not-found");
+    server.get("/collections/").problem(404, "path-not-found");
+    let reply = server.delete("/search");
+    assert!(reply.header("allow").unwrap().contains("GET"), "{reply:?}");
+    reply.problem(405, "method-not-allowed");
+    server.send("BREW", "/collections/kb", &[], b"").problem(405, "method-not-allowed");
+    server.post("/collections", &json!({})).problem(405, "method-not-allowed");
+    let head = server.send("HEAD", "/healthz", &[], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}

@@ -1,0 +1,99 @@
+//! Collections and aliases.
+
+use serde_json::{Value, json};
+
+use crate::server::{JSON, Server, schema};
+
+#[test]
+fn a_collection_is_made_found_changed_and_dropped() {
+    let server = Server::start();
+    let mut info = server.get("/collections/kb").ok(200);
+    assert!(info["memory_bytes"].is_u64(), "{info}");
+    info["memory_bytes"] = json!("BYTES");
+    insta::assert_json_snapshot!("info", info);
+    assert_eq!(server.put("/collections/kb", &schema()).ok(200)["name"], "kb");
+
+    let mut other = schema();
+    other["fields"][2] = json!({"name": "category", "kind": "text"});
+    let problem = server.put("/collections/kb", &other).ok(409);
+    assert!(problem["detail"].as_str().unwrap().contains("category"), "{problem}");
+    let info = server.put("/collections/kb?rebuild=true", &other).ok(202);
+    assert_eq!(info["rebuilding"], true);
+
+    let list = server.get("/collections").ok(200);
+    assert_eq!(list["collections"].as_array().unwrap().len(), 1);
+    assert_eq!(server.delete("/collections/kb").ok(204), Value::Null);
+    server.delete("/collections/kb").problem(404, "collection-not-found");
+    server.get("/collections/kb").problem(404, "collection-not-found");
+    assert_eq!(server.get("/collections").ok(200), json!({"collections": []}));
+}
+
+#[test]
+fn documents_stay_or_go_with_their_collection() {
+    let server = Server::start();
+    let documents = |server: &Server| server.get("/stats").ok(200)["documents"].as_u64().unwrap();
+    server.put("/collections/kb/documents/a", &json!({"title": "x"})).ok(201);
+    server.delete("/collections/kb?documents=keep").ok(204);
+    assert_eq!(documents(&server), 1);
+    server.put("/collections/kb", &schema()).ok(201);
+    assert_eq!(server.get("/collections/kb/documents/a").ok(200)["fields"]["title"], "x");
+    server.delete("/collections/kb?documents=burn").problem(400, "parameter");
+    server.delete("/collections/kb?documents=delete").ok(204);
+    assert_eq!(documents(&server), 0);
+}
+
+#[test]
+fn aliases_lead_somewhere() {
+    let server = Server::start();
+    let alias = server.put("/aliases/live", &json!({"collection": "kb"})).ok(200);
+    assert_eq!(alias, json!({"alias": "live", "collection": "kb"}));
+    assert_eq!(server.get("/collections/live").ok(200)["name"], "kb");
+    assert_eq!(server.get("/collections/kb").ok(200)["aliases"], json!(["live"]));
+    server.put("/aliases/live", &json!({"collection": "nowhere"})).problem(404, "collection-not-found");
+    server.put("/aliases/live", &json!({"name": "kb"})).problem(422, "json-shape");
+    server.delete("/aliases/live").ok(204);
+    assert_eq!(server.delete("/aliases/live").status, 404);
+}
+
+#[test]
+fn a_schema_that_makes_no_sense_is_refused_by_name() {
+    let server = Server::start();
+    let put = |body: Value| server.put("/collections/new", &body);
+    put(json!({"field": []})).problem(422, "json-shape");
+    put(json!({"fields": [{"name": "v", "kind": "vector"}]})).problem(422, "schema");
+    let embed = json!({"fields": ["title"], "model": "../tiny"});
+    put(json!({"fields": [{"name": "v", "kind": "vector", "embed": embed}]})).problem(422, "model-name");
+    let embed = json!({"fields": ["title"], "model": "missing"});
+    let fields =
+        json!([{"name": "title", "kind": "text"}, {"name": "v", "kind": "vector", "dim": 3, "embed": embed}]);
+    let problem = put(json!({"fields": fields})).ok(503);
+    assert!(problem["detail"].as_str().unwrap().contains("missing"), "{problem}");
+    put(json!({"fields": [{"name": "a", "kind": "text"}, {"name": "a", "kind": "tag"}]})).ok(422);
+    put(json!({"fields": [{"name": "v", "kind": "vector", "dim": 0}]})).ok(422);
+    put(json!({"fields": [{"name": "v", "kind": "vector", "dim": 3, "m": 100_000}]})).ok(422);
+    server.put("/collections/a%20b", &schema()).ok(422);
+    server.put(&format!("/collections/{}", "x".repeat(129)), &schema()).ok(422);
+    server.send("PUT", "/collections/new", &[JSON], b"{").problem(400, "json");
+    server.send("PUT", "/collections/new", &[], b"{}").problem(415, "content-type");
+    server.get("/collections/new").problem(404, "collection-not-found");
+}
+
+#[test]
+fn the_length_of_vectors_is_the_models_if_left_out() {
+    let server = Server::start();
+    let embed = json!({"fields": ["title"], "model": "tiny"});
+    let fields = json!([{"name": "title", "kind": "text"}, {"name": "v", "kind": "vector", "embed": embed}]);
+    let info = server.put("/collections/new", &json!({"fields": fields})).ok(201);
+    assert_eq!(info["schema"]["fields"][1]["dim"], crate::tiny_model::DIM);
+}
+
+#[test]
+fn an_empty_schema_asks_for_the_default_model() {
+    let server = Server::start();
+    for reply in
+        [server.put("/collections/new", &json!({})), server.send("PUT", "/collections/new", &[], b"")]
+    {
+        let problem = reply.ok(503);
+        assert!(problem["detail"].as_str().unwrap().contains("all-MiniLM-L6-v2"), "{problem}");
+    }
+}

@@ -1,0 +1,168 @@
+//! `/openapi.json`, `/metrics`, health and the page.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::server::{JSON, Server};
+
+/// Every path and method of the description.
+fn operations(api: &Value) -> Vec<(String, String, Value)> {
+    let mut found = Vec::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if ["get", "put", "post", "patch", "delete"].contains(&method.as_str()) {
+                found.push((method.to_uppercase(), path.clone(), operation.clone()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_documented_route_answers_and_every_route_of_the_contract_is_documented() {
+    let server = Server::with_articles();
+    let reply = server.get("/openapi.json");
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let api = reply.ok(200);
+    let documented: BTreeSet<String> =
+        operations(&api).iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    let contract = [
+        "GET /search",
+        "GET /kb/search",
+        "GET /collections",
+        "PUT /collections/{c}",
+        "GET /collections/{c}",
+        "DELETE /collections/{c}",
+        "PUT /aliases/{a}",
+        "DELETE /aliases/{a}",
+        "GET /stats",
+        "POST /collections/{c}/documents",
+        "GET /collections/{c}/documents",
+        "GET /collections/{c}/documents/{id}",
+        "PUT /collections/{c}/documents/{id}",
+        "PATCH /collections/{c}/documents/{id}",
+        "DELETE /collections/{c}/documents/{id}",
+        "GET /collections/{c}/count",
+        "POST /collections/{c}/delete",
+        "POST /collections/{c}/search",
+        "GET /healthz",
+        "GET /livez",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /openapi.json",
+        "GET /",
+        "GET /app.js",
+        "GET /style.css",
+        "GET /favicon.svg",
+    ];
+    assert_eq!(documented, contract.map(str::to_owned).into_iter().collect());
+    for (method, path, _) in operations(&api) {
+        let path = path.replace("{c}", "kb").replace("{id}", "kb-1").replace("{a}", "alias");
+        let reply = server.send(&method, &path, &[JSON], b"");
+        let problem =
+            (reply.header("content-type") == Some("application/problem+json")).then(|| reply.json());
+        let code = problem.as_ref().map_or("", |problem| problem["code"].as_str().unwrap());
+        assert!(!["path-not-found", "method-not-allowed"].contains(&code), "{method} {path}: {problem:?}");
+        assert_ne!(reply.status, 500, "{method} {path}: {reply:?}");
+    }
+}
+
+#[test]
+fn the_description_holds_together() {
+    let api = Server::start().get("/openapi.json").ok(200);
+    assert!(api["openapi"].as_str().unwrap().starts_with("3."), "{}", api["openapi"]);
+    let text = api.to_string();
+    for reference in text.split("\"$ref\":\"#/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let target = reference.split('/').fold(&api, |value, part| &value[part]);
+        assert!(target.is_object(), "{reference} leads nowhere");
+    }
+    for (method, path, operation) in operations(&api) {
+        let failure =
+            &operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
+        assert_eq!(failure, "#/components/schemas/Problem", "{method} {path}");
+        let has_success =
+            operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2'));
+        assert!(has_success, "{method} {path}");
+        if ["PUT", "PATCH", "POST"].contains(&method.as_str()) {
+            assert!(operation["requestBody"]["content"].is_object(), "{method} {path}");
+        }
+        for name in path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
+            let parameters = operation["parameters"].as_array().unwrap();
+            assert!(
+                parameters.iter().any(|known| known["name"] == name && known["in"] == "path"),
+                "{path}: {name}"
+            );
+        }
+        let is_open = operation["security"] == serde_json::json!([{}]);
+        let open = ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"];
+        assert_eq!(is_open, open.contains(&path.as_str()), "{method} {path}: {}", operation["security"]);
+    }
+    assert!(api["components"]["securitySchemes"]["bearer"].is_object());
+    assert!(api["security"].as_array().is_some_and(|schemes| schemes.len() == 2), "{}", api["security"]);
+}
+
+#[test]
+fn health_is_told() {
+    let server = Server::start();
+    assert_eq!(server.get("/healthz").ok(200)["status"], "ok");
+    assert_eq!(server.get("/livez").ok(200)["status"], "ok");
+    let ready = server.get("/readyz").ok(200);
+    assert_eq!(ready["ready"], true);
+    assert!(ready["notes"].is_array());
+}
+
+#[test]
+fn stats_count_what_is_there() {
+    let server = Server::with_articles();
+    let stats = server.get("/stats").ok(200);
+    assert_eq!(stats["documents"], 4);
+    assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+    for name in ["last_seq", "file_bytes", "commits"] {
+        assert!(stats[name].as_u64().unwrap() > 0, "{name}: {stats}");
+    }
+    server.get("/stats?all=1").problem(400, "parameter-unknown");
+}
+
+#[test]
+fn requests_are_measured() {
+    // One recorder a process: installed here, and no other test looks at what it holds.
+    let handle = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
+    nearfield::http::describe_metrics();
+    let mut settings = nearfield::serve::ServeSettings::default();
+    settings.http.metrics = Some(handle);
+    let server = Server::with(settings);
+    server.get("/measured/nowhere").problem(404, "path-not-found");
+    server.send("BREW", "/stats", &[], b"").problem(405, "method-not-allowed");
+    let reply = server.get("/metrics");
+    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = reply.text();
+    for line in [
+        "# TYPE nearfield_http_requests_total counter",
+        "# TYPE nearfield_http_request_seconds",
+        "nearfield_http_requests_total{method=\"GET\",route=\"(none)\",status=\"404\"}",
+        "nearfield_http_requests_total{method=\"OTHER\",route=\"/stats\",status=\"405\"}",
+        "nearfield_http_requests_in_flight",
+        "nearfield_http_connections",
+        "nearfield_documents",
+        "nearfield_store_file_bytes",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("measured"), "paths that clients make up are no labels");
+}
+
+#[test]
+fn the_page_is_served() {
+    let server = Server::start();
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/style.css", "text/css; charset=utf-8"),
+        ("/favicon.svg", "image/svg+xml"),
+    ] {
+        let reply = server.get(path);
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{path}");
+        assert!(!reply.body.is_empty());
+    }
+}

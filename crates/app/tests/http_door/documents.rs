@@ -1,0 +1,209 @@
+//! Documents one by one: their ids, guards, fields and ends.
+
+use serde_json::{Value, json};
+
+use crate::server::{JSON, Server, schema};
+
+const DOC: &str = "/collections/kb/documents/a";
+
+#[test]
+fn a_document_lives_through_all_its_methods() {
+    let server = Server::start();
+    let reply =
+        server.put(DOC, &json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"}));
+    let etag = reply.header("etag").unwrap().to_owned();
+    let made = reply.ok(201);
+    assert_eq!(made["status"], "created");
+    assert_eq!(etag, format!("\"{}\"", made["seq"]));
+
+    let reply = server.get(DOC);
+    assert_eq!(reply.header("etag"), Some(etag.as_str()));
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let document = reply.ok(200);
+    let fields = json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"});
+    assert_eq!(document, json!({"id": "a", "seq": made["seq"], "fields": fields}));
+
+    let same =
+        server.put(DOC, &json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"}));
+    assert_eq!(same.ok(200)["status"], "unchanged");
+    let patched = server.patch(DOC, &json!({"title": "pear", "extra": null})).ok(200);
+    assert_eq!(patched["status"], "updated");
+    let fields = server.get(DOC).ok(200)["fields"].clone();
+    assert_eq!(fields, json!({"title": "pear", "category": ["x", "y"], "year": 2024}));
+
+    assert_eq!(server.delete(DOC).ok(204), Value::Null);
+    server.delete(DOC).problem(404, "document-not-found");
+    server.get(DOC).problem(404, "document-not-found");
+    server.patch(DOC, &json!({"title": "x"})).problem(404, "document-not-found");
+}
+
+#[test]
+fn guards_hold_or_answer_412() {
+    let server = Server::start();
+    let put = |guard: (&str, &str)| server.send("PUT", DOC, &[JSON, guard], b"{\"title\": \"apple\"}");
+    put(("if-match", "*")).problem(412, "document-not-found");
+    let first = put(("if-none-match", "*")).ok(201)["seq"].as_u64().unwrap();
+    assert_eq!(put(("if-none-match", "*")).ok(412)["title"], "Precondition Failed");
+    put(("if-match", "*")).ok(200);
+    let reply =
+        server.send("PATCH", DOC, &[JSON, ("if-match", &format!("\"{first}\""))], b"{\"title\": \"pear\"}");
+    let second = reply.ok(200)["seq"].as_u64().unwrap();
+    assert!(second > first);
+    let late = [JSON, ("if-match", &*format!("\"{first}\""))];
+    server.send("PATCH", DOC, &late, b"{\"title\": \"plum\"}").ok(412);
+    server.send("PUT", DOC, &late, b"{\"title\": \"plum\"}").ok(412);
+    server.send("DELETE", DOC, &late[1..], b"").ok(412);
+    assert_eq!(server.get(DOC).ok(200)["fields"]["title"], "pear");
+    for bad in ["5", "W/\"5\"", "\"five\"", "\"1\", \"2\""] {
+        put(("if-match", bad)).problem(400, "header");
+    }
+    server.send("DELETE", DOC, &[("if-none-match", "*")], b"").problem(400, "header");
+    let current = format!("\"{second}\"");
+    let reply = server.send("GET", DOC, &[("if-none-match", &current)], b"");
+    assert_eq!((reply.status, reply.body.len()), (304, 0));
+    assert_eq!(reply.header("etag"), Some(current.as_str()));
+    server.send("GET", DOC, &[("if-none-match", "\"0\"")], b"").ok(200);
+    server.send("DELETE", DOC, &[("if-match", &current)], b"").ok(204);
+}
+
+#[test]
+fn ids_are_any_text_and_never_a_path() {
+    let server = Server::start();
+    for (escaped, id) in [
+        ("..%2F..%2Fetc%2Fpasswd", "../../etc/passwd"),
+        ("..", ".."),
+        ("%2E%2E", ".."),
+        ("a%2Fb", "a/b"),
+        ("a%20b%3Fc%23d", "a b?c#d"),
+        ("caf%C3%A9", "caf\u{e9}"),
+        ("100%25", "100%"),
+        ("%F0%9F%A6%80", "\u{1F980}"),
+    ] {
+        let path = format!("/collections/kb/documents/{escaped}");
+        server.put(&path, &json!({"title": id, "id": id})).ok(if id == ".." && escaped == "%2E%2E" {
+            200
+        } else {
+            201
+        });
+        let document = server.get(&path).ok(200);
+        assert_eq!((&document["id"], &document["fields"]["title"]), (&json!(id), &json!(id)), "{escaped}");
+    }
+    for bad in ["%00", "a%0Ab", "%7F", &"x".repeat(513)] {
+        server.put(&format!("/collections/kb/documents/{bad}"), &json!({})).ok(422);
+    }
+    server.put("/collections/kb/documents/%ff", &json!({})).problem(400, "path");
+    server.get("/collections/kb/documents/a/b").problem(404, "path-not-found");
+    server.get("/collections/kb/documents/").problem(404, "path-not-found");
+    server.get("/collections/..%2F..%2Fetc/documents/a").problem(404, "collection-not-found");
+    server.put(DOC, &json!({"id": "b", "title": "x"})).problem(422, "id-mismatch");
+}
+
+#[test]
+fn values_that_do_not_fit_name_their_field() {
+    let server = Server::start();
+    for (document, field) in [
+        (json!({"title": true}), "title"),
+        (json!({"title": null}), "title"),
+        (json!({"title": {"a": 1}}), "title"),
+        (json!({"title": [1, "a"]}), "title"),
+        (json!({"year": "soon"}), "year"),
+        (json!({"year": [1, 2]}), "year"),
+        (json!({"category": ["a,b"]}), "category"),
+        (json!({"embedding": [1, 2, 3]}), "embedding"),
+        (json!({"embedding": {"base64": "AAAA"}}), "embedding"),
+        (json!({"embedding": vec![0; crate::tiny_model::DIM]}), "embedding"),
+        (json!({"ttl_s": 0}), "ttl_s"),
+        (json!({"ttl_s": "1"}), "ttl_s"),
+    ] {
+        let problem = server.put(DOC, &document).ok(422);
+        assert_eq!(problem["at"], field, "{document}: {problem}");
+    }
+    server.send("PUT", DOC, &[JSON], b"{\"a\": 1, \"a\": 2}").problem(422, "field-twice");
+    server.send("PUT", DOC, &[JSON], b"[1]").problem(422, "json-shape");
+    server.send("PUT", DOC, &[JSON], b"{\"a\": ").problem(400, "json");
+    server.send("PUT", DOC, &[JSON], b"").problem(400, "json");
+    server.send("PUT", DOC, &[], b"{}").problem(415, "content-type");
+    server.send("PUT", DOC, &[("content-type", "text/plain")], b"{}").problem(415, "content-type");
+    server.send("PUT", DOC, &[("content-type", "application/x-ndjson")], b"{}").problem(415, "content-type");
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+    server.send("PUT", DOC, &[JSON], deep.as_bytes()).problem(422, "field-value");
+    server.get(DOC).problem(404, "document-not-found");
+}
+
+#[test]
+fn bytes_and_vectors_come_back_as_they_were() {
+    let server = Server::start();
+    let vector: Vec<f32> = (0..crate::tiny_model::DIM).map(|at| at as f32 + 0.5).collect();
+    let blob: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+    use base64::Engine;
+    let blob = json!({"base64": base64::prelude::BASE64_STANDARD.encode(blob)});
+    server.put(DOC, &json!({"raw": {"base64": "/wA="}, "embedding": vector})).ok(201);
+    assert_eq!(server.get(DOC).ok(200)["fields"], json!({"raw": {"base64": "/wA="}}));
+    let with = server.get(&format!("{DOC}?vectors=true")).ok(200);
+    assert_eq!(with["fields"], json!({"raw": {"base64": "/wA="}, "embedding": blob}));
+    server.get(&format!("{DOC}?vector=true")).problem(400, "parameter-unknown");
+    let search = json!({"vector": blob, "k": 1, "fields": ["embedding"]});
+    let answer = server.post("/collections/kb/search", &search).ok(200);
+    assert_eq!(answer["results"][0]["fields"], json!({"embedding": blob}));
+}
+
+#[test]
+fn a_life_can_be_given_and_taken_back() {
+    let server = Server::start();
+    server.put(DOC, &json!({"title": "x", "ttl_s": 3600})).ok(201);
+    let ends = server.get(DOC).ok(200)["expires_at_ms"].as_u64().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert!(ends > now && ends <= now + 3_600_000, "{ends} {now}");
+    server.patch(DOC, &json!({"ttl_s": null})).ok(200);
+    assert_eq!(server.get(DOC).ok(200)["expires_at_ms"], Value::Null);
+}
+
+#[test]
+fn a_collection_is_read_page_by_page_counted_and_cleared() {
+    let server = Server::start();
+    let documents: Vec<Value> = (0..25)
+        .map(|n| json!({"id": n, "title": "apple", "category": if n % 5 == 0 { "old" } else { "new" }}))
+        .collect();
+    server.post("/collections/kb/documents", &json!({"documents": documents})).ok(200);
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = server.get(&format!("/collections/kb/documents?limit=10{after}")).ok(200);
+        seen.extend(page["documents"].as_array().unwrap().iter().map(|document| document["id"].clone()));
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..25).map(|n| json!(n.to_string())).collect::<Vec<_>>());
+    let page = server.get("/collections/kb/documents?filter=%40category%3A%7Bold%7D").ok(200);
+    assert_eq!(page["documents"].as_array().unwrap().len(), 5);
+    assert_eq!(server.get("/collections/kb/count").ok(200), json!({"count": 25}));
+    assert_eq!(
+        server.get("/collections/kb/count?filter=%40category%3A%7Bold%7D").ok(200),
+        json!({"count": 5})
+    );
+    server.get("/collections/kb/documents?limit=1001").problem(422, "limit");
+    server.get("/collections/kb/documents?limit=0").problem(422, "limit");
+    server.get("/collections/kb/documents?after=x").problem(400, "parameter");
+    server.get("/collections/kb/count?filter=%40category%3A%7B").ok(422);
+
+    let clear = |body: Value| server.post("/collections/kb/delete", &body);
+    clear(json!({})).problem(422, "json-shape");
+    clear(json!({"filter": " "})).problem(422, "filter");
+    assert_eq!(clear(json!({"filter": "@category:{old}"})).ok(200), json!({"deleted": 5}));
+    assert_eq!(clear(json!({"filter": "*"})).ok(200), json!({"deleted": 20}));
+    assert_eq!(server.get("/collections/kb/count").ok(200), json!({"count": 0}));
+}
+
+#[test]
+fn a_document_of_no_collection_is_not_found() {
+    let server = Server::start();
+    for method in ["GET", "PUT", "PATCH", "DELETE"] {
+        let reply = server.send(method, "/collections/nowhere/documents/a", &[JSON], b"{}");
+        reply.problem(404, "collection-not-found");
+    }
+    server.put("/collections/other", &schema()).ok(201);
+    server.put("/aliases/latest", &json!({"collection": "other"})).ok(200);
+    server.put("/collections/latest/documents/a", &json!({"title": "by alias"})).ok(201);
+    assert_eq!(server.get("/collections/other/documents/a").ok(200)["fields"]["title"], "by alias");
+}

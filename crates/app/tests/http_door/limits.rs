@@ -1,0 +1,120 @@
+//! What a client may take: time, room, bytes.
+
+use std::{net::TcpStream, time::Duration};
+
+use nearfield::{http::HttpSettings, serve::ServeSettings};
+
+use crate::{
+    client::{Connection, Reply, request},
+    server::{ARTICLES, Server},
+};
+
+#[test]
+fn a_head_that_does_not_come_ends_the_connection() {
+    let server =
+        Server::with(ServeSettings { header_timeout: Duration::from_millis(50), ..ServeSettings::default() });
+    // Nothing, half a line, half a head: each is cut off.
+    for begun in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
+        let mut connection = server.connect();
+        connection.write(begun);
+        let rest = connection.rest();
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&rest));
+    }
+    // So is a connection that stands idle after an answer.
+    let mut connection = server.connect();
+    connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(connection.reply().status, 200);
+    assert!(connection.rest().is_empty());
+}
+
+#[test]
+fn a_body_that_stands_still_is_answered_with_408() {
+    let http = HttpSettings { body_timeout: Duration::from_millis(50), ..HttpSettings::default() };
+    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let mut connection = server.connect();
+    connection.write(
+        "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{\"co",
+    );
+    Reply::parse(&connection.rest()).unwrap().problem(408, "body-timeout");
+}
+
+#[test]
+fn heads_and_addresses_are_bounded() {
+    let server = Server::start();
+    let url = format!("/search?q={}", "a".repeat(9000));
+    server.get(&url).problem(414, "url-length");
+    server.get(&format!("/search?q={}", "a".repeat(8000))).ok(200);
+    let many: Vec<(String, String)> = (0..110).map(|n| (format!("x-{n}"), "y".to_owned())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(server.send("GET", "/healthz", &many, b"").status, 431);
+    let long = "y".repeat(1 << 20);
+    let mut connection = server.connect();
+    // The server may close before all of it is written.
+    use std::io::Write;
+    let _ = connection.0.write_all(&request("GET", "/healthz", &[("x-long", &long)], b""));
+    let mut bytes = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut connection.0, &mut bytes);
+    assert!(bytes.is_empty() || bytes.starts_with(b"HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&bytes));
+    server.get("/healthz").ok(200);
+}
+
+#[test]
+fn what_is_not_http_is_refused() {
+    let server = Server::start();
+    for garbage in
+        ["\r\n\r\n\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\0\x01\0"]
+    {
+        let mut connection = server.connect();
+        connection.write(garbage);
+        connection.0.shutdown(std::net::Shutdown::Write).unwrap();
+        let rest = connection.rest();
+        assert!(
+            rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"),
+            "{garbage:?}: {:?}",
+            String::from_utf8_lossy(&rest)
+        );
+    }
+    let smuggled = "POST /collections/kb/delete HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n";
+    let mut connection = server.connect();
+    connection.write(smuggled);
+    assert!(connection.rest().starts_with(b"HTTP/1.1 400"));
+    server.get("/healthz").ok(200);
+}
+
+/// A connection that is surely served: it has had an answer, and stays.
+fn served(server: &Server) -> Connection {
+    let mut connection = server.connect();
+    connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(connection.reply().status, 200);
+    connection
+}
+
+#[test]
+fn a_full_server_still_tells_of_its_health() {
+    let server = Server::with(ServeSettings { connections_max: 2, ..ServeSettings::default() });
+    let mut first = served(&server);
+    let _second = served(&server);
+    let refused = server.get("/collections");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    refused.problem(503, "connections");
+    for health in ["/healthz", "/livez", "/readyz"] {
+        assert_eq!(server.get(health).status, 200, "{health}");
+    }
+    first.write("GET /collections HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert_eq!(first.reply().status, 200, "who is in is served");
+}
+
+#[test]
+fn requests_on_one_connection_are_answered_in_order() {
+    let server = Server::with_articles();
+    let mut connection = server.connect();
+    assert!(TcpStream::nodelay(&connection.0).is_ok());
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let article = |at: usize| format!("{} {}", ARTICLES[at].1, ARTICLES[at].2).replace(' ', "+");
+    let search = |at: usize| ask(&format!("/search?k=1&q={}", article(at)));
+    connection.write(search(3) + &ask("/nowhere") + &search(0));
+    assert_eq!(connection.reply().json()["results"][0]["id"], "kb-4");
+    connection.reply().problem(404, "path-not-found");
+    assert_eq!(connection.reply().json()["results"][0]["id"], "kb-1");
+}

@@ -1,0 +1,14 @@
+//! The HTTP door from outside: a server on a real socket, a client that writes bytes.
+
+mod admission;
+mod client;
+mod collections;
+mod description;
+mod documents;
+mod limits;
+mod loading;
+mod searching;
+mod server;
+mod stopping;
+#[path = "../tiny_model/mod.rs"]
+mod tiny_model;

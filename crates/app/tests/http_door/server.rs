@@ -1,0 +1,161 @@
+//! A server of its own for a test, with the tiny model, on a port the system chose.
+
+use std::{net::SocketAddr, path::Path};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use nearfield::{
+    serve::{self, ServeSettings},
+    service::{Config, Service},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Connection, Reply, request},
+    tiny_model,
+};
+
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
+
+/// A running server. Dropped, it is stopped.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) service: Service,
+    stop: CancellationToken,
+    runtime: Option<Runtime>,
+    running: Option<JoinHandle<()>>,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// A server with the collection `kb`, which is empty.
+    pub(crate) fn start() -> Server {
+        let server = Server::with(ServeSettings::default());
+        server.put("/collections/kb", &schema()).ok(201);
+        server
+    }
+
+    /// A server with a few articles in `kb`.
+    pub(crate) fn with_articles() -> Server {
+        let server = Server::start();
+        let articles: Vec<Value> = ARTICLES
+            .iter()
+            .map(|(id, title, content, category, year)| {
+                json!({"id": id, "title": title, "content": content, "category": category, "year": year})
+            })
+            .collect();
+        let results = server.post("/collections/kb/documents", &json!(articles)).ok(200);
+        assert_eq!(results["created"], ARTICLES.len());
+        server
+    }
+
+    /// An empty server that behaves as `settings` say.
+    pub(crate) fn with(settings: ServeSettings) -> Server {
+        Server::with_service(settings, |_| ())
+    }
+
+    /// An empty server over a service that is opened otherwise.
+    pub(crate) fn with_service(mut settings: ServeSettings, change: impl FnOnce(&mut Config)) -> Server {
+        let dir = TempDir::new().unwrap();
+        tiny_model::write(&dir.path().join("models/tiny"), 1);
+        let mut config = config(dir.path());
+        change(&mut config);
+        let service = Service::open(config).unwrap();
+        let recorder = PrometheusBuilder::new().build_recorder();
+        settings.http.metrics.get_or_insert(recorder.handle());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = runtime.spawn(serve::run(vec![listener], service.clone(), settings, stop.clone()));
+        Server { address, service, stop, runtime: Some(runtime), running: Some(running), _dir: dir }
+    }
+
+    pub(crate) fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Sends a request on a connection of its own.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut connection = self.connect();
+        connection.write(request(method, path, headers, body));
+        let bytes = connection.rest();
+        Reply::parse(&bytes).unwrap_or_else(|| panic!("not an answer: {:?}", String::from_utf8_lossy(&bytes)))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], b"")
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Reply {
+        self.send("DELETE", path, &[], b"")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, &[JSON], body.to_string().as_bytes())
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
+        self.send("PUT", path, &[JSON], body.to_string().as_bytes())
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.send("PATCH", path, &[JSON], body.to_string().as_bytes())
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) fn wait(&mut self) {
+        let running = self.running.take().expect("waited for once");
+        self.runtime.as_ref().unwrap().block_on(running).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+        self.service.close();
+    }
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        data_dir: dir.join("data"),
+        models_dir: dir.join("models"),
+        workers: 2,
+        queue_max: 1024,
+        timeout: std::time::Duration::from_secs(60),
+        cpu_level: None,
+        cache_bytes: 16 << 20,
+        tail_max: 10_000,
+        index_threads: 1,
+    }
+}
+
+/// Title and content embedded by the tiny model, a tag, a number, and a vector of one's own.
+pub(crate) fn schema() -> Value {
+    json!({"fields": [
+        {"name": "title", "kind": "text"},
+        {"name": "content", "kind": "text"},
+        {"name": "category", "kind": "tag", "separator": ","},
+        {"name": "year", "kind": "numeric"},
+        {"name": "embedding", "kind": "vector", "dim": tiny_model::DIM,
+         "embed": {"fields": ["title", "content"], "model": "tiny"}},
+    ]})
+}
+
+/// Id, title, content, category and year.
+pub(crate) const ARTICLES: [(&str, &str, &str, &str, u32); 4] = [
+    ("kb-1", "refund payment", "card invoice refund price", "billing", 2021),
+    ("kb-2", "reset password", "login account email token", "login", 2022),
+    ("kb-3", "router signal", "network cable port server", "network", 2023),
+    ("kb-4", "fruit", "apple pear plum cherry", "kitchen", 2024),
+];
