@@ -71,3 +71,34 @@ impl FromRequestParts<Arc<Door>> for Call {
         Ok(Call { cx, timeout, gone: Some(cancel.drop_guard()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        let cancel = CancellationToken::new();
+        let cx = Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() };
+        Call { cx, timeout: Some(Duration::from_secs(1)), gone: Some(cancel.drop_guard()) }
+    }
+
+    #[test]
+    fn a_handler_that_is_dropped_cancels_what_it_started() {
+        let call = call();
+        let started = call.batch();
+        assert!(!started.cancel.is_cancelled() && started.deadline.is_some());
+        drop(call);
+        assert!(started.cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_call_that_was_handed_over_lasts_as_long_as_its_guard() {
+        let mut call = call();
+        let cancel = call.cx.cancel.clone();
+        let guard = call.hand_over();
+        drop(call);
+        assert!(!cancel.is_cancelled());
+        drop(guard);
+        assert!(cancel.is_cancelled());
+    }
+}

@@ -153,6 +153,28 @@ mod tests {
         assert_eq!(status(ErrorKind::Internal, "x"), 500);
     }
 
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_keeps_its_words() {
+        use tower::ServiceExt;
+        use tower_http::catch_panic::CatchPanicLayer;
+        let router = axum::Router::new()
+            .route(
+                "/",
+                axum::routing::get(|| async {
+                    if true {
+                        panic!("a secret")
+                    }
+                }),
+            )
+            .layer(CatchPanicLayer::custom(of_panic));
+        let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
+
     #[test]
     fn a_problem_reads_as_rfc_9457_says() {
         let problem = Problem::invalid("filter-syntax", "expected ]").at("filter");
