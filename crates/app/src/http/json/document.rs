@@ -218,8 +218,8 @@ fn repeated(fields: &[(String, ValueShape)]) -> Option<String> {
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned())
 }
 
-/// An element of an array of documents: one, or something else, which is that element's trouble alone.
 impl DocumentShape {
+    /// What is no object at all: trouble of this element alone, not of the array it stands in.
     fn of_other(found: &str) -> DocumentShape {
         let trouble =
             Problem::invalid("document-shape", format!("expected a document as an object, found {found}"));
