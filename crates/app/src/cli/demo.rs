@@ -28,11 +28,11 @@ const KNOWLEDGE_BASE: &[u8] = include_bytes!("../../../../demo/knowledge_base.cs
 const COLLECTION: &str = "kb";
 const QUESTIONS: [&str; 6] = [
     "my statement shows you took the money two times",
-    "cant remember what i set to log in with, need a fresh one",
-    "my phone got nicked, can the thief read our customers stuff",
-    "everything in my agenda is there two times",
     "how do i stop paying you",
-    "script keeps dying with 429",
+    "my phone got nicked, can the thief read our customers stuff",
+    "we shrank from 9 people to 6, why am i still paying for 9",
+    "got married so my surname and work mail are different now, how do i get in with the new one from next week",
+    "automaticaly nudge folks who are late paying us",
 ];
 
 /// Show what it does: index the bundled knowledge base, answer some questions, serve the page

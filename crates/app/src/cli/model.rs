@@ -77,8 +77,12 @@ impl HubFlags {
             self.hf_home.as_ref().map(|home| home.join("hub")),
             self.xdg_cache_home.clone().or_else(under_home).map(|cache| cache.join("huggingface/hub")),
         ];
+        let endpoint = match self.hf_endpoint.trim_end_matches('/') {
+            "" => Hub::ENDPOINT,
+            endpoint => endpoint,
+        };
         Hub {
-            endpoint: self.hf_endpoint.trim_end_matches('/').to_owned(),
+            endpoint: endpoint.to_owned(),
             caches: caches.into_iter().flatten().filter(|path| !path.as_os_str().is_empty()).collect(),
         }
     }

@@ -107,8 +107,10 @@ pub(crate) fn table(headings: &[&str]) -> Table {
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_header(headings.to_vec());
     if !io::stdout().is_terminal() {
-        table.force_no_tty().set_width(WIDTH_UNKNOWN);
+        table.set_width(WIDTH_UNKNOWN);
     }
+    // Whether colours are wanted is known where the table is printed: they are taken out there.
+    table.enforce_styling();
     table
 }
 

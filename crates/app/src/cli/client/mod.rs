@@ -102,7 +102,8 @@ impl Client {
     /// Finds the server, or opens the data directory.
     pub(crate) fn open(settings: &Settings, flags: &ClientFlags) -> anyhow::Result<Client> {
         let key = flags.api_key.as_deref().or(settings.api_keys.first().map(|key| key.reveal()));
-        if let Some(url) = &flags.url {
+        // An empty variable counts as not set.
+        if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
             return Ok(Client::Remote(Remote::new(url, key)?));
         }
         discovery::find(settings, key)
