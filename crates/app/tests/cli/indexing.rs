@@ -55,6 +55,27 @@ fn a_busy_server_is_waited_for() {
 }
 
 #[test]
+fn fewer_documents_are_sent_at_once_where_many_take_too_long() {
+    let home = Home::new();
+    let file = home.write("a.csv", numbered(21));
+    let orders = Arc::new(Mutex::new(Vec::new()));
+    let seen = orders.clone();
+    let server = FakeServer::of_articles(move |request| {
+        let ids = request.ids();
+        if ids.len() > 5 {
+            return Response::results(&ids, |_| Err(504));
+        }
+        seen.lock().unwrap().extend(ids.clone());
+        Response::results(&ids, |_| Ok("created"))
+    });
+    let ended = home.run(&["index", &file, "--url", &server.url()]);
+    assert_eq!(ended.out, "rows in 21 = indexed 21 + unchanged 0 + rejected 0\n", "{ended:?}");
+    assert!(ended.err.contains("sending 5 at once"), "{ended:?}");
+    let expected: Vec<String> = (0..21).map(|number| format!("d{number}")).collect();
+    assert_eq!(*orders.lock().unwrap(), expected, "every document once, in their order");
+}
+
+#[test]
 fn rejected_rows_are_counted_shown_and_kept() {
     let home = Home::new();
     let server = FakeServer::of_articles(|request| {

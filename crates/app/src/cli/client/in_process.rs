@@ -1,5 +1,7 @@
 //! Calls of the same routes, in this process, without a socket.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use axum::{
     Router,
@@ -10,12 +12,15 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
-use super::{Call, Reply, remote::TIMEOUT_MS};
+use super::{Call, Reply};
 use crate::{
     config::Settings,
     http::{self, HttpSettings},
-    service::Service,
+    service::{self, Service},
 };
+
+/// A deadline protects a server from clients that have given up; the one caller here waits.
+const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The service, opened here.
 #[derive(Debug)]
@@ -28,11 +33,7 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// Opens the data directory.
     pub(super) fn open(settings: &Settings) -> anyhow::Result<InProcess> {
-        let service = Service::open(settings.service())?;
-        InProcess::over(service)
-    }
-
-    fn over(service: Service) -> anyhow::Result<InProcess> {
+        let service = Service::open(service::Config { timeout: TIMEOUT, ..settings.service() })?;
         // The routes only parse and wait; the service has its own threads for the work.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -49,8 +50,7 @@ impl InProcess {
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(call.path)
-            .header(header::ACCEPT, "application/json")
-            .header("x-timeout-ms", TIMEOUT_MS);
+            .header(header::ACCEPT, "application/json");
         let body = match call.body {
             Some((content_type, body)) => {
                 request = request.header(header::CONTENT_TYPE, content_type);

@@ -13,7 +13,7 @@ const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// Header that asks for time: the most a server grants, since a batch of long texts takes long.
 const TIMEOUT_HEADER: &str = "x-timeout-ms";
-pub(super) const TIMEOUT_MS: &str = "60000";
+const TIMEOUT_MS: &str = "60000";
 
 /// A server.
 #[derive(Debug)]

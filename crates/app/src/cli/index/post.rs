@@ -79,14 +79,20 @@ pub(crate) struct Post<'a> {
 }
 
 impl Post<'_> {
-    /// Sends rows until each is committed or rejected, waiting where the server asks for it.
+    /// Sends rows until each is committed or rejected, waiting where the server asks for it, and
+    /// fewer at once where they take it too long.
     pub(crate) fn send(&self, mut rows: Vec<Row>) -> Posted {
         let mut posted = Posted::default();
         let mut waits = 0;
+        let mut at_once = rows.len();
         while !rows.is_empty() {
+            let rest = rows.split_off(at_once.min(rows.len()));
             let before = rows.len();
             let wait = match self.attempt(&mut rows, &mut posted) {
-                Ok(None) => return posted,
+                Ok(None) => {
+                    (rows, waits) = (rest, 0);
+                    continue;
+                }
                 Ok(Some(wait)) => wait,
                 Err(failure) => {
                     posted.failure = Some(failure);
@@ -94,13 +100,20 @@ impl Post<'_> {
                 }
             };
             waits = if rows.len() < before { 1 } else { waits + 1 };
+            rows.extend(rest);
+            let reason = &wait.reason;
             if waits > WAITS_MAX {
-                let text = format!("the server took no documents after {WAITS_MAX} tries: {}", wait.reason);
+                let text = format!("the server took no documents after {WAITS_MAX} tries");
                 posted.failure = Some(anyhow::Error::new(wait.reason).context(text));
                 return posted;
             }
-            if waits == 1 {
-                self.terminal.note(format_args!("the server is busy ({}): waiting", wait.reason));
+            if reason.status == 504 && before > 1 {
+                at_once = before / 2;
+                self.terminal.note(format_args!(
+                    "{before} documents take too long ({reason}): sending {at_once} at once"
+                ));
+            } else if waits == 1 {
+                self.terminal.note(format_args!("the server is busy ({reason}): waiting"));
             }
             if !self.sleep(wait.time) {
                 return posted;
