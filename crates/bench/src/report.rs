@@ -28,9 +28,11 @@ impl Row {
     /// The row with a measured value, rounded to `decimals`; JSON null if it is not finite.
     #[must_use]
     pub(crate) fn with_rounded(self, name: &'static str, value: f64, decimals: i32) -> Row {
+        if decimals == 0 && value.is_finite() {
+            return self.with(name, value.round() as i64);
+        }
         let scale = 10f64.powi(decimals);
-        let rounded = (value * scale).round() / scale;
-        self.with(name, rounded)
+        self.with(name, (value * scale).round() / scale)
     }
 
     fn json(&self) -> String {
@@ -135,8 +137,12 @@ mod tests {
 
     #[test]
     fn a_row_is_one_json_object_in_the_order_given() {
-        let row = Row::new().with("z", 1).with_rounded("a", 2.34567, 2).with("text", "say \"hi\"");
-        assert_eq!(row.json(), r#"{"z":1,"a":2.35,"text":"say \"hi\""}"#);
+        let row = Row::new()
+            .with("z", 1)
+            .with_rounded("a", 2.34567, 2)
+            .with_rounded("n", 7.6, 0)
+            .with("text", "say \"hi\"");
+        assert_eq!(row.json(), r#"{"z":1,"a":2.35,"n":8,"text":"say \"hi\""}"#);
         let back: Value = serde_json::from_str(&row.json()).unwrap();
         assert_eq!(back["a"], 2.35);
     }
