@@ -2,18 +2,17 @@
 
 use std::{
     num::NonZero,
-    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use nearfield::service::{
-    Algorithm, Config, Context, Embedding, Expected, FieldKind, FieldSchema, Metric, Put, Quantization,
-    Schema, Service, Value, VectorSchema, VectorType,
+    Algorithm, Context, Embedding, Expected, FieldKind, FieldSchema, Metric, Put, Quantization, Schema,
+    Service, Value, VectorSchema, VectorType,
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
-use crate::{corpus::Document, machine, server, setting::Setting, vectors::Vectors};
+use crate::{corpus::Document, vectors::Vectors};
 
 /// The collection's name.
 pub(crate) const NAME: &str = "packages";
@@ -37,22 +36,6 @@ pub(crate) fn schema(model: &embed::Model) -> Schema {
         fields: vec![field("content", FieldKind::Text), field("embedding", FieldKind::Vector(vector))],
         ttl: None,
     }
-}
-
-/// Opens a service over a directory, with everything at its default.
-pub(crate) fn open(data_dir: &Path, setting: &Setting) -> Result<Service> {
-    let workers = machine::cores();
-    Ok(Service::open(Config {
-        data_dir: data_dir.to_owned(),
-        models_dir: server::models_dir(&setting.model_dir()?)?,
-        workers,
-        queue_max: 1024,
-        timeout: Duration::from_secs(600),
-        cpu_level: Some(setting.cpu().level()),
-        cache_bytes: 64 << 20,
-        tail_max: 10_000,
-        index_threads: workers,
-    })?)
 }
 
 /// Makes the collection and writes documents into it, `batch` in a write, with ready vectors or

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -143,13 +143,4 @@ impl Drop for Server {
 /// server then says so and ends.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// The directory of models that holds this one.
-pub(crate) fn models_dir(model_dir: &Path) -> Result<PathBuf> {
-    // Not resolved if it is a link: the server knows a model by its directory's name.
-    std::path::absolute(model_dir)?
-        .parent()
-        .map(Path::to_path_buf)
-        .with_context(|| format!("{} has no directory above it", model_dir.display()))
 }

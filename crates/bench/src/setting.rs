@@ -1,10 +1,14 @@
 //! What every sub-command is given: corpora, model, caches.
 
-use std::{env, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use embed::Model;
 use kernels::simd::{Cpu, Level};
+use nearfield::{
+    config::{Flags, Settings},
+    service::Config,
+};
 
 use crate::corpus::Source;
 
@@ -45,10 +49,10 @@ impl Setting {
     pub(crate) fn model_dir(&self) -> Result<PathBuf> {
         let dir = match &self.model {
             Some(dir) => dir.clone(),
-            None => home()?.join("models").join(MODEL),
+            None => Settings::load(&Flags::default(), None)?.models_dir.join(MODEL),
         };
         if dir.join("model.safetensors").exists() {
-            return Ok(dir);
+            return Ok(dir.canonicalize()?);
         }
         Err(anyhow!(
             "no model.safetensors in {}: run `nearfield model pull`, or give --model DIR",
@@ -56,18 +60,27 @@ impl Setting {
         ))
     }
 
+    /// The directory of models that the model is in, for a service that finds it by name.
+    pub(crate) fn models_dir(&self) -> Result<PathBuf> {
+        let dir = self.model_dir()?;
+        let parent = dir.parent().with_context(|| format!("{} has no directory above it", dir.display()))?;
+        Ok(parent.to_owned())
+    }
+
+    /// What a service over `data_dir` is opened with: everything else as the program has it.
+    pub(crate) fn service(&self, data_dir: &Path) -> Result<Config> {
+        let flags = Flags {
+            data_dir: Some(data_dir.to_owned()),
+            models_dir: Some(self.models_dir()?),
+            cpu: Some(self.cpu().level().name().to_owned()),
+            ..Flags::default()
+        };
+        Ok(Settings::load(&flags, None)?.service())
+    }
+
     /// The model, loaded.
     pub(crate) fn model(&self) -> Result<Model> {
         let dir = self.model_dir()?;
         Model::load(&dir, self.cpu()).with_context(|| format!("load the model in {}", dir.display()))
     }
-}
-
-/// `$NEARFIELD_HOME`, or the platform's data directory.
-fn home() -> Result<PathBuf> {
-    let under = |variable: &str, rest: &str| env::var_os(variable).map(|dir| PathBuf::from(dir).join(rest));
-    under("NEARFIELD_HOME", "")
-        .or_else(|| under("XDG_DATA_HOME", "nearfield"))
-        .or_else(|| under("HOME", ".local/share/nearfield"))
-        .context("neither NEARFIELD_HOME nor HOME is set: give --model DIR")
 }

@@ -231,7 +231,7 @@ fn progress(world: &mut World<'_>) -> Result<Verdict> {
         .map(|document| json!({"id": document.id.to_string(), "content": document.text}).to_string())
         .collect();
     std::fs::write(&path, lines.join("\n"))?;
-    let models = server::models_dir(&world.setting.model_dir()?)?;
+    let models = world.setting.models_dir()?;
     let line = format!(
         "{} index {} --collection progress --batch-size 50 --data-dir {} --models-dir {}",
         server::binary()?.display(),

@@ -103,7 +103,7 @@ impl<'a> World<'a> {
     pub(super) fn launch(&self, name: &str) -> Result<Launch> {
         Ok(Launch {
             data_dir: self.dir.path().join(name),
-            models_dir: server::models_dir(&self.setting.model_dir()?)?,
+            models_dir: self.setting.models_dir()?,
             cores: Vec::new(),
             arguments: Vec::new(),
         })
@@ -125,7 +125,7 @@ impl<'a> World<'a> {
             .arg("--data-dir")
             .arg(self.dir.path().join(data))
             .arg("--models-dir")
-            .arg(server::models_dir(&self.setting.model_dir()?)?)
+            .arg(self.setting.models_dir()?)
             .env_remove("NEARFIELD_SHARED")
             .stdin(Stdio::null());
         command.output().with_context(|| format!("run {command:?}"))

@@ -3,7 +3,7 @@
 use std::{num::NonZero, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use nearfield::service;
+use nearfield::service::{self, Service};
 
 use crate::{
     corpus, machine, packages,
@@ -68,7 +68,7 @@ fn measure(mode: Mode, arguments: &Arguments, setting: &Setting) -> Result<Row> 
         Mode::Text => None,
     };
     let dir = tempfile::tempdir_in(&setting.cache_dir)?;
-    let service = packages::open(dir.path(), setting)?;
+    let service = Service::open(setting.service(dir.path())?)?;
     let pid = std::process::id();
     let before_mib = machine::rss_mib(pid)?;
     let before_cpu_s = machine::cpu_seconds(pid)?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nearfield::service::Service;
 use serde_json::Value;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     open_loop::{self, Outcome, Step, encode},
     packages,
     report::{Format, Report, Row},
-    server::{self, Launch, Server},
+    server::{Launch, Server},
     setting::Setting,
     truth,
     vectors::{self, Vectors},
@@ -127,7 +128,7 @@ impl Bench {
             }
             std::fs::create_dir_all(&dir)?;
             let started = Instant::now();
-            let service = packages::open(&data_dir, setting)?;
+            let service = Service::open(setting.service(&data_dir)?)?;
             packages::fill(
                 &service,
                 &model,
@@ -141,7 +142,7 @@ impl Bench {
         let given = corpus::queries(&setting.source.packages_queries())?;
         let launch = Launch {
             data_dir: dir.join("data"),
-            models_dir: server::models_dir(&setting.model_dir()?)?,
+            models_dir: setting.models_dir()?,
             cores: arguments.server_cores.clone(),
             arguments: vec!["--cpu".to_owned(), setting.cpu().level().name().to_owned()],
         };
