@@ -45,13 +45,27 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Holds the calling thread, and the threads and processes it starts from now on, to one core.
-pub(crate) fn pin(core: usize) -> Result<()> {
-    pin_to(&[core])
+/// While it stands, the thread that made it, and the threads and processes this thread starts, are
+/// held to one core.
+#[derive(Debug)]
+pub(crate) struct Pinned(());
+
+impl Pinned {
+    /// Holds the calling thread to `core`.
+    pub(crate) fn to(core: usize) -> Result<Pinned> {
+        hold(&[core]).map(|()| Pinned(()))
+    }
 }
 
-/// Holds the calling thread, and the threads and processes it starts from now on, to these cores.
-pub(crate) fn pin_to(cores: &[usize]) -> Result<()> {
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = hold(&(0..cores()).collect::<Vec<_>>()) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn hold(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
         set.set(core);

@@ -43,20 +43,25 @@ pub(crate) struct Outcome {
     pub(crate) qps: f64,
     /// Milliseconds from due to answered, for answers with status 200.
     pub(crate) latency_ms: Sample,
-    /// Counted requests that were not answered with 200, by status; 0 stands for no answer.
+    /// Counted requests that were answered otherwise, by status; 0 stands for a broken connection.
     pub(crate) errors: BTreeMap<u16, usize>,
+    /// Counted requests that waited for a connection or an answer when the step was over.
+    pub(crate) unanswered: usize,
 }
 
 impl Outcome {
     /// How many counted requests failed.
     pub(crate) fn failed(&self) -> usize {
-        self.errors.values().sum()
+        self.errors.values().sum::<usize>() + self.unanswered
     }
 
     /// The errors as `status:count`, or a dash.
     pub(crate) fn errors_text(&self) -> String {
-        let parts: Vec<String> =
+        let mut parts: Vec<String> =
             self.errors.iter().map(|(status, count)| format!("{status}:{count}")).collect();
+        if self.unanswered > 0 {
+            parts.push(format!("unanswered:{}", self.unanswered));
+        }
         if parts.is_empty() { "-".to_owned() } else { parts.join(" ") }
     }
 }
@@ -300,18 +305,16 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn outcome(mut self) -> Outcome {
+    fn outcome(self) -> Outcome {
         let due = self.schedule.len() - self.first;
         let failed: usize = self.errors.values().sum();
-        let silent = due - self.latency_ms.len() - failed;
-        if silent > 0 {
-            *self.errors.entry(0).or_default() += silent;
-        }
+        let unanswered = due - self.latency_ms.len() - failed;
         Outcome {
             due,
             qps: self.latency_ms.len() as f64 / self.duration.as_secs_f64(),
             latency_ms: Sample::new(self.latency_ms),
             errors: self.errors,
+            unanswered,
         }
     }
 }

@@ -16,6 +16,7 @@ mod section_7;
 mod section_8;
 mod section_9;
 mod site;
+mod words;
 mod world;
 
 use anyhow::{Result, ensure};

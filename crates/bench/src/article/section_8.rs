@@ -225,6 +225,7 @@ impl World<'_> {
         let setting = self.setting;
         let bench = self.packages()?;
         let (queries, truth) = bench.judged(300, setting)?;
+        let _pinned = bench.pinned()?;
         let agent = site::agent();
         let (mut found, mut times) = (Vec::new(), Vec::new());
         for query in &queries {

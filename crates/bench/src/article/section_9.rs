@@ -107,7 +107,8 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(
                 high < 30.0 && grown < 64.0 && absurd.status == 422,
                 format!(
-                    "ef 500: p50 {high:.2} ms against {usual:.2} at 80, recall@10 {recall:.4}, {grown:+.0} MiB; 1,000,000: {}",
+                    "ef 500: p50 {high:.2} ms against {usual:.2} at 80, recall@10 {recall:.4}, {:+} MiB; 1,000,000: {}",
+                    grown.round() as i64,
                     absurd.told()
                 ),
             ))

@@ -17,6 +17,7 @@ use super::{
     Arguments, Verdict,
     graph::{Graph, Parameters},
     site::{Site, agent, call},
+    words::Words,
 };
 use crate::{
     commands::serve,
@@ -54,6 +55,8 @@ pub(super) struct Knowledge {
     pub(super) took: Duration,
     /// Questions with the ids of the articles that answer them.
     pub(super) questions: Vec<(String, Vec<String>)>,
+    /// The same articles, found by their words.
+    words: Words,
 }
 
 /// Distinct searches of packages, one at a time.
@@ -71,14 +74,11 @@ pub(super) struct Alone {
 /// Questions that found their article.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
-    pub(super) answered: usize,
     pub(super) asked: usize,
-}
-
-impl Answered {
-    pub(super) fn share(self) -> f64 {
-        self.answered as f64 / self.asked as f64
-    }
+    /// By the server.
+    pub(super) answered: usize,
+    /// By words alone.
+    pub(super) by_words: usize,
 }
 
 impl<'a> World<'a> {
@@ -167,7 +167,8 @@ impl<'a> World<'a> {
                 serde_json::from_str(last).with_context(|| format!("nearfield index printed {last}"))?;
             let site = Site::start(&self.launch("knowledge")?)?;
             let questions = questions(&demo.join("eval"))?;
-            self.knowledge = Some(Knowledge { site, told, took, questions });
+            let words = Words::of(articles(&demo.join("eval"))?);
+            self.knowledge = Some(Knowledge { site, told, took, questions, words });
         }
         self.knowledge.as_ref().context("just made")
     }
@@ -185,7 +186,7 @@ impl<'a> World<'a> {
                 connections: 256,
                 k: 5,
                 recall_queries: 1000,
-                distinct: 100_000,
+                distinct: 100_000.min(20 * self.arguments.documents),
                 seed: 1,
             };
             self.packages = Some(serve::Bench::start(&arguments, self.setting)?);
@@ -197,6 +198,7 @@ impl<'a> World<'a> {
     pub(super) fn alone(&mut self) -> Result<Alone> {
         if self.alone.is_none() {
             let bench = self.packages()?;
+            let _pinned = bench.pinned()?;
             let agent = agent();
             let mut ms = Vec::new();
             let mut stages: [Vec<f64>; 4] = Default::default();
@@ -258,12 +260,19 @@ impl<'a> World<'a> {
     /// How many questions about the knowledge base find the right article among the first `k`.
     pub(super) fn answered(&mut self, k: usize) -> Result<Answered> {
         let knowledge = self.knowledge()?;
-        let mut answered = 0;
+        let (mut answered, mut by_words) = (0, 0);
         for (question, right) in &knowledge.questions {
             let hits = knowledge.site.ask("kb", question, k)?.hits()?;
             answered += usize::from(hits.iter().any(|hit| right.contains(&hit.id)));
+            let hits = knowledge.words.search(question, k);
+            by_words += usize::from(hits.iter().any(|id| right.iter().any(|right| right == id)));
         }
-        Ok(Answered { answered, asked: knowledge.questions.len() })
+        Ok(Answered { answered, by_words, asked: knowledge.questions.len() })
+    }
+
+    /// A verdict about 250,000 documents: with fewer there is none.
+    pub(super) fn at_full_scale(&self, verdict: Verdict) -> Verdict {
+        if self.arguments.documents >= 250_000 { verdict } else { Verdict::not_yet(verdict.ours) }
     }
 
     /// How many packages are searched, for the rows that say so.
@@ -284,18 +293,14 @@ fn demo_dir() -> Result<PathBuf> {
 
 /// Questions and the ids that answer them, from a collection in the layout of `nearfield eval`.
 fn questions(dir: &Path) -> Result<Vec<(String, Vec<String>)>> {
-    let read = |name: &str| {
-        let path = dir.join(name);
-        std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
-    };
-    let judged: Vec<(String, String)> = read("qrels.tsv")?
+    let judged: Vec<(String, String)> = read(dir, "qrels.tsv")?
         .lines()
         .filter_map(|line| {
             let mut fields = line.split('\t');
             Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
         })
         .collect();
-    read("queries.jsonl")?
+    read(dir, "queries.jsonl")?
         .lines()
         .map(|line| {
             let query: Value = serde_json::from_str(line)?;
@@ -305,4 +310,22 @@ fn questions(dir: &Path) -> Result<Vec<(String, Vec<String>)>> {
             Ok((text.to_owned(), answers.collect()))
         })
         .collect()
+}
+
+/// Ids and texts, from the same collection.
+fn articles(dir: &Path) -> Result<Vec<(String, String)>> {
+    read(dir, "corpus.jsonl")?
+        .lines()
+        .map(|line| {
+            let article: Value = serde_json::from_str(line)?;
+            let part =
+                |name: &str| article[name].as_str().with_context(|| format!("an article has no {name}"));
+            Ok((part("id")?.to_owned(), format!("{} {}", part("title")?, part("text")?)))
+        })
+        .collect()
+}
+
+fn read(dir: &Path, name: &str) -> Result<String> {
+    let path = dir.join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
 }

@@ -6,7 +6,8 @@ use ::embed::{Model, Tokens};
 use anyhow::{Result, ensure};
 
 use crate::{
-    corpus, machine,
+    corpus,
+    machine::Pinned,
     report::{Format, Report, Row},
     sample::{Sample, median},
     setting::Setting,
@@ -42,7 +43,7 @@ struct Case {
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
     let model = setting.model()?;
-    machine::pin(arguments.core)?;
+    let _pinned = Pinned::to(arguments.core)?;
     let ids = word_piece_ids(&model, setting)?;
     let mut cases = Vec::new();
     for &tokens in &arguments.tokens {

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    corpus, machine,
+    corpus,
+    machine::Pinned,
     peer::{Peer, number},
     report::{Format, Report, Row},
     sample::{Sample, median},
@@ -80,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
         true => None,
         false => Some(Hnswlib::start(&corpus, &queries, arguments, setting)?),
     };
-    machine::pin(arguments.core)?;
+    let _pinned = Pinned::to(arguments.core)?;
 
     eprintln!("building ours over {} vectors", corpus.rows());
     let algorithm = Algorithm::Hnsw { m: arguments.m, ef_construction: arguments.ef_construction };

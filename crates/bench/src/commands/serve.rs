@@ -10,7 +10,8 @@ use nearfield::service::Service;
 use serde_json::Value;
 
 use crate::{
-    corpus, machine,
+    corpus,
+    machine::{self, Pinned},
     open_loop::{self, Outcome, Step, encode},
     packages,
     report::{Format, Report, Row},
@@ -112,7 +113,6 @@ impl Bench {
     /// Loads the documents, with vectors made beforehand, into a data directory kept for later
     /// runs, and starts a server over it.
     pub(crate) fn start(arguments: &Arguments, setting: &Setting) -> Result<Bench> {
-        machine::pin_to(&(0..machine::cores()).collect::<Vec<_>>())?;
         let model = setting.model()?;
         let source = setting.source.packages();
         let documents = corpus::documents(&source, arguments.documents)?;
@@ -147,7 +147,6 @@ impl Bench {
             arguments: vec!["--cpu".to_owned(), setting.cpu().level().name().to_owned()],
         };
         let server = Server::start(&launch)?;
-        machine::pin(arguments.client_core)?;
         let mut bench = Bench {
             server,
             arguments: arguments.clone(),
@@ -164,6 +163,11 @@ impl Bench {
     /// The server.
     pub(crate) fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Holds this thread to the core of the client.
+    pub(crate) fn pinned(&self) -> Result<Pinned> {
+        Pinned::to(self.arguments.client_core)
     }
 
     /// How many documents it has.
@@ -212,6 +216,7 @@ impl Bench {
     /// The share of the exact [`truth::K`] nearest documents that the server answers, text to JSON.
     pub(crate) fn recall(&self, setting: &Setting) -> Result<f64> {
         let (queries, truth) = self.judged(self.arguments.recall_queries, setting)?;
+        let _pinned = self.pinned()?;
         let agent = ureq::Agent::new_with_defaults();
         let mut found = Vec::with_capacity(truth.len());
         for query in queries {
@@ -247,6 +252,7 @@ impl Bench {
         let pid = self.server.pid();
         let cpu_before = machine::cpu_seconds(pid)?;
         let started = Instant::now();
+        let _pinned = self.pinned()?;
         let outcome = open_loop::run(address, &step, &mut requests)?;
         let cpu_pct = (machine::cpu_seconds(pid)? - cpu_before) / started.elapsed().as_secs_f64() * 100.0;
         Ok(Measured { offered_qps: rate, outcome, rss_mib: machine::rss_mib(pid)?, cpu_pct })
