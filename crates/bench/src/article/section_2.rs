@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         id: "2.1-cosine-formula",
-        article: "cosine(q, d) = q·d / (|q| |d|)",
+        article: "cosine(q, d) = q·d / (‖q‖ ‖d‖)",
         peer: "",
         check: |world| {
             let (vectors, query) = random_vectors(50, 8, 4, false);
