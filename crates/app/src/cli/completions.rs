@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
-use super::{Cli, exit::Exit};
+use super::{Cli, Session, exit::Exit};
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
@@ -21,10 +21,10 @@ pub(crate) struct CompletionsArgs {
 
 impl CompletionsArgs {
     /// Runs the command.
-    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "nearfield", &mut script);
-        std::io::stdout().write_all(&script)?;
+        session.terminal.output().write_all(&script)?;
         Ok(Exit::Done)
     }
 }

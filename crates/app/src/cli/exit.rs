@@ -2,7 +2,10 @@
 
 use std::{io, process::ExitCode};
 
-use super::client::{Refusal, Unreachable};
+use super::{
+    client::{Refusal, Unreachable},
+    terminal::OutputClosed,
+};
 use crate::{
     config::ConfigError,
     service::{self, ErrorKind},
@@ -53,9 +56,8 @@ impl Exit {
     /// (`| head`), which is none.
     pub(crate) fn of(error: &anyhow::Error) -> Option<Exit> {
         for cause in error.chain() {
-            if let Some(error) = cause.downcast_ref::<io::Error>()
-                && error.kind() == io::ErrorKind::BrokenPipe
-            {
+            let io = cause.downcast_ref::<io::Error>();
+            if io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OutputClosed>()) {
                 return None;
             }
             if let Some(refusal) = cause.downcast_ref::<Refusal>() {
@@ -91,8 +93,6 @@ pub(crate) struct Usage(pub(crate) String);
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
-
     use super::*;
 
     #[test]
@@ -105,7 +105,8 @@ mod tests {
         assert_eq!(of(refusal(422).into()), Some(Exit::Failed));
         assert_eq!(of(Usage("no".into()).into()), Some(Exit::Usage));
         assert_eq!(of(anyhow::anyhow!("anything")), Some(Exit::Failed));
-        let broken: Result<(), io::Error> = Err(io::ErrorKind::BrokenPipe.into());
-        assert_eq!(of(broken.context("printing").unwrap_err()), None);
+        let broken = |error: io::Error| Exit::of(&anyhow::Error::from(error).context("writing"));
+        assert_eq!(broken(io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed)), None);
+        assert_eq!(broken(io::ErrorKind::BrokenPipe.into()), Some(Exit::Failed), "the pipe to a server");
     }
 }

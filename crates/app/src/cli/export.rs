@@ -87,7 +87,7 @@ impl ExportArgs {
         let client = session.connect(&self.client)?;
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
         let written = match &self.output {
-            None => self.write(&client, &info, &mut BufWriter::new(io::stdout().lock()))?,
+            None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
             Some(path) => self.write_file(&client, &info, path)?,
         };
         session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));

@@ -132,7 +132,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => args.run(&session),
         Command::Eval(args) => args.run(&session),
         Command::Model(args) => args.run(&session),
-        Command::Completions(args) => args.run(),
+        Command::Completions(args) => args.run(&session),
     };
     match ended {
         Ok(exit) => exit.into(),

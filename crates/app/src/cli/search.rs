@@ -117,9 +117,8 @@ impl SearchArgs {
             .query("offset", self.offset);
         let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?.accept()?;
         if session.terminal.json {
-            let mut out = std::io::stdout().lock();
-            out.write_all(reply.body.trim_ascii_end())?;
-            out.write_all(b"\n")?;
+            let line = [reply.body.trim_ascii_end(), b"\n"].concat();
+            session.terminal.output().write_all(&line)?;
         } else {
             show(session.terminal, &reply.json()?)?;
         }

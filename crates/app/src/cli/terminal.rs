@@ -53,14 +53,19 @@ impl Terminal {
 
     /// Prints a line of data.
     pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
-        writeln!(anstream::stdout().lock(), "{text}")
+        writeln!(anstream::stdout().lock(), "{text}").map_err(of_output)
     }
 
     /// Prints data as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer(&mut out, value)?;
-        out.write_all(b"\n")
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.output().write_all(&line)
+    }
+
+    /// Standard output, for data that is written as it is.
+    pub(crate) fn output(&self) -> Output {
+        Output(io::stdout())
     }
 
     /// Tells people how things go; silent under `--quiet`.
@@ -93,6 +98,33 @@ impl Terminal {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+/// Standard output.
+#[derive(Debug)]
+pub(crate) struct Output(io::Stdout);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(of_output)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(of_output)
+    }
+}
+
+/// Nobody reads standard output any more (`| head`).
+#[derive(Debug, thiserror::Error)]
+#[error("standard output is closed")]
+pub(crate) struct OutputClosed;
+
+/// Marks a broken pipe as that of standard output: one to a server is a failure like any other.
+fn of_output(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed),
+        _ => error,
     }
 }
 

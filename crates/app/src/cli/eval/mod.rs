@@ -174,6 +174,7 @@ impl EvalArgs {
             return Err(failure);
         }
         if ran.interrupted {
+            session.terminal.warn("interrupted: nothing was measured");
             return Ok(Some(Exit::Interrupted));
         }
         if ran.tally.rejected > 0 {
