@@ -35,6 +35,8 @@ tests: model
 	then $(CARGO) nextest run --workspace --locked; \
 	else $(CARGO) test --workspace --locked --all-targets; fi
 	$(CARGO) test --workspace --locked --doc
+	$(CARGO) test --locked -p kernels --features shuttle --test arena_schedules
+	$(CARGO) test --locked -p index --features shuttle --test schedules
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps

@@ -1,0 +1,75 @@
+//! The published figure of the model on SciFact, reached by the program as users run it.
+//!
+//! Needs the real model and the SciFact collection (`NEARFIELD_SHARED`, `../shared` beside the
+//! repository by default). Skipped, loudly, where either is missing; `NEARFIELD_REQUIRE_MODEL=1` makes a
+//! missing model a failure.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// nDCG@10 of all-MiniLM-L6-v2 on SciFact, as MTEB publishes it, and how near we must come.
+const PUBLISHED: f64 = 0.645;
+const TOLERANCE: f64 = 0.003;
+/// What the graph may lose against comparing with every document.
+const GRAPH_LOSS_MAX: f64 = 0.005;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn models() -> Option<PathBuf> {
+    let home = std::env::var_os("NEARFIELD_HOME")
+        .map_or_else(|| repository().join("target/nearfield-home"), PathBuf::from);
+    let models = home.join("models");
+    if models.join("all-MiniLM-L6-v2").is_dir() {
+        return Some(models);
+    }
+    let required = std::env::var("NEARFIELD_REQUIRE_MODEL").is_ok_and(|value| value == "1");
+    assert!(!required, "model all-MiniLM-L6-v2 is required but not in {}", models.display());
+    eprintln!("SKIPPED: no model all-MiniLM-L6-v2 in {}; run `nearfield model pull`", models.display());
+    None
+}
+
+fn scifact() -> Option<PathBuf> {
+    let shared =
+        std::env::var_os("NEARFIELD_SHARED").map_or_else(|| repository().join("../shared"), PathBuf::from);
+    let scifact = shared.join("eval/scifact");
+    if scifact.is_dir() {
+        return Some(scifact);
+    }
+    eprintln!("SKIPPED: no collection in {}", scifact.display());
+    None
+}
+
+/// Runs `nearfield eval` on the documents kept in `keep` and gives its nDCG@10.
+fn ndcg(models: &Path, scifact: &Path, keep: &Path, more: &[&str]) -> f64 {
+    let output = Command::new(env!("CARGO_BIN_EXE_nearfield"))
+        .arg("eval")
+        .arg(scifact)
+        .args(["--json", "--quiet", "--models-dir"])
+        .arg(models)
+        .arg("--keep")
+        .arg(keep)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    eprintln!("{report}");
+    report["ndcg_at_10"].as_f64().unwrap()
+}
+
+#[test]
+fn scifact_is_answered_as_well_as_published() {
+    let (Some(models), Some(scifact)) = (models(), scifact()) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let keep = directory.path().join("scifact");
+    let exact = ndcg(&models, &scifact, &keep, &["--exact"]);
+    let graph = ndcg(&models, &scifact, &keep, &[]);
+    assert!((exact - PUBLISHED).abs() <= TOLERANCE, "exact search: {exact}, published {PUBLISHED}");
+    assert!(exact - graph <= GRAPH_LOSS_MAX, "graph: {graph}, exact search: {exact}");
+}
