@@ -1,8 +1,9 @@
 //! The published figure of the model on SciFact, reached by the program as users run it.
 //!
 //! Needs the real model and the SciFact collection (`NEARFIELD_SHARED`, `../shared` beside the
-//! repository by default). Skipped, loudly, where either is missing; `NEARFIELD_REQUIRE_MODEL=1` makes a
-//! missing model a failure.
+//! repository by default). Skipped, loudly, where either is missing.
+
+mod real_model;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,26 +18,9 @@ const TOLERANCE: f64 = 0.003;
 /// What the graph may lose against comparing with every document.
 const GRAPH_LOSS_MAX: f64 = 0.005;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn models() -> Option<PathBuf> {
-    let home = std::env::var_os("NEARFIELD_HOME")
-        .map_or_else(|| repository().join("target/nearfield-home"), PathBuf::from);
-    let models = home.join("models");
-    if models.join("all-MiniLM-L6-v2").is_dir() {
-        return Some(models);
-    }
-    let required = std::env::var("NEARFIELD_REQUIRE_MODEL").is_ok_and(|value| value == "1");
-    assert!(!required, "model all-MiniLM-L6-v2 is required but not in {}", models.display());
-    eprintln!("SKIPPED: no model all-MiniLM-L6-v2 in {}; run `nearfield model pull`", models.display());
-    None
-}
-
 fn scifact() -> Option<PathBuf> {
-    let shared =
-        std::env::var_os("NEARFIELD_SHARED").map_or_else(|| repository().join("../shared"), PathBuf::from);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = std::env::var_os("NEARFIELD_SHARED").map_or(beside, PathBuf::from);
     let scifact = shared.join("eval/scifact");
     if scifact.is_dir() {
         return Some(scifact);
@@ -65,7 +49,7 @@ fn ndcg(models: &Path, scifact: &Path, keep: &Path, more: &[&str]) -> f64 {
 
 #[test]
 fn scifact_is_answered_as_well_as_published() {
-    let (Some(models), Some(scifact)) = (models(), scifact()) else { return };
+    let (Some(models), Some(scifact)) = (real_model::models(), scifact()) else { return };
     let directory = tempfile::tempdir().unwrap();
     let keep = directory.path().join("scifact");
     let exact = ndcg(&models, &scifact, &keep, &["--exact"]);

@@ -2,6 +2,7 @@
 //! `NEARFIELD_REQUIRE_MODEL=1` makes that a failure.
 
 mod fixture;
+mod real_model;
 
 use std::path::PathBuf;
 
@@ -55,22 +56,6 @@ const QUESTIONS: [(&str, &str); 8] = [
     ("I want to leave and have everything erased", "delete"),
 ];
 
-/// Where models are, if this one is there.
-fn models_dir() -> Option<PathBuf> {
-    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
-        PathBuf::from,
-    );
-    let models = home.join("models");
-    if models.join(MODEL).is_dir() {
-        return Some(models);
-    }
-    let required = std::env::var("NEARFIELD_REQUIRE_MODEL").is_ok_and(|value| value == "1");
-    assert!(!required, "model {MODEL} is required but not in {}", models.display());
-    eprintln!("SKIPPED: no model {MODEL} in {}; run `nearfield model pull`", models.display());
-    None
-}
-
 async fn stocked(dir: &TempDir, models_dir: PathBuf) -> Service {
     let mut config = fixture::config(dir.path().to_owned());
     config.models_dir = models_dir;
@@ -87,7 +72,7 @@ async fn stocked(dir: &TempDir, models_dir: PathBuf) -> Service {
 
 #[tokio::test]
 async fn questions_in_other_words_find_their_articles() {
-    let Some(models) = models_dir() else { return };
+    let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
     let model = models.join(MODEL);
     let service = stocked(&dir, models).await;
@@ -109,7 +94,7 @@ async fn questions_in_other_words_find_their_articles() {
 
 #[tokio::test]
 async fn what_the_model_cuts_off_is_reported() {
-    let Some(models) = models_dir() else { return };
+    let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
     let service = stocked(&dir, models).await;
     // 256 word pieces are read, two of them special: the file's own limit of 128 must not hold.

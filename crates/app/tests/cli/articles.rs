@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::program::{Home, real_models};
+use crate::{program::Home, real_model};
 
 const ARTICLES: &str = "id,title,body,category,year\n\
     a,Reset your password,\"Choose 'Forgot password' on the sign-in page, and follow the link we send you.\",account,2023\n\
@@ -13,7 +13,7 @@ const ARTICLES: &str = "id,title,body,category,year\n\
     c,Get a refund,\"Send the goods back within 30 days and the money returns to your card.\",billing,2024\n";
 
 fn articles() -> Option<(Home, String)> {
-    let models = real_models()?.to_str().unwrap().to_owned();
+    let models = real_model::models()?.to_str().unwrap().to_owned();
     let home = Home::new();
     let file = home.write("articles.csv", ARTICLES);
     let out = home.ok(&["index", &file, "--tag", "category", "--numeric", "year", "--models-dir", &models]);
@@ -72,7 +72,7 @@ fn judged_right() -> HashSet<(String, String)> {
 
 #[test]
 fn the_demo_answers_its_questions() {
-    let Some(models) = real_models() else { return };
+    let Some(models) = real_model::models() else { return };
     let home = Home::new();
     let out = home.ok(&["demo", "--no-serve", "--json", "--models-dir", models.to_str().unwrap()]);
     let mut lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -91,7 +91,7 @@ fn the_demo_answers_its_questions() {
 
 #[test]
 fn a_test_collection_is_measured() {
-    let Some(models) = real_models() else { return };
+    let Some(models) = real_model::models() else { return };
     let home = Home::new();
     home.write(
         "set/corpus.jsonl",

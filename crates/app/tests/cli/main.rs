@@ -6,4 +6,6 @@ mod fake_server;
 mod indexing;
 mod program;
 mod pulling;
+#[path = "../real_model/mod.rs"]
+mod real_model;
 mod usage;

@@ -104,18 +104,3 @@ pub(crate) fn ended(assert: Assert) -> Ended {
         err: String::from_utf8(output.stderr.clone()).unwrap(),
     }
 }
-
-/// The directory of models with the real one in it; `None` (said loudly) where it is not there.
-/// With NEARFIELD_REQUIRE_MODEL set, that is a failure.
-pub(crate) fn real_models() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let given = std::env::var_os("NEARFIELD_HOME").map(PathBuf::from);
-    let homes = given.into_iter().chain([root.join("target/nearfield-home")]);
-    let found = homes.map(|home| home.join("models")).find(|models| models.join("all-MiniLM-L6-v2").is_dir());
-    if found.is_none() {
-        let words = "the model all-MiniLM-L6-v2 is not there: run `make model`";
-        assert!(std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_none(), "{words}");
-        eprintln!("SKIPPED: {words}");
-    }
-    found
-}

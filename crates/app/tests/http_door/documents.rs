@@ -106,7 +106,7 @@ fn values_that_do_not_fit_name_their_field() {
         (json!({"title": null}), "title"),
         (json!({"title": {"a": 1}}), "title"),
         (json!({"title": [1, "a"]}), "title"),
-        (json!({"year": "soon"}), "year"),
+        (json!({"title": "a", "year": "soon"}), "year"),
         (json!({"year": [1, 2]}), "year"),
         (json!({"category": ["a,b"]}), "category"),
         (json!({"embedding": [1, 2, 3]}), "embedding"),
