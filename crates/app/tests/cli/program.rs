@@ -1,7 +1,7 @@
 //! Runs the program in a temporary home.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
