@@ -1,4 +1,4 @@
-//! The command line. Every command is a client of the HTTP interface; see [`client`].
+//! The command line. Every command is a client of the HTTP interface; see `client`.
 
 mod client;
 mod collection;

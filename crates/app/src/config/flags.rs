@@ -41,7 +41,7 @@ pub struct ServeFlags {
     /// environment, which other users cannot read [env: NEARFIELD_API_KEY]
     #[arg(long, value_name = "KEY", hide_env_values = true)]
     pub api_key: Vec<String>,
-    /// An origin whose pages may call, such as https://app.example.com; may be repeated [env: NEARFIELD_CORS_ORIGINS]
+    /// An origin whose pages may call, such as `https://app.example.com`; may be repeated [env: NEARFIELD_CORS_ORIGINS]
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
     /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
