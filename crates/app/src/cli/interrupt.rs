@@ -8,6 +8,7 @@ use std::sync::{
 use anyhow::Context as _;
 
 use super::exit::Exit;
+use crate::serve::signals::Signals;
 
 /// Whether the process was asked to stop.
 #[derive(Clone, Debug)]
@@ -29,10 +30,10 @@ impl Interrupt {
             .name("nearfield-signals".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    signals.recv().await;
+                    signals.next().await;
                     flag.store(true, Relaxed);
                     stop();
-                    signals.recv().await;
+                    signals.next().await;
                     std::process::exit(Exit::Interrupted.code().into());
                 });
             })
@@ -48,46 +49,5 @@ impl Interrupt {
     /// The flag itself.
     pub(crate) fn flag(&self) -> &AtomicBool {
         &self.0
-    }
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals)
-    }
-
-    async fn recv(&mut self) {
-        // An error means there is no such signal to wait for: then there is nothing to stop by.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }

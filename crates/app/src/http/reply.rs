@@ -40,15 +40,7 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
 /// Adds `Server-Timing`, in milliseconds as that header has it.
 pub(super) fn with_timing(mut response: Response<Body>, timing: &Timing) -> Response<Body> {
     let mut text = String::with_capacity(96);
-    let stages = [
-        ("queue", timing.queue_us),
-        ("embed", timing.embed_us),
-        ("filter", timing.filter_us),
-        ("search", timing.search_us),
-        ("fetch", timing.fetch_us),
-        ("total", timing.total_us),
-    ];
-    for (stage, us) in stages {
+    for (stage, us) in timing.stages() {
         let comma = if text.is_empty() { "" } else { ", " };
         write!(text, "{comma}{stage};dur={}.{:03}", us / 1000, us % 1000).expect("writing to a String");
     }

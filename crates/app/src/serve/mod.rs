@@ -3,7 +3,7 @@
 mod address;
 mod connections;
 mod log;
-mod signals;
+pub(crate) mod signals;
 mod unstalled;
 
 use std::{

@@ -22,15 +22,17 @@ pub(super) fn stop() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// The signals that ask a process to stop, whichever comes.
 #[cfg(unix)]
-struct Signals {
+pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Listens from now on; within a runtime.
+    pub(crate) fn new() -> io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -38,7 +40,8 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => (),
             _ = self.terminate.recv() => (),
@@ -46,16 +49,19 @@ impl Signals {
     }
 }
 
+/// The signal that asks a process to stop.
 #[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
+pub(crate) struct Signals(tokio::signal::windows::CtrlC);
 
 #[cfg(windows)]
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Listens from now on; within a runtime.
+    pub(crate) fn new() -> io::Result<Signals> {
         tokio::signal::windows::ctrl_c().map(Signals)
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
         self.0.recv().await;
     }
 }

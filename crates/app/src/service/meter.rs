@@ -107,15 +107,7 @@ impl Meter {
     }
 
     pub(super) fn searched(&self, timing: &Timing) {
-        let stages = [
-            ("queue", timing.queue_us),
-            ("embed", timing.embed_us),
-            ("filter", timing.filter_us),
-            ("search", timing.search_us),
-            ("fetch", timing.fetch_us),
-            ("total", timing.total_us),
-        ];
-        for (stage, us) in stages {
+        for (stage, us) in timing.stages() {
             histogram!(SEARCH_SECONDS, "stage" => stage).record(us as f64 / 1e6);
         }
     }

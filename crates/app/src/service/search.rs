@@ -91,6 +91,20 @@ pub struct Timing {
     pub total_us: u64,
 }
 
+impl Timing {
+    /// Each stage's name and microseconds, in the order they pass, the whole last.
+    pub fn stages(&self) -> [(&'static str, u64); 6] {
+        [
+            ("queue", self.queue_us),
+            ("embed", self.embed_us),
+            ("filter", self.filter_us),
+            ("search", self.search_us),
+            ("fetch", self.fetch_us),
+            ("total", self.total_us),
+        ]
+    }
+}
+
 /// A found document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
