@@ -6,7 +6,7 @@ TOOLS := $(CURDIR)/target/tools
 TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
 
-.PHONY: demo build test fmt clippy model tests docs deny
+.PHONY: demo build test fmt clippy model redis tests docs deny
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -28,9 +28,13 @@ model:
 	$(CARGO) build --locked -p nearfield
 	NEARFIELD_HOME=$(TEST_HOME) ./target/debug/nearfield model pull
 
+redis:
+	tools/redis_stack.py
+
 tests: export NEARFIELD_HOME := $(TEST_HOME)
 tests: export NEARFIELD_REQUIRE_MODEL := 1
-tests: model
+tests: export NEARFIELD_REQUIRE_REDIS := 1
+tests: model redis
 	if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --workspace --locked; \
 	else $(CARGO) test --workspace --locked --all-targets; fi

@@ -89,7 +89,7 @@ impl Session {
     /// The settings; of a server too, if its flags are given.
     fn settings(&self, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
         // Variables of this program that are no settings of it.
-        const OTHERS: [&str; 2] = ["NEARFIELD_URL", "NEARFIELD_REQUIRE_MODEL"];
+        const OTHERS: [&str; 3] = ["NEARFIELD_URL", "NEARFIELD_REQUIRE_MODEL", "NEARFIELD_REQUIRE_REDIS"];
         let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
         let settings = Settings::from_sources(&self.flags, serve, environment)?;
         for warning in &settings.warnings {

@@ -1,0 +1,74 @@
+//! The servers other tests rely on: they start, take the article's schema, and can be stopped,
+//! paused and started again.
+
+#[path = "redis_stack/mod.rs"]
+mod redis_stack;
+
+use redis_stack::{Options, RedisStack, Reply};
+
+fn text(text: &str) -> Reply {
+    Reply::Text(text.as_bytes().to_vec())
+}
+
+fn make_index(stack: &RedisStack) -> Reply {
+    let schema = "FT.CREATE idx ON HASH PREFIX 1 article: SCHEMA title TEXT embedding VECTOR HNSW 12 TYPE FLOAT32 \
+                  DIM 4 DISTANCE_METRIC COSINE M 16 EF_CONSTRUCTION 200 EF_RUNTIME 50";
+    stack.command(&schema.split_whitespace().collect::<Vec<_>>())
+}
+
+#[test]
+fn servers_are_apart_and_know_search() {
+    let (Some(one), Some(two)) = (RedisStack::plain(), RedisStack::plain()) else { return };
+    assert_ne!(one.port(), two.port());
+    assert_eq!(make_index(&one), text("OK"));
+    assert_eq!(one.command(&["FT._LIST"]), Reply::Array(vec![text("idx")]));
+    assert_eq!(two.command(&["FT._LIST"]), Reply::Array(vec![]));
+}
+
+#[test]
+fn a_killed_server_comes_back_on_its_port_empty_or_with_its_data() {
+    for append_only in [false, true] {
+        let Some(mut stack) = RedisStack::start(Options { append_only, ..Options::default() }) else {
+            return;
+        };
+        let (url, pid) = (stack.url(), stack.pid());
+        assert_eq!(stack.command(&["SET", "word", "kept"]), text("OK"));
+        stack.kill();
+        assert!(std::net::TcpStream::connect(("127.0.0.1", stack.port())).is_err());
+        stack.restart();
+        assert_eq!(stack.url(), url);
+        assert_ne!(stack.pid(), pid);
+        let expected = if append_only { text("kept") } else { Reply::Nil };
+        assert_eq!(stack.command(&["GET", "word"]), expected, "append_only {append_only}");
+    }
+}
+
+#[test]
+fn a_paused_server_takes_connections_and_answers_when_resumed() {
+    let Some(stack) = RedisStack::plain() else { return };
+    stack.pause();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.pid())).unwrap();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    assert_eq!(state, Some('T'), "{stat}");
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| stack.command(&["ECHO", "here"]));
+        stack.resume();
+        asked.join().unwrap()
+    });
+    assert_eq!(asked, text("here"));
+}
+
+#[test]
+fn users_and_passwords_are_asked_for() {
+    let secret = Options { password: Some("sesame"), ..Options::default() };
+    let Some(stack) = RedisStack::start(secret) else { return };
+    assert!(stack.url().starts_with("redis://:sesame@127.0.0.1:"));
+    assert_eq!(stack.command(&["ACL", "WHOAMI"]), text("default"));
+
+    let Some(stack) = RedisStack::start(Options { user: Some(("ada", "lovelace")), ..Options::default() })
+    else {
+        return;
+    };
+    assert!(stack.url().starts_with("redis://ada:lovelace@127.0.0.1:"));
+    assert_eq!(stack.command(&["ACL", "WHOAMI"]), text("ada"));
+}

@@ -1,0 +1,236 @@
+//! Real Redis Stack servers: each of its own on a loopback port, with a data directory that goes
+//! with it. Installed once, into `target/redis-stack`, by `tools/redis_stack.py`.
+#![allow(dead_code, reason = "every test target uses a part of it")]
+
+mod place;
+mod talk;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
+
+pub(crate) use self::talk::Reply;
+use self::{place::Place, talk::Talk};
+
+/// Longer than a server takes to come up on a busy machine: beyond it the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time between two looks at a server that is coming up.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Ports below those the system gives to outgoing connections: a client that keeps trying the
+/// port of a dead server cannot be given that very port, and be connected to itself.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// Ports tried before giving up: other tests start servers at the same time.
+const PORTS_TRIED: usize = 50;
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// The default user's password.
+    pub(crate) password: Option<&'static str>,
+    /// An ACL user and its password; the default user is off then.
+    pub(crate) user: Option<(&'static str, &'static str)>,
+    /// Every write is on disk before it is answered, and there after [`RedisStack::restart`].
+    pub(crate) append_only: bool,
+    /// Further arguments, such as `["--maxmemory", "64mb"]`.
+    pub(crate) arguments: &'static [&'static str],
+}
+
+/// A server; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct RedisStack {
+    place: Place,
+    options: Options,
+    port: u16,
+    dir: TempDir,
+    /// `None` while it is killed.
+    child: Option<Child>,
+}
+
+impl RedisStack {
+    /// A server without password that keeps nothing on disk; see [`RedisStack::start`].
+    pub(crate) fn plain() -> Option<RedisStack> {
+        RedisStack::start(Options::default())
+    }
+
+    /// Starts a server and waits until it answers. `None`, said loudly, where no Redis Stack is to
+    /// be had; with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+    pub(crate) fn start(options: Options) -> Option<RedisStack> {
+        let mut stack = RedisStack::reserve(options)?;
+        for _ in 0..PORTS_TRIED {
+            stack.spawn();
+            if stack.wait_until_ready() {
+                return Some(stack);
+            }
+            stack.port = free_port();
+        }
+        panic!("no port of {PORTS_TRIED} could be had: {}", stack.log());
+    }
+
+    /// A server that is not running yet, with its port; [`RedisStack::restart`] starts it.
+    pub(crate) fn reserve(options: Options) -> Option<RedisStack> {
+        let place = place::find()?;
+        let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
+        Some(RedisStack { place, options, port: free_port(), dir, child: None })
+    }
+
+    /// The port on 127.0.0.1.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where a client finds it, with user and password if it wants any.
+    pub(crate) fn url(&self) -> String {
+        let login = match (self.options.user, self.options.password) {
+            (Some((user, password)), _) => format!("{user}:{password}@"),
+            (None, Some(password)) => format!(":{password}@"),
+            (None, None) => String::new(),
+        };
+        format!("redis://{login}127.0.0.1:{}/0", self.port)
+    }
+
+    /// The server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running().id()
+    }
+
+    /// What the server has written of itself.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Sends one command, each word a bulk string, over a connection of its own (RESP2).
+    pub(crate) fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
+        self.talk().and_then(|mut talk| talk.call(words)).unwrap()
+    }
+
+    /// SIGKILL: what was not written to disk is gone, clients see the connection end.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("the server runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGSTOP: connections stay open, nothing is answered from here on.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let (_, status) =
+            waitpid(Some(Pid::from_child(self.running())), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "the server ended: {}", self.log());
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Starts the server again on the same port and data directory, killing it first if it runs,
+    /// and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        self.restart_unready();
+        assert!(self.wait_until_ready(), "the server ended: {}", self.log());
+    }
+
+    /// [`RedisStack::restart`] without the wait.
+    pub(crate) fn restart_unready(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        self.spawn();
+    }
+
+    fn spawn(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = Command::new(self.place.server());
+        command
+            .env("LD_LIBRARY_PATH", self.place.libraries())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .args(["--save", "", "--enable-debug-command", "local"])
+            .arg("--loadmodule")
+            .arg(self.place.search_module())
+            .args(self.options.arguments);
+        if self.options.append_only {
+            command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+        }
+        if let Some(password) = self.options.password {
+            command.args(["--requirepass", password]);
+        }
+        if let Some((user, password)) = self.options.user {
+            command.args(["--user", "default", "off"]);
+            command.args(["--user", user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
+        }
+        let spawned = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        self.child = Some(spawned.unwrap());
+    }
+
+    /// Whether the server came to answer; `false` if it ended before.
+    fn wait_until_ready(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_ready() {
+            let child = self.child.as_mut().expect("it was just started");
+            if child.try_wait().unwrap().is_some() {
+                self.child = None;
+                return false;
+            }
+            assert!(Instant::now() < deadline, "the server does not answer: {}", self.log());
+            thread::sleep(LOOK);
+        }
+        true
+    }
+
+    /// Whether this very server answers, and has loaded its data.
+    fn is_ready(&self) -> bool {
+        let Ok(mut talk) = self.talk() else { return false };
+        let ours = format!("process_id:{}\r\n", self.pid());
+        matches!(talk.call(&["PING"]), Ok(Reply::Text(pong)) if pong == b"PONG")
+            && matches!(talk.call(&["INFO", "server"]), Ok(Reply::Text(info)) if String::from_utf8_lossy(&info).contains(&ours))
+    }
+
+    fn talk(&self) -> std::io::Result<Talk> {
+        let login = self.options.user.or(self.options.password.map(|password| ("default", password)));
+        Talk::open(self.port, login)
+    }
+
+    fn running(&self) -> &Child {
+        self.child.as_ref().expect("the server runs")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.running()), signal).unwrap();
+    }
+
+    fn log_path(&self) -> impl AsRef<Path> + use<> {
+        self.dir.path().join("server.log")
+    }
+}
+
+impl Drop for RedisStack {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// A port that nobody listens on at the moment.
+fn free_port() -> u16 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
+    let first = nanos.wrapping_mul(0x9e37_79b9) ^ std::process::id().wrapping_mul(0x85eb_ca6b);
+    let count = PORTS.len() as u32;
+    (0..count)
+        .map(|step| PORTS.start + ((first.wrapping_add(step * 7) % count) as u16))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("some port is free")
+}
