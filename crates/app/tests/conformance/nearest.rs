@@ -1,0 +1,231 @@
+//! Which vectors are nearest, compared with arithmetic in double precision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::{
+    house::{DOCS, Found, House, collection, flat, found, path},
+    random::Random,
+};
+
+const SEED: u64 = 0x6b6e_6e00;
+const METRICS: [&str; 3] = ["cosine", "ip", "l2"];
+
+/// How far two scores of the same pair may be apart.
+const CLOSE: f64 = 1e-4;
+
+/// Redis's distances.
+fn distance(metric: &str, one: &[f32], other: &[f32]) -> f64 {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    match metric {
+        "cosine" => 1.0 - dot(one, other) / (dot(one, one) * dot(other, other)).sqrt(),
+        "ip" => 1.0 - dot(one, other),
+        "l2" => one.iter().zip(other).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum(),
+        other => panic!("no metric {other}"),
+    }
+}
+
+fn score(metric: &str, distance: f64) -> f64 {
+    if metric == "l2" { 1.0 / (1.0 + distance) } else { 1.0 - distance }
+}
+
+/// Number and distance of every vector, nearest first.
+fn ranked(metric: &str, vectors: &[Vec<f32>], query: &[f32]) -> Vec<(usize, f64)> {
+    let mut ranked: Vec<(usize, f64)> = vectors
+        .iter()
+        .enumerate()
+        .map(|(number, vector)| (number, distance(metric, vector, query)))
+        .collect();
+    ranked.sort_by(|one, other| one.1.total_cmp(&other.1));
+    ranked
+}
+
+async fn load(house: &House, vectors: &[Vec<f32>]) {
+    let documents: Vec<Value> = vectors
+        .iter()
+        .enumerate()
+        .map(|(number, vector)| json!({"id": number.to_string(), "place": vector, "rank": number}))
+        .collect();
+    house.load(&documents).await;
+}
+
+fn assert_same(metric: &str, hits: &[Found], expected: &[(usize, f64)]) {
+    let ids: Vec<String> = hits.iter().map(|hit| hit.id.clone()).collect();
+    let wanted: Vec<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
+    assert_eq!(ids, wanted, "{metric}");
+    for (hit, (number, distance)) in hits.iter().zip(expected) {
+        assert!((hit.distance - distance).abs() < CLOSE, "{metric} {number}: {hit:?}, not {distance}");
+        assert!((hit.score - score(metric, *distance)).abs() < CLOSE, "{metric} {number}: {hit:?}");
+    }
+}
+
+pub(crate) async fn flat_finds_what_exact_arithmetic_finds(house: &House) {
+    for metric in METRICS {
+        let mut random = Random::new(SEED);
+        house.make(json!([flat(24, metric)])).await;
+        let vectors: Vec<Vec<f32>> = (0..400).map(|_| random.vector(24)).collect();
+        load(house, &vectors).await;
+        for k in [1, 10, 400, 1000] {
+            let query = random.vector(24);
+            let hits = house.search(json!({"vector": query, "k": k, "fields": []})).await;
+            let mut expected = ranked(metric, &vectors, &query);
+            expected.truncate(k);
+            assert_same(metric, &hits, &expected);
+        }
+        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+    }
+}
+
+pub(crate) async fn hnsw_finds_nearly_all_and_exactly_all_if_asked(house: &House) {
+    for metric in METRICS {
+        let mut random = Random::new(SEED);
+        let hnsw = json!({"name": "place", "kind": "vector", "dim": 16, "metric": metric, "m": 16,
+                          "ef_construction": 200, "ef_search": 80});
+        house.make(json!([hnsw])).await;
+        let vectors: Vec<Vec<f32>> = (0..1500).map(|_| random.vector(16)).collect();
+        load(house, &vectors).await;
+        let mut hits = 0;
+        for _ in 0..20 {
+            let query = random.vector(16);
+            let expected = &ranked(metric, &vectors, &query)[..10];
+            let nearest: BTreeSet<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
+            let wide = json!({"vector": query, "k": 10, "ef_search": 300, "fields": []});
+            hits += house.ids(wide).await.iter().filter(|id| nearest.contains(*id)).count();
+            let exact = house.search(json!({"vector": query, "k": 10, "exact": true, "fields": []})).await;
+            assert_same(metric, &exact, expected);
+        }
+        assert!(hits >= 195, "{metric}: {hits} of 200 nearest were found");
+        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+    }
+}
+
+pub(crate) async fn other_element_types_come_back_as_given(house: &House) {
+    for vector_type in ["FLOAT16", "BFLOAT16"] {
+        house
+            .make(json!([{"name": "place", "kind": "vector", "algorithm": "flat", "type": vector_type, "dim": 3, "metric": "l2"}]))
+            .await;
+        // Whole numbers that every type holds exactly.
+        let vectors: Vec<Vec<f32>> = (0..50).map(|number| vec![number as f32, 1.0, -2.0]).collect();
+        load(house, &vectors).await;
+        let hits = house.search(json!({"vector": [7, 1, -2], "k": 3, "fields": ["place"]})).await;
+        assert_eq!(hits[0].id, "7", "{vector_type}");
+        assert_eq!(hits.iter().map(|hit| hit.distance).collect::<Vec<_>>(), [0.0, 1.0, 1.0], "{vector_type}");
+        let bytes = hits[0].fields["place"]["base64"].as_str().unwrap();
+        assert_eq!(bytes.len(), 8, "6 bytes of {vector_type}");
+        let blob = json!({"vector": {"base64": bytes}, "k": 1});
+        assert_eq!(house.ids(blob).await, ["7"], "{vector_type}");
+        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+    }
+}
+
+pub(crate) async fn ties_are_all_found_and_pages_share_none(house: &House) {
+    house.make(json!([flat(2, "l2")])).await;
+    // Ten places, ten documents at each.
+    let vectors: Vec<Vec<f32>> = (0..100).map(|number| vec![(number % 10) as f32, 0.0]).collect();
+    load(house, &vectors).await;
+    let hits = house.search(json!({"vector": [0, 0], "k": 40})).await;
+    let mut by_distance: BTreeMap<i64, BTreeSet<usize>> = BTreeMap::new();
+    for hit in &hits {
+        by_distance.entry(hit.distance.round() as i64).or_default().insert(hit.id.parse().unwrap());
+    }
+    let group = |place: usize| (0..10).map(|row| row * 10 + place).collect::<BTreeSet<_>>();
+    let expected = BTreeMap::from([(0, group(0)), (1, group(1)), (4, group(2)), (9, group(3))]);
+    assert_eq!(by_distance, expected);
+    let again = house.ids(json!({"vector": [0, 0], "k": 40})).await;
+    assert_eq!(again, hits.iter().map(|hit| hit.id.clone()).collect::<Vec<_>>(), "the same order again");
+    let mut seen = BTreeSet::new();
+    for offset in (0..100).step_by(7) {
+        for id in house.ids(json!({"vector": [0, 0], "k": 7, "offset": offset})).await {
+            assert!(seen.insert(id.clone()), "{id} is on two pages");
+        }
+    }
+    assert_eq!(seen.len(), 100);
+}
+
+pub(crate) async fn pages_make_up_the_whole(house: &House) {
+    let mut random = Random::new(SEED);
+    house.make(json!([flat(8, "cosine")])).await;
+    let vectors: Vec<Vec<f32>> = (0..230).map(|_| random.vector(8)).collect();
+    load(house, &vectors).await;
+    let query = random.vector(8);
+    let whole = house.ids(json!({"vector": query, "k": 1000})).await;
+    assert_eq!(whole.len(), 230);
+    let mut pages = Vec::new();
+    for offset in (0..300).step_by(50) {
+        pages.extend(house.ids(json!({"vector": query, "k": 50, "offset": offset})).await);
+    }
+    assert_eq!(pages, whole);
+}
+
+pub(crate) async fn a_least_score_cuts_the_list(house: &House) {
+    for (metric, least, expected) in [("l2", 0.19, 3), ("l2", 0.51, 1), ("cosine", 0.999, 1)] {
+        house.make(json!([flat(2, metric)])).await;
+        let vectors: Vec<Vec<f32>> = (0..20).map(|number| vec![1.0, number as f32]).collect();
+        load(house, &vectors).await;
+        let hits = house.search(json!({"vector": [1, 0], "min_score": least, "k": 20})).await;
+        assert_eq!(hits.len(), expected, "{metric} {least}: {hits:?}");
+        assert!(hits.iter().all(|hit| hit.score >= least));
+        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+    }
+}
+
+pub(crate) async fn only_the_fields_asked_for_come_back(house: &House) {
+    house
+        .make(json!([
+            {"name": "title", "kind": "text"},
+            {"name": "tags", "kind": "tag"},
+            {"name": "year", "kind": "numeric"},
+            flat(2, "l2"),
+        ]))
+        .await;
+    house.load(&[json!({"id": "1", "title": "one", "tags": ["a", "b"], "year": 7, "place": [1, 2]})]).await;
+    let fields = async |search: Value| house.search(search).await.remove(0).fields;
+    let all = json!({"title": "one", "tags": ["a", "b"], "year": 7});
+    assert_eq!(fields(json!({"vector": [1, 2]})).await, all);
+    assert_eq!(fields(json!({"vector": [1, 2], "fields": []})).await, json!({}));
+    assert_eq!(fields(json!({"vector": [1, 2], "fields": ["year"]})).await, json!({"year": 7}));
+    let vector = json!({"place": {"base64": "AACAPwAAAEA="}});
+    assert_eq!(fields(json!({"vector": [1, 2], "fields": ["place"]})).await, vector);
+}
+
+pub(crate) async fn searches_of_one_request_are_answered_in_order(house: &House) {
+    house.make(json!([flat(2, "l2")])).await;
+    let vectors: Vec<Vec<f32>> = (0..50).map(|number| vec![number as f32, 0.0]).collect();
+    load(house, &vectors).await;
+    let mut searches: Vec<Value> = (0..50).map(|number| json!({"vector": [number, 0], "k": 1})).collect();
+    searches[20] = json!({"vector": [1, 2, 3]});
+    searches[30] = json!({"vector": [1, 2], "filter": "@nowhere:{x}"});
+    let reply = house.post(&path(DOCS, "search"), &json!({"searches": searches})).await.expect(200);
+    for (number, answer) in reply["answers"].as_array().unwrap().iter().enumerate() {
+        match number {
+            20 => assert_eq!(answer["error"]["code"], "vector-dimensions"),
+            30 => assert_eq!(answer["error"]["code"], "filter"),
+            number => assert_eq!(found(answer)[0].id, number.to_string()),
+        }
+    }
+}
+
+pub(crate) async fn what_makes_no_sense_is_refused(house: &House) {
+    house.make(json!([{"name": "title", "kind": "text"}, flat(2, "cosine")])).await;
+    for (search, code) in [
+        (json!({"vector": [1, 2], "k": 0}), "k"),
+        (json!({"vector": [1, 2], "k": 1001}), "k"),
+        (json!({"vector": [1, 2], "offset": 9999}), "offset"),
+        (json!({"vector": [1, 2], "ef_search": 0}), "ef-search"),
+        (json!({"vector": [1, 2], "ef_search": 4097}), "ef-search"),
+        (json!({"vector": [1]}), "vector-dimensions"),
+        (json!({"vector": []}), "vector-dimensions"),
+        (json!({"vector": [0, 0]}), "vector-value"),
+        (json!({"vector": [1e300, 0]}), "vector-value"),
+        (json!({"vector": {"base64": "AAAA"}}), "vector-dimensions"),
+        (json!({"vector": [1, 2], "field": "title"}), "field-not-found"),
+        (json!({"vector": [1, 2], "field": "nowhere"}), "field-not-found"),
+        (json!({"vector": [1, 2], "fields": ["nowhere"]}), "field-not-found"),
+        (json!({"text": "apple"}), "field-not-embedded"),
+        (json!({}), "search"),
+    ] {
+        house.post(&path(DOCS, "search"), &search).await.refused(422, code);
+    }
+}
