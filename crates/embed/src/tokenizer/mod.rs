@@ -1,9 +1,17 @@
 //! Text to token ids.
+//!
+//! The `tokenizers` library reads the file, and is the measure of what is right. Vocabularies of
+//! BERT's kind get a tokenizer of our own, which hands the few texts it does not cover to the library.
+
+mod characters;
+mod trie;
+mod wordpiece;
 
 use std::path::Path;
 
 use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
+use self::wordpiece::WordPiece;
 use crate::{LoadError, Tokens};
 
 /// Letters that hardly any vocabulary has: cuneiform, Linear A and a hieroglyph.
@@ -16,6 +24,8 @@ const HEAD_BYTES_PER_TOKEN: usize = 16;
 /// The model's tokenizer, with the truncation of the model and no padding, whatever its file says.
 pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
+    /// `None` where the library is not of BERT's kind.
+    wordpiece: Option<WordPiece>,
     tokens_max: usize,
     lowercase: bool,
 }
@@ -45,6 +55,10 @@ impl Tokenizer {
             return Err(refused(message.into()));
         }
         tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(refused)?;
+        // A text that is written in small letters as a whole may come out different from one whose
+        // letters are (a Greek sigma at the end of a word), so the library has to do it.
+        let wordpiece = if lowercase { None } else { WordPiece::of(&tokenizer) };
         let truncation = TruncationParams {
             // The library stops at this many tokens without looking for more. Special tokens make
             // room to see that there were more; without them one token is added for that.
@@ -57,11 +71,16 @@ impl Tokenizer {
         // Vocabularies without a token for the unknown fail on their first unknown character:
         // better now than in the middle of a search.
         tokenizer.encode_fast(PROBE, true).map_err(refused)?;
-        Ok(Tokenizer { tokenizer, tokens_max, lowercase })
+        Ok(Tokenizer { tokenizer, wordpiece, tokens_max, lowercase })
     }
 
     /// Tokenizes `text`, with special tokens, cut at the model's length.
     pub(crate) fn tokenize(&self, text: &str) -> Tokens {
+        let own = self.wordpiece.as_ref().and_then(|own| own.tokenize(text, self.tokens_max));
+        own.unwrap_or_else(|| self.by_library(text))
+    }
+
+    fn by_library(&self, text: &str) -> Tokens {
         // The library normalises a text to its end before it cuts. Of a long one the words of the
         // head are nearly always enough; they are complete, so they give the tokens that the whole
         // text begins with.
@@ -96,3 +115,6 @@ fn words_within(text: &str, bytes: usize) -> Option<&str> {
     let head = &text[..text.floor_char_boundary(bytes)];
     Some(&head[..head.rfind(char::is_whitespace)?])
 }
+
+#[cfg(test)]
+mod tests;

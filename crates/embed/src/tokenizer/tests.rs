@@ -1,0 +1,193 @@
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Scripts and kinds of characters that texts are put together from: of each the first and the
+/// last character.
+const SCRIPTS: [(char, char); 18] = [
+    (' ', '~'),
+    ('\0', '\u{A0}'),
+    ('À', 'ɏ'),
+    ('\u{300}', '\u{36F}'),
+    ('Ͱ', 'Ͽ'),
+    ('Ѐ', 'ԯ'),
+    ('\u{590}', '\u{5FF}'),
+    ('\u{600}', '\u{6FF}'),
+    ('\u{900}', '\u{97F}'),
+    ('\u{E00}', '\u{E7F}'),
+    ('Ḁ', 'ỿ'),
+    ('\u{1F00}', '\u{1FFF}'),
+    ('\u{2000}', '\u{206F}'),
+    ('\u{20A0}', '\u{214F}'),
+    ('\u{3030}', '\u{30FF}'),
+    ('一', '三'),
+    ('가', '깋'),
+    ('\u{1F300}', '\u{1F64F}'),
+];
+
+/// A vocabulary that has something for every script, and long pieces beside short ones.
+fn small() -> Tokenizer {
+    let mut pieces: BTreeSet<String> =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).into();
+    for (first, last) in SCRIPTS {
+        for character in (first..=last).step_by(3) {
+            let small: String = character.to_lowercase().collect();
+            pieces.extend([
+                small.clone(),
+                format!("##{small}"),
+                format!("{small}e"),
+                format!("##{small}{small}"),
+            ]);
+        }
+    }
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        pieces.iter().enumerate().map(|(id, piece)| (piece.clone(), id.into())).collect();
+    let id = |piece: &str| vocabulary[piece].as_u64().expect("an id");
+    let special = |piece: &str| serde_json::json!({"id": piece, "ids": [id(piece)], "tokens": [piece]});
+    let added = ["[CLS]", "[SEP]", "[MASK]"].map(|piece| {
+        serde_json::json!({
+            "id": id(piece), "special": true, "content": piece, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    });
+    let file = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "decoder": null,
+        "added_tokens": added,
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                       {"SpecialToken": {"id": "[SEP]", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {"[CLS]": special("[CLS]"), "[SEP]": special("[SEP]")},
+        },
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 20, "vocab": vocabulary,
+        },
+    });
+    parse(&serde_json::to_vec(&file).expect("plain JSON"), 40)
+}
+
+fn parse(bytes: &[u8], tokens_max: usize) -> Tokenizer {
+    Tokenizer::parse(Path::new("tokenizer.json"), bytes, tokens_max, false, 4_000_000).expect("a tokenizer")
+}
+
+/// all-MiniLM-L6-v2's, where the model is installed.
+fn minilm() -> Option<Tokenizer> {
+    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
+        PathBuf::from,
+    );
+    let path = home.join("models/all-MiniLM-L6-v2/tokenizer.json");
+    let Ok(bytes) = std::fs::read(&path) else {
+        let required = std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_some_and(|value| value == "1");
+        assert!(!required, "NEARFIELD_REQUIRE_MODEL is set, but there is no {}", path.display());
+        eprintln!("SKIPPED: no {}; `nearfield model pull` brings it", path.display());
+        return None;
+    };
+    Some(parse(&bytes, 256))
+}
+
+/// Whether our own tokenizer took the text; if it did, it must have made of it what the library does.
+fn agrees(tokenizer: &Tokenizer, text: &str) -> bool {
+    let own = tokenizer.wordpiece.as_ref().expect("a vocabulary of BERT's kind");
+    let Some(tokens) = own.tokenize(text, tokenizer.tokens_max) else { return false };
+    assert_eq!(tokens, tokenizer.by_library(text), "{text:?}");
+    true
+}
+
+/// Words of one to a few scripts, some far too long.
+fn text() -> impl Strategy<Value = String> {
+    let character = (0..SCRIPTS.len()).prop_flat_map(|script| {
+        let (first, last) = SCRIPTS[script];
+        proptest::char::range(first, last)
+    });
+    let word = prop_oneof![
+        6 => proptest::collection::vec(character.clone(), 0..8),
+        1 => proptest::collection::vec(character, 15..30),
+        3 => "[a-e]{1,6}".prop_map(|word| word.chars().collect()),
+    ];
+    let space = prop_oneof![8 => Just(' '), 1 => Just('\t'), 1 => Just('\u{3000}')];
+    proptest::collection::vec((word, space), 0..24).prop_map(|words| {
+        words.into_iter().flat_map(|(word, space)| word.into_iter().chain([space])).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn makes_of_any_text_what_the_library_makes(text in text()) {
+        thread_local!(static SMALL: Tokenizer = small());
+        SMALL.with(|small| {
+            let holds_reserved = ["[CLS]", "[SEP]", "[MASK]"].iter().any(|word| text.contains(word));
+            prop_assert_eq!(agrees(small, &text), !holds_reserved);
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn knows_every_character_there_is() {
+    let small = small();
+    // The first plane, which holds the living scripts, and some of every block of the others.
+    let asked = |character: &char| *character < '\u{10000}' || (*character as u32).is_multiple_of(16);
+    let unclear: Vec<char> = ('\0'..=char::MAX)
+        .filter(asked)
+        .filter(|character| !agrees(&small, &format!("a{character}b {character}")))
+        .collect();
+    assert!(unclear.contains(&'\u{302E}'));
+    assert!(unclear.len() < 10, "left to the library: {unclear:?}");
+}
+
+#[test]
+fn leaves_reserved_words_to_the_library() {
+    let small = small();
+    for text in ["[SEP]", "a [MASK] b", "a[CLS]"] {
+        assert!(!agrees(&small, text), "{text:?}");
+        assert_eq!(small.tokenize(text), small.by_library(text));
+    }
+    assert!(agrees(&small, "[sep] [ SEP ]"));
+}
+
+#[test]
+fn cuts_where_the_library_cuts() {
+    let small = small();
+    for words in 36..42 {
+        for end in ["", " ", "\n\u{AD}"] {
+            assert!(agrees(&small, &format!("{}{end}", "a ".repeat(words))));
+        }
+    }
+    assert!(small.tokenize(&"a ".repeat(39)).truncated);
+}
+
+#[test]
+fn makes_of_real_texts_what_the_library_makes() {
+    let Some(minilm) = minilm() else { return };
+    let shared = std::env::var_os("NEARFIELD_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let path = shared.join("corpora/packages_250k.jsonl.gz");
+    let Ok(file) = std::fs::File::open(&path) else {
+        eprintln!("SKIPPED: no {}", path.display());
+        return;
+    };
+    let (mut texts, mut own) = (0, 0);
+    for line in BufReader::new(flate2::read::GzDecoder::new(file)).lines().take(100_000) {
+        let line: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("an object");
+        texts += 1;
+        own += usize::from(agrees(&minilm, line["text"].as_str().expect("a text")));
+    }
+    assert_eq!(texts, 100_000);
+    assert!(own >= 99_900, "only {own} of {texts} texts are tokenized without the library");
+}
