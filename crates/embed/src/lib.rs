@@ -7,6 +7,7 @@ mod encoder;
 mod error;
 mod model;
 mod pooling;
+mod prompts;
 mod settings;
 mod tokenizer;
 mod weights;

@@ -34,7 +34,7 @@ impl Model {
     /// Loads a sentence-transformers model directory (safetensors, BERT family).
     ///
     /// Read are `modules.json`, `config.json`, `sentence_bert_config.json` (or, without it, the
-    /// length in `tokenizer_config.json`), the pooling module's `config.json`, `tokenizer.json`
+    /// length in `tokenizer_config.json`), `config_sentence_transformers.json` where it is, the pooling module's `config.json`, `tokenizer.json`
     /// and `model.safetensors`.
     pub fn load(dir: &Path, cpu: Cpu) -> Result<Model, LoadError> {
         let settings = Settings::read(dir)?;
@@ -80,9 +80,22 @@ impl Model {
         self.fingerprint
     }
 
-    /// Tokenizes `text`, with special tokens, cut at [`Model::tokens_max`].
+    /// Tokenizes the text of a document, after the prompt the model wants before documents (mostly
+    /// none), with special tokens, cut at [`Model::tokens_max`].
     pub fn tokenize(&self, text: &str) -> Tokens {
-        self.tokenizer.tokenize(text)
+        self.tokenize_after(&self.settings.prompts.document, text)
+    }
+
+    /// Tokenizes a query, after the prompt the model wants before queries, in the same way.
+    pub fn tokenize_query(&self, text: &str) -> Tokens {
+        self.tokenize_after(&self.settings.prompts.query, text)
+    }
+
+    fn tokenize_after(&self, prompt: &str, text: &str) -> Tokens {
+        match prompt {
+            "" => self.tokenizer.tokenize(text),
+            prompt => self.tokenizer.tokenize(&[prompt, text].concat()),
+        }
     }
 
     /// Embeds a ragged batch: `batch.len() * dim` values, row by row in the order of `batch`.
@@ -141,12 +154,15 @@ fn texts_of_a_pass(texts: &[Tokens]) -> usize {
 }
 
 fn fingerprint(weights: &[u8], tokenizer: &[u8], settings: &Settings) -> Fingerprint {
-    let Settings { shape, pooling, normalize, tokens_max, lowercase, transformer_dir: _ } = settings;
-    let effective = format!(
+    let Settings { shape, pooling, normalize, tokens_max, lowercase, prompts, transformer_dir: _ } = settings;
+    let mut effective = format!(
         "heads {}, layers {}, layer_norm_eps {:e}, pooling {pooling:?}, normalize {normalize}, \
          tokens_max {tokens_max}, lowercase {lowercase}",
         shape.heads, shape.layers, shape.layer_norm_eps
     );
+    if !prompts.document.is_empty() {
+        effective += &format!(", document prompt {:?}", prompts.document);
+    }
     let mut sha256 = Sha256::new();
     for part in [weights, tokenizer, effective.as_bytes()] {
         // Lengths first, so that no two triples run into the same bytes.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::LoadError;
+use crate::prompts::Prompts;
 
 /// How token vectors become one sentence vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) normalize: bool,
     pub(crate) tokens_max: usize,
     pub(crate) lowercase: bool,
+    pub(crate) prompts: Prompts,
     /// Where config.json, tokenizer.json and model.safetensors are.
     pub(crate) transformer_dir: PathBuf,
 }
@@ -52,8 +54,8 @@ impl Settings {
         let modules = Modules::read(dir)?;
         let transformer_dir = dir.join(&modules.transformer);
         let shape = read_shape(&transformer_dir.join("config.json"))?;
-        let pooling = read_pooling(&dir.join(&modules.pooling).join("config.json"), shape.width)?;
-        refuse_default_prompt(&dir.join("config_sentence_transformers.json"))?;
+        let prompts = Prompts::read(dir)?;
+        let pooling = read_pooling(&dir.join(&modules.pooling).join("config.json"), shape.width, &prompts)?;
         let path = transformer_dir.join("sentence_bert_config.json");
         let sentence: SentenceConfig = read_json_if_present(&path)?.unwrap_or_default();
         let tokens_max = match sentence.max_seq_length {
@@ -76,6 +78,7 @@ impl Settings {
             normalize: modules.normalize,
             tokens_max,
             lowercase: sentence.do_lower_case,
+            prompts,
             transformer_dir,
         })
     }
@@ -209,8 +212,12 @@ fn read_shape(path: &Path) -> Result<Shape, LoadError> {
     })
 }
 
-fn read_pooling(path: &Path, width: usize) -> Result<Pooling, LoadError> {
+fn read_pooling(path: &Path, width: usize, prompts: &Prompts) -> Result<Pooling, LoadError> {
     let config: serde_json::Map<String, serde_json::Value> = read_json(path)?;
+    if config.get("include_prompt") == Some(&false.into()) && *prompts != Prompts::default() {
+        let expected = "of a model with prompts, only pooling that takes them in is understood";
+        return Err(setting(path, "include_prompt", "false", expected));
+    }
     if let Some(found) = config.get("word_embedding_dimension").or_else(|| config.get("embedding_dimension"))
         && found.as_u64() != Some(width as u64)
     {
@@ -236,17 +243,6 @@ fn read_pooling(path: &Path, width: usize) -> Result<Pooling, LoadError> {
     }
 }
 
-/// A model that puts a prompt before each text would silently give other vectors without it.
-fn refuse_default_prompt(path: &Path) -> Result<(), LoadError> {
-    let config: SentenceTransformersConfig = read_json_if_present(path)?.unwrap_or_default();
-    match config.default_prompt_name {
-        Some(name) => {
-            Err(setting(path, "default_prompt_name", name, "models with a default prompt are not supported"))
-        }
-        None => Ok(()),
-    }
-}
-
 #[derive(Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -255,16 +251,11 @@ struct SentenceConfig {
 }
 
 #[derive(Default, Deserialize)]
-struct SentenceTransformersConfig {
-    default_prompt_name: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
 struct TokenizerConfig {
     model_max_length: Option<f64>,
 }
 
-fn setting(
+pub(crate) fn setting(
     path: &Path,
     key: &'static str,
     found: impl Into<String>,
@@ -293,7 +284,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     serde_json::from_slice(&bytes).map_err(|source| LoadError::Json { path: path.into(), source })
 }
 
-fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LoadError> {
+pub(crate) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, LoadError> {
     match read_json(path) {
         Ok(value) => Ok(Some(value)),
         Err(LoadError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),

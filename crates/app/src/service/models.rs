@@ -100,7 +100,11 @@ impl Models {
     }
 
     fn embed(&self, model: &Model, texts: &[&str], of: TextOf) -> Vec<Embedded> {
-        let batch: Vec<Tokens> = texts.iter().map(|text| model.tokenize(text)).collect();
+        let tokenize = |text: &&str| match of {
+            TextOf::Query => model.tokenize_query(text),
+            TextOf::Document => model.tokenize(text),
+        };
+        let batch: Vec<Tokens> = texts.iter().map(tokenize).collect();
         let values = model.embed(&batch);
         self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
         let fingerprint = model.fingerprint().0;

@@ -283,3 +283,85 @@ fn the_fingerprint_follows_weights_vocabulary_and_settings() {
     all.dedup();
     assert_eq!(all.len(), others.len() + 1);
 }
+
+#[test]
+fn prompts_stand_before_queries_and_documents() {
+    let file = "config_sentence_transformers.json";
+    let tokens = |model: &Synthetic| {
+        let dir = model.write();
+        let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+        (model.tokenize_query("sea").ids, model.tokenize("sea").ids, model.fingerprint())
+    };
+    let mut model = Synthetic::new(SEED);
+    let (query, document, plain) = tokens(&model);
+    assert_eq!((query, document), (vec![2, 9, 3], vec![2, 9, 3]));
+    // The prompt of documents makes other vectors of them, the prompt of queries does not.
+    for (config, query, document, same) in [
+        (json!({"prompts": {}, "default_prompt_name": null}), vec![2, 9, 3], vec![2, 9, 3], true),
+        (json!({"prompts": {"query": "green "}}), vec![2, 8, 9, 3], vec![2, 9, 3], true),
+        (
+            json!({"prompts": {"query": "green ", "passage": "stone? "}}),
+            vec![2, 8, 9, 3],
+            vec![2, 6, 11, 9, 3],
+            false,
+        ),
+        (
+            json!({"prompts": {"query": "green ", "x": "river "}, "default_prompt_name": "x"}),
+            vec![2, 8, 9, 3],
+            vec![2, 5, 9, 3],
+            false,
+        ),
+    ] {
+        model.files.insert(file, config);
+        let found = tokens(&model);
+        assert_eq!((found.0, found.1, found.2 == plain), (query, document, same));
+    }
+}
+
+#[test]
+fn a_family_whose_files_name_no_prompts_gets_its_own() {
+    let dir = Synthetic::new(SEED).write();
+    let renamed = dir.path().join("e5-small-v2");
+    std::fs::create_dir(&renamed).expect("a directory");
+    for entry in std::fs::read_dir(dir.path()).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path != renamed {
+            std::fs::rename(&path, renamed.join(path.file_name().expect("a name"))).expect("moved");
+        }
+    }
+    let model = Model::load(&renamed, Cpu::detect()).expect("a model in good order");
+    // Neither word of the prompts nor the colon is in the vocabulary.
+    assert_eq!(model.tokenize_query("sea").ids, [2, 1, 1, 9, 3]);
+    assert_eq!(model.tokenize("sea").ids, [2, 1, 1, 9, 3]);
+}
+
+/// The tokenizer of multilingual models: pieces of a text in which spaces are letters.
+#[test]
+fn a_unigram_tokenizer() {
+    let mut model = Synthetic::new(SEED);
+    let vocabulary: Vec<Value> =
+        ["<s>", "<pad>", "</s>", "<unk>", "\u{2581}", "\u{2581}river", "s", "\u{2581}sea"]
+            .iter()
+            .enumerate()
+            .map(|(id, piece)| json!([piece, -(id as f64)]))
+            .collect();
+    let special = |piece: &str, id: u32| json!({"id": piece, "ids": [id], "tokens": [piece]});
+    let file = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "decoder": null,
+        "normalizer": null,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "always", "split": true},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                       {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {"<s>": special("<s>", 0), "</s>": special("</s>", 2)},
+        },
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocabulary, "byte_fallback": false},
+    });
+    model.files.insert("tokenizer.json", file);
+    let dir = model.write();
+    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    assert_eq!(model.tokenize("rivers sea").ids, [0, 5, 6, 7, 2]);
+    assert!(model.tokenize(&"sea ".repeat(100)).truncated);
+}

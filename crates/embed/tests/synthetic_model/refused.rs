@@ -99,16 +99,16 @@ fn stages_that_are_not_understood() {
 }
 
 #[test]
-fn a_default_prompt() {
+fn prompts_that_are_not_understood() {
+    let file = "config_sentence_transformers.json";
     let mut model = Synthetic::new(1);
-    let prompts = json!({"prompts": {"query": "query: "}, "default_prompt_name": "query"});
-    model.files.insert("config_sentence_transformers.json", prompts);
-    assert_refused(
-        model.write().path(),
-        &["config_sentence_transformers.json", "default_prompt_name", "query"],
-    );
-    model.files.insert("config_sentence_transformers.json", json!({"default_prompt_name": null}));
-    Model::load(model.write().path(), Cpu::detect()).expect("no default prompt is fine");
+    model.files.insert(file, json!({"prompts": {"query": "q: "}, "default_prompt_name": "passage"}));
+    assert_refused(model.write().path(), &[file, "default_prompt_name", "passage"]);
+    model.files.insert(file, json!({"prompts": {"query": "q".repeat(1025)}}));
+    assert_refused(model.write().path(), &[file, "1025 bytes", "at most 1024"]);
+    model.files.insert(file, json!({"prompts": {"query": "q: "}}));
+    let model = model.with("1_Pooling/config.json", "include_prompt", json!(false));
+    assert_refused(model.write().path(), &["1_Pooling", "include_prompt", "prompts"]);
 }
 
 #[test]
