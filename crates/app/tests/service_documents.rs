@@ -303,7 +303,11 @@ async fn documents_are_scrolled_counted_and_deleted_by_filter() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = house.service.scroll(&cx(), COLLECTION, Some("@tags:{odd}"), after, 300).await.unwrap();
+        let page = house
+            .service
+            .scroll(&cx(), COLLECTION, Some("@tags:{odd}"), after.as_deref(), 300)
+            .await
+            .unwrap();
         seen.extend(page.documents.iter().map(|document| String::from_utf8(document.key.to_vec()).unwrap()));
         after = page.next;
         if after.is_none() {

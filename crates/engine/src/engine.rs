@@ -15,6 +15,7 @@ use store::{CollectionVersion, Document, Field, Store, StoreError, VectorKey};
 use crate::{
     Clock, Documents,
     binary::show,
+    checker::check_document,
     core::Core,
     filter::Filter,
     info::{CollectionInfo, Stats, info},
@@ -243,8 +244,7 @@ impl Engine {
     /// Checks one write as [`Engine::submit`] would, without writing. Its guard is not looked at.
     pub fn validate(&self, op: &Op) -> Result<(), WriteError> {
         let Op::Put { key, fields, vectors, .. } = op else { return Ok(()) };
-        store::check_document(key, fields)
-            .map_err(|error| WriteError::Document { source: Arc::new(error) })?;
+        check_document(key, fields)?;
         let registry = self.core.registry();
         let collections = registry.with_roles().map(|(collection, role)| (&**collection, role));
         project(collections, key, fields, vectors).map(|_| ())

@@ -11,6 +11,7 @@
 mod attributes;
 mod bell;
 mod binary;
+mod checker;
 mod clock;
 mod collection;
 mod committer;
@@ -32,6 +33,7 @@ mod transaction;
 mod upkeep;
 mod write;
 
+pub use checker::{Checker, check_document};
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
@@ -40,10 +42,10 @@ pub use index::{
     encode as encode_vector,
 };
 pub use info::{CollectionInfo, Stats};
-pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX};
+pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX, score};
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };
 pub use store::{CollectionVersion, Document, Field, Seq, StoreError};
-pub use structure::{CollectionError, Documents};
+pub use structure::{CollectionError, Documents, check_name};
 pub use write::{ComputedVector, Expected, Op, QueueFull, TextToEmbed, WriteError, Written};

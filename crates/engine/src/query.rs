@@ -93,7 +93,7 @@ pub struct Hit {
     pub document: Document,
     /// Redis's distance.
     pub distance: f32,
-    /// `1 - distance`; for l2 `1 / (1 + distance)`.
+    /// The distance as a [`score`].
     pub score: f32,
 }
 
@@ -371,7 +371,8 @@ fn keep_fields(fields: &mut Vec<Field>, collection: &Collection, wanted: Option<
     }
 }
 
-fn score(metric: index::Metric, distance: f32) -> f32 {
+/// A distance as a score, of which higher is nearer: `1 - distance`; for l2 `1 / (1 + distance)`.
+pub fn score(metric: index::Metric, distance: f32) -> f32 {
     match metric {
         index::Metric::Cosine | index::Metric::Ip => 1.0 - distance,
         index::Metric::L2 => 1.0 / (1.0 + distance),

@@ -315,6 +315,16 @@ impl Schema {
         Ok(())
     }
 
+    /// The schema as bytes, the same for equal schemas.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads back what [`Schema::to_bytes`] made; `Err` says what is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Schema, String> {
+        decode(bytes).map_err(|malformed| malformed.to_string())
+    }
+
     /// The kind of the field called `name`.
     pub fn field(&self, name: &str) -> Option<&FieldKind> {
         self.fields.iter().find(|field| field.name == name).map(|field| &field.kind)
@@ -333,7 +343,7 @@ impl Schema {
     }
 
     /// The first thing in which `other` is not the same, in words; `None` if they are equal.
-    pub(crate) fn difference(&self, other: &Schema) -> Option<String> {
+    pub fn difference(&self, other: &Schema) -> Option<String> {
         if self.prefixes != other.prefixes {
             return Some("the prefixes differ".to_owned());
         }

@@ -394,7 +394,8 @@ impl Core {
     }
 }
 
-fn check_name(name: &str) -> Result<(), CollectionError> {
+/// Whether `name` can be that of a collection or an alias.
+pub fn check_name(name: &str) -> Result<(), CollectionError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
         Ok(())

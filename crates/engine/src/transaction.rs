@@ -9,7 +9,7 @@ use store::{CollectionVersion, DocId, Document, Field, Seq, StoreError, VectorKe
 use crate::{
     binary::show,
     collection::{Collection, Step, What},
-    projection::{Misfit, Projection, Reason, Slot},
+    projection::{Misfit, Projection, Projector, Reason, Slot},
     registry::{Registry, Role},
     schema::VectorSchema,
     write::{ComputedVector, Expected, Op, WriteError, Written},
@@ -282,37 +282,48 @@ pub(crate) fn project<'a>(
         if !collection.schema.takes(key) {
             continue;
         }
-        let of_collection: Vec<&ComputedVector> =
-            vectors.iter().filter(|vector| vector.collection == collection.version).collect();
-        let mut used = 0;
-        let projection = collection.projector.project(fields, |slot| {
-            let field = &collection.projector.vectors[slot];
-            let vector = of_collection.iter().find(|vector| vector.field == field.position)?;
-            used += 1;
-            Some(as_stored(&vector.values, &field.schema))
-        });
-        match projection {
+        match project_one(&collection.projector, collection.version, key, fields, vectors)? {
             Err(misfit) if role == Role::Answering => return Err(misfit.refuse(key)),
-            Err(misfit) => projections.push((at, Err(misfit))),
-            Ok(projection) => {
-                if projection.vectors.iter().any(|slot| matches!(slot, Slot::Unembedded)) {
-                    return Err(WriteError::VectorsMissing { collection: collection.version });
-                }
-                if used < of_collection.len() {
-                    return Err(superfluous(key, collection, &of_collection));
-                }
-                projections.push((at, Ok(projection)));
-            }
+            projection => projections.push((at, projection)),
         }
     }
     Ok(projections)
 }
 
-fn superfluous(key: &[u8], collection: &Collection, vectors: &[&ComputedVector]) -> WriteError {
+/// What one collection indexes of a document, or why it does not take it; `Err` if the computed
+/// vectors are not those it needs.
+pub(crate) fn project_one(
+    projector: &Projector,
+    version: CollectionVersion,
+    key: &[u8],
+    fields: &[Field],
+    vectors: &[ComputedVector],
+) -> Result<Result<Projection, Misfit>, WriteError> {
+    let computed: Vec<&ComputedVector> =
+        vectors.iter().filter(|vector| vector.collection == version).collect();
+    let mut used = 0;
+    let projection = projector.project(fields, |slot| {
+        let field = &projector.vectors[slot];
+        let vector = computed.iter().find(|vector| vector.field == field.position)?;
+        used += 1;
+        Some(as_stored(&vector.values, &field.schema))
+    });
+    if let Ok(projection) = &projection {
+        if projection.vectors.iter().any(|slot| matches!(slot, Slot::Unembedded)) {
+            return Err(WriteError::VectorsMissing { collection: version });
+        }
+        if used < computed.len() {
+            return Err(superfluous(key, projector, &computed));
+        }
+    }
+    Ok(projection)
+}
+
+fn superfluous(key: &[u8], projector: &Projector, vectors: &[&ComputedVector]) -> WriteError {
     let fields: Vec<String> = vectors
         .iter()
-        .map(|vector| match collection.projector.slot(vector.field) {
-            Some(slot) => collection.projector.vectors[slot].name.clone(),
+        .map(|vector| match projector.slot(vector.field) {
+            Some(slot) => projector.vectors[slot].name.clone(),
             None => format!("number {}", vector.field),
         })
         .collect();
@@ -333,7 +344,7 @@ fn embed(
 ) -> Result<(usize, Vec<f32>), WriteError> {
     let wanted = collection.projector.texts(collection.version, fields);
     if !collection.schema.takes(key) || !wanted.iter().any(|text| text.field == vector.field) {
-        return Err(superfluous(key, collection, &[vector]));
+        return Err(superfluous(key, &collection.projector, &[vector]));
     }
     let slot = collection.projector.slot(vector.field).expect("a text to embed names a vector field");
     let field = &collection.projector.vectors[slot];
@@ -354,7 +365,7 @@ fn as_stored(values: &[f32], schema: &VectorSchema) -> Result<Vec<f32>, VectorEr
 }
 
 impl Misfit {
-    fn refuse(self, key: &[u8]) -> WriteError {
+    pub(crate) fn refuse(self, key: &[u8]) -> WriteError {
         let Misfit { field, reason } = self;
         let key = show(key);
         match reason {

@@ -199,6 +199,7 @@ impl Settings {
     /// What the service is opened with.
     pub fn service(&self) -> service::Config {
         service::Config {
+            store: service::Store::Directory,
             data_dir: self.data_dir.clone(),
             models_dir: self.models_dir.clone(),
             workers: self.workers,

@@ -5,25 +5,35 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Context, Error, workers::Ticket};
+use super::{
+    Context, Error,
+    sync::Arc,
+    workers::{Lane, Ticket, Workers},
+};
 
 /// One call of a verb. Dropped (answered, or its caller has gone), it cancels what is still
 /// queued on its behalf.
-#[derive(Debug)]
 pub(super) struct Call {
     started: Instant,
     deadline: Instant,
     cancel: CancellationToken,
     _cancel_when_dropped: DropGuard,
+    workers: Arc<Workers>,
 }
 
 impl Call {
     /// Begins a call; `Err` if its time is over already or its caller has gone.
-    pub(super) fn begin(cx: &Context, timeout: Duration) -> Result<Call, Error> {
+    pub(super) fn begin(cx: &Context, timeout: Duration, workers: &Arc<Workers>) -> Result<Call, Error> {
         let started = Instant::now();
         let deadline = cx.deadline.unwrap_or_else(|| far(started, timeout));
         let cancel = cx.cancel.child_token();
-        let call = Call { started, deadline, _cancel_when_dropped: cancel.clone().drop_guard(), cancel };
+        let call = Call {
+            started,
+            deadline,
+            _cancel_when_dropped: cancel.clone().drop_guard(),
+            cancel,
+            workers: workers.clone(),
+        };
         match call.over() {
             Some(error) => Err(error),
             None => Ok(call),
@@ -43,6 +53,20 @@ impl Call {
     /// Time since the call began.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// When its answer is worth nothing any more.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Has a worker do something at once, and waits for it.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let pending = self.workers.push(Lane::Direct, self.ticket(), move |_waited| work())?;
+        self.wait(pending).await
     }
 
     /// Waits for an answer, but not past the deadline, nor for a caller who has gone.

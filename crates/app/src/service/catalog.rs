@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use engine::CollectionVersion;
 
-use super::{CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, sync::Arc};
+use super::{
+    CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, backend::Filter, refusal, sync::Arc,
+};
 
 /// A collection as calls need it.
 #[derive(Debug)]
@@ -58,6 +60,11 @@ impl Known {
     /// The key a new document is written under.
     pub(super) fn key(&self, id: &str) -> Vec<u8> {
         self.keys(id).next().unwrap_or_else(|| id.as_bytes().to_vec())
+    }
+
+    /// A filter over its fields.
+    pub(super) fn parse_filter(&self, text: &str) -> Result<Filter, Error> {
+        Filter::parse(text, &self.schema).map_err(|error| refusal::query(error.into()))
     }
 
     /// The id of the document under `key`.

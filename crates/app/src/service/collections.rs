@@ -1,8 +1,10 @@
 //! The verbs of collections.
 
 use super::{
-    CollectionInfo, Context, Documents, Error, Schema, Service, VectorType, catalog::vector_fields, models,
-    refusal, shared::Shared,
+    CollectionInfo, Context, Documents, Error, Schema, Service, VectorType,
+    backend::Fingerprints,
+    catalog::vector_fields,
+    models::{self, Models},
 };
 
 impl Service {
@@ -14,14 +16,14 @@ impl Service {
     /// All collections.
     pub async fn collections(&self, cx: &Context) -> Result<Vec<CollectionInfo>, Error> {
         let call = self.shared().begin(cx)?;
-        self.shared().run(&call, |shared| Ok(shared.backend.collections())).await
+        self.shared().backend.collections(&call).await
     }
 
     /// One collection, by name or alias.
     pub async fn collection(&self, cx: &Context, name: &str) -> Result<CollectionInfo, Error> {
         let call = self.shared().begin(cx)?;
         let known = self.shared().resolve(Some(name))?;
-        self.shared().run(&call, move |shared| shared.backend.collection(&known.name)).await
+        self.shared().backend.collection(&call, &known.name).await
     }
 
     /// The schema of a collection, by name or alias. Never waits.
@@ -33,8 +35,8 @@ impl Service {
     pub async fn model_dim(&self, cx: &Context, model: &str) -> Result<usize, Error> {
         let call = self.shared().begin(cx)?;
         models::check_name(model)?;
-        let model = model.to_owned();
-        self.shared().run(&call, move |shared| Ok(shared.models.get(&model)?.dim())).await
+        let (models, model) = (self.shared().models.clone(), model.to_owned());
+        call.run(move || Ok(models.get(&model)?.dim())).await
     }
 
     /// Makes a collection, or finds an equal one; `true` if it was made. With `rebuild`, one
@@ -50,68 +52,34 @@ impl Service {
         let call = self.shared().begin(cx)?;
         // One at a time, so that of two equal calls only one made it.
         let _making = call.within(self.inner.making.lock()).await?;
-        let name = name.to_owned();
-        let made = self
-            .shared()
-            .run(&call, move |shared| {
-                check_models(shared, &schema)?;
-                let result = put(shared, &name, schema, rebuild);
-                shared.refresh_catalog();
-                result
-            })
-            .await?;
-        self.inner.embedder.wake();
-        Ok(made)
+        let (models, checked) = (self.shared().models.clone(), schema.clone());
+        let fingerprints = call.run(move || check_models(&models, &checked)).await?;
+        self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await
     }
 
     /// Drops a collection, by its own name.
     pub async fn drop_collection(&self, cx: &Context, name: &str, documents: Documents) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
-        let name = name.to_owned();
-        self.change_names(&call, move |shared| shared.backend.drop_collection(&name, documents)).await
+        self.shared().backend.drop_collection(&call, name, documents).await
     }
 
     /// Points an alias at a collection, given by its own name.
     pub async fn put_alias(&self, cx: &Context, alias: &str, collection: &str) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
-        let (alias, collection) = (alias.to_owned(), collection.to_owned());
-        self.change_names(&call, move |shared| shared.backend.set_alias(&alias, &collection)).await
+        self.shared().backend.set_alias(&call, alias, collection).await
     }
 
     /// Removes an alias.
     pub async fn drop_alias(&self, cx: &Context, alias: &str) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
-        let alias = alias.to_owned();
-        self.change_names(&call, move |shared| shared.backend.remove_alias(&alias)).await
-    }
-
-    async fn change_names(
-        &self,
-        call: &super::call::Call,
-        change: impl FnOnce(&Shared) -> Result<(), Error> + Send + 'static,
-    ) -> Result<(), Error> {
-        let change = move |shared: &Shared| {
-            let result = change(shared);
-            shared.refresh_catalog();
-            result
-        };
-        self.shared().run(call, change).await
+        self.shared().backend.remove_alias(&call, alias).await
     }
 }
 
-fn put(shared: &Shared, name: &str, schema: Schema, rebuild: bool) -> Result<(CollectionInfo, bool), Error> {
-    let stood = shared.backend.collection(name).is_ok();
-    match shared.backend.create_collection(name, schema.clone()) {
-        Ok(info) => Ok((info, !stood)),
-        Err(error) if rebuild && error.code == refusal::COLLECTION_EXISTS => {
-            Ok((shared.backend.rebuild_collection(name, schema)?, false))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether every model a schema names is there and makes vectors that its field can hold.
-fn check_models(shared: &Shared, schema: &Schema) -> Result<(), Error> {
+/// Whether every model a schema names is there and makes vectors that its field can hold; what
+/// each field is computed by.
+fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error> {
+    let mut fingerprints = Vec::new();
     for (field, vector) in vector_fields(schema) {
         let Some(embed) = &vector.embed else { continue };
         if vector.vector_type == VectorType::Int8 {
@@ -124,7 +92,7 @@ fn check_models(shared: &Shared, schema: &Schema) -> Result<(), Error> {
             .at(field));
         }
         models::check_name(&embed.model).map_err(|error| error.at(field))?;
-        let model = shared.models.get(&embed.model)?;
+        let model = loaded.get(&embed.model)?;
         if model.dim() != vector.dim {
             return Err(Error::invalid(
                 "vector-dimensions",
@@ -137,6 +105,7 @@ fn check_models(shared: &Shared, schema: &Schema) -> Result<(), Error> {
             )
             .at(field));
         }
+        fingerprints.push((field.to_owned(), model.fingerprint().0));
     }
-    Ok(())
+    Ok(fingerprints)
 }

@@ -6,10 +6,84 @@ use engine::Level;
 
 use super::Error;
 
+/// Connections to one Redis at most: more only cost it memory, for it works on one thread.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Where documents and vectors are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Store {
+    /// In the data directory, by the engine in this process.
+    #[default]
+    Directory,
+    /// In a Redis with the search module.
+    Redis(RedisStore),
+}
+
+/// A Redis, and how to use it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisStore {
+    /// `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS; `?protocol=resp2` speaks
+    /// the older protocol. Never shown: it may hold a password.
+    pub url: String,
+    /// Connections, all of them kept open.
+    pub connections: usize,
+    /// How long a call may wait for room on them.
+    pub wait_timeout: Duration,
+    /// How long one command, or one pipeline of them, may take.
+    pub command_timeout: Duration,
+}
+
+impl RedisStore {
+    /// Connections where nothing else is said.
+    pub const CONNECTIONS: usize = 4;
+    /// Wait timeout where nothing else is said.
+    pub const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
+    /// Command timeout where nothing else is said.
+    pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// The Redis at `url`, with everything else at its default.
+    pub fn new(url: impl Into<String>) -> RedisStore {
+        RedisStore {
+            url: url.into(),
+            connections: RedisStore::CONNECTIONS,
+            wait_timeout: RedisStore::WAIT_TIMEOUT,
+            command_timeout: RedisStore::COMMAND_TIMEOUT,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            return Err(Error::invalid(
+                "config",
+                format!("redis_connections is {}; it must be 1 to {CONNECTIONS_MAX}", self.connections),
+            )
+            .at("redis_connections"));
+        }
+        if self.command_timeout.is_zero() {
+            return Err(Error::invalid("config", "redis_timeout_ms is 0; it must be at least 1")
+                .at("redis_timeout_ms"));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RedisStore { url: _, connections, wait_timeout, command_timeout } = self;
+        f.debug_struct("RedisStore")
+            .field("connections", connections)
+            .field("wait_timeout", wait_timeout)
+            .field("command_timeout", command_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How to open a service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of the store.
+    /// Where documents and vectors are kept.
+    pub store: Store,
+    /// Directory of the store, where it is [`Store::Directory`].
     pub data_dir: PathBuf,
     /// Directory whose sub-directories are models, by name.
     pub models_dir: PathBuf,
@@ -38,6 +112,9 @@ impl Config {
             if count == 0 {
                 return Err(Error::invalid("config", format!("{name} is 0; it must be at least 1")).at(name));
             }
+        }
+        if let Store::Redis(store) = &self.store {
+            store.check()?;
         }
         Ok(())
     }

@@ -79,6 +79,6 @@ pub struct PutResult {
 pub struct Scrolled {
     /// The documents.
     pub documents: Vec<Document>,
-    /// Pass it on to go on; `None` at the end.
-    pub next: Option<u64>,
+    /// Pass it on as it is to go on; `None` at the end.
+    pub next: Option<String>,
 }

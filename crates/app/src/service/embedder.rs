@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CollectionInfo, Document, Error, ErrorKind,
-    backend::{Op, TextToEmbed, WriteError},
+    backend::{Cursor, Op, TextToEmbed, WriteError},
     call::panicked,
     embedding::{Plan, gather},
     refusal,
@@ -56,19 +56,29 @@ impl Embedder {
         Ok(Embedder { signal, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Tells the thread that documents may lack vectors.
-    pub(super) fn wake(&self) {
-        *self.signal.wanted.lock() = true;
-        self.signal.changed.notify_all();
+    /// What tells the thread that documents may lack vectors.
+    pub(super) fn waker(&self) -> Waker {
+        Waker(self.signal.clone())
     }
 
     /// Stops the thread at its next step, and waits for it.
     pub(super) fn close(&self) {
         self.signal.closing.cancel();
-        self.wake();
+        self.waker().wake();
         if let Some(thread) = self.thread.lock().take() {
             thread.join().expect("the embedder catches every panic of its work");
         }
+    }
+}
+
+/// Wakes the thread.
+pub(super) struct Waker(Arc<Signal>);
+
+impl Waker {
+    /// Tells the thread that documents may lack vectors.
+    pub(super) fn wake(&self) {
+        *self.0.wanted.lock() = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -96,7 +106,7 @@ impl Run {
         let mut trouble = false;
         while self.wait(trouble) {
             trouble = false;
-            for info in self.shared.backend.collections() {
+            for info in self.shared.backend.seen() {
                 let complete = AssertUnwindSafe(|| self.complete(&info));
                 let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
                 let mut troubles = self.shared.troubles.lock();
@@ -139,13 +149,22 @@ impl Run {
     /// Embeds what one collection lacks, then lets a version that was being rebuilt answer.
     fn complete(&self, info: &CollectionInfo) -> Result<(), Stopped> {
         let name = &info.name;
-        while self.embed_lacking(name)? {
-            self.shared.meter.unembedded(name, self.shared.backend.collection(name)?.unembedded);
+        let mut after = None;
+        loop {
+            let page = self.shared.backend.unembedded_blocking(name, after.as_ref(), PAGE)?;
+            self.embed(page.documents)?;
+            self.shared.meter.unembedded(name, self.shared.backend.seen_one(name)?.unembedded);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
-        self.shared.meter.unembedded(name, 0);
-        if self.shared.backend.collection(name)?.rebuilding.is_some() {
+        if self.shared.backend.seen_one(name)?.rebuilding.is_some() {
             self.shared.switch(name)?;
             tracing::info!(collection = name, "the rebuilt version answers now");
+        }
+        if self.shared.backend.models(name).is_some() {
+            self.shared.note_if_stale(&*self.shared.resolve(Some(name))?);
         }
         if self.shared.stale.lock().contains(name) {
             self.renew(name)?;
@@ -154,18 +173,12 @@ impl Run {
         Ok(())
     }
 
-    /// Embeds some documents of a collection; `false` if none lacked vectors.
-    fn embed_lacking(&self, collection: &str) -> Result<bool, Stopped> {
-        let page = self.shared.backend.unembedded(collection, PAGE)?;
-        let some = !page.is_empty();
-        self.embed(page)?;
-        Ok(some)
-    }
-
     /// Embeds again what another model embedded, the sample that tells of it last.
     fn renew(&self, collection: &str) -> Result<(), Stopped> {
         let known = self.shared.resolve(Some(collection))?;
-        let page = |after, limit| self.shared.backend.scroll(&known.name, None, after, limit);
+        let models = self.shared.fingerprints(&known)?;
+        let page =
+            |after: Option<&Cursor>, limit| self.shared.backend.scroll_blocking(&known.name, after, limit);
         let embed = |documents: Vec<Document>| -> Result<(), Stopped> {
             let mut stale = Vec::new();
             for document in documents {
@@ -178,11 +191,12 @@ impl Run {
         };
         let mut after = page(None, SAMPLE)?.next;
         while after.is_some() {
-            let later = page(after, PAGE)?;
+            let later = page(after.as_ref(), PAGE)?;
             embed(later.documents)?;
             after = later.next;
         }
-        embed(page(None, SAMPLE)?.documents)
+        embed(page(None, SAMPLE)?.documents)?;
+        Ok(self.shared.backend.note_models_blocking(&known.name, models)?)
     }
 
     /// Computes these vectors on the workers and writes them.
@@ -213,7 +227,7 @@ impl Run {
             }
             ops.push(Op::SetVectors { key: document.key.into(), expected: document.seq, vectors });
         }
-        for written in self.shared.backend.write(ops) {
+        for written in self.shared.backend.write_blocking(ops)? {
             match written {
                 // Changed, deleted or dropped meanwhile: whoever did it brought the vectors, or
                 // the next page shows what is still lacking.

@@ -1,7 +1,7 @@
 //! The verbs of the system, whatever door a call came through.
 //!
 //! Asynchronous above, synchronous below: every verb hops onto a fixed set of worker threads
-//! behind a bounded queue, or waits for the committer. Nothing here knows HTTP or JSON.
+//! behind a bounded queue, waits for the committer, or for a Redis. Nothing here knows HTTP or JSON.
 
 mod article;
 mod backend;
@@ -30,7 +30,7 @@ mod workers;
 mod write;
 
 pub use article::{MODEL, article_schema};
-pub use config::Config;
+pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
@@ -83,15 +83,7 @@ impl Service {
         config.check()?;
         let detected = engine::Cpu::detect();
         let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
-        let backend = Backend::open(engine::Options {
-            data_dir: config.data_dir.clone(),
-            cpu,
-            clock,
-            cache_bytes: config.cache_bytes,
-            tail_max: config.tail_max,
-            index_threads: config.index_threads,
-        })
-        .map_err(|error| refusal::open(&error))?;
+        let backend = Backend::open(&config, cpu, clock)?;
         let meter = Arc::new(Meter::new());
         let models = Models::new(config.models_dir.clone(), cpu, meter.clone());
         let workers = Workers::start(config.workers, config.queue_max, meter.clone())
@@ -103,6 +95,13 @@ impl Service {
             shared.workers.close();
             refusal::thread(&error)
         })?;
+        let (listening, waker) = (Arc::downgrade(&shared), embedder.waker());
+        shared.backend.on_change(move || {
+            if let Some(shared) = listening.upgrade() {
+                shared.refresh_catalog();
+                waker.wake();
+            }
+        });
         Ok(Service { inner: Arc::new(Inner { shared, embedder, making: tokio::sync::Mutex::new(()) }) })
     }
 

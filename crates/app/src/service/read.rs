@@ -4,11 +4,10 @@ use engine::Expected;
 
 use super::{
     Context, Document, Error, ErrorKind, Scrolled, Service, Stats,
-    backend::{Op, WriteError},
+    backend::{Filter, Op, WriteError},
     call::Call,
     catalog::Known,
     fields, refusal,
-    shared::Shared,
     sync::Arc,
     write::not_found,
 };
@@ -25,9 +24,8 @@ impl Service {
         let call = self.shared().begin(cx)?;
         let known = self.shared().resolve(Some(collection))?;
         fields::check_id(id)?;
-        let id = id.to_owned();
-        let find = move |shared: &Shared| shared.find(&known, &id)?.1.ok_or_else(|| not_found(&known, &id));
-        self.shared().run(&call, find).await
+        let found = self.shared().backend.find(&call, known.keys(id).collect()).await?;
+        found.ok_or_else(|| not_found(&known, id))
     }
 
     /// Takes a document away; `false` if there was none.
@@ -41,13 +39,14 @@ impl Service {
         let call = self.shared().begin(cx)?;
         let known = self.shared().resolve(Some(collection))?;
         fields::check_id(id)?;
-        let key = if known.schema.prefixes.len() > 1 {
-            let id = id.to_owned();
-            self.shared().run(&call, move |shared| Ok(shared.find(&known, &id)?.0)).await?
+        let backend = &self.shared().backend;
+        let standing = if known.schema.prefixes.len() > 1 {
+            backend.find(&call, known.keys(id).collect()).await?
         } else {
-            known.key(id)
+            None
         };
-        let written = self.shared().commit(&call, vec![Op::Delete { key, expected }]).await?;
+        let key = standing.map_or_else(|| known.key(id), |document| document.key.into());
+        let written = backend.commit(&call, vec![Op::Delete { key, expected }]).await?;
         match written.into_iter().next() {
             Some(Ok(written)) => Ok(written.existed),
             Some(Err(error)) => Err(refusal::write(&error)),
@@ -59,7 +58,7 @@ impl Service {
     pub async fn delete_matching(&self, cx: &Context, collection: &str, filter: &str) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
         let known = self.shared().resolve(Some(collection))?;
-        let filter: Arc<str> = filter.into();
+        let filter = known.parse_filter(filter)?;
         let mut deleted = 0;
         for _ in 0..PASSES_MAX {
             let changed = self.delete_pass(&call, &known, &filter, &mut deleted).await?;
@@ -82,22 +81,21 @@ impl Service {
         &self,
         call: &Call,
         known: &Arc<Known>,
-        filter: &Arc<str>,
+        filter: &Filter,
         deleted: &mut u64,
     ) -> Result<bool, Error> {
         let mut changed = false;
         let mut after = None;
         loop {
-            let (name, text) = (known.clone(), filter.clone());
-            let page = move |shared: &Shared| page(shared, &name, Some(&text), after, PAGE_MAX);
-            let page = self.shared().run(call, page).await?;
+            let filter = Some(filter.clone());
+            let page = self.shared().backend.scroll(call, known, filter, after, PAGE_MAX).await?;
             let delete = |document: &Document| Op::Delete {
                 key: document.key.to_vec(),
                 expected: Expected::Seq(document.seq),
             };
             let ops: Vec<Op> = page.documents.iter().map(delete).collect();
             if !ops.is_empty() {
-                for written in self.shared().commit(call, ops).await? {
+                for written in self.shared().backend.commit(call, ops).await? {
                     match written {
                         Ok(written) => *deleted += u64::from(written.existed),
                         Err(WriteError::Conflict { .. }) => changed = true,
@@ -112,13 +110,14 @@ impl Service {
         }
     }
 
-    /// Documents of a collection in the order they were first written, at most 1,000 a page.
+    /// Documents of a collection, at most 1,000 a page; the embedded store's in the order they were
+    /// first written, a Redis's in no order.
     pub async fn scroll(
         &self,
         cx: &Context,
         collection: &str,
         filter: Option<&str>,
-        after: Option<u64>,
+        after: Option<&str>,
         limit: usize,
     ) -> Result<Scrolled, Error> {
         let call = self.shared().begin(cx)?;
@@ -128,37 +127,22 @@ impl Service {
                 Error::invalid("limit", format!("limit is {limit}; it must be 1 to {PAGE_MAX}")).at("limit")
             );
         }
-        let filter = filter.map(str::to_owned);
-        self.shared().run(&call, move |shared| page(shared, &known, filter.as_deref(), after, limit)).await
+        let filter = filter.map(|text| known.parse_filter(text)).transpose()?;
+        let after = after.map(str::to_owned);
+        self.shared().backend.scroll(&call, &known, filter, after, limit).await
     }
 
     /// How many documents match.
     pub async fn count(&self, cx: &Context, collection: &str, filter: Option<&str>) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
         let known = self.shared().resolve(Some(collection))?;
-        let filter = filter.map(str::to_owned);
-        let count = move |shared: &Shared| {
-            let filter = filter.map(|text| shared.backend.parse_filter(&known.name, &text)).transpose()?;
-            shared.backend.count(&known.name, filter.as_ref())
-        };
-        self.shared().run(&call, count).await
+        let filter = filter.map(|text| known.parse_filter(text)).transpose()?;
+        self.shared().backend.count(&call, &known, filter).await
     }
 
     /// Counts of the whole system.
     pub async fn stats(&self, cx: &Context) -> Result<Stats, Error> {
         let call = self.shared().begin(cx)?;
-        self.shared().run(&call, |shared| shared.backend.stats()).await
+        self.shared().backend.stats(&call).await
     }
-}
-
-fn page(
-    shared: &Shared,
-    known: &Known,
-    filter: Option<&str>,
-    after: Option<u64>,
-    limit: usize,
-) -> Result<Scrolled, Error> {
-    let filter = filter.map(|text| shared.backend.parse_filter(&known.name, text)).transpose()?;
-    let page = shared.backend.scroll(&known.name, filter.as_ref(), after, limit)?;
-    Ok(Scrolled { documents: page.documents, next: page.next })
 }

@@ -21,9 +21,7 @@ impl Service {
 impl Shared {
     fn readiness(&self) -> Readiness {
         let mut blocking = Vec::new();
-        if let Err(reason) = self.backend.writable() {
-            blocking.push(format!("writes are not taken: {reason}"));
-        }
+        blocking.extend(self.backend.obstacle());
         for collection in &*self.stale.lock() {
             blocking.push(format!(
                 "collection {collection:?}: its vectors were made by another model than the one installed now; they are being made again"
@@ -31,7 +29,7 @@ impl Shared {
         }
         let mut passing = self.warnings.clone();
         passing.extend(self.backend.warnings());
-        for info in self.backend.collections() {
+        for info in self.backend.seen() {
             for model in catalog::models(&info.schema) {
                 if let Err(error) = self.models.check(model) {
                     blocking.push(format!("collection {:?}: {error}", info.name));

@@ -1,12 +1,19 @@
-//! The verb of searching: checked at the door, answered by one worker from text to documents.
+//! The verb of searching: checked at the door; answered by one worker from text to documents where
+//! the engine is, embedded by a worker and asked over the network where a Redis is.
 
 use std::time::{Duration, Instant};
 
 use engine::{check_vector, decode_vector};
 
 use super::{
-    Answer, Context, Error, Hit, Leg, Search, Service, Timing, backend::Query, call::Call, catalog::Known,
-    refusal, shared::Shared, sync::Arc, workers::Lane,
+    Answer, Context, Error, Hit, Leg, Search, Service, Timing,
+    backend::{Embedded, Filter, Found, Kind, Query, Redis},
+    call::Call,
+    catalog::Known,
+    refusal,
+    shared::Shared,
+    sync::Arc,
+    workers::Lane,
 };
 
 /// Hits of one answer.
@@ -29,8 +36,16 @@ impl Service {
     pub async fn search(&self, cx: &Context, search: Search) -> Result<Answer, Error> {
         let call = self.shared().begin(cx)?;
         let question = Question::new(self.shared(), search)?;
-        let pending = self.shared().workers.push(Lane::Direct, call.ticket(), self.step(&call, question))?;
-        let mut answer = call.wait(pending).await?;
+        let mut answer = match self.shared().backend.kind() {
+            Kind::Embedded(embedded) => {
+                let step = self.step(&call, embedded, question);
+                call.wait(self.shared().workers.push(Lane::Direct, call.ticket(), step)?).await?
+            }
+            Kind::Redis(redis) => {
+                let mut answers = self.ask(&call, redis, vec![question]).await?;
+                answers.pop().expect("one question, one answer")?
+            }
+        };
         answer.timing.total_us = us(call.elapsed());
         Ok(answer)
     }
@@ -53,30 +68,84 @@ impl Service {
             searches.into_iter().map(|search| Question::new(self.shared(), search)).collect();
         let refused: Vec<Option<Error>> =
             questions.iter().map(|question| question.as_ref().err().cloned()).collect();
-        let steps = questions.into_iter().flatten().map(|question| self.step(&call, question));
-        let mut pending = self.shared().workers.push_all(Lane::Direct, call.ticket(), steps)?.into_iter();
-        let mut answers = Vec::with_capacity(refused.len());
-        for refused in refused {
-            answers.push(match refused {
-                Some(error) => Err(error),
-                None => call.wait(pending.next().expect("one answer a question")).await,
-            });
+        let questions = questions.into_iter().flatten();
+        let mut answers = match self.shared().backend.kind() {
+            Kind::Embedded(embedded) => {
+                let steps = questions.map(|question| self.step(&call, embedded, question));
+                let pending = self.shared().workers.push_all(Lane::Direct, call.ticket(), steps)?;
+                let mut answers = Vec::with_capacity(pending.len());
+                for pending in pending {
+                    answers.push(call.wait(pending).await);
+                }
+                answers
+            }
+            Kind::Redis(redis) => self.ask(&call, redis, questions.collect()).await?,
         }
-        Ok(answers)
+        .into_iter();
+        let mut answer = |refused: Option<Error>| match refused {
+            Some(error) => Err(error),
+            None => answers.next().expect("one answer a question"),
+        };
+        Ok(refused.into_iter().map(&mut answer).collect())
     }
 
+    /// The step of a worker that answers a question from text to documents.
     fn step(
         &self,
         call: &Call,
+        embedded: &Arc<Embedded>,
         question: Question,
     ) -> impl FnOnce(Duration) -> Result<Answer, Error> + Send + use<> {
-        let (shared, started) = (self.shared().clone(), call.started());
+        let (shared, embedded, started) = (self.shared().clone(), embedded.clone(), call.started());
         move |waited| {
-            let mut answer = question.answer(&shared, waited)?;
+            // A version that is switched to has other models and dimensions than the question was
+            // checked against.
+            let _steady = shared.switching.read();
+            let posed = question.renewed(&shared)?.pose(&shared, waited)?;
+            let found = embedded.search(&posed.query())?;
+            let mut answer = posed.answer(found);
             answer.timing.total_us = us(started.elapsed());
             shared.meter.searched(&answer.timing);
             Ok(answer)
         }
+    }
+
+    /// Has workers embed the texts, then asks Redis everything at once; one answer a question.
+    async fn ask(
+        &self,
+        call: &Call,
+        redis: &Redis,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Result<Answer, Error>>, Error> {
+        let shared = self.shared();
+        let mut posed: Vec<Option<Result<Posed, Error>>> = Vec::with_capacity(questions.len());
+        let mut texts = Vec::new();
+        for question in questions {
+            // A vector needs no worker, and so no wait for one.
+            if let Asked::Vector(_) = question.asked {
+                posed.push(Some(question.pose(shared, Duration::ZERO)));
+            } else {
+                let shared = shared.clone();
+                texts.push(move |waited| question.pose(&shared, waited));
+                posed.push(None);
+            }
+        }
+        if !texts.is_empty() {
+            let pending = shared.workers.push_all(Lane::Direct, call.ticket(), texts)?;
+            for (place, pending) in posed.iter_mut().filter(|posed| posed.is_none()).zip(pending) {
+                *place = Some(call.wait(pending).await);
+            }
+        }
+        let posed: Vec<Result<Posed, Error>> = posed.into_iter().flatten().collect();
+        let queries: Vec<Query<'_>> = posed.iter().flatten().map(Posed::query).collect();
+        let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
+        let mut answer = |posed: Posed| {
+            let mut answer = posed.answer(found.next().expect("one list a query")?);
+            answer.timing.total_us = us(call.elapsed());
+            shared.meter.searched(&answer.timing);
+            Ok(answer)
+        };
+        Ok(posed.into_iter().map(|posed| posed.and_then(&mut answer)).collect())
     }
 }
 
@@ -130,15 +199,16 @@ impl Question {
         Ok(Question { field: field.to_owned(), asked, search, known })
     }
 
-    /// Embeds, searches and fetches, all on the thread it is called on.
-    fn answer(self, shared: &Shared, waited: Duration) -> Result<Answer, Error> {
-        // A version that is switched to has other models and dimensions than the question was
-        // checked against.
-        let _steady = shared.switching.read();
+    /// The question as the collection stands now.
+    fn renewed(self, shared: &Shared) -> Result<Question, Error> {
         let stands =
             shared.resolve(Some(&self.known.name)).is_ok_and(|now| now.version == self.known.version);
-        let question = if stands { self } else { Question::new(shared, self.search)? };
-        let Question { known, field, asked, search } = question;
+        if stands { Ok(self) } else { Question::new(shared, self.search) }
+    }
+
+    /// Embeds the text and reads the filter, on the thread it is called on.
+    fn pose(self, shared: &Shared, waited: Duration) -> Result<Posed, Error> {
+        let Question { known, field, asked, search } = self;
         let start = Instant::now();
         let (vector, truncated) = match asked {
             Asked::Vector(vector) => (vector, false),
@@ -149,42 +219,55 @@ impl Question {
             }
         };
         let embed_us = us(start.elapsed());
-
         let start = Instant::now();
-        let filter = search.filter.map(|text| shared.backend.parse_filter(&known.name, &text)).transpose()?;
-        let parse_us = us(start.elapsed());
-        let found = shared.backend.search(&Query {
-            collection: &known.name,
-            field: Some(&field),
-            vector: &vector,
-            offset: search.paging.offset,
-            k: search.paging.k,
-            filter: filter.as_ref(),
-            ef_search: search.ef_search,
-            exact: search.exact,
-            min_score: search.min_score,
-            fields: search.fields.as_deref(),
-        })?;
+        let filter = search.filter.as_deref().map(|text| known.parse_filter(text)).transpose()?;
+        let timing =
+            Timing { queue_us: us(waited), embed_us, filter_us: us(start.elapsed()), ..Timing::default() };
+        Ok(Posed { known, field, vector, truncated, filter, search, timing })
+    }
+}
+
+/// A question with its vector: ready to be asked.
+struct Posed {
+    known: Arc<Known>,
+    field: String,
+    vector: Vec<f32>,
+    truncated: bool,
+    filter: Option<Filter>,
+    search: Search,
+    /// What it took so far.
+    timing: Timing,
+}
+
+impl Posed {
+    fn query(&self) -> Query<'_> {
+        Query {
+            collection: &self.known.name,
+            field: Some(&self.field),
+            vector: &self.vector,
+            offset: self.search.paging.offset,
+            k: self.search.paging.k,
+            filter: self.filter.as_ref(),
+            ef_search: self.search.ef_search,
+            exact: self.search.exact,
+            min_score: self.search.min_score,
+            fields: self.search.fields.as_deref(),
+        }
+    }
+
+    fn answer(self, found: Found) -> Answer {
+        let Posed { known, truncated, mut timing, .. } = self;
+        timing.filter_us += found.filter_us;
+        timing.search_us = found.search_us;
+        timing.fetch_us = found.fetch_us;
         let hit = |hit: engine::Hit| Hit {
             id: known.id(&hit.document.key),
             document: hit.document,
             score: hit.score,
             distance: hit.distance,
         };
-        let timing = Timing {
-            queue_us: us(waited),
-            embed_us,
-            filter_us: parse_us + found.filter_us,
-            search_us: found.search_us,
-            fetch_us: found.fetch_us,
-            total_us: 0,
-        };
-        Ok(Answer {
-            hits: found.hits.into_iter().map(hit).collect(),
-            collection: known.name.clone(),
-            truncated,
-            timing,
-        })
+        let hits = found.hits.into_iter().map(hit).collect();
+        Answer { hits, collection: known.name.clone(), truncated, timing }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Locks and atomics of the service, in one place, so that a model checker can take theirs.
 
 pub(super) use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 

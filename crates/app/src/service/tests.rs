@@ -24,6 +24,7 @@ mod tiny_model;
 async fn service(dir: &Path) -> Service {
     tiny_model::write(&dir.join("models/tiny"), 1);
     let config = Config {
+        store: Store::Directory,
         data_dir: dir.join("data"),
         models_dir: dir.join("models"),
         workers: 1,
@@ -154,7 +155,7 @@ async fn a_panic_is_one_callers_and_the_service_goes_on() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let call = service.shared().begin(&cx()).unwrap();
-    let result: Result<(), Error> = service.shared().run(&call, |_| panic!("on purpose")).await;
+    let result: Result<(), Error> = call.run(|| panic!("on purpose")).await;
     let error = result.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Internal, "internal"));
     assert_eq!(service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits.len(), 1);

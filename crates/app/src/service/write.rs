@@ -7,7 +7,7 @@ use engine::{Expected, Seq};
 
 use super::{
     Context, Document, Error, ErrorKind, Field, Outcome, Patch, Put, PutResult, Service,
-    backend::{ComputedVector, Op, TextToEmbed, WriteError, Written},
+    backend::{ComputedVector, Op, Standing, TextToEmbed, WriteError, Written},
     call::Call,
     catalog::{Known, vector_fields},
     embedding::{Plan, gather},
@@ -158,12 +158,14 @@ impl Writing<'_> {
     }
 
     async fn prepare(&self, positions: &[usize]) -> Result<Vec<(usize, Prepared)>, Error> {
+        let keys = positions.iter().flat_map(|position| self.known.keys(self.changes[*position].id()));
+        let standing = self.shared.backend.read_ahead(self.call, keys).await?;
         let steps = positions.chunks(PREPARE_MAX).map(|positions| {
             let (shared, known, changes) = (self.shared.clone(), self.known.clone(), self.changes.clone());
-            let positions = positions.to_vec();
+            let (positions, standing) = (positions.to_vec(), standing.clone());
             move |_waited: Duration| {
                 let prepare = |position| {
-                    let prepared = prepare(&shared, &known, &changes[position]);
+                    let prepared = prepare(&shared, &known, &standing, &changes[position]);
                     (position, prepared.unwrap_or_else(|error| Prepared::Done(Err(error))))
                 };
                 Ok(positions.into_iter().map(prepare).collect::<Vec<_>>())
@@ -225,7 +227,7 @@ impl Writing<'_> {
                 .take(GROUP_MAX)
                 .map(|(position, write)| ((position, write.truncated), write.op))
                 .unzip();
-            let written = match self.shared.commit(self.call, ops).await {
+            let written = match self.shared.backend.commit(self.call, ops).await {
                 Ok(written) => written,
                 Err(error) if error.kind == ErrorKind::Overloaded => {
                     for (position, _) in places {
@@ -271,9 +273,11 @@ fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
 }
 
 /// Looks at the document as it stands and works out what the change comes to.
-fn prepare(shared: &Shared, known: &Known, change: &Change) -> Result<Prepared, Error> {
+fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change) -> Result<Prepared, Error> {
     fields::check_id(change.id())?;
-    let (key, current) = shared.find(known, change.id())?;
+    let keys: Vec<Vec<u8>> = known.keys(change.id()).collect();
+    let current = standing.find(&keys)?;
+    let key = current.as_ref().map_or_else(|| known.key(change.id()), |document| document.key.to_vec());
     check_expected(change.expected(), current.as_ref())?;
     let (new_fields, expires_at_ms) = match (change, &current) {
         (Change::Put(put), _) => (fields::encode(&known.schema, &put.fields)?, expiry(shared, put.ttl)?),
@@ -292,7 +296,7 @@ fn prepare(shared: &Shared, known: &Known, change: &Change) -> Result<Prepared, 
     let mut texts = shared.backend.texts_to_embed(&key, &new_fields);
     let mut vectors = Vec::new();
     if let Some(current) = &current {
-        vectors = reusable(shared, current, &texts)?;
+        vectors = reusable(shared, standing, current, &texts)?;
         texts.retain(|text| !vectors.iter().any(|vector| is_of(vector, text)));
         let unchanged = texts.is_empty()
             && current.expires_at_ms == expires_at_ms
@@ -366,6 +370,7 @@ fn check_embeddable(known: &Known, fields: &[Field]) -> Result<(), Error> {
 /// by the model as it is loaded now.
 fn reusable(
     shared: &Shared,
+    standing: &Standing,
     current: &Document,
     texts: &[TextToEmbed],
 ) -> Result<Vec<ComputedVector>, Error> {
@@ -379,7 +384,7 @@ fn reusable(
     for known in
         catalog.collections().filter(|known| same.iter().any(|text| text.collection == known.version))
     {
-        for vector in shared.backend.vectors(&known.name, &current.key)? {
+        for vector in standing.vectors(known, &current.key)? {
             let Some(text) = same.iter().find(|text| is_of(&vector, text)) else { continue };
             if shared.models.get(&text.model).is_ok_and(|model| model.fingerprint().0 == vector.model) {
                 reusable.push(vector);

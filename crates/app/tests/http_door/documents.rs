@@ -184,7 +184,7 @@ fn a_collection_is_read_page_by_page_counted_and_cleared() {
     );
     server.get("/collections/kb/documents?limit=1001").problem(422, "limit");
     server.get("/collections/kb/documents?limit=0").problem(422, "limit");
-    server.get("/collections/kb/documents?after=x").problem(400, "parameter");
+    server.get("/collections/kb/documents?after=x").problem(422, "cursor");
     server.get("/collections/kb/count?filter=%40category%3A%7B").ok(422);
 
     let clear = |body: Value| server.post("/collections/kb/delete", &body);

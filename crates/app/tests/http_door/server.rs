@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use nearfield::{
     serve::{self, ServeSettings},
-    service::{Config, Service},
+    service::{Config, Service, Store},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -128,6 +128,7 @@ impl Drop for Server {
 
 fn config(dir: &Path) -> Config {
     Config {
+        store: Store::Directory,
         data_dir: dir.join("data"),
         models_dir: dir.join("models"),
         workers: 2,

@@ -172,7 +172,7 @@ pub(super) async fn scroll(
 ) -> Result<Response<Body>, Problem> {
     let query = Query::parse(uri.query(), &["filter", "limit", "after", "vectors"])?;
     let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
-    let (after, vectors) = (query.number("after")?, query.flag("vectors")?);
+    let (after, vectors) = (query.text("after"), query.flag("vectors")?);
     let schema = door.service.schema(&collection)?;
     let scrolled = door.service.scroll(&call.cx, &collection, query.word("filter")?, after, limit).await?;
     let ids: Vec<String> =
@@ -180,7 +180,7 @@ pub(super) async fn scroll(
     let pairs = ids.iter().zip(&scrolled.documents);
     let page = PageView {
         documents: pairs.map(|(id, document)| view(id, document, &schema, vectors)).collect(),
-        next: scrolled.next.map(|next| next.to_string()),
+        next: scrolled.next,
     };
     Ok(reply::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
 }

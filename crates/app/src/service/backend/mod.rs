@@ -1,0 +1,466 @@
+//! Where documents and vectors are kept and found: the engine in this process, or a Redis.
+//!
+//! One set of verbs for both. Those that read a disk or ask a server are asynchronous: the engine's
+//! hop onto a worker, Redis's wait for the network and hold no worker while they do. What ends in
+//! `_blocking` is for the background embedder's own thread.
+
+mod embedded;
+mod redis;
+
+use std::collections::HashMap;
+
+pub(super) use engine::{
+    Clock, ComputedVector, Filter, Found, Op, Query, SystemClock, TextToEmbed, WriteError, Written,
+};
+
+pub(super) use self::{embedded::Embedded, redis::Redis};
+use super::{
+    CollectionInfo, Config, Document, Documents, Error, Field, Schema, Scrolled, Stats, Store,
+    call::Call,
+    refusal,
+    sync::{Arc, OnceLock},
+};
+
+/// What became of each write of a group.
+pub(super) type Results = Vec<Result<Written, WriteError>>;
+
+/// Where a page of documents ended. Opaque to everybody but the backend that gave it.
+pub(super) type Cursor = String;
+
+/// Documents that lack computed vectors, each with the texts to embed, and where to go on.
+#[derive(Debug)]
+pub(super) struct Lacking {
+    pub(super) documents: Vec<(Document, Vec<TextToEmbed>)>,
+    pub(super) next: Option<Cursor>,
+}
+
+/// What the vector fields of a collection are computed by: name of the field, model's fingerprint.
+pub(super) type Fingerprints = Vec<(String, [u8; 16])>;
+
+/// Where documents and vectors are.
+#[derive(Debug)]
+pub(super) struct Backend {
+    store: Kind,
+    clock: Arc<dyn Clock>,
+    on_change: Arc<OnChange>,
+}
+
+/// The kinds of store.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The engine in this process.
+    Embedded(Arc<Embedded>),
+    /// A Redis with the search module.
+    Redis(Redis),
+}
+
+/// What is called when collections have been made, switched or dropped, by whoever.
+#[derive(Default)]
+pub(super) struct OnChange(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl OnChange {
+    fn call(&self) {
+        if let Some(call) = self.0.get() {
+            call();
+        }
+    }
+}
+
+impl std::fmt::Debug for OnChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OnChange").field(&self.0.get().is_some()).finish()
+    }
+}
+
+/// Documents by key, each with its computed vectors.
+pub(super) type Stood = HashMap<Vec<u8>, (Document, Vec<ComputedVector>)>;
+
+/// What stands under the keys of documents that are about to be written.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    /// Looked up when asked for: the engine is at hand.
+    AtHand(Arc<Embedded>),
+    /// Read ahead, by key: a worker waits for no network.
+    Read(Arc<Stood>),
+}
+
+impl Standing {
+    /// The document under the first of these keys where there is one.
+    pub(super) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
+        match self {
+            Standing::AtHand(embedded) => embedded.find(keys),
+            Standing::Read(read) => {
+                Ok(keys.iter().find_map(|key| read.get(key)).map(|(document, _)| document.clone()))
+            }
+        }
+    }
+
+    /// Computed vectors of the document under `key` in a collection.
+    pub(super) fn vectors(
+        &self,
+        collection: &super::catalog::Known,
+        key: &[u8],
+    ) -> Result<Vec<ComputedVector>, Error> {
+        match self {
+            Standing::AtHand(embedded) => embedded.vectors(&collection.name, key),
+            Standing::Read(read) => {
+                let vectors = read.get(key).map_or(&[][..], |(_, vectors)| vectors);
+                let of_collection = vectors.iter().filter(|vector| vector.collection == collection.version);
+                Ok(of_collection.cloned().collect())
+            }
+        }
+    }
+}
+
+impl Backend {
+    /// Opens what the configuration names. A Redis that does not answer does not keep it from
+    /// opening: [`Backend::obstacle`] tells.
+    pub(super) fn open(config: &Config, cpu: engine::Cpu, clock: Arc<dyn Clock>) -> Result<Backend, Error> {
+        let on_change: Arc<OnChange> = Arc::default();
+        let store = match &config.store {
+            Store::Directory => Kind::Embedded(Arc::new(Embedded::open(engine::Options {
+                data_dir: config.data_dir.clone(),
+                cpu,
+                clock: clock.clone(),
+                cache_bytes: config.cache_bytes,
+                tail_max: config.tail_max,
+                index_threads: config.index_threads,
+            })?)),
+            Store::Redis(store) => Kind::Redis(Redis::open(store, clock.clone(), on_change.clone())?),
+        };
+        Ok(Backend { store, clock, on_change })
+    }
+
+    /// Calls `changed` whenever collections have been made, switched or dropped. For once.
+    pub(super) fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
+        let first = self.on_change.0.set(Box::new(changed)).is_ok();
+        assert!(first, "one service listens to its backend");
+    }
+
+    pub(super) fn close(&self) {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.close(),
+            Kind::Redis(redis) => redis.close(),
+        }
+    }
+
+    /// Which kind it is: a search goes another way through each.
+    pub(super) fn kind(&self) -> &Kind {
+        &self.store
+    }
+
+    /// Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// The collections as they were last seen. Waits for nothing.
+    pub(super) fn seen(&self) -> Vec<CollectionInfo> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.collections(),
+            Kind::Redis(redis) => redis.seen(),
+        }
+    }
+
+    /// One collection as it was last seen. Waits for nothing.
+    pub(super) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.collection(name).map_err(refusal::collection),
+            Kind::Redis(redis) => redis.seen_one(name),
+        }
+    }
+
+    pub(super) async fn collections(&self, call: &Call) -> Result<Vec<CollectionInfo>, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let embedded = embedded.clone();
+                call.run(move || Ok(embedded.engine.collections())).await
+            }
+            Kind::Redis(redis) => call.within(redis.collections()).await?,
+        }
+    }
+
+    pub(super) async fn collection(&self, call: &Call, name: &str) -> Result<CollectionInfo, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let (embedded, name) = (embedded.clone(), name.to_owned());
+                call.run(move || embedded.engine.collection(&name).map_err(refusal::collection)).await
+            }
+            Kind::Redis(redis) => call.within(redis.collection(name)).await?,
+        }
+    }
+
+    /// Makes a collection or finds an equal one; `true` if it was made. With `rebuild`, one with
+    /// another schema is rebuilt beside itself. `models` are those its texts are embedded by.
+    pub(super) async fn put_collection(
+        &self,
+        call: &Call,
+        name: &str,
+        schema: Schema,
+        rebuild: bool,
+        models: Fingerprints,
+    ) -> Result<(CollectionInfo, bool), Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let name = name.to_owned();
+                self.change(call, embedded, move |embedded| embedded.put_collection(&name, schema, rebuild))
+                    .await
+            }
+            Kind::Redis(redis) => call.within(redis.put_collection(name, schema, rebuild, models)).await?,
+        }
+    }
+
+    pub(super) async fn drop_collection(
+        &self,
+        call: &Call,
+        name: &str,
+        documents: Documents,
+    ) -> Result<(), Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let name = name.to_owned();
+                self.change(call, embedded, move |embedded| embedded.drop_collection(&name, documents)).await
+            }
+            Kind::Redis(redis) => call.within(redis.drop_collection(name, documents)).await?,
+        }
+    }
+
+    pub(super) async fn set_alias(&self, call: &Call, alias: &str, collection: &str) -> Result<(), Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let (alias, collection) = (alias.to_owned(), collection.to_owned());
+                let set = move |embedded: &Embedded| {
+                    embedded.engine.set_alias(&alias, &collection).map_err(refusal::collection)
+                };
+                self.change(call, embedded, set).await
+            }
+            Kind::Redis(redis) => call.within(redis.set_alias(alias, collection)).await?,
+        }
+    }
+
+    pub(super) async fn remove_alias(&self, call: &Call, alias: &str) -> Result<(), Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let alias = alias.to_owned();
+                let remove = move |embedded: &Embedded| {
+                    embedded.engine.remove_alias(&alias).map_err(refusal::collection)
+                };
+                self.change(call, embedded, remove).await
+            }
+            Kind::Redis(redis) => call.within(redis.remove_alias(alias)).await?,
+        }
+    }
+
+    /// Runs what changes collections on a worker, which tells of the change even if the caller
+    /// has gone meanwhile.
+    async fn change<T: Send + 'static>(
+        &self,
+        call: &Call,
+        embedded: &Arc<Embedded>,
+        change: impl FnOnce(&Embedded) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (embedded, on_change) = (embedded.clone(), self.on_change.clone());
+        let change = move || {
+            let result = change(&embedded);
+            on_change.call();
+            result
+        };
+        call.run(change).await
+    }
+
+    /// Lets the rebuilt version of a collection answer.
+    pub(super) fn switch_blocking(&self, name: &str) -> Result<(), Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let switched = embedded.engine.switch_collection(name).map_err(refusal::collection);
+                self.on_change.call();
+                switched.map(drop)
+            }
+            Kind::Redis(_) => unreachable!("nothing is rebuilt in a Redis"),
+        }
+    }
+
+    /// The document under the first of these keys where there is one.
+    pub(super) async fn find(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let embedded = embedded.clone();
+                call.run(move || embedded.find(&keys)).await
+            }
+            Kind::Redis(redis) => call.within(redis.find(keys)).await?,
+        }
+    }
+
+    /// What stands under these keys, or where to look it up without waiting.
+    pub(super) async fn read_ahead(
+        &self,
+        call: &Call,
+        keys: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<Standing, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => Ok(Standing::AtHand(embedded.clone())),
+            Kind::Redis(redis) => {
+                let read = call.within(redis.read(keys.collect())).await??;
+                Ok(Standing::Read(Arc::new(read)))
+            }
+        }
+    }
+
+    /// Commits a group of writes and waits until it stands.
+    pub(super) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<Results, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.commit(call, ops).await,
+            Kind::Redis(redis) => call.within(redis.write(ops)).await?,
+        }
+    }
+
+    pub(super) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => Ok(embedded.engine.write(ops)),
+            Kind::Redis(redis) => redis.wait(redis.write(ops)),
+        }
+    }
+
+    /// Which texts of a document must be embedded, for all collections its key falls into.
+    pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.texts_to_embed(key, fields),
+            Kind::Redis(redis) => redis.texts_to_embed(key, fields),
+        }
+    }
+
+    /// Checks a write but for its guard.
+    pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.validate(op),
+            Kind::Redis(redis) => redis.validate(op),
+        }
+    }
+
+    pub(super) async fn scroll(
+        &self,
+        call: &Call,
+        collection: &Arc<super::catalog::Known>,
+        filter: Option<Filter>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Scrolled, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let (embedded, collection) = (embedded.clone(), collection.clone());
+                call.run(move || embedded.scroll(&collection.name, filter.as_ref(), after.as_ref(), limit))
+                    .await
+            }
+            Kind::Redis(redis) => {
+                call.within(redis.scroll(&collection.name, filter.as_ref(), after.as_ref(), limit)).await?
+            }
+        }
+    }
+
+    pub(super) fn scroll_blocking(
+        &self,
+        collection: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Scrolled, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.scroll(collection, None, after, limit),
+            Kind::Redis(redis) => redis.wait(redis.scroll(collection, None, after, limit)),
+        }
+    }
+
+    pub(super) async fn count(
+        &self,
+        call: &Call,
+        collection: &Arc<super::catalog::Known>,
+        filter: Option<Filter>,
+    ) -> Result<u64, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let (embedded, collection) = (embedded.clone(), collection.clone());
+                call.run(move || embedded.count(&collection.name, filter.as_ref())).await
+            }
+            Kind::Redis(redis) => call.within(redis.count(&collection.name, filter.as_ref())).await?,
+        }
+    }
+
+    /// Documents of a collection that lack computed vectors, from where the last page ended.
+    pub(super) fn unembedded_blocking(
+        &self,
+        collection: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Lacking, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.unembedded(collection, limit),
+            Kind::Redis(redis) => redis.wait(redis.unembedded(collection, after, limit)),
+        }
+    }
+
+    /// Computed vectors of a document in a collection, each with its model's fingerprint.
+    pub(super) fn vectors_blocking(
+        &self,
+        collection: &str,
+        key: &[u8],
+    ) -> Result<Vec<ComputedVector>, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.vectors(collection, key),
+            Kind::Redis(redis) => redis.wait(redis.vectors(collection, key)),
+        }
+    }
+
+    /// The models all vectors of a collection were computed by, where the store notes them once
+    /// for all; `None` where every vector carries its own.
+    pub(super) fn models(&self, collection: &str) -> Option<Fingerprints> {
+        match &self.store {
+            Kind::Embedded(_) => None,
+            Kind::Redis(redis) => Some(redis.models(collection)),
+        }
+    }
+
+    /// Notes that all vectors of a collection are now computed by these models.
+    pub(super) fn note_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
+        match &self.store {
+            Kind::Embedded(_) => Ok(()),
+            Kind::Redis(redis) => redis.wait(redis.note_models(collection, models)),
+        }
+    }
+
+    pub(super) async fn stats(&self, call: &Call) -> Result<Stats, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                let embedded = embedded.clone();
+                call.run(move || embedded.engine.stats().map_err(refusal::query)).await
+            }
+            Kind::Redis(redis) => call.within(redis.stats()).await?,
+        }
+    }
+
+    /// What is wrong but does not keep the store from answering.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.warnings(),
+            Kind::Redis(redis) => redis.warnings(),
+        }
+    }
+
+    /// What keeps the store from answering or from taking writes.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        match &self.store {
+            Kind::Embedded(embedded) => {
+                embedded.engine.writable().err().map(|reason| format!("writes are not taken: {reason}"))
+            }
+            Kind::Redis(redis) => redis.obstacle(),
+        }
+    }
+}
+
+/// The refusal of a cursor this store did not give.
+fn no_cursor(cursor: &str) -> Error {
+    let shown: String = cursor.chars().take(64).collect();
+    Error::invalid(
+        "cursor",
+        format!("{shown:?} is no place to go on from: give `next` of the page before as it came"),
+    )
+    .at("after")
+}
