@@ -89,7 +89,7 @@ impl DemoArgs {
             terminal.note(format_args!("\na server is running already: open {url}"));
             return Ok(Exit::Done);
         }
-        // The server takes the data directory over.
+        // The server takes the store over.
         drop(client);
         let server = Server::bind(&settings, self.flags.listen.is_none())?;
         if let Some(taken) = server.moved_from() {

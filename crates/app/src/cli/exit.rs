@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Usage,
     /// There is no such document, collection or file.
     NotFound,
-    /// The server, or the data directory, cannot be had now.
+    /// The server, the data directory or the Redis cannot be had now.
     Unavailable,
     /// Ctrl-C; what was in flight was finished.
     Interrupted,
@@ -31,7 +31,7 @@ pub(crate) enum Exit {
 /// The codes, for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes: 0 done, 1 the operation failed, 2 wrong command line or configuration, 3 not found, \
-4 server or data directory unavailable, 130 interrupted.";
+4 server, data directory or Redis unavailable, 130 interrupted.";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {

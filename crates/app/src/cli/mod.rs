@@ -42,9 +42,9 @@ const STYLES: styling::Styles = styling::Styles::styled()
 #[command(after_long_help = concat!(
     "Begin with:\n  nearfield model pull\n  nearfield index articles.csv\n  nearfield search \"how do I reset my password\"\n",
     "  nearfield serve\n\nWhile a server has the data directory, the other commands talk to it over HTTP; otherwise they open the \
-     data directory themselves.\n\n",
+     data directory themselves. With --store redis://... they open the Redis, whoever else does.\n\n",
     "Exit codes:\n  0    done\n  1    the operation failed\n  2    wrong command line or configuration\n",
-    "  3    not found\n  4    server or data directory unavailable\n  130  interrupted\n",
+    "  3    not found\n  4    server, data directory or Redis unavailable\n  130  interrupted\n",
 ))]
 pub(crate) struct Cli {
     #[command(flatten, next_help_heading = "Options of all commands")]

@@ -15,6 +15,7 @@ Stops at Ctrl-C or SIGTERM, after the requests in flight. Any address but loopba
 Examples:
   nearfield serve
   nearfield serve --port 8080
+  nearfield serve --store redis://127.0.0.1:6379/0
   NEARFIELD_API_KEY=... nearfield serve --host 0.0.0.0 --cors-origin https://app.example.com")]
 pub(crate) struct ServeArgs {
     /// IP address to serve on, in place of --listen's
@@ -45,7 +46,7 @@ impl ServeArgs {
     }
 }
 
-/// Opens the data directory and serves it until told to stop.
+/// Opens the store and serves it until told to stop.
 pub(super) fn run(server: Server, settings: &Settings) -> anyhow::Result<()> {
     let service = Service::open(settings.service())?;
     Ok(server.run(service)?)

@@ -10,7 +10,7 @@ use std::{
 use engine::Level;
 use serde::Deserialize;
 
-use super::{ApiKey, ConfigError, Flags, Origin, ServeFlags, in_file};
+use super::{ApiKey, ConfigError, Flags, Origin, ServeFlags, StoreUrl, in_file, store_url};
 
 /// What one source sets.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,9 @@ pub(super) struct Layer {
     pub(super) config: Option<PathBuf>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) models_dir: Option<PathBuf>,
+    pub(super) store: Option<StoreUrl>,
+    pub(super) redis_connections: Option<usize>,
+    pub(super) redis_timeout_ms: Option<u64>,
     pub(super) cpu: Option<Level>,
     pub(super) workers: Option<usize>,
     pub(super) queue_max: Option<usize>,
@@ -43,6 +46,9 @@ pub(super) struct Layer {
 struct File {
     data_dir: Option<PathBuf>,
     models_dir: Option<PathBuf>,
+    store: Option<String>,
+    redis_connections: Option<i64>,
+    redis_timeout_ms: Option<i64>,
     cpu: Option<String>,
     workers: Option<i64>,
     queue_max: Option<i64>,
@@ -78,6 +84,8 @@ impl OneOrMany {
 }
 
 const WORKERS: RangeInclusive<u64> = 1..=1024;
+const REDIS_CONNECTIONS: RangeInclusive<u64> = 1..=1024;
+const REDIS_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const QUEUE_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const CACHE_MIB: RangeInclusive<u64> = 1..=1_048_576;
@@ -105,6 +113,8 @@ impl Layer {
         };
         set("cpu", &flags.cpu)?;
         set("workers", &flags.workers)?;
+        set("redis_connections", &flags.redis_connections)?;
+        set("redis_timeout_ms", &flags.redis_timeout_ms)?;
         if let Some(serve) = serve {
             set("listen", &serve.listen)?;
             set("queue_max", &serve.queue_max)?;
@@ -114,6 +124,7 @@ impl Layer {
             layer.api_key = keys(&serve.api_key, "--api-key")?;
             layer.cors_origins = origins(&serve.cors_origins, "--cors-origin")?;
         }
+        layer.store = flags.store.clone().map(|url| store(url, "--store")).transpose()?;
         Ok(layer)
     }
 
@@ -167,9 +178,11 @@ impl Layer {
             log_json: file.log_json,
             ..Layer::default()
         };
-        let texts = [("cpu", file.cpu), ("listen", file.listen)];
+        let texts = [("cpu", file.cpu), ("listen", file.listen), ("store", file.store)];
         let numbers = [
             ("workers", file.workers),
+            ("redis_connections", file.redis_connections),
+            ("redis_timeout_ms", file.redis_timeout_ms),
             ("queue_max", file.queue_max),
             ("timeout_ms", file.timeout_ms),
             ("cache_mib", file.cache_mib),
@@ -196,6 +209,13 @@ impl Layer {
         match key {
             "cpu" => self.cpu = Some(cpu(text, from)?),
             "workers" => self.workers = Some(size("workers", text, WORKERS, from)?),
+            "store" => self.store = Some(store(text.into(), from)?),
+            "redis_connections" => {
+                self.redis_connections = Some(size("redis_connections", text, REDIS_CONNECTIONS, from)?);
+            }
+            "redis_timeout_ms" => {
+                self.redis_timeout_ms = Some(number("redis_timeout_ms", text, REDIS_TIMEOUT_MS, from)?);
+            }
             "queue_max" => self.queue_max = Some(size("queue_max", text, QUEUE_MAX, from)?),
             "timeout_ms" => self.timeout_ms = Some(number("timeout_ms", text, TIMEOUT_MS, from)?),
             "cache_mib" => self.cache_mib = Some(size("cache_mib", text, CACHE_MIB, from)?),
@@ -228,6 +248,9 @@ impl Layer {
             config: self.config.or(below.config),
             data_dir: self.data_dir.or(below.data_dir),
             models_dir: self.models_dir.or(below.models_dir),
+            store: self.store.or(below.store),
+            redis_connections: self.redis_connections.or(below.redis_connections),
+            redis_timeout_ms: self.redis_timeout_ms.or(below.redis_timeout_ms),
             cpu: self.cpu.or(below.cpu),
             workers: self.workers.or(below.workers),
             queue_max: self.queue_max.or(below.queue_max),
@@ -282,6 +305,14 @@ fn cpu(text: &str, from: &str) -> Result<Level, ConfigError> {
     match Level::from_name(text.trim()) {
         Some(level) => Ok(level),
         None => refuse("cpu", from, Level::ALL.map(Level::name).join(", "), text),
+    }
+}
+
+/// A store. A refused URL is described, never shown.
+fn store(url: StoreUrl, from: &str) -> Result<StoreUrl, ConfigError> {
+    match url.place() {
+        Some(_) => Ok(url),
+        None => refuse("store", from, store_url::ALLOWED, &url.describe()),
     }
 }
 

@@ -5,6 +5,7 @@ mod flags;
 mod layer;
 mod origin;
 mod secret;
+mod store_url;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,8 +20,9 @@ pub use flags::{Flags, ServeFlags};
 use layer::Layer;
 pub use origin::Origin;
 pub use secret::ApiKey;
+pub use store_url::StoreUrl;
 
-use crate::service;
+use crate::service::{self, RedisStore, Store};
 
 /// Name of the configuration file in the home directory.
 pub const FILE_NAME: &str = "nearfield.toml";
@@ -30,7 +32,9 @@ pub const FILE_NAME: &str = "nearfield.toml";
 pub struct Settings {
     /// Directory of everything that has no directory of its own below.
     pub home: PathBuf,
-    /// Directory of the store.
+    /// Where documents are kept.
+    pub store: Store,
+    /// Directory of the store, if it is one.
     pub data_dir: PathBuf,
     /// Directory whose sub-directories are models.
     pub models_dir: PathBuf,
@@ -163,7 +167,18 @@ impl Settings {
                 "workers is {workers}, more than twice the {cores} cores of this machine: they will wait for each other"
             ));
         }
+        let store = match layer.store {
+            Some(url) if url.place() == Some(store_url::Place::Redis) => Store::Redis(RedisStore {
+                connections: layer.redis_connections.unwrap_or(RedisStore::CONNECTIONS),
+                command_timeout: layer
+                    .redis_timeout_ms
+                    .map_or(RedisStore::COMMAND_TIMEOUT, Duration::from_millis),
+                ..RedisStore::new(url.reveal())
+            }),
+            _ => Store::Directory,
+        };
         Settings {
+            store,
             data_dir: layer.data_dir.unwrap_or_else(|| home.join("data")),
             models_dir: layer.models_dir.unwrap_or_else(|| home.join("models")),
             home,
@@ -199,7 +214,7 @@ impl Settings {
     /// What the service is opened with.
     pub fn service(&self) -> service::Config {
         service::Config {
-            store: service::Store::Directory,
+            store: self.store.clone(),
             data_dir: self.data_dir.clone(),
             models_dir: self.models_dir.clone(),
             workers: self.workers,

@@ -125,3 +125,70 @@ fn other_machines_need_a_key() {
         assert_eq!(exposed(listen, &["a-key-of-sixteen-or-more"]), None, "{listen}");
     }
 }
+
+#[test]
+fn a_store_is_a_directory_unless_it_is_a_redis() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = ServeFlags::default();
+    let store = |flags: &Flags, environment: &[(&str, &str)]| load(flags, &none, environment).unwrap().store;
+    assert_eq!(store(&home(dir.path()), &[]), Store::Directory);
+
+    let url = "redis://ada:lovelace@redis.example.com:6380/1?protocol=resp2";
+    let environment = [("NEARFIELD_STORE", url)];
+    assert_eq!(store(&home(dir.path()), &environment), Store::Redis(RedisStore::new(url)));
+
+    std::fs::write(dir.path().join(FILE_NAME), "redis_connections = 7\nredis_timeout_ms = 250\n").unwrap();
+    let flags = Flags { redis_connections: Some("2".to_owned()), ..home(dir.path()) };
+    let expected =
+        RedisStore { connections: 2, command_timeout: Duration::from_millis(250), ..RedisStore::new(url) };
+    assert_eq!(store(&flags, &environment), Store::Redis(expected));
+
+    std::fs::write(dir.path().join(FILE_NAME), "store = \"redis://localhost\"\n").unwrap();
+    assert_eq!(store(&home(dir.path()), &[]), Store::Redis(RedisStore::new("redis://localhost")));
+    let flags = Flags { store: Some("directory".into()), ..home(dir.path()) };
+    assert_eq!(store(&flags, &environment), Store::Directory, "a flag takes it back");
+}
+
+#[test]
+fn a_stores_password_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "lovelace";
+    let url = format!("redis://ada:{secret}@localhost");
+    let flags = Flags { store: Some(url.as_str().into()), ..home(dir.path()) };
+    let settings = load(&flags, &ServeFlags::default(), &[]).unwrap();
+    let shown = format!("{flags:?} {settings:?} {:?}", settings.service());
+    assert!(!shown.contains(secret) && !shown.contains("ada"), "{shown}");
+
+    let refused = |flags: &Flags, environment: &[(&str, &str)]| {
+        let text = load(flags, &ServeFlags::default(), environment).unwrap_err().to_string();
+        assert!(!text.contains(secret), "{text}");
+        assert!(text.contains("store must be directory, redis://") && text.contains("rediss://"), "{text}");
+        text
+    };
+    let postgres = format!("postgres://ada:{secret}@localhost");
+    let text = refused(&Flags { store: Some(postgres.as_str().into()), ..home(dir.path()) }, &[]);
+    assert!(text.starts_with("--store: ") && text.ends_with("found \"postgres://...\""), "{text}");
+    let text = refused(&home(dir.path()), &[("NEARFIELD_STORE", &format!("ada:{secret}@localhost"))]);
+    assert!(text.starts_with("NEARFIELD_STORE: ") && text.contains("without a scheme"), "{text}");
+    std::fs::write(dir.path().join(FILE_NAME), format!("workers = 1\nstore = \"{postgres}\"\n")).unwrap();
+    assert!(refused(&home(dir.path()), &[]).contains(FILE_NAME));
+    std::fs::write(dir.path().join(FILE_NAME), format!("store = [\"{url}\"]\n")).unwrap();
+    let text = load(&home(dir.path()), &ServeFlags::default(), &[]).unwrap_err().to_string();
+    assert!(text.contains("line 1") && !text.contains(secret), "{text}");
+}
+
+#[test]
+fn connections_and_time_of_a_redis_have_limits() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |environment: &[(&str, &str)]| {
+        load(&home(dir.path()), &ServeFlags::default(), environment).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(&[("NEARFIELD_REDIS_CONNECTIONS", "0")]),
+        "NEARFIELD_REDIS_CONNECTIONS: redis_connections must be a whole number from 1 to 1024, found \"0\""
+    );
+    assert_eq!(
+        refused(&[("NEARFIELD_REDIS_TIMEOUT_MS", "600001")]),
+        "NEARFIELD_REDIS_TIMEOUT_MS: redis_timeout_ms must be a whole number from 1 to 600000, found \"600001\""
+    );
+}

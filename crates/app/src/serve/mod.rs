@@ -22,7 +22,7 @@ pub use log::start_log;
 use crate::{
     config::{ConfigError, Settings},
     http::{self, ApiKeys, HttpSettings},
-    service::Service,
+    service::{Service, Store},
 };
 
 /// Ports tried after the one asked for, where others will do.
@@ -124,7 +124,11 @@ impl Server {
             connections_max: self.settings.connections_max,
             grace: self.settings.grace,
         };
-        let written = Address::write(&self.settings.data_dir, self.address)?;
+        // A Redis is nobody's alone: who wants its documents goes there, not through this server.
+        let written = match self.settings.store {
+            Store::Directory => Some(Address::write(&self.settings.data_dir, self.address)?),
+            Store::Redis(_) => None,
+        };
         let url = self.url();
         let served = runtime.block_on(async {
             self.listener.set_nonblocking(true)?;

@@ -31,7 +31,7 @@ pub(crate) struct InProcess {
 }
 
 impl InProcess {
-    /// Opens the data directory.
+    /// Opens the store.
     pub(super) fn open(settings: &Settings) -> anyhow::Result<InProcess> {
         let service = Service::open(service::Config { timeout: TIMEOUT, ..settings.service() })?;
         // The routes only parse and wait; the service has its own threads for the work.

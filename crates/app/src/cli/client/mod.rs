@@ -1,7 +1,8 @@
 //! The one way commands reach the data: calls of the HTTP interface.
 //!
 //! Where a server holds the data directory (or `--url` names one) they go over the network; where
-//! none does, the service is opened in this process and its routes are called without a socket.
+//! none does, and where documents are kept in a Redis, the service is opened in this process and its
+//! routes are called without a socket.
 
 mod discovery;
 mod in_process;
@@ -15,15 +16,15 @@ use axum::http::{HeaderMap, Method, header};
 use serde::de::DeserializeOwned;
 
 use self::{in_process::InProcess, remote::Remote};
-use crate::config::Settings;
+use crate::{config::Settings, service::Store};
 
 pub(crate) use path::Path;
 
 /// Flags of every command that reaches the data.
 #[derive(Clone, Default, clap::Args)]
 pub(crate) struct ClientFlags {
-    /// Server to talk to, such as http://127.0.0.1:8000. Without it: the server that has the data
-    /// directory, or the data directory itself
+    /// Server to talk to, such as http://127.0.0.1:8000. Without it: the Redis of --store, the server
+    /// that has the data directory, or the data directory itself
     #[arg(long, value_name = "URL", env = "NEARFIELD_URL")]
     url: Option<String>,
     /// The server's API key; safer in the environment, which other users cannot read
@@ -99,17 +100,20 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// Finds the server, or opens the data directory.
+    /// The server that is named; or else the store, in this process; or else the server that has it.
     pub(crate) fn open(settings: &Settings, flags: &ClientFlags) -> anyhow::Result<Client> {
         let key = flags.api_key.as_deref().or(settings.api_keys.first().map(|key| key.reveal()));
         // An empty variable counts as not set.
         if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
             return Ok(Client::Remote(Remote::new(url, key)?));
         }
-        discovery::find(settings, key)
+        match settings.store {
+            Store::Directory => discovery::find(settings, key),
+            Store::Redis(_) => Client::open_here(settings),
+        }
     }
 
-    /// The data directory itself, whatever server there is.
+    /// The store itself, whatever server there is.
     pub(crate) fn open_here(settings: &Settings) -> anyhow::Result<Client> {
         Ok(Client::InProcess(InProcess::open(settings)?))
     }

@@ -2,6 +2,7 @@
 
 mod dataset;
 mod metrics;
+mod test_bed;
 
 use std::{
     path::{Path as FilePath, PathBuf},
@@ -11,15 +12,18 @@ use std::{
     vec,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::dataset::{CorpusDocument, Dataset, Question};
+use self::{
+    dataset::{CorpusDocument, Dataset, Question},
+    test_bed::TestBed,
+};
 use super::{
     Session,
-    client::{Client, Path},
+    client::Path,
     collection::Info,
     exit::{Exit, Usage},
     index::{self, Cut, Item, Ledger, Place, Row, Rows, Run},
@@ -27,7 +31,6 @@ use super::{
 };
 use crate::models;
 
-const COLLECTION: &str = "eval";
 /// Documents asked for: as deep as the deepest measure looks.
 const DEPTH: usize = 100;
 /// Questions in one request.
@@ -37,7 +40,8 @@ const QUESTIONS_PER_REQUEST: usize = 50;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 DIR holds corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance).
-What is embedded is the title, a space, and the text. The data directory is not touched.
+What is embedded is the title, a space, and the text. The data directory is not touched. With --store, a Redis
+holds the documents as long as this runs, in a collection that is made for it and dropped again.
 
 With --json: {dataset, split, model, exact, documents, queries, ndcg_at_10, recall_at_100, mrr_at_10, seconds}.
 
@@ -95,26 +99,14 @@ impl EvalArgs {
             let missing = dataset.questions_missing;
             terminal.warn(format_args!("{missing} judged queries have no text and are left out"));
         }
-        let temporary = match self.keep {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new().prefix("nearfield-eval-").tempdir().context("making a directory")?,
-            ),
-        };
-        let mut settings = session.quiet_settings()?;
-        settings.data_dir = match (&self.keep, &temporary) {
-            (Some(keep), _) => keep.clone(),
-            (None, Some(temporary)) => temporary.path().to_owned(),
-            (None, None) => unreachable!("there is a temporary directory where none is kept"),
-        };
-        let started = Instant::now();
-        let client = Arc::new(Client::open_here(&settings)?);
         let (documents, queries) = (dataset.corpus.len(), dataset.questions.len());
-        if let Some(exit) = self.fill(session, &client, dataset.corpus)? {
+        let started = Instant::now();
+        let bed = TestBed::set_up(session, self.keep.as_deref())?;
+        if let Some(exit) = self.fill(session, &bed, dataset.corpus)? {
             return Ok(exit);
         }
         terminal.note(format_args!("asking {} questions", thousands(queries as u64)));
-        let rankings = self.ask(&client, &dataset.questions)?;
+        let rankings = self.ask(&bed, &dataset.questions)?;
         let mean = |measure: fn(usize, &[String], &metrics::Judgements) -> f64, depth| {
             let pairs = dataset.questions.iter().zip(&rankings);
             pairs.map(|(question, ranking)| measure(depth, ranking, &question.judgements)).sum::<f64>()
@@ -149,7 +141,7 @@ impl EvalArgs {
     fn fill(
         &self,
         session: &Session,
-        client: &Arc<Client>,
+        bed: &TestBed,
         corpus: Vec<CorpusDocument>,
     ) -> anyhow::Result<Option<Exit>> {
         let embed = json!({"fields": ["text"], "model": self.model});
@@ -157,12 +149,13 @@ impl EvalArgs {
             {"name": "text", "kind": "text"},
             {"name": "embedding", "kind": "vector", "embed": embed},
         ]);
-        client.send(Method::PUT, Path::collection(COLLECTION), Some(&json!({"fields": fields})))?;
+        let TestBed { client, collection, .. } = bed;
+        client.send(Method::PUT, Path::collection(collection), Some(&json!({"fields": fields})))?;
         let documents = corpus.len();
         session.terminal.note(format_args!("indexing {} documents", thousands(documents as u64)));
         let run = Run {
             client: client.clone(),
-            collection: COLLECTION,
+            collection,
             cut: Cut { rows_max: 200, stop_at_rejected: true },
             bytes: Some(documents as u64),
             ledger: Ledger::open(None, None, session.terminal)?,
@@ -181,19 +174,19 @@ impl EvalArgs {
             bail!("a document of the corpus was rejected");
         }
         // Documents the graph does not hold yet are compared exactly, which would flatter it.
-        while !self.exact && client.get::<Info>(Path::collection(COLLECTION))?.tail > 0 {
+        while !self.exact && client.get::<Info>(Path::collection(collection))?.tail > 0 {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(None)
     }
 
     /// The ranking of each question.
-    fn ask(&self, client: &Client, questions: &[Question]) -> anyhow::Result<Vec<Vec<String>>> {
-        let path = Path::collection(COLLECTION).segment("search");
+    fn ask(&self, bed: &TestBed, questions: &[Question]) -> anyhow::Result<Vec<Vec<String>>> {
+        let path = Path::collection(&bed.collection).segment("search");
         let mut rankings = Vec::with_capacity(questions.len());
         for questions in questions.chunks(QUESTIONS_PER_REQUEST) {
             let searches: Vec<Value> = questions.iter().map(|question| self.search(question)).collect();
-            let reply = client.send(Method::POST, &path, Some(&json!({"searches": searches})))?;
+            let reply = bed.client.send(Method::POST, &path, Some(&json!({"searches": searches})))?;
             let answers = reply.json::<Answers>()?.answers;
             if answers.len() != questions.len() {
                 bail!("{} answers came for {} questions", answers.len(), questions.len());
