@@ -59,6 +59,12 @@ pub struct ServeFlags {
     /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
     #[arg(long, value_name = "N")]
     pub queue_max: Option<String>,
+    /// Memory for the vectors of queries asked before; 0 for none [default: 16] [env: NEARFIELD_QUERY_CACHE_MIB]
+    #[arg(long, value_name = "MIB")]
+    pub query_cache_mib: Option<String>,
+    /// Keep each worker on a core of its own [env: NEARFIELD_PIN_WORKERS]
+    #[arg(long)]
+    pub pin_workers: bool,
     /// Time a request may take, in milliseconds [default: 30000] [env: NEARFIELD_TIMEOUT_MS]
     #[arg(long, value_name = "MS")]
     pub timeout_ms: Option<String>,

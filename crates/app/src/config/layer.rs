@@ -27,6 +27,8 @@ pub(super) struct Layer {
     pub(super) queue_max: Option<usize>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) cache_mib: Option<usize>,
+    pub(super) query_cache_mib: Option<usize>,
+    pub(super) pin_workers: Option<bool>,
     pub(super) tail_max: Option<usize>,
     pub(super) index_threads: Option<usize>,
     pub(super) log: Option<String>,
@@ -54,6 +56,8 @@ struct File {
     queue_max: Option<i64>,
     timeout_ms: Option<i64>,
     cache_mib: Option<i64>,
+    query_cache_mib: Option<i64>,
+    pin_workers: Option<bool>,
     tail_max: Option<i64>,
     index_threads: Option<i64>,
     log: Option<String>,
@@ -89,6 +93,7 @@ const REDIS_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const QUEUE_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const CACHE_MIB: RangeInclusive<u64> = 1..=1_048_576;
+const QUERY_CACHE_MIB: RangeInclusive<u64> = 0..=65_536;
 const TAIL_MAX: RangeInclusive<u64> = 1..=10_000_000;
 const INDEX_THREADS: RangeInclusive<u64> = 1..=256;
 const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=65_536;
@@ -118,9 +123,11 @@ impl Layer {
         if let Some(serve) = serve {
             set("listen", &serve.listen)?;
             set("queue_max", &serve.queue_max)?;
+            set("query_cache_mib", &serve.query_cache_mib)?;
             set("timeout_ms", &serve.timeout_ms)?;
             set("connections_max", &serve.connections_max)?;
             set("grace_s", &serve.grace_s)?;
+            layer.pin_workers = serve.pin_workers.then_some(true);
             layer.api_key = keys(&serve.api_key, "--api-key")?;
             layer.cors_origins = origins(&serve.cors_origins, "--cors-origin")?;
         }
@@ -176,6 +183,7 @@ impl Layer {
             models_dir: file.models_dir.map(|dir| base.join(dir)),
             log: file.log,
             log_json: file.log_json,
+            pin_workers: file.pin_workers,
             ..Layer::default()
         };
         let texts = [("cpu", file.cpu), ("listen", file.listen), ("store", file.store)];
@@ -186,6 +194,7 @@ impl Layer {
             ("queue_max", file.queue_max),
             ("timeout_ms", file.timeout_ms),
             ("cache_mib", file.cache_mib),
+            ("query_cache_mib", file.query_cache_mib),
             ("tail_max", file.tail_max),
             ("index_threads", file.index_threads),
             ("connections_max", file.connections_max),
@@ -219,6 +228,10 @@ impl Layer {
             "queue_max" => self.queue_max = Some(size("queue_max", text, QUEUE_MAX, from)?),
             "timeout_ms" => self.timeout_ms = Some(number("timeout_ms", text, TIMEOUT_MS, from)?),
             "cache_mib" => self.cache_mib = Some(size("cache_mib", text, CACHE_MIB, from)?),
+            "query_cache_mib" => {
+                self.query_cache_mib = Some(size("query_cache_mib", text, QUERY_CACHE_MIB, from)?);
+            }
+            "pin_workers" => self.pin_workers = Some(boolean("pin_workers", text, from)?),
             "tail_max" => self.tail_max = Some(size("tail_max", text, TAIL_MAX, from)?),
             "index_threads" => self.index_threads = Some(size("index_threads", text, INDEX_THREADS, from)?),
             "log" => self.log = Some(text.to_owned()),
@@ -256,6 +269,8 @@ impl Layer {
             queue_max: self.queue_max.or(below.queue_max),
             timeout_ms: self.timeout_ms.or(below.timeout_ms),
             cache_mib: self.cache_mib.or(below.cache_mib),
+            query_cache_mib: self.query_cache_mib.or(below.query_cache_mib),
+            pin_workers: self.pin_workers.or(below.pin_workers),
             tail_max: self.tail_max.or(below.tail_max),
             index_threads: self.index_threads.or(below.index_threads),
             log: self.log.or(below.log),

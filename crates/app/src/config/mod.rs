@@ -48,6 +48,10 @@ pub struct Settings {
     pub timeout: Duration,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
+    /// Bytes of the cache of query vectors; none, if 0.
+    pub query_cache_bytes: usize,
+    /// Whether each worker stays on a core of its own.
+    pub pin_workers: bool,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.
@@ -187,6 +191,8 @@ impl Settings {
             queue_max: layer.queue_max.unwrap_or(1024),
             timeout: Duration::from_millis(layer.timeout_ms.unwrap_or(30_000)),
             cache_bytes: layer.cache_mib.unwrap_or(256) << 20,
+            query_cache_bytes: layer.query_cache_mib.unwrap_or(16) << 20,
+            pin_workers: layer.pin_workers.unwrap_or(false),
             tail_max: layer.tail_max.unwrap_or(10_000),
             index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
@@ -222,6 +228,8 @@ impl Settings {
             timeout: self.timeout,
             cpu_level: self.cpu,
             cache_bytes: self.cache_bytes,
+            query_cache_bytes: self.query_cache_bytes,
+            pin_workers: self.pin_workers,
             tail_max: self.tail_max,
             index_threads: self.index_threads,
         }

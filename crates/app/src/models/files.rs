@@ -108,6 +108,8 @@ pub(super) const UNPINNED: &[ModelFile] = &[
     ModelFile::any("tokenizer.json", true),
     ModelFile::any("modules.json", false),
     ModelFile::any("sentence_bert_config.json", false),
+    ModelFile::any("config_sentence_transformers.json", false),
+    ModelFile::any("tokenizer_config.json", false),
     ModelFile::any("1_Pooling/config.json", false),
     ModelFile::any("model.safetensors", true),
 ];

@@ -87,8 +87,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Directory whose sub-directories are models, by name.
     pub models_dir: PathBuf,
-    /// Worker threads; one a core by default.
+    /// Worker threads, for searches and again for documents on their way in; one a core by default.
     pub workers: usize,
+    /// Whether each worker stays on a core of its own, as far as there are enough.
+    pub pin_workers: bool,
     /// Jobs that may wait for a worker before `Overloaded` is answered.
     pub queue_max: usize,
     /// Deadline of a call that brings none.
@@ -97,6 +99,8 @@ pub struct Config {
     pub cpu_level: Option<Level>,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
+    /// Bytes of the cache of query vectors; none, if 0.
+    pub query_cache_bytes: usize,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.

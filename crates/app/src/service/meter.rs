@@ -18,6 +18,8 @@ const DROPPED: &str = "nearfield_jobs_dropped_total";
 const PANICKED: &str = "nearfield_jobs_panicked_total";
 const EMBEDDED_TEXTS: &str = "nearfield_embedded_texts_total";
 const EMBEDDED_TOKENS: &str = "nearfield_embedded_tokens_total";
+const QUERY_CACHE: &str = "nearfield_query_cache_lookups_total";
+const QUERY_CACHE_BYTES: &str = "nearfield_query_cache_bytes";
 const WAITING_DOCUMENTS: &str = "nearfield_unembedded_documents";
 
 /// Counts since the service was opened.
@@ -33,6 +35,8 @@ pub struct Activity {
     pub embedded_texts: u64,
     /// Their tokens.
     pub embedded_tokens: u64,
+    /// Queries whose vector was known already.
+    pub queries_known: u64,
 }
 
 /// Whose text was embedded.
@@ -49,6 +53,7 @@ pub(super) struct Meter {
     panicked: AtomicU64,
     embedded_texts: AtomicU64,
     embedded_tokens: AtomicU64,
+    queries_known: AtomicU64,
 }
 
 impl Meter {
@@ -62,6 +67,11 @@ impl Meter {
         describe_counter!(PANICKED, "Jobs that panicked");
         describe_counter!(EMBEDDED_TEXTS, "Texts embedded, by what they were");
         describe_counter!(EMBEDDED_TOKENS, "Tokens embedded, by whose they were");
+        describe_counter!(
+            QUERY_CACHE,
+            "Queries looked up in the cache of their vectors, by whether they were there"
+        );
+        describe_gauge!(QUERY_CACHE_BYTES, Unit::Bytes, "Size of that cache");
         describe_gauge!(WAITING_DOCUMENTS, "Documents that wait for the background embedder, by collection");
         Meter::default()
     }
@@ -73,6 +83,7 @@ impl Meter {
             panicked: self.panicked.load(Ordering::Relaxed),
             embedded_texts: self.embedded_texts.load(Ordering::Relaxed),
             embedded_tokens: self.embedded_tokens.load(Ordering::Relaxed),
+            queries_known: self.queries_known.load(Ordering::Relaxed),
         }
     }
 
@@ -104,6 +115,12 @@ impl Meter {
         };
         counter!(EMBEDDED_TEXTS, "of" => what).increment(texts as u64);
         counter!(EMBEDDED_TOKENS, "of" => what).increment(tokens as u64);
+    }
+
+    pub(super) fn looked_up(&self, found: bool, bytes: u64) {
+        self.queries_known.fetch_add(u64::from(found), Ordering::Relaxed);
+        counter!(QUERY_CACHE, "found" => if found { "yes" } else { "no" }).increment(1);
+        gauge!(QUERY_CACHE_BYTES).set(bytes as f64);
     }
 
     pub(super) fn searched(&self, timing: &Timing) {

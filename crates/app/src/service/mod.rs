@@ -17,6 +17,7 @@ mod error;
 mod fields;
 mod meter;
 mod models;
+mod query_cache;
 mod read;
 mod readiness;
 mod refusal;
@@ -85,8 +86,8 @@ impl Service {
         let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
         let backend = Backend::open(&config, cpu, clock)?;
         let meter = Arc::new(Meter::new());
-        let models = Models::new(config.models_dir.clone(), cpu, meter.clone());
-        let workers = Workers::start(config.workers, config.queue_max, meter.clone())
+        let models = Models::new(config.models_dir.clone(), cpu, config.query_cache_bytes, meter.clone());
+        let workers = Workers::start(config.workers, config.queue_max, config.pin_workers, meter.clone())
             .map_err(|error| refusal::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         shared.load_models();

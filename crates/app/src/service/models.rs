@@ -12,6 +12,7 @@ use super::{
     Error,
     backend::{ComputedVector, TextToEmbed},
     meter::{Meter, TextOf},
+    query_cache::{Asked, QueryCache},
     sync::{Arc, Mutex, RwLock},
 };
 
@@ -43,14 +44,16 @@ pub(super) struct Models {
     dir: PathBuf,
     cpu: Cpu,
     meter: Arc<Meter>,
+    queries: QueryCache,
     loaded: RwLock<HashMap<String, Arc<Model>>>,
     /// Held while a model is read, so that no two threads read the same one.
     loading: Mutex<()>,
 }
 
 impl Models {
-    pub(super) fn new(dir: PathBuf, cpu: Cpu, meter: Arc<Meter>) -> Models {
-        Models { dir, cpu, meter, loaded: RwLock::default(), loading: Mutex::new(()) }
+    pub(super) fn new(dir: PathBuf, cpu: Cpu, query_cache_bytes: usize, meter: Arc<Meter>) -> Models {
+        let queries = QueryCache::new(query_cache_bytes);
+        Models { dir, cpu, meter, queries, loaded: RwLock::default(), loading: Mutex::new(()) }
     }
 
     /// The model, if it has been loaded.
@@ -88,24 +91,28 @@ impl Models {
         }
     }
 
-    /// Embeds a query.
-    pub(super) fn embed_query(&self, model: &Model, text: &str) -> Embedded {
-        let mut embedded = self.embed(model, &[text], TextOf::Query);
-        embedded.pop().expect("one text, one vector")
+    /// Embeds a query, or finds it among those embedded before.
+    pub(super) fn embed_query(&self, model: &Model, text: &str) -> Arc<Embedded> {
+        let Tokens { ids, truncated } = model.tokenize_query(text);
+        let asked = Asked { model: model.fingerprint().0, tokens: ids, truncated };
+        let compute = |asked: &Asked| {
+            let tokens = Tokens { ids: asked.tokens.clone(), truncated };
+            let mut embedded = self.embed(model, &[tokens], TextOf::Query);
+            embedded.pop().expect("one text, one vector")
+        };
+        let (embedded, found) = self.queries.get_or_compute(asked, compute);
+        self.meter.looked_up(found, self.queries.bytes());
+        embedded
     }
 
     /// Embeds texts of documents, in their order.
     pub(super) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Vec<Embedded> {
-        self.embed(model, texts, TextOf::Document)
+        let batch: Vec<Tokens> = texts.iter().map(|text| model.tokenize(text)).collect();
+        self.embed(model, &batch, TextOf::Document)
     }
 
-    fn embed(&self, model: &Model, texts: &[&str], of: TextOf) -> Vec<Embedded> {
-        let tokenize = |text: &&str| match of {
-            TextOf::Query => model.tokenize_query(text),
-            TextOf::Document => model.tokenize(text),
-        };
-        let batch: Vec<Tokens> = texts.iter().map(tokenize).collect();
-        let values = model.embed(&batch);
+    fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<Embedded> {
+        let values = model.embed(batch);
         self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
         let fingerprint = model.fingerprint().0;
         batch

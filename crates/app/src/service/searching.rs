@@ -215,7 +215,7 @@ impl Question {
             Asked::Text { text, model } => {
                 let model = shared.models.get(&model)?;
                 let embedded = shared.models.embed_query(&model, &text);
-                (embedded.values, embedded.truncated)
+                (embedded.values.clone(), embedded.truncated)
             }
         };
         let embed_us = us(start.elapsed());

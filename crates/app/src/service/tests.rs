@@ -32,6 +32,8 @@ async fn service(dir: &Path) -> Service {
         timeout: Duration::from_secs(600),
         cpu_level: None,
         cache_bytes: 1 << 20,
+        query_cache_bytes: 1 << 20,
+        pin_workers: false,
         tail_max: 1000,
         index_threads: 1,
     };
@@ -174,4 +176,18 @@ async fn closing_answers_what_was_queued_before() {
     service.close();
     assert_eq!(queued.await.unwrap().hits.len(), 1);
     assert_eq!(service.search(&cx, Search::text("apple", 1)).await.unwrap_err().code, "closing");
+}
+
+#[tokio::test]
+async fn a_query_asked_before_is_not_embedded_again() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let before = service.activity();
+    let first = service.search(&cx(), Search::text("apple", 1)).await.unwrap();
+    // Spelt otherwise, but the same to the model.
+    let again = service.search(&cx(), Search::text(" Apple  ", 1)).await.unwrap();
+    assert_eq!(first.hits, again.hits);
+    let after = service.activity();
+    assert_eq!(after.embedded_texts, before.embedded_texts + 1);
+    assert_eq!(after.queries_known, before.queries_known + 1);
 }

@@ -136,6 +136,8 @@ fn config(dir: &Path) -> Config {
         timeout: std::time::Duration::from_secs(60),
         cpu_level: None,
         cache_bytes: 16 << 20,
+        query_cache_bytes: 0,
+        pin_workers: false,
         tail_max: 10_000,
         index_threads: 1,
     }

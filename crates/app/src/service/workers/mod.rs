@@ -1,7 +1,10 @@
-//! A fixed set of threads behind one bounded queue: where every step of a call that computes or
-//! reads a disk runs, so that no asynchronous thread does.
+//! Two fixed sets of threads behind bounded queues: where every step of a call that computes or
+//! reads a disk runs, so that no asynchronous thread does. Searches have the one, documents on
+//! their way in the other, whose threads give way to the first on a busy core: so a search never
+//! waits for a batch of documents to be embedded.
 
 mod queue;
+mod threads;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,35 +19,67 @@ use super::{
     meter::Meter,
     sync::{Arc, Mutex},
 };
-pub(super) use queue::{Lane, Ticket};
+pub(super) use queue::Ticket;
 use queue::{Queue, Refused, Step, Taken};
 
 /// An answer on its way. The sender is dropped unanswered if the job was spent or panicked.
 pub(super) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
 
+/// Which threads a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Searches and reads.
+    Direct,
+    /// Preparing and embedding documents.
+    Bulk,
+}
+
+impl Lane {
+    fn name(self) -> &'static str {
+        match self {
+            Lane::Direct => "direct",
+            Lane::Bulk => "bulk",
+        }
+    }
+}
+
 /// The threads.
 pub(super) struct Workers {
-    queue: Arc<Queue>,
+    direct: Arc<Queue>,
+    bulk: Arc<Queue>,
     meter: Arc<Meter>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Workers {
-    /// Starts `threads` workers that share a queue of at most `jobs_max` jobs a lane.
-    pub(super) fn start(threads: usize, jobs_max: usize, meter: Arc<Meter>) -> std::io::Result<Workers> {
-        let queue = Arc::new(Queue::new(jobs_max));
-        let workers = Workers { queue, meter, threads: Mutex::default() };
-        for number in 0..threads {
-            let queue = workers.queue.clone();
-            let meter = workers.meter.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("nearfield-worker-{number}"))
-                .spawn(move || work(&queue, &meter));
-            match thread {
-                Ok(thread) => workers.threads.lock().push(thread),
-                Err(error) => {
-                    workers.close();
-                    return Err(error);
+    /// Starts `threads` workers a lane; each lane has a queue of at most `jobs_max` jobs. With
+    /// `pin` the direct ones stay each on a core of its own, as far as there are enough.
+    pub(super) fn start(
+        threads: usize,
+        jobs_max: usize,
+        pin: bool,
+        meter: Arc<Meter>,
+    ) -> std::io::Result<Workers> {
+        let (direct, bulk) = (Arc::new(Queue::new(jobs_max)), Arc::new(Queue::new(jobs_max)));
+        let workers = Workers { direct, bulk, meter, threads: Mutex::default() };
+        for lane in [Lane::Direct, Lane::Bulk] {
+            for number in 0..threads {
+                let (queue, meter) = (workers.queue(lane).clone(), workers.meter.clone());
+                let run = move || {
+                    match lane {
+                        Lane::Direct if pin => threads::pin(number),
+                        Lane::Direct => {}
+                        Lane::Bulk => threads::give_way(),
+                    }
+                    work(lane, &queue, &meter);
+                };
+                let name = format!("nearfield-{}-{number}", lane.name());
+                match std::thread::Builder::new().name(name).spawn(run) {
+                    Ok(thread) => workers.threads.lock().push(thread),
+                    Err(error) => {
+                        workers.close();
+                        return Err(error);
+                    }
                 }
             }
         }
@@ -80,15 +115,23 @@ impl Workers {
 
     /// Lets the workers finish what is queued, and waits for them to end.
     pub(super) fn close(&self) {
-        self.queue.close();
+        self.direct.close();
+        self.bulk.close();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             thread.join().expect("a worker catches every panic of its jobs");
         }
     }
 
+    fn queue(&self, lane: Lane) -> &Arc<Queue> {
+        match lane {
+            Lane::Direct => &self.direct,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
     fn admit(&self, lane: Lane, ticket: Ticket, steps: Vec<Step>) -> Result<(), Error> {
-        let (admitted, spent) = self.queue.push(lane, ticket, steps);
+        let (admitted, spent) = self.queue(lane).push(ticket, steps);
         for job in spent {
             self.meter.dropped();
             drop(job);
@@ -124,12 +167,10 @@ where
     (step, pending)
 }
 
-fn work(queue: &Queue, meter: &Meter) {
+fn work(lane: Lane, queue: &Queue, meter: &Meter) {
     loop {
         let (taken, left) = queue.take();
-        if let Some((lane, depth)) = left {
-            meter.queue_depth(lane.name(), depth);
-        }
+        meter.queue_depth(lane.name(), left);
         match taken {
             Taken::Step(step, waited) => {
                 // Whatever a step shares is behind locks without poison and is left whole

@@ -1,4 +1,4 @@
-//! Jobs that wait for a worker, in two lanes.
+//! Jobs that wait for a worker.
 
 use std::{
     collections::VecDeque,
@@ -8,28 +8,6 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::super::sync::{Condvar, Mutex};
-
-/// Direct jobs taken one after another while bulk waits, before bulk gets a turn.
-const DIRECT_RUN_MAX: u32 = 16;
-
-/// Which queue a job waits in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::service) enum Lane {
-    /// Searches and reads: taken first.
-    Direct,
-    /// Preparing and embedding documents: taken when nothing direct waits, and once in
-    /// a while when something does.
-    Bulk,
-}
-
-impl Lane {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Lane::Direct => "direct",
-            Lane::Bulk => "bulk",
-        }
-    }
-}
 
 /// How long a job is worth starting.
 #[derive(Clone, Debug)]
@@ -49,8 +27,7 @@ impl Ticket {
 /// One step of a job; it is told how long it waited.
 pub(super) type Step = Box<dyn FnOnce(Duration) + Send>;
 
-/// One call's work. Its steps may run at once on several workers, and those of several bulk jobs
-/// take turns, so that a large job does not hold up a small one.
+/// One call's work. Its steps may run at once on several workers, and those of several jobs take turns, so that a large job does not hold up a small one.
 pub(super) struct Job {
     ticket: Ticket,
     queued: Instant,
@@ -82,56 +59,25 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    direct: VecDeque<Job>,
-    bulk: VecDeque<Job>,
-    direct_run: u32,
+    waiting: VecDeque<Job>,
     closed: bool,
 }
 
-impl State {
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Job> {
-        match lane {
-            Lane::Direct => &mut self.direct,
-            Lane::Bulk => &mut self.bulk,
-        }
-    }
-
-    fn next_lane(&mut self) -> Option<Lane> {
-        let lane = match (self.direct.is_empty(), self.bulk.is_empty()) {
-            (true, true) => return None,
-            (false, true) => Lane::Direct,
-            (true, false) => Lane::Bulk,
-            (false, false) if self.direct_run < DIRECT_RUN_MAX => Lane::Direct,
-            (false, false) => Lane::Bulk,
-        };
-        self.direct_run = match lane {
-            Lane::Direct => self.direct_run + 1,
-            Lane::Bulk => 0,
-        };
-        Some(lane)
-    }
-}
-
 impl Queue {
-    /// At most `jobs_max` jobs wait in each lane.
+    /// At most `jobs_max` jobs wait.
     pub(super) fn new(jobs_max: usize) -> Queue {
         Queue { state: Mutex::new(State::default()), ready: Condvar::new(), jobs_max }
     }
 
-    /// Takes a job in, at once or not at all, and says how many wait in its lane. Jobs that nobody
-    /// waits for any more make room; they are handed back, to be dropped.
-    pub(super) fn push(
-        &self,
-        lane: Lane,
-        ticket: Ticket,
-        steps: Vec<Step>,
-    ) -> (Result<usize, Refused>, Vec<Job>) {
+    /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
+    /// any more make room; they are handed back, to be dropped.
+    pub(super) fn push(&self, ticket: Ticket, steps: Vec<Step>) -> (Result<usize, Refused>, Vec<Job>) {
         let mut spent = Vec::new();
         let mut state = self.state.lock();
         if state.closed {
             return (Err(Refused::Closed), spent);
         }
-        let waiting = state.lane(lane);
+        let waiting = &mut state.waiting;
         if waiting.len() >= self.jobs_max {
             spent = take_spent(waiting);
         }
@@ -153,17 +99,16 @@ impl Queue {
     }
 
     /// Waits for something to do. After [`Queue::close`] what still waits is handed out first.
-    /// Also says which lane it came from and how many jobs still wait there.
-    pub(super) fn take(&self) -> (Taken, Option<(Lane, usize)>) {
+    /// Also says how many jobs still wait.
+    pub(super) fn take(&self) -> (Taken, usize) {
         let mut state = self.state.lock();
         loop {
-            if let Some(lane) = state.next_lane() {
-                let waiting = state.lane(lane);
-                let taken = take_front(waiting);
-                return (taken, Some((lane, waiting.len())));
+            if !state.waiting.is_empty() {
+                let taken = take_front(&mut state.waiting);
+                return (taken, state.waiting.len());
             }
             if state.closed {
-                return (Taken::Closed, None);
+                return (Taken::Closed, 0);
             }
             self.ready.wait(&mut state);
         }
@@ -176,8 +121,8 @@ impl Queue {
     }
 
     #[cfg(test)]
-    pub(super) fn depth(&self, lane: Lane) -> usize {
-        self.state.lock().lane(lane).len()
+    pub(super) fn depth(&self) -> usize {
+        self.state.lock().waiting.len()
     }
 }
 
@@ -189,7 +134,7 @@ fn take_spent(waiting: &mut VecDeque<Job>) -> Vec<Job> {
 }
 
 fn take_front(waiting: &mut VecDeque<Job>) -> Taken {
-    let mut job = waiting.pop_front().expect("the lane was not empty");
+    let mut job = waiting.pop_front().expect("some job waits");
     if job.ticket.is_spent() {
         return Taken::Spent(job);
     }

@@ -12,7 +12,7 @@ fn ticket() -> Ticket {
 }
 
 fn workers(threads: usize, jobs_max: usize) -> Workers {
-    Workers::start(threads, jobs_max, Arc::new(Meter::new())).unwrap()
+    Workers::start(threads, jobs_max, false, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
@@ -36,8 +36,8 @@ fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step {
     Box::new(move |_| trace.send(name).unwrap())
 }
 
-fn push(queue: &Queue, lane: Lane, steps: Vec<Step>) -> Result<usize, Refused> {
-    queue.push(lane, ticket(), steps).0
+fn push(queue: &Queue, steps: Vec<Step>) -> Result<usize, Refused> {
+    queue.push(ticket(), steps).0
 }
 
 /// Runs what waits in a queue, in the order a single worker would.
@@ -50,27 +50,29 @@ fn run_all(queue: &Queue) {
 
 #[test]
 fn a_full_lane_refuses_at_once_and_the_other_goes_on() {
-    let workers = workers(1, 2);
-    let (release, busy) = occupy(&workers, Lane::Direct);
-    let waiting: Vec<_> =
-        (0..2).map(|n| workers.push(Lane::Direct, ticket(), move |_| Ok(n)).unwrap()).collect();
-    let refused = workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err();
-    assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
-    assert_eq!(workers.meter.activity().rejected, 1);
-    let bulk = workers.push(Lane::Bulk, ticket(), |_| Ok(7)).unwrap();
-    drop(release);
-    busy.blocking_recv().unwrap().unwrap();
-    assert_eq!(bulk.blocking_recv().unwrap(), Ok(7));
-    let answers: Vec<_> =
-        waiting.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
-    assert_eq!(answers, [0, 1]);
-    workers.close();
+    for (full, other) in [(Lane::Direct, Lane::Bulk), (Lane::Bulk, Lane::Direct)] {
+        let workers = workers(1, 2);
+        let (release, busy) = occupy(&workers, full);
+        let waiting: Vec<_> = (0..2).map(|n| workers.push(full, ticket(), move |_| Ok(n)).unwrap()).collect();
+        let refused = workers.push(full, ticket(), |_| Ok(())).unwrap_err();
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
+        assert_eq!(workers.meter.activity().rejected, 1);
+        // Answered while the full lane is held.
+        let answered = workers.push(other, ticket(), |_| Ok(7)).unwrap();
+        assert_eq!(answered.blocking_recv().unwrap(), Ok(7));
+        drop(release);
+        busy.blocking_recv().unwrap().unwrap();
+        let answers: Vec<_> =
+            waiting.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
+        assert_eq!(answers, [0, 1]);
+        workers.close();
+    }
 }
 
 #[test]
 fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
     let workers = workers(1, 16);
-    let (release, busy) = occupy(&workers, Lane::Direct);
+    let held = [Lane::Direct, Lane::Bulk].map(|lane| occupy(&workers, lane));
     let (ran, runs) = mpsc::channel();
     let mut dropped = Vec::new();
     let gone = ticket();
@@ -89,8 +91,10 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
         }
     }
     gone.cancel.cancel();
-    drop(release);
-    busy.blocking_recv().unwrap().unwrap();
+    for (release, busy) in held {
+        drop(release);
+        busy.blocking_recv().unwrap().unwrap();
+    }
     workers.close();
     drop(ran);
     assert_eq!(runs.iter().collect::<Vec<_>>(), ["wanted"; 6]);
@@ -127,30 +131,13 @@ fn closing_finishes_what_is_queued_and_takes_no_more() {
 }
 
 #[test]
-fn direct_jobs_go_first_but_bulk_is_not_starved() {
-    let queue = Queue::new(100);
-    let (trace, names) = mpsc::channel();
-    push(&queue, Lane::Bulk, (0..2).map(|_| named(&trace, "bulk")).collect()).unwrap();
-    for _ in 0..40 {
-        push(&queue, Lane::Direct, vec![named(&trace, "direct")]).unwrap();
-    }
-    run_all(&queue);
-    drop(trace);
-    let order: Vec<_> = names.iter().collect();
-    let turns: Vec<_> =
-        order.iter().enumerate().filter(|(_, name)| **name == "bulk").map(|(at, _)| at).collect();
-    assert_eq!(order.len(), 42);
-    assert_eq!(turns, [16, 33]);
-}
-
-#[test]
-fn bulk_jobs_take_turns_step_by_step() {
+fn jobs_take_turns_step_by_step() {
     let queue = Queue::new(100);
     let (trace, names) = mpsc::channel();
     for (name, steps) in [("large", 4), ("small", 1), ("middle", 2)] {
-        push(&queue, Lane::Bulk, (0..steps).map(|_| named(&trace, name)).collect()).unwrap();
+        push(&queue, (0..steps).map(|_| named(&trace, name)).collect()).unwrap();
     }
-    assert_eq!(queue.depth(Lane::Bulk), 3);
+    assert_eq!(queue.depth(), 3);
     run_all(&queue);
     drop(trace);
     let order: Vec<_> = names.iter().collect();
@@ -162,19 +149,19 @@ fn the_bound_is_on_jobs_not_on_their_steps() {
     let queue = Queue::new(1);
     let (trace, _names) = mpsc::channel();
     let steps = |count: usize| (0..count).map(|_| named(&trace, "step")).collect::<Vec<_>>();
-    assert_eq!(push(&queue, Lane::Bulk, steps(100)), Ok(1));
-    assert_eq!(push(&queue, Lane::Bulk, steps(1)), Err(Refused::Full));
-    // A job with steps left goes back into its lane, whatever the bound.
+    assert_eq!(push(&queue, steps(100)), Ok(1));
+    assert_eq!(push(&queue, steps(1)), Err(Refused::Full));
+    // A job with steps left goes back, whatever the bound.
     let (Taken::Step(..), left) = queue.take() else { panic!("there was a step") };
-    assert_eq!(left, Some((Lane::Bulk, 1)));
+    assert_eq!(left, 1);
 }
 
 #[test]
 fn a_job_without_steps_waits_nowhere() {
     let queue = Queue::new(1);
-    assert_eq!(push(&queue, Lane::Bulk, vec![]), Ok(0));
+    assert_eq!(push(&queue, vec![]), Ok(0));
     queue.close();
-    assert!(matches!(queue.take(), (Taken::Closed, None)));
+    assert!(matches!(queue.take(), (Taken::Closed, 0)));
 }
 
 #[test]
@@ -194,5 +181,22 @@ fn jobs_that_nobody_waits_for_make_room() {
     let answers = kept.into_iter().chain([taken]).map(|answer| answer.blocking_recv().unwrap().unwrap());
     assert_eq!(answers.collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!((workers.meter.activity().rejected, workers.meter.activity().dropped), (1, 1));
+    workers.close();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
+    use rustix::{process::getpriority_process, thread::sched_getaffinity};
+    let workers = Workers::start(1, 4, true, Arc::new(Meter::new())).unwrap();
+    let look = |lane| {
+        let look = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
+        workers.push(lane, ticket(), look).unwrap().blocking_recv().unwrap().unwrap()
+    };
+    let (direct, bulk) = (look(Lane::Direct), look(Lane::Bulk));
+    assert_eq!(direct.1, 1, "cores of a pinned worker");
+    assert_eq!(bulk.1, sched_getaffinity(None).unwrap().count(), "cores of one that is not");
+    assert_eq!(direct.0, getpriority_process(None).unwrap());
+    assert!(bulk.0 > direct.0, "{} is not behind {}", bulk.0, direct.0);
     workers.close();
 }
