@@ -1,9 +1,12 @@
 //! The machine a figure was measured on, and what a process takes of it.
 
-use std::{fs, process::Command, sync::OnceLock};
+use std::{fs, process::Command, sync::OnceLock, time::Duration};
 
 use anyhow::{Context, Result};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 /// Processor, cores and instruction level, in one line.
 pub(crate) fn description() -> &'static str {
@@ -98,6 +101,12 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Processor time the calling thread has used so far, user and system.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a clock of processor time does not run backwards from zero")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,9 +117,11 @@ mod tests {
         assert!(rss_mib(pid).unwrap() > 0.5);
         let before = cpu_seconds(pid).unwrap();
         let mut sum = 0u64;
+        let thread = thread_cpu();
         while cpu_seconds(pid).unwrap() < before + 0.02 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(cpu_seconds(pid).unwrap() > before);
+        assert!(thread_cpu() > thread);
     }
 }

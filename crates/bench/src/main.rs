@@ -10,6 +10,7 @@ mod packages;
 mod peer;
 mod random;
 mod report;
+mod repository;
 mod sample;
 mod server;
 mod setting;

@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::repository;
+
 /// A running peer; ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -21,16 +23,17 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts `bench/peers/{name}_peer.py` on one core, installing what
+    /// Starts `bench/peers/{name}_peer.py` with `arguments` on one core, installing what
     /// `bench/peers/{name}-requirements.txt` names into `{cache_dir}/venv-{name}` if that was not
     /// done yet.
-    pub(crate) fn start(name: &str, cache_dir: &Path, core: usize) -> Result<Peer> {
-        let peers = peers_dir()?;
+    pub(crate) fn start(name: &str, arguments: &[&str], cache_dir: &Path, core: usize) -> Result<Peer> {
+        let peers = repository::path("bench/peers")?;
         let python = environment(name, &peers, cache_dir)?;
         let mut child = Command::new("taskset")
             .args(["-c", &core.to_string()])
             .arg(&python)
             .arg(peers.join(format!("{name}_peer.py")))
+            .args(arguments)
             // One core means one thread, whatever a library under the peer would like.
             .envs([("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1")])
             .stdin(Stdio::piped())
@@ -68,16 +71,6 @@ impl Drop for Peer {
 /// A number in a peer's answer.
 pub(crate) fn number(answer: &Value, name: &str) -> Result<f64> {
     answer[name].as_f64().with_context(|| format!("the answer has no number {name}: {answer}"))
-}
-
-/// The folder `bench/peers` of the repository the current directory is in.
-fn peers_dir() -> Result<PathBuf> {
-    let current = std::env::current_dir()?;
-    current
-        .ancestors()
-        .map(|dir| dir.join("bench/peers"))
-        .find(|dir| dir.is_dir())
-        .context("no folder bench/peers here or above: run nearfield-bench inside the repository")
 }
 
 /// The Python of the peer's virtual environment, made and filled if it is not what the

@@ -46,7 +46,7 @@ impl Vectors {
 /// the others are embedded on all cores, with progress on standard error, and added to it.
 pub(crate) fn of_texts(cache_dir: &Path, model: &Model, of: &Path, texts: &[&str]) -> Result<Vectors> {
     let dim = model.dim();
-    let key = format!("{}-{}", hex(&model.fingerprint().0[..6]), hex(&file_hash(of)?[..6]));
+    let key = format!("{}-{}", key_of(model), hex(&file_hash(of)?[..6]));
     fs::create_dir_all(cache_dir).with_context(|| format!("create {}", cache_dir.display()))?;
     let path = cache_dir.join(format!("vectors-{key}.f32"));
     let mut file = OpenOptions::new()
@@ -66,6 +66,11 @@ pub(crate) fn of_texts(cache_dir: &Path, model: &Model, of: &Path, texts: &[&str
     }
     let values = read(&mut file, texts.len() * dim).with_context(|| format!("read {}", path.display()))?;
     Ok(Vectors { path, dim, values, key })
+}
+
+/// What names files made of a model.
+pub(crate) fn key_of(model: &Model) -> String {
+    hex(&model.fingerprint().0[..6])
 }
 
 fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()> {
@@ -113,6 +118,23 @@ fn read(file: &mut File, count: usize) -> Result<Vec<f32>> {
     Ok(floats(&raw))
 }
 
+/// Reads a file of little-endian float32 values.
+pub(crate) fn read_values(path: &Path) -> Result<Vec<f32>> {
+    let raw = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    ensure!(raw.len().is_multiple_of(4), "{} is not a whole number of float32 values", path.display());
+    Ok(floats(&raw))
+}
+
+/// The cosine of each row of `a` and the same row of `b`.
+pub(crate) fn cosines(a: &[f32], b: &[f32], dim: usize) -> impl Iterator<Item = f64> {
+    a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    })
+}
+
 /// Reads a file of little-endian unsigned 32-bit numbers.
 pub(crate) fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let raw = fs::read(path).with_context(|| format!("read {}", path.display()))?;
@@ -144,4 +166,19 @@ fn file_hash(path: &Path) -> Result<Vec<u8>> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_is_of_directions_whatever_the_lengths() {
+        let found: Vec<f64> =
+            cosines(&[3.0, 0.0, 1.0, 1.0, 2.0, 0.0], &[7.0, 0.0, 1.0, 0.0, -1.0, 0.0], 2).collect();
+        for (found, expected) in found.iter().zip([1.0, 0.5f64.sqrt(), -1.0]) {
+            assert!((found - expected).abs() < 1e-12, "{found} where {expected} was expected");
+        }
+        assert_eq!(found.len(), 3);
+    }
 }

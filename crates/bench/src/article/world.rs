@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -23,6 +23,7 @@ use crate::{
     commands::serve,
     machine,
     open_loop::encode,
+    repository,
     sample::Sample,
     server::{self, Launch},
     setting::Setting,
@@ -152,7 +153,7 @@ impl<'a> World<'a> {
     /// The knowledge base of the repository, indexed by the command line and served.
     pub(super) fn knowledge(&mut self) -> Result<&Knowledge> {
         if self.knowledge.is_none() {
-            let demo = demo_dir()?;
+            let demo = repository::path("demo")?;
             let csv = demo.join("knowledge_base.csv");
             let started = Instant::now();
             let output = self.command(
@@ -279,16 +280,6 @@ impl<'a> World<'a> {
     pub(super) fn scale(&self) -> String {
         format!("{} packages", self.arguments.documents)
     }
-}
-
-/// The folder `demo` of the repository.
-fn demo_dir() -> Result<PathBuf> {
-    let current = std::env::current_dir()?;
-    current
-        .ancestors()
-        .map(|dir| dir.join("demo"))
-        .find(|dir| dir.join("knowledge_base.csv").exists())
-        .context("no demo/knowledge_base.csv here or above: run nearfield-bench inside the repository")
 }
 
 /// Questions and the ids that answer them, from a collection in the layout of `nearfield eval`.

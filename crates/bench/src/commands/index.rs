@@ -190,7 +190,7 @@ impl Hnswlib {
         arguments: &Arguments,
         setting: &Setting,
     ) -> Result<Hnswlib> {
-        let peer = Peer::start("hnswlib", &setting.cache_dir, arguments.core)?;
+        let peer = Peer::start("hnswlib", &[], &setting.cache_dir, arguments.core)?;
         Ok(Hnswlib {
             peer,
             vectors: corpus.path.clone(),

@@ -1,0 +1,115 @@
+//! Who embeds: each of our ways to compute, and each of the peer's.
+
+use std::hint::black_box;
+
+use ::embed::{Model, Tokens};
+use anyhow::{Context, Result};
+
+use super::onnxruntime::{Onnxruntime, TokensFile};
+use crate::{machine, sample::median};
+
+/// One way to embed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// Ours.
+    Ours,
+    /// onnxruntime's, by the name the peer knows it by.
+    Peer(&'static str),
+}
+
+impl Engine {
+    /// How it computes.
+    pub(super) fn compute(self) -> &'static str {
+        match self {
+            Engine::Ours => "f32",
+            Engine::Peer(compute) => compute,
+        }
+    }
+}
+
+/// All ways to embed, which take turns.
+pub(super) struct Engines<'a> {
+    pub(super) model: &'a Model,
+    pub(super) peer: Option<Onnxruntime>,
+    pub(super) all: Vec<Engine>,
+}
+
+impl<'a> Engines<'a> {
+    /// Ours, and the peer's if it is there.
+    pub(super) fn new(model: &'a Model, peer: Option<Onnxruntime>) -> Engines<'a> {
+        let mut all = vec![Engine::Ours];
+        if peer.is_some() {
+            all.extend(["f32", "int8"].map(Engine::Peer));
+        }
+        Engines { model, peer, all }
+    }
+
+    /// The engine's name, with its version if it is not this program's.
+    pub(super) fn name(&self, engine: Engine) -> String {
+        match (engine, &self.peer) {
+            (Engine::Peer(_), Some(peer)) => format!("onnxruntime {}", peer.version),
+            _ => "nearfield".to_owned(),
+        }
+    }
+
+    /// Median microseconds of processor time a text, over at least three passes of one batch
+    /// each and `seconds`.
+    pub(super) fn measure(&mut self, engine: Engine, texts: &TokensFile, seconds: f64) -> Result<f64> {
+        if let Engine::Peer(compute) = engine {
+            return self.peer()?.measure(compute, texts, seconds);
+        }
+        let batches: Vec<&[Tokens]> = texts.batches().collect();
+        black_box(self.embed(engine, batches[0])?);
+        let mut times = Vec::new();
+        let started = std::time::Instant::now();
+        for batch in batches.iter().cycle() {
+            let begun = machine::thread_cpu();
+            black_box(self.embed(engine, black_box(batch))?);
+            times.push((machine::thread_cpu() - begun).as_secs_f64() * 1e6 / batch.len() as f64);
+            if times.len() >= 3 && started.elapsed().as_secs_f64() >= seconds {
+                break;
+            }
+        }
+        Ok(median(&times))
+    }
+
+    /// Seconds of processor time for all texts. Ours takes them as they come, since it pads
+    /// nothing; the peer gets them sorted by length.
+    pub(super) fn bulk(&mut self, engine: Engine, texts: &TokensFile) -> Result<f64> {
+        if let Engine::Peer(compute) = engine {
+            return self.peer()?.bulk(compute, texts);
+        }
+        let begun = machine::thread_cpu();
+        for batch in texts.batches() {
+            black_box(self.embed(engine, batch)?);
+        }
+        Ok((machine::thread_cpu() - begun).as_secs_f64())
+    }
+
+    /// Vectors of a batch by one of ours.
+    fn embed(&self, _engine: Engine, batch: &[Tokens]) -> Result<Vec<f32>> {
+        Ok(self.model.embed(batch))
+    }
+
+    pub(super) fn peer(&mut self) -> Result<&mut Onnxruntime> {
+        self.peer.as_mut().context("the peer was left out")
+    }
+}
+
+/// How many times as fast `time` is as the one of the peer that computes so, if it was measured.
+pub(super) fn ratio(engines: &[Engine], times: &[f64], compute: &'static str, time: f64) -> f64 {
+    let peer = engines.iter().position(|engine| *engine == Engine::Peer(compute));
+    peer.map_or(f64::NAN, |peer| times[peer] / time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_the_peers_time_over_the_others_and_none_without_that_peer() {
+        let engines = [Engine::Ours, Engine::Peer("f32")];
+        assert_eq!(ratio(&engines, &[2.0, 5.0], "f32", 2.0), 2.5);
+        assert!(ratio(&engines, &[2.0, 5.0], "int8", 2.0).is_nan());
+    }
+}
