@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Rows start on cache lines, if they are long enough for it to matter.
+/// Rows start on cache lines, if little is lost by that: a 64th of a row at most.
 const LINE: usize = 64;
 const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
@@ -148,7 +148,7 @@ impl Rows {
     /// If `row_bytes` is 0 or above 2³⁰.
     pub fn new(row_bytes: usize) -> Rows {
         assert!((1..=1 << 30).contains(&row_bytes), "a row of {row_bytes} bytes");
-        let stride = row_bytes.next_multiple_of((row_bytes / 8).next_power_of_two().clamp(4, LINE));
+        let stride = row_bytes.next_multiple_of((row_bytes / 64).next_power_of_two().clamp(4, LINE));
         Rows {
             row_bytes,
             stride,

@@ -12,6 +12,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod codes;
 #[cfg(target_arch = "x86_64")]
 mod prefetch;
 mod scalar;
@@ -103,6 +104,15 @@ pub fn score_i8(cpu: Cpu, measure: Measure, query: &[i8], rows: &[&[u8]], out: &
         Measure::InnerProduct => dispatch!(cpu, ip_i8_exact(query, rows, out)),
         Measure::SquaredL2 => dispatch!(cpu, l2_i8_exact(query, rows, out)),
     }
+}
+
+/// Asks for `items`, to have them near the processor a little later.
+#[inline]
+pub fn prefetch<T>(items: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    prefetch::row(items);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = items;
 }
 
 fn check_lengths(row_bytes: usize, rows: &[&[u8]], out: usize) {

@@ -6,12 +6,21 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 const ROWS_AHEAD: usize = 4;
 const LINE: usize = 64;
 
+/// Asks for the first `bytes` bytes of every row.
+#[inline]
+pub(super) fn lines(rows: &[&[u8]], bytes: usize) {
+    for bytes in rows.iter().filter_map(|row| row.get(..bytes)) {
+        row(bytes);
+    }
+}
+
 /// Asks for every cache line of `row`.
 #[inline]
-fn row(row: &[u8]) {
-    for line in row.chunks(LINE) {
+pub(super) fn row<T>(row: &[T]) {
+    let start = row.as_ptr().cast::<i8>();
+    for at in (0..size_of_val(row)).step_by(LINE) {
         // SAFETY: prefetching is a hint; it reads nothing and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
     }
 }
 

@@ -1,0 +1,64 @@
+//! The kernel of codes with AVX-512 F, BW, VL and VNNI.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_castsi512_si256, _mm512_cvtepi32_epi64,
+    _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+    _mm512_reduce_add_epi64, _mm512_setzero_si512, _mm512_slli_epi32,
+};
+
+use super::query::PLANE;
+use super::{HEADER_BYTES, Query};
+use crate::simd::distance::prefetch;
+
+const BYTE_LANES: usize = 64;
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn load_codes(bytes: &[u8; BYTE_LANES]) -> __m512i {
+    // SAFETY: the array is 64 readable bytes; the load takes any alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Fewer than 64 codes, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn load_rest(bytes: &[u8]) -> __m512i {
+    let mask = !(u64::MAX << bytes.len());
+    // SAFETY: the mask lets the load read as many bytes as there are.
+    unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn load_integers(integers: &[i8; BYTE_LANES]) -> __m512i {
+    // SAFETY: the array is 64 readable bytes; the load takes any alignment.
+    unsafe { _mm512_loadu_si512(integers.as_ptr().cast()) }
+}
+
+/// `Σ k · c` for each row.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
+    let dim = query.dim();
+    let (high, low) = query.planes();
+    let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
+    prefetch::lines(rows, HEADER_BYTES + dim);
+    for (row, out) in rows.iter().zip(out) {
+        let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
+        let (mut highs, mut lows) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for ((codes, high), low) in codes.iter().zip(high).zip(low) {
+            let codes = load_codes(codes);
+            highs = _mm512_dpbusd_epi32(highs, codes, load_integers(high));
+            lows = _mm512_dpbusd_epi32(lows, codes, load_integers(low));
+        }
+        if !rest.is_empty() {
+            let last = load_rest(rest);
+            highs = _mm512_dpbusd_epi32(highs, last, load_integers(&high[codes.len()]));
+            lows = _mm512_dpbusd_epi32(lows, last, load_integers(&low[codes.len()]));
+        }
+        // A lane holds 4096 / 16 products of at most 255 · 8192: less than 2³⁰. Their sum may be more.
+        let sums = _mm512_add_epi32(_mm512_slli_epi32::<{ PLANE.ilog2() }>(highs), lows);
+        let lower = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums));
+        let upper = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sums));
+        *out = _mm512_reduce_add_epi64(_mm512_add_epi64(lower, upper));
+    }
+}

@@ -1,0 +1,184 @@
+//! Vectors held as 8-bit codes with an offset and a step of their own, and a second 8-bit level
+//! that tells what the first left over.
+//!
+//! A row of `dim` values, little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | offset `o` (f32) |
+//! | 4 | step `s` (f32) |
+//! | 4 | sum of the codes (u32) |
+//! | 4 | sum of the codes' squares (u32) |
+//! | `dim` | codes `c` (u8) |
+//! | `dim` | residuals `r` (i8) |
+//!
+//! A value is about `o + s · c`, and nearly exactly `o + s · (c + r / 256)`. [`score`] reads the first
+//! form only, and takes the query as integers of 14 bits, so that its sums are integers and the
+//! same on every level; [`score_fine`] reads both forms, in single precision.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod query;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use query::Query;
+
+use super::Measure;
+use crate::simd::{Cpu, Level};
+
+/// Bytes of a row before its codes.
+const HEADER_BYTES: usize = 16;
+/// What a step of the first level is in steps of the second.
+const FINE: i32 = 256;
+/// The largest value in steps of the second level: the code is 255, the residual 0.
+const FINE_MAX: i32 = 255 * FINE;
+/// Longest row: beyond it a sum could leave 32 bits.
+pub const DIM_MAX: usize = 4096;
+
+/// Bytes of a row of `dim` values.
+pub fn row_bytes(dim: usize) -> usize {
+    HEADER_BYTES + 2 * dim
+}
+
+/// The row that holds finite `values`.
+///
+/// # Panics
+///
+/// If there are no values or more than [`DIM_MAX`].
+pub fn encode(values: &[f32]) -> Vec<u8> {
+    let dim = values.len();
+    assert!((1..=DIM_MAX).contains(&dim), "{dim} values");
+    let (least, most) = bounds(values);
+    let step = (most - least) / 255.0;
+    // As decoding will multiply by it. A range too small for it is held as its lower end.
+    let (offset, step) = (least as f32, step as f32);
+    let scale = if step > 0.0 { f64::from(FINE) / f64::from(step) } else { 0.0 };
+    let (mut codes, mut residuals) = (Vec::with_capacity(dim), Vec::with_capacity(dim));
+    let (mut sum, mut squares) = (0u32, 0u32);
+    for &value in values {
+        let fine = ((f64::from(value) - f64::from(offset)) * scale + 0.5) as i32;
+        let fine = fine.min(FINE_MAX);
+        let code = (fine + FINE / 2) / FINE;
+        codes.push(code as u8);
+        residuals.push((fine - code * FINE) as i8);
+        sum += code as u32;
+        squares += (code * code) as u32;
+    }
+    let mut row = Vec::with_capacity(row_bytes(dim));
+    row.extend(offset.to_le_bytes());
+    row.extend(step.to_le_bytes());
+    row.extend(sum.to_le_bytes());
+    row.extend(squares.to_le_bytes());
+    row.extend(codes);
+    row.extend(residuals.into_iter().map(i8::cast_unsigned));
+    row
+}
+
+/// The values of a row, as nearly as it holds them, in place of what `values` held.
+pub fn decode(row: &[u8], values: &mut Vec<f32>) {
+    let Header { offset, step, .. } = header(row);
+    let (codes, residuals) = levels(row);
+    let step = step / FINE as f32;
+    values.clear();
+    values.extend(codes.iter().zip(residuals).map(|(&code, &residual)| {
+        offset + step * (i32::from(code) * FINE + i32::from(residual.cast_signed())) as f32
+    }));
+}
+
+/// Whether a row, from outside, is one that [`encode`] could have made, as far as scores depend on it.
+pub fn is_sound(row: &[u8]) -> bool {
+    let Header { offset, step, sum, squares } = header(row);
+    let codes = levels(row).0;
+    let sums = codes.iter().fold((0, 0), |(sum, squares), &code| {
+        (sum + u32::from(code), squares + u32::from(code) * u32::from(code))
+    });
+    let largest = offset.abs() + step * 256.0;
+    step >= 0.0 && largest.is_finite() && sums == (sum, squares)
+}
+
+/// Scores every row against `query` into `out` by the rows' codes alone.
+///
+/// # Panics
+///
+/// If `out` is not as long as `rows`, or a row is not of the query's dimension.
+pub fn score(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out: &mut [f32]) {
+    super::check_lengths(row_bytes(query.dim()), rows, out.len());
+    for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+        let mut products = [0; BATCH];
+        let products = &mut products[..rows.len()];
+        match cpu.level() {
+            // SAFETY: a `Cpu` of this level exists only where detection found its instructions,
+            // and those it does not stand for were just found.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if std::is_x86_feature_detected!("avx512vnni") => unsafe {
+                avx512::products(query, rows, products);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 | Level::Avx2 => unsafe { avx2::products(query, rows, products) },
+            _ => scalar::products(query, rows, products),
+        }
+        for ((row, &product), out) in rows.iter().zip(&*products).zip(out) {
+            *out = query.combine(measure, &header(row), product);
+        }
+    }
+}
+
+/// Rows scored by one call of a kernel.
+const BATCH: usize = 32;
+
+/// Scores every row against `query` into `out` by the rows' codes and residuals.
+///
+/// # Panics
+///
+/// As [`score`].
+pub fn score_fine(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out: &mut [f32]) {
+    super::check_lengths(row_bytes(query.dim()), rows, out.len());
+    match (cpu.level(), measure) {
+        // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512 | Level::Avx2, Measure::InnerProduct) => unsafe {
+            avx2::ip(query.values(), rows, out)
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512 | Level::Avx2, Measure::SquaredL2) => unsafe { avx2::l2(query.values(), rows, out) },
+        (_, Measure::InnerProduct) => scalar::ip(query.values(), rows, out),
+        (_, Measure::SquaredL2) => scalar::l2(query.values(), rows, out),
+    }
+}
+
+/// The least and the largest value.
+fn bounds(values: &[f32]) -> (f64, f64) {
+    let (least, most) = values
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), &v| (least.min(v), most.max(v)));
+    (f64::from(least), f64::from(most))
+}
+
+/// What stands before a row's codes.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    offset: f32,
+    step: f32,
+    sum: u32,
+    squares: u32,
+}
+
+#[inline]
+fn header(row: &[u8]) -> Header {
+    let (bytes, _) = row.split_first_chunk::<HEADER_BYTES>().expect("a row has a header");
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    Header { offset: f32::from_bits(word(0)), step: f32::from_bits(word(4)), sum: word(8), squares: word(12) }
+}
+
+/// A row's codes and residuals.
+#[inline]
+fn levels(row: &[u8]) -> (&[u8], &[u8]) {
+    let (_, levels) = row.split_at(HEADER_BYTES);
+    levels.split_at(levels.len() / 2)
+}

@@ -1,0 +1,47 @@
+//! The kernels of codes in plain Rust: fallback of every machine and oracle of every level.
+
+use super::query::PLANE;
+use super::{FINE, Header, Query, header, levels};
+
+const LANES: usize = 16;
+
+/// `Σ k · c` for each row.
+pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
+    let (high, low) = query.planes();
+    for (row, out) in rows.iter().zip(out) {
+        let (mut highs, mut lows) = (0i32, 0i32);
+        for ((&code, &high), &low) in levels(row).0.iter().zip(high).zip(low) {
+            highs += i32::from(code) * i32::from(high);
+            lows += i32::from(code) * i32::from(low);
+        }
+        *out = i64::from(highs) * i64::from(PLANE) + i64::from(lows);
+    }
+}
+
+macro_rules! kernel {
+    ($name:ident, |$q:ident, $v:ident| $term:expr) => {
+        pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
+            for (row, out) in rows.iter().zip(out) {
+                let Header { offset, step, .. } = header(row);
+                let step = step / FINE as f32;
+                let (codes, residuals) = levels(row);
+                let mut sums = [0f32; LANES];
+                for ((query, codes), residuals) in
+                    query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))
+                {
+                    for (((sum, &$q), &code), &residual) in
+                        sums.iter_mut().zip(query).zip(codes).zip(residuals)
+                    {
+                        let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
+                        let $v = fine as f32 * step + offset;
+                        *sum += $term;
+                    }
+                }
+                *out = sums.iter().sum();
+            }
+        }
+    };
+}
+
+kernel!(ip, |q, v| q * v);
+kernel!(l2, |q, v| (q - v) * (q - v));

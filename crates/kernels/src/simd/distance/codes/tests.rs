@@ -1,0 +1,202 @@
+use proptest::prelude::*;
+
+use super::{Cpu, DIM_MAX, Measure, Query, decode, encode, is_sound, row_bytes, score, score_fine};
+
+const MEASURES: [Measure; 2] = [Measure::InnerProduct, Measure::SquaredL2];
+
+fn random(state: &mut u64) -> f32 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (((*state >> 33) ^ *state) % 65_536) as f32 / 32_768.0 - 1.0
+}
+
+/// Values of a spread around a middle.
+fn values(dim: usize, middle: f32, spread: f32, state: &mut u64) -> Vec<f32> {
+    (0..dim).map(|_| middle + spread * random(state)).collect()
+}
+
+fn of_values(values: &[f32]) -> Query {
+    let mut query = Query::default();
+    query.set_values(values);
+    query
+}
+
+/// The measure in double precision.
+fn naive(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.iter().zip(b).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    match measure {
+        Measure::InnerProduct => pairs.map(|(a, b)| a * b).sum(),
+        Measure::SquaredL2 => pairs.map(|(a, b)| (a - b) * (a - b)).sum(),
+    }
+}
+
+/// The values a row's first level holds.
+fn coarse(row: &[u8]) -> Vec<f32> {
+    let dim = (row.len() - row_bytes(0)) / 2;
+    let mut row = row.to_vec();
+    row[row_bytes(0) + dim..].fill(0);
+    let mut values = Vec::new();
+    decode(&row, &mut values);
+    values
+}
+
+#[test]
+fn a_row_holds_its_values_to_a_step_of_either_level() {
+    let mut state = 1;
+    for dim in (1..130).chain([384, 1000, DIM_MAX]) {
+        for (middle, spread) in
+            [(0.0, 0.1), (1000.0, 1.0), (-3.0, 0.0), (0.0, 1e18), (0.0, 1e-38), (1e18, 1e18)]
+        {
+            let values = values(dim, middle, spread, &mut state);
+            let row = encode(&values);
+            assert!(row.len() == row_bytes(dim) && is_sound(&row));
+            let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
+            let range = f64::from(most) - f64::from(least);
+            let rounding = f64::from(least.abs().max(most.abs())) * 2e-7 + 1e-38;
+            let mut held = Vec::new();
+            decode(&row, &mut held);
+            for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse(&row)) {
+                let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
+                assert!(error(fine) <= range / 65_280.0 * 0.51 + rounding, "dim {dim}: {fine} for {value}");
+                assert!(error(coarse) <= range / 255.0 * 0.51 + rounding, "dim {dim}: {coarse} for {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_level_agrees_with_double_precision_at_every_length() {
+    for dim in (1..=300).chain([383, 384, 385, 1024, DIM_MAX - 1, DIM_MAX]) {
+        let mut state = dim as u64;
+        for (middle, spread) in [(0.0, 1.0), (100.0, 1.0)] {
+            let rows: Vec<Vec<u8>> =
+                (0..3).map(|_| encode(&values(dim, middle, spread, &mut state))).collect();
+            // Rows start at an odd address: nothing may count on alignment.
+            let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
+            let batch: Vec<&[u8]> = shifted.iter().map(|row| &row[1..]).collect();
+            let asked = values(dim, middle, spread, &mut state);
+            let query = of_values(&asked);
+            for measure in MEASURES {
+                // Of the query's integers each is off by half a step at most.
+                let off = f64::from(spread) / 8191.0 * (dim as f64).sqrt();
+                let size = f64::from(middle + spread).powi(2) * dim as f64;
+                let mut first = None;
+                for cpu in Cpu::each_level() {
+                    let (mut walk, mut fine) = ([f32::NAN; 3], [f32::NAN; 3]);
+                    score(cpu, measure, &query, &batch, &mut walk);
+                    score_fine(cpu, measure, &query, &batch, &mut fine);
+                    assert_eq!(*first.get_or_insert(walk), walk, "{measure:?} {cpu:?} dim {dim}");
+                    for ((row, walk), fine) in rows.iter().zip(walk).zip(fine) {
+                        let held = coarse(row);
+                        let expected = naive(measure, &asked, &held);
+                        let length = match measure {
+                            Measure::InnerProduct => naive(measure, &held, &held).sqrt(),
+                            Measure::SquaredL2 => 2.0 * expected.sqrt() + off,
+                        };
+                        let error = (f64::from(walk) - expected).abs();
+                        let rounding = 2e-7 * expected.abs() + 1e-4 * off;
+                        assert!(error <= off * length + rounding, "{measure:?} {cpu:?} dim {dim}: {error}");
+                        let mut held = Vec::new();
+                        decode(row, &mut held);
+                        let error = (f64::from(fine) - naive(measure, &asked, &held)).abs();
+                        assert!(
+                            error <= 1e-6 * size,
+                            "{measure:?} {cpu:?} dim {dim}: fine {error} of {size}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The largest integers there are: sums must not leave their bits.
+#[test]
+fn extremes_do_not_overflow() {
+    for dim in [1, 31, 32, 63, 64, 65, 1024, DIM_MAX] {
+        let alternating =
+            |first: f32| (0..dim).map(|at| if at == 0 { first } else { -first }).collect::<Vec<_>>();
+        for (asked, held) in [(1.0, 1.0), (1.0, -1.0)] {
+            let (asked, held) = (alternating(asked), alternating(held));
+            let row = encode(&held);
+            let mut of_row = Query::default();
+            of_row.set_row(&encode(&asked), true);
+            for query in [of_values(&asked), of_row] {
+                for measure in MEASURES {
+                    let expected = naive(measure, &asked, &held);
+                    for cpu in Cpu::each_level() {
+                        let (mut walk, mut fine) = ([0.0], [0.0]);
+                        score(cpu, measure, &query, &[&row], &mut walk);
+                        score_fine(cpu, measure, &query, &[&row], &mut fine);
+                        for found in [walk[0], fine[0]] {
+                            let error = (f64::from(found) - expected).abs();
+                            assert!(
+                                error <= 2e-3 * dim as f64,
+                                "{measure:?} {cpu:?} dim {dim}: {found} for {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_values_have_finite_scores() {
+    let asked = [9.2e18, 0.0, 0.0];
+    for held in [[-9.2e18, 0.0, 0.0], [0.0; 3], [9.2e18, 0.0, 0.0]] {
+        let row = encode(&held);
+        for measure in MEASURES {
+            for cpu in Cpu::each_level() {
+                let (mut walk, mut fine) = ([0.0], [0.0]);
+                score(cpu, measure, &of_values(&asked), &[&row], &mut walk);
+                score_fine(cpu, measure, &of_values(&asked), &[&row], &mut fine);
+                assert!(walk[0].is_finite() && fine[0].is_finite(), "{measure:?} {cpu:?} {held:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_no_values_make_are_noticed() {
+    let row = encode(&[0.5, -0.25, 1.0]);
+    for (at, byte) in [(3, 0x7f), (7, 0xff), (8, 1), (12, 9), (17, 77)] {
+        let mut damaged = row.clone();
+        assert_ne!(damaged[at], byte);
+        damaged[at] = byte;
+        damaged[2] |= if at == 3 { 0x80 } else { 0 };
+        assert!(!is_sound(&damaged), "byte {at}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "as many elements")]
+fn a_row_of_another_dimension_is_refused() {
+    score(Cpu::detect(), Measure::SquaredL2, &of_values(&[1.0, 2.0]), &[&encode(&[1.0])], &mut [0.0]);
+}
+
+#[test]
+#[should_panic(expected = "made with values")]
+fn a_query_without_values_has_no_fine_score() {
+    let row = encode(&[1.0, 2.0]);
+    let mut query = Query::default();
+    query.set_row(&row, false);
+    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[&row], &mut [0.0]);
+}
+
+proptest! {
+    #[test]
+    fn a_row_asks_as_its_values_do(dim in 1usize..300, seed in any::<u64>(), middle in -3f32..3.0) {
+        let mut state = seed;
+        let (asked, held) = (values(dim, middle, 1.0, &mut state), encode(&values(dim, middle, 1.0, &mut state)));
+        let row = encode(&asked);
+        let mut of_row = Query::default();
+        of_row.set_row(&row, true);
+        for measure in MEASURES {
+            let (mut a, mut b) = ([0.0], [0.0]);
+            score(Cpu::detect(), measure, &of_values(&asked), &[&held], &mut a);
+            score(Cpu::detect(), measure, &of_row, &[&held], &mut b);
+            prop_assert!((a[0] - b[0]).abs() <= 1e-3 * (dim as f32) , "{} {}", a[0], b[0]);
+        }
+    }
+}
