@@ -19,7 +19,7 @@ use crate::{
     filter::Filter,
     ordinals::Ordinals,
     projection::{Misfit, Projection, Projector, Slot},
-    schema::{Algorithm, Schema, VectorSchema},
+    schema::{Algorithm, Quantization, Schema, VectorSchema},
 };
 
 /// Steps published under one lock: few enough that a search waits only microseconds.
@@ -313,6 +313,11 @@ pub(crate) fn index_options(schema: &VectorSchema) -> index::Options {
         dim: schema.dim,
         metric: schema.metric,
         vector_type: schema.vector_type,
+        quantization: match schema.quantization {
+            Quantization::None => index::Quantization::None,
+            Quantization::Int8 => index::Quantization::Int8,
+            Quantization::Int4 => unreachable!("no valid schema asks for int4"),
+        },
         algorithm: match schema.algorithm {
             Algorithm::Flat => index::Algorithm::Flat,
             Algorithm::Hnsw { m, ef_construction, .. } => index::Algorithm::Hnsw { m, ef_construction },

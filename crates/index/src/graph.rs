@@ -120,8 +120,8 @@ impl Graph {
         loop {
             vectors.score(guard, query, batch);
             for (&slot, &distance) in batch.slots.iter().zip(&batch.distances) {
-                if pool.would_keep(distance) {
-                    pool.insert(distance, slot, counts(slot));
+                if pool.would_keep(distance) && pool.insert(distance, slot, counts(slot)) {
+                    self.links.prefetch(slot, layer);
                 }
             }
             let scored = batch.slots.len();
@@ -130,6 +130,9 @@ impl Graph {
             }
             budget -= scored;
             let Some(slot) = pool.expand() else { return Ok(()) };
+            if let Some(next) = pool.next() {
+                self.links.prefetch(next, layer);
+            }
             batch.slots.clear();
             batch.slots.extend(self.links.get(slot, layer).filter(|&link| visited.insert(link)));
         }

@@ -62,6 +62,18 @@ pub enum Algorithm {
     },
 }
 
+/// How the index holds vectors, whatever type they are given in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// In their type.
+    #[default]
+    None,
+    /// As 8-bit codes with an offset and a step a vector, and 8-bit residuals. Walks read the
+    /// codes; the last candidates, exact search and whoever asks for a vector read both, which
+    /// is worth 16 bits a value.
+    Int8,
+}
+
 /// What an index is made of; fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
@@ -73,6 +85,8 @@ pub struct Options {
     /// one that the type could hold only badly is held at another length: FLOAT16 and BFLOAT16
     /// where it is extreme, INT8 where the values are not integers from -128 to 127.
     pub vector_type: VectorType,
+    /// How vectors are held.
+    pub quantization: Quantization,
     /// Graph or scan.
     pub algorithm: Algorithm,
 }

@@ -1,6 +1,7 @@
 //! The graph's edges: a list of slots for every slot and layer.
 
 use kernels::arena::{CHUNK_SLOTS, Chunks};
+use kernels::simd::distance;
 
 use crate::NONE;
 use crate::sync::Mutex;
@@ -122,6 +123,12 @@ impl Links {
     #[inline]
     pub(crate) fn get(&self, slot: u32, layer: usize) -> impl Iterator<Item = u32> {
         self.words(slot, layer).iter().map(|word| word.load(Acquire)).take_while(|&link| link != NONE)
+    }
+
+    /// Asks for the links of a slot, which are about to be read.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32, layer: usize) {
+        distance::prefetch(self.words(slot, layer));
     }
 
     /// Replaces a list. Whoever changes the list of a slot that others can reach holds its lock.

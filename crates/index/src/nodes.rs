@@ -8,6 +8,8 @@ use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
 /// The epoch of death of what lives.
 pub(crate) const NEVER: u64 = u64::MAX;
+const WORD_BITS: usize = u64::BITS as usize;
+const LIVE_WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
 
 /// Where a slot is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ struct Chunk {
     owner: [AtomicU32; CHUNK_SLOTS],
     born: [AtomicU64; CHUNK_SLOTS],
     died: [AtomicU64; CHUNK_SLOTS],
+    /// A bit a slot: whether it lives. Small enough to stay near the processor, while births and
+    /// deaths are far away for most slots a walk meets.
+    live: [AtomicU64; LIVE_WORDS],
     state: [AtomicU8; CHUNK_SLOTS],
     next: [AtomicU32; CHUNK_SLOTS],
     /// Empty where every scale is 1.
@@ -57,6 +62,7 @@ impl Nodes {
             owner: std::array::from_fn(|_| AtomicU32::new(NONE)),
             born: std::array::from_fn(|_| AtomicU64::new(NEVER)),
             died: std::array::from_fn(|_| AtomicU64::new(0)),
+            live: std::array::from_fn(|_| AtomicU64::new(0)),
             state: std::array::from_fn(|_| AtomicU8::new(State::Empty as u8)),
             next: std::array::from_fn(|_| AtomicU32::new(NONE)),
             scale: (0..scales).map(|_| AtomicU32::new(0)).collect(),
@@ -126,8 +132,17 @@ impl Nodes {
         chunk.died[at].load(Acquire)
     }
 
+    #[inline]
     pub(crate) fn is_live(&self, slot: u32) -> bool {
-        self.died(slot) == NEVER
+        let (word, bit) = self.live(slot);
+        word.load(Acquire) & bit != 0
+    }
+
+    /// The word that holds a slot's bit, and the bit.
+    #[inline]
+    fn live(&self, slot: u32) -> (&AtomicU64, u64) {
+        let (chunk, at) = self.at(slot);
+        (&chunk.live[at / WORD_BITS], 1 << (at % WORD_BITS))
     }
 
     /// Whether a reader pinned at `epoch` sees it. A slot that was never filled is not seen.
@@ -143,11 +158,15 @@ impl Nodes {
         let (chunk, at) = self.at(slot);
         chunk.born[at].store(epoch, Release);
         chunk.died[at].store(NEVER, Release);
+        let (word, bit) = self.live(slot);
+        word.fetch_or(bit, Release);
     }
 
     pub(crate) fn set_died(&self, slot: u32, epoch: u64) {
         let (chunk, at) = self.at(slot);
         chunk.died[at].store(epoch, Release);
+        let (word, bit) = self.live(slot);
+        word.fetch_and(!bit, Release);
     }
 
     pub(crate) fn bytes(&self) -> usize {

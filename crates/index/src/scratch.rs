@@ -21,6 +21,14 @@ pub(crate) struct Batch {
     pub(crate) distances: Vec<f32>,
 }
 
+impl Batch {
+    /// Calls `visit` with every slot and its distance.
+    #[inline]
+    pub(crate) fn each(&self, mut visit: impl FnMut(u32, f32)) {
+        self.slots.iter().zip(&self.distances).for_each(|(&slot, &distance)| visit(slot, distance));
+    }
+}
+
 thread_local! {
     static SPARE: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }

@@ -5,13 +5,15 @@ use roaring::RoaringBitmap;
 
 use crate::best::{Best, order};
 use crate::graph::Graph;
-use crate::scratch::{self, Scratch};
+use crate::scratch::{self, Batch, Scratch};
 use crate::space::BATCH;
-use crate::{Index, NONE, Neighbor, Search};
+use crate::{Index, Neighbor, Search};
 
 /// Rows a walk scores for each candidate it keeps, about (measured on sentence embeddings at
 /// breadths of 50 to 400).
 const SCORED_PER_CANDIDATE: f64 = 12.0;
+/// Of quantised vectors at least so many are scored exactly besides those that are wanted.
+const RESCORED_MORE_MIN: usize = 10;
 
 impl Index {
     pub(crate) fn find(&self, query: &[f32], search: &Search<'_>) -> Vec<Neighbor> {
@@ -48,20 +50,26 @@ impl Index {
         search: &Search<'_>,
     ) -> Option<Vec<Neighbor>> {
         let nodes = &self.vectors.nodes;
-        let counts = |slot: u32| {
-            nodes.is_visible(slot, guard.epoch())
-                && search.allowed.is_none_or(|allowed| allowed.contains(nodes.owner(slot)))
-        };
+        let is_allowed = |slot: u32| search.allowed.is_none_or(|allowed| allowed.contains(nodes.owner(slot)));
+        let is_visible = |slot: &u32| nodes.is_visible(*slot, guard.epoch());
         // First the tail: what leaves it meanwhile is in the graph before the walk begins.
-        let tail = self.tail.iter(nodes).filter(|&slot| counts(slot));
+        let tail = self.tail.iter(nodes).filter(|slot| is_visible(slot) && is_allowed(*slot));
         let mut found = self.nearest(guard, scratch, tail, search.k);
         if let Some(entry) = graph.entry() {
             let start = graph.descend(&self.vectors, guard, scratch, entry, 0);
             let breadth = search.ef.max(search.k);
             let budget = search.allowed.map_or(usize::MAX, |allowed| allowed.len() as usize);
+            // Few were born since this search began, so that is looked at only once at the end.
+            let counts = |slot: u32| (nodes.is_live(slot) || is_visible(&slot)) && is_allowed(slot);
             graph.walk(&self.vectors, guard, scratch, start, 0, breadth, budget, counts).ok()?;
-            let walked = scratch.pool.found();
-            found.extend(walked.map(|c| Neighbor { owner: nodes.owner(c.slot), distance: c.distance }));
+            let walked = scratch.pool.found().filter(|candidate| is_visible(&candidate.slot));
+            if self.vectors.space.is_quantized() {
+                let last: Vec<u32> =
+                    walked.take(rescored(search.k)).map(|candidate| candidate.slot).collect();
+                found.extend(self.nearest_exactly(guard, scratch, last.into_iter(), search.k));
+            } else {
+                found.extend(walked.map(|c| Neighbor { owner: nodes.owner(c.slot), distance: c.distance }));
+            }
         }
         // A vector linked between scan and walk was found twice.
         found.sort_by(order);
@@ -76,21 +84,26 @@ impl Index {
     fn scan(&self, guard: &Guard<'_>, scratch: &mut Scratch, search: &Search<'_>) -> Vec<Neighbor> {
         let end = self.vectors.rows.end();
         let nodes = &self.vectors.nodes;
+        let mut of = |slots: &mut dyn Iterator<Item = u32>| match search.exact {
+            true => self.nearest_exactly(guard, scratch, slots, search.k),
+            false => self.nearest(guard, scratch, slots, search.k),
+        };
         match search.allowed {
+            // The vectors the owners have at the moment they are met.
             Some(allowed) if allowed.len() < u64::from(end) => {
-                self.scan_owners(guard, scratch, allowed, search.k)
+                of(&mut allowed.iter().filter_map(|owner| Some(self.row_of(guard, owner)?.0)))
             }
             allowed => {
                 let counts = |slot: &u32| {
                     nodes.is_visible(*slot, guard.epoch())
                         && allowed.is_none_or(|allowed| allowed.contains(nodes.owner(*slot)))
                 };
-                self.nearest(guard, scratch, (0..end).filter(counts), search.k)
+                of(&mut (0..end).filter(counts))
             }
         }
     }
 
-    /// The `k` nearest of the slots.
+    /// The `k` nearest of the slots. All are scored as walks do, and the last of them exactly.
     fn nearest(
         &self,
         guard: &Guard<'_>,
@@ -98,47 +111,46 @@ impl Index {
         slots: impl Iterator<Item = u32>,
         k: usize,
     ) -> Vec<Neighbor> {
-        let Scratch { query, batch, .. } = scratch;
-        let mut best = Best::new(k);
-        let mut slots = slots.peekable();
-        while slots.peek().is_some() {
-            batch.slots.clear();
-            batch.slots.extend(slots.by_ref().take(BATCH));
-            self.vectors.score(guard, query, batch);
-            for (&slot, &distance) in batch.slots.iter().zip(&batch.distances) {
-                best.offer(self.vectors.nodes.owner(slot), distance);
-            }
+        if !self.vectors.space.is_quantized() {
+            return self.nearest_exactly(guard, scratch, slots, k);
         }
-        best.into_sorted()
+        let mut last = Best::new(rescored(k));
+        each_batch(slots, &mut scratch.batch, |batch| {
+            self.vectors.score(guard, &mut scratch.query, batch);
+            batch.each(|slot, distance| last.offer(slot, distance));
+        });
+        let last = last.into_sorted().into_iter().map(|found| found.owner);
+        self.nearest_exactly(guard, scratch, last, k)
     }
 
-    /// The `k` nearest of the owners' vectors, those they have at the moment they are met.
-    fn scan_owners(
+    /// The `k` nearest of the slots, by all that their rows hold.
+    fn nearest_exactly(
         &self,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
-        allowed: &RoaringBitmap,
+        slots: impl Iterator<Item = u32>,
         k: usize,
     ) -> Vec<Neighbor> {
         let mut best = Best::new(k);
-        let mut held = allowed.iter().filter_map(|owner| {
-            let (slot, row) = self.row_of(guard, owner)?;
-            Some((owner, row, self.vectors.nodes.scale(slot)))
+        each_batch(slots, &mut scratch.batch, |batch| {
+            self.vectors.score_exactly(guard, &mut scratch.query, batch);
+            batch.each(|slot, distance| best.offer(self.vectors.nodes.owner(slot), distance));
         });
-        loop {
-            let (mut owners, mut rows, mut scales) = ([NONE; BATCH], [&[][..]; BATCH], [1.0; BATCH]);
-            let mut count = 0;
-            for (owner, row, scale) in held.by_ref().take(BATCH) {
-                (owners[count], rows[count], scales[count]) = (owner, row, scale);
-                count += 1;
-            }
-            if count == 0 {
-                return best.into_sorted();
-            }
-            let mut distances = [0.0; BATCH];
-            let out = &mut distances[..count];
-            self.vectors.space.distances(&mut scratch.query, &rows[..count], &scales[..count], out);
-            owners.into_iter().zip(out).for_each(|(owner, distance)| best.offer(owner, *distance));
-        }
+        best.into_sorted()
+    }
+}
+
+/// How many of the candidates of a search for `k` are scored by all that their rows hold.
+fn rescored(k: usize) -> usize {
+    k.saturating_add(k.max(RESCORED_MORE_MIN))
+}
+
+/// Takes the slots some at a time.
+fn each_batch(slots: impl Iterator<Item = u32>, batch: &mut Batch, mut each: impl FnMut(&mut Batch)) {
+    let mut slots = slots.peekable();
+    while slots.peek().is_some() {
+        batch.slots.clear();
+        batch.slots.extend(slots.by_ref().take(BATCH));
+        each(batch);
     }
 }

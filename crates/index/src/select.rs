@@ -6,9 +6,6 @@ use crate::scratch::Batch;
 use crate::space::Query;
 use crate::vectors::Vectors;
 
-/// Kept neighbours a candidate is compared with at a time; most fail against the first few.
-const AT_ONCE: usize = 8;
-
 /// Chooses at most `count` of the candidates (distance to the node, slot; nearest first): a
 /// candidate is kept if it is nearer to the node than to every neighbour kept before it
 /// (Malkov and Yashunin 2016, algorithm 4, without extending; as in hnswlib).
@@ -16,6 +13,10 @@ const AT_ONCE: usize = 8;
 /// Copies of one vector are as far from the node as from each other. Only the first is kept, and
 /// the others get the room that is left over: they must not fill the list of a copy and cut it
 /// off from everything else.
+///
+/// Candidates are compared with a neighbour as they were with the node, as rows with a query: so
+/// a neighbour that is a copy of the node is exactly as far from them, and drops none, however
+/// rows are rounded.
 pub(crate) fn select(
     vectors: &Vectors,
     guard: &Guard<'_>,
@@ -27,33 +28,27 @@ pub(crate) fn select(
     }
     let mut kept = Vec::with_capacity(count);
     let mut copies = Vec::new();
+    let mut left = candidates.to_vec();
     let (mut query, mut batch) = (Query::default(), Batch::default());
-    for &(distance, slot) in candidates {
-        if kept.len() == count {
-            break;
-        }
-        if !vectors.prepare(guard, slot, &mut query) {
+    while kept.len() < count && !left.is_empty() {
+        let (_, neighbor) = left.remove(0);
+        if !vectors.prepare(guard, neighbor, &mut query) {
             continue;
         }
-        let mut nearest = f32::INFINITY;
-        for some in kept.chunks(AT_ONCE) {
-            batch.slots.clear();
-            batch.slots.extend_from_slice(some);
-            vectors.score(guard, &mut query, &mut batch);
-            nearest = batch.distances.iter().copied().fold(nearest, f32::min);
-            if nearest < distance {
-                break;
+        kept.push(neighbor);
+        batch.slots.clear();
+        batch.slots.extend(left.iter().map(|&(_, slot)| slot));
+        vectors.score(guard, &mut query, &mut batch);
+        // The batch may have lost slots, but not their order.
+        let mut scored = batch.slots.iter().zip(&batch.distances).peekable();
+        left.retain(|&(distance, slot)| {
+            let Some((_, &between)) = scored.next_if(|(scored, _)| **scored == slot) else { return false };
+            let is_copy = between == distance && guard.row(neighbor) == guard.row(slot);
+            if is_copy {
+                copies.push(slot);
             }
-        }
-        if nearest < distance {
-            continue;
-        }
-        let is_copy = |kept: &u32| guard.row(*kept) == guard.row(slot);
-        if nearest == distance && kept.iter().any(is_copy) {
-            copies.push(slot);
-        } else {
-            kept.push(slot);
-        }
+            between >= distance && !is_copy
+        });
     }
     let room = count - kept.len();
     kept.extend(copies.into_iter().take(room));

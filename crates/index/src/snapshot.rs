@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | [`MAGIC`], whose last byte is the version of this layout |
-//! | 16 | dimension (u32), metric, type, algorithm, 0 (u8 each), m, ef_construction (u32; 0 if flat) |
+//! | 16 | dimension (u32), metric, type, algorithm, quantization (u8 each), m, ef_construction (u32; 0 if flat) |
 //! | 12 | slots, waiting slots, the entry (u32; `u32::MAX` if there is none) |
 //! | 1 a slot | [`Held`] |
 //! | 4 a waiting slot | its number, in the order of the tail |
@@ -19,7 +19,7 @@ use crate::graph::Entry;
 use crate::nodes::State;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
-use crate::{Algorithm, Cpu, Index, Metric, NONE, Options, VectorType};
+use crate::{Algorithm, Cpu, Index, Metric, NONE, Options, Quantization, VectorType};
 
 const MAGIC: [u8; 8] = *b"NFINDEX\x01";
 const HEADER_BYTES: usize = 36;
@@ -86,9 +86,13 @@ fn header_of(options: &Options) -> [u8; 16] {
         VectorType::Bfloat16 => 2,
         VectorType::Int8 => 3,
     };
+    let quantization = match options.quantization {
+        Quantization::None => 0,
+        Quantization::Int8 => 1,
+    };
     let mut header = [0; 16];
     header[..4].copy_from_slice(&(options.dim as u32).to_le_bytes());
-    header[4..7].copy_from_slice(&[metric, vector_type, algorithm]);
+    header[4..8].copy_from_slice(&[metric, vector_type, algorithm, quantization]);
     header[8..12].copy_from_slice(&(m as u32).to_le_bytes());
     header[12..].copy_from_slice(&u32::try_from(ef_construction).unwrap_or(u32::MAX).to_le_bytes());
     header
@@ -240,8 +244,8 @@ impl Index {
             return malformed(slot, "the scale is not a finite positive number");
         }
         let (row, links) = record[at..].split_at(space.row_bytes());
-        if !space.is_finite(row) {
-            return malformed(slot, "the vector is not finite");
+        if !space.is_sound(row) {
+            return malformed(slot, "the vector is not finite, or its parts do not fit");
         }
         let claim = rows.claim_fresh(row);
         let state = if kind == Held::Waiting { State::Waiting } else { State::Linked };

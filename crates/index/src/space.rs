@@ -1,10 +1,13 @@
 //! Rows and distances: how vectors are held, and how far a query is from them.
 
+use std::borrow::Cow;
+
 use kernels::simd::Cpu;
+use kernels::simd::distance::codes;
 use kernels::simd::distance::{self, Measure};
 
 use crate::vector::{decode_into, encode, squared_length};
-use crate::{Metric, Options, VectorType};
+use crate::{Metric, Options, Quantization, VectorType};
 
 /// Rows scored by one call of a kernel.
 pub(crate) const BATCH: usize = 32;
@@ -16,11 +19,13 @@ const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
 ///
 /// Under cosine a FLOAT32 row is held normalised. The other types would lose precision to a
 /// second rounding, so their rows are held as given, each with the inverse of its length (its *scale*).
+/// Quantised rows ([`codes`]) are normalised first, whatever their type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Space {
     dim: usize,
     metric: Metric,
     vector_type: VectorType,
+    quantization: Quantization,
     cpu: Cpu,
 }
 
@@ -33,21 +38,32 @@ pub(crate) struct Query {
     /// What inner products are multiplied by, besides the row's scale.
     scale: f32,
     integers: Vec<i32>,
+    /// In place of all the others where rows are quantised.
+    codes: codes::Query,
 }
 
 impl Space {
     pub(crate) fn new(options: &Options, cpu: Cpu) -> Space {
-        Space { dim: options.dim, metric: options.metric, vector_type: options.vector_type, cpu }
+        let Options { dim, metric, vector_type, quantization, .. } = *options;
+        Space { dim, metric, vector_type, quantization, cpu }
+    }
+
+    /// Whether [`Space::distances`] are not the distances to what rows hold, but near them.
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.quantization != Quantization::None
     }
 
     /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.dim * self.vector_type.element().bytes()
+        match self.quantization {
+            Quantization::None => self.dim * self.vector_type.element().bytes(),
+            Quantization::Int8 => codes::row_bytes(self.dim),
+        }
     }
 
     /// Whether rows have scales other than 1.
     pub(crate) fn is_scaled(&self) -> bool {
-        self.metric == Metric::Cosine && self.vector_type != VectorType::Float32
+        self.metric == Metric::Cosine && self.vector_type != VectorType::Float32 && !self.is_quantized()
     }
 
     /// The row a vector is held as, and its scale.
@@ -57,6 +73,9 @@ impl Space {
     /// INT8 if its values are not integers of that range.
     pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
         assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
+        if self.is_quantized() {
+            return (codes::encode(&self.directed(vector)), 1.0);
+        }
         if self.metric != Metric::Cosine {
             return (encode(vector, self.vector_type), 1.0);
         }
@@ -81,6 +100,15 @@ impl Space {
         (row, scale)
     }
 
+    /// The vector, normalised under cosine.
+    fn directed<'a>(&self, vector: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.metric != Metric::Cosine {
+            return Cow::Borrowed(vector);
+        }
+        let inverse = 1.0 / squared_length(vector).sqrt();
+        Cow::Owned(vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect())
+    }
+
     /// The scale of a row.
     pub(crate) fn scale(&self, row: &[u8]) -> f32 {
         if !self.is_scaled() {
@@ -91,8 +119,11 @@ impl Space {
         inverse(squared_length(&values).sqrt())
     }
 
-    /// Whether a row, from outside, has finite values only.
-    pub(crate) fn is_finite(&self, row: &[u8]) -> bool {
+    /// Whether a row, from outside, has finite values only, and is consistent in itself.
+    pub(crate) fn is_sound(&self, row: &[u8]) -> bool {
+        if self.is_quantized() {
+            return codes::is_sound(row);
+        }
         // Without branches inside, so that the compiler can use vectors.
         let halves = |exponent: u16| {
             let infinite = |b: &[u8; 2]| u16::from_le_bytes(*b) & exponent == exponent;
@@ -112,13 +143,20 @@ impl Space {
     /// The values of a row.
     pub(crate) fn values(&self, row: &[u8]) -> Vec<f32> {
         let mut values = Vec::new();
-        decode_into(row, self.vector_type, &mut values);
+        match self.quantization {
+            Quantization::None => decode_into(row, self.vector_type, &mut values),
+            Quantization::Int8 => codes::decode(row, &mut values),
+        }
         values
     }
 
     /// Makes `query` ask for what is near `vector`.
     pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
         assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
+        if self.is_quantized() {
+            query.codes.set_values(&self.directed(vector));
+            return;
+        }
         query.values.clear();
         query.bytes.clear();
         query.scale = 1.0;
@@ -131,8 +169,12 @@ impl Space {
         }
     }
 
-    /// Makes `query` ask for what is near a row.
+    /// Makes `query` ask for what is near a row, for [`Space::distances`] alone.
     pub(crate) fn prepare_row(&self, row: &[u8], scale: f32, query: &mut Query) {
+        if self.is_quantized() {
+            query.codes.set_row(row, false);
+            return;
+        }
         query.bytes.clear();
         query.scale = scale;
         if self.vector_type == VectorType::Int8 {
@@ -142,13 +184,12 @@ impl Space {
         }
     }
 
-    /// Distances of at most [`BATCH`] rows, given their scales.
+    /// Distances of at most [`BATCH`] rows, given their scales: what walks go by.
     pub(crate) fn distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
-        let measure = match self.metric {
-            Metric::Cosine | Metric::Ip => Measure::InnerProduct,
-            Metric::L2 => Measure::SquaredL2,
-        };
-        if query.bytes.is_empty() {
+        let measure = self.measure();
+        if self.is_quantized() {
+            codes::score(self.cpu, measure, &query.codes, rows, out);
+        } else if query.bytes.is_empty() {
             distance::score(self.cpu, self.vector_type.element(), measure, &query.values, rows, out);
         } else {
             query.integers.resize(rows.len(), 0);
@@ -157,6 +198,27 @@ impl Space {
                 *out = sum as f32;
             }
         }
+        self.finish(query, scales, out);
+    }
+
+    /// Distances of at most [`BATCH`] rows to all that they hold.
+    pub(crate) fn exact_distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
+        if !self.is_quantized() {
+            return self.distances(query, rows, scales, out);
+        }
+        codes::score_fine(self.cpu, self.measure(), &query.codes, rows, out);
+        self.finish(query, scales, out);
+    }
+
+    fn measure(&self) -> Measure {
+        match self.metric {
+            Metric::Cosine | Metric::Ip => Measure::InnerProduct,
+            Metric::L2 => Measure::SquaredL2,
+        }
+    }
+
+    /// Makes distances of what was measured.
+    fn finish(&self, query: &Query, scales: &[f32], out: &mut [f32]) {
         match self.metric {
             Metric::L2 => {}
             Metric::Ip => out.iter_mut().for_each(|product| *product = 1.0 - *product),

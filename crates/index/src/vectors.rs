@@ -15,8 +15,25 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// Scores the slots of a batch. Slots whose rows have gone are dropped from it.
+    /// Scores the slots of a batch as walks do. Slots whose rows have gone are dropped from it.
     pub(crate) fn score(&self, guard: &Guard<'_>, query: &mut Query, batch: &mut Batch) {
+        self.score_with(Space::distances, guard, query, batch);
+    }
+
+    /// Scores the slots of a batch by all that their rows hold. Slots whose rows have gone are
+    /// dropped from it.
+    pub(crate) fn score_exactly(&self, guard: &Guard<'_>, query: &mut Query, batch: &mut Batch) {
+        self.score_with(Space::exact_distances, guard, query, batch);
+    }
+
+    #[inline]
+    fn score_with(
+        &self,
+        distances_of: impl Fn(&Space, &mut Query, &[&[u8]], &[f32], &mut [f32]),
+        guard: &Guard<'_>,
+        query: &mut Query,
+        batch: &mut Batch,
+    ) {
         let Batch { slots, distances } = batch;
         distances.clear();
         let (mut scored, mut from) = (0, 0);
@@ -39,7 +56,7 @@ impl Vectors {
                 }
             }
             distances.resize(scored + count, 0.0);
-            self.space.distances(query, &rows[..count], &scales[..count], &mut distances[scored..]);
+            distances_of(&self.space, query, &rows[..count], &scales[..count], &mut distances[scored..]);
             scored += count;
             from = to;
         }

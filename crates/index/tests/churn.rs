@@ -5,17 +5,22 @@ mod clusters;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clusters::{Random, clustered, owners, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
 
 fn options(dim: usize, algorithm: Algorithm) -> Options {
-    Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, algorithm }
+    let quantization = Quantization::None;
+    Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, quantization, algorithm }
+}
+
+fn quantized(dim: usize) -> Options {
+    Options { quantization: Quantization::Int8, ..options(dim, HNSW) }
 }
 
 /// An index of these vectors, each with its number as owner.
-fn built<'a>(dim: usize, vectors: impl IntoIterator<Item = (u32, &'a Vec<f32>)>) -> Index {
-    let index = Index::new(options(dim, HNSW), Cpu::detect());
+fn built<'a>(options: Options, vectors: impl IntoIterator<Item = (u32, &'a Vec<f32>)>) -> Index {
+    let index = Index::new(options, Cpu::detect());
     vectors.into_iter().for_each(|(owner, vector)| index.upsert(owner, vector));
     index.drain(usize::MAX);
     index
@@ -34,11 +39,20 @@ fn found_by_own_vector(index: &Index, owners: impl Iterator<Item = u32>) -> f64 
 
 #[test]
 fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh() {
+    churned(options(32, HNSW));
+}
+
+#[test]
+fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh_in_codes() {
+    churned(quantized(32));
+}
+
+fn churned(options: Options) {
     const COUNT: u32 = 4_000;
-    let dim = 32;
+    let dim = options.dim;
     let mut held = clustered(COUNT as usize, dim, 11);
     let queries = clustered(600, dim, 12);
-    let index = built(dim, (0..).zip(&held));
+    let index = built(options, (0..).zip(&held));
     let first_bytes = index.stats().bytes;
     let mut random = Random::new(13);
     for round in 0..10 {
@@ -57,7 +71,7 @@ fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh() {
         index.drain(usize::MAX);
     }
     index.check_invariants();
-    let fresh = built(dim, (0..).zip(&held));
+    let fresh = built(options, (0..).zip(&held));
     for ef in [10, 40] {
         let (churned, fresh) =
             (recall(&index, &queries, &search(10, ef)), recall(&fresh, &queries, &search(10, ef)));
@@ -77,19 +91,21 @@ fn one_thread_makes_the_same_graph_again() {
         index.snapshot(&mut bytes).unwrap();
         bytes
     };
-    let at_once = built(16, (0..).zip(&vectors));
-    let one_by_one = Index::new(options(16, HNSW), Cpu::detect());
-    for (owner, vector) in (0..).zip(&vectors) {
-        one_by_one.upsert(owner, vector);
-        one_by_one.drain(1);
+    for options in [options(16, HNSW), quantized(16)] {
+        let at_once = built(options, (0..).zip(&vectors));
+        let one_by_one = Index::new(options, Cpu::detect());
+        for (owner, vector) in (0..).zip(&vectors) {
+            one_by_one.upsert(owner, vector);
+            one_by_one.drain(1);
+        }
+        assert!(bytes(at_once) == bytes(one_by_one));
     }
-    assert!(bytes(at_once) == bytes(one_by_one));
 }
 
 #[test]
 fn removed_vectors_give_their_slots_back() {
-    for algorithm in [HNSW, Algorithm::Flat] {
-        let index = Index::new(options(8, algorithm), Cpu::detect());
+    for options in [options(8, HNSW), options(8, Algorithm::Flat), quantized(8)] {
+        let index = Index::new(options, Cpu::detect());
         let vectors = clustered(2_000, 8, 15);
         let mut most = 0;
         for round in 0..20 {
@@ -104,7 +120,7 @@ fn removed_vectors_give_their_slots_back() {
             index.drain(usize::MAX);
             while index.sweep() > 0 {}
             let stats = index.stats();
-            assert_eq!((stats.vectors, stats.tail, stats.removed), (0, 0, 0), "{algorithm:?} {round}");
+            assert_eq!((stats.vectors, stats.tail, stats.removed), (0, 0, 0), "{options:?} {round}");
             index.check_invariants();
             most = most.max(if round == 0 { stats.bytes } else { 0 });
             assert!(stats.bytes <= most, "{} bytes in round {round}, {most} in the first", stats.bytes);
@@ -119,24 +135,35 @@ fn copies_of_one_vector_do_not_cut_the_others_off() {
     // The copies come first: every walk begins among them.
     let copy = vectors[0].clone();
     vectors[..700].fill(copy.clone());
-    let index = built(dim, (0..).zip(&vectors));
-    index.check_invariants();
-    assert!(found_by_own_vector(&index, 700..1_500) >= 0.999);
-    let found = index.search(&copy, &search(10, 50));
-    assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < 1e-5));
+    for options in [options(dim, HNSW), quantized(dim)] {
+        let index = built(options, (0..).zip(&vectors));
+        index.check_invariants();
+        assert!(found_by_own_vector(&index, 700..1_500) >= 0.999);
+        let found = index.search(&copy, &search(10, 50));
+        assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < 2e-5));
+    }
 }
 
 /// Searches, inserts, updates, removals, drains and sweeps all at once. Owners fall into groups:
 /// some stay, some are updated all the time, some come and go.
 #[test]
 fn threads_at_once_see_what_they_must() {
+    at_once(options(16, HNSW));
+}
+
+#[test]
+fn threads_at_once_see_what_they_must_in_codes() {
+    at_once(quantized(16));
+}
+
+fn at_once(options: Options) {
     const KEPT: u32 = 600;
     const UPDATED: u32 = 800;
     const ALL: u32 = 1_200;
-    let dim = 16;
+    let dim = options.dim;
     let vectors = clustered(ALL as usize, dim, 17);
     let other = clustered(ALL as usize, dim, 18);
-    let index = built(dim, (0..UPDATED).zip(&vectors));
+    let index = built(options, (0..UPDATED).zip(&vectors));
     let done = AtomicBool::new(false);
     let searches = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -3,12 +3,13 @@
 mod clusters;
 
 use clusters::{Random, clustered, distance, owners, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType, check, encode};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType, check, encode};
 use roaring::RoaringBitmap;
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
 const TYPES: [VectorType; 4] =
     [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
+const QUANTIZATIONS: [Quantization; 2] = [Quantization::None, Quantization::Int8];
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Flat, Algorithm::Hnsw { m: 8, ef_construction: 50 }];
 
 fn exact(k: usize) -> Search<'static> {
@@ -27,14 +28,24 @@ fn vectors(count: usize, dim: usize, vector_type: VectorType, seed: u64) -> Vec<
     vectors
 }
 
+fn plain(dim: usize, metric: Metric, vector_type: VectorType) -> Options {
+    Options { dim, metric, vector_type, quantization: Quantization::None, algorithm: Algorithm::Flat }
+}
+
+fn kinds() -> impl Iterator<Item = (Algorithm, Quantization)> {
+    ALGORITHMS.into_iter().flat_map(|algorithm| QUANTIZATIONS.map(|quantization| (algorithm, quantization)))
+}
+
 fn each_kind(mut test: impl FnMut(Options, Cpu)) {
     for metric in METRICS {
         for vector_type in TYPES {
-            for algorithm in ALGORITHMS {
-                for dim in [1, 3, 65, 384, 4096] {
-                    for cpu in Cpu::each_level() {
-                        if dim <= 65 || cpu == Cpu::detect() {
-                            test(Options { dim, metric, vector_type, algorithm }, cpu);
+            for quantization in QUANTIZATIONS {
+                for algorithm in ALGORITHMS {
+                    for dim in [1, 3, 65, 384, 4096] {
+                        for cpu in Cpu::each_level() {
+                            if dim <= 65 || cpu == Cpu::detect() {
+                                test(Options { dim, metric, vector_type, quantization, algorithm }, cpu);
+                            }
                         }
                     }
                 }
@@ -55,8 +66,11 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
         // Half of them in the graph, half in the tail: it must make no difference.
         index.drain(30);
         for query in self::vectors(4, options.dim, options.vector_type, 4) {
-            // What is judged is the distance to the vector as the type holds it.
+            // What is judged is the distance to the vector as the type holds it; codes hold it as given.
             let held = |vector: &[f32]| {
+                if options.quantization == Quantization::Int8 {
+                    return vector.to_vec();
+                }
                 index::decode(
                     &encode(vector, options.vector_type),
                     options.dim,
@@ -74,12 +88,13 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
             let found = index.search(&query, &exact(10));
             assert_eq!(found.len(), 10);
             let longest = naive.last().unwrap().0.abs().max(1.0);
+            let tolerance = if options.quantization == Quantization::None { 1e-5 } else { 4e-5 };
             for (found, (expected, _)) in found.iter().zip(&naive) {
                 let own = naive.iter().find(|(_, owner)| *owner == found.owner).unwrap().0;
                 let error = (f64::from(found.distance) - own).abs() / longest;
-                assert!(error < 1e-5, "{options:?} {cpu:?}: {} for {own}", found.distance);
+                assert!(error < tolerance, "{options:?} {cpu:?}: {} for {own}", found.distance);
                 assert!(
-                    (own - expected).abs() / longest < 1e-5,
+                    (own - expected).abs() / longest < tolerance,
                     "{options:?} {cpu:?}: {own} before {expected}"
                 );
             }
@@ -89,8 +104,9 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
 
 #[test]
 fn equal_distances_come_by_owner() {
-    for algorithm in ALGORITHMS {
-        let options = Options { dim: 2, metric: Metric::L2, vector_type: VectorType::Float32, algorithm };
+    for (algorithm, quantization) in kinds() {
+        let vector_type = VectorType::Float32;
+        let options = Options { dim: 2, metric: Metric::L2, vector_type, quantization, algorithm };
         let index = Index::new(options, Cpu::detect());
         for owner in [9, 2, 7, 4, 0] {
             index.upsert(owner, &[1.0, 1.0]);
@@ -104,8 +120,9 @@ fn equal_distances_come_by_owner() {
 
 #[test]
 fn any_k_on_any_size_gives_as_many_as_there_are() {
-    for algorithm in ALGORITHMS {
-        let options = Options { dim: 5, metric: Metric::Cosine, vector_type: VectorType::Float16, algorithm };
+    for (algorithm, quantization) in kinds() {
+        let (metric, vector_type) = (Metric::Cosine, VectorType::Float16);
+        let options = Options { dim: 5, metric, vector_type, quantization, algorithm };
         let index = Index::new(options, Cpu::detect());
         for (count, vector) in (0..).zip(clustered(100, 5, 5)) {
             for k in [0, 1, 10, 99, 100, 101, 5000] {
@@ -126,7 +143,7 @@ fn a_vector_comes_back_as_held() {
     let given = [3.0, -4.0, 12.0];
     for vector_type in TYPES {
         for metric in METRICS {
-            let options = Options { dim: 3, metric, vector_type, algorithm: Algorithm::Flat };
+            let options = plain(3, metric, vector_type);
             let index = Index::new(options, Cpu::detect());
             index.upsert(1, &given);
             let expected = match (vector_type, metric) {
@@ -140,21 +157,40 @@ fn a_vector_comes_back_as_held() {
 }
 
 #[test]
+fn a_quantized_vector_comes_back_to_a_few_parts_in_a_hundred_thousand() {
+    for metric in METRICS {
+        let options = Options { quantization: Quantization::Int8, ..plain(64, metric, VectorType::Float32) };
+        let index = Index::new(options, Cpu::detect());
+        let given = &clustered(1, 64, 8)[0];
+        index.upsert(1, given);
+        let length =
+            if metric == Metric::Cosine { given.iter().map(|v| v * v).sum::<f32>().sqrt() } else { 1.0 };
+        let range = given.iter().fold(0f32, |range, v| range.max(2.0 * v.abs()));
+        for (held, given) in index.vector(1).unwrap().iter().zip(given) {
+            assert!((held * length - given).abs() < 2e-5 * range, "{held} for {given}");
+        }
+    }
+}
+
+#[test]
 fn only_the_direction_counts_under_cosine() {
     for vector_type in TYPES {
         for factor in [1e-38, 1e-9, 1.0, 1e9, 5e17] {
-            let options = Options { dim: 3, metric: Metric::Cosine, vector_type, algorithm: Algorithm::Flat };
-            let index = Index::new(options, Cpu::detect());
-            let vector = [0.3, -0.4, 1.2].map(|v| v * factor);
-            index.upsert(1, &vector);
-            for query in [[0.3, -0.4, 1.2], [3e-30, -4e-30, 12e-30], [3e17, -4e17, 12e17]] {
-                let found = index.search(&query, &exact(1));
-                let tolerance = if vector_type == VectorType::Float32 { 1e-6 } else { 1e-4 };
-                assert!(
-                    found[0].distance.abs() < tolerance,
-                    "{vector_type:?} {factor}: {}",
-                    found[0].distance
-                );
+            for quantization in QUANTIZATIONS {
+                let options = Options { quantization, ..plain(3, Metric::Cosine, vector_type) };
+                let index = Index::new(options, Cpu::detect());
+                let vector = [0.3, -0.4, 1.2].map(|v| v * factor);
+                index.upsert(1, &vector);
+                for query in [[0.3, -0.4, 1.2], [3e-30, -4e-30, 12e-30], [3e17, -4e17, 12e17]] {
+                    let found = index.search(&query, &exact(1));
+                    let exact = vector_type == VectorType::Float32 && quantization == Quantization::None;
+                    let tolerance = if exact { 1e-6 } else { 1e-4 };
+                    assert!(
+                        found[0].distance.abs() < tolerance,
+                        "{vector_type:?} {factor}: {}",
+                        found[0].distance
+                    );
+                }
             }
         }
     }
@@ -164,13 +200,15 @@ fn only_the_direction_counts_under_cosine() {
 fn the_longest_vectors_have_finite_distances() {
     for metric in METRICS {
         for vector_type in TYPES {
-            let options = Options { dim: 4, metric, vector_type, algorithm: Algorithm::Flat };
-            let index = Index::new(options, Cpu::detect());
-            let longest = [4.6e18, -4.6e18, 4.6e18, 4.6e18];
-            assert_eq!(check(&longest, 4, metric), Ok(()));
-            index.upsert(1, &longest);
-            let opposite = longest.map(|v| -v);
-            assert!(index.search(&opposite, &exact(1))[0].distance.is_finite(), "{options:?}");
+            for quantization in QUANTIZATIONS {
+                let options = Options { quantization, ..plain(4, metric, vector_type) };
+                let index = Index::new(options, Cpu::detect());
+                let longest = [4.6e18, -4.6e18, 4.6e18, 4.6e18];
+                assert_eq!(check(&longest, 4, metric), Ok(()));
+                index.upsert(1, &longest);
+                let opposite = longest.map(|v| -v);
+                assert!(index.search(&opposite, &exact(1))[0].distance.is_finite(), "{options:?}");
+            }
         }
     }
 }
@@ -179,8 +217,8 @@ fn the_longest_vectors_have_finite_distances() {
 fn filters_are_exact_at_every_selectivity() {
     let vectors = clustered(500, 16, 6);
     let mut random = Random::new(1);
-    for algorithm in ALGORITHMS {
-        let options = Options { dim: 16, metric: Metric::L2, vector_type: VectorType::Float32, algorithm };
+    for (algorithm, quantization) in kinds() {
+        let options = Options { quantization, algorithm, ..plain(16, Metric::L2, VectorType::Float32) };
         let index = Index::new(options, Cpu::detect());
         for (owner, vector) in (0..).zip(&vectors) {
             index.upsert(owner, vector);

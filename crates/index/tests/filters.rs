@@ -3,17 +3,22 @@
 mod clusters;
 
 use clusters::{Random, clustered, distance, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use roaring::RoaringBitmap;
 
 #[test]
 fn recall_holds_at_every_selectivity() {
+    [Quantization::None, Quantization::Int8].into_iter().for_each(recall_holds);
+}
+
+fn recall_holds(quantization: Quantization) {
     const COUNT: u32 = 20_000;
     let dim = 24;
     let vectors = clustered(COUNT as usize, dim, 21);
     let queries = clustered(100, dim, 22);
     let algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
-    let options = Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, algorithm };
+    let (metric, vector_type) = (Metric::Cosine, VectorType::Float32);
+    let options = Options { dim, metric, vector_type, quantization, algorithm };
     let index = Index::new(options, Cpu::detect());
     for (owner, vector) in (0..).zip(&vectors) {
         index.upsert(owner, vector);

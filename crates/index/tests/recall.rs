@@ -2,12 +2,13 @@
 
 mod clusters;
 
-use clusters::{clustered, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, VectorType};
+use clusters::{clustered, distance, owners, recall, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, VectorType};
 
-fn built(metric: Metric, vector_type: VectorType, vectors: &[Vec<f32>]) -> Index {
+fn built(metric: Metric, quantization: Quantization, vectors: &[Vec<f32>]) -> Index {
     let algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200 };
-    let index = Index::new(Options { dim: vectors[0].len(), metric, vector_type, algorithm }, Cpu::detect());
+    let (dim, vector_type) = (vectors[0].len(), VectorType::Float32);
+    let index = Index::new(Options { dim, metric, vector_type, quantization, algorithm }, Cpu::detect());
     for (owner, vector) in vectors.iter().enumerate() {
         index.upsert(owner as u32, vector);
     }
@@ -20,10 +21,89 @@ fn recall_rises_with_ef() {
     let vectors = clustered(5_000, 64, 1);
     let queries = clustered(100, 64, 2);
     for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
-        let index = built(metric, VectorType::Float32, &vectors);
+        let index = built(metric, Quantization::None, &vectors);
         let recalls = [10, 40, 160].map(|ef| recall(&index, &queries, &search(10, ef)));
         println!("{metric:?}: {recalls:?}");
         assert!(recalls.is_sorted(), "{metric:?}: {recalls:?}");
         assert!(recalls[2] > 0.98, "{metric:?}: {recalls:?}");
+    }
+}
+
+/// The mean share of each query's exact ten nearest, by distances in double precision.
+fn recall_at_10(index: &Index, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: usize) -> f64 {
+    let metric = index.options().metric;
+    let mut hits = 0;
+    for query in queries {
+        let mut exact: Vec<(f64, u32)> =
+            (0..).zip(vectors).map(|(owner, vector)| (distance(metric, query, vector), owner)).collect();
+        exact.select_nth_unstable_by(9, |a, b| a.partial_cmp(b).unwrap());
+        let found = owners(&index.search(query, &search(10, ef)));
+        hits += exact[..10].iter().filter(|(_, owner)| found.contains(owner)).count();
+    }
+    hits as f64 / (10 * queries.len()) as f64
+}
+
+/// Vectors of unit length, of any length, all far from the origin, and with values of very
+/// different size.
+fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>); 4] {
+    let of = |change: fn(&mut Vec<f32>)| {
+        let mut vectors = clustered(count, dim, seed);
+        vectors.iter_mut().for_each(change);
+        vectors
+    };
+    [
+        (
+            "unit",
+            of(|v| {
+                let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
+                v.iter_mut().for_each(|x| *x /= length);
+            }),
+        ),
+        (
+            "any length",
+            of(|v| {
+                let factor = (v[0].abs() * 2.0).exp();
+                v.iter_mut().for_each(|x| *x *= factor);
+            }),
+        ),
+        ("far away", of(|v| v.iter_mut().for_each(|x| *x += 1000.0))),
+        ("uneven", of(|v| v.iter_mut().step_by(9).for_each(|x| *x *= 8.0))),
+    ]
+}
+
+#[test]
+fn codes_lose_little_recall_whatever_the_vectors_are_like() {
+    for dim in [52] {
+        for ((shape, vectors), (_, queries)) in shapes(2_000, dim, 3).into_iter().zip(shapes(150, dim, 4)) {
+            for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
+                // Under these the vectors far away differ by less than singles can tell.
+                if shape == "far away" && metric != Metric::L2 {
+                    continue;
+                }
+                let [none, int8] = [Quantization::None, Quantization::Int8].map(|quantization| {
+                    recall_at_10(&built(metric, quantization, &vectors), &vectors, &queries, 80)
+                });
+                println!("{metric:?} {dim} {shape}: {none} none, {int8} int8");
+                assert!(int8 >= none - 0.01, "{metric:?} {dim} {shape}: {none} none, {int8} int8");
+            }
+        }
+    }
+}
+
+#[test]
+fn constant_and_equal_vectors_are_found() {
+    for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
+        let vectors: Vec<Vec<f32>> = (0..300).map(|at| vec![1.0 + (at / 30) as f32; 7]).collect();
+        let index = built(metric, Quantization::Int8, &vectors);
+        for owner in (0..300).step_by(29) {
+            let found = index.search(&vectors[owner], &search(300, 300));
+            assert_eq!(found.len(), 300);
+            let own = found.iter().find(|hit| hit.owner == owner as u32).unwrap().distance;
+            let expected = distance(metric, &vectors[owner], &vectors[owner]);
+            assert!(
+                (f64::from(own) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                "{metric:?} {owner}: {own}"
+            );
+        }
     }
 }

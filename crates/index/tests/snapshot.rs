@@ -3,11 +3,12 @@
 mod clusters;
 
 use clusters::{clustered, owners, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, RestoreError, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, RestoreError, Search, VectorType};
 use proptest::prelude::*;
 
 fn options(vector_type: VectorType, algorithm: Algorithm) -> Options {
-    Options { dim: 24, metric: Metric::Cosine, vector_type, algorithm }
+    let quantization = Quantization::None;
+    Options { dim: 24, metric: Metric::Cosine, vector_type, quantization, algorithm }
 }
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 4, ef_construction: 40 };
@@ -42,8 +43,13 @@ fn restore(bytes: &[u8], options: Options) -> Result<Index, RestoreError> {
 #[test]
 fn a_restored_index_answers_the_same_and_goes_on() {
     for vector_type in [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8] {
-        for algorithm in [HNSW, Algorithm::Flat] {
-            let options = options(vector_type, algorithm);
+        for (algorithm, quantization) in [
+            (HNSW, Quantization::None),
+            (HNSW, Quantization::Int8),
+            (Algorithm::Flat, Quantization::None),
+            (Algorithm::Flat, Quantization::Int8),
+        ] {
+            let options = Options { quantization, ..options(vector_type, algorithm) };
             let before = mixed(options);
             let written = bytes(&before);
             let mut reader = &[&written[..], b"more"].concat()[..];
@@ -90,6 +96,7 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
     for other in [
         Options { dim: 25, ..flat },
         Options { metric: Metric::L2, ..flat },
+        Options { quantization: Quantization::Int8, ..flat },
         options(VectorType::Float32, HNSW),
     ] {
         assert!(matches!(restore(&written, other), Err(RestoreError::Options { .. })));
@@ -121,8 +128,9 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
         near_front in any::<bool>(),
         vector_type in prop::sample::select(vec![VectorType::Float32, VectorType::Bfloat16]),
+        quantization in prop::sample::select(vec![Quantization::None, Quantization::Int8]),
     ) {
-        let options = options(vector_type, HNSW);
+        let options = Options { quantization, ..options(vector_type, HNSW) };
         let mut written = bytes(&mixed(options));
         for (at, byte) in damage {
             // The header and the table of slots are a small part of the bytes: aim there too.

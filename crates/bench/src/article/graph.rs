@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::index::{Algorithm, Index, Metric, Options, Search, VectorType};
+use ::index::{Algorithm, Index, Metric, Options, Quantization, Search, VectorType};
 use anyhow::Result;
 
 use crate::{
@@ -39,6 +39,7 @@ impl Graph {
             dim: corpus.dim,
             metric: Metric::Cosine,
             vector_type: parameters.vector_type,
+            quantization: Quantization::None,
             algorithm: Algorithm::Hnsw { m: parameters.m, ef_construction: parameters.ef_construction },
         };
         let (index, built) = index::build(&corpus, options, setting.cpu())?;

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use ::index::{Algorithm, Cpu, Index, Metric, Options, Search, VectorType};
+use ::index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -85,8 +85,13 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
 
     eprintln!("building ours over {} vectors", corpus.rows());
     let algorithm = Algorithm::Hnsw { m: arguments.m, ef_construction: arguments.ef_construction };
-    let options =
-        Options { dim: corpus.dim, metric: Metric::Cosine, vector_type: VectorType::Float32, algorithm };
+    let options = Options {
+        dim: corpus.dim,
+        metric: Metric::Cosine,
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        algorithm,
+    };
     let (ours, built) = build(&corpus, options, setting.cpu())?;
     let mut engines = vec![Engine::new("nearfield", built, arguments)];
     if let Some(peer) = &mut peer {
