@@ -170,7 +170,7 @@ pub enum SchemaError {
     #[error("VECTOR field \"{field}\": {option} must be {min} to {max}, found {found}")]
     Range { field: String, option: &'static str, min: usize, max: usize, found: usize },
     /// A quantization that is not built yet.
-    #[error("VECTOR field \"{field}\": quantization {found} is not available yet, use none")]
+    #[error("VECTOR field \"{field}\": quantization {found} is not available yet, use none or int8")]
     Quantization { field: String, found: &'static str },
     /// An embedding without text.
     #[error("VECTOR field \"{field}\": embed names no TEXT field")]
@@ -276,8 +276,7 @@ impl Schema {
             within("ef_search", EF, ef_search)?;
         }
         let quantization = match vector.quantization {
-            Quantization::None => None,
-            Quantization::Int8 => Some("int8"),
+            Quantization::None | Quantization::Int8 => None,
             Quantization::Int4 => Some("int4"),
         };
         if let Some(found) = quantization {

@@ -1,6 +1,6 @@
 //! What is there after closing, after a kill, and for a second process.
 
-use engine::{Engine, Expected, Metric, Op, OpenError, Query};
+use engine::{Engine, Expected, FieldKind, Metric, Op, OpenError, Quantization, Query};
 
 use crate::world::*;
 
@@ -120,4 +120,30 @@ fn a_path_that_is_no_directory_is_named() {
     options.data_dir = file.join("data");
     let message = Engine::open(options).unwrap_err().to_string();
     assert!(message.contains(file.to_str().unwrap()), "{message}");
+}
+
+/// A collection held in codes finds the same documents as one that is not, before and after
+/// closing, and gives vectors back as they were given.
+#[test]
+fn a_quantized_collection_answers_the_same_after_reopening() {
+    let mut world = world();
+    let mut quantized = schema("doc:", hnsw(), Metric::Cosine);
+    let FieldKind::Vector(vector_schema) = &mut quantized.fields.last_mut().unwrap().kind else {
+        panic!("the last field is the vector")
+    };
+    vector_schema.quantization = Quantization::Int8;
+    world.engine().create_collection("codes", quantized).unwrap();
+    fill(&world, 0..300);
+    world.settle();
+    let answers = |world: &World, collection: &str| -> Vec<Vec<String>> {
+        (0..300).step_by(37).map(|number| world.keys(&query(collection, &vector(number), 5))).collect()
+    };
+    let before = answers(&world, "codes");
+    assert!(before.iter().zip((0..300).step_by(37)).all(|(keys, number)| keys[0] == format!("doc:{number}")));
+    assert_eq!(answers(&world, "docs"), before);
+    world.reopen();
+    assert!(world.engine().warnings().is_empty(), "{:?}", world.engine().warnings());
+    assert_eq!(answers(&world, "codes"), before);
+    let document = world.engine().get(b"doc:7").unwrap().unwrap();
+    assert!(document.fields.iter().any(|field| *field.name == *b"v" && *field.value == *blob(&vector(7))));
 }
