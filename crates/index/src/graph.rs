@@ -3,11 +3,12 @@
 use kernels::arena::Guard;
 
 use crate::links::Links;
+use crate::refine::Pass;
 use crate::scratch::{self, Scratch};
 use crate::select::select;
 use crate::space::Query;
-use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Release};
+use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, RwLock};
 use crate::vectors::Vectors;
 
@@ -23,6 +24,9 @@ pub(crate) struct Graph {
     /// Held shared by every insertion. Taken alone for a moment it waits for all that run:
     /// those that start later link to nothing that was dead by then.
     pub(crate) inserting: RwLock<()>,
+    pub(crate) refining: Mutex<Pass>,
+    /// Vectors linked since the last pass of refining began.
+    pub(crate) unrefined: AtomicUsize,
 }
 
 /// Where walks begin: a slot on the highest layer.
@@ -45,6 +49,8 @@ impl Graph {
             entry: AtomicU64::new(u64::MAX),
             raising: Mutex::new(()),
             inserting: RwLock::default(),
+            refining: Mutex::default(),
+            unrefined: AtomicUsize::new(0),
         }
     }
 

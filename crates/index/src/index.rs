@@ -172,6 +172,7 @@ impl Index {
             let _inserting = graph.inserting.read();
             let state = if nodes.is_live(slot) {
                 graph.insert(&self.vectors, slot);
+                graph.unrefined.fetch_add(1, Relaxed);
                 linked += 1;
                 State::Linked
             } else {

@@ -11,6 +11,7 @@ mod links;
 mod nodes;
 mod owners;
 mod pool;
+mod refine;
 mod scratch;
 mod search;
 mod select;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 8 | [`MAGIC`], whose last byte is the version of this layout |
 //! | 16 | dimension (u32), metric, type, algorithm, quantization (u8 each), m, ef_construction (u32; 0 if flat) |
-//! | 12 | slots, waiting slots, the entry (u32; `u32::MAX` if there is none) |
+//! | 16 | slots, waiting slots, the entry (`u32::MAX` if there is none), unrefined vectors (u32 each) |
 //! | 1 a slot | [`Held`] |
 //! | 4 a waiting slot | its number, in the order of the tail |
 //! | a record a slot that holds a vector | owner (u32), scale (f32, if the space has scales), row; if linked, the links of layers 0, 1, ... (u32 each, filled up to the list's capacity with `u32::MAX`) |
@@ -21,8 +21,8 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
 use crate::{Algorithm, Cpu, Index, Metric, NONE, Options, Quantization, VectorType};
 
-const MAGIC: [u8; 8] = *b"NFINDEX\x01";
-const HEADER_BYTES: usize = 36;
+const MAGIC: [u8; 8] = *b"NFINDEX\x02";
+const HEADER_BYTES: usize = 40;
 /// Records are written and read about this many bytes at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 
@@ -126,6 +126,7 @@ impl Index {
         block.extend((held.len() as u32).to_le_bytes());
         block.extend((waiting.len() as u32).to_le_bytes());
         block.extend(entry.unwrap_or(NONE).to_le_bytes());
+        block.extend((self.unrefined() as u32).to_le_bytes());
         block.extend(held.iter().map(|&held| held as u8));
         block.extend(waiting.iter().flat_map(|slot| slot.to_le_bytes()));
         for (slot, held) in (0..).zip(&held).filter(|(_, held)| **held != Held::Nothing) {
@@ -194,6 +195,9 @@ impl Index {
         index.restore_records(from, &held)?;
         index.restore_tail(&tail, &mut held)?;
         index.restore_entry(entry, &held)?;
+        if let Some(graph) = &index.graph {
+            graph.unrefined.store(number(36) as usize, Relaxed);
+        }
         Ok(index)
     }
 

@@ -197,6 +197,7 @@ fn at_once(options: Options) {
                 while !done.load(Ordering::Relaxed) {
                     index.drain(16);
                     index.sweep();
+                    index.refine(16);
                     std::thread::yield_now();
                 }
             });

@@ -92,6 +92,7 @@ fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
                     let index = Arc::clone(&index);
                     thread::spawn(move || {
                         while index.drain(1) > 0 {
+                            index.refine(1);
                             index.sweep();
                         }
                     })
@@ -128,6 +129,7 @@ fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
                     (0..OWNERS).for_each(|owner| {
                         index.remove(owner);
                     });
+                    index.refine(usize::MAX);
                     index.sweep();
                 })
             };
@@ -163,6 +165,7 @@ fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
                 let index = Arc::clone(&index);
                 thread::spawn(move || {
                     index.drain(2);
+                    index.refine(2);
                     index.upsert(1, &vector(1, 1));
                     index.remove(2);
                     index.drain(2);

@@ -65,6 +65,7 @@ fn a_restored_index_answers_the_same_and_goes_on() {
                 }
                 (0..400).for_each(|owner| assert_eq!(before.vector(owner), after.vector(owner)));
                 assert_eq!(before.drain(30), after.drain(30));
+                assert_eq!(before.refine(100), after.refine(100));
                 before.sweep();
                 after.sweep();
             }
@@ -101,7 +102,7 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
     ] {
         assert!(matches!(restore(&written, other), Err(RestoreError::Options { .. })));
     }
-    for end in [0, 7, 35, 36, 100, written.len() - 1] {
+    for end in [0, 7, 39, 40, 100, written.len() - 1] {
         assert!(matches!(restore(&written[..end], flat), Err(RestoreError::Io(_))), "{end}");
     }
 }
