@@ -1,18 +1,23 @@
 //! The threads that link vectors from the tails into the graphs.
 
+use index::Index;
+
 use crate::core::Core;
 
 /// Vectors linked between two looks around: a fraction of a second's work.
 const LINKED_AT_ONCE: usize = 64;
+/// Vectors refined between two looks around: less, for new ones may be waiting.
+const REFINED_AT_ONCE: usize = 16;
 
 impl Core {
-    /// Drains tails and sweeps removed vectors until the engine closes, asleep when there is
-    /// nothing to do. `thread` counts the threads from 0: they begin at different collections.
+    /// Drains tails, sweeps removed vectors and refines graphs until the engine closes, asleep when
+    /// there is nothing to do. `thread` counts the threads from 0: they begin at different collections.
     pub(crate) fn run_indexer(&self, thread: usize) {
         while !self.is_closing() {
             let heard = self.indexing.heard();
-            // One sweeps: removed slots are few, and mending is not urgent.
-            let worked = self.drain_once(thread) || (thread == 0 && self.sweep_once());
+            // One sweeps and refines: neither is urgent.
+            let worked =
+                self.drain_once(thread) || (thread == 0 && (self.sweep_once() || self.refine_once()));
             if !worked {
                 self.indexing.wait(heard);
             }
@@ -35,10 +40,19 @@ impl Core {
     }
 
     fn sweep_once(&self) -> bool {
+        self.each_index(|index| index.sweep() > 0)
+    }
+
+    fn refine_once(&self) -> bool {
+        self.each_index(|index| index.refine(REFINED_AT_ONCE) > 0)
+    }
+
+    /// Does some work on every index; whether there was any.
+    fn each_index(&self, work: impl Fn(&Index) -> bool) -> bool {
         let registry = self.registry();
         let mut worked = false;
         for index in registry.all().flat_map(|collection| &collection.indexes) {
-            worked |= !self.is_closing() && index.sweep() > 0;
+            worked |= !self.is_closing() && work(index);
         }
         worked
     }
