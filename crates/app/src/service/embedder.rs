@@ -11,10 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CollectionInfo, Document, Error, ErrorKind,
-    backend::{Cursor, Op, TextToEmbed, WriteError},
+    backend::{Cursor, NotWritten, Op, TextToEmbed},
     call::panicked,
     embedding::{Plan, gather},
-    refusal,
     shared::Shared,
     staleness::SAMPLE,
     sync::{Arc, Condvar, Mutex},
@@ -231,8 +230,8 @@ impl Run {
             match written {
                 // Changed, deleted or dropped meanwhile: whoever did it brought the vectors, or
                 // the next page shows what is still lacking.
-                Ok(_) | Err(WriteError::Conflict { .. } | WriteError::VectorsMissing { .. }) => {}
-                Err(error) => return Err(refusal::write(&error).into()),
+                Ok(_) | Err(NotWritten::Conflict(_) | NotWritten::VectorsMissing(_)) => {}
+                Err(NotWritten::Refused(error)) => return Err(error.into()),
             }
         }
         Ok(())

@@ -4,10 +4,10 @@ use engine::Expected;
 
 use super::{
     Context, Document, Error, ErrorKind, Scrolled, Service, Stats,
-    backend::{Filter, Op, WriteError},
+    backend::{Filter, NotWritten, Op},
     call::Call,
     catalog::Known,
-    fields, refusal,
+    fields,
     sync::Arc,
     write::not_found,
 };
@@ -49,7 +49,7 @@ impl Service {
         let written = backend.commit(&call, vec![Op::Delete { key, expected }]).await?;
         match written.into_iter().next() {
             Some(Ok(written)) => Ok(written.existed),
-            Some(Err(error)) => Err(refusal::write(&error)),
+            Some(Err(refused)) => Err(refused.into_error()),
             None => Err(Error::closing()),
         }
     }
@@ -98,8 +98,8 @@ impl Service {
                 for written in self.shared().backend.commit(call, ops).await? {
                     match written {
                         Ok(written) => *deleted += u64::from(written.existed),
-                        Err(WriteError::Conflict { .. }) => changed = true,
-                        Err(error) => return Err(refusal::write(&error)),
+                        Err(NotWritten::Conflict(_)) => changed = true,
+                        Err(refused) => return Err(refused.into_error()),
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 pub(super) use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 pub(super) use parking_lot::{Condvar, Mutex, RwLock};

@@ -7,7 +7,7 @@ use engine::{Expected, Seq};
 
 use super::{
     Context, Document, Error, ErrorKind, Field, Outcome, Patch, Put, PutResult, Service,
-    backend::{ComputedVector, Op, Standing, TextToEmbed, WriteError, Written},
+    backend::{ComputedVector, NotWritten, Op, Standing, TextToEmbed, WriteError, Written},
     call::Call,
     catalog::{Known, vector_fields},
     embedding::{Plan, gather},
@@ -158,8 +158,14 @@ impl Writing<'_> {
     }
 
     async fn prepare(&self, positions: &[usize]) -> Result<Vec<(usize, Prepared)>, Error> {
-        let keys = positions.iter().flat_map(|position| self.known.keys(self.changes[*position].id()));
-        let standing = self.shared.backend.read_ahead(self.call, keys).await?;
+        let standing = match self.shared.backend.at_hand() {
+            Some(standing) => standing,
+            None => {
+                let ids = positions.iter().map(|position| self.changes[*position].id());
+                let keys = ids.flat_map(|id| self.known.keys(id)).collect();
+                self.shared.backend.read_ahead(self.call, keys).await?
+            }
+        };
         let steps = positions.chunks(PREPARE_MAX).map(|positions| {
             let (shared, known, changes) = (self.shared.clone(), self.known.clone(), self.changes.clone());
             let (positions, standing) = (positions.to_vec(), standing.clone());
@@ -245,11 +251,11 @@ impl Writing<'_> {
                         results[position] =
                             Some(Ok(PutResult { id: change.id().to_owned(), outcome, seq, truncated }));
                     }
-                    Err(WriteError::VectorsMissing { .. }) => again.push(position),
-                    Err(WriteError::Conflict { .. }) if change.expected() == Expected::Any => {
+                    Err(NotWritten::VectorsMissing(_)) => again.push(position),
+                    Err(NotWritten::Conflict(_)) if change.expected() == Expected::Any => {
                         again.push(position)
                     }
-                    Err(error) => results[position] = Some(Err(refusal::write(&error))),
+                    Err(refused) => results[position] = Some(Err(refused.into_error())),
                 }
             }
         }

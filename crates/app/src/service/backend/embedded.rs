@@ -4,8 +4,8 @@ use engine::{Engine, Options, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    ComputedVector, Cursor, Document, Documents, Error, Filter, Found, Lacking, Op, Query, Results, Schema,
-    Scrolled, WriteError,
+    ComputedVector, Cursor, Document, Documents, Error, Filter, Found, Lacking, Op, Query, Schema, Scrolled,
+    WriteError, Written,
 };
 use crate::service::{ErrorKind, call::Call, refusal};
 
@@ -75,7 +75,7 @@ impl Embedded {
         &self,
         call: &Call,
         ops: Vec<Op>,
-    ) -> Result<Vec<Result<super::Written, WriteError>>, Error> {
+    ) -> Result<Vec<Result<Written, WriteError>>, Error> {
         let permits = u32::try_from(ops.len().min(WRITES_MAX)).expect("WRITES_MAX is small");
         let _room =
             call.within(self.write_room.acquire_many(permits)).await?.map_err(|_| Error::closing())?;
@@ -84,7 +84,7 @@ impl Embedded {
     }
 
     /// Queues writes for the committer.
-    fn submit(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Results>, Error> {
+    fn submit(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Result<Written, WriteError>>>, Error> {
         let (done, committed) = oneshot::channel();
         let answer = Box::new(move |results| {
             // A caller who has gone leaves nobody to tell.

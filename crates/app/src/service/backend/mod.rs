@@ -22,7 +22,43 @@ use super::{
 };
 
 /// What became of each write of a group.
-pub(super) type Results = Vec<Result<Written, WriteError>>;
+pub(super) type Results = Vec<Result<Written, NotWritten>>;
+
+/// Why one write of a group was not made.
+#[derive(Clone, Debug)]
+pub(super) enum NotWritten {
+    /// The document is not as expected.
+    Conflict(Error),
+    /// A collection appeared or changed, and a vector for it is missing.
+    VectorsMissing(Error),
+    /// Anything else.
+    Refused(Error),
+}
+
+impl NotWritten {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            NotWritten::Conflict(error) | NotWritten::VectorsMissing(error) | NotWritten::Refused(error) => {
+                error
+            }
+        }
+    }
+}
+
+impl From<WriteError> for NotWritten {
+    fn from(error: WriteError) -> NotWritten {
+        let refused = refusal::write(&error);
+        match error {
+            WriteError::Conflict { .. } => NotWritten::Conflict(refused),
+            WriteError::VectorsMissing { .. } => NotWritten::VectorsMissing(refused),
+            _ => NotWritten::Refused(refused),
+        }
+    }
+}
+
+fn results(written: Vec<Result<Written, WriteError>>) -> Results {
+    written.into_iter().map(|written| written.map_err(NotWritten::from)).collect()
+}
 
 /// Where a page of documents ended. Opaque to everybody but the backend that gave it.
 pub(super) type Cursor = String;
@@ -291,32 +327,34 @@ impl Backend {
         }
     }
 
-    /// What stands under these keys, or where to look it up without waiting.
-    pub(super) async fn read_ahead(
-        &self,
-        call: &Call,
-        keys: impl Iterator<Item = Vec<u8>>,
-    ) -> Result<Standing, Error> {
+    /// Where to look documents up without waiting, if that is possible; otherwise they are
+    /// read ahead, by [`Backend::read_ahead`].
+    pub(super) fn at_hand(&self) -> Option<Standing> {
+        match &self.store {
+            Kind::Embedded(embedded) => Some(Standing::AtHand(embedded.clone())),
+            Kind::Redis(_) => None,
+        }
+    }
+
+    /// What stands under these keys.
+    pub(super) async fn read_ahead(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Standing, Error> {
         match &self.store {
             Kind::Embedded(embedded) => Ok(Standing::AtHand(embedded.clone())),
-            Kind::Redis(redis) => {
-                let read = call.within(redis.read(keys.collect())).await??;
-                Ok(Standing::Read(Arc::new(read)))
-            }
+            Kind::Redis(redis) => Ok(Standing::Read(Arc::new(call.within(redis.read(keys)).await??))),
         }
     }
 
     /// Commits a group of writes and waits until it stands.
     pub(super) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<Results, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.commit(call, ops).await,
+            Kind::Embedded(embedded) => Ok(results(embedded.commit(call, ops).await?)),
             Kind::Redis(redis) => call.within(redis.write(ops)).await?,
         }
     }
 
     pub(super) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => Ok(embedded.engine.write(ops)),
+            Kind::Embedded(embedded) => Ok(results(embedded.engine.write(ops))),
             Kind::Redis(redis) => redis.wait(redis.write(ops)),
         }
     }

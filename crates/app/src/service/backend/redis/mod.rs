@@ -1,135 +1,308 @@
-//! A Redis with the search module.
+//! A Redis with the search module: documents are hashes, as whoever else uses the Redis would write
+//! them, and collections are indexes over their keys.
+//!
+//! Everything here waits for the network and nothing computes for long. Replies are whatever the
+//! server sends: none is trusted to have the right shape.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+mod address;
+mod breaker;
+mod collections;
+mod connections;
+mod core;
+mod document;
+mod documents;
+mod error;
+mod filter;
+mod index;
+mod keeper;
+mod notes;
+mod reply;
+mod script;
+mod scroll;
+mod search;
+mod server;
+mod state;
 
+use std::time::{Duration, Instant};
+
+use redis::Pipeline;
+use tokio::{runtime::Runtime, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::{address::Address, connections::Connections, core::Core};
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, Documents, Error, Field, Filter, Fingerprints,
-    Found, Lacking, OnChange, Op, Query, Results, Schema, Scrolled, Stats, Stood, TextToEmbed, WriteError,
+    Found, Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, Stats, Stood, TextToEmbed,
+    WriteError, Written, no_cursor,
 };
-use crate::service::RedisStore;
+use crate::service::{
+    Expected, RedisStore, refusal,
+    sync::{Arc, Mutex},
+};
 
-/// There can be none yet: opening one is refused.
+/// Times a search is made again because hits had gone.
+const ATTEMPTS: usize = 4;
+
+/// The store, and the threads that talk with it.
 #[derive(Debug)]
-pub(in crate::service) struct Redis(Infallible);
+pub(in crate::service) struct Redis {
+    core: Arc<Core>,
+    closing: CancellationToken,
+    handle: tokio::runtime::Handle,
+    /// Taken away by the first to close.
+    runtime: Mutex<Option<Runtime>>,
+}
 
 impl Redis {
-    pub(super) fn open(_: &RedisStore, _: Arc<dyn Clock>, _: Arc<OnChange>) -> Result<Redis, Error> {
-        Err(Error::unavailable("redis-unavailable", "a Redis cannot be the store yet: leave `store` out"))
+    /// Opens the connections. Waits until they are open or the first attempt has failed: then they
+    /// are opened as soon as the server answers.
+    pub(super) fn open(
+        store: &RedisStore,
+        clock: Arc<dyn Clock>,
+        on_change: Arc<OnChange>,
+    ) -> Result<Redis, Error> {
+        let address = Address::parse(&store.url)?;
+        let connections = Connections::new(address, store);
+        let core = Arc::new(Core::new(connections, clock, on_change));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("nearfield-redis")
+            .enable_all()
+            .build()
+            .map_err(|error| refusal::thread(&error))?;
+        let closing = CancellationToken::new();
+        let (tried, first) = oneshot::channel();
+        runtime.spawn(keeper::keep(core.clone(), closing.clone(), tried));
+        // The keeper is patient with each step for at most a second.
+        let _ = first.blocking_recv();
+        let handle = runtime.handle().clone();
+        Ok(Redis { core, closing, handle, runtime: Mutex::new(Some(runtime)) })
     }
 
-    pub(super) fn wait<T>(&self, _: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match self.0 {}
+    /// Gives up the connections. Does not wait for what is on its way.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+        self.core.connections.close();
+        if let Some(runtime) = self.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
     }
 
-    pub(super) fn close(&self) -> () {
-        match self.0 {}
+    /// Waits for one of the verbs below. For threads that may block.
+    pub(super) fn wait<T>(&self, verb: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if self.closing.is_cancelled() {
+            return Err(Error::closing());
+        }
+        self.handle.block_on(verb)
+    }
+
+    /// Runs what must not stop half-way because its caller has gone.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        verb: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.handle.spawn(verb).await.map_err(|_| Error::closing())?
     }
 
     pub(super) fn seen(&self) -> Vec<CollectionInfo> {
-        match self.0 {}
+        self.core.state().collections.values().map(|collection| collection.show()).collect()
     }
 
-    pub(super) fn seen_one(&self, _: &str) -> Result<CollectionInfo, Error> {
-        match self.0 {}
-    }
-
-    pub(super) fn texts_to_embed(&self, _: &[u8], _: &[Field]) -> Vec<TextToEmbed> {
-        match self.0 {}
-    }
-
-    pub(super) fn validate(&self, _: &Op) -> Result<(), WriteError> {
-        match self.0 {}
-    }
-
-    pub(super) fn models(&self, _: &str) -> Fingerprints {
-        match self.0 {}
-    }
-
-    pub(super) fn warnings(&self) -> Vec<String> {
-        match self.0 {}
-    }
-
-    pub(super) fn obstacle(&self) -> Option<String> {
-        match self.0 {}
+    pub(super) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
+        Ok(self.core.state().get(name)?.show())
     }
 
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
-        match self.0 {}
+        self.core.collections().await
     }
 
-    pub(super) async fn collection(&self, _: &str) -> Result<CollectionInfo, Error> {
-        match self.0 {}
+    pub(super) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
+        self.core.collection(name).await
     }
 
     pub(super) async fn put_collection(
         &self,
-        _: &str,
-        _: Schema,
-        _: bool,
-        _: Fingerprints,
+        name: &str,
+        schema: Schema,
+        rebuild: bool,
+        models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
-        match self.0 {}
+        let (core, name) = (self.core.clone(), name.to_owned());
+        self.to_the_end(async move { core.put_collection(&name, schema, rebuild, models).await }).await
     }
 
-    pub(super) async fn drop_collection(&self, _: &str, _: Documents) -> Result<(), Error> {
-        match self.0 {}
+    pub(super) async fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+        let (core, name) = (self.core.clone(), name.to_owned());
+        self.to_the_end(async move { core.drop_collection(&name, documents).await }).await
     }
 
-    pub(super) async fn set_alias(&self, _: &str, _: &str) -> Result<(), Error> {
-        match self.0 {}
+    pub(super) async fn set_alias(&self, alias: &str, collection: &str) -> Result<(), Error> {
+        let (core, alias, collection) = (self.core.clone(), alias.to_owned(), collection.to_owned());
+        self.to_the_end(async move { core.set_alias(&alias, &collection).await }).await
     }
 
-    pub(super) async fn remove_alias(&self, _: &str) -> Result<(), Error> {
-        match self.0 {}
+    pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
+        let (core, alias) = (self.core.clone(), alias.to_owned());
+        self.to_the_end(async move { core.remove_alias(&alias).await }).await
     }
 
-    pub(super) async fn find(&self, _: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
-        match self.0 {}
+    pub(super) async fn find(&self, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
+        let document = self.core.raw(&keys).await?.into_iter().flatten().next();
+        Ok(document.map(|document| self.core.state().split(document).0))
     }
 
-    pub(super) async fn read(&self, _: Vec<Vec<u8>>) -> Result<Stood, Error> {
-        match self.0 {}
+    pub(super) async fn read(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+        self.core.read(keys).await
     }
 
-    pub(super) async fn write(&self, _: Vec<Op>) -> Result<Results, Error> {
-        match self.0 {}
+    pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
+        self.core.write(ops).await
+    }
+
+    pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
+        self.core.state().texts_to_embed(key, fields)
+    }
+
+    pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
+        self.core.state().validate(op)
+    }
+
+    pub(super) async fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
+        self.core.vectors(collection, key).await
+    }
+
+    pub(super) fn models(&self, collection: &str) -> Fingerprints {
+        self.core.state().get(collection).map_or_else(|_| Vec::new(), |known| known.models.clone())
+    }
+
+    pub(super) async fn note_models(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
+        self.core.note_models(collection, models).await
     }
 
     pub(super) async fn scroll(
         &self,
-        _: &str,
-        _: Option<&Filter>,
-        _: Option<&Cursor>,
-        _: usize,
+        collection: &str,
+        filter: Option<&Filter>,
+        after: Option<&Cursor>,
+        limit: usize,
     ) -> Result<Scrolled, Error> {
-        match self.0 {}
+        self.core.scroll(collection, filter, after, limit).await
     }
 
-    pub(super) async fn count(&self, _: &str, _: Option<&Filter>) -> Result<u64, Error> {
-        match self.0 {}
+    pub(super) async fn unembedded(
+        &self,
+        collection: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Lacking, Error> {
+        self.core.unembedded(collection, after, limit).await
     }
 
-    pub(super) async fn unembedded(&self, _: &str, _: Option<&Cursor>, _: usize) -> Result<Lacking, Error> {
-        match self.0 {}
-    }
-
-    pub(super) async fn vectors(&self, _: &str, _: &[u8]) -> Result<Vec<ComputedVector>, Error> {
-        match self.0 {}
-    }
-
-    pub(super) async fn note_models(&self, _: &str, _: Fingerprints) -> Result<(), Error> {
-        match self.0 {}
+    pub(super) async fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {
+        let connections = &self.core.connections;
+        match search::count(collection, filter, connections.command_timeout) {
+            None => Ok(0),
+            Some(command) => {
+                let reply = connections.ask(&command).await.map_err(|error| self.core.noticed(error))?;
+                search::counted(reply)
+            }
+        }
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
-        match self.0 {}
+        self.core.stats().await
     }
 
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.core.state().warnings()
+    }
+
+    pub(super) fn obstacle(&self) -> Option<String> {
+        self.core.obstacle()
+    }
+
+    /// Answers these queries, asked together; one list of hits or one error each.
     pub(in crate::service) async fn search(
         &self,
-        _: &[Query<'_>],
-        _: Instant,
+        queries: &[Query<'_>],
+        deadline: Instant,
     ) -> Result<Vec<Result<Found, Error>>, Error> {
-        match self.0 {}
+        let mut found: Vec<Option<Result<Found, Error>>> = queries.iter().map(|_| None).collect();
+        for attempt in 1.. {
+            let open = found.iter().enumerate().filter(|(_, found)| found.is_none());
+            let open: Vec<usize> = open.map(|(position, _)| position).collect();
+            if open.is_empty() {
+                break;
+            }
+            for (position, result) in self.search_once(queries, &open, deadline, attempt == ATTEMPTS).await? {
+                found[position] = result;
+            }
+        }
+        Ok(found.into_iter().map(|found| found.expect("every query came to an end")).collect())
     }
+
+    /// Asks the queries at these positions once. Those whose hits had partly gone have no result,
+    /// and are asked again unless this is the `last` time.
+    async fn search_once(
+        &self,
+        queries: &[Query<'_>],
+        positions: &[usize],
+        deadline: Instant,
+        last: bool,
+    ) -> Result<Vec<(usize, Option<Result<Found, Error>>)>, Error> {
+        let began = Instant::now();
+        let state = self.core.state();
+        let connections = &self.core.connections;
+        let time = deadline.saturating_duration_since(began).min(connections.command_timeout);
+        let mut results = Vec::with_capacity(positions.len());
+        let mut asked = Vec::with_capacity(positions.len());
+        for position in positions {
+            let query = &queries[*position];
+            let asking = state
+                .get(query.collection)
+                .and_then(|collection| search::ask(query, collection.schema(), time));
+            match asking {
+                Ok(Some(asking)) => asked.push((*position, asking)),
+                Ok(None) => results.push((*position, Some(Ok(nothing())))),
+                Err(error) => results.push((*position, Some(Err(error)))),
+            }
+        }
+        let replies = match asked.as_slice() {
+            [] => Vec::new(),
+            [(_, asking)] => match connections.ask(&asking.command).await {
+                Ok(reply) => vec![reply],
+                Err(error) => {
+                    results.push((asked[0].0, Some(Err(self.core.noticed(error)))));
+                    return Ok(results);
+                }
+            },
+            several => {
+                let mut pipeline = Pipeline::with_capacity(several.len());
+                for (_, asking) in several {
+                    pipeline.add_command(asking.command.clone());
+                }
+                connections.ask_all(&pipeline, 0).await?
+            }
+        };
+        let took = began.elapsed();
+        for ((position, asking), reply) in asked.iter().zip(replies) {
+            let result = match asking.read(reply) {
+                // The older protocol does not say that hits are not all there are.
+                Ok(_) if took >= time => Some(Err(search::incomplete("its time was over"))),
+                Ok(answered) if answered.vanished > 0 && !last => None,
+                Ok(answered) => Some(Ok(Found { hits: answered.hits, search_us: us(took), ..nothing() })),
+                Err(error) => Some(Err(self.core.noticed(error))),
+            };
+            results.push((*position, result));
+        }
+        Ok(results)
+    }
+}
+
+fn nothing() -> Found {
+    Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 }
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

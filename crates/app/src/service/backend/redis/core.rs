@@ -1,0 +1,258 @@
+//! What the verbs and the keeper work with.
+
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::Semaphore;
+
+use super::{
+    Clock, Error, OnChange,
+    connections::Connections,
+    error,
+    index::{self, Info},
+    notes::{self, Notes},
+    reply,
+    script::Script,
+    server::Server,
+    state::{Collection, State},
+};
+use crate::service::{
+    ErrorKind,
+    sync::{Arc, AtomicUsize, Mutex, RwLock},
+};
+
+/// Pipelines of writes on their way at once: while Redis works through one, the next is made.
+const WRITES_MAX: usize = 2;
+
+/// Documents in the first pipeline of writes, until it is known how fast they go.
+pub(super) const GROUP_FIRST: usize = 64;
+
+/// One Redis.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) connections: Connections,
+    pub(super) script: Script,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Held by pipelines of writes.
+    pub(super) writing: Semaphore,
+    /// Documents in a pipeline of writes, as fast as they went last.
+    pub(super) group: AtomicUsize,
+    /// Held while collections are made or dropped, or looked at again.
+    pub(super) structure: tokio::sync::Mutex<()>,
+    state: RwLock<Arc<State>>,
+    /// Why the server is unfit, where it answers.
+    unfit: Mutex<Option<String>>,
+    on_change: Arc<OnChange>,
+}
+
+impl Core {
+    pub(super) fn new(connections: Connections, clock: Arc<dyn Clock>, on_change: Arc<OnChange>) -> Core {
+        Core {
+            connections,
+            script: Script::new(),
+            clock,
+            writing: Semaphore::new(WRITES_MAX),
+            group: AtomicUsize::new(GROUP_FIRST),
+            structure: tokio::sync::Mutex::new(()),
+            state: RwLock::default(),
+            unfit: Mutex::default(),
+            on_change,
+        }
+    }
+
+    /// The collections as they were last seen.
+    pub(super) fn state(&self) -> Arc<State> {
+        self.state.read().clone()
+    }
+
+    /// Puts another state in place, and tells of it if calls would see a difference.
+    pub(super) fn set_state(&self, state: State) {
+        let old = std::mem::replace(&mut *self.state.write(), Arc::new(state));
+        if !self.state().is_as(&old) {
+            self.on_change.call();
+        }
+    }
+
+    /// Puts one collection in place, or takes it out.
+    pub(super) fn set_collection(&self, name: &str, collection: Option<Collection>) {
+        let mut state = State::clone(&self.state());
+        state.troubles.remove(name);
+        match collection {
+            Some(collection) => state.collections.insert(name.to_owned(), Arc::new(collection)),
+            None => state.collections.remove(name),
+        };
+        self.set_state(state);
+    }
+
+    /// Sends commands that are few and small together; each must succeed.
+    pub(super) async fn ask_together(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Error> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        self.connections.ask_all(&pipeline, 0).await
+    }
+
+    /// Finds the server well and its collections as they are, and lets everybody ask; or says why not.
+    pub(super) async fn attend(&self, patience: Duration) -> Result<(), Error> {
+        let connections = &self.connections;
+        let was_open = connections.breaker.is_open();
+        connections.mend(patience).await?;
+        let info = connections.ask_first(&redis::cmd("INFO"), patience).await?;
+        let mut modules = redis::cmd("MODULE");
+        modules.arg("LIST");
+        let server = Server::read(info, connections.ask_first(&modules, patience).await?)?;
+        let restarted = self.state().server.as_ref().is_none_or(|known| known.run_id != server.run_id);
+        if was_open || restarted {
+            connections.ask_first(&self.script.load(), patience).await?;
+        }
+        // The commands below go the common way, which the breaker guards.
+        connections.well();
+        let looked = self.look_again(server).await;
+        match looked {
+            // It goes on with what is known, and looks again soon.
+            Err(error) if self.state().server.is_some() && error.kind != ErrorKind::Unavailable => {
+                tracing::warn!(%error, "the collections in Redis cannot be read");
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+
+    /// Reads the collections anew. One that is known here and whose index has gone with a restart of
+    /// the server, or against its notes, is made again, empty as it may be.
+    pub(super) async fn look_again(&self, server: Server) -> Result<(), Error> {
+        let _structure = self.structure.lock().await;
+        let old = self.state();
+        let restarted = old.server.as_ref().is_some_and(|known| known.run_id != server.run_id);
+        let mut state = State { server: Some(server), troubles: old.troubles.clone(), ..State::default() };
+
+        let mut replies =
+            self.ask_together(vec![redis::cmd("FT._LIST"), hash(notes::ALIASES)]).await?.into_iter();
+        let mut next = || replies.next().expect("as many replies as commands");
+        let listed = reply::items(next(), "FT._LIST")?;
+        let mut names: Vec<String> =
+            listed.into_iter().map(|name| reply::text(name, "FT._LIST")).collect::<Result<_, Error>>()?;
+        let aliases: Vec<(String, String)> = reply::pairs(next(), "aliases")?
+            .into_iter()
+            .map(|(alias, name)| Ok((reply::text(alias, "an alias")?, reply::text(name, "an alias")?)))
+            .collect::<Result<_, Error>>()?;
+        let listed = names.len();
+        names
+            .extend(old.collections.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+
+        let mut commands = Vec::with_capacity(2 * names.len());
+        for name in &names {
+            commands.push(hash(&notes::key(name)));
+            commands.push(info(name));
+        }
+        let mut replies = self.ask_together(commands).await?.into_iter();
+        for (position, name) in names.iter().enumerate() {
+            let mut next = || replies.next().expect("as many replies as commands");
+            let (noted, info) = (Notes::read(name, next()), next());
+            let noted = match noted {
+                Ok(noted) => noted,
+                Err(error) if error.code == "notes-damaged" => {
+                    if state.troubles.insert(name.clone(), error.message.clone()).is_none() {
+                        tracing::warn!(collection = name, %error, "a collection cannot be read");
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let known = old.collections.get(name);
+            let of_name: Vec<String> =
+                aliases.iter().filter(|(_, target)| target == name).map(|(alias, _)| alias.clone()).collect();
+            let collection = if position < listed {
+                // An index without notes is none of Nearfield's.
+                let Some(notes) = noted else { continue };
+                Collection::new(name, notes, of_name, Info::read(info)?)
+            } else {
+                let known = known.expect("a name that is not listed is known here");
+                if noted.is_none() && !restarted {
+                    // Somebody has dropped it.
+                    continue;
+                }
+                self.make_again(known).await?;
+                state.troubles.insert(
+                    name.clone(),
+                    format!("collection {name:?}: Redis had lost its index, which has been made again; documents Redis lost are lost"),
+                );
+                Collection::clone(known)
+            };
+            let collection = match known {
+                // The same checker, so that only what changed is new.
+                Some(known) if known.notes() == collection.notes() => {
+                    Collection { checker: known.checker.clone(), ..collection }
+                }
+                _ => collection,
+            };
+            state.collections.insert(name.clone(), Arc::new(collection));
+        }
+        self.set_state(state);
+        Ok(())
+    }
+
+    /// Makes a collection that was lost, from what is known of it here.
+    async fn make_again(&self, collection: &Collection) -> Result<(), Error> {
+        tracing::warn!(
+            collection = collection.name,
+            "Redis has lost the index of a collection; it is made again"
+        );
+        self.connections.ask(&index::create(&collection.name, collection.schema())).await?;
+        self.connections.ask(&collection.notes().write(&collection.name)).await?;
+        for alias in &collection.aliases {
+            let mut update = redis::cmd("FT.ALIASUPDATE");
+            update.arg(alias).arg(&collection.name);
+            self.connections.ask(&update).await?;
+            let mut note = redis::cmd("HSET");
+            note.arg(notes::ALIASES).arg(alias).arg(&collection.name);
+            self.connections.ask(&note).await?;
+        }
+        Ok(())
+    }
+
+    /// What `FT.INFO` says of these collections, which it puts in the state.
+    pub(super) async fn read_infos(&self, names: &[&str]) -> Result<(), Error> {
+        let replies = self.ask_together(names.iter().map(|name| info(name)).collect()).await?;
+        let mut state = State::clone(&self.state());
+        for (name, value) in names.iter().zip(replies) {
+            let info = Info::read(value).map_err(|error| self.noticed(error))?;
+            if let Some(collection) = state.collections.get_mut(*name) {
+                *collection = Arc::new(Collection { info, ..Collection::clone(collection) });
+            }
+        }
+        self.set_state(state);
+        Ok(())
+    }
+
+    /// Has the collections looked at again where an error says that an index is missing.
+    pub(super) fn noticed(&self, error: Error) -> Error {
+        if error.code == error::INDEX_MISSING {
+            self.connections.broken.notify_one();
+        }
+        error
+    }
+
+    /// What keeps the store from answering.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        let unfit = self.unfit.lock().clone();
+        unfit.or_else(|| self.connections.obstacle().map(|error| error.message))
+    }
+
+    pub(super) fn set_unfit(&self, why: Option<String>) {
+        *self.unfit.lock() = why;
+    }
+}
+
+fn hash(key: &str) -> Cmd {
+    let mut command = redis::cmd("HGETALL");
+    command.arg(key);
+    command
+}
+
+pub(super) fn info(name: &str) -> Cmd {
+    let mut command = redis::cmd("FT.INFO");
+    command.arg(name);
+    command
+}

@@ -1,0 +1,213 @@
+//! Documents read and written.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use engine::{Expected, encode_vector};
+use redis::{Cmd, Pipeline, Value};
+
+use super::{
+    ComputedVector, Document, Error, Field, NotWritten, Op, Results, Stood, WriteError, Written,
+    core::Core,
+    document::{self, content},
+    error,
+    script::{Ran, ran},
+    state::State,
+};
+use crate::service::{ErrorKind, Seq, sync::Ordering};
+
+/// Commands a pipeline.
+const PIPELINE_MAX: usize = 512;
+
+/// Bytes a pipeline.
+const PIPELINE_BYTES_MAX: usize = 4 << 20;
+
+/// Fewest documents a pipeline of writes is cut down to.
+const GROUP_MIN: usize = 16;
+
+/// How long a pipeline of writes should take: long enough to be worth its round trip, and far
+/// from the command timeout however slow the index is.
+const GROUP_TIME: Duration = Duration::from_millis(200);
+
+/// A write on its way.
+struct Way {
+    command: Cmd,
+    expected: Expected,
+    /// The number of the content it leaves.
+    seq: Seq,
+}
+
+impl Core {
+    /// The documents under these keys, without the vectors computed from them.
+    pub(super) async fn read(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+        let state = self.state();
+        let mut stood = HashMap::with_capacity(keys.len());
+        for document in self.raw(&keys).await?.into_iter().flatten() {
+            let (document, vectors) = state.split(document);
+            stood.insert(document.key.to_vec(), (document, vectors));
+        }
+        Ok(stood)
+    }
+
+    /// The hashes under these keys, each as it is; nothing for what is no hash.
+    pub(super) async fn raw(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Document>>, Error> {
+        let mut documents = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(PIPELINE_MAX / 2) {
+            let mut pipeline = Pipeline::with_capacity(2 * keys.len());
+            for key in keys {
+                pipeline.cmd("HGETALL").arg(key).cmd("PEXPIRETIME").arg(key);
+            }
+            let mut replies = self.connections.ask_all(&pipeline, 0).await?.into_iter();
+            for key in keys {
+                let mut next = || replies.next().expect("as many replies as commands");
+                let (hash, end) = (next(), next());
+                documents.push(match document::read(key, hash, end) {
+                    // Something else than a document stands there.
+                    Err(error) if error.kind == ErrorKind::Conflict => None,
+                    read => read?,
+                });
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Makes these writes, in pipelines one after the other; one result each.
+    pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
+        let state = self.state();
+        let now_ms = self.clock.now_ms();
+        let mut results: Results = Vec::with_capacity(ops.len());
+        let mut ops = ops.into_iter();
+        while ops.len() > 0 {
+            let (ways, bytes) = self.next_group(&state, &mut ops, now_ms);
+            match self.write_group(ways, bytes).await {
+                Ok(written) => results.extend(written),
+                // What was written before stands, so each write has its own fate.
+                Err((error, count)) => {
+                    results.extend((0..count).map(|_| Err(NotWritten::Refused(error.clone()))));
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// As many writes as go into one pipeline, and their bytes.
+    fn next_group(&self, state: &State, ops: &mut std::vec::IntoIter<Op>, now_ms: u64) -> (Vec<Way>, usize) {
+        let group = self.group.load(Ordering::Relaxed);
+        let (mut ways, mut bytes) = (Vec::with_capacity(group), 0);
+        while ways.len() < group && bytes < PIPELINE_BYTES_MAX {
+            let Some(op) = ops.next() else { break };
+            let way = self.way(state, &op, now_ms);
+            bytes += way.command.args_iter().map(|argument| length(&argument)).sum::<usize>();
+            ways.push(way);
+        }
+        (ways, bytes)
+    }
+
+    /// One pipeline; an error is of all its writes.
+    async fn write_group(&self, ways: Vec<Way>, bytes: usize) -> Result<Results, (Error, usize)> {
+        let count = ways.len();
+        let failed = |error| (error, count);
+        let _turn = self.writing.acquire().await.map_err(|_| failed(Error::closing()))?;
+        let began = Instant::now();
+        let everything: Vec<&Way> = ways.iter().collect();
+        let mut replies = self.run(&everything, bytes).await.map_err(failed)?;
+        let is_missing =
+            |reply: &Value| matches!(reply, Value::ServerError(refused) if error::is_script_missing(refused));
+        if replies.iter().any(is_missing) {
+            // The server has been restarted, or its scripts were flushed.
+            self.connections.ask(&self.script.load()).await.map_err(failed)?;
+            let places: Vec<usize> = (0..count).filter(|place| is_missing(&replies[*place])).collect();
+            let again: Vec<&Way> = places.iter().map(|place| &ways[*place]).collect();
+            let repeated = self.run(&again, bytes).await.map_err(failed)?;
+            for (place, reply) in places.into_iter().zip(repeated) {
+                replies[place] = reply;
+            }
+        }
+        self.note_pace(count, began.elapsed());
+        Ok(ways.iter().zip(replies).map(|(way, reply)| way.became(reply)).collect())
+    }
+
+    async fn run(&self, ways: &[&Way], bytes: usize) -> Result<Vec<Value>, Error> {
+        let mut pipeline = Pipeline::with_capacity(ways.len());
+        for way in ways {
+            pipeline.add_command(way.command.clone());
+        }
+        self.connections.ask_all(&pipeline, bytes).await
+    }
+
+    /// Makes the next pipeline as long as it may be for its time.
+    fn note_pace(&self, count: usize, took: Duration) {
+        let group = self.group.load(Ordering::Relaxed);
+        let next = if took > 2 * GROUP_TIME {
+            (group / 2).max(GROUP_MIN)
+        } else if took < GROUP_TIME / 2 && count >= group {
+            (group * 2).min(PIPELINE_MAX)
+        } else {
+            return;
+        };
+        self.group.store(next, Ordering::Relaxed);
+    }
+
+    fn way(&self, state: &State, op: &Op, now_ms: u64) -> Way {
+        match op {
+            Op::Put { key, fields, expires_at_ms, vectors, expected } => {
+                let computed = blobs(state, vectors);
+                let end = expires_at_ms.or_else(|| state.default_end(key, now_ms));
+                let all: Vec<(&[u8], &[u8])> =
+                    fields.iter().chain(&computed).map(|field| (&*field.name, &*field.value)).collect();
+                let seq = content(all.iter().copied(), end);
+                let command = self.script.put(key, all.into_iter(), end, *expected);
+                Way { command, expected: *expected, seq }
+            }
+            Op::Delete { key, expected } => {
+                Way { command: self.script.delete(key, *expected), expected: *expected, seq: 0 }
+            }
+            Op::SetVectors { key, expected, vectors } => {
+                let expected = Expected::Seq(*expected);
+                Way { command: self.script.set(key, &blobs(state, vectors), expected), expected, seq: 0 }
+            }
+        }
+    }
+
+    /// The document under `key` in a collection, by what was computed from it.
+    pub(super) async fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
+        let version = self.state().get(collection)?.checker.version();
+        let mut stood = self.read(vec![key.to_vec()]).await?;
+        let (_, mut vectors) = stood.remove(key).unzip();
+        let mut vectors = vectors.take().unwrap_or_default();
+        vectors.retain(|vector| vector.collection == version);
+        Ok(vectors)
+    }
+}
+
+impl Way {
+    fn became(&self, reply: Value) -> Result<Written, NotWritten> {
+        match ran(reply) {
+            Ok(Ran::Written { existed }) => Ok(Written { seq: self.seq, existed }),
+            Ok(Ran::Conflict { found }) => {
+                Err(WriteError::Conflict { expected: self.expected, found }.into())
+            }
+            Err(error) => Err(NotWritten::Refused(error)),
+        }
+    }
+}
+
+/// Computed vectors as fields of a hash.
+fn blobs(state: &State, vectors: &[ComputedVector]) -> Vec<Field> {
+    let blob = |vector| {
+        // Of a collection that was dropped meanwhile nothing is left to write.
+        let (name, schema) = state.field_of(vector)?;
+        let value = encode_vector(&vector.values, schema.vector_type).into();
+        Some(Field { name: name.as_bytes().into(), value })
+    };
+    vectors.iter().filter_map(blob).collect()
+}
+
+fn length(argument: &redis::Arg<&[u8]>) -> usize {
+    match argument {
+        redis::Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    }
+}

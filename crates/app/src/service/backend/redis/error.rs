@@ -1,0 +1,106 @@
+//! What a Redis refuses or fails at, in the service's kinds of error.
+
+use redis::{RedisError, ServerError};
+
+use super::{Error, address::Address};
+use crate::service::ErrorKind;
+
+/// The search module knows no index of that name.
+pub(super) const INDEX_MISSING: &str = "index-missing";
+
+/// The server cannot be asked now.
+pub(super) const UNAVAILABLE: &str = "redis-unavailable";
+
+/// The connection failed, or broke.
+pub(super) fn connection(address: &Address, error: &RedisError) -> Error {
+    match error.code() {
+        // The server answered while the connection was set up.
+        Some(code) => refused(code, error.detail().unwrap_or_default()),
+        None => Error::unavailable(UNAVAILABLE, format!("Redis at {address} does not answer: {error}")),
+    }
+}
+
+/// A command ran out of time.
+pub(super) fn timeout(address: &Address, timeout: std::time::Duration) -> Error {
+    Error::unavailable(
+        UNAVAILABLE,
+        format!(
+            "Redis at {address} did not answer within {} ms; a write it was sent may still be made",
+            timeout.as_millis()
+        ),
+    )
+}
+
+/// Nothing was sent, for the server has not been answering.
+pub(super) fn down(address: &Address, reason: &str) -> Error {
+    Error::unavailable(UNAVAILABLE, format!("Redis at {address} cannot be used for now: {reason}"))
+}
+
+/// No room on the connections.
+pub(super) fn busy(address: &Address) -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        "redis-busy",
+        format!("too many commands wait for Redis at {address}; try again in a second"),
+    )
+}
+
+/// A reply of another shape than the command has.
+pub(super) fn reply(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))
+}
+
+/// The server refused a command.
+pub(super) fn server(error: &ServerError) -> Error {
+    refused(error.code(), error.details().unwrap_or_default())
+}
+
+/// Errors of modules have no code: then the code is the first word of their text.
+fn refused(code: &str, details: &str) -> Error {
+    let text = if details.is_empty() { code.to_owned() } else { format!("{code} {details}") };
+    match code {
+        "OOM" => Error::new(
+            ErrorKind::Full,
+            "redis-full",
+            format!("Redis has no memory left ({text}): raise maxmemory or delete documents"),
+        ),
+        "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            Error::unavailable(UNAVAILABLE, format!("Redis is not ready yet ({text}); try again soon"))
+        }
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "AuthenticationFailed" => Error::unavailable(
+            "redis-refused",
+            format!("Redis refuses this user ({text}): check user, password and ACL of the store's URL"),
+        ),
+        "READONLY" => Error::unavailable(
+            "redis-read-only",
+            format!("Redis takes no writes ({text}): point the store's URL at the primary"),
+        ),
+        "MISCONF" => Error::unavailable(
+            "redis-refused",
+            format!("Redis takes no writes ({text}): it cannot save its own data; see its log"),
+        ),
+        "WRONGTYPE" => Error::new(
+            ErrorKind::Conflict,
+            "key-taken",
+            "under the document's key stands something that is no hash: delete it or choose another id",
+        ),
+        _ if is_index_missing(&text) => Error::unavailable(
+            INDEX_MISSING,
+            format!("Redis has lost the index of the collection ({text}); it is looked at again"),
+        ),
+        _ if text.starts_with("Timeout limit was reached") => {
+            Error::unavailable("deadline", "the time for this search was over before Redis had finished it")
+        }
+        _ => Error::new(ErrorKind::Internal, "redis", format!("Redis refused a command: {text}")),
+    }
+}
+
+fn is_index_missing(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("no such index") || text.contains("unknown index name")
+}
+
+/// Whether the server does not know the script it was asked to run.
+pub(super) fn is_script_missing(error: &ServerError) -> bool {
+    error.code() == "NOSCRIPT"
+}

@@ -1,0 +1,95 @@
+//! The task that keeps the connections open and the collections known: it probes, mends, and tries
+//! again after a pause that grows and is never quite the same.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{core::Core, error::UNAVAILABLE};
+use crate::service::sync::Arc;
+
+/// Time between two looks at a server that is well.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Longest wait for one answer of the server while it is looked at.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shortest and longest pause before trying again.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Looks after the server until `closing`. Tells `first` when it has tried once.
+pub(super) async fn keep(
+    core: Arc<Core>,
+    closing: CancellationToken,
+    first: tokio::sync::oneshot::Sender<()>,
+) {
+    let mut first = Some(first);
+    let mut failed = 0;
+    loop {
+        let patience = PATIENCE.min(core.connections.command_timeout);
+        let began = Instant::now();
+        let attended = tokio::select! {
+            () = closing.cancelled() => return,
+            attended = core.attend(patience) => attended,
+        };
+        let pause = match attended {
+            Ok(()) => {
+                failed = 0;
+                core.set_unfit(None);
+                TICK
+            }
+            // One command was slow, or one connection broke, while others were answered.
+            Err(error) if error.code == UNAVAILABLE && core.connections.is_well_since(began) => {
+                tracing::debug!(%error, "Redis is busy");
+                TICK
+            }
+            Err(error) => {
+                // A server that answers but cannot be used is no more asked than one that is silent.
+                core.connections.trip(&error);
+                core.set_unfit(Some(error.message));
+                failed += 1;
+                pause(failed)
+            }
+        };
+        if let Some(first) = first.take() {
+            // Whoever opened the store may have stopped waiting.
+            let _ = first.send(());
+        }
+        let broken = async {
+            if failed > 0 { std::future::pending().await } else { core.connections.broken.notified().await }
+        };
+        tokio::select! {
+            () = closing.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = broken => {}
+        }
+    }
+}
+
+/// The pause after so many failures in a row: twice as long each time, and up to a half of it by
+/// chance, so that many clients do not come back at once.
+fn pause(failed: u32) -> Duration {
+    let full = PAUSE_MIN.saturating_mul(1 << failed.min(10)).min(PAUSE_MAX);
+    let chance = RandomState::new().hash_one(failed) % 1000;
+    full / 2 + full / 2 * u32::try_from(chance).expect("below a thousand") / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_differ() {
+        for failed in 1..100 {
+            let full = PAUSE_MIN.saturating_mul(1 << failed.min(10)).min(PAUSE_MAX);
+            let pause = pause(failed);
+            assert!((full / 2..=full).contains(&pause), "{failed}: {pause:?}");
+        }
+        let several: std::collections::BTreeSet<Duration> = (0..20).map(|_| pause(5)).collect();
+        assert!(several.len() > 1);
+    }
+}

@@ -1,0 +1,229 @@
+//! Documents gone through one after the other, by walking the keys.
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use redis::Cmd;
+
+use super::{
+    Cursor, Document, Error, Filter, Lacking, Scrolled,
+    core::Core,
+    error, no_cursor, reply,
+    state::{Collection, computed},
+};
+use crate::service::Schema;
+
+/// Keys looked at in one step.
+const STEP: usize = 1000;
+
+/// How long a page may be looked for before it is given as it is, even if it is empty.
+const PAGE_TIME: Duration = Duration::from_millis(1000);
+
+/// Keys taken away at once.
+const UNLINK_MAX: usize = 512;
+
+/// Longest cursor that is read.
+const CURSOR_BYTES_MAX: usize = 1 << 20;
+
+/// Where a walk over all keys stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// Which of the prefixes; their number at the end.
+    prefix: usize,
+    /// Redis's own cursor.
+    scan: u64,
+    /// Keys that came but were not given yet: Redis gives a few more than it is asked for.
+    left: Vec<Vec<u8>>,
+}
+
+impl Place {
+    fn write(&self) -> Cursor {
+        let mut cursor = format!("{}.{}", self.prefix, self.scan);
+        for key in &self.left {
+            cursor.push('.');
+            BASE64_URL_SAFE_NO_PAD.encode_string(key, &mut cursor);
+        }
+        cursor
+    }
+
+    fn read(cursor: &str) -> Result<Place, Error> {
+        let place = || {
+            let mut parts = cursor.split('.');
+            let prefix = parts.next()?.parse().ok()?;
+            let scan = parts.next()?.parse().ok()?;
+            let left = parts.map(|key| BASE64_URL_SAFE_NO_PAD.decode(key).ok()).collect::<Option<_>>()?;
+            Some(Place { prefix, scan, left })
+        };
+        let place = (cursor.len() <= CURSOR_BYTES_MAX).then(place).flatten();
+        place.ok_or_else(|| no_cursor(cursor))
+    }
+}
+
+impl Core {
+    /// A page of the documents a filter lets through, at most `limit`; empty pages come before
+    /// the end where there is little to find.
+    pub(super) async fn scroll(
+        &self,
+        collection: &str,
+        filter: Option<&Filter>,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Scrolled, Error> {
+        let state = self.state();
+        let collection = state.get(collection)?;
+        let passes = |document: &Document| {
+            filter.is_none_or(|filter| collection.checker.lets_through(filter, &document.fields))
+        };
+        let (documents, next) = self.walk(collection, after, limit, passes).await?;
+        let documents = documents.into_iter().map(|document| state.split(document).0).collect();
+        Ok(Scrolled { documents, next })
+    }
+
+    /// Documents that have text but not its vector.
+    pub(super) async fn unembedded(
+        &self,
+        collection: &str,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Lacking, Error> {
+        let state = self.state();
+        let collection = state.get(collection)?;
+        if computed(collection.schema()).next().is_none() {
+            return Ok(Lacking { documents: Vec::new(), next: None });
+        }
+        let lacks = |document: &Document| !collection.checker.texts_to_embed(&document.fields).is_empty();
+        let (documents, next) = self.walk(collection, after, limit, lacks).await?;
+        let documents = documents
+            .into_iter()
+            .map(|document| {
+                let texts = collection.checker.texts_to_embed(&document.fields);
+                (document, texts)
+            })
+            .collect();
+        Ok(Lacking { documents, next })
+    }
+
+    async fn walk(
+        &self,
+        collection: &Collection,
+        after: Option<&Cursor>,
+        limit: usize,
+        wanted: impl Fn(&Document) -> bool,
+    ) -> Result<(Vec<Document>, Option<Cursor>), Error> {
+        let schema = collection.schema();
+        let mut place = after.map_or_else(|| Ok(Place::default()), |cursor| Place::read(cursor))?;
+        if place.prefix > schema.prefixes.len() || !place.left.iter().all(|key| schema.takes(key)) {
+            return Err(no_cursor(after.map_or("", |cursor| cursor)));
+        }
+        let began = Instant::now();
+        let mut found: Vec<Document> = Vec::new();
+        loop {
+            while !place.left.is_empty() && found.len() < limit {
+                let count = place.left.len().min(limit - found.len());
+                let keys: Vec<Vec<u8>> = place.left.drain(..count).collect();
+                found.extend(self.raw(&keys).await?.into_iter().flatten().filter(&wanted));
+            }
+            if place.prefix == schema.prefixes.len() && place.left.is_empty() {
+                return Ok((found, None));
+            }
+            if found.len() >= limit || (began.elapsed() > PAGE_TIME && place.left.is_empty()) {
+                return Ok((found, Some(place.write())));
+            }
+            self.step(schema, &mut place, limit - found.len()).await?;
+        }
+    }
+
+    /// Looks at some more keys, at hardly more than `room`.
+    async fn step(&self, schema: &Schema, place: &mut Place, room: usize) -> Result<(), Error> {
+        let prefix = &schema.prefixes[place.prefix];
+        let (mut next, mut keys) = self.scan(prefix, place.scan, STEP).await?;
+        if keys.len() > 2 * room {
+            // So that few are left over: what is left over travels with the cursor.
+            (next, keys) = self.scan(prefix, place.scan, room).await?;
+        }
+        // A key under two prefixes is gone through under the first of them.
+        let earlier = &schema.prefixes[..place.prefix];
+        keys.retain(|key| !earlier.iter().any(|prefix| key.starts_with(prefix)));
+        place.left.extend(keys);
+        place.scan = next;
+        place.prefix += usize::from(next == 0);
+        Ok(())
+    }
+
+    /// Takes away every key under these prefixes.
+    pub(super) async fn unlink_under(&self, prefixes: &[Vec<u8>]) -> Result<(), Error> {
+        for prefix in prefixes {
+            let mut scan = 0;
+            loop {
+                let (next, keys) = self.scan(prefix, scan, STEP).await?;
+                for keys in keys.chunks(UNLINK_MAX) {
+                    let mut unlink = redis::cmd("UNLINK");
+                    unlink.arg(keys);
+                    self.connections.ask(&unlink).await?;
+                }
+                scan = next;
+                if scan == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes under a prefix, from a cursor on, and the next cursor: 0 at the end.
+    async fn scan(&self, prefix: &[u8], cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), Error> {
+        const WHAT: &str = "SCAN";
+        let reply = self.connections.ask(&scan(prefix, cursor, count)).await?;
+        let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
+            return Err(error::reply(WHAT));
+        };
+        let next = reply::text(next, WHAT)?.parse().map_err(|_| error::reply(WHAT))?;
+        let keys = reply::items(keys, WHAT)?;
+        let mut keys = keys.into_iter().map(|key| reply::bytes(key, WHAT)).collect::<Result<Vec<_>, _>>()?;
+        // Redis may give a key twice in one step.
+        keys.sort_unstable();
+        keys.dedup();
+        Ok((next, keys))
+    }
+}
+
+fn scan(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(count).arg("TYPE").arg("hash");
+    command
+}
+
+/// The glob pattern of all keys under a prefix.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for byte in prefix {
+        if b"*?[]\\^-".contains(byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(*byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_back_as_it_was_written() {
+        for left in [vec![], vec![b"a:1".to_vec(), b"\xff.\x00".to_vec()]] {
+            let place = Place { prefix: 3, scan: u64::MAX, left };
+            assert_eq!(Place::read(&place.write()).unwrap(), place);
+        }
+        for wrong in ["", "x", "1", "1.", "1.2.!", "-1.2"] {
+            assert_eq!(Place::read(wrong).unwrap_err().code, "cursor", "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_matched_as_it_is() {
+        assert_eq!(pattern(b"article:"), b"article:*");
+        assert_eq!(pattern(b"a*[b]?\\"), b"a\\*\\[b\\]\\?\\\\*");
+    }
+}

@@ -1,0 +1,119 @@
+//! What kind of server it is: asked once a connection to it is open.
+
+use redis::Value;
+
+use super::{Error, error, reply};
+
+/// What is known of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Server {
+    /// Another after every start.
+    pub(super) run_id: String,
+    pub(super) version: String,
+    /// Version of the search module, such as 21005 for 2.10.5.
+    pub(super) search: u32,
+    /// What it does where memory runs out.
+    eviction: String,
+    /// Bytes it holds in memory.
+    pub(super) memory_bytes: u64,
+}
+
+/// Lines of `INFO`.
+struct Info(String);
+
+impl Info {
+    fn line(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+}
+
+impl Server {
+    /// Reads `INFO` and `MODULE LIST`; a server that cannot be the store is refused.
+    pub(super) fn read(info: Value, modules: Value) -> Result<Server, Error> {
+        let info = Info(reply::text(info, "INFO")?);
+        let text = |name: &str| info.line(name).unwrap_or_default().to_owned();
+        if info.line("cluster_enabled") == Some("1") || info.line("redis_mode") == Some("cluster") {
+            return Err(unfit(
+                "it is a node of a cluster, which cannot be the store yet: use a single Redis",
+            ));
+        }
+        let search = search_module(modules)?
+            .ok_or_else(|| unfit("it has no search module: use Redis Stack, or load redisearch.so"))?;
+        Ok(Server {
+            run_id: text("run_id"),
+            version: text("redis_version"),
+            search,
+            eviction: text("maxmemory_policy"),
+            memory_bytes: text("used_memory").parse().unwrap_or(0),
+        })
+    }
+
+    /// What is odd about it.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.eviction.is_empty() && self.eviction != "noeviction" {
+            warnings.push(format!(
+                "Redis may drop documents by itself when its memory is full (maxmemory-policy {}): set noeviction",
+                self.eviction
+            ));
+        }
+        warnings
+    }
+}
+
+fn unfit(why: &str) -> Error {
+    Error::unavailable("redis-unfit", format!("this Redis cannot be the store: {why}"))
+}
+
+/// The version of the search module, if it is loaded.
+fn search_module(modules: Value) -> Result<Option<u32>, Error> {
+    const WHAT: &str = "MODULE LIST";
+    for module in reply::items(modules, WHAT)? {
+        let (mut is_search, mut version) = (false, 0);
+        for (name, value) in reply::pairs(module, WHAT)? {
+            match &*reply::text(name, WHAT)? {
+                "name" => is_search = matches!(&*reply::text(value, WHAT)?, "search" | "ft" | "searchlight"),
+                "ver" => version = reply::integer(value, WHAT)?,
+                _ => {}
+            }
+        }
+        if is_search {
+            return u32::try_from(version).map(Some).map_err(|_| error::reply(WHAT));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULES: &str = "*1\r\n*8\r\n$4\r\nname\r\n$6\r\nsearch\r\n$3\r\nver\r\n:21005\r\n$4\r\npath\r\n$1\r\nx\r\n$4\r\nargs\r\n*0\r\n";
+
+    fn info(lines: &str) -> Value {
+        Value::BulkString(format!("# Server\r\n{lines}").replace('\n', "\r\n").into_bytes())
+    }
+
+    #[test]
+    fn a_server_tells_what_it_is() {
+        let lines = "redis_version:7.4.1\nrun_id:abc\nused_memory:1048576\nmaxmemory_policy:noeviction\ncluster_enabled:0\n";
+        let server = Server::read(info(lines), reply::recorded(MODULES)).unwrap();
+        assert_eq!((&*server.version, &*server.run_id, server.search), ("7.4.1", "abc", 21005));
+        assert_eq!(server.memory_bytes, 1 << 20);
+        assert_eq!(server.warnings(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_the_store_is_refused_with_the_reason() {
+        let error = Server::read(info("run_id:a\n"), Value::Array(vec![])).unwrap_err();
+        assert!(error.message.contains("search module"), "{error}");
+        let error = Server::read(info("cluster_enabled:1\n"), reply::recorded(MODULES)).unwrap_err();
+        assert!(error.message.contains("cluster"), "{error}");
+    }
+
+    #[test]
+    fn one_that_drops_documents_is_warned_of() {
+        let server = Server::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES)).unwrap();
+        assert!(server.warnings()[0].contains("allkeys-lru"));
+    }
+}
