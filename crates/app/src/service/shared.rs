@@ -85,6 +85,8 @@ impl Shared {
     }
 
     pub(super) fn resolve(&self, name: Option<&str>) -> Result<Arc<Known>, Error> {
-        self.catalog.read().resolve(name).cloned()
+        let known = self.catalog.read().resolve(name).cloned();
+        // What is not known may be there all the same, where the store cannot be asked.
+        known.map_err(|error| self.backend.out_of_reach().unwrap_or(error))
     }
 }

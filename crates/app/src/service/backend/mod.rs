@@ -488,6 +488,14 @@ impl Backend {
             Kind::Embedded(embedded) => {
                 embedded.engine.writable().err().map(|reason| format!("writes are not taken: {reason}"))
             }
+            Kind::Redis(redis) => redis.obstacle().map(|obstacle| obstacle.message),
+        }
+    }
+
+    /// What keeps the store from knowing its collections.
+    pub(super) fn out_of_reach(&self) -> Option<Error> {
+        match &self.store {
+            Kind::Embedded(_) => None,
             Kind::Redis(redis) => redis.obstacle(),
         }
     }

@@ -17,6 +17,9 @@ use crate::service::{ErrorKind, Stats, refusal};
 impl Core {
     /// All collections, asked anew.
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        if let Some(obstacle) = self.connections.obstacle() {
+            return Err(obstacle);
+        }
         let state = self.state();
         let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
         self.read_infos(&names).await?;
@@ -201,7 +204,7 @@ fn cannot_rebuild(name: &str, difference: &str) -> Error {
     Error::invalid(
         "rebuild",
         format!(
-            "collection {name:?} has another schema ({difference}), and a Redis cannot rebuild an index beside itself: drop the collection with documents=keep, and make it again"
+            "collection {name:?} has another schema ({difference}), and a Redis cannot rebuild an index beside itself: drop the collection, keeping its documents (documents=keep), and make it again"
         ),
     )
 }

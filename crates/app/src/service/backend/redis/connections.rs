@@ -38,7 +38,7 @@ pub(super) struct Connections {
     pub(super) command_timeout: Duration,
     pub(super) breaker: Breaker,
     /// Why the server cannot be asked, as it was last seen.
-    trouble: Mutex<String>,
+    trouble: Mutex<Error>,
     /// Wakes whoever mends connections.
     pub(super) broken: Notify,
 }
@@ -88,20 +88,20 @@ impl Connections {
         let breaker = Breaker::new(Instant::now());
         breaker.trip();
         Connections {
+            trouble: Mutex::new(error::connecting(&address)),
             address,
             slots: (0..store.connections).map(|_| Slot::default()).collect(),
             room: Semaphore::new(store.connections * LOAD_MAX),
             wait_timeout: store.wait_timeout,
             command_timeout: store.command_timeout,
             breaker,
-            trouble: Mutex::new("it has not been reached yet".to_owned()),
             broken: Notify::new(),
         }
     }
 
     /// Why the server cannot be asked, if it cannot.
     pub(super) fn obstacle(&self) -> Option<Error> {
-        self.breaker.is_open().then(|| error::down(&self.address, &self.trouble.lock()))
+        self.breaker.is_open().then(|| self.trouble.lock().clone())
     }
 
     /// Sends one command and waits for its reply.
@@ -140,9 +140,7 @@ impl Connections {
                 .map_err(|_| self.obstacle().unwrap_or_else(|| error::busy(&self.address)))?
                 .map_err(|_| Error::closing())?,
         };
-        let (slot, open) = self
-            .pick(weight)
-            .ok_or_else(|| error::down(&self.address, "its connections are being opened again"))?;
+        let (slot, open) = self.pick(weight).ok_or_else(|| error::connecting(&self.address))?;
         slot.load.fetch_add(weight, Ordering::Relaxed);
         let _load = Load { slot, weight };
         let sent = Instant::now();
@@ -156,11 +154,10 @@ impl Connections {
                 Err(error::connection(&self.address, &failed))
             }
             Err(_) => {
-                let error = error::timeout(&self.address, self.command_timeout);
                 if self.breaker.timed_out(sent) {
-                    self.tripped(&error);
+                    self.tripped(error::silent(&self.address, sent.elapsed()));
                 }
-                Err(error)
+                Err(error::timeout(&self.address, self.command_timeout))
             }
         }
     }
@@ -190,16 +187,17 @@ impl Connections {
     }
 
     /// From now on nobody asks, until [`Connections::mend`] finds the server well.
-    pub(super) fn trip(&self, why: &Error) {
-        *self.trouble.lock() = why.message.clone();
+    pub(super) fn trip(&self, why: Error) {
         if self.breaker.trip() {
             self.tripped(why);
+        } else {
+            *self.trouble.lock() = why;
         }
     }
 
-    fn tripped(&self, why: &Error) {
-        *self.trouble.lock() = why.message.clone();
+    fn tripped(&self, why: Error) {
         tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
+        *self.trouble.lock() = why;
         self.broken.notify_one();
     }
 
@@ -217,6 +215,7 @@ impl Connections {
     }
 
     async fn mend_slot(&self, slot: &Slot, patience: Duration) -> Result<(), Error> {
+        let began = Instant::now();
         if let Some(open) = slot.connection.load_full() {
             match timeout(patience, probe(open.0.clone())).await {
                 Ok(Ok(())) => {
@@ -230,13 +229,11 @@ impl Connections {
                 Ok(Err(_)) => self.forget(slot, &open),
                 // A slow command before it is no sign of a broken connection while others answer.
                 Err(_) if !self.breaker.is_open() => {
-                    let error = error::timeout(&self.address, patience);
-                    if self.breaker.timed_out(Instant::now() - patience) {
-                        slot.connection.store(None);
-                        self.tripped(&error);
-                        return Err(error);
+                    if self.breaker.answered_since(began) {
+                        return Ok(());
                     }
-                    return Ok(());
+                    slot.connection.store(None);
+                    return Err(error::silent(&self.address, patience));
                 }
                 Err(_) => slot.connection.store(None),
             }
@@ -253,7 +250,7 @@ impl Connections {
         };
         let connection = timeout(patience, connect)
             .await
-            .map_err(|_| error::timeout(&self.address, patience))?
+            .map_err(|_| error::silent(&self.address, patience))?
             .map_err(|failed: RedisError| error::connection(&self.address, &failed))?;
         self.breaker.replied(Instant::now());
         slot.connection.store(Some(Arc::new(Open(connection))));
@@ -277,11 +274,11 @@ impl Connections {
     /// the server is well.
     pub(super) async fn ask_first(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
         let open = self.slots[0].connection.load_full();
-        let open = open.ok_or_else(|| error::down(&self.address, "it has no connection"))?;
+        let open = open.ok_or_else(|| error::connecting(&self.address))?;
         let mut connection = open.0.clone();
         let reply = timeout(patience, connection.send_packed_command(command))
             .await
-            .map_err(|_| error::timeout(&self.address, patience))?
+            .map_err(|_| error::silent(&self.address, patience))?
             .map_err(|failed| error::connection(&self.address, &failed))?;
         match reply {
             Value::ServerError(refused) => Err(error::server(&refused)),
@@ -291,7 +288,7 @@ impl Connections {
 
     /// Gives up all connections, and whoever waits for room.
     pub(super) fn close(&self) {
-        *self.trouble.lock() = "the service is closing".to_owned();
+        *self.trouble.lock() = Error::closing();
         self.breaker.trip();
         self.room.close();
         for slot in &self.slots {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::service::{
     ErrorKind,
-    sync::{Arc, AtomicUsize, Mutex, RwLock},
+    sync::{Arc, AtomicUsize, RwLock},
 };
 
 /// Pipelines of writes on their way at once: while Redis works through one, the next is made.
@@ -40,8 +40,6 @@ pub(super) struct Core {
     /// Held while collections are made or dropped, or looked at again.
     pub(super) structure: tokio::sync::Mutex<()>,
     state: RwLock<Arc<State>>,
-    /// Why the server is unfit, where it answers.
-    unfit: Mutex<Option<String>>,
     on_change: Arc<OnChange>,
 }
 
@@ -55,7 +53,6 @@ impl Core {
             group: AtomicUsize::new(GROUP_FIRST),
             structure: tokio::sync::Mutex::new(()),
             state: RwLock::default(),
-            unfit: Mutex::default(),
             on_change,
         }
     }
@@ -232,16 +229,6 @@ impl Core {
             self.connections.broken.notify_one();
         }
         error
-    }
-
-    /// What keeps the store from answering.
-    pub(super) fn obstacle(&self) -> Option<String> {
-        let unfit = self.unfit.lock().clone();
-        unfit.or_else(|| self.connections.obstacle().map(|error| error.message))
-    }
-
-    pub(super) fn set_unfit(&self, why: Option<String>) {
-        *self.unfit.lock() = why;
     }
 }
 

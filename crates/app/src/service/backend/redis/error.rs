@@ -31,9 +31,18 @@ pub(super) fn timeout(address: &Address, timeout: std::time::Duration) -> Error 
     )
 }
 
-/// Nothing was sent, for the server has not been answering.
-pub(super) fn down(address: &Address, reason: &str) -> Error {
-    Error::unavailable(UNAVAILABLE, format!("Redis at {address} cannot be used for now: {reason}"))
+/// Nothing was sent: the server has been silent.
+pub(super) fn silent(address: &Address, time: std::time::Duration) -> Error {
+    let ms = time.as_millis();
+    Error::unavailable(
+        UNAVAILABLE,
+        format!("Redis at {address} has not answered for {ms} ms; it is not asked until it does"),
+    )
+}
+
+/// Nothing was sent: there is no connection now.
+pub(super) fn connecting(address: &Address) -> Error {
+    Error::unavailable(UNAVAILABLE, format!("Redis at {address} is being connected to; try again soon"))
 }
 
 /// No room on the connections.

@@ -39,7 +39,6 @@ pub(super) async fn keep(
         let pause = match attended {
             Ok(()) => {
                 failed = 0;
-                core.set_unfit(None);
                 TICK
             }
             // One command was slow, or one connection broke, while others were answered.
@@ -49,8 +48,7 @@ pub(super) async fn keep(
             }
             Err(error) => {
                 // A server that answers but cannot be used is no more asked than one that is silent.
-                core.connections.trip(&error);
-                core.set_unfit(Some(error.message));
+                core.connections.trip(error);
                 failed += 1;
                 pause(failed)
             }

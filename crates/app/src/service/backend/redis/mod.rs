@@ -217,8 +217,8 @@ impl Redis {
         self.core.state().warnings()
     }
 
-    pub(super) fn obstacle(&self) -> Option<String> {
-        self.core.obstacle()
+    pub(super) fn obstacle(&self) -> Option<Error> {
+        self.core.connections.obstacle()
     }
 
     /// Answers these queries, asked together; one list of hits or one error each.
