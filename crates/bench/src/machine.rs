@@ -49,14 +49,19 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// While it stands, the thread that made it, and the threads and processes this thread starts, are
-/// held to one core.
+/// held to certain cores; those threads and processes stay held.
 #[derive(Debug)]
 pub(crate) struct Pinned(());
 
 impl Pinned {
     /// Holds the calling thread to `core`.
     pub(crate) fn to(core: usize) -> Result<Pinned> {
-        hold(&[core]).map(|()| Pinned(()))
+        Pinned::to_any(&[core])
+    }
+
+    /// Holds the calling thread to any of `cores`.
+    pub(crate) fn to_any(cores: &[usize]) -> Result<Pinned> {
+        hold(cores).map(|()| Pinned(()))
     }
 }
 
@@ -103,7 +108,16 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
 
 /// Processor time the calling thread has used so far, user and system.
 pub(crate) fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    clock(ClockId::ThreadCPUTime)
+}
+
+/// Processor time all threads of this process have used so far, user and system.
+pub(crate) fn process_cpu() -> Duration {
+    clock(ClockId::ProcessCPUTime)
+}
+
+fn clock(id: ClockId) -> Duration {
+    let time = clock_gettime(id);
     Duration::try_from(time).expect("a clock of processor time does not run backwards from zero")
 }
 
@@ -117,11 +131,12 @@ mod tests {
         assert!(rss_mib(pid).unwrap() > 0.5);
         let before = cpu_seconds(pid).unwrap();
         let mut sum = 0u64;
-        let thread = thread_cpu();
+        let (thread, process) = (thread_cpu(), process_cpu());
         while cpu_seconds(pid).unwrap() < before + 0.02 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(cpu_seconds(pid).unwrap() > before);
         assert!(thread_cpu() > thread);
+        assert!(process_cpu() >= process + Duration::from_millis(10));
     }
 }

@@ -9,6 +9,8 @@ mod open_loop;
 mod packages;
 mod peer;
 mod random;
+mod redis_py;
+mod redis_server;
 mod report;
 mod repository;
 mod sample;
@@ -43,6 +45,8 @@ enum Command {
     Index(commands::index::Arguments),
     /// Bulk load: documents a second, bytes a document
     Load(commands::load::Arguments),
+    /// A real Redis as the store, beside redis-py on the same server: loading, KNN, pipelines, memory
+    Redis(commands::redis::Arguments),
     /// Open-loop load on /search: rate, latency, memory, processor, recall
     Serve(commands::serve::Arguments),
     /// The article, row by row: what it says, what its stack did, what we do
@@ -59,6 +63,7 @@ fn main() -> Result<()> {
         Command::Embed(arguments) => commands::embed::run(&arguments, setting, format),
         Command::Index(arguments) => commands::index::run(&arguments, setting, format),
         Command::Load(arguments) => commands::load::run(&arguments, setting, format),
+        Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
         Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
         Command::Article(arguments) => article::run(&arguments, setting, format),
     }

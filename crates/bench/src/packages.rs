@@ -19,23 +19,31 @@ pub(crate) const NAME: &str = "packages";
 /// Writes of a batch each that are under way at once.
 const WRITES: usize = 4;
 
-/// Text in `content`, embedded into `embedding`: FLOAT32, cosine, HNSW with the article's
-/// parameters.
-pub(crate) fn schema(model: &embed::Model) -> Schema {
+/// The article's graph.
+pub(crate) const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 };
+
+/// Text in `content` under the prefix `{name}:`, and a vector in `embedding` (FLOAT32, cosine), which
+/// the model of that name computes if one is given.
+pub(crate) fn schema(name: &str, algorithm: Algorithm, dim: usize, model: Option<&str>) -> Schema {
     let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
     let vector = VectorSchema {
-        algorithm: Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 },
+        algorithm,
         vector_type: VectorType::Float32,
         quantization: Quantization::None,
-        dim: model.dim(),
+        dim,
         metric: Metric::Cosine,
-        embed: Some(Embedding { fields: vec!["content".to_owned()], model: model.name().to_owned() }),
+        embed: model.map(|model| Embedding { fields: vec!["content".to_owned()], model: model.to_owned() }),
     };
     Schema {
-        prefixes: vec![format!("{NAME}:").into_bytes()],
+        prefixes: vec![format!("{name}:").into_bytes()],
         fields: vec![field("content", FieldKind::Text), field("embedding", FieldKind::Vector(vector))],
         ttl: None,
     }
+}
+
+/// The schema of the collection [`NAME`].
+pub(crate) fn own_schema(model: &embed::Model) -> Schema {
+    schema(NAME, HNSW, model.dim(), Some(model.name()))
 }
 
 /// Makes the collection and writes documents into it, `batch` in a write, with ready vectors or
@@ -50,31 +58,46 @@ pub(crate) fn fill(
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let cx = Context::local();
-        service.put_collection(&cx, NAME, schema(model), false).await?;
-        let mut writes: JoinSet<Result<()>> = JoinSet::new();
-        for (number, chunk) in documents.chunks(batch.get()).enumerate() {
-            if writes.len() == WRITES {
-                writes.join_next().await.context("a write is under way")???;
-            }
-            let first = number * batch.get();
-            let puts = chunk
-                .iter()
-                .enumerate()
-                .map(|(row, document)| put(document, vectors.map(|vectors| vectors.row(first + row))))
-                .collect();
-            let (service, cx) = (service.clone(), cx.clone());
-            writes.spawn(async move {
-                for result in service.put(&cx, NAME, puts).await? {
-                    result?;
-                }
-                Ok(())
-            });
-        }
-        while let Some(write) = writes.join_next().await {
-            write??;
-        }
+        service.put_collection(&cx, NAME, own_schema(model), false).await?;
+        write(service, NAME, documents, vectors.map(|vectors| (vectors, 0)), batch).await?;
         wait_for_graph(service, documents.len() as u64).await
     })
+}
+
+/// Writes documents into a collection, `batch` in a write, with ready vectors (and the row of the
+/// first) or to be embedded.
+pub(crate) async fn write(
+    service: &Service,
+    collection: &'static str,
+    documents: &[Document],
+    vectors: Option<(&Vectors, usize)>,
+    batch: NonZero<usize>,
+) -> Result<()> {
+    let mut writes: JoinSet<Result<()>> = JoinSet::new();
+    for (number, chunk) in documents.chunks(batch.get()).enumerate() {
+        if writes.len() == WRITES {
+            writes.join_next().await.context("a write is under way")???;
+        }
+        let first = number * batch.get();
+        let puts = chunk
+            .iter()
+            .enumerate()
+            .map(|(row, document)| {
+                put(document, vectors.map(|(vectors, offset)| vectors.row(offset + first + row)))
+            })
+            .collect();
+        let service = service.clone();
+        writes.spawn(async move {
+            for result in service.put(&Context::local(), collection, puts).await? {
+                result?;
+            }
+            Ok(())
+        });
+    }
+    while let Some(write) = writes.join_next().await {
+        write??;
+    }
+    Ok(())
 }
 
 fn put(document: &Document, vector: Option<&[f32]>) -> Put {

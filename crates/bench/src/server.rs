@@ -141,6 +141,6 @@ impl Drop for Server {
 
 /// An address nobody listens on now. Another process may take it before the server does; the
 /// server then says so and ends.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,6 +1,9 @@
 //! What every sub-command is given: corpora, model, caches.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, anyhow};
 use embed::Model;
@@ -65,6 +68,20 @@ impl Setting {
         let dir = self.model_dir()?;
         let parent = dir.parent().with_context(|| format!("{} has no directory above it", dir.display()))?;
         Ok(parent.to_owned())
+    }
+
+    /// The options that give another process of this program the same setting; they go before the
+    /// sub-command.
+    pub(crate) fn arguments(&self) -> Result<Vec<OsString>> {
+        let model = self.model_dir()?;
+        let mut arguments: Vec<OsString> = Vec::new();
+        for (name, dir) in
+            [("--shared", &self.source.shared), ("--model", &model), ("--cache-dir", &self.cache_dir)]
+        {
+            arguments.extend([name.into(), dir.into()]);
+        }
+        arguments.extend(["--level".into(), self.cpu().level().name().into()]);
+        Ok(arguments)
     }
 
     /// What a service over `data_dir` is opened with: everything else as the program has it.

@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "10-scale-horizontally",
         article: "scale horizontally with Redis Cluster, memory footprints modest",
         peer: "",
-        check: |world| world.awaits(&["serve"], "--store", "one machine so far"),
+        check: |world| world.awaits(&["serve"], "cluster", "one machine so far"),
     },
     Row {
         id: "10-clean-code",

@@ -9,18 +9,6 @@ use crate::vectors::bytes;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
-        id: "3-redis-stack",
-        article: "Redis Stack as the vector database (RediSearch, RedisJSON, RedisTimeSeries, RedisAI)",
-        peer: "Redis Stack 7.4 has no RedisAI [wire 00]",
-        check: |world| {
-            world.awaits(
-                &["serve"],
-                "--store",
-                "documents live in the embedded store; Redis as the store comes by a URL (--store)",
-            )
-        },
-    },
-    Row {
         id: "3.1-create-index",
         article: "FT.CREATE idx:articles ON HASH PREFIX 1 article: title TEXT content TEXT embedding VECTOR HNSW FLOAT32 384 COSINE M 16 EF_CONSTRUCTION 200 EF_SEARCH 50",
         peer: "refused as printed: Invalid field type for field `M`; count 12 and EF_RUNTIME are right [wire 01]",

@@ -9,20 +9,20 @@ use serde_json::{Value, json};
 use super::{Row, Verdict, graph::Parameters, section_3::blob_round_trip, site, world::World};
 use crate::{open_loop::encode, sample::Sample};
 
-const CLUSTER: &str = "no cluster yet: it comes with Redis as the store";
+const CLUSTER: &str = "no cluster yet: one Redis can be the store (3-redis-stack)";
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         id: "6.1-schema-on-each-shard",
         article: "create the same index definition on each shard (Redis propagates the schema)",
         peer: "it does not: FT.CREATE reaches one node only; redis-py finds 3 of the true top 10 [cluster]",
-        check: |world| world.awaits(&["serve"], "--store", CLUSTER),
+        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
     },
     Row {
         id: "6.1-distribute-evenly",
         article: "distribute documents evenly over the shards",
         peer: "",
-        check: |world| world.awaits(&["serve"], "--store", CLUSTER),
+        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
     },
     Row {
         id: "6.1-hash-tag",
@@ -44,7 +44,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "6.1-replicas",
         article: "3 primary shards and 3 replicas; horizontal read/write scalability",
         peer: "failover of a killed primary took 23.5 s with default timeouts [wire README]",
-        check: |world| world.awaits(&["serve"], "--store", CLUSTER),
+        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
     },
     Row {
         id: "6.2-batching",
@@ -57,12 +57,6 @@ pub(super) const ROWS: &[Row] = &[
         article: "ConnectionPool(max_connections=200): connections stay open",
         peer: "",
         check: keep_alive,
-    },
-    Row {
-        id: "6.3-redis-pool",
-        article: "the pool of connections to Redis, tuned",
-        peer: "",
-        check: |world| world.awaits(&["serve"], "--redis-connections", "no Redis as the store yet"),
     },
     Row {
         id: "6.4-float16",

@@ -90,7 +90,7 @@ pub(super) const ROWS: &[Row] = &[
         article: "keys without a hash tag cause cross-slot errors",
         peer: "",
         check: |world| {
-            world.awaits(&["serve"], "--store", "no cluster yet; a hash tag in an id is kept (6.1-hash-tag)")
+            world.awaits(&["serve"], "cluster", "no cluster yet; a hash tag in an id is kept (6.1-hash-tag)")
         },
     },
     Row {

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::{
     Arguments, Verdict,
     graph::{Graph, Parameters},
+    on_redis::OnRedis,
     site::{Site, agent, call},
     words::Words,
 };
@@ -41,6 +42,8 @@ pub(super) struct World<'a> {
     knowledge: Option<Knowledge>,
     /// A server over the packages.
     packages: Option<serve::Bench>,
+    /// A server over a real Redis.
+    redis: Option<OnRedis>,
     alone: Option<Alone>,
     loaded: Option<serve::Measured>,
     recall: Option<f64>,
@@ -93,6 +96,7 @@ impl<'a> World<'a> {
             site: None,
             knowledge: None,
             packages: None,
+            redis: None,
             alone: None,
             loaded: None,
             recall: None,
@@ -178,6 +182,8 @@ impl<'a> World<'a> {
     pub(super) fn packages(&mut self) -> Result<&mut serve::Bench> {
         if self.packages.is_none() {
             let arguments = serve::Arguments {
+                part: Vec::new(),
+                runs: 0,
                 documents: self.arguments.documents,
                 qps: Vec::new(),
                 budget_ms: Vec::new(),
@@ -193,6 +199,14 @@ impl<'a> World<'a> {
             self.packages = Some(serve::Bench::start(&arguments, self.setting)?);
         }
         self.packages.as_mut().context("just started")
+    }
+
+    /// A server over a real Redis, for collections of the rows' own.
+    pub(super) fn redis(&mut self) -> Result<&mut OnRedis> {
+        if self.redis.is_none() {
+            self.redis = Some(OnRedis::start(self)?);
+        }
+        self.redis.as_mut().context("just started")
     }
 
     /// 1,000 distinct searches of the packages, one after the other.

@@ -70,7 +70,7 @@ fn measure(mode: Mode, arguments: &Arguments, setting: &Setting) -> Result<Row> 
     runtime.block_on(service.put_collection(
         &service::Context::local(),
         packages::NAME,
-        packages::schema(&model),
+        packages::own_schema(&model),
         false,
     ))?;
     let pid = std::process::id();

@@ -3,4 +3,5 @@
 pub(crate) mod embed;
 pub(crate) mod index;
 pub(crate) mod load;
+pub(crate) mod redis;
 pub(crate) mod serve;

@@ -1,4 +1,7 @@
-//! `serve`: the real server under open-loop load on `GET /search`.
+//! `serve`: the real server under open-loop load on `GET /search`, and how many texts a second become
+//! vectors inside it.
+
+mod embedding;
 
 use std::{
     num::NonZero,
@@ -21,9 +24,24 @@ use crate::{
     vectors::{self, Vectors},
 };
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Text to vector through the service, on one core and on two.
+    Embedding,
+    /// Text to JSON through the server.
+    Search,
+}
+
 /// Arguments of `serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
+    /// Only these parts
+    #[arg(long, value_delimiter = ',', default_value = "embedding,search")]
+    pub(crate) part: Vec<Part>,
+    /// Rounds of text to vector; the medians are printed
+    #[arg(long, default_value_t = 5)]
+    pub(crate) runs: usize,
     /// The first so many packages
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     pub(crate) documents: usize,
@@ -81,6 +99,16 @@ impl Measured {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+    if arguments.part.contains(&Part::Embedding) {
+        embedding::run(arguments, setting, format)?;
+    }
+    if arguments.part.contains(&Part::Search) {
+        search(arguments, setting, format)?;
+    }
+    Ok(())
+}
+
+fn search(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
     let mut bench = Bench::start(arguments, setting)?;
     let recall = bench.recall(setting)?;
     let mut report = Report::new(format, "serve");
@@ -144,7 +172,9 @@ impl Bench {
             data_dir: dir.join("data"),
             models_dir: setting.models_dir()?,
             cores: arguments.server_cores.clone(),
-            arguments: vec!["--cpu".to_owned(), setting.cpu().level().name().to_owned()],
+            arguments: ["--cpu", setting.cpu().level().name(), "--query-cache-mib", "0"]
+                .map(str::to_owned)
+                .into(),
         };
         let server = Server::start(&launch)?;
         let mut bench = Bench {
@@ -288,7 +318,6 @@ impl Bench {
         Row::new()
             .with("documents", self.documents.len())
             .with("cores", self.arguments.server_cores.len())
-            // The server has none, and no query comes twice.
             .with("cache", "off")
             .with("k", self.arguments.k)
             .with("connections", self.arguments.connections)
