@@ -21,6 +21,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import math
 import sys
 import time
 
@@ -47,6 +48,8 @@ def plain(value):
         return [plain(item) for item in value]
     if isinstance(value, dict):
         return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value
 
 

@@ -1,6 +1,9 @@
 //! redis-py in its Python process: the article's client, and a look behind our own's back.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,7 +11,11 @@ use serde_json::{Value, json};
 use crate::{
     peer::{Peer, number},
     redis_server::RedisServer,
+    vectors::Vectors,
 };
+
+/// How long a new index may take to go through all keys.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What a call to a server took.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,9 +66,29 @@ impl RedisPy {
         Ok(Spent { seconds: number(&answer, "seconds")?, cpu_s: number(&answer, "cpu_s")? })
     }
 
+    /// Hands it the first `rows` documents of a corpus with their vectors: what it loads later.
+    pub(crate) fn take_documents(&mut self, texts: &Path, vectors: &Vectors, rows: usize) -> Result<()> {
+        self.peer.ask(&json!({
+            "do": "documents", "texts": std::path::absolute(texts)?,
+            "vectors": std::path::absolute(&vectors.path)?, "dim": vectors.dim, "rows": rows,
+        }))?;
+        Ok(())
+    }
+
     /// A number of `INFO memory`.
     pub(crate) fn memory(&mut self, name: &str) -> Result<f64> {
         number(&self.command(&["INFO", "memory"])?, name)
+    }
+
+    /// Waits until a new index has gone through the keys that stood already: until then it works in
+    /// the background, at the cost of whoever is measured.
+    pub(crate) fn wait_until_scanned(&mut self, index: &str) -> Result<()> {
+        let started = Instant::now();
+        while figure(&self.command(&["FT.INFO", index])?, "indexing")? != 0.0 {
+            ensure!(started.elapsed() < SCAN_TIMEOUT, "index {index} does not come to the end of the keys");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// `FT.INFO` of an index that holds `documents` and has refused none.

@@ -18,8 +18,20 @@ pub(super) struct Parameters {
     pub(super) m: usize,
     pub(super) ef_construction: usize,
     pub(super) vector_type: VectorType,
+    pub(super) quantization: Quantization,
     /// Vectors in it.
     pub(super) rows: usize,
+}
+
+impl Parameters {
+    /// The article's, over no vectors yet.
+    pub(super) const ARTICLE: Parameters = Parameters {
+        m: 16,
+        ef_construction: 200,
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        rows: 0,
+    };
 }
 
 /// A built graph, with queries and their exact neighbours.
@@ -39,7 +51,7 @@ impl Graph {
             dim: corpus.dim,
             metric: Metric::Cosine,
             vector_type: parameters.vector_type,
-            quantization: Quantization::None,
+            quantization: parameters.quantization,
             algorithm: Algorithm::Hnsw { m: parameters.m, ef_construction: parameters.ef_construction },
         };
         let (index, built) = index::build(&corpus, options, setting.cpu())?;

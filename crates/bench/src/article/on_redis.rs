@@ -117,10 +117,7 @@ fn both_ways(world: &mut World<'_>) -> Result<Verdict> {
     let redis = world.redis()?;
     redis.site.drop("stack")?;
     redis.site.put("/collections/stack", &json!({}))?.expect(201)?;
-    redis.python.ask(&json!({
-        "do": "documents", "texts": std::path::absolute(&source)?, "vectors": std::path::absolute(&vectors.path)?,
-        "dim": vectors.dim, "rows": texts.len(),
-    }))?;
+    redis.python.take_documents(&source, &vectors, texts.len())?;
     redis
         .python
         .spend(&json!({"do": "load", "prefix": "stack:", "first": 0, "last": texts.len(), "batch": 10}))?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use index::VectorType;
+use index::{Quantization, VectorType};
 use serde_json::{Value, json};
 
 use super::{Row, Verdict, graph::Parameters, section_3::blob_round_trip, site, world::World};
@@ -191,17 +191,44 @@ fn keep_alive(world: &mut World<'_>) -> Result<Verdict> {
     ))
 }
 
-/// Memory, latency and recall with `quantization: int8`, if collections take it.
-pub(super) fn int8_quantization(world: &mut World<'_>) -> Result<Verdict> {
+/// A graph's figures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quantized {
+    /// Links included.
+    pub(super) bytes_per_vector: f64,
+    pub(super) recall: f64,
+    pub(super) p50_us: f64,
+    pub(super) p99_us: f64,
+}
+
+/// The same graph without and with 8-bit codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Int8 {
+    pub(super) none: Quantized,
+    pub(super) int8: Quantized,
+}
+
+/// A collection takes `quantization: int8`, and answers by it.
+fn int8_quantization(world: &mut World<'_>) -> Result<Verdict> {
     let site = world.site()?;
-    site.drop("int8")?;
-    let schema =
-        json!({"fields": [{"name": "embedding", "kind": "vector", "dim": 384, "quantization": "int8"}]});
-    let reply = site.put("/collections/int8", &schema)?;
-    if reply.status == 201 {
-        return Ok(Verdict::new(false, "quantization int8 is taken now, but this row does not measure it"));
-    }
-    Ok(Verdict::not_yet(format!("refused, not ignored: {}", reply.told())))
+    site.fresh("int8", &json!({"quantization": "int8"}))?;
+    site.write(
+        "int8",
+        &[
+            json!({"id": "near", "embedding": [1, 0.1, 0, 0]}),
+            json!({"id": "far", "embedding": [0, 1, 0, 0]}),
+        ],
+    )?;
+    let hits = site.search("int8", &json!({"vector": [1, 0, 0, 0], "k": 2}))?;
+    let found = hits.first().is_some_and(|hit| hit.id == "near") && hits.len() == 2;
+    let Int8 { none, int8 } = world.int8()?;
+    Ok(Verdict::new(
+        found && int8.bytes_per_vector < none.bytes_per_vector && int8.recall >= none.recall - 0.005,
+        format!(
+            "a collection with quantization int8 answers: {found}; {:.0} -> {:.0} bytes a vector with links; recall@10 at ef 80 {:.4} -> {:.4} ({} vectors)",
+            none.bytes_per_vector, int8.bytes_per_vector, none.recall, int8.recall, world.arguments.sweep
+        ),
+    ))
 }
 
 fn ttl(world: &mut World<'_>) -> Result<Verdict> {
@@ -247,6 +274,22 @@ impl World<'_> {
         vector_type: VectorType,
     ) -> Result<&super::graph::Graph> {
         let rows = self.arguments.sweep;
-        self.graph_with(Parameters { m, ef_construction, vector_type, rows })
+        self.graph_with(Parameters { m, ef_construction, vector_type, rows, ..Parameters::ARTICLE })
+    }
+
+    /// What 8-bit codes do to a graph over the sweep's vectors, and to its searches at ef 80.
+    pub(super) fn int8(&mut self) -> Result<Int8> {
+        let rows = self.arguments.sweep;
+        let mut measure = |quantization| -> Result<Quantized> {
+            let graph = self.graph_with(Parameters { quantization, rows, ..Parameters::ARTICLE })?;
+            let round = graph.round(80);
+            Ok(Quantized {
+                bytes_per_vector: graph.built.bytes_per_vector,
+                recall: round.recall_at_10,
+                p50_us: round.p50_us,
+                p99_us: round.p99_us,
+            })
+        };
+        Ok(Int8 { none: measure(Quantization::None)?, int8: measure(Quantization::Int8)? })
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Row, Verdict, section_6::int8_quantization, world::World};
+use super::{Row, Verdict, world::World};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -134,19 +134,57 @@ pub(super) const ROWS: &[Row] = &[
         id: "7.4-int8-ram-90-mib",
         article: "INT8: RAM drops to 90 MiB",
         peer: "INT8 is refused [wire 02]",
-        check: int8_quantization,
+        check: |world| {
+            let int8 = world.int8()?.int8;
+            let mib = int8.bytes_per_vector * 250_000.0 / 1_048_576.0;
+            Ok(Verdict::new(
+                mib <= 90.0,
+                format!(
+                    "{:.0} bytes a vector with links: {mib:.0} MiB for 250,000 ({} vectors measured)",
+                    int8.bytes_per_vector, world.arguments.sweep
+                ),
+            ))
+        },
     },
     Row {
         id: "7.4-int8-latency-16-ms",
         article: "INT8: latency improves to 16 ms",
         peer: "INT8 is refused [wire 02]",
-        check: int8_quantization,
+        check: |world| {
+            let measured = world.int8()?;
+            let embed_ms = world.alone()?.embed_us / 1e3;
+            let whole_ms = embed_ms + measured.int8.p99_us / 1e3;
+            Ok(Verdict::new(
+                whole_ms <= 16.0 && measured.int8.p50_us <= measured.none.p50_us,
+                format!(
+                    "a search takes {:.0} -> {:.0} us at ef 80 (medians; p99 {:.0} -> {:.0}; {} vectors), {embed_ms:.2} ms of embedding before it",
+                    measured.none.p50_us,
+                    measured.int8.p50_us,
+                    measured.none.p99_us,
+                    measured.int8.p99_us,
+                    world.arguments.sweep
+                ),
+            ))
+        },
     },
     Row {
         id: "7.4-int8-recall-loss",
         article: "INT8: negligible recall loss (< 0.5 %)",
         peer: "INT8 is refused [wire 02]",
-        check: int8_quantization,
+        check: |world| {
+            let measured = world.int8()?;
+            let lost = measured.none.recall - measured.int8.recall;
+            Ok(Verdict::new(
+                lost < 0.005,
+                format!(
+                    "recall@10 at ef 80 {:.4} -> {:.4}: {:.2} points lost ({} vectors)",
+                    measured.none.recall,
+                    measured.int8.recall,
+                    lost * 100.0,
+                    world.arguments.sweep
+                ),
+            ))
+        },
     },
 ];
 

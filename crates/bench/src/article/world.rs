@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use index::VectorType;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -269,7 +268,7 @@ impl<'a> World<'a> {
     /// A graph with the article's parameters over the first `1 / part` of the sweep's vectors.
     pub(super) fn graph(&mut self, part: usize) -> Result<&Graph> {
         let rows = self.arguments.sweep / part;
-        self.graph_with(Parameters { m: 16, ef_construction: 200, vector_type: VectorType::Float32, rows })
+        self.graph_with(Parameters { rows, ..Parameters::ARTICLE })
     }
 
     /// How many questions about the knowledge base find the right article among the first `k`.

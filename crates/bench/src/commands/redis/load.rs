@@ -58,6 +58,7 @@ pub(super) fn run(stand: &mut Stand<'_>, target: Target, format: Format) -> Resu
             Client::Ours => stand.create(name, target.algorithm, dim)?,
             Client::Python(_) => stand.create_in_python(name, target.algorithm, dim)?,
         }
+        stand.pythons[0].wait_until_scanned(name)?;
     }
     let mut taken = vec![Taken::default(); clients.len()];
     let slices = stand.arguments.slices.get();

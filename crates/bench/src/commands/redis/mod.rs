@@ -104,17 +104,20 @@ impl<'a> Stand<'a> {
         let documents = corpus::documents(&source, arguments.limit)?;
         let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
         let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
-        let source = setting.source.packages_queries();
-        let queries = corpus::queries(&source)?;
+        let of_queries = setting.source.packages_queries();
+        let queries = corpus::queries(&of_queries)?;
         let texts: Vec<&str> = queries.iter().take(arguments.queries).map(String::as_str).collect();
-        let queries = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        let queries = vectors::of_texts(&setting.cache_dir, &model, &of_queries, &texts)?;
 
         let server = RedisServer::start(&setting.cache_dir, Some(arguments.server_core))?;
-        let pythons = [false, true]
-            .into_iter()
-            .filter(|hiredis| !(*hiredis && arguments.no_hiredis))
-            .map(|hiredis| RedisPy::start(&server, &setting.cache_dir, arguments.client_core, hiredis))
-            .collect::<Result<_>>()?;
+        let mut pythons = Vec::new();
+        for hiredis in [false, true] {
+            if !(hiredis && arguments.no_hiredis) {
+                let mut python = RedisPy::start(&server, &setting.cache_dir, arguments.client_core, hiredis)?;
+                python.take_documents(&source, &vectors, documents.len())?;
+                pythons.push(python);
+            }
+        }
         let pinned = Pinned::to(arguments.client_core)?;
         let config = Config {
             store: Store::Redis(RedisStore::new(server.url())),

@@ -40,6 +40,9 @@ pub(crate) const SIZES: [Sizes; 4] = [
 pub(super) fn run(stand: &mut Stand<'_>, format: Format) -> Result<()> {
     stand.create(NAME, Algorithm::Flat, DIM)?;
     stand.create_in_python(PYTHON, Algorithm::Flat, DIM)?;
+    for name in [NAME, PYTHON] {
+        stand.pythons[0].wait_until_scanned(name)?;
+    }
     let clients = stand.clients();
     let mut report = Report::new(format, "redis pipelining");
     for sizes in SIZES {
