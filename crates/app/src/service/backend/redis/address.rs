@@ -1,6 +1,6 @@
 //! Where the Redis is, without what must not be shown.
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion};
 
 use super::Error;
 
@@ -41,8 +41,15 @@ impl Address {
             // Whoever was first has installed one, and any will do.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
+        // RESP3 says when hits are not all there are; the client's own default is RESP2.
+        let names_protocol = url.rsplit_once('?').is_some_and(|(_, options)| options.contains("protocol="));
+        let mut settings = info.redis_settings().clone();
+        if !names_protocol {
+            settings = settings.set_protocol(ProtocolVersion::RESP3);
+        }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let client = Client::open(info.set_tcp_settings(tcp)).map_err(refused)?;
+        let client =
+            Client::open(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)?;
         Ok(Address { client, shown })
     }
 }
@@ -62,6 +69,18 @@ impl std::fmt::Debug for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newer_protocol_is_spoken_unless_the_older_is_named() {
+        let protocol = |url| {
+            let address = Address::parse(url).unwrap();
+            address.client.get_connection_info().redis_settings().protocol()
+        };
+        assert_eq!(protocol("redis://h"), ProtocolVersion::RESP3);
+        assert_eq!(protocol("redis://:protocol=resp2@h/0"), ProtocolVersion::RESP3);
+        assert_eq!(protocol("redis://h/?protocol=resp2"), ProtocolVersion::RESP2);
+        assert_eq!(protocol("redis://h/?protocol=resp3"), ProtocolVersion::RESP3);
+    }
 
     #[test]
     fn a_password_is_never_shown() {

@@ -39,8 +39,8 @@ pub(super) struct Connections {
     pub(super) breaker: Breaker,
     /// Why the server cannot be asked, as it was last seen.
     trouble: Mutex<Error>,
-    /// Wakes whoever mends connections.
-    pub(super) broken: Notify,
+    /// Wakes whoever looks after connections and collections.
+    pub(super) look: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Connections {
             wait_timeout: store.wait_timeout,
             command_timeout: store.command_timeout,
             breaker,
-            broken: Notify::new(),
+            look: Notify::new(),
         }
     }
 
@@ -183,7 +183,7 @@ impl Connections {
     /// Gives up a connection that broke, if it has not been replaced already.
     fn forget(&self, slot: &Slot, open: &Arc<Open>) {
         slot.connection.compare_and_swap(&Some(open.clone()), None);
-        self.broken.notify_one();
+        self.look.notify_one();
     }
 
     /// From now on nobody asks, until [`Connections::mend`] finds the server well.
@@ -198,29 +198,30 @@ impl Connections {
     fn tripped(&self, why: Error) {
         tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
         *self.trouble.lock() = why;
-        self.broken.notify_one();
+        self.look.notify_one();
     }
 
-    /// Opens what is not open and probes what is; on `Ok` every connection has just answered.
-    pub(super) async fn mend(&self, patience: Duration) -> Result<(), Error> {
+    /// Opens what is not open and probes what is; `true` if one was opened, perhaps to another
+    /// server than before.
+    pub(super) async fn mend(&self, patience: Duration) -> Result<bool, Error> {
         // The first one tells whether the others are worth trying.
         let (first, others) = self.slots.split_first().expect("a store has at least one connection");
-        self.mend_slot(first, patience).await?;
+        let mut opened = self.mend_slot(first, patience).await?;
         for slot in others {
             if slot.connection.load().is_none() || self.breaker.is_open() {
-                self.mend_slot(slot, patience).await?;
+                opened |= self.mend_slot(slot, patience).await?;
             }
         }
-        Ok(())
+        Ok(opened)
     }
 
-    async fn mend_slot(&self, slot: &Slot, patience: Duration) -> Result<(), Error> {
+    async fn mend_slot(&self, slot: &Slot, patience: Duration) -> Result<bool, Error> {
         let began = Instant::now();
         if let Some(open) = slot.connection.load_full() {
             match timeout(patience, probe(open.0.clone())).await {
                 Ok(Ok(())) => {
                     self.breaker.replied(Instant::now());
-                    return Ok(());
+                    return Ok(false);
                 }
                 // It is there, but it is not ready or refuses us.
                 Ok(Err(failed)) if failed.code().is_some() => {
@@ -230,7 +231,7 @@ impl Connections {
                 // A slow command before it is no sign of a broken connection while others answer.
                 Err(_) if !self.breaker.is_open() => {
                     if self.breaker.answered_since(began) {
-                        return Ok(());
+                        return Ok(false);
                     }
                     slot.connection.store(None);
                     return Err(error::silent(&self.address, patience));
@@ -254,7 +255,7 @@ impl Connections {
             .map_err(|failed: RedisError| error::connection(&self.address, &failed))?;
         self.breaker.replied(Instant::now());
         slot.connection.store(Some(Arc::new(Open(connection))));
-        Ok(())
+        Ok(true)
     }
 
     /// Whether everybody may ask, and something has been answered since `at`.

@@ -1,7 +1,8 @@
 //! What the verbs and the keeper work with.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use engine::CollectionVersion;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Semaphore;
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::service::{
     ErrorKind,
-    sync::{Arc, AtomicUsize, RwLock},
+    sync::{Arc, AtomicUsize, Mutex, RwLock},
 };
 
 /// Pipelines of writes on their way at once: while Redis works through one, the next is made.
@@ -39,6 +40,8 @@ pub(super) struct Core {
     pub(super) group: AtomicUsize,
     /// Held while collections are made or dropped, or looked at again.
     pub(super) structure: tokio::sync::Mutex<()>,
+    /// Collections whose documents all have their vectors, as far as this process has to care.
+    pub(super) swept: Mutex<BTreeSet<CollectionVersion>>,
     state: RwLock<Arc<State>>,
     on_change: Arc<OnChange>,
 }
@@ -52,6 +55,7 @@ impl Core {
             writing: Semaphore::new(WRITES_MAX),
             group: AtomicUsize::new(GROUP_FIRST),
             structure: tokio::sync::Mutex::new(()),
+            swept: Mutex::default(),
             state: RwLock::default(),
             on_change,
         }
@@ -90,11 +94,15 @@ impl Core {
         self.connections.ask_all(&pipeline, 0).await
     }
 
-    /// Finds the server well and its collections as they are, and lets everybody ask; or says why not.
-    pub(super) async fn attend(&self, patience: Duration) -> Result<(), Error> {
+    /// Finds the server well and lets everybody ask, or says why not. Its collections are looked at
+    /// if that is wanted, or if it may be another server.
+    pub(super) async fn attend(&self, patience: Duration, look: bool) -> Result<(), Error> {
         let connections = &self.connections;
         let was_open = connections.breaker.is_open();
-        connections.mend(patience).await?;
+        let opened = connections.mend(patience).await?;
+        if !(look || opened || was_open) {
+            return Ok(());
+        }
         let info = connections.ask_first(&redis::cmd("INFO"), patience).await?;
         let mut modules = redis::cmd("MODULE");
         modules.arg("LIST");
@@ -177,6 +185,15 @@ impl Core {
                 );
                 Collection::clone(known)
             };
+            if let Some(failure) = &collection.info.last_failure
+                && known.is_none_or(|known| known.info.failures < collection.info.failures)
+            {
+                tracing::warn!(
+                    collection = name,
+                    failures = collection.info.failures,
+                    "Redis leaves documents out that do not fit; the last: {failure}"
+                );
+            }
             let collection = match known {
                 // The same checker, so that only what changed is new.
                 Some(known) if known.notes() == collection.notes() => {
@@ -226,7 +243,7 @@ impl Core {
     /// Has the collections looked at again where an error says that an index is missing.
     pub(super) fn noticed(&self, error: Error) -> Error {
         if error.code == error::INDEX_MISSING {
-            self.connections.broken.notify_one();
+            self.connections.look.notify_one();
         }
         error
     }

@@ -27,6 +27,9 @@ const PIPELINE_BYTES_MAX: usize = 4 << 20;
 /// Fewest documents a pipeline of writes is cut down to.
 const GROUP_MIN: usize = 16;
 
+/// Writes after which the index is looked at.
+const MANY: usize = 256;
+
 /// How long a pipeline of writes should take: long enough to be worth its round trip, and far
 /// from the command timeout however slow the index is.
 const GROUP_TIME: Duration = Duration::from_millis(200);
@@ -78,6 +81,7 @@ impl Core {
         let state = self.state();
         let now_ms = self.clock.now_ms();
         let mut results: Results = Vec::with_capacity(ops.len());
+        let many = ops.len() >= MANY;
         let mut ops = ops.into_iter();
         while ops.len() > 0 {
             let (ways, bytes) = self.next_group(&state, &mut ops, now_ms);
@@ -88,6 +92,10 @@ impl Core {
                     results.extend((0..count).map(|_| Err(NotWritten::Refused(error.clone()))));
                 }
             }
+        }
+        if many {
+            // Whether Redis has left any of them out of its index.
+            self.connections.look.notify_one();
         }
         Ok(results)
     }

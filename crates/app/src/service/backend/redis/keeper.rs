@@ -3,6 +3,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::mpsc::SyncSender,
     time::{Duration, Instant},
 };
 
@@ -11,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{core::Core, error::UNAVAILABLE};
 use crate::service::sync::Arc;
 
-/// Time between two looks at a server that is well.
+/// Time between two probes of a server that is well.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Probes between two looks at its collections, which others may change.
+const TICKS_A_LOOK: u32 = 5;
 
 /// Longest wait for one answer of the server while it is looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,19 +26,16 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Looks after the server until `closing`. Tells `first` when it has tried once.
-pub(super) async fn keep(
-    core: Arc<Core>,
-    closing: CancellationToken,
-    first: tokio::sync::oneshot::Sender<()>,
-) {
+pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: SyncSender<()>) {
     let mut first = Some(first);
     let mut failed = 0;
+    let mut ticks = 0;
     loop {
         let patience = PATIENCE.min(core.connections.command_timeout);
         let began = Instant::now();
         let attended = tokio::select! {
             () = closing.cancelled() => return,
-            attended = core.attend(patience) => attended,
+            attended = core.attend(patience, ticks % TICKS_A_LOOK == 0) => attended,
         };
         let pause = match attended {
             Ok(()) => {
@@ -57,13 +58,14 @@ pub(super) async fn keep(
             // Whoever opened the store may have stopped waiting.
             let _ = first.send(());
         }
-        let broken = async {
-            if failed > 0 { std::future::pending().await } else { core.connections.broken.notified().await }
+        let woken = async {
+            if failed > 0 { std::future::pending().await } else { core.connections.look.notified().await }
         };
         tokio::select! {
             () = closing.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-            () = broken => {}
+            () = tokio::time::sleep(pause) => ticks += 1,
+            // Somebody has seen that something is wrong, or done much.
+            () = woken => ticks = 0,
         }
     }
 }

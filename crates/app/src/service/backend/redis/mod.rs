@@ -23,10 +23,13 @@ mod search;
 mod server;
 mod state;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use redis::Pipeline;
-use tokio::{runtime::Runtime, sync::oneshot};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use self::{address::Address, connections::Connections, core::Core};
@@ -71,10 +74,10 @@ impl Redis {
             .build()
             .map_err(|error| refusal::thread(&error))?;
         let closing = CancellationToken::new();
-        let (tried, first) = oneshot::channel();
+        let (tried, first) = mpsc::sync_channel(1);
         runtime.spawn(keeper::keep(core.clone(), closing.clone(), tried));
         // The keeper is patient with each step for at most a second.
-        let _ = first.blocking_recv();
+        let _ = first.recv();
         let handle = runtime.handle().clone();
         Ok(Redis { core, closing, handle, runtime: Mutex::new(Some(runtime)) })
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use redis::Cmd;
+use redis::{Cmd, Pipeline, Value};
 
 use super::{
     Cursor, Document, Error, Filter, Lacking, Scrolled,
@@ -74,7 +74,7 @@ impl Core {
         let passes = |document: &Document| {
             filter.is_none_or(|filter| collection.checker.lets_through(filter, &document.fields))
         };
-        let (documents, next) = self.walk(collection, after, limit, passes).await?;
+        let (documents, next) = self.walk(collection, after, limit, &[], passes).await?;
         let documents = documents.into_iter().map(|document| state.split(document).0).collect();
         Ok(Scrolled { documents, next })
     }
@@ -88,26 +88,52 @@ impl Core {
     ) -> Result<Lacking, Error> {
         let state = self.state();
         let collection = state.get(collection)?;
-        if computed(collection.schema()).next().is_none() {
+        let version = collection.checker.version();
+        let fields: Vec<&str> = computed(collection.schema()).map(|(_, name, _)| name).collect();
+        if fields.is_empty() || self.swept.lock().contains(&version) {
             return Ok(Lacking { documents: Vec::new(), next: None });
         }
-        let lacks = |document: &Document| !collection.checker.texts_to_embed(&document.fields).is_empty();
-        let (documents, next) = self.walk(collection, after, limit, lacks).await?;
-        let documents = documents
-            .into_iter()
-            .map(|document| {
-                let texts = collection.checker.texts_to_embed(&document.fields);
-                (document, texts)
-            })
-            .collect();
-        Ok(Lacking { documents, next })
+        let texts = |document: &Document| collection.checker.texts_to_embed(&document.fields);
+        let (documents, next) =
+            self.walk(collection, after, limit, &fields, |document| !texts(document).is_empty()).await?;
+        if next.is_none() {
+            // From here on whoever writes through Nearfield brings the vectors.
+            self.swept.lock().insert(version);
+        }
+        let documents = documents.into_iter().map(|document| {
+            let texts = texts(&document);
+            (document, texts)
+        });
+        Ok(Lacking { documents: documents.collect(), next })
     }
 
+    /// Those of these keys whose hashes lack one of these fields.
+    async fn without(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut pipeline = Pipeline::with_capacity(keys.len() * fields.len());
+        for key in &keys {
+            for field in fields {
+                pipeline.cmd("HEXISTS").arg(key).arg(field);
+            }
+        }
+        let mut replies = self.connections.ask_all(&pipeline, 0).await?.into_iter();
+        let mut lacking = Vec::new();
+        for key in keys {
+            let of_key = replies.by_ref().take(fields.len());
+            // What is no hash is told by whoever reads it.
+            if of_key.fold(false, |lacks, reply| lacks | matches!(reply, Value::Int(0))) {
+                lacking.push(key);
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Documents that are `wanted`, and, if fields are named, that lack one of them.
     async fn walk(
         &self,
         collection: &Collection,
         after: Option<&Cursor>,
         limit: usize,
+        lacking: &[&str],
         wanted: impl Fn(&Document) -> bool,
     ) -> Result<(Vec<Document>, Option<Cursor>), Error> {
         let schema = collection.schema();
@@ -120,7 +146,10 @@ impl Core {
         loop {
             while !place.left.is_empty() && found.len() < limit {
                 let count = place.left.len().min(limit - found.len());
-                let keys: Vec<Vec<u8>> = place.left.drain(..count).collect();
+                let mut keys: Vec<Vec<u8>> = place.left.drain(..count).collect();
+                if !lacking.is_empty() {
+                    keys = self.without(keys, lacking).await?;
+                }
                 found.extend(self.raw(&keys).await?.into_iter().flatten().filter(&wanted));
             }
             if place.prefix == schema.prefixes.len() && place.left.is_empty() {
