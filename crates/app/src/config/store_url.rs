@@ -16,8 +16,8 @@ pub(super) enum Place {
 }
 
 /// What may be given.
-pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or the same with \
-                                  rediss:// for TLS (percent-encode what is special in a password)";
+pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], or the same with rediss:// for TLS; what is \
+                                  special in a password is percent-encoded, and the database is 0, the only one that is indexed";
 
 impl StoreUrl {
     /// What it names; `None` for what no store has.
@@ -26,9 +26,10 @@ impl StoreUrl {
             return Some(Place::Directory);
         }
         let rest = self.0.strip_prefix("redis://").or_else(|| self.0.strip_prefix("rediss://"))?;
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let place = rest.split('?').next().unwrap_or_default();
+        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
         let host = authority.rsplit('@').next().unwrap_or_default();
-        let is_named = !host.is_empty() && !host.starts_with(':');
+        let is_named = !host.is_empty() && !host.starts_with(':') && matches!(database, "" | "0");
         (is_named && self.0.bytes().all(|byte| byte.is_ascii_graphic()) && !self.0.contains('#'))
             .then_some(Place::Redis)
     }
@@ -74,7 +75,7 @@ mod tests {
         for url in [
             "redis://localhost",
             "redis://127.0.0.1:6379/0",
-            "rediss://ada:p%40ss@redis.example.com:6380/2?protocol=resp2",
+            "rediss://ada:p%40ss@redis.example.com:6380/0?protocol=resp2",
             "redis://:secret@[::1]:6379",
         ] {
             assert_eq!(place(url), Some(Place::Redis), "{url}");
@@ -85,6 +86,8 @@ mod tests {
             ("redis://ada:secret@", "redis://..."),
             ("redis://ada:secret@:6379", "redis://..."),
             ("redis://ada:se cret@host", "redis://..."),
+            ("redis://ada:secret@host/1", "redis://..."),
+            ("redis://ada:sec/ret@host", "redis://..."),
             ("ada:secret@host:6379", "20 characters without a scheme"),
             ("ada:secret://host", "17 characters without a scheme"),
             ("", "0 characters without a scheme"),

@@ -133,7 +133,7 @@ fn a_store_is_a_directory_unless_it_is_a_redis() {
     let store = |flags: &Flags, environment: &[(&str, &str)]| load(flags, &none, environment).unwrap().store;
     assert_eq!(store(&home(dir.path()), &[]), Store::Directory);
 
-    let url = "redis://ada:lovelace@redis.example.com:6380/1?protocol=resp2";
+    let url = "redis://ada:lovelace@redis.example.com:6380/0?protocol=resp2";
     let environment = [("NEARFIELD_STORE", url)];
     assert_eq!(store(&home(dir.path()), &environment), Store::Redis(RedisStore::new(url)));
 
