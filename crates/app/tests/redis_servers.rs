@@ -72,3 +72,14 @@ fn users_and_passwords_are_asked_for() {
     assert!(stack.url().starts_with("redis://ada:lovelace@127.0.0.1:"));
     assert_eq!(stack.command(&["ACL", "WHOAMI"]), text("ada"));
 }
+
+#[test]
+fn a_server_with_tls_has_a_port_for_it() {
+    let Some(stack) = RedisStack::start(Options { tls: true, ..Options::default() }) else { return };
+    assert!(stack.url().starts_with("rediss://127.0.0.1:"), "{}", stack.url());
+    let certificate = std::fs::read_to_string(stack.certificate()).unwrap();
+    assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----"), "{certificate}");
+    let port = stack.url().rsplit([':', '/']).nth(1).unwrap().to_owned();
+    let listens = stack.command(&["CONFIG", "GET", "tls-port"]);
+    assert_eq!(listens, Reply::Array(vec![text("tls-port"), text(&port)]));
+}

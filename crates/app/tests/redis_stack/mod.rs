@@ -8,7 +8,7 @@ mod talk;
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -33,6 +33,10 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// Ports tried before giving up: other tests start servers at the same time.
 const PORTS_TRIED: usize = 50;
 
+/// Files in a server's directory.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -42,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) user: Option<(&'static str, &'static str)>,
     /// Every write is on disk before it is answered, and there after [`RedisStack::restart`].
     pub(crate) append_only: bool,
+    /// TLS on a port of its own, with a certificate that [`RedisStack::certificate`] vouches for.
+    pub(crate) tls: bool,
     /// Further arguments, such as `["--maxmemory", "64mb"]`.
     pub(crate) arguments: &'static [&'static str],
 }
@@ -52,6 +58,8 @@ pub(crate) struct RedisStack {
     place: Place,
     options: Options,
     port: u16,
+    /// For TLS.
+    tls_port: Option<u16>,
     dir: TempDir,
     /// `None` while it is killed.
     child: Option<Child>,
@@ -73,6 +81,7 @@ impl RedisStack {
                 return Some(stack);
             }
             stack.port = free_port();
+            stack.tls_port = stack.tls_port.map(|_| free_port());
         }
         panic!("no port of {PORTS_TRIED} could be had: {}", stack.log());
     }
@@ -81,7 +90,13 @@ impl RedisStack {
     pub(crate) fn reserve(options: Options) -> Option<RedisStack> {
         let place = place::find()?;
         let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
-        Some(RedisStack { place, options, port: free_port(), dir, child: None })
+        let tls_port = options.tls.then(|| {
+            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            fs::write(dir.path().join(CERTIFICATE), made.cert.pem()).unwrap();
+            fs::write(dir.path().join(KEY), made.signing_key.serialize_pem()).unwrap();
+            free_port()
+        });
+        Some(RedisStack { place, options, port: free_port(), tls_port, dir, child: None })
     }
 
     /// The port on 127.0.0.1.
@@ -96,7 +111,15 @@ impl RedisStack {
             (None, Some(password)) => format!(":{password}@"),
             (None, None) => String::new(),
         };
-        format!("redis://{login}127.0.0.1:{}/0", self.port)
+        match self.tls_port {
+            Some(port) => format!("rediss://{login}127.0.0.1:{port}/0"),
+            None => format!("redis://{login}127.0.0.1:{}/0", self.port),
+        }
+    }
+
+    /// The file with the certificate a client has to trust.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.dir.path().join(CERTIFICATE)
     }
 
     /// The server's process.
@@ -161,6 +184,10 @@ impl RedisStack {
             .arg("--loadmodule")
             .arg(self.place.search_module())
             .args(self.options.arguments);
+        if let Some(port) = self.tls_port {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY]);
+        }
         if self.options.append_only {
             command.args(["--appendonly", "yes", "--appendfsync", "always"]);
         }
