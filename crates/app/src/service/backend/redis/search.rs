@@ -12,12 +12,19 @@ use super::{
 };
 use crate::service::{Algorithm, FieldKind, Metric, VectorSchema, refusal};
 
-/// What a hit's distance is called in a reply.
-const SCORE: &str = "__score";
+/// What a hit's distance is called in a reply: a name no field of the schema has.
+fn score_name(schema: &Schema) -> String {
+    let mut name = "__score".to_owned();
+    while schema.field(&name).is_some() {
+        name.push('_');
+    }
+    name
+}
 
 /// A search as it is asked.
 pub(super) struct Asking {
     pub(super) command: Cmd,
+    score_name: String,
     metric: Metric,
     min_score: Option<f32>,
 }
@@ -43,16 +50,17 @@ pub(super) fn ask(query: &Query<'_>, schema: &Schema, time: Duration) -> Result<
         Simple::Some(filter) => Some(filter),
     };
     let window = query.offset + query.k;
+    let score_name = score_name(schema);
     let mut command = redis::cmd("FT.SEARCH");
-    command.arg(query.collection).arg(text(query, vector, name, filter.as_ref(), window));
+    command.arg(query.collection).arg(text(query, vector, name, filter.as_ref(), window, &score_name));
     command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(query.vector, vector.vector_type));
-    command.arg("SORTBY").arg(SCORE).arg("ASC");
+    command.arg("SORTBY").arg(&score_name).arg("ASC");
     command.arg("LIMIT").arg(query.offset).arg(query.k);
     let fields = wanted(query, schema)?;
-    command.arg("RETURN").arg(fields.len() + 1).arg(SCORE).arg(fields);
+    command.arg("RETURN").arg(fields.len() + 1).arg(&score_name).arg(fields);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     command.arg("DIALECT").arg(2);
-    Ok(Some(Asking { command, metric: vector.metric, min_score: query.min_score }))
+    Ok(Some(Asking { command, score_name, metric: vector.metric, min_score: query.min_score }))
 }
 
 /// The query in RediSearch's language.
@@ -62,6 +70,7 @@ fn text(
     name: &str,
     filter: Option<&Filter>,
     window: usize,
+    score_name: &str,
 ) -> String {
     let mut how = String::new();
     let mut filter = filter.map(Filter::to_string);
@@ -77,7 +86,7 @@ fn text(
         }
     }
     let filter = filter.map_or_else(|| "*".to_owned(), |filter| format!("({filter})"));
-    format!("{filter}=>[KNN {window} @{} $v{how} AS {SCORE}]", escaped(name))
+    format!("{filter}=>[KNN {window} @{} $v{how} AS {score_name}]", escaped(name))
 }
 
 /// A field's name as the query language takes it.
@@ -163,7 +172,7 @@ impl Asking {
         let mut distance = None;
         for (name, value) in pairs {
             let (name, value) = (reply::bytes(name, WHAT)?, reply::bytes(value, WHAT)?);
-            if name == SCORE.as_bytes() {
+            if name == self.score_name.as_bytes() {
                 let text = std::str::from_utf8(&value).map_err(|_| error::reply(WHAT))?;
                 distance = Some(text.parse::<f32>().map_err(|_| error::reply(WHAT))?);
             } else {

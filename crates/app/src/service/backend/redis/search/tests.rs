@@ -88,7 +88,7 @@ fn a_field_the_schema_lacks_is_named() {
 }
 
 fn asking(min_score: Option<f32>) -> Asking {
-    Asking { command: Cmd::new(), metric: Metric::Cosine, min_score }
+    Asking { command: Cmd::new(), score_name: "__score".to_owned(), metric: Metric::Cosine, min_score }
 }
 
 fn replies() -> [Value; 2] {
