@@ -13,7 +13,12 @@ pub(super) const UNAVAILABLE: &str = "redis-unavailable";
 
 /// The connection failed, or broke.
 pub(super) fn connection(address: &Address, error: &RedisError) -> Error {
-    match error.code() {
+    let code = match error.kind() {
+        // The client keeps the server's own code to itself.
+        redis::ErrorKind::AuthenticationFailed => Some("AuthenticationFailed"),
+        _ => error.code(),
+    };
+    match code {
         // The server answered while the connection was set up.
         Some(code) => refused(code, error.detail().unwrap_or_default()),
         None => Error::unavailable(UNAVAILABLE, format!("Redis at {address} does not answer: {error}")),
