@@ -137,7 +137,7 @@ pub(crate) async fn texts_and_unknown_fields_come_back_byte_for_byte(house: &Hou
 }
 
 pub(crate) async fn names_of_fields_may_be_anything(house: &House) {
-    let names = ["Code-1", "a b", "naïve", "日本", "x.y", "$x", "a:b", "it's", "__x"];
+    let names = ["Code-1", "a b", "naïve", "日本", "x.y", "$x", "a:b", "it's", "__x", "__score"];
     let mut fields: Vec<_> = names.iter().map(|name| json!({"name": name, "kind": "tag"})).collect();
     fields
         .push(json!({"name": "a vector-1", "kind": "vector", "algorithm": "flat", "dim": 2, "metric": "l2"}));

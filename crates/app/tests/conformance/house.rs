@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::tiny_model;
+use crate::{redis_stack::RedisStack, tiny_model};
 
 /// The collection most cases work on.
 pub(crate) const DOCS: &str = "docs";
@@ -34,11 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
+    /// Over RESP3, which is the default.
+    Redis,
+    /// Over RESP2.
+    RedisResp2,
 }
 
 /// The service over a store that is empty at first.
 pub(crate) struct House {
     router: Router,
+    redis: Option<RedisStack>,
 }
 
 /// What a request was answered.
@@ -62,19 +67,47 @@ pub(crate) struct Found {
 pub(crate) fn run(kind: Kind, case: impl AsyncFn(&House)) {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/tiny"), 1);
-    let environment: Vec<(OsString, OsString)> = match kind {
-        Kind::Directory => Vec::new(),
+    let redis = match kind {
+        Kind::Directory => None,
+        Kind::Redis | Kind::RedisResp2 => match RedisStack::plain() {
+            Some(redis) => Some(redis),
+            None => return,
+        },
     };
+    let protocol = if kind == Kind::RedisResp2 { "?protocol=resp2" } else { "" };
+    let store = redis.as_ref().map(|redis| format!("{}{protocol}", redis.url()));
+    let environment = store.map(|url| (OsString::from("NEARFIELD_STORE"), OsString::from(url)));
     let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
     let settings = Settings::from_sources(&flags, None, environment).unwrap();
     let service = Service::open(settings.service()).unwrap();
-    let house = House { router: http::router(service.clone(), HttpSettings::default()) };
+    let house = House { router: http::router(service.clone(), HttpSettings::default()), redis };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(case(&house));
+    runtime.block_on(async {
+        house.ready().await;
+        case(&house).await;
+    });
     service.close();
 }
 
 impl House {
+    /// The server behind the store.
+    pub(crate) fn redis(&self) -> &RedisStack {
+        self.redis.as_ref().expect("the store is a Redis")
+    }
+
+    /// Waits until requests are answered.
+    async fn ready(&self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get("/readyz").await;
+            if reply.status == 200 {
+                return;
+            }
+            assert!(Instant::now() < until, "{}", reply.json);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Sends a request.
     pub(crate) async fn call(
         &self,

@@ -2,6 +2,8 @@
 //! case asks through the HTTP routes, as clients do, and compares with an oracle of its own (a map,
 //! exact search, a filter evaluated by hand), so that what holds for one store holds for all.
 
+#[path = "../redis_stack/mod.rs"]
+mod redis_stack;
 #[path = "../tiny_model/mod.rs"]
 mod tiny_model;
 
@@ -11,6 +13,7 @@ mod documents;
 mod embedding;
 mod expiry;
 mod filters;
+mod foreign;
 mod house;
 mod nearest;
 mod random;
@@ -18,15 +21,23 @@ mod schemas;
 mod scrolls;
 mod vectors;
 
-/// Each case as a test of each store.
-macro_rules! on_every_store {
-    ($($module:ident: $($case:ident)*;)*) => {
-        mod directory {
+/// Each case as a test of one store.
+macro_rules! on {
+    ($store:ident, $kind:ident: $($module:ident: $($case:ident)*;)*) => {
+        mod $store {
             $($(#[test]
             fn $case() {
-                crate::house::run(crate::house::Kind::Directory, crate::$module::$case);
+                crate::house::run(crate::house::Kind::$kind, crate::$module::$case);
             })*)*
         }
+    };
+}
+
+macro_rules! on_every_store {
+    ($($cases:tt)*) => {
+        on!(directory, Directory: $($cases)*);
+        on!(redis, Redis: $($cases)*);
+        on!(redis_resp2, RedisResp2: $($cases)*);
     };
 }
 
@@ -63,6 +74,7 @@ on_every_store! {
     nearest:
         flat_finds_what_exact_arithmetic_finds
         hnsw_finds_nearly_all_and_exactly_all_if_asked
+        many_documents_are_found_as_exact_search_finds_them
         other_element_types_come_back_as_given
         ties_are_all_found_and_pages_share_none
         pages_make_up_the_whole
@@ -85,4 +97,18 @@ on_every_store! {
         bad_vectors_are_refused_before_anything_is_written
         good_vectors_at_the_edge_are_taken
         bad_numbers_and_tags_are_refused;
+}
+
+on! { redis_with_others, Redis:
+    foreign:
+        an_index_made_by_others_is_adopted
+        hashes_written_by_others_are_documents
+        what_is_written_is_what_others_would_write
+        hashes_that_do_not_fit_are_told_and_spoil_nothing
+        keys_of_other_types_are_left_alone
+        hashes_without_a_vector_get_theirs
+        what_a_redis_cannot_hold_is_refused_with_the_reason
+        a_full_redis_refuses_writes_and_reads_on
+        a_redis_that_may_drop_documents_is_warned_of
+        no_collection_takes_in_what_is_kept_about_collections;
 }

@@ -101,6 +101,37 @@ pub(crate) async fn hnsw_finds_nearly_all_and_exactly_all_if_asked(house: &House
     }
 }
 
+pub(crate) async fn many_documents_are_found_as_exact_search_finds_them(house: &House) {
+    let hnsw = json!({"name": "place", "kind": "vector", "dim": 16, "metric": "cosine"});
+    house.make(json!([{"name": "rank", "kind": "numeric"}, hnsw])).await;
+    let mut random = Random::new(SEED);
+    let vectors: Vec<Vec<f32>> = (0..10_000).map(|_| random.vector(16)).collect();
+    load(house, &vectors).await;
+    let (mut hits, mut filtered_hits) = (0, 0);
+    for _ in 0..100 {
+        let query = random.vector(16);
+        let nearest = |vectors: &[Vec<f32>]| -> BTreeSet<String> {
+            let ranked = ranked("cosine", vectors, &query);
+            ranked[..10].iter().map(|(number, _)| number.to_string()).collect()
+        };
+        let found = house.ids(json!({"vector": query, "k": 10, "fields": []})).await;
+        assert_eq!(found.len(), 10);
+        let expected = nearest(&vectors);
+        hits += found.iter().filter(|id| expected.contains(*id)).count();
+        let filter = "@rank:[-inf (3000]";
+        let found = house.ids(json!({"vector": query, "k": 10, "filter": filter, "fields": []})).await;
+        assert_eq!(found.len(), 10);
+        let expected = nearest(&vectors[..3000]);
+        filtered_hits += found.iter().filter(|id| expected.contains(*id)).count();
+    }
+    eprintln!(
+        "recall_at_10 of 100 queries each: {} without, {} with a filter",
+        hits as f64 / 1e3,
+        filtered_hits as f64 / 1e3
+    );
+    assert!(hits >= 950 && filtered_hits >= 950, "{hits} and {filtered_hits} of 1000");
+}
+
 pub(crate) async fn other_element_types_come_back_as_given(house: &House) {
     for vector_type in ["FLOAT16", "BFLOAT16"] {
         house
