@@ -8,4 +8,7 @@ mod program;
 mod pulling;
 #[path = "../real_model/mod.rs"]
 mod real_model;
+mod redis;
+#[path = "../redis_stack/mod.rs"]
+mod redis_stack;
 mod usage;
