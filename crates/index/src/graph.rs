@@ -117,7 +117,7 @@ impl Graph {
         mut budget: usize,
         counts: impl Fn(u32) -> bool,
     ) -> Result<(), OutOfBudget> {
-        let Scratch { query, visited, pool, batch } = scratch;
+        let Scratch { query, visited, pool, batch, .. } = scratch;
         pool.reset(breadth);
         visited.reset();
         visited.insert(start);

@@ -3,6 +3,7 @@
 //! Vectors in, owners and distances out. An *owner* is a number the caller gives a vector and
 //! gets back; what it stands for is the caller's business.
 
+mod among;
 mod best;
 mod graph;
 mod index;

@@ -5,6 +5,8 @@ use std::cell::Cell;
 use crate::pool::Pool;
 use crate::space::Query;
 
+const WORD_BITS: usize = u64::BITS as usize;
+
 /// Buffers of a search or an insertion.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
@@ -12,6 +14,9 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) pool: Pool,
     pub(crate) batch: Batch,
+    /// Slots a walk passes by.
+    pub(crate) passed: Vec<u32>,
+    pub(crate) allowed: Slots,
 }
 
 /// Slots to score, and their distances.
@@ -26,6 +31,34 @@ impl Batch {
     #[inline]
     pub(crate) fn each(&self, mut visit: impl FnMut(u32, f32)) {
         self.slots.iter().zip(&self.distances).for_each(|(&slot, &distance)| visit(slot, distance));
+    }
+}
+
+/// A set of slots, a bit each.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    words: Vec<u64>,
+}
+
+impl Slots {
+    /// Empties it, and makes room for slots below `end`.
+    pub(crate) fn reset(&mut self, end: u32) {
+        self.words.clear();
+        self.words.resize((end as usize).div_ceil(WORD_BITS), 0);
+    }
+
+    /// Puts a slot in; whether there is room for it.
+    #[inline]
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
+        let word = self.words.get_mut(slot as usize / WORD_BITS);
+        word.map(|word| *word |= 1 << (slot as usize % WORD_BITS)).is_some()
+    }
+
+    /// Whether it holds a slot.
+    #[inline]
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        let word = self.words.get(slot as usize / WORD_BITS);
+        word.is_some_and(|word| word >> (slot as usize % WORD_BITS) & 1 != 0)
     }
 }
 
@@ -59,6 +92,12 @@ impl Visited {
         }
     }
 
+    /// Whether a slot is marked.
+    #[inline]
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.marks.get(slot as usize).is_some_and(|&mark| mark == self.walk)
+    }
+
     /// Marks a slot; whether it was not marked before.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
@@ -83,6 +122,17 @@ mod tests {
                 assert!(visited.insert(slot));
                 assert!(!visited.insert(slot));
             }
+        }
+    }
+    #[test]
+    fn a_set_holds_what_was_put_in_and_has_room_for() {
+        let mut slots = Slots::default();
+        for end in [0, 1, 64, 65, 1_000] {
+            slots.reset(end);
+            assert!((0..end).all(|slot| !slots.contains(slot)));
+            assert!((0..end).step_by(3).all(|slot| slots.insert(slot)));
+            assert!((0..end).all(|slot| slots.contains(slot) == (slot % 3 == 0)));
+            assert!(!slots.insert(end + 64) && !slots.contains(end + 64) && !slots.contains(u32::MAX));
         }
     }
 }

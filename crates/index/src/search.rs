@@ -9,9 +9,9 @@ use crate::scratch::{self, Batch, Scratch};
 use crate::space::BATCH;
 use crate::{Index, Neighbor, Search};
 
-/// Rows a walk scores for each candidate it keeps, about (measured on sentence embeddings at
-/// breadths of 50 to 400).
-const SCORED_PER_CANDIDATE: f64 = 12.0;
+/// A scan of at most so many rows for each candidate a walk would keep is not dearer than a walk,
+/// about (measured on sentence embeddings at breadths of 50 to 400).
+const SCANNED_PER_CANDIDATE: usize = 64;
 /// Of quantised vectors at least so many are scored exactly besides those that are wanted.
 const RESCORED_MORE_MIN: usize = 10;
 
@@ -33,12 +33,10 @@ impl Index {
         })
     }
 
-    /// Whether comparing with every allowed vector costs less than a walk that passes the others by.
+    /// Whether comparing with every allowed vector costs no more than a walk.
     fn scan_is_cheaper(&self, search: &Search<'_>) -> bool {
-        let Some(allowed) = search.allowed else { return false };
-        let (allowed, vectors) = (allowed.len() as f64, self.vectors_count() as f64);
-        let share = (allowed / vectors).min(1.0);
-        allowed * share <= SCORED_PER_CANDIDATE * search.ef.max(search.k) as f64
+        let most = SCANNED_PER_CANDIDATE.saturating_mul(search.ef.max(search.k)) as u64;
+        search.allowed.is_some_and(|allowed| allowed.len() <= most)
     }
 
     /// Walks the graph and scans the tail; `None` if that finds too few, or would cost more than a scan.
@@ -58,10 +56,16 @@ impl Index {
         if let Some(entry) = graph.entry() {
             let start = graph.descend(&self.vectors, guard, scratch, entry, 0);
             let breadth = search.ef.max(search.k);
-            let budget = search.allowed.map_or(usize::MAX, |allowed| allowed.len() as usize);
             // Few were born since this search began, so that is looked at only once at the end.
             let counts = |slot: u32| (nodes.is_live(slot) || is_visible(&slot)) && is_allowed(slot);
-            graph.walk(&self.vectors, guard, scratch, start, 0, breadth, budget, counts).ok()?;
+            match search.allowed {
+                Some(allowed) => {
+                    self.walk_allowed(graph, guard, scratch, start, breadth, allowed, counts).ok()?;
+                }
+                None => graph
+                    .walk(&self.vectors, guard, scratch, start, 0, breadth, usize::MAX, counts)
+                    .expect("a walk without a budget ends by itself"),
+            }
             let walked = scratch.pool.found().filter(|candidate| is_visible(&candidate.slot));
             if self.vectors.space.is_quantized() {
                 let last: Vec<u32> =

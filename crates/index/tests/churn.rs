@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clusters::{Random, clustered, owners, recall, search};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use roaring::RoaringBitmap;
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
 
@@ -171,10 +172,15 @@ fn at_once(options: Options) {
             let (index, done, searches, vectors) = (&index, &done, &searches, &vectors);
             scope.spawn(move || {
                 let mut random = Random::new(19 + thread);
+                // Few enough for a walk among them, and too many for a scan at this breadth.
+                let updated: RoaringBitmap = (KEPT..UPDATED).collect();
+                let one_of = Search { allowed: Some(&updated), ..search(1, 1) };
                 while !done.load(Ordering::Relaxed) {
                     let owner = random.below(KEPT);
                     let found = index.search(&vectors[owner as usize], &search(10, 100));
                     assert_eq!(found.len(), 10);
+                    let found_updated = index.search(&vectors[owner as usize], &one_of);
+                    assert!(found_updated.len() == 1 && updated.contains(found_updated[0].owner));
                     let mut owners = owners(&found);
                     owners.sort_unstable();
                     owners.dedup();

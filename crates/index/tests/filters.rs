@@ -36,18 +36,20 @@ fn recall_holds(quantization: Quantization) {
     by_distance.sort_by(|a, b| far(a).total_cmp(&far(b)));
 
     for (name, order) in [("random", shuffled), ("correlated", by_distance)] {
-        for per_mille in [1000, 500, 100, 10, 1] {
+        for (per_mille, ef) in
+            [(1000, 80), (500, 80), (300, 30), (200, 30), (100, 30), (100, 80), (20, 5), (10, 80), (1, 80)]
+        {
             let allowed: RoaringBitmap =
                 order[..(COUNT * per_mille / 1000) as usize].iter().copied().collect();
-            let search = Search { allowed: Some(&allowed), ..search(10, 80) };
+            let search = Search { allowed: Some(&allowed), ..search(10, ef) };
             for query in &queries {
                 let found = index.search(query, &search);
                 assert_eq!(found.len(), 10, "{name} {per_mille}");
                 assert!(found.iter().all(|hit| allowed.contains(hit.owner)));
             }
             let recall = recall(&index, &queries, &search);
-            println!("{name}, {per_mille} of 1000: {recall}");
-            assert!(recall >= 0.95, "{name}, {per_mille} of 1000: {recall}");
+            println!("{name}, {per_mille} of 1000, ef {ef}: {recall}");
+            assert!(recall >= 0.95, "{name}, {per_mille} of 1000, ef {ef}: {recall}");
         }
     }
 }

@@ -1,0 +1,139 @@
+//! Walking to allowed vectors, among those that are not.
+
+use kernels::arena::Guard;
+use roaring::RoaringBitmap;
+
+use crate::graph::{Graph, OutOfBudget};
+use crate::nodes::State;
+use crate::scratch::{Scratch, Slots};
+use crate::vectors::Vectors;
+use crate::{Index, NONE};
+
+/// With a larger share than this allowed, a walk leads through those that are not.
+const THROUGH_SHARE: f64 = 0.35;
+/// Marking the allowed slots before a walk pays if they, times their share, are at most so many for
+/// each candidate: the smaller the share, the more slots a walk has to ask about.
+const MARKED_PER_CANDIDATE: f64 = 32.0;
+/// Where walks among the allowed begin, besides the slot nearest to the query: allowed ones far
+/// apart, for all that are allowed may be far from the query.
+const STARTS: u32 = 16;
+/// Lists of links asked for ahead of the one being read.
+const LISTS_AHEAD: usize = 8;
+
+impl Index {
+    /// Gathers the `breadth` nearest slots that are allowed and count into the scratch's pool, in
+    /// the way that suits their share. Gives up when it has scored as many as are allowed.
+    #[expect(clippy::too_many_arguments, reason = "those of `Graph::walk`, which it decides on")]
+    pub(crate) fn walk_allowed(
+        &self,
+        graph: &Graph,
+        guard: &Guard<'_>,
+        scratch: &mut Scratch,
+        start: u32,
+        breadth: usize,
+        allowed: &RoaringBitmap,
+        counts: impl Fn(u32) -> bool,
+    ) -> Result<(), OutOfBudget> {
+        let Index { vectors, .. } = self;
+        let budget = allowed.len() as usize;
+        let share = budget as f64 / self.vectors_count().max(1) as f64;
+        if share >= THROUGH_SHARE {
+            return graph.walk(vectors, guard, scratch, start, 0, breadth, budget, counts);
+        }
+        let is_start = |&slot: &u32| slot != start && vectors.nodes.state(slot) == State::Linked;
+        let starts = std::iter::once(start).chain(self.spread(allowed).filter(is_start));
+        let pays = budget as f64 * share <= MARKED_PER_CANDIDATE * breadth as f64;
+        if pays && self.mark(allowed, guard.epoch(), &mut scratch.allowed) {
+            let counts = |marked: &Slots, slot: u32| marked.contains(slot);
+            graph.walk_among(vectors, guard, scratch, starts, breadth, budget, counts)
+        } else {
+            let counts = |_: &Slots, slot: u32| counts(slot);
+            graph.walk_among(vectors, guard, scratch, starts, breadth, budget, counts)
+        }
+    }
+
+    /// Some of the allowed slots, spread over them.
+    fn spread(&self, allowed: &RoaringBitmap) -> impl Iterator<Item = u32> {
+        let ranks = (0..STARTS).map(|at| (allowed.len() * u64::from(at) / u64::from(STARTS)) as u32);
+        let owners = ranks.filter_map(|rank| allowed.select(rank));
+        owners.map(|owner| self.owners.slot(owner)).filter(|&slot| slot != NONE)
+    }
+
+    /// Marks the slots that allowed owners have; `false` if one came after `epoch`, so that a
+    /// reader pinned there may see another.
+    fn mark(&self, allowed: &RoaringBitmap, epoch: u64, marked: &mut Slots) -> bool {
+        marked.reset(self.vectors.rows.end());
+        let mut slots = allowed.iter().map(|owner| self.owners.slot(owner)).filter(|&slot| slot != NONE);
+        slots.all(|slot| self.vectors.nodes.born(slot) <= epoch && marked.insert(slot))
+    }
+}
+
+impl Graph {
+    /// Gathers the `breadth` allowed slots nearest to the query into the scratch's pool, over the
+    /// lowest layer's links between allowed slots and, where these are few, over those that lead
+    /// there by one slot that is not allowed (ACORN-1: Patel et al. 2024, section 5.2). Scores
+    /// none but the allowed, and where it starts from.
+    #[expect(clippy::too_many_arguments, reason = "those of `Graph::walk`, which it stands in for")]
+    pub(crate) fn walk_among(
+        &self,
+        vectors: &Vectors,
+        guard: &Guard<'_>,
+        scratch: &mut Scratch,
+        starts: impl Iterator<Item = u32>,
+        breadth: usize,
+        mut budget: usize,
+        is_allowed: impl Fn(&Slots, u32) -> bool,
+    ) -> Result<(), OutOfBudget> {
+        let Scratch { query, visited, pool, batch, passed, allowed } = scratch;
+        let is_allowed = |slot: u32| is_allowed(allowed, slot);
+        let enough = self.links.capacity(0) * 3 / 4;
+        pool.reset(breadth);
+        visited.reset();
+        batch.slots.clear();
+        batch.slots.extend(starts.filter(|&slot| visited.insert(slot)));
+        loop {
+            vectors.score(guard, query, batch);
+            batch.each(|slot, distance| {
+                if pool.would_keep(distance) {
+                    pool.insert(distance, slot, is_allowed(slot));
+                }
+            });
+            let scored = batch.slots.len();
+            if scored > budget {
+                return Err(OutOfBudget);
+            }
+            budget -= scored;
+            let Some(slot) = pool.expand() else { return Ok(()) };
+            batch.slots.clear();
+            passed.clear();
+            for link in self.links.get(slot, 0) {
+                if visited.contains(link) {
+                    continue;
+                }
+                if is_allowed(link) {
+                    visited.insert(link);
+                    batch.slots.push(link);
+                } else {
+                    passed.push(link);
+                }
+            }
+            passed.iter().take(LISTS_AHEAD).for_each(|&slot| self.links.prefetch(slot, 0));
+            for at in 0..passed.len() {
+                if batch.slots.len() >= enough {
+                    break;
+                }
+                if let Some(&ahead) = passed.get(at + LISTS_AHEAD) {
+                    self.links.prefetch(ahead, 0);
+                }
+                visited.insert(passed[at]);
+                let links = self.links.get(passed[at], 0);
+                let is_next = |link: &u32| !visited.contains(*link) && is_allowed(*link);
+                let found = batch.slots.len();
+                batch.slots.extend(links.filter(is_next));
+                batch.slots[found..].iter().for_each(|&link| {
+                    visited.insert(link);
+                });
+            }
+        }
+    }
+}
