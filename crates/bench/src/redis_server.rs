@@ -10,12 +10,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use nearfield::service::{RedisStore, Store};
 use tempfile::TempDir;
 
 use crate::{repository, server::free_address};
 
 /// How long it may take to answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a service waits for a command.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server that writes nothing to disk; killed when dropped.
 #[derive(Debug)]
@@ -66,6 +70,13 @@ impl RedisServer {
     /// Where a client finds it.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}/0", self.address)
+    }
+
+    /// It as the store of a service. A pipeline of 500 documents into a large graph is most of a
+    /// second's work for it, and several are under way when documents are loaded: a write waits
+    /// longer here than by default.
+    pub(crate) fn store(&self) -> Store {
+        Store::Redis(RedisStore { command_timeout: WRITE_TIMEOUT, ..RedisStore::new(self.url()) })
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {

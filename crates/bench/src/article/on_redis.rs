@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nearfield::service::{Algorithm, Config, Context, Leg, RedisStore, Search, Service, Store};
+use nearfield::service::{Algorithm, Config, Context, Leg, RedisStore, Search, Service};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -46,7 +46,7 @@ impl OnRedis {
             ["--store", &server.url(), "--redis-connections", &connections].map(str::to_owned).into();
         let site = Site::start(&launch)?;
         let config = Config {
-            store: Store::Redis(RedisStore::new(server.url())),
+            store: server.store(),
             ..world.setting.service(&world.dir.path().join("on-redis-in-process"))?
         };
         let service = Service::open(config)?;

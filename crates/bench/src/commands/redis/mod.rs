@@ -8,7 +8,7 @@ pub(crate) mod pipelining;
 use std::num::NonZero;
 
 use anyhow::{Result, ensure};
-use nearfield::service::{Algorithm, Config, Context, RedisStore, Service, Store};
+use nearfield::service::{Algorithm, Config, Context, Service};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -119,10 +119,8 @@ impl<'a> Stand<'a> {
             }
         }
         let pinned = Pinned::to(arguments.client_core)?;
-        let config = Config {
-            store: Store::Redis(RedisStore::new(server.url())),
-            ..setting.service(&setting.cache_dir.join("redis-no-data"))?
-        };
+        let config =
+            Config { store: server.store(), ..setting.service(&setting.cache_dir.join("redis-no-data"))? };
         let service = Service::open(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Stand {
