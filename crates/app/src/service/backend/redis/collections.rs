@@ -43,10 +43,10 @@ impl Core {
     ) -> Result<(CollectionInfo, bool), Error> {
         models.sort_unstable();
         check_name(name).map_err(refusal::collection)?;
-        index::check(&schema)?;
-        schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
         let _structure = self.structure.lock().await;
         let state = self.state();
+        index::check(&schema, state.server.as_ref().map_or(0, |server| server.search))?;
+        schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
         if let Some(collection) = state.of_alias(name) {
             let collection = collection.name.clone();
             return Err(refusal::collection(CollectionError::IsAlias { name: name.to_owned(), collection }));

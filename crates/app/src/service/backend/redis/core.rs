@@ -111,6 +111,9 @@ impl Core {
         if was_open || restarted {
             connections.ask_first(&self.script.load(), patience).await?;
         }
+        if restarted {
+            tracing::info!(version = server.version, search = server.search, "Redis is the store");
+        }
         // The commands below go the common way, which the breaker guards.
         connections.well();
         let looked = self.look_again(server).await;

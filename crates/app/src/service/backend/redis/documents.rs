@@ -36,10 +36,16 @@ const GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// A write on its way.
 struct Way {
-    command: Cmd,
     expected: Expected,
     /// The number of the content it leaves.
     seq: Seq,
+}
+
+/// Writes that go in one pipeline.
+struct Group {
+    ways: Vec<Way>,
+    commands: Pipeline,
+    bytes: usize,
 }
 
 impl Core {
@@ -84,12 +90,12 @@ impl Core {
         let many = ops.len() >= MANY;
         let mut ops = ops.into_iter();
         while ops.len() > 0 {
-            let (ways, bytes) = self.next_group(&state, &mut ops, now_ms);
-            match self.write_group(ways, bytes).await {
+            let group = self.next_group(&state, &mut ops, now_ms);
+            match self.write_group(&group).await {
                 Ok(written) => results.extend(written),
                 // What was written before stands, so each write has its own fate.
-                Err((error, count)) => {
-                    results.extend((0..count).map(|_| Err(NotWritten::Refused(error.clone()))));
+                Err(error) => {
+                    results.extend(group.ways.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
                 }
             }
         }
@@ -100,49 +106,46 @@ impl Core {
         Ok(results)
     }
 
-    /// As many writes as go into one pipeline, and their bytes.
-    fn next_group(&self, state: &State, ops: &mut std::vec::IntoIter<Op>, now_ms: u64) -> (Vec<Way>, usize) {
-        let group = self.group.load(Ordering::Relaxed);
-        let (mut ways, mut bytes) = (Vec::with_capacity(group), 0);
-        while ways.len() < group && bytes < PIPELINE_BYTES_MAX {
+    /// As many writes as go into one pipeline.
+    fn next_group(&self, state: &State, ops: &mut std::vec::IntoIter<Op>, now_ms: u64) -> Group {
+        let most = self.group.load(Ordering::Relaxed);
+        let commands = Pipeline::with_capacity(most);
+        let mut group = Group { ways: Vec::with_capacity(most), commands, bytes: 0 };
+        while group.ways.len() < most && group.bytes < PIPELINE_BYTES_MAX {
             let Some(op) = ops.next() else { break };
-            let way = self.way(state, &op, now_ms);
-            bytes += way.command.args_iter().map(|argument| length(&argument)).sum::<usize>();
-            ways.push(way);
+            let (way, command) = self.way(state, &op, now_ms);
+            group.bytes += command.args_iter().map(|argument| length(&argument)).sum::<usize>();
+            group.ways.push(way);
+            group.commands.add_command(command);
         }
-        (ways, bytes)
+        group
     }
 
     /// One pipeline; an error is of all its writes.
-    async fn write_group(&self, ways: Vec<Way>, bytes: usize) -> Result<Results, (Error, usize)> {
-        let count = ways.len();
-        let failed = |error| (error, count);
-        let _turn = self.writing.acquire().await.map_err(|_| failed(Error::closing()))?;
+    async fn write_group(&self, group: &Group) -> Result<Results, Error> {
+        let _turn = self.writing.acquire().await.map_err(|_| Error::closing())?;
         let began = Instant::now();
-        let everything: Vec<&Way> = ways.iter().collect();
-        let mut replies = self.run(&everything, bytes).await.map_err(failed)?;
+        let mut replies = self.connections.ask_all(&group.commands, group.bytes).await?;
         let is_missing =
             |reply: &Value| matches!(reply, Value::ServerError(refused) if error::is_script_missing(refused));
         if replies.iter().any(is_missing) {
             // The server has been restarted, or its scripts were flushed.
-            self.connections.ask(&self.script.load()).await.map_err(failed)?;
-            let places: Vec<usize> = (0..count).filter(|place| is_missing(&replies[*place])).collect();
-            let again: Vec<&Way> = places.iter().map(|place| &ways[*place]).collect();
-            let repeated = self.run(&again, bytes).await.map_err(failed)?;
+            self.connections.ask(&self.script.load()).await?;
+            let places: Vec<usize> =
+                (0..replies.len()).filter(|place| is_missing(&replies[*place])).collect();
+            let mut again = Pipeline::with_capacity(places.len());
+            for (_, command) in
+                group.commands.cmd_iter().enumerate().filter(|(place, _)| places.contains(place))
+            {
+                again.add_command(command.clone());
+            }
+            let repeated = self.connections.ask_all(&again, group.bytes).await?;
             for (place, reply) in places.into_iter().zip(repeated) {
                 replies[place] = reply;
             }
         }
-        self.note_pace(count, began.elapsed());
-        Ok(ways.iter().zip(replies).map(|(way, reply)| way.became(reply)).collect())
-    }
-
-    async fn run(&self, ways: &[&Way], bytes: usize) -> Result<Vec<Value>, Error> {
-        let mut pipeline = Pipeline::with_capacity(ways.len());
-        for way in ways {
-            pipeline.add_command(way.command.clone());
-        }
-        self.connections.ask_all(&pipeline, bytes).await
+        self.note_pace(replies.len(), began.elapsed());
+        Ok(group.ways.iter().zip(replies).map(|(way, reply)| way.became(reply)).collect())
     }
 
     /// Makes the next pipeline as long as it may be for its time.
@@ -158,7 +161,7 @@ impl Core {
         self.group.store(next, Ordering::Relaxed);
     }
 
-    fn way(&self, state: &State, op: &Op, now_ms: u64) -> Way {
+    fn way(&self, state: &State, op: &Op, now_ms: u64) -> (Way, Cmd) {
         match op {
             Op::Put { key, fields, expires_at_ms, vectors, expected } => {
                 let computed = blobs(state, vectors);
@@ -167,14 +170,14 @@ impl Core {
                     fields.iter().chain(&computed).map(|field| (&*field.name, &*field.value)).collect();
                 let seq = content(all.iter().copied(), end);
                 let command = self.script.put(key, all.into_iter(), end, *expected);
-                Way { command, expected: *expected, seq }
+                (Way { expected: *expected, seq }, command)
             }
             Op::Delete { key, expected } => {
-                Way { command: self.script.delete(key, *expected), expected: *expected, seq: 0 }
+                (Way { expected: *expected, seq: 0 }, self.script.delete(key, *expected))
             }
             Op::SetVectors { key, expected, vectors } => {
                 let expected = Expected::Seq(*expected);
-                Way { command: self.script.set(key, &blobs(state, vectors), expected), expected, seq: 0 }
+                (Way { expected, seq: 0 }, self.script.set(key, &blobs(state, vectors), expected))
             }
         }
     }

@@ -1,9 +1,9 @@
 //! What a Redis refuses or fails at, in the service's kinds of error.
 
-use redis::{RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError};
 
 use super::{Error, address::Address};
-use crate::service::ErrorKind;
+use crate::service;
 
 /// The search module knows no index of that name.
 pub(super) const INDEX_MISSING: &str = "index-missing";
@@ -11,16 +11,21 @@ pub(super) const INDEX_MISSING: &str = "index-missing";
 /// The server cannot be asked now.
 pub(super) const UNAVAILABLE: &str = "redis-unavailable";
 
+/// The client's own word for a login that was refused.
+const AUTHENTICATION: &str = "authentication failed";
+
 /// The connection failed, or broke.
 pub(super) fn connection(address: &Address, error: &RedisError) -> Error {
+    // A server that refuses while the connection is set up has answered.
     let code = match error.kind() {
-        // The client keeps the server's own code to itself.
-        redis::ErrorKind::AuthenticationFailed => Some("AuthenticationFailed"),
+        ErrorKind::AuthenticationFailed => Some(AUTHENTICATION),
         _ => error.code(),
     };
     match code {
-        // The server answered while the connection was set up.
-        Some(code) => refused(code, error.detail().unwrap_or_default()),
+        Some(code) => {
+            let refused = refused(code, error.detail().unwrap_or_default());
+            Error { message: format!("{address}: {}", refused.message), ..refused }
+        }
         None => Error::unavailable(UNAVAILABLE, format!("Redis at {address} does not answer: {error}")),
     }
 }
@@ -53,7 +58,7 @@ pub(super) fn connecting(address: &Address) -> Error {
 /// No room on the connections.
 pub(super) fn busy(address: &Address) -> Error {
     Error::new(
-        ErrorKind::Overloaded,
+        service::ErrorKind::Overloaded,
         "redis-busy",
         format!("too many commands wait for Redis at {address}; try again in a second"),
     )
@@ -61,7 +66,7 @@ pub(super) fn busy(address: &Address) -> Error {
 
 /// A reply of another shape than the command has.
 pub(super) fn reply(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))
+    Error::new(service::ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))
 }
 
 /// The server refused a command.
@@ -74,14 +79,14 @@ fn refused(code: &str, details: &str) -> Error {
     let text = if details.is_empty() { code.to_owned() } else { format!("{code} {details}") };
     match code {
         "OOM" => Error::new(
-            ErrorKind::Full,
+            service::ErrorKind::Full,
             "redis-full",
             format!("Redis has no memory left ({text}): raise maxmemory or delete documents"),
         ),
         "LOADING" | "MASTERDOWN" | "BUSY" | "CLUSTERDOWN" | "TRYAGAIN" => {
             Error::unavailable(UNAVAILABLE, format!("Redis is not ready yet ({text}); try again soon"))
         }
-        "NOAUTH" | "WRONGPASS" | "NOPERM" | "AuthenticationFailed" => Error::unavailable(
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | AUTHENTICATION => Error::unavailable(
             "redis-refused",
             format!("Redis refuses this user ({text}): check user, password and ACL of the store's URL"),
         ),
@@ -94,7 +99,7 @@ fn refused(code: &str, details: &str) -> Error {
             format!("Redis takes no writes ({text}): it cannot save its own data; see its log"),
         ),
         "WRONGTYPE" => Error::new(
-            ErrorKind::Conflict,
+            service::ErrorKind::Conflict,
             "key-taken",
             "under the document's key stands something that is no hash: delete it or choose another id",
         ),
@@ -105,7 +110,7 @@ fn refused(code: &str, details: &str) -> Error {
         _ if text.starts_with("Timeout limit was reached") => {
             Error::unavailable("deadline", "the time for this search was over before Redis had finished it")
         }
-        _ => Error::new(ErrorKind::Internal, "redis", format!("Redis refused a command: {text}")),
+        _ => Error::new(service::ErrorKind::Internal, "redis", format!("Redis refused a command: {text}")),
     }
 }
 

@@ -5,8 +5,11 @@ use redis::{Cmd, Value};
 use super::{Error, Schema, reply};
 use crate::service::{Algorithm, FieldKind, FieldSchema, Metric, Quantization, VectorSchema, VectorType};
 
-/// Why RediSearch cannot hold a schema.
-pub(super) fn check(schema: &Schema) -> Result<(), Error> {
+/// The first search module that knows FLOAT16 and BFLOAT16: 2.10.
+const SHORT_FLOATS_SINCE: u32 = 21_000;
+
+/// Why a search module of version `search` cannot hold a schema.
+pub(super) fn check(schema: &Schema, search: u32) -> Result<(), Error> {
     let own = super::notes::OWN_PREFIX.as_bytes();
     for prefix in &schema.prefixes {
         if own.starts_with(prefix) || prefix.starts_with(own) {
@@ -26,6 +29,11 @@ pub(super) fn check(schema: &Schema) -> Result<(), Error> {
             }
             VectorSchema { quantization: Quantization::Int8 | Quantization::Int4, .. } => {
                 "quantization is Nearfield's own and unknown to Redis: leave it out, or use the embedded store"
+            }
+            VectorSchema { vector_type: VectorType::Float16 | VectorType::Bfloat16, .. }
+                if search < SHORT_FLOATS_SINCE =>
+            {
+                "this Redis's search module is older than 2.10 and knows FLOAT32 alone of the types"
             }
             _ => continue,
         };

@@ -270,19 +270,19 @@ impl Redis {
                 Err(error) => results.push((*position, Some(Err(error)))),
             }
         }
-        let replies = match asked.as_slice() {
+        let replies = match asked.as_mut_slice() {
             [] => Vec::new(),
-            [(_, asking)] => match connections.ask(&asking.command).await {
+            [(position, asking)] => match connections.ask(&asking.command).await {
                 Ok(reply) => vec![reply],
                 Err(error) => {
-                    results.push((asked[0].0, Some(Err(self.core.noticed(error)))));
+                    results.push((*position, Some(Err(self.core.noticed(error)))));
                     return Ok(results);
                 }
             },
             several => {
                 let mut pipeline = Pipeline::with_capacity(several.len());
                 for (_, asking) in several {
-                    pipeline.add_command(asking.command.clone());
+                    pipeline.add_command(asking.command.take());
                 }
                 connections.ask_all(&pipeline, 0).await?
             }

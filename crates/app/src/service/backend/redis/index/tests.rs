@@ -139,18 +139,21 @@ fn options_of_tags_count_and_a_filter_is_never_adopted() {
 
 #[test]
 fn what_a_redis_cannot_hold_is_refused() {
-    assert_eq!(check(&article()), Ok(()));
+    assert_eq!(check(&article(), 21_005), Ok(()));
     let mut schema = article();
     for other in [
         VectorSchema { vector_type: VectorType::Int8, ..vector() },
         VectorSchema { quantization: Quantization::Int8, ..vector() },
     ] {
         schema.fields[2].kind = FieldKind::Vector(other);
-        let refused = check(&schema).unwrap_err();
+        let refused = check(&schema, 21_005).unwrap_err();
         assert_eq!((refused.code, refused.at.as_deref()), ("schema", Some("embedding")));
     }
+    schema.fields[2].kind = FieldKind::Vector(VectorSchema { vector_type: VectorType::Float16, ..vector() });
+    assert_eq!(check(&schema, 21_005), Ok(()));
+    assert!(check(&schema, 20_811).unwrap_err().message.contains("2.10"));
     for prefix in ["", "near", "nearfield:", "nearfield:meta:"] {
         let schema = Schema { prefixes: vec![prefix.into()], ..article() };
-        assert_eq!(check(&schema).unwrap_err().at.as_deref(), Some("prefixes"), "{prefix:?}");
+        assert_eq!(check(&schema, 21_005).unwrap_err().at.as_deref(), Some("prefixes"), "{prefix:?}");
     }
 }
