@@ -41,14 +41,14 @@ impl Shared {
 
     /// The texts of a document whose vectors in this collection are of another model.
     pub(super) fn stale_texts(&self, known: &Known, document: &Document) -> Result<Vec<TextToEmbed>, Error> {
-        let vectors = self.backend.vectors_blocking(&known.name, &document.key)?;
+        let made = self.backend.made_by(known, &document.key)?;
         let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
         texts.retain(|text| text.collection == known.version);
         let mut stale = Vec::new();
         for text in texts {
             let fingerprint = self.models.get(&text.model)?.fingerprint().0;
-            let made = vectors.iter().find(|vector| vector.field == text.field);
-            if made.is_some_and(|vector| vector.model != fingerprint) {
+            let made = made.iter().find(|(field, _)| *field == text.field);
+            if made.is_some_and(|(_, model)| *model != fingerprint) {
                 stale.push(text);
             }
         }

@@ -17,6 +17,7 @@ pub(super) use self::{embedded::Embedded, redis::Redis};
 use super::{
     CollectionInfo, Config, Document, Documents, Error, Field, Schema, Scrolled, Stats, Store,
     call::Call,
+    catalog::Known,
     refusal,
     sync::{Arc, OnceLock},
 };
@@ -132,11 +133,7 @@ impl Standing {
     }
 
     /// Computed vectors of the document under `key` in a collection.
-    pub(super) fn vectors(
-        &self,
-        collection: &super::catalog::Known,
-        key: &[u8],
-    ) -> Result<Vec<ComputedVector>, Error> {
+    pub(super) fn vectors(&self, collection: &Known, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
         match self {
             Standing::AtHand(embedded) => embedded.vectors(&collection.name, key),
             Standing::Read(read) => {
@@ -378,7 +375,7 @@ impl Backend {
     pub(super) async fn scroll(
         &self,
         call: &Call,
-        collection: &Arc<super::catalog::Known>,
+        collection: &Arc<Known>,
         filter: Option<Filter>,
         after: Option<Cursor>,
         limit: usize,
@@ -410,7 +407,7 @@ impl Backend {
     pub(super) async fn count(
         &self,
         call: &Call,
-        collection: &Arc<super::catalog::Known>,
+        collection: &Arc<Known>,
         filter: Option<Filter>,
     ) -> Result<u64, Error> {
         match &self.store {
@@ -435,15 +432,22 @@ impl Backend {
         }
     }
 
-    /// Computed vectors of a document in a collection, each with its model's fingerprint.
-    pub(super) fn vectors_blocking(
-        &self,
-        collection: &str,
-        key: &[u8],
-    ) -> Result<Vec<ComputedVector>, Error> {
+    /// What the computed vectors of a document in a collection were made by: position of the field,
+    /// model's fingerprint.
+    pub(super) fn made_by(&self, collection: &Known, key: &[u8]) -> Result<Vec<(u16, [u8; 16])>, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.vectors(collection, key),
-            Kind::Redis(redis) => redis.wait(redis.vectors(collection, key)),
+            Kind::Embedded(embedded) => {
+                let vectors = embedded.vectors(&collection.name, key)?;
+                Ok(vectors.iter().map(|vector| (vector.field, vector.model)).collect())
+            }
+            Kind::Redis(redis) => {
+                let position = |(name, model): (String, _)| {
+                    let fields = &collection.schema.fields;
+                    let position = fields.iter().position(|field| field.name == name)?;
+                    Some((u16::try_from(position).ok()?, model))
+                };
+                Ok(redis.models(&collection.name).into_iter().filter_map(position).collect())
+            }
         }
     }
 

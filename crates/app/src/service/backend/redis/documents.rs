@@ -181,16 +181,6 @@ impl Core {
             }
         }
     }
-
-    /// The document under `key` in a collection, by what was computed from it.
-    pub(super) async fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
-        let version = self.state().get(collection)?.checker.version();
-        let mut stood = self.read(vec![key.to_vec()]).await?;
-        let (_, mut vectors) = stood.remove(key).unzip();
-        let mut vectors = vectors.take().unwrap_or_default();
-        vectors.retain(|vector| vector.collection == version);
-        Ok(vectors)
-    }
 }
 
 impl Way {

@@ -170,10 +170,6 @@ impl Redis {
         self.core.state().validate(op)
     }
 
-    pub(super) async fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
-        self.core.vectors(collection, key).await
-    }
-
     pub(super) fn models(&self, collection: &str) -> Fingerprints {
         self.core.state().get(collection).map_or_else(|_| Vec::new(), |known| known.models.clone())
     }
