@@ -107,5 +107,6 @@ fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error>
         }
         fingerprints.push((field.to_owned(), model.fingerprint().0));
     }
+    fingerprints.sort_unstable();
     Ok(fingerprints)
 }

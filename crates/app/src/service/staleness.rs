@@ -55,13 +55,16 @@ impl Shared {
         Ok(stale)
     }
 
-    /// The models a collection's texts are embedded by now.
+    /// The models a collection's texts are embedded by now, by the names of the fields.
     pub(super) fn fingerprints(&self, known: &Known) -> Result<Fingerprints, Error> {
-        let computed =
-            vector_fields(&known.schema).filter_map(|(name, vector)| Some((name, vector.embed.as_ref()?)));
-        computed
-            .map(|(name, embed)| Ok((name.to_owned(), self.models.get(&embed.model)?.fingerprint().0)))
-            .collect()
+        let mut fingerprints = Vec::new();
+        for (name, vector) in vector_fields(&known.schema) {
+            if let Some(embed) = &vector.embed {
+                fingerprints.push((name.to_owned(), self.models.get(&embed.model)?.fingerprint().0));
+            }
+        }
+        fingerprints.sort_unstable();
+        Ok(fingerprints)
     }
 
     fn is_stale(&self, known: &Known) -> Result<bool, Error> {

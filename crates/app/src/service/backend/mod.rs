@@ -71,7 +71,8 @@ pub(super) struct Lacking {
     pub(super) next: Option<Cursor>,
 }
 
-/// What the vector fields of a collection are computed by: name of the field, model's fingerprint.
+/// What the vector fields of a collection are computed by: name of the field, model's fingerprint; in
+/// the order of the names.
 pub(super) type Fingerprints = Vec<(String, [u8; 16])>;
 
 /// Where documents and vectors are.

@@ -39,9 +39,8 @@ impl Core {
         name: &str,
         schema: Schema,
         rebuild: bool,
-        mut models: Fingerprints,
+        models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
-        models.sort_unstable();
         check_name(name).map_err(refusal::collection)?;
         let _structure = self.structure.lock().await;
         let state = self.state();
@@ -173,8 +172,7 @@ impl Core {
     }
 
     /// Notes that all vectors of a collection are computed by these models now.
-    pub(super) async fn note_models(&self, name: &str, mut models: Fingerprints) -> Result<(), Error> {
-        models.sort_unstable();
+    pub(super) async fn note_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
         let _structure = self.structure.lock().await;
         let collection = Collection { models, ..Collection::clone(self.state().get(name)?) };
         self.connections.ask(&collection.notes().write(name)).await?;
