@@ -114,6 +114,9 @@ fn metric_name(metric: Metric) -> &'static str {
     }
 }
 
+/// Size beyond which none is believed, in MiB: more than any machine's memory.
+const SIZE_MB_MAX: f64 = 1e9;
+
 /// What `FT.INFO` says of an index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Info {
@@ -176,7 +179,8 @@ impl Info {
                 | "tag_overhead_sz_mb"
                 | "text_overhead_sz_mb" => {
                     let mb = reply::number(value, WHAT)?;
-                    if mb.is_finite() && mb > 0.0 {
+                    // RediSearch may count below zero, which it then takes for nearly 2^64 bytes.
+                    if (0.0..SIZE_MB_MAX).contains(&mb) {
                         info.memory_bytes += (mb * f64::from(1 << 20)) as u64;
                     }
                 }

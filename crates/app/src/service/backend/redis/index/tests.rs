@@ -78,6 +78,13 @@ fn both_protocols_tell_the_same_of_an_index() {
 }
 
 #[test]
+fn a_size_that_cannot_be_is_not_added() {
+    let sizes = "%4\n+inverted_sz_mb\n,17592186044415.996\n+doc_table_size_mb\n$18\n17592186044415.996\n\
+                 +key_table_size_mb\n,nan\n+vector_index_sz_mb\n$3\n1.5\n";
+    assert_eq!(read(sizes).memory_bytes, 3 << 19);
+}
+
+#[test]
 fn an_equal_index_is_adopted_and_another_named() {
     let info = read(INFO[0]);
     assert_eq!(info.difference(&article()), None);
