@@ -144,8 +144,13 @@ impl State {
         if fields.is_empty() && vectors.is_empty() {
             return Err(invalid("", "Redis holds no document without any field"));
         }
+        // Vectors may still be to come: what is wrong for good is told before that they are missing.
+        let mut missing = None;
         for collection in self.taking(key) {
-            collection.checker.check(key, fields, vectors)?;
+            match collection.checker.check(key, fields, vectors) {
+                Err(error @ WriteError::VectorsMissing { .. }) => missing = Some(error),
+                checked => checked?,
+            }
             for field in &collection.schema().fields {
                 let value = fields.iter().find(|given| *given.name == *field.name.as_bytes());
                 if let (FieldKind::Tag { .. }, Some(value)) = (&field.kind, value)
@@ -155,7 +160,7 @@ impl State {
                 }
             }
         }
-        Ok(())
+        missing.map_or(Ok(()), Err)
     }
 
     /// When a document ends that brings no end of its own.
