@@ -200,13 +200,13 @@ pub(crate) async fn keys_of_other_types_are_left_alone(house: &House) {
     send(house, &format!("RPUSH {DOCS}:list a b"));
     for id in ["text", "list"] {
         let read = house.get(&document(id)).await;
-        assert!((400..500).contains(&read.status), "{}", read.json);
-        let put = house.put(&document(id), &json!({"place": [3, 4]})).await;
-        assert!((400..500).contains(&put.status), "{}", put.json);
+        read.refused(404, "document-not-found");
+        house.put(&document(id), &json!({"place": [3, 4]})).await.refused(409, "key-taken");
         let batch = json!([{"id": id, "place": [3, 4]}, {"id": "1", "place": [1, 2]}]);
         let reply = house.post(&path(DOCS, "documents"), &batch).await.expect(200);
         assert_eq!((&reply["errors"], &reply["unchanged"]), (&json!(1), &json!(1)), "{reply}");
     }
+    house.put(&document("empty"), &json!({})).await.refused(422, "field-value");
     assert_eq!(house.everything().await.len(), 1);
     assert_eq!(house.count("*").await, 1);
     house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
@@ -245,6 +245,36 @@ pub(crate) async fn what_a_redis_cannot_hold_is_refused_with_the_reason(house: &
         house.put(&format!("{}?rebuild=true", collection(DOCS)), &json!({"fields": [flat(3, "l2")]})).await;
     assert!((400..500).contains(&rebuild.status), "{}", rebuild.json);
     assert!(rebuild.json["detail"].as_str().unwrap().contains("documents=keep"), "{}", rebuild.json);
+}
+
+pub(crate) async fn what_docs_say_a_redis_does_otherwise_it_does(house: &House) {
+    house
+        .make(json!([
+            {"name": "title", "kind": "text"},
+            {"name": "tags", "kind": "tag"},
+            {"name": "place", "kind": "vector", "dim": DIM, "embed": {"fields": ["title"], "model": "tiny"}},
+        ]))
+        .await;
+    // Only A to Z are folded.
+    house.put(&document("1"), &json!({"title": "apple", "tags": ["\u{c4}RGER"]})).await.expect(201);
+    assert_eq!(house.count("@tags:{\u{c4}rger}").await, 1);
+    assert_eq!(house.count("@tags:{\u{e4}rger}").await, 0);
+    house.put(&document("2"), &json!({"title": "x", "tags": ["a\u{0}b"]})).await.refused(422, "field-value");
+    // The ETag is the content's.
+    let etag = async || house.get(&document("1")).await.etag.unwrap();
+    let first = etag().await;
+    house.patch(&document("1"), &json!({"more": "x"})).await.expect(200);
+    assert_ne!(etag().await, first);
+    house.patch(&document("1"), &json!({"more": null})).await.expect(200);
+    assert_eq!(etag().await, first);
+    // A vector of one's own goes with the text it stood for.
+    house.put(&document("1"), &json!({"title": "apple", "place": axis(3)})).await.expect(200);
+    assert!(house.search(json!({"vector": axis(3)})).await[0].distance < 1e-4);
+    house.patch(&document("1"), &json!({"title": "pear"})).await.expect(200);
+    assert!(house.search(json!({"vector": axis(3)})).await[0].distance > 0.1);
+    // A key has one field of a name.
+    let other = json!({"prefixes": [format!("{DOCS}:")], "fields": [flat(2, "l2")]});
+    house.put(&collection("other"), &other).await.refused(409, "collections-clash");
 }
 
 pub(crate) async fn a_full_redis_refuses_writes_and_reads_on(house: &House) {

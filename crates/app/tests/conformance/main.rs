@@ -108,6 +108,7 @@ on! { redis_with_others, Redis:
         keys_of_other_types_are_left_alone
         hashes_without_a_vector_get_theirs
         what_a_redis_cannot_hold_is_refused_with_the_reason
+        what_docs_say_a_redis_does_otherwise_it_does
         a_full_redis_refuses_writes_and_reads_on
         a_redis_that_may_drop_documents_is_warned_of
         no_collection_takes_in_what_is_kept_about_collections;
