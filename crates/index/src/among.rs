@@ -11,6 +11,8 @@ use crate::{Index, NONE};
 
 /// With a larger share than this allowed, a walk leads through those that are not.
 const THROUGH_SHARE: f64 = 0.35;
+/// With a larger share than this it does so if it is broad enough.
+const THROUGH_SHARE_MIN: f64 = 0.15;
 /// Marking the allowed slots before a walk pays if they, times their share, are at most so many for
 /// each candidate: the smaller the share, the more slots a walk has to ask about.
 const MARKED_PER_CANDIDATE: f64 = 32.0;
@@ -21,8 +23,9 @@ const STARTS: u32 = 16;
 const LISTS_AHEAD: usize = 8;
 
 impl Index {
-    /// Gathers the `breadth` nearest slots that are allowed and count into the scratch's pool, in
-    /// the way that suits their share. Gives up when it has scored as many as are allowed.
+    /// Gathers nearest slots that are allowed and count into the scratch's pool, in the way that
+    /// suits their share: `breadth` of them, or fewer, but `least` if there are so many, where walking
+    /// through others already goes far enough. Gives up when it has scored as many as are allowed.
     #[expect(clippy::too_many_arguments, reason = "those of `Graph::walk`, which it decides on")]
     pub(crate) fn walk_allowed(
         &self,
@@ -31,14 +34,18 @@ impl Index {
         scratch: &mut Scratch,
         start: u32,
         breadth: usize,
+        least: usize,
         allowed: &RoaringBitmap,
         counts: impl Fn(u32) -> bool,
     ) -> Result<(), OutOfBudget> {
         let Index { vectors, .. } = self;
         let budget = allowed.len() as usize;
         let share = budget as f64 / self.vectors_count().max(1) as f64;
-        if share >= THROUGH_SHARE {
-            return graph.walk(vectors, guard, scratch, start, 0, breadth, budget, counts);
+        // To hold so many that are allowed a walk through the others goes as far as one that is
+        // 1 / share as broad. The root of it is enough for the recall of a search without a filter.
+        let through = (breadth as f64 * share.min(1.0).sqrt()) as usize;
+        if share >= THROUGH_SHARE || (share >= THROUGH_SHARE_MIN && through >= least) {
+            return graph.walk(vectors, guard, scratch, start, 0, through.max(least), budget, counts);
         }
         let is_start = |&slot: &u32| slot != start && vectors.nodes.state(slot) == State::Linked;
         let starts = std::iter::once(start).chain(self.spread(allowed).filter(is_start));

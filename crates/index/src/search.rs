@@ -60,7 +60,8 @@ impl Index {
             let counts = |slot: u32| (nodes.is_live(slot) || is_visible(&slot)) && is_allowed(slot);
             match search.allowed {
                 Some(allowed) => {
-                    self.walk_allowed(graph, guard, scratch, start, breadth, allowed, counts).ok()?;
+                    self.walk_allowed(graph, guard, scratch, start, breadth, search.k, allowed, counts)
+                        .ok()?;
                 }
                 None => graph
                     .walk(&self.vectors, guard, scratch, start, 0, breadth, usize::MAX, counts)
