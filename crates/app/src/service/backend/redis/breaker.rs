@@ -4,21 +4,48 @@ use std::time::Instant;
 
 use crate::service::sync::{AtomicBool, AtomicU64, Ordering};
 
+/// When something was last answered.
+#[derive(Debug)]
+pub(super) struct LastReply {
+    epoch: Instant,
+    /// Microseconds from the epoch on.
+    us: AtomicU64,
+}
+
+impl LastReply {
+    /// As if the last reply had come `now`.
+    pub(super) fn new(now: Instant) -> LastReply {
+        LastReply { epoch: now, us: AtomicU64::new(0) }
+    }
+
+    /// A reply came, whatever it said.
+    pub(super) fn replied(&self, now: Instant) {
+        self.us.fetch_max(self.us(now), Ordering::AcqRel);
+    }
+
+    /// Whether anything has been answered after `at`.
+    pub(super) fn answered_since(&self, at: Instant) -> bool {
+        self.us.load(Ordering::Acquire) > self.us(at)
+    }
+
+    fn us(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Open (nobody asks), or closed. It opens when a command ran out of time and nothing at all has
 /// been answered since it was sent: a server that is only slow with one command goes on answering
 /// others. Who probes the server closes it again.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    epoch: Instant,
-    /// Microseconds from the epoch to the last reply.
-    last_reply_us: AtomicU64,
+    last_reply: LastReply,
     open: AtomicBool,
 }
 
 impl Breaker {
     /// Closed, as if the last reply had come `now`.
     pub(super) fn new(now: Instant) -> Breaker {
-        Breaker { epoch: now, last_reply_us: AtomicU64::new(0), open: AtomicBool::new(false) }
+        Breaker { last_reply: LastReply::new(now), open: AtomicBool::new(false) }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -27,12 +54,12 @@ impl Breaker {
 
     /// A reply came, whatever it said.
     pub(super) fn replied(&self, now: Instant) {
-        self.last_reply_us.fetch_max(self.us(now), Ordering::AcqRel);
+        self.last_reply.replied(now);
     }
 
     /// Whether anything has been answered after `at`.
     pub(super) fn answered_since(&self, at: Instant) -> bool {
-        self.last_reply_us.load(Ordering::Acquire) > self.us(at)
+        self.last_reply.answered_since(at)
     }
 
     /// A command sent at `sent` ran out of time; `true` if that opens the breaker.
@@ -49,10 +76,6 @@ impl Breaker {
     pub(super) fn close(&self, now: Instant) {
         self.replied(now);
         self.open.store(false, Ordering::Release);
-    }
-
-    fn us(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
 }
 

@@ -12,7 +12,12 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{Error, address::Address, breaker::Breaker, error};
+use super::{
+    Error,
+    address::Address,
+    breaker::{Breaker, LastReply},
+    error,
+};
 use crate::service::{
     RedisStore,
     sync::{Arc, AtomicUsize, Mutex, Ordering},
@@ -43,10 +48,12 @@ pub(super) struct Connections {
     pub(super) look: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
     connection: ArcSwapOption<Open>,
+    /// Weight on its way.
     load: AtomicUsize,
+    last_reply: LastReply,
 }
 
 #[derive(Debug)]
@@ -85,12 +92,18 @@ impl Drop for Load<'_> {
 impl Connections {
     /// None is open yet, and so is the breaker.
     pub(super) fn new(address: Address, store: &RedisStore) -> Connections {
-        let breaker = Breaker::new(Instant::now());
+        let now = Instant::now();
+        let breaker = Breaker::new(now);
         breaker.trip();
+        let slot = || Slot {
+            connection: ArcSwapOption::empty(),
+            load: AtomicUsize::new(0),
+            last_reply: LastReply::new(now),
+        };
         Connections {
             trouble: Mutex::new(error::connecting(&address)),
             address,
-            slots: (0..store.connections).map(|_| Slot::default()).collect(),
+            slots: (0..store.connections).map(|_| slot()).collect(),
             room: Semaphore::new(store.connections * LOAD_MAX),
             wait_timeout: store.wait_timeout,
             command_timeout: store.command_timeout,
@@ -106,7 +119,8 @@ impl Connections {
 
     /// Sends one command and waits for its reply.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Error> {
-        let weight = 1 + command.args_iter().map(|argument| size(&argument)).sum::<usize>() / BYTES_A_UNIT;
+        let bytes: usize = command.args_iter().map(|argument| size(&argument)).sum();
+        let weight = (1 + bytes / BYTES_A_UNIT).min(LOAD_MAX);
         match self.exchange(weight, Sending::One(command)).await? {
             Value::ServerError(refused) => Err(error::server(&refused)),
             value => Ok(value),
@@ -146,7 +160,9 @@ impl Connections {
         let sent = Instant::now();
         match timeout_at((began + self.command_timeout).into(), sending.by(open.0.clone())).await {
             Ok(Ok(reply)) => {
-                self.breaker.replied(Instant::now());
+                let now = Instant::now();
+                slot.last_reply.replied(now);
+                self.breaker.replied(now);
                 Ok(reply)
             }
             Ok(Err(failed)) => {
@@ -156,6 +172,9 @@ impl Connections {
             Err(_) => {
                 if self.breaker.timed_out(sent) {
                     self.tripped(error::silent(&self.address, sent.elapsed()));
+                } else if !slot.last_reply.answered_since(sent) {
+                    // Others are answered: what is between here and there may have dropped it.
+                    self.forget(slot, &open);
                 }
                 Err(error::timeout(&self.address, self.command_timeout))
             }
