@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use embed::Model;
+use embed::{Compute, Model};
 use kernels::simd::{Cpu, Level};
 use nearfield::{
     config::{Flags, Settings},
@@ -98,6 +98,7 @@ impl Setting {
     /// The model, loaded.
     pub(crate) fn model(&self) -> Result<Model> {
         let dir = self.model_dir()?;
-        Model::load(&dir, self.cpu()).with_context(|| format!("load the model in {}", dir.display()))
+        Model::load(&dir, self.cpu(), &Compute::ALL)
+            .with_context(|| format!("load the model in {}", dir.display()))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use embed::Model;
+use embed::{Compute, Model};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -99,7 +99,7 @@ pub(crate) fn embed_texts(model: &Model, texts: &[&str]) -> Vec<f32> {
         .par_chunks(BATCH)
         .map(|batch| {
             let (rows, tokens): (Vec<usize>, Vec<embed::Tokens>) = batch.iter().cloned().unzip();
-            (rows, model.embed(&tokens))
+            (rows, model.embed(&tokens, Compute::F32))
         })
         .collect();
     let mut values = vec![0.0; texts.len() * dim];

@@ -3,15 +3,20 @@
 //! Reads the files of a sentence-transformers model directory; knows nothing of documents,
 //! indexes or servers.
 
+mod compute;
+mod embeddings;
 mod encoder;
 mod error;
+mod layer;
 mod model;
 mod pooling;
+mod projection;
 mod prompts;
 mod settings;
 mod tokenizer;
 mod weights;
 
+pub use compute::Compute;
 pub use error::LoadError;
 pub use model::Model;
 

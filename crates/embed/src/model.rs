@@ -11,7 +11,7 @@ use crate::pooling::{normalize, pool};
 use crate::settings::{Settings, read_file};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
-use crate::{Fingerprint, LoadError, Tokens};
+use crate::{Compute, Fingerprint, LoadError, Tokens};
 
 /// Bytes a weights file may have.
 const WEIGHTS_BYTES_MAX: u64 = 8 << 30;
@@ -34,9 +34,11 @@ impl Model {
     /// Loads a sentence-transformers model directory (safetensors, BERT family).
     ///
     /// Read are `modules.json`, `config.json`, `sentence_bert_config.json` (or, without it, the
-    /// length in `tokenizer_config.json`), `config_sentence_transformers.json` where it is, the pooling module's `config.json`, `tokenizer.json`
-    /// and `model.safetensors`.
-    pub fn load(dir: &Path, cpu: Cpu) -> Result<Model, LoadError> {
+    /// length in `tokenizer_config.json`), `config_sentence_transformers.json` where it is, the
+    /// pooling module's `config.json`, `tokenizer.json` and `model.safetensors`.
+    ///
+    /// Weights are packed and kept for each of `computes`, and for no other.
+    pub fn load(dir: &Path, cpu: Cpu, computes: &[Compute]) -> Result<Model, LoadError> {
         let settings = Settings::read(dir)?;
         let shape = settings.shape;
 
@@ -52,7 +54,7 @@ impl Model {
 
         let path = settings.transformer_dir.join("model.safetensors");
         let weights_bytes = read_file(&path, WEIGHTS_BYTES_MAX)?;
-        let encoder = Encoder::load(cpu, shape, &Weights::parse(&path, &weights_bytes)?)?;
+        let encoder = Encoder::load(cpu, shape, &Weights::parse(&path, &weights_bytes)?, computes)?;
 
         let fingerprint = fingerprint(&weights_bytes, &tokenizer_bytes, &settings);
         let name = dir.canonicalize().ok().unwrap_or_else(|| dir.into());
@@ -75,7 +77,7 @@ impl Model {
         self.settings.tokens_max
     }
 
-    /// Identity of the vectors this model makes.
+    /// Identity of the vectors this model makes, of whatever [`Compute`].
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -101,8 +103,9 @@ impl Model {
     /// Embeds a ragged batch: `batch.len() * dim` values, row by row in the order of `batch`.
     /// A row does not depend on what else is in the batch. No tokens at all make a zero row.
     ///
-    /// Memory is bounded however long the batch is. Panics if the tokens are not this model's.
-    pub fn embed(&self, batch: &[Tokens]) -> Vec<f32> {
+    /// Memory is bounded however long the batch is. Panics if the tokens are not this model's, or if
+    /// it was not loaded for `compute`.
+    pub fn embed(&self, batch: &[Tokens], compute: Compute) -> Vec<f32> {
         let dim = self.dim();
         let mut vectors = vec![0.0; batch.len() * dim];
         let mut scratch = Scratch::default();
@@ -110,17 +113,16 @@ impl Model {
         while !texts.is_empty() {
             let (pass, later) = texts.split_at(texts_of_a_pass(texts));
             let (pass_rows, later_rows) = rows.split_at_mut(pass.len() * dim);
-            self.embed_pass(pass, pass_rows, &mut scratch);
+            self.embed_pass(pass, compute, pass_rows, &mut scratch);
             (texts, rows) = (later, later_rows);
         }
         vectors
     }
 
-    fn embed_pass(&self, texts: &[Tokens], rows: &mut [f32], scratch: &mut Scratch) {
+    fn embed_pass(&self, texts: &[Tokens], compute: Compute, rows: &mut [f32], scratch: &mut Scratch) {
         let dim = self.dim();
         let ids: Vec<&[u32]> = texts.iter().map(|tokens| &tokens.ids[..]).collect();
-        let hidden = self.encoder.encode(&ids, scratch);
-        let mut hidden = &hidden[..];
+        let mut hidden = self.encoder.encode(&ids, compute, scratch);
         for (ids, row) in ids.iter().zip(rows.chunks_exact_mut(dim)) {
             let (of_text, rest) = hidden.split_at(ids.len() * dim);
             pool(self.settings.pooling, of_text, dim, row);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use embed::{Model, Tokens};
+use embed::{Compute, Model, Tokens};
 use kernels::simd::Cpu;
 
 /// The directory of all-MiniLM-L6-v2 under `$NEARFIELD_HOME` (by default `target/nearfield-home` of
@@ -53,9 +53,11 @@ fn references() -> Vec<Reference> {
     parsed.collect()
 }
 
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
 fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
-    let dot =
-        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     let length = dot(found, found).sqrt();
     assert!((length - 1.0).abs() < 1e-5, "{how}: {:?} has length {length}", reference.text);
     let cosine = dot(&reference.vector, found) / length;
@@ -65,7 +67,7 @@ fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
 #[test]
 fn tokens_are_those_of_the_reference() {
     let Some(dir) = minilm_dir() else { return };
-    let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
+    let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
     for reference in references() {
         let tokens = model.tokenize(&reference.text);
         assert_eq!(
@@ -82,7 +84,7 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
     let Some(dir) = minilm_dir() else { return };
     let references = references();
     for cpu in Cpu::each_level() {
-        let model = Model::load(&dir, cpu).expect("the model loads");
+        let model = Model::load(&dir, cpu, &[Compute::F32]).expect("the model loads");
         let tokens: Vec<Tokens> = references.iter().map(|r| model.tokenize(&r.text)).collect();
         // Neighbours in the file are alike in length; a stride coprime to their number mixes them.
         // The best level takes all of them. Slower ones, whose minutes would buy nothing, leave out
@@ -92,15 +94,52 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
             .filter(|&i| cpu == Cpu::detect() || tokens[i].ids.len() <= 64 || i % 4 == 0)
             .collect();
         let batch: Vec<Tokens> = order.iter().map(|&i| tokens[i].clone()).collect();
-        let together = model.embed(&batch);
+        let together = model.embed(&batch, Compute::F32);
         for (&i, vector) in order.iter().zip(together.chunks_exact(model.dim())) {
             assert_agrees(&references[i], vector, &format!("{:?}, in a batch", cpu.level()));
             if cpu != Cpu::detect() && tokens[i].ids.len() > 32 {
                 continue;
             }
-            let alone = model.embed(&tokens[i..=i]);
+            let alone = model.embed(&tokens[i..=i], Compute::F32);
             assert_agrees(&references[i], &alone, &format!("{:?}, alone", cpu.level()));
             assert_eq!(alone, vector, "{:?}: {:?} depends on its batch", cpu.level(), references[i].text);
+        }
+    }
+}
+
+#[test]
+fn narrow_arithmetic_stays_near_the_reference_and_alike_at_every_level() {
+    let Some(dir) = minilm_dir() else { return };
+    let references = references();
+    // Least mean and least single cosine to the reference, and between levels.
+    for (compute, mean_min, least_min, between_min) in
+        [(Compute::Bf16, 0.9999, 0.9999, 0.9999), (Compute::Int8, 0.997, 0.99, 0.998)]
+    {
+        let mut of_best: Vec<Option<Vec<f32>>> = vec![None; references.len()];
+        for cpu in [Cpu::detect()].into_iter().chain(Cpu::each_level().filter(|cpu| *cpu != Cpu::detect())) {
+            let model = Model::load(&dir, cpu, &[compute]).expect("the model loads");
+            let tokens: Vec<Tokens> = references.iter().map(|r| model.tokenize(&r.text)).collect();
+            // Slower levels leave out what would take minutes and show nothing new.
+            let taken: Vec<usize> = (0..tokens.len())
+                .filter(|&i| cpu == Cpu::detect() || (tokens[i].ids.len() <= 40 && i % 3 == 0))
+                .collect();
+            let batch: Vec<Tokens> = taken.iter().map(|&i| tokens[i].clone()).collect();
+            let vectors = model.embed(&batch, compute);
+            let mut cosines = Vec::new();
+            for (&i, vector) in taken.iter().zip(vectors.chunks_exact(model.dim())) {
+                cosines.push(dot(&references[i].vector, vector));
+                let other = of_best[i].get_or_insert_with(|| vector.to_vec());
+                let between = dot(other, vector);
+                let text = &references[i].text;
+                assert!(
+                    between >= between_min,
+                    "{compute:?}: {cpu:?} and the best level differ, {between}: {text:?}"
+                );
+            }
+            let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+            let least = cosines.iter().copied().fold(1.0, f64::min);
+            eprintln!("{compute:?}, {:?}: cosine to the reference {mean:.5}, least {least:.5}", cpu.level());
+            assert!(mean >= mean_min && least >= least_min, "{compute:?}, {cpu:?}: {mean}, least {least}");
         }
     }
 }
@@ -109,7 +148,7 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
 fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
     // tokenizer.json of this model says: cut at 128 and pad to 128. sentence_bert_config.json says 256.
     let Some(dir) = minilm_dir() else { return };
-    let model = Model::load(&dir, Cpu::detect()).expect("the model loads");
+    let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
     assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
     for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {
         let tokens = model.tokenize(&"river ".repeat(words));
@@ -121,6 +160,6 @@ fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
         assert_eq!((tokens.ids[0], tokens.ids[255]), (101, 102), "[CLS] and [SEP] stay");
     }
     let (half, whole) = ("river ".repeat(126), "river ".repeat(126) + &"mountain ".repeat(72));
-    let vectors = model.embed(&[model.tokenize(&half), model.tokenize(&whole)]);
+    let vectors = model.embed(&[model.tokenize(&half), model.tokenize(&whole)], Compute::F32);
     assert_ne!(vectors[..384], vectors[384..], "what stands beyond 128 tokens must count");
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use embed::{Model, Tokens};
+use embed::{Compute, Model, Tokens};
 use engine::Cpu;
 
 use super::{
@@ -71,7 +71,7 @@ impl Models {
             return Ok(model);
         }
         let dir = self.dir_of(name)?;
-        let model = Model::load(&dir, self.cpu).map_err(|error| {
+        let model = Model::load(&dir, self.cpu, &[Compute::F32]).map_err(|error| {
             Error::unavailable(
                 "model-unreadable",
                 format!("model {name:?} in {} cannot be loaded: {error}", dir.display()),
@@ -112,7 +112,7 @@ impl Models {
     }
 
     fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<Embedded> {
-        let values = model.embed(batch);
+        let values = model.embed(batch, Compute::F32);
         self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
         let fingerprint = model.fingerprint().0;
         batch

@@ -1,7 +1,7 @@
 //! A small random BERT against a plain double-precision forward pass.
 
 use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH};
-use embed::{Model, Tokens};
+use embed::{Compute, Model, Tokens};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
@@ -114,16 +114,23 @@ fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>)
         .map(|len| Tokens { ids: (0..len).map(|i| (i * 7 % vocabulary) as u32).collect(), truncated: false })
         .collect();
     for cpu in Cpu::each_level() {
-        let loaded = Model::load(dir.path(), cpu).expect("a model in good order");
-        let vectors = loaded.embed(&batch);
-        assert_eq!(vectors.len(), batch.len() * WIDTH);
-        for (text, vector) in batch.iter().zip(vectors.chunks_exact(WIDTH)) {
-            let expected = pool(Naive(oracle).encode(&text.ids));
-            for (i, (&found, expected)) in vector.iter().zip(expected).enumerate() {
+        let loaded = Model::load(dir.path(), cpu, &Compute::ALL).expect("a model in good order");
+        for compute in Compute::ALL {
+            let vectors = loaded.embed(&batch, compute);
+            assert_eq!(vectors.len(), batch.len() * WIDTH);
+            for (text, vector) in batch.iter().zip(vectors.chunks_exact(WIDTH)) {
+                let expected = pool(Naive(oracle).encode(&text.ids));
+                let length = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let error = vector.iter().zip(&expected).map(|(&found, x)| (f64::from(found) - x).powi(2));
+                let error = error.sum::<f64>().sqrt() / length;
+                let bound = match compute {
+                    Compute::F32 => 1e-5,
+                    Compute::Bf16 => 0.02,
+                    Compute::Int8 => 0.05,
+                };
                 assert!(
-                    (f64::from(found) - expected).abs() < 1e-5,
-                    "seed {SEED}, {:?}, {} tokens, value {i}: {found}, expected {expected}",
-                    cpu.level(),
+                    error <= bound,
+                    "seed {SEED}, {cpu:?}, {compute:?}, {} tokens: relative error {error}",
                     text.ids.len()
                 );
             }
@@ -175,7 +182,7 @@ fn half_precision_files() {
 #[test]
 fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
     assert_eq!((model.dim(), model.tokens_max()), (WIDTH, TOKENS_MAX));
     assert_eq!(Some(model.name()), dir.path().file_name().and_then(|name| name.to_str()));
     let tokens = |text: &str| {
@@ -194,7 +201,7 @@ fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
 #[test]
 fn long_texts_give_the_tokens_of_the_whole_text() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
     let mut whole = tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).expect("a tokenizer");
     whole.with_padding(None).with_truncation(None).expect("no truncation");
     let pieces =
@@ -226,12 +233,15 @@ fn without_special_tokens_truncation_is_still_seen() {
     let mut model = Synthetic::new(SEED);
     model.files.get_mut("tokenizer.json").expect("the tokenizer")["post_processor"] = Value::Null;
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
     for (words, truncated) in [(0, false), (TOKENS_MAX, false), (TOKENS_MAX + 1, true), (1000, true)] {
         let tokens = model.tokenize(&"river ".repeat(words));
         assert_eq!((tokens.ids.len(), tokens.truncated), (words.min(TOKENS_MAX), truncated));
     }
-    assert_eq!(model.embed(&[model.tokenize("")]), vec![0.0; WIDTH], "nothing has no direction");
+    for compute in Compute::ALL {
+        let vector = model.embed(&[model.tokenize("")], compute);
+        assert_eq!(vector, vec![0.0; WIDTH], "{compute:?}: nothing has no direction");
+    }
 }
 
 #[test]
@@ -243,27 +253,55 @@ fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
             model.files.insert("tokenizer_config.json", json!({"model_max_length": length}));
         }
         let dir = model.write();
-        assert_eq!(Model::load(dir.path(), Cpu::detect()).expect("loads").tokens_max(), expected);
+        assert_eq!(
+            Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("loads").tokens_max(),
+            expected
+        );
     }
 }
 
 #[test]
 fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
     let texts: Vec<Tokens> = (0..300).map(|i| model.tokenize(&"river stones? ".repeat(i % 5))).collect();
-    let vectors = model.embed(&texts);
-    for (text, vector) in texts.iter().zip(vectors.chunks_exact(WIDTH)) {
-        assert_eq!(model.embed(std::slice::from_ref(text)), vector);
+    for compute in Compute::ALL {
+        let vectors = model.embed(&texts, compute);
+        for (text, vector) in texts.iter().zip(vectors.chunks_exact(WIDTH)) {
+            assert_eq!(model.embed(std::slice::from_ref(text), compute), vector, "{compute:?}");
+        }
+        assert!(model.embed(&[], compute).is_empty());
     }
-    assert!(model.embed(&[]).is_empty());
+}
+
+#[test]
+fn a_kind_gives_the_same_vectors_whatever_else_was_loaded() {
+    let dir = Synthetic::new(SEED).write();
+    let load = |computes: &[Compute]| {
+        Model::load(dir.path(), Cpu::detect(), computes).expect("a model in good order")
+    };
+    let all = load(&Compute::ALL);
+    let text = [all.tokenize("river stones? green seaside")];
+    for compute in Compute::ALL {
+        let alone = load(&[compute, compute]);
+        assert_eq!(alone.embed(&text, compute), all.embed(&text, compute), "{compute:?}");
+        assert_eq!(alone.fingerprint(), all.fingerprint(), "a fingerprint is of the weights");
+    }
+}
+
+#[test]
+#[should_panic(expected = "a model computes in what it was loaded for")]
+fn a_kind_that_was_not_loaded_is_refused() {
+    let dir = Synthetic::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect(), &[Compute::Bf16]).expect("a model in good order");
+    model.embed(&[model.tokenize("river")], Compute::Int8);
 }
 
 #[test]
 fn the_fingerprint_follows_weights_vocabulary_and_settings() {
     let fingerprint = |model: &Synthetic| {
         let dir = model.write();
-        Model::load(dir.path(), Cpu::detect()).expect("a model in good order").fingerprint()
+        Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order").fingerprint()
     };
     let base = Synthetic::new(SEED);
     assert_eq!(fingerprint(&base), fingerprint(&base), "the directory's name does not count");
@@ -289,7 +327,7 @@ fn prompts_stand_before_queries_and_documents() {
     let file = "config_sentence_transformers.json";
     let tokens = |model: &Synthetic| {
         let dir = model.write();
-        let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+        let model = Model::load(dir.path(), Cpu::detect(), &[Compute::F32]).expect("a model in good order");
         (model.tokenize_query("sea").ids, model.tokenize("sea").ids, model.fingerprint())
     };
     let mut model = Synthetic::new(SEED);
@@ -329,7 +367,7 @@ fn a_family_whose_files_name_no_prompts_gets_its_own() {
             std::fs::rename(&path, renamed.join(path.file_name().expect("a name"))).expect("moved");
         }
     }
-    let model = Model::load(&renamed, Cpu::detect()).expect("a model in good order");
+    let model = Model::load(&renamed, Cpu::detect(), &[Compute::F32]).expect("a model in good order");
     // Neither word of the prompts nor the colon is in the vocabulary.
     assert_eq!(model.tokenize_query("sea").ids, [2, 1, 1, 9, 3]);
     assert_eq!(model.tokenize("sea").ids, [2, 1, 1, 9, 3]);
@@ -361,7 +399,7 @@ fn a_unigram_tokenizer() {
     });
     model.files.insert("tokenizer.json", file);
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect()).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &[Compute::F32]).expect("a model in good order");
     assert_eq!(model.tokenize("rivers sea").ids, [0, 5, 6, 7, 2]);
     assert!(model.tokenize(&"sea ".repeat(100)).truncated);
 }

@@ -30,24 +30,28 @@ impl Level {
     }
 }
 
-/// Proof that this processor has the instructions of a [`Level`].
+/// Proof that this processor has the instructions of a [`Level`], and of which extensions to it.
 ///
 /// Only detection makes one, so a kernel that is handed a `Cpu` may run that level's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cpu {
     level: Level,
+    vnni: bool,
+    bf16: bool,
 }
 
 impl Cpu {
     /// The best level this machine has.
     pub fn detect() -> Cpu {
-        Cpu { level: detect() }
+        detect()
     }
 
     /// The same processor held to `level` at most; what it lacks it does not gain.
     #[must_use]
     pub fn at_most(self, level: Level) -> Cpu {
-        Cpu { level: self.level.min(level) }
+        let level = self.level.min(level);
+        let extended = level == self.level;
+        Cpu { level, vnni: self.vnni && extended, bf16: self.bf16 && extended }
     }
 
     /// The level that is used.
@@ -55,15 +59,25 @@ impl Cpu {
         self.level
     }
 
+    /// Whether products of bytes have an instruction (AVX-512 VNNI, or AVX-VNNI at [`Level::Avx2`]).
+    pub fn has_vnni(self) -> bool {
+        self.vnni
+    }
+
+    /// Whether products of bfloat16 have an instruction (AVX512-BF16).
+    pub fn has_bf16(self) -> bool {
+        self.bf16
+    }
+
     /// One `Cpu` for each level this machine has, ascending: what agreement tests walk through.
     pub fn each_level() -> impl Iterator<Item = Cpu> {
         let best = detect();
-        Level::ALL.into_iter().filter(move |level| *level <= best).map(|level| Cpu { level })
+        Level::ALL.into_iter().filter(move |level| *level <= best.level).map(move |level| best.at_most(level))
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
+fn detect() -> Cpu {
     let avx2 = is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c");
@@ -73,15 +87,19 @@ fn detect() -> Level {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     match (avx512, avx2) {
-        (true, _) => Level::Avx512,
-        (_, true) => Level::Avx2,
-        _ => Level::Scalar,
+        (true, _) => Cpu {
+            level: Level::Avx512,
+            vnni: is_x86_feature_detected!("avx512vnni"),
+            bf16: is_x86_feature_detected!("avx512bf16"),
+        },
+        (_, true) => Cpu { level: Level::Avx2, vnni: is_x86_feature_detected!("avxvnni"), bf16: false },
+        _ => Cpu { level: Level::Scalar, vnni: false, bf16: false },
     }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Scalar
+fn detect() -> Cpu {
+    Cpu { level: Level::Scalar, vnni: false, bf16: false }
 }
 
 #[cfg(test)]
@@ -91,7 +109,9 @@ mod tests {
     #[test]
     fn a_forced_level_never_exceeds_what_the_machine_has() {
         for level in Level::ALL {
-            assert!(Cpu::detect().at_most(level).level() <= level);
+            let held = Cpu::detect().at_most(level);
+            assert!(held.level() <= level);
+            assert!(level == Level::Avx512 || !held.has_bf16(), "bfloat16 belongs to AVX-512");
             assert_eq!(Level::from_name(level.name()), Some(level));
         }
         assert_eq!(Cpu::each_level().next().map(Cpu::level), Some(Level::Scalar));

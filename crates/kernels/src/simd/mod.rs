@@ -1,7 +1,11 @@
 //! Arithmetic on slices, at the best instruction set the machine has.
 
+pub mod bf16;
 pub mod dense;
 pub mod distance;
+pub mod int8;
 mod level;
+#[cfg(test)]
+mod oracle;
 
 pub use level::{Cpu, Level};

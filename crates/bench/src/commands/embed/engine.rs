@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use ::embed::{Model, Tokens};
+use ::embed::{Compute, Model, Tokens};
 use anyhow::{Context, Result};
 
 use super::onnxruntime::{Onnxruntime, TokensFile};
@@ -88,7 +88,7 @@ impl<'a> Engines<'a> {
 
     /// Vectors of a batch by one of ours.
     fn embed(&self, _engine: Engine, batch: &[Tokens]) -> Result<Vec<f32>> {
-        Ok(self.model.embed(batch))
+        Ok(self.model.embed(batch, Compute::F32))
     }
 
     pub(super) fn peer(&mut self) -> Result<&mut Onnxruntime> {

@@ -2,15 +2,18 @@
 
 use super::dispatch;
 use super::panel::{Columns, WIDTH, pack_rows, pack_rows_as_columns};
-use super::tile::{Activation, Tile, blocks, multiply, rows_max};
+use super::tile::{Tile, blocks, multiply, rows_max};
 use crate::simd::Cpu;
 
 /// Memory [`attention`] works in; kept by the caller so that it is allocated once for many sequences.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    keys: Vec<Columns>,
+    /// Of up to [`WIDTH`] tokens, a column each.
+    queries: Vec<Columns>,
+    /// A panel for each [`WIDTH`] values of a head.
     values: Vec<Columns>,
-    scores: Vec<f32>,
+    /// A row a key, a column a query.
+    scores: Vec<Columns>,
 }
 
 /// Scaled dot-product attention of every token to every token, in `heads` heads
@@ -37,49 +40,51 @@ pub fn attention(
     let stride = 3 * width;
     let depth = width / heads;
     let scale = 1.0 / (depth as f32).sqrt();
-    let score_stride = tokens.next_multiple_of(WIDTH);
-    scratch.keys.resize(score_stride / WIDTH * depth, Columns::ZERO);
-    scratch.values.resize(depth.div_ceil(WIDTH) * tokens, Columns::ZERO);
-    scratch.scores.resize(rows_max(cpu) * score_stride, 0.0);
-    let AttentionScratch { keys, values, scores } = scratch;
+    let AttentionScratch { queries, values, scores } = scratch;
+    queries.resize(depth, Columns::ZERO);
+    values.resize(depth.div_ceil(WIDTH) * tokens, Columns::ZERO);
+    scores.resize(tokens, Columns::ZERO);
     for head in 0..heads {
         let query = head * depth;
-        pack_rows_as_columns(&qkv[width + query..], tokens, stride, depth, keys);
         pack_rows(&qkv[2 * width + query..], tokens, stride, depth, values);
-        for block in blocks(tokens, rows_max(cpu)) {
-            let scores = &mut scores[..block.len() * score_stride];
-            for (p, panel) in keys.chunks_exact(depth).enumerate() {
+        for first in (0..tokens).step_by(WIDTH) {
+            let taken = WIDTH.min(tokens - first);
+            // A vector of queries is what a sum of the softmax runs over: half of them is enough
+            // for a short text.
+            let columns = if taken <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
+            pack_rows_as_columns(cpu, &qkv[first * stride + query..], taken, stride, depth, queries);
+            for block in blocks(tokens, rows_max(cpu)) {
                 let tile = Tile {
-                    inputs: &qkv[block.start * stride + query..],
-                    input_stride: stride,
+                    inputs: &qkv[block.start * stride + width + query..],
+                    row_stride: stride,
+                    depth_stride: 1,
                     rows: block.len(),
-                    panel,
+                    panel: queries,
                     bias: &Columns::ZERO,
-                    activation: Activation::Identity,
                 };
-                multiply(cpu, &tile, &mut scores[p * WIDTH..], score_stride, WIDTH);
+                multiply(cpu, &tile, Columns::flat_mut(&mut scores[block]), WIDTH, columns);
             }
-            softmax(cpu, scores, score_stride, tokens, scale);
-            for (p, panel) in values.chunks_exact(tokens).enumerate() {
-                let first = p * WIDTH;
-                let tile = Tile {
-                    inputs: scores,
-                    input_stride: score_stride,
-                    rows: block.len(),
-                    panel,
-                    bias: &Columns::ZERO,
-                    activation: Activation::Identity,
-                };
-                let out = &mut out[block.start * width + query + first..];
-                multiply(cpu, &tile, out, width, WIDTH.min(depth - first));
+            softmax(cpu, scores, columns, scale);
+            for block in blocks(taken, rows_max(cpu)) {
+                for (p, panel) in values.chunks_exact(tokens).enumerate() {
+                    let tile = Tile {
+                        inputs: &Columns::flat(scores)[block.start..],
+                        row_stride: 1,
+                        depth_stride: WIDTH,
+                        rows: block.len(),
+                        panel,
+                        bias: &Columns::ZERO,
+                    };
+                    let of_head = p * WIDTH;
+                    let out = &mut out[(first + block.start) * width + query + of_head..];
+                    multiply(cpu, &tile, out, width, WIDTH.min(depth - of_head));
+                }
             }
         }
     }
 }
 
-/// Softmax of `scale` times the first `len` values of each row; the rest of a row becomes zero.
-pub(super) fn softmax(cpu: Cpu, rows: &mut [f32], stride: usize, len: usize, scale: f32) {
-    for row in rows.chunks_exact_mut(stride) {
-        dispatch!(cpu, softmax(row, len, scale))
-    }
+/// Softmax of `scale` times the values of each of the first `columns` columns of `rows`, 16 or 32.
+pub(in crate::simd) fn softmax(cpu: Cpu, rows: &mut [Columns], columns: usize, scale: f32) {
+    dispatch!(cpu, softmax(rows, columns, scale))
 }

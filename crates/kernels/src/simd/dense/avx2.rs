@@ -2,23 +2,24 @@
 
 use std::arch::x86_64::*;
 
+use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
-use super::panel::WIDTH;
-use super::tile::{Activation, Tile};
+use super::panel::{Columns, WIDTH};
+use super::tile::Tile;
 
-const LANES: usize = 8;
+pub(in crate::simd) const LANES: usize = 8;
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn load(lanes: &[f32; LANES]) -> __m256 {
+pub(in crate::simd) fn load(lanes: &[f32; LANES]) -> __m256 {
     // SAFETY: the reference covers the 32 bytes read; the load needs no alignment.
     unsafe { _mm256_loadu_ps(lanes.as_ptr()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn store(lanes: &mut [f32; LANES], values: __m256) {
+pub(in crate::simd) fn store(lanes: &mut [f32; LANES], values: __m256) {
     // SAFETY: the reference covers the 32 bytes written; the store needs no alignment.
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), values) }
 }
@@ -41,13 +42,19 @@ fn store_tail(values: &mut [f32], lanes: __m256) {
     values.copy_from_slice(&stored[..values.len()]);
 }
 
+/// A mask of the first `len` lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(in crate::simd) fn first_lanes(len: usize) -> __m256 {
+    let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(len as i32), index))
+}
+
 /// The first `len` lanes; zero in the others.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn keep_first(lanes: __m256, len: usize) -> __m256 {
-    let index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let kept = _mm256_cmpgt_epi32(_mm256_set1_epi32(len as i32), index);
-    _mm256_and_ps(lanes, _mm256_castsi256_ps(kept))
+    _mm256_and_ps(lanes, first_lanes(len))
 }
 
 #[inline]
@@ -60,37 +67,30 @@ fn sum(lanes: __m256) -> f32 {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn greatest(lanes: __m256) -> f32 {
+pub(in crate::simd) fn greatest(lanes: __m256) -> f32 {
     let four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     match tile.rows {
-        1 => multiply_rows::<1>(tile, out, out_stride),
-        2 => multiply_rows::<2>(tile, out, out_stride),
-        3 => multiply_rows::<3>(tile, out, out_stride),
-        4 => multiply_rows::<4>(tile, out, out_stride),
-        5 => multiply_rows::<5>(tile, out, out_stride),
-        6 => multiply_rows::<6>(tile, out, out_stride),
+        1 => multiply_rows::<1>(tile, out, out_stride, columns),
+        2 => multiply_rows::<2>(tile, out, out_stride, columns),
+        3 => multiply_rows::<3>(tile, out, out_stride, columns),
+        4 => multiply_rows::<4>(tile, out, out_stride, columns),
+        5 => multiply_rows::<5>(tile, out, out_stride, columns),
+        6 => multiply_rows::<6>(tile, out, out_stride, columns),
         rows => unreachable!("a tile has 1 to 6 rows, not {rows}"),
-    }
-    if tile.activation == Activation::Gelu {
-        for row in 0..tile.rows {
-            for lanes in out[row * out_stride..][..WIDTH].as_chunks_mut().0 {
-                store(lanes, gelu(load(lanes)));
-            }
-        }
     }
 }
 
 /// Sixteen registers hold six rows of half a panel, so the panel is walked twice.
 #[target_feature(enable = "avx2,fma")]
-fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     tile.assert_within_bounds(ROWS);
-    for half in 0..2 {
+    for half in 0..columns * 2 / WIDTH {
         let bias = tile.bias.0.as_chunks().0;
         let mut sums = [[load(&bias[2 * half]), load(&bias[2 * half + 1])]; ROWS];
         for (k, columns) in tile.panel.iter().enumerate() {
@@ -99,14 +99,15 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
             for (row, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: `k` is below the panel's depth and `row` below `ROWS`, and
                 // `assert_within_bounds` found all these rows inside `inputs`.
-                let input = unsafe { *tile.inputs.get_unchecked(row * tile.input_stride + k) };
+                let input =
+                    unsafe { *tile.inputs.get_unchecked(row * tile.row_stride + k * tile.depth_stride) };
                 let input = _mm256_set1_ps(input);
                 sums[0] = _mm256_fmadd_ps(input, low, sums[0]);
                 sums[1] = _mm256_fmadd_ps(input, high, sums[1]);
             }
         }
         for (row, sums) in sums.iter().enumerate() {
-            let lanes = out[row * out_stride..][..WIDTH].as_chunks_mut().0;
+            let lanes = out[row * out_stride..][..columns].as_chunks_mut().0;
             store(&mut lanes[2 * half], sums[0]);
             store(&mut lanes[2 * half + 1], sums[1]);
         }
@@ -152,32 +153,53 @@ fn gelu(x: __m256) -> __m256 {
     _mm256_sub_ps(_mm256_max_ps(_mm256_setzero_ps(), x), tail)
 }
 
+/// GELU of every value.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn gelu_all(x: &mut [f32]) {
+    let (whole, tail) = x.as_chunks_mut();
+    for lanes in whole {
+        store(lanes, gelu(load(lanes)));
+    }
+    let last = gelu(load_tail(tail, 0.0));
+    store_tail(tail, last);
+}
+
+/// See [`super::scalar::quick_gelu`].
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(in crate::simd) fn quick_gelu(x: __m256) -> __m256 {
+    let end = _mm256_set1_ps(QUICK_GELU_MAX);
+    let a = _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), end), _mm256_min_ps(end, x));
+    let square = _mm256_mul_ps(a, a);
+    let mut sum = _mm256_set1_ps(QUICK_GELU[QUICK_GELU.len() - 1]);
+    for &c in QUICK_GELU.iter().rev().skip(1) {
+        sum = _mm256_fmadd_ps(sum, square, _mm256_set1_ps(c));
+    }
+    _mm256_mul_ps(x, _mm256_fmadd_ps(a, sum, _mm256_set1_ps(0.5)))
+}
+
 /// See [`super::scalar::softmax`].
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn softmax(row: &mut [f32], len: usize, scale: f32) {
-    let (scores, rest) = row.split_at_mut(len);
-    let (whole, tail) = scores.as_chunks_mut();
-    let mut max = load_tail(tail, f32::NEG_INFINITY);
-    for lanes in &*whole {
-        max = _mm256_max_ps(max, load(lanes));
-    }
-    let max = _mm256_set1_ps(greatest(max));
+pub(super) fn softmax(rows: &mut [Columns], columns: usize, scale: f32) {
     let scale = _mm256_set1_ps(scale);
-    let mut sums = _mm256_setzero_ps();
-    for lanes in &mut *whole {
-        let e = exp(_mm256_mul_ps(_mm256_sub_ps(load(lanes), max), scale));
-        sums = _mm256_add_ps(sums, e);
-        store(lanes, e);
+    for lane in 0..columns / LANES {
+        let mut max = _mm256_set1_ps(f32::NEG_INFINITY);
+        for row in &*rows {
+            max = _mm256_max_ps(max, load(&row.0.as_chunks().0[lane]));
+        }
+        let mut sum = _mm256_setzero_ps();
+        for row in &mut *rows {
+            let lanes = &mut row.0.as_chunks_mut().0[lane];
+            let e = exp(_mm256_mul_ps(_mm256_sub_ps(load(lanes), max), scale));
+            sum = _mm256_add_ps(sum, e);
+            store(lanes, e);
+        }
+        let factor = _mm256_div_ps(_mm256_set1_ps(1.0), sum);
+        for row in &mut *rows {
+            let lanes = &mut row.0.as_chunks_mut().0[lane];
+            store(lanes, _mm256_mul_ps(load(lanes), factor));
+        }
     }
-    let last = load_tail(tail, f32::NEG_INFINITY);
-    let e = exp(_mm256_mul_ps(_mm256_sub_ps(last, max), scale));
-    let e = keep_first(e, tail.len());
-    let factor = _mm256_set1_ps(1.0 / sum(_mm256_add_ps(sums, e)));
-    for lanes in whole {
-        store(lanes, _mm256_mul_ps(load(lanes), factor));
-    }
-    store_tail(tail, _mm256_mul_ps(e, factor));
-    rest.fill(0.0);
 }
 
 /// See [`super::scalar::add_layer_norm`].

@@ -1,10 +1,10 @@
 //! Linear layers.
 
 use super::panel::{Columns, WIDTH, pack_rows_as_columns};
-use super::tile::{Activation, Tile, blocks, multiply, rows_max};
+use super::tile::{Tile, blocks, multiply, rows_max};
 use crate::simd::Cpu;
 
-/// A linear layer with its activation, `y = activation(x Wᵀ + b)`, its weights packed once for all products.
+/// A linear layer, `y = x Wᵀ + b`, its weights packed once for all products.
 ///
 /// Packed weights read the same at every [`Level`](crate::simd::Level).
 pub struct Linear {
@@ -19,12 +19,12 @@ pub struct Linear {
 impl Linear {
     /// Packs `weights`, `bias.len()` rows of `inputs` values (an output each, as PyTorch keeps
     /// them). Panics unless the lengths agree.
-    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
+    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
         let mut panels = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * inputs];
-        pack_rows_as_columns(weights, outputs, inputs, inputs, &mut panels);
+        pack_rows_as_columns(cpu, weights, outputs, inputs, inputs, &mut panels);
         let bias = bias
             .chunks(WIDTH)
             .map(|chunk| {
@@ -46,10 +46,10 @@ impl Linear {
         self.outputs
     }
 
-    /// `y = activation(x Wᵀ + b)` for rows of `x` ([`Linear::inputs`] values each) and `y`
+    /// `y = x Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
     /// ([`Linear::outputs`] each). A row of `y` depends on its row of `x` alone, bit by bit.
     /// Panics unless both have the same number of whole rows.
-    pub fn apply(&self, cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f32]) {
+    pub fn apply(&self, cpu: Cpu, x: &[f32], y: &mut [f32]) {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
         assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");
@@ -59,11 +59,11 @@ impl Linear {
             for block in blocks(rows, rows_max(cpu)) {
                 let tile = Tile {
                     inputs: &x[block.start * self.inputs..block.end * self.inputs],
-                    input_stride: self.inputs,
+                    row_stride: self.inputs,
+                    depth_stride: 1,
                     rows: block.len(),
                     panel,
                     bias,
-                    activation,
                 };
                 let out = &mut y[block.start * self.outputs + first..];
                 multiply(cpu, &tile, out, self.outputs, columns);

@@ -6,11 +6,12 @@
 
 #![allow(unsafe_code)]
 
+mod activation;
 mod attention;
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(super) mod avx512;
 mod erfc;
 #[cfg(target_arch = "x86_64")]
 mod exponential;
@@ -22,10 +23,15 @@ mod scalar;
 mod tests;
 mod tile;
 
+pub use activation::{Activation, gelu};
 pub use attention::{AttentionScratch, attention};
 pub use layer_norm::add_layer_norm;
 pub use linear::Linear;
-pub use tile::Activation;
+
+pub(super) use attention::softmax;
+pub(super) use panel::{Columns, Lanes, WIDTH, pack_rows_as_columns};
+pub(super) use scalar::quick_gelu;
+pub(super) use tile::blocks;
 
 /// Runs a function of the level's module, all of which have the same signature.
 macro_rules! dispatch {

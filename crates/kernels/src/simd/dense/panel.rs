@@ -1,38 +1,72 @@
 //! Right-hand matrices of products, laid out the way the micro-kernels read them.
 
+use crate::simd::{Cpu, Level};
+
 /// Columns a panel has; the micro-kernels of every level read this layout.
-pub(super) const WIDTH: usize = 32;
+pub(in crate::simd) const WIDTH: usize = 32;
 
 /// One row of a panel: [`WIDTH`] neighbouring columns, aligned to a cache line so that no vector
 /// load crosses one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Columns(pub(super) [f32; WIDTH]);
+pub(in crate::simd) struct Lanes<T>(pub(in crate::simd) [T; WIDTH]);
+
+/// A row of a panel of single-precision values.
+pub(in crate::simd) type Columns = Lanes<f32>;
 
 impl Columns {
-    pub(super) const ZERO: Columns = Columns([0.0; WIDTH]);
+    pub(in crate::simd) const ZERO: Columns = Lanes([0.0; WIDTH]);
 }
+
+impl<T: Lane> Lanes<T> {
+    /// The values of all rows in a row.
+    pub(in crate::simd) fn flat(rows: &[Lanes<T>]) -> &[T] {
+        // SAFETY: `Lanes` holds nothing but its array (`repr(C)`, and the array's size is a multiple
+        // of the alignment for every `Lane`), so rows are arrays one after the other.
+        unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * WIDTH) }
+    }
+
+    /// The values of all rows in a row.
+    pub(in crate::simd) fn flat_mut(rows: &mut [Lanes<T>]) -> &mut [T] {
+        // SAFETY: as in `flat`, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * WIDTH) }
+    }
+}
+
+/// What a lane of 32 bits holds.
+pub(in crate::simd) trait Lane: Copy + Default {}
+
+impl Lane for f32 {}
+/// Two bfloat16 values.
+impl Lane for u32 {}
 
 /// Packs `rows`, each `depth` values found `stride` apart in `matrix`, as the *columns* of panels:
 /// the right-hand side of `x · matrixᵀ`. Panel `p` is `panels[p * depth..][..depth]`; columns
 /// beyond the last row are zero.
-pub(super) fn pack_rows_as_columns(
-    matrix: &[f32],
+pub(in crate::simd) fn pack_rows_as_columns<T: Lane>(
+    cpu: Cpu,
+    matrix: &[T],
     rows: usize,
     stride: usize,
     depth: usize,
-    panels: &mut [Columns],
+    panels: &mut [Lanes<T>],
 ) {
     assert_eq!(panels.len(), rows.div_ceil(WIDTH) * depth, "panels must hold the whole matrix");
     for (p, panel) in panels.chunks_exact_mut(depth).enumerate() {
         let first = p * WIDTH;
         let taken = WIDTH.min(rows - first);
         if taken < WIDTH {
-            panel.fill(Columns::ZERO);
+            panel.fill(Lanes([T::default(); WIDTH]));
+        }
+        let mut done = 0;
+        #[cfg(target_arch = "x86_64")]
+        if cpu.level() == Level::Avx512 {
+            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+            done = unsafe { super::avx512::transpose(&matrix[first * stride..], taken, stride, panel) };
         }
         for column in 0..taken {
             let row = &matrix[(first + column) * stride..][..depth];
-            for (columns, &value) in panel.iter_mut().zip(row) {
+            for (columns, &value) in panel[done..].iter_mut().zip(&row[done..]) {
                 columns.0[column] = value;
             }
         }
@@ -60,15 +94,18 @@ mod tests {
 
     #[test]
     fn rows_become_columns_and_the_rest_is_zero() {
-        let (rows, stride, depth) = (WIDTH + 1, 5, 3);
-        let matrix: Vec<f32> = (0..rows * stride).map(|i| i as f32).collect();
-        let mut panels = vec![Columns([f32::NAN; WIDTH]); 2 * depth];
-        pack_rows_as_columns(&matrix, rows, stride, depth, &mut panels);
-        for (i, columns) in panels.iter().enumerate() {
-            for (c, &value) in columns.0.iter().enumerate() {
-                let row = i / depth * WIDTH + c;
-                let expected = if row < rows { (row * stride + i % depth) as f32 } else { 0.0 };
-                assert_eq!(value, expected, "panel row {i}, column {c}");
+        for cpu in Cpu::each_level() {
+            for (rows, stride, depth) in [(WIDTH + 1, 5, 3), (1, 16, 16), (15, 40, 33), (97, 70, 70)] {
+                let matrix: Vec<f32> = (0..rows * stride).map(|i| i as f32).collect();
+                let mut panels = vec![Lanes([f32::NAN; WIDTH]); rows.div_ceil(WIDTH) * depth];
+                pack_rows_as_columns(cpu, &matrix, rows, stride, depth, &mut panels);
+                for (i, columns) in panels.iter().enumerate() {
+                    for (c, &value) in columns.0.iter().enumerate() {
+                        let row = i / depth * WIDTH + c;
+                        let expected = if row < rows { (row * stride + i % depth) as f32 } else { 0.0 };
+                        assert_eq!(value, expected, "{rows} x {depth}: panel row {i}, column {c}");
+                    }
+                }
             }
         }
     }
@@ -77,7 +114,7 @@ mod tests {
     fn rows_stay_rows_and_the_rest_is_zero() {
         let (rows, stride, width) = (3, 40, WIDTH + 2);
         let matrix: Vec<f32> = (0..rows * stride).map(|i| i as f32).collect();
-        let mut panels = vec![Columns([f32::NAN; WIDTH]); 2 * rows];
+        let mut panels = vec![Lanes([f32::NAN; WIDTH]); 2 * rows];
         pack_rows(&matrix, rows, stride, width, &mut panels);
         for (i, columns) in panels.iter().enumerate() {
             for (c, &value) in columns.0.iter().enumerate() {

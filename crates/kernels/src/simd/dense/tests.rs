@@ -2,73 +2,26 @@
 
 use proptest::prelude::*;
 
-use super::attention::softmax;
-use super::{Activation, AttentionScratch, Linear, add_layer_norm, attention};
+use super::panel::{Columns, WIDTH};
+use super::{AttentionScratch, Linear, add_layer_norm, attention, gelu, softmax};
 use crate::simd::Cpu;
+use crate::simd::oracle::{self, Values, norm, wide};
 
-/// Values in [-1, 1] that depend on the seed alone (a xorshift generator), at an address that is
-/// not a multiple of a vector's size.
-struct Values(Vec<f32>);
-
-impl Values {
-    fn new(seed: u64, len: usize) -> Values {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        Values((0..len + 1).map(|_| next()).collect())
-    }
-
-    fn unaligned(&self) -> &[f32] {
-        &self.0[1..]
-    }
-
-    fn unaligned_mut(&mut self) -> &mut [f32] {
-        &mut self.0[1..]
-    }
-}
-
-fn wide(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&value| f64::from(value)).collect()
-}
-
-fn norm(values: impl IntoIterator<Item = f64>) -> f64 {
-    values.into_iter().map(|value| value * value).sum::<f64>().sqrt()
-}
-
-/// `erf` by a series without cancellation (Abramowitz and Stegun 7.1.6), to double precision.
-fn erf(x: f64) -> f64 {
-    let (mut term, mut sum) = (x, x);
-    for n in 1..600 {
-        term *= 2.0 * x * x / f64::from(2 * n + 1);
-        sum += term;
-    }
-    std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
-}
-
-fn gelu(x: f64) -> f64 {
-    0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))
-}
-
-fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activation: Activation) {
+fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize) {
     let x = Values::new(seed, rows * inputs);
     let weights = Values::new(seed + 1, outputs * inputs);
     let bias = Values::new(seed + 2, outputs);
-    let linear = Linear::pack(weights.unaligned(), bias.unaligned(), inputs);
-    assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
     for cpu in Cpu::each_level() {
+        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
+        assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
         let mut y = Values(vec![f32::NAN; rows * outputs + 1]);
-        linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut());
+        linear.apply(cpu, x.unaligned(), y.unaligned_mut());
         for (row, y) in y.unaligned().chunks_exact(outputs).enumerate() {
             let x = wide(&x.unaligned()[row * inputs..][..inputs]);
             for (output, &found) in y.iter().enumerate() {
                 let weights = wide(&weights.unaligned()[output * inputs..][..inputs]);
                 let sum: f64 = x.iter().zip(&weights).map(|(x, w)| x * w).sum();
-                let sum = sum + f64::from(bias.unaligned()[output]);
-                let expected = if activation == Activation::Gelu { gelu(sum) } else { sum };
+                let expected = sum + f64::from(bias.unaligned()[output]);
                 let tolerance = 1e-5 * (norm(x.iter().copied()) * norm(weights)).max(1.0);
                 assert!(
                     (f64::from(found) - expected).abs() <= tolerance,
@@ -85,22 +38,20 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activatio
 fn a_linear_layer_is_a_product_at_awkward_shapes() {
     for rows in (0..=14).chain([24, 25]) {
         for (inputs, outputs) in [(1, 1), (3, 31), (16, 32), (33, 33), (130, 70)] {
-            check_linear(7, rows, inputs, outputs, Activation::Identity);
+            check_linear(7, rows, inputs, outputs);
         }
     }
-    check_linear(7, 13, 48, 40, Activation::Gelu);
 }
 
 #[test]
 fn gelu_keeps_its_bound() {
-    // Through a layer that passes its input on, on a grid finer than any feature of the function.
-    let linear = Linear::pack(&[1.0], &[0.0], 1);
+    // On a grid finer than any feature of the function, and of a length that leaves a tail.
     let x: Vec<f32> = (-400_000..=400_000).map(|i| i as f32 * 4e-5).collect();
     for cpu in Cpu::each_level() {
-        let mut y = vec![0.0; x.len()];
-        linear.apply(cpu, &x, Activation::Gelu, &mut y);
+        let mut y = x.clone();
+        gelu(cpu, &mut y);
         for (&x, &found) in x.iter().zip(&y) {
-            let error = (f64::from(found) - gelu(f64::from(x))).abs();
+            let error = (f64::from(found) - oracle::gelu(f64::from(x))).abs();
             let bound = 2e-7 * f64::from(x.abs()).max(1.0);
             assert!(error <= bound, "{:?}: gelu({x}) is off by {error}", cpu.level());
         }
@@ -108,41 +59,48 @@ fn gelu_keeps_its_bound() {
 }
 
 #[test]
+fn gelu_of_special_values() {
+    for cpu in Cpu::each_level() {
+        for len in 3..40 {
+            let mut x = vec![1.0; len];
+            (x[0], x[len / 2], x[len - 1]) = (f32::INFINITY, f32::NAN, f32::NEG_INFINITY);
+            gelu(cpu, &mut x);
+            assert_eq!(x[0], f32::INFINITY);
+            assert!(x[len / 2].is_nan());
+            assert!(x[len - 1].abs() < f32::MIN_POSITIVE, "{:?}: {}", cpu.level(), x[len - 1]);
+        }
+    }
+}
+
+#[test]
 fn special_values_stay_in_their_row() {
     let (inputs, outputs) = (5, 33);
-    let linear = Linear::pack(&vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
     for cpu in Cpu::each_level() {
-        for activation in [Activation::Identity, Activation::Gelu] {
-            let mut x = vec![0.5; 5 * inputs];
-            x[inputs] = f32::NAN;
-            x[2 * inputs] = f32::INFINITY;
-            x[3 * inputs] = f32::NEG_INFINITY;
-            let mut y = vec![0.0; 5 * outputs];
-            linear.apply(cpu, &x, activation, &mut y);
-            let rows: Vec<_> = y.chunks_exact(outputs).collect();
-            assert!(rows[0].iter().chain(rows[4]).all(|y| (2.4..2.6).contains(y)), "{activation:?}");
-            assert!(rows[1].iter().all(|y| y.is_nan()), "{activation:?}");
-            assert!(rows[2].iter().all(|&y| y == f32::INFINITY), "{activation:?}");
-            match activation {
-                Activation::Identity => assert!(rows[3].iter().all(|&y| y == f32::NEG_INFINITY)),
-                Activation::Gelu => assert!(rows[3].iter().all(|y| y.abs() < f32::MIN_POSITIVE)),
-            }
-        }
+        let linear = Linear::pack(cpu, &vec![1.0; inputs * outputs], &vec![0.0; outputs], inputs);
+        let mut x = vec![0.5; 4 * inputs];
+        x[inputs] = f32::NAN;
+        x[2 * inputs] = f32::INFINITY;
+        let mut y = vec![0.0; 4 * outputs];
+        linear.apply(cpu, &x, &mut y);
+        let rows: Vec<_> = y.chunks_exact(outputs).collect();
+        assert!(rows[0].iter().chain(rows[3]).all(|y| (2.4..2.6).contains(y)));
+        assert!(rows[1].iter().all(|y| y.is_nan()));
+        assert!(rows[2].iter().all(|&y| y == f32::INFINITY));
     }
 }
 
 #[test]
 fn a_row_is_the_same_alone_and_in_company() {
     let (inputs, outputs, rows) = (70, 45, 29);
-    let linear =
-        Linear::pack(&Values::new(1, inputs * outputs).0[1..], &Values::new(2, outputs).0[1..], inputs);
+    let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
+        let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         let mut together = vec![0.0; rows * outputs];
-        linear.apply(cpu, x.unaligned(), Activation::Gelu, &mut together);
+        linear.apply(cpu, x.unaligned(), &mut together);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {
             let mut alone = vec![0.0; outputs];
-            linear.apply(cpu, x, Activation::Gelu, &mut alone);
+            linear.apply(cpu, x, &mut alone);
             assert_eq!(alone, expected, "{:?}", cpu.level());
         }
     }
@@ -212,18 +170,20 @@ fn layer_norm_keeps_nan_in_its_row() {
 fn exp_within_softmax_keeps_its_bound() {
     // Softmax of (0, x) holds e^x as the ratio of its two values.
     for cpu in Cpu::each_level() {
-        for i in 0..=80_000 {
-            let x = -(i as f32) * 1e-3;
-            let mut row = [0.0, x, f32::NAN, f32::NAN];
-            softmax(cpu, &mut row, 4, 2, 1.0);
-            let found = f64::from(row[1]) / f64::from(row[0]);
-            let expected = f64::from(x).exp();
-            assert!(
-                (found / expected - 1.0).abs() <= 3e-7 + 1.2e-7,
-                "{:?}: exp({x}) found {found}, expected {expected}",
-                cpu.level()
-            );
-            assert_eq!(row[2..], [0.0; 2]);
+        for i in 0..=80_000 / WIDTH {
+            let mut rows = [Columns::ZERO; 2];
+            let x: [f32; WIDTH] = std::array::from_fn(|lane| -((i * WIDTH + lane) as f32) * 1e-3);
+            rows[1].0 = x;
+            softmax(cpu, &mut rows, WIDTH, 1.0);
+            for (lane, x) in x.into_iter().enumerate() {
+                let found = f64::from(rows[1].0[lane]) / f64::from(rows[0].0[lane]);
+                let expected = f64::from(x).exp();
+                assert!(
+                    (found / expected - 1.0).abs() <= 3e-7 + 1.2e-7,
+                    "{:?}: exp({x}) found {found}, expected {expected}",
+                    cpu.level()
+                );
+            }
         }
     }
 }
@@ -232,15 +192,24 @@ fn exp_within_softmax_keeps_its_bound() {
 fn softmax_of_special_values() {
     for cpu in Cpu::each_level() {
         for len in 1..=40 {
-            let mut row = vec![f32::NEG_INFINITY; 40];
-            row[len - 1] = -3.0;
-            softmax(cpu, &mut row, 40, len, 0.5);
-            assert_eq!(row[len - 1], 1.0, "all weight on the only finite score");
-            assert!(row.iter().filter(|&&p| p != 0.0 && p != 1.0).all(|&p| p < 2e-38));
-            row.fill(1.0);
-            row[len / 2] = f32::NAN;
-            softmax(cpu, &mut row, 40, len, 0.5);
-            assert!(row[..len].iter().all(|p| p.is_nan()), "{:?}: {row:?}", cpu.level());
+            for columns in [WIDTH / 2, WIDTH] {
+                let mut rows = vec![Columns::ZERO; len];
+                for row in &mut rows {
+                    row.0.fill(f32::NEG_INFINITY);
+                }
+                rows[len - 1].0.fill(-3.0);
+                rows[len / 2].0[7] = f32::NAN;
+                softmax(cpu, &mut rows, columns, 0.5);
+                for column in 0..columns {
+                    let mut of_column = rows.iter().map(|row| row.0[column]);
+                    if column == 7 {
+                        assert!(of_column.all(|p| p.is_nan()), "{:?}", cpu.level());
+                    } else {
+                        assert_eq!(rows[len - 1].0[column], 1.0, "all weight on the only finite score");
+                        assert!(of_column.filter(|&p| p != 1.0).all(|p| p < 2e-38));
+                    }
+                }
+            }
         }
     }
 }
@@ -248,27 +217,7 @@ fn softmax_of_special_values() {
 fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
     let width = heads * depth;
     let qkv = Values::new(seed, tokens * 3 * width);
-    let row = |token: usize, part: usize, head: usize| {
-        wide(&qkv.unaligned()[token * 3 * width + part * width + head * depth..][..depth])
-    };
-    let mut expected = vec![0.0; tokens * width];
-    for head in 0..heads {
-        for token in 0..tokens {
-            let query = row(token, 0, head);
-            let weights: Vec<f64> = (0..tokens)
-                .map(|other| {
-                    let score: f64 = query.iter().zip(row(other, 1, head)).map(|(q, k)| q * k).sum();
-                    (score / (depth as f64).sqrt()).exp()
-                })
-                .collect();
-            let total: f64 = weights.iter().sum();
-            for (other, weight) in weights.iter().enumerate() {
-                for (d, value) in row(other, 2, head).iter().enumerate() {
-                    expected[token * width + head * depth + d] += weight / total * value;
-                }
-            }
-        }
-    }
+    let expected = oracle::attention(qkv.unaligned(), tokens, heads, depth);
     for cpu in Cpu::each_level() {
         let mut out = Values(vec![f32::NAN; tokens * width + 1]);
         // What an earlier, longer sequence left in the scratch must not show.
@@ -303,14 +252,7 @@ proptest! {
     fn linear_of_any_shape(
         seed in any::<u32>(), rows in 0usize..20, inputs in 1usize..1025, outputs in 1usize..100
     ) {
-        check_linear(seed.into(), rows, inputs, outputs, Activation::Identity);
-    }
-
-    #[test]
-    fn gelu_of_any_shape(
-        seed in any::<u32>(), rows in 0usize..20, inputs in 1usize..40, outputs in 1usize..1025
-    ) {
-        check_linear(seed.into(), rows, inputs, outputs, Activation::Gelu);
+        check_linear(seed.into(), rows, inputs, outputs);
     }
 
     #[test]

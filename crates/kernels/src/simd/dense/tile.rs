@@ -4,29 +4,20 @@ use super::dispatch;
 use super::panel::{Columns, WIDTH};
 use crate::simd::{Cpu, Level};
 
-/// What is applied to each value of a product before it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    Identity,
-    /// `x Φ(x)`, the exact (erf) form of GELU (Hendrycks and Gimpel 2016), within
-    /// `2e-7 * max(1, |x|)`.
-    Gelu,
-}
-
-/// `activation(bias + rows · panel)`; each sum runs over the panel's rows in order, so a row's
+/// `bias + rows · panel`; each sum runs over the panel's rows in order, so a row's
 /// values do not depend on the rows it shares a tile with.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    /// Left-hand rows, `input_stride` apart, each as long as the panel is deep.
+    /// Left-hand rows, `row_stride` apart, each as long as the panel is deep, its values
+    /// `depth_stride` apart.
     pub(super) inputs: &'a [f32],
-    pub(super) input_stride: usize,
+    pub(super) row_stride: usize,
+    pub(super) depth_stride: usize,
     /// At most [`rows_max`].
     pub(super) rows: usize,
     pub(super) panel: &'a [Columns],
     /// What sums start from.
     pub(super) bias: &'a Columns,
-    pub(super) activation: Activation,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -34,10 +25,8 @@ impl Tile<'_> {
     /// Asserts what the vector code relies on: there are `rows` rows, all within `inputs`.
     pub(super) fn assert_within_bounds(&self, rows: usize) {
         assert_eq!(self.rows, rows, "the kernel is the one for this number of rows");
-        assert!(
-            rows > 0 && self.inputs.len() >= (rows - 1) * self.input_stride + self.panel.len(),
-            "every row of a tile must be as long as its panel is deep"
-        );
+        let last = (rows - 1) * self.row_stride + (self.panel.len() - 1) * self.depth_stride;
+        assert!(self.inputs.len() > last, "every row of a tile must be as long as its panel is deep");
     }
 }
 
@@ -52,19 +41,19 @@ pub(super) fn rows_max(cpu: Cpu) -> usize {
 
 /// Splits `rows` into blocks of at most `max`, as even as can be: a block of one row costs
 /// nearly as much as a full one.
-pub(super) fn blocks(rows: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(in crate::simd) fn blocks(rows: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let count = rows.div_ceil(max);
     (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
 }
 
 /// Computes a tile and stores its first `columns` columns in rows of `out`, `out_stride` apart.
 pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
-    if columns == WIDTH {
-        multiply_whole(cpu, tile, out, out_stride);
+    if columns == WIDTH || columns == WIDTH / 2 {
+        multiply_whole(cpu, tile, out, out_stride, columns);
         return;
     }
     let mut whole = [0.0; ROWS_MAX * WIDTH];
-    multiply_whole(cpu, tile, &mut whole, WIDTH);
+    multiply_whole(cpu, tile, &mut whole, WIDTH, WIDTH);
     for row in 0..tile.rows {
         out[row * out_stride..][..columns].copy_from_slice(&whole[row * WIDTH..][..columns]);
     }
@@ -73,6 +62,7 @@ pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: u
 /// The largest [`rows_max`] of any level.
 const ROWS_MAX: usize = 12;
 
-fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
-    dispatch!(cpu, multiply(tile, out, out_stride))
+/// Of [`WIDTH`] columns or half as many.
+fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+    dispatch!(cpu, multiply(tile, out, out_stride, columns))
 }

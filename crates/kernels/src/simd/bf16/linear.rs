@@ -1,0 +1,96 @@
+//! Linear layers.
+
+use super::round::{Rounded, round};
+use super::tile::{Pairs, Tile, multiply, rows_max};
+use crate::simd::Cpu;
+use crate::simd::dense::{Activation, Columns, WIDTH, blocks, pack_rows_as_columns};
+
+/// A linear layer with the activation that goes before it, `y = activation(x) Wᵀ + b`, with `W` and
+/// `activation(x)` rounded to bfloat16, its weights packed once for all products.
+///
+/// Packed weights read the same at every [`Level`](crate::simd::Level).
+pub struct Linear {
+    /// A panel for each [`WIDTH`] outputs, each half of `inputs` deep, rounded up.
+    panels: Vec<Pairs>,
+    /// The bias, likewise.
+    bias: Vec<Columns>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// Memory [`Linear::apply`] works in; kept by the caller so that it is allocated once for many calls.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    rounded: Rounded,
+}
+
+impl Linear {
+    /// Rounds and packs `weights`, `bias.len()` rows of `inputs` values (an output each, as PyTorch
+    /// keeps them). Panics unless the lengths agree.
+    pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
+        let outputs = bias.len();
+        assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
+        assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
+        let mut rounded = Rounded::default();
+        round(cpu, weights, inputs, Activation::Identity, &mut rounded);
+        let depth = Rounded::stride(inputs);
+        let mut panels = vec![Pairs::ZERO; outputs.div_ceil(WIDTH) * depth];
+        pack_rows_as_columns(cpu, &rounded.pairs, outputs, depth, depth, &mut panels);
+        let bias = bias
+            .chunks(WIDTH)
+            .map(|chunk| {
+                let mut columns = Columns::ZERO;
+                columns.0[..chunk.len()].copy_from_slice(chunk);
+                columns
+            })
+            .collect();
+        Linear { panels, bias, inputs, outputs }
+    }
+
+    /// Values an input row has.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Values an output row has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
+    /// ([`Linear::outputs`] each); of GELU see [`Activation::Gelu`]. Panics unless both have the
+    /// same number of whole rows.
+    pub fn apply(&self, cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f32], scratch: &mut Scratch) {
+        let rows = x.len() / self.inputs;
+        assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
+        assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");
+        let rounded = &mut scratch.rounded;
+        round(cpu, x, self.inputs, activation, rounded);
+        let depth = Rounded::stride(self.inputs);
+        for (p, (panel, bias)) in self.panels.chunks_exact(depth).zip(&self.bias).enumerate() {
+            let first = p * WIDTH;
+            for block in blocks(rows, rows_max(cpu)) {
+                let tile = Tile {
+                    inputs: &rounded.pairs[block.start * depth..block.end * depth],
+                    row_stride: depth,
+                    depth_stride: 1,
+                    rows: block.len(),
+                    panel,
+                    bias,
+                };
+                let out = &mut y[block.start * self.outputs + first..];
+                multiply(cpu, &tile, out, self.outputs, WIDTH.min(self.outputs - first));
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Linear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the weights: millions of numbers.
+        f.debug_struct("Linear")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}

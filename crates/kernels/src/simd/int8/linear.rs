@@ -1,0 +1,128 @@
+//! Linear layers.
+
+use super::quantize::{Adjustment, Quantized, quantize};
+use super::tile::{Columns, INPUTS, Panel, Tile, multiply, rows_max};
+use crate::simd::Cpu;
+use crate::simd::dense::{Activation, WIDTH, blocks};
+
+/// Inputs a layer may have: as many products of two bytes fit into 32 bits together.
+const INPUTS_MAX: usize = 65_536;
+/// The largest weight; symmetric, so that the most negative byte is not used.
+const WEIGHT_MAX: f32 = 127.0;
+
+/// A linear layer with the activation that goes before it, `y = activation(x) Wᵀ + b`.
+///
+/// `W` is held as `wᵢ = sᵢ qᵢ`, `qᵢ` whole numbers from -127 to 127 and a scale for each output
+/// (symmetric, per channel; Jacob et al. 2018). A row of the input becomes `x = s q + l`, `q` from
+/// 0 to 255 and `l` its least value, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`.
+///
+/// Packed weights read the same at every [`Level`](crate::simd::Level).
+pub struct Linear {
+    /// A panel for each [`WIDTH`] outputs, each `inputs` deep, rounded up to whole [`INPUTS`].
+    panels: Vec<Panel>,
+    columns: Vec<Columns>,
+    adjustment: Adjustment,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// Memory [`Linear::apply`] works in; kept by the caller so that it is allocated once for many calls.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    quantized: Quantized,
+}
+
+impl Linear {
+    /// Quantises and packs `weights`, `bias.len()` rows of `inputs` values (an output each, as
+    /// PyTorch keeps them).
+    ///
+    /// `shifts` and `factors`, one an input, make inputs easier to quantise: of input `j`,
+    /// `shifts[j]` is subtracted, which goes into the bias, and it is multiplied by `factors[j]`,
+    /// which must be positive and by which its weights are divided (Wei et al. 2023, Outlier
+    /// Suppression+, section 4.1; Xiao et al. 2023, SmoothQuant, section 4). Panics unless the
+    /// lengths agree and `inputs` is from 1 to 65,536.
+    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize, shifts: &[f32], factors: &[f32]) -> Linear {
+        let outputs = bias.len();
+        assert!((1..=INPUTS_MAX).contains(&inputs) && outputs > 0, "{inputs} inputs, {outputs} outputs");
+        assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
+        assert!(shifts.len() == inputs && factors.len() == inputs, "a shift and a factor an input");
+        assert!(factors.iter().all(|factor| *factor > 0.0), "factors are positive");
+        let depth = inputs.div_ceil(INPUTS);
+        let mut panels = vec![Panel::ZERO; outputs.div_ceil(WIDTH) * depth];
+        let mut columns = vec![Columns::ZERO; outputs.div_ceil(WIDTH)];
+        let mut row = vec![0.0; inputs];
+        let mut quantized = vec![0i8; depth * INPUTS];
+        for (output, weights) in weights.chunks_exact(inputs).enumerate() {
+            for ((scaled, weight), factor) in row.iter_mut().zip(weights).zip(factors) {
+                *scaled = weight / factor;
+            }
+            let greatest = row.iter().fold(0.0, |greatest: f32, value| greatest.max(value.abs()));
+            let scale = greatest / WEIGHT_MAX;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let mut sum = 0;
+            for (byte, value) in quantized.iter_mut().zip(&row) {
+                *byte = round(value * inverse) as i8;
+                sum += i32::from(*byte);
+            }
+            let (panel, column) = (output / WIDTH, output % WIDTH);
+            let panel = &mut panels[panel * depth..][..depth];
+            for (packed, bytes) in panel.iter_mut().zip(quantized.as_chunks().0) {
+                packed.0[column] = *bytes;
+            }
+            let columns = &mut columns[output / WIDTH];
+            columns.scale[column] = scale;
+            columns.sum[column] = sum as f32 * scale;
+            let shifted: f32 = weights.iter().zip(shifts).map(|(weight, shift)| weight * shift).sum();
+            columns.bias[column] = bias[output] + shifted;
+        }
+        let adjustment = Adjustment::new(shifts, factors);
+        Linear { panels, columns, adjustment, inputs, outputs }
+    }
+
+    /// Values an input row has.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Values an output row has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
+    /// ([`Linear::outputs`] each); of GELU see [`Activation::Gelu`]. Panics unless both have the
+    /// same number of whole rows.
+    pub fn apply(&self, cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f32], scratch: &mut Scratch) {
+        let rows = x.len() / self.inputs;
+        assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
+        assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");
+        let quantized = &mut scratch.quantized;
+        quantize(cpu, x, self.inputs, &self.adjustment, activation, quantized);
+        let depth = self.inputs.div_ceil(INPUTS);
+        for (p, (panel, columns)) in self.panels.chunks_exact(depth).zip(&self.columns).enumerate() {
+            let first = p * WIDTH;
+            for block in blocks(rows, rows_max(cpu)) {
+                let tile = Tile { rows: quantized.rows(block.clone()), panel, columns };
+                let out = &mut y[block.start * self.outputs + first..];
+                multiply(cpu, &tile, out, self.outputs, WIDTH.min(self.outputs - first));
+            }
+        }
+    }
+}
+
+/// To the nearest whole number, ties to the even one, of `|value| < 2²²`. An addition does the
+/// rounding, so that this is vectorised where no instruction for it may be assumed.
+pub(super) fn round(value: f32) -> i32 {
+    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2²³: a sum with it has no bits below the unit
+    (value + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+impl std::fmt::Debug for Linear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the weights: millions of numbers.
+        f.debug_struct("Linear")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}

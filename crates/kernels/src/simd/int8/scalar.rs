@@ -1,0 +1,51 @@
+//! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
+
+use super::linear::round;
+use super::quantize::{Adjustment, Span};
+use super::tile::{INPUTS, Tile};
+use crate::simd::dense::{Activation, WIDTH, quick_gelu};
+
+/// Quantises one row into `bytes`; `buffer` is as long as they are and holds the row in between.
+pub(super) fn quantize(
+    row: &[f32],
+    adjustment: &Adjustment,
+    activation: Activation,
+    buffer: &mut [f32],
+    bytes: &mut [u8],
+) -> Span {
+    let (mut least, mut greatest) = (f32::INFINITY, f32::NEG_INFINITY);
+    let adjustments = adjustment.shifts.iter().zip(&adjustment.factors);
+    for ((held, &value), (shift, factor)) in buffer.iter_mut().zip(row).zip(adjustments) {
+        let value = if activation == Activation::Gelu { quick_gelu(value) } else { value };
+        let value = (value - shift) * factor;
+        least = least.min(value);
+        greatest = greatest.max(value);
+        *held = value;
+    }
+    let span = Span::between(least, greatest);
+    let inverse = span.inverse();
+    for (byte, value) in bytes.iter_mut().zip(&buffer[..row.len()]) {
+        *byte = round((value - least) * inverse) as u8;
+    }
+    span
+}
+
+pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
+    for row in 0..tile.rows() {
+        let mut sums = [0; WIDTH];
+        let inputs = tile.rows.values[row * tile.rows.stride..].as_chunks::<INPUTS>().0;
+        for (inputs, panel) in inputs.iter().zip(tile.panel) {
+            for (sum, weights) in sums.iter_mut().zip(&panel.0) {
+                for (&input, &weight) in inputs.iter().zip(weights) {
+                    *sum += i32::from(input) * i32::from(weight);
+                }
+            }
+        }
+        let (scale, least) = (tile.rows.scales[row], tile.rows.least[row]);
+        let out = &mut out[row * out_stride..][..WIDTH];
+        for (column, (y, sum)) in out.iter_mut().zip(sums).enumerate() {
+            let constant = least * tile.columns.sum[column] + tile.columns.bias[column];
+            *y = sum as f32 * (scale * tile.columns.scale[column]) + constant;
+        }
+    }
+}
