@@ -2,8 +2,9 @@
 
 use kernels::simd::Cpu;
 
+use crate::calibration::Calibration;
 use crate::embeddings::Embeddings;
-use crate::layer::{Layer, Matrices, Scratch as LayerScratch, resized};
+use crate::layer::{Layer, LayerSmoothing, Matrices, Scratch as LayerScratch, resized};
 use crate::settings::Shape;
 use crate::weights::Weights;
 use crate::{Compute, LoadError};
@@ -28,11 +29,13 @@ pub(crate) struct Scratch {
 
 impl Encoder {
     /// Takes the encoder's tensors out of `weights` and packs them for each of `computes`.
+    /// `calibration` are the tokens of [`crate::calibration::TEXTS`].
     pub(crate) fn load(
         cpu: Cpu,
         shape: Shape,
         weights: &Weights<'_>,
         computes: &[Compute],
+        calibration: &[Vec<u32>],
     ) -> Result<Encoder, LoadError> {
         let embeddings = Embeddings::load(shape, weights, computes)?;
         let mut stacks: Vec<(Compute, Vec<Layer>)> = Vec::new();
@@ -41,11 +44,17 @@ impl Encoder {
                 stacks.push((compute, Vec::with_capacity(shape.layers)));
             }
         }
+        let mut calibration =
+            computes.contains(&Compute::Int8).then(|| Calibration::new(cpu, shape, &embeddings, calibration));
         for i in 0..shape.layers {
             // One layer at a time, so that only one stands in memory unpacked.
             let matrices = Matrices::load(weights, &format!("encoder.layer.{i}"), shape)?;
+            let smoothing = match &mut calibration {
+                Some(calibration) => calibration.run(&matrices),
+                None => LayerSmoothing::none(shape),
+            };
             for (compute, layers) in &mut stacks {
-                layers.push(Layer::pack(cpu, *compute, shape, &matrices));
+                layers.push(Layer::pack(cpu, *compute, shape, &matrices, &smoothing));
             }
         }
         Ok(Encoder { cpu, width: shape.width, embeddings, stacks })

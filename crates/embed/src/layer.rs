@@ -5,6 +5,7 @@ use kernels::simd::dense::{Activation, add_layer_norm};
 
 use crate::projection::{Projection, Scratch as ProjectionScratch, attention};
 use crate::settings::Shape;
+use crate::smoothing::Smoothing;
 use crate::weights::Weights;
 use crate::{Compute, LoadError};
 
@@ -23,10 +24,23 @@ pub(crate) struct Matrices {
 }
 
 /// Weights (a row an output) and bias of a linear layer.
-struct Matrix {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-    inputs: usize,
+pub(crate) struct Matrix {
+    pub(crate) weights: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) inputs: usize,
+}
+
+/// How the inputs that come out of a layer normalisation are smoothed where they become integers. What
+/// attention and GELU put out has no such outliers, and smoothing it made results worse.
+pub(crate) struct LayerSmoothing {
+    pub(crate) qkv: Smoothing,
+    pub(crate) intermediate: Smoothing,
+}
+
+impl LayerSmoothing {
+    pub(crate) fn none(shape: Shape) -> LayerSmoothing {
+        LayerSmoothing { qkv: Smoothing::none(shape.width), intermediate: Smoothing::none(shape.width) }
+    }
 }
 
 /// A layer in one arithmetic.
@@ -59,6 +73,16 @@ pub(crate) struct Scratch {
 }
 
 impl Matrices {
+    /// Query, key and value, one after the other.
+    pub(crate) fn qkv(&self) -> &Matrix {
+        &self.qkv
+    }
+
+    /// The first of the feed-forward part.
+    pub(crate) fn intermediate(&self) -> &Matrix {
+        &self.intermediate
+    }
+
     pub(crate) fn load(weights: &Weights<'_>, name: &str, shape: Shape) -> Result<Matrices, LoadError> {
         let Shape { width, intermediate, .. } = shape;
         let norm = |part| LayerNorm::load(weights, &format!("{name}.{part}"), width);
@@ -86,26 +110,37 @@ impl Matrices {
 
 impl Layer {
     /// Packs the layer for one arithmetic.
-    pub(crate) fn pack(cpu: Cpu, compute: Compute, shape: Shape, matrices: &Matrices) -> Layer {
-        let pack =
-            |matrix: &Matrix| Projection::pack(cpu, compute, &matrix.weights, &matrix.bias, matrix.inputs);
+    pub(crate) fn pack(
+        cpu: Cpu,
+        compute: Compute,
+        shape: Shape,
+        matrices: &Matrices,
+        smoothing: &LayerSmoothing,
+    ) -> Layer {
+        let pack = |matrix: &Matrix, smoothing: &Smoothing| Projection::pack(cpu, compute, matrix, smoothing);
         Layer {
             compute,
             shape,
-            qkv: pack(&matrices.qkv),
-            attention_output: pack(&matrices.attention_output),
+            qkv: pack(&matrices.qkv, &smoothing.qkv),
+            attention_output: pack(&matrices.attention_output, &Smoothing::none(shape.width)),
             attention_norm: matrices.attention_norm.clone(),
-            intermediate: pack(&matrices.intermediate),
-            output: pack(&matrices.output),
+            intermediate: pack(&matrices.intermediate, &smoothing.intermediate),
+            output: pack(&matrices.output, &Smoothing::none(shape.intermediate)),
             output_norm: matrices.output_norm.clone(),
         }
     }
 
     /// Replaces the vectors of `lengths.sum()` tokens, text after text, by the layer's.
     pub(crate) fn apply(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut Scratch) {
-        let Shape { width, intermediate: inner, layer_norm_eps: eps, heads, .. } = self.shape;
+        self.attend(cpu, hidden, lengths, scratch);
+        self.feed_forward(cpu, hidden, scratch);
+    }
+
+    /// The first part: attention, with its residual connection and normalisation.
+    pub(crate) fn attend(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut Scratch) {
+        let Shape { width, layer_norm_eps: eps, heads, .. } = self.shape;
         let tokens = hidden.len() / width;
-        let Scratch { delta, qkv, context, intermediate, projection } = scratch;
+        let Scratch { delta, qkv, context, projection, .. } = scratch;
         let delta = resized(delta, tokens * width);
         let qkv = resized(qkv, tokens * 3 * width);
         let context = resized(context, tokens * width);
@@ -127,7 +162,14 @@ impl Layer {
         }
         self.attention_output.apply(cpu, context, Activation::Identity, delta, projection);
         self.attention_norm.apply(cpu, hidden, delta, eps);
+    }
 
+    /// The second part: two linear layers with GELU between, residual connection and normalisation.
+    pub(crate) fn feed_forward(&self, cpu: Cpu, hidden: &mut [f32], scratch: &mut Scratch) {
+        let Shape { width, intermediate: inner, layer_norm_eps: eps, .. } = self.shape;
+        let tokens = hidden.len() / width;
+        let Scratch { delta, intermediate, projection, .. } = scratch;
+        let delta = resized(delta, tokens * width);
         let intermediate = resized(intermediate, tokens.min(FEED_FORWARD_TOKENS) * inner);
         let blocks = hidden.chunks_mut(FEED_FORWARD_TOKENS * width);
         for (hidden, delta) in blocks.zip(delta.chunks_mut(FEED_FORWARD_TOKENS * width)) {

@@ -3,6 +3,7 @@
 //! Reads the files of a sentence-transformers model directory; knows nothing of documents,
 //! indexes or servers.
 
+mod calibration;
 mod compute;
 mod embeddings;
 mod encoder;
@@ -13,6 +14,7 @@ mod pooling;
 mod projection;
 mod prompts;
 mod settings;
+mod smoothing;
 mod tokenizer;
 mod weights;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use kernels::simd::Cpu;
 use sha2::{Digest, Sha256};
 
+use crate::calibration::TEXTS;
 use crate::encoder::{Encoder, Scratch};
 use crate::pooling::{normalize, pool};
 use crate::settings::{Settings, read_file};
@@ -54,7 +55,9 @@ impl Model {
 
         let path = settings.transformer_dir.join("model.safetensors");
         let weights_bytes = read_file(&path, WEIGHTS_BYTES_MAX)?;
-        let encoder = Encoder::load(cpu, shape, &Weights::parse(&path, &weights_bytes)?, computes)?;
+        let calibration = TEXTS.map(|text| tokenizer.tokenize(text).ids);
+        let weights = Weights::parse(&path, &weights_bytes)?;
+        let encoder = Encoder::load(cpu, shape, &weights, computes, &calibration)?;
 
         let fingerprint = fingerprint(&weights_bytes, &tokenizer_bytes, &settings);
         let name = dir.canonicalize().ok().unwrap_or_else(|| dir.into());

@@ -5,6 +5,8 @@ use kernels::simd::dense::Activation;
 use kernels::simd::{bf16, dense, int8};
 
 use crate::Compute;
+use crate::layer::Matrix;
+use crate::smoothing::Smoothing;
 
 /// A linear layer in one arithmetic.
 #[derive(Debug)]
@@ -47,22 +49,15 @@ impl Projection {
 }
 
 impl Projection {
-    /// Packs `weights`, a row an output, for one arithmetic.
-    pub(crate) fn pack(
-        cpu: Cpu,
-        compute: Compute,
-        weights: &[f32],
-        bias: &[f32],
-        inputs: usize,
-    ) -> Projection {
+    /// Packs a layer's weights for one arithmetic; only integers need `smoothing`.
+    pub(crate) fn pack(cpu: Cpu, compute: Compute, matrix: &Matrix, smoothing: &Smoothing) -> Projection {
+        let Matrix { weights, bias, inputs } = matrix;
+        let inputs = *inputs;
         match compute {
-            Compute::Int8 => Projection::Int8(int8::Linear::pack(
-                weights,
-                bias,
-                inputs,
-                &vec![0.0; inputs],
-                &vec![1.0; inputs],
-            )),
+            Compute::Int8 => {
+                let Smoothing { shifts, factors } = smoothing;
+                Projection::Int8(int8::Linear::pack(weights, bias, inputs, shifts, factors))
+            }
             Compute::Bf16 => Projection::Bf16(bf16::Linear::pack(cpu, weights, bias, inputs)),
             Compute::F32 => Projection::F32(dense::Linear::pack(cpu, weights, bias, inputs)),
         }
