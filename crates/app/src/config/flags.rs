@@ -32,6 +32,13 @@ pub struct Flags {
     /// Instruction set to use at most: scalar, avx2 or avx512 [env: NEARFIELD_CPU]
     #[arg(long, value_name = "LEVEL", global = true)]
     pub cpu: Option<String>,
+    /// Arithmetic queries are embedded in: int8, bf16 or f32 [default: int8] [env: NEARFIELD_QUERY_COMPUTE]
+    #[arg(long, value_name = "KIND", global = true)]
+    pub query_compute: Option<String>,
+    /// Arithmetic documents are embedded in: int8, bf16 or f32; bf16, if not given, where the processor
+    /// has it, otherwise f32 [env: NEARFIELD_DOCUMENT_COMPUTE]
+    #[arg(long, value_name = "KIND", global = true)]
+    pub document_compute: Option<String>,
     /// Worker threads; one a core, if not given [env: NEARFIELD_WORKERS]
     #[arg(long, value_name = "N", global = true)]
     pub workers: Option<String>,

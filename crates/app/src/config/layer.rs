@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use embed::Compute;
 use engine::Level;
 use serde::Deserialize;
 
@@ -23,6 +24,8 @@ pub(super) struct Layer {
     pub(super) redis_connections: Option<usize>,
     pub(super) redis_timeout_ms: Option<u64>,
     pub(super) cpu: Option<Level>,
+    pub(super) query_compute: Option<Compute>,
+    pub(super) document_compute: Option<Compute>,
     pub(super) workers: Option<usize>,
     pub(super) queue_max: Option<usize>,
     pub(super) timeout_ms: Option<u64>,
@@ -52,6 +55,8 @@ struct File {
     redis_connections: Option<i64>,
     redis_timeout_ms: Option<i64>,
     cpu: Option<String>,
+    query_compute: Option<String>,
+    document_compute: Option<String>,
     workers: Option<i64>,
     queue_max: Option<i64>,
     timeout_ms: Option<i64>,
@@ -117,6 +122,8 @@ impl Layer {
             None => Ok(()),
         };
         set("cpu", &flags.cpu)?;
+        set("query_compute", &flags.query_compute)?;
+        set("document_compute", &flags.document_compute)?;
         set("workers", &flags.workers)?;
         set("redis_connections", &flags.redis_connections)?;
         set("redis_timeout_ms", &flags.redis_timeout_ms)?;
@@ -186,7 +193,13 @@ impl Layer {
             pin_workers: file.pin_workers,
             ..Layer::default()
         };
-        let texts = [("cpu", file.cpu), ("listen", file.listen), ("store", file.store)];
+        let texts = [
+            ("cpu", file.cpu),
+            ("query_compute", file.query_compute),
+            ("document_compute", file.document_compute),
+            ("listen", file.listen),
+            ("store", file.store),
+        ];
         let numbers = [
             ("workers", file.workers),
             ("redis_connections", file.redis_connections),
@@ -217,6 +230,8 @@ impl Layer {
     fn set(&mut self, key: &str, text: &str, from: &str) -> Result<bool, ConfigError> {
         match key {
             "cpu" => self.cpu = Some(cpu(text, from)?),
+            "query_compute" => self.query_compute = Some(compute("query_compute", text, from)?),
+            "document_compute" => self.document_compute = Some(compute("document_compute", text, from)?),
             "workers" => self.workers = Some(size("workers", text, WORKERS, from)?),
             "store" => self.store = Some(store(text.into(), from)?),
             "redis_connections" => {
@@ -265,6 +280,8 @@ impl Layer {
             redis_connections: self.redis_connections.or(below.redis_connections),
             redis_timeout_ms: self.redis_timeout_ms.or(below.redis_timeout_ms),
             cpu: self.cpu.or(below.cpu),
+            query_compute: self.query_compute.or(below.query_compute),
+            document_compute: self.document_compute.or(below.document_compute),
             workers: self.workers.or(below.workers),
             queue_max: self.queue_max.or(below.queue_max),
             timeout_ms: self.timeout_ms.or(below.timeout_ms),
@@ -328,6 +345,13 @@ fn store(url: StoreUrl, from: &str) -> Result<StoreUrl, ConfigError> {
     match url.place() {
         Some(_) => Ok(url),
         None => refuse("store", from, store_url::ALLOWED, &url.describe()),
+    }
+}
+
+fn compute(key: &'static str, text: &str, from: &str) -> Result<Compute, ConfigError> {
+    match Compute::from_name(text.trim()) {
+        Some(compute) => Ok(compute),
+        None => refuse(key, from, Compute::ALL.map(Compute::name).join(", "), text),
     }
 }
 

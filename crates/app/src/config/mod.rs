@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use embed::Compute;
 use engine::Level;
 use etcetera::AppStrategy;
 
@@ -40,6 +41,10 @@ pub struct Settings {
     pub models_dir: PathBuf,
     /// Instruction set to use at most; the best the machine has, if `None`.
     pub cpu: Option<Level>,
+    /// Arithmetic queries are embedded in; the best for the machine, if `None`.
+    pub query_compute: Option<Compute>,
+    /// Arithmetic documents are embedded in; the best for the machine, if `None`.
+    pub document_compute: Option<Compute>,
     /// Worker threads.
     pub workers: usize,
     /// Jobs that may wait for a worker.
@@ -187,6 +192,8 @@ impl Settings {
             models_dir: layer.models_dir.unwrap_or_else(|| home.join("models")),
             home,
             cpu: layer.cpu,
+            query_compute: layer.query_compute,
+            document_compute: layer.document_compute,
             workers,
             queue_max: layer.queue_max.unwrap_or(1024),
             timeout: Duration::from_millis(layer.timeout_ms.unwrap_or(30_000)),
@@ -227,6 +234,8 @@ impl Settings {
             queue_max: self.queue_max,
             timeout: self.timeout,
             cpu_level: self.cpu,
+            query_compute: self.query_compute,
+            document_compute: self.document_compute,
             cache_bytes: self.cache_bytes,
             query_cache_bytes: self.query_cache_bytes,
             pin_workers: self.pin_workers,

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use embed::Compute;
 use engine::Level;
 
 use super::Error;
@@ -97,6 +98,10 @@ pub struct Config {
     pub timeout: Duration,
     /// Instruction set to use at most; the best, if `None`.
     pub cpu_level: Option<Level>,
+    /// Arithmetic queries are embedded in; the best for the machine, if `None`.
+    pub query_compute: Option<Compute>,
+    /// Arithmetic documents are embedded in; the best for the machine, if `None`.
+    pub document_compute: Option<Compute>,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
     /// Bytes of the cache of query vectors; none, if 0.

@@ -86,7 +86,7 @@ impl Service {
         let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
         let backend = Backend::open(&config, cpu, clock)?;
         let meter = Arc::new(Meter::new());
-        let models = Models::new(config.models_dir.clone(), cpu, config.query_cache_bytes, meter.clone());
+        let models = Models::new(&config, cpu, meter.clone());
         let workers = Workers::start(config.workers, config.queue_max, config.pin_workers, meter.clone())
             .map_err(|error| refusal::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));

@@ -9,7 +9,7 @@ use embed::{Compute, Model, Tokens};
 use engine::Cpu;
 
 use super::{
-    Error,
+    Config, Error,
     backend::{ComputedVector, TextToEmbed},
     meter::{Meter, TextOf},
     query_cache::{Asked, QueryCache},
@@ -43,6 +43,8 @@ impl Embedded {
 pub(super) struct Models {
     dir: PathBuf,
     cpu: Cpu,
+    query_compute: Compute,
+    document_compute: Compute,
     meter: Arc<Meter>,
     queries: QueryCache,
     loaded: RwLock<HashMap<String, Arc<Model>>>,
@@ -51,9 +53,17 @@ pub(super) struct Models {
 }
 
 impl Models {
-    pub(super) fn new(dir: PathBuf, cpu: Cpu, query_cache_bytes: usize, meter: Arc<Meter>) -> Models {
-        let queries = QueryCache::new(query_cache_bytes);
-        Models { dir, cpu, meter, queries, loaded: RwLock::default(), loading: Mutex::new(()) }
+    pub(super) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
+        Models {
+            dir: config.models_dir.clone(),
+            cpu,
+            query_compute: config.query_compute.unwrap_or_else(|| Compute::of_queries(cpu)),
+            document_compute: config.document_compute.unwrap_or_else(|| Compute::of_documents(cpu)),
+            meter,
+            queries: QueryCache::new(config.query_cache_bytes),
+            loaded: RwLock::default(),
+            loading: Mutex::new(()),
+        }
     }
 
     /// The model, if it has been loaded.

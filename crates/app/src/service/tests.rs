@@ -31,6 +31,8 @@ async fn service(dir: &Path) -> Service {
         queue_max: 2,
         timeout: Duration::from_secs(600),
         cpu_level: None,
+        query_compute: None,
+        document_compute: None,
         cache_bytes: 1 << 20,
         query_cache_bytes: 1 << 20,
         pin_workers: false,

@@ -135,6 +135,8 @@ fn config(dir: &Path) -> Config {
         queue_max: 1024,
         timeout: std::time::Duration::from_secs(60),
         cpu_level: None,
+        query_compute: None,
+        document_compute: None,
         cache_bytes: 16 << 20,
         query_cache_bytes: 0,
         pin_workers: false,
