@@ -76,7 +76,7 @@ pub(crate) fn key_of(model: &Model) -> String {
 fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()> {
     let started = Instant::now();
     for (number, chunk) in texts.chunks(CHUNK).enumerate() {
-        file.write_all(&bytes(&embed_texts(model, chunk)))?;
+        file.write_all(&bytes(&embed_texts(model, chunk, Compute::F32)))?;
         let done = number * CHUNK + chunk.len();
         let rate = done as f64 / started.elapsed().as_secs_f64();
         eprint!(
@@ -90,7 +90,7 @@ fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()>
 }
 
 /// Embeds texts on all cores, in batches of similar length.
-pub(crate) fn embed_texts(model: &Model, texts: &[&str]) -> Vec<f32> {
+pub(crate) fn embed_texts(model: &Model, texts: &[&str], compute: Compute) -> Vec<f32> {
     let dim = model.dim();
     let mut tokens: Vec<(usize, embed::Tokens)> =
         texts.par_iter().enumerate().map(|(row, text)| (row, model.tokenize(text))).collect();
@@ -99,7 +99,7 @@ pub(crate) fn embed_texts(model: &Model, texts: &[&str]) -> Vec<f32> {
         .par_chunks(BATCH)
         .map(|batch| {
             let (rows, tokens): (Vec<usize>, Vec<embed::Tokens>) = batch.iter().cloned().unzip();
-            (rows, model.embed(&tokens, Compute::F32))
+            (rows, model.embed(&tokens, compute))
         })
         .collect();
     let mut values = vec![0.0; texts.len() * dim];

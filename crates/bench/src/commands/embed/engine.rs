@@ -12,7 +12,7 @@ use crate::{machine, sample::median};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Engine {
     /// Ours.
-    Ours,
+    Ours(Compute),
     /// onnxruntime's, by the name the peer knows it by.
     Peer(&'static str),
 }
@@ -21,7 +21,7 @@ impl Engine {
     /// How it computes.
     pub(super) fn compute(self) -> &'static str {
         match self {
-            Engine::Ours => "f32",
+            Engine::Ours(compute) => compute.name(),
             Engine::Peer(compute) => compute,
         }
     }
@@ -37,7 +37,7 @@ pub(super) struct Engines<'a> {
 impl<'a> Engines<'a> {
     /// Ours, and the peer's if it is there.
     pub(super) fn new(model: &'a Model, peer: Option<Onnxruntime>) -> Engines<'a> {
-        let mut all = vec![Engine::Ours];
+        let mut all = Compute::ALL.map(Engine::Ours).to_vec();
         if peer.is_some() {
             all.extend(["f32", "int8"].map(Engine::Peer));
         }
@@ -55,16 +55,17 @@ impl<'a> Engines<'a> {
     /// Median microseconds of processor time a text, over at least three passes of one batch
     /// each and `seconds`.
     pub(super) fn measure(&mut self, engine: Engine, texts: &TokensFile, seconds: f64) -> Result<f64> {
-        if let Engine::Peer(compute) = engine {
-            return self.peer()?.measure(compute, texts, seconds);
-        }
+        let compute = match engine {
+            Engine::Ours(compute) => compute,
+            Engine::Peer(compute) => return self.peer()?.measure(compute, texts, seconds),
+        };
         let batches: Vec<&[Tokens]> = texts.batches().collect();
-        black_box(self.embed(engine, batches[0])?);
+        black_box(self.model.embed(batches[0], compute));
         let mut times = Vec::new();
         let started = std::time::Instant::now();
         for batch in batches.iter().cycle() {
             let begun = machine::thread_cpu();
-            black_box(self.embed(engine, black_box(batch))?);
+            black_box(self.model.embed(black_box(batch), compute));
             times.push((machine::thread_cpu() - begun).as_secs_f64() * 1e6 / batch.len() as f64);
             if times.len() >= 3 && started.elapsed().as_secs_f64() >= seconds {
                 break;
@@ -76,19 +77,15 @@ impl<'a> Engines<'a> {
     /// Seconds of processor time for all texts. Ours takes them as they come, since it pads
     /// nothing; the peer gets them sorted by length.
     pub(super) fn bulk(&mut self, engine: Engine, texts: &TokensFile) -> Result<f64> {
-        if let Engine::Peer(compute) = engine {
-            return self.peer()?.bulk(compute, texts);
-        }
+        let compute = match engine {
+            Engine::Ours(compute) => compute,
+            Engine::Peer(compute) => return self.peer()?.bulk(compute, texts),
+        };
         let begun = machine::thread_cpu();
         for batch in texts.batches() {
-            black_box(self.embed(engine, batch)?);
+            black_box(self.model.embed(batch, compute));
         }
         Ok((machine::thread_cpu() - begun).as_secs_f64())
-    }
-
-    /// Vectors of a batch by one of ours.
-    fn embed(&self, _engine: Engine, batch: &[Tokens]) -> Result<Vec<f32>> {
-        Ok(self.model.embed(batch, Compute::F32))
     }
 
     pub(super) fn peer(&mut self) -> Result<&mut Onnxruntime> {
@@ -108,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_peers_time_over_the_others_and_none_without_that_peer() {
-        let engines = [Engine::Ours, Engine::Peer("f32")];
+        let engines = [Engine::Ours(Compute::F32), Engine::Peer("f32")];
         assert_eq!(ratio(&engines, &[2.0, 5.0], "f32", 2.0), 2.5);
         assert!(ratio(&engines, &[2.0, 5.0], "int8", 2.0).is_nan());
     }

@@ -5,6 +5,7 @@ mod bulk;
 mod engine;
 mod onnxruntime;
 mod quality;
+mod scifact;
 mod speed;
 
 use anyhow::Result;
@@ -23,13 +24,15 @@ enum Part {
     Bulk,
     /// How near the vectors are to those in float32.
     Quality,
+    /// nDCG@10 on SciFact.
+    Scifact,
 }
 
 /// Arguments of `embed`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only these parts
-    #[arg(long, value_delimiter = ',', default_value = "speed,bulk,quality")]
+    #[arg(long, value_delimiter = ',', default_value = "speed,bulk,quality,scifact")]
     part: Vec<Part>,
     /// Tokens a text, special tokens included, and texts a batch
     #[arg(
@@ -86,6 +89,9 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     }
     if arguments.part.contains(&Part::Quality) {
         quality::run(&mut engines, arguments, setting, format)?;
+    }
+    if arguments.part.contains(&Part::Scifact) {
+        scifact::run(&engines, setting, format)?;
     }
     Ok(())
 }
