@@ -81,13 +81,14 @@ impl Models {
             return Ok(model);
         }
         let dir = self.dir_of(name)?;
-        let model = Model::load(&dir, self.cpu, &[Compute::F32]).map_err(|error| {
-            Error::unavailable(
-                "model-unreadable",
-                format!("model {name:?} in {} cannot be loaded: {error}", dir.display()),
-            )
-            .at(name)
-        })?;
+        let model =
+            Model::load(&dir, self.cpu, &[self.query_compute, self.document_compute]).map_err(|error| {
+                Error::unavailable(
+                    "model-unreadable",
+                    format!("model {name:?} in {} cannot be loaded: {error}", dir.display()),
+                )
+                .at(name)
+            })?;
         let model = Arc::new(model);
         self.loaded.write().insert(name.to_owned(), model.clone());
         Ok(model)
@@ -122,7 +123,11 @@ impl Models {
     }
 
     fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<Embedded> {
-        let values = model.embed(batch, Compute::F32);
+        let compute = match of {
+            TextOf::Query => self.query_compute,
+            TextOf::Document => self.document_compute,
+        };
+        let values = model.embed(batch, compute);
         self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
         let fingerprint = model.fingerprint().0;
         batch
