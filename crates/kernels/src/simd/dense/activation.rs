@@ -9,7 +9,7 @@ pub enum Activation {
     /// Nothing.
     Identity,
     /// `x Φ(x)`, the exact form of GELU (Hendrycks and Gimpel 2016), from the polynomial
-    /// [`QUICK_GELU`], within `3e-5 + 5e-6 |x|`: less than the rounding of its result to 8 or 16 bits.
+    /// `QUICK_GELU`, within `3e-5 + 5e-6 |x|`: less than the rounding of its result to 8 or 16 bits.
     Gelu,
 }
 
@@ -33,5 +33,5 @@ pub(super) const QUICK_GELU: [f32; 9] = [
     -3.754_050_4e-9,
     3.569_430_5e-11,
 ];
-/// Where [`QUICK_GELU`] ends.
+/// Where `QUICK_GELU` ends.
 pub(super) const QUICK_GELU_MAX: f32 = 4.4;
