@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{timeout, timeout_at},
+    time::{sleep_until, timeout},
 };
 
 use super::{
@@ -44,6 +44,8 @@ pub(super) struct Connections {
     pub(super) breaker: Breaker,
     /// Why the server cannot be asked, as it was last seen.
     trouble: Mutex<Error>,
+    /// Ends the waiting for a server that has fallen silent.
+    tripped: Notify,
     /// Wakes whoever looks after connections and collections.
     pub(super) look: Notify,
 }
@@ -108,6 +110,7 @@ impl Connections {
             wait_timeout: store.wait_timeout,
             command_timeout: store.command_timeout,
             breaker,
+            tripped: Notify::new(),
             look: Notify::new(),
         }
     }
@@ -142,9 +145,6 @@ impl Connections {
     }
 
     async fn exchange(&self, weight: usize, sending: Sending<'_>) -> Result<Value, Error> {
-        if let Some(obstacle) = self.obstacle() {
-            return Err(obstacle);
-        }
         let began = Instant::now();
         let permits = u32::try_from(weight).expect("a weight is at most LOAD_MAX");
         let _room = match self.room.try_acquire_many(permits) {
@@ -154,29 +154,37 @@ impl Connections {
                 .map_err(|_| self.obstacle().unwrap_or_else(|| error::busy(&self.address)))?
                 .map_err(|_| Error::closing())?,
         };
+        if let Some(obstacle) = self.obstacle() {
+            return Err(obstacle);
+        }
         let (slot, open) = self.pick(weight).ok_or_else(|| error::connecting(&self.address))?;
         slot.load.fetch_add(weight, Ordering::Relaxed);
         let _load = Load { slot, weight };
         let sent = Instant::now();
-        match timeout_at((began + self.command_timeout).into(), sending.by(open.0.clone())).await {
-            Ok(Ok(reply)) => {
-                let now = Instant::now();
-                slot.last_reply.replied(now);
-                self.breaker.replied(now);
-                Ok(reply)
-            }
-            Ok(Err(failed)) => {
-                self.forget(slot, &open);
-                Err(error::connection(&self.address, &failed))
-            }
-            Err(_) => {
+        let replied = tokio::select! {
+            biased;
+            replied = sending.by(open.0.clone()) => replied,
+            () = self.tripped.notified() => return Err(error::timeout(&self.address, sent.elapsed())),
+            () = sleep_until((began + self.command_timeout).into()) => {
                 if self.breaker.timed_out(sent) {
                     self.tripped(error::silent(&self.address, sent.elapsed()));
                 } else if !slot.last_reply.answered_since(sent) {
                     // Others are answered: what is between here and there may have dropped it.
                     self.forget(slot, &open);
                 }
-                Err(error::timeout(&self.address, self.command_timeout))
+                return Err(error::timeout(&self.address, sent.elapsed()));
+            }
+        };
+        match replied {
+            Ok(reply) => {
+                let now = Instant::now();
+                slot.last_reply.replied(now);
+                self.breaker.replied(now);
+                Ok(reply)
+            }
+            Err(failed) => {
+                self.forget(slot, &open);
+                Err(error::connection(&self.address, &failed))
             }
         }
     }
@@ -217,6 +225,7 @@ impl Connections {
     fn tripped(&self, why: Error) {
         tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
         *self.trouble.lock() = why;
+        self.tripped.notify_waiters();
         self.look.notify_one();
     }
 
@@ -310,6 +319,7 @@ impl Connections {
     pub(super) fn close(&self) {
         *self.trouble.lock() = Error::closing();
         self.breaker.trip();
+        self.tripped.notify_waiters();
         self.room.close();
         for slot in &self.slots {
             slot.connection.store(None);

@@ -26,7 +26,7 @@ use crate::service::{
 const WRITES_MAX: usize = 2;
 
 /// Documents in the first pipeline of writes, until it is known how fast they go.
-pub(super) const GROUP_FIRST: usize = 64;
+pub(super) const GROUP_FIRST: usize = 16;
 
 /// One Redis.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ const PIPELINE_MAX: usize = 512;
 const PIPELINE_BYTES_MAX: usize = 4 << 20;
 
 /// Fewest documents a pipeline of writes is cut down to.
-const GROUP_MIN: usize = 16;
+const GROUP_MIN: usize = 8;
 
 /// Writes after which the index is looked at.
 const MANY: usize = 256;
@@ -125,7 +125,12 @@ impl Core {
     async fn write_group(&self, group: &Group) -> Result<Results, Error> {
         let _turn = self.writing.acquire().await.map_err(|_| Error::closing())?;
         let began = Instant::now();
-        let mut replies = self.connections.ask_all(&group.commands, group.bytes).await?;
+        let asked = self.connections.ask_all(&group.commands, group.bytes).await;
+        if asked.is_err() {
+            // A server that could not work through it in time is not asked for as much again.
+            self.note_pace(group.ways.len(), began.elapsed());
+        }
+        let mut replies = asked?;
         let is_missing =
             |reply: &Value| matches!(reply, Value::ServerError(refused) if error::is_script_missing(refused));
         if replies.iter().any(is_missing) {
@@ -148,17 +153,10 @@ impl Core {
         Ok(group.ways.iter().zip(replies).map(|(way, reply)| way.became(reply)).collect())
     }
 
-    /// Makes the next pipeline as long as it may be for its time.
+    /// Makes the next pipelines as long as they may be for their time.
     fn note_pace(&self, count: usize, took: Duration) {
         let group = self.group.load(Ordering::Relaxed);
-        let next = if took > 2 * GROUP_TIME {
-            (group / 2).max(GROUP_MIN)
-        } else if took < GROUP_TIME / 2 && count >= group {
-            (group * 2).min(PIPELINE_MAX)
-        } else {
-            return;
-        };
-        self.group.store(next, Ordering::Relaxed);
+        self.group.store(next_group(group, count, took), Ordering::Relaxed);
     }
 
     fn way(&self, state: &State, op: &Op, now_ms: u64) -> (Way, Cmd) {
@@ -180,6 +178,21 @@ impl Core {
                 (Way { expected, seq: 0 }, self.script.set(key, &blobs(state, vectors), expected))
             }
         }
+    }
+}
+
+/// How many documents go into a pipeline after one of `count` `took` so long, where `group` went so
+/// far: at most twice as many, and fewer at once.
+fn next_group(group: usize, count: usize, took: Duration) -> usize {
+    let ideal = count as f64 * GROUP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    let ideal = (ideal as usize).clamp(GROUP_MIN, PIPELINE_MAX);
+    if ideal < group {
+        // A short one tells little of how long a full one would take.
+        if took > GROUP_TIME { ideal } else { group }
+    } else if count >= group {
+        ideal.min(2 * group)
+    } else {
+        group
     }
 }
 
@@ -210,5 +223,29 @@ fn length(argument: &redis::Arg<&[u8]>) -> usize {
     match argument {
         redis::Arg::Simple(bytes) => bytes.len(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipelines_grow_step_by_step_and_shrink_at_once() {
+        let ms = Duration::from_millis;
+        let cases = [
+            ((16, 16, ms(1)), 32),
+            ((16, 16, ms(150)), 21),
+            ((400, 400, ms(1)), PIPELINE_MAX),
+            ((512, 512, ms(2000)), 51),
+            ((64, 64, ms(2000)), GROUP_MIN),
+            ((64, 3, ms(1)), 64),
+            ((64, 3, ms(300)), GROUP_MIN),
+            ((64, 64, ms(200)), 64),
+            ((64, 64, Duration::ZERO), 128),
+        ];
+        for ((group, count, took), expected) in cases {
+            assert_eq!(next_group(group, count, took), expected, "{group} {count} {took:?}");
+        }
     }
 }

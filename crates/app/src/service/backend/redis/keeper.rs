@@ -13,12 +13,14 @@ use super::{core::Core, error::UNAVAILABLE};
 use crate::service::sync::Arc;
 
 /// Time between two probes of a server that is well.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(500);
 
 /// Probes between two looks at its collections, which others may change.
-const TICKS_A_LOOK: u32 = 5;
+const TICKS_A_LOOK: u32 = 10;
 
-/// Longest wait for one answer of the server while it is looked at.
+/// Longest wait for one answer of a server that did not answer before: it is tried again soon. One that
+/// was well has two thirds of what a command has, so that it is known to be silent before commands
+/// find out one by one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Shortest and longest pause before trying again.
@@ -31,7 +33,9 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
     let mut failed = 0;
     let mut ticks = 0;
     loop {
-        let patience = PATIENCE.min(core.connections.command_timeout);
+        let command_timeout = core.connections.command_timeout;
+        let down = core.connections.obstacle().is_some();
+        let patience = if down { PATIENCE.min(command_timeout) } else { command_timeout * 2 / 3 };
         let began = Instant::now();
         let attended = tokio::select! {
             () = closing.cancelled() => return,

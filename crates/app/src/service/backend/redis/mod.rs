@@ -76,7 +76,7 @@ impl Redis {
         let closing = CancellationToken::new();
         let (tried, first) = mpsc::sync_channel(1);
         runtime.spawn(keeper::keep(core.clone(), closing.clone(), tried));
-        // The keeper is patient with each step for at most a second.
+        // The keeper is patient with each step for at most a second at first.
         let _ = first.recv();
         let handle = runtime.handle().clone();
         Ok(Redis { core, closing, handle, runtime: Mutex::new(Some(runtime)) })
