@@ -1,27 +1,9 @@
 //! The real model against sentence-transformers: texts and vectors of tools/reference_vectors.py.
 
-use std::path::{Path, PathBuf};
-
 use embed::{Compute, Model, Tokens};
 use kernels::simd::Cpu;
 
-/// The directory of all-MiniLM-L6-v2 under `$NEARFIELD_HOME` (by default `target/nearfield-home` of
-/// the repository), or `None`, said loudly, where it has not been pulled. With
-/// `NEARFIELD_REQUIRE_MODEL=1` its absence is a failure.
-fn minilm_dir() -> Option<PathBuf> {
-    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
-        PathBuf::from,
-    );
-    let dir = home.join("models/all-MiniLM-L6-v2");
-    if dir.join("model.safetensors").is_file() {
-        return Some(dir);
-    }
-    let required = std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_some_and(|value| value == "1");
-    assert!(!required, "NEARFIELD_REQUIRE_MODEL is set, but there is no model in {}", dir.display());
-    eprintln!("SKIPPED: no model in {}; `nearfield model pull` brings it", dir.display());
-    None
-}
+mod minilm;
 
 struct Reference {
     text: String,
@@ -66,7 +48,7 @@ fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
 
 #[test]
 fn tokens_are_those_of_the_reference() {
-    let Some(dir) = minilm_dir() else { return };
+    let Some(dir) = minilm::dir() else { return };
     let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
     for reference in references() {
         let tokens = model.tokenize(&reference.text);
@@ -81,7 +63,7 @@ fn tokens_are_those_of_the_reference() {
 
 #[test]
 fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
-    let Some(dir) = minilm_dir() else { return };
+    let Some(dir) = minilm::dir() else { return };
     let references = references();
     for cpu in Cpu::each_level() {
         let model = Model::load(&dir, cpu, &[Compute::F32]).expect("the model loads");
@@ -109,7 +91,7 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
 
 #[test]
 fn narrow_arithmetic_stays_near_the_reference_and_alike_at_every_level() {
-    let Some(dir) = minilm_dir() else { return };
+    let Some(dir) = minilm::dir() else { return };
     let references = references();
     // Least mean and least single cosine to the reference, and between levels.
     for (compute, mean_min, least_min, between_min) in
@@ -149,7 +131,7 @@ fn narrow_arithmetic_stays_near_the_reference_and_alike_at_every_level() {
 #[test]
 fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
     // tokenizer.json of this model says: cut at 128 and pad to 128. sentence_bert_config.json says 256.
-    let Some(dir) = minilm_dir() else { return };
+    let Some(dir) = minilm::dir() else { return };
     let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
     assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
     for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {

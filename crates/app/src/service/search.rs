@@ -1,5 +1,7 @@
 //! A search and its answer.
 
+use std::time::Duration;
+
 use engine::Document;
 
 /// One way of asking.
@@ -103,6 +105,11 @@ impl Timing {
             ("total", self.total_us),
         ]
     }
+}
+
+/// Microseconds, as a [`Timing`] counts them.
+pub(super) fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A found document.

@@ -11,6 +11,7 @@ use super::{
     call::Call,
     catalog::Known,
     refusal,
+    search::us,
     shared::Shared,
     sync::Arc,
     workers::Lane,
@@ -307,8 +308,4 @@ fn check_text(text: &str) -> Result<(), Error> {
         .at("text"));
     }
     Ok(())
-}
-
-fn us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[path = "../../tests/minilm/mod.rs"]
+mod minilm;
+
 /// Scripts and kinds of characters that texts are put together from: of each the first and the
 /// last character.
 const SCRIPTS: [(char, char); 18] = [
@@ -85,17 +88,7 @@ fn parse(bytes: &[u8], tokens_max: usize) -> Tokenizer {
 
 /// all-MiniLM-L6-v2's, where the model is installed.
 fn minilm() -> Option<Tokenizer> {
-    let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
-        PathBuf::from,
-    );
-    let path = home.join("models/all-MiniLM-L6-v2/tokenizer.json");
-    let Ok(bytes) = std::fs::read(&path) else {
-        let required = std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_some_and(|value| value == "1");
-        assert!(!required, "NEARFIELD_REQUIRE_MODEL is set, but there is no {}", path.display());
-        eprintln!("SKIPPED: no {}; `nearfield model pull` brings it", path.display());
-        return None;
-    };
+    let bytes = std::fs::read(minilm::dir()?.join("tokenizer.json")).expect("a readable tokenizer");
     Some(parse(&bytes, 256))
 }
 

@@ -36,15 +36,7 @@ impl Linear {
         let depth = Rounded::stride(inputs);
         let mut panels = vec![Pairs::ZERO; outputs.div_ceil(WIDTH) * depth];
         pack_rows_as_columns(cpu, &rounded.pairs, outputs, depth, depth, &mut panels);
-        let bias = bias
-            .chunks(WIDTH)
-            .map(|chunk| {
-                let mut columns = Columns::ZERO;
-                columns.0[..chunk.len()].copy_from_slice(chunk);
-                columns
-            })
-            .collect();
-        Linear { panels, bias, inputs, outputs }
+        Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
     }
 
     /// Values an input row has.

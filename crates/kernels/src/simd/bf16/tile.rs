@@ -1,6 +1,6 @@
 //! The micro-kernel of every product: a few rows of pairs times one panel.
 
-use crate::simd::dense::{Columns, Lanes, WIDTH};
+use crate::simd::dense::{self, Lanes, WIDTH};
 use crate::simd::{Cpu, Level};
 
 /// One row of a panel: two neighbouring inputs of [`WIDTH`] outputs.
@@ -10,31 +10,8 @@ impl Pairs {
     pub(super) const ZERO: Pairs = Lanes([0; WIDTH]);
 }
 
-/// `bias + rows · panel`; each sum runs over the panel's rows in order, so a row's values do not
-/// depend on the rows it shares a tile with.
-#[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
-    /// Left-hand rows, `row_stride` apart, each as long as the panel is deep, its pairs
-    /// `depth_stride` apart.
-    pub(super) inputs: &'a [u32],
-    pub(super) row_stride: usize,
-    pub(super) depth_stride: usize,
-    /// At most [`rows_max`].
-    pub(super) rows: usize,
-    pub(super) panel: &'a [Pairs],
-    /// What sums start from.
-    pub(super) bias: &'a Columns,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Tile<'_> {
-    /// Asserts what the vector code relies on: there are `rows` rows, all within `inputs`.
-    pub(super) fn assert_within_bounds(&self, rows: usize) {
-        assert_eq!(self.rows, rows, "the kernel is the one for this number of rows");
-        let last = (rows - 1) * self.row_stride + (self.panel.len() - 1) * self.depth_stride;
-        assert!(self.inputs.len() > last, "every row of a tile must be as long as its panel is deep");
-    }
-}
+/// Rows of pairs times a panel of pairs.
+pub(super) type Tile<'a> = dense::Tile<'a, u32>;
 
 /// Rows the micro-kernel keeps in registers.
 pub(super) fn rows_max(cpu: Cpu) -> usize {

@@ -25,15 +25,7 @@ impl Linear {
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
         let mut panels = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * inputs];
         pack_rows_as_columns(cpu, weights, outputs, inputs, inputs, &mut panels);
-        let bias = bias
-            .chunks(WIDTH)
-            .map(|chunk| {
-                let mut columns = Columns::ZERO;
-                columns.0[..chunk.len()].copy_from_slice(chunk);
-                columns
-            })
-            .collect();
-        Linear { panels, bias, inputs, outputs }
+        Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
     }
 
     /// Values an input row has.

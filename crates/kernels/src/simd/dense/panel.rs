@@ -16,6 +16,16 @@ pub(in crate::simd) type Columns = Lanes<f32>;
 
 impl Columns {
     pub(in crate::simd) const ZERO: Columns = Lanes([0.0; WIDTH]);
+
+    /// `values` [`WIDTH`] at a time, zeros after the last.
+    pub(in crate::simd) fn rows_of(values: &[f32]) -> Vec<Columns> {
+        let row = |chunk: &[f32]| {
+            let mut columns = Columns::ZERO;
+            columns.0[..chunk.len()].copy_from_slice(chunk);
+            columns
+        };
+        values.chunks(WIDTH).map(row).collect()
+    }
 }
 
 impl<T: Lane> Lanes<T> {

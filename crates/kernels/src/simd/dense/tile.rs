@@ -1,29 +1,29 @@
 //! The micro-kernel of every product: a few rows times one panel.
 
 use super::dispatch;
-use super::panel::{Columns, WIDTH};
+use super::panel::{Columns, Lanes, WIDTH};
 use crate::simd::{Cpu, Level};
 
 /// `bias + rows · panel`; each sum runs over the panel's rows in order, so a row's
 /// values do not depend on the rows it shares a tile with.
 #[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
+pub(in crate::simd) struct Tile<'a, T = f32> {
     /// Left-hand rows, `row_stride` apart, each as long as the panel is deep, its values
     /// `depth_stride` apart.
-    pub(super) inputs: &'a [f32],
-    pub(super) row_stride: usize,
-    pub(super) depth_stride: usize,
-    /// At most [`rows_max`].
-    pub(super) rows: usize,
-    pub(super) panel: &'a [Columns],
+    pub(in crate::simd) inputs: &'a [T],
+    pub(in crate::simd) row_stride: usize,
+    pub(in crate::simd) depth_stride: usize,
+    /// At most as many as the micro-kernel keeps in registers.
+    pub(in crate::simd) rows: usize,
+    pub(in crate::simd) panel: &'a [Lanes<T>],
     /// What sums start from.
-    pub(super) bias: &'a Columns,
+    pub(in crate::simd) bias: &'a Columns,
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Tile<'_> {
+impl<T> Tile<'_, T> {
     /// Asserts what the vector code relies on: there are `rows` rows, all within `inputs`.
-    pub(super) fn assert_within_bounds(&self, rows: usize) {
+    pub(in crate::simd) fn assert_within_bounds(&self, rows: usize) {
         assert_eq!(self.rows, rows, "the kernel is the one for this number of rows");
         let last = (rows - 1) * self.row_stride + (self.panel.len() - 1) * self.depth_stride;
         assert!(self.inputs.len() > last, "every row of a tile must be as long as its panel is deep");

@@ -23,10 +23,7 @@ mod search;
 mod server;
 mod state;
 
-use std::{
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::{sync::mpsc, time::Instant};
 
 use redis::Pipeline;
 use tokio::runtime::Runtime;
@@ -40,6 +37,7 @@ use super::{
 };
 use crate::service::{
     Expected, RedisStore, refusal,
+    search::us,
     sync::{Arc, Mutex},
 };
 
@@ -300,8 +298,4 @@ impl Redis {
 
 fn nothing() -> Found {
     Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 }
-}
-
-fn us(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
