@@ -31,7 +31,8 @@ pub(crate) const TEXTS: [&str; 16] = [
     "Wie wird das Wetter morgen in Berlin?",
 ];
 
-/// [`TEXTS`] on their way through the layers, in single precision.
+/// [`TEXTS`] on their way through the layers, in bfloat16: exact enough, and the same bits at every level of
+/// instructions, so that the layers that are packed after it are the same as well.
 pub(crate) struct Calibration {
     cpu: Cpu,
     shape: Shape,
@@ -50,7 +51,7 @@ impl Calibration {
         for ids in texts {
             let (of_text, later) = rest.split_at_mut(ids.len() * width);
             let mut places = vec![0.0; of_text.len()];
-            embeddings.embed(cpu, Compute::Int8, ids, of_text, &mut places);
+            embeddings.embed(cpu, Compute::Bf16, ids, of_text, &mut places);
             rest = later;
         }
         Calibration { cpu, shape, hidden, lengths, scratch: Scratch::default() }
@@ -59,7 +60,7 @@ impl Calibration {
     /// Runs the next layer and says how its inputs are to be smoothed.
     pub(crate) fn run(&mut self, matrices: &Matrices) -> LayerSmoothing {
         let Calibration { cpu, shape, hidden, lengths, scratch } = self;
-        let layer = Layer::pack(*cpu, Compute::F32, *shape, matrices, &LayerSmoothing::none(*shape));
+        let layer = Layer::pack(*cpu, Compute::Bf16, *shape, matrices, &LayerSmoothing::none(*shape));
         let qkv = Smoothing::of(hidden, matrices.qkv());
         layer.attend(*cpu, hidden, lengths, scratch);
         let intermediate = Smoothing::of(hidden, matrices.intermediate());

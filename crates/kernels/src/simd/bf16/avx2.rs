@@ -16,7 +16,10 @@ fn nearest(values: __m256) -> __m256i {
     let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
     let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
     let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
-    _mm256_blendv_epi8(_mm256_srli_epi32::<16>(rounded), quiet, nan)
+    let rounded = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(rounded), quiet, nan);
+    let exponent = _mm256_and_si256(bits, _mm256_set1_epi32(0x7f80_0000));
+    let subnormal = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+    _mm256_blendv_epi8(rounded, _mm256_and_si256(upper, _mm256_set1_epi32(0x8000)), subnormal)
 }
 
 /// See [`super::scalar::round`].
@@ -88,7 +91,8 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
                 let input =
                     unsafe { *tile.inputs.get_unchecked(row * tile.row_stride + k * tile.depth_stride) };
                 let input = values(_mm256_set1_epi32(input as i32));
-                for i in 0..2 {
+                // The second of a pair first: the order in which `vdpbf16ps` adds.
+                for i in [1, 0] {
                     sums[0] = _mm256_fmadd_ps(input[i], low[i], sums[0]);
                     sums[1] = _mm256_fmadd_ps(input[i], high[i], sums[1]);
                 }

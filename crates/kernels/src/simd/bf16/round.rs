@@ -17,7 +17,7 @@ impl Rounded {
 }
 
 /// Rounds each row of `x` after `activation` to the nearest bfloat16, ties to the even one.
-/// Subnormal values may become zero.
+/// Subnormal values become zero. The same at every level.
 pub(super) fn round(cpu: Cpu, x: &[f32], inputs: usize, activation: Activation, rounded: &mut Rounded) {
     let rows = x.len() / inputs;
     let stride = Rounded::stride(inputs);

@@ -3,10 +3,16 @@
 use super::tile::{Pairs, Tile};
 use crate::simd::dense::{Activation, Columns, quick_gelu};
 
-/// The nearest bfloat16, ties to the even one.
+/// The nearest bfloat16, ties to the even one; zero for a subnormal value.
 fn nearest(value: f32) -> u32 {
     let bits = value.to_bits();
-    if value.is_nan() { bits >> 16 | 0x40 } else { (bits + 0x7fff + (bits >> 16 & 1)) >> 16 }
+    if value.is_nan() {
+        bits >> 16 | 0x40
+    } else if value.abs() < f32::MIN_POSITIVE {
+        bits >> 16 & 0x8000
+    } else {
+        (bits + 0x7fff + (bits >> 16 & 1)) >> 16
+    }
 }
 
 /// Rounds one row.
@@ -31,8 +37,10 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, colu
             let (first, second) = values(input);
             for (sum, &weights) in sums.iter_mut().zip(&weights.0) {
                 let (of_first, of_second) = values(weights);
-                *sum += first * of_first;
+                // The order in which `vdpbf16ps` adds. Products of two bfloat16 are exact, so that
+                // nothing is lost without fused multiplication.
                 *sum += second * of_second;
+                *sum += first * of_first;
             }
         }
         out[row * out_stride..][..columns].copy_from_slice(&sums[..columns]);

@@ -36,6 +36,9 @@ fn rounding_is_to_the_nearest_even_at_every_level() {
         assert!(found[0].is_nan());
         assert_eq!(found[1..3], special[1..3]);
         assert_eq!(found[3].to_bits(), (-0.0_f32).to_bits());
+        let subnormal = [f32::from_bits(0x007f_ffff), f32::from_bits(0x8000_0001)];
+        let found = rounded(cpu, &subnormal.repeat(17), Activation::Identity);
+        assert!(found.chunks(2).all(|pair| [pair[0].to_bits(), pair[1].to_bits()] == [0, 0x8000_0000]));
     }
 }
 
@@ -43,11 +46,18 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activatio
     let x = Values::new(seed, rows * inputs);
     let weights = Values::new(seed + 1, outputs * inputs);
     let bias = Values::new(seed + 2, outputs);
+    let mut of_scalar: Option<Vec<f32>> = None;
     for cpu in Cpu::each_level() {
         let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
         let mut y = Values(vec![f32::NAN; rows * outputs + 1]);
         linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut(), &mut Scratch::default());
+        let of_scalar = of_scalar.get_or_insert_with(|| y.unaligned().to_vec());
+        assert_eq!(
+            of_scalar,
+            y.unaligned(),
+            "{cpu:?}, seed {seed}, {rows} x {inputs} x {outputs}: other bits"
+        );
         for (row, y) in y.unaligned().chunks_exact(outputs).enumerate() {
             let x = &x.unaligned()[row * inputs..][..inputs];
             let exact: Vec<f64> = wide(x)
@@ -125,6 +135,7 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
     let width = heads * depth;
     let qkv = Values::new(seed, tokens * 3 * width);
     let expected = oracle::attention(qkv.unaligned(), tokens, heads, depth);
+    let mut of_scalar: Option<Vec<f32>> = None;
     for cpu in Cpu::each_level() {
         let mut out = Values(vec![f32::NAN; tokens * width + 1]);
         // What an earlier, longer sequence left in the scratch must not show.
@@ -132,6 +143,12 @@ fn check_attention(seed: u64, tokens: usize, heads: usize, depth: usize) {
         let longer = vec![f32::NAN; (tokens + 41) * 3 * width];
         attention(cpu, &longer, width, heads, &mut vec![0.0; (tokens + 41) * width], &mut scratch);
         attention(cpu, qkv.unaligned(), width, heads, out.unaligned_mut(), &mut scratch);
+        let of_scalar = of_scalar.get_or_insert_with(|| out.unaligned().to_vec());
+        // An odd depth is left to single precision, whose products only vector code fuses.
+        assert!(
+            depth % 2 == 1 || of_scalar == out.unaligned(),
+            "{cpu:?}, seed {seed}, {tokens} tokens, {heads} x {depth}: other bits"
+        );
         for (i, (&found, expected)) in out.unaligned().iter().zip(&expected).enumerate() {
             // Weights sum to one and values are at most one.
             assert!(

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
+use super::layer_norm::SUMS;
 use super::panel::{Columns, WIDTH};
 use super::tile::Tile;
 
@@ -59,7 +60,7 @@ fn keep_first(lanes: __m256, len: usize) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn sum(lanes: __m256) -> f32 {
+pub(super) fn sum(lanes: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
@@ -205,26 +206,30 @@ pub(super) fn softmax(rows: &mut [Columns], columns: usize, scale: f32) {
 /// See [`super::scalar::add_layer_norm`].
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
+    const { assert!(SUMS == 2 * LANES, "vectors take turns at two sums") };
     let width = row.len() as f32;
     let (whole, tail) = row.as_chunks_mut();
     let (delta_whole, delta_tail) = delta.as_chunks();
+    let of_tail = whole.len() % 2;
 
-    let mut sums = _mm256_setzero_ps();
-    for (lanes, delta) in whole.iter_mut().zip(delta_whole) {
+    let mut sums = [_mm256_setzero_ps(); 2];
+    for (i, (lanes, delta)) in whole.iter_mut().zip(delta_whole).enumerate() {
         let sum = _mm256_add_ps(load(lanes), load(delta));
-        sums = _mm256_add_ps(sums, sum);
+        sums[i % 2] = _mm256_add_ps(sums[i % 2], sum);
         store(lanes, sum);
     }
     let last = _mm256_add_ps(load_tail(tail, 0.0), load_tail(delta_tail, 0.0));
-    let mean = _mm256_set1_ps(sum(_mm256_add_ps(sums, last)) / width);
+    sums[of_tail] = _mm256_add_ps(sums[of_tail], last);
+    let mean = _mm256_set1_ps(sum(_mm256_add_ps(sums[0], sums[1])) / width);
 
-    let mut squares = _mm256_setzero_ps();
-    for lanes in &*whole {
+    let mut squares = [_mm256_setzero_ps(); 2];
+    for (i, lanes) in whole.iter().enumerate() {
         let centred = _mm256_sub_ps(load(lanes), mean);
-        squares = _mm256_fmadd_ps(centred, centred, squares);
+        squares[i % 2] = _mm256_fmadd_ps(centred, centred, squares[i % 2]);
     }
     let last = keep_first(_mm256_sub_ps(last, mean), tail.len());
-    let variance = sum(_mm256_fmadd_ps(last, last, squares)) / width;
+    squares[of_tail] = _mm256_fmadd_ps(last, last, squares[of_tail]);
+    let variance = sum(_mm256_add_ps(squares[0], squares[1])) / width;
     let scale = _mm256_set1_ps(1.0 / (variance + eps).sqrt());
 
     let (gamma_whole, gamma_tail) = gamma.as_chunks();

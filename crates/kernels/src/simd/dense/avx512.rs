@@ -3,8 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
+use super::avx2;
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
+use super::layer_norm::SUMS;
 use super::panel::{Columns, Lane, Lanes, WIDTH};
 use super::tile::Tile;
 
@@ -256,12 +258,20 @@ pub(super) fn softmax(rows: &mut [Columns], columns: usize, scale: f32) {
     }
 }
 
+/// The sum of all lanes, in the order of [`SUMS`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sum(lanes: __m512) -> f32 {
+    let upper = _mm512_shuffle_f32x4::<0b00_00_11_10>(lanes, lanes);
+    avx2::sum(_mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_castps512_ps256(upper)))
+}
+
 /// See [`super::scalar::add_layer_norm`].
 #[target_feature(enable = "avx512f")]
 pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
     let zero = _mm512_setzero_ps();
     let width = row.len() as f32;
-    let (whole, tail) = row.as_chunks_mut();
+    let (whole, tail) = row.as_chunks_mut::<SUMS>();
     let (delta_whole, delta_tail) = delta.as_chunks();
     let mask = tail_mask(tail.len());
 
@@ -272,7 +282,7 @@ pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta
         store(lanes, sum);
     }
     let last = _mm512_add_ps(load_tail(tail, zero), load_tail(delta_tail, zero));
-    let mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(sums, last)) / width);
+    let mean = _mm512_set1_ps(sum(_mm512_add_ps(sums, last)) / width);
 
     let mut squares = zero;
     for lanes in &*whole {
@@ -280,7 +290,7 @@ pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta
         squares = _mm512_fmadd_ps(centred, centred, squares);
     }
     let last = _mm512_maskz_sub_ps(mask, last, mean);
-    let variance = _mm512_reduce_add_ps(_mm512_fmadd_ps(last, last, squares)) / width;
+    let variance = sum(_mm512_fmadd_ps(last, last, squares)) / width;
     let scale = _mm512_set1_ps(1.0 / (variance + eps).sqrt());
 
     let (gamma_whole, gamma_tail) = gamma.as_chunks();

@@ -3,6 +3,10 @@
 use super::dispatch;
 use crate::simd::Cpu;
 
+/// Sums over a row run in as many lanes, value `i` in lane `i % SUMS`; then the upper half of the lanes is
+/// added to the lower half until one is left. The same order at every level, so the same bits.
+pub(super) const SUMS: usize = 16;
+
 /// Adds `delta` to `x` and normalises each row of `gamma.len()` values:
 /// `x = gamma * (x + delta - mean) / sqrt(variance + eps) + beta`
 /// (Ba, Kiros and Hinton 2016, section 3; the variance is the biased one).

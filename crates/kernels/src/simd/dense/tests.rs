@@ -111,6 +111,7 @@ fn check_layer_norm(seed: u64, rows: usize, width: usize) {
     let delta = Values::new(seed + 1, rows * width);
     let (gamma, beta) = (Values::new(seed + 2, width), Values::new(seed + 3, width));
     let eps = 1e-5;
+    let mut of_scalar: Option<Vec<f32>> = None;
     for cpu in Cpu::each_level() {
         let mut found = Values(x.0.clone());
         add_layer_norm(
@@ -121,6 +122,8 @@ fn check_layer_norm(seed: u64, rows: usize, width: usize) {
             beta.unaligned(),
             eps,
         );
+        let of_scalar = of_scalar.get_or_insert_with(|| found.0.clone());
+        assert_eq!(*of_scalar, found.0, "{:?}, seed {seed}, width {width}: not the same bits", cpu.level());
         for row in 0..rows {
             let range = row * width..(row + 1) * width;
             let sum: Vec<f64> = wide(&x.unaligned()[range.clone()])
@@ -185,6 +188,20 @@ fn exp_within_softmax_keeps_its_bound() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn softmax_is_the_same_at_every_level() {
+    let scores = Values::new(13, 40 * WIDTH);
+    let mut of_scalar: Option<Vec<f32>> = None;
+    for cpu in Cpu::each_level() {
+        // Up to 200 apart, so that some weights vanish.
+        let scaled: Vec<f32> = scores.unaligned().iter().map(|score| score * 100.0).collect();
+        let mut rows = Columns::rows_of(&scaled);
+        softmax(cpu, &mut rows, WIDTH, 0.7);
+        let found = Columns::flat(&rows).to_vec();
+        assert_eq!(*of_scalar.get_or_insert_with(|| found.clone()), found, "{:?}", cpu.level());
     }
 }
 

@@ -1,8 +1,8 @@
 //! Linear layers in 8-bit integers: weights quantised once, a scale an output; inputs quantised on
 //! the way in, a scale and a zero point a row.
 //!
-//! The sums are integers and therefore the same at every [`Level`](super::Level), bit by bit. A
-//! row's result depends on its own row alone.
+//! The sums are integers, and what surrounds them is rounded in the same order everywhere, so results are
+//! the same at every [`Level`](super::Level), bit by bit. A row's result depends on its own row alone.
 
 #![allow(unsafe_code)]
 

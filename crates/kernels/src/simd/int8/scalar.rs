@@ -44,8 +44,8 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
         let (scale, least) = (tile.rows.scales[row], tile.rows.least[row]);
         let out = &mut out[row * out_stride..][..WIDTH];
         for (column, (y, sum)) in out.iter_mut().zip(sums).enumerate() {
-            let constant = least * tile.columns.sum[column] + tile.columns.bias[column];
-            *y = sum as f32 * (scale * tile.columns.scale[column]) + constant;
+            let constant = least.mul_add(tile.columns.sum[column], tile.columns.bias[column]);
+            *y = (sum as f32).mul_add(scale * tile.columns.scale[column], constant);
         }
     }
 }

@@ -162,18 +162,23 @@ fn rounding_of_weights_and_inputs_is_all_that_is_lost() {
 }
 
 #[test]
-fn levels_differ_by_a_step_at_most_after_gelu() {
-    let inputs = 777;
-    let x: Vec<f32> = Values::new(9, inputs).unaligned().iter().map(|x| x * 6.0).collect();
-    let adjustment = plain(inputs);
-    let bytes = |cpu| {
-        let mut quantized = Quantized::default();
-        quantize(cpu, &x, inputs, &adjustment, Activation::Gelu, &mut quantized);
-        quantized.rows(0..1).values[..inputs].to_vec()
-    };
-    let expected = bytes(scalar());
-    for cpu in Cpu::each_level() {
-        assert!(expected.iter().zip(bytes(cpu)).all(|(a, b)| a.abs_diff(b) <= 1), "{cpu:?}");
+fn layers_are_the_same_at_every_level() {
+    let (rows, inputs, outputs) = (13, 777, 70);
+    let x: Vec<f32> = Values::new(9, rows * inputs).unaligned().iter().map(|x| x * 6.0).collect();
+    let (weights, bias) = (Values::new(10, outputs * inputs), Values::new(11, outputs));
+    let shifts = Values::new(12, inputs);
+    let factors: Vec<f32> = Values::new(13, inputs).unaligned().iter().map(|factor| factor + 1.01).collect();
+    let linear = Linear::pack(weights.unaligned(), bias.unaligned(), inputs, shifts.unaligned(), &factors);
+    for activation in [Activation::Identity, Activation::Gelu] {
+        let apply = |cpu| {
+            let mut y = vec![0.0; rows * outputs];
+            linear.apply(cpu, &x, activation, &mut y, &mut Scratch::default());
+            y
+        };
+        let expected = apply(scalar());
+        for cpu in Cpu::each_level() {
+            assert_eq!(apply(cpu), expected, "{cpu:?}, {activation:?}");
+        }
     }
 }
 
