@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::quantize::{Adjustment, Span};
+use super::quantize::{GroupAdjustment, Span};
 use super::tile::{INPUTS, Tile};
 use crate::simd::dense::avx2::{LANES, first_lanes, greatest, load, quick_gelu, store};
 use crate::simd::dense::{Activation, WIDTH};
@@ -11,7 +11,7 @@ use crate::simd::dense::{Activation, WIDTH};
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn quantize(
     row: &[f32],
-    adjustment: &Adjustment,
+    adjustment: GroupAdjustment<'_>,
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
@@ -111,11 +111,11 @@ fn store_row(tile: &Tile<'_>, row: usize, quarter: usize, sum: __m256i, out: &mu
     let columns = tile.columns;
     let weight_scale = load(&columns.scale.as_chunks().0[quarter]);
     let weight_sum = load(&columns.sum.as_chunks().0[quarter]);
-    let bias = load(&columns.bias.as_chunks().0[quarter]);
+    let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[quarter];
+    let before = if tile.begins { load(&columns.bias.as_chunks().0[quarter]) } else { load(lanes) };
     let scale = _mm256_mul_ps(_mm256_set1_ps(tile.rows.scales[row]), weight_scale);
-    let constant = _mm256_fmadd_ps(_mm256_set1_ps(tile.rows.least[row]), weight_sum, bias);
-    let y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, constant);
-    store(&mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[quarter], y);
+    let constant = _mm256_fmadd_ps(_mm256_set1_ps(tile.rows.least[row]), weight_sum, before);
+    store(lanes, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, constant));
 }
 
 /// `vpdpbusd` on half vectors has two encodings, one of AVX-VNNI and one of AVX-512; this

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::quantize::{Adjustment, Span};
+use super::quantize::{GroupAdjustment, Span};
 use super::tile::{INPUTS, Tile};
 use crate::simd::dense::avx512::{LANES, load, load_tail, quick_gelu, store, tail_mask};
 use crate::simd::dense::{Activation, WIDTH};
@@ -11,7 +11,7 @@ use crate::simd::dense::{Activation, WIDTH};
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(super) fn quantize(
     row: &[f32],
-    adjustment: &Adjustment,
+    adjustment: GroupAdjustment<'_>,
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
@@ -25,7 +25,7 @@ pub(super) fn quantize(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn quantize_after<const GELU: bool>(
     row: &[f32],
-    adjustment: &Adjustment,
+    adjustment: GroupAdjustment<'_>,
     buffer: &mut [f32],
     bytes: &mut [u8],
 ) -> Span {
@@ -115,11 +115,11 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
         let weight_sum = load(&columns.sum.as_chunks().0[half]);
         let bias = load(&columns.bias.as_chunks().0[half]);
         for (row, sums) in sums.iter().enumerate() {
+            let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[half];
+            let before = if tile.begins { bias } else { load(lanes) };
             let scale = _mm512_mul_ps(_mm512_set1_ps(tile.rows.scales[row]), weight_scale);
-            let constant = _mm512_fmadd_ps(_mm512_set1_ps(tile.rows.least[row]), weight_sum, bias);
-            let y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, constant);
-            let lanes = out[row * out_stride..][..WIDTH].as_chunks_mut().0;
-            store(&mut lanes[half], y);
+            let constant = _mm512_fmadd_ps(_mm512_set1_ps(tile.rows.least[row]), weight_sum, before);
+            store(lanes, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, constant));
         }
     }
 }

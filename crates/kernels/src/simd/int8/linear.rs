@@ -1,12 +1,10 @@
 //! Linear layers.
 
-use super::quantize::{Adjustment, Quantized, quantize};
+use super::quantize::{Adjustment, GROUP, Quantized, quantize};
 use super::tile::{Columns, INPUTS, Panel, Tile, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, WIDTH, blocks};
 
-/// Inputs a layer may have: as many products of two bytes fit into 32 bits together.
-const INPUTS_MAX: usize = 65_536;
 /// The largest weight; symmetric, so that the most negative byte is not used.
 const WEIGHT_MAX: f32 = 127.0;
 
@@ -14,12 +12,14 @@ const WEIGHT_MAX: f32 = 127.0;
 ///
 /// `W` is held as `wᵢ = sᵢ qᵢ`, `qᵢ` whole numbers from -127 to 127 and a scale for each output
 /// (symmetric, per channel; Jacob et al. 2018). A row of the input becomes `x = s q + l`, `q` from
-/// 0 to 255 and `l` its least value, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`.
+/// 0 to 255 and `l` its least value, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`. Scales and least values are those
+/// of each 384 neighbouring inputs, whose parts of `y` are summed.
 ///
 /// Packed weights read the same at every [`Level`](crate::simd::Level).
 pub struct Linear {
     /// A panel for each [`WIDTH`] outputs, each `inputs` deep, rounded up to whole [`INPUTS`].
     panels: Vec<Panel>,
+    /// For each panel those of its groups.
     columns: Vec<Columns>,
     adjustment: Adjustment,
     inputs: usize,
@@ -40,40 +40,45 @@ impl Linear {
     /// `shifts[j]` is subtracted, which goes into the bias, and it is multiplied by `factors[j]`,
     /// which must be positive and by which its weights are divided (Wei et al. 2023, Outlier
     /// Suppression+, section 4.1; Xiao et al. 2023, SmoothQuant, section 4). Panics unless the
-    /// lengths agree and `inputs` is from 1 to 65,536.
+    /// lengths agree and there are inputs and outputs.
     pub fn pack(weights: &[f32], bias: &[f32], inputs: usize, shifts: &[f32], factors: &[f32]) -> Linear {
         let outputs = bias.len();
-        assert!((1..=INPUTS_MAX).contains(&inputs) && outputs > 0, "{inputs} inputs, {outputs} outputs");
+        assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
         assert!(shifts.len() == inputs && factors.len() == inputs, "a shift and a factor an input");
         assert!(factors.iter().all(|factor| *factor > 0.0), "factors are positive");
         let depth = inputs.div_ceil(INPUTS);
         let mut panels = vec![Panel::ZERO; outputs.div_ceil(WIDTH) * depth];
-        let mut columns = vec![Columns::ZERO; outputs.div_ceil(WIDTH)];
+        let groups = inputs.div_ceil(GROUP);
+        let mut columns = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * groups];
         let mut row = vec![0.0; inputs];
         let mut quantized = vec![0i8; depth * INPUTS];
         for (output, weights) in weights.chunks_exact(inputs).enumerate() {
             for ((scaled, weight), factor) in row.iter_mut().zip(weights).zip(factors) {
                 *scaled = weight / factor;
             }
-            let greatest = row.iter().fold(0.0, |greatest: f32, value| greatest.max(value.abs()));
-            let scale = greatest / WEIGHT_MAX;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let mut sum = 0;
-            for (byte, value) in quantized.iter_mut().zip(&row) {
-                *byte = round(value * inverse) as i8;
-                sum += i32::from(*byte);
-            }
             let (panel, column) = (output / WIDTH, output % WIDTH);
+            let columns = &mut columns[panel * groups..][..groups];
+            for ((row, bytes), columns) in
+                row.chunks(GROUP).zip(quantized.chunks_mut(GROUP)).zip(&mut *columns)
+            {
+                let greatest = row.iter().fold(0.0, |greatest: f32, value| greatest.max(value.abs()));
+                let scale = greatest / WEIGHT_MAX;
+                let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+                let mut sum = 0;
+                for (byte, value) in bytes.iter_mut().zip(row) {
+                    *byte = round(value * inverse) as i8;
+                    sum += i32::from(*byte);
+                }
+                columns.scale[column] = scale;
+                columns.sum[column] = sum as f32 * scale;
+            }
             let panel = &mut panels[panel * depth..][..depth];
             for (packed, bytes) in panel.iter_mut().zip(quantized.as_chunks().0) {
                 packed.0[column] = *bytes;
             }
-            let columns = &mut columns[output / WIDTH];
-            columns.scale[column] = scale;
-            columns.sum[column] = sum as f32 * scale;
             let shifted: f32 = weights.iter().zip(shifts).map(|(weight, shift)| weight * shift).sum();
-            columns.bias[column] = bias[output] + shifted;
+            columns[0].bias[column] = bias[output] + shifted;
         }
         let adjustment = Adjustment::new(shifts, factors);
         Linear { panels, columns, adjustment, inputs, outputs }
@@ -99,12 +104,19 @@ impl Linear {
         let quantized = &mut scratch.quantized;
         quantize(cpu, x, self.inputs, &self.adjustment, activation, quantized);
         let depth = self.inputs.div_ceil(INPUTS);
-        for (p, (panel, columns)) in self.panels.chunks_exact(depth).zip(&self.columns).enumerate() {
+        let columns = self.columns.chunks_exact(self.inputs.div_ceil(GROUP));
+        for (p, (panel, columns)) in self.panels.chunks_exact(depth).zip(columns).enumerate() {
             let first = p * WIDTH;
             for block in blocks(rows, rows_max(cpu)) {
-                let tile = Tile { rows: quantized.rows(block.clone()), panel, columns };
+                let groups = panel.chunks(GROUP / INPUTS).zip(columns).enumerate();
+                let tiles = groups.map(|(group, (panel, columns))| Tile {
+                    rows: quantized.rows(block.clone(), group),
+                    panel,
+                    columns,
+                    begins: group == 0,
+                });
                 let out = &mut y[block.start * self.outputs + first..];
-                multiply(cpu, &tile, out, self.outputs, WIDTH.min(self.outputs - first));
+                multiply(cpu, tiles, out, self.outputs, block.len(), WIDTH.min(self.outputs - first));
             }
         }
     }

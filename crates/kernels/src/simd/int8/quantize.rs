@@ -8,15 +8,20 @@ use crate::simd::{Cpu, Level};
 /// Values the vector code takes at once, at most.
 const LANES: usize = 16;
 
-/// Rows as bytes: value `j` of row `i` is `scales[i] * values[i * stride + j] + least[i]`.
+/// Neighbouring inputs that share a scale and a least value: the more inputs, the more likely a large one
+/// among them, which makes the steps of all others large.
+pub(super) const GROUP: usize = 384;
+
+/// Rows as bytes: value `j` of row `i` is `scales[k] * values[i * stride + j] + least[k]`, where `k` is
+/// `i` plus the number of rows for each whole [`GROUP`] before `j`.
 #[derive(Debug, Default)]
 pub(super) struct Quantized {
     values: Vec<u8>,
     stride: usize,
     scales: Vec<f32>,
     least: Vec<f32>,
-    /// A row after its activation and factors.
-    row: Vec<f32>,
+    /// A group after its activation and factors.
+    adjusted: Vec<f32>,
 }
 
 /// What each input goes through before it is quantised.
@@ -40,10 +45,17 @@ impl Adjustment {
     }
 }
 
-/// Some of the rows of [`Quantized`].
+/// What a group of inputs goes through; see [`Adjustment`].
+#[derive(Clone, Copy)]
+pub(super) struct GroupAdjustment<'a> {
+    pub(super) shifts: &'a [f32],
+    pub(super) factors: &'a [f32],
+}
+
+/// A group of some of the rows of [`Quantized`].
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
-    /// Bytes, a row every `stride`.
+    /// Bytes, a row every `stride`; beyond the group come those of the next one.
     pub(super) values: &'a [u8],
     pub(super) stride: usize,
     pub(super) scales: &'a [f32],
@@ -56,17 +68,19 @@ impl Quantized {
         inputs.next_multiple_of(LANES)
     }
 
-    pub(super) fn rows(&self, rows: Range<usize>) -> Rows<'_> {
+    pub(super) fn rows(&self, rows: Range<usize>, group: usize) -> Rows<'_> {
+        let before = group * (self.values.len() / self.stride);
+        let of_group = before + rows.start..before + rows.end;
         Rows {
-            values: &self.values[rows.start * self.stride..rows.end * self.stride],
+            values: &self.values[rows.start * self.stride + group * GROUP..rows.end * self.stride],
             stride: self.stride,
-            scales: &self.scales[rows.clone()],
-            least: &self.least[rows],
+            scales: &self.scales[of_group.clone()],
+            least: &self.least[of_group],
         }
     }
 }
 
-/// A row's range as bytes have it.
+/// A group's range as bytes have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Span {
     /// What a step of one byte is worth.
@@ -83,15 +97,14 @@ impl Span {
         Span { scale: (greatest - least) / INPUT_MAX, least }
     }
 
-    /// Steps a unit; zero of a row whose values are all the same.
+    /// Steps a unit; zero of a group whose values are all the same.
     pub(super) fn inverse(self) -> f32 {
         if self.scale > 0.0 { 1.0 / self.scale } else { 0.0 }
     }
 }
 
-/// Quantises each row of `x` after `activation` and `adjustment`, from its least
-/// value to its greatest, to the nearest byte, ties to the even one. The same bytes at every level
-/// where the activation gives the same values.
+/// Quantises each [`GROUP`] of each row of `x` after `activation` and `adjustment`, from its least value to
+/// its greatest, to the nearest byte, ties to the even one. The same bytes at every level.
 pub(super) fn quantize(
     cpu: Cpu,
     x: &[f32],
@@ -102,23 +115,41 @@ pub(super) fn quantize(
 ) {
     let rows = x.len() / inputs;
     let stride = Quantized::stride(inputs);
-    let Quantized { values, stride: row_stride, scales, least, row: buffer } = quantized;
+    let groups = inputs.div_ceil(GROUP);
+    let Quantized { values, stride: row_stride, scales, least, adjusted } = quantized;
     *row_stride = stride;
     values.resize(rows * stride, 0);
-    scales.resize(rows, 0.0);
-    least.resize(rows, 0.0);
-    buffer.resize(stride, 0.0);
+    scales.resize(groups * rows, 0.0);
+    least.resize(groups * rows, 0.0);
+    adjusted.resize(stride.min(GROUP), 0.0);
     for (i, (row, bytes)) in x.chunks_exact(inputs).zip(values.chunks_exact_mut(stride)).enumerate() {
-        let span = match cpu.level() {
-            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { super::avx512::quantize(row, adjustment, activation, buffer, bytes) },
-            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { super::avx2::quantize(row, adjustment, activation, buffer, bytes) },
-            _ => super::scalar::quantize(row, adjustment, activation, buffer, bytes),
-        };
-        scales[i] = span.scale;
-        least[i] = span.least;
+        let adjustments = adjustment.shifts.chunks(GROUP).zip(adjustment.factors.chunks(GROUP));
+        let of_row = row.chunks(GROUP).zip(bytes.chunks_mut(GROUP)).zip(adjustments);
+        for (group, ((row, bytes), (shifts, factors))) in of_row.enumerate() {
+            let adjustment = GroupAdjustment { shifts, factors };
+            let span = quantize_group(cpu, row, adjustment, activation, adjusted, bytes);
+            scales[group * rows + i] = span.scale;
+            least[group * rows + i] = span.least;
+        }
+    }
+}
+
+/// Quantises one group of one row into `bytes`; `adjusted` holds it in between.
+fn quantize_group(
+    cpu: Cpu,
+    row: &[f32],
+    adjustment: GroupAdjustment<'_>,
+    activation: Activation,
+    adjusted: &mut [f32],
+    bytes: &mut [u8],
+) -> Span {
+    match cpu.level() {
+        // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { super::avx512::quantize(row, adjustment, activation, adjusted, bytes) },
+        // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { super::avx2::quantize(row, adjustment, activation, adjusted, bytes) },
+        _ => super::scalar::quantize(row, adjustment, activation, adjusted, bytes),
     }
 }

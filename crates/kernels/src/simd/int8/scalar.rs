@@ -1,20 +1,20 @@
 //! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
 
 use super::linear::round;
-use super::quantize::{Adjustment, Span};
+use super::quantize::{GroupAdjustment, Span};
 use super::tile::{INPUTS, Tile};
 use crate::simd::dense::{Activation, WIDTH, quick_gelu};
 
-/// Quantises one row into `bytes`; `buffer` is as long as they are and holds the row in between.
+/// Quantises one group of a row into `bytes`; `buffer` is at least as long as they are and holds it in between.
 pub(super) fn quantize(
     row: &[f32],
-    adjustment: &Adjustment,
+    adjustment: GroupAdjustment<'_>,
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
 ) -> Span {
     let (mut least, mut greatest) = (f32::INFINITY, f32::NEG_INFINITY);
-    let adjustments = adjustment.shifts.iter().zip(&adjustment.factors);
+    let adjustments = adjustment.shifts.iter().zip(adjustment.factors);
     for ((held, &value), (shift, factor)) in buffer.iter_mut().zip(row).zip(adjustments) {
         let value = if activation == Activation::Gelu { quick_gelu(value) } else { value };
         let value = (value - shift) * factor;
@@ -44,7 +44,8 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
         let (scale, least) = (tile.rows.scales[row], tile.rows.least[row]);
         let out = &mut out[row * out_stride..][..WIDTH];
         for (column, (y, sum)) in out.iter_mut().zip(sums).enumerate() {
-            let constant = least.mul_add(tile.columns.sum[column], tile.columns.bias[column]);
+            let before = if tile.begins { tile.columns.bias[column] } else { *y };
+            let constant = least.mul_add(tile.columns.sum[column], before);
             *y = (sum as f32).mul_add(scale * tile.columns.scale[column], constant);
         }
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::quantize::{Adjustment, Quantized, quantize};
+use super::quantize::{Adjustment, GROUP, Quantized, quantize};
 use super::{Linear, Scratch};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, quick_gelu};
@@ -38,23 +38,26 @@ fn check_bytes(seed: u64, rows: usize, inputs: usize) {
         for row in 0..rows {
             let adjusted = x.unaligned()[row * inputs..].iter().zip(&shifts).zip(&factors);
             let expected: Vec<f32> = adjusted.map(|((x, shift), factor)| (x - shift) * factor).collect();
-            let least = expected.iter().copied().fold(f32::INFINITY, f32::min);
-            let greatest = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let found = quantized.rows(row..row + 1);
-            assert_eq!(found.least, [least], "{cpu:?}, seed {seed}, {inputs} inputs");
-            assert_eq!(found.scales, [(greatest - least) / 255.0]);
-            for (input, (&expected, &byte)) in expected.iter().zip(found.values).enumerate() {
-                let value = least + found.scales[0] * f32::from(byte);
-                assert!(
-                    (value - expected).abs() <= 0.501 * found.scales[0],
-                    "{cpu:?}, seed {seed}, {inputs} inputs, input {input}: {value} for {expected}"
-                );
+            for (group, expected) in expected.chunks(GROUP).enumerate() {
+                let least = expected.iter().copied().fold(f32::INFINITY, f32::min);
+                let greatest = expected.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let found = quantized.rows(row..row + 1, group);
+                assert_eq!(found.least, [least], "{cpu:?}, seed {seed}, {inputs} inputs, group {group}");
+                assert_eq!(found.scales, [(greatest - least) / 255.0]);
+                for (input, (&expected, &byte)) in expected.iter().zip(found.values).enumerate() {
+                    let value = least + found.scales[0] * f32::from(byte);
+                    assert!(
+                        (value - expected).abs() <= 0.501 * found.scales[0],
+                        "{cpu:?}, seed {seed}, {inputs} inputs, group {group}, input {input}: {value} for \
+                         {expected}"
+                    );
+                }
             }
         }
         let mut of_scalar = Quantized::default();
         quantize(scalar(), x.unaligned(), inputs, &adjustment, identity, &mut of_scalar);
         for row in 0..rows {
-            let (found, expected) = (quantized.rows(row..row + 1), of_scalar.rows(row..row + 1));
+            let (found, expected) = (quantized.rows(row..row + 1, 0), of_scalar.rows(row..row + 1, 0));
             assert_eq!(found.values[..inputs], expected.values[..inputs], "{cpu:?}, seed {seed}, row {row}");
         }
     }
@@ -67,18 +70,16 @@ fn check_exact_sums(seed: u64, rows: usize, inputs: usize, outputs: usize) {
     };
     let mut weights = whole(seed, outputs * inputs, 127.0);
     let mut x: Vec<f32> = whole(seed + 1, rows * inputs, 127.0).iter().map(|value| value + 128.0).collect();
-    // Every row and every output uses its whole range, the worst case for sums of bytes included.
-    for row in weights.chunks_exact_mut(inputs) {
-        row[0] = if row[0] < 0.0 { -127.0 } else { 127.0 };
-    }
-    for row in x.chunks_exact_mut(inputs) {
-        row[0] = 255.0;
-        row[inputs - 1] = 0.0;
-    }
+    // Every group of every row and output uses its whole range, the worst case for sums of bytes included.
     if rows > 1 {
-        let (first, last) = (inputs, 2 * inputs - 1);
-        x[first..last].fill(255.0);
+        x[inputs..2 * inputs].fill(255.0);
         weights[..inputs].fill(127.0);
+    }
+    for group in weights.chunks_exact_mut(inputs).flat_map(|row| row.chunks_mut(GROUP)) {
+        group[0] = if group[0] < 0.0 { -127.0 } else { 127.0 };
+    }
+    for group in x.chunks_exact_mut(inputs).flat_map(|row| row.chunks_mut(GROUP)) {
+        (group[0], group[group.len() - 1]) = (255.0, 0.0);
     }
     let bias = whole(seed + 2, outputs, 1000.0);
     let linear = Linear::pack(&weights, &bias, inputs, &vec![0.0; inputs], &vec![1.0; inputs]);
@@ -195,7 +196,7 @@ fn quick_gelu_keeps_its_bound() {
             assert!(error <= bound, "scalar: {x} is off by {error}");
             let mut quantized = Quantized::default();
             quantize(cpu, &[x, 0.0, 0.0], 3, &adjustment, Activation::Gelu, &mut quantized);
-            let row = quantized.rows(0..1);
+            let row = quantized.rows(0..1, 0);
             let end = if row.values[0] == 0 { row.least[0] } else { row.least[0] + 255.0 * row.scales[0] };
             let error = (f64::from(end) - expected).abs();
             assert!(error <= bound + 1e-6, "{cpu:?}: {x} is off by {error}");
@@ -245,7 +246,7 @@ fn the_half_vector_kernel_gives_the_same_sums() {
     let mut columns = Columns::ZERO;
     columns.scale.fill(1.0);
     for taken in 1..=rows {
-        let tile = Tile { rows: quantized.rows(0..taken), panel: &panel, columns: &columns };
+        let tile = Tile { rows: quantized.rows(0..taken, 0), panel: &panel, columns: &columns, begins: true };
         let (mut found, mut expected) = (vec![0.0; taken * WIDTH], vec![0.0; taken * WIDTH]);
         // SAFETY: the instructions were detected above.
         unsafe { super::avx2::multiply_vnni_of_avx512(&tile, &mut found, WIDTH) };

@@ -16,7 +16,7 @@ impl Panel {
     pub(super) const ZERO: Panel = Panel([[0; INPUTS]; WIDTH]);
 }
 
-/// What a panel's outputs have beside their weights.
+/// What a panel's outputs have beside their weights, for one group of inputs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Columns {
@@ -24,6 +24,7 @@ pub(super) struct Columns {
     pub(super) scale: [f32; WIDTH],
     /// The sum of the weights, in that scale.
     pub(super) sum: [f32; WIDTH],
+    /// That of the layer with the first group, unused with the others.
     pub(super) bias: [f32; WIDTH],
 }
 
@@ -31,13 +32,15 @@ impl Columns {
     pub(super) const ZERO: Columns = Columns { scale: [0.0; WIDTH], sum: [0.0; WIDTH], bias: [0.0; WIDTH] };
 }
 
-/// `rows · panel`, integer sums turned into values by the scales of both.
+/// `rows · panel`, one group of inputs deep, integer sums turned into values by the scales of both.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     /// At most [`rows_max`].
     pub(super) rows: Rows<'a>,
     pub(super) panel: &'a [Panel],
     pub(super) columns: &'a Columns,
+    /// Whether values begin with the bias, or add to those that are there.
+    pub(super) begins: bool,
 }
 
 impl Tile<'_> {
@@ -51,7 +54,7 @@ impl Tile<'_> {
         assert_eq!(self.rows(), rows, "the kernel is the one for this number of rows");
         assert!(
             self.rows.stride >= self.panel.len() * INPUTS
-                && self.rows.values.len() >= rows * self.rows.stride,
+                && self.rows.values.len() >= (rows - 1) * self.rows.stride + self.panel.len() * INPUTS,
             "every row of a tile must be as long as its panel is deep"
         );
     }
@@ -69,15 +72,23 @@ pub(super) fn rows_max(cpu: Cpu) -> usize {
 /// The largest [`rows_max`] of any processor.
 const ROWS_MAX: usize = 12;
 
-/// Computes a tile and stores its first `columns` columns in rows of `out`, `out_stride` apart.
-pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
+/// Computes the tiles of all groups and stores the first `columns` columns of their sum in `rows` rows of
+/// `out`, `out_stride` apart.
+pub(super) fn multiply<'a>(
+    cpu: Cpu,
+    tiles: impl Iterator<Item = Tile<'a>>,
+    out: &mut [f32],
+    out_stride: usize,
+    rows: usize,
+    columns: usize,
+) {
     if columns == WIDTH {
-        multiply_whole(cpu, tile, out, out_stride);
+        tiles.for_each(|tile| multiply_whole(cpu, &tile, out, out_stride));
         return;
     }
     let mut whole = [0.0; ROWS_MAX * WIDTH];
-    multiply_whole(cpu, tile, &mut whole, WIDTH);
-    for row in 0..tile.rows() {
+    tiles.for_each(|tile| multiply_whole(cpu, &tile, &mut whole, WIDTH));
+    for row in 0..rows {
         out[row * out_stride..][..columns].copy_from_slice(&whole[row * WIDTH..][..columns]);
     }
 }
