@@ -31,6 +31,11 @@ impl Source {
     pub(crate) fn packages_queries(&self) -> PathBuf {
         self.shared.join("corpora/packages_queries.txt")
     }
+
+    /// The directory of SciFact.
+    pub(crate) fn scifact(&self) -> PathBuf {
+        self.shared.join("eval/scifact")
+    }
 }
 
 /// One text of a corpus.
@@ -56,6 +61,23 @@ pub(crate) fn documents(path: &Path, limit: usize) -> Result<Vec<Document>> {
     }
     ensure!(!documents.is_empty(), "{} holds no documents", path.display());
     Ok(documents)
+}
+
+/// The texts of a file of JSON lines that have a `text` each.
+pub(crate) fn texts(path: &Path) -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Line {
+        text: String,
+    }
+    let all = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    all.lines()
+        .enumerate()
+        .map(|(number, line)| {
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("{} line {}", path.display(), number + 1))?;
+            Ok(line.text)
+        })
+        .collect()
 }
 
 /// The lines of a file of queries.

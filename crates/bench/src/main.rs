@@ -8,12 +8,14 @@ mod machine;
 mod open_loop;
 mod packages;
 mod peer;
+mod plot;
 mod random;
 mod redis_py;
 mod redis_server;
 mod report;
 mod repository;
 mod sample;
+mod scifact;
 mod server;
 mod setting;
 mod truth;
@@ -41,7 +43,8 @@ struct Arguments {
 enum Command {
     /// Text to vector: microseconds a text by length and batch
     Embed(commands::embed::Arguments),
-    /// Recall and queries a second by ef_search, beside hnswlib on the same vectors
+    /// The index by itself: rate and memory at equal recall beside hnswlib, faiss, usearch, SymphonyQG; the
+    /// article's tables; growth; searching while writing
     Index(commands::index::Arguments),
     /// Bulk load: documents a second, bytes a document
     Load(commands::load::Arguments),

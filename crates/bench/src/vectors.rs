@@ -40,6 +40,12 @@ impl Vectors {
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.dim..][..self.dim]
     }
+
+    /// The first so many rows.
+    pub(crate) fn head(&self, rows: usize) -> Vectors {
+        let values = self.values[..rows * self.dim].to_vec();
+        Vectors { path: self.path.clone(), dim: self.dim, values, key: self.key.clone() }
+    }
 }
 
 /// The vectors of `texts`, the first lines of the file `of`. Rows already in the cache are read,

@@ -6,10 +6,9 @@ use ::index::{Algorithm, Index, Metric, Options, Quantization, Search, VectorTyp
 use anyhow::Result;
 
 use crate::{
-    commands::index::{self, Built, Round},
+    commands::index::{self, Built, Questions, Round},
     setting::Setting,
     truth,
-    vectors::Vectors,
 };
 
 /// Parameters of a graph.
@@ -38,15 +37,14 @@ impl Parameters {
 pub(super) struct Graph {
     index: Index,
     pub(super) built: Built,
-    queries: Vectors,
-    truth: Vec<u32>,
+    questions: Questions,
 }
 
 impl Graph {
     /// Builds a graph over the first packages.
     pub(super) fn build(parameters: Parameters, setting: &Setting) -> Result<Graph> {
         let (corpus, queries) = index::packages(parameters.rows, 1000, setting)?;
-        let truth = truth::neighbours(&setting.cache_dir, &corpus, &queries)?;
+        let questions = Questions::all(&corpus, queries, setting)?;
         let options = Options {
             dim: corpus.dim,
             metric: Metric::Cosine,
@@ -55,21 +53,23 @@ impl Graph {
             algorithm: Algorithm::Hnsw { m: parameters.m, ef_construction: parameters.ef_construction },
         };
         let (index, built) = index::build(&corpus, options, setting.cpu())?;
-        Ok(Graph { index, built, queries, truth })
+        Ok(Graph { index, built, questions })
     }
 
     /// Rate, times and recall of all queries at a breadth.
     pub(super) fn round(&self, ef: usize) -> Round {
-        index::search(&self.index, &self.queries, ef, &self.truth)
+        index::search(&self.index, &self.questions, ef)
     }
 
     /// Microseconds of each of the first `count` searches, through the graph or exact.
     pub(super) fn times_us(&self, ef: usize, exact: bool, count: usize) -> Vec<f64> {
         let search = Search { k: truth::K, ef, allowed: None, exact };
-        (0..self.queries.rows().min(count))
-            .map(|row| {
+        self.questions
+            .rows()
+            .take(count)
+            .map(|query| {
                 let begun = Instant::now();
-                std::hint::black_box(self.index.search(self.queries.row(row), &search));
+                std::hint::black_box(self.index.search(query, &search));
                 begun.elapsed().as_secs_f64() * 1e6
             })
             .collect()

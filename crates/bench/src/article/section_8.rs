@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
             let mut points = Vec::new();
             for ef_construction in [100, 200, 500] {
                 let graph = world.swept(16, ef_construction, VectorType::Float32)?;
-                points.push((ef_construction, graph.round(50).recall_at_10, graph.built.build_s));
+                points.push((ef_construction, graph.round(50).recall_at_10, graph.built.build_s()));
             }
             let slower = points.is_sorted_by(|a, b| a.2 < b.2);
             let better = points[2].1 >= points[0].1;

@@ -1,0 +1,185 @@
+//! Sections 8.2 and 6.4 of the article as tables: what M, ef_construction and ef_search do, and what
+//! FLOAT16 and int8 save and cost.
+
+use ::index::{Algorithm, Index, Options, Quantization, Search, VectorType};
+use anyhow::Result;
+
+use super::{
+    Arguments, Built, QUANTIZATIONS, Questions,
+    contender::{self, Label},
+    curve::Point,
+    name_of, ours, packages,
+};
+use crate::{
+    machine::Pinned,
+    report::{Format, Report, Row},
+    scifact::Dataset,
+    setting::Setting,
+    truth,
+    vectors::{self, Vectors},
+};
+
+/// Links a node and breadths while building, as the article has them.
+const MS: [usize; 4] = [8, 16, 32, 48];
+const EF_CONSTRUCTIONS: [usize; 3] = [100, 200, 500];
+/// The breadth of search at which those are compared.
+const EF_OF_GRID: usize = 50;
+/// The breadth that is the default of a collection.
+const EF_DEFAULT: usize = 80;
+/// What section 6.4 is about.
+const HELD: [(VectorType, Quantization); 4] = [
+    (VectorType::Float32, Quantization::None),
+    (VectorType::Float16, Quantization::None),
+    (VectorType::Float32, Quantization::Int8),
+    (VectorType::Float16, Quantization::Int8),
+];
+
+/// Measures and prints.
+pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+    let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
+    let questions = Questions::all(&corpus, queries, setting)?;
+    let scifact = SciFact::read(setting)?;
+    let _pinned = Pinned::to(arguments.core)?;
+    parameters(&corpus, &questions, arguments, setting, format)?;
+    breadths(&corpus, &questions, arguments, setting, format)?;
+    types(&corpus, &questions, &scifact, arguments, setting, format)
+}
+
+/// Section 8.2: M and ef_construction.
+fn parameters(
+    corpus: &Vectors,
+    questions: &Questions,
+    arguments: &Arguments,
+    setting: &Setting,
+    format: Format,
+) -> Result<()> {
+    let mut report = Report::new(format, "index article 8.2 m, ef_construction");
+    for &quantization in &arguments.quantization {
+        for m in MS {
+            for ef_construction in EF_CONSTRUCTIONS {
+                eprintln!(
+                    "M {m}, ef_construction {ef_construction}, {}",
+                    name_of(&QUANTIZATIONS, &quantization)
+                );
+                let algorithm = Algorithm::Hnsw { m, ef_construction };
+                let options = contender::options(corpus.dim, arguments, VectorType::Float32, quantization);
+                let (index, built) = ours::build(corpus, Options { algorithm, ..options }, setting.cpu())?;
+                let point = median(&index, questions, EF_OF_GRID, arguments.runs);
+                let row = Label::ours(VectorType::Float32, quantization)
+                    .name(Row::new())
+                    .with("documents", corpus.rows())
+                    .with("m", m)
+                    .with("ef_construction", ef_construction);
+                report.push(cost(measured(row, &point), &built))?;
+            }
+        }
+    }
+    report.finish()
+}
+
+/// Section 8.2: ef_search.
+fn breadths(
+    corpus: &Vectors,
+    questions: &Questions,
+    arguments: &Arguments,
+    setting: &Setting,
+    format: Format,
+) -> Result<()> {
+    let mut report = Report::new(format, "index article 8.2 ef_search");
+    for &quantization in &arguments.quantization {
+        let options = contender::options(corpus.dim, arguments, VectorType::Float32, quantization);
+        let (index, _) = ours::build(corpus, options, setting.cpu())?;
+        for &ef in &arguments.ef {
+            let point = median(&index, questions, ef, arguments.runs);
+            let row = Label::ours(VectorType::Float32, quantization)
+                .name(Row::new())
+                .with("documents", corpus.rows())
+                .with("m", arguments.m)
+                .with("ef_construction", arguments.ef_construction);
+            report.push(measured(row, &point))?;
+        }
+    }
+    report.finish()
+}
+
+/// Section 6.4: types and quantization.
+fn types(
+    corpus: &Vectors,
+    questions: &Questions,
+    scifact: &SciFact,
+    arguments: &Arguments,
+    setting: &Setting,
+    format: Format,
+) -> Result<()> {
+    let mut report = Report::new(format, "index article 6.4");
+    let mut first_ndcg = None;
+    for (vector_type, quantization) in HELD {
+        let label = Label::ours(vector_type, quantization);
+        eprintln!("{}, {}", label.vector_type, label.quantization);
+        let options = contender::options(corpus.dim, arguments, vector_type, quantization);
+        let (index, built) = ours::build(corpus, options, setting.cpu())?;
+        let point = median(&index, questions, EF_DEFAULT, arguments.runs);
+        drop(index);
+        let (index, _) = ours::build(&scifact.abstracts, options, setting.cpu())?;
+        let exact = scifact.ndcg(&index, true);
+        let of_float32 = *first_ndcg.get_or_insert(exact);
+        let row = cost(measured(label.name(Row::new()).with("documents", corpus.rows()), &point), &built)
+            .with_rounded("scifact_ndcg_at_10", scifact.ndcg(&index, false), 4)
+            .with_rounded("scifact_ndcg_at_10_exact", exact, 4)
+            .with_rounded("difference_to_float32", exact - of_float32, 4);
+        report.push(row)?;
+    }
+    report.finish()
+}
+
+fn median(index: &Index, questions: &Questions, ef: usize, runs: usize) -> Point {
+    Point::of(ef, &(0..runs).map(|_| ours::search(index, questions, ef)).collect::<Vec<_>>())
+}
+
+fn measured(row: Row, point: &Point) -> Row {
+    row.with_rounded("ef_search", point.ef, 0)
+        .with_rounded("recall_at_10", point.recall_at_10, 4)
+        .with_rounded("qps", point.qps(), 0)
+        .with_rounded("p50_us", point.p50_us, 1)
+        .with_rounded("p99_us", point.p99_us, 1)
+}
+
+fn cost(row: Row, built: &Built) -> Row {
+    row.with_rounded("bytes_per_vector", built.bytes_per_vector, 0)
+        .with_rounded("build_s", built.build_s(), 1)
+        .with_rounded("link_s", built.link_s, 1)
+        .with_rounded("refine_s", built.refine_s, 1)
+}
+
+/// SciFact in float32: what an index makes of it shows in nDCG.
+struct SciFact {
+    dataset: Dataset,
+    abstracts: Vectors,
+    claims: Vec<f32>,
+}
+
+impl SciFact {
+    fn read(setting: &Setting) -> Result<SciFact> {
+        let dataset = Dataset::read(&setting.source.scifact())?;
+        let model = setting.model()?;
+        let texts: Vec<&str> = dataset.texts.iter().map(String::as_str).collect();
+        let abstracts = vectors::of_texts(&setting.cache_dir, &model, &dataset.corpus, &texts)?;
+        let claims: Vec<&str> = dataset.questions.iter().map(String::as_str).collect();
+        let claims = vectors::embed_texts(&model, &claims, embed::Compute::F32);
+        Ok(SciFact { dataset, abstracts, claims })
+    }
+
+    /// nDCG@10 of an index of the abstracts, compared with all or through the graph.
+    fn ndcg(&self, index: &Index, exact: bool) -> f64 {
+        let search = Search { k: truth::K, ef: EF_DEFAULT, allowed: None, exact };
+        let found: Vec<u32> = self
+            .claims
+            .chunks_exact(self.abstracts.dim)
+            .flat_map(|claim| {
+                let owners = index.search(claim, &search).into_iter().map(|neighbour| neighbour.owner);
+                owners.chain(std::iter::repeat(u32::MAX)).take(truth::K)
+            })
+            .collect();
+        self.dataset.mean_ndcg(&found)
+    }
+}

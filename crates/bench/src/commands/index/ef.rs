@@ -1,0 +1,67 @@
+//! Recall and queries a second by `ef_search`, the article's table 8.2, beside the libraries with the
+//! same parameters.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{
+    Arguments, Questions,
+    curve::{Curve, Point},
+    field::Field,
+    library::Library,
+    packages,
+    turns::{self, Turn},
+};
+use crate::{
+    machine::Pinned,
+    report::{Format, Report, Row},
+    setting::Setting,
+};
+
+/// The largest difference in recall from hnswlib at equal parameters.
+const RECALL_DIFFERENCE_MAX: f64 = 0.005;
+
+/// Measures and prints.
+pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+    let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
+    let questions = Questions::all(&corpus, queries, setting)?;
+    let _pinned = Pinned::to(arguments.core)?;
+    let mut field = Field::build(&corpus, arguments, setting)?;
+    let mut measured: Vec<Turn<'_>> = field
+        .contenders
+        .iter_mut()
+        .map(|contender| Turn::new(contender, &questions, &arguments.ef))
+        .collect();
+    turns::take(&mut measured, arguments.runs)?;
+    let curves: Vec<Curve> = measured.iter().map(Turn::curve).collect();
+    let yardstick = field.contenders.iter().position(|contender| contender.is(Library::Hnswlib));
+
+    let mut report = Report::new(format, "index ef");
+    for (place, &ef) in arguments.ef.iter().enumerate() {
+        let points: Vec<Point> = curves.iter().map(|curve| curve.points()[place]).collect();
+        let expected = yardstick.map(|yardstick| points[yardstick].recall_at_10);
+        for (contender, point) in field.contenders.iter().zip(&points) {
+            let row = contender
+                .label
+                .name(Row::new())
+                .with("documents", corpus.rows())
+                .with("core", arguments.core)
+                .with("runs", arguments.runs)
+                .with("m", contender.m)
+                .with("ef_construction", contender.ef_construction)
+                .with("ef_search", ef)
+                .with_rounded("recall_at_10", point.recall_at_10, 4)
+                .with_rounded("qps", point.qps(), 0)
+                .with_rounded("p50_us", point.p50_us, 1)
+                .with_rounded("p99_us", point.p99_us, 1);
+            let verdict = expected.map_or(Value::Null, |expected| verdict(point.recall_at_10 - expected));
+            report.push(contender.cost(row).with("recall_within_0.005_of_hnswlib", verdict))?;
+        }
+    }
+    report.finish()
+}
+
+fn verdict(difference: f64) -> Value {
+    let met = if difference.abs() <= RECALL_DIFFERENCE_MAX { "met" } else { "not met" };
+    Value::from(met)
+}
