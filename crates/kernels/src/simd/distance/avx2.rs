@@ -82,9 +82,8 @@ macro_rules! kernel {
     ($name:ident, $bytes:literal, $widen:ident, $add:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
-            prefetch::first(rows);
-            for (at, (row, out)) in rows.iter().zip(out).enumerate() {
-                prefetch::after(rows, at);
+            prefetch::rows(rows, query.len() * $bytes);
+            for (row, out) in rows.iter().zip(out) {
                 let mut sums = [_mm256_setzero_ps(); 4];
                 let (query, query_rest) = query.as_chunks::<{ 4 * LANES }>();
                 let (row, row_rest) = row.as_chunks::<{ 4 * LANES * $bytes }>();
@@ -150,9 +149,8 @@ macro_rules! exact_kernel {
     ($name:ident, $add:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
-            prefetch::first(rows);
-            for (at, (row, out)) in rows.iter().zip(out).enumerate() {
-                prefetch::after(rows, at);
+            prefetch::rows(rows, query.len());
+            for (row, out) in rows.iter().zip(out) {
                 let mut sum = _mm256_setzero_si256();
                 let (query, query_rest) = query.as_chunks::<BYTE_LANES>();
                 let (row, row_rest) = row.as_chunks::<BYTE_LANES>();

@@ -110,7 +110,7 @@ pub fn score_i8(cpu: Cpu, measure: Measure, query: &[i8], rows: &[&[u8]], out: &
 #[inline]
 pub fn prefetch<T>(items: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    prefetch::row(items);
+    prefetch::soon(items);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = items;
 }

@@ -1,39 +1,33 @@
 //! Asking for rows before they are needed.
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
-/// Rows asked for ahead of the one being scored.
-const ROWS_AHEAD: usize = 4;
 const LINE: usize = 64;
 
-/// Asks for the first `bytes` bytes of every row.
+/// Asks for the first `bytes` bytes of every row, into the second-level cache: rows scattered in
+/// memory come two to three times as fast as into the first level, which waits for far fewer
+/// lines at a time (measured on Zen 4), and from there they are near enough.
 #[inline]
-pub(super) fn lines(rows: &[&[u8]], bytes: usize) {
-    for bytes in rows.iter().filter_map(|row| row.get(..bytes)) {
-        row(bytes);
+pub(super) fn rows(rows: &[&[u8]], bytes: usize) {
+    for row in rows.iter().filter_map(|row| row.get(..bytes)) {
+        for at in lines(row) {
+            // SAFETY: prefetching is a hint; it reads nothing and faults on no address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };
+        }
     }
 }
 
-/// Asks for every cache line of `row`.
+/// Asks for every cache line of `items`, which are needed at once.
 #[inline]
-pub(super) fn row<T>(row: &[T]) {
-    let start = row.as_ptr().cast::<i8>();
-    for at in (0..size_of_val(row)).step_by(LINE) {
-        // SAFETY: prefetching is a hint; it reads nothing and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at)) };
+pub(super) fn soon<T>(items: &[T]) {
+    for at in lines(items) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
     }
 }
 
-/// Asks for the first rows of a batch.
 #[inline]
-pub(super) fn first(rows: &[&[u8]]) {
-    rows.iter().take(ROWS_AHEAD).for_each(|bytes| row(bytes));
-}
-
-/// Asks for the row that is a few places after `at`.
-#[inline]
-pub(super) fn after(rows: &[&[u8]], at: usize) {
-    if let Some(bytes) = rows.get(at + ROWS_AHEAD) {
-        row(bytes);
-    }
+fn lines<T>(items: &[T]) -> impl Iterator<Item = *const i8> {
+    let start = items.as_ptr().cast::<i8>();
+    (0..size_of_val(items)).step_by(LINE).map(move |at| start.wrapping_add(at))
 }

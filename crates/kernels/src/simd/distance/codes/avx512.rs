@@ -41,7 +41,7 @@ pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
     let dim = query.dim();
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
-    prefetch::lines(rows, HEADER_BYTES + dim);
+    prefetch::rows(rows, HEADER_BYTES + dim);
     for (row, out) in rows.iter().zip(out) {
         let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
         let (mut highs, mut lows) = (_mm512_setzero_si512(), _mm512_setzero_si512());
