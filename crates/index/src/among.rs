@@ -3,6 +3,7 @@
 use kernels::arena::Guard;
 use roaring::RoaringBitmap;
 
+use crate::batch::Batch;
 use crate::graph::{Graph, OutOfBudget};
 use crate::nodes::State;
 use crate::scratch::{Scratch, Slots};
@@ -91,27 +92,27 @@ impl Graph {
         mut budget: usize,
         is_allowed: impl Fn(&Slots, u32) -> bool,
     ) -> Result<(), OutOfBudget> {
-        let Scratch { query, visited, pool, batch, passed, allowed } = scratch;
+        let Scratch { query, visited, pool, passed, found, allowed } = scratch;
+        let mut batch = Batch::new(vectors, guard);
         let is_allowed = |slot: u32| is_allowed(allowed, slot);
         let enough = self.links.capacity(0) * 3 / 4;
         pool.reset(breadth);
         visited.reset();
-        batch.slots.clear();
-        batch.slots.extend(starts.filter(|&slot| visited.insert(slot)));
+        starts.filter(|&slot| visited.insert(slot)).for_each(|slot| batch.add(slot));
         loop {
-            vectors.score(guard, query, batch);
-            batch.each(|slot, distance| {
+            batch.score(query);
+            for (slot, distance) in batch.scored() {
                 if pool.would_keep(distance) {
                     pool.insert(distance, slot, is_allowed(slot));
                 }
-            });
-            let scored = batch.slots.len();
+            }
+            let scored = batch.len();
             if scored > budget {
                 return Err(OutOfBudget);
             }
             budget -= scored;
             let Some(slot) = pool.expand() else { return Ok(()) };
-            batch.slots.clear();
+            batch.clear();
             passed.clear();
             for link in self.links.get(slot, 0) {
                 if visited.contains(link) {
@@ -119,14 +120,14 @@ impl Graph {
                 }
                 if is_allowed(link) {
                     visited.insert(link);
-                    batch.slots.push(link);
+                    batch.add(link);
                 } else {
                     passed.push(link);
                 }
             }
             passed.iter().take(LISTS_AHEAD).for_each(|&slot| self.links.prefetch(slot, 0));
             for at in 0..passed.len() {
-                if batch.slots.len() >= enough {
+                if batch.len() >= enough {
                     break;
                 }
                 if let Some(&ahead) = passed.get(at + LISTS_AHEAD) {
@@ -135,11 +136,12 @@ impl Graph {
                 visited.insert(passed[at]);
                 let links = self.links.get(passed[at], 0);
                 let is_next = |link: &u32| !visited.contains(*link) && is_allowed(*link);
-                let found = batch.slots.len();
-                batch.slots.extend(links.filter(is_next));
-                batch.slots[found..].iter().for_each(|&link| {
+                found.clear();
+                found.extend(links.filter(is_next));
+                for &link in &*found {
                     visited.insert(link);
-                });
+                    batch.add(link);
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use kernels::arena::Guard;
 
+use crate::batch::Batch;
 use crate::links::Links;
 use crate::refine::Pass;
 use crate::scratch::{self, Scratch};
@@ -75,19 +76,19 @@ impl Graph {
         entry: Entry,
         layer: usize,
     ) -> u32 {
-        let Scratch { query, batch, .. } = scratch;
+        let query = &mut scratch.query;
+        let mut batch = Batch::new(vectors, guard);
         let mut nearest = entry.slot;
-        batch.slots.clear();
-        batch.slots.push(nearest);
-        vectors.score(guard, query, batch);
-        let mut distance = batch.distances.first().copied().unwrap_or(f32::INFINITY);
+        batch.add(nearest);
+        batch.score(query);
+        let mut distance = batch.scored().next().map_or(f32::INFINITY, |(_, distance)| distance);
         for layer in (layer + 1..=entry.level).rev() {
             loop {
-                batch.slots.clear();
-                batch.slots.extend(self.links.get(nearest, layer));
-                vectors.score(guard, query, batch);
+                batch.clear();
+                self.links.get(nearest, layer).for_each(|link| batch.add(link));
+                batch.score(query);
                 let before = nearest;
-                for (&slot, &found) in batch.slots.iter().zip(&batch.distances) {
+                for (slot, found) in batch.scored() {
                     if found < distance {
                         (nearest, distance) = (slot, found);
                     }
@@ -117,30 +118,28 @@ impl Graph {
         mut budget: usize,
         counts: impl Fn(u32) -> bool,
     ) -> Result<(), OutOfBudget> {
-        let Scratch { query, visited, pool, batch, .. } = scratch;
+        let Scratch { query, visited, pool, .. } = scratch;
+        let mut batch = Batch::new(vectors, guard);
         pool.reset(breadth);
         visited.reset();
         visited.insert(start);
-        batch.slots.clear();
-        batch.slots.push(start);
+        batch.add(start);
         loop {
-            vectors.score(guard, query, batch);
-            for (&slot, &distance) in batch.slots.iter().zip(&batch.distances) {
-                if pool.would_keep(distance) && pool.insert(distance, slot, counts(slot)) {
+            batch.score(query);
+            for (slot, distance) in batch.scored() {
+                if pool.would_keep(distance) {
+                    pool.insert(distance, slot, counts(slot));
                     self.links.prefetch(slot, layer);
                 }
             }
-            let scored = batch.slots.len();
+            let scored = batch.len();
             if scored > budget {
                 return Err(OutOfBudget);
             }
             budget -= scored;
             let Some(slot) = pool.expand() else { return Ok(()) };
-            if let Some(next) = pool.next() {
-                self.links.prefetch(next, layer);
-            }
-            batch.slots.clear();
-            batch.slots.extend(self.links.get(slot, layer).filter(|&link| visited.insert(link)));
+            batch.clear();
+            self.links.get(slot, layer).filter(|&link| visited.insert(link)).for_each(|link| batch.add(link));
         }
     }
 
@@ -251,10 +250,10 @@ pub(crate) fn nearest_first(
     if !vectors.prepare(guard, from, &mut query) {
         return Vec::new();
     }
-    let mut batch = scratch::Batch { slots, distances: Vec::new() };
-    vectors.score(guard, &mut query, &mut batch);
-    let mut candidates: Vec<(f32, u32)> =
-        batch.distances.iter().copied().zip(batch.slots.iter().copied()).collect();
+    let mut batch = Batch::new(vectors, guard);
+    slots.into_iter().for_each(|slot| batch.add(slot));
+    batch.score(&mut query);
+    let mut candidates: Vec<(f32, u32)> = batch.scored().map(|(slot, distance)| (distance, slot)).collect();
     candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     candidates
 }

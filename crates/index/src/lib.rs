@@ -4,6 +4,7 @@
 //! gets back; what it stands for is the caller's business.
 
 mod among;
+mod batch;
 mod best;
 mod graph;
 mod index;

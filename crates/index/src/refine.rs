@@ -5,9 +5,10 @@
 //! section 2.4) leaves a graph in which the same recall takes fewer distances.
 
 use crate::Index;
+use crate::batch::Batch;
 use crate::graph::Graph;
 use crate::nodes::State;
-use crate::scratch::{self, Batch};
+use crate::scratch;
 use crate::select::select;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
@@ -87,10 +88,10 @@ impl Graph {
             let _locked = self.links.lock(slot);
             let before: Vec<u32> = self.links.get(slot, 0).collect();
             let is_new = |link: &u32| counts(*link) && candidates.iter().all(|(_, slot)| slot != link);
-            let mut batch =
-                Batch { slots: before.iter().copied().filter(is_new).collect(), distances: Vec::new() };
-            vectors.score(&guard, &mut scratch.query, &mut batch);
-            batch.each(|slot, distance| candidates.push((distance, slot)));
+            let mut batch = Batch::new(vectors, &guard);
+            before.iter().copied().filter(is_new).for_each(|link| batch.add(link));
+            batch.score(&mut scratch.query);
+            candidates.extend(batch.scored().map(|(slot, distance)| (distance, slot)));
             candidates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let chosen = select(vectors, &guard, &candidates, self.links.capacity(0));
             self.links.set(slot, 0, &chosen);

@@ -13,25 +13,11 @@ pub(crate) struct Scratch {
     pub(crate) query: Query,
     pub(crate) visited: Visited,
     pub(crate) pool: Pool,
-    pub(crate) batch: Batch,
     /// Slots a walk passes by.
     pub(crate) passed: Vec<u32>,
+    /// Allowed slots behind one of those.
+    pub(crate) found: Vec<u32>,
     pub(crate) allowed: Slots,
-}
-
-/// Slots to score, and their distances.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) slots: Vec<u32>,
-    pub(crate) distances: Vec<f32>,
-}
-
-impl Batch {
-    /// Calls `visit` with every slot and its distance.
-    #[inline]
-    pub(crate) fn each(&self, mut visit: impl FnMut(u32, f32)) {
-        self.slots.iter().zip(&self.distances).for_each(|(&slot, &distance)| visit(slot, distance));
-    }
 }
 
 /// A set of slots, a bit each.

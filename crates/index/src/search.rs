@@ -3,12 +3,14 @@
 use kernels::arena::Guard;
 use roaring::RoaringBitmap;
 
+use crate::batch::Batch;
 use crate::best::{Best, order};
 use crate::graph::Graph;
-use crate::scratch::{self, Batch, Scratch};
-use crate::space::BATCH;
+use crate::scratch::{self, Scratch};
 use crate::{Index, Neighbor, Search};
 
+/// Rows of a scan that are scored together.
+const BATCH: usize = 32;
 /// A scan of at most so many rows for each candidate a walk would keep is not dearer than a walk,
 /// about (measured on sentence embeddings at breadths of 50 to 400).
 const SCANNED_PER_CANDIDATE: usize = 64;
@@ -120,9 +122,9 @@ impl Index {
             return self.nearest_exactly(guard, scratch, slots, k);
         }
         let mut last = Best::new(rescored(k));
-        each_batch(slots, &mut scratch.batch, |batch| {
-            self.vectors.score(guard, &mut scratch.query, batch);
-            batch.each(|slot, distance| last.offer(slot, distance));
+        each_batch(slots, Batch::new(&self.vectors, guard), |batch| {
+            batch.score(&mut scratch.query);
+            batch.scored().for_each(|(slot, distance)| last.offer(slot, distance));
         });
         let last = last.into_sorted().into_iter().map(|found| found.owner);
         self.nearest_exactly(guard, scratch, last, k)
@@ -137,9 +139,10 @@ impl Index {
         k: usize,
     ) -> Vec<Neighbor> {
         let mut best = Best::new(k);
-        each_batch(slots, &mut scratch.batch, |batch| {
-            self.vectors.score_exactly(guard, &mut scratch.query, batch);
-            batch.each(|slot, distance| best.offer(self.vectors.nodes.owner(slot), distance));
+        each_batch(slots, Batch::new(&self.vectors, guard), |batch| {
+            batch.score_exactly(&mut scratch.query);
+            let scored = batch.scored();
+            scored.for_each(|(slot, distance)| best.offer(self.vectors.nodes.owner(slot), distance));
         });
         best.into_sorted()
     }
@@ -151,11 +154,15 @@ fn rescored(k: usize) -> usize {
 }
 
 /// Takes the slots some at a time.
-fn each_batch(slots: impl Iterator<Item = u32>, batch: &mut Batch, mut each: impl FnMut(&mut Batch)) {
+fn each_batch<'a>(
+    slots: impl Iterator<Item = u32>,
+    mut batch: Batch<'a>,
+    mut each: impl FnMut(&mut Batch<'a>),
+) {
     let mut slots = slots.peekable();
     while slots.peek().is_some() {
-        batch.slots.clear();
-        batch.slots.extend(slots.by_ref().take(BATCH));
-        each(batch);
+        batch.clear();
+        slots.by_ref().take(BATCH).for_each(|slot| batch.add(slot));
+        each(&mut batch);
     }
 }

@@ -2,7 +2,7 @@
 
 use kernels::arena::Guard;
 
-use crate::scratch::Batch;
+use crate::batch::Batch;
 use crate::space::Query;
 use crate::vectors::Vectors;
 
@@ -29,20 +29,20 @@ pub(crate) fn select(
     let mut kept = Vec::with_capacity(count);
     let mut copies = Vec::new();
     let mut left = candidates.to_vec();
-    let (mut query, mut batch) = (Query::default(), Batch::default());
+    let (mut query, mut batch) = (Query::default(), Batch::new(vectors, guard));
     while kept.len() < count && !left.is_empty() {
         let (_, neighbor) = left.remove(0);
         if !vectors.prepare(guard, neighbor, &mut query) {
             continue;
         }
         kept.push(neighbor);
-        batch.slots.clear();
-        batch.slots.extend(left.iter().map(|&(_, slot)| slot));
-        vectors.score(guard, &mut query, &mut batch);
+        batch.clear();
+        left.iter().for_each(|&(_, slot)| batch.add(slot));
+        batch.score(&mut query);
         // The batch may have lost slots, but not their order.
-        let mut scored = batch.slots.iter().zip(&batch.distances).peekable();
+        let mut scored = batch.scored().peekable();
         left.retain(|&(distance, slot)| {
-            let Some((_, &between)) = scored.next_if(|(scored, _)| **scored == slot) else { return false };
+            let Some((_, between)) = scored.next_if(|&(scored, _)| scored == slot) else { return false };
             let is_copy = between == distance && guard.row(neighbor) == guard.row(slot);
             if is_copy {
                 copies.push(slot);

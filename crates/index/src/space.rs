@@ -9,9 +9,6 @@ use kernels::simd::distance::{self, Measure};
 use crate::vector::{decode_into, encode, squared_length};
 use crate::{Metric, Options, Quantization, VectorType};
 
-/// Rows scored by one call of a kernel.
-pub(crate) const BATCH: usize = 32;
-
 /// Lengths between which products of singles neither overflow nor vanish.
 const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
 
@@ -184,7 +181,7 @@ impl Space {
         }
     }
 
-    /// Distances of at most [`BATCH`] rows, given their scales: what walks go by.
+    /// Distances of rows, given their scales: what walks go by.
     pub(crate) fn distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
         let measure = self.measure();
         if self.is_quantized() {
@@ -201,7 +198,27 @@ impl Space {
         self.finish(query, scales, out);
     }
 
-    /// Distances of at most [`BATCH`] rows to all that they hold.
+    /// Asks for what [`Space::distances`] reads of a row.
+    #[inline]
+    pub(crate) fn prefetch(&self, row: &[u8]) {
+        distance::prefetch_many(&row[..self.walked_bytes()]);
+    }
+
+    /// Asks for what only [`Space::exact_distances`] reads of a row.
+    pub(crate) fn prefetch_rest(&self, row: &[u8]) {
+        distance::prefetch_many(&row[self.walked_bytes()..]);
+    }
+
+    /// Bytes of a row, its first, that walks read.
+    #[inline]
+    fn walked_bytes(&self) -> usize {
+        match self.quantization {
+            Quantization::None => self.row_bytes(),
+            Quantization::Int8 => codes::first_level_bytes(self.dim),
+        }
+    }
+
+    /// Distances of rows to all that they hold.
     pub(crate) fn exact_distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
         if !self.is_quantized() {
             return self.distances(query, rows, scales, out);

@@ -9,7 +9,6 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_slli_epi32, _mm256_sub_epi16, _mm256_sub_ps,
 };
 
-use super::prefetch;
 
 const LANES: usize = 8;
 const BYTE_LANES: usize = 16;
@@ -82,7 +81,6 @@ macro_rules! kernel {
     ($name:ident, $bytes:literal, $widen:ident, $add:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
-            prefetch::rows(rows, query.len() * $bytes);
             for (row, out) in rows.iter().zip(out) {
                 let mut sums = [_mm256_setzero_ps(); 4];
                 let (query, query_rest) = query.as_chunks::<{ 4 * LANES }>();
@@ -149,7 +147,6 @@ macro_rules! exact_kernel {
     ($name:ident, $add:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         pub(super) fn $name(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
-            prefetch::rows(rows, query.len());
             for (row, out) in rows.iter().zip(out) {
                 let mut sum = _mm256_setzero_si256();
                 let (query, query_rest) = query.as_chunks::<BYTE_LANES>();

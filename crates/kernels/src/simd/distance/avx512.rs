@@ -8,7 +8,6 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_sub_epi16, _mm512_sub_ps,
 };
 
-use super::prefetch;
 
 const LANES: usize = 16;
 const BYTE_LANES: usize = 32;
@@ -73,7 +72,6 @@ macro_rules! kernel {
     ($name:ident, $bytes:literal, $widen:ident, $add:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
         pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
-            prefetch::rows(rows, query.len() * $bytes);
             for (row, out) in rows.iter().zip(out) {
                 let mut sums = [_mm512_setzero_ps(); 4];
                 let (query, query_rest) = query.as_chunks::<{ 4 * LANES }>();
@@ -132,7 +130,6 @@ macro_rules! exact_kernel {
     ($name:ident, $add:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
         pub(super) fn $name(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
-            prefetch::rows(rows, query.len());
             for (row, out) in rows.iter().zip(out) {
                 let mut sum = _mm512_setzero_si512();
                 let (query, query_rest) = query.as_chunks::<BYTE_LANES>();

@@ -106,11 +106,20 @@ pub fn score_i8(cpu: Cpu, measure: Measure, query: &[i8], rows: &[&[u8]], out: &
     }
 }
 
-/// Asks for `items`, to have them near the processor a little later.
+/// Asks for `items`, which are needed at once.
 #[inline]
 pub fn prefetch<T>(items: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    prefetch::soon(items);
+    prefetch::nearest(items);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = items;
+}
+
+/// Asks for `items`, many of which are asked for at a time and needed a little later.
+#[inline]
+pub fn prefetch_many<T>(items: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    prefetch::near(items);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = items;
 }

@@ -11,7 +11,6 @@ use std::arch::x86_64::{
 
 use super::query::PLANE;
 use super::{FINE, HEADER_BYTES, Header, Query, header, levels};
-use crate::simd::distance::prefetch;
 
 const LANES: usize = 8;
 const BYTE_LANES: usize = 32;
@@ -52,7 +51,6 @@ pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
     let dim = query.dim();
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
-    prefetch::rows(rows, HEADER_BYTES + dim);
     for (row, out) in rows.iter().zip(out) {
         let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
         let (mut highs, mut lows) = (_mm256_setzero_si256(), _mm256_setzero_si256());
@@ -119,7 +117,6 @@ macro_rules! kernel {
     ($name:ident, $add:ident, |$q:ident, $v:ident| $term:expr) => {
         #[target_feature(enable = "avx2,fma")]
         pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
-            prefetch::rows(rows, super::row_bytes(query.len()));
             let (query, query_rest) = query.as_chunks::<{ 2 * LANES }>();
             for (row, out) in rows.iter().zip(out) {
                 let Header { offset, step, .. } = header(row);

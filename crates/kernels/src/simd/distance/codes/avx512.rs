@@ -8,7 +8,6 @@ use std::arch::x86_64::{
 
 use super::query::PLANE;
 use super::{HEADER_BYTES, Query};
-use crate::simd::distance::prefetch;
 
 const BYTE_LANES: usize = 64;
 
@@ -41,7 +40,6 @@ pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
     let dim = query.dim();
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
-    prefetch::rows(rows, HEADER_BYTES + dim);
     for (row, out) in rows.iter().zip(out) {
         let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
         let (mut highs, mut lows) = (_mm512_setzero_si512(), _mm512_setzero_si512());

@@ -44,6 +44,11 @@ pub fn row_bytes(dim: usize) -> usize {
     HEADER_BYTES + 2 * dim
 }
 
+/// Bytes of a row, its first, that [`score`] reads.
+pub fn first_level_bytes(dim: usize) -> usize {
+    HEADER_BYTES + dim
+}
+
 /// The row that holds finite `values`.
 ///
 /// # Panics
