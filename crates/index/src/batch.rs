@@ -2,7 +2,7 @@
 
 use kernels::arena::Guard;
 
-use crate::space::{Query, Space};
+use crate::space::{Gathered, Query};
 use crate::vectors::Vectors;
 
 /// Slots, their rows and, once scored, their distances.
@@ -11,23 +11,14 @@ pub(crate) struct Batch<'a> {
     vectors: &'a Vectors,
     guard: &'a Guard<'a>,
     slots: Vec<u32>,
-    rows: Vec<&'a [u8]>,
-    /// Empty where every scale is 1.
-    scales: Vec<f32>,
+    rows: Gathered<'a>,
     distances: Vec<f32>,
 }
 
 impl<'a> Batch<'a> {
     /// An empty one.
     pub(crate) fn new(vectors: &'a Vectors, guard: &'a Guard<'a>) -> Batch<'a> {
-        Batch {
-            vectors,
-            guard,
-            slots: Vec::new(),
-            rows: Vec::new(),
-            scales: Vec::new(),
-            distances: Vec::new(),
-        }
+        Batch { vectors, guard, slots: Vec::new(), rows: Gathered::default(), distances: Vec::new() }
     }
 
     /// Empties it.
@@ -35,22 +26,18 @@ impl<'a> Batch<'a> {
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
         self.rows.clear();
-        self.scales.clear();
     }
 
     /// Adds a slot and asks for what walks read of its row; one whose row has gone is left out.
     #[inline]
     pub(crate) fn add(&mut self, slot: u32) {
         let Some(row) = self.guard.row(slot) else { return };
-        self.vectors.space.prefetch(row);
+        self.vectors.space.gather(row, || self.vectors.nodes.scale(slot), &mut self.rows);
         self.slots.push(slot);
-        self.rows.push(row);
-        if self.vectors.space.is_scaled() {
-            self.scales.push(self.vectors.nodes.scale(slot));
-        }
     }
 
     /// Slots in it.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -58,23 +45,14 @@ impl<'a> Batch<'a> {
     /// Scores the slots as walks do.
     #[inline]
     pub(crate) fn score(&mut self, query: &mut Query) {
-        self.score_with(Space::distances, query);
+        self.distances.resize(self.slots.len(), 0.0);
+        self.vectors.space.distances(query, &self.rows, &mut self.distances);
     }
 
     /// Scores the slots by all that their rows hold.
     pub(crate) fn score_exactly(&mut self, query: &mut Query) {
-        self.rows.iter().for_each(|row| self.vectors.space.prefetch_rest(row));
-        self.score_with(Space::exact_distances, query);
-    }
-
-    #[inline]
-    fn score_with(
-        &mut self,
-        distances: impl Fn(&Space, &mut Query, &[&[u8]], &[f32], &mut [f32]),
-        query: &mut Query,
-    ) {
-        self.distances.resize(self.rows.len(), 0.0);
-        distances(&self.vectors.space, query, &self.rows, &self.scales, &mut self.distances);
+        self.distances.resize(self.slots.len(), 0.0);
+        self.vectors.space.exact_distances(query, &self.rows, &mut self.distances);
     }
 
     /// The slots with their distances.

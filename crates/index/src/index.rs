@@ -1,6 +1,6 @@
 //! The index: its vectors, its graph, and what may be done with them.
 
-use kernels::arena::{Guard, Rows};
+use kernels::arena::{Guard, Row, Rows};
 use kernels::simd::Cpu;
 
 use crate::graph::Graph;
@@ -61,7 +61,7 @@ impl Index {
         };
         let space = Space::new(&options, cpu);
         let vectors =
-            Vectors { space, rows: Rows::new(space.row_bytes()), nodes: Nodes::new(space.is_scaled()) };
+            Vectors { space, rows: Rows::new(&space.parts()), nodes: Nodes::new(space.is_scaled()) };
         Index {
             options,
             vectors,
@@ -146,7 +146,7 @@ impl Index {
     }
 
     /// Slot and row of the vector an owner has.
-    pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, owner: u32) -> Option<(u32, &'a [u8])> {
+    pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, owner: u32) -> Option<(u32, Row<'a>)> {
         loop {
             let slot = self.owners.slot(owner);
             if slot == NONE {

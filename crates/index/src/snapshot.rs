@@ -134,7 +134,8 @@ impl Index {
             if self.vectors.space.is_scaled() {
                 block.extend(nodes.scale(slot).to_le_bytes());
             }
-            block.extend(guard.row(slot).expect("no row goes while sweeping is locked"));
+            let row = guard.row(slot).expect("no row goes while sweeping is locked");
+            row.parts().for_each(|part| block.extend(part));
             if let Some(graph) = &self.graph
                 && *held != Held::Waiting
             {

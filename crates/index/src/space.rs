@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use kernels::arena::Row;
 use kernels::simd::Cpu;
 use kernels::simd::distance::codes;
 use kernels::simd::distance::{self, Measure};
@@ -39,6 +40,32 @@ pub(crate) struct Query {
     codes: codes::Query,
 }
 
+/// Rows for the kernels; [`Space::gather`] adds one.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered<'a> {
+    plain: Vec<&'a [u8]>,
+    /// Empty where every scale is 1.
+    scales: Vec<f32>,
+    /// In place of all the others where rows are quantised.
+    coded: Vec<codes::Row<'a>>,
+}
+
+impl Gathered<'_> {
+    /// Forgets them.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.plain.clear();
+        self.scales.clear();
+        self.coded.clear();
+    }
+}
+
+/// The parts of a quantised row.
+#[inline]
+fn coded(row: Row<'_>) -> codes::Row<'_> {
+    codes::Row { header: row.part(0), codes: row.part(1), residuals: row.part(2) }
+}
+
 impl Space {
     pub(crate) fn new(options: &Options, cpu: Cpu) -> Space {
         let Options { dim, metric, vector_type, quantization, .. } = *options;
@@ -52,9 +79,14 @@ impl Space {
 
     /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
+        self.parts().iter().sum()
+    }
+
+    /// Bytes of the parts of a row that lie apart: what walks read, and what they do not.
+    pub(crate) fn parts(&self) -> Vec<usize> {
         match self.quantization {
-            Quantization::None => self.dim * self.vector_type.element().bytes(),
-            Quantization::Int8 => codes::row_bytes(self.dim),
+            Quantization::None => vec![self.dim * self.vector_type.element().bytes()],
+            Quantization::Int8 => codes::parts(self.dim).to_vec(),
         }
     }
 
@@ -119,7 +151,7 @@ impl Space {
     /// Whether a row, from outside, has finite values only, and is consistent in itself.
     pub(crate) fn is_sound(&self, row: &[u8]) -> bool {
         if self.is_quantized() {
-            return codes::is_sound(row);
+            return codes::is_sound(codes::Row::of(row));
         }
         // Without branches inside, so that the compiler can use vectors.
         let halves = |exponent: u16| {
@@ -138,11 +170,11 @@ impl Space {
     }
 
     /// The values of a row.
-    pub(crate) fn values(&self, row: &[u8]) -> Vec<f32> {
+    pub(crate) fn values(&self, row: Row<'_>) -> Vec<f32> {
         let mut values = Vec::new();
         match self.quantization {
-            Quantization::None => decode_into(row, self.vector_type, &mut values),
-            Quantization::Int8 => codes::decode(row, &mut values),
+            Quantization::None => decode_into(row.part(0), self.vector_type, &mut values),
+            Quantization::Int8 => codes::decode(coded(row), &mut values),
         }
         values
     }
@@ -167,11 +199,12 @@ impl Space {
     }
 
     /// Makes `query` ask for what is near a row, for [`Space::distances`] alone.
-    pub(crate) fn prepare_row(&self, row: &[u8], scale: f32, query: &mut Query) {
+    pub(crate) fn prepare_row(&self, row: Row<'_>, scale: f32, query: &mut Query) {
         if self.is_quantized() {
-            query.codes.set_row(row, false);
+            query.codes.set_row(coded(row), false);
             return;
         }
+        let row = row.part(0);
         query.bytes.clear();
         query.scale = scale;
         if self.vector_type == VectorType::Int8 {
@@ -181,50 +214,49 @@ impl Space {
         }
     }
 
-    /// Distances of rows, given their scales: what walks go by.
-    pub(crate) fn distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
+    /// Gathers a row and asks for what [`Space::distances`] reads of it.
+    #[inline]
+    pub(crate) fn gather<'a>(&self, row: Row<'a>, scale: impl Fn() -> f32, rows: &mut Gathered<'a>) {
+        if self.is_quantized() {
+            let row = coded(row);
+            distance::prefetch_many(row.codes);
+            distance::prefetch_many(row.header);
+            rows.coded.push(row);
+            return;
+        }
+        distance::prefetch_many(row.part(0));
+        rows.plain.push(row.part(0));
+        if self.is_scaled() {
+            rows.scales.push(scale());
+        }
+    }
+
+    /// Distances of gathered rows: what walks go by.
+    #[inline]
+    pub(crate) fn distances(&self, query: &mut Query, rows: &Gathered<'_>, out: &mut [f32]) {
         let measure = self.measure();
         if self.is_quantized() {
-            codes::score(self.cpu, measure, &query.codes, rows, out);
+            codes::score(self.cpu, measure, &query.codes, &rows.coded, out);
         } else if query.bytes.is_empty() {
-            distance::score(self.cpu, self.vector_type.element(), measure, &query.values, rows, out);
+            distance::score(self.cpu, self.vector_type.element(), measure, &query.values, &rows.plain, out);
         } else {
-            query.integers.resize(rows.len(), 0);
-            distance::score_i8(self.cpu, measure, &query.bytes, rows, &mut query.integers);
+            query.integers.resize(rows.plain.len(), 0);
+            distance::score_i8(self.cpu, measure, &query.bytes, &rows.plain, &mut query.integers);
             for (out, &sum) in out.iter_mut().zip(&query.integers) {
                 *out = sum as f32;
             }
         }
-        self.finish(query, scales, out);
+        self.finish(query, &rows.scales, out);
     }
 
-    /// Asks for what [`Space::distances`] reads of a row.
-    #[inline]
-    pub(crate) fn prefetch(&self, row: &[u8]) {
-        distance::prefetch_many(&row[..self.walked_bytes()]);
-    }
-
-    /// Asks for what only [`Space::exact_distances`] reads of a row.
-    pub(crate) fn prefetch_rest(&self, row: &[u8]) {
-        distance::prefetch_many(&row[self.walked_bytes()..]);
-    }
-
-    /// Bytes of a row, its first, that walks read.
-    #[inline]
-    fn walked_bytes(&self) -> usize {
-        match self.quantization {
-            Quantization::None => self.row_bytes(),
-            Quantization::Int8 => codes::first_level_bytes(self.dim),
-        }
-    }
-
-    /// Distances of rows to all that they hold.
-    pub(crate) fn exact_distances(&self, query: &mut Query, rows: &[&[u8]], scales: &[f32], out: &mut [f32]) {
+    /// Distances of gathered rows to all that they hold.
+    pub(crate) fn exact_distances(&self, query: &mut Query, rows: &Gathered<'_>, out: &mut [f32]) {
         if !self.is_quantized() {
-            return self.distances(query, rows, scales, out);
+            return self.distances(query, rows, out);
         }
-        codes::score_fine(self.cpu, self.measure(), &query.codes, rows, out);
-        self.finish(query, scales, out);
+        rows.coded.iter().for_each(|row| distance::prefetch_many(row.residuals));
+        codes::score_fine(self.cpu, self.measure(), &query.codes, &rows.coded, out);
+        self.finish(query, &rows.scales, out);
     }
 
     fn measure(&self) -> Measure {

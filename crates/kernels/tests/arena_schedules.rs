@@ -12,7 +12,7 @@ const SCHEDULES: usize = 3_000;
 fn a_row_a_reader_holds_is_never_written() {
     shuttle::check_random(
         || {
-            let rows = Arc::new(Rows::new(8));
+            let rows = Arc::new(Rows::new(&[8]));
             let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
             let readers: Vec<_> = (0..2)
                 .map(|_| {
@@ -50,7 +50,7 @@ fn a_row_a_reader_holds_is_never_written() {
 fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
     shuttle::check_random(
         || {
-            let rows = Arc::new(Rows::new(1));
+            let rows = Arc::new(Rows::new(&[1]));
             let changed = Arc::new(AtomicU32::new(0));
             let start = rows.epochs().now();
             let writer = {

@@ -10,7 +10,7 @@ mod rows;
 
 pub use chunks::Chunks;
 pub use epochs::{Epochs, Pin};
-pub use rows::{Claim, Guard, Rows};
+pub use rows::{Claim, Guard, Row, Rows};
 
 /// Slots a chunk holds. A model checker tries every order of a few steps, so there chunks are small.
 pub const CHUNK_SLOTS: usize = if cfg!(feature = "shuttle") { 8 } else { 1024 };

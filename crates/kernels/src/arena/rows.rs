@@ -3,6 +3,9 @@
 //! A slot is *free*, then *claimed* (one writer has it, nobody reads it), then *published*
 //! (everybody reads it, nobody writes it), then *retired* (new readers are refused it, old ones
 //! may still hold it), then free again once [`Epochs::oldest`] has passed its retirement.
+//!
+//! A row may be made of parts, which lie in tables of their own: who reads one part of many rows
+//! brings no other near.
 
 #![allow(unsafe_code)]
 
@@ -16,17 +19,28 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Rows start on cache lines, if little is lost by that: a 64th of a row at most.
 const LINE: usize = 64;
+/// Processors bring lines in pairs.
+const ALIGN: usize = 2 * LINE;
 const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
 
-/// A growing table of rows, all of one length.
+/// A growing table of rows, all of one length and in the same parts.
 #[derive(Debug)]
 pub struct Rows {
+    parts: Box<[Part]>,
     row_bytes: usize,
-    stride: usize,
+    chunk_bytes: usize,
     epochs: Epochs,
     chunks: Chunks<Chunk>,
     slots: Mutex<Slots>,
+}
+
+/// Where a part of the rows lies in a chunk.
+#[derive(Debug)]
+struct Part {
+    first: usize,
+    stride: usize,
+    bytes: usize,
 }
 
 /// Which slots nobody uses.
@@ -54,9 +68,8 @@ unsafe impl Send for Chunk {}
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    fn new(stride: usize) -> Chunk {
-        let layout =
-            Layout::from_size_align(stride * CHUNK_SLOTS, LINE).expect("a chunk fits the address space");
+    fn new(bytes: usize) -> Chunk {
+        let layout = Layout::from_size_align(bytes, ALIGN).expect("a chunk fits the address space");
         // SAFETY: the layout is not empty, for `Rows::new` refuses rows without bytes.
         let Some(bytes) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
         Chunk { published: std::array::from_fn(|_| AtomicU64::new(0)), bytes, layout }
@@ -120,38 +133,74 @@ impl Guard<'_> {
 
     /// The row at `slot`, if it is published.
     #[inline]
-    pub fn row(&self, slot: u32) -> Option<&[u8]> {
+    pub fn row(&self, slot: u32) -> Option<Row<'_>> {
         let (chunk, at) = self.rows.chunk(slot)?;
         let (word, bit) = chunk.published(at);
-        if word.load(Acquire) & bit == 0 {
-            return None;
-        }
-        // SAFETY: in bounds: `at` is below CHUNK_SLOTS, and a stride holds a row. Initialised:
-        // chunks are made of zeros. Not written while the slice lives: only `Rows::claim_slot` writes,
-        // and only to slots that are not published and were not retired at an epoch above that of
-        // a living pin. This slot was published, and the acquiring load saw the write before
-        // that. If it is retired from now on, or was already and this pin is too old to have seen
-        // it, then the retirement's epoch is above this pin's (a pin of that epoch or later sees
-        // the bit cleared), so the slot is not reused before this guard, which the slice borrows,
-        // is gone.
-        Some(unsafe {
-            std::slice::from_raw_parts(chunk.bytes.as_ptr().add(at * self.rows.stride), self.rows.row_bytes)
-        })
+        (word.load(Acquire) & bit != 0).then_some(Row { parts: &self.rows.parts, chunk, at })
+    }
+}
+
+/// A published row, as a [`Guard`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    parts: &'a [Part],
+    chunk: &'a Chunk,
+    /// The row's place in the chunk. Only [`Guard::row`] makes a `Row`, of a published slot.
+    at: usize,
+}
+
+impl<'a> Row<'a> {
+    /// A part of it.
+    ///
+    /// # Panics
+    ///
+    /// If rows have fewer parts.
+    #[inline]
+    pub fn part(&self, number: usize) -> &'a [u8] {
+        let Part { first, stride, bytes } = self.parts[number];
+        // SAFETY: in bounds: `at` is below CHUNK_SLOTS, a stride holds the part, and the chunk
+        // CHUNK_SLOTS strides from `first` on. Initialised: chunks are made of zeros. Not written while
+        // the slice lives: only `Rows::claim_slot` writes, and only to slots that are not published
+        // and were not retired at an epoch above that of a living pin. This slot was published,
+        // and the acquiring load saw the write before that. If it is retired from now on, or was
+        // already and this pin is too old to have seen it, then the retirement's epoch is above
+        // this pin's (a pin of that epoch or later sees the bit cleared), so the slot is not
+        // reused before the guard, which the slice borrows, is gone.
+        unsafe { std::slice::from_raw_parts(self.chunk.bytes.as_ptr().add(first + self.at * stride), bytes) }
+    }
+
+    /// Its parts, in order.
+    pub fn parts(self) -> impl Iterator<Item = &'a [u8]> {
+        (0..self.parts.len()).map(move |number| self.part(number))
+    }
+}
+
+impl PartialEq for Row<'_> {
+    fn eq(&self, other: &Row<'_>) -> bool {
+        self.parts().eq(other.parts())
     }
 }
 
 impl Rows {
-    /// An empty table of rows of `row_bytes` bytes.
+    /// An empty table of rows whose parts have so many bytes.
     ///
     /// # Panics
     ///
-    /// If `row_bytes` is 0 or above 2³⁰.
-    pub fn new(row_bytes: usize) -> Rows {
-        assert!((1..=1 << 30).contains(&row_bytes), "a row of {row_bytes} bytes");
-        let stride = row_bytes.next_multiple_of((row_bytes / 64).next_power_of_two().clamp(4, LINE));
+    /// If there is no part, or one has 0 bytes or more than 2³⁰.
+    pub fn new(parts: &[usize]) -> Rows {
+        assert!(!parts.is_empty(), "a row has parts");
+        let mut chunk_bytes = 0;
+        let part = |&bytes: &usize| {
+            assert!((1..=1 << 30).contains(&bytes), "a part of {bytes} bytes");
+            let stride = bytes.next_multiple_of((bytes / 64).next_power_of_two().clamp(4, LINE));
+            let first = chunk_bytes;
+            chunk_bytes = (first + stride * CHUNK_SLOTS).next_multiple_of(ALIGN);
+            Part { first, stride, bytes }
+        };
         Rows {
-            row_bytes,
-            stride,
+            parts: parts.iter().map(part).collect(),
+            row_bytes: parts.iter().sum(),
+            chunk_bytes,
             epochs: Epochs::default(),
             chunks: Chunks::default(),
             slots: Mutex::new(Slots::default()),
@@ -173,7 +222,8 @@ impl Rows {
         self.lock().fresh
     }
 
-    /// Takes a slot, the last one given back if there is one, and writes `row` there.
+    /// Takes a slot, the last one given back if there is one, and writes `row`, its parts one after
+    /// the other, there.
     ///
     /// # Panics
     ///
@@ -211,14 +261,19 @@ impl Rows {
     fn claim_slot(&self, slot: u32, row: &[u8]) -> Claim<'_> {
         let claim = Claim { rows: self, slot };
         assert_eq!(row.len(), self.row_bytes, "a row has the table's length");
-        let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk::new(self.stride));
+        let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk::new(self.chunk_bytes));
         let at = slot as usize % CHUNK_SLOTS;
-        // SAFETY: in bounds, as in `Guard::row`; `row` cannot overlap it, or it would be a
-        // shared slice of this slot, and there is none: the slot was never published, or every
-        // pin that could hold it is gone (`Rows::release`), and what they read happened before.
-        unsafe {
-            let to = chunk.bytes.as_ptr().add(at * self.stride);
-            std::ptr::copy_nonoverlapping(row.as_ptr(), to, self.row_bytes);
+        let mut rest = row;
+        for &Part { first, stride, bytes } in &self.parts {
+            let part;
+            (part, rest) = rest.split_at(bytes);
+            // SAFETY: in bounds, as in `Row::part`; `part` cannot overlap it, or it would be a
+            // shared slice of this slot, and there is none: the slot was never published, or every
+            // pin that could hold it is gone (`Rows::release`), and what they read happened before.
+            unsafe {
+                let to = chunk.bytes.as_ptr().add(first + at * stride);
+                std::ptr::copy_nonoverlapping(part.as_ptr(), to, bytes);
+            }
         }
         claim
     }
@@ -276,20 +331,20 @@ mod tests {
 
     #[test]
     fn a_row_is_seen_once_published_and_until_retired() {
-        let rows = Rows::new(5);
+        let rows = Rows::new(&[5]);
         let early = rows.pin();
         let claim = rows.claim(b"hello");
-        assert_eq!(early.row(claim.slot()), None);
+        assert!(early.row(claim.slot()).is_none());
         let slot = claim.publish();
-        assert_eq!(early.row(slot), Some(&b"hello"[..]));
+        assert_eq!(early.row(slot).unwrap().part(0), b"hello");
         rows.retire(&[slot]);
-        assert_eq!(rows.pin().row(slot), None);
-        assert_eq!((early.row(u32::MAX), early.row(4000)), (None, None));
+        assert!(rows.pin().row(slot).is_none());
+        assert!(early.row(u32::MAX).is_none() && early.row(4000).is_none());
     }
 
     #[test]
     fn a_slot_is_reused_only_after_every_older_reader_has_gone() {
-        let rows = Rows::new(4);
+        let rows = Rows::new(&[4]);
         let slot = rows.claim(b"aaaa").publish();
         let reader = rows.pin();
         let row = reader.row(slot).unwrap();
@@ -297,18 +352,18 @@ mod tests {
         assert_eq!(rows.release(), 0);
         assert_ne!(rows.claim(b"bbbb").publish(), slot);
         let late = rows.pin();
-        assert_eq!(row, b"aaaa");
+        assert_eq!(row.part(0), b"aaaa");
         drop(reader);
         // A reader that started after the retirement is no hindrance.
         assert_eq!(rows.release(), 1);
         assert_eq!(rows.claim(b"cccc").publish(), slot);
-        assert_eq!(late.row(slot), Some(&b"cccc"[..]));
+        assert_eq!(late.row(slot).unwrap().part(0), b"cccc");
         assert_eq!(rows.end(), 2);
     }
 
     #[test]
     fn retiring_twice_or_what_was_never_published_gives_nothing_back() {
-        let rows = Rows::new(1);
+        let rows = Rows::new(&[1]);
         let slot = rows.claim(b"a").publish();
         let claim = rows.claim(b"b");
         rows.retire(&[slot, slot, claim.slot(), 77_777]);
@@ -322,7 +377,7 @@ mod tests {
 
     #[test]
     fn slots_can_be_laid_out_with_gaps() {
-        let rows = Rows::new(2);
+        let rows = Rows::new(&[2]);
         rows.claim_fresh(b"00").publish();
         rows.skip_fresh();
         assert_eq!(rows.claim_fresh(b"22").publish(), 2);
@@ -332,13 +387,30 @@ mod tests {
     #[test]
     fn rows_of_every_length_lie_apart() {
         for row_bytes in (1..200).chain([1536, 16_384]) {
-            let rows = Rows::new(row_bytes);
+            let rows = Rows::new(&[row_bytes]);
             for value in 0..5 {
                 rows.claim(&vec![value; row_bytes]).publish();
             }
             let guard = rows.pin();
             for value in 0..5 {
-                assert_eq!(guard.row(u32::from(value)), Some(&vec![value; row_bytes][..]));
+                assert_eq!(guard.row(u32::from(value)).unwrap().part(0), vec![value; row_bytes]);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_row_come_back_as_they_were_written() {
+        for parts in [&[1][..], &[16, 384, 384], &[3, 200, 1, 77]] {
+            let rows = Rows::new(parts);
+            let bytes: usize = parts.iter().sum();
+            let row = |value: usize| (0..bytes).map(|at| (value * 31 + at) as u8).collect::<Vec<u8>>();
+            (0..3 * CHUNK_SLOTS).for_each(|value| assert_eq!(rows.claim(&row(value)).publish(), value as u32));
+            let guard = rows.pin();
+            for value in 0..3 * CHUNK_SLOTS {
+                let held = guard.row(value as u32).unwrap();
+                assert!(held.parts().map(<[u8]>::len).eq(parts.iter().copied()));
+                assert_eq!(held.parts().collect::<Vec<_>>().concat(), row(value));
+                assert_eq!(held == guard.row(0).unwrap(), row(value) == row(0));
             }
         }
     }
@@ -346,12 +418,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "the table's length")]
     fn a_row_of_another_length_is_refused() {
-        Rows::new(4).claim(b"abc");
+        Rows::new(&[4]).claim(b"abc");
     }
 
     #[test]
     fn threads_never_see_a_row_change() {
-        let rows = Rows::new(64);
+        let rows = Rows::new(&[64]);
         let newest = AtomicU64::new(u64::from(rows.claim(&[0; 64]).publish()));
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -360,6 +432,7 @@ mod tests {
                         let guard = rows.pin();
                         let slot = u32::try_from(newest.load(Acquire)).unwrap();
                         if let Some(row) = guard.row(slot) {
+                            let row = row.part(0);
                             let value = row[0];
                             std::hint::spin_loop();
                             assert!(row.iter().all(|&byte| byte == value));

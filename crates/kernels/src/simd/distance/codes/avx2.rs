@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 
 use super::query::PLANE;
-use super::{FINE, HEADER_BYTES, Header, Query, header, levels};
+use super::{FINE, Header, Query, Row};
 
 const LANES: usize = 8;
 const BYTE_LANES: usize = 32;
@@ -47,12 +47,11 @@ fn reduce_integers(sum: __m256i) -> i64 {
 
 /// `Σ k · c` for each row.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
-    let dim = query.dim();
+pub(super) fn products(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
     for (row, out) in rows.iter().zip(out) {
-        let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
+        let (codes, rest) = row.codes.as_chunks::<BYTE_LANES>();
         let (mut highs, mut lows) = (_mm256_setzero_si256(), _mm256_setzero_si256());
         for ((codes, high), low) in codes.iter().zip(high).zip(low) {
             let codes = load_bytes(codes);
@@ -116,14 +115,13 @@ fn reduce(sum: __m256) -> f32 {
 macro_rules! kernel {
     ($name:ident, $add:ident, |$q:ident, $v:ident| $term:expr) => {
         #[target_feature(enable = "avx2,fma")]
-        pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
+        pub(super) fn $name(query: &[f32], rows: &[Row<'_>], out: &mut [f32]) {
             let (query, query_rest) = query.as_chunks::<{ 2 * LANES }>();
             for (row, out) in rows.iter().zip(out) {
-                let Header { offset, step, .. } = header(row);
+                let Header { offset, step, .. } = row.head();
                 let step = step / FINE as f32;
-                let (codes, residuals) = levels(row);
-                let (codes, codes_rest) = codes.as_chunks::<{ 2 * LANES }>();
-                let (residuals, residuals_rest) = residuals.as_chunks::<{ 2 * LANES }>();
+                let (codes, codes_rest) = row.codes.as_chunks::<{ 2 * LANES }>();
+                let (residuals, residuals_rest) = row.residuals.as_chunks::<{ 2 * LANES }>();
                 let (steps, offsets) = (_mm256_set1_ps(step), _mm256_set1_ps(offset));
                 let mut sums = [_mm256_setzero_ps(); 2];
                 for ((query, codes), residuals) in query.iter().zip(codes).zip(residuals) {

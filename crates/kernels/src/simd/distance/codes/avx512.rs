@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 
 use super::query::PLANE;
-use super::{HEADER_BYTES, Query};
+use super::{Query, Row};
 
 const BYTE_LANES: usize = 64;
 
@@ -36,12 +36,11 @@ fn load_integers(integers: &[i8; BYTE_LANES]) -> __m512i {
 
 /// `Σ k · c` for each row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
-    let dim = query.dim();
+pub(super) fn products(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
     for (row, out) in rows.iter().zip(out) {
-        let (codes, rest) = row[HEADER_BYTES..HEADER_BYTES + dim].as_chunks::<BYTE_LANES>();
+        let (codes, rest) = row.codes.as_chunks::<BYTE_LANES>();
         let (mut highs, mut lows) = (_mm512_setzero_si512(), _mm512_setzero_si512());
         for ((codes, high), low) in codes.iter().zip(high).zip(low) {
             let codes = load_codes(codes);

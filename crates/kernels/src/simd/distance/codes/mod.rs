@@ -44,9 +44,41 @@ pub fn row_bytes(dim: usize) -> usize {
     HEADER_BYTES + 2 * dim
 }
 
-/// Bytes of a row, its first, that [`score`] reads.
-pub fn first_level_bytes(dim: usize) -> usize {
-    HEADER_BYTES + dim
+/// Bytes of a row's parts: header, codes, residuals.
+pub fn parts(dim: usize) -> [usize; 3] {
+    [HEADER_BYTES, dim, dim]
+}
+
+/// The parts of a row, wherever they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Offset, step and sums.
+    pub header: &'a [u8],
+    /// The first level.
+    pub codes: &'a [u8],
+    /// The second.
+    pub residuals: &'a [u8],
+}
+
+impl Row<'_> {
+    /// A row in one piece.
+    ///
+    /// # Panics
+    ///
+    /// If it is too short to have a header.
+    pub fn of(row: &[u8]) -> Row<'_> {
+        let (header, levels) = row.split_at(HEADER_BYTES);
+        let (codes, residuals) = levels.split_at(levels.len() / 2);
+        Row { header, codes, residuals }
+    }
+
+    #[inline]
+    fn head(&self) -> Header {
+        let bytes = self.header.first_chunk::<HEADER_BYTES>().expect("a row has a header");
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let [offset, step] = [word(0), word(4)].map(f32::from_bits);
+        Header { offset, step, sum: word(8), squares: word(12) }
+    }
 }
 
 /// The row that holds finite `values`.
@@ -84,21 +116,19 @@ pub fn encode(values: &[f32]) -> Vec<u8> {
 }
 
 /// The values of a row, as nearly as it holds them, in place of what `values` held.
-pub fn decode(row: &[u8], values: &mut Vec<f32>) {
-    let Header { offset, step, .. } = header(row);
-    let (codes, residuals) = levels(row);
+pub fn decode(row: Row<'_>, values: &mut Vec<f32>) {
+    let Header { offset, step, .. } = row.head();
     let step = step / FINE as f32;
     values.clear();
-    values.extend(codes.iter().zip(residuals).map(|(&code, &residual)| {
+    values.extend(row.codes.iter().zip(row.residuals).map(|(&code, &residual)| {
         offset + step * (i32::from(code) * FINE + i32::from(residual.cast_signed())) as f32
     }));
 }
 
 /// Whether a row, from outside, is one that [`encode`] could have made, as far as scores depend on it.
-pub fn is_sound(row: &[u8]) -> bool {
-    let Header { offset, step, sum, squares } = header(row);
-    let codes = levels(row).0;
-    let sums = codes.iter().fold((0, 0), |(sum, squares), &code| {
+pub fn is_sound(row: Row<'_>) -> bool {
+    let Header { offset, step, sum, squares } = row.head();
+    let sums = row.codes.iter().fold((0, 0), |(sum, squares), &code| {
         (sum + u32::from(code), squares + u32::from(code) * u32::from(code))
     });
     let largest = offset.abs() + step * 256.0;
@@ -110,8 +140,8 @@ pub fn is_sound(row: &[u8]) -> bool {
 /// # Panics
 ///
 /// If `out` is not as long as `rows`, or a row is not of the query's dimension.
-pub fn score(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out: &mut [f32]) {
-    super::check_lengths(row_bytes(query.dim()), rows, out.len());
+pub fn score(cpu: Cpu, measure: Measure, query: &Query, rows: &[Row<'_>], out: &mut [f32]) {
+    check_lengths(query, rows, out.len());
     for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
         let mut products = [0; BATCH];
         let products = &mut products[..rows.len()];
@@ -128,7 +158,7 @@ pub fn score(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out: &mu
             _ => scalar::products(query, rows, products),
         }
         for ((row, &product), out) in rows.iter().zip(&*products).zip(out) {
-            *out = query.combine(measure, &header(row), product);
+            *out = query.combine(measure, &row.head(), product);
         }
     }
 }
@@ -141,8 +171,8 @@ const BATCH: usize = 32;
 /// # Panics
 ///
 /// As [`score`].
-pub fn score_fine(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out: &mut [f32]) {
-    super::check_lengths(row_bytes(query.dim()), rows, out.len());
+pub fn score_fine(cpu: Cpu, measure: Measure, query: &Query, rows: &[Row<'_>], out: &mut [f32]) {
+    check_lengths(query, rows, out.len());
     match (cpu.level(), measure) {
         // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
         #[cfg(target_arch = "x86_64")]
@@ -154,6 +184,14 @@ pub fn score_fine(cpu: Cpu, measure: Measure, query: &Query, rows: &[&[u8]], out
         (Level::Avx512 | Level::Avx2, Measure::SquaredL2) => unsafe { avx2::l2(query.values(), rows, out) },
         (_, Measure::InnerProduct) => scalar::ip(query.values(), rows, out),
         (_, Measure::SquaredL2) => scalar::l2(query.values(), rows, out),
+    }
+}
+
+fn check_lengths(query: &Query, rows: &[Row<'_>], out: usize) {
+    assert_eq!(rows.len(), out, "one score a row");
+    for row in rows {
+        let lengths = (row.codes.len(), row.residuals.len());
+        assert_eq!(lengths, (query.dim(), query.dim()), "a row has as many elements as the query");
     }
 }
 
@@ -172,18 +210,4 @@ struct Header {
     step: f32,
     sum: u32,
     squares: u32,
-}
-
-#[inline]
-fn header(row: &[u8]) -> Header {
-    let (bytes, _) = row.split_first_chunk::<HEADER_BYTES>().expect("a row has a header");
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    Header { offset: f32::from_bits(word(0)), step: f32::from_bits(word(4)), sum: word(8), squares: word(12) }
-}
-
-/// A row's codes and residuals.
-#[inline]
-fn levels(row: &[u8]) -> (&[u8], &[u8]) {
-    let (_, levels) = row.split_at(HEADER_BYTES);
-    levels.split_at(levels.len() / 2)
 }

@@ -1,6 +1,6 @@
 //! A query made ready for the kernels of codes.
 
-use super::{FINE, FINE_MAX, Header, Measure, bounds, decode, header, levels};
+use super::{FINE, FINE_MAX, Header, Measure, Row, bounds, decode};
 
 /// The integers of a query are between minus this and this.
 const INTEGER_MAX: i32 = 8191;
@@ -49,13 +49,12 @@ impl Query {
 
     /// Asks for what is near the vector that a row holds. Only `with_values` can it be used for
     /// [`score_fine`](super::score_fine).
-    pub fn set_row(&mut self, row: &[u8], with_values: bool) {
-        let Header { offset, step, .. } = header(row);
+    pub fn set_row(&mut self, row: Row<'_>, with_values: bool) {
+        let Header { offset, step, .. } = row.head();
         let fine = f64::from(step) / f64::from(FINE);
         self.middle = f64::from(offset) + fine * f64::from(MIDDLE);
         self.step = fine * f64::from(COARSER);
-        let (codes, residuals) = levels(row);
-        self.set_integers(codes.iter().zip(residuals).map(|(&code, &residual)| {
+        self.set_integers(row.codes.iter().zip(row.residuals).map(|(&code, &residual)| {
             let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
             (fine - MIDDLE + COARSER / 2) >> COARSER.ilog2()
         }));

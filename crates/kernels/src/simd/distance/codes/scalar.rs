@@ -1,16 +1,16 @@
 //! The kernels of codes in plain Rust: fallback of every machine and oracle of every level.
 
 use super::query::PLANE;
-use super::{FINE, Header, Query, header, levels};
+use super::{FINE, Header, Query, Row};
 
 const LANES: usize = 16;
 
 /// `Σ k · c` for each row.
-pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
+pub(super) fn products(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     for (row, out) in rows.iter().zip(out) {
         let (mut highs, mut lows) = (0i32, 0i32);
-        for ((&code, &high), &low) in levels(row).0.iter().zip(high).zip(low) {
+        for ((&code, &high), &low) in row.codes.iter().zip(high).zip(low) {
             highs += i32::from(code) * i32::from(high);
             lows += i32::from(code) * i32::from(low);
         }
@@ -20,11 +20,11 @@ pub(super) fn products(query: &Query, rows: &[&[u8]], out: &mut [i64]) {
 
 macro_rules! kernel {
     ($name:ident, |$q:ident, $v:ident| $term:expr) => {
-        pub(super) fn $name(query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
+        pub(super) fn $name(query: &[f32], rows: &[Row<'_>], out: &mut [f32]) {
             for (row, out) in rows.iter().zip(out) {
-                let Header { offset, step, .. } = header(row);
+                let Header { offset, step, .. } = row.head();
                 let step = step / FINE as f32;
-                let (codes, residuals) = levels(row);
+                let Row { codes, residuals, .. } = row;
                 let mut sums = [0f32; LANES];
                 for ((query, codes), residuals) in
                     query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))

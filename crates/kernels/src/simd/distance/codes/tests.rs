@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Cpu, DIM_MAX, Measure, Query, decode, encode, is_sound, row_bytes, score, score_fine};
+use super::{Cpu, DIM_MAX, Measure, Query, Row, decode, encode, is_sound, row_bytes, score, score_fine};
 
 const MEASURES: [Measure; 2] = [Measure::InnerProduct, Measure::SquaredL2];
 
@@ -35,7 +35,7 @@ fn coarse(row: &[u8]) -> Vec<f32> {
     let mut row = row.to_vec();
     row[row_bytes(0) + dim..].fill(0);
     let mut values = Vec::new();
-    decode(&row, &mut values);
+    decode(Row::of(&row), &mut values);
     values
 }
 
@@ -48,12 +48,12 @@ fn a_row_holds_its_values_to_a_step_of_either_level() {
         {
             let values = values(dim, middle, spread, &mut state);
             let row = encode(&values);
-            assert!(row.len() == row_bytes(dim) && is_sound(&row));
+            assert!(row.len() == row_bytes(dim) && is_sound(Row::of(&row)));
             let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
             let range = f64::from(most) - f64::from(least);
             let rounding = f64::from(least.abs().max(most.abs())) * 2e-7 + 1e-38;
             let mut held = Vec::new();
-            decode(&row, &mut held);
+            decode(Row::of(&row), &mut held);
             for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse(&row)) {
                 let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
                 assert!(error(fine) <= range / 65_280.0 * 0.51 + rounding, "dim {dim}: {fine} for {value}");
@@ -72,7 +72,7 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                 (0..3).map(|_| encode(&values(dim, middle, spread, &mut state))).collect();
             // Rows start at an odd address: nothing may count on alignment.
             let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
-            let batch: Vec<&[u8]> = shifted.iter().map(|row| &row[1..]).collect();
+            let batch: Vec<Row<'_>> = shifted.iter().map(|row| Row::of(&row[1..])).collect();
             let asked = values(dim, middle, spread, &mut state);
             let query = of_values(&asked);
             for measure in MEASURES {
@@ -96,7 +96,7 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                         let rounding = 2e-7 * expected.abs() + 1e-4 * off;
                         assert!(error <= off * length + rounding, "{measure:?} {cpu:?} dim {dim}: {error}");
                         let mut held = Vec::new();
-                        decode(row, &mut held);
+                        decode(Row::of(row), &mut held);
                         let error = (f64::from(fine) - naive(measure, &asked, &held)).abs();
                         assert!(
                             error <= 1e-6 * size,
@@ -119,14 +119,14 @@ fn extremes_do_not_overflow() {
             let (asked, held) = (alternating(asked), alternating(held));
             let row = encode(&held);
             let mut of_row = Query::default();
-            of_row.set_row(&encode(&asked), true);
+            of_row.set_row(Row::of(&encode(&asked)), true);
             for query in [of_values(&asked), of_row] {
                 for measure in MEASURES {
                     let expected = naive(measure, &asked, &held);
                     for cpu in Cpu::each_level() {
                         let (mut walk, mut fine) = ([0.0], [0.0]);
-                        score(cpu, measure, &query, &[&row], &mut walk);
-                        score_fine(cpu, measure, &query, &[&row], &mut fine);
+                        score(cpu, measure, &query, &[Row::of(&row)], &mut walk);
+                        score_fine(cpu, measure, &query, &[Row::of(&row)], &mut fine);
                         for found in [walk[0], fine[0]] {
                             let error = (f64::from(found) - expected).abs();
                             assert!(
@@ -149,8 +149,8 @@ fn the_longest_values_have_finite_scores() {
         for measure in MEASURES {
             for cpu in Cpu::each_level() {
                 let (mut walk, mut fine) = ([0.0], [0.0]);
-                score(cpu, measure, &of_values(&asked), &[&row], &mut walk);
-                score_fine(cpu, measure, &of_values(&asked), &[&row], &mut fine);
+                score(cpu, measure, &of_values(&asked), &[Row::of(&row)], &mut walk);
+                score_fine(cpu, measure, &of_values(&asked), &[Row::of(&row)], &mut fine);
                 assert!(walk[0].is_finite() && fine[0].is_finite(), "{measure:?} {cpu:?} {held:?}");
             }
         }
@@ -165,14 +165,14 @@ fn rows_that_no_values_make_are_noticed() {
         assert_ne!(damaged[at], byte);
         damaged[at] = byte;
         damaged[2] |= if at == 3 { 0x80 } else { 0 };
-        assert!(!is_sound(&damaged), "byte {at}");
+        assert!(!is_sound(Row::of(&damaged)), "byte {at}");
     }
 }
 
 #[test]
 #[should_panic(expected = "as many elements")]
 fn a_row_of_another_dimension_is_refused() {
-    score(Cpu::detect(), Measure::SquaredL2, &of_values(&[1.0, 2.0]), &[&encode(&[1.0])], &mut [0.0]);
+    score(Cpu::detect(), Measure::SquaredL2, &of_values(&[1.0, 2.0]), &[Row::of(&encode(&[1.0]))], &mut [0.0]);
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn a_row_of_another_dimension_is_refused() {
 fn a_query_without_values_has_no_fine_score() {
     let row = encode(&[1.0, 2.0]);
     let mut query = Query::default();
-    query.set_row(&row, false);
-    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[&row], &mut [0.0]);
+    query.set_row(Row::of(&row), false);
+    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[Row::of(&row)], &mut [0.0]);
 }
 
 proptest! {
@@ -191,11 +191,11 @@ proptest! {
         let (asked, held) = (values(dim, middle, 1.0, &mut state), encode(&values(dim, middle, 1.0, &mut state)));
         let row = encode(&asked);
         let mut of_row = Query::default();
-        of_row.set_row(&row, true);
+        of_row.set_row(Row::of(&row), true);
         for measure in MEASURES {
             let (mut a, mut b) = ([0.0], [0.0]);
-            score(Cpu::detect(), measure, &of_values(&asked), &[&held], &mut a);
-            score(Cpu::detect(), measure, &of_row, &[&held], &mut b);
+            score(Cpu::detect(), measure, &of_values(&asked), &[Row::of(&held)], &mut a);
+            score(Cpu::detect(), measure, &of_row, &[Row::of(&held)], &mut b);
             prop_assert!((a[0] - b[0]).abs() <= 1e-3 * (dim as f32) , "{} {}", a[0], b[0]);
         }
     }
