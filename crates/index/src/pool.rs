@@ -35,12 +35,10 @@ impl Pool {
         self.counted < self.breadth || self.entries.last().is_some_and(|last| distance < last.distance)
     }
 
-    /// Puts a candidate in its place, and drops what is now beyond the breadth. Whether it is the
-    /// nearest of those not expanded yet.
+    /// Puts a candidate in its place, and drops what is now beyond the breadth.
     #[inline]
-    pub(crate) fn insert(&mut self, distance: f32, slot: u32, counts: bool) -> bool {
+    pub(crate) fn insert(&mut self, distance: f32, slot: u32, counts: bool) {
         let at = self.entries.partition_point(|entry| entry.distance <= distance);
-        let is_next = at <= self.cursor;
         self.entries.insert(at, Candidate { distance, slot, counts, expanded: false });
         self.cursor = self.cursor.min(at);
         self.counted += usize::from(counts);
@@ -51,7 +49,6 @@ impl Pool {
             let dropped = self.entries.pop().expect("more entries than the breadth");
             self.counted -= usize::from(dropped.counts);
         }
-        is_next
     }
 
     /// The nearest candidate that was not expanded yet; it is from now on.
@@ -65,12 +62,6 @@ impl Pool {
             }
         }
         None
-    }
-
-    /// The candidate that [`Pool::expand`] would return.
-    #[inline]
-    pub(crate) fn next(&self) -> Option<u32> {
-        self.entries[self.cursor..].iter().find(|entry| !entry.expanded).map(|entry| entry.slot)
     }
 
     /// The nearest candidate, whether it counts or not.

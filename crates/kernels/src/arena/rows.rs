@@ -404,7 +404,8 @@ mod tests {
             let rows = Rows::new(parts);
             let bytes: usize = parts.iter().sum();
             let row = |value: usize| (0..bytes).map(|at| (value * 31 + at) as u8).collect::<Vec<u8>>();
-            (0..3 * CHUNK_SLOTS).for_each(|value| assert_eq!(rows.claim(&row(value)).publish(), value as u32));
+            (0..3 * CHUNK_SLOTS)
+                .for_each(|value| assert_eq!(rows.claim(&row(value)).publish(), value as u32));
             let guard = rows.pin();
             for value in 0..3 * CHUNK_SLOTS {
                 let held = guard.row(value as u32).unwrap();

@@ -9,7 +9,6 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_slli_epi32, _mm256_sub_epi16, _mm256_sub_ps,
 };
 
-
 const LANES: usize = 8;
 const BYTE_LANES: usize = 16;
 

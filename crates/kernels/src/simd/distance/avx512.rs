@@ -8,7 +8,6 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_sub_epi16, _mm512_sub_ps,
 };
 
-
 const LANES: usize = 16;
 const BYTE_LANES: usize = 32;
 

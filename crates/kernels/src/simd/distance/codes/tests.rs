@@ -172,7 +172,13 @@ fn rows_that_no_values_make_are_noticed() {
 #[test]
 #[should_panic(expected = "as many elements")]
 fn a_row_of_another_dimension_is_refused() {
-    score(Cpu::detect(), Measure::SquaredL2, &of_values(&[1.0, 2.0]), &[Row::of(&encode(&[1.0]))], &mut [0.0]);
+    score(
+        Cpu::detect(),
+        Measure::SquaredL2,
+        &of_values(&[1.0, 2.0]),
+        &[Row::of(&encode(&[1.0]))],
+        &mut [0.0],
+    );
 }
 
 #[test]
