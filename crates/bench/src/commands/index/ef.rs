@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{
     Arguments, Questions,
     curve::{Curve, Point},
-    field::Field,
     library::Library,
+    lineup::Lineup,
     packages,
     turns::{self, Turn},
 };
@@ -26,21 +26,21 @@ pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
     let questions = Questions::all(&corpus, queries, setting)?;
     let _pinned = Pinned::to(arguments.core)?;
-    let mut field = Field::build(&corpus, arguments, setting)?;
-    let mut measured: Vec<Turn<'_>> = field
+    let mut lineup = Lineup::build(&corpus, arguments, setting)?;
+    let mut measured: Vec<Turn<'_>> = lineup
         .contenders
         .iter_mut()
         .map(|contender| Turn::new(contender, &questions, &arguments.ef))
         .collect();
     turns::take(&mut measured, arguments.runs)?;
     let curves: Vec<Curve> = measured.iter().map(Turn::curve).collect();
-    let yardstick = field.contenders.iter().position(|contender| contender.is(Library::Hnswlib));
+    let yardstick = lineup.contenders.iter().position(|contender| contender.is(Library::Hnswlib));
 
     let mut report = Report::new(format, "index ef");
     for (place, &ef) in arguments.ef.iter().enumerate() {
         let points: Vec<Point> = curves.iter().map(|curve| curve.points()[place]).collect();
         let expected = yardstick.map(|yardstick| points[yardstick].recall_at_10);
-        for (contender, point) in field.contenders.iter().zip(&points) {
+        for (contender, point) in lineup.contenders.iter().zip(&points) {
             let row = contender
                 .label
                 .name(Row::new())

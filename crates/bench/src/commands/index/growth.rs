@@ -17,7 +17,6 @@ use crate::{
     plot::{self, Axis, Plot, Scale, Series},
     report::{Format, Report, Row},
     setting::Setting,
-    truth,
     vectors::{self, Vectors},
 };
 
@@ -104,7 +103,7 @@ fn print(grown: &[Grown], points: &[Option<Point>], arguments: &Arguments, forma
             .label
             .name(Row::new())
             .with("documents", grown.rows)
-            .with("queries", grown.reported.truth.len() / truth::K)
+            .with("queries", grown.reported.count())
             .with("core", arguments.core)
             .with("runs", arguments.runs)
             .with("m", arguments.m)

@@ -54,7 +54,7 @@ pub(crate) fn search(index: &Index, questions: &Questions, ef: usize) -> Round {
         std::hint::black_box(index.search(query, &search));
     }
     let mut found = Vec::with_capacity(questions.truth.len());
-    let mut times = Vec::with_capacity(questions.truth.len() / truth::K);
+    let mut times = Vec::with_capacity(questions.count());
     let started = Instant::now();
     for query in questions.rows() {
         let begun = Instant::now();

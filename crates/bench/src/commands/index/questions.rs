@@ -38,6 +38,11 @@ impl Questions {
         })
     }
 
+    /// How many.
+    pub(crate) fn count(&self) -> usize {
+        self.truth.len() / truth::K
+    }
+
     /// The vectors asked for.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.of.values.chunks_exact(self.of.dim).skip(self.first).step_by(self.step)

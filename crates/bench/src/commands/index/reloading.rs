@@ -32,7 +32,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Finding>> {
     }
     let restored = restored.expect("--runs is at least 1");
     let search = Search { k: truth::K, ef: EF, allowed: None, exact: false };
-    let asked = questions.rows().count();
+    let asked = questions.count();
     let same = questions
         .rows()
         .filter(|query| index.search(query, &search) == restored.search(query, &search))

@@ -9,32 +9,31 @@ use super::{
 use crate::{setting::Setting, vectors::Vectors};
 
 /// Engines that stand, and those that could not be had.
-pub(super) struct Field {
+pub(super) struct Lineup {
     pub(super) contenders: Vec<Contender>,
     pub(super) absent: Vec<(Label, String)>,
 }
 
-impl Field {
-    /// Builds every index: ours, then the libraries. The caller is
-    /// held to the core.
-    pub(super) fn build(corpus: &Vectors, arguments: &Arguments, setting: &Setting) -> Result<Field> {
-        let mut field = Field { contenders: Vec::new(), absent: Vec::new() };
+impl Lineup {
+    /// Builds every index: ours, then the libraries. The caller is held to the core.
+    pub(super) fn build(corpus: &Vectors, arguments: &Arguments, setting: &Setting) -> Result<Lineup> {
+        let mut lineup = Lineup { contenders: Vec::new(), absent: Vec::new() };
         for &vector_type in &arguments.vector_type {
             for &quantization in &arguments.quantization {
                 let ours = Contender::ours(corpus, vector_type, quantization, arguments, setting)?;
-                field.contenders.push(ours);
+                lineup.contenders.push(ours);
             }
         }
         for variant in arguments.libraries().iter().flat_map(|library| library.variants()) {
             match Contender::library(&variant, corpus, arguments, setting) {
-                Ok(contender) => field.contenders.push(contender),
+                Ok(contender) => lineup.contenders.push(contender),
                 Err(error) => {
                     let label = Label::library(&variant, None);
                     eprintln!("{} is absent: {error:#}", label.legend());
-                    field.absent.push((label, format!("absent: {error:#}")));
+                    lineup.absent.push((label, format!("absent: {error:#}")));
                 }
             }
         }
-        Ok(field)
+        Ok(lineup)
     }
 }
