@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, Value};
 
 use crate::block::Entry;
 use crate::contain::contain;
@@ -25,33 +25,28 @@ pub type KeyedDoc = (Box<[u8]>, DocId);
 
 /// A consistent view of one commit. Its iterators keep the view alive by themselves.
 pub struct Reader {
-    meta: ReadOnlyTable<u8, Bytes>,
-    keys: ReadOnlyTable<Bytes, Bytes>,
+    transaction: ReadTransaction,
+    /// Open from the start: most readers are there for documents alone, and opening a table costs
+    /// about as much as reading a row of it.
     documents: ReadOnlyTable<u64, Bytes>,
-    vectors: ReadOnlyTable<&'static [u8; VECTOR_KEY_BYTES], Bytes>,
-    changes: ReadOnlyTable<u64, Bytes>,
-    expiries: ReadOnlyTable<(u64, u64), u32>,
-    schemas: ReadOnlyTable<(u32, u32), Bytes>,
-    names: ReadOnlyTable<Bytes, Bytes>,
 }
 
 impl Reader {
-    pub(crate) fn new(transaction: &ReadTransaction) -> Result<Reader, StoreError> {
-        Ok(Reader {
-            meta: transaction.open_table(tables::META)?,
-            keys: transaction.open_table(tables::KEYS)?,
-            documents: transaction.open_table(tables::DOCUMENTS)?,
-            vectors: transaction.open_table(tables::VECTORS)?,
-            changes: transaction.open_table(tables::CHANGES)?,
-            expiries: transaction.open_table(tables::EXPIRIES)?,
-            schemas: transaction.open_table(tables::SCHEMAS)?,
-            names: transaction.open_table(tables::NAMES)?,
-        })
+    pub(crate) fn new(transaction: ReadTransaction) -> Result<Reader, StoreError> {
+        let documents = transaction.open_table(tables::DOCUMENTS)?;
+        Ok(Reader { transaction, documents })
+    }
+
+    fn table<K: Key, V: Value>(
+        &self,
+        table: TableDefinition<'static, K, V>,
+    ) -> Result<ReadOnlyTable<K, V>, StoreError> {
+        Ok(self.transaction.open_table(table)?)
     }
 
     /// The last change in this view; 0 in an empty store.
     pub fn last_seq(&self) -> Result<Seq, StoreError> {
-        contain(|| Ok(tables::state(&self.meta)?.last_seq))
+        contain(|| Ok(tables::state(&self.table(tables::META)?)?.last_seq))
     }
 
     /// Documents in the whole keyspace.
@@ -61,7 +56,7 @@ impl Reader {
 
     /// The number of the document under `key`.
     pub fn lookup(&self, key: &[u8]) -> Result<Option<DocId>, StoreError> {
-        contain(|| Ok(tables::key_entry(&self.keys, key)?.map(|entry| entry.doc)))
+        contain(|| Ok(tables::key_entry(&self.table(tables::KEYS)?, key)?.map(|entry| entry.doc)))
     }
 
     /// A document by number.
@@ -71,7 +66,7 @@ impl Reader {
 
     /// A document and its number by key.
     pub fn get(&self, key: &[u8]) -> Result<Option<(DocId, Document)>, StoreError> {
-        contain(|| tables::get(&self.keys, &self.documents, key))
+        contain(|| tables::get(&self.table(tables::KEYS)?, &self.documents, key))
     }
 
     /// Documents with numbers from `from` on, ascending.
@@ -99,7 +94,8 @@ impl Reader {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let rows = contain(|| Ok(self.keys.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
+        let rows =
+            contain(|| Ok(self.table(tables::KEYS)?.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
         let prefix: Box<[u8]> = prefix.into();
         Ok(Rows::new(rows, move |key: &[u8], entry| {
             if !key.starts_with(&prefix) {
@@ -114,7 +110,7 @@ impl Reader {
 
     /// A computed vector.
     pub fn vector(&self, key: VectorKey) -> Result<Option<StoredVector>, StoreError> {
-        contain(|| vectors::find(&self.vectors, key))
+        contain(|| vectors::find(&self.table(tables::VECTORS)?, key))
     }
 
     /// All computed vectors of a field of a collection, by document.
@@ -124,7 +120,9 @@ impl Reader {
         field: u16,
     ) -> Result<impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>, StoreError> {
         let (first, last) = field_range(collection, field);
-        let rows = contain(|| Ok(self.vectors.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?))?;
+        let rows = contain(|| {
+            Ok(self.table(tables::VECTORS)?.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?)
+        })?;
         let blocks = Rows::new(rows, move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
             let block = vectors::decode(row_key, row)?;
             let keyed = |entry: &Entry<'_>| {
@@ -149,7 +147,7 @@ impl Reader {
         after: Seq,
     ) -> Result<impl Iterator<Item = Result<Change, StoreError>> + use<>, StoreError> {
         let range = (Bound::Excluded(after), Bound::Unbounded);
-        let rows = contain(|| Ok(self.changes.range_owned::<u64>(range)?))?;
+        let rows = contain(|| Ok(self.table(tables::CHANGES)?.range_owned::<u64>(range)?))?;
         Ok(Rows::new(rows, |seq, entry| match Change::decode(seq, entry) {
             Ok(change) => Ok(Some(change)),
             Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
@@ -158,7 +156,7 @@ impl Reader {
 
     /// Changes up to here have been forgotten: who needs older ones must read everything.
     pub fn changes_trimmed_to(&self) -> Result<Seq, StoreError> {
-        contain(|| Ok(tables::state(&self.meta)?.trimmed_to))
+        contain(|| Ok(tables::state(&self.table(tables::META)?)?.trimmed_to))
     }
 
     /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end
@@ -166,7 +164,7 @@ impl Reader {
     pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<(u64, DocId)>, StoreError> {
         contain(|| {
             let mut expired = Vec::new();
-            for row in self.expiries.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
+            for row in self.table(tables::EXPIRIES)?.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
                 let doc = DocId(doc);
@@ -187,7 +185,7 @@ impl Reader {
     pub fn schemas(&self) -> Result<Vec<(CollectionVersion, Vec<u8>)>, StoreError> {
         contain(|| {
             let mut schemas = Vec::new();
-            for row in self.schemas.range((0, 0)..)? {
+            for row in self.table(tables::SCHEMAS)?.range((0, 0)..)? {
                 let (key, entry) = row?;
                 let (id, version) = key.value();
                 let collection = CollectionVersion { id, version };
@@ -203,7 +201,7 @@ impl Reader {
     pub fn names(&self) -> Result<Vec<(String, NameTarget)>, StoreError> {
         contain(|| {
             let mut names = Vec::new();
-            for row in self.names.range::<&[u8]>(..)? {
+            for row in self.table(tables::NAMES)?.range::<&[u8]>(..)? {
                 let (name, entry) = row?;
                 let (name, entry) = (name.value(), entry.value());
                 names.push(

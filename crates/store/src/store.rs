@@ -77,7 +77,7 @@ impl Store {
 
     /// A consistent view of the last commit.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        contain(|| Reader::new(&self.database.begin_read()?))
+        contain(|| Reader::new(self.database.begin_read()?))
     }
 
     /// Begins a transaction, waiting for the one before it to end. Dropped without
