@@ -323,6 +323,7 @@ fn engine(config: &Config) -> Engine {
         cache_bytes: config.cache_bytes,
         tail_max: config.tail_max,
         index_threads: config.index_threads,
+        give_way: || {},
     })
     .unwrap()
 }

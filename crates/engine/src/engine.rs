@@ -49,6 +49,9 @@ pub struct Options {
     pub tail_max: usize,
     /// Threads that drain tails into graphs.
     pub index_threads: usize,
+    /// Called first on each of these, to lower its priority: they may give way to searches, since one
+    /// thread more, which does not, drains a tail that grows long.
+    pub give_way: fn(),
 }
 
 /// Why an engine could not be opened. Messages carry the path.
@@ -121,9 +124,14 @@ impl Engine {
             let committer = spawn("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
             let mut background = vec![spawn("nearfield-upkeep".to_owned(), Box::new(Core::run_upkeep))?];
             for thread in 0..options.index_threads {
-                let run = move |core: &Core| core.run_indexer(thread);
+                let give_way = options.give_way;
+                let run = move |core: &Core| {
+                    give_way();
+                    core.run_indexer(thread);
+                };
                 background.push(spawn(format!("nearfield-index-{thread}"), Box::new(run))?);
             }
+            background.push(spawn("nearfield-relief".to_owned(), Box::new(Core::run_relief))?);
             Ok(Running { committer, background, _lock: lock })
         })();
         match started {

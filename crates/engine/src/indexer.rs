@@ -9,12 +9,35 @@ const LINKED_AT_ONCE: usize = 64;
 /// Vectors refined between two looks around: less, for new ones may be waiting.
 const REFINED_AT_ONCE: usize = 16;
 
+/// A tail is long from this share of its bound on: every search scans it.
+const LONG_TAIL_SHARE: usize = 4;
+
 impl Core {
+    /// Drains tails that have grown long until the engine closes: where searches take all there is of
+    /// the processor, the threads that give way to them would let each search become slower.
+    pub(crate) fn run_relief(&self) {
+        loop {
+            // In this order, so that the ring of closing is not taken for one that was answered.
+            let heard = self.indexing.heard();
+            if self.is_closing() {
+                return;
+            }
+            let is_long = |index: &Index| index.tail_len() > self.tail_max / LONG_TAIL_SHARE;
+            if !self.each_index(|index| is_long(index) && index.drain(LINKED_AT_ONCE) > 0) {
+                self.indexing.wait(heard);
+            }
+        }
+    }
+
     /// Drains tails, sweeps removed vectors and refines graphs until the engine closes, asleep when
     /// there is nothing to do. `thread` counts the threads from 0: they begin at different collections.
     pub(crate) fn run_indexer(&self, thread: usize) {
-        while !self.is_closing() {
+        loop {
+            // In this order, so that the ring of closing is not taken for one that was answered.
             let heard = self.indexing.heard();
+            if self.is_closing() {
+                return;
+            }
             // One sweeps and refines: neither is urgent.
             let worked =
                 self.drain_once(thread) || (thread == 0 && (self.sweep_once() || self.refine_once()));

@@ -24,8 +24,11 @@ const BEHIND_MAX: u64 = 100_000;
 impl Core {
     /// Looks after the engine until it closes.
     pub(crate) fn run_upkeep(&self) {
-        while !self.is_closing() {
+        loop {
             let heard = self.upkeep.heard();
+            if self.is_closing() {
+                return;
+            }
             if let Err(error) = self.reap() {
                 self.warn(format!("documents that have ended could not be deleted: {error}"));
             }

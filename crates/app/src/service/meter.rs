@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 
 use super::{
     Outcome, Timing,
     sync::{AtomicU64, Ordering},
+    workers::Lane,
 };
 
 const SEARCH_SECONDS: &str = "nearfield_search_seconds";
@@ -46,7 +50,7 @@ pub(super) enum TextOf {
     Document,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
     rejected: AtomicU64,
     dropped: AtomicU64,
@@ -54,6 +58,34 @@ pub(super) struct Meter {
     embedded_texts: AtomicU64,
     embedded_tokens: AtomicU64,
     queries_known: AtomicU64,
+    every_search: EverySearch,
+}
+
+/// What every search counts in the recorder that was installed when the service was opened: found
+/// by name once, not a dozen times a search.
+#[derive(Debug)]
+struct EverySearch {
+    stages: [Histogram; Timing::STAGES.len()],
+    texts: Counter,
+    tokens: Counter,
+    known: Counter,
+    unknown: Counter,
+    cache_bytes: Gauge,
+    direct_depth: Gauge,
+}
+
+impl EverySearch {
+    fn new() -> EverySearch {
+        EverySearch {
+            stages: Timing::STAGES.map(|stage| histogram!(SEARCH_SECONDS, "stage" => stage)),
+            texts: counter!(EMBEDDED_TEXTS, "of" => "query"),
+            tokens: counter!(EMBEDDED_TOKENS, "of" => "query"),
+            known: counter!(QUERY_CACHE, "found" => "yes"),
+            unknown: counter!(QUERY_CACHE, "found" => "no"),
+            cache_bytes: gauge!(QUERY_CACHE_BYTES),
+            direct_depth: gauge!(QUEUE_DEPTH, "lane" => Lane::Direct.name()),
+        }
+    }
 }
 
 impl Meter {
@@ -73,7 +105,15 @@ impl Meter {
         );
         describe_gauge!(QUERY_CACHE_BYTES, Unit::Bytes, "Size of that cache");
         describe_gauge!(WAITING_DOCUMENTS, "Documents that wait for the background embedder, by collection");
-        Meter::default()
+        Meter {
+            rejected: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            panicked: AtomicU64::new(0),
+            embedded_texts: AtomicU64::new(0),
+            embedded_tokens: AtomicU64::new(0),
+            queries_known: AtomicU64::new(0),
+            every_search: EverySearch::new(),
+        }
     }
 
     pub(super) fn activity(&self) -> Activity {
@@ -87,9 +127,9 @@ impl Meter {
         }
     }
 
-    pub(super) fn rejected(&self, lane: &'static str) {
+    pub(super) fn rejected(&self, lane: Lane) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        counter!(REJECTED, "lane" => lane).increment(1);
+        counter!(REJECTED, "lane" => lane.name()).increment(1);
     }
 
     pub(super) fn dropped(&self) {
@@ -102,30 +142,39 @@ impl Meter {
         counter!(PANICKED).increment(1);
     }
 
-    pub(super) fn queue_depth(&self, lane: &'static str, jobs: usize) {
-        gauge!(QUEUE_DEPTH, "lane" => lane).set(jobs as f64);
+    pub(super) fn queue_depth(&self, lane: Lane, jobs: usize) {
+        match lane {
+            Lane::Direct => self.every_search.direct_depth.set(jobs as f64),
+            Lane::Bulk => gauge!(QUEUE_DEPTH, "lane" => lane.name()).set(jobs as f64),
+        }
     }
 
     pub(super) fn embedded(&self, what: TextOf, texts: usize, tokens: usize) {
-        self.embedded_texts.fetch_add(texts as u64, Ordering::Relaxed);
-        self.embedded_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-        let what = match what {
-            TextOf::Query => "query",
-            TextOf::Document => "document",
-        };
-        counter!(EMBEDDED_TEXTS, "of" => what).increment(texts as u64);
-        counter!(EMBEDDED_TOKENS, "of" => what).increment(tokens as u64);
+        let (texts, tokens) = (texts as u64, tokens as u64);
+        self.embedded_texts.fetch_add(texts, Ordering::Relaxed);
+        self.embedded_tokens.fetch_add(tokens, Ordering::Relaxed);
+        match what {
+            TextOf::Query => {
+                self.every_search.texts.increment(texts);
+                self.every_search.tokens.increment(tokens);
+            }
+            TextOf::Document => {
+                counter!(EMBEDDED_TEXTS, "of" => "document").increment(texts);
+                counter!(EMBEDDED_TOKENS, "of" => "document").increment(tokens);
+            }
+        }
     }
 
     pub(super) fn looked_up(&self, found: bool, bytes: u64) {
         self.queries_known.fetch_add(u64::from(found), Ordering::Relaxed);
-        counter!(QUERY_CACHE, "found" => if found { "yes" } else { "no" }).increment(1);
-        gauge!(QUERY_CACHE_BYTES).set(bytes as f64);
+        let EverySearch { known, unknown, cache_bytes, .. } = &self.every_search;
+        if found { known } else { unknown }.increment(1);
+        cache_bytes.set(bytes as f64);
     }
 
     pub(super) fn searched(&self, timing: &Timing) {
-        for (stage, us) in timing.stages() {
-            histogram!(SEARCH_SECONDS, "stage" => stage).record(us as f64 / 1e6);
+        for (stage, us) in self.every_search.stages.iter().zip(timing.us()) {
+            stage.record(us as f64 / 1e6);
         }
     }
 

@@ -87,7 +87,8 @@ impl Service {
         let backend = Backend::open(&config, cpu, clock)?;
         let meter = Arc::new(Meter::new());
         let models = Models::new(&config, cpu, meter.clone());
-        let workers = Workers::start(config.workers, config.queue_max, config.pin_workers, meter.clone())
+        let Config { workers, queue_max, pin_workers, .. } = config;
+        let workers = Workers::start(workers, queue_max, models.company_max(), pin_workers, meter.clone())
             .map_err(|error| refusal::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         shared.load_models();

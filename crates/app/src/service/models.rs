@@ -16,6 +16,9 @@ use super::{
     sync::{Arc, Mutex, RwLock},
 };
 
+/// Queries embedded together at most: more gain nothing, and each waits for the last.
+const COMPANY_MAX: usize = 16;
+
 /// A text's vector.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Embedded {
@@ -102,18 +105,33 @@ impl Models {
         }
     }
 
-    /// Embeds a query, or finds it among those embedded before.
-    pub(super) fn embed_query(&self, model: &Model, text: &str) -> Arc<Embedded> {
-        let Tokens { ids, truncated } = model.tokenize_query(text);
-        let asked = Asked { model: model.fingerprint().0, tokens: ids, truncated };
-        let compute = |asked: &Asked| {
-            let tokens = Tokens { ids: asked.tokens.clone(), truncated };
-            let mut embedded = self.embed(model, &[tokens], TextOf::Query);
-            embedded.pop().expect("one text, one vector")
+    /// Queries embedded together, or found among those embedded before, in their order.
+    pub(super) fn embed_queries(&self, model: &Model, texts: &[&str]) -> Vec<Arc<Embedded>> {
+        let fingerprint = model.fingerprint().0;
+        let asked = |text: &&str| {
+            let Tokens { ids, truncated } = model.tokenize_query(text);
+            Asked { model: fingerprint, tokens: ids, truncated }
         };
-        let (embedded, found) = self.queries.get_or_compute(asked, compute);
-        self.meter.looked_up(found, self.queries.bytes());
-        embedded
+        let asked: Vec<Asked> = texts.iter().map(asked).collect();
+        let compute = |unknown: &[&Asked]| {
+            let tokens = |asked: &&Asked| Tokens { ids: asked.tokens.clone(), truncated: asked.truncated };
+            self.embed(model, &unknown.iter().map(tokens).collect::<Vec<_>>(), TextOf::Query)
+        };
+        let embedded = self.queries.get_or_compute(&asked, compute).into_iter();
+        let embedded = embedded.map(|(embedded, found)| {
+            self.meter.looked_up(found, self.queries.bytes());
+            embedded
+        });
+        embedded.collect()
+    }
+
+    /// Queries that are best embedded together: integer arithmetic is as fast for one as for many, the
+    /// others pass over larger weights and share that among up to this many.
+    pub(super) fn company_max(&self) -> usize {
+        match self.query_compute {
+            Compute::Int8 => 1,
+            Compute::Bf16 | Compute::F32 => COMPANY_MAX,
+        }
     }
 
     /// Embeds texts of documents, in their order.

@@ -94,16 +94,18 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Each stage's name and microseconds, in the order they pass, the whole last.
-    pub fn stages(&self) -> [(&'static str, u64); 6] {
-        [
-            ("queue", self.queue_us),
-            ("embed", self.embed_us),
-            ("filter", self.filter_us),
-            ("search", self.search_us),
-            ("fetch", self.fetch_us),
-            ("total", self.total_us),
-        ]
+    /// The stages' names in the order they pass, the whole last.
+    pub const STAGES: [&'static str; 6] = ["queue", "embed", "filter", "search", "fetch", "total"];
+
+    /// Microseconds of each of [`Timing::STAGES`].
+    pub fn us(&self) -> [u64; Timing::STAGES.len()] {
+        let Timing { queue_us, embed_us, filter_us, search_us, fetch_us, total_us } = *self;
+        [queue_us, embed_us, filter_us, search_us, fetch_us, total_us]
+    }
+
+    /// Each stage's name and microseconds, in the same order.
+    pub fn stages(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Timing::STAGES.into_iter().zip(self.us())
     }
 }
 

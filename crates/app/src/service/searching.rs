@@ -1,9 +1,13 @@
 //! The verb of searching: checked at the door; answered by one worker from text to documents where
 //! the engine is, embedded by a worker and asked over the network where a Redis is.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use engine::{check_vector, decode_vector};
+use tokio::sync::oneshot;
 
 use super::{
     Answer, Context, Error, Hit, Leg, Search, Service, Timing,
@@ -14,7 +18,7 @@ use super::{
     search::us,
     shared::Shared,
     sync::Arc,
-    workers::Lane,
+    workers::{InCompany, Lane, Pending, survive},
 };
 
 /// Hits of one answer.
@@ -39,8 +43,9 @@ impl Service {
         let question = Question::new(self.shared(), search)?;
         let mut answer = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let step = self.step(&call, embedded, question);
-                call.wait(self.shared().workers.push(Lane::Direct, call.ticket(), step)?).await?
+                let (asking, pending) = self.asking(&call, embedded, question);
+                self.shared().workers.push_in_company(Lane::Direct, call.ticket(), vec![asking])?;
+                call.wait(pending).await?
             }
             Kind::Redis(redis) => {
                 let mut answers = self.ask(&call, redis, vec![question]).await?;
@@ -72,8 +77,9 @@ impl Service {
         let questions = questions.into_iter().flatten();
         let mut answers = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let steps = questions.map(|question| self.step(&call, embedded, question));
-                let pending = self.shared().workers.push_all(Lane::Direct, call.ticket(), steps)?;
+                let asking = |question| self.asking(&call, embedded, question);
+                let (asking, pending): (Vec<_>, Vec<_>) = questions.map(asking).unzip();
+                self.shared().workers.push_in_company(Lane::Direct, call.ticket(), asking)?;
                 let mut answers = Vec::with_capacity(pending.len());
                 for pending in pending {
                     answers.push(call.wait(pending).await);
@@ -90,25 +96,21 @@ impl Service {
         Ok(refused.into_iter().map(&mut answer).collect())
     }
 
-    /// The step of a worker that answers a question from text to documents.
-    fn step(
-        &self,
-        call: &Call,
-        embedded: &Arc<Embedded>,
-        question: Question,
-    ) -> impl FnOnce(Duration) -> Result<Answer, Error> + Send + use<> {
+    /// What a worker is asked, to answer from text to documents.
+    fn asking(&self, call: &Call, embedded: &Arc<Embedded>, question: Question) -> (Asking, Pending<Answer>) {
         let (shared, embedded, started) = (self.shared().clone(), embedded.clone(), call.started());
-        move |waited| {
-            // A version that is switched to has other models and dimensions than the question was
-            // checked against.
-            let _steady = shared.switching.read();
-            let posed = question.renewed(&shared)?.pose(&shared, waited)?;
-            let found = embedded.search(&posed.query())?;
-            let mut answer = posed.answer(found);
-            answer.timing.total_us = us(started.elapsed());
-            shared.meter.searched(&answer.timing);
-            Ok(answer)
-        }
+        let (answer, pending) = oneshot::channel();
+        let search = move |posed: Result<Posed, Error>| {
+            let found = posed.and_then(|posed| Ok((embedded.search(&posed.query())?, posed)));
+            // A caller who has gone leaves nobody to tell.
+            let _ = answer.send(found.map(|(found, posed)| {
+                let mut answer = posed.answer(found);
+                answer.timing.total_us = us(started.elapsed());
+                shared.meter.searched(&answer.timing);
+                answer
+            }));
+        };
+        (Asking { shared: self.shared().clone(), question, then: Box::new(search) }, pending)
     }
 
     /// Has workers embed the texts, then asks Redis everything at once; one answer a question.
@@ -120,20 +122,27 @@ impl Service {
     ) -> Result<Vec<Result<Answer, Error>>, Error> {
         let shared = self.shared();
         let mut posed: Vec<Option<Result<Posed, Error>>> = Vec::with_capacity(questions.len());
-        let mut texts = Vec::new();
+        let (mut texts, mut embedded) = (Vec::new(), Vec::new());
         for question in questions {
             // A vector needs no worker, and so no wait for one.
             if let Asked::Vector(_) = question.asked {
-                posed.push(Some(question.pose(shared, Duration::ZERO)));
+                let mut vector = vectors(shared, &[&question]);
+                let vector = vector.pop().expect("one question, one vector");
+                posed.push(Some(vector.and_then(|vector| question.pose(vector, Timing::default()))));
             } else {
-                let shared = shared.clone();
-                texts.push(move |waited| question.pose(&shared, waited));
+                let (posing, pending) = oneshot::channel();
+                let then = move |posed| {
+                    // A caller who has gone leaves nobody to tell.
+                    let _ = posing.send(posed);
+                };
+                texts.push(Asking { shared: shared.clone(), question, then: Box::new(then) });
+                embedded.push(pending);
                 posed.push(None);
             }
         }
         if !texts.is_empty() {
-            let pending = shared.workers.push_all(Lane::Direct, call.ticket(), texts)?;
-            for (place, pending) in posed.iter_mut().filter(|posed| posed.is_none()).zip(pending) {
+            shared.workers.push_in_company(Lane::Direct, call.ticket(), texts)?;
+            for (place, pending) in posed.iter_mut().filter(|posed| posed.is_none()).zip(embedded) {
                 *place = Some(call.wait(pending).await);
             }
         }
@@ -148,6 +157,88 @@ impl Service {
         };
         Ok(posed.into_iter().map(|posed| posed.and_then(&mut answer)).collect())
     }
+}
+
+/// A question for a worker, and what is done with it once it has its vector.
+pub(super) struct Asking {
+    shared: Arc<Shared>,
+    question: Question,
+    then: Box<dyn FnOnce(Result<Posed, Error>) + Send>,
+}
+
+impl InCompany for Asking {
+    fn run(company: Vec<(Asking, Duration)>) {
+        let Some(shared) = company.first().map(|(asking, _)| asking.shared.clone()) else { return };
+        // A version that is switched to has other models and dimensions than the questions were checked
+        // against. A Redis answers later and for itself.
+        let is_embedded = matches!(shared.backend.kind(), Kind::Embedded(_));
+        let _steady = is_embedded.then(|| shared.switching.read());
+        let mut asked = Vec::with_capacity(company.len());
+        for (Asking { question, then, .. }, waited) in company {
+            match if is_embedded { question.renewed(&shared) } else { Ok(question) } {
+                Ok(question) => asked.push((question, then, waited)),
+                Err(error) => then(Err(error)),
+            }
+        }
+        let began = Instant::now();
+        let questions: Vec<&Question> = asked.iter().map(|(question, ..)| question).collect();
+        let vectors = vectors_or_none(&shared, &questions);
+        let embed_us = us(began.elapsed());
+        for ((question, then, waited), vector) in asked.into_iter().zip(vectors) {
+            // Dropped, it tells its caller.
+            let Some(vector) = vector else { continue };
+            let timing = Timing { queue_us: us(waited), embed_us, ..Timing::default() };
+            survive(&shared.meter, || then(vector.and_then(|vector| question.pose(vector, timing))));
+        }
+    }
+}
+
+/// The vectors of questions; none where making it panicked. Who asks for what makes it panic does not
+/// take others along.
+fn vectors_or_none(shared: &Shared, questions: &[&Question]) -> Vec<Option<Result<AskedVector, Error>>> {
+    match survive(&shared.meter, || vectors(shared, questions)) {
+        Some(vectors) => vectors.into_iter().map(Some).collect(),
+        None if questions.len() > 1 => {
+            questions.iter().flat_map(|question| vectors_or_none(shared, &[question])).collect()
+        }
+        None => vec![None],
+    }
+}
+
+/// The vectors of questions, all texts for one model embedded together.
+fn vectors(shared: &Shared, questions: &[&Question]) -> Vec<Result<AskedVector, Error>> {
+    let mut texts: BTreeMap<&str, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
+    let mut vectors: Vec<Option<Result<AskedVector, Error>>> = Vec::with_capacity(questions.len());
+    for (place, question) in questions.iter().enumerate() {
+        vectors.push(match &question.asked {
+            Asked::Vector(values) => Some(Ok(AskedVector { values: values.clone(), truncated: false })),
+            Asked::Text { text, model } => {
+                let (places, texts) = texts.entry(model).or_default();
+                places.push(place);
+                texts.push(text);
+                None
+            }
+        });
+    }
+    for (model, (places, texts)) in texts {
+        match shared.models.get(model) {
+            Ok(model) => {
+                for (place, embedded) in places.into_iter().zip(shared.models.embed_queries(&model, &texts)) {
+                    let (values, truncated) = (embedded.values.clone(), embedded.truncated);
+                    vectors[place] = Some(Ok(AskedVector { values, truncated }));
+                }
+            }
+            Err(error) => places.into_iter().for_each(|place| vectors[place] = Some(Err(error.clone()))),
+        }
+    }
+    vectors.into_iter().map(|vector| vector.expect("every question is a text or a vector")).collect()
+}
+
+/// A question's vector.
+struct AskedVector {
+    values: Vec<f32>,
+    /// Whether its text was longer than the model reads.
+    truncated: bool,
 }
 
 /// A search that makes sense.
@@ -207,23 +298,13 @@ impl Question {
         if stands { Ok(self) } else { Question::new(shared, self.search) }
     }
 
-    /// Embeds the text and reads the filter, on the thread it is called on.
-    fn pose(self, shared: &Shared, waited: Duration) -> Result<Posed, Error> {
-        let Question { known, field, asked, search } = self;
-        let start = Instant::now();
-        let (vector, truncated) = match asked {
-            Asked::Vector(vector) => (vector, false),
-            Asked::Text { text, model } => {
-                let model = shared.models.get(&model)?;
-                let embedded = shared.models.embed_query(&model, &text);
-                (embedded.values.clone(), embedded.truncated)
-            }
-        };
-        let embed_us = us(start.elapsed());
+    /// Reads the filter, and is ready to be asked.
+    fn pose(self, vector: AskedVector, mut timing: Timing) -> Result<Posed, Error> {
+        let Question { known, field, search, .. } = self;
         let start = Instant::now();
         let filter = search.filter.as_deref().map(|text| known.parse_filter(text)).transpose()?;
-        let timing =
-            Timing { queue_us: us(waited), embed_us, filter_us: us(start.elapsed()), ..Timing::default() };
+        timing.filter_us = us(start.elapsed());
+        let AskedVector { values: vector, truncated } = vector;
         Ok(Posed { known, field, vector, truncated, filter, search, timing })
     }
 }

@@ -22,8 +22,13 @@ mod tiny_model;
 
 /// A service with one worker, a queue of two jobs, and one document.
 async fn service(dir: &Path) -> Service {
+    service_with(dir, |_| {}).await
+}
+
+/// [`service`], changed.
+async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
     tiny_model::write(&dir.join("models/tiny"), 1);
-    let config = Config {
+    let mut config = Config {
         store: Store::Directory,
         data_dir: dir.join("data"),
         models_dir: dir.join("models"),
@@ -39,6 +44,7 @@ async fn service(dir: &Path) -> Service {
         tail_max: 1000,
         index_threads: 1,
     };
+    change(&mut config);
     let service = Service::open(config).unwrap();
     let mut schema = article_schema("a:", &[], &[]);
     for field in &mut schema.fields {
@@ -192,4 +198,46 @@ async fn a_query_asked_before_is_not_embedded_again() {
     let after = service.activity();
     assert_eq!(after.embedded_texts, before.embedded_texts + 1);
     assert_eq!(after.queries_known, before.queries_known + 1);
+}
+
+#[tokio::test]
+async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_for_itself() {
+    let dir = TempDir::new().unwrap();
+    let service = service_with(dir.path(), |config| {
+        config.query_compute = Some(embed::Compute::F32);
+        config.query_cache_bytes = 0;
+        config.queue_max = 16;
+    })
+    .await;
+    put(&service, "2", "plum pear").await.unwrap();
+    let (cx, gone) = (cx(), Context { cancel: CancellationToken::new(), ..cx() });
+    let mut alone = Vec::new();
+    for text in ["apple", "a pear"] {
+        alone.push(service.search(&cx, Search::text(text, 2)).await.unwrap().hits);
+    }
+    let before = service.activity();
+    let release = occupy(&service);
+    let wrong = Search { filter: Some("@nowhere:{x}".to_owned()), ..Search::text("a pear", 2) };
+    let searches = [Search::text("apple", 2), Search::text("a pear", 2), wrong, Search::text("apple", 2)];
+    let mut waiting: Vec<_> =
+        searches.into_iter().map(|search| Box::pin(service.search(&cx, search))).collect();
+    let mut given_up = Box::pin(service.search(&gone, Search::text("plum", 2)));
+    for search in waiting.iter_mut().chain([&mut given_up]) {
+        assert!(poll_once(search.as_mut()).is_pending());
+    }
+    gone.cancel.cancel();
+    assert_eq!(given_up.await.unwrap_err().code, "cancelled");
+    drop(release);
+    let mut answers = Vec::new();
+    for search in waiting {
+        answers.push(search.await);
+    }
+    for (answer, same) in [(0, 0), (1, 1), (3, 0)] {
+        assert_eq!(answers[answer].as_ref().unwrap().hits, alone[same]);
+    }
+    assert_eq!(answers[2].as_ref().unwrap_err().kind, ErrorKind::Invalid);
+    let after = service.activity();
+    assert_eq!(after.embedded_texts - before.embedded_texts, 2);
+    service.close();
+    assert_eq!(service.activity().dropped - before.dropped, 1);
 }

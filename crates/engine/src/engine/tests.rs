@@ -108,6 +108,7 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         cache_bytes,
         tail_max: 100,
         index_threads: 1,
+        give_way: || {},
     };
     Engine::start(store, lock, &options).unwrap()
 }

@@ -61,6 +61,7 @@ impl World {
             cache_bytes: 8 << 20,
             tail_max: 10_000,
             index_threads: 1,
+            give_way: || {},
         };
         change(&mut options);
         let engine = Engine::open(options.clone()).unwrap();

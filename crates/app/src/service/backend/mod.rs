@@ -20,6 +20,7 @@ use super::{
     catalog::Known,
     refusal,
     sync::{Arc, OnceLock},
+    workers::give_way,
 };
 
 /// What became of each write of a group.
@@ -159,6 +160,7 @@ impl Backend {
                 cache_bytes: config.cache_bytes,
                 tail_max: config.tail_max,
                 index_threads: config.index_threads,
+                give_way,
             })?)),
             Store::Redis(store) => Kind::Redis(Redis::open(store, clock.clone(), on_change.clone())?),
         };

@@ -17,10 +17,12 @@ use tokio::sync::oneshot;
 use super::{
     Error, ErrorKind,
     meter::Meter,
+    searching::Asking,
     sync::{Arc, Mutex},
 };
 pub(super) use queue::Ticket;
-use queue::{Queue, Refused, Step, Taken};
+use queue::{Company, Queue, Refused, Step, Taken};
+pub(super) use threads::give_way;
 
 /// An answer on its way. The sender is dropped unanswered if the job was spent or panicked.
 pub(super) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
@@ -35,7 +37,7 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Lane::Direct => "direct",
             Lane::Bulk => "bulk",
@@ -43,24 +45,33 @@ impl Lane {
     }
 }
 
+/// Steps that cost less together than one by one.
+pub(super) trait InCompany: Send + Sized + 'static {
+    /// Does all of them, each with how long it waited.
+    fn run(company: Vec<(Self, Duration)>);
+}
+
 /// The threads.
-pub(super) struct Workers {
-    direct: Arc<Queue>,
-    bulk: Arc<Queue>,
+pub(super) struct Workers<C = Asking> {
+    direct: Arc<Queue<C>>,
+    bulk: Arc<Queue<C>>,
     meter: Arc<Meter>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Workers {
-    /// Starts `threads` workers a lane; each lane has a queue of at most `jobs_max` jobs. With
-    /// `pin` the direct ones stay each on a core of its own, as far as there are enough.
+impl<C: InCompany> Workers<C> {
+    /// Starts `threads` workers a lane; each lane has a queue of at most `jobs_max` jobs, of which
+    /// up to `company_max` are done together where they may be. With `pin` the direct ones stay
+    /// each on a core of its own, as far as there are enough.
     pub(super) fn start(
         threads: usize,
         jobs_max: usize,
+        company_max: usize,
         pin: bool,
         meter: Arc<Meter>,
-    ) -> std::io::Result<Workers> {
-        let (direct, bulk) = (Arc::new(Queue::new(jobs_max)), Arc::new(Queue::new(jobs_max)));
+    ) -> std::io::Result<Workers<C>> {
+        let company = Company { max: company_max, takers: threads };
+        let [direct, bulk] = [(); 2].map(|()| Arc::new(Queue::new(jobs_max, company)));
         let workers = Workers { direct, bulk, meter, threads: Mutex::default() };
         for lane in [Lane::Direct, Lane::Bulk] {
             for number in 0..threads {
@@ -69,7 +80,7 @@ impl Workers {
                     match lane {
                         Lane::Direct if pin => threads::pin(number),
                         Lane::Direct => {}
-                        Lane::Bulk => threads::give_way(),
+                        Lane::Bulk => give_way(),
                     }
                     work(lane, &queue, &meter);
                 };
@@ -95,6 +106,11 @@ impl Workers {
         let (step, pending) = step(work);
         self.admit(lane, ticket, vec![step])?;
         Ok(pending)
+    }
+
+    /// Queues a job of steps that are each done together with others that wait.
+    pub(super) fn push_in_company(&self, lane: Lane, ticket: Ticket, steps: Vec<C>) -> Result<(), Error> {
+        self.admit(lane, ticket, steps.into_iter().map(Step::InCompany).collect())
     }
 
     /// Queues a job of several steps that may run at once.
@@ -123,14 +139,14 @@ impl Workers {
         }
     }
 
-    fn queue(&self, lane: Lane) -> &Arc<Queue> {
+    fn queue(&self, lane: Lane) -> &Arc<Queue<C>> {
         match lane {
             Lane::Direct => &self.direct,
             Lane::Bulk => &self.bulk,
         }
     }
 
-    fn admit(&self, lane: Lane, ticket: Ticket, steps: Vec<Step>) -> Result<(), Error> {
+    fn admit(&self, lane: Lane, ticket: Ticket, steps: Vec<Step<C>>) -> Result<(), Error> {
         let (admitted, spent) = self.queue(lane).push(ticket, steps);
         for job in spent {
             self.meter.dropped();
@@ -138,12 +154,12 @@ impl Workers {
         }
         match admitted {
             Ok(depth) => {
-                self.meter.queue_depth(lane.name(), depth);
+                self.meter.queue_depth(lane, depth);
                 Ok(())
             }
             Err(Refused::Closed) => Err(Error::closing()),
             Err(Refused::Full) => {
-                self.meter.rejected(lane.name());
+                self.meter.rejected(lane);
                 Err(Error::new(
                     ErrorKind::Overloaded,
                     "overloaded",
@@ -154,7 +170,7 @@ impl Workers {
     }
 }
 
-fn step<T, W>(work: W) -> (Step, Pending<T>)
+fn step<C, T, W>(work: W) -> (Step<C>, Pending<T>)
 where
     T: Send + 'static,
     W: FnOnce(Duration) -> Result<T, Error> + Send + 'static,
@@ -164,21 +180,19 @@ where
         // A caller who has gone leaves nobody to tell.
         let _ = answer.send(work(waited));
     });
-    (step, pending)
+    (Step::Alone(step), pending)
 }
 
-fn work(lane: Lane, queue: &Queue, meter: &Meter) {
+fn work<C: InCompany>(lane: Lane, queue: &Queue<C>, meter: &Meter) {
     loop {
         let (taken, left) = queue.take();
-        meter.queue_depth(lane.name(), left);
+        meter.queue_depth(lane, left);
         match taken {
-            Taken::Step(step, waited) => {
-                // Whatever a step shares is behind locks without poison and is left whole
-                // between statements; its own state dies with it.
-                if catch_unwind(AssertUnwindSafe(|| step(waited))).is_err() {
-                    meter.panicked();
-                    tracing::error!("a job panicked; the worker goes on");
-                }
+            Taken::Alone(step, waited) => {
+                survive(meter, || step(waited));
+            }
+            Taken::InCompany(company) => {
+                survive(meter, || C::run(company));
             }
             Taken::Spent(job) => {
                 meter.dropped();
@@ -187,6 +201,18 @@ fn work(lane: Lane, queue: &Queue, meter: &Meter) {
             Taken::Closed => return,
         }
     }
+}
+
+/// What `work` returns, unless it panics: that is counted and told.
+pub(super) fn survive<T>(meter: &Meter, work: impl FnOnce() -> T) -> Option<T> {
+    // Whatever work shares is behind locks without poison and is left whole between statements;
+    // its own state dies with it.
+    let result = catch_unwind(AssertUnwindSafe(work));
+    if result.is_err() {
+        meter.panicked();
+        tracing::error!("a job panicked; the worker goes on");
+    }
+    result.ok()
 }
 
 #[cfg(test)]

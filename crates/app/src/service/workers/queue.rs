@@ -25,21 +25,29 @@ impl Ticket {
 }
 
 /// One step of a job; it is told how long it waited.
-pub(super) type Step = Box<dyn FnOnce(Duration) + Send>;
+pub(super) enum Step<C> {
+    /// Done by itself.
+    Alone(Box<dyn FnOnce(Duration) + Send>),
+    /// Done together with others of its kind that wait.
+    InCompany(C),
+}
 
-/// One call's work. Its steps may run at once on several workers, and those of several jobs take turns, so that a large job does not hold up a small one.
-pub(super) struct Job {
+/// One call's work. Its steps may run at once on several workers, and those of several jobs take
+/// turns, so that a large job does not hold up a small one.
+pub(super) struct Job<C> {
     ticket: Ticket,
     queued: Instant,
-    steps: VecDeque<Step>,
+    steps: VecDeque<Step<C>>,
 }
 
 /// What a worker got.
-pub(super) enum Taken {
+pub(super) enum Taken<C> {
     /// Something to do, after this long a wait.
-    Step(Step, Duration),
+    Alone(Box<dyn FnOnce(Duration) + Send>, Duration),
+    /// Things to do together, each after its wait.
+    InCompany(Vec<(C, Duration)>),
     /// Nothing: a job nobody waits for any more. Dropping it tells its waiters.
-    Spent(Job),
+    Spent(Job<C>),
     /// Nothing, ever again.
     Closed,
 }
@@ -51,27 +59,37 @@ pub(super) enum Refused {
     Closed,
 }
 
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct Queue<C> {
+    state: Mutex<State<C>>,
     ready: Condvar,
     jobs_max: usize,
+    company: Company,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Job>,
+/// How much is done together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Company {
+    /// Steps at most.
+    pub(super) max: usize,
+    /// Threads among whom those that wait are shared.
+    pub(super) takers: usize,
+}
+
+struct State<C> {
+    waiting: VecDeque<Job<C>>,
     closed: bool,
 }
 
-impl Queue {
+impl<C> Queue<C> {
     /// At most `jobs_max` jobs wait.
-    pub(super) fn new(jobs_max: usize) -> Queue {
-        Queue { state: Mutex::new(State::default()), ready: Condvar::new(), jobs_max }
+    pub(super) fn new(jobs_max: usize, company: Company) -> Queue<C> {
+        let state = State { waiting: VecDeque::new(), closed: false };
+        Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, company }
     }
 
     /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
     /// any more make room; they are handed back, to be dropped.
-    pub(super) fn push(&self, ticket: Ticket, steps: Vec<Step>) -> (Result<usize, Refused>, Vec<Job>) {
+    pub(super) fn push(&self, ticket: Ticket, steps: Vec<Step<C>>) -> (Result<usize, Refused>, Vec<Job<C>>) {
         let mut spent = Vec::new();
         let mut state = self.state.lock();
         if state.closed {
@@ -98,13 +116,14 @@ impl Queue {
         (Ok(depth), spent)
     }
 
-    /// Waits for something to do. After [`Queue::close`] what still waits is handed out first.
+    /// Waits for something to do. What is done in company brings its share of those who wait for the
+    /// same, but nobody is waited for. After [`Queue::close`] what still waits is handed out first.
     /// Also says how many jobs still wait.
-    pub(super) fn take(&self) -> (Taken, usize) {
+    pub(super) fn take(&self) -> (Taken<C>, usize) {
         let mut state = self.state.lock();
         loop {
             if !state.waiting.is_empty() {
-                let taken = take_front(&mut state.waiting);
+                let taken = take_front(&mut state.waiting, self.company);
                 return (taken, state.waiting.len());
             }
             if state.closed {
@@ -126,14 +145,14 @@ impl Queue {
     }
 }
 
-fn take_spent(waiting: &mut VecDeque<Job>) -> Vec<Job> {
-    let (spent, wanted): (VecDeque<Job>, _) =
+fn take_spent<C>(waiting: &mut VecDeque<Job<C>>) -> Vec<Job<C>> {
+    let (spent, wanted): (VecDeque<Job<C>>, _) =
         std::mem::take(waiting).into_iter().partition(|job| job.ticket.is_spent());
     *waiting = wanted;
     spent.into()
 }
 
-fn take_front(waiting: &mut VecDeque<Job>) -> Taken {
+fn take_front<C>(waiting: &mut VecDeque<Job<C>>, with: Company) -> Taken<C> {
     let mut job = waiting.pop_front().expect("some job waits");
     if job.ticket.is_spent() {
         return Taken::Spent(job);
@@ -143,5 +162,39 @@ fn take_front(waiting: &mut VecDeque<Job>) -> Taken {
     if !job.steps.is_empty() {
         waiting.push_back(job);
     }
-    Taken::Step(step, waited)
+    match step {
+        Step::Alone(step) => Taken::Alone(step, waited),
+        Step::InCompany(first) => Taken::InCompany(company(waiting, (first, waited), with)),
+    }
+}
+
+/// `first` and those who may share its way: of the steps that wait to be done in company this taker's
+/// share, oldest first, the next one of each job.
+fn company<C>(waiting: &mut VecDeque<Job<C>>, first: (C, Duration), with: Company) -> Vec<(C, Duration)> {
+    let comes =
+        |job: &Job<C>| matches!(job.steps.front(), Some(Step::InCompany(_))) && !job.ticket.is_spent();
+    let mut company = vec![first];
+    if with.max == 1 {
+        return company;
+    }
+    let waiters = waiting.iter().filter(|job| comes(job)).count();
+    let share = (1 + waiters).div_ceil(with.takers).min(with.max);
+    let mut place = 0;
+    while company.len() < share && place < waiting.len() {
+        let job = &mut waiting[place];
+        if !comes(job) {
+            place += 1;
+            continue;
+        }
+        let Some(Step::InCompany(step)) = job.steps.pop_front() else {
+            unreachable!("its next step was just looked at")
+        };
+        company.push((step, job.queued.elapsed()));
+        if job.steps.is_empty() {
+            waiting.remove(place);
+        } else {
+            place += 1;
+        }
+    }
+    company
 }

@@ -11,12 +11,34 @@ fn ticket() -> Ticket {
     Ticket { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() }
 }
 
-fn workers(threads: usize, jobs_max: usize) -> Workers {
-    Workers::start(threads, jobs_max, false, Arc::new(Meter::new())).unwrap()
+/// Steps done together in these tests at most.
+const COMPANY_MAX: usize = 4;
+
+/// A step that tells how many were done with it.
+struct Counted {
+    number: usize,
+    done: mpsc::Sender<(usize, usize)>,
+}
+
+impl InCompany for Counted {
+    fn run(company: Vec<(Counted, Duration)>) {
+        let together = company.len();
+        for (Counted { number, done }, _) in company {
+            done.send((number, together)).unwrap();
+        }
+    }
+}
+
+fn queue(jobs_max: usize, takers: usize) -> Queue<Counted> {
+    Queue::new(jobs_max, Company { max: COMPANY_MAX, takers })
+}
+
+fn workers(threads: usize, jobs_max: usize) -> Workers<Counted> {
+    Workers::start(threads, jobs_max, COMPANY_MAX, false, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
-fn occupy(workers: &Workers, lane: Lane) -> (mpsc::Sender<()>, Pending<()>) {
+fn occupy(workers: &Workers<Counted>, lane: Lane) -> (mpsc::Sender<()>, Pending<()>) {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let pending = workers
@@ -31,20 +53,25 @@ fn occupy(workers: &Workers, lane: Lane) -> (mpsc::Sender<()>, Pending<()>) {
 }
 
 /// A step that leaves its name on `trace`.
-fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step {
+fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step<Counted> {
     let trace = trace.clone();
-    Box::new(move |_| trace.send(name).unwrap())
+    Step::Alone(Box::new(move |_| trace.send(name).unwrap()))
 }
 
-fn push(queue: &Queue, steps: Vec<Step>) -> Result<usize, Refused> {
+fn push(queue: &Queue<Counted>, steps: Vec<Step<Counted>>) -> Result<usize, Refused> {
     queue.push(ticket(), steps).0
 }
 
 /// Runs what waits in a queue, in the order a single worker would.
-fn run_all(queue: &Queue) {
+fn run_all(queue: &Queue<Counted>) {
     queue.close();
-    while let (Taken::Step(step, _), _) = queue.take() {
-        step(Duration::ZERO);
+    loop {
+        match queue.take().0 {
+            Taken::Alone(step, _) => step(Duration::ZERO),
+            Taken::InCompany(company) => Counted::run(company),
+            Taken::Spent(_) => {}
+            Taken::Closed => return,
+        }
     }
 }
 
@@ -132,7 +159,7 @@ fn closing_finishes_what_is_queued_and_takes_no_more() {
 
 #[test]
 fn jobs_take_turns_step_by_step() {
-    let queue = Queue::new(100);
+    let queue = queue(100, 1);
     let (trace, names) = mpsc::channel();
     for (name, steps) in [("large", 4), ("small", 1), ("middle", 2)] {
         push(&queue, (0..steps).map(|_| named(&trace, name)).collect()).unwrap();
@@ -146,19 +173,19 @@ fn jobs_take_turns_step_by_step() {
 
 #[test]
 fn the_bound_is_on_jobs_not_on_their_steps() {
-    let queue = Queue::new(1);
+    let queue = queue(1, 1);
     let (trace, _names) = mpsc::channel();
     let steps = |count: usize| (0..count).map(|_| named(&trace, "step")).collect::<Vec<_>>();
     assert_eq!(push(&queue, steps(100)), Ok(1));
     assert_eq!(push(&queue, steps(1)), Err(Refused::Full));
     // A job with steps left goes back, whatever the bound.
-    let (Taken::Step(..), left) = queue.take() else { panic!("there was a step") };
+    let (Taken::Alone(..), left) = queue.take() else { panic!("there was a step") };
     assert_eq!(left, 1);
 }
 
 #[test]
 fn a_job_without_steps_waits_nowhere() {
-    let queue = Queue::new(1);
+    let queue = queue(1, 1);
     assert_eq!(push(&queue, vec![]), Ok(0));
     queue.close();
     assert!(matches!(queue.take(), (Taken::Closed, 0)));
@@ -184,11 +211,76 @@ fn jobs_that_nobody_waits_for_make_room() {
     workers.close();
 }
 
+/// What a single worker of `takers` makes of these jobs: the numbers done together, call by call.
+fn companies(takers: usize, jobs: Vec<(Ticket, Vec<usize>)>) -> Vec<Vec<usize>> {
+    let (queue, (done, all)) = (queue(100, takers), mpsc::channel());
+    for (ticket, numbers) in jobs {
+        let counted = |number| Step::InCompany(Counted { number, done: done.clone() });
+        queue.push(ticket, numbers.into_iter().map(counted).collect()).0.unwrap();
+    }
+    drop(done);
+    run_all(&queue);
+    let mut companies: Vec<Vec<usize>> = Vec::new();
+    let mut left = 0;
+    for (number, together) in all {
+        if left == 0 {
+            companies.push(Vec::new());
+            left = together;
+        }
+        companies.last_mut().unwrap().push(number);
+        left -= 1;
+    }
+    companies
+}
+
+#[test]
+fn those_that_wait_for_the_same_are_done_together_up_to_the_bound() {
+    let single = |numbers: std::ops::Range<usize>| numbers.map(|number| (ticket(), vec![number])).collect();
+    assert_eq!(companies(1, single(0..6)), [vec![0, 1, 2, 3], vec![4, 5]]);
+    // One of two workers leaves half to the other.
+    assert_eq!(companies(2, single(0..6)), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+}
+
+#[test]
+fn large_jobs_take_turns_in_company_too_and_who_has_gone_is_not_taken_along() {
+    let gone = ticket();
+    gone.cancel.cancel();
+    let jobs =
+        vec![(ticket(), vec![0, 1, 2]), (gone, vec![10]), (ticket(), vec![20]), (ticket(), vec![30, 31])];
+    assert_eq!(companies(1, jobs), [vec![0, 20, 30, 1], vec![31, 2]]);
+}
+
+#[test]
+fn steps_in_company_do_not_wait_for_others_nor_take_along_what_is_done_alone() {
+    let workers = workers(1, 16);
+    let (release, busy) = occupy(&workers, Lane::Direct);
+    let (done, all) = mpsc::channel();
+    let alone = |name| workers.push(Lane::Direct, ticket(), move |_| Ok(name)).unwrap();
+    let counted = |number| {
+        let step = Counted { number, done: done.clone() };
+        workers.push_in_company(Lane::Direct, ticket(), vec![step]).unwrap();
+    };
+    let first = alone("first");
+    counted(1);
+    let second = alone("second");
+    counted(2);
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    assert_eq!(
+        (first.blocking_recv().unwrap(), second.blocking_recv().unwrap()),
+        (Ok("first"), Ok("second"))
+    );
+    assert_eq!([all.recv().unwrap(), all.recv().unwrap()], [(1, 2), (2, 2)]);
+    counted(3);
+    assert_eq!(all.recv().unwrap(), (3, 1));
+    workers.close();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
     use rustix::{process::getpriority_process, thread::sched_getaffinity};
-    let workers = Workers::start(1, 4, true, Arc::new(Meter::new())).unwrap();
+    let workers = Workers::<Counted>::start(1, 4, COMPANY_MAX, true, Arc::new(Meter::new())).unwrap();
     let look = |lane| {
         let look = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
         workers.push(lane, ticket(), look).unwrap().blocking_recv().unwrap().unwrap()

@@ -8,10 +8,10 @@ const NICENESS: i32 = 10;
 
 /// Lets other threads go before the calling one. On Linux a priority is a thread's; elsewhere it
 /// is the process's, and is left alone.
-pub(super) fn give_way() {
+pub(in crate::service) fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "threads for documents keep the priority of searches");
+        tracing::debug!(%error, "threads in the background keep the priority of searches");
     }
 }
 
