@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{core::Core, error::UNAVAILABLE};
-use crate::service::sync::Arc;
+use crate::service::{Error, call::panicked, sync::Arc};
 
 /// Time between two probes of a server that is well.
 const TICK: Duration = Duration::from_millis(500);
@@ -37,9 +38,10 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
         let down = core.connections.obstacle().is_some();
         let patience = if down { PATIENCE.min(command_timeout) } else { command_timeout * 2 / 3 };
         let began = Instant::now();
+        let (attending, look) = (core.clone(), ticks % TICKS_A_LOOK == 0);
         let attended = tokio::select! {
             () = closing.cancelled() => return,
-            attended = core.attend(patience, ticks % TICKS_A_LOOK == 0) => attended,
+            attended = survive(async move { attending.attend(patience, look).await }) => attended,
         };
         let pause = match attended {
             Ok(()) => {
@@ -74,6 +76,17 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
     }
 }
 
+/// What `work` comes to; a panic in it is a failure like others, so that the next attempt is made.
+async fn survive(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
+    // Dropped, a set ends its tasks.
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    task.join_next().await.expect("there is one task").unwrap_or_else(|fault| {
+        tracing::error!(%fault, "looking after Redis failed; it is tried again");
+        Err(panicked())
+    })
+}
+
 /// The pause after so many failures in a row: twice as long each time, and up to a half of it by
 /// chance, so that many clients do not come back at once.
 fn pause(failed: u32) -> Duration {
@@ -85,6 +98,12 @@ fn pause(failed: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_like_others() {
+        assert_eq!(survive(async { panic!("on purpose") }).await, Err(panicked()));
+        assert_eq!(survive(async { Ok(()) }).await, Ok(()));
+    }
 
     #[test]
     fn pauses_grow_to_a_limit_and_differ() {
