@@ -89,8 +89,8 @@ pub(crate) fn queries(path: &Path) -> Result<Vec<String>> {
     Ok(queries)
 }
 
-/// `count` distinct queries: those `given` first, then runs of 4 to 10 words cut out of
-/// `documents` at random (by `seed`).
+/// `count` distinct queries: those `given` first, then runs of words cut out of `documents` at random
+/// (by `seed`), each of as many words as one of the given has, so that they are as long.
 pub(crate) fn distinct_queries(
     given: &[String],
     documents: &[Document],
@@ -105,10 +105,12 @@ pub(crate) fn distinct_queries(
             queries.push(query.clone());
         }
     }
+    let lengths: Vec<usize> = given.iter().map(|query| query.split_whitespace().count()).collect();
+    ensure!(!lengths.is_empty(), "no queries are given for others to be like");
     let mut barren = 0;
     while queries.len() < count {
         let document = &documents[random.below(documents.len())];
-        let cut = cut(&document.text, 4 + random.below(7), &mut random);
+        let cut = cut(&document.text, lengths[random.below(lengths.len())], &mut random);
         if let Some(cut) = cut.filter(|cut| seen.insert(cut.clone())) {
             queries.push(cut);
             barren = 0;
@@ -142,23 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn cut_queries_are_distinct_runs_of_4_to_10_words_of_the_corpus() {
+    fn cut_queries_are_distinct_runs_of_the_corpus_as_long_as_the_given() {
         let text = (0..40).map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ");
-        let given = vec!["first given".to_owned(), "first given".to_owned(), "second given".to_owned()];
-        let queries = distinct_queries(&given, &[document(&text)], 150, 1).unwrap();
-        assert_eq!(queries.len(), 150);
-        assert_eq!(queries.iter().collect::<HashSet<_>>().len(), 150);
-        assert_eq!(queries[..2], ["first given", "second given"]);
+        let given = ["one of four words", "one of four words", "and one of five words"].map(str::to_owned);
+        let queries = distinct_queries(&given, &[document(&text)], 60, 1).unwrap();
+        assert_eq!(queries.len(), 60);
+        assert_eq!(queries.iter().collect::<HashSet<_>>().len(), 60);
+        assert_eq!(queries[..2], ["one of four words", "and one of five words"]);
         for query in &queries[2..] {
             let words = query.split(' ').count();
-            assert!((4..=10).contains(&words), "{query}");
+            assert!([4, 5].contains(&words), "{query}");
             assert!(text.contains(query.as_str()), "{query}");
         }
-        assert_eq!(queries, distinct_queries(&given, &[document(&text)], 150, 1).unwrap());
+        assert_eq!(queries, distinct_queries(&given, &[document(&text)], 60, 1).unwrap());
     }
 
     #[test]
     fn a_corpus_too_small_for_the_count_is_an_error() {
-        assert!(distinct_queries(&[], &[document("just four words here")], 2, 1).is_err());
+        let given = ["one of four words".to_owned()];
+        assert!(distinct_queries(&given, &[document("just four words here")], 3, 1).is_err());
+        assert!(distinct_queries(&[], &[document("just four words here")], 1, 1).is_err());
     }
 }

@@ -26,6 +26,10 @@ use clap::{Parser, Subcommand};
 
 use crate::{report::Format, setting::Setting};
 
+/// The server's, so that what is measured in this process is what the server does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Nearfield, and the peers it is compared with.
 #[derive(Debug, Parser)]
 #[command(version)]

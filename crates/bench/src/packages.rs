@@ -42,15 +42,21 @@ pub(crate) fn schema(name: &str, algorithm: Algorithm, dim: usize, model: Option
 }
 
 /// The schema of the collection [`NAME`].
-pub(crate) fn own_schema(model: &embed::Model) -> Schema {
-    schema(NAME, HNSW, model.dim(), Some(model.name()))
+pub(crate) fn own_schema(model: &embed::Model, quantization: Quantization) -> Schema {
+    let mut schema = schema(NAME, HNSW, model.dim(), Some(model.name()));
+    for field in &mut schema.fields {
+        if let FieldKind::Vector(vector) = &mut field.kind {
+            vector.quantization = quantization;
+        }
+    }
+    schema
 }
 
-/// Makes the collection and writes documents into it, `batch` in a write, with ready vectors or
+/// Makes the collection [`NAME`] and writes documents into it, `batch` in a write, with ready vectors or
 /// to be embedded; returns once all are durable and in the graph.
 pub(crate) fn fill(
     service: &Service,
-    model: &embed::Model,
+    schema: Schema,
     documents: &[Document],
     vectors: Option<&Vectors>,
     batch: NonZero<usize>,
@@ -58,7 +64,7 @@ pub(crate) fn fill(
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let cx = Context::local();
-        service.put_collection(&cx, NAME, own_schema(model), false).await?;
+        service.put_collection(&cx, NAME, schema, false).await?;
         write(service, NAME, documents, vectors.map(|vectors| (vectors, 0)), batch).await?;
         wait_for_graph(service, documents.len() as u64).await
     })

@@ -183,6 +183,7 @@ impl<'a> World<'a> {
             let arguments = serve::Arguments {
                 part: Vec::new(),
                 runs: 0,
+                quantization: serve::Held::None,
                 documents: self.arguments.documents,
                 qps: Vec::new(),
                 budget_ms: Vec::new(),

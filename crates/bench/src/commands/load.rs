@@ -3,7 +3,7 @@
 use std::{num::NonZero, process::Command, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use nearfield::service::{self, Service};
+use nearfield::service::{self, Quantization, Service};
 
 use crate::{
     corpus, machine, packages,
@@ -66,18 +66,19 @@ fn measure(mode: Mode, arguments: &Arguments, setting: &Setting) -> Result<Row> 
     let dir = tempfile::tempdir_in(&setting.cache_dir)?;
     let service = Service::open(setting.service(dir.path())?)?;
     // Loads the service's model, which is no document's memory.
+    let schema = packages::own_schema(&model, Quantization::None);
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(service.put_collection(
         &service::Context::local(),
         packages::NAME,
-        packages::own_schema(&model),
+        schema.clone(),
         false,
     ))?;
     let pid = std::process::id();
     let before_mib = machine::rss_mib(pid)?;
     let before_cpu_s = machine::cpu_seconds(pid)?;
     let started = Instant::now();
-    packages::fill(&service, &model, &documents, ready.as_ref(), arguments.batch)?;
+    packages::fill(&service, schema, &documents, ready.as_ref(), arguments.batch)?;
     let seconds = started.elapsed().as_secs_f64();
     let cpu_s = machine::cpu_seconds(pid)? - before_cpu_s;
     let rss_mib = machine::rss_mib(pid)? - before_mib;

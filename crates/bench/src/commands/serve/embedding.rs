@@ -1,20 +1,17 @@
 //! Text to vector through the service: queue, workers, tokenizer, forward pass, no cache. What is
 //! asked for is a search of a collection of one document, which adds a few microseconds.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nearfield::service::{Algorithm, Config, Context, Expected, Put, Schema, Search, Service, Value};
+use nearfield::service::{Algorithm, Config, Context, Expected, Put, Schema, Service, Value};
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::runtime::Runtime;
 
-use super::Arguments;
+use super::{
+    Arguments,
+    in_process::{Asked, rate},
+};
 use crate::{
     corpus,
     machine::{self, Pinned},
@@ -37,6 +34,7 @@ struct Bench {
     service: Service,
     runtime: Runtime,
     rates: Vec<f64>,
+    cpu_us: Vec<f64>,
     alone_ms: Vec<f64>,
     _dir: TempDir,
 }
@@ -44,12 +42,13 @@ struct Bench {
 /// Measures and prints. One core and two take turns.
 pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
     let model = setting.model()?;
-    let given: Arc<[String]> = corpus::queries(&setting.source.packages_queries())?.into();
+    let given = corpus::queries(&setting.source.packages_queries())?;
     let tokens = given.iter().map(|query| model.tokenize(query).ids.len()).sum::<usize>();
     let tokens_mean = tokens as f64 / given.len() as f64;
     let schema = packages::schema(NAME, Algorithm::Flat, model.dim(), Some(model.name()));
     // The services load their own.
     drop(model);
+    let asked = Asked::new(given, 1);
     let mut benches = Vec::new();
     for count in 1..=machine::cores().min(2) {
         benches.push(Bench::open((0..count).collect(), schema.clone(), setting)?);
@@ -57,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     for run in 0..arguments.runs {
         for turn in 0..benches.len() {
             let place = (run + turn) % benches.len();
-            benches[place].round(&given, arguments.seconds.min(3.0))?;
+            benches[place].round(&asked, arguments.seconds.min(3.0))?;
         }
         eprintln!("round {} of {} of text to vector done", run + 1, arguments.runs);
     }
@@ -75,6 +74,7 @@ pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
                 .with("in_flight", IN_FLIGHT * bench.cores.len())
                 .with_rounded("texts_per_s", rate, 0)
                 .with_rounded("times_one_core", rate / one, 2)
+                .with_rounded("cpu_us_per_text", median(&bench.cpu_us), 0)
                 .with_rounded("alone_p50_ms", alone.median(), 3)
                 .with_rounded("alone_p99_ms", alone.quantile(0.99), 3),
         )?;
@@ -105,49 +105,30 @@ impl Bench {
             }
             anyhow::Ok(())
         })?;
-        Ok(Bench { cores, service, runtime, rates: Vec::new(), alone_ms: Vec::new(), _dir: dir })
+        Ok(Bench {
+            cores,
+            service,
+            runtime,
+            rates: Vec::new(),
+            cpu_us: Vec::new(),
+            alone_ms: Vec::new(),
+            _dir: dir,
+        })
     }
 
     /// As many queries as it answers in `seconds`, then some alone.
-    fn round(&mut self, given: &Arc<[String]>, seconds: f64) -> Result<()> {
+    fn round(&mut self, asked: &Asked, seconds: f64) -> Result<()> {
         let _pinned = Pinned::to_any(&self.cores)?;
-        let next = Arc::new(AtomicUsize::new(0));
-        let service = &self.service;
-        let started = Instant::now();
-        let until = started + Duration::from_secs_f64(seconds);
-        let answered = self.runtime.block_on(async {
-            let mut workers = JoinSet::new();
-            for _ in 0..IN_FLIGHT * self.cores.len() {
-                workers.spawn(ask(service.clone(), given.clone(), next.clone(), until));
-            }
-            let mut answered = 0;
-            while let Some(count) = workers.join_next().await {
-                answered += count??;
-            }
-            anyhow::Ok(answered)
-        })?;
-        self.rates.push(answered as f64 / started.elapsed().as_secs_f64());
-        for query in given.iter().take(ALONE) {
+        let in_flight = IN_FLIGHT * self.cores.len();
+        let length = Duration::from_secs_f64(seconds);
+        let rate = rate(&self.runtime, &self.service, asked, in_flight, length)?;
+        self.rates.push(rate.qps);
+        self.cpu_us.push(rate.cpu_us);
+        for _ in 0..ALONE {
             let begun = Instant::now();
-            self.runtime.block_on(service.search(&Context::local(), Search::text(query, 1)))?;
+            self.runtime.block_on(self.service.search(&Context::local(), asked.next()))?;
             self.alone_ms.push(begun.elapsed().as_secs_f64() * 1e3);
         }
         Ok(())
     }
-}
-
-/// Asks one query after the other until the time is up.
-async fn ask(
-    service: Service,
-    queries: Arc<[String]>,
-    next: Arc<AtomicUsize>,
-    until: Instant,
-) -> Result<usize> {
-    let mut answered = 0;
-    while Instant::now() < until {
-        let query = &queries[next.fetch_add(1, Relaxed) % queries.len()];
-        service.search(&Context::local(), Search::text(query, 1)).await?;
-        answered += 1;
-    }
-    Ok(answered)
 }

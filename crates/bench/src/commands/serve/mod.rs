@@ -1,22 +1,30 @@
-//! `serve`: the real server under open-loop load on `GET /search`, and how many texts a second become
-//! vectors inside it.
+//! `serve`: the real server under open-loop load on `GET /search` and one query at a time, how many
+//! texts a second become vectors inside it, and what a second core adds.
 
+mod alone;
+mod cores;
 mod embedding;
+mod in_process;
+mod zipf;
 
 use std::{
     num::NonZero,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
-use nearfield::service::Service;
+use anyhow::{Context, Result, bail, ensure};
+use embed::Model;
+use nearfield::service::{Quantization, Service};
 use serde_json::Value;
 
+use self::zipf::Zipf;
 use crate::{
     corpus,
     machine::{self, Pinned},
     open_loop::{self, Outcome, Step, encode},
     packages,
+    random::Random,
     report::{Format, Report, Row},
     server::{Launch, Server},
     setting::Setting,
@@ -24,24 +32,61 @@ use crate::{
     vectors::{self, Vectors},
 };
 
+/// How long a server may be busy by itself before it is measured.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(900);
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Part {
     /// Text to vector through the service, on one core and on two.
     Embedding,
-    /// Text to JSON through the server.
+    /// Text to JSON through the server, one query at a time.
+    Alone,
+    /// Text to JSON through the server, no query asked twice, no cache.
     Search,
+    /// The given queries by Zipf's law, with the cache on.
+    Mix,
+    /// Text to documents in this process, on one core and on two.
+    Cores,
+}
+
+/// How the index holds vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Held {
+    /// In 8-bit codes.
+    Int8,
+    /// As they are.
+    None,
+}
+
+impl Held {
+    fn quantization(self) -> Quantization {
+        match self {
+            Held::Int8 => Quantization::Int8,
+            Held::None => Quantization::None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Held::Int8 => "int8",
+            Held::None => "none",
+        }
+    }
 }
 
 /// Arguments of `serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only these parts
-    #[arg(long, value_delimiter = ',', default_value = "embedding,search")]
+    #[arg(long, value_delimiter = ',', default_value = "embedding,alone,search,mix,cores")]
     pub(crate) part: Vec<Part>,
-    /// Rounds of text to vector; the medians are printed
+    /// How often each is measured: all are printed, of text to vector the medians
     #[arg(long, default_value_t = 5)]
     pub(crate) runs: usize,
+    /// How the index holds vectors
+    #[arg(long, value_enum, default_value = "int8")]
+    pub(crate) quantization: Held,
     /// The first so many packages
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     pub(crate) documents: usize,
@@ -49,7 +94,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', conflicts_with = "budget_ms")]
     pub(crate) qps: Vec<f64>,
     /// Find the highest rates whose 99th percentile stays within these
-    #[arg(long, value_delimiter = ',', default_value = "22")]
+    #[arg(long, value_delimiter = ',', default_value = "10,22,30,50,100")]
     pub(crate) budget_ms: Vec<f64>,
     /// Length of a step
     #[arg(long, default_value_t = 10.0)]
@@ -84,10 +129,14 @@ pub(crate) struct Measured {
     pub(crate) offered_qps: f64,
     /// What the generator saw.
     pub(crate) outcome: Outcome,
+    /// Tokens of a query on average.
+    tokens_mean: f64,
     /// The server's resident memory at the end.
     pub(crate) rss_mib: f64,
     /// The server's share of one core.
     pub(crate) cpu_pct: f64,
+    /// Processor time of the server for a query, user and system.
+    cpu_us_per_query: f64,
 }
 
 impl Measured {
@@ -99,95 +148,168 @@ impl Measured {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    if arguments.part.contains(&Part::Embedding) {
+    let wants = |part| arguments.part.contains(&part);
+    if wants(Part::Embedding) {
         embedding::run(arguments, setting, format)?;
     }
-    if arguments.part.contains(&Part::Search) {
-        search(arguments, setting, format)?;
+    if wants(Part::Alone) || wants(Part::Search) {
+        let mut bench = Bench::start(arguments, setting)?;
+        bench.settle()?;
+        if wants(Part::Alone) {
+            alone::run(&mut bench, arguments, format)?;
+        }
+        if wants(Part::Search) {
+            search(&mut bench, setting, format)?;
+        }
+    }
+    if wants(Part::Mix) {
+        let mut bench = Bench::start_with(arguments, setting, Mix::Zipf)?;
+        bench.settle()?;
+        search(&mut bench, setting, format)?;
+    }
+    if wants(Part::Cores) {
+        let kept = Kept::load(arguments, setting)?;
+        let queries = corpus::queries(&setting.source.packages_queries())?;
+        cores::run(arguments, setting, &kept.data_dir, queries, format)?;
     }
     Ok(())
 }
 
-fn search(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let mut bench = Bench::start(arguments, setting)?;
+/// A row for each run at each rate, given or found.
+fn search(bench: &mut Bench, setting: &Setting, format: Format) -> Result<()> {
     let recall = bench.recall(setting)?;
+    let arguments = bench.arguments.clone();
     let mut report = Report::new(format, "serve");
-    if arguments.qps.is_empty() {
+    let mut rates: Vec<(Option<f64>, f64)> = arguments.qps.iter().map(|rate| (None, *rate)).collect();
+    let mut first = 25.0;
+    if rates.is_empty() {
         for &budget_ms in &arguments.budget_ms {
-            let measured = bench.highest_rate(budget_ms)?;
-            report.push(bench.row(Some(budget_ms), &measured, recall))?;
+            let rate = bench.highest_rate_from(first, budget_ms)?.offered_qps;
+            eprintln!("highest rate found within {budget_ms} ms: {rate:.0}");
+            rates.push((Some(budget_ms), rate));
+            first = rate;
         }
-    } else {
-        for &rate in &arguments.qps {
+    }
+    for (budget_ms, rate) in rates {
+        for run in 1..=arguments.runs {
             let measured = bench.step(rate)?;
-            report.push(bench.row(None, &measured, recall))?;
+            report.push(bench.row(budget_ms, run, &measured, recall))?;
         }
     }
     report.finish()
+}
+
+/// Which queries are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mix {
+    /// None twice; the server keeps no vectors of queries.
+    Distinct,
+    /// The given ones by Zipf's law; the server keeps vectors of queries as it does by default.
+    Zipf,
+}
+
+/// The documents, loaded into a data directory that is kept for later runs.
+struct Kept {
+    documents: Vec<corpus::Document>,
+    vectors: Vectors,
+    data_dir: PathBuf,
+}
+
+impl Kept {
+    /// Loads the documents with vectors made beforehand, unless an earlier run has. One that was
+    /// interrupted is gone on with: documents that stand there are not written again.
+    fn load(arguments: &Arguments, setting: &Setting) -> Result<Kept> {
+        let model = setting.model()?;
+        let source = setting.source.packages();
+        let documents = corpus::documents(&source, arguments.documents)?;
+        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
+        let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        let held = arguments.quantization;
+        let name = format!("serve-{}-{}-{}", vectors.key, documents.len(), held.name());
+        let dir = setting.cache_dir.join(name);
+        let (complete, data_dir) = (dir.join("complete"), dir.join("data"));
+        if !complete.exists() {
+            eprintln!("loading {} documents into {}", documents.len(), dir.display());
+            std::fs::create_dir_all(&dir)?;
+            let started = Instant::now();
+            let service = Service::open(setting.service(&data_dir)?)?;
+            packages::fill(
+                &service,
+                packages::own_schema(&model, held.quantization()),
+                &documents,
+                Some(&vectors),
+                NonZero::new(500).expect("500 is not 0"),
+            )?;
+            service.close();
+            std::fs::write(&complete, format!("{:.0} s", started.elapsed().as_secs_f64()))?;
+        }
+        Ok(Kept { documents, vectors, data_dir })
+    }
 }
 
 /// A server with its documents, and queries it has not seen.
 pub(crate) struct Bench {
     server: Server,
     arguments: Arguments,
+    mix: Mix,
     given: Vec<String>,
-    documents: Vec<corpus::Document>,
+    model: Model,
+    kept: Kept,
     queries: Vec<String>,
     used: usize,
-    corpus: Vectors,
 }
 
 impl Bench {
-    /// Loads the documents, with vectors made beforehand, into a data directory kept for later
-    /// runs, and starts a server over it.
+    /// Starts a server over the documents, without a cache of queries.
     pub(crate) fn start(arguments: &Arguments, setting: &Setting) -> Result<Bench> {
-        let model = setting.model()?;
-        let source = setting.source.packages();
-        let documents = corpus::documents(&source, arguments.documents)?;
-        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-        let corpus = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
-        let dir = setting.cache_dir.join(format!("serve-{}-{}", corpus.key, documents.len()));
-        let complete = dir.join("complete");
-        if !complete.exists() {
-            eprintln!("loading {} documents into {}", documents.len(), dir.display());
-            let data_dir = dir.join("data");
-            if dir.exists() {
-                std::fs::remove_dir_all(&dir)?;
-            }
-            std::fs::create_dir_all(&dir)?;
-            let started = Instant::now();
-            let service = Service::open(setting.service(&data_dir)?)?;
-            packages::fill(
-                &service,
-                &model,
-                &documents,
-                Some(&corpus),
-                NonZero::new(500).expect("500 is not 0"),
-            )?;
-            service.close();
-            std::fs::write(&complete, format!("{:.0} s", started.elapsed().as_secs_f64()))?;
-        }
+        Bench::start_with(arguments, setting, Mix::Distinct)
+    }
+
+    fn start_with(arguments: &Arguments, setting: &Setting, mix: Mix) -> Result<Bench> {
+        let kept = Kept::load(arguments, setting)?;
         let given = corpus::queries(&setting.source.packages_queries())?;
+        let mut launched = vec!["--cpu", setting.cpu().level().name()];
+        if mix == Mix::Distinct {
+            launched.extend(["--query-cache-mib", "0"]);
+        }
         let launch = Launch {
-            data_dir: dir.join("data"),
+            data_dir: kept.data_dir.clone(),
             models_dir: setting.models_dir()?,
             cores: arguments.server_cores.clone(),
-            arguments: ["--cpu", setting.cpu().level().name(), "--query-cache-mib", "0"]
-                .map(str::to_owned)
-                .into(),
+            arguments: launched.into_iter().map(str::to_owned).collect(),
         };
-        let server = Server::start(&launch)?;
         let mut bench = Bench {
-            server,
+            server: Server::start(&launch)?,
             arguments: arguments.clone(),
+            mix,
             given,
-            documents,
+            model: setting.model()?,
+            kept,
             queries: Vec::new(),
             used: 0,
-            corpus,
         };
         bench.make_queries(arguments.distinct)?;
         Ok(bench)
+    }
+
+    /// Waits until the server has done what it does in the background by itself: refining its graph.
+    fn settle(&self) -> Result<()> {
+        let pid = self.server.pid();
+        let started = Instant::now();
+        while started.elapsed() < SETTLE_TIMEOUT {
+            let before = machine::cpu_seconds(pid)?;
+            std::thread::sleep(Duration::from_secs(1));
+            if machine::cpu_seconds(pid)? - before < 0.05 {
+                return Ok(());
+            }
+        }
+        bail!("the server is still busy by itself after {} s", SETTLE_TIMEOUT.as_secs())
+    }
+
+    /// Tokens of a query on average.
+    fn tokens_mean(&self, queries: &[String]) -> f64 {
+        let tokens = queries.iter().map(|query| self.model.tokenize_query(query).ids.len()).sum::<usize>();
+        tokens as f64 / queries.len() as f64
     }
 
     /// The server.
@@ -202,7 +324,7 @@ impl Bench {
 
     /// How many documents it has.
     pub(crate) fn documents(&self) -> usize {
-        self.documents.len()
+        self.kept.documents.len()
     }
 
     /// Whether the server has survived so far.
@@ -216,7 +338,8 @@ impl Bench {
     }
 
     fn make_queries(&mut self, count: usize) -> Result<()> {
-        self.queries = corpus::distinct_queries(&self.given, &self.documents, count, self.arguments.seed)?;
+        self.queries =
+            corpus::distinct_queries(&self.given, &self.kept.documents, count, self.arguments.seed)?;
         Ok(())
     }
 
@@ -231,6 +354,17 @@ impl Bench {
         Ok(fresh)
     }
 
+    /// The next queries of the mix.
+    fn asked(&mut self, count: usize) -> Result<Vec<String>> {
+        if self.mix == Mix::Distinct {
+            return self.fresh(count);
+        }
+        let mut random = Random::new(self.arguments.seed + self.used as u64);
+        self.used += count;
+        let zipf = Zipf::new(self.given.len());
+        Ok((0..count).map(|_| self.given[zipf.draw(&mut random)].clone()).collect())
+    }
+
     /// The first given queries, and the [`truth::K`] exact nearest documents of each, by float32
     /// vectors of documents and queries.
     pub(crate) fn judged(&self, count: usize, setting: &Setting) -> Result<(Vec<String>, Vec<u32>)> {
@@ -239,7 +373,7 @@ impl Bench {
         let texts: Vec<&str> = judged.iter().map(String::as_str).collect();
         let queries =
             vectors::of_texts(&setting.cache_dir, &model, &setting.source.packages_queries(), &texts)?;
-        let truth = truth::neighbours(&setting.cache_dir, &self.corpus, &queries)?;
+        let truth = truth::neighbours(&setting.cache_dir, &self.kept.vectors, &queries)?;
         Ok((judged, truth))
     }
 
@@ -275,7 +409,8 @@ impl Bench {
         let (k, address) = (arguments.k, self.server.address);
         // A Poisson schedule may be a few standard deviations longer than its mean.
         let mean = rate * (step.duration + step.warm_up).as_secs_f64();
-        let queries = self.fresh((mean + 6.0 * mean.sqrt()).ceil() as usize + 10)?;
+        let queries = self.asked((mean + 6.0 * mean.sqrt()).ceil() as usize + 10)?;
+        let tokens_mean = self.tokens_mean(&queries);
         let mut requests = queries
             .iter()
             .map(|query| open_loop::get_request(address, &format!("/search?q={}&k={k}", encode(query))));
@@ -284,14 +419,23 @@ impl Bench {
         let started = Instant::now();
         let _pinned = self.pinned()?;
         let outcome = open_loop::run(address, &step, &mut requests)?;
-        let cpu_pct = (machine::cpu_seconds(pid)? - cpu_before) / started.elapsed().as_secs_f64() * 100.0;
-        Ok(Measured { offered_qps: rate, outcome, rss_mib: machine::rss_mib(pid)?, cpu_pct })
+        let cpu_s = machine::cpu_seconds(pid)? - cpu_before;
+        let cpu_pct = cpu_s / started.elapsed().as_secs_f64() * 100.0;
+        // Those of the warm-up are not in the outcome, but about as many a second.
+        let answered = outcome.qps * (step.duration + step.warm_up).as_secs_f64();
+        let cpu_us_per_query = cpu_s * 1e6 / answered;
+        let rss_mib = machine::rss_mib(pid)?;
+        Ok(Measured { offered_qps: rate, outcome, tokens_mean, rss_mib, cpu_pct, cpu_us_per_query })
     }
 
     /// The step with the highest rate found whose 99th percentile stays within the budget: doubled
     /// until one does not, then the gap is halved five times.
     pub(crate) fn highest_rate(&mut self, budget_ms: f64) -> Result<Measured> {
-        let mut best = self.step(25.0)?;
+        self.highest_rate_from(25.0, budget_ms)
+    }
+
+    fn highest_rate_from(&mut self, first: f64, budget_ms: f64) -> Result<Measured> {
+        let mut best = self.step(first)?;
         if !best.within(budget_ms) {
             return Ok(best);
         }
@@ -313,16 +457,24 @@ impl Bench {
         Ok(best)
     }
 
-    fn row(&self, budget_ms: Option<f64>, measured: &Measured, recall: f64) -> Row {
+    fn row(&self, budget_ms: Option<f64>, run: usize, measured: &Measured, recall: f64) -> Row {
         let outcome = &measured.outcome;
+        let (mix, cache) = match self.mix {
+            Mix::Distinct => ("distinct", "off"),
+            Mix::Zipf => ("zipf", "on"),
+        };
         Row::new()
-            .with("documents", self.documents.len())
+            .with("documents", self.kept.documents.len())
+            .with("quantization", self.arguments.quantization.name())
             .with("cores", self.arguments.server_cores.len())
-            .with("cache", "off")
+            .with("mix", mix)
+            .with("cache", cache)
+            .with_rounded("tokens_mean", measured.tokens_mean, 1)
             .with("k", self.arguments.k)
             .with("connections", self.arguments.connections)
             .with("seconds", self.arguments.seconds)
             .with("budget_ms", budget_ms)
+            .with("run", run)
             .with_rounded("offered_qps", measured.offered_qps, 1)
             .with_rounded("qps", outcome.qps, 1)
             .with_rounded("p50_ms", outcome.latency_ms.median(), 2)
@@ -330,6 +482,7 @@ impl Bench {
             .with_rounded("p99_ms", outcome.latency_ms.quantile(0.99), 2)
             .with_rounded("rss_mib", measured.rss_mib, 0)
             .with_rounded("cpu_pct", measured.cpu_pct, 0)
+            .with_rounded("cpu_us_per_query", measured.cpu_us_per_query, 0)
             .with_rounded("end_to_end_recall_at_10", recall, 4)
             .with("errors", outcome.errors_text())
     }
