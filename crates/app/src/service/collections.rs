@@ -1,7 +1,8 @@
 //! The verbs of collections.
 
 use super::{
-    CollectionInfo, Context, Documents, Error, Schema, Service, VectorType,
+    Algorithm, CollectionInfo, Context, Documents, Error, FieldKind, Quantization, Schema, Service,
+    VectorSchema, VectorType,
     backend::Fingerprints,
     catalog::vector_fields,
     models::{self, Models},
@@ -29,6 +30,25 @@ impl Service {
     /// The schema of a collection, by name or alias. Never waits.
     pub fn schema(&self, name: &str) -> Result<Schema, Error> {
         Ok(self.shared().resolve(Some(name))?.schema.clone())
+    }
+
+    /// How the index holds a field's vectors where nobody says: as it does, if the collection stands
+    /// and has the field; for a new one by 8-bit codes, where they answer as well as the vectors
+    /// themselves (graphs of FLOAT32 and FLOAT16) and the index is our own.
+    pub fn default_quantization(&self, collection: &str, field: &str, vector: &VectorSchema) -> Quantization {
+        let standing = self.schema(collection).ok().and_then(|schema| {
+            let mut vectors = schema.fields.into_iter().filter(|standing| standing.name == field);
+            match vectors.next()?.kind {
+                FieldKind::Vector(standing) => Some(standing.quantization),
+                _ => None,
+            }
+        });
+        let is_wide = matches!(vector.vector_type, VectorType::Float32 | VectorType::Float16);
+        let is_graph = matches!(vector.algorithm, Algorithm::Hnsw { .. });
+        standing.unwrap_or(match self.shared().backend.quantizes() && is_wide && is_graph {
+            true => Quantization::Int8,
+            false => Quantization::None,
+        })
     }
 
     /// Values in the vectors of a model, which is loaded if it was not yet.

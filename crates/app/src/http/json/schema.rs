@@ -48,7 +48,8 @@ pub(crate) struct FieldShape {
     /// VECTOR: element type given and given back.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     vector_type: Option<VectorTypeShape>,
-    /// VECTOR: how the index holds it.
+    /// VECTOR: how the index holds it; if left out, `int8` for FLOAT32 and FLOAT16 in a graph of Nearfield's
+    /// own, otherwise `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<QuantizationShape>,
     /// VECTOR: values a vector; the model's, if left out.
@@ -146,8 +147,13 @@ impl SchemaShape {
         })
     }
 
-    /// The schema of the collection called `name`.
-    pub(crate) fn into_schema(self, name: &str) -> Result<Schema, Problem> {
+    /// The schema of the collection called `name`. `open` says how the index holds the vectors of a
+    /// field, by its name, where that was left out.
+    pub(crate) fn into_schema(
+        self,
+        name: &str,
+        open: impl Fn(&str, &VectorSchema) -> Quantization,
+    ) -> Result<Schema, Problem> {
         let ttl = match self.ttl_s {
             None => None,
             Some(seconds) => match Duration::try_from_secs_f64(seconds) {
@@ -162,10 +168,21 @@ impl SchemaShape {
             None => vec![format!("{name}:").into_bytes()],
             Some(prefixes) => prefixes.into_iter().map(|Binary(prefix)| prefix).collect(),
         };
-        let fields = match self.fields {
-            None => article_schema("", &[], &[]).fields,
-            Some(fields) => fields.into_iter().map(FieldShape::into_field).collect::<Result<_, _>>()?,
-        };
+        let shapes = self.fields.unwrap_or_else(|| {
+            let article = article_schema("", &[], &[]);
+            article.fields.iter().map(|field| FieldShape { quantization: None, ..field.into() }).collect()
+        });
+        let mut fields = Vec::with_capacity(shapes.len());
+        for shape in shapes {
+            let is_open = shape.quantization.is_none();
+            let mut field = shape.into_field()?;
+            if let FieldKind::Vector(vector) = &mut field.kind
+                && is_open
+            {
+                vector.quantization = open(&field.name, vector);
+            }
+            fields.push(field);
+        }
         Ok(Schema { prefixes, fields, ttl })
     }
 }
@@ -349,7 +366,10 @@ mod tests {
 
     fn read(json: &str) -> Result<Schema, String> {
         let shape: SchemaShape = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        shape.into_schema("kb").map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
+        let open = |_: &str, _: &VectorSchema| Quantization::Int8;
+        shape
+            .into_schema("kb", open)
+            .map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
     }
 
     #[test]
@@ -363,7 +383,7 @@ mod tests {
                 "fields": [
                     {"name": "title", "kind": "text"},
                     {"name": "content", "kind": "text"},
-                    {"name": "embedding", "kind": "vector", "algorithm": "hnsw", "type": "FLOAT32", "quantization": "none",
+                    {"name": "embedding", "kind": "vector", "algorithm": "hnsw", "type": "FLOAT32", "quantization": "int8",
                      "dim": 384, "metric": "cosine", "m": 16, "ef_construction": 200, "ef_search": 80,
                      "embed": {"fields": ["title", "content"], "model": "all-MiniLM-L6-v2"}}
                 ]

@@ -22,7 +22,7 @@ use crate::{
         query::{self, Query},
         reply,
     },
-    service::Documents,
+    service::{Documents, VectorSchema},
 };
 
 /// All collections.
@@ -62,7 +62,8 @@ pub(super) async fn put(
     for (model, dim) in shape.open_dims() {
         *dim = Some(door.service.model_dim(&call.cx, model).await?);
     }
-    let schema = shape.into_schema(&name)?;
+    let open = |field: &str, vector: &VectorSchema| door.service.default_quantization(&name, field, vector);
+    let schema = shape.into_schema(&name, open)?;
     let (info, made) = door.service.put_collection(&call.cx, &name, schema, rebuild).await?;
     let status = match (made, info.rebuilding) {
         (true, _) => StatusCode::CREATED,

@@ -173,6 +173,11 @@ impl Backend {
         assert!(first, "one service listens to its backend");
     }
 
+    /// Whether the index is our own, and can hold vectors in other ways than they are given.
+    pub(super) fn quantizes(&self) -> bool {
+        matches!(self.store, Kind::Embedded(_))
+    }
+
     pub(super) fn close(&self) {
         match &self.store {
             Kind::Embedded(embedded) => embedded.engine.close(),
