@@ -38,8 +38,11 @@ pub(crate) struct Collection {
     state: RwLock<State>,
     /// When the next document ends, so that a search can see without a lock that none has.
     soonest_end_ms: AtomicU64,
-    /// Documents taken in since the last snapshot.
+    /// Documents taken in since the last snapshot, and vectors whose links a finished pass over the graph
+    /// chose anew.
     pub(crate) unsaved: AtomicU64,
+    /// Vectors that the pass under way has been over.
+    refined: AtomicU64,
     /// The change the last snapshot reaches to; 0 if there is none.
     pub(crate) saved_seq: AtomicU64,
 }
@@ -115,6 +118,7 @@ impl Collection {
             state: RwLock::new(state),
             soonest_end_ms,
             unsaved: AtomicU64::new(0),
+            refined: AtomicU64::new(0),
             saved_seq: AtomicU64::new(0),
         }
     }
@@ -254,6 +258,18 @@ impl Collection {
         let allowed = filter.filter(|filter| **filter != Filter::All).map(|filter| state.matching(filter));
         let allowed = allowed.filter(|allowed| allowed.len() < state.ordinals.live().len());
         Selection { seen: state.published, allowed }
+    }
+
+    /// Refines up to `max` vectors of every graph; whether there was any to refine.
+    pub(crate) fn refine(&self, max: usize) -> bool {
+        let refined = self.indexes.iter().map(|index| index.refine(max) as u64).sum();
+        if refined == 0 {
+            // A pass is worth a snapshot when it is over: one that is interrupted begins again.
+            self.unsaved.fetch_add(self.refined.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        } else {
+            self.refined.fetch_add(refined, Ordering::Relaxed);
+        }
+        refined > 0
     }
 
     /// Vectors still scanned, and vectors that can be found, over all fields.

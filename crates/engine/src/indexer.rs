@@ -67,7 +67,12 @@ impl Core {
     }
 
     fn refine_once(&self) -> bool {
-        self.each_index(|index| index.refine(REFINED_AT_ONCE) > 0)
+        let registry = self.registry();
+        let mut worked = false;
+        for collection in registry.all() {
+            worked |= !self.is_closing() && collection.refine(REFINED_AT_ONCE);
+        }
+        worked
     }
 
     /// Does some work on every index; whether there was any.

@@ -7,6 +7,7 @@ use crate::{
     collection::{Step, What},
     projection::{Projection, Slot},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+    upkeep::is_stale,
 };
 
 fn schema() -> Arc<Schema> {
@@ -59,4 +60,25 @@ fn a_snapshot_of_another_schema_is_not_used() {
     other.fields[0].name = "w".to_owned();
     let error = snapshots.read(version, &Arc::new(other), Cpu::detect()).unwrap_err();
     assert_eq!(error.to_string(), "its schema is another");
+}
+
+#[test]
+fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let version = CollectionVersion { id: 1, version: 1 };
+    let collection = Collection::new(version, schema(), Cpu::detect());
+    collection.publish((1..=400).map(|doc| placed(doc, doc)).collect(), 400);
+    collection.indexes[0].drain(usize::MAX);
+    snapshots.write(&collection).unwrap();
+    assert!(!is_stale(&collection));
+
+    assert!(collection.refine(100));
+    assert!(!is_stale(&collection), "half a pass is not kept");
+    while collection.refine(100) {}
+    assert!(is_stale(&collection));
+    snapshots.write(&collection).unwrap();
+    assert!(!is_stale(&collection));
+    let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
+    assert!(!read.refine(100));
 }

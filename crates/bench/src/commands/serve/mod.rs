@@ -34,6 +34,8 @@ use crate::{
 
 /// How long a server may be busy by itself before it is measured.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(900);
+/// For how long a server must have done nothing to count as idle.
+const QUIET_SECONDS: u32 = 5;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -292,14 +294,18 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Waits until the server has done what it does in the background by itself: refining its graph.
+    /// Waits until the server has done what it does in the background by itself: refining its graph,
+    /// which it begins within a second or two.
     fn settle(&self) -> Result<()> {
         let pid = self.server.pid();
         let started = Instant::now();
+        let mut quiet = 0;
         while started.elapsed() < SETTLE_TIMEOUT {
             let before = machine::cpu_seconds(pid)?;
             std::thread::sleep(Duration::from_secs(1));
-            if machine::cpu_seconds(pid)? - before < 0.05 {
+            let is_busy = machine::cpu_seconds(pid)? - before >= 0.05;
+            quiet = if is_busy { 0 } else { quiet + 1 };
+            if quiet == QUIET_SECONDS {
                 return Ok(());
             }
         }
