@@ -79,13 +79,21 @@ impl Space {
 
     /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.parts().iter().sum()
+        match self.quantization {
+            Quantization::None => self.element_bytes(),
+            Quantization::Int8 => codes::row_bytes(self.dim),
+        }
+    }
+
+    /// Bytes of a vector's elements.
+    fn element_bytes(&self) -> usize {
+        self.dim * self.vector_type.element().bytes()
     }
 
     /// Bytes of the parts of a row that lie apart: what walks read, and what they do not.
     pub(crate) fn parts(&self) -> Vec<usize> {
         match self.quantization {
-            Quantization::None => vec![self.dim * self.vector_type.element().bytes()],
+            Quantization::None => vec![self.element_bytes()],
             Quantization::Int8 => codes::parts(self.dim).to_vec(),
         }
     }

@@ -41,7 +41,7 @@ pub const DIM_MAX: usize = 4096;
 
 /// Bytes of a row of `dim` values.
 pub fn row_bytes(dim: usize) -> usize {
-    HEADER_BYTES + 2 * dim
+    parts(dim).iter().sum()
 }
 
 /// Bytes of a row's parts: header, codes, residuals.
