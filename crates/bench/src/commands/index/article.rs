@@ -137,18 +137,11 @@ fn median(index: &Index, questions: &Questions, ef: usize, runs: usize) -> Point
 }
 
 fn measured(row: Row, point: &Point) -> Row {
-    row.with_rounded("ef_search", point.ef, 0)
-        .with_rounded("recall_at_10", point.recall_at_10, 4)
-        .with_rounded("qps", point.qps(), 0)
-        .with_rounded("p50_us", point.p50_us, 1)
-        .with_rounded("p99_us", point.p99_us, 1)
+    point.tell(row.with_rounded("ef_search", point.ef, 0))
 }
 
 fn cost(row: Row, built: &Built) -> Row {
-    row.with_rounded("bytes_per_vector", built.bytes_per_vector, 0)
-        .with_rounded("build_s", built.build_s(), 1)
-        .with_rounded("link_s", built.link_s, 1)
-        .with_rounded("refine_s", built.refine_s, 1)
+    built.tell(row).with_rounded("refine_s", built.refine_s, 1)
 }
 
 /// SciFact in float32: what an index makes of it shows in nDCG.

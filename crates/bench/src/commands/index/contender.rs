@@ -144,15 +144,11 @@ impl Contender {
 
     /// The row with what building took and gave.
     pub(super) fn cost(&self, row: Row) -> Row {
-        let Built { link_s, refine_s, bytes_per_vector } = self.built;
         let refine_s = match self.searcher {
-            Searcher::Ours(_) => Value::from((refine_s * 10.0).round() / 10.0),
+            Searcher::Ours(_) => Value::from((self.built.refine_s * 10.0).round() / 10.0),
             Searcher::Library(_) => Value::Null,
         };
-        row.with_rounded("bytes_per_vector", bytes_per_vector, 0)
-            .with_rounded("build_s", self.built.build_s(), 1)
-            .with_rounded("link_s", link_s, 1)
-            .with("refine_s", refine_s)
+        self.built.tell(row).with("refine_s", refine_s)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Recall and times by breadth of search, and what they are at a recall between two measured breadths.
 
 use super::Round;
-use crate::sample::median;
+use crate::{report::Row, sample::median};
 
 /// What an engine does at a breadth.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +45,14 @@ impl Point {
     /// Queries a second.
     pub(super) fn qps(&self) -> f64 {
         1e6 / self.mean_us
+    }
+
+    /// The row with recall, rate and times.
+    pub(super) fn tell(&self, row: Row) -> Row {
+        row.with_rounded("recall_at_10", self.recall_at_10, 4)
+            .with_rounded("qps", self.qps(), 0)
+            .with_rounded("p50_us", self.p50_us, 1)
+            .with_rounded("p99_us", self.p99_us, 1)
     }
 
     /// On the straight line from `self` to `other`, a `share` of the way.

@@ -1,5 +1,7 @@
 //! What building an index and asking it all queries once gave.
 
+use crate::report::Row;
+
 /// What building gave.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Built {
@@ -12,6 +14,13 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// The row with what building took and gave, but for how long refining took: only ours refines.
+    pub(super) fn tell(&self, row: Row) -> Row {
+        row.with_rounded("bytes_per_vector", self.bytes_per_vector, 0)
+            .with_rounded("build_s", self.build_s(), 1)
+            .with_rounded("link_s", self.link_s, 1)
+    }
+
     /// Both steps of building.
     pub(crate) fn build_s(&self) -> f64 {
         self.link_s + self.refine_s
