@@ -14,12 +14,13 @@ use super::{
     notes::{self, Notes},
     reply,
     script::Script,
+    seen::Seen,
     server::Server,
     state::{Collection, State},
 };
 use crate::service::{
     ErrorKind,
-    sync::{Arc, AtomicUsize, Mutex, RwLock},
+    sync::{Arc, AtomicUsize, Mutex},
 };
 
 /// Pipelines of writes on their way at once: while Redis works through one, the next is made.
@@ -42,8 +43,7 @@ pub(super) struct Core {
     pub(super) structure: tokio::sync::Mutex<()>,
     /// Collections whose documents all have their vectors, as far as this process has to care.
     pub(super) swept: Mutex<BTreeSet<CollectionVersion>>,
-    state: RwLock<Arc<State>>,
-    on_change: Arc<OnChange>,
+    seen: Seen,
 }
 
 impl Core {
@@ -56,33 +56,24 @@ impl Core {
             group: AtomicUsize::new(GROUP_FIRST),
             structure: tokio::sync::Mutex::new(()),
             swept: Mutex::default(),
-            state: RwLock::default(),
-            on_change,
+            seen: Seen::new(on_change),
         }
     }
 
     /// The collections as they were last seen.
     pub(super) fn state(&self) -> Arc<State> {
-        self.state.read().clone()
-    }
-
-    /// Puts another state in place, and tells of it if calls would see a difference.
-    pub(super) fn set_state(&self, state: State) {
-        let old = std::mem::replace(&mut *self.state.write(), Arc::new(state));
-        if !self.state().is_as(&old) {
-            self.on_change.call();
-        }
+        self.seen.get()
     }
 
     /// Puts one collection in place, or takes it out.
     pub(super) fn set_collection(&self, name: &str, collection: Option<Collection>) {
-        let mut state = State::clone(&self.state());
-        state.troubles.remove(name);
-        match collection {
-            Some(collection) => state.collections.insert(name.to_owned(), Arc::new(collection)),
-            None => state.collections.remove(name),
-        };
-        self.set_state(state);
+        self.seen.change(|state| {
+            state.troubles.remove(name);
+            match collection {
+                Some(collection) => state.collections.insert(name.to_owned(), Arc::new(collection)),
+                None => state.collections.remove(name),
+            };
+        });
     }
 
     /// Sends commands that are few and small together; each must succeed.
@@ -206,7 +197,7 @@ impl Core {
             };
             state.collections.insert(name.clone(), Arc::new(collection));
         }
-        self.set_state(state);
+        self.seen.change(|seen| *seen = state);
         Ok(())
     }
 
@@ -232,14 +223,15 @@ impl Core {
     /// What `FT.INFO` says of these collections, which it puts in the state.
     pub(super) async fn read_infos(&self, names: &[&str]) -> Result<(), Error> {
         let replies = self.ask_together(names.iter().map(|name| info(name)).collect()).await?;
-        let mut state = State::clone(&self.state());
-        for (name, value) in names.iter().zip(replies) {
-            let info = Info::read(value).map_err(|error| self.noticed(error))?;
-            if let Some(collection) = state.collections.get_mut(*name) {
-                *collection = Arc::new(Collection { info, ..Collection::clone(collection) });
+        let infos = replies.into_iter().map(Info::read).collect::<Result<Vec<_>, _>>();
+        let infos = infos.map_err(|error| self.noticed(error))?;
+        self.seen.change(|state| {
+            for (name, info) in names.iter().zip(infos) {
+                if let Some(collection) = state.collections.get_mut(*name) {
+                    *collection = Arc::new(Collection { info, ..Collection::clone(collection) });
+                }
             }
-        }
-        self.set_state(state);
+        });
         Ok(())
     }
 

@@ -20,6 +20,7 @@ mod reply;
 mod script;
 mod scroll;
 mod search;
+mod seen;
 mod server;
 mod state;
 
