@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) append_only: bool,
     /// TLS on a port of its own, with a certificate that [`RedisStack::certificate`] vouches for.
     pub(crate) tls: bool,
+    /// A node of a cluster, alone at first, that takes another for failed after so much silence.
+    pub(crate) cluster_node_timeout_ms: Option<u32>,
     /// Further arguments, such as `["--maxmemory", "64mb"]`.
     pub(crate) arguments: &'static [&'static str],
 }
@@ -60,6 +62,8 @@ pub(crate) struct RedisStack {
     port: u16,
     /// For TLS.
     tls_port: Option<u16>,
+    /// For the other nodes of a cluster.
+    bus_port: Option<u16>,
     dir: TempDir,
     /// `None` while it is killed.
     child: Option<Child>,
@@ -82,6 +86,7 @@ impl RedisStack {
             }
             stack.port = free_port();
             stack.tls_port = stack.tls_port.map(|_| free_port());
+            stack.bus_port = stack.bus_port.map(|_| free_port());
         }
         panic!("no port of {PORTS_TRIED} could be had: {}", stack.log());
     }
@@ -96,12 +101,23 @@ impl RedisStack {
             fs::write(dir.path().join(KEY), made.signing_key.serialize_pem()).unwrap();
             free_port()
         });
-        Some(RedisStack { place, options, port: free_port(), tls_port, dir, child: None })
+        let bus_port = options.cluster_node_timeout_ms.map(|_| free_port());
+        Some(RedisStack { place, options, port: free_port(), tls_port, bus_port, dir, child: None })
     }
 
     /// The port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port where the other nodes of a cluster reach it.
+    pub(crate) fn bus_port(&self) -> u16 {
+        self.bus_port.expect("a node of a cluster")
+    }
+
+    /// Whether it was started and not killed.
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Where a client finds it, with user and password if it wants any.
@@ -134,7 +150,12 @@ impl RedisStack {
 
     /// Sends one command, each word a bulk string, over a connection of its own (RESP2).
     pub(crate) fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
-        self.talk().and_then(|mut talk| talk.call(words)).unwrap()
+        self.try_command(words).unwrap()
+    }
+
+    /// [`RedisStack::command`] to a server that may be dead.
+    pub(crate) fn try_command<W: AsRef<[u8]>>(&self, words: &[W]) -> std::io::Result<Reply> {
+        self.talk().and_then(|mut talk| talk.call(words))
     }
 
     /// SIGKILL: what was not written to disk is gone, clients see the connection end.
@@ -187,6 +208,13 @@ impl RedisStack {
         if let Some(port) = self.tls_port {
             command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
             command.args(["--tls-cert-file", CERTIFICATE, "--tls-key-file", KEY]);
+        }
+        if let (Some(timeout_ms), Some(port)) = (self.options.cluster_node_timeout_ms, self.bus_port) {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+            command.args(["--cluster-node-timeout", &timeout_ms.to_string()]);
+            command.args(["--cluster-announce-ip", "127.0.0.1"]);
+            // A replica is served when it asks, not when others may have come, too.
+            command.args(["--repl-diskless-sync-delay", "0"]);
         }
         if self.options.append_only {
             command.args(["--appendonly", "yes", "--appendfsync", "always"]);

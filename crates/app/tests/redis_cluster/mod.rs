@@ -1,0 +1,363 @@
+//! A real Redis Cluster: three primaries with a replica each, servers of [`crate::redis_stack`]
+//! on loopback. A test target that uses it has the module `redis_stack`, too.
+#![allow(dead_code, reason = "every test target uses a part of it")]
+
+mod nodes;
+
+use std::{
+    collections::BTreeSet,
+    ops::RangeInclusive,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use self::nodes::Node;
+use crate::redis_stack::{Options, RedisStack, Reply};
+
+/// Slots of a cluster.
+pub(crate) const SLOTS: u16 = 16_384;
+
+const PRIMARIES: usize = 3;
+
+/// Longer than a cluster takes to come together or to fail over on a busy machine: beyond it the
+/// test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time between two looks at a cluster that is changing.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Keys moved by one MIGRATE, and what it may take.
+const MIGRATED_AT_ONCE: &str = "1000";
+const MIGRATE_TIMEOUT_MS: &str = "10000";
+
+/// How a cluster is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterOptions {
+    /// Silence after which a node is taken for failed; the failover of a killed primary begins
+    /// between it and twice as long.
+    pub(crate) node_timeout_ms: u32,
+    /// Every write is on its node's disk before it is answered.
+    pub(crate) append_only: bool,
+    /// Further arguments of every node.
+    pub(crate) arguments: &'static [&'static str],
+}
+
+impl Default for ClusterOptions {
+    fn default() -> ClusterOptions {
+        ClusterOptions { node_timeout_ms: 5_000, append_only: false, arguments: &[] }
+    }
+}
+
+/// A cluster; every node is killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct RedisCluster {
+    /// The first three were made primaries, the others their replicas in the same order.
+    nodes: Vec<RedisStack>,
+    /// Ports of nodes that stand still.
+    paused: Mutex<BTreeSet<u16>>,
+}
+
+impl RedisCluster {
+    /// Three primaries with a replica each that keep nothing on disk; see [`RedisCluster::with`].
+    pub(crate) fn start() -> Option<RedisCluster> {
+        RedisCluster::with(ClusterOptions::default())
+    }
+
+    /// Starts the nodes, joins them and waits until they are whole ([`RedisCluster::wait_until_whole`]).
+    /// `None`, said loudly, where no Redis Stack is to be had.
+    pub(crate) fn with(options: ClusterOptions) -> Option<RedisCluster> {
+        let node = Options {
+            append_only: options.append_only,
+            arguments: options.arguments,
+            cluster_node_timeout_ms: Some(options.node_timeout_ms),
+            ..Options::default()
+        };
+        let nodes = thread::scope(|scope| {
+            let starting: Vec<_> =
+                (0..2 * PRIMARIES).map(|_| scope.spawn(|| RedisStack::start(node.clone()))).collect();
+            starting.into_iter().map(|node| node.join().unwrap()).collect::<Option<Vec<_>>>()
+        })?;
+        let cluster = RedisCluster { nodes, paused: Mutex::default() };
+        cluster.join();
+        Some(cluster)
+    }
+
+    /// Where a client finds it: the nodes that were made primaries.
+    pub(crate) fn url(&self) -> String {
+        let nodes = self.nodes[..PRIMARIES].iter().map(|node| format!("127.0.0.1:{}", node.port()));
+        format!("redis-cluster://{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
+    /// Ports of all nodes, dead ones too.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(RedisStack::port).collect()
+    }
+
+    /// Ports of the primaries that answer and own slots, in the order of their slots.
+    pub(crate) fn primaries(&self) -> Vec<u16> {
+        let mut primaries: Vec<u16> = Vec::new();
+        for owner in self.owners().into_iter().flatten() {
+            if !primaries.contains(&owner) {
+                primaries.push(owner);
+            }
+        }
+        primaries
+    }
+
+    /// Ports of the replicas that answer.
+    pub(crate) fn replicas(&self) -> Vec<u16> {
+        let replicas = self.selves().into_iter().filter(|node| !node.is_primary);
+        replicas.map(|node| node.port).collect()
+    }
+
+    /// Ports of a primary's replicas that answer.
+    pub(crate) fn replicas_of(&self, primary: u16) -> Vec<u16> {
+        let id = self.node_id(primary);
+        let ours = self.selves().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
+        ours.map(|node| node.port).collect()
+    }
+
+    /// The primary that owns a slot.
+    pub(crate) fn owner(&self, slot: u16) -> u16 {
+        self.owners()[usize::from(slot)].unwrap_or_else(|| panic!("nobody who answers owns slot {slot}"))
+    }
+
+    /// The slot of a key.
+    pub(crate) fn slot(&self, key: &str) -> u16 {
+        match self.any().command(&["CLUSTER", "KEYSLOT", key]) {
+            Reply::Integer(slot) => u16::try_from(slot).unwrap(),
+            other => panic!("CLUSTER KEYSLOT: {other:?}"),
+        }
+    }
+
+    /// Sends one node a command, over a connection of its own; a MOVED is not followed.
+    pub(crate) fn ask<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
+        self.node(port).command(words)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, port: u16) {
+        self.node_mut(port).kill();
+        self.paused.lock().unwrap().remove(&port);
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn pause(&self, port: u16) {
+        self.node(port).pause();
+        self.paused.lock().unwrap().insert(port);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&self, port: u16) {
+        self.node(port).resume();
+        self.paused.lock().unwrap().remove(&port);
+    }
+
+    /// Starts a node again on its port, under its name, and waits until it answers; the others take
+    /// it in by and by. What it had not written to disk it gets from its primary, if it has one: a
+    /// primary that comes back before its replica took over comes back empty.
+    pub(crate) fn restart(&mut self, port: u16) {
+        self.node_mut(port).restart();
+        self.paused.lock().unwrap().remove(&port);
+    }
+
+    /// Moves slots with their documents from one primary to another, while both serve.
+    pub(crate) fn migrate_slots(&self, from: u16, to: u16, slots: RangeInclusive<u16>) {
+        for slot in slots {
+            self.begin_migration(from, to, slot);
+            while self.migrate_some(from, to, slot, MIGRATED_AT_ONCE) {}
+            self.end_migration(from, to, slot);
+        }
+    }
+
+    /// From here on `from` answers ASK for what it does not hold of the slot any more.
+    pub(crate) fn begin_migration(&self, from: u16, to: u16, slot: u16) {
+        let slot = slot.to_string();
+        self.agree(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.node_id(from)]);
+        self.agree(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.node_id(to)]);
+    }
+
+    /// Moves up to `count` documents of a slot whose migration has begun; whether there were any.
+    pub(crate) fn migrate_some(&self, from: u16, to: u16, slot: u16, count: &str) -> bool {
+        let keys = match self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), count]) {
+            Reply::Array(keys) => keys,
+            other => panic!("CLUSTER GETKEYSINSLOT: {other:?}"),
+        };
+        let keys = keys.into_iter().map(|key| match key {
+            Reply::Text(key) => key,
+            other => panic!("a key: {other:?}"),
+        });
+        let to = to.to_string();
+        let words = ["MIGRATE", "127.0.0.1", &to, "", "0", MIGRATE_TIMEOUT_MS, "KEYS"];
+        let mut command: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let words = command.len();
+        command.extend(keys);
+        let any = command.len() > words;
+        if any {
+            self.agree(from, &command);
+        }
+        any
+    }
+
+    /// The slot is `to`'s, and every primary knows it.
+    pub(crate) fn end_migration(&self, from: u16, to: u16, slot: u16) {
+        let words = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.node_id(to)];
+        self.agree(to, &words);
+        self.agree(from, &words);
+        for port in self.primaries().into_iter().filter(|port| *port != from && *port != to) {
+            self.agree(port, &words);
+        }
+    }
+
+    /// Ends every client's connection to every node that runs; the nodes' own stay.
+    pub(crate) fn cut_all_connections(&self) {
+        for node in self.running() {
+            let cut = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            assert!(matches!(cut, Reply::Integer(_)), "CLIENT KILL: {cut:?}");
+        }
+    }
+
+    /// Waits until every node that runs serves all slots and sees all nodes that run, and every
+    /// replica among them has all of its primary's data.
+    pub(crate) fn wait_until_whole(&self) {
+        self.wait_for("whole", |cluster| cluster.troubles().is_empty());
+    }
+
+    /// Waits until a node is a primary: after [`RedisCluster::kill`] of its own.
+    pub(crate) fn wait_until_primary(&self, port: u16) {
+        self.wait_for("failed over", |cluster| cluster.primaries().contains(&port));
+    }
+
+    /// Looks until `condition` holds.
+    pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&RedisCluster) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "the cluster is not {what}: {:?}", self.troubles());
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn join(&self) {
+        for (nth, node) in self.nodes.iter().enumerate() {
+            // Distinct from the start: nodes with equal ones quarrel a while first.
+            let epoch = (nth + 1).to_string();
+            self.agree(node.port(), &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
+        }
+        for (nth, node) in self.nodes[..PRIMARIES].iter().enumerate() {
+            let bound = |nth: usize| nth * usize::from(SLOTS) / PRIMARIES;
+            let (first, last) = (bound(nth).to_string(), (bound(nth + 1) - 1).to_string());
+            self.agree(node.port(), &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        // Everyone to everyone: left to itself, a cluster gossips its members for seconds.
+        for (nth, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[nth + 1..] {
+                let (port, bus_port) = (other.port().to_string(), other.bus_port().to_string());
+                self.agree(node.port(), &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
+            }
+        }
+        self.wait_for("joined", |cluster| {
+            cluster.nodes.iter().all(|node| {
+                let seen = nodes::parse(&node.command(&["CLUSTER", "NODES"]));
+                seen.len() == cluster.nodes.len() && seen.iter().all(|node| node.linked && !node.in_handshake)
+            })
+        });
+        for (primary, replica) in self.nodes.iter().zip(&self.nodes[PRIMARIES..]) {
+            self.agree(replica.port(), &["CLUSTER", "REPLICATE", &self.node_id(primary.port())]);
+        }
+        self.wait_until_whole();
+    }
+
+    /// What keeps the cluster from being whole.
+    fn troubles(&self) -> Vec<String> {
+        let running: Vec<u16> = self.running().map(RedisStack::port).collect();
+        let mut troubles = Vec::new();
+        for node in self.running() {
+            let mut say = |what: String| troubles.push(format!("{}: {what}", node.port()));
+            let info = node.try_command(&["CLUSTER", "INFO"]).map(|reply| nodes::pairs(&reply));
+            let replication = node.try_command(&["INFO", "replication"]).map(|reply| nodes::pairs(&reply));
+            let seen = node.try_command(&["CLUSTER", "NODES"]).map(|reply| nodes::parse(&reply));
+            let (Ok(info), Ok(replication), Ok(seen)) = (info, replication, seen) else {
+                say("does not answer".to_owned());
+                continue;
+            };
+            if info["cluster_state"] != "ok" {
+                say(format!("state {}", info["cluster_state"]));
+            }
+            let alive = seen.iter().filter(|node| node.linked && !node.failed && !node.in_handshake);
+            if running.iter().any(|port| !alive.clone().any(|node| node.port == *port)) {
+                say("does not see all nodes".to_owned());
+            }
+            let slots: usize = alive.map(Node::slots_count).sum();
+            if slots != usize::from(SLOTS) {
+                say(format!("{slots} slots are served"));
+            }
+            if replication.get("master_link_status").is_some_and(|status| status != "up") {
+                say("no link to its primary".to_owned());
+            }
+            // A primary lists its replicas; one is `online` once it has all of the data.
+            let online = replication.values().filter(|value| value.contains("state=online")).count();
+            let port = node.port();
+            let id = seen.iter().find(|node| node.port == port).map(|node| node.id.as_str());
+            let replicas = seen.iter().filter(|node| !node.failed && node.primary.as_deref() == id).count();
+            if online < replicas {
+                say(format!("{online} of {replicas} replicas have its data"));
+            }
+        }
+        troubles
+    }
+
+    /// The owner of each slot, by what the primaries themselves say: others learn of a change later,
+    /// and a primary that comes back may not know yet that it lost its slots.
+    fn owners(&self) -> Vec<Option<u16>> {
+        let mut owners = vec![None; usize::from(SLOTS)];
+        let mut primaries: Vec<Node> = self.selves().into_iter().filter(|node| node.is_primary).collect();
+        primaries.sort_by_key(|node| node.epoch);
+        for primary in primaries {
+            for slot in primary.slots.iter().cloned().flatten() {
+                owners[usize::from(slot)] = Some(primary.port);
+            }
+        }
+        owners
+    }
+
+    /// Every node that answers, as it sees itself.
+    fn selves(&self) -> Vec<Node> {
+        let answers = self.running().filter_map(|node| node.try_command(&["CLUSTER", "NODES"]).ok());
+        answers.filter_map(|reply| nodes::parse(&reply).into_iter().find(|node| node.is_myself)).collect()
+    }
+
+    /// A node's name in the cluster, whether it lives or not.
+    fn node_id(&self, port: u16) -> String {
+        let known = nodes::parse(&self.any().command(&["CLUSTER", "NODES"]));
+        let node = known.into_iter().find(|node| node.port == port);
+        node.unwrap_or_else(|| panic!("no node on port {port}")).id
+    }
+
+    fn agree<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) {
+        let said = self.ask(port, words);
+        assert!(
+            matches!(said, Reply::Text(_)),
+            "{:?}: {said:?}",
+            words.iter().map(|word| String::from_utf8_lossy(word.as_ref())).collect::<Vec<_>>()
+        );
+    }
+
+    fn any(&self) -> &RedisStack {
+        self.running().next().expect("some node runs")
+    }
+
+    /// Nodes that are neither killed nor paused.
+    fn running(&self) -> impl Iterator<Item = &RedisStack> {
+        let paused = self.paused.lock().unwrap().clone();
+        self.nodes.iter().filter(move |node| node.is_running() && !paused.contains(&node.port()))
+    }
+
+    fn node(&self, port: u16) -> &RedisStack {
+        self.nodes.iter().find(|node| node.port() == port).expect("a node of the cluster")
+    }
+
+    fn node_mut(&mut self, port: u16) -> &mut RedisStack {
+        self.nodes.iter_mut().find(|node| node.port() == port).expect("a node of the cluster")
+    }
+}

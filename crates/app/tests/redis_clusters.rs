@@ -1,0 +1,149 @@
+//! The clusters other tests rely on: they stand, move slots, and survive a primary.
+
+#[path = "redis_cluster/mod.rs"]
+mod redis_cluster;
+#[path = "redis_stack/mod.rs"]
+mod redis_stack;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use redis_cluster::{ClusterOptions, RedisCluster, SLOTS};
+use redis_stack::Reply;
+
+fn text(text: &str) -> Reply {
+    Reply::Text(text.as_bytes().to_vec())
+}
+
+/// The index of a primary: its name lies in a slot it owns, so that the primary takes it for its own.
+fn make_index(cluster: &RedisCluster, primary: u16, prefix: &str) -> String {
+    let owned = |name: &String| cluster.owner(cluster.slot(name)) == primary;
+    let name = (0..).map(|tag| format!("idx:{{{tag}}}")).find(owned).unwrap();
+    let schema = format!("FT.CREATE {name} ON HASH PREFIX 1 {prefix} SCHEMA title TEXT");
+    let made = cluster.ask(primary, &schema.split(' ').collect::<Vec<_>>());
+    assert_eq!(made, text("OK"), "{name}");
+    name
+}
+
+fn found(cluster: &RedisCluster, primary: u16, index: &str) -> i64 {
+    match cluster.ask(primary, &["FT.SEARCH", index, "*", "NOCONTENT", "LIMIT", "0", "0"]) {
+        Reply::Array(hits) => match hits.first() {
+            Some(Reply::Integer(count)) => *count,
+            other => panic!("a count: {other:?}"),
+        },
+        other => panic!("FT.SEARCH: {other:?}"),
+    }
+}
+
+fn write(cluster: &RedisCluster, id: u16) {
+    let key = format!("article:{id}");
+    let primary = cluster.owner(cluster.slot(&key));
+    assert_eq!(cluster.ask(primary, &["HSET", &key, "title", &key]), Reply::Integer(1));
+}
+
+#[test]
+fn a_cluster_stands_and_every_primary_searches_its_own() {
+    let Some(cluster) = RedisCluster::start() else { return };
+    let (primaries, replicas) = (cluster.primaries(), cluster.replicas());
+    assert_eq!((primaries.len(), replicas.len()), (3, 3));
+    assert!(cluster.ports()[..3].iter().all(|port| cluster.url().contains(&format!("127.0.0.1:{port}"))));
+    for primary in &primaries {
+        assert_eq!(cluster.replicas_of(*primary).len(), 1);
+    }
+    let bounds: Vec<u16> = [0, 5_461, 10_922, SLOTS - 1].iter().map(|slot| cluster.owner(*slot)).collect();
+    assert_eq!(bounds, [primaries[0], primaries[1], primaries[2], primaries[2]]);
+
+    let indexes: Vec<String> =
+        primaries.iter().map(|primary| make_index(&cluster, *primary, "article:")).collect();
+    for id in 0..60 {
+        write(&cluster, id);
+    }
+    let counts: Vec<i64> =
+        primaries.iter().zip(&indexes).map(|(primary, index)| found(&cluster, *primary, index)).collect();
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_eq!(counts.iter().sum::<i64>(), 60);
+}
+
+#[test]
+fn slots_move_with_their_documents() {
+    let Some(cluster) = RedisCluster::start() else { return };
+    let [from, to, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let slot = cluster.slot("article:1");
+    let (from, to) = if cluster.owner(slot) == from { (from, to) } else { (cluster.owner(slot), from) };
+    for id in 0..30 {
+        let key = format!("article:{{article:1}}:{id}");
+        assert_eq!(cluster.ask(from, &["SET", &key, "here"]), text("OK"));
+    }
+
+    cluster.begin_migration(from, to, slot);
+    assert!(cluster.migrate_some(from, to, slot, "1"));
+    let asked = (0..30).filter(|id| {
+        let key = format!("article:{{article:1}}:{id}");
+        let Reply::Error(error) = cluster.ask(from, &["GET", &key]) else { return false };
+        assert_eq!(error, format!("ASK {slot} 127.0.0.1:{to}"));
+        true
+    });
+    assert_eq!(asked.count(), 1, "one of the documents has moved");
+
+    let (first, last) = (slot.saturating_sub(2), (slot + 2).min(SLOTS - 1));
+    for slot in first..=last {
+        if cluster.owner(slot) == from {
+            cluster.migrate_slots(from, to, slot..=slot);
+        }
+    }
+    assert_eq!(cluster.owner(slot), to);
+    for id in 0..30 {
+        let key = format!("article:{{article:1}}:{id}");
+        assert_eq!(cluster.ask(from, &["GET", &key]), Reply::Error(format!("MOVED {slot} 127.0.0.1:{to}")));
+        assert_eq!(cluster.ask(to, &["GET", &key]), text("here"));
+    }
+    cluster.wait_until_whole();
+}
+
+#[test]
+fn a_replica_takes_over_from_a_killed_primary_which_comes_back_as_its_replica() {
+    let options = ClusterOptions { node_timeout_ms: 500, ..ClusterOptions::default() };
+    let Some(mut cluster) = RedisCluster::with(options) else { return };
+    write(&cluster, 1);
+    let primary = cluster.owner(cluster.slot("article:1"));
+    let [replica] = cluster.replicas_of(primary)[..] else { panic!("one replica") };
+    assert_eq!(cluster.ask(primary, &["WAIT", "1", "10000"]), Reply::Integer(1));
+
+    cluster.kill(primary);
+    cluster.wait_until_primary(replica);
+    cluster.wait_until_whole();
+    assert_eq!(cluster.ask(replica, &["HGET", "article:1", "title"]), text("article:1"));
+
+    cluster.restart(primary);
+    cluster.wait_for("six again", |cluster| cluster.replicas_of(replica) == [primary]);
+    cluster.wait_until_whole();
+
+    cluster.pause(replica);
+    cluster.wait_until_primary(primary);
+    cluster.resume(replica);
+    cluster.wait_for("paused and back", |cluster| cluster.replicas_of(primary) == [replica]);
+    cluster.wait_until_whole();
+    assert_eq!(cluster.ask(primary, &["HGET", "article:1", "title"]), text("article:1"));
+}
+
+#[test]
+fn every_connection_is_cut_and_none_of_the_nodes_own() {
+    let Some(cluster) = RedisCluster::start() else { return };
+    let mut connections: Vec<TcpStream> =
+        cluster.ports().iter().map(|port| TcpStream::connect(("127.0.0.1", *port)).unwrap()).collect();
+    for connection in &mut connections {
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        connection.write_all(b"PING\r\n").unwrap();
+        let mut pong = [0; 7];
+        connection.read_exact(&mut pong).unwrap();
+        assert_eq!(&pong, b"+PONG\r\n");
+    }
+    cluster.cut_all_connections();
+    for connection in &mut connections {
+        assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the connection has ended");
+    }
+    cluster.wait_until_whole();
+}
