@@ -1,0 +1,133 @@
+//! The compose file says what the script for a cluster does, and names nothing that is not there.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use yaml_serde::Value;
+
+/// What a service may say, of all that compose knows.
+const SERVICE_KEYS: &[&str] = &[
+    "build",
+    "command",
+    "depends_on",
+    "entrypoint",
+    "environment",
+    "healthcheck",
+    "image",
+    "network_mode",
+    "restart",
+    "volumes",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// The file with its merge keys (`<<`) resolved. Keys given twice are refused by the parser.
+fn compose() -> Value {
+    let mut compose: Value =
+        yaml_serde::from_str(&fs::read_to_string(root().join("deploy/compose.yaml")).unwrap()).unwrap();
+    compose.apply_merge().unwrap();
+    compose
+}
+
+fn keys(mapping: &Value) -> BTreeSet<&str> {
+    mapping.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap()).collect()
+}
+
+fn words(list: &Value) -> Vec<String> {
+    list.as_sequence().unwrap().iter().map(|word| word.as_str().expect("a string").to_owned()).collect()
+}
+
+/// A command without the places of files, which differ from installation to installation.
+fn placeless(command: Vec<String>) -> Vec<String> {
+    let mut command: Vec<String> = command
+        .into_iter()
+        .map(|word| if word.starts_with('/') { word.rsplit('/').next().unwrap().to_owned() } else { word })
+        .collect();
+    if let Some(dir) = command.iter().position(|word| word == "--dir") {
+        command.drain(dir..dir + 2);
+    }
+    command
+}
+
+/// What the script runs, one command a line; `None`, said loudly, without Python.
+fn script_commands() -> Option<Vec<Vec<String>>> {
+    let script = root().join("tools/redis_cluster.py");
+    let Ok(run) = Command::new("python3").arg(script).arg("commands").output() else {
+        eprintln!("SKIPPED: no python3 to run tools/redis_cluster.py with");
+        return None;
+    };
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let printed = String::from_utf8(run.stdout).unwrap();
+    // Quoted as a shell reads it: the one quoted word there is the empty one.
+    let unquote = |word: &str| if word == "''" { String::new() } else { word.to_owned() };
+    let commands = printed.lines().map(|line| placeless(line.split(' ').map(unquote).collect()));
+    Some(commands.collect())
+}
+
+#[test]
+fn every_service_has_a_program_and_names_only_what_is_there() {
+    let compose = compose();
+    let services = &compose["services"];
+    let declared = keys(&compose["volumes"]);
+    let names = keys(services);
+    assert_eq!(names.len(), 9, "six nodes, what joins them, the model, Nearfield: {names:?}");
+    for name in &names {
+        let service = &services[*name];
+        let unknown: Vec<_> = keys(service).into_iter().filter(|key| !SERVICE_KEYS.contains(key)).collect();
+        assert!(unknown.is_empty(), "{name} says {unknown:?}");
+        assert!(service["image"].is_string(), "{name} has no image");
+        assert!(!words(&service["command"]).is_empty(), "{name}");
+        if let Some(needed) = service.get("depends_on") {
+            for other in keys(needed) {
+                assert!(names.contains(other), "{name} depends on {other}");
+                let condition = needed[other]["condition"].as_str().unwrap();
+                let met_by = match condition {
+                    "service_healthy" => services[other].get("healthcheck").is_some(),
+                    "service_completed_successfully" => {
+                        services[other].get("restart").is_none_or(|restart| restart == "no")
+                    }
+                    _ => false,
+                };
+                assert!(met_by, "{name} waits for {other}: {condition}");
+            }
+        }
+        for volume in service.get("volumes").map(words).unwrap_or_default() {
+            let (volume, inside) = volume.split_once(':').unwrap();
+            assert!(declared.contains(volume) && inside.starts_with('/'), "{name}: {volume}:{inside}");
+        }
+        if let Some(build) = service.get("build") {
+            let context = root().join("deploy").join(build["context"].as_str().unwrap());
+            assert!(context.join(build["dockerfile"].as_str().unwrap()).is_file(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_cluster_is_started_by_the_commands_of_the_script() {
+    let Some(mut commands) = script_commands() else { return };
+    let compose = compose();
+    let services = &compose["services"];
+    let join = commands.pop().unwrap();
+    assert_eq!(commands.len(), 6);
+    for (nth, command) in commands.iter().enumerate() {
+        let node = &services[format!("redis-{}", nth + 1).as_str()];
+        let ours = [words(&node["entrypoint"]), words(&node["command"])].concat();
+        assert_eq!(&placeless(ours), command);
+        let port = command[command.iter().position(|word| word == "--port").unwrap() + 1].clone();
+        let checked = words(&node["healthcheck"]["test"]);
+        assert!(checked.contains(&port), "{checked:?} does not ask port {port}");
+    }
+    let line = words(&services["join"]["command"]).pop().unwrap();
+    let (_, ours) = line.split_once(" || ").unwrap();
+    assert_eq!(placeless(ours.split(' ').map(str::to_owned).collect()), join);
+
+    let primaries = join.iter().filter(|word| word.contains(':')).take(3).cloned().collect::<Vec<_>>();
+    let store = services["nearfield"]["environment"]["NEARFIELD_STORE"].as_str().unwrap();
+    assert_eq!(store, format!("redis-cluster://{}", primaries.join(",")));
+}
