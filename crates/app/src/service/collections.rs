@@ -43,10 +43,8 @@ impl Service {
                 _ => None,
             }
         });
-        let is_wide = matches!(vector.vector_type, VectorType::Float32 | VectorType::Float16);
-        let is_graph = matches!(vector.algorithm, Algorithm::Hnsw { .. });
-        standing.unwrap_or(match self.shared().backend.quantizes() && is_wide && is_graph {
-            true => Quantization::Int8,
+        standing.unwrap_or(match self.shared().backend.quantizes() {
+            true => default_quantization(vector),
             false => Quantization::None,
         })
     }
@@ -93,6 +91,15 @@ impl Service {
     pub async fn drop_alias(&self, cx: &Context, alias: &str) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
         self.shared().backend.remove_alias(&call, alias).await
+    }
+}
+
+/// How an index of our own holds a new field's vectors where nobody says.
+pub(super) fn default_quantization(vector: &VectorSchema) -> Quantization {
+    let is_wide = matches!(vector.vector_type, VectorType::Float32 | VectorType::Float16);
+    match vector.algorithm {
+        Algorithm::Hnsw { .. } if is_wide => Quantization::Int8,
+        _ => Quantization::None,
     }
 }
 

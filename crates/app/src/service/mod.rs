@@ -10,6 +10,7 @@ mod catalog;
 mod collections;
 mod config;
 mod context;
+mod copy;
 mod documents;
 mod embedder;
 mod embedding;
@@ -33,6 +34,7 @@ mod write;
 pub use article::{MODEL, article_schema};
 pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
+pub use copy::{Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Verified};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Clock, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind,

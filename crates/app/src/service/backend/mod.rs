@@ -185,6 +185,15 @@ impl Backend {
         }
     }
 
+    /// Which Redis it is, by whatever name it was found; `None` for the engine in this process, and
+    /// for a Redis that has not answered yet.
+    pub(super) fn server_id(&self) -> Option<String> {
+        match &self.store {
+            Kind::Embedded(_) => None,
+            Kind::Redis(redis) => redis.server_id(),
+        }
+    }
+
     /// Which kind it is: a search goes another way through each.
     pub(super) fn kind(&self) -> &Kind {
         &self.store

@@ -106,6 +106,11 @@ impl Redis {
         self.handle.spawn(verb).await.map_err(|_| Error::closing())?
     }
 
+    /// What the server calls itself as long as it runs.
+    pub(super) fn server_id(&self) -> Option<String> {
+        self.core.state().server.as_ref().map(|server| server.run_id.clone())
+    }
+
     pub(super) fn seen(&self) -> Vec<CollectionInfo> {
         self.core.state().collections.values().map(|collection| collection.show()).collect()
     }
