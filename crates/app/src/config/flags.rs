@@ -16,16 +16,25 @@ pub struct Flags {
     /// Directory of the store, in place of data in the home directory [env: NEARFIELD_DATA_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
-    /// Where documents are kept: directory, or a Redis as redis://USER:PASSWORD@HOST:PORT/0 (rediss:// for TLS).
+    /// Where documents are kept: directory, a Redis as redis://USER:PASSWORD@HOST:PORT/0, or a Redis Cluster
+    /// as redis-cluster://USER:PASSWORD@HOST:PORT,HOST:PORT (rediss for TLS).
     /// Safer in the environment, which other users cannot read [default: directory] [env: NEARFIELD_STORE]
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<StoreUrl>,
-    /// Connections to the Redis, kept open [default: 4] [env: NEARFIELD_REDIS_CONNECTIONS]
+    /// Connections to each Redis, kept open [default: 4] [env: NEARFIELD_REDIS_CONNECTIONS]
     #[arg(long, value_name = "N", global = true)]
     pub redis_connections: Option<String>,
     /// Time a command to the Redis may take, in milliseconds [default: 2000] [env: NEARFIELD_REDIS_TIMEOUT_MS]
     #[arg(long, value_name = "MS", global = true)]
     pub redis_timeout_ms: Option<String>,
+    /// Replicas of a Redis a write has to reach before it is acknowledged [default: 0] [env:
+    /// NEARFIELD_WAIT_REPLICAS]
+    #[arg(long, value_name = "N", global = true)]
+    pub wait_replicas: Option<String>,
+    /// Let replicas of a Redis Cluster answer searches and reads, which may be a little behind [env:
+    /// NEARFIELD_READ_FROM_REPLICAS]
+    #[arg(long, global = true)]
+    pub read_from_replicas: bool,
     /// Directory of models, in place of models in the home directory [env: NEARFIELD_MODELS_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     pub models_dir: Option<PathBuf>,

@@ -23,6 +23,8 @@ pub(super) struct Layer {
     pub(super) store: Option<StoreUrl>,
     pub(super) redis_connections: Option<usize>,
     pub(super) redis_timeout_ms: Option<u64>,
+    pub(super) wait_replicas: Option<usize>,
+    pub(super) read_from_replicas: Option<bool>,
     pub(super) cpu: Option<Level>,
     pub(super) query_compute: Option<Compute>,
     pub(super) document_compute: Option<Compute>,
@@ -54,6 +56,8 @@ struct File {
     store: Option<String>,
     redis_connections: Option<i64>,
     redis_timeout_ms: Option<i64>,
+    wait_replicas: Option<i64>,
+    read_from_replicas: Option<bool>,
     cpu: Option<String>,
     query_compute: Option<String>,
     document_compute: Option<String>,
@@ -95,6 +99,7 @@ impl OneOrMany {
 const WORKERS: RangeInclusive<u64> = 1..=1024;
 const REDIS_CONNECTIONS: RangeInclusive<u64> = 1..=1024;
 const REDIS_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
+const WAIT_REPLICAS: RangeInclusive<u64> = 0..=100;
 const QUEUE_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const CACHE_MIB: RangeInclusive<u64> = 1..=1_048_576;
@@ -115,6 +120,7 @@ impl Layer {
             models_dir: flags.models_dir.clone(),
             log: flags.log.clone(),
             log_json: flags.log_json.then_some(true),
+            read_from_replicas: flags.read_from_replicas.then_some(true),
             ..Layer::default()
         };
         let mut set = |key: &'static str, text: &Option<String>| match text {
@@ -127,6 +133,7 @@ impl Layer {
         set("workers", &flags.workers)?;
         set("redis_connections", &flags.redis_connections)?;
         set("redis_timeout_ms", &flags.redis_timeout_ms)?;
+        set("wait_replicas", &flags.wait_replicas)?;
         if let Some(serve) = serve {
             set("listen", &serve.listen)?;
             set("queue_max", &serve.queue_max)?;
@@ -191,6 +198,7 @@ impl Layer {
             log: file.log,
             log_json: file.log_json,
             pin_workers: file.pin_workers,
+            read_from_replicas: file.read_from_replicas,
             ..Layer::default()
         };
         let texts = [
@@ -204,6 +212,7 @@ impl Layer {
             ("workers", file.workers),
             ("redis_connections", file.redis_connections),
             ("redis_timeout_ms", file.redis_timeout_ms),
+            ("wait_replicas", file.wait_replicas),
             ("queue_max", file.queue_max),
             ("timeout_ms", file.timeout_ms),
             ("cache_mib", file.cache_mib),
@@ -239,6 +248,12 @@ impl Layer {
             }
             "redis_timeout_ms" => {
                 self.redis_timeout_ms = Some(number("redis_timeout_ms", text, REDIS_TIMEOUT_MS, from)?);
+            }
+            "wait_replicas" => {
+                self.wait_replicas = Some(size("wait_replicas", text, WAIT_REPLICAS, from)?);
+            }
+            "read_from_replicas" => {
+                self.read_from_replicas = Some(boolean("read_from_replicas", text, from)?);
             }
             "queue_max" => self.queue_max = Some(size("queue_max", text, QUEUE_MAX, from)?),
             "timeout_ms" => self.timeout_ms = Some(number("timeout_ms", text, TIMEOUT_MS, from)?),
@@ -279,6 +294,8 @@ impl Layer {
             store: self.store.or(below.store),
             redis_connections: self.redis_connections.or(below.redis_connections),
             redis_timeout_ms: self.redis_timeout_ms.or(below.redis_timeout_ms),
+            wait_replicas: self.wait_replicas.or(below.wait_replicas),
+            read_from_replicas: self.read_from_replicas.or(below.read_from_replicas),
             cpu: self.cpu.or(below.cpu),
             query_compute: self.query_compute.or(below.query_compute),
             document_compute: self.document_compute.or(below.document_compute),

@@ -182,6 +182,8 @@ impl Settings {
                 command_timeout: layer
                     .redis_timeout_ms
                     .map_or(RedisStore::COMMAND_TIMEOUT, Duration::from_millis),
+                wait_replicas: layer.wait_replicas.unwrap_or(0),
+                read_from_replicas: layer.read_from_replicas.unwrap_or(false),
                 ..RedisStore::new(url.reveal())
             }),
             _ => Store::Directory,

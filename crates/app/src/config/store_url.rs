@@ -11,13 +11,13 @@ pub struct StoreUrl(String);
 pub(super) enum Place {
     /// The data directory.
     Directory,
-    /// A Redis.
+    /// A Redis, or a cluster of them.
     Redis,
 }
 
 /// What may be given.
-pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], or the same with rediss:// for TLS; what is \
-                                  special in a password is percent-encoded, and the database is 0, the only one that is indexed";
+pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], redis-cluster:// with several hosts after commas, \
+                                  or either with rediss for TLS; what is special in a password is percent-encoded, and the database is 0, the only one that is indexed";
 
 impl StoreUrl {
     /// What it names; `None` for what no store has.
@@ -25,11 +25,19 @@ impl StoreUrl {
         if self.0 == "directory" {
             return Some(Place::Directory);
         }
-        let rest = self.0.strip_prefix("redis://").or_else(|| self.0.strip_prefix("rediss://"))?;
+        let (scheme, rest) = self.0.split_once("://")?;
+        let is_cluster = match scheme {
+            "redis" | "rediss" => false,
+            "redis-cluster" | "rediss-cluster" => true,
+            _ => return None,
+        };
         let place = rest.split('?').next().unwrap_or_default();
         let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        let is_named = !host.is_empty() && !host.starts_with(':') && matches!(database, "" | "0");
+        let hosts = authority.rsplit('@').next().unwrap_or_default();
+        let is_host = |host: &str| !host.is_empty() && !host.starts_with(':');
+        let is_named =
+            if is_cluster { hosts.split(',').all(is_host) } else { is_host(hosts) && !hosts.contains(',') };
+        let is_named = is_named && matches!(database, "" | "0");
         (is_named && self.0.bytes().all(|byte| byte.is_ascii_graphic()) && !self.0.contains('#'))
             .then_some(Place::Redis)
     }
@@ -77,6 +85,8 @@ mod tests {
             "redis://127.0.0.1:6379/0",
             "rediss://ada:p%40ss@redis.example.com:6380/0?protocol=resp2",
             "redis://:secret@[::1]:6379",
+            "redis-cluster://one",
+            "rediss-cluster://ada:secret@one:7001,two:7002/0?protocol=resp2",
         ] {
             assert_eq!(place(url), Some(Place::Redis), "{url}");
         }
@@ -87,6 +97,8 @@ mod tests {
             ("redis://ada:secret@:6379", "redis://..."),
             ("redis://ada:se cret@host", "redis://..."),
             ("redis://ada:secret@host/1", "redis://..."),
+            ("redis://ada:secret@one,two", "redis://..."),
+            ("redis-cluster://ada:secret@one,,two", "redis-cluster://..."),
             ("redis://ada:sec/ret@host", "redis://..."),
             ("ada:secret@host:6379", "20 characters without a scheme"),
             ("ada:secret://host", "17 characters without a scheme"),

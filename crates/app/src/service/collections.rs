@@ -20,6 +20,12 @@ impl Service {
         self.shared().backend.collections(&call).await
     }
 
+    /// The documents of a collection on each primary of a Redis Cluster, as last seen; nothing where
+    /// one place holds them all. Waits for nothing.
+    pub fn shards(&self, name: &str) -> Vec<(String, u64)> {
+        self.shared().backend.shards(name)
+    }
+
     /// One collection, by name or alias.
     pub async fn collection(&self, cx: &Context, name: &str) -> Result<CollectionInfo, Error> {
         let call = self.shared().begin(cx)?;

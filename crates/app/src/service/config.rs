@@ -16,22 +16,27 @@ pub enum Store {
     /// In the data directory, by the engine in this process.
     #[default]
     Directory,
-    /// In a Redis with the search module.
+    /// In a Redis with the search module, or in a cluster of them.
     Redis(RedisStore),
 }
 
 /// A Redis, and how to use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisStore {
-    /// `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS; `?protocol=resp2` speaks
-    /// the older protocol. Never shown: it may hold a password.
+    /// `redis://[user][:password@]host[:port][/db]`, or `redis-cluster://` with several hosts after
+    /// commas; with `rediss` for TLS. `?protocol=resp2` speaks the older protocol. Never shown: it may
+    /// hold a password.
     pub url: String,
-    /// Connections, all of them kept open.
+    /// Connections to each server, all of them kept open.
     pub connections: usize,
     /// How long a call may wait for room on them.
     pub wait_timeout: Duration,
     /// How long one command, or one pipeline of them, may take.
     pub command_timeout: Duration,
+    /// Replicas of a primary a write has to reach before it is acknowledged.
+    pub wait_replicas: usize,
+    /// Whether replicas answer searches and reads, which may then be a little behind.
+    pub read_from_replicas: bool,
 }
 
 impl RedisStore {
@@ -49,6 +54,8 @@ impl RedisStore {
             connections: RedisStore::CONNECTIONS,
             wait_timeout: RedisStore::WAIT_TIMEOUT,
             command_timeout: RedisStore::COMMAND_TIMEOUT,
+            wait_replicas: 0,
+            read_from_replicas: false,
         }
     }
 
@@ -70,11 +77,20 @@ impl RedisStore {
 
 impl std::fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let RedisStore { url: _, connections, wait_timeout, command_timeout } = self;
+        let RedisStore {
+            url: _,
+            connections,
+            wait_timeout,
+            command_timeout,
+            wait_replicas,
+            read_from_replicas,
+        } = self;
         f.debug_struct("RedisStore")
             .field("connections", connections)
             .field("wait_timeout", wait_timeout)
             .field("command_timeout", command_timeout)
+            .field("wait_replicas", wait_replicas)
+            .field("read_from_replicas", read_from_replicas)
             .finish_non_exhaustive()
     }
 }

@@ -56,6 +56,8 @@ pub struct Search {
     pub exact: bool,
     /// Fields to return; all but vectors, if `None`.
     pub fields: Option<Vec<String>>,
+    /// Whether the hits of some servers of a cluster are better than none, where others do not answer.
+    pub allow_partial: bool,
 }
 
 impl Search {
@@ -72,6 +74,7 @@ impl Search {
             ef_search: None,
             exact: false,
             fields: None,
+            allow_partial: false,
         }
     }
 }
@@ -136,6 +139,8 @@ pub struct Answer {
     pub hits: Vec<Hit>,
     /// Whether the query text was longer than the model reads.
     pub truncated: bool,
+    /// Why servers of a cluster did not answer, whose hits are missing: only where the search allowed it.
+    pub unanswered: Vec<String>,
     /// Where the time went.
     pub timing: Timing,
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Answer, Context, Error, Hit, Leg, Search, Service, Timing,
-    backend::{Embedded, Filter, Found, Kind, Query, Redis},
+    backend::{Embedded, Filter, Found, Gathered, Kind, Query, Redis, Sought},
     call::Call,
     catalog::Known,
     refusal,
@@ -104,7 +104,7 @@ impl Service {
             let found = posed.and_then(|posed| Ok((embedded.search(&posed.query())?, posed)));
             // A caller who has gone leaves nobody to tell.
             let _ = answer.send(found.map(|(found, posed)| {
-                let mut answer = posed.answer(found);
+                let mut answer = posed.answer(found, Vec::new());
                 answer.timing.total_us = us(started.elapsed());
                 shared.meter.searched(&answer.timing);
                 answer
@@ -147,10 +147,11 @@ impl Service {
             }
         }
         let posed: Vec<Result<Posed, Error>> = posed.into_iter().flatten().collect();
-        let queries: Vec<Query<'_>> = posed.iter().flatten().map(Posed::query).collect();
+        let queries: Vec<Sought<'_>> = posed.iter().flatten().map(Posed::sought).collect();
         let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
         let mut answer = |posed: Posed| {
-            let mut answer = posed.answer(found.next().expect("one list a query")?);
+            let Gathered { found, unanswered } = found.next().expect("one list a query")?;
+            let mut answer = posed.answer(found, unanswered);
             answer.timing.total_us = us(call.elapsed());
             shared.meter.searched(&answer.timing);
             Ok(answer)
@@ -337,7 +338,11 @@ impl Posed {
         }
     }
 
-    fn answer(self, found: Found) -> Answer {
+    fn sought(&self) -> Sought<'_> {
+        Sought { query: self.query(), allow_partial: self.search.allow_partial }
+    }
+
+    fn answer(self, found: Found, unanswered: Vec<String>) -> Answer {
         let Posed { known, truncated, mut timing, .. } = self;
         timing.filter_us += found.filter_us;
         timing.search_us = found.search_us;
@@ -349,7 +354,7 @@ impl Posed {
             distance: hit.distance,
         };
         let hits = found.hits.into_iter().map(hit).collect();
-        Answer { hits, collection: known.name.clone(), truncated, timing }
+        Answer { hits, collection: known.name.clone(), truncated, unanswered, timing }
     }
 }
 

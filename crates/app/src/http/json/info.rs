@@ -1,10 +1,12 @@
 //! What is known of collections, aliases and the whole.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema::SchemaShape;
-use crate::service::{CollectionInfo, Stats};
+use crate::service::{CollectionInfo, Service, Stats};
 
 /// What is known of a collection.
 #[derive(Serialize, ToSchema)]
@@ -29,11 +31,15 @@ pub(crate) struct InfoView {
     memory_bytes: u64,
     /// Whether a newer schema version is being built beside this one.
     rebuilding: bool,
+    /// Documents on each primary of a Redis Cluster, as last seen; left out elsewhere.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    shards: BTreeMap<String, u64>,
 }
 
-impl From<CollectionInfo> for InfoView {
-    fn from(info: CollectionInfo) -> InfoView {
+impl InfoView {
+    pub(crate) fn new(info: CollectionInfo, service: &Service) -> InfoView {
         InfoView {
+            shards: service.shards(&info.name).into_iter().collect(),
             schema: SchemaShape::from(&info.schema),
             name: info.name,
             aliases: info.aliases,

@@ -39,6 +39,8 @@ pub(crate) struct SearchShape {
     fields: Option<Vec<String>>,
     /// The vector field; the only one there is, if left out.
     field: Option<String>,
+    /// Take the hits of some servers of a Redis Cluster where others do not answer.
+    allow_partial: Option<bool>,
     /// In place of all the others: up to 100 searches, answered in order.
     #[schema(no_recursion)]
     searches: Option<Vec<SearchShape>>,
@@ -87,6 +89,7 @@ impl SearchShape {
             ef_search: self.ef_search,
             exact: self.exact.unwrap_or(false),
             fields: self.fields,
+            allow_partial: self.allow_partial.unwrap_or(false),
         })
     }
 }
@@ -135,6 +138,9 @@ pub(crate) struct ArticlesView<'a> {
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unanswered: &'a [String],
     timing: TimingView,
 }
 
@@ -160,6 +166,9 @@ pub(crate) struct SnippetsView<'a> {
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unanswered: &'a [String],
     timing: TimingView,
 }
 
@@ -191,6 +200,7 @@ impl<'a> ArticlesView<'a> {
             took_ms: took_ms(answer.timing.total_us),
             results: answer.hits.iter().map(article).collect(),
             truncated: answer.truncated,
+            unanswered: &answer.unanswered,
             timing: answer.timing.into(),
         }
     }
@@ -210,6 +220,7 @@ impl<'a> SnippetsView<'a> {
             took_ms: took_ms(answer.timing.total_us),
             results: answer.hits.iter().map(snippet).collect(),
             truncated: answer.truncated,
+            unanswered: &answer.unanswered,
             timing: answer.timing.into(),
         }
     }
@@ -242,6 +253,9 @@ pub(crate) struct AnswerView<'a> {
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unanswered: &'a [String],
     timing: TimingView,
 }
 
@@ -271,6 +285,7 @@ impl<'a> AnswerView<'a> {
             collection: &answer.collection,
             results: answer.hits.iter().map(hit).collect(),
             truncated: answer.truncated,
+            unanswered: &answer.unanswered,
             timing: answer.timing.into(),
         }
     }

@@ -29,7 +29,8 @@ use crate::{
 #[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsView)))]
 pub(super) async fn list(State(door): State<Arc<Door>>, call: Call, uri: Uri) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    let collections = door.service.collections(&call.cx).await?.into_iter().map(InfoView::from).collect();
+    let collections = door.service.collections(&call.cx).await?;
+    let collections = collections.into_iter().map(|info| InfoView::new(info, &door.service)).collect();
     Ok(reply::json(StatusCode::OK, &CollectionsView { collections }))
 }
 
@@ -70,7 +71,7 @@ pub(super) async fn put(
         (false, Some(_)) => StatusCode::ACCEPTED,
         (false, None) => StatusCode::OK,
     };
-    Ok(reply::json(status, &InfoView::from(info)))
+    Ok(reply::json(status, &InfoView::new(info, &door.service)))
 }
 
 /// One collection.
@@ -87,7 +88,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
     let info = door.service.collection(&call.cx, &name).await?;
-    Ok(reply::json(StatusCode::OK, &InfoView::from(info)))
+    Ok(reply::json(StatusCode::OK, &InfoView::new(info, &door.service)))
 }
 
 /// Drops a collection. Its documents stay unless told otherwise.

@@ -23,8 +23,18 @@ use crate::{
     service::{Answer, FieldKind, Paging, Schema, Search},
 };
 
-const PARAMETERS: &[&str] =
-    &["q", "k", "filter", "collection", "ef_search", "exact", "offset", "min_score", "timing"];
+const PARAMETERS: &[&str] = &[
+    "q",
+    "k",
+    "filter",
+    "collection",
+    "ef_search",
+    "exact",
+    "offset",
+    "min_score",
+    "allow_partial",
+    "timing",
+];
 
 /// Hits of a search that does not say how many.
 const K_DEFAULT: usize = 5;
@@ -44,6 +54,7 @@ const HIT_BYTES: usize = 1024;
         ("exact" = Option<bool>, Query, description = "Compare with every vector"),
         ("offset" = Option<usize>, Query, description = "Hits to skip"),
         ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
+        ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
         ("X-Timeout-Ms" = Option<u32>, Header, description = "Deadline in milliseconds, up to 60,000"),
     ),
@@ -69,6 +80,7 @@ pub(super) async fn search(State(door): State<Arc<Door>>, call: Call, uri: Uri) 
         ("exact" = Option<bool>, Query, description = "Compare with every vector"),
         ("offset" = Option<usize>, Query, description = "Hits to skip"),
         ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
+        ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
         ("X-Timeout-Ms" = Option<u32>, Header, description = "Deadline in milliseconds, up to 60,000"),
     ),
@@ -100,6 +112,7 @@ fn asked(uri: &Uri) -> Result<(String, Search), Problem> {
     search.ef_search = query.number("ef_search")?;
     search.exact = query.flag("exact")?;
     search.min_score = query.float("min_score")?;
+    search.allow_partial = query.flag("allow_partial")?;
     Ok((text.to_owned(), search))
 }
 

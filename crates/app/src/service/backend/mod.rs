@@ -13,7 +13,10 @@ pub(super) use engine::{
     Clock, ComputedVector, Filter, Found, Op, Query, SystemClock, TextToEmbed, WriteError, Written,
 };
 
-pub(super) use self::{embedded::Embedded, redis::Redis};
+pub(super) use self::{
+    embedded::Embedded,
+    redis::{Gathered, Redis, Sought},
+};
 use super::{
     CollectionInfo, Config, Document, Documents, Error, Field, Schema, Scrolled, Stats, Store,
     call::Call,
@@ -217,6 +220,14 @@ impl Backend {
         match &self.store {
             Kind::Embedded(embedded) => embedded.engine.collection(name).map_err(refusal::collection),
             Kind::Redis(redis) => redis.seen_one(name),
+        }
+    }
+
+    /// The documents of a collection on each server, as last seen; nothing where there is but one.
+    pub(super) fn shards(&self, name: &str) -> Vec<(String, u64)> {
+        match &self.store {
+            Kind::Embedded(_) => Vec::new(),
+            Kind::Redis(redis) => redis.shards(name),
         }
     }
 

@@ -1,24 +1,55 @@
 //! Where the Redis is, without what must not be shown.
 
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
-use super::Error;
+use super::{Error, error};
 
 /// A Redis's address.
+#[derive(Clone)]
 pub(super) struct Address {
     pub(super) client: Client,
     /// Host and port, for messages. Never user or password.
     shown: String,
 }
 
+/// What a store's URL names.
+pub(super) struct Addresses {
+    /// Where to begin: the one server, or some of a cluster.
+    pub(super) seeds: Vec<Address>,
+    pub(super) is_cluster: bool,
+}
+
+impl Addresses {
+    /// Reads `redis://...` or `redis-cluster://...`, or either with `rediss`.
+    pub(super) fn parse(url: &str) -> Result<Addresses, Error> {
+        let of_cluster = |scheme: &str, rest: &str| {
+            let (place, options) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            let (login, hosts) = match place.rsplit_once('@') {
+                Some((login, hosts)) => (format!("{login}@"), hosts),
+                None => (String::new(), place),
+            };
+            hosts
+                .split(',')
+                .map(|host| Address::parse(&format!("{scheme}://{login}{host}{options}")))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        for scheme in ["redis", "rediss"] {
+            if let Some(rest) = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("-cluster://")) {
+                return Ok(Addresses { seeds: of_cluster(scheme, rest)?, is_cluster: true });
+            }
+        }
+        Ok(Addresses { seeds: vec![Address::parse(url)?], is_cluster: false })
+    }
+}
+
 impl Address {
     /// Reads `redis://...` or `rediss://...`.
-    pub(super) fn parse(url: &str) -> Result<Address, Error> {
+    fn parse(url: &str) -> Result<Address, Error> {
         // The cause may quote the URL, and with it a password.
         let refused = |_| {
             Error::invalid(
                 "store",
-                "the URL of the store cannot be read: it is redis://[user][:password@]host[:port][/0], or rediss:// for TLS",
+                "the URL of the store cannot be read: it is redis://[user][:password@]host[:port][/0], redis-cluster:// with several hosts after commas, or either with rediss for TLS",
             )
             .at("store")
         };
@@ -31,12 +62,6 @@ impl Address {
             )
             .at("store"));
         }
-        let shown = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                format!("{host}:{port}")
-            }
-            other => other.to_string(),
-        };
         if let ConnectionAddr::TcpTls { .. } = info.addr() {
             // Whoever was first has installed one, and any will do.
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -48,10 +73,36 @@ impl Address {
             settings = settings.set_protocol(ProtocolVersion::RESP3);
         }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        let client =
-            Client::open(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)?;
-        Ok(Address { client, shown })
+        Address::of(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)
     }
+
+    fn of(info: ConnectionInfo) -> Result<Address, RedisError> {
+        let shown = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => show(host, *port),
+            other => other.to_string(),
+        };
+        Ok(Address { client: Client::open(info)?, shown })
+    }
+
+    /// Another server, asked in the same way. An empty host is this one's.
+    pub(super) fn sibling(&self, host: &str, port: u16) -> Result<Address, Error> {
+        let info = self.client.get_connection_info().clone();
+        let addr = match info.addr().clone() {
+            ConnectionAddr::TcpTls { host: own, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host: if host.is_empty() { own } else { host.to_owned() },
+                port,
+                insecure,
+                tls_params,
+            },
+            ConnectionAddr::Tcp(own, _) if host.is_empty() => ConnectionAddr::Tcp(own, port),
+            _ => ConnectionAddr::Tcp(host.to_owned(), port),
+        };
+        Address::of(info.set_addr(addr)).map_err(|_| error::reply("the address of a server"))
+    }
+}
+
+fn show(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl std::fmt::Display for Address {
@@ -94,6 +145,33 @@ mod tests {
         {
             let error = Address::parse(url).unwrap_err();
             assert_eq!(error.code, "store");
+            assert!(!error.message.contains("sesame"), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_many_hosts_and_one_login() {
+        let url = "rediss-cluster://ada:sesame@one:7001,two:7002,[::1]:7003/0?protocol=resp2";
+        let Addresses { seeds, is_cluster } = Addresses::parse(url).unwrap();
+        assert!(is_cluster);
+        let shown: Vec<String> = seeds.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["one:7001", "two:7002", "[::1]:7003"]);
+        for seed in &seeds {
+            let info = seed.client.get_connection_info();
+            assert_eq!(info.redis_settings().password(), Some("sesame"));
+            assert_eq!(info.redis_settings().protocol(), ProtocolVersion::RESP2);
+            assert!(matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
+        }
+        let sibling = seeds[0].sibling("four", 7004).unwrap();
+        assert_eq!(sibling.to_string(), "four:7004");
+        assert_eq!(sibling.client.get_connection_info().redis_settings().username(), Some("ada"));
+        assert_eq!(seeds[1].sibling("", 7005).unwrap().to_string(), "two:7005");
+        assert!(!Addresses::parse("redis://h").unwrap().is_cluster);
+        for wrong in
+            ["redis-cluster://", "redis-cluster://a,,b", "redis-cluster://:sesame@a:x", "redis-cluster://a/3"]
+        {
+            let error = Addresses::parse(wrong).map(|_| ()).unwrap_err();
+            assert_eq!(error.code, "store", "{wrong}");
             assert!(!error.message.contains("sesame"), "{}", error.message);
         }
     }

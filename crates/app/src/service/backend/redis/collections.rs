@@ -1,25 +1,23 @@
 //! Collections made, dropped, named and told about.
 
 use engine::{CollectionError, CollectionVersion, check_name};
+use futures_util::future::try_join_all;
 use redis::Cmd;
 
 use super::{
     CollectionInfo, Documents, Error, Fingerprints, Schema,
-    core::{Core, info},
-    error,
-    index::{self, Info},
+    core::Core,
+    error, index,
     notes::{self, Notes},
     reply,
-    state::Collection,
+    servers::{Shard, refused},
+    state::{Collection, Index},
 };
 use crate::service::{ErrorKind, Stats, refusal};
 
 impl Core {
     /// All collections, asked anew.
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
-        if let Some(obstacle) = self.connections.obstacle() {
-            return Err(obstacle);
-        }
         let state = self.state();
         let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
         self.read_infos(&names).await?;
@@ -44,25 +42,26 @@ impl Core {
         check_name(name).map_err(refusal::collection)?;
         let _structure = self.structure.lock().await;
         let state = self.state();
-        index::check(&schema, state.server.as_ref().map_or(0, |server| server.search))?;
+        let oldest = state.servers.values().map(|server| server.search).min();
+        index::check(&schema, oldest.unwrap_or_default())?;
         schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
         if let Some(collection) = state.of_alias(name) {
             let collection = collection.name.clone();
             return Err(refusal::collection(CollectionError::IsAlias { name: name.to_owned(), collection }));
         }
-        let mut read_notes = redis::cmd("HGETALL");
-        read_notes.arg(notes::key(name));
-        let noted = Notes::read(name, self.connections.ask(&read_notes).await?)?;
-        if let Some(difference) = noted.as_ref().and_then(|noted| noted.schema.difference(&schema)) {
-            return Err(if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) });
-        }
-        let stands = match self.connections.ask(&info(name)).await {
-            Ok(reply) => Some(Info::read(reply)?),
-            Err(error) if error.code == error::INDEX_MISSING => None,
-            Err(error) => return Err(error),
+        let differs = |difference: String| {
+            if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) }
         };
-        if let Some(difference) = stands.as_ref().and_then(|stands| stands.difference(&schema)) {
-            return Err(if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) });
+        let noted = self.notes(name).await?;
+        if let Some(difference) = noted.as_ref().and_then(|noted| noted.schema.difference(&schema)) {
+            return Err(differs(difference));
+        }
+        let shards = self.shards(&self.servers.map())?;
+        let found = try_join_all(shards.iter().map(|shard| self.indexes_on(shard))).await?;
+        let mut stands: Vec<Option<Index>> =
+            found.into_iter().map(|(mut indexes, _)| indexes.remove(name)).collect();
+        if let Some(difference) = stands.iter().flatten().find_map(|index| index.info.difference(&schema)) {
+            return Err(differs(difference));
         }
         if let Some(clash) = state.clash(name, &schema) {
             return Err(Error::new(
@@ -73,23 +72,25 @@ impl Core {
                 ),
             ));
         }
-        let made = stands.is_none();
-        if made {
-            self.connections.ask(&index::create(name, &schema)).await?;
-        }
+        let made = stands.iter().any(Option::is_none);
         let notes = match noted {
             Some(noted) => noted,
             None => {
                 let mut next = redis::cmd("INCR");
                 next.arg(notes::COUNTER);
-                let id = notes::number(self.connections.ask(&next).await?)?;
+                let id = notes::number(self.ask(notes::COUNTER, &next).await?)?;
                 Notes { version: CollectionVersion { id, version: 1 }, schema, models }
             }
         };
-        self.connections.ask(&notes.write(name)).await?;
-        let stands = Info::read(self.connections.ask(&info(name)).await?)?;
+        for (shard, index) in shards.iter().zip(&mut stands) {
+            if index.is_none() {
+                *index = Some(self.make_index(name, &notes, shard).await?);
+            }
+        }
+        self.ask(&notes::key(name), &notes.write(name)).await?;
+        let indexes = shards.iter().map(|shard| shard.name()).zip(stands.into_iter().flatten()).collect();
         let aliases = state.get(name).map_or_else(|_| Vec::new(), |known| known.aliases.clone());
-        let collection = Collection::new(name, notes, aliases, stands);
+        let collection = Collection::new(name, notes, aliases, indexes);
         let shown = collection.show();
         self.set_collection(name, Some(collection));
         Ok((shown, made))
@@ -102,15 +103,18 @@ impl Core {
         let collection = state.own(name)?;
         let mut unname = redis::cmd("DEL");
         unname.arg(notes::key(name));
-        self.connections.ask(&unname).await?;
+        self.ask(&notes::key(name), &unname).await?;
         for alias in &collection.aliases {
-            self.connections.ask(&forget_alias(alias)).await?;
+            self.ask(notes::ALIASES, &forget_alias(alias)).await?;
         }
-        let mut drop_index = redis::cmd("FT.DROPINDEX");
-        drop_index.arg(name);
-        match self.connections.ask(&drop_index).await {
-            Err(error) if error.code != error::INDEX_MISSING => return Err(error),
-            _ => {}
+        for shard in self.shards(&self.servers.map())? {
+            let Some(index) = collection.indexes.get(&shard.name()) else { continue };
+            let mut drop_index = redis::cmd("FT.DROPINDEX");
+            drop_index.arg(&index.name);
+            match shard.primary.connections.ask(&drop_index).await.and_then(refused) {
+                Err(error) if error.code != error::INDEX_MISSING => return Err(shard.blame(error)),
+                _ => {}
+            }
         }
         self.set_collection(name, None);
         if documents == Documents::Delete {
@@ -127,12 +131,7 @@ impl Core {
         if state.collections.contains_key(alias) {
             return Err(refusal::collection(CollectionError::NameTaken { alias: alias.to_owned() }));
         }
-        let mut update = redis::cmd("FT.ALIASUPDATE");
-        update.arg(alias).arg(name);
-        self.connections.ask(&update).await.map_err(|error| self.noticed(error))?;
-        let mut note = redis::cmd("HSET");
-        note.arg(notes::ALIASES).arg(alias).arg(name);
-        self.connections.ask(&note).await?;
+        self.write_alias(alias, name).await?;
         if let Some(former) = state.of_alias(alias) {
             let mut former = Collection::clone(former);
             former.aliases.retain(|known| known != alias);
@@ -156,14 +155,16 @@ impl Core {
             let known = if known.is_empty() { "no aliases".to_owned() } else { known.join(", ") };
             return Err(refusal::collection(CollectionError::NotFound { name: alias.to_owned(), known }));
         };
-        let mut remove = redis::cmd("FT.ALIASDEL");
-        remove.arg(alias);
-        match self.connections.ask(&remove).await {
-            // Others have removed it there: what is left is the note.
-            Err(error) if error.kind != ErrorKind::Internal => return Err(error),
-            _ => {}
+        if !self.servers.is_cluster() {
+            let mut remove = redis::cmd("FT.ALIASDEL");
+            remove.arg(alias);
+            match self.ask(alias, &remove).await {
+                // Others have removed it there: what is left is the note.
+                Err(error) if error.kind != ErrorKind::Internal => return Err(error),
+                _ => {}
+            }
         }
-        self.connections.ask(&forget_alias(alias)).await?;
+        self.ask(notes::ALIASES, &forget_alias(alias)).await?;
         let mut collection = Collection::clone(collection);
         collection.aliases.retain(|known| known != alias);
         let name = collection.name.clone();
@@ -175,16 +176,22 @@ impl Core {
     pub(super) async fn note_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
         let _structure = self.structure.lock().await;
         let collection = Collection { models, ..Collection::clone(self.state().get(name)?) };
-        self.connections.ask(&collection.notes().write(name)).await?;
+        self.ask(&notes::key(name), &collection.notes().write(name)).await?;
         self.set_collection(name, Some(collection));
         Ok(())
     }
 
-    /// Counts of the whole server: of every key in this database, whoever's it is.
+    /// Counts of all servers: of every key in their databases, whoever's it is.
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
-        let documents = reply::integer(self.connections.ask(&redis::cmd("DBSIZE")).await?, "DBSIZE")?;
-        let memory_bytes = self.state().server.as_ref().map_or(0, |server| server.memory_bytes);
-        Ok(Stats { documents: documents.unsigned_abs(), memory_bytes, ..Stats::default() })
+        let map = self.servers.map();
+        let count = async |shard: &Shard| {
+            let asked = shard.primary.connections.ask(&redis::cmd("DBSIZE")).await;
+            asked.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.blame(error))
+        };
+        let counts = try_join_all(map.shards().iter().map(|shard| count(shard))).await?;
+        let documents = counts.into_iter().map(i64::unsigned_abs).sum();
+        let memory_bytes = self.state().servers.values().map(|server| server.memory_bytes).sum();
+        Ok(Stats { documents, memory_bytes, ..Stats::default() })
     }
 }
 

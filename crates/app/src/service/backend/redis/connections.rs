@@ -1,11 +1,12 @@
-//! A bounded set of connections, each shared by many commands at once.
-//!
-//! The one place that knows which connection a command goes to: with several servers, the place
-//! that would choose by key.
+//! A bounded set of connections to one server, each shared by many commands at once.
 
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, Semaphore},
@@ -22,6 +23,11 @@ use crate::service::{
     RedisStore,
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
+
+const COMMANDS: &str = "nearfield_redis_commands_total";
+const FAILURES: &str = "nearfield_redis_failures_total";
+const SECONDS: &str = "nearfield_redis_seconds";
+const UP: &str = "nearfield_redis_up";
 
 /// Weight of a command on its way, in bytes of it.
 const BYTES_A_UNIT: usize = 16 << 10;
@@ -47,7 +53,44 @@ pub(super) struct Connections {
     /// Ends the waiting for a server that has fallen silent.
     tripped: Notify,
     /// Wakes whoever looks after connections and collections.
-    pub(super) look: Notify,
+    look: Arc<Notify>,
+    /// Whether a replica is to answer what it is asked, as far as it knows.
+    reads_from_replica: bool,
+    watch: Watch,
+}
+
+/// What is told of one server to whoever collects metrics.
+struct Watch {
+    commands: Counter,
+    failures: Counter,
+    seconds: Histogram,
+    up: Gauge,
+}
+
+impl Watch {
+    fn new(address: &Address) -> Watch {
+        let node = address.to_string();
+        Watch {
+            commands: counter!(COMMANDS, "node" => node.clone()),
+            failures: counter!(FAILURES, "node" => node.clone()),
+            seconds: histogram!(SECONDS, "node" => node.clone()),
+            up: gauge!(UP, "node" => node),
+        }
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+/// Describes what is told of every server.
+pub(super) fn describe() {
+    describe_counter!(COMMANDS, "Commands and pipelines sent to a Redis, by node");
+    describe_counter!(FAILURES, "Commands and pipelines that were not answered, by node");
+    describe_histogram!(SECONDS, Unit::Seconds, "Time from a command or pipeline to its reply, by node");
+    describe_gauge!(UP, "Whether a Redis is asked (1), or not until it answers (0), by node");
 }
 
 #[derive(Debug)]
@@ -93,7 +136,7 @@ impl Drop for Load<'_> {
 
 impl Connections {
     /// None is open yet, and so is the breaker.
-    pub(super) fn new(address: Address, store: &RedisStore) -> Connections {
+    pub(super) fn new(address: Address, store: &RedisStore, look: Arc<Notify>) -> Connections {
         let now = Instant::now();
         let breaker = Breaker::new(now);
         breaker.trip();
@@ -104,6 +147,7 @@ impl Connections {
         };
         Connections {
             trouble: Mutex::new(error::connecting(&address)),
+            watch: Watch::new(&address),
             address,
             slots: (0..store.connections).map(|_| slot()).collect(),
             room: Semaphore::new(store.connections * LOAD_MAX),
@@ -111,7 +155,8 @@ impl Connections {
             command_timeout: store.command_timeout,
             breaker,
             tripped: Notify::new(),
-            look: Notify::new(),
+            look,
+            reads_from_replica: store.read_from_replicas,
         }
     }
 
@@ -120,14 +165,11 @@ impl Connections {
         self.breaker.is_open().then(|| self.trouble.lock().clone())
     }
 
-    /// Sends one command and waits for its reply.
+    /// Sends one command and waits for its reply: what it says, or what it refuses.
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Error> {
         let bytes: usize = command.args_iter().map(|argument| size(&argument)).sum();
         let weight = (1 + bytes / BYTES_A_UNIT).min(LOAD_MAX);
-        match self.exchange(weight, Sending::One(command)).await? {
-            Value::ServerError(refused) => Err(error::server(&refused)),
-            value => Ok(value),
-        }
+        self.exchange(weight, Sending::One(command)).await
     }
 
     /// Sends commands together and waits for a reply to each: what it says, or what it refuses.
@@ -161,11 +203,16 @@ impl Connections {
         slot.load.fetch_add(weight, Ordering::Relaxed);
         let _load = Load { slot, weight };
         let sent = Instant::now();
+        self.watch.commands.increment(1);
         let replied = tokio::select! {
             biased;
             replied = sending.by(open.0.clone()) => replied,
-            () = self.tripped.notified() => return Err(error::timeout(&self.address, sent.elapsed())),
+            () = self.tripped.notified() => {
+                self.watch.failures.increment(1);
+                return Err(error::timeout(&self.address, sent.elapsed()));
+            }
             () = sleep_until((began + self.command_timeout).into()) => {
+                self.watch.failures.increment(1);
                 if self.breaker.timed_out(sent) {
                     self.tripped(error::silent(&self.address, sent.elapsed()));
                 } else if !slot.last_reply.answered_since(sent) {
@@ -180,9 +227,11 @@ impl Connections {
                 let now = Instant::now();
                 slot.last_reply.replied(now);
                 self.breaker.replied(now);
+                self.watch.seconds.record(now - sent);
                 Ok(reply)
             }
             Err(failed) => {
+                self.watch.failures.increment(1);
                 self.forget(slot, &open);
                 Err(error::connection(&self.address, &failed))
             }
@@ -223,6 +272,7 @@ impl Connections {
     }
 
     fn tripped(&self, why: Error) {
+        self.watch.up.set(0.0);
         tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
         *self.trouble.lock() = why;
         self.tripped.notify_waiters();
@@ -272,9 +322,13 @@ impl Connections {
                 .set_connection_timeout(None)
                 .set_response_timeout(None)
                 .set_pipeline_buffer_size(LOAD_MAX);
-            let connection =
+            let mut connection =
                 self.address.client.get_multiplexed_async_connection_with_config(&config).await?;
             probe(connection.clone()).await?;
+            if self.reads_from_replica {
+                // A primary takes it for nothing.
+                redis::cmd("READONLY").query_async::<()>(&mut connection).await?;
+            }
             Ok(connection)
         };
         let connection = timeout(patience, connect)
@@ -295,6 +349,7 @@ impl Connections {
     pub(super) fn well(&self) {
         if self.breaker.is_open() {
             tracing::info!(address = %self.address, "Redis answers");
+            self.watch.up.set(1.0);
             self.breaker.close(Instant::now());
         }
     }

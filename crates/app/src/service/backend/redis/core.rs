@@ -1,44 +1,31 @@
 //! What the verbs and the keeper work with.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::CollectionVersion;
-use redis::{Cmd, Pipeline, Value};
-use tokio::sync::Semaphore;
+use futures_util::future::{join_all, try_join_all};
+use redis::{Cmd, Value};
 
 use super::{
-    Clock, Error, OnChange,
-    connections::Connections,
-    error,
+    Clock, Error, OnChange, error,
     index::{self, Info},
     notes::{self, Notes},
     reply,
-    script::Script,
     seen::Seen,
-    server::Server,
-    state::{Collection, State},
+    servers::{Map, Servers, Shard, refused},
+    slots::{slot, word_in},
+    state::{Collection, Index, State},
 };
 use crate::service::{
     ErrorKind,
-    sync::{Arc, AtomicUsize, Mutex},
+    sync::{Arc, Mutex},
 };
 
-/// Pipelines of writes on their way at once: while Redis works through one, the next is made.
-const WRITES_MAX: usize = 2;
-
-/// Documents in the first pipeline of writes, until it is known how fast they go.
-pub(super) const GROUP_FIRST: usize = 16;
-
-/// One Redis.
+/// The store.
 #[derive(Debug)]
 pub(super) struct Core {
-    pub(super) connections: Connections,
-    pub(super) script: Script,
+    pub(super) servers: Servers,
     pub(super) clock: Arc<dyn Clock>,
-    /// Held by pipelines of writes.
-    pub(super) writing: Semaphore,
-    /// Documents in a pipeline of writes, as fast as they went last.
-    pub(super) group: AtomicUsize,
     /// Held while collections are made or dropped, or looked at again.
     pub(super) structure: tokio::sync::Mutex<()>,
     /// Collections whose documents all have their vectors, as far as this process has to care.
@@ -46,14 +33,20 @@ pub(super) struct Core {
     seen: Seen,
 }
 
+/// The indexes that were found on shards that answered, and what was known of the others.
+struct Listed {
+    /// By collection, then by shard.
+    indexes: BTreeMap<String, BTreeMap<String, Index>>,
+    /// Shards that answered.
+    answered: Vec<Arc<Shard>>,
+    troubles: BTreeMap<String, String>,
+}
+
 impl Core {
-    pub(super) fn new(connections: Connections, clock: Arc<dyn Clock>, on_change: Arc<OnChange>) -> Core {
+    pub(super) fn new(servers: Servers, clock: Arc<dyn Clock>, on_change: Arc<OnChange>) -> Core {
         Core {
-            connections,
-            script: Script::new(),
+            servers,
             clock,
-            writing: Semaphore::new(WRITES_MAX),
-            group: AtomicUsize::new(GROUP_FIRST),
             structure: tokio::sync::Mutex::new(()),
             swept: Mutex::default(),
             seen: Seen::new(on_change),
@@ -76,118 +69,152 @@ impl Core {
         });
     }
 
-    /// Sends commands that are few and small together; each must succeed.
-    pub(super) async fn ask_together(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, Error> {
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        self.connections.ask_all(&pipeline, 0).await
+    /// Whether every shard has an index of its own, which is asked by itself.
+    pub(super) fn is_divided(&self) -> bool {
+        let spreads = |shard: &Arc<Shard>| shard.primary.server().is_some_and(|server| server.spreads);
+        self.servers.is_cluster() && !self.servers.map().shards().iter().any(spreads)
     }
 
-    /// Finds the server well and lets everybody ask, or says why not. Its collections are looked at
-    /// if that is wanted, or if it may be another server.
-    pub(super) async fn attend(&self, patience: Duration, look: bool) -> Result<(), Error> {
-        let connections = &self.connections;
-        let was_open = connections.breaker.is_open();
-        let opened = connections.mend(patience).await?;
-        if !(look || opened || was_open) {
-            return Ok(());
+    /// The shards whose indexes make up a collection: all, or any one where the servers ask each other.
+    pub(super) fn shards(&self, map: &Map) -> Result<Vec<Arc<Shard>>, Error> {
+        if self.is_divided() && !map.shards().is_empty() {
+            return Ok(map.shards().to_vec());
         }
-        let info = connections.ask_first(&redis::cmd("INFO"), patience).await?;
-        let mut modules = redis::cmd("MODULE");
-        modules.arg("LIST");
-        let server = Server::read(info, connections.ask_first(&modules, patience).await?)?;
-        let restarted = self.state().server.as_ref().is_none_or(|known| known.run_id != server.run_id);
-        if was_open || restarted {
-            connections.ask_first(&self.script.load(), patience).await?;
+        Ok(vec![self.servers.any(map)?])
+    }
+
+    /// The name a collection's index has on a shard, if it is made now. It is a key to Redis, and has to
+    /// be one that this shard holds.
+    pub(super) fn index_name(&self, collection: &str, shard: &Shard) -> String {
+        match shard.last_slot().filter(|_| self.is_divided()) {
+            Some(slot) => format!("{collection}:{{{}}}", word_in(slot)),
+            None => collection.to_owned(),
         }
-        if restarted {
-            tracing::info!(version = server.version, search = server.search, "Redis is the store");
+    }
+
+    /// Finds the servers well and lets everybody ask, or says why not. Collections are looked at if that
+    /// is wanted, or if a server may be another than before.
+    pub(super) async fn attend(&self, look: bool) -> Result<(), Error> {
+        let refreshed = self.servers.refresh().await;
+        let look = look || matches!(refreshed, Ok(true));
+        let mut attended = self.servers.attend(look).await;
+        refreshed?;
+        if !self.servers.is_cluster() {
+            attended.drain(..).collect::<Result<Vec<bool>, Error>>()?;
         }
-        // The commands below go the common way, which the breaker guards.
-        connections.well();
-        let looked = self.look_again(server).await;
-        match looked {
-            // It goes on with what is known, and looks again soon.
-            Err(error) if self.state().server.is_some() && error.kind != ErrorKind::Unavailable => {
-                tracing::warn!(%error, "the collections in Redis cannot be read");
-                Ok(())
+        if look || attended.iter().any(|attended| matches!(attended, Ok(true))) {
+            match self.look_again().await {
+                // It goes on with what is known, and looks again soon.
+                Err(error) if !self.state().servers.is_empty() && error.kind != ErrorKind::Unavailable => {
+                    tracing::warn!(%error, "the collections in Redis cannot be read");
+                }
+                Err(error) => {
+                    if !self.servers.is_cluster() {
+                        let map = self.servers.map();
+                        map.shards()[0].primary.connections.trip(error.clone());
+                    }
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
-            looked => looked,
         }
+        attended.into_iter().collect::<Result<Vec<bool>, Error>>().map(drop)
     }
 
-    /// Reads the collections anew. One that is known here and whose index has gone with a restart of
-    /// the server, or against its notes, is made again, empty as it may be.
-    pub(super) async fn look_again(&self, server: Server) -> Result<(), Error> {
+    /// Reads the collections anew. An index that is missing is made, empty as it may be. Of a shard that
+    /// does not answer it goes on with what was known; of a single server that does not, it goes no
+    /// further.
+    pub(super) async fn look_again(&self) -> Result<(), Error> {
         let _structure = self.structure.lock().await;
-        let old = self.state();
-        let restarted = old.server.as_ref().is_some_and(|known| known.run_id != server.run_id);
-        let mut state = State { server: Some(server), troubles: old.troubles.clone(), ..State::default() };
+        let (old, map) = (self.state(), self.servers.map());
+        let mut servers = old.servers.clone();
+        servers.retain(|address, _| map.shards().iter().any(|shard| shard.name() == *address));
+        let server = |shard: &Arc<Shard>| Some((shard.name(), shard.primary.server()?));
+        servers.extend(map.shards().iter().filter_map(server));
+        let mut state = State { servers, troubles: old.troubles.clone(), ..State::default() };
 
-        let mut replies =
-            self.ask_together(vec![redis::cmd("FT._LIST"), hash(notes::ALIASES)]).await?.into_iter();
-        let mut next = || replies.next().expect("as many replies as commands");
-        let listed = reply::items(next(), "FT._LIST")?;
-        let mut names: Vec<String> =
-            listed.into_iter().map(|name| reply::text(name, "FT._LIST")).collect::<Result<_, Error>>()?;
-        let aliases: Vec<(String, String)> = reply::pairs(next(), "aliases")?
-            .into_iter()
-            .map(|(alias, name)| Ok((reply::text(alias, "an alias")?, reply::text(name, "an alias")?)))
-            .collect::<Result<_, Error>>()?;
-        let listed = names.len();
-        names
-            .extend(old.collections.keys().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
-
-        let mut commands = Vec::with_capacity(2 * names.len());
-        for name in &names {
-            commands.push(hash(&notes::key(name)));
-            commands.push(info(name));
+        let Listed { mut indexes, answered, troubles } = self.list(&old, &map).await?;
+        state.troubles.retain(|what, _| !what.starts_with(STRAY));
+        state.troubles.extend(troubles);
+        let aliases = match self.aliases().await {
+            Ok(aliases) => aliases,
+            Err(error) if self.lives_without(&error) => old.aliases(),
+            Err(error) => return Err(error),
+        };
+        for name in old.collections.keys() {
+            indexes.entry(name.clone()).or_default();
         }
-        let mut replies = self.ask_together(commands).await?.into_iter();
-        for (position, name) in names.iter().enumerate() {
-            let mut next = || replies.next().expect("as many replies as commands");
-            let (noted, info) = (Notes::read(name, next()), next());
-            let noted = match noted {
-                Ok(noted) => noted,
+        let noted = join_all(indexes.keys().map(|name| self.notes(name))).await;
+        for ((name, mut indexes), noted) in indexes.into_iter().zip(noted) {
+            let known = old.collections.get(&name);
+            let restarted = |shard: &Shard| {
+                let run_id = |servers: &BTreeMap<String, super::server::Server>| {
+                    servers.get(&shard.name()).map(|server| server.run_id.clone())
+                };
+                run_id(&old.servers).is_some_and(|known| run_id(&state.servers) != Some(known))
+            };
+            let notes = match noted {
+                Ok(Some(notes)) => notes,
+                Ok(None) => {
+                    let home_restarted =
+                        map.of(notes::key(&name).as_bytes()).is_ok_and(|home| restarted(home));
+                    match known {
+                        Some(known) if home_restarted => {
+                            self.make_notes_again(known).await?;
+                            known.notes()
+                        }
+                        // An index without notes is none of Nearfield's; or somebody has dropped it.
+                        _ => continue,
+                    }
+                }
                 Err(error) if error.code == "notes-damaged" => {
                     if state.troubles.insert(name.clone(), error.message.clone()).is_none() {
                         tracing::warn!(collection = name, %error, "a collection cannot be read");
                     }
                     continue;
                 }
+                Err(error) if self.lives_without(&error) => match known {
+                    Some(known) => known.notes(),
+                    None => continue,
+                },
                 Err(error) => return Err(error),
             };
-            let known = old.collections.get(name);
-            let of_name: Vec<String> =
-                aliases.iter().filter(|(_, target)| target == name).map(|(alias, _)| alias.clone()).collect();
-            let collection = if position < listed {
-                // An index without notes is none of Nearfield's.
-                let Some(notes) = noted else { continue };
-                Collection::new(name, notes, of_name, Info::read(info)?)
-            } else {
-                let known = known.expect("a name that is not listed is known here");
-                if noted.is_none() && !restarted {
-                    // Somebody has dropped it.
+            for shard in &answered {
+                if indexes.contains_key(&shard.name()) {
                     continue;
                 }
-                self.make_again(known).await?;
-                state.troubles.insert(
-                    name.clone(),
-                    format!("collection {name:?}: Redis had lost its index, which has been made again; documents Redis lost are lost"),
-                );
-                Collection::clone(known)
-            };
-            if let Some(failure) = &collection.info.last_failure
-                && known.is_none_or(|known| known.info.failures < collection.info.failures)
-            {
-                tracing::warn!(
-                    collection = name,
-                    failures = collection.info.failures,
-                    "Redis leaves documents out that do not fit; the last: {failure}"
-                );
+                match self.make_index(&name, &notes, shard).await {
+                    Ok(index) => indexes.insert(shard.name(), index),
+                    Err(error) if self.lives_without(&error) => continue,
+                    Err(error) => return Err(error),
+                };
+                if restarted(shard) {
+                    tracing::warn!(
+                        collection = name,
+                        shard = shard.name(),
+                        "Redis has lost an index; it is made again"
+                    );
+                    state.troubles.insert(
+                        name.clone(),
+                        format!(
+                            "collection {name:?}: Redis had lost its index, which has been made again; documents Redis lost are lost"
+                        ),
+                    );
+                } else {
+                    tracing::info!(
+                        collection = name,
+                        shard = shard.name(),
+                        "an index is made where there was none"
+                    );
+                }
             }
+            let of_name: Vec<String> = aliases
+                .iter()
+                .filter(|(_, target)| *target == name)
+                .map(|(alias, _)| alias.clone())
+                .collect();
+            let collection = Collection::new(&name, notes, of_name, indexes);
+            collection.tell_failures(known);
             let collection = match known {
                 // The same checker, so that only what changed is new.
                 Some(known) if known.notes() == collection.notes() => {
@@ -195,40 +222,179 @@ impl Core {
                 }
                 _ => collection,
             };
-            state.collections.insert(name.clone(), Arc::new(collection));
+            state.collections.insert(name, Arc::new(collection));
         }
         self.seen.change(|seen| *seen = state);
         Ok(())
     }
 
-    /// Makes a collection that was lost, from what is known of it here.
-    async fn make_again(&self, collection: &Collection) -> Result<(), Error> {
-        tracing::warn!(
-            collection = collection.name,
-            "Redis has lost the index of a collection; it is made again"
-        );
-        self.connections.ask(&index::create(&collection.name, collection.schema())).await?;
-        self.connections.ask(&collection.notes().write(&collection.name)).await?;
+    /// Whether one server of several did not answer, and the others are there.
+    fn lives_without(&self, error: &Error) -> bool {
+        self.servers.is_cluster() && error.kind == ErrorKind::Unavailable
+    }
+
+    /// The indexes on every shard, with what they hold.
+    async fn list(&self, old: &State, map: &Map) -> Result<Listed, Error> {
+        let shards = self.shards(map)?;
+        let found = join_all(shards.iter().map(|shard| self.indexes_on(shard))).await;
+        let mut listed = Listed { indexes: BTreeMap::new(), answered: Vec::new(), troubles: BTreeMap::new() };
+        for (shard, found) in shards.iter().zip(found) {
+            let address = shard.name();
+            match found {
+                Ok((indexes, strays)) => {
+                    for (collection, index) in indexes {
+                        listed.indexes.entry(collection).or_default().insert(address.clone(), index);
+                    }
+                    for stray in strays {
+                        listed.troubles.insert(
+                            format!("{STRAY}{address} {stray}"),
+                            format!(
+                                "shard {address} still holds index {stray:?}, whose slot has moved away: it is not used, and costs memory there until that server is started afresh"
+                            ),
+                        );
+                    }
+                    listed.answered.push(shard.clone());
+                }
+                Err(error) if self.lives_without(&error) => {
+                    for (name, collection) in &old.collections {
+                        if let Some(index) = collection.indexes.get(&address) {
+                            let of_name = listed.indexes.entry(name.clone()).or_default();
+                            of_name.insert(address.clone(), index.clone());
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if listed.answered.is_empty() {
+            return Err(self.servers.obstacle().unwrap_or_else(error::moving));
+        }
+        Ok(listed)
+    }
+
+    /// The indexes on one shard by their collections, with what they hold; and those whose slots have
+    /// moved away.
+    pub(super) async fn indexes_on(
+        &self,
+        shard: &Shard,
+    ) -> Result<(BTreeMap<String, Index>, Vec<String>), Error> {
+        let asked = async {
+            let listed = shard.primary.connections.ask(&redis::cmd("FT._LIST")).await?;
+            let (mut names, mut strays) = (BTreeMap::new(), Vec::new());
+            for index in reply::items(listed, "FT._LIST")? {
+                let index = reply::text(index, "FT._LIST")?;
+                if !self.is_divided() {
+                    names.insert(index.clone(), index);
+                } else if let Some((collection, _)) =
+                    index.strip_suffix('}').and_then(|it| it.split_once(":{"))
+                {
+                    if shard.holds(slot(index.as_bytes())) {
+                        names.entry(collection.to_owned()).or_insert(index);
+                    } else {
+                        strays.push(index);
+                    }
+                }
+            }
+            let infos = try_join_all(names.values().map(|index| self.info(shard, index))).await?;
+            let index = |((collection, name), info)| (collection, Index { name, info });
+            Ok((names.into_iter().zip(infos).map(index).collect(), strays))
+        };
+        asked.await.map_err(|error| shard.blame(error))
+    }
+
+    /// What `FT.INFO` says of an index on a shard.
+    pub(super) async fn info(&self, shard: &Shard, index: &str) -> Result<Info, Error> {
+        let mut command = redis::cmd("FT.INFO");
+        command.arg(index);
+        let asked = shard.primary.connections.ask(&command).await.and_then(Info::read);
+        asked.map_err(|error| shard.blame(error))
+    }
+
+    /// The index of a collection on a shard: made, or taken over where it stands and is equal.
+    pub(super) async fn make_index(&self, name: &str, notes: &Notes, shard: &Shard) -> Result<Index, Error> {
+        let index = self.index_name(name, shard);
+        let command = index::create(&index, &notes.schema);
+        let made = shard.primary.connections.ask(&command).await.and_then(refused);
+        match made {
+            // Another process was first.
+            Err(error) if !error.message.contains("already exists") => return Err(shard.blame(error)),
+            _ => {}
+        }
+        let info = self.info(shard, &index).await?;
+        Ok(Index { name: index, info })
+    }
+
+    /// Aliases and the collections they lead to.
+    async fn aliases(&self) -> Result<Vec<(String, String)>, Error> {
+        const WHAT: &str = "aliases";
+        let pairs = reply::pairs(self.hash(notes::ALIASES).await?, WHAT)?;
+        pairs
+            .into_iter()
+            .map(|(alias, name)| Ok((reply::text(alias, WHAT)?, reply::text(name, WHAT)?)))
+            .collect()
+    }
+
+    /// What is noted of a collection.
+    pub(super) async fn notes(&self, collection: &str) -> Result<Option<Notes>, Error> {
+        Notes::read(collection, self.hash(&notes::key(collection)).await?)
+    }
+
+    async fn hash(&self, key: &str) -> Result<Value, Error> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(key);
+        self.ask(key, &command).await
+    }
+
+    /// Sends one command about a key of Nearfield's own.
+    pub(super) async fn ask(&self, key: &str, command: &Cmd) -> Result<Value, Error> {
+        self.servers.ask(key.as_bytes(), command).await
+    }
+
+    /// Writes down again what is known of a collection whose notes were lost.
+    async fn make_notes_again(&self, collection: &Collection) -> Result<(), Error> {
+        let name = &collection.name;
+        self.ask(&notes::key(name), &collection.notes().write(name)).await?;
         for alias in &collection.aliases {
-            let mut update = redis::cmd("FT.ALIASUPDATE");
-            update.arg(alias).arg(&collection.name);
-            self.connections.ask(&update).await?;
-            let mut note = redis::cmd("HSET");
-            note.arg(notes::ALIASES).arg(alias).arg(&collection.name);
-            self.connections.ask(&note).await?;
+            self.write_alias(alias, name).await?;
         }
         Ok(())
     }
 
-    /// What `FT.INFO` says of these collections, which it puts in the state.
+    /// Notes an alias, and has Redis know it where an index has the collection's own name.
+    pub(super) async fn write_alias(&self, alias: &str, name: &str) -> Result<(), Error> {
+        if !self.servers.is_cluster() {
+            let mut update = redis::cmd("FT.ALIASUPDATE");
+            update.arg(alias).arg(name);
+            self.ask(alias, &update).await.map_err(|error| self.noticed(error))?;
+        }
+        let mut note = redis::cmd("HSET");
+        note.arg(notes::ALIASES).arg(alias).arg(name);
+        self.ask(notes::ALIASES, &note).await?;
+        Ok(())
+    }
+
+    /// Asks anew what the indexes of these collections hold. Of a shard that does not answer, what was
+    /// known stands.
     pub(super) async fn read_infos(&self, names: &[&str]) -> Result<(), Error> {
-        let replies = self.ask_together(names.iter().map(|name| info(name)).collect()).await?;
-        let infos = replies.into_iter().map(Info::read).collect::<Result<Vec<_>, _>>();
-        let infos = infos.map_err(|error| self.noticed(error))?;
+        let (state, map) = (self.state(), self.servers.map());
+        let shards = self.shards(&map)?;
+        let of_name = async |name: &str| -> Result<BTreeMap<String, Index>, Error> {
+            let mut indexes = state.get(name)?.indexes.clone();
+            for shard in &shards {
+                let Some(index) = indexes.get_mut(&shard.name()) else { continue };
+                match self.info(shard, &index.name).await {
+                    Ok(info) => index.info = info,
+                    Err(error) if self.lives_without(&error) => {}
+                    Err(error) => return Err(self.noticed(error)),
+                }
+            }
+            Ok(indexes)
+        };
+        let read = try_join_all(names.iter().map(|name| of_name(name))).await?;
         self.seen.change(|state| {
-            for (name, info) in names.iter().zip(infos) {
+            for (name, indexes) in names.iter().zip(read) {
                 if let Some(collection) = state.collections.get_mut(*name) {
-                    *collection = Arc::new(Collection { info, ..Collection::clone(collection) });
+                    *collection = Arc::new(collection.with(indexes));
                 }
             }
         });
@@ -238,20 +404,11 @@ impl Core {
     /// Has the collections looked at again where an error says that an index is missing.
     pub(super) fn noticed(&self, error: Error) -> Error {
         if error.code == error::INDEX_MISSING {
-            self.connections.look.notify_one();
+            self.servers.look.notify_one();
         }
         error
     }
 }
 
-fn hash(key: &str) -> Cmd {
-    let mut command = redis::cmd("HGETALL");
-    command.arg(key);
-    command
-}
-
-pub(super) fn info(name: &str) -> Cmd {
-    let mut command = redis::cmd("FT.INFO");
-    command.arg(name);
-    command
-}
+/// What the troubles with indexes nobody uses are filed under: no collection has such a name.
+const STRAY: &str = "stray index ";

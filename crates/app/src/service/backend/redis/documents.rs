@@ -1,11 +1,9 @@
 //! Documents read and written.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Instant};
 
 use engine::{Expected, encode_vector};
+use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
@@ -13,26 +11,21 @@ use super::{
     core::Core,
     document::{self, content},
     error,
+    node::{Node, PIPELINE_MAX},
     script::{Ran, ran},
+    servers::Shard,
     state::State,
 };
-use crate::service::{ErrorKind, Seq, sync::Ordering};
-
-/// Commands a pipeline.
-const PIPELINE_MAX: usize = 512;
+use crate::service::{
+    ErrorKind, Seq,
+    sync::{Arc, Ordering},
+};
 
 /// Bytes a pipeline.
 const PIPELINE_BYTES_MAX: usize = 4 << 20;
 
-/// Fewest documents a pipeline of writes is cut down to.
-const GROUP_MIN: usize = 8;
-
 /// Writes after which the index is looked at.
 const MANY: usize = 256;
-
-/// How long a pipeline of writes should take: long enough to be worth its round trip, and far
-/// from the command timeout however slow the index is.
-const GROUP_TIME: Duration = Duration::from_millis(200);
 
 /// A write on its way.
 struct Way {
@@ -62,58 +55,113 @@ impl Core {
 
     /// The hashes under these keys, each as it is; nothing for what is no hash.
     pub(super) async fn raw(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Document>>, Error> {
-        let mut documents = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(PIPELINE_MAX / 2) {
-            let mut pipeline = Pipeline::with_capacity(2 * keys.len());
-            for key in keys {
-                pipeline.cmd("HGETALL").arg(key).cmd("PEXPIRETIME").arg(key);
+        let (parts, unserved) = self.servers.map().divide(keys.iter().map(Vec::as_slice));
+        if let Some((_, error)) = unserved.into_iter().next() {
+            return Err(error);
+        }
+        let read = try_join_all(parts.iter().map(|(shard, places)| self.raw_of(shard, keys, places))).await?;
+        let mut documents: Vec<Option<Document>> = keys.iter().map(|_| None).collect();
+        for ((_, places), read) in parts.iter().zip(read) {
+            for (place, document) in places.iter().zip(read) {
+                documents[*place] = document;
             }
-            let mut replies = self.connections.ask_all(&pipeline, 0).await?.into_iter();
-            for key in keys {
+        }
+        Ok(documents)
+    }
+
+    /// Those of these keys at `places`, which a shard holds.
+    async fn raw_of(
+        &self,
+        shard: &Shard,
+        keys: &[Vec<u8>],
+        places: &[usize],
+    ) -> Result<Vec<Option<Document>>, Error> {
+        let mut documents = Vec::with_capacity(places.len());
+        for places in places.chunks(PIPELINE_MAX / 2) {
+            let mut pipeline = Pipeline::with_capacity(2 * places.len());
+            for place in places {
+                pipeline.cmd("HGETALL").arg(&keys[*place]).cmd("PEXPIRETIME").arg(&keys[*place]);
+            }
+            let asked = self.servers.ask_all(&shard.primary, &pipeline, 0, 0).await;
+            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
+            for place in places {
                 let mut next = || replies.next().expect("as many replies as commands");
-                let (hash, end) = (next(), next());
-                documents.push(match document::read(key, hash, end) {
+                let (hash, end) = (next()?, next()?);
+                documents.push(match document::read(&keys[*place], hash, end) {
                     // Something else than a document stands there.
                     Err(error) if error.kind == ErrorKind::Conflict => None,
-                    read => read?,
+                    read => read.map_err(|error| shard.blame(error))?,
                 });
             }
         }
         Ok(documents)
     }
 
-    /// Makes these writes, in pipelines one after the other; one result each.
+    /// Makes these writes, on every shard in pipelines one after the other; one result each.
     pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
         let state = self.state();
         let now_ms = self.clock.now_ms();
-        let mut results: Results = Vec::with_capacity(ops.len());
         let many = ops.len() >= MANY;
-        let mut ops = ops.into_iter();
+        let (parts, unserved) = self.servers.map().divide(ops.iter().map(key));
+        let of_shard = |(shard, places): &(Arc<Shard>, Vec<usize>)| {
+            self.write_on(shard.clone(), &state, &ops, places.clone(), now_ms)
+        };
+        let written = join_all(parts.iter().map(of_shard)).await;
+        let mut results: Vec<Option<Result<Written, NotWritten>>> = ops.iter().map(|_| None).collect();
+        for ((_, places), written) in parts.iter().zip(written) {
+            for (place, result) in places.iter().zip(written) {
+                results[*place] = Some(result);
+            }
+        }
+        for (place, error) in unserved {
+            results[place] = Some(Err(NotWritten::Refused(error)));
+        }
+        if many {
+            // Whether Redis has left any of them out of its index.
+            self.servers.look.notify_one();
+        }
+        Ok(results.into_iter().map(|result| result.expect("every key has a shard, or none")).collect())
+    }
+
+    /// Makes the writes at these places, whose keys a shard holds.
+    async fn write_on(
+        &self,
+        shard: Arc<Shard>,
+        state: &State,
+        ops: &[Op],
+        places: Vec<usize>,
+        now_ms: u64,
+    ) -> Results {
+        let mut results: Results = Vec::with_capacity(places.len());
+        let mut ops = places.into_iter().map(|place| &ops[place]);
         while ops.len() > 0 {
-            let group = self.next_group(&state, &mut ops, now_ms);
-            match self.write_group(&group).await {
+            let group = self.next_group(&shard.primary, state, &mut ops, now_ms);
+            match self.write_group(&shard.primary, &group).await {
                 Ok(written) => results.extend(written),
                 // What was written before stands, so each write has its own fate.
                 Err(error) => {
+                    let error = shard.blame(error);
                     results.extend(group.ways.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
                 }
             }
         }
-        if many {
-            // Whether Redis has left any of them out of its index.
-            self.connections.look.notify_one();
-        }
-        Ok(results)
+        results
     }
 
     /// As many writes as go into one pipeline.
-    fn next_group(&self, state: &State, ops: &mut std::vec::IntoIter<Op>, now_ms: u64) -> Group {
-        let most = self.group.load(Ordering::Relaxed);
+    fn next_group<'o>(
+        &self,
+        node: &Node,
+        state: &State,
+        ops: &mut impl Iterator<Item = &'o Op>,
+        now_ms: u64,
+    ) -> Group {
+        let most = node.group.load(Ordering::Relaxed);
         let commands = Pipeline::with_capacity(most);
         let mut group = Group { ways: Vec::with_capacity(most), commands, bytes: 0 };
         while group.ways.len() < most && group.bytes < PIPELINE_BYTES_MAX {
             let Some(op) = ops.next() else { break };
-            let (way, command) = self.way(state, &op, now_ms);
+            let (way, command) = self.way(state, op, now_ms);
             group.bytes += command.args_iter().map(|argument| length(&argument)).sum::<usize>();
             group.ways.push(way);
             group.commands.add_command(command);
@@ -122,20 +170,20 @@ impl Core {
     }
 
     /// One pipeline; an error is of all its writes.
-    async fn write_group(&self, group: &Group) -> Result<Results, Error> {
-        let _turn = self.writing.acquire().await.map_err(|_| Error::closing())?;
+    async fn write_group(&self, node: &Arc<Node>, group: &Group) -> Result<Results, Error> {
+        let _turn = node.writing.acquire().await.map_err(|_| Error::closing())?;
+        let replicas = self.servers.store().wait_replicas;
         let began = Instant::now();
-        let asked = self.connections.ask_all(&group.commands, group.bytes).await;
+        let asked = self.servers.ask_all(node, &group.commands, group.bytes, replicas).await;
         if asked.is_err() {
             // A server that could not work through it in time is not asked for as much again.
-            self.note_pace(group.ways.len(), began.elapsed());
+            node.note_pace(group.ways.len(), began.elapsed());
         }
         let mut replies = asked?;
-        let is_missing =
-            |reply: &Value| matches!(reply, Value::ServerError(refused) if error::is_script_missing(refused));
+        let is_missing = |reply: &Result<Value, Error>| matches!(reply, Ok(Value::ServerError(refused)) if error::is_script_missing(refused));
         if replies.iter().any(is_missing) {
-            // The server has been restarted, or its scripts were flushed.
-            self.connections.ask(&self.script.load()).await?;
+            // A server has been restarted, or its scripts were flushed.
+            self.servers.load_script(node).await?;
             let places: Vec<usize> =
                 (0..replies.len()).filter(|place| is_missing(&replies[*place])).collect();
             let mut again = Pipeline::with_capacity(places.len());
@@ -144,19 +192,17 @@ impl Core {
             {
                 again.add_command(command.clone());
             }
-            let repeated = self.connections.ask_all(&again, group.bytes).await?;
+            let repeated = self.servers.ask_all(node, &again, group.bytes, replicas).await?;
             for (place, reply) in places.into_iter().zip(repeated) {
                 replies[place] = reply;
             }
         }
-        self.note_pace(replies.len(), began.elapsed());
-        Ok(group.ways.iter().zip(replies).map(|(way, reply)| way.became(reply)).collect())
-    }
-
-    /// Makes the next pipelines as long as they may be for their time.
-    fn note_pace(&self, count: usize, took: Duration) {
-        let group = self.group.load(Ordering::Relaxed);
-        self.group.store(next_group(group, count, took), Ordering::Relaxed);
+        node.note_pace(replies.len(), began.elapsed());
+        let became = |(way, reply): (&Way, Result<Value, Error>)| match reply {
+            Ok(reply) => way.became(reply),
+            Err(error) => Err(NotWritten::Refused(error)),
+        };
+        Ok(group.ways.iter().zip(replies).map(became).collect())
     }
 
     fn way(&self, state: &State, op: &Op, now_ms: u64) -> (Way, Cmd) {
@@ -167,32 +213,17 @@ impl Core {
                 let all: Vec<(&[u8], &[u8])> =
                     fields.iter().chain(&computed).map(|field| (&*field.name, &*field.value)).collect();
                 let seq = content(all.iter().copied(), end);
-                let command = self.script.put(key, all.into_iter(), end, *expected);
+                let command = self.servers.script.put(key, all.into_iter(), end, *expected);
                 (Way { expected: *expected, seq }, command)
             }
             Op::Delete { key, expected } => {
-                (Way { expected: *expected, seq: 0 }, self.script.delete(key, *expected))
+                (Way { expected: *expected, seq: 0 }, self.servers.script.delete(key, *expected))
             }
             Op::SetVectors { key, expected, vectors } => {
                 let expected = Expected::Seq(*expected);
-                (Way { expected, seq: 0 }, self.script.set(key, &blobs(state, vectors), expected))
+                (Way { expected, seq: 0 }, self.servers.script.set(key, &blobs(state, vectors), expected))
             }
         }
-    }
-}
-
-/// How many documents go into a pipeline after one of `count` `took` so long, where `group` went so
-/// far: at most twice as many, and fewer at once.
-fn next_group(group: usize, count: usize, took: Duration) -> usize {
-    let ideal = count as f64 * GROUP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
-    let ideal = (ideal as usize).clamp(GROUP_MIN, PIPELINE_MAX);
-    if ideal < group {
-        // A short one tells little of how long a full one would take.
-        if took > GROUP_TIME { ideal } else { group }
-    } else if count >= group {
-        ideal.min(2 * group)
-    } else {
-        group
     }
 }
 
@@ -205,6 +236,12 @@ impl Way {
             }
             Err(error) => Err(NotWritten::Refused(error)),
         }
+    }
+}
+
+fn key(op: &Op) -> &[u8] {
+    match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } | Op::SetVectors { key, .. } => key,
     }
 }
 
@@ -223,29 +260,5 @@ fn length(argument: &redis::Arg<&[u8]>) -> usize {
     match argument {
         redis::Arg::Simple(bytes) => bytes.len(),
         _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pipelines_grow_step_by_step_and_shrink_at_once() {
-        let ms = Duration::from_millis;
-        let cases = [
-            ((16, 16, ms(1)), 32),
-            ((16, 16, ms(150)), 21),
-            ((400, 400, ms(1)), PIPELINE_MAX),
-            ((512, 512, ms(2000)), 51),
-            ((64, 64, ms(2000)), GROUP_MIN),
-            ((64, 3, ms(1)), 64),
-            ((64, 3, ms(300)), GROUP_MIN),
-            ((64, 64, ms(200)), 64),
-            ((64, 64, Duration::ZERO), 128),
-        ];
-        for ((group, count, took), expected) in cases {
-            assert_eq!(next_group(group, count, took), expected, "{group} {count} {took:?}");
-        }
     }
 }

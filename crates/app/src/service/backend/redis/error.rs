@@ -64,6 +64,52 @@ pub(super) fn busy(address: &Address) -> Error {
     )
 }
 
+/// Nobody serves a slot of the cluster.
+pub(super) fn unserved(slot: u16) -> Error {
+    Error::unavailable(
+        UNAVAILABLE,
+        format!(
+            "no server of the Redis Cluster serves slot {slot} now; it is failing over, or lacks servers"
+        ),
+    )
+}
+
+/// Nobody serves many slots of the cluster.
+pub(super) fn incomplete(slots: u16) -> Error {
+    Error::unavailable(
+        UNAVAILABLE,
+        format!(
+            "{slots} slots of the Redis Cluster are served by nobody: it is failing over, or lacks servers"
+        ),
+    )
+}
+
+/// Servers send one to the other and none answers.
+pub(super) fn moving() -> Error {
+    Error::unavailable(
+        UNAVAILABLE,
+        "the Redis Cluster is moving the slot of this key, and no server answered for it; try again soon",
+    )
+}
+
+/// A write was made but did not reach enough replicas in time.
+pub(super) fn not_replicated(reached: i64, wanted: usize) -> Error {
+    Error::unavailable(
+        "redis-not-replicated",
+        format!(
+            "the write was made, but {reached} of the {wanted} replicas it has to reach have it: it is lost if the primary fails now"
+        ),
+    )
+}
+
+/// A shard has no index of a collection yet.
+pub(super) fn index_missing(collection: &str) -> Error {
+    Error::unavailable(
+        INDEX_MISSING,
+        format!("there is no index of collection {collection:?} yet; it is looked at again"),
+    )
+}
+
 /// A reply of another shape than the command has.
 pub(super) fn reply(what: &str) -> Error {
     Error::new(service::ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))

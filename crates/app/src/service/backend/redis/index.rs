@@ -211,6 +211,27 @@ impl Info {
         Ok(())
     }
 
+    /// What several indexes come to, each over a part of the keys.
+    pub(super) fn sum<'i>(infos: impl Iterator<Item = &'i Info>) -> Info {
+        infos
+            .fold(None, |sum: Option<Info>, info| {
+                let Some(mut sum) = sum else { return Some(info.clone()) };
+                let share = |info: &Info| info.documents as f64 / info.percent_indexed.max(0.001);
+                let all = share(&sum) + share(info);
+                sum.documents += info.documents;
+                sum.percent_indexed = match (sum.percent_indexed, info.percent_indexed) {
+                    (one, two) if one >= 1.0 && two >= 1.0 => 1.0,
+                    // An index that has begun holds nothing yet, and still has everything before it.
+                    (one, two) => (sum.documents as f64 / all.max(1.0)).min(one.max(two)).min(0.999),
+                };
+                sum.failures += info.failures;
+                sum.last_failure = sum.last_failure.or_else(|| info.last_failure.clone());
+                sum.memory_bytes += info.memory_bytes;
+                Some(sum)
+            })
+            .unwrap_or_default()
+    }
+
     /// Documents still to be indexed, about.
     pub(super) fn waiting(&self) -> u64 {
         if self.percent_indexed >= 1.0 {

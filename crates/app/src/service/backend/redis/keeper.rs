@@ -4,58 +4,43 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::mpsc::SyncSender,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{core::Core, error::UNAVAILABLE};
+use super::core::Core;
 use crate::service::{Error, call::panicked, sync::Arc};
 
-/// Time between two probes of a server that is well.
+/// Time between two probes of servers that are well.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Probes between two looks at its collections, which others may change.
+/// Probes between two looks at their collections, which others may change.
 const TICKS_A_LOOK: u32 = 10;
-
-/// Longest wait for one answer of a server that did not answer before: it is tried again soon. One that
-/// was well has two thirds of what a command has, so that it is known to be silent before commands
-/// find out one by one.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Shortest and longest pause before trying again.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Looks after the server until `closing`. Tells `first` when it has tried once.
+/// Looks after the servers until `closing`. Tells `first` when it has tried once.
 pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: SyncSender<()>) {
     let mut first = Some(first);
     let mut failed = 0;
     let mut ticks = 0;
     loop {
-        let command_timeout = core.connections.command_timeout;
-        let down = core.connections.obstacle().is_some();
-        let patience = if down { PATIENCE.min(command_timeout) } else { command_timeout * 2 / 3 };
-        let began = Instant::now();
         let (attending, look) = (core.clone(), ticks % TICKS_A_LOOK == 0);
         let attended = tokio::select! {
             () = closing.cancelled() => return,
-            attended = survive(async move { attending.attend(patience, look).await }) => attended,
+            attended = survive(async move { attending.attend(look).await }) => attended,
         };
         let pause = match attended {
             Ok(()) => {
                 failed = 0;
                 TICK
             }
-            // One command was slow, or one connection broke, while others were answered.
-            Err(error) if error.code == UNAVAILABLE && core.connections.is_well_since(began) => {
-                tracing::debug!(%error, "Redis is busy");
-                TICK
-            }
             Err(error) => {
-                // A server that answers but cannot be used is no more asked than one that is silent.
-                core.connections.trip(error);
+                tracing::debug!(%error, "not all of Redis can be asked");
                 failed += 1;
                 pause(failed)
             }
@@ -65,7 +50,7 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
             let _ = first.send(());
         }
         let woken = async {
-            if failed > 0 { std::future::pending().await } else { core.connections.look.notified().await }
+            if failed > 0 { std::future::pending().await } else { core.servers.look.notified().await }
         };
         tokio::select! {
             () = closing.cancelled() => return,

@@ -1,5 +1,6 @@
-//! A Redis with the search module: documents are hashes, as whoever else uses the Redis would write
-//! them, and collections are indexes over their keys.
+//! A Redis with the search module, or a cluster of them: documents are hashes, as whoever else uses the
+//! Redis would write them, and collections are indexes over their keys. In a cluster whose servers do
+//! not ask each other, every primary has an index of its own, and all of them are asked.
 //!
 //! Everything here waits for the network and nothing computes for long. Replies are whatever the
 //! server sends: none is trusted to have the right shape.
@@ -15,6 +16,7 @@ mod error;
 mod filter;
 mod index;
 mod keeper;
+mod node;
 mod notes;
 mod reply;
 mod script;
@@ -22,22 +24,35 @@ mod scroll;
 mod search;
 mod seen;
 mod server;
+mod servers;
+mod slots;
 mod state;
 
-use std::{sync::mpsc, time::Instant};
+use std::{
+    collections::HashSet,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
+use engine::Hit;
+use futures_util::future::{join_all, try_join_all};
 use redis::Pipeline;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use self::{address::Address, connections::Connections, core::Core};
+use self::{
+    core::Core,
+    search::Asking,
+    servers::{Servers, Shard, refused},
+    state::State,
+};
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, Documents, Error, Field, Filter, Fingerprints,
     Found, Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, Stats, Stood, TextToEmbed,
     WriteError, Written, no_cursor,
 };
 use crate::service::{
-    Expected, RedisStore, refusal,
+    ErrorKind, Expected, RedisStore, refusal,
     search::us,
     sync::{Arc, Mutex},
 };
@@ -55,6 +70,22 @@ pub(in crate::service) struct Redis {
     runtime: Mutex<Option<Runtime>>,
 }
 
+/// A query, and what its asker can do with.
+#[derive(Debug)]
+pub(in crate::service) struct Sought<'q> {
+    pub(in crate::service) query: Query<'q>,
+    /// Whether the hits of some shards are better than none.
+    pub(in crate::service) allow_partial: bool,
+}
+
+/// What was found for it.
+#[derive(Debug)]
+pub(in crate::service) struct Gathered {
+    pub(in crate::service) found: Found,
+    /// Why shards have not answered whose hits are missing.
+    pub(in crate::service) unanswered: Vec<String>,
+}
+
 impl Redis {
     /// Opens the connections. Waits until they are open or the first attempt has failed: then they
     /// are opened as soon as the server answers.
@@ -63,9 +94,7 @@ impl Redis {
         clock: Arc<dyn Clock>,
         on_change: Arc<OnChange>,
     ) -> Result<Redis, Error> {
-        let address = Address::parse(&store.url)?;
-        let connections = Connections::new(address, store);
-        let core = Arc::new(Core::new(connections, clock, on_change));
+        let core = Arc::new(Core::new(Servers::new(store)?, clock, on_change));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("nearfield-redis")
@@ -84,7 +113,7 @@ impl Redis {
     /// Gives up the connections. Does not wait for what is on its way.
     pub(super) fn close(&self) {
         self.closing.cancel();
-        self.core.connections.close();
+        self.core.servers.close();
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -202,14 +231,19 @@ impl Redis {
     }
 
     pub(super) async fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {
-        let connections = &self.core.connections;
-        match search::count(collection, filter, connections.command_timeout) {
-            None => Ok(0),
-            Some(command) => {
-                let reply = connections.ask(&command).await.map_err(|error| self.core.noticed(error))?;
-                search::counted(reply)
-            }
-        }
+        let servers = &self.core.servers;
+        let (state, map) = (self.core.state(), servers.map());
+        let collection = state.get(collection)?;
+        let shards = self.core.shards(&map)?;
+        let of_shard = async |shard: &Arc<Shard>| {
+            let index = collection.index_on(shard)?;
+            let Some(command) = search::count(index, filter, servers.store().command_timeout) else {
+                return Ok(0);
+            };
+            let asked = servers.reader(shard).connections.ask(&command).await.and_then(refused);
+            asked.and_then(search::counted).map_err(|error| shard.blame(self.core.noticed(error)))
+        };
+        Ok(try_join_all(shards.iter().map(|shard| of_shard(shard))).await?.into_iter().sum())
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
@@ -221,16 +255,16 @@ impl Redis {
     }
 
     pub(super) fn obstacle(&self) -> Option<Error> {
-        self.core.connections.obstacle()
+        self.core.servers.obstacle()
     }
 
     /// Answers these queries, asked together; one list of hits or one error each.
     pub(in crate::service) async fn search(
         &self,
-        queries: &[Query<'_>],
+        queries: &[Sought<'_>],
         deadline: Instant,
-    ) -> Result<Vec<Result<Found, Error>>, Error> {
-        let mut found: Vec<Option<Result<Found, Error>>> = queries.iter().map(|_| None).collect();
+    ) -> Result<Vec<Result<Gathered, Error>>, Error> {
+        let mut found: Vec<Option<Result<Gathered, Error>>> = queries.iter().map(|_| None).collect();
         for attempt in 1.. {
             let open = found.iter().enumerate().filter(|(_, found)| found.is_none());
             let open: Vec<usize> = open.map(|(position, _)| position).collect();
@@ -248,60 +282,136 @@ impl Redis {
     /// and are asked again unless this is the `last` time.
     async fn search_once(
         &self,
-        queries: &[Query<'_>],
+        queries: &[Sought<'_>],
         positions: &[usize],
         deadline: Instant,
         last: bool,
-    ) -> Result<Vec<(usize, Option<Result<Found, Error>>)>, Error> {
+    ) -> Result<Vec<(usize, Option<Result<Gathered, Error>>)>, Error> {
         let began = Instant::now();
-        let state = self.core.state();
-        let connections = &self.core.connections;
-        let time = deadline.saturating_duration_since(began).min(connections.command_timeout);
+        let (state, map) = (self.core.state(), self.core.servers.map());
+        let shards = self.core.shards(&map)?;
+        let time = deadline.saturating_duration_since(began).min(self.core.servers.store().command_timeout);
+        let is_part = shards.len() > 1;
+        let asked =
+            shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
+        let mut answers: Vec<_> = join_all(asked).await.into_iter().map(Vec::into_iter).collect();
+        let search_us = us(began.elapsed());
         let mut results = Vec::with_capacity(positions.len());
-        let mut asked = Vec::with_capacity(positions.len());
         for position in positions {
             let query = &queries[*position];
-            let asking = state
-                .get(query.collection)
-                .and_then(|collection| search::ask(query, collection.schema(), time));
-            match asking {
-                Ok(Some(asking)) => asked.push((*position, asking)),
-                Ok(None) => results.push((*position, Some(Ok(nothing())))),
-                Err(error) => results.push((*position, Some(Err(error)))),
-            }
-        }
-        let replies = match asked.as_mut_slice() {
-            [] => Vec::new(),
-            [(position, asking)] => match connections.ask(&asking.command).await {
-                Ok(reply) => vec![reply],
-                Err(error) => {
-                    results.push((*position, Some(Err(self.core.noticed(error)))));
-                    return Ok(results);
-                }
-            },
-            several => {
-                let mut pipeline = Pipeline::with_capacity(several.len());
-                for (_, asking) in several {
-                    pipeline.add_command(asking.command.take());
-                }
-                connections.ask_all(&pipeline, 0).await?
-            }
-        };
-        let took = began.elapsed();
-        for ((position, asking), reply) in asked.iter().zip(replies) {
-            let result = match asking.read(reply) {
-                // The older protocol does not say that hits are not all there are.
-                Ok(_) if took >= time => Some(Err(search::incomplete("its time was over"))),
-                Ok(answered) if answered.vanished > 0 && !last => None,
-                Ok(answered) => Some(Ok(Found { hits: answered.hits, search_us: us(took), ..nothing() })),
-                Err(error) => Some(Err(self.core.noticed(error))),
+            let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
+            let joined = join(query, &shards, of_shards);
+            let result = match joined {
+                Ok((_, vanished)) if vanished > 0 && !last => None,
+                joined => Some(joined.map(|(mut gathered, _)| {
+                    gathered.found.search_us = search_us;
+                    gathered
+                })),
             };
             results.push((*position, result));
         }
         Ok(results)
     }
+
+    /// Asks one shard the queries at these positions; one answer or one error each, in their order.
+    async fn search_on(
+        &self,
+        shard: &Arc<Shard>,
+        state: &State,
+        queries: &[Sought<'_>],
+        positions: &[usize],
+        time: Duration,
+        is_part: bool,
+    ) -> Vec<Result<search::Answered, Error>> {
+        let began = Instant::now();
+        let mut pipeline = Pipeline::with_capacity(positions.len());
+        let asked: Vec<Result<Option<Asking>, Error>> = positions
+            .iter()
+            .map(|position| {
+                let query = &queries[*position].query;
+                let collection = state.get(query.collection)?;
+                let index = collection.index_on(shard)?;
+                search::ask(query, index, collection.schema(), time, is_part)
+            })
+            .collect();
+        for asking in asked.iter().flatten().flatten() {
+            pipeline.add_command(asking.command.clone());
+        }
+        let replies = self.core.servers.reader(shard).connections.ask_all(&pipeline, 0).await;
+        let took = began.elapsed();
+        let mut replies = replies.map(Vec::into_iter);
+        let answer = |asking: Result<Option<Asking>, Error>| {
+            let Some(asking) = asking? else { return Ok(search::Answered::default()) };
+            let reply = replies.as_mut().map_err(|error| error.clone())?.next().expect("a reply to each");
+            let answered = asking.read(reply)?;
+            // The older protocol does not say that hits are not all there are.
+            if took >= time {
+                return Err(search::incomplete("its time was over"));
+            }
+            Ok(answered)
+        };
+        let blame = |error| shard.blame(self.core.noticed(error));
+        asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
+    }
+
+    /// The documents of a collection on each shard, as last seen; empty where there is but one.
+    pub(super) fn shards(&self, collection: &str) -> Vec<(String, u64)> {
+        let state = self.core.state();
+        let Ok(collection) = state.get(collection) else { return Vec::new() };
+        if collection.indexes.len() < 2 {
+            return Vec::new();
+        }
+        let documents = |(shard, index): (&String, &state::Index)| (shard.clone(), index.info.documents);
+        collection.indexes.iter().map(documents).collect()
+    }
 }
 
-fn nothing() -> Found {
-    Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 }
+/// What shards answered to one query, brought together: the hits it asks for, and how many had gone.
+fn join(
+    asked: &Sought<'_>,
+    shards: &[Arc<Shard>],
+    of_shards: impl Iterator<Item = Result<search::Answered, Error>>,
+) -> Result<(Gathered, usize), Error> {
+    let (mut hits, mut vanished) = (Vec::new(), 0);
+    let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
+    for (shard, answered) in shards.iter().zip(of_shards) {
+        match answered {
+            Ok(answered) => {
+                vanished += answered.vanished;
+                hits.extend(answered.hits);
+            }
+            Err(error) => {
+                // Where one shard is gone, others may answer that the cluster is down: it is the one
+                // to name.
+                if trouble.is_none() || shard.primary.connections.obstacle().is_some() {
+                    trouble = Some(error.clone());
+                }
+                unanswered.push(error);
+            }
+        }
+    }
+    if let Some(trouble) = trouble
+        && (!asked.allow_partial
+            || unanswered.len() == shards.len()
+            || unanswered.iter().any(|error| error.kind != ErrorKind::Unavailable))
+    {
+        return Err(trouble);
+    }
+    if shards.len() > 1 {
+        hits = nearest(hits, &asked.query);
+    }
+    let found = Found { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
+    let unanswered = unanswered.into_iter().map(|error| error.message).collect();
+    Ok((Gathered { found, unanswered }, vanished))
+}
+
+/// The hits `query` asks for, of all that shards gave. One that moved from one to another while they
+/// were asked comes once.
+fn nearest(mut hits: Vec<Hit>, query: &Query<'_>) -> Vec<Hit> {
+    hits.sort_by(|one, two| {
+        one.distance.total_cmp(&two.distance).then_with(|| one.document.key.cmp(&two.document.key))
+    });
+    let mut seen = HashSet::with_capacity(hits.len());
+    hits.retain(|hit| seen.insert(hit.document.key.clone()));
+    hits.into_iter().skip(query.offset).take(query.k).collect()
 }

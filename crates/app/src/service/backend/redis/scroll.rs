@@ -9,9 +9,10 @@ use super::{
     Cursor, Document, Error, Filter, Lacking, Scrolled,
     core::Core,
     error, no_cursor, reply,
+    servers::{Shard, refused},
     state::{Collection, computed},
 };
-use crate::service::Schema;
+use crate::service::{ErrorKind, Schema};
 
 /// Keys looked at in one step.
 const STEP: usize = 1000;
@@ -28,6 +29,11 @@ const CURSOR_BYTES_MAX: usize = 1 << 20;
 /// Where a walk over all keys stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
+    /// What the servers and their slots were when it began: a place in one server's keys is none in
+    /// another's.
+    map: u64,
+    /// Which of the shards; their number at the end.
+    shard: usize,
     /// Which of the prefixes; their number at the end.
     prefix: usize,
     /// Redis's own cursor.
@@ -38,7 +44,7 @@ struct Place {
 
 impl Place {
     fn write(&self) -> Cursor {
-        let mut cursor = format!("{}.{}", self.prefix, self.scan);
+        let mut cursor = format!("{:x}.{}.{}.{}", self.map, self.shard, self.prefix, self.scan);
         for key in &self.left {
             cursor.push('.');
             BASE64_URL_SAFE_NO_PAD.encode_string(key, &mut cursor);
@@ -49,10 +55,12 @@ impl Place {
     fn read(cursor: &str) -> Result<Place, Error> {
         let place = || {
             let mut parts = cursor.split('.');
+            let map = u64::from_str_radix(parts.next()?, 16).ok()?;
+            let shard = parts.next()?.parse().ok()?;
             let prefix = parts.next()?.parse().ok()?;
             let scan = parts.next()?.parse().ok()?;
             let left = parts.map(|key| BASE64_URL_SAFE_NO_PAD.decode(key).ok()).collect::<Option<_>>()?;
-            Some(Place { prefix, scan, left })
+            Some(Place { map, shard, prefix, scan, left })
         };
         let place = (cursor.len() <= CURSOR_BYTES_MAX).then(place).flatten();
         place.ok_or_else(|| no_cursor(cursor))
@@ -109,22 +117,27 @@ impl Core {
 
     /// Those of these keys whose hashes lack one of these fields.
     async fn without(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
-        let mut pipeline = Pipeline::with_capacity(keys.len() * fields.len());
-        for key in &keys {
-            for field in fields {
-                pipeline.cmd("HEXISTS").arg(key).arg(field);
+        let (parts, unserved) = self.servers.map().divide(keys.iter().map(Vec::as_slice));
+        if let Some((_, error)) = unserved.into_iter().next() {
+            return Err(error);
+        }
+        let mut lacks = vec![false; keys.len()];
+        for (shard, places) in parts {
+            let mut pipeline = Pipeline::with_capacity(places.len() * fields.len());
+            for place in &places {
+                for field in fields {
+                    pipeline.cmd("HEXISTS").arg(&keys[*place]).arg(field);
+                }
+            }
+            let replies = self.servers.ask_all(&shard.primary, &pipeline, 0, 0).await;
+            let mut replies = replies.map_err(|error| shard.blame(error))?.into_iter();
+            for place in places {
+                let of_key = replies.by_ref().take(fields.len());
+                // What is no hash is told by whoever reads it.
+                lacks[place] = of_key.fold(false, |lacks, reply| lacks | matches!(reply, Ok(Value::Int(0))));
             }
         }
-        let mut replies = self.connections.ask_all(&pipeline, 0).await?.into_iter();
-        let mut lacking = Vec::new();
-        for key in keys {
-            let of_key = replies.by_ref().take(fields.len());
-            // What is no hash is told by whoever reads it.
-            if of_key.fold(false, |lacks, reply| lacks | matches!(reply, Value::Int(0))) {
-                lacking.push(key);
-            }
-        }
-        Ok(lacking)
+        Ok(keys.into_iter().zip(lacks).filter(|(_, lacks)| *lacks).map(|(key, _)| key).collect())
     }
 
     /// Documents that are `wanted`, and, if fields are named, that lack one of them.
@@ -137,13 +150,25 @@ impl Core {
         wanted: impl Fn(&Document) -> bool,
     ) -> Result<(Vec<Document>, Option<Cursor>), Error> {
         let schema = collection.schema();
-        let mut place = after.map_or_else(|| Ok(Place::default()), |cursor| Place::read(cursor))?;
-        if place.prefix > schema.prefixes.len() || !place.left.iter().all(|key| schema.takes(key)) {
+        let map = self.servers.map();
+        let start = || Ok(Place { map: map.fingerprint(), ..Place::default() });
+        let mut place = after.map_or_else(start, |cursor| Place::read(cursor))?;
+        let shards = map.shards();
+        if shards.is_empty() {
+            return Err(self.servers.obstacle().unwrap_or_else(error::moving));
+        }
+        if place.shard > shards.len()
+            || place.prefix > schema.prefixes.len()
+            || !place.left.iter().all(|key| schema.takes(key))
+        {
             return Err(no_cursor(after.map_or("", |cursor| cursor)));
         }
         let began = Instant::now();
         let mut found: Vec<Document> = Vec::new();
         loop {
+            if place.map != self.servers.map().fingerprint() {
+                return Err(moved());
+            }
             while !place.left.is_empty() && found.len() < limit {
                 let count = place.left.len().min(limit - found.len());
                 let mut keys: Vec<Vec<u8>> = place.left.drain(..count).collect();
@@ -152,23 +177,29 @@ impl Core {
                 }
                 found.extend(self.raw(&keys).await?.into_iter().flatten().filter(&wanted));
             }
-            if place.prefix == schema.prefixes.len() && place.left.is_empty() {
+            if place.shard == shards.len() && place.left.is_empty() {
                 return Ok((found, None));
             }
             if found.len() >= limit || (began.elapsed() > PAGE_TIME && place.left.is_empty()) {
                 return Ok((found, Some(place.write())));
             }
-            self.step(schema, &mut place, limit - found.len()).await?;
+            self.step(&shards[place.shard], schema, &mut place, limit - found.len()).await?;
         }
     }
 
     /// Looks at some more keys, at hardly more than `room`.
-    async fn step(&self, schema: &Schema, place: &mut Place, room: usize) -> Result<(), Error> {
+    async fn step(
+        &self,
+        shard: &Shard,
+        schema: &Schema,
+        place: &mut Place,
+        room: usize,
+    ) -> Result<(), Error> {
         let prefix = &schema.prefixes[place.prefix];
-        let (mut next, mut keys) = self.scan(prefix, place.scan, STEP).await?;
+        let (mut next, mut keys) = self.scan(shard, prefix, place.scan, STEP).await?;
         if keys.len() > 2 * room {
             // So that few are left over: what is left over travels with the cursor.
-            (next, keys) = self.scan(prefix, place.scan, room).await?;
+            (next, keys) = self.scan(shard, prefix, place.scan, room).await?;
         }
         // A key under two prefixes is gone through under the first of them.
         let earlier = &schema.prefixes[..place.prefix];
@@ -176,33 +207,50 @@ impl Core {
         place.left.extend(keys);
         place.scan = next;
         place.prefix += usize::from(next == 0);
+        if place.prefix == schema.prefixes.len() {
+            place.prefix = 0;
+            place.shard += 1;
+        }
         Ok(())
     }
 
     /// Takes away every key under these prefixes.
     pub(super) async fn unlink_under(&self, prefixes: &[Vec<u8>]) -> Result<(), Error> {
-        for prefix in prefixes {
-            let mut scan = 0;
-            loop {
-                let (next, keys) = self.scan(prefix, scan, STEP).await?;
-                for keys in keys.chunks(UNLINK_MAX) {
-                    let mut unlink = redis::cmd("UNLINK");
-                    unlink.arg(keys);
-                    self.connections.ask(&unlink).await?;
-                }
-                scan = next;
-                if scan == 0 {
-                    break;
+        for shard in self.servers.map().shards() {
+            for prefix in prefixes {
+                let mut scan = 0;
+                loop {
+                    let (next, keys) = self.scan(shard, prefix, scan, STEP).await?;
+                    for keys in keys.chunks(UNLINK_MAX) {
+                        let mut unlink = Pipeline::with_capacity(keys.len());
+                        for key in keys {
+                            unlink.cmd("UNLINK").arg(key);
+                        }
+                        for reply in self.servers.ask_all(&shard.primary, &unlink, 0, 0).await? {
+                            refused(reply?)?;
+                        }
+                    }
+                    scan = next;
+                    if scan == 0 {
+                        break;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Hashes under a prefix, from a cursor on, and the next cursor: 0 at the end.
-    async fn scan(&self, prefix: &[u8], cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), Error> {
+    /// Hashes of a shard under a prefix, from a cursor on, and the next cursor: 0 at the end.
+    async fn scan(
+        &self,
+        shard: &Shard,
+        prefix: &[u8],
+        cursor: u64,
+        count: usize,
+    ) -> Result<(u64, Vec<Vec<u8>>), Error> {
         const WHAT: &str = "SCAN";
-        let reply = self.connections.ask(&scan(prefix, cursor, count)).await?;
+        let asked = shard.primary.connections.ask(&scan(prefix, cursor, count)).await;
+        let reply = asked.and_then(refused).map_err(|error| shard.blame(error))?;
         let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
             return Err(error::reply(WHAT));
         };
@@ -220,6 +268,16 @@ fn scan(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(count).arg("TYPE").arg("hash");
     command
+}
+
+/// The refusal of a place in keys that have gone to other servers.
+fn moved() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "scroll-moved",
+        "the Redis Cluster has moved slots, or a primary was replaced, since this scroll began: begin it again",
+    )
+    .at("after")
 }
 
 /// The glob pattern of all keys under a prefix.
@@ -242,10 +300,10 @@ mod tests {
     #[test]
     fn a_place_reads_back_as_it_was_written() {
         for left in [vec![], vec![b"a:1".to_vec(), b"\xff.\x00".to_vec()]] {
-            let place = Place { prefix: 3, scan: u64::MAX, left };
+            let place = Place { map: u64::MAX, shard: 2, prefix: 3, scan: u64::MAX, left };
             assert_eq!(Place::read(&place.write()).unwrap(), place);
         }
-        for wrong in ["", "x", "1", "1.", "1.2.!", "-1.2"] {
+        for wrong in ["", "x", "1", "1.", "1.2", "1.2.3", "1.2.3.4.!", "1.2.-3.4", "x.2.3.4"] {
             assert_eq!(Place::read(wrong).unwrap_err().code, "cursor", "{wrong:?}");
         }
     }

@@ -30,6 +30,7 @@ pub(super) struct Asking {
 }
 
 /// What came of it.
+#[derive(Default)]
 pub(super) struct Answered {
     /// Nearest first.
     pub(super) hits: Vec<Hit>,
@@ -37,9 +38,16 @@ pub(super) struct Answered {
     pub(super) vanished: usize,
 }
 
-/// Asks for what `query` asks; `None` if its filter lets nothing through. `ef_search` and `k` are
-/// within their limits, and the vector fits.
-pub(super) fn ask(query: &Query<'_>, schema: &Schema, time: Duration) -> Result<Option<Asking>, Error> {
+/// Asks an index for what `query` asks; `None` if its filter lets nothing through. `ef_search` and `k`
+/// are within their limits, and the vector fits. An index that is but a part of the whole is asked for
+/// what goes before the page too.
+pub(super) fn ask(
+    query: &Query<'_>,
+    index: &str,
+    schema: &Schema,
+    time: Duration,
+    is_part: bool,
+) -> Result<Option<Asking>, Error> {
     let name = query.field.expect("the service names the field to search");
     let Some(FieldKind::Vector(vector)) = schema.field(name) else {
         return Err(field_not_found(query.collection, name, schema));
@@ -52,10 +60,14 @@ pub(super) fn ask(query: &Query<'_>, schema: &Schema, time: Duration) -> Result<
     let window = query.offset + query.k;
     let score_name = score_name(schema);
     let mut command = redis::cmd("FT.SEARCH");
-    command.arg(query.collection).arg(text(query, vector, name, filter.as_ref(), window, &score_name));
+    command.arg(index).arg(text(query, vector, name, filter.as_ref(), window, &score_name));
     command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(query.vector, vector.vector_type));
     command.arg("SORTBY").arg(&score_name).arg("ASC");
-    command.arg("LIMIT").arg(query.offset).arg(query.k);
+    if is_part {
+        command.arg("LIMIT").arg(0).arg(window);
+    } else {
+        command.arg("LIMIT").arg(query.offset).arg(query.k);
+    }
     let fields = wanted(query, schema)?;
     command.arg("RETURN").arg(fields.len() + 1).arg(&score_name).arg(fields);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -128,7 +140,7 @@ impl Asking {
     /// Reads the reply.
     pub(super) fn read(&self, value: Value) -> Result<Answered, Error> {
         const WHAT: &str = "hits of a search";
-        let mut answered = Answered { hits: Vec::new(), vanished: 0 };
+        let mut answered = Answered::default();
         match value {
             Value::Map(parts) => {
                 for (name, value) in parts {
@@ -211,14 +223,14 @@ pub(super) fn incomplete(why: &str) -> Error {
 }
 
 /// `FT.SEARCH` for the count of what matches alone; `None` if the filter lets nothing through.
-pub(super) fn count(collection: &str, filter: Option<&Filter>, time: Duration) -> Option<Cmd> {
+pub(super) fn count(index: &str, filter: Option<&Filter>, time: Duration) -> Option<Cmd> {
     let text = match filter.map_or(Simple::Everything, simplify) {
         Simple::Nothing => return None,
         Simple::Everything => "*".to_owned(),
         Simple::Some(filter) => filter.to_string(),
     };
     let mut command = redis::cmd("FT.SEARCH");
-    command.arg(collection).arg(text).arg("LIMIT").arg(0).arg(0);
+    command.arg(index).arg(text).arg("LIMIT").arg(0).arg(0);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     command.arg("DIALECT").arg(2);
     Some(command)

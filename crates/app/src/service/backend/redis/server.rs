@@ -16,6 +16,8 @@ pub(super) struct Server {
     eviction: String,
     /// Bytes it holds in memory.
     pub(super) memory_bytes: u64,
+    /// Whether it asks the other servers of its cluster by itself what concerns an index.
+    pub(super) spreads: bool,
 }
 
 /// Lines of `INFO`.
@@ -28,14 +30,20 @@ impl Info {
 }
 
 impl Server {
-    /// Reads `INFO` and `MODULE LIST`; a server that cannot be the store is refused.
-    pub(super) fn read(info: Value, modules: Value) -> Result<Server, Error> {
+    /// Reads `INFO` and `MODULE LIST`; a server that cannot be the store, or not this kind of it, is
+    /// refused.
+    pub(super) fn read(info: Value, modules: Value, is_cluster: bool) -> Result<Server, Error> {
         let info = Info(reply::text(info, "INFO")?);
         let text = |name: &str| info.line(name).unwrap_or_default().to_owned();
-        if info.line("cluster_enabled") == Some("1") || info.line("redis_mode") == Some("cluster") {
-            return Err(unfit(
-                "it is a node of a cluster, which cannot be the store yet: use a single Redis",
-            ));
+        let is_node = info.line("cluster_enabled") == Some("1") || info.line("redis_mode") == Some("cluster");
+        match (is_node, is_cluster) {
+            (true, false) => {
+                return Err(unfit("it is a node of a cluster: name the store redis-cluster://HOST:PORT"));
+            }
+            (false, true) => {
+                return Err(unfit("it is no node of a cluster: name the store redis://HOST:PORT"));
+            }
+            _ => {}
         }
         let search = search_module(modules)?
             .ok_or_else(|| unfit("it has no search module: use Redis Stack, or load redisearch.so"))?;
@@ -45,6 +53,7 @@ impl Server {
             search,
             eviction: text("maxmemory_policy"),
             memory_bytes: text("used_memory").parse().unwrap_or(0),
+            spreads: false,
         })
     }
 
@@ -59,6 +68,17 @@ impl Server {
         }
         warnings
     }
+}
+
+/// Whether a server spreads searches over its cluster, from `COMMAND INFO FT.SEARCH`: then the name
+/// of an index is no key, by which others would route it.
+pub(super) fn spreads(value: Value) -> Result<bool, Error> {
+    const WHAT: &str = "COMMAND INFO";
+    /// Where the position of the first key stands.
+    const FIRST_KEY: usize = 3;
+    let command = reply::items(value, WHAT)?.into_iter().next().ok_or_else(|| error::reply(WHAT))?;
+    let first_key = reply::items(command, WHAT)?.into_iter().nth(FIRST_KEY);
+    Ok(reply::integer(first_key.ok_or_else(|| error::reply(WHAT))?, WHAT)? == 0)
 }
 
 fn unfit(why: &str) -> Error {
@@ -97,7 +117,7 @@ mod tests {
     #[test]
     fn a_server_tells_what_it_is() {
         let lines = "redis_version:7.4.1\nrun_id:abc\nused_memory:1048576\nmaxmemory_policy:noeviction\ncluster_enabled:0\n";
-        let server = Server::read(info(lines), reply::recorded(MODULES)).unwrap();
+        let server = Server::read(info(lines), reply::recorded(MODULES), false).unwrap();
         assert_eq!((&*server.version, &*server.run_id, server.search), ("7.4.1", "abc", 21005));
         assert_eq!(server.memory_bytes, 1 << 20);
         assert_eq!(server.warnings(), Vec::<String>::new());
@@ -105,15 +125,26 @@ mod tests {
 
     #[test]
     fn a_server_that_cannot_be_the_store_is_refused_with_the_reason() {
-        let error = Server::read(info("run_id:a\n"), Value::Array(vec![])).unwrap_err();
+        let error = Server::read(info("run_id:a\n"), Value::Array(vec![]), false).unwrap_err();
         assert!(error.message.contains("search module"), "{error}");
-        let error = Server::read(info("cluster_enabled:1\n"), reply::recorded(MODULES)).unwrap_err();
-        assert!(error.message.contains("cluster"), "{error}");
+        let error = Server::read(info("cluster_enabled:1\n"), reply::recorded(MODULES), false).unwrap_err();
+        assert!(error.message.contains("redis-cluster://"), "{error}");
+        let error = Server::read(info("cluster_enabled:0\n"), reply::recorded(MODULES), true).unwrap_err();
+        assert!(error.message.contains("redis://"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_spreads_searches_itself_is_told_by_its_commands() {
+        let alone = "*1\r\n*6\r\n$9\r\nFT.SEARCH\r\n:-1\r\n*2\r\n+readonly\r\n+module\r\n:1\r\n:1\r\n:1\r\n";
+        assert!(!spreads(reply::recorded(alone)).unwrap());
+        assert!(spreads(reply::recorded(&alone.replace(":1\r\n", ":0\r\n"))).unwrap());
+        assert_eq!(spreads(reply::recorded("*1\r\n*-1\r\n")).unwrap_err().code, "redis-reply");
     }
 
     #[test]
     fn one_that_drops_documents_is_warned_of() {
-        let server = Server::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES)).unwrap();
+        let server =
+            Server::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES), false).unwrap();
         assert!(server.warnings()[0].contains("allkeys-lru"));
     }
 }

@@ -6,14 +6,15 @@ use engine::{Checker, CollectionError, check_document, decode_vector};
 
 use super::{
     CollectionInfo, ComputedVector, Document, Error, Field, Fingerprints, Op, Schema, TextToEmbed,
-    WriteError, index::Info, notes::Notes, server::Server,
+    WriteError, error, index::Info, notes::Notes, server::Server, servers::Shard,
 };
 use crate::service::{FieldKind, VectorSchema, refusal, sync::Arc};
 
 /// All that is known.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    pub(super) server: Option<Server>,
+    /// The primaries that were reached, by address.
+    pub(super) servers: BTreeMap<String, Server>,
     pub(super) collections: BTreeMap<String, Arc<Collection>>,
     /// What was lost and made again, and what cannot be read.
     pub(super) troubles: BTreeMap<String, String>,
@@ -26,13 +27,78 @@ pub(super) struct Collection {
     pub(super) aliases: Vec<String>,
     pub(super) checker: Arc<Checker>,
     pub(super) models: Fingerprints,
+    /// The index on each shard, by the shard's name.
+    pub(super) indexes: BTreeMap<String, Index>,
+    /// What they come to.
     pub(super) info: Info,
 }
 
+/// An index of RediSearch, over the documents of one shard.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Index {
+    pub(super) name: String,
+    pub(super) info: Info,
+}
+
+/// Documents a shard holds compared with the mean, beyond which it is told.
+const UNEVEN: f64 = 1.5;
+
+/// Documents below which unevenness is chance.
+const MANY: u64 = 1000;
+
 impl Collection {
-    pub(super) fn new(name: &str, notes: Notes, aliases: Vec<String>, info: Info) -> Collection {
+    pub(super) fn new(
+        name: &str,
+        notes: Notes,
+        aliases: Vec<String>,
+        indexes: BTreeMap<String, Index>,
+    ) -> Collection {
         let checker = Arc::new(Checker::new(notes.version, notes.schema));
-        Collection { name: name.to_owned(), aliases, checker, models: notes.models, info }
+        let info = Info::sum(indexes.values().map(|index| &index.info));
+        Collection { name: name.to_owned(), aliases, checker, models: notes.models, indexes, info }
+    }
+
+    /// With what these indexes are known to hold now.
+    pub(super) fn with(&self, indexes: BTreeMap<String, Index>) -> Collection {
+        let info = Info::sum(indexes.values().map(|index| &index.info));
+        Collection { indexes, info, ..self.clone() }
+    }
+
+    /// Tells the log of documents that do not fit, if there are more than were `known`.
+    pub(super) fn tell_failures(&self, known: Option<&Arc<Collection>>) {
+        if let Some(failure) = &self.info.last_failure
+            && known.is_none_or(|known| known.info.failures < self.info.failures)
+        {
+            tracing::warn!(
+                collection = self.name,
+                failures = self.info.failures,
+                "Redis leaves documents out that do not fit; the last: {failure}"
+            );
+        }
+    }
+
+    /// The shard that holds far more documents than the others.
+    fn uneven(&self) -> Option<String> {
+        let shards = self.indexes.len();
+        let mean = self.info.documents as f64 / shards.max(1) as f64;
+        let (shard, most) = self.indexes.iter().max_by_key(|(_, index)| index.info.documents)?;
+        let documents = most.info.documents;
+        (self.info.documents >= MANY && documents as f64 > UNEVEN * mean).then(|| {
+            format!(
+                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {UNEVEN} times the mean: hash tags in ids keep documents together, and slots can be moved",
+                self.name, self.info.documents
+            )
+        })
+    }
+
+    /// The name of its index on a shard.
+    pub(super) fn index_on(&self, shard: &Shard) -> Result<&str, Error> {
+        let index = match self.indexes.get(&shard.name()) {
+            // Any server of a cluster whose servers ask each other answers for all.
+            None if self.indexes.len() == 1 => self.indexes.values().next().filter(|it| it.name == self.name),
+            index => index,
+        };
+        index.map(|index| index.name.as_str()).ok_or_else(|| shard.blame(error::index_missing(&self.name)))
     }
 
     pub(super) fn schema(&self) -> &Schema {
@@ -102,6 +168,15 @@ impl State {
             })),
             None => self.get(name),
         }
+    }
+
+    /// Aliases and the collections they lead to.
+    pub(super) fn aliases(&self) -> Vec<(String, String)> {
+        let of = |collection: &Arc<Collection>| {
+            let name = collection.name.clone();
+            collection.aliases.iter().map(move |alias| (alias.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        self.collections.values().flat_map(of).collect()
     }
 
     pub(super) fn of_alias(&self, alias: &str) -> Option<&Arc<Collection>> {
@@ -235,7 +310,10 @@ impl State {
 
     /// What is wrong without keeping the store from answering.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.server.as_ref().map(Server::warnings).unwrap_or_default();
+        let mut warnings = Vec::new();
+        for (address, server) in &self.servers {
+            warnings.extend(server.warnings().into_iter().map(|warning| format!("{address}: {warning}")));
+        }
         warnings.extend(self.troubles.values().cloned());
         for collection in self.collections.values() {
             let waiting = collection.info.waiting();
@@ -245,6 +323,7 @@ impl State {
                     collection.name
                 ));
             }
+            warnings.extend(collection.uneven());
         }
         warnings
     }

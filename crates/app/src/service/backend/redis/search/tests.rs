@@ -23,7 +23,7 @@ fn query<'a>(vector: &'a [f32]) -> Query<'a> {
 }
 
 fn asked(query: &Query<'_>) -> String {
-    let asking = ask(query, &schema(), Duration::from_millis(1500)).unwrap().unwrap();
+    let asking = ask(query, "kb", &schema(), Duration::from_millis(1500), false).unwrap().unwrap();
     let words = asking.command.args_iter().map(|argument| match argument {
         redis::Arg::Simple(bytes) if bytes.len() == 4 * query.vector.len() => "BLOB".to_owned(),
         redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -74,7 +74,7 @@ fn a_filter_that_lets_nothing_through_asks_nothing() {
     let vector = vec![0.5; 384];
     let nothing = Filter::Not(Box::new(Filter::All));
     let query = Query { filter: Some(&nothing), ..query(&vector) };
-    assert!(ask(&query, &schema(), Duration::from_secs(1)).unwrap().is_none());
+    assert!(ask(&query, "kb", &schema(), Duration::from_secs(1), false).unwrap().is_none());
     assert!(count("kb", Some(&nothing), Duration::from_secs(1)).is_none());
 }
 
@@ -83,7 +83,7 @@ fn a_field_the_schema_lacks_is_named() {
     let vector = vec![0.5; 384];
     let fields = ["titel".to_owned()];
     let query = Query { fields: Some(&fields), ..query(&vector) };
-    let error = ask(&query, &schema(), Duration::from_secs(1)).err().unwrap();
+    let error = ask(&query, "kb", &schema(), Duration::from_secs(1), false).err().unwrap();
     assert_eq!((error.code, error.at.as_deref()), ("field-not-found", Some("titel")));
 }
 

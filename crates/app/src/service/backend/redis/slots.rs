@@ -1,0 +1,159 @@
+//! Slots, by which a Redis Cluster divides its keys among its servers.
+
+use redis::Value;
+
+use super::{Error, error, reply};
+
+/// Slots there are.
+pub(super) const SLOTS: u16 = 16_384;
+
+const CRC16: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
+
+/// The slot of a key (Redis Cluster specification, "Key distribution model" and "Hash tags"): of the
+/// part between the first `{` and the next `}` if there is any, else of the whole.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')?;
+        let rest = &key[open + 1..];
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        (close > 0).then(|| &rest[..close])
+    };
+    CRC16.checksum(tag().unwrap_or(key)) % SLOTS
+}
+
+/// A word that falls into a slot.
+pub(super) fn word_in(wanted: u16) -> String {
+    // Each number has one chance in 16,384: far fewer than these are ever tried.
+    let mut words = (0u32..).map(|number| format!("{number:x}"));
+    words.find(|word| slot(word.as_bytes()) == wanted).expect("every slot has words")
+}
+
+/// Slots from the first to the last, and who serves them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) first: u16,
+    pub(super) last: u16,
+    /// Host and port of the primary, then of its replicas. An empty host is that of who told.
+    pub(super) servers: Vec<(String, u16)>,
+}
+
+/// Reads the reply to `CLUSTER SLOTS`, in order of slots.
+pub(super) fn read(value: Value) -> Result<Vec<Range>, Error> {
+    const WHAT: &str = "CLUSTER SLOTS";
+    let bound = |value: Option<Value>| {
+        let number = reply::integer(value.ok_or_else(|| error::reply(WHAT))?, WHAT)?;
+        u16::try_from(number).ok().filter(|slot| *slot < SLOTS).ok_or_else(|| error::reply(WHAT))
+    };
+    let mut ranges = Vec::new();
+    for range in reply::items(value, WHAT)? {
+        let mut parts = reply::items(range, WHAT)?.into_iter();
+        let (first, last) = (bound(parts.next())?, bound(parts.next())?);
+        let mut servers = Vec::new();
+        for server in parts {
+            let mut parts = reply::items(server, WHAT)?.into_iter();
+            let (host, port) = (parts.next(), parts.next());
+            let host = match host.ok_or_else(|| error::reply(WHAT))? {
+                Value::Nil => String::new(),
+                host => reply::text(host, WHAT)?,
+            };
+            let port = reply::integer(port.ok_or_else(|| error::reply(WHAT))?, WHAT)?;
+            let port = u16::try_from(port).map_err(|_| error::reply(WHAT))?;
+            // "?" is a server whose name nobody knows.
+            if host != "?" {
+                servers.push((host, port));
+            }
+        }
+        if first > last {
+            return Err(error::reply(WHAT));
+        }
+        if !servers.is_empty() {
+            ranges.push(Range { first, last, servers });
+        }
+    }
+    ranges.sort_unstable_by_key(|range| range.first);
+    Ok(ranges)
+}
+
+/// Where a server sends who asks for what it does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Redirection {
+    /// Whether the slot is on its way there (`ASK`); else it has come there (`MOVED`).
+    pub(super) is_on_its_way: bool,
+    /// An empty host is that of who redirects.
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Redirection {
+    /// Reads it off a reply, if it is one.
+    pub(super) fn read(value: &Value) -> Option<Redirection> {
+        let Value::ServerError(refused) = value else { return None };
+        let is_on_its_way = match refused.code() {
+            "MOVED" => false,
+            "ASK" => true,
+            _ => return None,
+        };
+        let (_slot, address) = refused.details()?.split_once(' ')?;
+        let (host, port) = address.trim().rsplit_once(':')?;
+        Some(Redirection { is_on_its_way, host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_fall_into_the_slots_redis_says() {
+        // CLUSTER KEYSLOT of a real server; the specification's own example is the last.
+        for (key, expected) in
+            [("article:1", 9128), ("{user1000}.following", slot(b"user1000")), ("123456789", 0x31c3)]
+        {
+            assert_eq!(slot(key.as_bytes()), expected % SLOTS, "{key}");
+        }
+        assert_eq!(slot(b"foo{}{bar}"), CRC16.checksum(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot(b"foo{{bar}}zap"), slot(b"{bar"));
+        assert_eq!(slot(b"foo{bar}{zap}"), slot(b"bar"));
+        assert_eq!(slot(b"{open"), CRC16.checksum(b"{open") % SLOTS);
+    }
+
+    #[test]
+    fn every_slot_has_a_word() {
+        for wanted in [0, 1, 5460, 10_922, SLOTS - 1] {
+            let word = word_in(wanted);
+            assert_eq!(slot(format!("articles:{{{word}}}").as_bytes()), wanted);
+        }
+    }
+
+    #[test]
+    fn ranges_are_read_in_order_with_their_servers() {
+        let wire = "*2\r\n*4\r\n:5461\r\n:16383\r\n*3\r\n$0\r\n\r\n:7392\r\n$1\r\nb\r\n*3\r\n$1\r\n?\r\n:1\r\n$1\r\nx\r\n*4\r\n:0\r\n:5460\r\n*4\r\n$9\r\n127.0.0.1\r\n:7391\r\n$1\r\na\r\n*0\r\n*4\r\n$9\r\n127.0.0.1\r\n:7394\r\n$1\r\nc\r\n*0\r\n";
+        let host = || "127.0.0.1".to_owned();
+        assert_eq!(
+            read(reply::recorded(wire)).unwrap(),
+            [
+                Range { first: 0, last: 5460, servers: vec![(host(), 7391), (host(), 7394)] },
+                Range { first: 5461, last: 16_383, servers: vec![(String::new(), 7392)] },
+            ]
+        );
+        for wrong in
+            ["*1\r\n*1\r\n:1\r\n", "*1\r\n*2\r\n:1\r\n:16384\r\n", "*1\r\n*2\r\n:2\r\n:1\r\n", "+x\r\n"]
+        {
+            assert_eq!(read(reply::recorded(wrong)).unwrap_err().code, "redis-reply", "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_told_from_other_replies() {
+        let read = |wire| Redirection::read(&reply::recorded(wire));
+        let to = |is_on_its_way, host: &str, port| {
+            Some(Redirection { is_on_its_way, host: host.to_owned(), port })
+        };
+        assert_eq!(read("-MOVED 14503 127.0.0.1:7393\r\n"), to(false, "127.0.0.1", 7393));
+        assert_eq!(read("-ASK 1 ::1:7393\r\n"), to(true, "::1", 7393));
+        assert_eq!(read("-MOVED 1 :7393\r\n"), to(false, "", 7393));
+        for other in ["-MOVED\r\n", "-MOVED 1 x\r\n", "-TRYAGAIN later\r\n", "+MOVED 1 a:1\r\n"] {
+            assert_eq!(read(other), None, "{other:?}");
+        }
+    }
+}
