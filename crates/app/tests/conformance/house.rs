@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::{redis_stack::RedisStack, tiny_model};
+use crate::{redis_cluster::RedisCluster, redis_stack::RedisStack, tiny_model};
 
 /// The collection most cases work on.
 pub(crate) const DOCS: &str = "docs";
@@ -38,12 +38,15 @@ pub(crate) enum Kind {
     Redis,
     /// Over RESP2.
     RedisResp2,
+    /// Three primaries and their replicas.
+    Cluster,
 }
 
 /// The service over a store that is empty at first.
 pub(crate) struct House {
     router: Router,
     redis: Option<RedisStack>,
+    _cluster: Option<RedisCluster>,
 }
 
 /// What a request was answered.
@@ -67,20 +70,27 @@ pub(crate) struct Found {
 pub(crate) fn run(kind: Kind, case: impl AsyncFn(&House)) {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/tiny"), 1);
-    let redis = match kind {
-        Kind::Directory => None,
+    let (mut redis, mut cluster) = (None, None);
+    match kind {
+        Kind::Directory => {}
         Kind::Redis | Kind::RedisResp2 => match RedisStack::plain() {
-            Some(redis) => Some(redis),
+            Some(started) => redis = Some(started),
             None => return,
         },
-    };
+        Kind::Cluster => match RedisCluster::start() {
+            Some(started) => cluster = Some(started),
+            None => return,
+        },
+    }
     let protocol = if kind == Kind::RedisResp2 { "?protocol=resp2" } else { "" };
     let store = redis.as_ref().map(|redis| format!("{}{protocol}", redis.url()));
+    let store = store.or_else(|| cluster.as_ref().map(RedisCluster::url));
     let environment = store.map(|url| (OsString::from("NEARFIELD_STORE"), OsString::from(url)));
     let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
     let settings = Settings::from_sources(&flags, None, environment).unwrap();
     let service = Service::open(settings.service()).unwrap();
-    let house = House { router: http::router(service.clone(), HttpSettings::default()), redis };
+    let house =
+        House { router: http::router(service.clone(), HttpSettings::default()), redis, _cluster: cluster };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         house.ready().await;

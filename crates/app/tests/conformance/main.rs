@@ -1,7 +1,10 @@
-//! What every store promises: one suite, run on the data directory and on a real Redis Stack. Each
+//! What every store promises: one suite, run on the data directory, on a real Redis Stack and on a real
+//! Redis Cluster. Each
 //! case asks through the HTTP routes, as clients do, and compares with an oracle of its own (a map,
 //! exact search, a filter evaluated by hand), so that what holds for one store holds for all.
 
+#[path = "../redis_cluster/mod.rs"]
+mod redis_cluster;
 #[path = "../redis_stack/mod.rs"]
 mod redis_stack;
 #[path = "../tiny_model/mod.rs"]
@@ -38,6 +41,7 @@ macro_rules! on_every_store {
         on!(directory, Directory: $($cases)*);
         on!(redis, Redis: $($cases)*);
         on!(redis_resp2, RedisResp2: $($cases)*);
+        on!(cluster, Cluster: $($cases)*);
     };
 }
 

@@ -1,6 +1,9 @@
 //! What the verbs and the keeper work with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use engine::CollectionVersion;
 use futures_util::future::{join_all, try_join_all};
@@ -320,8 +323,16 @@ impl Core {
             Err(error) if !error.message.contains("already exists") => return Err(shard.blame(error)),
             _ => {}
         }
-        let info = self.info(shard, &index).await?;
-        Ok(Index { name: index, info })
+        let began = Instant::now();
+        loop {
+            let info = self.info(shard, &index).await?;
+            // A document that is written while Redis still looks for those that stood before is indexed
+            // twice, and among equals changes its place.
+            if !info.is_scanning || began.elapsed() > SCAN_TIME {
+                return Ok(Index { name: index, info });
+            }
+            tokio::time::sleep(SCAN_LOOK).await;
+        }
     }
 
     /// Aliases and the collections they lead to.
@@ -409,6 +420,11 @@ impl Core {
         error
     }
 }
+
+/// How long the first look of an index at the keys that stand is waited for, and the time between two
+/// questions: where there are few it is over at once.
+const SCAN_TIME: Duration = Duration::from_millis(200);
+const SCAN_LOOK: Duration = Duration::from_millis(2);
 
 /// What the troubles with indexes nobody uses are filed under: no collection has such a name.
 const STRAY: &str = "stray index ";

@@ -128,6 +128,8 @@ pub(super) struct Info {
     pub(super) documents: u64,
     /// Share of the keys under its prefixes that have been looked at, 0 to 1.
     pub(super) percent_indexed: f64,
+    /// Whether the keys that stood before it are still being looked at.
+    pub(super) is_scanning: bool,
     /// Times a hash was left out because it does not fit.
     pub(super) failures: u64,
     /// Key and reason of the last of these.
@@ -168,6 +170,7 @@ impl Info {
                 }
                 "num_docs" => info.documents = count(value)?,
                 "hash_indexing_failures" => info.failures = count(value)?,
+                "indexing" => info.is_scanning = count(value)? > 0,
                 "percent_indexed" => info.percent_indexed = reply::number(value, WHAT)?,
                 "Index Errors" => info.last_failure = last_failure(value)?,
                 "inverted_sz_mb"
@@ -224,6 +227,7 @@ impl Info {
                     // An index that has begun holds nothing yet, and still has everything before it.
                     (one, two) => (sum.documents as f64 / all.max(1.0)).min(one.max(two)).min(0.999),
                 };
+                sum.is_scanning |= info.is_scanning;
                 sum.failures += info.failures;
                 sum.last_failure = sum.last_failure.or_else(|| info.last_failure.clone());
                 sum.memory_bytes += info.memory_bytes;

@@ -291,16 +291,27 @@ impl Redis {
         let (state, map) = (self.core.state(), self.core.servers.map());
         let shards = self.core.shards(&map)?;
         let time = deadline.saturating_duration_since(began).min(self.core.servers.store().command_timeout);
-        let is_part = shards.len() > 1;
+        let is_part = self.core.is_divided();
         let asked =
             shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
         let mut answers: Vec<_> = join_all(asked).await.into_iter().map(Vec::into_iter).collect();
         let search_us = us(began.elapsed());
         let mut results = Vec::with_capacity(positions.len());
         for position in positions {
-            let query = &queries[*position];
+            let asked = &queries[*position];
             let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
-            let joined = join(query, &shards, of_shards);
+            let mut joined = join(asked, &shards, of_shards, is_part);
+            if is_part && let Ok((gathered, vanished)) = &mut joined {
+                let began = Instant::now();
+                let collection = state.get(asked.query.collection)?;
+                match self.read_hits(&asked.query, collection.schema(), &mut gathered.found.hits).await {
+                    Ok(gone) => *vanished += gone,
+                    Err(error) => joined = Err(error),
+                }
+                if let Ok((gathered, _)) = &mut joined {
+                    gathered.found.fetch_us = us(began.elapsed());
+                }
+            }
             let result = match joined {
                 Ok((_, vanished)) if vanished > 0 && !last => None,
                 joined => Some(joined.map(|(mut gathered, _)| {
@@ -311,6 +322,46 @@ impl Redis {
             results.push((*position, result));
         }
         Ok(results)
+    }
+
+    /// Reads the fields of hits that came without; hits that stand no more are taken out, and counted.
+    async fn read_hits(
+        &self,
+        query: &Query<'_>,
+        schema: &Schema,
+        hits: &mut Vec<Hit>,
+    ) -> Result<usize, Error> {
+        let wanted = search::wanted(query, schema)?;
+        let servers = &self.core.servers;
+        let (parts, unserved) = servers.map().divide(hits.iter().map(|hit| &*hit.document.key));
+        if let Some((_, error)) = unserved.into_iter().next() {
+            return Err(error);
+        }
+        let of_shard = async |shard: &Arc<Shard>, places: &[usize]| -> Result<Vec<_>, Error> {
+            let mut pipeline = Pipeline::with_capacity(2 * places.len());
+            for place in places {
+                search::read(&mut pipeline, &hits[*place].document.key, &wanted);
+            }
+            let asked = servers.ask_all(&servers.reader(shard), &pipeline, 0, 0).await;
+            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
+            let mut next = || replies.next().expect("as many replies as commands");
+            let mut fields = || search::fields(next()?, next()?, &wanted);
+            places.iter().map(|_| fields().map_err(|error| shard.blame(error))).collect()
+        };
+        let read = try_join_all(parts.iter().map(|(shard, places)| of_shard(shard, places))).await?;
+        let mut gone = vec![false; hits.len()];
+        for ((_, places), read) in parts.iter().zip(read) {
+            for (place, fields) in places.iter().zip(read) {
+                match fields {
+                    Some(fields) => hits[*place].document.fields = fields,
+                    None => gone[*place] = true,
+                }
+            }
+        }
+        let count = hits.len();
+        let mut gone = gone.into_iter();
+        hits.retain(|_| !gone.next().expect("one a hit"));
+        Ok(count - hits.len())
     }
 
     /// Asks one shard the queries at these positions; one answer or one error each, in their order.
@@ -371,6 +422,7 @@ fn join(
     asked: &Sought<'_>,
     shards: &[Arc<Shard>],
     of_shards: impl Iterator<Item = Result<search::Answered, Error>>,
+    are_parts: bool,
 ) -> Result<(Gathered, usize), Error> {
     let (mut hits, mut vanished) = (Vec::new(), 0);
     let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
@@ -397,7 +449,7 @@ fn join(
     {
         return Err(trouble);
     }
-    if shards.len() > 1 {
+    if are_parts {
         hits = nearest(hits, &asked.query);
     }
     let found = Found { hits, filter_us: 0, search_us: 0, fetch_us: 0 };

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use engine::{Hit, encode_vector, score};
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use super::{
     Document, Error, Field, Filter, Query, Schema, error,
     filter::{NOBODY, Simple, simplify},
     reply,
 };
-use crate::service::{Algorithm, FieldKind, Metric, VectorSchema, refusal};
+use crate::service::{Algorithm, ErrorKind, FieldKind, Metric, VectorSchema, refusal};
 
 /// What a hit's distance is called in a reply: a name no field of the schema has.
 fn score_name(schema: &Schema) -> String {
@@ -39,8 +39,11 @@ pub(super) struct Answered {
 }
 
 /// Asks an index for what `query` asks; `None` if its filter lets nothing through. `ef_search` and `k`
-/// are within their limits, and the vector fits. An index that is but a part of the whole is asked for
-/// what goes before the page too.
+/// are within their limits, and the vector fits.
+///
+/// An index that is but a part of the whole is asked for what goes before the page too, and for no fields:
+/// only the nearest of all parts are worth reading. (It could not give them: within a search Redis 7.4
+/// looks documents up in the slot of the index's name, and finds none.)
 pub(super) fn ask(
     query: &Query<'_>,
     index: &str,
@@ -63,12 +66,13 @@ pub(super) fn ask(
     command.arg(index).arg(text(query, vector, name, filter.as_ref(), window, &score_name));
     command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(query.vector, vector.vector_type));
     command.arg("SORTBY").arg(&score_name).arg("ASC");
+    let mut fields = wanted(query, schema)?;
     if is_part {
         command.arg("LIMIT").arg(0).arg(window);
+        fields.clear();
     } else {
         command.arg("LIMIT").arg(query.offset).arg(query.k);
     }
-    let fields = wanted(query, schema)?;
     command.arg("RETURN").arg(fields.len() + 1).arg(&score_name).arg(fields);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     command.arg("DIALECT").arg(2);
@@ -113,8 +117,44 @@ fn escaped(name: &str) -> String {
     escaped
 }
 
+/// Asks for the fields of a hit, and whether it still stands: two commands.
+pub(super) fn read(pipeline: &mut Pipeline, key: &[u8], wanted: &[&str]) {
+    pipeline.cmd("EXISTS").arg(key);
+    if wanted.is_empty() {
+        pipeline.cmd("PING");
+    } else {
+        pipeline.cmd("HMGET").arg(key).arg(wanted);
+    }
+}
+
+/// Reads the replies to these; `None` if it stands no more.
+pub(super) fn fields(stands: Value, values: Value, wanted: &[&str]) -> Result<Option<Vec<Field>>, Error> {
+    const WHAT: &str = "fields of a hit";
+    if reply::integer(stands, WHAT)? == 0 {
+        return Ok(None);
+    }
+    if wanted.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let values = match reply::items(values, WHAT) {
+        // Something else stands there by now.
+        Err(error) if error.kind == ErrorKind::Conflict => return Ok(None),
+        values => values?,
+    };
+    if values.len() != wanted.len() {
+        return Err(error::reply(WHAT));
+    }
+    let mut fields = Vec::with_capacity(wanted.len());
+    for (name, value) in wanted.iter().zip(values) {
+        if value != Value::Nil {
+            fields.push(Field { name: name.as_bytes().into(), value: reply::bytes(value, WHAT)?.into() });
+        }
+    }
+    Ok(Some(fields))
+}
+
 /// The fields to return: those asked for, or all of the schema but vectors.
-fn wanted<'q>(query: &'q Query<'_>, schema: &'q Schema) -> Result<Vec<&'q str>, Error> {
+pub(super) fn wanted<'q>(query: &'q Query<'_>, schema: &'q Schema) -> Result<Vec<&'q str>, Error> {
     let Some(wanted) = query.fields else {
         let plain = schema.fields.iter().filter(|field| !matches!(field.kind, FieldKind::Vector(_)));
         return Ok(plain.map(|field| field.name.as_str()).collect());
