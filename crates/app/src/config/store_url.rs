@@ -16,8 +16,9 @@ pub(super) enum Place {
 }
 
 /// What may be given.
-pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], redis-cluster:// with several hosts after commas, \
-                                  or either with rediss for TLS; what is special in a password is percent-encoded, and the database is 0, the only one that is indexed";
+pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], redis-cluster:// with several hosts after commas, or the \
+                                  same with rediss:// or rediss-cluster:// for TLS; what is special in a password is percent-encoded, and \
+                                  the database is 0, the only one that is indexed";
 
 impl StoreUrl {
     /// What it names; `None` for what no store has.

@@ -528,7 +528,7 @@ impl Backend {
     pub(super) fn out_of_reach(&self) -> Option<Error> {
         match &self.store {
             Kind::Embedded(_) => None,
-            Kind::Redis(redis) => redis.obstacle(),
+            Kind::Redis(redis) => redis.out_of_reach(),
         }
     }
 }

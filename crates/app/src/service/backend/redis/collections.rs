@@ -18,6 +18,11 @@ use crate::service::{ErrorKind, Stats, refusal};
 impl Core {
     /// All collections, asked anew.
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        if let Some(obstacle) = self.servers.obstacle()
+            && !self.is_known()
+        {
+            return Err(obstacle);
+        }
         let state = self.state();
         let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
         self.read_infos(&names).await?;

@@ -231,6 +231,12 @@ impl Core {
         Ok(())
     }
 
+    /// Whether what was last seen still stands, as far as it can be known: some servers of a cluster may
+    /// be gone, but a single one may not.
+    pub(super) fn is_known(&self) -> bool {
+        self.servers.is_cluster() && !self.state().servers.is_empty()
+    }
+
     /// Whether one server of several did not answer, and the others are there.
     fn lives_without(&self, error: &Error) -> bool {
         self.servers.is_cluster() && error.kind == ErrorKind::Unavailable

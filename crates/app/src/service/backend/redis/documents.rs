@@ -13,7 +13,7 @@ use super::{
     error,
     node::{Node, PIPELINE_MAX},
     script::{Ran, ran},
-    servers::Shard,
+    servers::{Part, Shard},
     state::State,
 };
 use crate::service::{
@@ -103,9 +103,8 @@ impl Core {
         let now_ms = self.clock.now_ms();
         let many = ops.len() >= MANY;
         let (parts, unserved) = self.servers.map().divide(ops.iter().map(key));
-        let of_shard = |(shard, places): &(Arc<Shard>, Vec<usize>)| {
-            self.write_on(shard.clone(), &state, &ops, places.clone(), now_ms)
-        };
+        let of_shard =
+            |(shard, places): &Part| self.write_on(shard.clone(), &state, &ops, places.clone(), now_ms);
         let written = join_all(parts.iter().map(of_shard)).await;
         let mut results: Vec<Option<Result<Written, NotWritten>>> = ops.iter().map(|_| None).collect();
         for ((_, places), written) in parts.iter().zip(written) {

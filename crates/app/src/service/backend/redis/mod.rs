@@ -243,7 +243,7 @@ impl Redis {
             let asked = servers.reader(shard).connections.ask(&command).await.and_then(refused);
             asked.and_then(search::counted).map_err(|error| shard.blame(self.core.noticed(error)))
         };
-        Ok(try_join_all(shards.iter().map(|shard| of_shard(shard))).await?.into_iter().sum())
+        Ok(try_join_all(shards.iter().map(of_shard)).await?.into_iter().sum())
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
@@ -252,6 +252,11 @@ impl Redis {
 
     pub(super) fn warnings(&self) -> Vec<String> {
         self.core.state().warnings()
+    }
+
+    /// What keeps collections from being known.
+    pub(super) fn out_of_reach(&self) -> Option<Error> {
+        self.obstacle().filter(|_| !self.core.is_known())
     }
 
     pub(super) fn obstacle(&self) -> Option<Error> {

@@ -61,6 +61,9 @@ pub(super) struct Shard {
     ranges: Vec<(u16, u16)>,
 }
 
+/// Some of several keys, by their positions, and the shard that holds them.
+pub(super) type Part = (Arc<Shard>, Vec<usize>);
+
 impl Shard {
     pub(super) fn holds(&self, slot: u16) -> bool {
         self.ranges.is_empty() || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
@@ -117,8 +120,8 @@ impl Map {
     pub(super) fn divide<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
-    ) -> (Vec<(Arc<Shard>, Vec<usize>)>, Vec<(usize, Error)>) {
-        let (mut parts, mut unserved) = (Vec::<(Arc<Shard>, Vec<usize>)>::new(), Vec::new());
+    ) -> (Vec<Part>, Vec<(usize, Error)>) {
+        let (mut parts, mut unserved) = (Vec::<Part>::new(), Vec::new());
         let mut places: HashMap<*const Shard, usize> = HashMap::with_capacity(self.shards.len());
         for (position, key) in keys.enumerate() {
             match self.of(key) {
