@@ -110,6 +110,16 @@ pub(super) fn index_missing(collection: &str) -> Error {
     )
 }
 
+/// An index does not hold yet what stands on its shard.
+pub(super) fn index_unfinished(collection: &str, documents: u64) -> Error {
+    Error::unavailable(
+        "index-unfinished",
+        format!(
+            "the index of collection {collection:?} is new there and still takes in what stands ({documents} documents so far); its hits would not be all there are"
+        ),
+    )
+}
+
 /// A reply of another shape than the command has.
 pub(super) fn reply(what: &str) -> Error {
     Error::new(service::ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))
@@ -148,6 +158,10 @@ fn refused(code: &str, details: &str) -> Error {
             service::ErrorKind::Conflict,
             "key-taken",
             "under the document's key stands something that is no hash: delete it or choose another id",
+        ),
+        "MOVED" | "ASK" => Error::unavailable(
+            INDEX_MISSING,
+            format!("the slot of the index has gone to another server ({text}); another index is made"),
         ),
         _ if is_index_missing(&text) => Error::unavailable(
             INDEX_MISSING,

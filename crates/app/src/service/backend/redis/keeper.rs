@@ -29,7 +29,8 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
     let mut failed = 0;
     let mut ticks = 0;
     loop {
-        let (attending, look) = (core.clone(), ticks % TICKS_A_LOOK == 0);
+        let look = ticks % TICKS_A_LOOK == 0 || core.state().is_scanning();
+        let attending = core.clone();
         let attended = tokio::select! {
             () = closing.cancelled() => return,
             attended = survive(async move { attending.attend(look).await }) => attended,

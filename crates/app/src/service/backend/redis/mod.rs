@@ -135,9 +135,12 @@ impl Redis {
         self.handle.spawn(verb).await.map_err(|_| Error::closing())?
     }
 
-    /// What the server calls itself as long as it runs.
+    /// What the server calls itself as long as it runs; of a cluster, what all of them do.
     pub(super) fn server_id(&self) -> Option<String> {
-        self.core.state().server.as_ref().map(|server| server.run_id.clone())
+        let state = self.core.state();
+        let mut ids: Vec<&str> = state.servers.values().map(|server| server.run_id.as_str()).collect();
+        ids.sort_unstable();
+        (!ids.is_empty()).then(|| ids.join(" "))
     }
 
     pub(super) fn seen(&self) -> Vec<CollectionInfo> {

@@ -91,14 +91,20 @@ impl Collection {
         })
     }
 
-    /// The name of its index on a shard.
+    /// The name of its index on a shard, which holds everything that stands there.
     pub(super) fn index_on(&self, shard: &Shard) -> Result<&str, Error> {
         let index = match self.indexes.get(&shard.name()) {
             // Any server of a cluster whose servers ask each other answers for all.
             None if self.indexes.len() == 1 => self.indexes.values().next().filter(|it| it.name == self.name),
             index => index,
         };
-        index.map(|index| index.name.as_str()).ok_or_else(|| shard.blame(error::index_missing(&self.name)))
+        match index {
+            None => Err(shard.blame(error::index_missing(&self.name))),
+            Some(Index { name, info }) if info.is_scanning && *name != self.name => {
+                Err(shard.blame(error::index_unfinished(&self.name, info.documents)))
+            }
+            Some(Index { name, .. }) => Ok(name),
+        }
     }
 
     pub(super) fn schema(&self) -> &Schema {
@@ -188,6 +194,11 @@ impl State {
             return "none".to_owned();
         }
         self.collections.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether an index still takes in what stood before it.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.collections.values().any(|collection| collection.info.is_scanning)
     }
 
     /// Whether calls would see a difference.
