@@ -345,6 +345,58 @@ async fn a_document_that_is_not_whole_is_told_and_keeps_no_other_back() {
 }
 
 #[tokio::test]
+async fn a_vector_of_ones_own_arrives_though_a_redis_cannot_tell_it_from_a_computed_one() {
+    let Some(redis) = RedisStack::plain() else { return };
+    let own: Vec<f32> = (0..fixture::tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
+    let stores = Stores::filled(async |house: &Fixture| {
+        house.make(COLLECTION, article("a:")).await;
+        let mut put = put("own", &[("title", "apple")]);
+        put.fields.push(("embedding".to_owned(), Value::Vector(own.clone())));
+        house.put_one(put).await.unwrap();
+    })
+    .await;
+    stores.moved(stores.home(), stores.redis(&redis)).await;
+    let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+    assert_eq!(redis.command(&["HGET", "a:own", "embedding"]), Reply::Text(bytes));
+    let back = stores.directory("back");
+    stores.moved(stores.redis(&redis), back.clone()).await;
+    let (document, vectors) = &stores.content(back, COLLECTION).await["a:own"];
+    assert_eq!(document.field(b"embedding"), None);
+    assert_eq!(vectors[0].2, own.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn vectors_of_two_models_are_not_put_under_one_note() {
+    let Some(redis) = RedisStack::plain() else { return };
+    let stores = Stores::filled(fill).await;
+    stores.moved(stores.home(), stores.redis(&redis)).await;
+    // The same documents in another home, whose model of that name is another.
+    let fixture = Fixture::empty().close();
+    fixture::tiny_model::write(&fixture.model_dir(), 2);
+    let fixture = fixture.open();
+    fixture.make(COLLECTION, article("a:")).await;
+    fixture.put("1", "apple", "").await.unwrap();
+    let other = fixture.close();
+    let copying = stores.open(other.config.clone(), stores.redis(&redis));
+    let clash = copying.plan(&cx(), None).await.unwrap_err();
+    assert_eq!(clash.code, "model");
+    assert!(clash.message.contains("\"embedding\""), "{clash}");
+    drop(copying);
+
+    // One directory keeps vectors of both, each with who made it; a Redis cannot.
+    let both = stores.directory("both");
+    stores.moved(stores.home(), both.clone()).await;
+    let (_, copied, verified) = stores.copy(other.config.clone(), both.clone(), &Listener::default()).await;
+    assert_eq!((copied.written, verified.is_equal()), (1, true));
+    let Some(empty) = RedisStack::plain() else { return };
+    let listener = Listener::default();
+    let (_, copied, _) = stores.copy(both, stores.redis(&empty), &listener).await;
+    assert_eq!((copied.written, copied.rejected), (450, 1), "{copied:?}");
+    let troubles = listener.troubles.lock().unwrap();
+    assert!(troubles[0].key == "a:1" && troubles[0].reason.contains("another model"), "{troubles:?}");
+}
+
+#[tokio::test]
 async fn how_an_index_holds_vectors_is_the_targets_own_and_told() {
     let Some(redis) = RedisStack::plain() else { return };
     let codes = |quantization| {

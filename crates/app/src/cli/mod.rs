@@ -1,9 +1,11 @@
-//! The command line. Every command is a client of the HTTP interface; see `client`.
+//! The command line. Every command that reaches the data is a client of the HTTP interface (see `client`),
+//! but for `copy`, which opens two stores.
 
 mod client;
 mod collection;
 mod collections;
 mod completions;
+mod copy;
 mod delete;
 mod demo;
 mod duration;
@@ -69,6 +71,7 @@ enum Command {
     Get(get::GetArgs),
     Delete(delete::DeleteArgs),
     Export(export::ExportArgs),
+    Copy(copy::CopyArgs),
     Collections(collections::CollectionsArgs),
     Stats(stats::StatsArgs),
     Serve(serve::ServeArgs),
@@ -88,14 +91,25 @@ struct Session {
 impl Session {
     /// The settings; of a server too, if its flags are given.
     fn settings(&self, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
-        // Variables of this program that are no settings of it.
-        const OTHERS: [&str; 3] = ["NEARFIELD_URL", "NEARFIELD_REQUIRE_MODEL", "NEARFIELD_REQUIRE_REDIS"];
-        let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
-        let settings = Settings::from_sources(&self.flags, serve, environment)?;
+        let settings = self.settings_of(&self.flags, serve)?;
         for warning in &settings.warnings {
             self.terminal.warn(warning);
         }
         Ok(settings)
+    }
+
+    /// The settings where other flags are given; their warnings are not told.
+    fn settings_of(&self, flags: &Flags, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
+        // Variables of this program that are no settings of it.
+        const OTHERS: [&str; 5] = [
+            "NEARFIELD_URL",
+            "NEARFIELD_COPY_FROM",
+            "NEARFIELD_COPY_TO",
+            "NEARFIELD_REQUIRE_MODEL",
+            "NEARFIELD_REQUIRE_REDIS",
+        ];
+        let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
+        Settings::from_sources(flags, serve, environment)
     }
 
     /// The settings of a command that is done when it has its answer: only trouble is logged,
@@ -126,6 +140,7 @@ pub fn run() -> ExitCode {
         Command::Get(args) => args.run(&session),
         Command::Delete(args) => args.run(&session),
         Command::Export(args) => args.run(&session),
+        Command::Copy(args) => args.run(&session),
         Command::Collections(args) => args.run(&session),
         Command::Stats(args) => args.run(&session),
         Command::Serve(args) => args.run(&session),

@@ -1,6 +1,7 @@
 //! The program as people and scripts run it: the real binary, in a home of its own.
 
 mod articles;
+mod copying;
 mod documents;
 mod fake_server;
 mod indexing;

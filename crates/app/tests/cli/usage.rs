@@ -15,9 +15,19 @@ fn help_and_version_stand_on_standard_output() {
         assert!(help.contains(word), "{word}");
     }
     assert_eq!(home.ok(&["-V"]), format!("nearfield {}\n", env!("CARGO_PKG_VERSION")));
-    for command in
-        ["index", "search", "get", "delete", "export", "model pull", "eval", "serve", "demo", "completions"]
-    {
+    for command in [
+        "index",
+        "search",
+        "get",
+        "delete",
+        "export",
+        "copy",
+        "model pull",
+        "eval",
+        "serve",
+        "demo",
+        "completions",
+    ] {
         let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         let help = home.ok(&words);
         assert!(help.contains("Example"), "{command} --help shows no example");
@@ -39,6 +49,7 @@ fn wrong_usage_is_exit_code_2() {
     home.fails(2, &["delete", "--filter", "*"], &["--yes"]);
     home.fails(2, &["stats", "--url", "localhost:8000"], &["http://HOST:PORT"]);
     home.fails(2, &["stats", "--workers", "0"], &["workers must be"]);
+    home.fails(2, &["copy"], &["--from", "--to"]);
     home.fails(2, &["serve", "--port", "1", "--listen", "127.0.0.1:2"], &["--listen"]);
 }
 

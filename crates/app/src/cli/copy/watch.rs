@@ -1,0 +1,146 @@
+//! How a copy goes: a bar on a terminal, a line now and then elsewhere; documents in trouble by name.
+
+use std::{
+    fs::File,
+    io::{BufWriter, IsTerminal, Write, stderr},
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::{
+    cli::terminal::{self, Terminal, thousands},
+    service::{CopyProgress, CopyTrouble, CopyWatch},
+};
+
+/// Time between lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Documents in trouble that are named; the others stand in the file, if one is wanted.
+const SHOWN_MAX: u64 = 20;
+
+/// Shows a copy and the comparison after it.
+pub(super) struct Shown {
+    terminal: Terminal,
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    documents: u64,
+    started: Instant,
+    began: Instant,
+    told: Mutex<Told>,
+}
+
+struct Told {
+    last_line: Instant,
+    troubles: u64,
+    rejects: Option<(String, BufWriter<File>)>,
+    /// Why the file could not be written.
+    failure: Option<std::io::Error>,
+}
+
+#[derive(Serialize)]
+struct Line<'t> {
+    collection: &'t str,
+    key: &'t str,
+    reason: &'t str,
+}
+
+impl Shown {
+    pub(super) fn new(rejects: Option<&Path>, terminal: Terminal) -> anyhow::Result<Shown> {
+        let rejects = rejects
+            .map(|path| {
+                let name = path.display().to_string();
+                let file = File::create(path).with_context(|| format!("--rejects {name}"))?;
+                anyhow::Ok((name, BufWriter::new(file)))
+            })
+            .transpose()?;
+        let now = Instant::now();
+        Ok(Shown {
+            terminal,
+            bar: None,
+            what: "",
+            documents: 0,
+            started: now,
+            began: now,
+            told: Mutex::new(Told { last_line: now, troubles: 0, rejects, failure: None }),
+        })
+    }
+
+    /// Begins a pass through about so many documents.
+    pub(super) fn begin(&mut self, what: &'static str, documents: u64) {
+        self.take_bar_away();
+        (self.what, self.documents, self.began) = (what, documents, Instant::now());
+        self.bar = (!self.terminal.quiet && stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::new(documents);
+            let template = "{prefix} {bar:32} {percent:>3}%  {msg}  ETA {eta}";
+            bar.set_style(ProgressStyle::with_template(template).expect("the template is fixed"));
+            bar.set_prefix(what);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+    }
+
+    /// Ends it, and gives the seconds it took.
+    pub(super) fn end(&mut self) -> anyhow::Result<f64> {
+        self.take_bar_away();
+        let told = self.told.get_mut().expect("nobody panics with it");
+        if let Some((name, file)) = &mut told.rejects {
+            let flushed = told.failure.take().map_or_else(|| file.flush(), Err);
+            flushed.with_context(|| format!("writing {name}"))?;
+        }
+        Ok(self.started.elapsed().as_secs_f64())
+    }
+
+    fn take_bar_away(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn say(&self, text: String) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.terminal.warn(text)),
+            None => self.terminal.warn(text),
+        }
+    }
+}
+
+impl CopyWatch for Shown {
+    fn progress(&self, progress: CopyProgress) {
+        let rate = progress.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
+        let (done, rate) = (thousands(progress.done), thousands(rate as u64));
+        let mut told = self.told.lock().expect("nobody panics with it");
+        if let Some(bar) = &self.bar {
+            bar.set_position(progress.done);
+            bar.set_message(format!("{done} documents  {rate}/s"));
+        } else if told.last_line.elapsed() >= LINE_EVERY {
+            told.last_line = Instant::now();
+            let of = thousands(self.documents);
+            self.terminal.note(format_args!("{}: {done} documents of {of}, {rate} a second", self.what));
+        }
+    }
+
+    fn trouble(&self, trouble: CopyTrouble) {
+        let CopyTrouble { collection, key, reason } = &trouble;
+        let mut told = self.told.lock().expect("nobody panics with it");
+        told.troubles += 1;
+        if told.failure.is_none()
+            && let Some((_, file)) = &mut told.rejects
+        {
+            let written = serde_json::to_writer(&mut *file, &Line { collection, key, reason });
+            let written = written.map_err(std::io::Error::from).and_then(|()| file.write_all(b"\n"));
+            told.failure = written.err();
+        }
+        if told.troubles <= SHOWN_MAX {
+            let key = terminal::one_line(key, 80);
+            let reason = terminal::one_line(reason, 300);
+            self.say(format!("{}: collection {collection}, key {key}: {reason}", self.what));
+        } else if told.troubles == SHOWN_MAX + 1 {
+            self.say(format!("{SHOWN_MAX} documents are named; --rejects FILE has them all"));
+        }
+    }
+}
