@@ -3,9 +3,12 @@
 //! Here bounds on time decide, since they are what is promised: every request is answered within the
 //! command timeout and a tenth, by a status that says what happened.
 
+#[path = "../redis_cluster/mod.rs"]
+mod redis_cluster;
 #[path = "../redis_stack/mod.rs"]
 mod redis_stack;
 
+mod cluster;
 mod load;
 mod program;
 

@@ -45,6 +45,11 @@ pub(crate) fn agent() -> Agent {
 impl Program {
     /// Serves the store at a free port.
     pub(crate) fn serve(store: &str) -> Program {
+        Program::serve_with(store, &[])
+    }
+
+    /// The same, with these flags.
+    pub(crate) fn serve_with(store: &str, flags: &[&str]) -> Program {
         let home = TempDir::new().unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
         for (name, _) in std::env::vars_os() {
@@ -54,6 +59,7 @@ impl Program {
         }
         command
             .args(["serve", "--port", "0", "--log", "info", "--log-json"])
+            .args(flags)
             .env("NEARFIELD_HOME", home.path())
             .env("NEARFIELD_STORE", store)
             .stdin(Stdio::null())

@@ -254,7 +254,11 @@ impl Redis {
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.core.state().warnings()
+        let mut warnings = self.core.state().warnings();
+        if self.core.servers.are_moving() {
+            warnings.push("slots of the Redis Cluster are on their way from server to server".to_owned());
+        }
+        warnings
     }
 
     /// What keeps collections from being known.
@@ -300,9 +304,26 @@ impl Redis {
         let shards = self.core.shards(&map)?;
         let time = deadline.saturating_duration_since(began).min(self.core.servers.store().command_timeout);
         let is_part = self.core.is_divided();
-        let asked =
-            shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
-        let mut answers: Vec<_> = join_all(asked).await.into_iter().map(Vec::into_iter).collect();
+        let ask = || {
+            let asked =
+                shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
+            join_all(asked)
+        };
+        let mut answers = ask().await;
+        if is_part && self.core.servers.are_moving() {
+            // What went to a shard after that was asked is there by now.
+            for (first, second) in answers.iter_mut().flatten().zip(ask().await.into_iter().flatten()) {
+                match (first, second) {
+                    (Ok(first), Ok(second)) => {
+                        first.vanished += second.vanished;
+                        first.hits.extend(second.hits);
+                    }
+                    (first, Err(error)) => *first = Err(error),
+                    (Err(_), Ok(_)) => {}
+                }
+            }
+        }
+        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
         let search_us = us(began.elapsed());
         let mut results = Vec::with_capacity(positions.len());
         for position in positions {

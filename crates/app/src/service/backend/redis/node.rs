@@ -11,10 +11,11 @@ use super::{
     error::UNAVAILABLE,
     script::Script,
     server::{self, Server},
+    slots,
 };
 use crate::service::{
     RedisStore,
-    sync::{Arc, AtomicUsize, Ordering, RwLock},
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering, RwLock},
 };
 
 /// Pipelines of writes on their way at once: while Redis works through one, the next is made.
@@ -46,6 +47,8 @@ pub(super) struct Node {
     pub(super) writing: Semaphore,
     /// Documents in a pipeline of writes, as fast as they went last.
     pub(super) group: AtomicUsize,
+    /// Whether its replicas had not taken in what was last written within the time they have.
+    pub(super) is_ahead: AtomicBool,
     /// What it was when it was last asked.
     server: RwLock<Option<Server>>,
 }
@@ -56,6 +59,7 @@ impl Node {
             connections: Connections::new(address, store, look),
             writing: Semaphore::new(WRITES_MAX),
             group: AtomicUsize::new(GROUP_FIRST),
+            is_ahead: AtomicBool::new(false),
             server: RwLock::new(None),
         }
     }
@@ -125,6 +129,13 @@ impl Node {
         *self.server.write() = Some(server);
         connections.well();
         Ok(opened || was_open)
+    }
+
+    /// Whether slots are on their way from it or to it.
+    pub(super) async fn is_moving_slots(&self) -> Result<bool, Error> {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("NODES");
+        slots::are_moving(self.connections.ask_first(&command, self.patience()).await?)
     }
 
     /// Makes the next pipelines of writes as long as they may be for their time.

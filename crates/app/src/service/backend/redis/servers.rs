@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,12 @@ use crate::service::{
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
 
+/// How long replicas are waited for that did not follow the last time.
+const LOST_TIME: Duration = Duration::from_millis(20);
+
+/// How long slots are taken to move after the last sign of it.
+const MOVING: Duration = Duration::from_secs(5);
+
 /// Servers one command is sent to, one after the other, before it is given up.
 const REDIRECTIONS_MAX: usize = 5;
 
@@ -42,6 +49,8 @@ pub(super) struct Servers {
     /// Wakes whoever looks after servers and collections.
     pub(super) look: Arc<Notify>,
     pub(super) script: Script,
+    /// When a sign was last seen that slots move.
+    moved: Mutex<Option<Instant>>,
 }
 
 /// Who holds which keys, as it was last seen.
@@ -173,6 +182,7 @@ impl Servers {
             turn: AtomicUsize::new(0),
             look: Arc::default(),
             script: Script::new(),
+            moved: Mutex::default(),
             seeds,
         };
         if !is_cluster {
@@ -236,12 +246,27 @@ impl Servers {
         nodes.entry(address.to_string()).or_insert_with(node).clone()
     }
 
+    /// Whether documents may be on their way from shard to shard: then one that is not on the first may
+    /// have left it for a second that was asked before it came.
+    pub(super) fn are_moving(&self) -> bool {
+        self.moved.lock().is_some_and(|at| at.elapsed() < MOVING)
+    }
+
+    fn note_moving(&self) {
+        *self.moved.lock() = Some(Instant::now());
+    }
+
     /// Looks at the map of a cluster anew; `true` if it is another.
     pub(super) async fn refresh(&self) -> Result<bool, Error> {
         if !self.is_cluster {
             return Ok(false);
         }
         let map = self.map();
+        let well = map.shards.iter().filter(|shard| shard.primary.connections.obstacle().is_none());
+        let moving = join_all(well.map(|shard| shard.primary.is_moving_slots())).await;
+        if moving.iter().any(|moving| matches!(moving, Ok(true))) {
+            self.note_moving();
+        }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = map.shards.len();
         let known = (0..count).map(|step| map.shards[(turn + step) % count].primary.clone());
@@ -294,6 +319,9 @@ impl Servers {
         if is_another || !old.shards.iter().zip(&new.shards).all(|(old, new)| same_replicas(old, new)) {
             let names: Vec<String> = new.shards.iter().map(|shard| shard.name()).collect();
             tracing::info!(primaries = names.join(", "), "the cluster's slots are served by");
+            if !old.shards.is_empty() {
+                self.note_moving();
+            }
             self.map.store(Arc::new(new));
             let serving = self.serving();
             self.nodes.lock().retain(|_, node| serving.iter().any(|serving| Arc::ptr_eq(serving, node)));
@@ -355,9 +383,9 @@ impl Servers {
             node.connections.ask_all(commands, bytes).await?
         } else {
             let mut waited_for = commands.clone();
-            waited_for.add_command(self.wait_for(replicas));
+            waited_for.add_command(self.wait_for(node, replicas));
             let mut replies = node.connections.ask_all(&waited_for, bytes).await?;
-            reached(replies.pop().expect("a reply to each"), replicas)?;
+            reached(node, replies.pop().expect("a reply to each"), replicas)?;
             replies
         };
         let mut told = Vec::with_capacity(replies.len());
@@ -391,6 +419,7 @@ impl Servers {
         let mut from = node.clone();
         for _ in 0..REDIRECTIONS_MAX {
             let Some(to) = Redirection::read(&reply) else { return Ok(reply) };
+            self.note_moving();
             let node = self.node(&from.address().sibling(&to.host, to.port)?);
             if !to.is_on_its_way {
                 self.look.notify_one();
@@ -404,11 +433,11 @@ impl Servers {
             }
             pipeline.add_command(command.clone());
             if replicas > 0 {
-                pipeline.add_command(self.wait_for(replicas));
+                pipeline.add_command(self.wait_for(&node, replicas));
             }
             let mut replies = node.connections.ask_all(&pipeline, 0).await?;
             if replicas > 0 {
-                reached(replies.pop().expect("a reply to each"), replicas)?;
+                reached(&node, replies.pop().expect("a reply to each"), replicas)?;
             }
             reply = replies.pop().expect("a reply to each");
             from = node;
@@ -416,10 +445,11 @@ impl Servers {
         Err(error::moving())
     }
 
-    /// `WAIT`, for less long than a command may take.
-    fn wait_for(&self, replicas: usize) -> Cmd {
+    /// `WAIT`, for far less long than a command may take: it holds up what else is on its connection.
+    fn wait_for(&self, node: &Node, replicas: usize) -> Cmd {
+        let time =
+            if node.is_ahead.load(Ordering::Relaxed) { LOST_TIME } else { self.store.command_timeout / 4 };
         let mut command = redis::cmd("WAIT");
-        let time = self.store.command_timeout / 2;
         command.arg(replicas).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
         command
     }
@@ -440,9 +470,11 @@ impl Servers {
 }
 
 /// Checks what `WAIT` replies.
-fn reached(reply: Value, replicas: usize) -> Result<(), Error> {
+fn reached(node: &Node, reply: Value, replicas: usize) -> Result<(), Error> {
     let count = reply::integer(reply, "WAIT")?;
-    if usize::try_from(count).is_ok_and(|count| count >= replicas) {
+    let enough = usize::try_from(count).is_ok_and(|count| count >= replicas);
+    node.is_ahead.store(!enough, Ordering::Relaxed);
+    if enough {
         return Ok(());
     }
     Err(error::not_replicated(count, replicas))

@@ -74,6 +74,14 @@ pub(super) fn read(value: Value) -> Result<Vec<Range>, Error> {
     Ok(ranges)
 }
 
+/// Whether slots are on their way from or to the server that replied to `CLUSTER NODES`: it lists them in
+/// brackets in the line about itself.
+pub(super) fn are_moving(value: Value) -> Result<bool, Error> {
+    let text = reply::text(value, "CLUSTER NODES")?;
+    let is_own = |line: &&str| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself"));
+    Ok(text.lines().filter(is_own).any(|line| line.contains('[')))
+}
+
 /// Where a server sends who asks for what it does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Redirection {
@@ -141,6 +149,15 @@ mod tests {
         {
             assert_eq!(read(reply::recorded(wrong)).unwrap_err().code, "redis-reply", "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn slots_on_their_way_are_in_brackets() {
+        let line = |flags, slots| format!("ab 127.0.0.1:1@2 {flags} - 0 1 1 connected 0-5460{slots}\n");
+        let moving = |text: String| are_moving(Value::BulkString(text.into_bytes())).unwrap();
+        assert!(!moving(line("master", "") + &line("myself,master", "")));
+        assert!(moving(line("master", "") + &line("myself,master", " [93-<-cd]")));
+        assert!(!moving(line("master", " [93->-cd]") + &line("myself,master", "")));
     }
 
     #[test]

@@ -1,0 +1,488 @@
+//! A Redis Cluster whose servers die, stand still, lose their connections or move slots, under a real
+//! `nearfield serve`. Whatever happens, an answer is right or says that it is none.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    ANSWERED_WITHIN, OPENS_WITHIN, READY_WITHIN, RECOVERS_WITHIN,
+    program::{self, Program, agent, timed},
+    redis_cluster::{ClusterOptions, RedisCluster},
+    redis_stack::Reply,
+};
+
+/// Shorter than a cluster's usual, so that failing over takes a few seconds.
+const NODE_TIMEOUT_MS: u32 = 1500;
+
+/// Answers of the other shards are wanted while one is gone.
+const OPTIONS: ClusterOptions = ClusterOptions {
+    node_timeout_ms: NODE_TIMEOUT_MS,
+    append_only: false,
+    arguments: &["--cluster-require-full-coverage", "no"],
+};
+
+/// What Nearfield may take beyond the cluster's own time to be whole again.
+const BEYOND_FAILOVER: Duration = Duration::from_secs(3);
+
+const DOCUMENTS: usize = 300;
+
+const SEARCHERS: usize = 3;
+const WRITERS: usize = 2;
+
+/// Between an answer and the next question.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A search that has one right answer, and its right answer.
+const NEAREST: usize = 10;
+
+fn fill(program: &Program) {
+    let schema = json!({"fields": [
+        {"name": "rank", "kind": "numeric"},
+        {"name": "place", "kind": "vector", "dim": 4, "metric": "l2", "algorithm": "flat"},
+    ]});
+    assert_eq!(program.put("/collections/docs", &schema).status, 201);
+    let documents: Vec<Value> = (0..DOCUMENTS)
+        .map(|number| json!({"id": number.to_string(), "rank": number, "place": [number, 0, 0, 1]}))
+        .collect();
+    let loaded = program.post("/collections/docs/documents", &json!({"documents": documents}));
+    assert_eq!((loaded.status, &loaded.json["errors"]), (200, &json!(0)), "{}", loaded.json);
+}
+
+fn question(allow_partial: bool) -> Value {
+    json!({"vector": [0, 0, 0, 1], "k": NEAREST, "fields": ["rank"], "allow_partial": allow_partial})
+}
+
+/// Ids of the hits, which have to bring their own field.
+fn ids(reply: &Value) -> Vec<usize> {
+    let id = |hit: &Value| {
+        let id: usize = hit["id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(hit["fields"]["rank"], id, "{hit}");
+        id
+    };
+    reply["results"].as_array().unwrap().iter().map(id).collect()
+}
+
+fn right() -> Vec<usize> {
+    (0..NEAREST).collect()
+}
+
+/// What a client was answered.
+#[derive(Clone, Debug)]
+struct Answered {
+    asked: Instant,
+    took: Duration,
+    status: u16,
+    /// Of a failure.
+    code: String,
+    said: String,
+}
+
+/// Clients that search, and clients that write documents of their own.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<Mutex<Vec<Answered>>>,
+    /// Numbers of the documents whose writes were acknowledged.
+    acknowledged: Arc<Mutex<BTreeSet<usize>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+/// What the clients saw.
+struct Seen {
+    answered: Vec<Answered>,
+    acknowledged: BTreeSet<usize>,
+}
+
+impl Load {
+    fn start(program: &Program) -> Load {
+        let stop = Arc::<AtomicBool>::default();
+        let answered = Arc::<Mutex<Vec<Answered>>>::default();
+        let acknowledged = Arc::<Mutex<BTreeSet<usize>>>::default();
+        let clients = (0..SEARCHERS + WRITERS)
+            .map(|client| {
+                let url = program.url().to_owned();
+                let (stop, answered, acknowledged) = (stop.clone(), answered.clone(), acknowledged.clone());
+                thread::spawn(move || {
+                    let agent = agent();
+                    for turn in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        // Far from everything that is searched for.
+                        let number = 1000 + WRITERS * turn + client;
+                        let asked = Instant::now();
+                        let reply = timed(|| {
+                            if client < WRITERS {
+                                let body = json!({"rank": number, "place": [number, 9, 9, 9]});
+                                let put = agent.put(format!("{url}/collections/docs/documents/{number}"));
+                                put.content_type("application/json").send(body.to_string())
+                            } else {
+                                let search = agent.post(format!("{url}/collections/docs/search"));
+                                search.content_type("application/json").send(question(false).to_string())
+                            }
+                        });
+                        if client >= WRITERS && reply.status == 200 {
+                            assert_eq!(ids(&reply.json), right(), "a wrong answer: {}", reply.json);
+                        }
+                        if client < WRITERS && reply.status < 300 {
+                            acknowledged.lock().unwrap().insert(number);
+                        }
+                        let text = |name: &str| reply.json[name].as_str().unwrap_or_default().to_owned();
+                        answered.lock().unwrap().push(Answered {
+                            asked,
+                            took: reply.took,
+                            status: reply.status,
+                            code: text("code"),
+                            said: text("detail"),
+                        });
+                        thread::sleep(PAUSE);
+                    }
+                })
+            })
+            .collect();
+        let load = Load { stop, answered, acknowledged, clients };
+        load.wait_for_good(100);
+        load
+    }
+
+    /// Waits until so many more requests were answered well.
+    fn wait_for_good(&self, count: usize) {
+        let good = || self.answered.lock().unwrap().iter().filter(|answer| answer.status < 300).count();
+        let wanted = good() + count;
+        while good() < wanted {
+            assert!(self.clients.iter().all(|client| !client.is_finished()), "a client failed");
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// All answers. A request without one fails the test, and so does a wrong one.
+    fn stop(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("every request is answered, and rightly");
+        }
+        let answered = std::mem::take(&mut *self.answered.lock().unwrap());
+        let acknowledged = std::mem::take(&mut *self.acknowledged.lock().unwrap());
+        Seen { answered, acknowledged }
+    }
+}
+
+impl Seen {
+    /// Every answer came in time, and one that is none says why.
+    fn check(&self) {
+        for answer in &self.answered {
+            assert!(answer.took <= ANSWERED_WITHIN, "too late: {answer:?}");
+            let told = match answer.status {
+                200 | 201 => true,
+                503 => {
+                    (answer.code.starts_with("redis-") || answer.code.starts_with("index-"))
+                        && !answer.said.is_empty()
+                }
+                _ => false,
+            };
+            assert!(told, "{answer:?}");
+        }
+    }
+
+    /// From `since` to the last request that was refused.
+    fn last_refused(&self, since: Instant) -> Duration {
+        let refused = self.answered.iter().filter(|answer| answer.status == 503 && answer.asked >= since);
+        let last = refused.map(|answer| answer.asked).max();
+        last.map_or(Duration::ZERO, |last| last - since)
+    }
+
+    fn tell(&self, what: &str, since: Instant) {
+        let during = || self.answered.iter().filter(|answer| answer.asked >= since);
+        eprintln!(
+            "{what}: {} requests, {} refused, the slowest {:?}, the last refusal {:?} after",
+            during().count(),
+            during().filter(|answer| answer.status == 503).count(),
+            during().map(|answer| answer.took).max().unwrap_or_default(),
+            self.last_refused(since),
+        );
+    }
+
+    /// Acknowledged documents that are not there.
+    fn lost(&self, program: &Program) -> Vec<usize> {
+        let is_there = |number: &usize| {
+            let reply = program.get(&format!("/collections/docs/documents/{number}"));
+            assert!(matches!(reply.status, 200 | 404), "{}", reply.json);
+            reply.status == 200
+        };
+        self.acknowledged.iter().filter(|number| !is_there(number)).copied().collect()
+    }
+}
+
+fn search(program: &Program, allow_partial: bool) -> program::Reply {
+    program.post("/collections/docs/search", &question(allow_partial))
+}
+
+/// Waits until a search is refused.
+fn wait_until_refused(program: &Program) -> program::Reply {
+    let until = Instant::now() + OPENS_WITHIN;
+    loop {
+        let reply = search(program, false);
+        if reply.status == 503 {
+            return reply;
+        }
+        assert!(Instant::now() < until, "a shard is gone, and nothing is refused");
+    }
+}
+
+#[test]
+fn a_primary_that_is_killed_is_replaced_without_a_wrong_answer() {
+    let Some(mut cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve(&cluster.url());
+    program.ready();
+    fill(&program);
+    let load = Load::start(&program);
+
+    // Where some of the right answers stand.
+    let victim = cluster.owner(cluster.slot("docs:0"));
+    let replica = cluster.replicas_of(victim)[0];
+    let killed = Instant::now();
+    cluster.kill(victim);
+    let refused = wait_until_refused(&program);
+    let place = format!("127.0.0.1:{victim}");
+    assert!(refused.json["detail"].as_str().unwrap().contains(&place), "{}", refused.json);
+    let partial = search(&program, true);
+    if partial.status == 200 {
+        let found = ids(&partial.json);
+        let here: Vec<usize> = right()
+            .into_iter()
+            .filter(|id| cluster.slot(&format!("docs:{id}")) != cluster.slot("docs:0"))
+            .collect();
+        assert!(!found.is_empty() && found.iter().all(|id| *id < DOCUMENTS), "{found:?} of {here:?}");
+        assert!(partial.json["unanswered"].to_string().contains(&place), "{}", partial.json);
+    }
+    let unready = program.get("/readyz");
+    assert!(unready.status == 200 || unready.json["notes"].to_string().contains(&place), "{}", unready.json);
+
+    cluster.wait_until_primary(replica);
+    let failover = killed.elapsed();
+    load.wait_for_good(200);
+    let seen = load.stop();
+    seen.check();
+    seen.tell("a primary killed", killed);
+    eprintln!("the cluster's own failover took {failover:?}");
+    assert!(seen.last_refused(killed) <= failover + BEYOND_FAILOVER);
+    program.ready();
+    assert_eq!(ids(&search(&program, false).json), right());
+    let lost = seen.lost(&program).len();
+    eprintln!("{lost} of {} acknowledged writes lost, as Redis may lose them", seen.acknowledged.len());
+
+    cluster.restart(victim);
+    cluster.wait_until_whole();
+    assert_eq!(ids(&search(&program, false).json), right());
+}
+
+#[test]
+fn a_write_that_waited_for_a_replica_outlives_its_primary() {
+    let Some(mut cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve_with(&cluster.url(), &["--wait-replicas", "1"]);
+    program.ready();
+    fill(&program);
+    let load = Load::start(&program);
+    let victim = cluster.owner(cluster.slot("docs:0"));
+    let replica = cluster.replicas_of(victim)[0];
+    let killed = Instant::now();
+    cluster.kill(victim);
+    cluster.wait_until_primary(replica);
+    load.wait_for_good(SEARCHERS * 50);
+    let seen = load.stop();
+    seen.check();
+    seen.tell("a primary killed, writes waiting for a replica", killed);
+    let lonely = seen.answered.iter().filter(|answer| answer.code == "redis-not-replicated").count();
+    eprintln!("{lonely} writes were made but told as not replicated");
+    assert!(!seen.acknowledged.is_empty());
+    assert_eq!(seen.lost(&program), Vec::<usize>::new());
+}
+
+#[test]
+fn a_primary_that_stands_still_is_replaced_and_comes_back_as_a_replica() {
+    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve(&cluster.url());
+    program.ready();
+    fill(&program);
+    let load = Load::start(&program);
+    let victim = cluster.owner(cluster.slot("docs:0"));
+    let replica = cluster.replicas_of(victim)[0];
+    let paused = Instant::now();
+    cluster.pause(victim);
+    cluster.wait_until_primary(replica);
+    let failover = paused.elapsed();
+    load.wait_for_good(200);
+    cluster.resume(victim);
+    cluster.wait_until_whole();
+    load.wait_for_good(200);
+    let seen = load.stop();
+    seen.check();
+    seen.tell("a primary stopped", paused);
+    eprintln!("the cluster's own failover took {failover:?}");
+    // What was sent to it before it was known to stand still waits for the command's time.
+    let allowed = failover + ANSWERED_WITHIN + BEYOND_FAILOVER;
+    assert!(seen.last_refused(paused) <= allowed, "{:?} > {allowed:?}", seen.last_refused(paused));
+    assert_eq!(ids(&search(&program, false).json), right());
+}
+
+#[test]
+fn slots_move_under_load_without_a_wrong_answer() {
+    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve(&cluster.url());
+    program.ready();
+    fill(&program);
+    let load = Load::start(&program);
+    let moved = Instant::now();
+    let primaries = cluster.primaries();
+    // The slots of the right answers, from wherever they are to the next primary.
+    let slots: BTreeSet<u16> = right().iter().map(|id| cluster.slot(&format!("docs:{id}"))).collect();
+    for slot in slots {
+        let from = cluster.owner(slot);
+        let place = primaries.iter().position(|port| *port == from).unwrap();
+        let to = primaries[(place + 1) % primaries.len()];
+        cluster.begin_migration(from, to, slot);
+        // As it would be with more than a handful of documents: seen before the first of them moves.
+        let until = Instant::now() + RECOVERS_WITHIN;
+        while !program.get("/readyz").json["notes"].to_string().contains("on their way") {
+            assert!(Instant::now() < until, "that slots move is not told");
+        }
+        while cluster.migrate_some(from, to, slot, "1") {}
+        load.wait_for_good(20);
+        cluster.end_migration(from, to, slot);
+    }
+    load.wait_for_good(100);
+    // The slot that a primary's index is named by.
+    let Reply::Array(indexes) = cluster.ask(primaries[0], &["FT._LIST"]) else { panic!("FT._LIST") };
+    let Reply::Text(index) = &indexes[0] else { panic!("an index's name: {indexes:?}") };
+    let slot = cluster.slot(std::str::from_utf8(index).unwrap());
+    cluster.migrate_slots(primaries[0], primaries[1], slot..=slot);
+    let renamed = Instant::now();
+    load.wait_for_good(300);
+    let seen = load.stop();
+    seen.check();
+    seen.tell("slots moved", moved);
+    assert!(seen.last_refused(renamed) <= RECOVERS_WITHIN);
+    program.ready();
+    assert_eq!(ids(&search(&program, false).json), right());
+    assert_eq!(seen.lost(&program), Vec::<usize>::new());
+    let info = program.get("/collections/docs").json;
+    let count = DOCUMENTS + seen.acknowledged.len();
+    assert!(info["documents"].as_u64().unwrap() >= count as u64, "{info}");
+    let unused = program.get("/readyz").json["notes"].to_string();
+    assert!(unused.contains("whose slot has moved away"), "{unused}");
+}
+
+#[test]
+fn connections_that_are_all_cut_at_once_are_mended() {
+    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve(&cluster.url());
+    program.ready();
+    fill(&program);
+    let load = Load::start(&program);
+    let cut = Instant::now();
+    for _ in 0..3 {
+        cluster.cut_all_connections();
+        load.wait_for_good(50);
+    }
+    let last_cut = Instant::now();
+    load.wait_for_good(200);
+    let seen = load.stop();
+    seen.check();
+    seen.tell("connections cut", cut);
+    assert!(seen.last_refused(last_cut) <= RECOVERS_WITHIN);
+    assert_eq!(seen.lost(&program), Vec::<usize>::new());
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_at_the_start_is_waited_for() {
+    let options = ClusterOptions { node_timeout_ms: 60_000, ..OPTIONS };
+    let Some(cluster) = RedisCluster::with(options) else { return };
+    for port in cluster.ports() {
+        cluster.pause(port);
+    }
+    let program = Program::serve(&cluster.url());
+    assert_eq!(program.get("/healthz").status, 200);
+    let unready = program.get("/readyz");
+    assert_eq!(unready.status, 503);
+    assert!(unready.json["notes"].to_string().contains("127.0.0.1:"), "{}", unready.json);
+    let refused = program.get("/collections");
+    assert_eq!(refused.status, 503, "{}", refused.json);
+    assert!(refused.took <= ANSWERED_WITHIN, "{:?}", refused.took);
+    for port in cluster.ports() {
+        cluster.resume(port);
+    }
+    let back = Instant::now();
+    while program.get("/readyz").status != 200 {
+        // Each of the seeds may be tried in vain once more before the first answers.
+        assert!(back.elapsed() <= READY_WITHIN + RECOVERS_WITHIN, "{}", program.get("/readyz").json);
+        thread::sleep(Duration::from_millis(10));
+    }
+    eprintln!("ready {:?} after the cluster", back.elapsed());
+    fill(&program);
+    assert_eq!(ids(&search(&program, false).json), right());
+}
+
+#[test]
+fn a_shard_without_memory_refuses_its_documents_alone() {
+    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve(&cluster.url());
+    program.ready();
+    fill(&program);
+    let full = cluster.owner(cluster.slot("docs:0"));
+    cluster.ask(full, &["CONFIG", "SET", "maxmemory", "1"]);
+    let documents: Vec<Value> = (0..100)
+        .map(|number| json!({"id": number.to_string(), "rank": number, "place": [number, 0, 0, 1]}))
+        .collect();
+    let changed: Vec<Value> = documents
+        .iter()
+        .map(|document| json!({"id": document["id"], "rank": document["rank"], "place": [document["rank"], 0, 0, 2]}))
+        .collect();
+    let written = program.post("/collections/docs/documents", &json!({"documents": changed})).json;
+    for (number, result) in written["results"].as_array().unwrap().iter().enumerate() {
+        if cluster.owner(cluster.slot(&format!("docs:{number}"))) == full {
+            assert!(result.to_string().contains("redis-full"), "{number}: {result}");
+        } else {
+            assert_eq!(result["status"], "updated", "{number}: {result}");
+        }
+    }
+    assert_eq!(search(&program, false).status, 200, "reads go on");
+    cluster.ask(full, &["CONFIG", "SET", "maxmemory", "0"]);
+    let written = program.post("/collections/docs/documents", &json!({"documents": documents})).json;
+    assert_eq!(written["errors"], 0, "{written}");
+}
+
+#[test]
+fn replicas_answer_what_their_primary_took() {
+    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
+    let program = Program::serve_with(&cluster.url(), &["--read-from-replicas", "--wait-replicas", "1"]);
+    program.ready();
+    fill(&program);
+    let asked = |port: u16| match cluster.ask(port, &["INFO", "commandstats"]) {
+        Reply::Text(stats) => {
+            let stats = String::from_utf8_lossy(&stats).into_owned();
+            let searches = stats.lines().find_map(|line| line.strip_prefix("cmdstat_FT.SEARCH:calls="));
+            searches.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
+        }
+        other => panic!("INFO: {other:?}"),
+    };
+    let by_primaries = || cluster.primaries().into_iter().map(asked).sum::<u64>();
+    let until = Instant::now() + RECOVERS_WITHIN;
+    loop {
+        let before = by_primaries();
+        let reply = search(&program, false);
+        assert_eq!(ids(&reply.json), right(), "{}", reply.json);
+        // Until a replica is connected to, its primary answers.
+        if by_primaries() == before && cluster.replicas().into_iter().all(|port| asked(port) > 0) {
+            break;
+        }
+        assert!(Instant::now() < until, "not every replica was asked");
+    }
+}
