@@ -7,12 +7,14 @@ mod redis_stack;
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Output},
     time::Duration,
 };
 
 use redis_cluster::{ClusterOptions, RedisCluster, SLOTS};
-use redis_stack::Reply;
+use redis_stack::{Options, RedisStack, Reply};
 
 fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())
@@ -146,4 +148,66 @@ fn every_connection_is_cut_and_none_of_the_nodes_own() {
         assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the connection has ended");
     }
     cluster.wait_until_whole();
+}
+
+/// Runs `tools/redis_cluster.py` on the nodes of a directory.
+fn script(action: &str, port: u16, dir: &Path) -> Output {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools");
+    let mut command = Command::new("python3");
+    command.arg(tools.join("redis_cluster.py")).args([action, "--port", &port.to_string(), "--dir"]).arg(dir);
+    command.output().unwrap()
+}
+
+/// Ends the nodes of a directory, however the test ends.
+struct Stopped<'d>(u16, &'d Path);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        script("stop", self.0, self.1);
+    }
+}
+
+#[test]
+fn the_script_starts_a_cluster_and_stops_it() {
+    if RedisStack::reserve(Options::default()).is_none() {
+        return;
+    }
+    let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let are_free = |first: &u16| (*first..first + 6).all(|port| is_free(port) && is_free(port + 10_000));
+    // Others start servers at the same time: who came later looks for other ports.
+    let begin = 11_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 8;
+    let mut places = (begin..20_000).step_by(6).filter(are_free).take(5);
+    let (port, first) = places
+        .find_map(|port| {
+            let dir = dir.path().join(port.to_string());
+            let started = script("start", port, &dir);
+            if !started.status.success() {
+                eprintln!("{}", String::from_utf8_lossy(&started.stderr));
+                script("stop", port, &dir);
+            }
+            started.status.success().then_some((port, started.stdout))
+        })
+        .expect("some ports are free");
+    let dir = dir.path().join(port.to_string());
+    let _stopped = Stopped(port, &dir);
+
+    let hosts: Vec<String> = (port..port + 3).map(|port| format!("127.0.0.1:{port}")).collect();
+    assert_eq!(String::from_utf8(first).unwrap(), format!("redis-cluster://{}\n", hosts.join(",")));
+    let status = script("status", port, &dir);
+    let told = String::from_utf8(status.stdout).unwrap();
+    assert!(status.status.success(), "{told}");
+    assert_eq!((told.matches("  primary  ").count(), told.matches("  replica  ").count()), (3, 3), "{told}");
+    let again = script("start", port, &dir);
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(
+        String::from_utf8(script("status", port, &dir).stdout).unwrap(),
+        told,
+        "the same processes run"
+    );
+
+    let stopped = String::from_utf8(script("stop", port, &dir).stdout).unwrap();
+    assert!(stopped.starts_with("6 nodes ended"), "{stopped}");
+    assert!(is_free(port));
+    assert_eq!(script("status", port, &dir).status.code(), Some(1));
 }

@@ -25,8 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Copy collections from one store to another, and compare them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A STORE is what --store takes (directory: the data directory; redis://...), or the path of another data
-directory, such as ./old-data. Servers that have one of the data directories must be stopped first; a Redis
+A STORE is what --store takes (directory: the data directory; redis://...; redis-cluster://...), or the path of
+another data directory, such as ./old-data. Servers that have one of the data directories must be stopped first; a Redis
 may be in use.
 
 Copied are schemas, aliases, default lives, documents with their ends, and vectors: none is computed anew, and
@@ -39,7 +39,7 @@ A command line can be seen by every user of the machine: a URL with a password b
 or NEARFIELD_COPY_TO.
 
 Examples:
-  nearfield copy --from directory --to redis://127.0.0.1:6379
+  nearfield copy --from directory --to redis-cluster://127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003
   nearfield copy --from redis://127.0.0.1:6379 --to ./data --collection articles
   nearfield copy --from ./data --to /mnt/larger/data --rejects left.jsonl")]
 pub(crate) struct CopyArgs {
