@@ -89,7 +89,8 @@ pub trait CopyWatch: Sync {
     fn trouble(&self, trouble: CopyTrouble);
 }
 
-/// What became of the documents of a copy. Their sum is what was read.
+/// What became of the documents of a copy. Those written, unchanged, rejected and ended are all that
+/// were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
     /// Written.
