@@ -53,6 +53,8 @@ class Cluster:
         return [
             *[str(self.stack / "bin/redis-server"), "--port", str(port), "--bind", "127.0.0.1"],
             *["--cluster-enabled", "yes", "--cluster-node-timeout", str(self.node_timeout_ms)],
+            # A shard that fails over does not silence the others.
+            *["--cluster-require-full-coverage", "no"],
             *["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"],
             *["--loadmodule", str(self.stack / "lib/redisearch.so")],
         ]
