@@ -1,5 +1,7 @@
 //! The BERT encoder (Devlin et al. 2018).
 
+use std::sync::OnceLock;
+
 use kernels::simd::Cpu;
 
 use crate::calibration::Calibration;
@@ -12,10 +14,10 @@ use crate::{Compute, LoadError};
 /// Embeddings and layers, packed for the kernels.
 pub(crate) struct Encoder {
     cpu: Cpu,
-    width: usize,
+    shape: Shape,
     embeddings: Embeddings,
-    /// The layers in each arithmetic that was asked for.
-    stacks: Vec<(Compute, Vec<Layer>)>,
+    /// The layers in each arithmetic that was asked for, once they are packed.
+    stacks: Vec<(Compute, OnceLock<Vec<Layer>>)>,
 }
 
 /// Memory of a forward pass, kept between passes so that it is allocated once a call.
@@ -28,24 +30,42 @@ pub(crate) struct Scratch {
 }
 
 impl Encoder {
-    /// Takes the encoder's tensors out of `weights` and packs them for each of `computes`.
-    /// `calibration` are the tokens of [`crate::calibration::TEXTS`].
+    /// Takes the embeddings out of `weights`, such as each of `computes` needs them. The layers come with
+    /// [`Encoder::pack`].
     pub(crate) fn load(
         cpu: Cpu,
         shape: Shape,
         weights: &Weights<'_>,
         computes: &[Compute],
-        calibration: &[Vec<u32>],
     ) -> Result<Encoder, LoadError> {
         let embeddings = Embeddings::load(shape, weights, computes)?;
-        let mut stacks: Vec<(Compute, Vec<Layer>)> = Vec::new();
+        let mut stacks: Vec<(Compute, OnceLock<Vec<Layer>>)> = Vec::new();
         for &compute in computes {
-            if stacks.iter().all(|(packed, _)| *packed != compute) {
-                stacks.push((compute, Vec::with_capacity(shape.layers)));
+            if stacks.iter().all(|(known, _)| *known != compute) {
+                stacks.push((compute, OnceLock::new()));
             }
         }
-        let mut calibration =
-            computes.contains(&Compute::Int8).then(|| Calibration::new(cpu, shape, &embeddings, calibration));
+        Ok(Encoder { cpu, shape, embeddings, stacks })
+    }
+
+    /// Takes the layers out of `weights` and packs them for each of `computes` that was asked for at load
+    /// and is not packed yet. `calibration` are the tokens of [`crate::calibration::TEXTS`].
+    pub(crate) fn pack(
+        &self,
+        weights: &Weights<'_>,
+        computes: &[Compute],
+        calibration: &[Vec<u32>],
+    ) -> Result<(), LoadError> {
+        let Encoder { cpu, shape, ref embeddings, ref stacks } = *self;
+        let (places, mut packed): (Vec<&OnceLock<_>>, Vec<(Compute, Vec<Layer>)>) = stacks
+            .iter()
+            .filter(|(compute, layers)| computes.contains(compute) && layers.get().is_none())
+            .map(|(compute, place)| (place, (*compute, Vec::with_capacity(shape.layers))))
+            .unzip();
+        let mut calibration = packed
+            .iter()
+            .any(|(compute, _)| *compute == Compute::Int8)
+            .then(|| Calibration::new(cpu, shape, embeddings, calibration));
         for i in 0..shape.layers {
             // One layer at a time, so that only one stands in memory unpacked.
             let matrices = Matrices::load(weights, &format!("encoder.layer.{i}"), shape)?;
@@ -53,25 +73,38 @@ impl Encoder {
                 Some(calibration) => calibration.run(&matrices),
                 None => LayerSmoothing::none(shape),
             };
-            for (compute, layers) in &mut stacks {
+            for (compute, layers) in &mut packed {
                 layers.push(Layer::pack(cpu, *compute, shape, &matrices, &smoothing));
             }
         }
-        Ok(Encoder { cpu, width: shape.width, embeddings, stacks })
+        for (place, (_, layers)) in places.into_iter().zip(packed) {
+            // Whoever else packed them meanwhile packed the same.
+            place.get_or_init(|| layers);
+        }
+        Ok(())
+    }
+
+    /// Whether the layers are packed for `compute`.
+    pub(crate) fn is_packed(&self, compute: Compute) -> bool {
+        self.layers(compute).is_some()
+    }
+
+    fn layers(&self, compute: Compute) -> Option<&[Layer]> {
+        let (_, layers) = self.stacks.iter().find(|(known, _)| *known == compute)?;
+        layers.get().map(Vec::as_slice)
     }
 
     /// The last layer's vectors of `texts`, a row a token, text after text. Panics if a text has
-    /// more tokens than there are positions, an id beyond the vocabulary, or `compute` was not asked
-    /// for at load.
+    /// more tokens than there are positions, an id beyond the vocabulary, or the layers are not packed
+    /// for `compute`.
     pub(crate) fn encode<'s>(
         &self,
         texts: &[&[u32]],
         compute: Compute,
         scratch: &'s mut Scratch,
     ) -> &'s [f32] {
-        let stack = self.stacks.iter().find(|(packed, _)| *packed == compute);
-        let (_, layers) = stack.expect("a model computes in what it was loaded for");
-        let (cpu, width) = (self.cpu, self.width);
+        let layers = self.layers(compute).expect("a model computes in what it was loaded for");
+        let (cpu, width) = (self.cpu, self.shape.width);
         let Scratch { hidden, places, lengths, layer: layer_scratch } = scratch;
         lengths.clear();
         lengths.extend(texts.iter().map(|ids| ids.len()));

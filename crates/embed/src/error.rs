@@ -92,4 +92,13 @@ pub enum LoadError {
         /// What it should be.
         expected: String,
     },
+    /// Files that are read again are not those the model was loaded from.
+    #[error(
+        "the model in {} has been replaced since it was loaded: restart, so that it is loaded anew",
+        path.display()
+    )]
+    Changed {
+        /// The directory.
+        path: PathBuf,
+    },
 }

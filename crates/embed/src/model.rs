@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernels::simd::Cpu;
 use sha2::{Digest, Sha256};
@@ -40,29 +40,59 @@ impl Model {
     ///
     /// Weights are packed and kept for each of `computes`, and for no other.
     pub fn load(dir: &Path, cpu: Cpu, computes: &[Compute]) -> Result<Model, LoadError> {
+        Model::load_partly(dir, cpu, computes, &[])
+    }
+
+    /// [`Model::load`], but for `later` only what all arithmetics share is kept. The rest, most of the
+    /// memory that another arithmetic takes, comes with [`Model::prepare`].
+    pub fn load_partly(
+        dir: &Path,
+        cpu: Cpu,
+        computes: &[Compute],
+        later: &[Compute],
+    ) -> Result<Model, LoadError> {
         let settings = Settings::read(dir)?;
         let shape = settings.shape;
-
-        let path = settings.transformer_dir.join("tokenizer.json");
-        let tokenizer_bytes = read_file(&path, TOKENIZER_BYTES_MAX)?;
+        let files = Files::read(&settings)?;
         let tokenizer = Tokenizer::parse(
-            &path,
-            &tokenizer_bytes,
+            &files.tokenizer_path,
+            &files.tokenizer,
             settings.tokens_max,
             settings.lowercase,
             shape.vocabulary,
         )?;
-
-        let path = settings.transformer_dir.join("model.safetensors");
-        let weights_bytes = read_file(&path, WEIGHTS_BYTES_MAX)?;
-        let calibration = TEXTS.map(|text| tokenizer.tokenize(text).ids);
-        let weights = Weights::parse(&path, &weights_bytes)?;
-        let encoder = Encoder::load(cpu, shape, &weights, computes, &calibration)?;
-
-        let fingerprint = fingerprint(&weights_bytes, &tokenizer_bytes, &settings);
+        let weights = Weights::parse(&files.weights_path, &files.weights)?;
+        let encoder = Encoder::load(cpu, shape, &weights, &[computes, later].concat())?;
+        encoder.pack(&weights, computes, &calibration(&tokenizer))?;
+        let fingerprint = fingerprint(&files, &settings);
         let name = dir.canonicalize().ok().unwrap_or_else(|| dir.into());
         let name = name.file_name().unwrap_or(dir.as_os_str()).to_string_lossy().into_owned();
         Ok(Model { name, settings, tokenizer, encoder, fingerprint })
+    }
+
+    /// Reads the weights again and packs them for an arithmetic that was put off at load; does nothing if
+    /// they are packed. Files that have changed since the model was loaded are refused. Takes a moment.
+    ///
+    /// # Panics
+    ///
+    /// If it was not loaded for `compute`.
+    pub fn prepare(&self, compute: Compute) -> Result<(), LoadError> {
+        if self.is_prepared(compute) {
+            return Ok(());
+        }
+        let files = Files::read(&self.settings)?;
+        if fingerprint(&files, &self.settings) != self.fingerprint {
+            return Err(LoadError::Changed { path: self.settings.transformer_dir.clone() });
+        }
+        let weights = Weights::parse(&files.weights_path, &files.weights)?;
+        self.encoder.pack(&weights, &[compute], &calibration(&self.tokenizer))?;
+        assert!(self.is_prepared(compute), "a model computes in what it was loaded for");
+        Ok(())
+    }
+
+    /// Whether it can compute in `compute` as it is.
+    pub fn is_prepared(&self, compute: Compute) -> bool {
+        self.encoder.is_packed(compute)
     }
 
     /// The model's name: its directory's last component.
@@ -107,7 +137,7 @@ impl Model {
     /// A row does not depend on what else is in the batch. No tokens at all make a zero row.
     ///
     /// Memory is bounded however long the batch is. Panics if the tokens are not this model's, or if
-    /// it was not loaded for `compute`.
+    /// it was not loaded or prepared for `compute`.
     pub fn embed(&self, batch: &[Tokens], compute: Compute) -> Vec<f32> {
         let dim = self.dim();
         let mut vectors = vec![0.0; batch.len() * dim];
@@ -158,7 +188,29 @@ fn texts_of_a_pass(texts: &[Tokens]) -> usize {
     fitting.count().max(1)
 }
 
-fn fingerprint(weights: &[u8], tokenizer: &[u8], settings: &Settings) -> Fingerprint {
+/// The large files of a model, as they stand on disk.
+struct Files {
+    tokenizer_path: PathBuf,
+    tokenizer: Vec<u8>,
+    weights_path: PathBuf,
+    weights: Vec<u8>,
+}
+
+impl Files {
+    fn read(settings: &Settings) -> Result<Files, LoadError> {
+        let tokenizer_path = settings.transformer_dir.join("tokenizer.json");
+        let weights_path = settings.transformer_dir.join("model.safetensors");
+        let tokenizer = read_file(&tokenizer_path, TOKENIZER_BYTES_MAX)?;
+        let weights = read_file(&weights_path, WEIGHTS_BYTES_MAX)?;
+        Ok(Files { tokenizer_path, tokenizer, weights_path, weights })
+    }
+}
+
+fn calibration(tokenizer: &Tokenizer) -> [Vec<u32>; TEXTS.len()] {
+    TEXTS.map(|text| tokenizer.tokenize(text).ids)
+}
+
+fn fingerprint(files: &Files, settings: &Settings) -> Fingerprint {
     let Settings { shape, pooling, normalize, tokens_max, lowercase, prompts, transformer_dir: _ } = settings;
     let mut effective = format!(
         "heads {}, layers {}, layer_norm_eps {:e}, pooling {pooling:?}, normalize {normalize}, \
@@ -169,7 +221,7 @@ fn fingerprint(weights: &[u8], tokenizer: &[u8], settings: &Settings) -> Fingerp
         effective += &format!(", document prompt {:?}", prompts.document);
     }
     let mut sha256 = Sha256::new();
-    for part in [weights, tokenizer, effective.as_bytes()] {
+    for part in [&*files.weights, &*files.tokenizer, effective.as_bytes()] {
         // Lengths first, so that no two triples run into the same bytes.
         sha256.update((part.len() as u64).to_le_bytes());
         sha256.update(part);

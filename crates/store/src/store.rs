@@ -25,9 +25,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 256 MiB of cache.
+    /// 8 MiB of cache.
     fn default() -> Options {
-        Options { cache_bytes: 256 << 20 }
+        Options { cache_bytes: 8 << 20 }
     }
 }
 

@@ -91,10 +91,9 @@ impl Batch {
     fn embed(self, models: &Models) -> BatchDone {
         let texts: Vec<&str> = self.texts.iter().map(|(_, text)| text.as_str()).collect();
         let numbers = self.texts.iter().map(|(number, _)| *number);
-        match models.get(&self.model) {
-            Ok(model) => {
-                let embedded = models.embed_documents(&model, &texts).into_iter();
-                numbers.zip(embedded.map(|embedded| Ok(Arc::new(embedded)))).collect()
+        match models.get(&self.model).and_then(|model| models.embed_documents(&model, &texts)) {
+            Ok(embedded) => {
+                numbers.zip(embedded.into_iter().map(|embedded| Ok(Arc::new(embedded)))).collect()
             }
             Err(error) => numbers.map(|number| (number, Err(error.clone()))).collect(),
         }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use embed::{Compute, Model, Tokens};
+use embed::{Compute, LoadError, Model, Tokens};
 use engine::Cpu;
 
 use super::{
@@ -84,15 +84,9 @@ impl Models {
             return Ok(model);
         }
         let dir = self.dir_of(name)?;
-        let model =
-            Model::load(&dir, self.cpu, &[self.query_compute, self.document_compute]).map_err(|error| {
-                Error::unavailable(
-                    "model-unreadable",
-                    format!("model {name:?} in {} cannot be loaded: {error}", dir.display()),
-                )
-                .at(name)
-            })?;
-        let model = Arc::new(model);
+        let (first, later) = (&[self.query_compute], &[self.document_compute]);
+        let model = Model::load_partly(&dir, self.cpu, first, later);
+        let model = Arc::new(model.map_err(|error| unreadable(name, &error))?);
         self.loaded.write().insert(name.to_owned(), model.clone());
         Ok(model)
     }
@@ -134,10 +128,15 @@ impl Models {
         }
     }
 
-    /// Embeds texts of documents, in their order.
-    pub(super) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Vec<Embedded> {
+    /// Embeds texts of documents, in their order. The first take a moment longer: who only searches
+    /// needs no memory for what documents are computed in.
+    pub(super) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedded>, Error> {
+        if !model.is_prepared(self.document_compute) {
+            let _loading = self.loading.lock();
+            model.prepare(self.document_compute).map_err(|error| unreadable(model.name(), &error))?;
+        }
         let batch: Vec<Tokens> = texts.iter().map(|text| model.tokenize(text)).collect();
-        self.embed(model, &batch, TextOf::Document)
+        Ok(self.embed(model, &batch, TextOf::Document))
     }
 
     fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<Embedded> {
@@ -178,6 +177,10 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
             "{name:?} is no name of a model: 1 to 128 letters, digits, '_', '.' and '-' are allowed, not all dots"
         ),
     ))
+}
+
+fn unreadable(name: &str, error: &LoadError) -> Error {
+    Error::unavailable("model-unreadable", format!("model {name:?} cannot be loaded: {error}")).at(name)
 }
 
 fn missing(name: &str, dir: &Path) -> Error {

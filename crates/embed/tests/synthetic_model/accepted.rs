@@ -1,7 +1,7 @@
 //! A small random BERT against a plain double-precision forward pass.
 
-use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH};
-use embed::{Compute, Model, Tokens};
+use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH, weights_path};
+use embed::{Compute, LoadError, Model, Tokens};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
@@ -287,6 +287,40 @@ fn a_kind_gives_the_same_vectors_whatever_else_was_loaded() {
         assert_eq!(alone.embed(&text, compute), all.embed(&text, compute), "{compute:?}");
         assert_eq!(alone.fingerprint(), all.fingerprint(), "a fingerprint is of the weights");
     }
+}
+
+#[test]
+fn a_kind_that_was_put_off_gives_the_same_vectors() {
+    let dir = Synthetic::new(SEED).write();
+    for compute in Compute::ALL {
+        let others: Vec<Compute> = Compute::ALL.into_iter().filter(|other| *other != compute).collect();
+        let load = |now: &[Compute], later: &[Compute]| {
+            Model::load_partly(dir.path(), Cpu::detect(), now, later).expect("a model in good order")
+        };
+        let (at_once, partly) = (load(&Compute::ALL, &[]), load(&others, &[compute]));
+        let text = [at_once.tokenize("river stones? green seaside")];
+        assert!(at_once.is_prepared(compute) && !partly.is_prepared(compute));
+        for other in others {
+            assert_eq!(partly.embed(&text, other), at_once.embed(&text, other), "{other:?}");
+        }
+        for _ in 0..2 {
+            partly.prepare(compute).expect("the files are still there");
+            assert_eq!(partly.embed(&text, compute), at_once.embed(&text, compute), "{compute:?}");
+        }
+    }
+}
+
+#[test]
+fn a_kind_that_was_put_off_does_not_come_from_other_weights() {
+    let dir = Synthetic::new(SEED).write();
+    let load = || Model::load_partly(dir.path(), Cpu::detect(), &[Compute::Int8], &[Compute::Bf16]);
+    let model = load().expect("a model in good order");
+    std::fs::write(weights_path(dir.path()), Synthetic::new(SEED + 1).safetensors()).expect("written");
+    let error = model.prepare(Compute::Bf16).expect_err("the weights are others");
+    assert!(matches!(error, LoadError::Changed { .. }), "{error}");
+    assert!(error.to_string().contains("restart"), "{error}");
+    assert!(!model.is_prepared(Compute::Bf16));
+    load().expect("the others are in good order").prepare(Compute::Bf16).expect("nothing changed since");
 }
 
 #[test]
