@@ -1,12 +1,18 @@
-//! What becomes of vectors in a Redis when the model is another.
+//! What becomes of vectors in a Redis when the model is another; and a cluster that spreads searches by
+//! itself.
 
 mod fixture;
 #[path = "redis_stack/mod.rs"]
 mod redis_stack;
+mod spreading_cluster;
 
-use fixture::{COLLECTION, Fixture, article, tiny_model};
-use nearfield::service::{Outcome, RedisStore, Store};
+use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
+use nearfield::service::{
+    Algorithm, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema, Search, Store,
+    VectorSchema, VectorType,
+};
 use redis_stack::RedisStack;
+use spreading_cluster::SpreadingCluster;
 
 #[tokio::test]
 async fn vectors_of_another_model_are_told_and_made_again_once() {
@@ -33,4 +39,48 @@ async fn vectors_of_another_model_are_told_and_made_again_once() {
     assert!(house.service.readiness().ready, "{:?}", house.service.readiness());
     assert_eq!(house.put("1", "apple", "").await.unwrap().outcome, Outcome::Unchanged);
     assert_eq!(house.service.activity().embedded_texts, 0);
+}
+
+/// The schema of the index that the servers tell of.
+fn recorded() -> Schema {
+    let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
+    let vector = VectorSchema {
+        algorithm: Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 },
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 4,
+        metric: Metric::Cosine,
+        embed: None,
+    };
+    let fields = vec![
+        field("title", FieldKind::Text),
+        field("content", FieldKind::Text),
+        field("embedding", FieldKind::Vector(vector)),
+    ];
+    Schema { prefixes: vec![b"article:".to_vec()], fields, ttl: None }
+}
+
+#[tokio::test]
+async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_answers_for() {
+    let cluster = SpreadingCluster::start();
+    let mut closed = Fixture::empty().close();
+    closed.config.store = Store::Redis(RedisStore::new(cluster.url()));
+    let house = closed.open();
+    assert!(house.service.readiness().ready, "{:?}", house.service.readiness());
+    house.make("kb", recorded()).await;
+    let created: Vec<Vec<String>> = cluster.sent("FT.CREATE").into_iter().flatten().collect();
+    assert_eq!(created.len(), 1, "{created:?}");
+    assert_eq!(created[0][1], "kb", "one index, by the collection's own name");
+
+    for _ in 0..4 {
+        let search = Search { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..Search::text("", 3) };
+        let answer = house.service.search(&cx(), search).await.unwrap();
+        let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
+        assert_eq!((hit.id.as_str(), hit.distance), ("1", 0.25));
+        assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "it came with the hit");
+    }
+    let asked = cluster.sent("FT.SEARCH");
+    assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "in turn");
+    assert!(asked.iter().flatten().all(|words| words[1] == "kb"));
+    assert_eq!(house.service.shards("kb"), [], "they are one to whoever asks");
 }

@@ -1,5 +1,7 @@
 //! What the server says of a collection.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -30,6 +32,9 @@ pub(crate) struct Info {
     pub(crate) memory_bytes: u64,
     #[serde(default)]
     pub(crate) rebuilding: bool,
+    /// Documents on each primary of a Redis Cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) shards: BTreeMap<String, u64>,
 }
 
 /// Its schema.

@@ -69,6 +69,10 @@ fn notes(info: &Info) -> String {
         let last = terminal::one_line(last, 80);
         notes.push(format!("{} do not fit the schema (last: {last})", thousands(info.failures)));
     }
+    if !info.shards.is_empty() {
+        let on = info.shards.iter().map(|(shard, documents)| format!("{} on {shard}", thousands(*documents)));
+        notes.push(on.collect::<Vec<_>>().join(", "));
+    }
     if info.rebuilding {
         notes.push("being rebuilt".to_owned());
     }

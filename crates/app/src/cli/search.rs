@@ -51,6 +51,9 @@ pub(crate) struct SearchArgs {
     /// Documents to skip
     #[arg(long, value_name = "N")]
     offset: Option<usize>,
+    /// Take the hits of some servers of a Redis Cluster where others do not answer
+    #[arg(long)]
+    allow_partial: bool,
     #[command(flatten)]
     client: ClientFlags,
 }
@@ -63,6 +66,8 @@ pub(super) struct Answer {
     pub(super) results: Vec<Hit>,
     #[serde(default)]
     truncated: bool,
+    #[serde(default)]
+    unanswered: Vec<String>,
     timing: Timing,
 }
 
@@ -114,7 +119,8 @@ impl SearchArgs {
             .query("ef_search", self.ef_search)
             .query("exact", self.exact.then_some(true))
             .query("min_score", self.min_score)
-            .query("offset", self.offset);
+            .query("offset", self.offset)
+            .query("allow_partial", self.allow_partial.then_some(true));
         let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?.accept()?;
         if session.terminal.json {
             let line = [reply.body.trim_ascii_end(), b"\n"].concat();
@@ -148,6 +154,9 @@ fn show(terminal: Terminal, answer: &Answer) -> anyhow::Result<()> {
     }
     if answer.truncated {
         terminal.warn("the question is longer than the model reads: only its beginning was used");
+    }
+    for unanswered in &answer.unanswered {
+        terminal.warn(format_args!("hits are missing: {unanswered}"));
     }
     terminal.line(format_args!("{FAINT}{}{FAINT:#}", answer.timing))?;
     Ok(())

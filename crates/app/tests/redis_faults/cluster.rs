@@ -263,6 +263,9 @@ fn a_primary_that_is_killed_is_replaced_without_a_wrong_answer() {
         assert!(!found.is_empty() && found.iter().all(|id| *id < DOCUMENTS), "{found:?} of {here:?}");
         assert!(partial.json["unanswered"].to_string().contains(&place), "{}", partial.json);
     }
+    let metrics = program.text("/metrics");
+    let down = format!("nearfield_redis_up{{node=\"{place}\"}} 0");
+    assert!(metrics.contains(&down), "{metrics}");
     let unready = program.get("/readyz");
     assert!(unready.status == 200 || unready.json["notes"].to_string().contains(&place), "{}", unready.json);
 

@@ -109,6 +109,12 @@ impl Program {
         timed(|| self.agent.get(format!("{}{path}", self.url)).call())
     }
 
+    /// A page that is no JSON.
+    pub(crate) fn text(&self, path: &str) -> String {
+        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    }
+
     pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
         timed(|| {
             let request = self.agent.put(format!("{}{path}", self.url)).content_type("application/json");

@@ -44,8 +44,12 @@ pub(super) struct Servers {
     /// By address: those of the map, and others commands were redirected to.
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
     map: ArcSwap<Map>,
-    /// Whose turn it is to tell the map, and to answer where any can.
+    /// Whose turn it is to tell the map.
+    teller: AtomicUsize,
+    /// Whose turn it is to answer what any shard can.
     turn: AtomicUsize,
+    /// Whose turn it is of a shard's replicas.
+    replica: AtomicUsize,
     /// Wakes whoever looks after servers and collections.
     pub(super) look: Arc<Notify>,
     pub(super) script: Script,
@@ -179,7 +183,9 @@ impl Servers {
             is_cluster,
             nodes: Mutex::default(),
             map: ArcSwap::default(),
+            teller: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
+            replica: AtomicUsize::new(0),
             look: Arc::default(),
             script: Script::new(),
             moved: Mutex::default(),
@@ -207,7 +213,7 @@ impl Servers {
 
     /// Who answers what a replica may answer, if replicas may be asked.
     pub(super) fn reader(&self, shard: &Shard) -> Arc<Node> {
-        shard.reader(self.turn.fetch_add(1, Ordering::Relaxed)).clone()
+        shard.reader(self.replica.fetch_add(1, Ordering::Relaxed)).clone()
     }
 
     /// Any shard, another one each time, of those that are well if any is.
@@ -267,7 +273,7 @@ impl Servers {
         if moving.iter().any(|moving| matches!(moving, Ok(true))) {
             self.note_moving();
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.teller.fetch_add(1, Ordering::Relaxed);
         let count = map.shards.len();
         let known = (0..count).map(|step| map.shards[(turn + step) % count].primary.clone());
         // One that has fallen silent knows least.
