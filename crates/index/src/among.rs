@@ -14,6 +14,14 @@ use crate::{Index, NONE};
 const THROUGH_SHARE: f64 = 0.35;
 /// With a larger share than this it does so if it is broad enough.
 const THROUGH_SHARE_MIN: f64 = 0.15;
+/// With a larger share than this it does so if they also lie at random: those that lie together are
+/// far from most queries, and others in between have to be seen in great numbers.
+const THROUGH_RANDOM_SHARE_MIN: f64 = 0.02;
+/// Allowed slots count as lying at random if not many more of the slots beside them are allowed than of
+/// all: so many times as many.
+const RANDOM_RATIO_MAX: f64 = 2.0;
+/// Slots looked at beside an allowed one to tell whether they lie at random: a cache line of links.
+const BESIDE: usize = 8;
 /// Marking the allowed slots before a walk pays if they, times their share, are at most so many for
 /// each candidate: the smaller the share, the more slots a walk has to ask about.
 const MARKED_PER_CANDIDATE: f64 = 32.0;
@@ -45,7 +53,14 @@ impl Index {
         // To hold so many that are allowed a walk through the others goes as far as one that is
         // 1 / share as broad. The root of it is enough for the recall of a search without a filter.
         let through = (breadth as f64 * share.min(1.0).sqrt()) as usize;
-        if share >= THROUGH_SHARE || (share >= THROUGH_SHARE_MIN && through >= least) {
+        let leads_there = || match share {
+            THROUGH_SHARE_MIN.. => true,
+            THROUGH_RANDOM_SHARE_MIN.. => {
+                self.share_beside(graph, allowed, &counts) <= RANDOM_RATIO_MAX * share
+            }
+            _ => false,
+        };
+        if share >= THROUGH_SHARE || (through >= least && leads_there()) {
             return graph.walk(vectors, guard, scratch, start, 0, through.max(least), budget, counts);
         }
         let is_start = |&slot: &u32| slot != start && vectors.nodes.state(slot) == State::Linked;
@@ -67,12 +82,25 @@ impl Index {
         owners.map(|owner| self.owners.slot(owner)).filter(|&slot| slot != NONE)
     }
 
+    /// The share of allowed slots among those that some of the allowed link to.
+    fn share_beside(&self, graph: &Graph, allowed: &RoaringBitmap, counts: impl Fn(u32) -> bool) -> f64 {
+        let is_linked = |slot: &u32| self.vectors.nodes.state(*slot) == State::Linked;
+        let some = self.spread(allowed).filter(is_linked);
+        let beside = some.flat_map(|slot| graph.links.get(slot, 0).take(BESIDE));
+        let (mut found, mut all) = (0, 0);
+        for slot in beside {
+            found += u32::from(counts(slot));
+            all += 1;
+        }
+        f64::from(found) / f64::from(all.max(1))
+    }
+
     /// Marks the slots that allowed owners have; `false` if one came after `epoch`, so that a
     /// reader pinned there may see another.
     fn mark(&self, allowed: &RoaringBitmap, epoch: u64, marked: &mut Slots) -> bool {
         marked.reset(self.vectors.rows.end());
-        let mut slots = allowed.iter().map(|owner| self.owners.slot(owner)).filter(|&slot| slot != NONE);
-        slots.all(|slot| self.vectors.nodes.born(slot) <= epoch && marked.insert(slot))
+        let mut is_older = self.vectors.nodes.are_older(epoch);
+        self.owners.slots(allowed.iter()).all(|(_, slot)| marked.insert(slot) && is_older(slot))
     }
 }
 

@@ -44,6 +44,8 @@ struct Chunk {
     /// A bit a slot: whether it lives. Small enough to stay near the processor, while births and
     /// deaths are far away for most slots a walk meets.
     live: [AtomicU64; LIVE_WORDS],
+    /// The last birth of all.
+    youngest: AtomicU64,
     state: [AtomicU8; CHUNK_SLOTS],
     next: [AtomicU32; CHUNK_SLOTS],
     /// Empty where every scale is 1.
@@ -63,6 +65,7 @@ impl Nodes {
             born: std::array::from_fn(|_| AtomicU64::new(NEVER)),
             died: std::array::from_fn(|_| AtomicU64::new(0)),
             live: std::array::from_fn(|_| AtomicU64::new(0)),
+            youngest: AtomicU64::new(0),
             state: std::array::from_fn(|_| AtomicU8::new(State::Empty as u8)),
             next: std::array::from_fn(|_| AtomicU32::new(NONE)),
             scale: (0..scales).map(|_| AtomicU32::new(0)).collect(),
@@ -156,10 +159,27 @@ impl Nodes {
 
     pub(crate) fn set_born(&self, slot: u32, epoch: u64) {
         let (chunk, at) = self.at(slot);
+        chunk.youngest.fetch_max(epoch, Release);
         chunk.born[at].store(epoch, Release);
         chunk.died[at].store(NEVER, Release);
         let (word, bit) = self.live(slot);
         word.fetch_or(bit, Release);
+    }
+
+    /// Tells of slots whether they were born by `epoch`. Births lie far apart; where nothing was written
+    /// since, none has to be looked at.
+    pub(crate) fn are_older(&self, epoch: u64) -> impl FnMut(u32) -> bool {
+        let (mut place, mut chunk) = (usize::MAX, None);
+        move |slot| {
+            if slot as usize / CHUNK_SLOTS != place {
+                place = slot as usize / CHUNK_SLOTS;
+                chunk = self.chunks.get(place);
+            }
+            let chunk = chunk.expect("a slot that is in use was filled");
+            // Read anew for every slot: whoever found it sees its birth in here.
+            chunk.youngest.load(Acquire) <= epoch
+                || chunk.born[slot as usize % CHUNK_SLOTS].load(Acquire) <= epoch
+        }
     }
 
     pub(crate) fn set_died(&self, slot: u32, epoch: u64) {

@@ -19,6 +19,19 @@ impl Owners {
         chunk.map_or(NONE, |chunk| chunk[owner as usize % CHUNK_SLOTS].load(Acquire))
     }
 
+    /// Those of `owners` that have a slot, with it. Owners near each other are found faster than one by one.
+    pub(crate) fn slots(&self, owners: impl Iterator<Item = u32>) -> impl Iterator<Item = (u32, u32)> {
+        let (mut place, mut chunk) = (usize::MAX, None);
+        owners.filter_map(move |owner| {
+            if owner as usize / CHUNK_SLOTS != place {
+                place = owner as usize / CHUNK_SLOTS;
+                chunk = self.chunks.get(place);
+            }
+            let slot = chunk?[owner as usize % CHUNK_SLOTS].load(Acquire);
+            (slot != NONE).then_some((owner, slot))
+        })
+    }
+
     /// Sets the slot of `owner` and returns the one before.
     pub(crate) fn replace(&self, owner: u32, slot: u32) -> u32 {
         let at = owner as usize % CHUNK_SLOTS;
