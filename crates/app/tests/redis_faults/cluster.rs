@@ -248,21 +248,17 @@ fn a_primary_that_is_killed_is_replaced_without_a_wrong_answer() {
     // Where some of the right answers stand.
     let victim = cluster.owner(cluster.slot("docs:0"));
     let replica = cluster.replicas_of(victim)[0];
+    let elsewhere = |id: &usize| cluster.owner(cluster.slot(&format!("docs:{id}"))) != victim;
+    let nearest_elsewhere: Vec<usize> = (0..DOCUMENTS).filter(elsewhere).take(NEAREST).collect();
     let killed = Instant::now();
     cluster.kill(victim);
     let refused = wait_until_refused(&program);
     let place = format!("127.0.0.1:{victim}");
     assert!(refused.json["detail"].as_str().unwrap().contains(&place), "{}", refused.json);
     let partial = search(&program, true);
-    if partial.status == 200 {
-        let found = ids(&partial.json);
-        let here: Vec<usize> = right()
-            .into_iter()
-            .filter(|id| cluster.slot(&format!("docs:{id}")) != cluster.slot("docs:0"))
-            .collect();
-        assert!(!found.is_empty() && found.iter().all(|id| *id < DOCUMENTS), "{found:?} of {here:?}");
-        assert!(partial.json["unanswered"].to_string().contains(&place), "{}", partial.json);
-    }
+    assert_eq!(partial.status, 200, "{}", partial.json);
+    assert!(partial.json["unanswered"].to_string().contains(&place), "{}", partial.json);
+    assert_eq!(ids(&partial.json), nearest_elsewhere);
     let metrics = program.text("/metrics");
     let down = format!("nearfield_redis_up{{node=\"{place}\"}} 0");
     assert!(metrics.contains(&down), "{metrics}");

@@ -13,6 +13,7 @@ mod core;
 mod document;
 mod documents;
 mod error;
+mod fan_out;
 mod filter;
 mod index;
 mod keeper;
@@ -28,23 +29,16 @@ mod servers;
 mod slots;
 mod state;
 
-use std::{
-    collections::HashSet,
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::{sync::mpsc, time::Instant};
 
-use engine::Hit;
-use futures_util::future::{join_all, try_join_all};
-use redis::Pipeline;
+use futures_util::future::try_join_all;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+pub(in crate::service) use self::fan_out::{Gathered, Sought};
 use self::{
     core::Core,
-    search::Asking,
     servers::{Servers, Shard, refused},
-    state::State,
 };
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, Documents, Error, Field, Filter, Fingerprints,
@@ -52,13 +46,9 @@ use super::{
     WriteError, Written, no_cursor,
 };
 use crate::service::{
-    ErrorKind, Expected, RedisStore, refusal,
-    search::us,
+    Expected, RedisStore, refusal,
     sync::{Arc, Mutex},
 };
-
-/// Times a search is made again because hits had gone.
-const ATTEMPTS: usize = 4;
 
 /// The store, and the threads that talk with it.
 #[derive(Debug)]
@@ -68,22 +58,6 @@ pub(in crate::service) struct Redis {
     handle: tokio::runtime::Handle,
     /// Taken away by the first to close.
     runtime: Mutex<Option<Runtime>>,
-}
-
-/// A query, and what its asker can do with.
-#[derive(Debug)]
-pub(in crate::service) struct Sought<'q> {
-    pub(in crate::service) query: Query<'q>,
-    /// Whether the hits of some shards are better than none.
-    pub(in crate::service) allow_partial: bool,
-}
-
-/// What was found for it.
-#[derive(Debug)]
-pub(in crate::service) struct Gathered {
-    pub(in crate::service) found: Found,
-    /// Why shards have not answered whose hits are missing.
-    pub(in crate::service) unanswered: Vec<String>,
 }
 
 impl Redis {
@@ -276,162 +250,7 @@ impl Redis {
         queries: &[Sought<'_>],
         deadline: Instant,
     ) -> Result<Vec<Result<Gathered, Error>>, Error> {
-        let mut found: Vec<Option<Result<Gathered, Error>>> = queries.iter().map(|_| None).collect();
-        for attempt in 1.. {
-            let open = found.iter().enumerate().filter(|(_, found)| found.is_none());
-            let open: Vec<usize> = open.map(|(position, _)| position).collect();
-            if open.is_empty() {
-                break;
-            }
-            for (position, result) in self.search_once(queries, &open, deadline, attempt == ATTEMPTS).await? {
-                found[position] = result;
-            }
-        }
-        Ok(found.into_iter().map(|found| found.expect("every query came to an end")).collect())
-    }
-
-    /// Asks the queries at these positions once. Those whose hits had partly gone have no result,
-    /// and are asked again unless this is the `last` time.
-    async fn search_once(
-        &self,
-        queries: &[Sought<'_>],
-        positions: &[usize],
-        deadline: Instant,
-        last: bool,
-    ) -> Result<Vec<(usize, Option<Result<Gathered, Error>>)>, Error> {
-        let began = Instant::now();
-        let (state, map) = (self.core.state(), self.core.servers.map());
-        let shards = self.core.shards(&map)?;
-        let time = deadline.saturating_duration_since(began).min(self.core.servers.store().command_timeout);
-        let is_part = self.core.is_divided();
-        let ask = || {
-            let asked =
-                shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
-            join_all(asked)
-        };
-        let mut answers = ask().await;
-        if is_part && self.core.servers.are_moving() {
-            // What went to a shard after that was asked is there by now.
-            for (first, second) in answers.iter_mut().flatten().zip(ask().await.into_iter().flatten()) {
-                match (first, second) {
-                    (Ok(first), Ok(second)) => {
-                        first.vanished += second.vanished;
-                        first.hits.extend(second.hits);
-                    }
-                    (first, Err(error)) => *first = Err(error),
-                    (Err(_), Ok(_)) => {}
-                }
-            }
-        }
-        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
-        let search_us = us(began.elapsed());
-        let mut results = Vec::with_capacity(positions.len());
-        for position in positions {
-            let asked = &queries[*position];
-            let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
-            let mut joined = join(asked, &shards, of_shards, is_part);
-            if is_part && let Ok((gathered, vanished)) = &mut joined {
-                let began = Instant::now();
-                let collection = state.get(asked.query.collection)?;
-                match self.read_hits(&asked.query, collection.schema(), &mut gathered.found.hits).await {
-                    Ok(gone) => *vanished += gone,
-                    Err(error) => joined = Err(error),
-                }
-                if let Ok((gathered, _)) = &mut joined {
-                    gathered.found.fetch_us = us(began.elapsed());
-                }
-            }
-            let result = match joined {
-                Ok((_, vanished)) if vanished > 0 && !last => None,
-                joined => Some(joined.map(|(mut gathered, _)| {
-                    gathered.found.search_us = search_us;
-                    gathered
-                })),
-            };
-            results.push((*position, result));
-        }
-        Ok(results)
-    }
-
-    /// Reads the fields of hits that came without; hits that stand no more are taken out, and counted.
-    async fn read_hits(
-        &self,
-        query: &Query<'_>,
-        schema: &Schema,
-        hits: &mut Vec<Hit>,
-    ) -> Result<usize, Error> {
-        let wanted = search::wanted(query, schema)?;
-        let servers = &self.core.servers;
-        let (parts, unserved) = servers.map().divide(hits.iter().map(|hit| &*hit.document.key));
-        if let Some((_, error)) = unserved.into_iter().next() {
-            return Err(error);
-        }
-        let of_shard = async |shard: &Arc<Shard>, places: &[usize]| -> Result<Vec<_>, Error> {
-            let mut pipeline = Pipeline::with_capacity(2 * places.len());
-            for place in places {
-                search::read(&mut pipeline, &hits[*place].document.key, &wanted);
-            }
-            let asked = servers.ask_all(&servers.reader(shard), &pipeline, 0, 0).await;
-            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
-            let mut next = || replies.next().expect("as many replies as commands");
-            let mut fields = || search::fields(next()?, next()?, &wanted);
-            places.iter().map(|_| fields().map_err(|error| shard.blame(error))).collect()
-        };
-        let read = try_join_all(parts.iter().map(|(shard, places)| of_shard(shard, places))).await?;
-        let mut gone = vec![false; hits.len()];
-        for ((_, places), read) in parts.iter().zip(read) {
-            for (place, fields) in places.iter().zip(read) {
-                match fields {
-                    Some(fields) => hits[*place].document.fields = fields,
-                    None => gone[*place] = true,
-                }
-            }
-        }
-        let count = hits.len();
-        let mut gone = gone.into_iter();
-        hits.retain(|_| !gone.next().expect("one a hit"));
-        Ok(count - hits.len())
-    }
-
-    /// Asks one shard the queries at these positions; one answer or one error each, in their order.
-    async fn search_on(
-        &self,
-        shard: &Arc<Shard>,
-        state: &State,
-        queries: &[Sought<'_>],
-        positions: &[usize],
-        time: Duration,
-        is_part: bool,
-    ) -> Vec<Result<search::Answered, Error>> {
-        let began = Instant::now();
-        let mut pipeline = Pipeline::with_capacity(positions.len());
-        let asked: Vec<Result<Option<Asking>, Error>> = positions
-            .iter()
-            .map(|position| {
-                let query = &queries[*position].query;
-                let collection = state.get(query.collection)?;
-                let index = collection.index_on(shard)?;
-                search::ask(query, index, collection.schema(), time, is_part)
-            })
-            .collect();
-        for asking in asked.iter().flatten().flatten() {
-            pipeline.add_command(asking.command.clone());
-        }
-        let replies = self.core.servers.reader(shard).connections.ask_all(&pipeline, 0).await;
-        let took = began.elapsed();
-        let mut replies = replies.map(Vec::into_iter);
-        let answer = |asking: Result<Option<Asking>, Error>| {
-            let Some(asking) = asking? else { return Ok(search::Answered::default()) };
-            let reply = replies.as_mut().map_err(|error| error.clone())?.next().expect("a reply to each");
-            let answered = asking.read(reply)?;
-            // The older protocol does not say that hits are not all there are.
-            if took >= time {
-                return Err(search::incomplete("its time was over"));
-            }
-            Ok(answered)
-        };
-        let blame = |error| shard.blame(self.core.noticed(error));
-        asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
+        self.core.search(queries, deadline).await
     }
 
     /// The documents of a collection on each shard, as last seen; empty where there is but one.
@@ -444,55 +263,4 @@ impl Redis {
         let documents = |(shard, index): (&String, &state::Index)| (shard.clone(), index.info.documents);
         collection.indexes.iter().map(documents).collect()
     }
-}
-
-/// What shards answered to one query, brought together: the hits it asks for, and how many had gone.
-fn join(
-    asked: &Sought<'_>,
-    shards: &[Arc<Shard>],
-    of_shards: impl Iterator<Item = Result<search::Answered, Error>>,
-    are_parts: bool,
-) -> Result<(Gathered, usize), Error> {
-    let (mut hits, mut vanished) = (Vec::new(), 0);
-    let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
-    for (shard, answered) in shards.iter().zip(of_shards) {
-        match answered {
-            Ok(answered) => {
-                vanished += answered.vanished;
-                hits.extend(answered.hits);
-            }
-            Err(error) => {
-                // Where one shard is gone, others may answer that the cluster is down: it is the one
-                // to name.
-                if trouble.is_none() || shard.primary.connections.obstacle().is_some() {
-                    trouble = Some(error.clone());
-                }
-                unanswered.push(error);
-            }
-        }
-    }
-    if let Some(trouble) = trouble
-        && (!asked.allow_partial
-            || unanswered.len() == shards.len()
-            || unanswered.iter().any(|error| error.kind != ErrorKind::Unavailable))
-    {
-        return Err(trouble);
-    }
-    if are_parts {
-        hits = nearest(hits, &asked.query);
-    }
-    let found = Found { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
-    let unanswered = unanswered.into_iter().map(|error| error.message).collect();
-    Ok((Gathered { found, unanswered }, vanished))
-}
-
-/// The hits `query` asks for, of all that shards gave. One that moved from one to another while they
-/// were asked comes once.
-fn nearest(mut hits: Vec<Hit>, query: &Query<'_>) -> Vec<Hit> {
-    hits.sort_by(|one, two| {
-        one.distance.total_cmp(&two.distance).then_with(|| one.document.key.cmp(&two.document.key))
-    });
-    let mut seen = HashSet::with_capacity(hits.len());
-    hits.retain(|hit| seen.insert(hit.document.key.clone()));
-    hits.into_iter().skip(query.offset).take(query.k).collect()
 }
