@@ -332,7 +332,7 @@ pub(crate) fn index_options(schema: &VectorSchema) -> index::Options {
         quantization: match schema.quantization {
             Quantization::None => index::Quantization::None,
             Quantization::Int8 => index::Quantization::Int8,
-            Quantization::Int4 => unreachable!("no valid schema asks for int4"),
+            Quantization::Int4 => index::Quantization::Int4,
         },
         algorithm: match schema.algorithm {
             Algorithm::Flat => index::Algorithm::Flat,

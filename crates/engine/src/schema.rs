@@ -47,9 +47,9 @@ pub enum Quantization {
     /// As given.
     #[default]
     None,
-    /// 8-bit codes.
+    /// 8-bit codes, rescored by another 8 bits.
     Int8,
-    /// 4-bit codes.
+    /// 4-bit codes, rescored by another 8 bits.
     Int4,
 }
 
@@ -169,9 +169,6 @@ pub enum SchemaError {
     /// A number out of its range.
     #[error("VECTOR field \"{field}\": {option} must be {min} to {max}, found {found}")]
     Range { field: String, option: &'static str, min: usize, max: usize, found: usize },
-    /// A quantization that is not built yet.
-    #[error("VECTOR field \"{field}\": quantization {found} is not available yet, use none or int8")]
-    Quantization { field: String, found: &'static str },
     /// An embedding without text.
     #[error("VECTOR field \"{field}\": embed names no TEXT field")]
     EmbedNothing { field: String },
@@ -274,13 +271,6 @@ impl Schema {
             within("m", M, m)?;
             within("ef_construction", EF, ef_construction)?;
             within("ef_search", EF, ef_search)?;
-        }
-        let quantization = match vector.quantization {
-            Quantization::None | Quantization::Int8 => None,
-            Quantization::Int4 => Some("int4"),
-        };
-        if let Some(found) = quantization {
-            return Err(SchemaError::Quantization { field: field.to_owned(), found });
         }
         match &vector.embed {
             None => Ok(()),

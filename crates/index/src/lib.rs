@@ -75,6 +75,8 @@ pub enum Quantization {
     /// codes; the last candidates, exact search and whoever asks for a vector read both, which
     /// is worth 16 bits a value.
     Int8,
+    /// The same with 4-bit codes, which is worth 12 bits a value.
+    Int4,
 }
 
 /// What an index is made of; fixed for its life.

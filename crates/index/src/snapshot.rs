@@ -89,6 +89,7 @@ fn header_of(options: &Options) -> [u8; 16] {
     let quantization = match options.quantization {
         Quantization::None => 0,
         Quantization::Int8 => 1,
+        Quantization::Int4 => 2,
     };
     let mut header = [0; 16];
     header[..4].copy_from_slice(&(options.dim as u32).to_le_bytes());

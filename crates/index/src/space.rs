@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kernels::arena::Row;
 use kernels::simd::Cpu;
-use kernels::simd::distance::codes;
+use kernels::simd::distance::codes::{self, Bits};
 use kernels::simd::distance::{self, Measure};
 
 use crate::vector::{decode_into, encode, squared_length};
@@ -23,7 +23,8 @@ pub(crate) struct Space {
     dim: usize,
     metric: Metric,
     vector_type: VectorType,
-    quantization: Quantization,
+    /// How wide codes are; `None` if vectors are held in their type.
+    bits: Option<Bits>,
     cpu: Cpu,
 }
 
@@ -69,19 +70,24 @@ fn coded(row: Row<'_>) -> codes::Row<'_> {
 impl Space {
     pub(crate) fn new(options: &Options, cpu: Cpu) -> Space {
         let Options { dim, metric, vector_type, quantization, .. } = *options;
-        Space { dim, metric, vector_type, quantization, cpu }
+        let bits = match quantization {
+            Quantization::None => None,
+            Quantization::Int8 => Some(Bits::Eight),
+            Quantization::Int4 => Some(Bits::Four),
+        };
+        Space { dim, metric, vector_type, bits, cpu }
     }
 
     /// Whether [`Space::distances`] are not the distances to what rows hold, but near them.
     pub(crate) fn is_quantized(&self) -> bool {
-        self.quantization != Quantization::None
+        self.bits.is_some()
     }
 
     /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
-        match self.quantization {
-            Quantization::None => self.element_bytes(),
-            Quantization::Int8 => codes::row_bytes(self.dim),
+        match self.bits {
+            None => self.element_bytes(),
+            Some(bits) => codes::row_bytes(bits, self.dim),
         }
     }
 
@@ -92,9 +98,9 @@ impl Space {
 
     /// Bytes of the parts of a row that lie apart: what walks read, and what they do not.
     pub(crate) fn parts(&self) -> Vec<usize> {
-        match self.quantization {
-            Quantization::None => vec![self.element_bytes()],
-            Quantization::Int8 => codes::parts(self.dim).to_vec(),
+        match self.bits {
+            None => vec![self.element_bytes()],
+            Some(bits) => codes::parts(bits, self.dim).to_vec(),
         }
     }
 
@@ -110,8 +116,8 @@ impl Space {
     /// INT8 if its values are not integers of that range.
     pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
         assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
-        if self.is_quantized() {
-            return (codes::encode(&self.directed(vector)), 1.0);
+        if let Some(bits) = self.bits {
+            return (codes::encode(bits, &self.directed(vector)), 1.0);
         }
         if self.metric != Metric::Cosine {
             return (encode(vector, self.vector_type), 1.0);
@@ -158,8 +164,8 @@ impl Space {
 
     /// Whether a row, from outside, has finite values only, and is consistent in itself.
     pub(crate) fn is_sound(&self, row: &[u8]) -> bool {
-        if self.is_quantized() {
-            return codes::is_sound(codes::Row::of(row));
+        if let Some(bits) = self.bits {
+            return codes::is_sound(bits, codes::Row::of(bits, row));
         }
         // Without branches inside, so that the compiler can use vectors.
         let halves = |exponent: u16| {
@@ -180,9 +186,9 @@ impl Space {
     /// The values of a row.
     pub(crate) fn values(&self, row: Row<'_>) -> Vec<f32> {
         let mut values = Vec::new();
-        match self.quantization {
-            Quantization::None => decode_into(row.part(0), self.vector_type, &mut values),
-            Quantization::Int8 => codes::decode(coded(row), &mut values),
+        match self.bits {
+            None => decode_into(row.part(0), self.vector_type, &mut values),
+            Some(bits) => codes::decode(bits, coded(row), &mut values),
         }
         values
     }
@@ -190,8 +196,8 @@ impl Space {
     /// Makes `query` ask for what is near `vector`.
     pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
         assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
-        if self.is_quantized() {
-            query.codes.set_values(&self.directed(vector));
+        if let Some(bits) = self.bits {
+            query.codes.set_values(bits, &self.directed(vector));
             return;
         }
         query.values.clear();
@@ -208,8 +214,8 @@ impl Space {
 
     /// Makes `query` ask for what is near a row, for [`Space::distances`] alone.
     pub(crate) fn prepare_row(&self, row: Row<'_>, scale: f32, query: &mut Query) {
-        if self.is_quantized() {
-            query.codes.set_row(coded(row), false);
+        if let Some(bits) = self.bits {
+            query.codes.set_row(bits, coded(row), false);
             return;
         }
         let row = row.part(0);

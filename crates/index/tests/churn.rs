@@ -8,6 +8,7 @@ use clusters::{Random, clustered, owners, recall, search};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use roaring::RoaringBitmap;
 
+const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
 
 fn options(dim: usize, algorithm: Algorithm) -> Options {
@@ -15,8 +16,8 @@ fn options(dim: usize, algorithm: Algorithm) -> Options {
     Options { dim, metric: Metric::Cosine, vector_type: VectorType::Float32, quantization, algorithm }
 }
 
-fn quantized(dim: usize) -> Options {
-    Options { quantization: Quantization::Int8, ..options(dim, HNSW) }
+fn quantized(quantization: Quantization, dim: usize) -> Options {
+    Options { quantization, ..options(dim, HNSW) }
 }
 
 /// An index of these vectors, each with its number as owner.
@@ -45,7 +46,7 @@ fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh() {
 
 #[test]
 fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh_in_codes() {
-    churned(quantized(32));
+    [Quantization::Int8, Quantization::Int4].into_iter().for_each(|coded| churned(quantized(coded, 48)));
 }
 
 fn churned(options: Options) {
@@ -92,7 +93,7 @@ fn one_thread_makes_the_same_graph_again() {
         index.snapshot(&mut bytes).unwrap();
         bytes
     };
-    for options in [options(16, HNSW), quantized(16)] {
+    for options in QUANTIZATIONS.map(|quantization| quantized(quantization, 16)) {
         let at_once = built(options, (0..).zip(&vectors));
         let one_by_one = Index::new(options, Cpu::detect());
         for (owner, vector) in (0..).zip(&vectors) {
@@ -105,7 +106,10 @@ fn one_thread_makes_the_same_graph_again() {
 
 #[test]
 fn removed_vectors_give_their_slots_back() {
-    for options in [options(8, HNSW), options(8, Algorithm::Flat), quantized(8)] {
+    for options in [options(8, Algorithm::Flat)]
+        .into_iter()
+        .chain(QUANTIZATIONS.map(|quantization| quantized(quantization, 8)))
+    {
         let index = Index::new(options, Cpu::detect());
         let vectors = clustered(2_000, 8, 15);
         let mut most = 0;
@@ -136,12 +140,13 @@ fn copies_of_one_vector_do_not_cut_the_others_off() {
     // The copies come first: every walk begins among them.
     let copy = vectors[0].clone();
     vectors[..700].fill(copy.clone());
-    for options in [options(dim, HNSW), quantized(dim)] {
+    for options in QUANTIZATIONS.map(|quantization| quantized(quantization, dim)) {
         let index = built(options, (0..).zip(&vectors));
         index.check_invariants();
         assert!(found_by_own_vector(&index, 700..1_500) >= 0.999);
         let found = index.search(&copy, &search(10, 50));
-        assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < 2e-5));
+        let near = if options.quantization == Quantization::Int4 { 3e-4 } else { 2e-5 };
+        assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < near));
     }
 }
 
@@ -154,7 +159,7 @@ fn threads_at_once_see_what_they_must() {
 
 #[test]
 fn threads_at_once_see_what_they_must_in_codes() {
-    at_once(quantized(16));
+    [Quantization::Int8, Quantization::Int4].into_iter().for_each(|coded| at_once(quantized(coded, 16)));
 }
 
 fn at_once(options: Options) {

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 #[test]
 fn recall_holds_at_every_selectivity() {
-    [Quantization::None, Quantization::Int8].into_iter().for_each(recall_holds);
+    [Quantization::None, Quantization::Int8, Quantization::Int4].into_iter().for_each(recall_holds);
 }
 
 fn recall_holds(quantization: Quantization) {

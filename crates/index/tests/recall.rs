@@ -5,6 +5,8 @@ mod clusters;
 use clusters::{clustered, distance, owners, recall, search};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, VectorType};
 
+const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
+
 fn built(metric: Metric, quantization: Quantization, vectors: &[Vec<f32>]) -> Index {
     let algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200 };
     let (dim, vector_type) = (vectors[0].len(), VectorType::Float32);
@@ -80,11 +82,12 @@ fn codes_lose_little_recall_whatever_the_vectors_are_like() {
                 if shape == "far away" && metric != Metric::L2 {
                     continue;
                 }
-                let [none, int8] = [Quantization::None, Quantization::Int8].map(|quantization| {
+                let [none, int8, int4] = QUANTIZATIONS.map(|quantization| {
                     recall_at_10(&built(metric, quantization, &vectors), &vectors, &queries, 80)
                 });
-                println!("{metric:?} {dim} {shape}: {none} none, {int8} int8");
-                assert!(int8 >= none - 0.01, "{metric:?} {dim} {shape}: {none} none, {int8} int8");
+                println!("{metric:?} {dim} {shape}: {none} none, {int8} int8, {int4} int4");
+                let least = int8.min(int4);
+                assert!(least >= none - 0.01, "{metric:?} {dim} {shape}: {none} none, {least} in codes");
             }
         }
     }
@@ -92,9 +95,10 @@ fn codes_lose_little_recall_whatever_the_vectors_are_like() {
 
 #[test]
 fn constant_and_equal_vectors_are_found() {
-    for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
+    let metrics = [Metric::Cosine, Metric::Ip, Metric::L2];
+    for (metric, quantization) in metrics.into_iter().flat_map(|metric| QUANTIZATIONS.map(|q| (metric, q))) {
         let vectors: Vec<Vec<f32>> = (0..300).map(|at| vec![1.0 + (at / 30) as f32; 7]).collect();
-        let index = built(metric, Quantization::Int8, &vectors);
+        let index = built(metric, quantization, &vectors);
         for owner in (0..300).step_by(29) {
             let found = index.search(&vectors[owner], &search(300, 300));
             assert_eq!(found.len(), 300);
@@ -102,7 +106,7 @@ fn constant_and_equal_vectors_are_found() {
             let expected = distance(metric, &vectors[owner], &vectors[owner]);
             assert!(
                 (f64::from(own) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-                "{metric:?} {owner}: {own}"
+                "{metric:?} {quantization:?} {owner}: {own}"
             );
         }
     }

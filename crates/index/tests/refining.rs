@@ -53,7 +53,11 @@ fn recall_is_never_worse_and_everything_is_still_found() {
     let queries = clustered(200, dim, 32);
     for (name, vectors) in collections(dim) {
         for metric in [Metric::Cosine, Metric::L2, Metric::Ip] {
-            let quantization = if metric == Metric::L2 { Quantization::None } else { Quantization::Int8 };
+            let quantization = match metric {
+                Metric::L2 => Quantization::None,
+                Metric::Cosine => Quantization::Int8,
+                Metric::Ip => Quantization::Int4,
+            };
             let index = index(metric, quantization, dim);
             insert(&index, &vectors, 0..COUNT);
             let measured = |index: &Index| [10, 20, 60].map(|ef| recall(index, &queries, ef));

@@ -46,8 +46,10 @@ fn a_restored_index_answers_the_same_and_goes_on() {
         for (algorithm, quantization) in [
             (HNSW, Quantization::None),
             (HNSW, Quantization::Int8),
+            (HNSW, Quantization::Int4),
             (Algorithm::Flat, Quantization::None),
             (Algorithm::Flat, Quantization::Int8),
+            (Algorithm::Flat, Quantization::Int4),
         ] {
             let options = Options { quantization, ..options(vector_type, algorithm) };
             let before = mixed(options);
@@ -98,6 +100,7 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
         Options { dim: 25, ..flat },
         Options { metric: Metric::L2, ..flat },
         Options { quantization: Quantization::Int8, ..flat },
+        Options { quantization: Quantization::Int4, ..flat },
         options(VectorType::Float32, HNSW),
     ] {
         assert!(matches!(restore(&written, other), Err(RestoreError::Options { .. })));
@@ -129,7 +132,7 @@ proptest! {
         cut in prop::option::of(any::<prop::sample::Index>()),
         near_front in any::<bool>(),
         vector_type in prop::sample::select(vec![VectorType::Float32, VectorType::Bfloat16]),
-        quantization in prop::sample::select(vec![Quantization::None, Quantization::Int8]),
+        quantization in prop::sample::select(vec![Quantization::None, Quantization::Int8, Quantization::Int4]),
     ) {
         let options = Options { quantization, ..options(vector_type, HNSW) };
         let mut written = bytes(&mixed(options));

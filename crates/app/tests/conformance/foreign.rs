@@ -235,7 +235,7 @@ pub(crate) async fn what_a_redis_cannot_hold_is_refused_with_the_reason(house: &
         field[option] = json!(value);
         json!({"fields": [field]})
     };
-    for schema in [with("type", "INT8"), with("quantization", "int8")] {
+    for schema in [with("type", "INT8"), with("quantization", "int8"), with("quantization", "int4")] {
         let refused = house.put(&collection(DOCS), &schema).await;
         assert_eq!(refused.status, 422, "{}", refused.json);
         assert!(refused.json["detail"].as_str().unwrap().contains("Redis"), "{}", refused.json);

@@ -71,10 +71,6 @@ fn messages_name_the_field_and_what_is_allowed() {
         "VECTOR field \"embedding\": dim must be 1 to 4096, found 0"
     );
     assert_eq!(
-        refused(|schema| vector_of(schema).quantization = Quantization::Int4),
-        "VECTOR field \"embedding\": quantization int4 is not available yet, use none or int8"
-    );
-    assert_eq!(
         refused(|schema| vector_of(schema).embed.as_mut().unwrap().fields[0] = "year".to_owned()),
         "VECTOR field \"embedding\": embed names \"year\", which is NUMERIC; TEXT fields of this \
          schema: title, content"

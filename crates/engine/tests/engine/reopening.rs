@@ -126,24 +126,28 @@ fn a_path_that_is_no_directory_is_named() {
 /// closing, and gives vectors back as they were given.
 #[test]
 fn a_quantized_collection_answers_the_same_after_reopening() {
-    let mut world = world();
-    let mut quantized = schema("doc:", hnsw(), Metric::Cosine);
-    let FieldKind::Vector(vector_schema) = &mut quantized.fields.last_mut().unwrap().kind else {
-        panic!("the last field is the vector")
-    };
-    vector_schema.quantization = Quantization::Int8;
-    world.engine().create_collection("codes", quantized).unwrap();
-    fill(&world, 0..300);
-    world.settle();
-    let answers = |world: &World, collection: &str| -> Vec<Vec<String>> {
-        (0..300).step_by(37).map(|number| world.keys(&query(collection, &vector(number), 5))).collect()
-    };
-    let before = answers(&world, "codes");
-    assert!(before.iter().zip((0..300).step_by(37)).all(|(keys, number)| keys[0] == format!("doc:{number}")));
-    assert_eq!(answers(&world, "docs"), before);
-    world.reopen();
-    assert!(world.engine().warnings().is_empty(), "{:?}", world.engine().warnings());
-    assert_eq!(answers(&world, "codes"), before);
-    let document = world.engine().get(b"doc:7").unwrap().unwrap();
-    assert!(document.fields.iter().any(|field| *field.name == *b"v" && *field.value == *blob(&vector(7))));
+    for quantization in [Quantization::Int8, Quantization::Int4] {
+        let mut world = world();
+        let mut quantized = schema("doc:", hnsw(), Metric::Cosine);
+        let FieldKind::Vector(vector_schema) = &mut quantized.fields.last_mut().unwrap().kind else {
+            panic!("the last field is the vector")
+        };
+        vector_schema.quantization = quantization;
+        world.engine().create_collection("codes", quantized).unwrap();
+        fill(&world, 0..300);
+        world.settle();
+        let answers = |world: &World, collection: &str| -> Vec<Vec<String>> {
+            (0..300).step_by(37).map(|number| world.keys(&query(collection, &vector(number), 5))).collect()
+        };
+        let before = answers(&world, "codes");
+        let own = (0..300).step_by(37).map(|number| format!("doc:{number}"));
+        assert!(before.iter().zip(own).all(|(keys, own)| keys[0] == own), "{quantization:?}: {before:?}");
+        assert_eq!(answers(&world, "docs"), before, "{quantization:?}");
+        world.reopen();
+        assert!(world.engine().warnings().is_empty(), "{:?}", world.engine().warnings());
+        assert_eq!(answers(&world, "codes"), before, "{quantization:?}");
+        let document = world.engine().get(b"doc:7").unwrap().unwrap();
+        let given = blob(&vector(7));
+        assert!(document.fields.iter().any(|field| *field.name == *b"v" && *field.value == *given));
+    }
 }

@@ -1,5 +1,5 @@
 //! Sections 8.2 and 6.4 of the article as tables: what M, ef_construction and ef_search do, and what
-//! FLOAT16 and int8 save and cost.
+//! FLOAT16, int8 and int4 save and cost.
 
 use ::index::{Algorithm, Index, Options, Quantization, Search, VectorType};
 use anyhow::Result;
@@ -27,11 +27,12 @@ const EF_OF_GRID: usize = 50;
 /// The breadth that is the default of a collection.
 const EF_DEFAULT: usize = 80;
 /// What section 6.4 is about.
-const HELD: [(VectorType, Quantization); 4] = [
+const HELD: [(VectorType, Quantization); 5] = [
     (VectorType::Float32, Quantization::None),
     (VectorType::Float16, Quantization::None),
     (VectorType::Float32, Quantization::Int8),
     (VectorType::Float16, Quantization::Int8),
+    (VectorType::Float32, Quantization::Int4),
 ];
 
 /// Measures and prints.

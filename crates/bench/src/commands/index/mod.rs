@@ -71,8 +71,8 @@ pub(crate) struct Arguments {
     /// Types of vectors: FLOAT32, FLOAT16, BFLOAT16
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = vector_type, default_value = "FLOAT32")]
     vector_type: Vec<VectorType>,
-    /// How the index holds them: none, int8
-    #[arg(long, value_delimiter = ',', value_parser = quantization, default_value = "none,int8")]
+    /// How the index holds them: none, int8, int4
+    #[arg(long, value_delimiter = ',', value_parser = quantization, default_value = "none,int8,int4")]
     quantization: Vec<Quantization>,
     /// Rounds over all points, engines taking turns; the medians are printed
     #[arg(long, default_value_t = 3)]
@@ -141,7 +141,8 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
 const TYPES: [(&str, VectorType); 3] =
     [("FLOAT32", VectorType::Float32), ("FLOAT16", VectorType::Float16), ("BFLOAT16", VectorType::Bfloat16)];
 /// Names of quantizations as the API has them.
-const QUANTIZATIONS: [(&str, Quantization); 2] = [("none", Quantization::None), ("int8", Quantization::Int8)];
+const QUANTIZATIONS: [(&str, Quantization); 3] =
+    [("none", Quantization::None), ("int8", Quantization::Int8), ("int4", Quantization::Int4)];
 
 fn vector_type(name: &str) -> Result<VectorType, String> {
     of_name(&TYPES, name)

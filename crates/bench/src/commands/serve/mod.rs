@@ -57,6 +57,8 @@ pub(crate) enum Part {
 pub(crate) enum Held {
     /// In 8-bit codes.
     Int8,
+    /// In 4-bit codes.
+    Int4,
     /// As they are.
     None,
 }
@@ -65,6 +67,7 @@ impl Held {
     fn quantization(self) -> Quantization {
         match self {
             Held::Int8 => Quantization::Int8,
+            Held::Int4 => Quantization::Int4,
             Held::None => Quantization::None,
         }
     }
@@ -72,6 +75,7 @@ impl Held {
     fn name(self) -> &'static str {
         match self {
             Held::Int8 => "int8",
+            Held::Int4 => "int4",
             Held::None => "none",
         }
     }

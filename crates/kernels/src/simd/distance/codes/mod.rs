@@ -1,5 +1,5 @@
-//! Vectors held as 8-bit codes with an offset and a step of their own, and a second 8-bit level
-//! that tells what the first left over.
+//! Vectors held as codes of 8 or 4 bits with an offset and a step of their own, and a second level,
+//! always of 8 bits, that tells what the first left over.
 //!
 //! A row of `dim` values, little-endian:
 //!
@@ -9,22 +9,24 @@
 //! | 4 | step `s` (f32) |
 //! | 4 | sum of the codes (u32) |
 //! | 4 | sum of the codes' squares (u32) |
-//! | `dim` | codes `c` (u8) |
+//! | `dim`, or half of it rounded up | codes `c` (u8, or two in a byte: [`Bits`]) |
 //! | `dim` | residuals `r` (i8) |
 //!
 //! A value is about `o + s · c`, and nearly exactly `o + s · (c + r / 256)`. [`score`] reads the first
-//! form only, and takes the query as integers of 14 bits, so that its sums are integers and the
-//! same on every level; [`score_fine`] reads both forms, in single precision.
+//! form only, and takes the query as integers (of 14 bits for 8-bit codes, of 8 for 4-bit ones), so that its
+//! sums are integers and the same on every level; [`score_fine`] reads both forms, in single precision.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bits;
 mod query;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
+pub use bits::Bits;
 pub use query::Query;
 
 use super::Measure;
@@ -34,19 +36,17 @@ use crate::simd::{Cpu, Level};
 const HEADER_BYTES: usize = 16;
 /// What a step of the first level is in steps of the second.
 const FINE: i32 = 256;
-/// The largest value in steps of the second level: the code is 255, the residual 0.
-const FINE_MAX: i32 = 255 * FINE;
 /// Longest row: beyond it a sum could leave 32 bits.
 pub const DIM_MAX: usize = 4096;
 
 /// Bytes of a row of `dim` values.
-pub fn row_bytes(dim: usize) -> usize {
-    parts(dim).iter().sum()
+pub fn row_bytes(bits: Bits, dim: usize) -> usize {
+    parts(bits, dim).iter().sum()
 }
 
 /// Bytes of a row's parts: header, codes, residuals.
-pub fn parts(dim: usize) -> [usize; 3] {
-    [HEADER_BYTES, dim, dim]
+pub fn parts(bits: Bits, dim: usize) -> [usize; 3] {
+    [HEADER_BYTES, bits.code_bytes(dim), dim]
 }
 
 /// The parts of a row, wherever they are.
@@ -60,15 +60,15 @@ pub struct Row<'a> {
     pub residuals: &'a [u8],
 }
 
-impl Row<'_> {
+impl<'r> Row<'r> {
     /// A row in one piece.
     ///
     /// # Panics
     ///
     /// If it is too short to have a header.
-    pub fn of(row: &[u8]) -> Row<'_> {
+    pub fn of(bits: Bits, row: &'r [u8]) -> Row<'r> {
         let (header, levels) = row.split_at(HEADER_BYTES);
-        let (codes, residuals) = levels.split_at(levels.len() / 2);
+        let (codes, residuals) = levels.split_at(levels.len() - bits.dim(levels.len()));
         Row { header, codes, residuals }
     }
 
@@ -79,6 +79,21 @@ impl Row<'_> {
         let [offset, step] = [word(0), word(4)].map(f32::from_bits);
         Header { offset, step, sum: word(8), squares: word(12) }
     }
+
+    /// The row with a code a byte; `codes` is where, if it has to be made.
+    fn unpacked<'a>(self, bits: Bits, codes: &'a mut [u8; DIM_MAX]) -> Row<'a>
+    where
+        'r: 'a,
+    {
+        match bits {
+            Bits::Eight => self,
+            Bits::Four => {
+                let codes = &mut codes[..self.residuals.len()];
+                bits::unpack(self.codes, codes);
+                Row { codes, ..self }
+            }
+        }
+    }
 }
 
 /// The row that holds finite `values`.
@@ -86,11 +101,11 @@ impl Row<'_> {
 /// # Panics
 ///
 /// If there are no values or more than [`DIM_MAX`].
-pub fn encode(values: &[f32]) -> Vec<u8> {
+pub fn encode(bits: Bits, values: &[f32]) -> Vec<u8> {
     let dim = values.len();
     assert!((1..=DIM_MAX).contains(&dim), "{dim} values");
     let (least, most) = bounds(values);
-    let step = (most - least) / 255.0;
+    let step = (most - least) / f64::from(bits.code_max());
     // As decoding will multiply by it. A range too small for it is held as its lower end.
     let (offset, step) = (least as f32, step as f32);
     let scale = if step > 0.0 { f64::from(FINE) / f64::from(step) } else { 0.0 };
@@ -98,40 +113,47 @@ pub fn encode(values: &[f32]) -> Vec<u8> {
     let (mut sum, mut squares) = (0u32, 0u32);
     for &value in values {
         let fine = ((f64::from(value) - f64::from(offset)) * scale + 0.5) as i32;
-        let fine = fine.min(FINE_MAX);
+        let fine = fine.min(bits.fine_max());
         let code = (fine + FINE / 2) / FINE;
         codes.push(code as u8);
         residuals.push((fine - code * FINE) as i8);
         sum += code as u32;
         squares += (code * code) as u32;
     }
-    let mut row = Vec::with_capacity(row_bytes(dim));
+    let mut row = Vec::with_capacity(row_bytes(bits, dim));
     row.extend(offset.to_le_bytes());
     row.extend(step.to_le_bytes());
     row.extend(sum.to_le_bytes());
     row.extend(squares.to_le_bytes());
-    row.extend(codes);
+    match bits {
+        Bits::Eight => row.extend(codes),
+        Bits::Four => bits::pack(&codes, &mut row),
+    }
     row.extend(residuals.into_iter().map(i8::cast_unsigned));
     row
 }
 
 /// The values of a row, as nearly as it holds them, in place of what `values` held.
-pub fn decode(row: Row<'_>, values: &mut Vec<f32>) {
+pub fn decode(bits: Bits, row: Row<'_>, values: &mut Vec<f32>) {
     let Header { offset, step, .. } = row.head();
     let step = step / FINE as f32;
     values.clear();
-    values.extend(row.codes.iter().zip(row.residuals).map(|(&code, &residual)| {
-        offset + step * (i32::from(code) * FINE + i32::from(residual.cast_signed())) as f32
-    }));
+    values.extend(fine(row.unpacked(bits, &mut [0; DIM_MAX])).map(|fine| offset + step * fine as f32));
+}
+
+/// The values of a row with a code a byte, in steps of the second level from its offset.
+fn fine(row: Row<'_>) -> impl ExactSizeIterator<Item = i32> {
+    let pairs = row.codes.iter().zip(row.residuals);
+    pairs.map(|(&code, &residual)| i32::from(code) * FINE + i32::from(residual.cast_signed()))
 }
 
 /// Whether a row, from outside, is one that [`encode`] could have made, as far as scores depend on it.
-pub fn is_sound(row: Row<'_>) -> bool {
+pub fn is_sound(bits: Bits, row: Row<'_>) -> bool {
     let Header { offset, step, sum, squares } = row.head();
-    let sums = row.codes.iter().fold((0, 0), |(sum, squares), &code| {
+    let sums = row.unpacked(bits, &mut [0; DIM_MAX]).codes.iter().fold((0, 0), |(sum, squares), &code| {
         (sum + u32::from(code), squares + u32::from(code) * u32::from(code))
     });
-    let largest = offset.abs() + step * 256.0;
+    let largest = offset.abs() + step * (bits.code_max() + 1) as f32;
     step >= 0.0 && largest.is_finite() && sums == (sum, squares)
 }
 
@@ -145,21 +167,29 @@ pub fn score(cpu: Cpu, measure: Measure, query: &Query, rows: &[Row<'_>], out: &
     for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
         let mut products = [0; BATCH];
         let products = &mut products[..rows.len()];
-        match cpu.level() {
-            // SAFETY: a `Cpu` of this level exists only where detection found its instructions,
-            // and those it does not stand for were just found.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 if std::is_x86_feature_detected!("avx512vnni") => unsafe {
-                avx512::products(query, rows, products);
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 | Level::Avx2 => unsafe { avx2::products(query, rows, products) },
-            _ => scalar::products(query, rows, products),
+        match query.bits() {
+            Bits::Eight => multiply::<false>(cpu, query, rows, products),
+            Bits::Four => multiply::<true>(cpu, query, rows, products),
         }
         for ((row, &product), out) in rows.iter().zip(&*products).zip(out) {
             *out = query.combine(measure, &row.head(), product);
         }
+    }
+}
+
+/// `Σ k · c` for each row.
+fn multiply<const PACKED: bool>(cpu: Cpu, query: &Query, rows: &[Row<'_>], products: &mut [i64]) {
+    match cpu.level() {
+        // SAFETY: a `Cpu` of this level exists only where detection found its instructions,
+        // and those it does not stand for were just found.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if std::is_x86_feature_detected!("avx512vnni") => unsafe {
+            avx512::products::<PACKED>(query, rows, products);
+        },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx2 => unsafe { avx2::products::<PACKED>(query, rows, products) },
+        _ => scalar::products::<PACKED>(query, rows, products),
     }
 }
 
@@ -173,25 +203,28 @@ const BATCH: usize = 32;
 /// As [`score`].
 pub fn score_fine(cpu: Cpu, measure: Measure, query: &Query, rows: &[Row<'_>], out: &mut [f32]) {
     check_lengths(query, rows, out.len());
-    match (cpu.level(), measure) {
-        // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512 | Level::Avx2, Measure::InnerProduct) => unsafe {
-            avx2::ip(query.values(), rows, out)
-        },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx512 | Level::Avx2, Measure::SquaredL2) => unsafe { avx2::l2(query.values(), rows, out) },
-        (_, Measure::InnerProduct) => scalar::ip(query.values(), rows, out),
-        (_, Measure::SquaredL2) => scalar::l2(query.values(), rows, out),
+    let mut codes = [0; DIM_MAX];
+    for (row, out) in rows.iter().zip(out) {
+        let (values, row) = (query.values(), row.unpacked(query.bits(), &mut codes));
+        *out = match (cpu.level(), measure) {
+            // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx2, Measure::InnerProduct) => unsafe { avx2::ip(values, row) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx2, Measure::SquaredL2) => unsafe { avx2::l2(values, row) },
+            (_, Measure::InnerProduct) => scalar::ip(values, row),
+            (_, Measure::SquaredL2) => scalar::l2(values, row),
+        };
     }
 }
 
 fn check_lengths(query: &Query, rows: &[Row<'_>], out: usize) {
     assert_eq!(rows.len(), out, "one score a row");
+    let expected = (query.bits().code_bytes(query.dim()), query.dim());
     for row in rows {
         let lengths = (row.codes.len(), row.residuals.len());
-        assert_eq!(lengths, (query.dim(), query.dim()), "a row has as many elements as the query");
+        assert_eq!(lengths, expected, "a row has as many elements as the query");
     }
 }
 

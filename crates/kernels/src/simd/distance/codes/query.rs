@@ -1,22 +1,17 @@
 //! A query made ready for the kernels of codes.
 
-use super::{FINE, FINE_MAX, Header, Measure, Row, bounds, decode};
+use super::{Bits, DIM_MAX, FINE, Header, Measure, Row, bounds, decode, fine};
 
-/// The integers of a query are between minus this and this.
-const INTEGER_MAX: i32 = 8191;
-/// An integer is `high · PLANE + low`. Both planes stay within ±64, so that the sum of two
-/// products with a code, 2 · 64 · 255, fits the 16 bits AVX2 keeps it in.
+/// Against 8-bit codes an integer is `high · PLANE + low`. Both planes stay within ±64, so that the sum
+/// of two products with a code, 2 · 64 · 255, fits the 16 bits AVX2 keeps it in.
 pub(super) const PLANE: i32 = 128;
 /// Planes are filled up with zeros to a multiple of this.
 const PADDING: usize = 64;
-/// The middle of a row's values, in steps of the second level.
-const MIDDLE: i32 = FINE_MAX / 2;
-/// Steps of the second level in a step of a query made of a row.
-const COARSER: i32 = 4;
 
 /// A query `q`, held as `middle + step · k` with integers `k`, and as values.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    bits: Bits,
     values: Vec<f32>,
     dim: usize,
     high: Vec<i8>,
@@ -29,57 +24,102 @@ pub struct Query {
     squares: f64,
 }
 
+impl Bits {
+    /// The integers of a query of codes are between minus this and this. One of 8 bits errs by a
+    /// fraction of what 4-bit codes do; against 8-bit codes it would err as much again.
+    pub(super) fn integer_max(self) -> i32 {
+        match self {
+            Bits::Eight => 8191,
+            Bits::Four => 127,
+        }
+    }
+
+    /// Steps of the second level in a step of a query made of a row: the fewest, a power of two,
+    /// with which half of them is within the integers.
+    fn coarser(self) -> i32 {
+        match self {
+            Bits::Eight => 4,
+            Bits::Four => 16,
+        }
+    }
+}
+
 impl Query {
-    /// Asks for what is near finite `values`.
-    pub fn set_values(&mut self, values: &[f32]) {
+    /// Asks for what is near finite `values` among codes of so many bits.
+    pub fn set_values(&mut self, bits: Bits, values: &[f32]) {
         self.values.clear();
         self.values.extend_from_slice(values);
         let (least, most) = bounds(values);
-        let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(INTEGER_MAX));
+        let integer_max = bits.integer_max();
+        let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(integer_max));
         let scale = if step.is_normal() { 1.0 / step } else { 0.0 };
         (self.middle, self.step) = (middle, step);
         // Casting what is positive rounds to nearest here, and needs no call.
-        let rounding = f64::from(INTEGER_MAX + 1) + 0.5;
-        self.set_integers(
-            values
-                .iter()
-                .map(|&value| ((f64::from(value) - middle) * scale + rounding) as i32 - (INTEGER_MAX + 1)),
-        );
+        let rounding = f64::from(integer_max + 1) + 0.5;
+        let integer =
+            |&value: &f32| ((f64::from(value) - middle) * scale + rounding) as i32 - (integer_max + 1);
+        self.set_integers(bits, values.iter().map(integer));
     }
 
     /// Asks for what is near the vector that a row holds. Only `with_values` can it be used for
     /// [`score_fine`](super::score_fine).
-    pub fn set_row(&mut self, row: Row<'_>, with_values: bool) {
+    pub fn set_row(&mut self, bits: Bits, row: Row<'_>, with_values: bool) {
         let Header { offset, step, .. } = row.head();
-        let fine = f64::from(step) / f64::from(FINE);
-        self.middle = f64::from(offset) + fine * f64::from(MIDDLE);
-        self.step = fine * f64::from(COARSER);
-        self.set_integers(row.codes.iter().zip(row.residuals).map(|(&code, &residual)| {
-            let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
-            (fine - MIDDLE + COARSER / 2) >> COARSER.ilog2()
-        }));
+        let (middle, coarser) = (bits.fine_max() / 2, bits.coarser());
+        let fine_step = f64::from(step) / f64::from(FINE);
+        self.middle = f64::from(offset) + fine_step * f64::from(middle);
+        self.step = fine_step * f64::from(coarser);
+        let mut codes = [0; DIM_MAX];
+        let fine = fine(row.unpacked(bits, &mut codes));
+        self.set_integers(bits, fine.map(|fine| (fine - middle + coarser / 2) >> coarser.ilog2()));
         self.values.clear();
         if with_values {
-            decode(row, &mut self.values);
+            decode(bits, row, &mut self.values);
         }
     }
 
-    fn set_integers(&mut self, integers: impl ExactSizeIterator<Item = i32>) {
+    fn set_integers(&mut self, bits: Bits, mut integers: impl ExactSizeIterator<Item = i32>) {
+        self.bits = bits;
         self.dim = integers.len();
-        let padded = self.dim.next_multiple_of(PADDING);
+        let padded = bits.code_bytes(self.dim).next_multiple_of(PADDING);
         self.high.clear();
         self.high.resize(padded, 0);
         self.low.clear();
         self.low.resize(padded, 0);
         let (mut sum, mut squares) = (0i32, 0i64);
-        for ((high, low), integer) in self.high.iter_mut().zip(&mut self.low).zip(integers) {
-            let tops = (integer + PLANE / 2) >> PLANE.ilog2();
-            *high = tops as i8;
-            *low = (integer - tops * PLANE) as i8;
+        let mut add = |integer: i32| {
             sum += integer;
             squares += i64::from(integer * integer);
+        };
+        match bits {
+            Bits::Eight => {
+                for ((high, low), integer) in self.high.iter_mut().zip(&mut self.low).zip(integers) {
+                    let tops = (integer + PLANE / 2) >> PLANE.ilog2();
+                    *high = tops as i8;
+                    *low = (integer - tops * PLANE) as i8;
+                    add(integer);
+                }
+            }
+            Bits::Four => {
+                let mut left = self.dim;
+                for (high, low) in self.high.chunks_mut(PADDING).zip(self.low.chunks_mut(PADDING)) {
+                    let values = left.min(2 * PADDING);
+                    let lows = values.div_ceil(2);
+                    for plane in [&mut low[..lows], &mut high[..values - lows]] {
+                        for (held, integer) in plane.iter_mut().zip(&mut integers) {
+                            *held = integer as i8;
+                            add(integer);
+                        }
+                    }
+                    left -= values;
+                }
+            }
         }
         (self.sum, self.squares) = (f64::from(sum), squares as f64);
+    }
+
+    pub(super) fn bits(&self) -> Bits {
+        self.bits
     }
 
     pub(super) fn dim(&self) -> usize {
@@ -92,7 +132,9 @@ impl Query {
         &self.values
     }
 
-    /// The upper and lower planes of the integers, of one length, a multiple of 64.
+    /// The planes codes are multiplied by, of one length, a multiple of 64: the upper and lower
+    /// ones of the integers; where codes are packed, the integers that belong to the high and to
+    /// the low nibbles.
     #[inline]
     pub(super) fn planes(&self) -> (&[i8], &[i8]) {
         (&self.high, &self.low)

@@ -6,39 +6,37 @@ use super::{FINE, Header, Query, Row};
 const LANES: usize = 16;
 
 /// `Σ k · c` for each row.
-pub(super) fn products(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
+pub(super) fn products<const PACKED: bool>(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     for (row, out) in rows.iter().zip(out) {
         let (mut highs, mut lows) = (0i32, 0i32);
         for ((&code, &high), &low) in row.codes.iter().zip(high).zip(low) {
-            highs += i32::from(code) * i32::from(high);
-            lows += i32::from(code) * i32::from(low);
+            let (of_high, of_low) = if PACKED { (code >> 4, code & 0x0f) } else { (code, code) };
+            highs += i32::from(of_high) * i32::from(high);
+            lows += i32::from(of_low) * i32::from(low);
         }
-        *out = i64::from(highs) * i64::from(PLANE) + i64::from(lows);
+        *out = i64::from(highs) * if PACKED { 1 } else { i64::from(PLANE) } + i64::from(lows);
     }
 }
 
 macro_rules! kernel {
     ($name:ident, |$q:ident, $v:ident| $term:expr) => {
-        pub(super) fn $name(query: &[f32], rows: &[Row<'_>], out: &mut [f32]) {
-            for (row, out) in rows.iter().zip(out) {
-                let Header { offset, step, .. } = row.head();
-                let step = step / FINE as f32;
-                let Row { codes, residuals, .. } = row;
-                let mut sums = [0f32; LANES];
-                for ((query, codes), residuals) in
-                    query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))
-                {
-                    for (((sum, &$q), &code), &residual) in
-                        sums.iter_mut().zip(query).zip(codes).zip(residuals)
-                    {
-                        let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
-                        let $v = fine as f32 * step + offset;
-                        *sum += $term;
-                    }
+        /// Of a row with a code a byte.
+        pub(super) fn $name(query: &[f32], row: Row<'_>) -> f32 {
+            let Header { offset, step, .. } = row.head();
+            let step = step / FINE as f32;
+            let Row { codes, residuals, .. } = row;
+            let mut sums = [0f32; LANES];
+            for ((query, codes), residuals) in
+                query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))
+            {
+                for (((sum, &$q), &code), &residual) in sums.iter_mut().zip(query).zip(codes).zip(residuals) {
+                    let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
+                    let $v = fine as f32 * step + offset;
+                    *sum += $term;
                 }
-                *out = sums.iter().sum();
             }
+            sums.iter().sum()
         }
     };
 }

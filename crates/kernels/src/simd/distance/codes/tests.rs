@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
-use super::{Cpu, DIM_MAX, Measure, Query, Row, decode, encode, is_sound, row_bytes, score, score_fine};
+use super::{
+    Bits, Cpu, DIM_MAX, FINE, Measure, Query, Row, decode, encode, is_sound, row_bytes, score, score_fine,
+};
 
+const EACH_BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
 const MEASURES: [Measure; 2] = [Measure::InnerProduct, Measure::SquaredL2];
 
 fn random(state: &mut u64) -> f32 {
@@ -14,9 +17,9 @@ fn values(dim: usize, middle: f32, spread: f32, state: &mut u64) -> Vec<f32> {
     (0..dim).map(|_| middle + spread * random(state)).collect()
 }
 
-fn of_values(values: &[f32]) -> Query {
+fn of_values(bits: Bits, values: &[f32]) -> Query {
     let mut query = Query::default();
-    query.set_values(values);
+    query.set_values(bits, values);
     query
 }
 
@@ -30,34 +33,41 @@ fn naive(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The values a row's first level holds.
-fn coarse(row: &[u8]) -> Vec<f32> {
-    let dim = (row.len() - row_bytes(0)) / 2;
+fn coarse(bits: Bits, row: &[u8]) -> Vec<f32> {
+    let residuals = Row::of(bits, row).residuals.len();
     let mut row = row.to_vec();
-    row[row_bytes(0) + dim..].fill(0);
+    let levels = row.len() - residuals;
+    row[levels..].fill(0);
+    decoded(bits, &row)
+}
+
+fn decoded(bits: Bits, row: &[u8]) -> Vec<f32> {
     let mut values = Vec::new();
-    decode(Row::of(&row), &mut values);
+    decode(bits, Row::of(bits, row), &mut values);
     values
 }
 
 #[test]
 fn a_row_holds_its_values_to_a_step_of_either_level() {
     let mut state = 1;
-    for dim in (1..130).chain([384, 1000, DIM_MAX]) {
+    let lengths = (1..130).chain([255, 256, 257, 384, 1000, DIM_MAX]);
+    for (dim, bits) in lengths.flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
         for (middle, spread) in
             [(0.0, 0.1), (1000.0, 1.0), (-3.0, 0.0), (0.0, 1e18), (0.0, 1e-38), (1e18, 1e18)]
         {
             let values = values(dim, middle, spread, &mut state);
-            let row = encode(&values);
-            assert!(row.len() == row_bytes(dim) && is_sound(Row::of(&row)));
+            let row = encode(bits, &values);
+            assert!(row.len() == row_bytes(bits, dim) && is_sound(bits, Row::of(bits, &row)));
             let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
             let range = f64::from(most) - f64::from(least);
+            let step = range / f64::from(bits.code_max());
             let rounding = f64::from(least.abs().max(most.abs())) * 2e-7 + 1e-38;
-            let mut held = Vec::new();
-            decode(Row::of(&row), &mut held);
-            for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse(&row)) {
+            let (held, coarse) = (decoded(bits, &row), coarse(bits, &row));
+            for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse) {
                 let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
-                assert!(error(fine) <= range / 65_280.0 * 0.51 + rounding, "dim {dim}: {fine} for {value}");
-                assert!(error(coarse) <= range / 255.0 * 0.51 + rounding, "dim {dim}: {coarse} for {value}");
+                let case = format!("{bits:?} dim {dim}: {coarse}, {fine} for {value}");
+                assert!(error(fine) <= step / f64::from(FINE) * 0.51 + rounding, "{case}");
+                assert!(error(coarse) <= step * 0.51 + rounding, "{case}");
             }
         }
     }
@@ -65,28 +75,30 @@ fn a_row_holds_its_values_to_a_step_of_either_level() {
 
 #[test]
 fn every_level_agrees_with_double_precision_at_every_length() {
-    for dim in (1..=300).chain([383, 384, 385, 1024, DIM_MAX - 1, DIM_MAX]) {
+    let lengths = (1..=300).chain([383, 384, 385, 1024, DIM_MAX - 1, DIM_MAX]);
+    for (dim, bits) in lengths.flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
         let mut state = dim as u64;
         for (middle, spread) in [(0.0, 1.0), (100.0, 1.0)] {
             let rows: Vec<Vec<u8>> =
-                (0..3).map(|_| encode(&values(dim, middle, spread, &mut state))).collect();
+                (0..3).map(|_| encode(bits, &values(dim, middle, spread, &mut state))).collect();
             // Rows start at an odd address: nothing may count on alignment.
             let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
-            let batch: Vec<Row<'_>> = shifted.iter().map(|row| Row::of(&row[1..])).collect();
+            let batch: Vec<Row<'_>> = shifted.iter().map(|row| Row::of(bits, &row[1..])).collect();
             let asked = values(dim, middle, spread, &mut state);
-            let query = of_values(&asked);
+            let query = of_values(bits, &asked);
             for measure in MEASURES {
                 // Of the query's integers each is off by half a step at most.
-                let off = f64::from(spread) / 8191.0 * (dim as f64).sqrt();
+                let off = f64::from(spread) / f64::from(bits.integer_max()) * (dim as f64).sqrt();
                 let size = f64::from(middle + spread).powi(2) * dim as f64;
                 let mut first = None;
                 for cpu in Cpu::each_level() {
+                    let case = format!("{bits:?} {measure:?} {cpu:?} dim {dim}");
                     let (mut walk, mut fine) = ([f32::NAN; 3], [f32::NAN; 3]);
                     score(cpu, measure, &query, &batch, &mut walk);
                     score_fine(cpu, measure, &query, &batch, &mut fine);
-                    assert_eq!(*first.get_or_insert(walk), walk, "{measure:?} {cpu:?} dim {dim}");
+                    assert_eq!(*first.get_or_insert(walk), walk, "{case}");
                     for ((row, walk), fine) in rows.iter().zip(walk).zip(fine) {
-                        let held = coarse(row);
+                        let held = coarse(bits, row);
                         let expected = naive(measure, &asked, &held);
                         let length = match measure {
                             Measure::InnerProduct => naive(measure, &held, &held).sqrt(),
@@ -94,14 +106,9 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                         };
                         let error = (f64::from(walk) - expected).abs();
                         let rounding = 2e-7 * expected.abs() + 1e-4 * off;
-                        assert!(error <= off * length + rounding, "{measure:?} {cpu:?} dim {dim}: {error}");
-                        let mut held = Vec::new();
-                        decode(Row::of(row), &mut held);
-                        let error = (f64::from(fine) - naive(measure, &asked, &held)).abs();
-                        assert!(
-                            error <= 1e-6 * size,
-                            "{measure:?} {cpu:?} dim {dim}: fine {error} of {size}"
-                        );
+                        assert!(error <= off * length + rounding, "{case}: {error}");
+                        let error = (f64::from(fine) - naive(measure, &asked, &decoded(bits, row))).abs();
+                        assert!(error <= 1e-6 * size, "{case}: fine {error} of {size}");
                     }
                 }
             }
@@ -112,26 +119,28 @@ fn every_level_agrees_with_double_precision_at_every_length() {
 /// The largest integers there are: sums must not leave their bits.
 #[test]
 fn extremes_do_not_overflow() {
-    for dim in [1, 31, 32, 63, 64, 65, 1024, DIM_MAX] {
+    let lengths = [1, 31, 32, 63, 64, 65, 127, 128, 129, 1024, DIM_MAX];
+    for (dim, bits) in lengths.into_iter().flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
         let alternating =
             |first: f32| (0..dim).map(|at| if at == 0 { first } else { -first }).collect::<Vec<_>>();
         for (asked, held) in [(1.0, 1.0), (1.0, -1.0)] {
             let (asked, held) = (alternating(asked), alternating(held));
-            let row = encode(&held);
+            let row = encode(bits, &held);
+            let row = Row::of(bits, &row);
             let mut of_row = Query::default();
-            of_row.set_row(Row::of(&encode(&asked)), true);
-            for query in [of_values(&asked), of_row] {
+            of_row.set_row(bits, Row::of(bits, &encode(bits, &asked)), true);
+            for query in [of_values(bits, &asked), of_row] {
                 for measure in MEASURES {
                     let expected = naive(measure, &asked, &held);
                     for cpu in Cpu::each_level() {
                         let (mut walk, mut fine) = ([0.0], [0.0]);
-                        score(cpu, measure, &query, &[Row::of(&row)], &mut walk);
-                        score_fine(cpu, measure, &query, &[Row::of(&row)], &mut fine);
+                        score(cpu, measure, &query, &[row], &mut walk);
+                        score_fine(cpu, measure, &query, &[row], &mut fine);
                         for found in [walk[0], fine[0]] {
                             let error = (f64::from(found) - expected).abs();
                             assert!(
                                 error <= 2e-3 * dim as f64,
-                                "{measure:?} {cpu:?} dim {dim}: {found} for {expected}"
+                                "{bits:?} {measure:?} {cpu:?} dim {dim}: {found} for {expected}"
                             );
                         }
                     }
@@ -145,13 +154,15 @@ fn extremes_do_not_overflow() {
 fn the_longest_values_have_finite_scores() {
     let asked = [9.2e18, 0.0, 0.0];
     for held in [[-9.2e18, 0.0, 0.0], [0.0; 3], [9.2e18, 0.0, 0.0]] {
-        let row = encode(&held);
-        for measure in MEASURES {
+        for (bits, measure) in EACH_BITS.into_iter().flat_map(|bits| MEASURES.map(|measure| (bits, measure)))
+        {
+            let (row, query) = (encode(bits, &held), of_values(bits, &asked));
+            let row = Row::of(bits, &row);
             for cpu in Cpu::each_level() {
                 let (mut walk, mut fine) = ([0.0], [0.0]);
-                score(cpu, measure, &of_values(&asked), &[Row::of(&row)], &mut walk);
-                score_fine(cpu, measure, &of_values(&asked), &[Row::of(&row)], &mut fine);
-                assert!(walk[0].is_finite() && fine[0].is_finite(), "{measure:?} {cpu:?} {held:?}");
+                score(cpu, measure, &query, &[row], &mut walk);
+                score_fine(cpu, measure, &query, &[row], &mut fine);
+                assert!(walk[0].is_finite() && fine[0].is_finite(), "{bits:?} {measure:?} {cpu:?} {held:?}");
             }
         }
     }
@@ -159,13 +170,15 @@ fn the_longest_values_have_finite_scores() {
 
 #[test]
 fn rows_that_no_values_make_are_noticed() {
-    let row = encode(&[0.5, -0.25, 1.0]);
-    for (at, byte) in [(3, 0x7f), (7, 0xff), (8, 1), (12, 9), (17, 77)] {
-        let mut damaged = row.clone();
-        assert_ne!(damaged[at], byte);
-        damaged[at] = byte;
-        damaged[2] |= if at == 3 { 0x80 } else { 0 };
-        assert!(!is_sound(Row::of(&damaged)), "byte {at}");
+    for bits in EACH_BITS {
+        let row = encode(bits, &[0.5, -0.25, 1.0]);
+        for (at, byte) in [(3, 0x7f), (7, 0xff), (8, 1), (12, 9), (17, 77)] {
+            let mut damaged = row.clone();
+            assert_ne!(damaged[at], byte);
+            damaged[at] = byte;
+            damaged[2] |= if at == 3 { 0x80 } else { 0 };
+            assert!(!is_sound(bits, Row::of(bits, &damaged)), "{bits:?} byte {at}");
+        }
     }
 }
 
@@ -175,34 +188,52 @@ fn a_row_of_another_dimension_is_refused() {
     score(
         Cpu::detect(),
         Measure::SquaredL2,
-        &of_values(&[1.0, 2.0]),
-        &[Row::of(&encode(&[1.0]))],
+        &of_values(Bits::Eight, &[1.0, 2.0]),
+        &[Row::of(Bits::Eight, &encode(Bits::Eight, &[1.0]))],
         &mut [0.0],
     );
 }
 
 #[test]
+#[should_panic(expected = "as many elements")]
+fn a_row_of_other_codes_is_refused() {
+    let values = [1.0, 2.0];
+    let row = encode(Bits::Four, &values);
+    let row = Row::of(Bits::Four, &row);
+    score(Cpu::detect(), Measure::SquaredL2, &of_values(Bits::Eight, &values), &[row], &mut [0.0]);
+}
+
+#[test]
 #[should_panic(expected = "made with values")]
 fn a_query_without_values_has_no_fine_score() {
-    let row = encode(&[1.0, 2.0]);
+    let row = encode(Bits::Eight, &[1.0, 2.0]);
     let mut query = Query::default();
-    query.set_row(Row::of(&row), false);
-    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[Row::of(&row)], &mut [0.0]);
+    query.set_row(Bits::Eight, Row::of(Bits::Eight, &row), false);
+    let row = Row::of(Bits::Eight, &row);
+    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[row], &mut [0.0]);
 }
 
 proptest! {
     #[test]
-    fn a_row_asks_as_its_values_do(dim in 1usize..300, seed in any::<u64>(), middle in -3f32..3.0) {
+    fn a_row_asks_as_its_values_do(
+        bits in prop::sample::select(EACH_BITS.to_vec()),
+        dim in 1usize..300,
+        seed in any::<u64>(),
+        middle in -3f32..3.0,
+    ) {
         let mut state = seed;
-        let (asked, held) = (values(dim, middle, 1.0, &mut state), encode(&values(dim, middle, 1.0, &mut state)));
-        let row = encode(&asked);
+        let asked = values(dim, middle, 1.0, &mut state);
+        let held = encode(bits, &values(dim, middle, 1.0, &mut state));
+        let (row, held) = (encode(bits, &asked), Row::of(bits, &held));
         let mut of_row = Query::default();
-        of_row.set_row(Row::of(&row), true);
+        of_row.set_row(bits, Row::of(bits, &row), true);
+        // A step of the query's integers a value, were they all rounded the same way.
+        let tolerance = 8.2 * dim as f32 / bits.integer_max() as f32;
         for measure in MEASURES {
             let (mut a, mut b) = ([0.0], [0.0]);
-            score(Cpu::detect(), measure, &of_values(&asked), &[Row::of(&held)], &mut a);
-            score(Cpu::detect(), measure, &of_row, &[Row::of(&held)], &mut b);
-            prop_assert!((a[0] - b[0]).abs() <= 1e-3 * (dim as f32) , "{} {}", a[0], b[0]);
+            score(Cpu::detect(), measure, &of_values(bits, &asked), &[held], &mut a);
+            score(Cpu::detect(), measure, &of_row, &[held], &mut b);
+            prop_assert!((a[0] - b[0]).abs() <= tolerance, "{} {}", a[0], b[0]);
         }
     }
 }

@@ -151,6 +151,7 @@ fn what_a_redis_cannot_hold_is_refused() {
     for other in [
         VectorSchema { vector_type: VectorType::Int8, ..vector() },
         VectorSchema { quantization: Quantization::Int8, ..vector() },
+        VectorSchema { quantization: Quantization::Int4, ..vector() },
     ] {
         schema.fields[2].kind = FieldKind::Vector(other);
         let refused = check(&schema, 21_005).unwrap_err();

@@ -1,0 +1,66 @@
+//! How wide codes are, and how they lie in bytes.
+
+use super::FINE;
+
+/// How wide the codes of a row are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Bits {
+    /// A byte each.
+    #[default]
+    Eight,
+    /// Two in a byte. Of each block of 128 values, or of what is left over at the end, the first
+    /// half lies in the low nibbles and the second in the high ones of the same bytes.
+    Four,
+}
+
+/// Values of a block of packed codes.
+const BLOCK: usize = 128;
+
+impl Bits {
+    /// The largest code.
+    pub(super) fn code_max(self) -> i32 {
+        match self {
+            Bits::Eight => 255,
+            Bits::Four => 15,
+        }
+    }
+
+    /// The largest value in steps of the second level: the largest code, no residual.
+    pub(super) fn fine_max(self) -> i32 {
+        self.code_max() * FINE
+    }
+
+    /// Bytes of the codes of `dim` values.
+    pub(super) fn code_bytes(self, dim: usize) -> usize {
+        match self {
+            Bits::Eight => dim,
+            Bits::Four => dim.div_ceil(2),
+        }
+    }
+
+    /// Values of a row whose two levels have so many bytes.
+    pub(super) fn dim(self, level_bytes: usize) -> usize {
+        match self {
+            Bits::Eight => level_bytes / 2,
+            Bits::Four => level_bytes * 2 / 3,
+        }
+    }
+}
+
+/// Appends 4-bit codes, of which one a value comes in, two in a byte.
+pub(super) fn pack(codes: &[u8], packed: &mut Vec<u8>) {
+    for block in codes.chunks(BLOCK) {
+        let (low, high) = block.split_at(block.len().div_ceil(2));
+        let high = high.iter().chain(std::iter::repeat(&0));
+        packed.extend(low.iter().zip(high).map(|(low, high)| low | high << 4));
+    }
+}
+
+/// Writes 4-bit codes out, one a value.
+pub(super) fn unpack(packed: &[u8], codes: &mut [u8]) {
+    for (block, packed) in codes.chunks_mut(BLOCK).zip(packed.chunks(BLOCK / 2)) {
+        let (low, high) = block.split_at_mut(block.len().div_ceil(2));
+        low.iter_mut().zip(packed).for_each(|(low, packed)| *low = packed & 0x0f);
+        high.iter_mut().zip(packed).for_each(|(high, packed)| *high = packed >> 4);
+    }
+}
