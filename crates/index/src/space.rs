@@ -117,7 +117,7 @@ impl Space {
     pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
         assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
         if let Some(bits) = self.bits {
-            return (codes::encode(bits, &self.directed(vector)), 1.0);
+            return (codes::encode(bits, &self.coded(bits, vector)), 1.0);
         }
         if self.metric != Metric::Cosine {
             return (encode(vector, self.vector_type), 1.0);
@@ -143,13 +143,18 @@ impl Space {
         (row, scale)
     }
 
-    /// The vector, normalised under cosine.
-    fn directed<'a>(&self, vector: &'a [f32]) -> Cow<'a, [f32]> {
-        if self.metric != Metric::Cosine {
-            return Cow::Borrowed(vector);
+    /// The vector as codes hold it: normalised under cosine, and rotated where codes are so coarse
+    /// that a few large values would leave nothing of the others.
+    fn coded<'a>(&self, bits: Bits, vector: &'a [f32]) -> Cow<'a, [f32]> {
+        let mut held = Cow::Borrowed(vector);
+        if self.metric == Metric::Cosine {
+            let inverse = 1.0 / squared_length(vector).sqrt();
+            held = vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect();
         }
-        let inverse = 1.0 / squared_length(vector).sqrt();
-        Cow::Owned(vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect())
+        if bits == Bits::Four {
+            codes::rotate(self.cpu, held.to_mut());
+        }
+        held
     }
 
     /// The scale of a row.
@@ -188,7 +193,12 @@ impl Space {
         let mut values = Vec::new();
         match self.bits {
             None => decode_into(row.part(0), self.vector_type, &mut values),
-            Some(bits) => codes::decode(bits, coded(row), &mut values),
+            Some(bits) => {
+                codes::decode(bits, coded(row), &mut values);
+                if bits == Bits::Four {
+                    codes::rotate_back(self.cpu, &mut values);
+                }
+            }
         }
         values
     }
@@ -197,7 +207,7 @@ impl Space {
     pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
         assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
         if let Some(bits) = self.bits {
-            query.codes.set_values(bits, &self.directed(vector));
+            query.codes.set_values(bits, &self.coded(bits, vector));
             return;
         }
         query.values.clear();

@@ -157,7 +157,12 @@ pub fn check(values: &[f32], dim: usize, metric: Metric) -> Result<(), VectorErr
 
 /// In double precision, where the square of no single overflows or vanishes.
 pub(crate) fn squared_length(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
+    // Several sums, so that none waits for the one before.
+    let mut sums = [0.0; 8];
+    for values in values.chunks(sums.len()) {
+        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]

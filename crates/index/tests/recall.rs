@@ -45,9 +45,9 @@ fn recall_at_10(index: &Index, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: u
     hits as f64 / (10 * queries.len()) as f64
 }
 
-/// Vectors of unit length, of any length, all far from the origin, and with values of very
-/// different size.
-fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>); 4] {
+/// Vectors of unit length, of any length, all far from the origin, with values of very different
+/// size, and with a few that are much larger than all others.
+fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>); 5] {
     let of = |change: fn(&mut Vec<f32>)| {
         let mut vectors = clustered(count, dim, seed);
         vectors.iter_mut().for_each(change);
@@ -70,6 +70,13 @@ fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>)
         ),
         ("far away", of(|v| v.iter_mut().for_each(|x| *x += 1000.0))),
         ("uneven", of(|v| v.iter_mut().step_by(9).for_each(|x| *x *= 8.0))),
+        (
+            "a few large",
+            of(|v| {
+                v[3] += 50.0;
+                v[40] *= 4.0;
+            }),
+        ),
     ]
 }
 

@@ -47,10 +47,20 @@ impl Bits {
     }
 }
 
+/// What lies together where codes are packed.
+pub(super) fn blocks<T>(values: &[T]) -> std::slice::Chunks<'_, T> {
+    values.chunks(BLOCK)
+}
+
+/// Of a block what belongs to low nibbles, and what to high ones.
+pub(super) fn halves<T>(block: &[T]) -> (&[T], &[T]) {
+    block.split_at(block.len().div_ceil(2))
+}
+
 /// Appends 4-bit codes, of which one a value comes in, two in a byte.
 pub(super) fn pack(codes: &[u8], packed: &mut Vec<u8>) {
-    for block in codes.chunks(BLOCK) {
-        let (low, high) = block.split_at(block.len().div_ceil(2));
+    for block in blocks(codes) {
+        let (low, high) = halves(block);
         let high = high.iter().chain(std::iter::repeat(&0));
         packed.extend(low.iter().zip(high).map(|(low, high)| low | high << 4));
     }

@@ -22,12 +22,14 @@ mod avx2;
 mod avx512;
 mod bits;
 mod query;
+mod rotation;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 pub use bits::Bits;
 pub use query::Query;
+pub use rotation::{rotate, rotate_back};
 
 use super::Measure;
 use crate::simd::{Cpu, Level};

@@ -1,6 +1,7 @@
 //! A query made ready for the kernels of codes.
 
-use super::{Bits, DIM_MAX, FINE, Header, Measure, Row, bounds, decode, fine};
+use super::bits::{self, Bits};
+use super::{DIM_MAX, FINE, Header, Measure, Row, bounds, decode, fine};
 
 /// Against 8-bit codes an integer is `high · PLANE + low`. Both planes stay within ±64, so that the sum
 /// of two products with a code, 2 · 64 · 255, fits the 16 bits AVX2 keeps it in.
@@ -14,6 +15,7 @@ pub struct Query {
     bits: Bits,
     values: Vec<f32>,
     dim: usize,
+    integers: Vec<i32>,
     high: Vec<i8>,
     low: Vec<i8>,
     middle: f64,
@@ -54,10 +56,10 @@ impl Query {
         let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(integer_max));
         let scale = if step.is_normal() { 1.0 / step } else { 0.0 };
         (self.middle, self.step) = (middle, step);
-        // Casting what is positive rounds to nearest here, and needs no call.
-        let rounding = f64::from(integer_max + 1) + 0.5;
-        let integer =
-            |&value: &f32| ((f64::from(value) - middle) * scale + rounding) as i32 - (integer_max + 1);
+        // A double this large has no bits behind the point, and its lowest are those of the integer:
+        // rounding that way needs no call, and is done for several values at a time.
+        const INTEGERS: f64 = (1u64 << 52) as f64 * 1.5;
+        let integer = |&value: &f32| ((f64::from(value) - middle) * scale + INTEGERS).to_bits() as i32;
         self.set_integers(bits, values.iter().map(integer));
     }
 
@@ -78,44 +80,36 @@ impl Query {
         }
     }
 
-    fn set_integers(&mut self, bits: Bits, mut integers: impl ExactSizeIterator<Item = i32>) {
-        self.bits = bits;
-        self.dim = integers.len();
-        let padded = bits.code_bytes(self.dim).next_multiple_of(PADDING);
-        self.high.clear();
-        self.high.resize(padded, 0);
-        self.low.clear();
-        self.low.resize(padded, 0);
-        let (mut sum, mut squares) = (0i32, 0i64);
-        let mut add = |integer: i32| {
-            sum += integer;
-            squares += i64::from(integer * integer);
-        };
+    fn set_integers(&mut self, bits: Bits, integers: impl Iterator<Item = i32>) {
+        let Query { integers: held, high, low, .. } = self;
+        held.clear();
+        held.extend(integers);
+        let padded = bits.code_bytes(held.len()).next_multiple_of(PADDING);
+        for plane in [&mut *high, &mut *low] {
+            plane.clear();
+            plane.resize(padded, 0);
+        }
         match bits {
             Bits::Eight => {
-                for ((high, low), integer) in self.high.iter_mut().zip(&mut self.low).zip(integers) {
+                for ((high, low), integer) in high.iter_mut().zip(low).zip(&*held) {
                     let tops = (integer + PLANE / 2) >> PLANE.ilog2();
                     *high = tops as i8;
                     *low = (integer - tops * PLANE) as i8;
-                    add(integer);
                 }
             }
             Bits::Four => {
-                let mut left = self.dim;
-                for (high, low) in self.high.chunks_mut(PADDING).zip(self.low.chunks_mut(PADDING)) {
-                    let values = left.min(2 * PADDING);
-                    let lows = values.div_ceil(2);
-                    for plane in [&mut low[..lows], &mut high[..values - lows]] {
-                        for (held, integer) in plane.iter_mut().zip(&mut integers) {
-                            *held = integer as i8;
-                            add(integer);
-                        }
-                    }
-                    left -= values;
+                let planes = high.chunks_mut(PADDING).zip(low.chunks_mut(PADDING));
+                for (integers, (high, low)) in bits::blocks(held).zip(planes) {
+                    let (of_low, of_high) = bits::halves(integers);
+                    low.iter_mut().zip(of_low).for_each(|(low, &integer)| *low = integer as i8);
+                    high.iter_mut().zip(of_high).for_each(|(high, &integer)| *high = integer as i8);
                 }
             }
         }
-        (self.sum, self.squares) = (f64::from(sum), squares as f64);
+        self.bits = bits;
+        self.dim = held.len();
+        self.sum = f64::from(held.iter().sum::<i32>());
+        self.squares = held.iter().map(|&integer| i64::from(integer * integer)).sum::<i64>() as f64;
     }
 
     pub(super) fn bits(&self) -> Bits {
