@@ -13,6 +13,10 @@ use crate::{Metric, Options, Quantization, VectorType};
 /// Lengths between which products of singles neither overflow nor vanish.
 const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
 
+/// Of so many values the errors of 4-bit codes cancel out enough for the ten nearest to be among the
+/// twenty that seem to be (measured: 24 values, .976 of them; 384, all).
+const CANCELLING: usize = 128;
+
 /// Measures distances between vectors of one kind.
 ///
 /// Under cosine a FLOAT32 row is held normalised. The other types would lose precision to a
@@ -81,6 +85,12 @@ impl Space {
     /// Whether [`Space::distances`] are not the distances to what rows hold, but near them.
     pub(crate) fn is_quantized(&self) -> bool {
         self.bits.is_some()
+    }
+
+    /// How far [`Space::distances`] scatter what is near, in times what 8-bit codes do: the fewer
+    /// values there are, the less do the errors of 4-bit codes cancel out.
+    pub(crate) fn spread(&self) -> usize {
+        if self.bits == Some(Bits::Four) && self.dim < CANCELLING { 3 } else { 1 }
     }
 
     /// Bytes of a row.
