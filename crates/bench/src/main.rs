@@ -10,6 +10,7 @@ mod packages;
 mod peer;
 mod plot;
 mod random;
+mod redis_cluster;
 mod redis_py;
 mod redis_server;
 mod report;
@@ -54,6 +55,9 @@ enum Command {
     Load(commands::load::Arguments),
     /// A real Redis as the store, beside redis-py on the same server: loading, KNN, pipelines, memory
     Redis(commands::redis::Arguments),
+    /// A Redis Cluster of one, two and three primaries as the store: agreement with exact search, the cost of
+    /// asking all, loading, memory
+    Cluster(commands::cluster::Arguments),
     /// Open-loop load on /search: rate, latency, memory, processor, recall
     Serve(commands::serve::Arguments),
     /// The article, row by row: what it says, what its stack did, what we do
@@ -71,6 +75,7 @@ fn main() -> Result<()> {
         Command::Index(arguments) => commands::index::run(&arguments, setting, format),
         Command::Load(arguments) => commands::load::run(&arguments, setting, format),
         Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
+        Command::Cluster(arguments) => commands::cluster::run(&arguments, setting, format),
         Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
         Command::Article(arguments) => article::run(&arguments, setting, format),
     }

@@ -7,12 +7,16 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nearfield::service::{
-    Algorithm, Context, Embedding, Expected, FieldKind, FieldSchema, Metric, Put, Quantization, Schema,
-    Service, Value, VectorSchema, VectorType,
+    Algorithm, Answer, Context, Embedding, Expected, FieldKind, FieldSchema, Leg, Metric, Paging, Put,
+    Quantization, Schema, Search, Service, Value, VectorSchema, VectorType,
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
-use crate::{corpus::Document, vectors::Vectors};
+use crate::{
+    corpus::{self, Document},
+    setting::Setting,
+    vectors::{self, Vectors},
+};
 
 /// The collection's name.
 pub(crate) const NAME: &str = "packages";
@@ -21,6 +25,48 @@ const WRITES: usize = 4;
 
 /// The article's graph.
 pub(crate) const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 };
+
+/// Documents with their vectors, and vectors to ask with.
+#[derive(Debug)]
+pub(crate) struct Corpus {
+    pub(crate) documents: Vec<Document>,
+    /// Of the documents, in their order.
+    pub(crate) vectors: Vectors,
+    pub(crate) queries: Vectors,
+}
+
+impl Corpus {
+    /// The first `limit` packages and the first `queries` of the queries made for them.
+    pub(crate) fn read(setting: &Setting, limit: usize, queries: usize) -> Result<Corpus> {
+        let model = setting.model()?;
+        let source = setting.source.packages();
+        let documents = corpus::documents(&source, limit)?;
+        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
+        let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        let source = setting.source.packages_queries();
+        let all = corpus::queries(&source)?;
+        let texts: Vec<&str> = all.iter().take(queries).map(String::as_str).collect();
+        let queries = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        Ok(Corpus { documents, vectors, queries })
+    }
+}
+
+/// A search for the `k` documents nearest to a vector, with their text.
+pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usize>) -> Search {
+    Search {
+        collection: Some(collection.to_owned()),
+        legs: vec![Leg::Vector(vector.to_vec())],
+        paging: Paging { offset: 0, k },
+        ef_search: ef,
+        fields: Some(vec!["content".to_owned()]),
+        ..Search::text("", k)
+    }
+}
+
+/// The numbers of the documents that were found, best first.
+pub(crate) fn ids(answer: &Answer) -> Result<Vec<u32>> {
+    answer.hits.iter().map(|hit| hit.id.parse().context("an id is a row's number")).collect()
+}
 
 /// Text in `content` under the prefix `{name}:`, and a vector in `embedding` (FLOAT32, cosine), which
 /// the model of that name computes if one is given.

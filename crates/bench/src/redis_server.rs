@@ -1,6 +1,7 @@
 //! A real Redis with the search module, as a process of its own.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -25,8 +26,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     dir: TempDir,
+    /// Where Redis Stack is installed.
+    stack: PathBuf,
 }
 
 impl RedisServer {
@@ -34,6 +37,11 @@ impl RedisServer {
     /// its directory in `scratch`, and waits until it answers. Redis Stack is installed first,
     /// once, by `tools/redis_stack.py`.
     pub(crate) fn start(scratch: &Path, core: Option<usize>) -> Result<RedisServer> {
+        RedisServer::start_with(scratch, core, &[])
+    }
+
+    /// Starts one with further arguments.
+    pub(crate) fn start_with(scratch: &Path, core: Option<usize>, arguments: &[&str]) -> Result<RedisServer> {
         let stack = installed()?;
         let address = free_address()?;
         let dir = tempfile::Builder::new().prefix("redis-").tempdir_in(scratch)?;
@@ -53,11 +61,12 @@ impl RedisServer {
             .arg(dir.path())
             .arg("--loadmodule")
             .arg(stack.join("lib/redisearch.so"))
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(File::create(dir.path().join("log"))?)
             .stderr(Stdio::null());
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
-        let mut server = RedisServer { child, address, dir };
+        let mut server = RedisServer { child, address, dir, stack };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -72,11 +81,28 @@ impl RedisServer {
         format!("redis://{}/0", self.address)
     }
 
-    /// It as the store of a service. A pipeline of 500 documents into a large graph is most of a
-    /// second's work for it, and several are under way when documents are loaded: a write waits
-    /// longer here than by default.
+    /// It as the store of a service.
     pub(crate) fn store(&self) -> Store {
-        Store::Redis(RedisStore { command_timeout: WRITE_TIMEOUT, ..RedisStore::new(self.url()) })
+        store(self.url())
+    }
+
+    /// The reply to a command, as `redis-cli` prints it.
+    pub(crate) fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.stack.join("bin/redis-cli"));
+        command.env("LD_LIBRARY_PATH", self.stack.join("lib")).stdin(Stdio::null());
+        command.args(["-e", "-h", "127.0.0.1", "-p", &self.address.port().to_string()]).args(words);
+        let output = command.output().with_context(|| format!("run {command:?}"))?;
+        let said = String::from_utf8(output.stdout)?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "redis-server answered {words:?}: {said}{errors}");
+        Ok(said)
+    }
+
+    /// The lines `name:value` of a reply such as `INFO`'s.
+    pub(crate) fn pairs(&self, words: &[&str]) -> Result<HashMap<String, String>> {
+        let said = self.ask(words)?;
+        let pairs = said.lines().filter_map(|line| line.trim_end().split_once(':'));
+        Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -104,6 +130,13 @@ impl Drop for RedisServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The Redis, or the cluster, at `url` as the store of a service. A pipeline of 500 documents into a large
+/// graph is most of a second's work for a server, and several are under way when documents are loaded: a
+/// write waits longer here than by default.
+pub(crate) fn store(url: String) -> Store {
+    Store::Redis(RedisStore { command_timeout: WRITE_TIMEOUT, ..RedisStore::new(url) })
 }
 
 /// The directory Redis Stack is installed in.

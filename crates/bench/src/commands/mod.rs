@@ -1,5 +1,6 @@
 //! One file a sub-command.
 
+pub(crate) mod cluster;
 pub(crate) mod embed;
 pub(crate) mod index;
 pub(crate) mod load;

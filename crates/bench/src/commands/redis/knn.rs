@@ -8,14 +8,14 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, ensure};
-use nearfield::service::{Context, Leg, Paging, Search, Service};
+use anyhow::{Result, ensure};
+use nearfield::service::{Context, Service};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{Client, Stand, load};
 use crate::{
-    machine,
+    machine, packages,
     redis_py::Spent,
     report::{Format, Report, Row},
     sample::median,
@@ -125,17 +125,9 @@ async fn ask(
         if row >= queries.rows() {
             return Ok(answers);
         }
-        let search = Search {
-            collection: Some(load::HNSW.collection.to_owned()),
-            legs: vec![Leg::Vector(queries.row(row).to_vec())],
-            paging: Paging { offset: 0, k },
-            ef_search: Some(ef),
-            fields: Some(vec!["content".to_owned()]),
-            ..Search::text("", k)
-        };
+        let search = packages::nearest(load::HNSW.collection, queries.row(row), k, Some(ef));
         let answer = service.search(&Context::local(), search).await?;
-        let ids = answer.hits.iter().map(|hit| hit.id.parse().context("an id is a row's number"));
-        answers.push((row, ids.collect::<Result<_>>()?));
+        answers.push((row, packages::ids(&answer)?));
     }
 }
 

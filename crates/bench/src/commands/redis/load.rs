@@ -15,16 +15,16 @@ use crate::{
 
 /// What is loaded into: a name for people, the index, and the collection of ours.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
-    name: &'static str,
-    algorithm: Algorithm,
-    pub(super) collection: &'static str,
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) collection: &'static str,
 }
 
 /// Adding a vector costs the server next to nothing: the client shows.
-pub(super) const FLAT: Target = Target { name: "FLAT", algorithm: Algorithm::Flat, collection: "ours_flat" };
+pub(crate) const FLAT: Target = Target { name: "FLAT", algorithm: Algorithm::Flat, collection: "ours_flat" };
 /// The article's index.
-pub(super) const HNSW: Target = Target { name: "HNSW", algorithm: packages::HNSW, collection: "ours_hnsw" };
+pub(crate) const HNSW: Target = Target { name: "HNSW", algorithm: packages::HNSW, collection: "ours_hnsw" };
 
 /// What loading by one client took.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! `redis`: our service with a real Redis as its store, beside redis-py on the same server, in turn.
 
 mod knn;
-mod load;
+pub(crate) mod load;
 mod memory;
 pub(crate) mod pipelining;
 
@@ -12,14 +12,14 @@ use nearfield::service::{Algorithm, Config, Context, Service};
 use tokio::runtime::Runtime;
 
 use crate::{
-    corpus::{self, Document},
+    corpus::Document,
     machine::Pinned,
-    packages,
+    packages::{self, Corpus},
     redis_py::RedisPy,
     redis_server::RedisServer,
     report::Format,
     setting::Setting,
-    vectors::{self, Vectors},
+    vectors::Vectors,
 };
 
 /// Arguments of `redis`.
@@ -99,22 +99,14 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
 
 impl<'a> Stand<'a> {
     fn new(arguments: &'a Arguments, setting: &Setting) -> Result<Stand<'a>> {
-        let model = setting.model()?;
-        let source = setting.source.packages();
-        let documents = corpus::documents(&source, arguments.limit)?;
-        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-        let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
-        let of_queries = setting.source.packages_queries();
-        let queries = corpus::queries(&of_queries)?;
-        let texts: Vec<&str> = queries.iter().take(arguments.queries).map(String::as_str).collect();
-        let queries = vectors::of_texts(&setting.cache_dir, &model, &of_queries, &texts)?;
-
+        let Corpus { documents, vectors, queries } =
+            Corpus::read(setting, arguments.limit, arguments.queries)?;
         let server = RedisServer::start(&setting.cache_dir, Some(arguments.server_core))?;
         let mut pythons = Vec::new();
         for hiredis in [false, true] {
             if !(hiredis && arguments.no_hiredis) {
                 let mut python = RedisPy::start(&server, &setting.cache_dir, arguments.client_core, hiredis)?;
-                python.take_documents(&source, &vectors, documents.len())?;
+                python.take_documents(&setting.source.packages(), &vectors, documents.len())?;
                 pythons.push(python);
             }
         }
