@@ -210,8 +210,9 @@ impl Seen {
         );
     }
 
-    /// Acknowledged documents that are not there.
+    /// Acknowledged documents that are not there, once all shards can be asked.
     fn lost(&self, program: &Program) -> Vec<usize> {
+        program.ready();
         let is_there = |number: &usize| {
             let reply = program.get(&format!("/collections/docs/documents/{number}"));
             assert!(matches!(reply.status, 200 | 404), "{}", reply.json);
@@ -329,6 +330,7 @@ fn a_primary_that_stands_still_is_replaced_and_comes_back_as_a_replica() {
     // What was sent to it before it was known to stand still waits for the command's time.
     let allowed = failover + ANSWERED_WITHIN + BEYOND_FAILOVER;
     assert!(seen.last_refused(paused) <= allowed, "{:?} > {allowed:?}", seen.last_refused(paused));
+    program.ready();
     assert_eq!(ids(&search(&program, false).json), right());
 }
 
