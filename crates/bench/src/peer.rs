@@ -75,7 +75,7 @@ pub(crate) fn number(answer: &Value, name: &str) -> Result<f64> {
 
 /// The Python of the peer's virtual environment, made and filled if it is not what the
 /// requirements ask for.
-fn environment(name: &str, peers: &Path, cache_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn environment(name: &str, peers: &Path, cache_dir: &Path) -> Result<PathBuf> {
     let requirements = peers.join(format!("{name}-requirements.txt"));
     let wanted =
         fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;

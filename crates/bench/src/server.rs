@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -44,21 +44,23 @@ pub(crate) fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A command that runs `program` on these cores; on all, if there are none.
+pub(crate) fn held_to(cores: &[usize], program: &Path) -> Command {
+    if cores.is_empty() {
+        return Command::new(program);
+    }
+    let list: Vec<String> = cores.iter().map(usize::to_string).collect();
+    let mut taskset = Command::new("taskset");
+    taskset.args(["-c", &list.join(",")]).arg(program);
+    taskset
+}
+
 impl Server {
     /// Starts a server on a free port of the loopback interface and waits until it is ready.
     pub(crate) fn start(launch: &Launch) -> Result<Server> {
         let address = free_address()?;
-        let mut command = match launch.cores.as_slice() {
-            [] => Command::new(binary()?),
-            cores => {
-                let list: Vec<String> = cores.iter().map(usize::to_string).collect();
-                let mut taskset = Command::new("taskset");
-                taskset.args(["-c", &list.join(",")]).arg(binary()?);
-                taskset
-            }
-        };
+        let mut command = held_to(&launch.cores, &binary()?);
         fs::create_dir_all(&launch.data_dir)?;
-        let log = launch.data_dir.with_extension("log");
         command
             .arg("serve")
             .args(["--listen", &address.to_string()])
@@ -68,10 +70,14 @@ impl Server {
             .arg(&launch.models_dir)
             .args(&launch.arguments)
             // Meant for the bench; the server warns of variables it does not know.
-            .env_remove("NEARFIELD_SHARED")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(&log)?);
+            .env_remove("NEARFIELD_SHARED");
+        Server::spawn(command, address, launch.data_dir.with_extension("log"))
+    }
+
+    /// Starts a server with `command`, which makes it listen on `address`, and waits until its `/readyz`
+    /// says that it is ready. What it has to say goes into the file `log`.
+    pub(crate) fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Result<Server> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let mut server = Server { child, address, log };
         server.wait_until_ready()?;
@@ -102,14 +108,14 @@ impl Server {
         let started = Instant::now();
         while started.elapsed() < READY_TIMEOUT {
             if let Some(status) = self.child.try_wait()? {
-                bail!("nearfield serve ended with {status}: {}", self.log());
+                bail!("the server ended with {status}: {}", self.log());
             }
             if ureq::get(self.url("/readyz")).call().is_ok_and(|reply| reply.status() == 200) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("nearfield serve was not ready after {} s: {}", READY_TIMEOUT.as_secs(), self.log())
+        bail!("the server was not ready after {} s: {}", READY_TIMEOUT.as_secs(), self.log())
     }
 
     fn terminate(&mut self) -> Result<()> {
@@ -127,7 +133,7 @@ impl Server {
         }
         self.child.kill()?;
         self.child.wait()?;
-        bail!("nearfield serve did not stop within {} s and was killed", STOP_TIMEOUT.as_secs())
+        bail!("the server did not stop within {} s and was killed", STOP_TIMEOUT.as_secs())
     }
 }
 

@@ -5,6 +5,7 @@ mod alone;
 mod cores;
 mod embedding;
 mod in_process;
+mod stacks;
 mod zipf;
 
 use std::{
@@ -50,6 +51,9 @@ pub(crate) enum Part {
     Mix,
     /// Text to documents in this process, on one core and on two.
     Cores,
+    /// As `search`, over one Redis Stack on the server's cores: ours with it as the store, and the article's
+    /// own stack.
+    Stacks,
 }
 
 /// How the index holds vectors.
@@ -139,7 +143,9 @@ pub(crate) struct Measured {
     tokens_mean: f64,
     /// The server's resident memory at the end.
     pub(crate) rss_mib: f64,
-    /// The server's share of one core.
+    /// That of the Redis behind it.
+    redis_rss_mib: Option<f64>,
+    /// The server's share of one core, with that of the Redis behind it.
     pub(crate) cpu_pct: f64,
     /// Processor time of the server for a query, user and system.
     cpu_us_per_query: f64,
@@ -177,6 +183,9 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
         let kept = Kept::load(arguments, setting)?;
         let queries = corpus::queries(&setting.source.packages_queries())?;
         cores::run(arguments, setting, &kept.data_dir, queries, format)?;
+    }
+    if wants(Part::Stacks) {
+        stacks::run(arguments, setting, format)?;
     }
     Ok(())
 }
@@ -221,15 +230,28 @@ struct Kept {
     data_dir: PathBuf,
 }
 
+/// What is asked.
+struct System {
+    name: &'static str,
+    server: Server,
+    /// The process of the Redis behind it, if there is one: its memory and time count as well.
+    redis: Option<u32>,
+}
+
+impl System {
+    /// Processor seconds of all its processes.
+    fn cpu_seconds(&self) -> Result<f64> {
+        let redis = self.redis.map(machine::cpu_seconds).transpose()?;
+        Ok(machine::cpu_seconds(self.server.pid())? + redis.unwrap_or_default())
+    }
+}
+
 impl Kept {
     /// Loads the documents with vectors made beforehand, unless an earlier run has. One that was
     /// interrupted is gone on with: documents that stand there are not written again.
     fn load(arguments: &Arguments, setting: &Setting) -> Result<Kept> {
         let model = setting.model()?;
-        let source = setting.source.packages();
-        let documents = corpus::documents(&source, arguments.documents)?;
-        let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-        let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        let (documents, vectors) = packages_with_vectors(arguments, setting, &model)?;
         let held = arguments.quantization;
         let name = format!("serve-{}-{}-{}", vectors.key, documents.len(), held.name());
         let dir = setting.cache_dir.join(name);
@@ -253,14 +275,28 @@ impl Kept {
     }
 }
 
+/// The documents, and their vectors made beforehand.
+fn packages_with_vectors(
+    arguments: &Arguments,
+    setting: &Setting,
+    model: &Model,
+) -> Result<(Vec<corpus::Document>, Vectors)> {
+    let source = setting.source.packages();
+    let documents = corpus::documents(&source, arguments.documents)?;
+    let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
+    let vectors = vectors::of_texts(&setting.cache_dir, model, &source, &texts)?;
+    Ok((documents, vectors))
+}
+
 /// A server with its documents, and queries it has not seen.
 pub(crate) struct Bench {
-    server: Server,
+    system: System,
     arguments: Arguments,
     mix: Mix,
     given: Vec<String>,
     model: Model,
-    kept: Kept,
+    documents: Vec<corpus::Document>,
+    vectors: Vectors,
     queries: Vec<String>,
     used: usize,
 }
@@ -273,7 +309,6 @@ impl Bench {
 
     fn start_with(arguments: &Arguments, setting: &Setting, mix: Mix) -> Result<Bench> {
         let kept = Kept::load(arguments, setting)?;
-        let given = corpus::queries(&setting.source.packages_queries())?;
         let mut launched = vec!["--cpu", setting.cpu().level().name()];
         if mix == Mix::Distinct {
             launched.extend(["--query-cache-mib", "0"]);
@@ -284,13 +319,26 @@ impl Bench {
             cores: arguments.server_cores.clone(),
             arguments: launched.into_iter().map(str::to_owned).collect(),
         };
+        let Kept { documents, vectors, .. } = kept;
+        let system = System { name: "nearfield", server: Server::start(&launch)?, redis: None };
+        Bench::of(system, arguments, setting, mix, (documents, vectors))
+    }
+
+    fn of(
+        system: System,
+        arguments: &Arguments,
+        setting: &Setting,
+        mix: Mix,
+        (documents, vectors): (Vec<corpus::Document>, Vectors),
+    ) -> Result<Bench> {
         let mut bench = Bench {
-            server: Server::start(&launch)?,
+            system,
             arguments: arguments.clone(),
             mix,
-            given,
+            given: corpus::queries(&setting.source.packages_queries())?,
             model: setting.model()?,
-            kept,
+            documents,
+            vectors,
             queries: Vec::new(),
             used: 0,
         };
@@ -301,7 +349,7 @@ impl Bench {
     /// Waits until the server has done what it does in the background by itself: refining its graph,
     /// which it begins within a second or two.
     fn settle(&self) -> Result<()> {
-        let pid = self.server.pid();
+        let pid = self.system.server.pid();
         let started = Instant::now();
         let mut quiet = 0;
         while started.elapsed() < SETTLE_TIMEOUT {
@@ -324,7 +372,7 @@ impl Bench {
 
     /// The server.
     pub(crate) fn server(&self) -> &Server {
-        &self.server
+        &self.system.server
     }
 
     /// Holds this thread to the core of the client.
@@ -334,12 +382,12 @@ impl Bench {
 
     /// How many documents it has.
     pub(crate) fn documents(&self) -> usize {
-        self.kept.documents.len()
+        self.documents.len()
     }
 
     /// Whether the server has survived so far.
     pub(crate) fn server_is_running(&mut self) -> Result<bool> {
-        self.server.is_running()
+        self.system.server.is_running()
     }
 
     /// Connections of the steps to come.
@@ -348,8 +396,7 @@ impl Bench {
     }
 
     fn make_queries(&mut self, count: usize) -> Result<()> {
-        self.queries =
-            corpus::distinct_queries(&self.given, &self.kept.documents, count, self.arguments.seed)?;
+        self.queries = corpus::distinct_queries(&self.given, &self.documents, count, self.arguments.seed)?;
         Ok(())
     }
 
@@ -383,7 +430,7 @@ impl Bench {
         let texts: Vec<&str> = judged.iter().map(String::as_str).collect();
         let queries =
             vectors::of_texts(&setting.cache_dir, &model, &setting.source.packages_queries(), &texts)?;
-        let truth = truth::neighbours(&setting.cache_dir, &self.kept.vectors, &queries)?;
+        let truth = truth::neighbours(&setting.cache_dir, &self.vectors, &queries)?;
         Ok((judged, truth))
     }
 
@@ -394,7 +441,7 @@ impl Bench {
         let agent = ureq::Agent::new_with_defaults();
         let mut found = Vec::with_capacity(truth.len());
         for query in queries {
-            let url = self.server.url(&format!("/search?q={}&k={}", encode(&query), truth::K));
+            let url = self.system.server.url(&format!("/search?q={}&k={}", encode(&query), truth::K));
             let answer: Value = serde_json::from_str(&agent.get(url).call()?.body_mut().read_to_string()?)?;
             let hits = answer["results"].as_array().context("the answer has no results")?;
             let ids = hits.iter().map(|hit| hit["id"].as_str()?.parse::<u32>().ok());
@@ -416,7 +463,7 @@ impl Bench {
             connections: arguments.connections,
             seed: arguments.seed,
         };
-        let (k, address) = (arguments.k, self.server.address);
+        let (k, address) = (arguments.k, self.system.server.address);
         // A Poisson schedule may be a few standard deviations longer than its mean.
         let mean = rate * (step.duration + step.warm_up).as_secs_f64();
         let queries = self.asked((mean + 6.0 * mean.sqrt()).ceil() as usize + 10)?;
@@ -424,18 +471,26 @@ impl Bench {
         let mut requests = queries
             .iter()
             .map(|query| open_loop::get_request(address, &format!("/search?q={}&k={k}", encode(query))));
-        let pid = self.server.pid();
-        let cpu_before = machine::cpu_seconds(pid)?;
+        let cpu_before = self.system.cpu_seconds()?;
         let started = Instant::now();
         let _pinned = self.pinned()?;
         let outcome = open_loop::run(address, &step, &mut requests)?;
-        let cpu_s = machine::cpu_seconds(pid)? - cpu_before;
+        let cpu_s = self.system.cpu_seconds()? - cpu_before;
         let cpu_pct = cpu_s / started.elapsed().as_secs_f64() * 100.0;
         // Those of the warm-up are not in the outcome, but about as many a second.
         let answered = outcome.qps * (step.duration + step.warm_up).as_secs_f64();
         let cpu_us_per_query = cpu_s * 1e6 / answered;
-        let rss_mib = machine::rss_mib(pid)?;
-        Ok(Measured { offered_qps: rate, outcome, tokens_mean, rss_mib, cpu_pct, cpu_us_per_query })
+        let rss_mib = machine::rss_mib(self.system.server.pid())?;
+        let redis_rss_mib = self.system.redis.map(machine::rss_mib).transpose()?;
+        Ok(Measured {
+            offered_qps: rate,
+            outcome,
+            tokens_mean,
+            rss_mib,
+            redis_rss_mib,
+            cpu_pct,
+            cpu_us_per_query,
+        })
     }
 
     /// The step with the highest rate found whose 99th percentile stays within the budget: doubled
@@ -473,9 +528,14 @@ impl Bench {
             Mix::Distinct => ("distinct", "off"),
             Mix::Zipf => ("zipf", "on"),
         };
+        let quantization = match self.system.redis {
+            None => self.arguments.quantization.name(),
+            Some(_) => Held::None.name(),
+        };
         Row::new()
-            .with("documents", self.kept.documents.len())
-            .with("quantization", self.arguments.quantization.name())
+            .with("system", self.system.name)
+            .with("documents", self.documents.len())
+            .with("quantization", quantization)
             .with("cores", self.arguments.server_cores.len())
             .with("mix", mix)
             .with("cache", cache)
@@ -491,6 +551,7 @@ impl Bench {
             .with_rounded("p95_ms", outcome.latency_ms.quantile(0.95), 2)
             .with_rounded("p99_ms", outcome.latency_ms.quantile(0.99), 2)
             .with_rounded("rss_mib", measured.rss_mib, 0)
+            .with("redis_rss_mib", measured.redis_rss_mib.map(f64::round))
             .with_rounded("cpu_pct", measured.cpu_pct, 0)
             .with_rounded("cpu_us_per_query", measured.cpu_us_per_query, 0)
             .with_rounded("end_to_end_recall_at_10", recall, 4)
