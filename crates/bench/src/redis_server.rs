@@ -26,6 +26,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct RedisServer {
     child: Child,
+    /// Where it answers.
     pub(crate) address: SocketAddr,
     dir: TempDir,
     /// Where Redis Stack is installed.

@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "3")]
     runs: NonZero<usize>,
     /// Breadths of search in HNSW
-    #[arg(long, value_delimiter = ',', default_value = "20,40,80,160")]
+    #[arg(long, value_delimiter = ',', default_value = "20,40,80")]
     ef: Vec<usize>,
     /// Core of this process; the nodes of each store are dealt out to all cores, beginning with the first
     #[arg(long, default_value_t = 1)]
