@@ -4,6 +4,7 @@
 
 mod graph;
 mod introduction;
+mod on_cluster;
 mod on_redis;
 mod section_1;
 mod section_10;
@@ -100,6 +101,7 @@ fn rows() -> impl Iterator<Item = &'static Row> {
         section_3::ROWS,
         section_3_filters::ROWS,
         on_redis::ROWS,
+        on_cluster::ROWS,
         section_4::ROWS,
         section_5::ROWS,
         section_6::ROWS,

@@ -9,21 +9,7 @@ use serde_json::{Value, json};
 use super::{Row, Verdict, graph::Parameters, section_3::blob_round_trip, site, world::World};
 use crate::{open_loop::encode, sample::Sample};
 
-const CLUSTER: &str = "no cluster yet: one Redis can be the store (3-redis-stack)";
-
 pub(super) const ROWS: &[Row] = &[
-    Row {
-        id: "6.1-schema-on-each-shard",
-        article: "create the same index definition on each shard (Redis propagates the schema)",
-        peer: "it does not: FT.CREATE reaches one node only; redis-py finds 3 of the true top 10 [cluster]",
-        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
-    },
-    Row {
-        id: "6.1-distribute-evenly",
-        article: "distribute documents evenly over the shards",
-        peer: "",
-        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
-    },
     Row {
         id: "6.1-hash-tag",
         article: "a hash tag in the key, article:{12345}",
@@ -39,12 +25,6 @@ pub(super) const ROWS: &[Row] = &[
                 format!("an id with braces is kept as it is: {}", back.body["id"]),
             ))
         },
-    },
-    Row {
-        id: "6.1-replicas",
-        article: "3 primary shards and 3 replicas; horizontal read/write scalability",
-        peer: "failover of a killed primary took 23.5 s with default timeouts [wire README]",
-        check: |world| world.awaits(&["serve"], "cluster", CLUSTER),
     },
     Row {
         id: "6.2-batching",

@@ -86,14 +86,6 @@ pub(super) const ROWS: &[Row] = &[
         },
     },
     Row {
-        id: "9.4-cluster-slot-mismatch",
-        article: "keys without a hash tag cause cross-slot errors",
-        peer: "",
-        check: |world| {
-            world.awaits(&["serve"], "cluster", "no cluster yet; a hash tag in an id is kept (6.1-hash-tag)")
-        },
-    },
-    Row {
         id: "9.5-excessive-ef-search",
         article: "ef_search too high (e.g. 500) blows up latency and memory",
         peer: "",

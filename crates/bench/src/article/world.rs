@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::{
     Arguments, Verdict,
     graph::{Graph, Parameters},
+    on_cluster::OnCluster,
     on_redis::OnRedis,
     site::{Site, agent, call},
     words::Words,
@@ -43,6 +44,8 @@ pub(super) struct World<'a> {
     packages: Option<serve::Bench>,
     /// A server over a real Redis.
     redis: Option<OnRedis>,
+    /// A server over a real Redis Cluster.
+    cluster: Option<OnCluster>,
     alone: Option<Alone>,
     loaded: Option<serve::Measured>,
     recall: Option<f64>,
@@ -96,6 +99,7 @@ impl<'a> World<'a> {
             knowledge: None,
             packages: None,
             redis: None,
+            cluster: None,
             alone: None,
             loaded: None,
             recall: None,
@@ -207,6 +211,19 @@ impl<'a> World<'a> {
             self.redis = Some(OnRedis::start(self)?);
         }
         self.redis.as_mut().context("just started")
+    }
+
+    /// A server over a real Redis Cluster.
+    pub(super) fn cluster(&mut self) -> Result<&mut OnCluster> {
+        if self.cluster.is_none() {
+            self.cluster = Some(OnCluster::start(self)?);
+        }
+        self.cluster.as_mut().context("just started")
+    }
+
+    /// The cluster, for who breaks it.
+    pub(super) fn take_cluster(&mut self) -> Option<OnCluster> {
+        self.cluster.take()
     }
 
     /// 1,000 distinct searches of the packages, one after the other.
