@@ -8,8 +8,8 @@ mod spreading_cluster;
 
 use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
 use nearfield::service::{
-    Algorithm, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema, Search, Store,
-    VectorSchema, VectorType,
+    Algorithm, Documents, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
+    Search, Store, VectorSchema, VectorType,
 };
 use redis_stack::RedisStack;
 use spreading_cluster::SpreadingCluster;
@@ -83,4 +83,12 @@ async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_a
     assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "in turn");
     assert!(asked.iter().flatten().all(|words| words[1] == "kb"));
     assert_eq!(house.service.shards("kb"), [], "they are one to whoever asks");
+
+    for _ in 0..3 {
+        assert_eq!(house.service.collections(&cx()).await.unwrap().len(), 1, "whoever is asked");
+    }
+    house.service.drop_collection(&cx(), "kb", Documents::Keep).await.unwrap();
+    let dropped: Vec<Vec<String>> = cluster.sent("FT.DROPINDEX").into_iter().flatten().collect();
+    assert_eq!(dropped.len(), 1, "{dropped:?}");
+    assert_eq!(dropped[0][1], "kb");
 }

@@ -113,7 +113,7 @@ impl Core {
             self.ask(notes::ALIASES, &forget_alias(alias)).await?;
         }
         for shard in self.shards(&self.servers.map())? {
-            let Some(index) = collection.indexes.get(&shard.name()) else { continue };
+            let Some(index) = collection.index_of(&shard) else { continue };
             let mut drop_index = redis::cmd("FT.DROPINDEX");
             drop_index.arg(&index.name);
             match shard.primary.connections.ask(&drop_index).await.and_then(refused) {

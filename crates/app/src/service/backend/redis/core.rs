@@ -396,14 +396,16 @@ impl Core {
         let (state, map) = (self.state(), self.servers.map());
         let shards = self.shards(&map)?;
         let of_name = async |name: &str| -> Result<BTreeMap<String, Index>, Error> {
-            let mut indexes = state.get(name)?.indexes.clone();
+            let collection = state.get(name)?;
+            let mut indexes = BTreeMap::new();
             for shard in &shards {
-                let Some(index) = indexes.get_mut(&shard.name()) else { continue };
-                match self.info(shard, &index.name).await {
-                    Ok(info) => index.info = info,
-                    Err(error) if self.lives_without(&error) => {}
+                let Some(index) = collection.index_of(shard) else { continue };
+                let info = match self.info(shard, &index.name).await {
+                    Ok(info) => info,
+                    Err(error) if self.lives_without(&error) => index.info.clone(),
                     Err(error) => return Err(self.noticed(error)),
-                }
+                };
+                indexes.insert(shard.name(), Index { name: index.name.clone(), info });
             }
             Ok(indexes)
         };

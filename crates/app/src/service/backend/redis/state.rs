@@ -91,14 +91,15 @@ impl Collection {
         })
     }
 
+    /// Its index on a shard; where the servers of a cluster ask each other, any answers for the only one.
+    pub(super) fn index_of(&self, shard: &Shard) -> Option<&Index> {
+        let only = || self.indexes.values().find(|index| index.name == self.name);
+        self.indexes.get(&shard.name()).or_else(only)
+    }
+
     /// The name of its index on a shard, which holds everything that stands there.
     pub(super) fn index_on(&self, shard: &Shard) -> Result<&str, Error> {
-        let index = match self.indexes.get(&shard.name()) {
-            // Any server of a cluster whose servers ask each other answers for all.
-            None if self.indexes.len() == 1 => self.indexes.values().next().filter(|it| it.name == self.name),
-            index => index,
-        };
-        match index {
+        match self.index_of(shard) {
             None => Err(shard.blame(error::index_missing(&self.name))),
             Some(Index { name, info }) if info.is_scanning && *name != self.name => {
                 Err(shard.blame(error::index_unfinished(&self.name, info.documents)))
