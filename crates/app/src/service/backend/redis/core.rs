@@ -74,8 +74,7 @@ impl Core {
 
     /// Whether every shard has an index of its own, which is asked by itself.
     pub(super) fn is_divided(&self) -> bool {
-        let spreads = |shard: &Arc<Shard>| shard.primary.server().is_some_and(|server| server.spreads);
-        self.servers.is_cluster() && !self.servers.map().shards().iter().any(spreads)
+        self.servers.is_cluster() && !self.servers.map().shards().iter().any(|shard| shard.primary.spreads())
     }
 
     /// The shards whose indexes make up a collection: all, or any one where the servers ask each other.
@@ -100,12 +99,14 @@ impl Core {
     pub(super) async fn attend(&self, look: bool) -> Result<(), Error> {
         let refreshed = self.servers.refresh().await;
         let look = look || matches!(refreshed, Ok(true));
-        let mut attended = self.servers.attend(look).await;
+        let attended = self.servers.attend(look).await;
         refreshed?;
+        let is_another = attended.iter().any(|attended| matches!(attended, Ok(true)));
+        let attended: Result<(), Error> = attended.into_iter().try_for_each(|attended| attended.map(drop));
         if !self.servers.is_cluster() {
-            attended.drain(..).collect::<Result<Vec<bool>, Error>>()?;
+            attended.clone()?;
         }
-        if look || attended.iter().any(|attended| matches!(attended, Ok(true))) {
+        if look || is_another {
             match self.look_again().await {
                 // It goes on with what is known, and looks again soon.
                 Err(error) if !self.state().servers.is_empty() && error.kind != ErrorKind::Unavailable => {
@@ -121,7 +122,7 @@ impl Core {
                 Ok(()) => {}
             }
         }
-        attended.into_iter().collect::<Result<Vec<bool>, Error>>().map(drop)
+        attended
     }
 
     /// Reads the collections anew. An index that is missing is made, empty as it may be. Of a shard that

@@ -73,6 +73,11 @@ impl Node {
         self.server.read().clone()
     }
 
+    /// Whether it asks the other servers of its cluster by itself what concerns an index.
+    pub(super) fn spreads(&self) -> bool {
+        self.server.read().as_ref().is_some_and(|server| server.spreads)
+    }
+
     pub(super) fn patience(&self) -> Duration {
         let command_timeout = self.connections.command_timeout;
         if self.connections.obstacle().is_some() {
