@@ -16,6 +16,7 @@ mod get;
 mod index;
 mod interrupt;
 mod model;
+mod rejects;
 mod search;
 mod serve;
 mod stats;

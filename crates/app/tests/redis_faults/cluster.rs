@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    ANSWERED_WITHIN, OPENS_WITHIN, READY_WITHIN, RECOVERS_WITHIN,
+    ANSWERED_WITHIN, OPENS_WITHIN, READY_WITHIN, RECOVERS_WITHIN, fill_with,
     program::{self, Program, agent, timed},
     redis_cluster::{ClusterOptions, RedisCluster},
     redis_stack::Reply,
@@ -44,17 +44,13 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A search that has one right answer, and its right answer.
 const NEAREST: usize = 10;
 
-fn fill(program: &Program) {
-    let schema = json!({"fields": [
-        {"name": "rank", "kind": "numeric"},
-        {"name": "place", "kind": "vector", "dim": 4, "metric": "l2", "algorithm": "flat"},
-    ]});
-    assert_eq!(program.put("/collections/docs", &schema).status, 201);
-    let documents: Vec<Value> = (0..DOCUMENTS)
-        .map(|number| json!({"id": number.to_string(), "rank": number, "place": [number, 0, 0, 1]}))
-        .collect();
-    let loaded = program.post("/collections/docs/documents", &json!({"documents": documents}));
-    assert_eq!((loaded.status, &loaded.json["errors"]), (200, &json!(0)), "{}", loaded.json);
+/// A cluster, and a ready program with documents over it.
+fn filled(flags: &[&str]) -> Option<(RedisCluster, Program)> {
+    let cluster = RedisCluster::with(OPTIONS)?;
+    let program = Program::serve_with(&cluster.url(), flags);
+    program.ready();
+    fill_with(&program, "flat", DOCUMENTS);
+    Some((cluster, program))
 }
 
 fn question(allow_partial: bool) -> Value {
@@ -240,10 +236,7 @@ fn wait_until_refused(program: &Program) -> program::Reply {
 
 #[test]
 fn a_primary_that_is_killed_is_replaced_without_a_wrong_answer() {
-    let Some(mut cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve(&cluster.url());
-    program.ready();
-    fill(&program);
+    let Some((mut cluster, program)) = filled(&[]) else { return };
     let load = Load::start(&program);
 
     // Where some of the right answers stand.
@@ -286,10 +279,7 @@ fn a_primary_that_is_killed_is_replaced_without_a_wrong_answer() {
 
 #[test]
 fn a_write_that_waited_for_a_replica_outlives_its_primary() {
-    let Some(mut cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve_with(&cluster.url(), &["--wait-replicas", "1"]);
-    program.ready();
-    fill(&program);
+    let Some((mut cluster, program)) = filled(&["--wait-replicas", "1"]) else { return };
     let load = Load::start(&program);
     let victim = cluster.owner(cluster.slot("docs:0"));
     let replica = cluster.replicas_of(victim)[0];
@@ -308,10 +298,7 @@ fn a_write_that_waited_for_a_replica_outlives_its_primary() {
 
 #[test]
 fn a_primary_that_stands_still_is_replaced_and_comes_back_as_a_replica() {
-    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve(&cluster.url());
-    program.ready();
-    fill(&program);
+    let Some((cluster, program)) = filled(&[]) else { return };
     let load = Load::start(&program);
     let victim = cluster.owner(cluster.slot("docs:0"));
     let replica = cluster.replicas_of(victim)[0];
@@ -336,10 +323,7 @@ fn a_primary_that_stands_still_is_replaced_and_comes_back_as_a_replica() {
 
 #[test]
 fn slots_move_under_load_without_a_wrong_answer() {
-    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve(&cluster.url());
-    program.ready();
-    fill(&program);
+    let Some((cluster, program)) = filled(&[]) else { return };
     let load = Load::start(&program);
     let moved = Instant::now();
     let primaries = cluster.primaries();
@@ -383,10 +367,7 @@ fn slots_move_under_load_without_a_wrong_answer() {
 
 #[test]
 fn connections_that_are_all_cut_at_once_are_mended() {
-    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve(&cluster.url());
-    program.ready();
-    fill(&program);
+    let Some((cluster, program)) = filled(&[]) else { return };
     let load = Load::start(&program);
     let cut = Instant::now();
     for _ in 0..3 {
@@ -427,16 +408,13 @@ fn a_cluster_that_does_not_answer_at_the_start_is_waited_for() {
         thread::sleep(Duration::from_millis(10));
     }
     eprintln!("ready {:?} after the cluster", back.elapsed());
-    fill(&program);
+    fill_with(&program, "flat", DOCUMENTS);
     assert_eq!(ids(&search(&program, false).json), right());
 }
 
 #[test]
 fn a_shard_without_memory_refuses_its_documents_alone() {
-    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve(&cluster.url());
-    program.ready();
-    fill(&program);
+    let Some((cluster, program)) = filled(&[]) else { return };
     let full = cluster.owner(cluster.slot("docs:0"));
     cluster.ask(full, &["CONFIG", "SET", "maxmemory", "1"]);
     let documents: Vec<Value> = (0..100)
@@ -462,10 +440,7 @@ fn a_shard_without_memory_refuses_its_documents_alone() {
 
 #[test]
 fn replicas_answer_what_their_primary_took() {
-    let Some(cluster) = RedisCluster::with(OPTIONS) else { return };
-    let program = Program::serve_with(&cluster.url(), &["--read-from-replicas", "--wait-replicas", "1"]);
-    program.ready();
-    fill(&program);
+    let Some((cluster, program)) = filled(&["--read-from-replicas", "--wait-replicas", "1"]) else { return };
     let asked = |port: u16| match cluster.ask(port, &["INFO", "commandstats"]) {
         Reply::Text(stats) => {
             let stats = String::from_utf8_lossy(&stats).into_owned();

@@ -38,12 +38,17 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 const DOCUMENTS: usize = 200;
 
 fn fill(program: &Program) {
+    fill_with(program, "hnsw", DOCUMENTS);
+}
+
+/// Makes the collection, with so many documents on a line.
+fn fill_with(program: &Program, algorithm: &str, documents: usize) {
     let schema = json!({"fields": [
         {"name": "rank", "kind": "numeric"},
-        {"name": "place", "kind": "vector", "dim": 4, "metric": "l2"},
+        {"name": "place", "kind": "vector", "dim": 4, "metric": "l2", "algorithm": algorithm},
     ]});
     assert_eq!(program.put("/collections/docs", &schema).status, 201);
-    let documents: Vec<Value> = (0..DOCUMENTS)
+    let documents: Vec<Value> = (0..documents)
         .map(|number| json!({"id": number.to_string(), "rank": number, "place": [number, 0, 0, 1]}))
         .collect();
     let loaded = program.post("/collections/docs/documents", &json!({"documents": documents}));

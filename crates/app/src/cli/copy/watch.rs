@@ -13,7 +13,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
-    cli::terminal::{self, Terminal, thousands},
+    cli::{
+        rejects,
+        terminal::{self, Terminal, thousands},
+    },
     service::{CopyProgress, CopyTrouble, CopyWatch},
 };
 
@@ -51,13 +54,7 @@ struct Line<'t> {
 
 impl Shown {
     pub(super) fn new(rejects: Option<&Path>, terminal: Terminal) -> anyhow::Result<Shown> {
-        let rejects = rejects
-            .map(|path| {
-                let name = path.display().to_string();
-                let file = File::create(path).with_context(|| format!("--rejects {name}"))?;
-                anyhow::Ok((name, BufWriter::new(file)))
-            })
-            .transpose()?;
+        let rejects = rejects.map(rejects::create).transpose()?;
         let now = Instant::now();
         Ok(Shown {
             terminal,

@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{post::Posted, row::Rejected};
-use crate::cli::terminal::{self, Terminal};
+use crate::cli::{
+    rejects,
+    terminal::{self, Terminal},
+};
 
 /// Rejected rows that are shown one by one.
 const SHOWN_MAX: u64 = 10;
@@ -67,13 +70,7 @@ impl Ledger {
         acks: Option<&Path>,
         terminal: Terminal,
     ) -> anyhow::Result<Ledger> {
-        let rejects = rejects
-            .map(|path| {
-                let name = path.display().to_string();
-                let file = File::create(path).with_context(|| format!("--rejects {name}"))?;
-                anyhow::Ok((name, BufWriter::new(file)))
-            })
-            .transpose()?;
+        let rejects = rejects.map(rejects::create).transpose()?;
         let acks = acks
             .map(|path| {
                 let name = path.display().to_string();

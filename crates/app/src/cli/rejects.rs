@@ -1,0 +1,12 @@
+//! The file that `--rejects` names.
+
+use std::{fs::File, io::BufWriter, path::Path};
+
+use anyhow::Context as _;
+
+/// Makes it anew; with its name, for messages.
+pub(crate) fn create(path: &Path) -> anyhow::Result<(String, BufWriter<File>)> {
+    let name = path.display().to_string();
+    let file = File::create(path).with_context(|| format!("--rejects {name}"))?;
+    Ok((name, BufWriter::new(file)))
+}
