@@ -168,8 +168,10 @@ impl Map {
         if self.shards.iter().any(|shard| shard.ranges.is_empty()) {
             return 0;
         }
-        let served = self.shards.iter().flat_map(|shard| &shard.ranges).map(|(first, last)| last - first + 1);
-        SLOTS.saturating_sub(served.sum())
+        // A server may tell of more than there are: none of it is trusted to add up.
+        let ranges = self.shards.iter().flat_map(|shard| &shard.ranges);
+        let served: u32 = ranges.map(|(first, last)| u32::from(last - first) + 1).sum();
+        u16::try_from(u32::from(SLOTS).saturating_sub(served)).expect("at most all slots")
     }
 }
 
