@@ -60,6 +60,8 @@ enum Command {
     Cluster(commands::cluster::Arguments),
     /// Open-loop load on /search: rate, latency, memory, processor, recall
     Serve(commands::serve::Arguments),
+    /// Hours under everything at once: memory, descriptors, threads, disk, latency
+    Soak(commands::soak::Arguments),
     /// The article, row by row: what it says, what its stack did, what we do
     Article(article::Arguments),
 }
@@ -77,6 +79,7 @@ fn main() -> Result<()> {
         Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
         Command::Cluster(arguments) => commands::cluster::run(&arguments, setting, format),
         Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
+        Command::Soak(arguments) => commands::soak::run(&arguments, setting, format),
         Command::Article(arguments) => article::run(&arguments, setting, format),
     }
 }

@@ -6,3 +6,4 @@ pub(crate) mod index;
 pub(crate) mod load;
 pub(crate) mod redis;
 pub(crate) mod serve;
+pub(crate) mod soak;
