@@ -1,0 +1,110 @@
+//! What one writer was told, document by document, and what it was not told yet.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::random::Random;
+
+/// The version of a document's content, or that there is none.
+pub(crate) type State = Option<u64>;
+
+pub(crate) const DIM: usize = 8;
+
+/// What must be there.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// First part of all ids of this writer.
+    pub(crate) writer: &'static str,
+    acknowledged: BTreeMap<u64, State>,
+    /// Asked for and not answered.
+    pending: BTreeMap<u64, State>,
+    versions: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(writer: &'static str) -> Ledger {
+        Ledger { writer, ..Ledger::default() }
+    }
+
+    /// A version no document had before.
+    pub(crate) fn version(&mut self) -> u64 {
+        self.versions += 1;
+        self.versions
+    }
+
+    /// A document that nothing is asked of now, among the first `count`.
+    pub(crate) fn any_settled(&self, count: u64, random: &mut Random) -> Option<u64> {
+        (0..100).map(|_| random.below(count)).find(|number| !self.pending.contains_key(number))
+    }
+
+    pub(crate) fn stands(&self, number: u64) -> bool {
+        self.acknowledged.get(&number).copied().flatten().is_some()
+    }
+
+    pub(crate) fn ask(&mut self, number: u64, state: State) {
+        let earlier = self.pending.insert(number, state);
+        assert_eq!(earlier, None, "a document is asked for once at a time");
+    }
+
+    pub(crate) fn acknowledge(&mut self, number: u64) {
+        let state = self.pending.remove(&number).expect("what is acknowledged was asked for");
+        self.acknowledged.insert(number, state);
+    }
+
+    /// Takes what is found as what is: every acknowledged write must be there, every other one wholly or not
+    /// at all.
+    pub(crate) fn settle(&mut self, found: &BTreeMap<u64, u64>) {
+        for number in found.keys() {
+            let known = self.acknowledged.contains_key(number) || self.pending.contains_key(number);
+            assert!(known, "{}-{number} was never written", self.writer);
+        }
+        let numbers: Vec<u64> = self.acknowledged.keys().chain(self.pending.keys()).copied().collect();
+        for number in numbers {
+            let is = found.get(&number).copied();
+            let acknowledged = self.acknowledged.get(&number).copied().flatten();
+            let pending = self.pending.remove(&number);
+            assert!(
+                is == acknowledged || Some(is) == pending,
+                "{}-{number}: version {acknowledged:?} was acknowledged (None: deleted or never written), \
+                 {pending:?} was asked for, {is:?} is there",
+                self.writer
+            );
+            self.acknowledged.insert(number, is);
+        }
+    }
+
+    /// Some documents that stand.
+    pub(crate) fn sample(&self, count: usize, random: &mut Random) -> Vec<(u64, u64)> {
+        let standing: Vec<(u64, u64)> =
+            self.acknowledged.iter().filter_map(|(number, state)| Some((*number, (*state)?))).collect();
+        let draw = |_| standing[random.below(standing.len() as u64) as usize];
+        if standing.is_empty() { Vec::new() } else { (0..count).map(draw).collect() }
+    }
+
+    pub(crate) fn id(&self, number: u64) -> String {
+        format!("{}-{number}", self.writer)
+    }
+
+    /// The document in one of its versions, every field a function of both.
+    pub(crate) fn document(&self, number: u64, version: u64) -> Value {
+        document(&self.id(number), number, version)
+    }
+}
+
+pub(crate) fn document(id: &str, number: u64, version: u64) -> Value {
+    json!({
+        "id": id,
+        "text": format!("document {id} in version {version}. ").repeat(1 + (number % 30) as usize),
+        "version": version,
+        "parity": if version % 2 == 0 { "even" } else { "odd" },
+        "place": vector(id, version),
+    })
+}
+
+/// Different for every document and version.
+pub(crate) fn vector(id: &str, version: u64) -> [f32; DIM] {
+    let seed = id.bytes().fold(version, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let mut random = Random::new(seed);
+    std::array::from_fn(|_| random.below(20_001) as f32 / 1000.0 - 10.0)
+}

@@ -1,0 +1,204 @@
+//! The server as a process of its own, and a look at all it holds.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    ledger::{DIM, Ledger, document, vector},
+    random::Random,
+};
+
+/// Longer than any start takes: beyond it the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Searches of each writer's documents after a start.
+const SEARCHES: usize = 5;
+
+pub(crate) struct Server {
+    child: Child,
+    home: PathBuf,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Server {
+    pub(crate) fn start(home: &Path) -> Server {
+        // Whose server it was is dead: the next one says where it is when it listens.
+        let _ = std::fs::remove_file(home.join("data/server.json"));
+        let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
+        let child = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("NEARFIELD_HOME", home)
+            .env_remove("NEARFIELD_DATA_DIR")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Server { child, home: home.to_owned(), address: String::new() }
+    }
+
+    pub(crate) fn wait_until_ready(&mut self) {
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < PATIENCE, "not ready; see {}/log", self.home.display());
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the server ended with {status}; see {}/log", self.home.display());
+            }
+            if let Ok(json) = std::fs::read(self.home.join("data/server.json"))
+                && let Ok(told) = serde_json::from_slice::<Value>(&json)
+            {
+                self.address = told["url"].as_str().unwrap().to_owned();
+                if get(&format!("{}/readyz", self.address)).is_ok_and(|(status, _)| status == 200) {
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// SIGKILL, to the whole process group.
+    pub(crate) fn kill(&mut self) {
+        self.signal("KILL");
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and no complaint.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "stopped with {status}; see {}/log", self.home.display());
+    }
+
+    fn signal(&mut self, name: &str) {
+        if self.child.try_wait().unwrap().is_none() {
+            let kill = format!("kill -{name} -{}", self.child.id());
+            assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        }
+    }
+
+    pub(crate) fn make_collection(&self) {
+        let (status, body) =
+            send("PUT", &format!("{}/collections/notes", self.address), &schema(16)).unwrap();
+        assert_eq!(status, 201, "{body}");
+    }
+
+    /// Compares all that is stored with the ledgers, asks for some documents by their vectors, and says how
+    /// many there are.
+    pub(crate) fn check(&self, ledgers: Vec<&mut Ledger>, random: &mut Random) -> usize {
+        let mut found = self.versions();
+        let count = found.len();
+        let (_, counted) = get(&format!("{}/collections/notes/count", self.address)).unwrap();
+        assert_eq!(counted["count"], count, "the index counts otherwise");
+        for ledger in ledgers {
+            let prefix = format!("{}-", ledger.writer);
+            let mut own = BTreeMap::new();
+            found.retain(|id, version| match id.strip_prefix(&prefix) {
+                Some(number) => {
+                    own.insert(number.parse().unwrap(), *version);
+                    false
+                }
+                None => true,
+            });
+            ledger.settle(&own);
+            for (number, version) in ledger.sample(SEARCHES, random) {
+                let id = ledger.id(number);
+                let question = json!({"vector": vector(&id, version), "k": 1, "fields": ["version"]});
+                let url = format!("{}/collections/notes/search", self.address);
+                let (status, answer) = send("POST", &url, &question).unwrap();
+                assert_eq!(status, 200, "{answer}");
+                let hit = &answer["results"][0];
+                let is = (&hit["id"], &hit["fields"]["version"]);
+                assert_eq!(is, (&json!(id), &json!(version)), "{answer}");
+            }
+        }
+        assert!(found.is_empty(), "nobody wrote {found:?}");
+        count
+    }
+
+    /// The version of every stored document, by id. Every document has to be whole.
+    fn versions(&self) -> BTreeMap<String, u64> {
+        let mut versions = BTreeMap::new();
+        let mut next = String::new();
+        loop {
+            let url = format!("{}/collections/notes/documents?limit=1000&vectors=true{next}", self.address);
+            let (status, page) = get(&url).unwrap();
+            assert_eq!(status, 200, "{page}");
+            for found in page["documents"].as_array().unwrap() {
+                let (id, fields) = (found["id"].as_str().unwrap(), &found["fields"]);
+                let version =
+                    fields["version"].as_u64().unwrap_or_else(|| panic!("a torn document: {found}"));
+                let number = id.rsplit_once('-').unwrap().1.parse().unwrap();
+                let mut expected = document(id, number, version);
+                expected["place"] =
+                    json!({"base64": base64(&vector(id, version).map(f32::to_le_bytes).concat())});
+                expected["parity"] = json!([expected["parity"]]);
+                expected.as_object_mut().unwrap().remove("id");
+                assert_eq!(fields, &expected, "a torn document");
+                assert_eq!(versions.insert(id.to_owned(), version), None, "{id} is there twice");
+            }
+            match page["next"].as_str() {
+                Some(cursor) => next = format!("&after={cursor}"),
+                None => return versions,
+            }
+        }
+    }
+}
+
+/// The schema, of a graph with `m` links.
+pub(crate) fn schema(m: usize) -> Value {
+    json!({"fields": [
+        {"name": "text", "kind": "text"},
+        {"name": "version", "kind": "numeric"},
+        {"name": "parity", "kind": "tag"},
+        {"name": "place", "kind": "vector", "dim": DIM, "metric": "l2", "m": m},
+    ]})
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+type Answer = Result<(u16, Value), ureq::Error>;
+
+fn get(url: &str) -> Answer {
+    send("GET", url, &Value::Null)
+}
+
+pub(crate) fn send(method: &str, url: &str, body: &Value) -> Answer {
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    send_as(method, url, "application/json", text)
+}
+
+/// Sends a request; an error if there is no whole answer.
+pub(crate) fn send_as(method: &str, url: &str, content_type: &str, body: String) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .proxy(None)
+        .build()
+        .into();
+    let request = ureq::http::Request::builder().method(method).uri(url).header("content-type", content_type);
+    let mut reply = agent.run(request.body(body)?)?;
+    let status = reply.status().as_u16();
+    let text = reply.body_mut().with_config().limit(1 << 30).read_to_string()?;
+    Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+}
