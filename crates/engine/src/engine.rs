@@ -10,7 +10,7 @@ use std::{
 
 use index::Cpu;
 use parking_lot::Mutex;
-use store::{CollectionVersion, Document, Field, Store, StoreError, VectorKey};
+use store::{CollectionVersion, Document, Field, StorageBackend, Store, StoreError, VectorKey};
 
 use crate::{
     Clock, Documents,
@@ -18,6 +18,7 @@ use crate::{
     checker::check_document,
     core::Core,
     filter::Filter,
+    folder::{Directory, Folder},
     info::{CollectionInfo, Stats, info},
     query::{Found, Page, Query, QueryError},
     queue::{Done, Job, Refused},
@@ -92,8 +93,8 @@ pub struct Engine {
 struct Running {
     committer: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
-    /// Holds the lock on the directory.
-    _lock: File,
+    /// Holds the lock on the directory, if it is one.
+    _lock: Option<File>,
 }
 
 impl Engine {
@@ -105,14 +106,32 @@ impl Engine {
         let lock = lock(directory.join(LOCK_FILE))?;
         let cache_bytes = options.cache_bytes;
         let store = Store::open(&directory.join(STORE_FILE), store::Options { cache_bytes })?;
-        Engine::start(store, lock, &options)
+        let path = directory.join(SNAPSHOT_DIRECTORY);
+        let snapshots = Directory::open(path.clone()).map_err(|source| OpenError::Io { path, source })?;
+        Engine::start(store, Arc::new(snapshots), Some(lock), &options)
+    }
+
+    /// [`Engine::open`] on other disks than the file system: one for the store, one for snapshots.
+    /// `data_dir` is only a name.
+    pub fn open_on(
+        store: impl StorageBackend,
+        snapshots: Arc<dyn Folder>,
+        options: Options,
+    ) -> Result<Engine, OpenError> {
+        let cache_bytes = options.cache_bytes;
+        let store = Store::open_on(store, store::Options { cache_bytes })?;
+        Engine::start(store, snapshots, None, &options)
     }
 
     /// Reads everything in from an open store, and starts the threads.
-    fn start(store: Store, lock: File, options: &Options) -> Result<Engine, OpenError> {
-        let path = options.data_dir.join(SNAPSHOT_DIRECTORY);
-        let snapshots =
-            Snapshots::open(path.clone(), store.id()).map_err(|source| OpenError::Io { path, source })?;
+    fn start(
+        store: Store,
+        snapshots: Arc<dyn Folder>,
+        lock: Option<File>,
+        options: &Options,
+    ) -> Result<Engine, OpenError> {
+        let snapshots = Snapshots::open(snapshots, store.id())
+            .map_err(|source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source })?;
         let core = Core::new(store, snapshots, options);
         core.load(&options.data_dir)?;
         let core = Arc::new(core);

@@ -18,6 +18,7 @@ mod committer;
 mod core;
 mod engine;
 mod filter;
+mod folder;
 mod indexer;
 mod info;
 mod load;
@@ -37,6 +38,7 @@ pub use checker::{Checker, check_document};
 pub use clock::{Clock, SystemClock};
 pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
+pub use folder::{Folder, NewFile};
 pub use index::{
     Cpu, Level, Metric, VectorError, VectorType, check as check_vector, decode as decode_vector,
     encode as encode_vector,

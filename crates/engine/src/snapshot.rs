@@ -8,9 +8,7 @@ mod frame;
 mod rows;
 
 use std::{
-    fs::{self, File},
     io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
-    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -20,6 +18,7 @@ use store::{CollectionVersion, Seq};
 use crate::{
     binary::{Input, Malformed, put_bytes},
     collection::{Collection, index_options},
+    folder::Folder,
     projection::Projector,
     schema::{Schema, encode},
 };
@@ -27,14 +26,16 @@ use frame::{FrameReader, FrameWriter};
 
 const MAGIC: [u8; 8] = *b"NFSNAPSH";
 const FORMAT: u32 = 1;
+/// How the name of a file ends that is being written.
+const UNFINISHED: &str = ".unfinished";
 const BUFFER_BYTES: usize = 1 << 20;
 /// Most bytes of a header: a schema and a few numbers.
 const HEADER_BYTES_MAX: u64 = 2 << 20;
 
-/// The directory of the snapshots of one store.
+/// The snapshots of one store.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    directory: PathBuf,
+    folder: Arc<dyn Folder>,
     store: [u8; 16],
 }
 
@@ -52,16 +53,11 @@ pub(crate) enum Unusable {
 }
 
 impl Snapshots {
-    /// The snapshots in `directory`, which is made if need be. Files that were never finished go.
-    pub(crate) fn open(directory: PathBuf, store: [u8; 16]) -> io::Result<Snapshots> {
-        fs::create_dir_all(&directory)?;
-        let snapshots = Snapshots { directory, store };
-        snapshots.remove_files(|name| name.ends_with(".unfinished"))?;
+    /// The snapshots in `folder`. Files that were never finished go.
+    pub(crate) fn open(folder: Arc<dyn Folder>, store: [u8; 16]) -> io::Result<Snapshots> {
+        let snapshots = Snapshots { folder, store };
+        snapshots.remove_files(|name| name.ends_with(UNFINISHED))?;
         Ok(snapshots)
-    }
-
-    fn path(&self, version: CollectionVersion) -> PathBuf {
-        self.directory.join(file_name(version))
     }
 
     /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
@@ -70,9 +66,23 @@ impl Snapshots {
         // Taken first: whatever changes from here on is read again from the store.
         let seq = collection.state().published;
         let unsaved = collection.unsaved.load(Ordering::Relaxed);
-        let path = self.path(collection.version);
-        let unfinished = path.with_extension("unfinished");
-        let mut file = BufWriter::with_capacity(BUFFER_BYTES, File::create(&unfinished)?);
+        let name = file_name(collection.version);
+        let unfinished = format!("{name}{UNFINISHED}");
+        let written = self.write_to(&unfinished, collection, seq);
+        if let Err(error) = written.and_then(|()| self.folder.rename(&unfinished, &name)) {
+            // It would take room that may be what was lacking; if it cannot go now, it goes when
+            // the store is next opened.
+            let _ = self.folder.remove(&unfinished);
+            return Err(error);
+        }
+        self.folder.sync()?;
+        collection.saved_seq.store(seq, Ordering::Relaxed);
+        collection.unsaved.fetch_sub(unsaved, Ordering::Relaxed);
+        Ok(seq)
+    }
+
+    fn write_to(&self, name: &str, collection: &Collection, seq: Seq) -> io::Result<()> {
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, self.folder.create(name)?);
         file.write_all(&MAGIC)?;
         let mut frames = FrameWriter::new(file);
         frames.write_all(&self.header(collection.version, &collection.schema, seq))?;
@@ -84,14 +94,8 @@ impl Snapshots {
         // After the indexes: an ordinal that is free by now has no vector that counts.
         rows::write(collection, &mut frames)?;
         frames.end_stream()?;
-        let file = frames.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&unfinished, &path)?;
-        sync_directory(&self.directory)?;
-        collection.saved_seq.store(seq, Ordering::Relaxed);
-        collection.unsaved.fetch_sub(unsaved, Ordering::Relaxed);
-        Ok(seq)
+        let mut file = frames.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync()
     }
 
     fn header(&self, version: CollectionVersion, schema: &Schema, seq: Seq) -> Vec<u8> {
@@ -111,7 +115,7 @@ impl Snapshots {
         schema: &Arc<Schema>,
         cpu: Cpu,
     ) -> Result<Option<Collection>, Unusable> {
-        let mut file = match File::open(self.path(version)) {
+        let mut file = match self.folder.open(&file_name(version)) {
             Ok(file) => BufReader::with_capacity(BUFFER_BYTES, file),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -174,7 +178,7 @@ impl Snapshots {
 
     /// Removes the snapshot of a collection version, if there is one.
     pub(crate) fn remove(&self, version: CollectionVersion) -> io::Result<()> {
-        match fs::remove_file(self.path(version)) {
+        match self.folder.remove(&file_name(version)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -187,11 +191,8 @@ impl Snapshots {
     }
 
     fn remove_files(&self, goes: impl Fn(&str) -> bool) -> io::Result<()> {
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            if entry.file_name().to_str().is_some_and(&goes) {
-                fs::remove_file(entry.path())?;
-            }
+        for name in self.folder.names()?.iter().filter(|name| goes(name)) {
+            self.folder.remove(name)?;
         }
         Ok(())
     }
@@ -199,12 +200,6 @@ impl Snapshots {
 
 fn file_name(version: CollectionVersion) -> String {
     format!("{:06}-{:06}.snapshot", version.id, version.version)
-}
-
-/// Makes names in a directory durable.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub use limits::{
 };
 pub use name::NameTarget;
 pub use reader::{KeyedDoc, Reader};
+pub use redb::StorageBackend;
 pub use store::{Options, Store};
 pub use vector::{StoredVector, VectorKey};
 pub use writer::Writer;

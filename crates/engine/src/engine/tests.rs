@@ -100,7 +100,7 @@ fn open_on(disk: Disk) -> (TempDir, Engine) {
 fn open_in(dir: &TempDir, disk: Disk) -> Engine {
     let cache_bytes = 1 << 20;
     let store = Store::open_on(disk, store::Options { cache_bytes }).unwrap();
-    let lock = lock(dir.path().join(LOCK_FILE)).unwrap();
+    let snapshots = Directory::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap();
     let options = Options {
         data_dir: dir.path().to_owned(),
         cpu: Cpu::detect(),
@@ -110,7 +110,7 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         index_threads: 1,
         give_way: || {},
     };
-    Engine::start(store, lock, &options).unwrap()
+    Engine::start(store, Arc::new(snapshots), None, &options).unwrap()
 }
 
 fn schema() -> Schema {

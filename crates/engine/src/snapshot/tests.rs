@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     attributes::Row,
     collection::{Step, What},
+    folder::Directory,
     projection::{Projection, Slot},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     upkeep::is_stale,
@@ -23,6 +24,11 @@ fn schema() -> Arc<Schema> {
     Arc::new(Schema { prefixes: vec![Vec::new()], fields, ttl: None })
 }
 
+fn open(directory: &tempfile::TempDir) -> Snapshots {
+    let folder = Directory::open(directory.path().to_owned()).unwrap();
+    Snapshots::open(Arc::new(folder), [7; 16]).unwrap()
+}
+
 fn placed(doc: u64, seq: Seq) -> Step {
     let vectors = vec![Slot::Vector(vec![doc as f32, 1.0])];
     let what = What::Placed { expires_at_ms: None, projection: Projection { row: Row::default(), vectors } };
@@ -32,7 +38,7 @@ fn placed(doc: u64, seq: Seq) -> Step {
 #[test]
 fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
     let collection = Collection::new(version, schema(), Cpu::detect());
     collection.publish((1..=4).map(|doc| placed(doc, doc)).collect(), 4);
@@ -53,7 +59,7 @@ fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
 #[test]
 fn a_snapshot_of_another_schema_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
     snapshots.write(&Collection::new(version, schema(), Cpu::detect())).unwrap();
     let mut other = Schema::clone(&schema());
@@ -65,7 +71,7 @@ fn a_snapshot_of_another_schema_is_not_used() {
 #[test]
 fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
     let directory = tempfile::tempdir().unwrap();
-    let snapshots = Snapshots::open(directory.path().to_owned(), [7; 16]).unwrap();
+    let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
     let collection = Collection::new(version, schema(), Cpu::detect());
     collection.publish((1..=400).map(|doc| placed(doc, doc)).collect(), 400);

@@ -1,8 +1,13 @@
 //! The engine from outside: what is written is there, found, filtered, ended and kept.
 
 mod collections;
+mod crashing;
+#[allow(dead_code, reason = "the store's tests use the rest")]
+#[path = "../../../store/tests/keyspace/disks.rs"]
+mod disks;
 mod documents;
 mod expiry;
+mod faults;
 mod model;
 mod reopening;
 mod searching;

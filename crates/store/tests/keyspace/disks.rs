@@ -23,6 +23,7 @@ struct State {
     calls: u64,
     syncs: u64,
     fault: Option<Fault>,
+    syncs_failed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +61,11 @@ impl Disk {
 
     pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().unwrap().syncs
+    }
+
+    /// How often making something durable has failed.
+    pub(crate) fn syncs_failed(&self) -> u64 {
+        self.0.lock().unwrap().syncs_failed
     }
 
     /// What a machine finds on the disk after losing power now: all that was synced and, sector
@@ -101,7 +107,11 @@ impl State {
             Some(Fault::From { call }) => self.calls >= call,
             None => false,
         };
-        if fails { Err(io::Error::other("the disk fails on purpose")) } else { Ok(()) }
+        // What a disk has to say, in turn.
+        const KINDS: [io::ErrorKind; 3] =
+            [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted];
+        let kind = KINDS[(self.calls % KINDS.len() as u64) as usize];
+        if fails { Err(io::Error::new(kind, "the disk fails on purpose")) } else { Ok(()) }
     }
 
     fn apply(&mut self, change: Unsynced) {
@@ -138,7 +148,9 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        state.call()?;
+        let outcome = state.call();
+        state.syncs_failed += u64::from(outcome.is_err());
+        outcome?;
         state.syncs += 1;
         let State { synced, unsynced, .. } = &mut *state;
         for change in unsynced.drain(..) {

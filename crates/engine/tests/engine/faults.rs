@@ -1,0 +1,182 @@
+//! Power fails, or one call to the disk does, at any moment of a life of several sessions: nothing
+//! acknowledged is lost, nothing else is half there, and what the store does not hold is not found.
+//!
+//! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine power_is_lost -- --nocapture` is the long run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use engine::{Algorithm, Cpu, Engine, Metric, Op, Options, Query, SystemClock};
+
+use crate::{
+    crashing::Machine,
+    disks::{Fault, SplitMix64},
+    world::{blob, hnsw, put, query, schema, vector},
+};
+
+const KEYS: u64 = 24;
+const SESSIONS: usize = 3;
+const GROUPS: usize = 6;
+const GROUP: u64 = 4;
+
+/// The version of a document's content; `None` where none stands.
+type State = Option<u64>;
+
+#[derive(Clone, Debug, Default)]
+struct Ledger {
+    acknowledged: BTreeMap<u64, State>,
+    /// Asked for, and refused or not answered.
+    uncertain: BTreeMap<u64, Vec<State>>,
+    versions: u64,
+}
+
+fn options() -> Options {
+    Options {
+        data_dir: "(a machine given by the test)".into(),
+        cpu: Cpu::detect(),
+        clock: Arc::new(SystemClock),
+        cache_bytes: 1 << 20,
+        tail_max: 8,
+        index_threads: 1,
+        give_way: || {},
+    }
+}
+
+fn open(machine: &Machine) -> Result<Engine, engine::OpenError> {
+    Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options())
+}
+
+fn key(number: u64) -> String {
+    format!("doc:{number}")
+}
+
+fn document(number: u64, version: u64) -> Op {
+    let year = version.to_string();
+    put(&key(number), &[("year", year.as_bytes()), ("v", &blob(&vector(version)))])
+}
+
+/// Lives until the end, or until the disk does not let it.
+fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
+    let mut ledger = Ledger::default();
+    for session in 0..SESSIONS {
+        let Ok(engine) = open(machine) else { break };
+        let failed = machine.disk.syncs_failed();
+        if session == 0 && engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).is_err() {
+            break;
+        }
+        for _ in 0..GROUPS {
+            let mut asked = BTreeMap::new();
+            for _ in 0..GROUP {
+                let state = (random.next() % 4 > 0).then(|| {
+                    ledger.versions += 1;
+                    ledger.versions
+                });
+                asked.insert(random.next() % KEYS, state);
+            }
+            let ops = asked.iter().map(|(number, state)| match state {
+                Some(version) => document(*number, *version),
+                None => Op::Delete { key: key(*number).into(), expected: engine::Expected::Any },
+            });
+            let results = engine.write(ops.collect());
+            for ((number, state), result) in asked.into_iter().zip(results) {
+                match result {
+                    Ok(_) => {
+                        assert_eq!(machine.disk.syncs_failed(), failed, "acknowledged after a failed sync");
+                        ledger.acknowledged.insert(number, state);
+                        ledger.uncertain.remove(&number);
+                    }
+                    Err(_) => ledger.uncertain.entry(number).or_default().push(state),
+                }
+            }
+        }
+        engine.close();
+    }
+    ledger
+}
+
+impl Ledger {
+    /// Opens what is left, without anybody's help, and compares.
+    fn check(&self, machine: &Machine, how: &str) {
+        let engine = open(machine).unwrap_or_else(|error| panic!("{how}: {error}"));
+        let Ok(info) = engine.collection("docs") else {
+            assert!(self.acknowledged.is_empty(), "{how}: the collection is lost");
+            return;
+        };
+        let mut standing = BTreeMap::new();
+        for number in 0..KEYS {
+            let found = engine.get(key(number).as_bytes()).unwrap_or_else(|error| panic!("{how}: {error}"));
+            let is = found.map(|document| {
+                let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
+                let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
+                assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
+                version
+            });
+            let acknowledged = self.acknowledged.get(&number).copied().flatten();
+            let uncertain = self.uncertain.get(&number).is_some_and(|states| states.contains(&is));
+            assert!(
+                is == acknowledged || uncertain,
+                "{how}: document {number} is {is:?}, acknowledged was {acknowledged:?}"
+            );
+            standing.extend(is.map(|version| (number, version)));
+        }
+        assert_eq!(info.documents, standing.len() as u64, "{how}: {:?}", engine.warnings());
+        for near in 0..3 {
+            let wanted = vector(1000 + near);
+            let distance = |version: u64| -> f64 {
+                let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
+                pairs.map(|difference| difference * difference).sum()
+            };
+            let mut nearest: Vec<(u64, f64)> =
+                standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
+            nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
+            for exact in [true, false] {
+                let asked = Query { exact, ..query("docs", &wanted, KEYS as usize) };
+                let found = crate::world::keys(&engine.search(&asked).unwrap());
+                assert_eq!(found, expected, "{how}, exact {exact}: {:?}", engine.warnings());
+            }
+        }
+        // And it goes on.
+        let written = engine.write(vec![document(0, 1_000_000)]);
+        assert!(written[0].is_ok(), "{how}: {written:?}");
+        engine.close();
+    }
+}
+
+fn seeds(default: u64) -> u64 {
+    std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
+}
+
+#[test]
+fn power_is_lost_at_any_moment() {
+    assert!(matches!(hnsw(), Algorithm::Hnsw { .. }));
+    let whole = Machine::default();
+    live(&whole, &mut SplitMix64(1));
+    let calls = whole.disk.calls();
+    let seeds = seeds(500);
+    for seed in 1..=seeds {
+        let mut random = SplitMix64(seed);
+        let call = 1 + random.next() % calls;
+        let machine = Machine::with_fault(Fault::From { call });
+        let ledger = live(&machine, &mut random);
+        ledger.check(&machine.after_power_loss(seed), &format!("seed {seed}, power lost at call {call}"));
+    }
+    println!(
+        "{seeds} losses of power among some {calls} calls to the disk, seeds 1 to {seeds}: nothing lost"
+    );
+}
+
+#[test]
+fn any_one_call_fails() {
+    let mut call = 1;
+    loop {
+        let machine = Machine::with_fault(Fault::Once { call });
+        let ledger = live(&machine, &mut SplitMix64(call));
+        if machine.disk.calls() < call {
+            break;
+        }
+        ledger.check(&machine.mended(), &format!("call {call} failed"));
+        ledger.check(&machine.after_power_loss(call), &format!("call {call} failed, then power was lost"));
+        call += 1;
+    }
+    println!("each of {} calls to the disk failed once: nothing lost", call - 1);
+}
