@@ -1,8 +1,7 @@
 //! The engine: opening, closing, and the verbs.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write},
     path::PathBuf,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
@@ -10,15 +9,18 @@ use std::{
 
 use index::Cpu;
 use parking_lot::Mutex;
-use store::{CollectionVersion, Document, Field, StorageBackend, Store, StoreError, VectorKey};
+use store::{
+    Backup, BackupError, CollectionVersion, Document, Field, StorageBackend, Store, StoreError, VectorKey,
+};
 
 use crate::{
     Clock, Documents,
     binary::show,
     checker::check_document,
     core::Core,
+    data_dir::{DataDir, SNAPSHOT_DIRECTORY},
     filter::Filter,
-    folder::{Directory, Folder},
+    folder::Folder,
     info::{CollectionInfo, Stats, info},
     query::{Found, Page, Query, QueryError},
     queue::{Done, Job, Refused},
@@ -30,10 +32,6 @@ use crate::{
     upkeep::is_stale,
     write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, Written},
 };
-
-const STORE_FILE: &str = "nearfield.redb";
-const LOCK_FILE: &str = "lock";
-const SNAPSHOT_DIRECTORY: &str = "snapshots";
 
 /// How to open an engine.
 #[derive(Clone, Debug)]
@@ -93,22 +91,19 @@ pub struct Engine {
 struct Running {
     committer: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
-    /// Holds the lock on the directory, if it is one.
-    _lock: Option<File>,
+    /// Holds the lock, if it is a directory.
+    _directory: Option<DataDir>,
 }
 
 impl Engine {
     /// Opens or creates the data directory, reads snapshots and catches up with the store.
     /// On return every answer is complete and correct.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
-        let directory = &options.data_dir;
-        fs::create_dir_all(directory).map_err(|source| OpenError::Io { path: directory.clone(), source })?;
-        let lock = lock(directory.join(LOCK_FILE))?;
+        let directory = DataDir::lock(&options.data_dir)?;
         let cache_bytes = options.cache_bytes;
-        let store = Store::open(&directory.join(STORE_FILE), store::Options { cache_bytes })?;
-        let path = directory.join(SNAPSHOT_DIRECTORY);
-        let snapshots = Directory::open(path.clone()).map_err(|source| OpenError::Io { path, source })?;
-        Engine::start(store, Arc::new(snapshots), Some(lock), &options)
+        let store = Store::open(&directory.store_file(), store::Options { cache_bytes })?;
+        let snapshots = directory.snapshots()?;
+        Engine::start(store, Arc::new(snapshots), Some(directory), &options)
     }
 
     /// [`Engine::open`] on other disks than the file system: one for the store, one for snapshots.
@@ -127,7 +122,7 @@ impl Engine {
     fn start(
         store: Store,
         snapshots: Arc<dyn Folder>,
-        lock: Option<File>,
+        directory: Option<DataDir>,
         options: &Options,
     ) -> Result<Engine, OpenError> {
         let snapshots = Snapshots::open(snapshots, store.id())
@@ -151,7 +146,7 @@ impl Engine {
                 background.push(spawn(format!("nearfield-index-{thread}"), Box::new(run))?);
             }
             background.push(spawn("nearfield-relief".to_owned(), Box::new(Core::run_relief))?);
-            Ok(Running { committer, background, _lock: lock })
+            Ok(Running { committer, background, _directory: directory })
         })();
         match started {
             Ok(running) => Ok(Engine { core, running: Mutex::new(Some(running)) }),
@@ -167,7 +162,7 @@ impl Engine {
     /// refused. Closing again does nothing but wait until the engine is closed.
     pub fn close(&self) {
         let mut running = self.running.lock();
-        let Some(Running { committer, background, _lock }) = running.take() else { return };
+        let Some(Running { committer, background, _directory }) = running.take() else { return };
         self.core.queue.close();
         self.join(committer);
         self.core.stop();
@@ -379,6 +374,11 @@ impl Engine {
         Ok(self.core.reap()?)
     }
 
+    /// Writes all there is to `out`, as of now; writes go on meanwhile.
+    pub fn back_up(&self, out: impl Write) -> Result<Backup, BackupError> {
+        self.core.store.read()?.back_up(out)
+    }
+
     /// Counts.
     pub fn stats(&self) -> Result<Stats, QueryError> {
         let reader = self.core.store.read()?;
@@ -435,20 +435,6 @@ impl Core {
             }
         }
         Ok(found)
-    }
-}
-
-/// Takes the lock on the data directory, for as long as the file is open.
-fn lock(path: PathBuf) -> Result<File, OpenError> {
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(source) => return Err(OpenError::Io { path, source }),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
     }
 }
 

@@ -16,6 +16,7 @@ mod clock;
 mod collection;
 mod committer;
 mod core;
+mod data_dir;
 mod engine;
 mod filter;
 mod folder;
@@ -36,6 +37,7 @@ mod write;
 
 pub use checker::{Checker, check_document};
 pub use clock::{Clock, SystemClock};
+pub use data_dir::{Checked, DataDir, RestoreError};
 pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
 pub use folder::{Folder, NewFile};
@@ -48,6 +50,9 @@ pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX, 
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };
-pub use store::{CollectionVersion, Document, Field, Seq, StoreError};
+pub use store::{
+    Backup, BackupError, CollectionVersion, Counts, Document, Field, Findings, Seq, StorageBackend,
+    StoreError,
+};
 pub use structure::{CollectionError, Documents, check_name};
 pub use write::{ComputedVector, Expected, Op, QueueFull, TextToEmbed, WriteError, Written};

@@ -4,7 +4,6 @@
 //! come streams of checked frames: a header (format, store, collection version, schema, the change
 //! the rest reaches to), each index in the order of the schema, and the rows of the documents.
 
-mod frame;
 mod rows;
 
 use std::{
@@ -13,7 +12,7 @@ use std::{
 };
 
 use index::{Cpu, Index};
-use store::{CollectionVersion, Seq};
+use store::{CollectionVersion, FrameReader, FrameWriter, Seq};
 
 use crate::{
     binary::{Input, Malformed, put_bytes},
@@ -22,7 +21,6 @@ use crate::{
     projection::Projector,
     schema::{Schema, encode},
 };
-use frame::{FrameReader, FrameWriter};
 
 const MAGIC: [u8; 8] = *b"NFSNAPSH";
 const FORMAT: u32 = 1;
@@ -60,13 +58,18 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// Name of the file of a collection version.
+    pub(crate) fn file_name(version: CollectionVersion) -> String {
+        format!("{:06}-{:06}.snapshot", version.id, version.version)
+    }
+
     /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
     /// Reads and writes may go on.
     pub(crate) fn write(&self, collection: &Collection) -> io::Result<Seq> {
         // Taken first: whatever changes from here on is read again from the store.
         let seq = collection.state().published;
         let unsaved = collection.unsaved.load(Ordering::Relaxed);
-        let name = file_name(collection.version);
+        let name = Snapshots::file_name(collection.version);
         let unfinished = format!("{name}{UNFINISHED}");
         let written = self.write_to(&unfinished, collection, seq);
         if let Err(error) = written.and_then(|()| self.folder.rename(&unfinished, &name)) {
@@ -115,7 +118,7 @@ impl Snapshots {
         schema: &Arc<Schema>,
         cpu: Cpu,
     ) -> Result<Option<Collection>, Unusable> {
-        let mut file = match self.folder.open(&file_name(version)) {
+        let mut file = match self.folder.open(&Snapshots::file_name(version)) {
             Ok(file) => BufReader::with_capacity(BUFFER_BYTES, file),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -125,7 +128,7 @@ impl Snapshots {
         if magic != MAGIC {
             return Err(Unusable::Other("it is not a snapshot"));
         }
-        let mut frames = FrameReader::new(file);
+        let mut frames = FrameReader::new(file, MAGIC.len() as u64);
         let seq = self.check_header(&mut frames, version, schema)?;
         let mut indexes = Vec::new();
         for field in Projector::new(schema).vectors {
@@ -178,7 +181,7 @@ impl Snapshots {
 
     /// Removes the snapshot of a collection version, if there is one.
     pub(crate) fn remove(&self, version: CollectionVersion) -> io::Result<()> {
-        match self.folder.remove(&file_name(version)) {
+        match self.folder.remove(&Snapshots::file_name(version)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -186,7 +189,7 @@ impl Snapshots {
 
     /// Removes every snapshot but those of these versions.
     pub(crate) fn keep(&self, versions: &[CollectionVersion]) -> io::Result<()> {
-        let kept: Vec<String> = versions.iter().map(|version| file_name(*version)).collect();
+        let kept: Vec<String> = versions.iter().map(|version| Snapshots::file_name(*version)).collect();
         self.remove_files(|name| name.ends_with(".snapshot") && !kept.iter().any(|kept| kept == name))
     }
 
@@ -196,10 +199,6 @@ impl Snapshots {
         }
         Ok(())
     }
-}
-
-fn file_name(version: CollectionVersion) -> String {
-    format!("{:06}-{:06}.snapshot", version.id, version.version)
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@
 //! checked on every read: a damaged or misplaced entry is an error that names table and key,
 //! never an answer.
 
+mod backup;
 mod block;
 mod change;
+mod check;
 mod collection;
 mod contain;
 mod cursor;
@@ -17,10 +19,13 @@ mod disk;
 mod document;
 mod error;
 mod expiry;
+mod frame;
+mod item;
 mod key_entry;
 mod limits;
 mod name;
 mod reader;
+mod rebuild;
 mod record;
 mod rows;
 mod seal;
@@ -31,16 +36,20 @@ mod vector;
 mod vectors;
 mod writer;
 
+pub use backup::{Backup, BackupError};
 pub use change::{Change, ChangeKind, Seq};
+pub use check::Findings;
 pub use collection::CollectionVersion;
 pub use document::{DocId, Document, Field};
 pub use error::{OpenError, StoreError};
+pub use frame::{FrameReader, FrameWriter};
 pub use limits::{
     DOCUMENT_BYTES_MAX, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX,
     VECTOR_BYTES_MAX, check_document,
 };
 pub use name::NameTarget;
 pub use reader::{KeyedDoc, Reader};
+pub use rebuild::Counts;
 pub use redb::StorageBackend;
 pub use store::{Options, Store};
 pub use vector::{StoredVector, VectorKey};

@@ -11,6 +11,7 @@ use crate::expiry;
 use crate::key_entry::KeyEntry;
 use crate::rows::Rows;
 use crate::seal::unseal;
+use crate::state::State;
 use crate::tables::{self, corrupt};
 use crate::vector::{VECTOR_KEY_BYTES, field_range};
 use crate::vectors;
@@ -37,16 +38,20 @@ impl Reader {
         Ok(Reader { transaction, documents })
     }
 
-    fn table<K: Key, V: Value>(
+    pub(crate) fn table<K: Key, V: Value>(
         &self,
         table: TableDefinition<'static, K, V>,
     ) -> Result<ReadOnlyTable<K, V>, StoreError> {
         Ok(self.transaction.open_table(table)?)
     }
 
+    pub(crate) fn state(&self) -> Result<State, StoreError> {
+        contain(|| tables::state(&self.table(tables::META)?))
+    }
+
     /// The last change in this view; 0 in an empty store.
     pub fn last_seq(&self) -> Result<Seq, StoreError> {
-        contain(|| Ok(tables::state(&self.table(tables::META)?)?.last_seq))
+        Ok(self.state()?.last_seq)
     }
 
     /// Documents in the whole keyspace.
@@ -156,7 +161,7 @@ impl Reader {
 
     /// Changes up to here have been forgotten: who needs older ones must read everything.
     pub fn changes_trimmed_to(&self) -> Result<Seq, StoreError> {
-        contain(|| Ok(tables::state(&self.table(tables::META)?)?.trimmed_to))
+        Ok(self.state()?.trimmed_to)
     }
 
     /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end

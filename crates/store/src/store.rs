@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use redb::backends::FileBackend;
-use redb::{BackendError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError};
+use redb::{
+    BackendError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, WriteTransaction,
+};
 
 use crate::contain::{contain, message};
 use crate::disk::{Content, Disk};
@@ -91,6 +93,11 @@ impl Store {
         // Again, since the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
         begun
+    }
+
+    /// A transaction of redb's own, for rows that are put in as they are.
+    pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
+        contain(|| Ok(self.database.begin_write()?))
     }
 
     /// Bytes of the file.

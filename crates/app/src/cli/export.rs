@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeSet,
     io::{self, BufRead, BufReader, BufWriter, Seek, Write},
-    path::{Path as FilePath, PathBuf},
+    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tempfile::NamedTempFile;
 
 use super::{
     Session,
@@ -18,6 +17,7 @@ use super::{
     collection::{self, Info},
     exit::Exit,
     index::Format,
+    publish::{READABLE, publish},
     terminal::thousands,
 };
 
@@ -88,24 +88,10 @@ impl ExportArgs {
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
         let written = match &self.output {
             None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
-            Some(path) => self.write_file(&client, &info, path)?,
+            Some(path) => publish(path, READABLE, |to| self.write(&client, &info, to))?,
         };
         session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));
         Ok(Exit::Done)
-    }
-
-    /// Writes beside the file, syncs, and renames: the file is the old one or the whole new one.
-    fn write_file(&self, client: &Client, info: &Info, path: &FilePath) -> anyhow::Result<u64> {
-        let name = || path.display().to_string();
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
-        let file = unpublished(directory).with_context(name)?;
-        let mut writer = BufWriter::new(file);
-        let written = self.write(client, info, &mut writer)?;
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).with_context(name)?;
-        file.as_file().sync_all().with_context(name)?;
-        file.persist(path).map_err(|error| error.error).with_context(name)?;
-        Ok(written)
     }
 
     fn write(&self, client: &Client, info: &Info, to: &mut dyn Write) -> anyhow::Result<u64> {
@@ -197,16 +183,4 @@ fn cell(value: Option<&Value>, info: &Info, name: &str) -> String {
         },
         Some(other) => other.to_string(),
     }
-}
-
-/// A temporary file in `directory`, with the rights of any other file its user makes.
-fn unpublished(directory: &FilePath) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".nearfield-export-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(directory)
 }

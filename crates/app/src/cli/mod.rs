@@ -1,6 +1,8 @@
 //! The command line. Every command that reaches the data is a client of the HTTP interface (see `client`),
 //! but for `copy`, which opens two stores.
 
+mod backup;
+mod check;
 mod client;
 mod collection;
 mod collections;
@@ -16,7 +18,10 @@ mod get;
 mod index;
 mod interrupt;
 mod model;
+mod publish;
 mod rejects;
+mod repair;
+mod restore;
 mod search;
 mod serve;
 mod stats;
@@ -73,6 +78,10 @@ enum Command {
     Delete(delete::DeleteArgs),
     Export(export::ExportArgs),
     Copy(copy::CopyArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Check(check::CheckArgs),
+    Repair(repair::RepairArgs),
     Collections(collections::CollectionsArgs),
     Stats(stats::StatsArgs),
     Serve(serve::ServeArgs),
@@ -142,6 +151,10 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => args.run(&session),
         Command::Export(args) => args.run(&session),
         Command::Copy(args) => args.run(&session),
+        Command::Backup(args) => args.run(&session),
+        Command::Restore(args) => args.run(&session),
+        Command::Check(args) => args.run(&session),
+        Command::Repair(args) => args.run(&session),
         Command::Collections(args) => args.run(&session),
         Command::Stats(args) => args.run(&session),
         Command::Serve(args) => args.run(&session),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use embed::Compute;
-use engine::Level;
+use engine::{Cpu, Level};
 
 use super::Error;
 
@@ -129,6 +129,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The instruction set kernels use.
+    pub(super) fn cpu(&self) -> Cpu {
+        let detected = Cpu::detect();
+        self.cpu_level.map_or(detected, |level| detected.at_most(level))
+    }
+
     /// Whether a service can be opened with it.
     pub(super) fn check(&self) -> Result<(), Error> {
         let counts =

@@ -4,6 +4,7 @@
 //! behind a bounded queue, waits for the committer, or for a Redis. Nothing here knows HTTP or JSON.
 
 mod article;
+mod back_up;
 mod backend;
 mod call;
 mod catalog;
@@ -11,6 +12,7 @@ mod collections;
 mod config;
 mod context;
 mod copy;
+mod data_dir;
 mod documents;
 mod embedder;
 mod embedding;
@@ -32,13 +34,16 @@ mod workers;
 mod write;
 
 pub use article::{MODEL, article_schema};
+pub use back_up::BackupStream;
 pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
 pub use copy::{Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Verified};
+pub use data_dir::{check, lock};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
-    Algorithm, Clock, CollectionInfo, Document, Documents, Embedding, Expected, Field, FieldKind,
-    FieldSchema, Metric, Page, Quantization, Schema, Seq, Stats, VectorSchema, VectorType,
+    Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,
+    Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page, Quantization,
+    RestoreError, Schema, Seq, Stats, VectorSchema, VectorType,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
@@ -84,8 +89,7 @@ impl Service {
     /// [`Service::open`] with another clock for expiry.
     pub fn open_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Service, Error> {
         config.check()?;
-        let detected = engine::Cpu::detect();
-        let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
+        let cpu = config.cpu();
         let backend = Backend::open(&config, cpu, clock)?;
         let meter = Arc::new(Meter::new());
         let models = Models::new(&config, cpu, meter.clone());

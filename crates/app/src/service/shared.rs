@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     Config, Context, Error,
     backend::Backend,
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) stale: Mutex<BTreeSet<String>>,
     /// What keeps a collection from being complete, by its name.
     pub(super) troubles: Mutex<BTreeMap<String, String>>,
+    /// Held while a backup is made.
+    pub(super) backing_up: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -58,6 +62,7 @@ impl Shared {
             catalog: RwLock::new(Arc::new(catalog)),
             stale: Mutex::default(),
             troubles: Mutex::default(),
+            backing_up: Arc::new(Semaphore::new(1)),
         }
     }
 

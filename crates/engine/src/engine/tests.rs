@@ -1,6 +1,7 @@
 //! What an engine does when its disk fails.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
     sync::atomic::{AtomicBool, AtomicU64},
 };
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     SystemClock,
+    folder::Directory,
     query::Fetch,
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     write::Expected,
@@ -57,7 +59,7 @@ impl Disk {
     }
 }
 
-impl redb::StorageBackend for Disk {
+impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
         self.call()?;
         Ok(self.0.bytes.lock().len() as u64)

@@ -1,12 +1,13 @@
 //! Calls of the same routes, in this process, without a socket.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
     Router,
     body::Body,
     http::{Request, header},
+    response::Response,
 };
 use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
@@ -59,19 +60,42 @@ impl InProcess {
             None => Body::empty(),
         };
         let request = request.body(body).context("making a call")?;
+        self.runtime.block_on(async { whole(self.answer(request).await).await })
+    }
+
+    /// Writes the body of an answer to `out` as it comes.
+    pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        let request = Request::get(path).body(Body::empty()).context("making a call")?;
         self.runtime.block_on(async {
-            let answer = match self.router.clone().oneshot(request).await {
-                Ok(answer) => answer,
-                Err(never) => match never {},
-            };
-            let (head, body) = answer.into_parts();
-            Ok(Reply {
-                status: head.status.as_u16(),
-                retry_after: super::retry_after(&head.headers),
-                body: body.collect().await.context("reading an answer")?.to_bytes().into(),
-            })
+            let mut answer = self.answer(request).await;
+            if !answer.status().is_success() {
+                return whole(answer).await?.accept().map(drop).map_err(Into::into);
+            }
+            while let Some(frame) = answer.body_mut().frame().await {
+                if let Ok(piece) = frame.context("reading an answer")?.into_data() {
+                    out.write_all(&piece)?;
+                }
+            }
+            Ok(())
         })
     }
+
+    async fn answer(&self, request: Request<Body>) -> Response {
+        match self.router.clone().oneshot(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// An answer read to its end.
+async fn whole(answer: Response) -> anyhow::Result<Reply> {
+    let (head, body) = answer.into_parts();
+    Ok(Reply {
+        status: head.status.as_u16(),
+        retry_after: super::retry_after(&head.headers),
+        body: body.collect().await.context("reading an answer")?.to_bytes().into(),
+    })
 }
 
 impl Drop for InProcess {

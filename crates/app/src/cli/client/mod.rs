@@ -9,7 +9,7 @@ mod in_process;
 mod path;
 mod remote;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use axum::http::{HeaderMap, Method, header};
@@ -123,6 +123,14 @@ impl Client {
         match self {
             Client::Remote(remote) => Some(remote.url()),
             Client::InProcess(_) => None,
+        }
+    }
+
+    /// Writes the body of an answer to `out` as it comes.
+    pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        match self {
+            Client::Remote(remote) => remote.download(path, out),
+            Client::InProcess(here) => here.download(path, out),
         }
     }
 

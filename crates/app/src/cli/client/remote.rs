@@ -1,7 +1,8 @@
 //! Calls over the network.
 
-use std::{net::IpAddr, time::Duration};
+use std::{io::Write, net::IpAddr, time::Duration};
 
+use anyhow::Context as _;
 use axum::http::{Request, Uri, header};
 use ureq::Agent;
 
@@ -79,13 +80,35 @@ impl Remote {
                 .map_err(|error| no_answer(error.into()))
                 .and_then(|request| self.agent.run(request).map_err(no_answer)),
         };
-        let (head, mut body) = answer?.into_parts();
-        Ok(Reply {
-            status: head.status.as_u16(),
-            retry_after: super::retry_after(&head.headers),
-            body: body.with_config().limit(BODY_BYTES_MAX).read_to_vec().map_err(no_answer)?,
-        })
+        reply(answer?).map_err(no_answer)
     }
+
+    /// Writes the body of an answer to `out` as it comes, however long it is and takes.
+    pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        let no_answer =
+            |source: ureq::Error| Unreachable::NoAnswer { url: self.url.clone(), source: Box::new(source) };
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let answer = request.config().timeout_global(None).build().call().map_err(no_answer)?;
+        if !answer.status().is_success() {
+            return reply(answer).map_err(no_answer)?.accept().map(drop).map_err(Into::into);
+        }
+        let mut body = answer.into_body().into_reader();
+        std::io::copy(&mut body, out).with_context(|| format!("reading from {}", self.url))?;
+        Ok(())
+    }
+}
+
+/// An answer read to its end.
+fn reply(answer: ureq::http::Response<ureq::Body>) -> Result<Reply, ureq::Error> {
+    let (head, mut body) = answer.into_parts();
+    Ok(Reply {
+        status: head.status.as_u16(),
+        retry_after: super::retry_after(&head.headers),
+        body: body.with_config().limit(BODY_BYTES_MAX).read_to_vec()?,
+    })
 }
 
 /// Whether calls to `host` stay on this machine, so that no proxy has a part in them.

@@ -1,5 +1,6 @@
 //! The table of routes, from which both the router and `/openapi.json` come.
 
+mod backup;
 mod collections;
 mod documents;
 mod health;
@@ -24,6 +25,7 @@ pub(super) fn table() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(collections::put, collections::get, collections::delete))
         .routes(routes!(collections::put_alias, collections::delete_alias))
         .routes(routes!(collections::stats))
+        .routes(routes!(backup::backup))
         .routes(routes!(load::post, documents::scroll))
         .routes(routes!(documents::put, documents::get, documents::patch, documents::delete))
         .routes(routes!(documents::count))

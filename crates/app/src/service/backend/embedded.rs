@@ -100,6 +100,13 @@ impl Embedded {
         }
     }
 
+    /// Writes everything to `out`, on a thread that may wait.
+    pub(in crate::service) fn back_up(&self, out: impl std::io::Write) -> Result<engine::Backup, Error> {
+        self.engine.back_up(out).map_err(|error| {
+            Error::new(ErrorKind::Internal, "backup", format!("the backup could not be made: {error}"))
+        })
+    }
+
     pub(super) fn scroll(
         &self,
         collection: &str,

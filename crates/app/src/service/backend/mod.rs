@@ -496,6 +496,18 @@ impl Backend {
         }
     }
 
+    /// The engine to back up; a Redis is refused.
+    pub(super) fn to_back_up(&self) -> Result<Arc<Embedded>, Error> {
+        match &self.store {
+            Kind::Embedded(embedded) => Ok(embedded.clone()),
+            Kind::Redis(_) => Err(Error::invalid(
+                "backup-redis",
+                "a Redis makes its own backups (BGSAVE, or its append-only file); `nearfield copy` moves its \
+                 collections into a data directory",
+            )),
+        }
+    }
+
     pub(super) async fn stats(&self, call: &Call) -> Result<Stats, Error> {
         match &self.store {
             Kind::Embedded(embedded) => {

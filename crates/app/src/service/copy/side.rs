@@ -44,8 +44,7 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Side, Error> {
         config.check()?;
-        let detected = engine::Cpu::detect();
-        let cpu = config.cpu_level.map_or(detected, |level| detected.at_most(level));
+        let cpu = config.cpu();
         let backend = Backend::open(config, cpu, clock)?;
         if let Some(obstacle) = backend.out_of_reach() {
             backend.close();

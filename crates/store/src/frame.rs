@@ -10,24 +10,27 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 const HEAD_BYTES: usize = 8;
 
 /// Writes streams.
-pub(super) struct FrameWriter<W> {
+#[derive(Debug)]
+pub struct FrameWriter<W> {
     to: W,
     frame: Vec<u8>,
     number: u64,
 }
 
 impl<W: Write> FrameWriter<W> {
-    pub(super) fn new(to: W) -> FrameWriter<W> {
+    /// Frames that go to `to`.
+    pub fn new(to: W) -> FrameWriter<W> {
         FrameWriter { to, frame: Vec::with_capacity(FRAME_BYTES_MAX), number: 0 }
     }
 
     /// Ends a stream; what is written next is the next one.
-    pub(super) fn end_stream(&mut self) -> io::Result<()> {
+    pub fn end_stream(&mut self) -> io::Result<()> {
         self.flush()?;
         self.put_frame()
     }
 
-    pub(super) fn into_inner(self) -> W {
+    /// What was written to, once the last stream was ended.
+    pub fn into_inner(self) -> W {
         debug_assert!(self.frame.is_empty(), "the last stream was ended");
         self.to
     }
@@ -59,21 +62,25 @@ impl<W: Write> Write for FrameWriter<W> {
 }
 
 /// Reads streams one after the other; each ends like a file of its own.
-pub(super) struct FrameReader<R> {
+#[derive(Debug)]
+pub struct FrameReader<R> {
     from: R,
     frame: Vec<u8>,
     position: usize,
     number: u64,
     ended: bool,
+    /// Where in the file the next frame begins.
+    offset: u64,
 }
 
 impl<R: Read> FrameReader<R> {
-    pub(super) fn new(from: R) -> FrameReader<R> {
-        FrameReader { from, frame: Vec::new(), position: 0, number: 0, ended: false }
+    /// Frames that come from `from`, the first of them `offset` bytes into the file.
+    pub fn new(from: R, offset: u64) -> FrameReader<R> {
+        FrameReader { from, frame: Vec::new(), position: 0, number: 0, ended: false, offset }
     }
 
     /// Goes on to the next stream; the one before has been read to its end.
-    pub(super) fn next_stream(&mut self) -> io::Result<()> {
+    pub fn next_stream(&mut self) -> io::Result<()> {
         if self.read(&mut [0])? > 0 {
             return Err(malformed("a stream is longer than it should be"));
         }
@@ -82,7 +89,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// Refuses anything after the last stream.
-    pub(super) fn end(mut self) -> io::Result<()> {
+    pub fn end(mut self) -> io::Result<()> {
         self.next_stream()?;
         match self.from.read(&mut [0])? {
             0 => Ok(()),
@@ -91,21 +98,28 @@ impl<R: Read> FrameReader<R> {
     }
 
     fn take_frame(&mut self) -> io::Result<()> {
+        let at = self.offset;
+        let damaged = |reason: &str| malformed(&format!("the frame at byte {at} {reason}"));
+        let cut = |error: io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof => damaged("is cut off"),
+            _ => error,
+        };
         let mut head = [0; HEAD_BYTES];
-        self.from.read_exact(&mut head)?;
+        self.from.read_exact(&mut head).map_err(cut)?;
         let (len, sum) = head.split_at(4);
         let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four of eight bytes"));
         let len = word(len) as usize;
         if len > FRAME_BYTES_MAX {
-            return Err(malformed("a frame is too long"));
+            return Err(damaged("is too long"));
         }
         self.frame.resize(len, 0);
         self.position = 0;
-        self.from.read_exact(&mut self.frame)?;
+        self.from.read_exact(&mut self.frame).map_err(cut)?;
         if checksum(self.number, &self.frame) != word(sum) {
-            return Err(malformed("a checksum does not match"));
+            return Err(damaged("does not match its checksum"));
         }
         self.number += 1;
+        self.offset += (HEAD_BYTES + len) as u64;
         self.ended = len == 0;
         Ok(())
     }
@@ -134,8 +148,8 @@ fn checksum(number: u64, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn malformed(reason: &'static str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, reason)
+fn malformed(reason: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, reason.to_owned())
 }
 
 #[cfg(test)]
@@ -154,7 +168,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> io::Result<[Vec<u8>; 3]> {
-        let mut reader = FrameReader::new(bytes);
+        let mut reader = FrameReader::new(bytes, 0);
         let mut streams = [const { Vec::new() }; 3];
         for (at, stream) in streams.iter_mut().enumerate() {
             if at > 0 {
@@ -196,7 +210,7 @@ mod tests {
         }
         let bytes = writer.into_inner();
         let (first, second) = bytes.split_at(bytes.len() / 2);
-        let mut reader = FrameReader::new(io::Cursor::new([second, first].concat()));
+        let mut reader = FrameReader::new(io::Cursor::new([second, first].concat()), 0);
         assert!(reader.read_to_end(&mut Vec::new()).is_err());
     }
 }

@@ -1,0 +1,93 @@
+//! `nearfield backup`.
+
+use std::{
+    fs::File,
+    io::{BufReader, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{
+    Session,
+    client::ClientFlags,
+    exit::Exit,
+    publish::{PRIVATE, publish},
+    terminal::{self, thousands},
+};
+use crate::service::Backup;
+
+/// Back up the whole store into one file, while it is used
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The file holds every document, vector and collection as of one moment, and only its owner may read it. It is read
+again and verified before it gets its name. With --json: {file, bytes, documents, vectors, last_seq, seconds}.
+
+Examples:
+  nearfield backup /backups/nearfield-monday
+  nearfield restore /backups/nearfield-monday --data-dir /srv/nearfield")]
+pub(crate) struct BackupArgs {
+    /// File to write; put into place when complete
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+impl BackupArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let started = Instant::now();
+        let client = session.connect(&self.client)?;
+        let (backup, bytes) = publish(&self.file, PRIVATE, |out| {
+            let mut counted = Counted { out, bytes: 0 };
+            client.download("/backup", &mut counted)?;
+            counted.flush()?;
+            Ok(counted.bytes)
+        })
+        .and_then(|bytes| Ok((verified(&self.file)?, bytes)))?;
+        let seconds = started.elapsed().as_secs_f64();
+        let terminal = session.terminal;
+        if terminal.json {
+            terminal.json(&json!({
+                "file": self.file, "bytes": bytes, "documents": backup.counts.documents,
+                "vectors": backup.counts.vectors, "last_seq": backup.last_seq, "seconds": seconds,
+            }))?;
+        } else {
+            terminal.line(format_args!(
+                "backed up {} documents and {} computed vectors, {}, up to change {}, in {seconds:.1} s",
+                thousands(backup.counts.documents),
+                thousands(backup.counts.vectors),
+                terminal::bytes(bytes),
+                backup.last_seq
+            ))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Reads a backup to its end.
+pub(super) fn verified(path: &Path) -> anyhow::Result<Backup> {
+    let name = || path.display().to_string();
+    let file = File::open(path).with_context(name)?;
+    Backup::verify(BufReader::new(file)).with_context(|| format!("the backup {}", path.display()))
+}
+
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,97 @@
+//! `nearfield check`.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{
+    Session,
+    backup::verified,
+    exit::Exit,
+    terminal::{Terminal, thousands},
+};
+use crate::service::{self, Checked, DataDir, Findings};
+
+/// Read everything in the data directory, or a backup, and say what is damaged
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Verifies every page and row of the store, that rows which belong together agree, and every snapshot. No server may
+have the directory open. Exits with 1 if anything is damaged; damaged snapshots are made again when the store is
+opened, for a damaged store see `nearfield repair` and `nearfield restore`.
+
+Examples:
+  nearfield check
+  nearfield check /backups/nearfield-monday")]
+pub(crate) struct CheckArgs {
+    /// A backup to check in place of the data directory
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl CheckArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let terminal = session.terminal;
+        if let Some(file) = &self.file {
+            let backup = verified(file)?;
+            let counts = backup.counts;
+            if terminal.json {
+                terminal.json(&json!({
+                    "clean": true, "documents": counts.documents, "vectors": counts.vectors, "last_seq": backup.last_seq,
+                }))?;
+            } else {
+                terminal.line(format_args!(
+                    "a whole backup: {} documents, {} computed vectors, up to change {}",
+                    thousands(counts.documents),
+                    thousands(counts.vectors),
+                    backup.last_seq
+                ))?;
+            }
+            return Ok(Exit::Done);
+        }
+        let config = session.quiet_settings()?.service();
+        let directory = service::lock(&config)?;
+        let checked = service::check(&directory, &config)?;
+        report(terminal, &directory, &checked)?;
+        Ok(if checked.is_clean() { Exit::Done } else { Exit::Failed })
+    }
+}
+
+fn report(terminal: Terminal, directory: &DataDir, checked: &Checked) -> anyhow::Result<()> {
+    let counts = checked.store.counts;
+    if terminal.json {
+        let snapshots = checked.snapshots.iter();
+        let snapshots: Vec<_> =
+            snapshots.map(|(file, damage)| json!({"file": file, "damage": damage})).collect();
+        terminal.json(&json!({
+            "clean": checked.is_clean(), "store": directory.store_file(), "damage": damage(&checked.store),
+            "unlisted": checked.store.unlisted, "documents": counts.documents, "vectors": counts.vectors,
+            "snapshots": snapshots,
+        }))?;
+        return Ok(());
+    }
+    for damage in damage(&checked.store) {
+        terminal.line(format_args!("{}: {damage}", directory.store_file().display()))?;
+    }
+    if checked.store.unlisted > 0 {
+        terminal.line(format_args!("and {} more", thousands(checked.store.unlisted)))?;
+    }
+    for (file, damage) in &checked.snapshots {
+        if let Some(damage) = damage {
+            terminal.line(format_args!("snapshot {file}: {damage} (it will be made again)"))?;
+        }
+    }
+    terminal.line(format_args!(
+        "{}: {} documents, {} computed vectors, {} snapshots read",
+        if checked.is_clean() { "nothing is damaged" } else { "damaged" },
+        thousands(counts.documents),
+        thousands(counts.vectors),
+        checked.snapshots.len()
+    ))?;
+    Ok(())
+}
+
+/// What is wrong, in words.
+pub(super) fn damage(findings: &Findings) -> Vec<String> {
+    findings.damage.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,281 @@
+//! Reading everything a store holds, and saying what is wrong with it; saving what can be read.
+
+use std::path::Path;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use crate::change::ChangeKind;
+use crate::contain::contain;
+use crate::error::shown;
+use crate::expiry;
+use crate::item::{Item, Kind, Verified};
+use crate::key_entry::KeyEntry;
+use crate::rebuild::{Counts, Numbers, Rebuild};
+use crate::tables::{self, corrupt};
+use crate::{Change, DocId, NameTarget, OpenError, Options, Reader, Store, StoreError};
+
+/// What a look at everything found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// How much of what could be read.
+    pub counts: Counts,
+    /// What is wrong, each with its table and key.
+    pub damage: Vec<StoreError>,
+    /// How much more is wrong than is listed.
+    pub unlisted: u64,
+}
+
+/// Damage that is listed.
+const LISTED_MAX: usize = 1000;
+
+impl Findings {
+    fn note(&mut self, damage: StoreError) {
+        if self.damage.len() < LISTED_MAX {
+            self.damage.push(damage);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    fn note_if<T>(&mut self, result: Result<T, StoreError>) {
+        if let Err(damage) = result {
+            self.note(damage);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn are_clean(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+impl Store {
+    /// Verifies every page, every row, and that rows which belong together agree. Needs a store nobody
+    /// reads or writes.
+    pub fn check(&mut self) -> Findings {
+        let mut findings = Findings::default();
+        let verified = self.verify();
+        findings.note_if(verified);
+        match self.read() {
+            Ok(reader) => reader.check(&mut findings),
+            Err(error) => findings.note(error),
+        }
+        findings
+    }
+
+    /// Makes the store in `path`, where there is none, of every row of this one that can be read; what
+    /// cannot be is what is found.
+    pub fn salvage(&self, path: &Path, options: Options) -> Result<Findings, OpenError> {
+        let mut findings = Findings::default();
+        let mut rebuild = Rebuild::begin(path, options)?;
+        let lost =
+            |error: StoreError| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+        let reader = self.read().map_err(lost)?;
+        let state = reader.state().map_err(lost)?;
+        let (mut next_doc, mut last_seq) = (state.next_doc, state.last_seq);
+        reader
+            .each_item(|item| {
+                let added = item.and_then(|item| {
+                    let row = item.verify()?;
+                    rebuild.add(&item, &row).map(|()| row)
+                });
+                match added {
+                    Ok(row) => {
+                        if let Verified::Document(doc, document) = &row {
+                            next_doc = next_doc.max(doc.0 + 1);
+                            last_seq = last_seq.max(document.seq);
+                        }
+                        findings.counts.add(&row);
+                    }
+                    Err(damage @ (StoreError::Corrupt { .. } | StoreError::Damaged { .. })) => {
+                        findings.note(damage);
+                    }
+                    Err(failure) => return Err(failure),
+                }
+                Ok(())
+            })
+            .map_err(lost)?;
+        rebuild
+            .finish(Numbers { next_doc, next_collection: state.next_collection, last_seq })
+            .map_err(lost)?;
+        Ok(findings)
+    }
+}
+
+impl Reader {
+    /// Visits every row that is not derived from others. A row that cannot be read is visited as an error, and
+    /// where redb cannot go on with a table, so is that.
+    pub(crate) fn each_item<E: From<StoreError>>(
+        &self,
+        mut visit: impl FnMut(Result<Item, StoreError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for kind in Kind::ALL {
+            let mut rows = match contain(|| self.raw_rows(kind)) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    visit(Err(error))?;
+                    continue;
+                }
+            };
+            loop {
+                match contain(|| rows.next().transpose()) {
+                    Ok(Some(item)) => visit(Ok(item))?,
+                    Ok(None) => break,
+                    Err(error) => {
+                        // What redb could not read once it is not asked for again.
+                        visit(Err(error))?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn raw_rows(&self, kind: Kind) -> Result<Box<dyn Iterator<Item = Result<Item, StoreError>>>, StoreError> {
+        Ok(match kind {
+            Kind::Document => Box::new(self.table(tables::DOCUMENTS)?.range_owned::<u64>(..)?.map(|row| {
+                let (doc, row) = row?;
+                Ok(Item::document(doc.value(), row.value()))
+            })),
+            Kind::Vectors => {
+                let rows = self.table(tables::VECTORS)?.range_owned::<&[u8; 20]>(..)?;
+                Box::new(rows.map(|row| {
+                    let (key, row) = row?;
+                    Ok(Item { kind: Kind::Vectors, key: key.value().to_vec(), row: row.value().to_vec() })
+                }))
+            }
+            Kind::Schema => {
+                Box::new(self.table(tables::SCHEMAS)?.range_owned::<(u32, u32)>(..)?.map(|row| {
+                    let (key, row) = row?;
+                    let (id, version) = key.value();
+                    Ok(Item::schema(id, version, row.value()))
+                }))
+            }
+            Kind::Name => Box::new(self.table(tables::NAMES)?.range_owned::<&[u8]>(..)?.map(|row| {
+                let (name, row) = row?;
+                Ok(Item { kind: Kind::Name, key: name.value().to_vec(), row: row.value().to_vec() })
+            })),
+        })
+    }
+
+    fn check(&self, findings: &mut Findings) {
+        let mut listed = Vec::new();
+        let checked = self.each_item(|item| -> Result<(), StoreError> {
+            match item.and_then(|item| item.verify()) {
+                Ok(row) => {
+                    findings.counts.add(&row);
+                    let agrees = contain(|| self.check_row(&row));
+                    listed.extend(agrees.err());
+                }
+                Err(damage) => listed.push(damage),
+            }
+            Ok(())
+        });
+        listed.extend(checked.err());
+        for damage in listed {
+            findings.note(damage);
+        }
+        for table in [Reader::check_keys, Reader::check_expiries, Reader::check_changes] {
+            let mut found = Vec::new();
+            let ended = contain(|| table(self, &mut found));
+            found.into_iter().chain(ended.err()).for_each(|damage| findings.note(damage));
+        }
+    }
+
+    /// Whether what a row refers to is there.
+    fn check_row(&self, row: &Verified) -> Result<(), StoreError> {
+        match row {
+            Verified::Document(doc, document) => {
+                let entry = tables::key_entry(&self.table(tables::KEYS)?, &document.key)?;
+                if entry
+                    .is_none_or(|entry| entry.doc != *doc || entry.expires_at_ms != document.expires_at_ms)
+                {
+                    return Err(corrupt("documents", doc.0.to_string(), "its key does not lead back to it"));
+                }
+                if let Some(at_ms) = document.expires_at_ms
+                    && self.table(tables::EXPIRIES)?.get((at_ms, doc.0))?.is_none()
+                {
+                    return Err(corrupt("documents", doc.0.to_string(), "its expiry is missing"));
+                }
+            }
+            Verified::Vectors(key, vectors) => {
+                for vector in vectors {
+                    if self.document(vector.doc)?.is_none() {
+                        return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
+                    }
+                }
+            }
+            Verified::Schema(_) => {}
+            Verified::Name(name, target) => {
+                let leads = match target {
+                    NameTarget::Collection(collection) => {
+                        let place = (collection.id, collection.version);
+                        self.table(tables::SCHEMAS)?.get(place)?.is_some()
+                    }
+                    NameTarget::Alias(target) => self.table(tables::NAMES)?.get(target.as_bytes())?.is_some(),
+                };
+                if !leads {
+                    return Err(corrupt("names", shown(name.as_bytes()), "it leads nowhere"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_keys(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+        let keys = self.table(tables::KEYS)?;
+        for row in keys.iter()? {
+            let (key, row) = row?;
+            let key = key.value();
+            match KeyEntry::decode(key, row.value()) {
+                Ok(entry) if self.table(tables::DOCUMENTS)?.get(entry.doc.0)?.is_none() => {
+                    found.push(corrupt("keys", shown(key), "leads to no document"));
+                }
+                Ok(_) => {}
+                Err(reason) => found.push(corrupt("keys", shown(key), reason)),
+            }
+        }
+        if keys.len()? != self.document_count()? {
+            found.push(corrupt("keys", "all", "there are more or fewer than documents"));
+        }
+        Ok(())
+    }
+
+    fn check_expiries(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+        for row in self.table(tables::EXPIRIES)?.iter()? {
+            let (key, sum) = row?;
+            let (at_ms, doc) = key.value();
+            let place = || format!("{at_ms}, {doc}");
+            if sum.value() != expiry::row(at_ms, DocId(doc)) {
+                found.push(corrupt("expiries", place(), "checksum does not match"));
+                continue;
+            }
+            match self.document(DocId(doc)) {
+                Ok(Some(document)) if document.expires_at_ms == Some(at_ms) => {}
+                Ok(_) => found.push(corrupt("expiries", place(), "no document ends then")),
+                // Told where the document is.
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_changes(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+        let documents = self.table(tables::DOCUMENTS)?;
+        for row in self.table(tables::CHANGES)?.iter()? {
+            let (seq, row) = row?;
+            let seq = seq.value();
+            match Change::decode(seq, row.value()) {
+                Ok(change) => {
+                    let stands = documents.get(change.doc.0)?.is_some();
+                    if stands != (change.kind == ChangeKind::Written) {
+                        found.push(corrupt("changes", seq.to_string(), "the document says otherwise"));
+                    }
+                }
+                Err(reason) => found.push(corrupt("changes", seq.to_string(), reason)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! A new store, made of the rows of another one.
+
+use std::path::Path;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::error::shown;
+use crate::expiry;
+use crate::item::{Item, Verified};
+use crate::key_entry::KeyEntry;
+use crate::state::State;
+use crate::tables::{self, corrupt};
+use crate::{OpenError, Options, Seq, Store, StoreError};
+
+/// Rows of a transaction.
+const ROWS_AT_ONCE: usize = 5_000;
+/// And their bytes.
+const BYTES_AT_ONCE: usize = 32 << 20;
+
+/// How much of what a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Documents.
+    pub documents: u64,
+    /// Computed vectors.
+    pub vectors: u64,
+    /// Schemas of collections.
+    pub schemas: u64,
+    /// Names and aliases of collections.
+    pub names: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, row: &Verified) {
+        match row {
+            Verified::Document(..) => self.documents += 1,
+            Verified::Vectors(_, keys) => self.vectors += keys.len() as u64,
+            Verified::Schema(_) => self.schemas += 1,
+            Verified::Name(..) => self.names += 1,
+        }
+    }
+
+    pub(crate) fn all(self) -> [u64; 4] {
+        [self.documents, self.vectors, self.schemas, self.names]
+    }
+}
+
+/// The numbers a store gives next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) next_doc: u64,
+    pub(crate) next_collection: u32,
+    pub(crate) last_seq: Seq,
+}
+
+/// A store that is being filled. Dropped before [`Rebuild::finish`], it is of no use.
+pub(crate) struct Rebuild {
+    store: Store,
+    transaction: Option<WriteTransaction>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Rebuild {
+    /// Makes the store in `path`, where there is none.
+    pub(crate) fn begin(path: &Path, options: Options) -> Result<Rebuild, OpenError> {
+        Ok(Rebuild { store: Store::open(path, options)?, transaction: None, rows: 0, bytes: 0 })
+    }
+
+    /// Takes a row in that was verified. One that contradicts another is refused, and nothing of it is taken.
+    pub(crate) fn add(&mut self, item: &Item, verified: &Verified) -> Result<(), StoreError> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.store.begin()?,
+        };
+        let added = insert(&transaction, item, verified);
+        self.rows += 1;
+        self.bytes += item.row.len();
+        if self.rows == ROWS_AT_ONCE || self.bytes >= BYTES_AT_ONCE {
+            transaction.commit()?;
+            (self.rows, self.bytes) = (0, 0);
+        } else {
+            self.transaction = Some(transaction);
+        }
+        added
+    }
+
+    /// Makes it whole and durable.
+    pub(crate) fn finish(mut self, numbers: Numbers) -> Result<(), StoreError> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.store.begin()?,
+        };
+        let state = State {
+            id: self.store.id(),
+            next_doc: numbers.next_doc,
+            next_collection: numbers.next_collection,
+            last_seq: numbers.last_seq,
+            // No change is kept: whatever is derived is derived from the documents.
+            trimmed_to: numbers.last_seq,
+        };
+        transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> Result<(), StoreError> {
+    match verified {
+        Verified::Document(doc, document) => {
+            let mut keys = transaction.open_table(tables::KEYS)?;
+            if keys.get(&*document.key)?.is_some() {
+                return Err(corrupt("documents", doc.0.to_string(), "another document has its key"));
+            }
+            let entry = KeyEntry { doc: *doc, changed: document.seq, expires_at_ms: document.expires_at_ms };
+            keys.insert(&*document.key, &*entry.encode(&document.key))?;
+            transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?;
+            if let Some(at_ms) = document.expires_at_ms {
+                let row = expiry::row(at_ms, *doc);
+                transaction.open_table(tables::EXPIRIES)?.insert((at_ms, doc.0), row)?;
+            }
+        }
+        Verified::Vectors(key, vectors) => {
+            let documents = transaction.open_table(tables::DOCUMENTS)?;
+            for vector in vectors {
+                if documents.get(vector.doc.0)?.is_none() {
+                    return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
+                }
+            }
+            transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?;
+        }
+        Verified::Schema(collection) => {
+            let place = (collection.id, collection.version);
+            transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?;
+        }
+        Verified::Name(name, _) => {
+            transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?;
+        }
+    }
+    Ok(())
+}
