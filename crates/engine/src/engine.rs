@@ -64,11 +64,18 @@ pub enum OpenError {
     /// The directory or the lock cannot be made.
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    /// There are snapshots of a store, and no store.
+    #[error(
+        "{} is missing or empty, and snapshots beside it tell that there was a store: restore it from a backup, or \
+         remove the directory of snapshots to begin anew",
+        path.display()
+    )]
+    Lost { path: PathBuf },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
     /// The store cannot be read.
-    #[error("cannot read the store in {}: {source}", path.display())]
+    #[error("cannot read the store in {}: {source}; `nearfield check` tells all that is damaged, `nearfield repair` and `nearfield restore` mend it", path.display())]
     Read { path: PathBuf, source: StoreError },
     /// A stored schema does not read back.
     #[error("the schema of collection {}, version {} in {} is damaged: {reason}", collection.id, collection.version, path.display())]
@@ -100,9 +107,10 @@ impl Engine {
     /// On return every answer is complete and correct.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
         let directory = DataDir::lock(&options.data_dir)?;
+        let snapshots = directory.snapshots()?;
+        directory.check_not_lost(&snapshots)?;
         let cache_bytes = options.cache_bytes;
         let store = Store::open(&directory.store_file(), store::Options { cache_bytes })?;
-        let snapshots = directory.snapshots()?;
         Engine::start(store, Arc::new(snapshots), Some(directory), &options)
     }
 

@@ -24,6 +24,7 @@ impl Core {
     pub(crate) fn load(&self, path: &Path) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
+        reader.verify_links().map_err(failed)?;
         let mut registry = Registry::default();
         let mut versions = Vec::new();
         let mut answering = Vec::new();

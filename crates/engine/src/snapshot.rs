@@ -63,6 +63,11 @@ impl Snapshots {
         format!("{:06}-{:06}.snapshot", version.id, version.version)
     }
 
+    /// Whether a file of this name is a finished snapshot.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        name.ends_with(".snapshot")
+    }
+
     /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
     /// Reads and writes may go on.
     pub(crate) fn write(&self, collection: &Collection) -> io::Result<Seq> {
@@ -190,7 +195,7 @@ impl Snapshots {
     /// Removes every snapshot but those of these versions.
     pub(crate) fn keep(&self, versions: &[CollectionVersion]) -> io::Result<()> {
         let kept: Vec<String> = versions.iter().map(|version| Snapshots::file_name(*version)).collect();
-        self.remove_files(|name| name.ends_with(".snapshot") && !kept.iter().any(|kept| kept == name))
+        self.remove_files(|name| Snapshots::is_file_name(name) && !kept.iter().any(|kept| kept == name))
     }
 
     fn remove_files(&self, goes: impl Fn(&str) -> bool) -> io::Result<()> {

@@ -119,6 +119,27 @@ impl Files {
 }
 
 impl CrashingFolder {
+    /// The files that are there, with their lengths.
+    pub(crate) fn sizes(&self) -> Vec<(String, usize)> {
+        let files = self.files.lock().unwrap();
+        files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.len())).collect()
+    }
+
+    /// Damages a byte of a file.
+    pub(crate) fn flip(&self, name: &str, at: usize, bits: u8) {
+        let mut files = self.files.lock().unwrap();
+        let file = files.names[name];
+        files.contents[file].bytes[at] ^= bits;
+    }
+
+    /// Loses everything of a file from `len` on.
+    pub(crate) fn cut(&self, name: &str, len: usize) {
+        let mut files = self.files.lock().unwrap();
+        let file = files.names[name];
+        files.contents[file].bytes.truncate(len);
+        files.contents[file].synced = len;
+    }
+
     /// Every call counts as one of the disk.
     fn call(&self) -> io::Result<()> {
         self.disk.len().map(drop)

@@ -2,6 +2,7 @@
 
 mod collections;
 mod crashing;
+mod damage;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/disks.rs"]
 mod disks;

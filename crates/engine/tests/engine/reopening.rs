@@ -151,3 +151,21 @@ fn a_quantized_collection_answers_the_same_after_reopening() {
         assert!(document.fields.iter().any(|field| *field.name == *b"v" && *field.value == *given));
     }
 }
+
+#[test]
+fn a_store_that_has_gone_is_not_replaced_by_an_empty_one() {
+    let mut world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    world.put("doc:1", &[("v", &blob(&vector(1)))]);
+    world.close();
+    let store = world.options.data_dir.join("nearfield.redb");
+    let bytes = std::fs::read(&store).unwrap();
+    std::fs::write(&store, b"").unwrap();
+    let refused = |world: &World| Engine::open(world.options.clone()).unwrap_err().to_string();
+    assert!(refused(&world).contains("restore it from a backup"), "{}", refused(&world));
+    std::fs::remove_file(&store).unwrap();
+    assert!(refused(&world).contains(store.to_str().unwrap()), "{}", refused(&world));
+    std::fs::write(&store, bytes).unwrap();
+    world.open();
+    assert_eq!(world.engine().count("docs", None).unwrap(), 1);
+}

@@ -54,6 +54,16 @@ impl Disk {
         self.0.lock().unwrap().bytes.clone()
     }
 
+    /// Damages a byte.
+    pub(crate) fn flip(&self, at: usize, bits: u8) {
+        self.0.lock().unwrap().bytes[at] ^= bits;
+    }
+
+    /// Loses everything from `len` on.
+    pub(crate) fn cut(&self, len: usize) {
+        self.0.lock().unwrap().bytes.truncate(len);
+    }
+
     /// Calls so far, of any kind.
     pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
