@@ -90,18 +90,6 @@ impl DataDir {
         Directory::open(path.clone()).map_err(|source| OpenError::Io { path, source })
     }
 
-    /// Refuses a directory whose store has gone: a new one must not take its place unnoticed.
-    pub(crate) fn check_not_lost(&self, snapshots: &Directory) -> Result<(), OpenError> {
-        let path = self.store_file();
-        let failed = |source| OpenError::Io { path: self.path.join(SNAPSHOT_DIRECTORY), source };
-        let is_there = fs::metadata(&path).is_ok_and(|file| file.len() > 0);
-        let names = snapshots.names().map_err(failed)?;
-        if !is_there && names.iter().any(|name| Snapshots::is_file_name(name)) {
-            return Err(OpenError::Lost { path });
-        }
-        Ok(())
-    }
-
     /// Reads everything: pages and rows of the store, whether they agree, and each snapshot.
     pub fn check(&self, cpu: Cpu) -> Result<Checked, OpenError> {
         let mut store = self.open_existing()?;
@@ -205,6 +193,12 @@ impl DataDir {
             None => None,
         };
         fs::rename(self.path.join(UNFINISHED_FILE), &store).map_err(failed(&store))?;
+        // Made for the store that was there; of one with another identity they would be thrown away later.
+        let snapshots = self.path.join(SNAPSHOT_DIRECTORY);
+        match fs::remove_dir_all(&snapshots) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&snapshots)(error)),
+            _ => {}
+        }
         let directory = Directory::open(self.path.clone()).map_err(failed(&self.path))?;
         directory.sync().map_err(failed(&self.path))?;
         Ok(kept)

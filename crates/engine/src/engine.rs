@@ -18,7 +18,7 @@ use crate::{
     binary::show,
     checker::check_document,
     core::Core,
-    data_dir::{DataDir, SNAPSHOT_DIRECTORY},
+    data_dir::{DataDir, SNAPSHOT_DIRECTORY, STORE_FILE},
     filter::Filter,
     folder::Folder,
     info::{CollectionInfo, Stats, info},
@@ -108,7 +108,6 @@ impl Engine {
     pub fn open(options: Options) -> Result<Engine, OpenError> {
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
-        directory.check_not_lost(&snapshots)?;
         let cache_bytes = options.cache_bytes;
         let store = Store::open(&directory.store_file(), store::Options { cache_bytes })?;
         Engine::start(store, Arc::new(snapshots), Some(directory), &options)
@@ -133,8 +132,15 @@ impl Engine {
         directory: Option<DataDir>,
         options: &Options,
     ) -> Result<Engine, OpenError> {
-        let snapshots = Snapshots::open(snapshots, store.id())
-            .map_err(|source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source })?;
+        let failed = |source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source };
+        let unread = |source| OpenError::Read { path: options.data_dir.clone(), source };
+        // A new store must not take the place of one that has gone unnoticed.
+        if store.read().and_then(|reader| reader.is_new()).map_err(unread)?
+            && snapshots.names().map_err(failed)?.iter().any(|name| Snapshots::is_file_name(name))
+        {
+            return Err(OpenError::Lost { path: options.data_dir.join(STORE_FILE) });
+        }
+        let snapshots = Snapshots::open(snapshots, store.id()).map_err(failed)?;
         let core = Core::new(store, snapshots, options);
         core.load(&options.data_dir)?;
         let core = Arc::new(core);

@@ -190,7 +190,7 @@ impl Core {
             let state = collection.state();
             near.iter().map(|(owner, ..)| state.ordinals.doc(*owner, selection.seen)).collect()
         };
-        let fetch = Fetch { collection, selection: &selection, filter: query.filter, now_ms };
+        let fetch = Fetch { core: self, collection, selection: &selection, filter: query.filter, now_ms };
         let reader = self.store.read()?;
         found.hits.clear();
         for ((_, distance, score), doc) in near.iter().zip(docs) {
@@ -213,7 +213,7 @@ impl Core {
         let (_, collection) = self.answering(collection)?;
         let now_ms = self.clock.now_ms();
         let selection = check_and_select(&collection, filter, now_ms)?;
-        let fetch = Fetch { collection: &collection, selection: &selection, filter, now_ms };
+        let fetch = Fetch { core: self, collection: &collection, selection: &selection, filter, now_ms };
         // Documents that go away between the steps only make a page shorter.
         let (docs, more) = {
             let state = collection.state();
@@ -247,6 +247,21 @@ impl Core {
     }
 }
 
+impl Core {
+    /// Whether a document the collection had a moment ago was deleted since, as far as can be told without waiting:
+    /// one that is missing from the store all the same was lost by it.
+    fn check_gone(&self, collection: &Collection, doc: DocId) -> Result<(), StoreError> {
+        // With the turn in hand, nothing is committed that is not published.
+        let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
+        let stands = collection.state().ordinals.ordinal(doc).is_some();
+        if stands && self.store.read()?.document(doc)?.is_none() {
+            let (table, reason) = ("documents", "it is missing, and was not deleted");
+            return Err(StoreError::Corrupt { table, key: doc.0.to_string(), reason });
+        }
+        Ok(())
+    }
+}
+
 fn check_and_select(
     collection: &Collection,
     filter: Option<&Filter>,
@@ -259,6 +274,7 @@ fn check_and_select(
 
 /// Reads documents that were selected a moment ago.
 pub(crate) struct Fetch<'a> {
+    pub(crate) core: &'a Core,
     pub(crate) collection: &'a Collection,
     pub(crate) selection: &'a Selection,
     pub(crate) filter: Option<&'a Filter>,
@@ -274,7 +290,9 @@ impl Fetch<'_> {
         doc: Option<DocId>,
     ) -> Result<Option<Document>, StoreError> {
         let Some(doc) = doc else { return Ok(None) };
-        let Some(document) = reader.document(doc)? else { return Ok(None) };
+        let Some(document) = reader.document(doc)? else {
+            return self.core.check_gone(self.collection, doc).map(|()| None);
+        };
         if has_ended(&document, self.now_ms) {
             return Ok(None);
         }

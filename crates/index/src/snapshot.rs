@@ -44,7 +44,7 @@ enum Held {
 #[non_exhaustive]
 pub enum RestoreError {
     /// It could not be read, or ends too soon.
-    #[error("index snapshot cannot be read")]
+    #[error("index snapshot cannot be read: {0}")]
     Io(#[from] io::Error),
     /// It does not begin as a snapshot of this version does.
     #[error("not an index snapshot of this version")]

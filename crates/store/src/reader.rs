@@ -55,6 +55,12 @@ impl Reader {
         Ok(self.state()?.last_seq)
     }
 
+    /// Whether nothing was ever written.
+    pub fn is_new(&self) -> Result<bool, StoreError> {
+        let state = self.state()?;
+        Ok(state.last_seq == 0 && state.next_collection == 1)
+    }
+
     /// Documents in the whole keyspace.
     pub fn document_count(&self) -> Result<u64, StoreError> {
         contain(|| Ok(self.documents.len()?))

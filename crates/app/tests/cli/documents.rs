@@ -41,7 +41,7 @@ fn things() -> Value {
     ]})
 }
 
-fn thing(number: usize) -> Value {
+pub(crate) fn thing(number: usize) -> Value {
     json!({
         "id": format!("thing/{number}"),
         "name": format!("Thing \"{number}\"\nof many, ä"),
@@ -51,11 +51,11 @@ fn thing(number: usize) -> Value {
     })
 }
 
-fn write_things(home: &Home, count: usize) -> String {
+pub(crate) fn write_things(home: &Home, count: usize) -> String {
     home.write("things.jsonl", (0..count).map(|number| format!("{}\n", thing(number))).collect::<String>())
 }
 
-fn home_of_things(count: usize) -> (Home, String) {
+pub(crate) fn home_of_things(count: usize) -> (Home, String) {
     let home = Home::new();
     make_collection(&home, "things", &things());
     let file = write_things(&home, count);

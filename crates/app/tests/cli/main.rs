@@ -1,9 +1,11 @@
 //! The program as people and scripts run it: the real binary, in a home of its own.
 
 mod articles;
+mod backing_up;
 mod copying;
 mod documents;
 mod fake_server;
+mod formats;
 mod indexing;
 mod program;
 mod pulling;

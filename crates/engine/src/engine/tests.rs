@@ -312,8 +312,13 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
     let doc = collection.state().ordinals.doc(0, selection.seen);
     assert!(doc.is_some());
     let shown = || {
-        let fetch =
-            Fetch { collection: &collection, selection: &selection, filter: Some(&filter), now_ms: 0 };
+        let fetch = Fetch {
+            core: &engine.core,
+            collection: &collection,
+            selection: &selection,
+            filter: Some(&filter),
+            now_ms: 0,
+        };
         let reader = engine.core.store.read().unwrap();
         fetch.document(&reader, doc).unwrap().is_some()
     };
