@@ -97,7 +97,7 @@ pub(crate) fn document(id: &str, number: u64, version: u64) -> Value {
         "id": id,
         "text": format!("document {id} in version {version}. ").repeat(1 + (number % 30) as usize),
         "version": version,
-        "parity": if version % 2 == 0 { "even" } else { "odd" },
+        "parity": if version.is_multiple_of(2) { "even" } else { "odd" },
         "place": vector(id, version),
     })
 }

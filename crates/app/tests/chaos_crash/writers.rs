@@ -119,7 +119,7 @@ impl Writer {
             None => ("DELETE", Value::Null),
             Some(version) => {
                 let document = self.ledger.document(number, version);
-                (if stands && version % 2 == 0 { "PATCH" } else { "PUT" }, document)
+                (if stands && version.is_multiple_of(2) { "PATCH" } else { "PUT" }, document)
             }
         };
         let (status, answer) = send(method, &url, &body).ok()?;

@@ -108,7 +108,7 @@ impl Files {
             // The length may be there without the bytes, and bytes in any order.
             bytes.truncate(content.synced + random.next() as usize % (bytes.len() - content.synced + 1));
             for sector in bytes[content.synced..].chunks_mut(SECTOR_BYTES) {
-                if random.next() % 2 == 0 {
+                if random.next().is_multiple_of(2) {
                     sector.fill(0);
                 }
             }

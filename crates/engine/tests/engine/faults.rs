@@ -66,7 +66,7 @@ fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
         for _ in 0..GROUPS {
             let mut asked = BTreeMap::new();
             for _ in 0..GROUP {
-                let state = (random.next() % 4 > 0).then(|| {
+                let state = (!random.next().is_multiple_of(4)).then(|| {
                     ledger.versions += 1;
                     ledger.versions
                 });
