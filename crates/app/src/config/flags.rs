@@ -65,10 +65,31 @@ pub struct ServeFlags {
     /// Address and port to serve on [default: 127.0.0.1:8000] [env: NEARFIELD_LISTEN]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// A key clients must bring, 16 characters or more; may be repeated. Safer in the
+    /// A key that opens everything, 16 characters or more; may be repeated. Safer in the
     /// environment, which other users cannot read [env: NEARFIELD_API_KEY]
     #[arg(long, value_name = "KEY", hide_env_values = true)]
     pub api_key: Vec<String>,
+    /// A key for searching, reading and writing documents; may be repeated [env: NEARFIELD_WRITE_KEY]
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    pub write_key: Vec<String>,
+    /// A key for searching and reading documents; may be repeated. Keys for certain collections stand in
+    /// nearfield.toml [env: NEARFIELD_READ_KEY]
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    pub read_key: Vec<String>,
+    /// Requests a second that one key, or without keys one address, may make; 0 for no limit [default: 0]
+    /// [env: NEARFIELD_RATE_LIMIT]
+    #[arg(long, value_name = "N")]
+    pub rate_limit: Option<String>,
+    /// A network whose word (X-Forwarded-For) on where a request came from is taken; may be repeated [env:
+    /// NEARFIELD_TRUSTED_PROXIES]
+    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
+    pub trusted_proxies: Vec<String>,
+    /// Certificate chain in PEM: the server speaks HTTPS. Read again at SIGHUP [env: NEARFIELD_TLS_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key in PEM [env: NEARFIELD_TLS_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// An origin whose pages may call, such as `https://app.example.com`; may be repeated [env: NEARFIELD_CORS_ORIGINS]
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -11,7 +11,10 @@ use embed::Compute;
 use engine::Level;
 use serde::Deserialize;
 
-use super::{ApiKey, ConfigError, Flags, Origin, ServeFlags, StoreUrl, in_file, store_url};
+use ipnet::IpNet;
+
+use super::{ApiKey, ConfigError, Flags, KnownKey, Origin, Role, ServeFlags, StoreUrl, in_file, store_url};
+use crate::service;
 
 /// What one source sets.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,13 @@ pub(super) struct Layer {
     pub(super) log_json: Option<bool>,
     pub(super) listen: Option<SocketAddr>,
     pub(super) api_key: Option<Vec<ApiKey>>,
+    pub(super) write_key: Option<Vec<ApiKey>>,
+    pub(super) read_key: Option<Vec<ApiKey>>,
+    pub(super) keys: Option<Vec<KnownKey>>,
+    pub(super) rate_limit: Option<u32>,
+    pub(super) trusted_proxies: Option<Vec<IpNet>>,
+    pub(super) tls_cert: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
     pub(super) cors_origins: Option<Vec<Origin>>,
     pub(super) connections_max: Option<usize>,
     pub(super) grace_s: Option<u64>,
@@ -73,6 +83,13 @@ struct File {
     log_json: Option<bool>,
     listen: Option<String>,
     api_key: Option<OneOrMany>,
+    write_key: Option<OneOrMany>,
+    read_key: Option<OneOrMany>,
+    keys: Option<Vec<KeyTable>>,
+    rate_limit: Option<i64>,
+    trusted_proxies: Option<Vec<String>>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     cors_origins: Option<Vec<String>>,
     connections_max: Option<i64>,
     grace_s: Option<i64>,
@@ -109,6 +126,7 @@ const INDEX_THREADS: RangeInclusive<u64> = 1..=256;
 const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=65_536;
 const GRACE_S: RangeInclusive<u64> = 0..=3600;
 const IO_TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
+const RATE_LIMIT: RangeInclusive<u64> = 0..=1_000_000;
 
 impl Layer {
     /// What the command line sets.
@@ -141,8 +159,15 @@ impl Layer {
             set("timeout_ms", &serve.timeout_ms)?;
             set("connections_max", &serve.connections_max)?;
             set("grace_s", &serve.grace_s)?;
+            set("rate_limit", &serve.rate_limit)?;
             layer.pin_workers = serve.pin_workers.then_some(true);
-            layer.api_key = keys(&serve.api_key, "--api-key")?;
+            layer.api_key = keys("api_key", &serve.api_key, "--api-key")?;
+            layer.write_key = keys("write_key", &serve.write_key, "--write-key")?;
+            layer.read_key = keys("read_key", &serve.read_key, "--read-key")?;
+            layer.trusted_proxies = networks(&serve.trusted_proxies, "--trusted-proxy")?;
+            layer.tls_cert = serve.tls_cert.clone();
+            layer.tls_key = serve.tls_key.clone();
+
             layer.cors_origins = origins(&serve.cors_origins, "--cors-origin")?;
         }
         layer.store = flags.store.clone().map(|url| store(url, "--store")).transpose()?;
@@ -168,6 +193,8 @@ impl Layer {
                 "config" => layer.config = Some(value.into()),
                 "data_dir" => layer.data_dir = Some(value.into()),
                 "models_dir" => layer.models_dir = Some(value.into()),
+                "tls_cert" => layer.tls_cert = Some(value.into()),
+                "tls_key" => layer.tls_key = Some(value.into()),
                 key => {
                     let Some(text) = value.to_str() else {
                         return Err(ConfigError::NotUnicode { name: name.to_owned() });
@@ -195,6 +222,8 @@ impl Layer {
         let mut layer = Layer {
             data_dir: file.data_dir.map(|dir| base.join(dir)),
             models_dir: file.models_dir.map(|dir| base.join(dir)),
+            tls_cert: file.tls_cert.map(|path| base.join(path)),
+            tls_key: file.tls_key.map(|path| base.join(path)),
             log: file.log,
             log_json: file.log_json,
             pin_workers: file.pin_workers,
@@ -223,6 +252,7 @@ impl Layer {
             ("grace_s", file.grace_s),
             ("header_timeout_ms", file.header_timeout_ms),
             ("body_timeout_ms", file.body_timeout_ms),
+            ("rate_limit", file.rate_limit),
         ];
         let numbers = numbers.map(|(key, number)| (key, number.map(|number| number.to_string())));
         for (key, text) in texts.into_iter().chain(numbers) {
@@ -230,7 +260,13 @@ impl Layer {
                 layer.set(key, &text, &from)?;
             }
         }
-        layer.api_key = keys(&file.api_key.map_or_else(Vec::new, OneOrMany::into_vec), &from)?;
+        let many = |keys: Option<OneOrMany>| keys.map_or_else(Vec::new, OneOrMany::into_vec);
+        layer.api_key = keys("api_key", &many(file.api_key), &from)?;
+        layer.write_key = keys("write_key", &many(file.write_key), &from)?;
+        layer.read_key = keys("read_key", &many(file.read_key), &from)?;
+        layer.trusted_proxies = networks(&file.trusted_proxies.unwrap_or_default(), &from)?;
+        let known = file.keys.unwrap_or_default().into_iter().map(|key| key.known(&from));
+        layer.keys = Some(known.collect::<Result<_, _>>()?);
         layer.cors_origins = origins(&file.cors_origins.unwrap_or_default(), &from)?;
         Ok(layer)
     }
@@ -267,7 +303,14 @@ impl Layer {
             "log" => self.log = Some(text.to_owned()),
             "log_json" => self.log_json = Some(boolean("log_json", text, from)?),
             "listen" => self.listen = Some(listen(text, from)?),
-            "api_key" => self.api_key = keys(&split(text), from)?,
+            "api_key" => self.api_key = keys("api_key", &split(text), from)?,
+            "write_key" => self.write_key = keys("write_key", &split(text), from)?,
+            "read_key" => self.read_key = keys("read_key", &split(text), from)?,
+            "trusted_proxies" => self.trusted_proxies = networks(&split(text), from)?,
+            "rate_limit" => {
+                let limit = number("rate_limit", text, RATE_LIMIT, from)?;
+                self.rate_limit = Some(u32::try_from(limit).expect("RATE_LIMIT is within 32 bits"));
+            }
             "cors_origins" => self.cors_origins = origins(&split(text), from)?,
             "connections_max" => {
                 self.connections_max = Some(size("connections_max", text, CONNECTIONS_MAX, from)?)
@@ -311,6 +354,13 @@ impl Layer {
             log_json: self.log_json.or(below.log_json),
             listen: self.listen.or(below.listen),
             api_key: self.api_key.or(below.api_key),
+            write_key: self.write_key.or(below.write_key),
+            read_key: self.read_key.or(below.read_key),
+            keys: self.keys.or(below.keys),
+            rate_limit: self.rate_limit.or(below.rate_limit),
+            trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
             cors_origins: self.cors_origins.or(below.cors_origins),
             connections_max: self.connections_max.or(below.connections_max),
             grace_s: self.grace_s.or(below.grace_s),
@@ -389,15 +439,89 @@ fn split(text: &str) -> Vec<String> {
     text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
+const KEY_ALLOWED: &str = "16 to 1024 visible ASCII characters";
+
+/// A key that is for certain collections, as it stands in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyTable {
+    key: Option<String>,
+    /// Of the key, in hexadecimal, for a file that many may read.
+    sha256: Option<String>,
+    role: String,
+    #[serde(default)]
+    collections: Vec<String>,
+}
+
+impl KeyTable {
+    fn known(self, from: &str) -> Result<KnownKey, ConfigError> {
+        let digest = match (&self.key, &self.sha256) {
+            (Some(key), None) => match ApiKey::new(key.as_str()) {
+                Some(key) => key.digest(),
+                None => {
+                    let found = format!("one of {} characters", key.chars().count());
+                    return refuse("keys.key", from, KEY_ALLOWED, &found);
+                }
+            },
+            (None, Some(text)) => match digest(text) {
+                Some(digest) => digest,
+                None => return refuse("keys.sha256", from, "64 hexadecimal digits", text),
+            },
+            _ => return refuse("keys", from, "a key or its sha256, one of them", "both or neither"),
+        };
+        let Some(role) = Role::ALL.into_iter().find(|role| role.name() == self.role) else {
+            return refuse("keys.role", from, Role::ALL.map(Role::name).join(", "), &self.role);
+        };
+        if role == Role::Admin && !self.collections.is_empty() {
+            return refuse(
+                "keys.collections",
+                from,
+                "none for an admin, who sees all",
+                &self.collections.join(", "),
+            );
+        }
+        for name in &self.collections {
+            if service::check_name(name).is_err() {
+                return refuse("keys.collections", from, "names of collections", name);
+            }
+        }
+        Ok(KnownKey { digest, role, collections: self.collections })
+    }
+}
+
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 2 * digest.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+/// Networks, or `None` where none are given.
+fn networks(texts: &[String], from: &str) -> Result<Option<Vec<IpNet>>, ConfigError> {
+    let mut networks = Vec::with_capacity(texts.len());
+    for text in texts {
+        let parsed = text.parse::<IpNet>().ok();
+        match parsed.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
+            Some(network) => networks.push(network),
+            None => return refuse("trusted_proxies", from, "networks such as 10.0.0.0/8 or fd00::/8", text),
+        }
+    }
+    Ok((!networks.is_empty()).then_some(networks))
+}
+
 /// Keys, or `None` where none are given. A refused key is described, never shown.
-fn keys(texts: &[String], from: &str) -> Result<Option<Vec<ApiKey>>, ConfigError> {
+fn keys(setting: &'static str, texts: &[String], from: &str) -> Result<Option<Vec<ApiKey>>, ConfigError> {
     let mut keys = Vec::with_capacity(texts.len());
     for text in texts {
         match ApiKey::new(text.as_str()) {
             Some(key) => keys.push(key),
             None => {
                 let found = format!("one of {} characters", text.chars().count());
-                return refuse("api_key", from, "16 to 1024 visible ASCII characters", &found);
+                return refuse(setting, from, KEY_ALLOWED, &found);
             }
         }
     }

@@ -16,11 +16,12 @@ use std::{
 use embed::Compute;
 use engine::Level;
 use etcetera::AppStrategy;
+use ipnet::IpNet;
 
 pub use flags::{Flags, ServeFlags};
 use layer::Layer;
 pub use origin::Origin;
-pub use secret::ApiKey;
+pub use secret::{ApiKey, KnownKey, Role};
 pub use store_url::StoreUrl;
 
 use crate::service::{self, RedisStore, Store};
@@ -68,9 +69,17 @@ pub struct Settings {
     /// Address to serve on.
     pub listen: SocketAddr,
     /// Keys that open the door; none needed, if empty.
-    pub api_keys: Vec<ApiKey>,
+    pub keys: Vec<KnownKey>,
+    /// A key as it was given, for commands that talk to a server.
+    pub own_key: Option<ApiKey>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<Origin>,
+    /// Requests a second that one key, or without keys one address, may make; no limit, if 0.
+    pub rate_limit: u32,
+    /// Networks whose word on where a request came from is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The files of TLS; none, without it.
+    pub tls: Option<TlsFiles>,
     /// Connections served at once.
     pub connections_max: usize,
     /// How long requests in flight may take once a stop was asked for.
@@ -132,9 +141,24 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// One of two settings that go together is not set.
+    #[error("tls_cert and tls_key go together: {key} is not set")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
     /// The platform's data directory could not be found.
     #[error("no home directory was found for this user: set NEARFIELD_HOME or --home")]
     NoHome,
+}
+
+/// Certificate chain and private key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -165,10 +189,10 @@ impl Settings {
             }
         };
         let layer = top.over(env).over(file);
-        Ok(Settings::settle(home, layer, warnings))
+        Settings::settle(home, layer, warnings)
     }
 
-    fn settle(home: PathBuf, layer: Layer, mut warnings: Vec<String>) -> Settings {
+    fn settle(home: PathBuf, layer: Layer, mut warnings: Vec<String>) -> Result<Settings, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = layer.workers.unwrap_or(cores);
         if workers > 2 * cores {
@@ -188,7 +212,7 @@ impl Settings {
             }),
             _ => Store::Directory,
         };
-        Settings {
+        Ok(Settings {
             store,
             data_dir: layer.data_dir.unwrap_or_else(|| home.join("data")),
             models_dir: layer.models_dir.unwrap_or_else(|| home.join("models")),
@@ -207,19 +231,39 @@ impl Settings {
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
             log_json: layer.log_json.unwrap_or(false),
             listen: layer.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))),
-            api_keys: layer.api_key.unwrap_or_default(),
+            keys: {
+                let of = |keys: &Option<Vec<ApiKey>>, role| -> Vec<KnownKey> {
+                    keys.iter().flatten().map(|key| KnownKey::new(key, role)).collect()
+                };
+                let mut keys = of(&layer.api_key, Role::Admin);
+                keys.extend(of(&layer.write_key, Role::Write));
+                keys.extend(of(&layer.read_key, Role::Read));
+                keys.extend(layer.keys.unwrap_or_default());
+                keys
+            },
+            own_key: [layer.api_key, layer.write_key, layer.read_key].into_iter().flatten().flatten().next(),
+            rate_limit: layer.rate_limit.unwrap_or(0),
+            trusted_proxies: layer.trusted_proxies.unwrap_or_default(),
+            tls: match (layer.tls_cert, layer.tls_key) {
+                (None, None) => None,
+                (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+                (cert, _) => {
+                    let key = if cert.is_some() { "tls_key" } else { "tls_cert" };
+                    return Err(ConfigError::Missing { key });
+                }
+            },
             cors_origins: layer.cors_origins.unwrap_or_default(),
             connections_max: layer.connections_max.unwrap_or(1024),
             grace: Duration::from_secs(layer.grace_s.unwrap_or(10)),
             header_timeout: Duration::from_millis(layer.header_timeout_ms.unwrap_or(10_000)),
             body_timeout: Duration::from_millis(layer.body_timeout_ms.unwrap_or(30_000)),
             warnings,
-        }
+        })
     }
 
     /// Whether a server may listen where it is to: other machines may reach it only with a key.
     pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        if self.listen.ip().is_loopback() || !self.api_keys.is_empty() {
+        if self.listen.ip().is_loopback() || !self.keys.is_empty() {
             Ok(())
         } else {
             Err(ConfigError::Exposed { listen: self.listen })

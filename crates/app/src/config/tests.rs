@@ -16,7 +16,7 @@ fn defaults_stand_on_loopback_and_under_home() {
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
     assert_eq!(settings.data_dir, dir.path().join("data"));
     assert_eq!(settings.models_dir, dir.path().join("models"));
-    assert!(settings.api_keys.is_empty() && settings.warnings.is_empty());
+    assert!(settings.keys.is_empty() && settings.warnings.is_empty());
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn flags_beat_environment_beats_file() {
     assert_eq!(settings.queue_max, 22);
     assert_eq!(settings.timeout, Duration::from_millis(111));
     assert_eq!(settings.data_dir, dir.path().join("store"), "relative to the file");
-    assert_eq!(settings.api_keys[0].reveal(), "from-the-file-000");
+    assert_eq!(settings.own_key.unwrap().reveal(), "from-the-file-000");
     assert_eq!(settings.log, "info", "an empty variable is not set");
 }
 

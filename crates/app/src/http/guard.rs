@@ -9,29 +9,36 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Door, HealthOnly, Peer, Problem};
+use super::{
+    Door, HealthOnly, Peer, Problem,
+    auth::{ApiKeys, Grant, Identified},
+    limits::{Counted, Network},
+    policy::{self, Access},
+};
+use crate::config::Role;
 
 /// Bytes of path and query.
 const URL_BYTES_MAX: usize = 8 * 1024;
-
-/// Routes that need no key: the static page, and questions about health.
-const OPEN: [&str; 7] = ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"];
 
 /// Questions about health, answered even where there is no room for anything else.
 const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 /// Passes a request on, or refuses it.
-pub(super) async fn admit(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     match check(&door, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(grant) => {
+            request.extensions_mut().insert(grant);
+            next.run(request).await
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(door: &Door, request: &Request) -> Result<(), Problem> {
+fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let is_one_of = |routes: &[&str]| route.is_some_and(|route| routes.contains(&route));
-    if request.extensions().get::<HealthOnly>().is_some() && !is_one_of(&HEALTH) {
+    if request.extensions().get::<HealthOnly>().is_some()
+        && !route.is_some_and(|route| HEALTH.contains(&route))
+    {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "connections",
@@ -47,22 +54,116 @@ fn check(door: &Door, request: &Request) -> Result<(), Problem> {
         true => authority(request.headers(), request.uri(), request.version())?,
         false => None,
     };
-    if door.settings.api_keys.is_empty()
-        && authority.as_ref().is_some_and(|authority| !is_loopback(authority))
-    {
+    let keys = door.settings.api_keys.load();
+    if keys.is_empty() && authority.as_ref().is_some_and(|authority| !is_loopback(authority)) {
         let detail = "without an API key only loopback names (localhost, 127.0.0.1, [::1]) are served: \
                       use one of these, or start the server with --api-key";
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail).at("Host"));
     }
     check_origin(door, request, authority.as_ref())?;
-    if !door.settings.api_keys.is_empty()
-        && !is_one_of(&OPEN)
-        && !door.settings.api_keys.admit(request.headers())
-    {
-        let detail = "an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`";
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail));
+    let access = route.map(|route| policy::access(request.method(), route));
+    if access == Some(Some(Access::Open)) {
+        return Ok(Grant::of_everyone());
     }
-    Ok(())
+    let network = network(door, request);
+    let grant = if keys.is_empty() { Grant::of_everyone() } else { identify(door, &keys, request, network)? };
+    let caller = grant.key.map_or(Counted::Network(network.unwrap_or_default()), Counted::Key);
+    if is_remote && let Some(wait) = door.limits.request(caller) {
+        let detail = "more requests a second than this server takes of one caller (rate_limit): wait";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", detail).retry_after(wait));
+    }
+    match access {
+        // No such path, which its handler tells; it opens nothing.
+        None => Ok(grant),
+        Some(access) => allow(access, grant, request),
+    }
+}
+
+/// Who calls, by the key that is brought.
+fn identify(
+    door: &Door,
+    keys: &ApiKeys,
+    request: &Request,
+    network: Option<Network>,
+) -> Result<Grant, Problem> {
+    if let Some(left) = network.and_then(|network| door.limits.barred(network)) {
+        let detail = "too many wrong keys came from this address: no key of it is looked at for a while";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "wrong-keys", detail).retry_after(left));
+    }
+    let needed = "an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`";
+    match keys.identify(request.headers())? {
+        Identified::By(grant) => Ok(grant),
+        Identified::Nobody => Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", needed)),
+        Identified::Wrongly => {
+            network.into_iter().for_each(|network| door.limits.wrong_key(network));
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is no key of this server"))
+        }
+    }
+}
+
+/// Whether a caller may use a route, by what the route asks for.
+fn allow(access: Option<Access>, grant: Grant, request: &Request) -> Result<Grant, Problem> {
+    let forbidden = |detail: String| Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+    // What nobody has thought about is for those who may do anything.
+    let access = access.unwrap_or(Access::Whole(Role::Admin));
+    let needed = match access {
+        Access::Open => return Ok(grant),
+        Access::Collection(role) | Access::Listing(role) | Access::Whole(role) => role,
+    };
+    if grant.role < needed {
+        return forbidden(format!(
+            "this takes a key of the role {}; this one has {}",
+            needed.name(),
+            grant.role.name()
+        ));
+    }
+    if grant.collections.is_empty() {
+        return Ok(grant);
+    }
+    match access {
+        Access::Whole(_) => forbidden("this takes a key that is for all collections".to_owned()),
+        Access::Collection(_) => match collection(request) {
+            Some(name) if grant.reaches(&name) => Ok(grant),
+            Some(name) => forbidden(format!("this key is not for the collection {name:?}")),
+            None => forbidden("this key is for certain collections: name one with `collection`".to_owned()),
+        },
+        _ => Ok(grant),
+    }
+}
+
+/// The collection a request names, in its path or its query.
+fn collection(request: &Request) -> Option<String> {
+    let path = request.uri().path();
+    if let Some(rest) = path.strip_prefix("/collections/") {
+        let name = rest.split('/').next().unwrap_or_default();
+        return percent_encoding::percent_decode_str(name).decode_utf8().ok().map(Into::into);
+    }
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    // Given twice, the handler refuses it.
+    let mut pairs = form_urlencoded::parse(query).filter(|(name, _)| name == "collection");
+    pairs.next().map(|(_, value)| value.into_owned())
+}
+
+/// Where a request came from: the peer, or, where that is a proxy that is trusted, whom it names last that is none.
+fn network(door: &Door, request: &Request) -> Option<Network> {
+    let Peer(peer) = request.extensions().get::<Peer>()?;
+    let trusted = |address: &IpAddr| {
+        door.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+    };
+    let mut address = peer.ip();
+    if trusted(&address) {
+        let told = request.headers().get_all("x-forwarded-for").iter();
+        let told: Vec<&str> =
+            told.filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).collect();
+        for told in told.iter().rev() {
+            let Ok(told) = told.trim().parse::<IpAddr>() else { break };
+            address = told;
+            if !trusted(&told) {
+                break;
+            }
+        }
+    }
+    Some(address.into())
 }
 
 /// The name the client calls this server by. HTTP/1.0 may leave it out; no browser does.

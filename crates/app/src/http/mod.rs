@@ -9,10 +9,12 @@ mod call;
 mod etag;
 mod guard;
 mod json;
+mod limits;
 mod metering;
 mod ndjson;
 mod openapi;
 mod path;
+mod policy;
 mod problem;
 mod query;
 mod reply;
@@ -20,7 +22,9 @@ mod routes;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, http::HeaderValue, middleware};
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
@@ -46,7 +50,13 @@ pub struct HealthOnly;
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Keys that open the door; without any, only requests to a loopback name are answered.
-    pub api_keys: ApiKeys,
+    pub api_keys: Arc<ArcSwap<ApiKeys>>,
+    /// Wrong keys a minute that one address may send before none of it is looked at.
+    pub wrong_keys_max: u32,
+    /// Requests a second of one key, or without keys of one address; no limit, if 0.
+    pub rate_limit: u32,
+    /// Networks whose word on where a request came from is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<Origin>,
     /// How long a body may stand still.
@@ -63,7 +73,10 @@ impl Default for HttpSettings {
     /// For requests made within the process.
     fn default() -> HttpSettings {
         HttpSettings {
-            api_keys: ApiKeys::default(),
+            api_keys: Arc::default(),
+            wrong_keys_max: 10,
+            rate_limit: 0,
+            trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             body_timeout: Duration::from_secs(30),
             overload_patience: Duration::from_secs(30),
@@ -78,6 +91,7 @@ impl Default for HttpSettings {
 struct Door {
     service: Service,
     settings: HttpSettings,
+    limits: limits::Limits,
     /// The document behind `/openapi.json`.
     openapi: bytes::Bytes,
 }
@@ -86,7 +100,8 @@ struct Door {
 pub fn router(service: Service, settings: HttpSettings) -> Router {
     let (routes, openapi) = routes::table().split_for_parts();
     let cors = option_layer((!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins)));
-    let door = Arc::new(Door { service, settings, openapi: openapi::document(openapi) });
+    let limits = limits::Limits::new(settings.wrong_keys_max, settings.rate_limit);
+    let door = Arc::new(Door { service, settings, limits, openapi: openapi::document(openapi) });
     routes
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)

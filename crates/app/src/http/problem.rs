@@ -1,6 +1,6 @@
 //! Failures as RFC 9457 problem details: the one place where kinds of failure become statuses.
 
-use std::{any::Any, borrow::Cow};
+use std::{any::Any, borrow::Cow, time::Duration};
 
 use axum::{
     body::Body,
@@ -30,6 +30,9 @@ pub struct Problem {
     /// The field, parameter or line the trouble is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
+    /// Seconds after which to try again, told in the header.
+    #[serde(skip)]
+    retry_after_s: Option<u64>,
 }
 
 impl Problem {
@@ -42,6 +45,7 @@ impl Problem {
             detail: detail.into(),
             code: Cow::Borrowed(code),
             at: None,
+            retry_after_s: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
 
@@ -58,6 +62,12 @@ impl Problem {
     /// The same failure, at a field, parameter or line.
     pub(super) fn at(mut self, at: impl Into<String>) -> Problem {
         self.at = Some(at.into());
+        self
+    }
+
+    /// The same failure, worth another try after this time.
+    pub(super) fn retry_after(mut self, wait: Duration) -> Problem {
+        self.retry_after_s = Some(wait.as_secs_f64().ceil().max(1.0) as u64);
         self
     }
 
@@ -109,8 +119,8 @@ impl IntoResponse for Problem {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -9,9 +9,11 @@ mod unstalled;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +114,10 @@ impl Server {
             .map_err(ServeError::Runtime)?;
         let settings = ServeSettings {
             http: HttpSettings {
-                api_keys: ApiKeys::new(&self.settings.api_keys),
+                api_keys: Arc::new(ArcSwap::from_pointee(ApiKeys::new(&self.settings.keys))),
+                rate_limit: self.settings.rate_limit,
+                wrong_keys_max: HttpSettings::default().wrong_keys_max,
+                trusted_proxies: self.settings.trusted_proxies.clone(),
                 cors_origins: self.settings.cors_origins.clone(),
                 body_timeout: self.settings.body_timeout,
                 overload_patience: self.settings.timeout,

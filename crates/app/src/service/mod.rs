@@ -43,7 +43,7 @@ pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,
     Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page, Quantization,
-    RestoreError, Schema, Seq, Stats, VectorSchema, VectorType,
+    RestoreError, Schema, Seq, Stats, VectorSchema, VectorType, check_name,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;

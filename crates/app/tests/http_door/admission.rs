@@ -1,7 +1,10 @@
 //! Who may come in: keys, hosts, origins; and the headers every answer carries.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use nearfield::{
-    config::{ApiKey, Origin},
+    config::{ApiKey, KnownKey, Origin, Role},
     http::{ApiKeys, HttpSettings},
     serve::ServeSettings,
 };
@@ -15,12 +18,15 @@ use crate::{
 const KEY: &str = "a-key-of-the-house-0123456789";
 const APP: &str = "https://app.example.com";
 
+/// A server that takes so many wrong keys a minute.
+pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
+    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(keys)));
+    let http = HttpSettings { api_keys, wrong_keys_max, ..HttpSettings::default() };
+    Server::with(ServeSettings { http, ..ServeSettings::default() })
+}
+
 fn with_key() -> Server {
-    let api_keys = ApiKeys::new(&[ApiKey::new(KEY).unwrap()]);
-    Server::with(ServeSettings {
-        http: HttpSettings { api_keys, ..HttpSettings::default() },
-        ..ServeSettings::default()
-    })
+    with_keys(&[KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)], u32::MAX)
 }
 
 fn with_origin() -> Server {

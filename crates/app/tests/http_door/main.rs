@@ -7,6 +7,7 @@ mod description;
 mod documents;
 mod limits;
 mod loading;
+mod roles;
 mod searching;
 mod server;
 mod stopping;

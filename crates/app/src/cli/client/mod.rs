@@ -102,7 +102,7 @@ pub(crate) enum Client {
 impl Client {
     /// The server that is named; or else the store, in this process; or else the server that has it.
     pub(crate) fn open(settings: &Settings, flags: &ClientFlags) -> anyhow::Result<Client> {
-        let key = flags.api_key.as_deref().or(settings.api_keys.first().map(|key| key.reveal()));
+        let key = flags.api_key.as_deref().or(settings.own_key.as_ref().map(|key| key.reveal()));
         // An empty variable counts as not set.
         if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
             return Ok(Client::Remote(Remote::new(url, key)?));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
@@ -12,6 +12,7 @@ use axum::{
 use crate::{
     http::{
         Door, Problem,
+        auth::Grant,
         body::{self, Json},
         call::Call,
         json::{
@@ -25,12 +26,18 @@ use crate::{
     service::{Documents, VectorSchema},
 };
 
-/// All collections.
+/// All collections that the caller's key is for.
 #[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsView)))]
-pub(super) async fn list(State(door): State<Arc<Door>>, call: Call, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    Extension(grant): Extension<Grant>,
+    call: Call,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
     let collections = door.service.collections(&call.cx).await?;
-    let collections = collections.into_iter().map(|info| InfoView::new(info, &door.service)).collect();
+    let reached = collections.into_iter().filter(|info| grant.reaches(&info.name));
+    let collections = reached.map(|info| InfoView::new(info, &door.service)).collect();
     Ok(reply::json(StatusCode::OK, &CollectionsView { collections }))
 }
 

@@ -1,0 +1,165 @@
+//! Who may do what: every route of the description with every kind of key.
+
+use std::collections::BTreeMap;
+
+use nearfield::config::{ApiKey, KnownKey, Role};
+use serde_json::json;
+
+use crate::{
+    admission::with_keys,
+    client::Reply,
+    description::operations,
+    server::{JSON, Server, schema},
+};
+
+const ADMIN: &str = "an-admin-of-the-house-0123456789";
+const WRITER: &str = "a-writer-of-the-house-0123456789";
+const READER: &str = "a-reader-of-the-house-0123456789";
+/// Reads and writes the collection `kb` alone.
+const OF_KB: &str = "a-writer-of-kb-alone-0123456789";
+/// Reads the collection `other` alone.
+const OF_OTHER: &str = "a-reader-of-other-alone-01234567";
+
+fn server() -> Server {
+    let known = |key: &str, role, collections: &[&str]| KnownKey {
+        collections: collections.iter().map(|name| (*name).to_owned()).collect(),
+        ..KnownKey::new(&ApiKey::new(key).unwrap(), role)
+    };
+    let keys = [
+        known(ADMIN, Role::Admin, &[]),
+        known(WRITER, Role::Write, &[]),
+        known(READER, Role::Read, &[]),
+        known(OF_KB, Role::Write, &["kb"]),
+        known(OF_OTHER, Role::Read, &["other"]),
+    ];
+    let server = with_keys(&keys, u32::MAX);
+    for name in ["kb", "other"] {
+        let reply = send(&server, "PUT", &format!("/collections/{name}"), ADMIN, &schema().to_string());
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+    server
+}
+
+fn send(server: &Server, method: &str, path: &str, key: &str, body: &str) -> Reply {
+    let bearer = format!("Bearer {key}");
+    server.send(method, path, &[JSON, ("authorization", &bearer)], body.as_bytes())
+}
+
+/// What a key of each kind is answered: whether it is let in.
+fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
+    let open =
+        ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"].contains(&path);
+    let names = path.contains("{c}") || path == "/search" || path == "/kb/search";
+    let least = match (method, path) {
+        _ if open => Role::Read,
+        ("PUT" | "DELETE", "/collections/{c}" | "/aliases/{a}") | ("GET", "/backup") => Role::Admin,
+        ("POST", "/collections/{c}/search") | ("GET", _) => Role::Read,
+        _ => Role::Write,
+    };
+    let lists = path == "/collections" || path == "/openapi.json";
+    [
+        (ADMIN, true),
+        (WRITER, least <= Role::Write),
+        (READER, least <= Role::Read),
+        (OF_KB, open || lists || (names && least <= Role::Write)),
+        (OF_OTHER, open || lists),
+    ]
+}
+
+#[test]
+fn every_route_asks_for_its_role() {
+    let server = server();
+    let api = send(&server, "GET", "/openapi.json", READER, "").ok(200);
+    let mut seen = BTreeMap::new();
+    for (method, path, _) in operations(&api) {
+        let real = path.replace("{c}", "kb").replace("{id}", "none").replace("{a}", "none");
+        let real = if real.ends_with("search") && method == "GET" {
+            format!("{real}?collection=kb&q=a")
+        } else {
+            real
+        };
+        let open = expected(&method, &path).iter().all(|(_, let_in)| *let_in) && !real.contains("kb");
+        for (key, let_in) in expected(&method, &path) {
+            // An admin's would change what the others find.
+            if key == ADMIN && method == "DELETE" && path == "/collections/{c}" {
+                continue;
+            }
+            let reply = send(&server, &method, &real, key, "{}");
+            let is = (reply.status != 401 && reply.status != 403, reply.status);
+            assert_eq!(is.0, let_in, "{method} {path} with {key}: {}", reply.text());
+            if !let_in {
+                assert_eq!(is.1, 403, "{method} {path} with {key}");
+                reply.problem(403, "forbidden");
+            }
+        }
+        let lists = path == "/collections" || path == "/openapi.json";
+        let open = open && !lists;
+        for headers in
+            [&[][..], &[("x-api-key", "no-key-of-this-house-0123456789")], &[("authorization", "Bearer")]]
+        {
+            let reply = server.send(&method, &real, headers, b"");
+            assert_eq!(reply.status == 401, !open, "{method} {path} with {headers:?}: {}", reply.status);
+        }
+        // A key in the address is none.
+        let join = if real.contains('?') { '&' } else { '?' };
+        let reply = server.send(&method, &format!("{real}{join}api_key={ADMIN}"), &[], b"");
+        assert_eq!(reply.status == 401, !open, "{method} {path}: {}", reply.status);
+        let twice = format!("Bearer {ADMIN}");
+        let reply = server.send(&method, &real, &[("authorization", &twice), ("x-api-key", ADMIN)], b"");
+        assert_eq!(reply.status == 400, !open, "{method} {path}: {}", reply.status);
+        seen.insert(format!("{method} {path}"), ());
+    }
+    assert!(seen.len() >= 28, "{seen:?}");
+}
+
+#[test]
+fn a_key_for_one_collection_sees_no_other() {
+    let server = server();
+    let names = |key: &str| -> Vec<String> {
+        let list = send(&server, "GET", "/collections", key, "").ok(200);
+        list["collections"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(READER), ["kb", "other"]);
+    assert_eq!(names(OF_KB), ["kb"]);
+    assert_eq!(names(OF_OTHER), ["other"]);
+    let get = |path: &str| send(&server, "GET", path, OF_KB, "");
+    get("/collections/other").problem(403, "forbidden");
+    get("/collections/%6Fther").problem(403, "forbidden");
+    get("/search?q=a").problem(403, "forbidden");
+    get("/search?q=a&collection=other").problem(403, "forbidden");
+    get("/search?q=a&collection=oth%65r").problem(403, "forbidden");
+    get("/search?q=a&collection=kb&collection=other").problem(400, "parameter-twice");
+    get("/search?q=a&collection=kb").ok(200);
+    // An alias is another name, which the key does not have.
+    let alias = send(&server, "PUT", "/aliases/nickname", ADMIN, &json!({"collection": "kb"}).to_string());
+    assert_eq!(alias.status, 200);
+    get("/search?q=a&collection=nickname").problem(403, "forbidden");
+    let write = |name: &str| {
+        let path = format!("/collections/{name}/documents");
+        send(&server, "POST", &path, OF_KB, &json!([{"id": "a", "title": "apple"}]).to_string())
+    };
+    write("kb").ok(200);
+    write("other").problem(403, "forbidden");
+}
+
+#[test]
+fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
+    let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
+    for _ in 0..11 {
+        send(&server, "GET", "/stats", "no-key-of-this-house-0123456789", "").problem(401, "unauthorized");
+    }
+    let reply = send(&server, "GET", "/stats", ADMIN, "");
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    reply.problem(429, "wrong-keys");
+    // Who says where it comes from is not believed.
+    let bearer = format!("Bearer {ADMIN}");
+    let headers = [("authorization", &*bearer), ("x-forwarded-for", "192.0.2.1")];
+    server.send("GET", "/stats", &headers, b"").problem(429, "wrong-keys");
+    server.get("/healthz").ok(200);
+}
