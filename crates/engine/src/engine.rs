@@ -22,6 +22,7 @@ use crate::{
     filter::Filter,
     folder::Folder,
     info::{CollectionInfo, Stats, info},
+    progress::Progress,
     query::{Found, Page, Query, QueryError},
     queue::{Done, Job, Refused},
     registry::Versions,
@@ -106,11 +107,17 @@ impl Engine {
     /// Opens or creates the data directory, reads snapshots and catches up with the store.
     /// On return every answer is complete and correct.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
+        Engine::open_telling(options, &Progress::default())
+    }
+
+    /// [`Engine::open`], which tells how far it has come.
+    pub fn open_telling(options: Options, progress: &Progress) -> Result<Engine, OpenError> {
+        progress.begin("the store is being opened".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
         let cache_bytes = options.cache_bytes;
         let store = Store::open(&directory.store_file(), store::Options { cache_bytes })?;
-        Engine::start(store, Arc::new(snapshots), Some(directory), &options)
+        Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)
     }
 
     /// [`Engine::open`] on other disks than the file system: one for the store, one for snapshots.
@@ -122,7 +129,7 @@ impl Engine {
     ) -> Result<Engine, OpenError> {
         let cache_bytes = options.cache_bytes;
         let store = Store::open_on(store, store::Options { cache_bytes })?;
-        Engine::start(store, snapshots, None, &options)
+        Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 
     /// Reads everything in from an open store, and starts the threads.
@@ -131,6 +138,7 @@ impl Engine {
         snapshots: Arc<dyn Folder>,
         directory: Option<DataDir>,
         options: &Options,
+        progress: &Progress,
     ) -> Result<Engine, OpenError> {
         let failed = |source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source };
         let unread = |source| OpenError::Read { path: options.data_dir.clone(), source };
@@ -142,7 +150,7 @@ impl Engine {
         }
         let snapshots = Snapshots::open(snapshots, store.id()).map_err(failed)?;
         let core = Core::new(store, snapshots, options);
-        core.load(&options.data_dir)?;
+        core.load(&options.data_dir, progress)?;
         let core = Arc::new(core);
         let spawn = |name: String, run: Box<dyn FnOnce(&Core) + Send>| {
             let core = core.clone();

@@ -24,6 +24,7 @@ mod indexer;
 mod info;
 mod load;
 mod ordinals;
+mod progress;
 mod projection;
 mod query;
 mod queue;
@@ -46,6 +47,7 @@ pub use index::{
     encode as encode_vector,
 };
 pub use info::{CollectionInfo, Stats};
+pub use progress::Progress;
 pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX, score};
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,

@@ -11,6 +11,7 @@ use crate::{
     OpenError,
     collection::{Collection, Step, What},
     core::Core,
+    progress::Progress,
     registry::{Registry, Versions},
     schema::{Schema, decode as decode_schema},
     snapshot::Snapshots,
@@ -21,9 +22,10 @@ const READ_AT_ONCE: usize = 256;
 
 impl Core {
     /// Reads in everything the store names, and removes what nothing names any more.
-    pub(crate) fn load(&self, path: &Path) -> Result<(), OpenError> {
+    pub(crate) fn load(&self, path: &Path, progress: &Progress) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
+        progress.begin("keys and changes are being verified".to_owned());
         reader.verify_links().map_err(failed)?;
         let mut registry = Registry::default();
         let mut versions = Vec::new();
@@ -53,7 +55,8 @@ impl Core {
                 reason: error.to_string(),
             })?;
             let (collection, warning) =
-                open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu).map_err(failed)?;
+                open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)
+                    .map_err(failed)?;
             warning.into_iter().for_each(|warning| self.warn(warning));
             versions.push(Arc::new(collection));
         }
@@ -100,17 +103,23 @@ fn open(
     reader: &Reader,
     snapshots: &Snapshots,
     cpu: Cpu,
+    progress: &Progress,
 ) -> Result<(Collection, Option<String>), StoreError> {
-    let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu)? {
+    let CollectionVersion { id, version: number } = version;
+    progress.begin(format!(
+        "the snapshot of collection {id}, version {number}, is being read, and changes since"
+    ));
+    let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu, progress)? {
         Ok(Some(collection)) => return Ok((collection, None)),
         Ok(None) => None,
         Err(reason) => Some(format!(
-            "the snapshot of collection {}, version {}, is not used, everything is read again: {reason}",
-            version.id, version.version
+            "the snapshot of collection {id}, version {number}, is not used, everything is read again: {reason}"
         )),
     };
     let collection = Collection::new(version, schema, cpu);
-    fill(&collection, reader)?;
+    let documents = reader.document_count()?;
+    progress.begin(format!("{documents} documents are being read for collection {id}, version {number}"));
+    fill(&collection, reader, progress)?;
     collection.end_filling(reader.last_seq()?);
     Ok((collection, discarded))
 }
@@ -121,6 +130,7 @@ fn from_snapshot(
     reader: &Reader,
     snapshots: &Snapshots,
     cpu: Cpu,
+    progress: &Progress,
 ) -> Result<Result<Option<Collection>, String>, StoreError> {
     let collection = match snapshots.read(version, schema, cpu) {
         Ok(Some(collection)) => collection,
@@ -160,6 +170,7 @@ fn from_snapshot(
             }
         });
         if steps.len() == READ_AT_ONCE {
+            progress.advance(steps.len());
             collection.publish(std::mem::take(&mut steps), seq);
         }
     }
@@ -169,7 +180,7 @@ fn from_snapshot(
 
 /// Takes in every document of `reader` under the collection's prefixes, with the vectors computed
 /// for it, except those that were written meanwhile.
-pub(crate) fn fill(collection: &Collection, reader: &Reader) -> Result<(), StoreError> {
+pub(crate) fn fill(collection: &Collection, reader: &Reader, progress: &Progress) -> Result<(), StoreError> {
     let mut vectors = ComputedVectors::of(collection, reader)?;
     let mut steps = Vec::with_capacity(READ_AT_ONCE);
     for document in reader.documents(DocId(0))? {
@@ -182,6 +193,7 @@ pub(crate) fn fill(collection: &Collection, reader: &Reader) -> Result<(), Store
             computed.iter().find(|(known, _)| *known == field).map(|(_, vector)| vector.clone())
         }));
         if steps.len() == READ_AT_ONCE {
+            progress.advance(steps.len());
             collection.fill(std::mem::take(&mut steps));
         }
     }

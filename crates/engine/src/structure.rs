@@ -9,6 +9,7 @@ use crate::{
     collection::Collection,
     core::Core,
     load,
+    progress::Progress,
     projection::VectorField,
     queue::GROUP_OPS_MAX,
     registry::{Registry, Versions},
@@ -307,7 +308,7 @@ impl Core {
     /// Takes the documents that stand into a collection that writes feed already.
     fn fill(&self, collection: &Collection) -> Result<(), StoreError> {
         let reader = self.store.read()?;
-        load::fill(collection, &reader)?;
+        load::fill(collection, &reader, &Progress::default())?;
         collection.end_filling(reader.last_seq()?);
         Ok(())
     }

@@ -96,7 +96,8 @@ impl DemoArgs {
             terminal.note(format_args!("\n{taken} is taken"));
         }
         terminal.note(format_args!("\nopen {} in a browser; Ctrl-C ends it", server.url()));
-        serve::run(server, &settings)?;
+        let (flags, serve) = (session.flags.clone(), self.flags);
+        serve::run(server, move || Settings::load(&flags, Some(&serve)))?;
         Ok(Exit::Done)
     }
 }

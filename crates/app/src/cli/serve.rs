@@ -1,12 +1,9 @@
 //! `nearfield serve`.
 
-use std::{panic::resume_unwind, thread};
-
 use super::{Session, exit::Exit};
 use crate::{
-    config::{ServeFlags, Settings},
-    serve::{self, Server},
-    service::Service,
+    config::{ConfigError, ServeFlags, Settings},
+    serve::{self, ServeError, Server},
 };
 
 /// Serve HTTP and the search page
@@ -43,16 +40,20 @@ impl ServeArgs {
         serve::start_log(&settings)?;
         // Listening comes first: a taken port is better known before the data is opened.
         let server = Server::bind(&settings, false)?;
-        run(server, &settings)?;
+        let (flags, serve) = (session.flags.clone(), self.flags);
+        run(server, move || Settings::load(&flags, Some(&serve)))?;
         Ok(Exit::Done)
     }
 }
 
-/// Opens the store and serves it until told to stop.
-pub(super) fn run(server: Server, settings: &Settings) -> anyhow::Result<()> {
-    // On a thread that ends: an allocator keeps at hand what a thread has freed, and opening frees a
-    // hundred megabytes.
-    let opened = thread::scope(|scope| scope.spawn(|| Service::open(settings.service())).join());
-    let service = opened.unwrap_or_else(|panic| resume_unwind(panic))?;
-    Ok(server.run(service)?)
+/// Serves until told to stop.
+pub(super) fn run(
+    server: Server,
+    reread: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
+) -> anyhow::Result<()> {
+    match server.run(reread) {
+        // As a command tells it that opens the store itself.
+        Err(ServeError::Open(error)) => Err(error.into()),
+        served => Ok(served?),
+    }
 }

@@ -48,6 +48,7 @@ pub(super) struct Layer {
     pub(super) keys: Option<Vec<KnownKey>>,
     pub(super) rate_limit: Option<u32>,
     pub(super) trusted_proxies: Option<Vec<IpNet>>,
+    pub(super) notify_socket: Option<OsString>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     pub(super) cors_origins: Option<Vec<Origin>>,
@@ -181,6 +182,10 @@ impl Layer {
     ) -> Result<Layer, ConfigError> {
         let mut layer = Layer::default();
         for (name, value) in environment {
+            if name == "NOTIFY_SOCKET" {
+                layer.notify_socket = Some(value);
+                continue;
+            }
             let Some(name) = name.to_str().filter(|name| name.starts_with("NEARFIELD_")) else {
                 continue;
             };
@@ -359,6 +364,7 @@ impl Layer {
             keys: self.keys.or(below.keys),
             rate_limit: self.rate_limit.or(below.rate_limit),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            notify_socket: self.notify_socket.or(below.notify_socket),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             cors_origins: self.cors_origins.or(below.cors_origins),

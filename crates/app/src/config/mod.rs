@@ -8,6 +8,7 @@ mod secret;
 mod store_url;
 
 use std::{
+    ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -88,6 +89,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a body may stand still.
     pub body_timeout: Duration,
+    /// Where a service manager listens, as it says itself in NOTIFY_SOCKET.
+    pub notify_socket: Option<OsString>,
     /// Things that are allowed but look like mistakes, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -172,7 +175,7 @@ impl Settings {
     pub fn from_sources(
         flags: &Flags,
         serve: Option<&ServeFlags>,
-        environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Settings, ConfigError> {
         let mut warnings = Vec::new();
         let mut env = Layer::from_environment(environment, &mut warnings)?;
@@ -257,6 +260,7 @@ impl Settings {
             grace: Duration::from_secs(layer.grace_s.unwrap_or(10)),
             header_timeout: Duration::from_millis(layer.header_timeout_ms.unwrap_or(10_000)),
             body_timeout: Duration::from_millis(layer.body_timeout_ms.unwrap_or(30_000)),
+            notify_socket: layer.notify_socket,
             warnings,
         })
     }

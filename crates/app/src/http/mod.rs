@@ -19,6 +19,7 @@ mod problem;
 mod query;
 mod reply;
 mod routes;
+mod starting;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -34,6 +35,7 @@ pub use auth::ApiKeys;
 pub use metering::describe_metrics;
 pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
 pub use problem::Problem;
+pub(crate) use starting::starting;
 
 use crate::{config::Origin, service::Service};
 

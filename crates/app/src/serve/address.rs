@@ -31,10 +31,10 @@ impl Address {
         }
     }
 
-    /// Tells that this process serves `data_dir` at `address`, until the answer is dropped.
-    pub(super) fn write(data_dir: &Path, address: SocketAddr) -> Result<Written, ServeError> {
+    /// Tells that this process serves `data_dir` at `url`, until the answer is dropped.
+    pub(super) fn write(data_dir: &Path, url: String) -> Result<Written, ServeError> {
         let path = data_dir.join(FILE_NAME);
-        let address = Address { url: url(address), pid: std::process::id() };
+        let address = Address { url, pid: std::process::id() };
         let json = serde_json::to_vec(&address).expect("a string and a number");
         let beside = data_dir.join(format!("{FILE_NAME}.new"));
         fs::create_dir_all(data_dir)
@@ -63,13 +63,14 @@ impl Drop for Written {
 }
 
 /// Where a client of this machine finds a server that listens on `address`.
-pub(super) fn url(address: SocketAddr) -> String {
+pub(super) fn url(address: SocketAddr, tls: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -80,7 +81,7 @@ mod tests {
     fn the_file_stands_as_long_as_the_server() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Address::read(dir.path()).unwrap(), None);
-        let written = Address::write(dir.path(), "0.0.0.0:8000".parse().unwrap()).unwrap();
+        let written = Address::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false)).unwrap();
         let found = Address::read(dir.path()).unwrap().unwrap();
         assert_eq!(found, Address { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id() });
         drop(written);
@@ -90,9 +91,9 @@ mod tests {
     #[test]
     fn the_file_of_another_server_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Address::write(dir.path(), "127.0.0.1:8000".parse().unwrap()).unwrap();
-        let _second = Address::write(dir.path(), "[::]:8001".parse().unwrap()).unwrap();
+        let first = Address::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true)).unwrap();
+        let _second = Address::write(dir.path(), url("[::]:8001".parse().unwrap(), true)).unwrap();
         drop(first);
-        assert_eq!(Address::read(dir.path()).unwrap().unwrap().url, "http://[::1]:8001");
+        assert_eq!(Address::read(dir.path()).unwrap().unwrap().url, "https://[::1]:8001");
     }
 }

@@ -2,18 +2,20 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::gauge;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use super::unstalled::Unstalled;
+use super::{tls::Tls, unstalled::Unstalled};
 use crate::{
     http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer},
     service::Service,
@@ -47,6 +49,8 @@ pub struct ServeSettings {
     pub connections_max: usize,
     /// How long requests in flight may take once `stop` has fired.
     pub grace: Duration,
+    /// Speaks HTTPS, if given.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServeSettings {
@@ -57,6 +61,7 @@ impl Default for ServeSettings {
             write_timeout: Duration::from_secs(30),
             connections_max: 1024,
             grace: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -69,16 +74,28 @@ pub async fn run(
     settings: ServeSettings,
     stop: CancellationToken,
 ) {
+    let app = Arc::new(ArcSwap::from_pointee(http::router(service, settings.http.clone())));
+    answer(listeners, app, settings, stop).await;
+}
+
+/// [`run`], with whatever answers at the moment a request comes.
+pub(super) async fn answer(
+    listeners: Vec<TcpListener>,
+    app: Arc<ArcSwap<Router>>,
+    settings: ServeSettings,
+    stop: CancellationToken,
+) {
     assert!(!listeners.is_empty(), "a server listens somewhere");
     let stopping = settings.http.stopping.clone();
     let (grace, connections_max) = (settings.grace, settings.connections_max);
     let room = Arc::new(Semaphore::new(connections_max));
     let connections = Connections {
-        app: http::router(service, settings.http),
+        app,
         room: Arc::clone(&room),
         headroom: Arc::new(Semaphore::new(HEADROOM)),
         header_timeout: settings.header_timeout,
         write_timeout: settings.write_timeout,
+        tls: settings.tls,
         stopping: stopping.clone(),
     };
     let stopped = async {
@@ -97,11 +114,12 @@ pub async fn run(
 }
 
 struct Connections {
-    app: Router,
+    app: Arc<ArcSwap<Router>>,
     room: Arc<Semaphore>,
     headroom: Arc<Semaphore>,
     header_timeout: Duration,
     write_timeout: Duration,
+    tls: Option<Tls>,
     stopping: CancellationToken,
 }
 
@@ -144,40 +162,73 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
         }
-        let app = self.app.clone();
+        let serving = Serving {
+            app: self.app.clone(),
+            peer,
+            health_only,
+            header_timeout: if health_only {
+                self.header_timeout.min(HEADROOM_HEADER_TIMEOUT)
+            } else {
+                self.header_timeout
+            },
+            write_timeout: self.write_timeout,
+            stopping: self.stopping.clone(),
+        };
+        let tls = self.tls.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _counted = Counted::new();
+            match tls {
+                None => serving.serve(stream).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => serving.serve(stream).await,
+                    Err(error) => tracing::debug!(%peer, "a client did not speak TLS: {error}"),
+                },
+            }
+        });
+    }
+}
+
+/// What a connection is served with.
+struct Serving {
+    app: Arc<ArcSwap<Router>>,
+    peer: SocketAddr,
+    health_only: bool,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    stopping: CancellationToken,
+}
+
+impl Serving {
+    /// Serves a connection to its end.
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Serving { app, peer, health_only, header_timeout, write_timeout, stopping } = self;
         let answer = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             if health_only {
                 request.extensions_mut().insert(HealthOnly);
             }
-            app.clone().call(request)
+            Router::clone(&app.load()).call(request)
         });
-        let header_timeout =
-            if health_only { self.header_timeout.min(HEADROOM_HEADER_TIMEOUT) } else { self.header_timeout };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
             .keep_alive(!health_only)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Unstalled::new(stream, self.write_timeout)), answer);
-        let stopping = self.stopping.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            let _counted = Counted::new();
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stopping.cancelled(), if !health_only => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, "a connection ended: {error}");
+            .serve_connection(TokioIo::new(Unstalled::new(stream, write_timeout)), answer);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping.cancelled(), if !health_only => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
-        });
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, "a connection ended: {error}");
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 mod address;
 mod connections;
 mod log;
+mod notify;
 pub(crate) mod signals;
+mod tls;
 mod unstalled;
 
 use std::{
@@ -20,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 pub use address::Address;
 pub use connections::{ServeSettings, run};
 pub use log::start_log;
+use notify::notify;
+pub use tls::{Tls, TlsError};
 
 use crate::{
     config::{ConfigError, Settings},
     http::{self, ApiKeys, HttpSettings},
-    service::{Service, Store},
+    service::{self, Progress, Service, Store, SystemClock},
 };
 
 /// Ports tried after the one asked for, where others will do.
@@ -58,18 +62,25 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Open(#[from] service::Error),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Threads, timers or signals are not to be had.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
 }
 
-/// A server that listens but does not answer yet: what has to be done before a service is opened.
+/// A server that listens but does not answer yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     moved_from: Option<SocketAddr>,
     metrics: Option<PrometheusHandle>,
+    tls: Option<Tls>,
     settings: Settings,
 }
 
@@ -78,6 +89,7 @@ impl Server {
     /// With `port_fallback`, a taken port is answered by trying those after it.
     pub fn bind(settings: &Settings, port_fallback: bool) -> Result<Server, ServeError> {
         settings.check_exposure()?;
+        let tls = settings.tls.clone().map(Tls::new).transpose()?;
         let (listener, address) = listen(settings.listen, port_fallback)?;
         let moved = settings.listen.port() != 0 && address != settings.listen;
         Ok(Server {
@@ -85,6 +97,7 @@ impl Server {
             address,
             moved_from: moved.then_some(settings.listen),
             metrics: record_metrics(),
+            tls,
             settings: settings.clone(),
         })
     }
@@ -101,56 +114,117 @@ impl Server {
 
     /// Where a client of this machine finds it.
     pub fn url(&self) -> String {
-        address::url(self.address)
+        address::url(self.address, self.tls.is_some())
     }
 
-    /// Answers until SIGTERM or SIGINT, then lets requests in flight finish and closes `service`.
-    /// A second signal ends the process at once. Blocking; call it outside any runtime.
-    pub fn run(self, service: Service) -> Result<(), ServeError> {
+    /// Opens the store, telling meanwhile how far that has come, and answers until SIGTERM or SIGINT; then lets
+    /// requests in flight finish and closes the store. A second signal ends the process at once. Blocking; call it
+    /// outside any runtime.
+    ///
+    /// At SIGHUP the certificate and, by `reread`, the keys are read again; what cannot be used leaves the old ones.
+    pub fn run(
+        self,
+        reread: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
+    ) -> Result<(), ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("nearfield-http")
             .enable_all()
             .build()
             .map_err(ServeError::Runtime)?;
+        let http = HttpSettings {
+            api_keys: Arc::new(ArcSwap::from_pointee(ApiKeys::new(&self.settings.keys))),
+            wrong_keys_max: HttpSettings::default().wrong_keys_max,
+            rate_limit: self.settings.rate_limit,
+            trusted_proxies: self.settings.trusted_proxies.clone(),
+            cors_origins: self.settings.cors_origins.clone(),
+            body_timeout: self.settings.body_timeout,
+            overload_patience: self.settings.timeout,
+            metrics: self.metrics.clone(),
+            stopping: CancellationToken::new(),
+        };
         let settings = ServeSettings {
-            http: HttpSettings {
-                api_keys: Arc::new(ArcSwap::from_pointee(ApiKeys::new(&self.settings.keys))),
-                rate_limit: self.settings.rate_limit,
-                wrong_keys_max: HttpSettings::default().wrong_keys_max,
-                trusted_proxies: self.settings.trusted_proxies.clone(),
-                cors_origins: self.settings.cors_origins.clone(),
-                body_timeout: self.settings.body_timeout,
-                overload_patience: self.settings.timeout,
-                metrics: self.metrics.clone(),
-                stopping: CancellationToken::new(),
-            },
+            http: http.clone(),
             header_timeout: self.settings.header_timeout,
             write_timeout: self.settings.body_timeout,
             connections_max: self.settings.connections_max,
             grace: self.settings.grace,
+            tls: self.tls.clone(),
         };
-        // A Redis is nobody's alone: who wants its documents goes there, not through this server.
-        let written = match self.settings.store {
-            Store::Directory => Some(Address::write(&self.settings.data_dir, self.address)?),
-            Store::Redis(_) => None,
-        };
-        let url = self.url();
-        let served = runtime.block_on(async {
-            self.listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(self.listener)?;
-            let stop = signals::stop()?;
+        let (url, manager) = (self.url(), self.settings.notify_socket.clone());
+        let progress = Arc::new(Progress::default());
+        let app = Arc::new(ArcSwap::from_pointee(http::starting(progress.clone())));
+        let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
+            self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
+            let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
+            let stop = signals::stop().map_err(ServeError::Runtime)?;
             if let Some(metrics) = self.metrics {
                 tokio::spawn(tidy(metrics));
             }
+            let answering =
+                tokio::spawn(connections::answer(vec![listener], app.clone(), settings, stop.clone()));
+            let opened = tokio::select! {
+                opened = open(&self.settings, progress) => opened?,
+                // Nothing is written yet that would have to be finished.
+                () = stop.cancelled() => return Ok(None),
+            };
+            app.store(Arc::new(http::router(opened.clone(), http.clone())));
+            // A Redis is nobody's alone: who wants its documents goes there, not through this server.
+            let written = match self.settings.store {
+                Store::Directory => Some(Address::write(&self.settings.data_dir, url.clone())?),
+                Store::Redis(_) => None,
+            };
+            let (keys, tls) = (http.api_keys, self.tls);
+            signals::on_reload(move || reload(&reread, &keys, tls.as_ref())).map_err(ServeError::Runtime)?;
             tracing::info!(url, "serving");
-            run(vec![listener], service.clone(), settings, stop).await;
-            Ok(())
+            notify(manager.as_deref(), "READY=1");
+            stop.cancelled().await;
+            notify(manager.as_deref(), "STOPPING=1");
+            // It ends when what was in flight is answered, or the grace is over.
+            let _ = answering.await;
+            drop(written);
+            Ok(Some(opened))
         });
-        drop(written);
         runtime.shutdown_timeout(Duration::from_secs(1));
-        service.close();
+        if let Some(service) = served? {
+            service.close();
+        }
         tracing::info!("stopped");
-        served.map_err(ServeError::Runtime)
+        Ok(())
+    }
+}
+
+/// Opens the service on a thread that ends: an allocator keeps at hand what a thread has freed, and opening frees a
+/// hundred megabytes.
+async fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Service, ServeError> {
+    let (sender, opened) = tokio::sync::oneshot::channel();
+    let config = settings.service();
+    let thread = std::thread::Builder::new().name("nearfield-open".to_owned());
+    let spawned = thread.spawn(move || {
+        let opened = Service::open_telling(config, Arc::new(SystemClock), &progress);
+        // Who has stopped waiting ends the process.
+        let _ = sender.send(opened);
+    });
+    spawned.map_err(ServeError::Runtime)?;
+    match opened.await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => {
+            Err(ServeError::Runtime(io::Error::other("opening the store ended in a fault of the program")))
+        }
+    }
+}
+
+/// Takes over the keys and the certificate as they stand now.
+fn reload(reread: &impl Fn() -> Result<Settings, ConfigError>, keys: &ArcSwap<ApiKeys>, tls: Option<&Tls>) {
+    match reread() {
+        Ok(settings) if settings.keys.is_empty() && !keys.load().is_empty() => {
+            tracing::error!("the keys stay as they were: without any, everybody would be let in");
+        }
+        Ok(settings) => keys.store(Arc::new(ApiKeys::new(&settings.keys))),
+        Err(error) => tracing::error!("the keys stay as they were: {error}"),
+    }
+    match tls.map_or(Ok(()), Tls::reload) {
+        Ok(()) => tracing::info!("keys and certificate were read again"),
+        Err(error) => tracing::error!("the certificate stays as it was: {error}"),
     }
 }
 

@@ -22,6 +22,25 @@ pub(super) fn stop() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// Does `reload` at every SIGHUP.
+#[cfg(unix)]
+pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut asked = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while asked.recv().await.is_some() {
+            reload();
+        }
+    });
+    Ok(())
+}
+
+/// Elsewhere no such signal comes.
+#[cfg(not(unix))]
+pub(super) fn on_reload(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
 /// The signals that ask a process to stop, whichever comes.
 #[cfg(unix)]
 pub(crate) struct Signals {

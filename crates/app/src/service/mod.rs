@@ -42,15 +42,15 @@ pub use data_dir::{check, lock};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,
-    Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page, Quantization,
-    RestoreError, Schema, Seq, Stats, VectorSchema, VectorType, check_name,
+    Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page, Progress,
+    Quantization, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema, VectorType, check_name,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
 pub use readiness::Readiness;
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
 
-use backend::{Backend, SystemClock};
+use backend::Backend;
 use embedder::Embedder;
 use meter::Meter;
 use models::Models;
@@ -88,9 +88,18 @@ impl Service {
 
     /// [`Service::open`] with another clock for expiry.
     pub fn open_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Service, Error> {
+        Service::open_telling(config, clock, &Progress::default())
+    }
+
+    /// [`Service::open_with_clock`], which tells how far it has come.
+    pub fn open_telling(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        progress: &Progress,
+    ) -> Result<Service, Error> {
         config.check()?;
         let cpu = config.cpu();
-        let backend = Backend::open(&config, cpu, clock)?;
+        let backend = Backend::open(&config, cpu, clock, progress)?;
         let meter = Arc::new(Meter::new());
         let models = Models::new(&config, cpu, meter.clone());
         let Config { workers, queue_max, pin_workers, .. } = config;

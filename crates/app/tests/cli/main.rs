@@ -14,4 +14,5 @@ mod real_model;
 mod redis;
 #[path = "../redis_stack/mod.rs"]
 mod redis_stack;
+mod serving;
 mod usage;

@@ -13,3 +13,4 @@ mod server;
 mod stopping;
 #[path = "../tiny_model/mod.rs"]
 mod tiny_model;
+mod tls;

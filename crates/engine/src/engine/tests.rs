@@ -112,7 +112,7 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         index_threads: 1,
         give_way: || {},
     };
-    Engine::start(store, Arc::new(snapshots), None, &options).unwrap()
+    Engine::start(store, Arc::new(snapshots), None, &options, &Progress::default()).unwrap()
 }
 
 fn schema() -> Schema {

@@ -1,6 +1,6 @@
 //! The engine inside this process.
 
-use engine::{Engine, Options, QueueFull};
+use engine::{Engine, Options, Progress, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
@@ -22,8 +22,8 @@ pub(in crate::service) struct Embedded {
 }
 
 impl Embedded {
-    pub(super) fn open(options: Options) -> Result<Embedded, Error> {
-        let engine = Engine::open(options).map_err(|error| refusal::open(&error))?;
+    pub(super) fn open(options: Options, progress: &Progress) -> Result<Embedded, Error> {
+        let engine = Engine::open_telling(options, progress).map_err(|error| refusal::open(&error))?;
         Ok(Embedded { engine, write_room: Semaphore::new(WRITES_MAX) })
     }
 

@@ -10,7 +10,7 @@ mod redis;
 use std::collections::HashMap;
 
 pub(super) use engine::{
-    Clock, ComputedVector, Filter, Found, Op, Query, SystemClock, TextToEmbed, WriteError, Written,
+    Clock, ComputedVector, Filter, Found, Op, Progress, Query, TextToEmbed, WriteError, Written,
 };
 
 pub(super) use self::{
@@ -153,18 +153,26 @@ impl Standing {
 impl Backend {
     /// Opens what the configuration names. A Redis that does not answer does not keep it from
     /// opening: [`Backend::obstacle`] tells.
-    pub(super) fn open(config: &Config, cpu: engine::Cpu, clock: Arc<dyn Clock>) -> Result<Backend, Error> {
+    pub(super) fn open(
+        config: &Config,
+        cpu: engine::Cpu,
+        clock: Arc<dyn Clock>,
+        progress: &Progress,
+    ) -> Result<Backend, Error> {
         let on_change: Arc<OnChange> = Arc::default();
         let store = match &config.store {
-            Store::Directory => Kind::Embedded(Arc::new(Embedded::open(engine::Options {
-                data_dir: config.data_dir.clone(),
-                cpu,
-                clock: clock.clone(),
-                cache_bytes: config.cache_bytes,
-                tail_max: config.tail_max,
-                index_threads: config.index_threads,
-                give_way,
-            })?)),
+            Store::Directory => {
+                let options = engine::Options {
+                    data_dir: config.data_dir.clone(),
+                    cpu,
+                    clock: clock.clone(),
+                    cache_bytes: config.cache_bytes,
+                    tail_max: config.tail_max,
+                    index_threads: config.index_threads,
+                    give_way,
+                };
+                Kind::Embedded(Arc::new(Embedded::open(options, progress)?))
+            }
             Store::Redis(store) => Kind::Redis(Redis::open(store, clock.clone(), on_change.clone())?),
         };
         Ok(Backend { store, clock, on_change })

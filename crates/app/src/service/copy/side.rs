@@ -45,7 +45,7 @@ impl Side {
     pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Side, Error> {
         config.check()?;
         let cpu = config.cpu();
-        let backend = Backend::open(config, cpu, clock)?;
+        let backend = Backend::open(config, cpu, clock, &super::super::Progress::default())?;
         if let Some(obstacle) = backend.out_of_reach() {
             backend.close();
             return Err(obstacle);

@@ -1,0 +1,70 @@
+//! `serve` as a service manager runs it.
+#![cfg(target_os = "linux")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::net::UnixDatagram,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nearfield::serve::Address;
+
+use crate::program::Home;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+}
+
+fn told(manager: &UnixDatagram) -> String {
+    let mut words = [0; 100];
+    let length = manager.recv(&mut words).unwrap();
+    String::from_utf8(words[..length].to_vec()).unwrap()
+}
+
+fn status(url: &str, key: &str) -> u16 {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
+    let request = agent.get(format!("{url}/stats")).header("x-api-key", key);
+    request.call().unwrap().status().as_u16()
+}
+
+#[test]
+fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
+    let home = Home::new();
+    let manager = UnixDatagram::bind(home.path("manager")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    home.write("nearfield.toml", "api_key = \"the-first-key-of-the-house\"\n");
+    let mut server = home
+        .command(&["serve", "--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", home.path("manager"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(told(&manager), "READY=1");
+    let url = Address::read(&home.path("data")).unwrap().unwrap().url;
+    assert_eq!(status(&url, "the-first-key-of-the-house"), 200);
+    assert_eq!(status(&url, "the-other-key-of-the-house"), 401);
+
+    let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
+    home.write("nearfield.toml", "[[keys]]\nkey = \"the-other-key-of-the-house\"\nrole = \"read\"\n");
+    signal(&server, "HUP");
+    assert!(log.any(|line| line.contains("were read again")));
+    assert_eq!(status(&url, "the-first-key-of-the-house"), 401);
+    assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
+    // What cannot be used leaves the keys as they are.
+    home.write("nearfield.toml", "[[keys]]\nkey = \"short\"\nrole = \"read\"\n");
+    signal(&server, "HUP");
+    assert!(log.any(|line| line.contains("the keys stay as they were")));
+    assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
+
+    signal(&server, "TERM");
+    assert_eq!(told(&manager), "STOPPING=1");
+    assert!(server.wait().unwrap().success());
+    let log: Vec<String> = log.collect();
+    assert!(!log.iter().any(|line| line.contains("-key-of-the-house")), "{log:?}");
+}

@@ -1,0 +1,89 @@
+//! HTTPS: what is spoken on its port, and certificates that change.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+};
+
+use nearfield::{
+    config::TlsFiles,
+    serve::{ServeSettings, Tls},
+};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName},
+};
+
+use crate::{
+    client::{Reply, request},
+    server::Server,
+};
+
+/// Writes a certificate for localhost and its key; the certificate.
+fn write(dir: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+/// Asks for /healthz, trusting this certificate alone.
+fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Reply> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(connection, TcpStream::connect(server.address)?);
+    stream.write_all(&request("GET", "/healthz", &[], b""))?;
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        // The server closes the connection without a word of TLS about it.
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error),
+        _ => Ok(Reply::parse(&bytes).unwrap()),
+    }
+}
+
+#[test]
+fn https_is_spoken_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = write(dir.path());
+    let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+    let tls = Tls::new(files).unwrap();
+    let server = Server::with(ServeSettings { tls: Some(tls.clone()), ..ServeSettings::default() });
+    assert_eq!(ask(&server, &certificate).unwrap().status, 200);
+
+    let mut plain = server.connect();
+    plain.write(request("GET", "/healthz", &[], b""));
+    let answer = plain.rest();
+    assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
+
+    // Another certificate, without a new start.
+    let other = write(dir.path());
+    assert!(ask(&server, &other).is_err(), "it was not read yet");
+    tls.reload().unwrap();
+    assert_eq!(ask(&server, &other).unwrap().status, 200);
+    assert!(ask(&server, &certificate).is_err());
+
+    // One that cannot be used leaves the one before.
+    for (name, bytes) in [("cert.pem", "no certificate"), ("key.pem", "no key")] {
+        let good = fs::read(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name), bytes).unwrap();
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        fs::write(dir.path().join(name), good).unwrap();
+        assert_eq!(ask(&server, &other).unwrap().status, 200);
+    }
+    let mismatched = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.path().join("key.pem"), mismatched.signing_key.serialize_pem()).unwrap();
+    assert!(tls.reload().unwrap_err().to_string().contains("cannot be used"));
+    assert_eq!(ask(&server, &other).unwrap().status, 200);
+}
