@@ -36,7 +36,8 @@ impl Default for Options {
 /// An open store. Readers see the last commit and wait for nobody; one writer at a time.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    /// There until it is dropped.
+    database: Option<Database>,
     disk: Disk,
     id: [u8; 16],
     failure: OnceLock<String>,
@@ -79,14 +80,14 @@ impl Store {
 
     /// A consistent view of the last commit.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        contain(|| Reader::new(self.database.begin_read()?))
+        contain(|| Reader::new(self.database().begin_read()?))
     }
 
     /// Begins a transaction, waiting for the one before it to end. Dropped without
     /// [`Writer::commit`], it never happened.
     pub fn write(&self) -> Result<Writer<'_>, StoreError> {
         self.check_writable()?;
-        let begun = contain(|| Writer::new(self, self.database.begin_write()?));
+        let begun = contain(|| Writer::new(self, self.database().begin_write()?));
         if let Err(error) = &begun {
             self.refuse_writes_if_fatal(error);
         }
@@ -97,7 +98,7 @@ impl Store {
 
     /// A transaction of redb's own, for rows that are put in as they are.
     pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
-        contain(|| Ok(self.database.begin_write()?))
+        contain(|| Ok(self.database().begin_write()?))
     }
 
     /// Bytes of the file.
@@ -111,7 +112,7 @@ impl Store {
     ///
     /// After [`StoreError::Damaged`] the store refuses writes.
     pub fn verify(&mut self) -> Result<(), StoreError> {
-        let database = &mut self.database;
+        let database = self.database.as_mut().expect(OPEN);
         let verified = contain(|| match database.check_integrity() {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -122,6 +123,10 @@ impl Store {
             Err(other) => Err(StoreError::Damaged { reason: other.to_string() }),
         });
         verified.inspect_err(|error| self.refuse_writes_if_fatal(error))
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect(OPEN)
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {
@@ -140,6 +145,20 @@ impl Store {
         if error.is_fatal() {
             self.refuse_writes(error);
         }
+    }
+}
+
+const OPEN: &str = "the database goes when the store does";
+
+impl Drop for Store {
+    /// Closing commits once more, and on a damaged file redb may panic at it: what was acknowledged is durable
+    /// already, and there is nobody to tell.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let _ = contain(|| {
+            drop(database);
+            Ok(())
+        });
     }
 }
 
@@ -166,7 +185,7 @@ fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, Ope
             other => OpenError::Corrupt { path: path.to_owned(), reason: other.to_string() },
         })?,
     };
-    Ok(Store { database, disk, id: state.id, failure: OnceLock::new() })
+    Ok(Store { database: Some(database), disk, id: state.id, failure: OnceLock::new() })
 }
 
 /// Empties a file whose creation was cut off, unless another process is creating it just now.
