@@ -2,7 +2,6 @@
 //! answers.
 
 use std::{
-    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
 };
@@ -147,24 +146,22 @@ impl Core {
         refused: Vec<Option<WriteError>>,
         error: StoreError,
     ) -> Vec<Result<Written, WriteError>> {
-        let reason = self.note_failure(&error);
+        if error.is_full() {
+            let reason = error.to_string();
+            return failed(ops, refused, |_| WriteError::Full { reason: reason.clone() });
+        }
+        self.note_failure(&error);
         let source = Arc::new(error);
-        failed(ops, refused, |op| match &*source {
-            StoreError::Io { source } if is_full(source.kind()) => {
-                WriteError::Full { reason: reason.clone() }
-            }
-            _ => WriteError::Store { key: show(op.key()), source: source.clone() },
-        })
+        failed(ops, refused, |op| WriteError::Store { key: show(op.key()), source: source.clone() })
     }
 
-    /// Latches: after a failed write nothing is acknowledged until the engine is opened again.
-    pub(crate) fn note_failure(&self, error: &StoreError) -> String {
-        self.refuse_writes(error.to_string())
+    /// Latches: after a failed write nothing is acknowledged until the engine is opened again, unless there only was
+    /// no room: the store takes writes again once there is.
+    pub(crate) fn note_failure(&self, error: &StoreError) {
+        if !error.is_full() {
+            self.refuse_writes(error.to_string());
+        }
     }
-}
-
-fn is_full(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 fn failed(

@@ -68,6 +68,14 @@ pub enum StoreError {
         /// The first failure.
         reason: String,
     },
+    /// An earlier write found no room, and there is still none.
+    #[error(
+        "the store takes no writes while its disk is full ({reason}): make room, and it takes them again"
+    )]
+    Full {
+        /// The first failure.
+        reason: String,
+    },
     /// redb refuses to read after its disk failed.
     #[error("the store's disk failed earlier: open the store again")]
     DiskFailedEarlier,
@@ -141,6 +149,16 @@ impl StoreError {
                 | StoreError::UnknownDocument { .. }
                 | StoreError::CollectionsExhausted
         )
+    }
+
+    /// Whether the disk has no room.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match self {
+            StoreError::Io { source } => matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge),
+            StoreError::Full { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether nothing more may be written before the store was opened again.

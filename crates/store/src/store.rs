@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, RwLock};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -36,11 +36,23 @@ impl Default for Options {
 /// An open store. Readers see the last commit and wait for nobody; one writer at a time.
 #[derive(Debug)]
 pub struct Store {
-    /// There until it is dropped.
-    database: Option<Database>,
+    /// There until it is dropped, and while it is opened again.
+    database: RwLock<Option<Database>>,
     disk: Disk,
+    path: PathBuf,
+    options: Options,
     id: [u8; 16],
-    failure: OnceLock<String>,
+    failure: RwLock<Option<Failure>>,
+    /// As the last commit left it.
+    committed: Mutex<State>,
+}
+
+/// The first failed write since the store was opened.
+#[derive(Clone, Debug)]
+struct Failure {
+    reason: String,
+    /// Whether the disk had no room: then nothing is unknown, and the store may be opened again.
+    full: bool,
 }
 
 impl Store {
@@ -69,8 +81,20 @@ impl Store {
     }
 
     fn open_at(path: PathBuf, backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, Disk::new(backend), options)));
-        opened.unwrap_or_else(|panic| Err(OpenError::Corrupt { path, reason: message(&*panic) }))
+        let disk = Disk::new(backend);
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, &disk, options)));
+        let opened = opened
+            .unwrap_or_else(|panic| Err(OpenError::Corrupt { path: path.clone(), reason: message(&*panic) }));
+        let (database, state) = opened?;
+        Ok(Store {
+            database: RwLock::new(Some(database)),
+            disk,
+            path,
+            options,
+            id: state.id,
+            failure: RwLock::new(None),
+            committed: Mutex::new(state),
+        })
     }
 
     /// This store's identity, drawn at random when it was made.
@@ -80,14 +104,16 @@ impl Store {
 
     /// A consistent view of the last commit.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        contain(|| Reader::new(self.database().begin_read()?))
+        self.recover();
+        self.with(|database| Reader::new(database.begin_read()?))
     }
 
     /// Begins a transaction, waiting for the one before it to end. Dropped without
     /// [`Writer::commit`], it never happened.
     pub fn write(&self) -> Result<Writer<'_>, StoreError> {
+        self.recover();
         self.check_writable()?;
-        let begun = contain(|| Writer::new(self, self.database().begin_write()?));
+        let begun = self.begin().and_then(|begun| contain(|| Writer::new(self, begun)));
         if let Err(error) = &begun {
             self.refuse_writes_if_fatal(error);
         }
@@ -98,7 +124,7 @@ impl Store {
 
     /// A transaction of redb's own, for rows that are put in as they are.
     pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
-        contain(|| Ok(self.database().begin_write()?))
+        self.with(|database| Ok(database.begin_write()?))
     }
 
     /// Bytes of the file.
@@ -112,7 +138,8 @@ impl Store {
     ///
     /// After [`StoreError::Damaged`] the store refuses writes.
     pub fn verify(&mut self) -> Result<(), StoreError> {
-        let database = self.database.as_mut().expect(OPEN);
+        let database = self.database.get_mut().expect(UNPOISONED).as_mut();
+        let Some(database) = database else { return Err(StoreError::DiskFailedEarlier) };
         let verified = contain(|| match database.check_integrity() {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -125,48 +152,84 @@ impl Store {
         verified.inspect_err(|error| self.refuse_writes_if_fatal(error))
     }
 
-    fn database(&self) -> &Database {
-        self.database.as_ref().expect(OPEN)
+    fn with<T>(&self, step: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database.read().expect(UNPOISONED);
+        let Some(database) = &*database else { return Err(StoreError::DiskFailedEarlier) };
+        contain(|| step(database))
+    }
+
+    /// Opens a store whose disk was full again: redb reads and writes no more after a failure. Nothing of what was
+    /// acknowledged is in doubt, as it would be after a failed sync.
+    fn recover(&self) {
+        let is_full = |failure: &Option<Failure>| failure.as_ref().is_some_and(|failure| failure.full);
+        if !is_full(&self.failure.read().expect(UNPOISONED)) || self.disk.sync_has_failed() {
+            return;
+        }
+        let mut database = self.database.write().expect(UNPOISONED);
+        if !is_full(&self.failure.read().expect(UNPOISONED)) {
+            return;
+        }
+        close(database.take());
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.disk, self.options)));
+        // Where there is no room even for that, the next one tries again.
+        if let Ok(Ok((opened, state))) = opened {
+            *database = Some(opened);
+            // What was refused may have been made all the same; whoever derived something from this store did not
+            // hear of it.
+            let as_known = state == *self.committed.lock().expect(UNPOISONED);
+            let reason = "a write that found no room was made all the same".to_owned();
+            *self.failure.write().expect(UNPOISONED) = (!as_known).then_some(Failure { reason, full: false });
+        }
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {
-        match self.failure.get() {
-            Some(reason) => Err(StoreError::ReadOnly { reason: reason.clone() }),
+        match &*self.failure.read().expect(UNPOISONED) {
+            Some(Failure { reason, full: true }) => Err(StoreError::Full { reason: reason.clone() }),
+            Some(Failure { reason, full: false }) => Err(StoreError::ReadOnly { reason: reason.clone() }),
             None => Ok(()),
         }
     }
 
-    /// Remembers the first failure.
-    pub(crate) fn refuse_writes(&self, failure: &StoreError) {
-        self.failure.get_or_init(|| failure.to_string());
+    pub(crate) fn note_committed(&self, state: State) {
+        *self.committed.lock().expect(UNPOISONED) = state;
+    }
+
+    /// Remembers the first failure, of a write that was `structural` or not.
+    pub(crate) fn refuse_writes(&self, failure: &StoreError, structural: bool) {
+        let full = failure.is_full() && !structural && !self.disk.sync_has_failed();
+        let mut known = self.failure.write().expect(UNPOISONED);
+        known.get_or_insert_with(|| Failure { reason: failure.to_string(), full });
     }
 
     pub(crate) fn refuse_writes_if_fatal(&self, error: &StoreError) {
         if error.is_fatal() {
-            self.refuse_writes(error);
+            self.refuse_writes(error, false);
         }
     }
 }
 
-const OPEN: &str = "the database goes when the store does";
+const UNPOISONED: &str = "panics of redb are contained while a lock is held";
+
+/// Closing commits once more, and on a damaged or full disk redb may panic at it: what was acknowledged is durable
+/// already, and there is nobody to tell.
+fn close(database: Option<Database>) {
+    let _ = contain(|| {
+        drop(database);
+        Ok(())
+    });
+}
 
 impl Drop for Store {
-    /// Closing commits once more, and on a damaged file redb may panic at it: what was acknowledged is durable
-    /// already, and there is nobody to tell.
     fn drop(&mut self) {
-        let database = self.database.take();
-        let _ = contain(|| {
-            drop(database);
-            Ok(())
-        });
+        close(self.database.get_mut().expect(UNPOISONED).take());
     }
 }
 
-fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, OpenError> {
+fn open_database(path: &Path, disk: &Disk, options: Options) -> Result<(Database, State), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
     match disk.content().map_err(failed)? {
         Content::Empty | Content::Redb => {}
-        Content::Unfinished => clear(path, &disk)?,
+        Content::Unfinished => clear(path, disk)?,
         Content::Foreign => {
             return Err(OpenError::NotAStore {
                 path: path.to_owned(),
@@ -185,7 +248,7 @@ fn open_database(path: &Path, disk: Disk, options: Options) -> Result<Store, Ope
             other => OpenError::Corrupt { path: path.to_owned(), reason: other.to_string() },
         })?,
     };
-    Ok(Store { database: Some(database), disk, id: state.id, failure: OnceLock::new() })
+    Ok((database, state))
 }
 
 /// Empties a file whose creation was cut off, unless another process is creating it just now.

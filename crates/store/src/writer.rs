@@ -25,6 +25,8 @@ pub struct Writer<'s> {
     transaction: WriteTransaction,
     state: State,
     aborted: bool,
+    /// Whether schemas or names change.
+    structural: bool,
 }
 
 impl Writer<'_> {
@@ -32,7 +34,7 @@ impl Writer<'_> {
         // Opening after a crash takes milliseconds instead of a walk over the whole file.
         transaction.set_quick_repair(true);
         let state = tables::state(&transaction.open_table(tables::META)?)?;
-        Ok(Writer { store, transaction, state, aborted: false })
+        Ok(Writer { store, transaction, state, aborted: false, structural: false })
     }
 
     /// A document and its number by key, as this transaction has left it.
@@ -178,6 +180,7 @@ impl Writer<'_> {
 
     /// Writes a schema, at most [`crate::SCHEMA_BYTES_MAX`] long.
     pub fn set_schema(&mut self, collection: CollectionVersion, schema: &[u8]) -> Result<(), StoreError> {
+        self.structural = true;
         self.step(|writer| {
             if schema.len() > limits::SCHEMA_BYTES_MAX {
                 return Err(StoreError::TooLarge {
@@ -197,6 +200,7 @@ impl Writer<'_> {
 
     /// Removes a schema and every computed vector of that collection version.
     pub fn remove_schema(&mut self, collection: CollectionVersion) -> Result<(), StoreError> {
+        self.structural = true;
         self.step(|writer| {
             writer.transaction.open_table(tables::SCHEMAS)?.remove((collection.id, collection.version))?;
             vectors::clear(&mut writer.transaction.open_table(tables::VECTORS)?, collection)
@@ -205,6 +209,7 @@ impl Writer<'_> {
 
     /// Points a name or an alias, at most [`crate::NAME_BYTES_MAX`] long, somewhere.
     pub fn set_name(&mut self, name: &str, target: &NameTarget) -> Result<(), StoreError> {
+        self.structural = true;
         self.step(|writer| {
             limits::check_name(name)?;
             if let NameTarget::Alias(target) = target {
@@ -217,6 +222,7 @@ impl Writer<'_> {
 
     /// Removes a name or an alias; `false` if there was none.
     pub fn remove_name(&mut self, name: &str) -> Result<bool, StoreError> {
+        self.structural = true;
         self.step(|writer| {
             let mut names = writer.transaction.open_table(tables::NAMES)?;
             let removed = names.remove(name.as_bytes())?.is_some();
@@ -243,7 +249,7 @@ impl Writer<'_> {
     /// Costs two fsyncs, one before and one after the new root is written: with only one, opening
     /// after a crash would have to verify the whole file.
     pub fn commit(self) -> Result<(), StoreError> {
-        let Writer { store, transaction, state, aborted } = self;
+        let Writer { store, transaction, state, aborted, structural } = self;
         if aborted {
             return Err(StoreError::Aborted);
         }
@@ -252,7 +258,11 @@ impl Writer<'_> {
             transaction.commit()?;
             Ok(())
         });
-        committed.inspect_err(|error| store.refuse_writes(error))
+        match &committed {
+            Ok(()) => store.note_committed(state),
+            Err(error) => store.refuse_writes(error, structural),
+        }
+        committed
     }
 
     fn step<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {

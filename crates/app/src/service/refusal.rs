@@ -7,6 +7,9 @@ use super::{Error, ErrorKind};
 /// A collection of that name has another schema.
 pub(super) const COLLECTION_EXISTS: &str = "collection-exists";
 
+/// The disk has no room.
+const FULL: &str = "insufficient-storage";
+
 pub(super) fn vector(field: &str, error: &VectorError) -> Error {
     Error::invalid(vector_code(error), format!("field {field:?}: {error}")).at(field)
 }
@@ -41,6 +44,7 @@ pub(super) fn collection(error: CollectionError) -> Error {
         E::Schema(_) => (ErrorKind::Invalid, "schema"),
         E::ReadOnly { .. } => (ErrorKind::Unavailable, "read-only"),
         E::Closed => return Error::closing(),
+        E::Store(error) if error.is_full() => (ErrorKind::Full, FULL),
         _ => (ErrorKind::Internal, "store"),
     };
     Error::new(kind, code, error.to_string())
@@ -72,7 +76,7 @@ pub(super) fn write(error: &WriteError) -> Error {
         E::Invalid { field, .. } => Error::invalid("field-value", message).at(field),
         E::Vector { field, source, .. } => Error::invalid(vector_code(source), message).at(field),
         E::Document { .. } => Error::invalid("document", message),
-        E::Full { .. } => Error::new(ErrorKind::Full, "disk-full", message),
+        E::Full { .. } => Error::new(ErrorKind::Full, FULL, message),
         E::ReadOnly { .. } => Error::unavailable("read-only", message),
         E::Closed => Error::closing(),
         _ => Error::new(ErrorKind::Internal, "store", message),

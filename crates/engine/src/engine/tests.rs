@@ -50,9 +50,11 @@ impl Disk {
         disk
     }
 
-    fn call(&self) -> io::Result<()> {
+    fn call(&self, grows: bool) -> io::Result<()> {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
         match *self.0.fault.lock() {
+            // A full disk can still be read, synced, and written where it was before.
+            Some((_, ErrorKind::StorageFull)) if !grows => Ok(()),
             Some((first, kind)) if call >= first => Err(io::Error::new(kind, "on purpose")),
             _ => Ok(()),
         }
@@ -61,32 +63,32 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        self.call()?;
+        self.call(false)?;
         Ok(self.0.bytes.lock().len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.call()?;
+        self.call(false)?;
         let start = offset as usize;
         out.copy_from_slice(&self.0.bytes.lock()[start..start + out.len()]);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.call()?;
+        self.call(len as usize > self.0.bytes.lock().len())?;
         self.0.bytes.lock().resize(len as usize, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.call()?;
+        self.call(false)?;
         let bytes = self.0.bytes.lock().clone();
         *self.0.synced.lock() = bytes;
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.call()?;
+        self.call(offset as usize + data.len() > self.0.bytes.lock().len())?;
         let start = offset as usize;
         self.0.bytes.lock()[start..start + data.len()].copy_from_slice(data);
         Ok(())
@@ -215,6 +217,13 @@ fn an_engine_is_shared_between_threads() {
     shared::<Engine>();
 }
 
+/// Writes a document longer than all the room that redb has set aside.
+fn fill_up(engine: &Engine) -> WriteError {
+    let Op::Put { key, mut fields, expires_at_ms, vectors, expected } = put(9) else { unreachable!() };
+    fields.push(Field { name: b"long".as_slice().into(), value: vec![7; 8 << 20].into() });
+    engine.write(vec![Op::Put { key, fields, expires_at_ms, vectors, expected }]).remove(0).unwrap_err()
+}
+
 #[test]
 fn a_full_disk_is_called_so_and_reading_goes_on() {
     let disk = Disk::default();
@@ -222,15 +231,21 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     engine.create_collection("docs", schema()).unwrap();
     engine.write(vec![put(1)]).remove(0).unwrap();
     disk.fail_from(0, ErrorKind::StorageFull);
-    let error = engine.write(vec![put(2), put(3)]).remove(1).unwrap_err();
+    let error = fill_up(&engine);
     assert!(matches!(error, WriteError::Full { .. }), "{error}");
     assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 1);
     assert!(engine.get(b"doc:1").unwrap().is_some());
     assert!(engine.get(b"doc:2").unwrap().is_none());
-    let error = engine.write(vec![put(2)]).remove(0).unwrap_err();
-    assert!(matches!(error, WriteError::ReadOnly { .. }), "{error}");
-    let error = engine.drop_collection("docs", Documents::Keep).unwrap_err();
-    assert!(matches!(error, CollectionError::ReadOnly { .. }), "{error}");
+    let error = fill_up(&engine);
+    assert!(matches!(error, WriteError::Full { .. }), "{error}");
+    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 1);
+    // Somebody makes room.
+    *disk.0.fault.lock() = None;
+    engine.write(vec![put(2)]).remove(0).unwrap();
+    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
+    drop(engine);
+    let (_dir, engine) = open_on(disk.after_power_loss());
+    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
 }
 
 /// Ends the writer when the test is over, failed or not.

@@ -1,6 +1,7 @@
 //! Bits that flip and files that are cut: noticed, or without effect; never a wrong answer, never a panic.
 //!
-//! `DAMAGES=10000 cargo test --release -p engine --test engine damage -- --nocapture` is the long run.
+//! `DAMAGES=10000 cargo test --release -p engine --test engine damage -- --nocapture` is the long run;
+//! `DAMAGE_SEED` draws others.
 
 use std::{
     collections::BTreeMap,
@@ -123,8 +124,8 @@ fn look(machine: &Machine, good: &BTreeMap<String, Result<String, String>>, how:
     }
 }
 
-fn damages(default: u64) -> u64 {
-    std::env::var("DAMAGES").map_or(default, |text| text.parse().expect("DAMAGES is a number"))
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("it is a number"))
 }
 
 #[test]
@@ -133,8 +134,8 @@ fn a_flipped_bit_is_noticed_or_without_effect() {
     let good = answers(&open(&machine.mended()).unwrap());
     let (store, snapshots) = (machine.disk.bytes().len(), machine.folder.sizes());
     let (mut in_store, mut in_snapshots) = (Tally::default(), Tally::default());
-    let count = damages(400);
-    let mut random = SplitMix64(7);
+    let count = number("DAMAGES", 400);
+    let mut random = SplitMix64(number("DAMAGE_SEED", 7));
     for damage in 0..count {
         let bit = 1 << (random.next() % 8);
         let damaged = machine.mended();
@@ -158,8 +159,8 @@ fn a_file_that_was_cut_is_noticed_or_without_effect() {
     let good = answers(&open(&machine.mended()).unwrap());
     let (store, snapshots) = (machine.disk.bytes().len(), machine.folder.sizes());
     let (mut in_store, mut in_snapshots) = (Tally::default(), Tally::default());
-    let count = damages(400);
-    let mut random = SplitMix64(11);
+    let count = number("DAMAGES", 400);
+    let mut random = SplitMix64(number("DAMAGE_SEED", 11));
     // Around the pages of the one and the frames of the others, and anywhere.
     let mut cut = |size: usize, edge: usize| match random.next() % 2 {
         0 => (random.next() as usize % (size / edge + 1) * edge + random.next() as usize % 3)

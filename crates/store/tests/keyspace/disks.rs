@@ -41,6 +41,15 @@ pub(crate) enum Fault {
     From { call: u64 },
 }
 
+impl Fault {
+    /// What the disk says at a call that fails, in turn.
+    pub(crate) fn kind(call: u64) -> io::ErrorKind {
+        const KINDS: [io::ErrorKind; 3] =
+            [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted];
+        KINDS[(call % KINDS.len() as u64) as usize]
+    }
+}
+
 impl Disk {
     pub(crate) fn with_bytes(bytes: Vec<u8>) -> Disk {
         Disk(Arc::new(Mutex::new(State { synced: bytes.clone(), bytes, ..State::default() })))
@@ -117,10 +126,7 @@ impl State {
             Some(Fault::From { call }) => self.calls >= call,
             None => false,
         };
-        // What a disk has to say, in turn.
-        const KINDS: [io::ErrorKind; 3] =
-            [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted];
-        let kind = KINDS[(self.calls % KINDS.len() as u64) as usize];
+        let kind = Fault::kind(self.calls);
         if fails { Err(io::Error::new(kind, "the disk fails on purpose")) } else { Ok(()) }
     }
 

@@ -1,6 +1,8 @@
 //! Every single call to the disk fails once: nothing panics, nothing is acknowledged that is not
 //! there, and nothing more is until the store is opened again.
 
+use std::io::ErrorKind;
+
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -44,7 +46,7 @@ fn any_call_may_fail_once() {
     assert!(run(&store, &history, &mut Model::default(), &mut None));
     let calls = whole.calls();
     assert!(calls > 100, "a history of {calls} calls hardly tests anything");
-    let mut failures = 0;
+    let (mut failures, mut recovered) = (0, 0);
     for call in 1..=calls {
         let disk = Disk::with_fault(Fault::Once { call });
         let (mut acknowledged, mut in_flight) = (Model::default(), None);
@@ -52,12 +54,23 @@ fn any_call_may_fail_once() {
             && !run(&store, &history, &mut acknowledged, &mut in_flight)
         {
             failures += 1;
-            // The disk works again, the store must not: it cannot know what is on it.
+            // The disk works again, the store must not: it cannot know what is on it, unless there only was no room.
             for _ in 0..2 {
-                let error =
-                    store.write().err().unwrap_or_else(|| panic!("call {call}: a write after a failed one"));
-                let refused = matches!(error, StoreError::ReadOnly { .. });
-                assert!(refused, "call {call}: {error}");
+                match store.write() {
+                    Err(error) => {
+                        assert!(matches!(error, StoreError::ReadOnly { .. }), "call {call}: {error}")
+                    }
+                    Ok(writer) => {
+                        drop(writer);
+                        let had_no_room = Fault::kind(call) == ErrorKind::StorageFull;
+                        assert!(
+                            had_no_room && disk.syncs_failed() == 0,
+                            "call {call}: a write after a failed one"
+                        );
+                        recovered += 1;
+                        acknowledged.check(&store).unwrap();
+                    }
+                }
             }
         }
         for left in [Disk::with_bytes(disk.bytes()), disk.after_power_loss(call)] {
@@ -69,6 +82,7 @@ fn any_call_may_fail_once() {
             found.check(&store).unwrap();
         }
     }
+    assert!(recovered > 10, "only {recovered} writes went on after there was room again");
     assert!(failures > 20, "only {failures} of {calls} failing calls were noticed");
 }
 
