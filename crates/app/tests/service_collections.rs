@@ -321,6 +321,7 @@ fn engine(config: &Config) -> Engine {
         cpu: engine::Cpu::detect(),
         clock: Arc::new(Still),
         cache_bytes: config.cache_bytes,
+        disk_reserve_bytes: 0,
         tail_max: config.tail_max,
         index_threads: config.index_threads,
         give_way: || {},

@@ -62,6 +62,13 @@ impl Core {
         let _turn = self.turn.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
+        if let Some(reason) = self.lacks_room(ops) {
+            // Deleting makes room, and the reserve is there for it.
+            let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
+            for (_, refusal) in growing {
+                *refusal = Some(WriteError::Full { reason: reason.clone() });
+            }
+        }
         // Begun again, without the culprit, each time the store fails on one operation.
         'transaction: loop {
             if let Some(reason) = self.refusal.get() {
@@ -105,6 +112,26 @@ impl Core {
                 })
                 .collect();
         }
+    }
+
+    /// Why a group is refused before the disk is full, if it is to be.
+    fn lacks_room(&self, ops: &[Op]) -> Option<String> {
+        let reserve = self.disk_reserve_bytes;
+        if reserve == 0 {
+            return None;
+        }
+        let brought: usize = ops.iter().map(Op::bytes).sum();
+        // Where nobody can tell, the disk will.
+        let free = fs4::available_space(&self.data_dir).ok()?;
+        let needed = reserve.max(2 * brought as u64);
+        (free < needed).then(|| {
+            format!(
+                "{} has {} MiB free, and {} MiB are kept in reserve (disk_reserve_mib)",
+                self.data_dir.display(),
+                free >> 20,
+                needed >> 20
+            )
+        })
     }
 
     /// Lets searches find what was committed, and wakes those who index it.

@@ -1,5 +1,6 @@
 //! What the verbs and the threads of an engine share.
 
+use std::path::PathBuf;
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,6 +19,8 @@ pub(crate) struct Core {
     pub(crate) snapshots: Snapshots,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cpu: Cpu,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) disk_reserve_bytes: u64,
     pub(crate) tail_max: usize,
     pub(crate) queue: Queue,
     /// Held from the beginning of a transaction until what it wrote is published, and while the
@@ -47,6 +50,8 @@ impl Core {
             snapshots,
             clock: options.clock.clone(),
             cpu: options.cpu,
+            data_dir: options.data_dir.clone(),
+            disk_reserve_bytes: options.disk_reserve_bytes,
             tail_max: options.tail_max,
             queue: Queue::default(),
             turn: Mutex::new(()),

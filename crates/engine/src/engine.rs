@@ -45,6 +45,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
+    /// Bytes of the disk that are left free: a write that would take of them is refused; none, if 0.
+    pub disk_reserve_bytes: u64,
     /// Vectors a tail may hold before writers are slowed.
     pub tail_max: usize,
     /// Threads that drain tails into graphs.

@@ -37,6 +37,7 @@ pub(super) struct Layer {
     pub(super) cache_mib: Option<usize>,
     pub(super) query_cache_mib: Option<usize>,
     pub(super) pin_workers: Option<bool>,
+    pub(super) disk_reserve_mib: Option<u64>,
     pub(super) tail_max: Option<usize>,
     pub(super) index_threads: Option<usize>,
     pub(super) log: Option<String>,
@@ -78,6 +79,7 @@ struct File {
     cache_mib: Option<i64>,
     query_cache_mib: Option<i64>,
     pin_workers: Option<bool>,
+    disk_reserve_mib: Option<i64>,
     tail_max: Option<i64>,
     index_threads: Option<i64>,
     log: Option<String>,
@@ -122,6 +124,7 @@ const QUEUE_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const CACHE_MIB: RangeInclusive<u64> = 1..=1_048_576;
 const QUERY_CACHE_MIB: RangeInclusive<u64> = 0..=65_536;
+const DISK_RESERVE_MIB: RangeInclusive<u64> = 0..=16_777_216;
 const TAIL_MAX: RangeInclusive<u64> = 1..=10_000_000;
 const INDEX_THREADS: RangeInclusive<u64> = 1..=256;
 const CONNECTIONS_MAX: RangeInclusive<u64> = 1..=65_536;
@@ -251,6 +254,7 @@ impl Layer {
             ("timeout_ms", file.timeout_ms),
             ("cache_mib", file.cache_mib),
             ("query_cache_mib", file.query_cache_mib),
+            ("disk_reserve_mib", file.disk_reserve_mib),
             ("tail_max", file.tail_max),
             ("index_threads", file.index_threads),
             ("connections_max", file.connections_max),
@@ -303,6 +307,9 @@ impl Layer {
                 self.query_cache_mib = Some(size("query_cache_mib", text, QUERY_CACHE_MIB, from)?);
             }
             "pin_workers" => self.pin_workers = Some(boolean("pin_workers", text, from)?),
+            "disk_reserve_mib" => {
+                self.disk_reserve_mib = Some(number("disk_reserve_mib", text, DISK_RESERVE_MIB, from)?);
+            }
             "tail_max" => self.tail_max = Some(size("tail_max", text, TAIL_MAX, from)?),
             "index_threads" => self.index_threads = Some(size("index_threads", text, INDEX_THREADS, from)?),
             "log" => self.log = Some(text.to_owned()),
@@ -353,6 +360,7 @@ impl Layer {
             cache_mib: self.cache_mib.or(below.cache_mib),
             query_cache_mib: self.query_cache_mib.or(below.query_cache_mib),
             pin_workers: self.pin_workers.or(below.pin_workers),
+            disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
             tail_max: self.tail_max.or(below.tail_max),
             index_threads: self.index_threads.or(below.index_threads),
             log: self.log.or(below.log),

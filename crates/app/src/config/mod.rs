@@ -59,6 +59,8 @@ pub struct Settings {
     pub query_cache_bytes: usize,
     /// Whether each worker stays on a core of its own.
     pub pin_workers: bool,
+    /// Bytes of the disk that are left free; none, if 0.
+    pub disk_reserve_bytes: u64,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.
@@ -229,6 +231,7 @@ impl Settings {
             cache_bytes: layer.cache_mib.unwrap_or(8) << 20,
             query_cache_bytes: layer.query_cache_mib.unwrap_or(8) << 20,
             pin_workers: layer.pin_workers.unwrap_or(false),
+            disk_reserve_bytes: layer.disk_reserve_mib.unwrap_or(64) << 20,
             tail_max: layer.tail_max.unwrap_or(10_000),
             index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
@@ -289,6 +292,7 @@ impl Settings {
             cache_bytes: self.cache_bytes,
             query_cache_bytes: self.query_cache_bytes,
             pin_workers: self.pin_workers,
+            disk_reserve_bytes: self.disk_reserve_bytes,
             tail_max: self.tail_max,
             index_threads: self.index_threads,
         }

@@ -157,6 +157,7 @@ impl Server {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
             let stop = signals::stop().map_err(ServeError::Runtime)?;
+            signals::outlive_file_limit().map_err(ServeError::Runtime)?;
             if let Some(metrics) = self.metrics {
                 tokio::spawn(tidy(metrics));
             }

@@ -22,6 +22,22 @@ pub(super) fn stop() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
+/// Has a file that may not grow (a limit of the process) be an error of the write, not the end of the process.
+#[cfg(target_os = "linux")]
+pub(super) fn outlive_file_limit() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// The same on every architecture but MIPS.
+    const SIGXFSZ: i32 = 25;
+    // Once listened for, it is never again what ends the process.
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
+}
+
+/// Elsewhere it has another number.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn outlive_file_limit() -> io::Result<()> {
+    Ok(())
+}
+
 /// Does `reload` at every SIGHUP.
 #[cfg(unix)]
 pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {

@@ -122,6 +122,8 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Bytes of the cache of query vectors; none, if 0.
     pub query_cache_bytes: usize,
+    /// Bytes of the disk that are left free; none, if 0.
+    pub disk_reserve_bytes: u64,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.

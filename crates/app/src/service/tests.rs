@@ -41,6 +41,7 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
         cache_bytes: 1 << 20,
         query_cache_bytes: 1 << 20,
         pin_workers: false,
+        disk_reserve_bytes: 0,
         tail_max: 1000,
         index_threads: 1,
     };

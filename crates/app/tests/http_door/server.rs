@@ -140,6 +140,7 @@ fn config(dir: &Path) -> Config {
         cache_bytes: 16 << 20,
         query_cache_bytes: 0,
         pin_workers: false,
+        disk_reserve_bytes: 0,
         tail_max: 10_000,
         index_threads: 1,
     }

@@ -110,6 +110,7 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         cpu: Cpu::detect(),
         clock: Arc::new(SystemClock),
         cache_bytes,
+        disk_reserve_bytes: 0,
         tail_max: 100,
         index_threads: 1,
         give_way: || {},

@@ -35,6 +35,7 @@ fn options() -> Options {
         cpu: Cpu::detect(),
         clock: Arc::new(SystemClock),
         cache_bytes: 1 << 20,
+        disk_reserve_bytes: 0,
         tail_max: 8,
         index_threads: 1,
         give_way: || {},

@@ -59,6 +59,7 @@ impl World {
             cpu: Cpu::detect(),
             clock: clock.clone(),
             cache_bytes: 8 << 20,
+            disk_reserve_bytes: 0,
             tail_max: 10_000,
             index_threads: 1,
             give_way: || {},

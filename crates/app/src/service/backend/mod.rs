@@ -167,6 +167,7 @@ impl Backend {
                     cpu,
                     clock: clock.clone(),
                     cache_bytes: config.cache_bytes,
+                    disk_reserve_bytes: config.disk_reserve_bytes,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
                     give_way,

@@ -35,10 +35,19 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) fn start(home: &Path) -> Server {
+        Server::start_with(home, &[], &[])
+    }
+
+    /// A server under `wrapper` (a command and its arguments, which runs what follows), with these variables.
+    pub(crate) fn start_with(home: &Path, wrapper: &[&str], variables: &[(&str, &str)]) -> Server {
         // Whose server it was is dead: the next one says where it is when it listens.
         let _ = std::fs::remove_file(home.join("data/server.json"));
         let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
-        let child = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"))
+        let program = assert_cmd::cargo::cargo_bin!("nearfield").to_str().unwrap();
+        let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .envs(variables.iter().copied())
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("NEARFIELD_HOME", home)
             .env_remove("NEARFIELD_DATA_DIR")
@@ -87,7 +96,15 @@ impl Server {
         assert!(status.success(), "stopped with {status}; see {}/log", self.home.display());
     }
 
-    fn signal(&mut self, name: &str) {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub(crate) fn signal(&mut self, name: &str) {
         if self.child.try_wait().unwrap().is_none() {
             let kill = format!("kill -{name} -{}", self.child.id());
             assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -179,7 +196,7 @@ fn base64(bytes: &[u8]) -> String {
 
 type Answer = Result<(u16, Value), ureq::Error>;
 
-fn get(url: &str) -> Answer {
+pub(crate) fn get(url: &str) -> Answer {
     send("GET", url, &Value::Null)
 }
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::{
     ledger::{Ledger, State},
-    process::{schema, send, send_as},
     random::Random,
+    server::{schema, send, send_as},
 };
 
 /// Documents each writer has.

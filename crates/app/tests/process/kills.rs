@@ -2,24 +2,20 @@
 //! deletes from four writers at once (two over HTTP in bulk, one document by document, one `nearfield
 //! index`), a collection rebuilt all the while, SIGKILL, start, and a look at everything that is stored.
 //!
-//! `CHAOS_KILLS=1000 cargo test --release -p nearfield --test chaos_crash -- --nocapture` is the long run;
+//! `CHAOS_KILLS=1000 cargo test --release -p nearfield --test process kills -- --nocapture` is the long run;
 //! `CHAOS_SEED` repeats one. The data directory of a run that fails is kept.
-#![cfg(unix)]
-
-mod ledger;
-mod process;
-mod random;
-mod writers;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use ledger::Ledger;
-use process::Server;
-use random::Random;
-use writers::Writer;
+use crate::{
+    ledger::Ledger,
+    random::Random,
+    server::Server,
+    writers::{self, Writer},
+};
 
 /// Milliseconds from the start of the writers to the kill.
 const LIFE_MS: std::ops::Range<u64> = 50..3000;

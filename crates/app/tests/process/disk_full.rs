@@ -1,0 +1,172 @@
+//! A disk that fills up: refused in words, nothing lost, and taken again as soon as there is room.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    ledger::vector,
+    server::{Server, get, send},
+};
+
+/// How long after there is room a write has to be taken: ten times what is demanded.
+const PATIENCE: Duration = Duration::from_secs(50);
+/// Enough to fill the disks here several times over.
+const WRITES: u64 = 4000;
+
+/// A file system of its own, as large as is said; `None` where this may not mount one.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(mib: u32) -> Option<Mount> {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", dir.to_str().unwrap()])
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Mount(dir));
+        }
+        fs::remove_dir(&dir).unwrap();
+        println!("SKIPPED: no file system can be mounted here (root may)");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", self.0.to_str().unwrap()]).status();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn write(server: &Server, number: u64) -> (u16, Value) {
+    let url = format!("{}/collections/notes/documents/{number}", server.address());
+    let text = format!("document {number} ").repeat(2000);
+    let document = json!({"text": text, "version": number, "place": vector("full", number)});
+    send("PUT", &url, &document).unwrap()
+}
+
+/// Writes until there is no room; how many were acknowledged.
+fn fill(server: &Server, from: u64) -> u64 {
+    for number in from..from + WRITES {
+        let (status, answer) = write(server, number);
+        if status != 201 {
+            assert_eq!((status, &answer["code"]), (507, &json!("insufficient-storage")), "{answer}");
+            assert_eq!(answer["type"], "urn:nearfield:insufficient-storage");
+            return number;
+        }
+    }
+    panic!("{WRITES} writes found room");
+}
+
+/// What was acknowledged can be read and found.
+fn check(server: &Server, acknowledged: u64) {
+    for number in 0..acknowledged {
+        let url = format!("{}/collections/notes/documents/{number}?vectors=false", server.address());
+        let (status, document) = get(&url).unwrap();
+        assert_eq!((status, &document["fields"]["version"]), (200, &json!(number)), "{document}");
+    }
+    let (_, counted) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
+    assert_eq!(counted["count"], acknowledged);
+    let question = json!({"vector": vector("full", 7), "k": 1});
+    let url = format!("{}/collections/notes/search", server.address());
+    let (status, answer) = send("POST", &url, &question).unwrap();
+    assert_eq!((status, &answer["results"][0]["id"]), (200, &json!("7")), "{answer}");
+}
+
+/// Fills the disk, checks, makes room, and writes on; twice.
+fn fill_and_go_on(server: &Server, make_room: impl Fn(), again: impl Fn()) -> u64 {
+    let mut acknowledged = 0;
+    for round in 0..2 {
+        acknowledged = fill(server, acknowledged);
+        assert!(acknowledged > 10, "{acknowledged} writes found room");
+        check(server, acknowledged);
+        make_room();
+        let started = Instant::now();
+        while write(server, acknowledged).0 != 201 {
+            assert!(started.elapsed() < PATIENCE, "no write is taken though there is room");
+        }
+        println!("round {round}: written again {} ms after there was room", started.elapsed().as_millis());
+        acknowledged += 1;
+        check(server, acknowledged);
+        again();
+    }
+    acknowledged
+}
+
+fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, make_room: impl Fn(), again: impl Fn()) {
+    let variables = [("NEARFIELD_DISK_RESERVE_MIB", reserve_mib)];
+    let mut server = Server::start_with(home, wrapper, &variables);
+    server.wait_until_ready();
+    server.make_collection();
+    let acknowledged = fill_and_go_on(&server, make_room, again);
+    server.kill();
+    let mut server = Server::start(home);
+    server.wait_until_ready();
+    check(&server, acknowledged);
+    server.stop();
+}
+
+#[test]
+fn a_full_file_system_takes_writes_again_once_there_is_room() {
+    let Some(mount) = Mount::new(48) else { return };
+    let ballast = mount.0.join("ballast");
+    let lay = || fs::write(&ballast, vec![7; 12 << 20]).unwrap();
+    lay();
+    let step = std::cell::Cell::new(0);
+    // Each time half of what is left of it goes.
+    let make_room = || {
+        step.set(step.get() + 1);
+        let left = (12 << 20) >> step.get();
+        fs::write(&ballast, vec![7; left]).unwrap();
+    };
+    run(&mount.0, &[], "0", make_room, || ());
+}
+
+#[test]
+fn a_reserve_is_left_on_the_disk() {
+    let Some(mount) = Mount::new(96) else { return };
+    let ballast = mount.0.join("ballast");
+    fs::write(&ballast, vec![7; 16 << 20]).unwrap();
+    let free = || fs4::available_space(&mount.0).unwrap();
+    let step = std::cell::Cell::new(0);
+    let make_room = || {
+        assert!(free() > 30 << 20, "{} bytes are left of a reserve of 32 MiB", free());
+        step.set(step.get() + 1);
+        let left = (16 << 20) >> step.get();
+        fs::write(&ballast, vec![7; left]).unwrap();
+    };
+    run(&mount.0, &[], "32", make_room, || ());
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_a_full_disk() {
+    let home = tempfile::tempdir().unwrap();
+    if !Command::new("prlimit").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: there is no prlimit here");
+        return;
+    }
+    let limit = std::cell::Cell::new(24u64 << 20);
+    let variables = [("NEARFIELD_DISK_RESERVE_MIB", "0")];
+    let wrapper = ["prlimit", "--fsize=25165824:unlimited"];
+    let mut server = Server::start_with(home.path(), &wrapper, &variables);
+    server.wait_until_ready();
+    server.make_collection();
+    let pid = server.pid().to_string();
+    let make_room = || {
+        limit.set(limit.get() + (32 << 20));
+        let size = format!("--fsize={}:unlimited", limit.get());
+        assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
+    };
+    let acknowledged = fill_and_go_on(&server, make_room, || ());
+    server.kill();
+    let mut server = Server::start(home.path());
+    server.wait_until_ready();
+    check(&server, acknowledged);
+    server.stop();
+}

@@ -1,0 +1,51 @@
+//! Asked to stop under full load: what was acknowledged is durable, the rest is refused in words, and the end is good.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{ledger::Ledger, random::Random, server::Server, writers::Writer};
+
+/// How long it may take, ten times what is demanded.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[test]
+fn a_server_under_load_stops_well() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(home.path());
+    server.wait_until_ready();
+    server.make_collection();
+    let mut writers = Writer::all(7);
+    let mut acknowledged = 0;
+    for round in 0..3 {
+        let stopping = AtomicBool::new(false);
+        let address = server.address();
+        std::thread::scope(|scope| {
+            let running: Vec<_> = writers
+                .iter_mut()
+                .map(|writer| {
+                    let (address, stopping, home) = (&address, &stopping, home.path());
+                    scope.spawn(move || writer.run(address, home, round, stopping))
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(400));
+            let started = Instant::now();
+            server.stop();
+            assert!(started.elapsed() < PATIENCE);
+            println!("stopped after {} ms", started.elapsed().as_millis());
+            stopping.store(true, Ordering::Relaxed);
+            acknowledged += running.into_iter().map(|writer| writer.join().unwrap()).sum::<u64>();
+        });
+        server = Server::start(home.path());
+        server.wait_until_ready();
+        let ledgers: Vec<&mut Ledger> = writers.iter_mut().map(|writer| &mut writer.ledger).collect();
+        server.check(ledgers, &mut Random::new(round));
+    }
+    assert!(acknowledged > 100, "{acknowledged} writes are no load");
+    // Whoever asks twice means at once.
+    server.signal("TERM");
+    server.signal("TERM");
+    let status = server.wait();
+    assert!(status.success() || status.code() == Some(130), "{status}");
+}
