@@ -1,6 +1,6 @@
 //! Failures as RFC 9457 problem details: the one place where kinds of failure become statuses.
 
-use std::{any::Any, borrow::Cow, time::Duration};
+use std::{any::Any, borrow::Cow, num::NonZero, time::Duration};
 
 use axum::{
     body::Body,
@@ -32,7 +32,7 @@ pub struct Problem {
     at: Option<String>,
     /// Seconds after which to try again, told in the header.
     #[serde(skip)]
-    retry_after_s: Option<u64>,
+    retry_after_s: Option<NonZero<u16>>,
 }
 
 impl Problem {
@@ -45,7 +45,7 @@ impl Problem {
             detail: detail.into(),
             code: Cow::Borrowed(code),
             at: None,
-            retry_after_s: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+            retry_after_s: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(NonZero::<u16>::MIN),
         }
     }
 
@@ -67,7 +67,9 @@ impl Problem {
 
     /// The same failure, worth another try after this time.
     pub(super) fn retry_after(mut self, wait: Duration) -> Problem {
-        self.retry_after_s = Some(wait.as_secs_f64().ceil().max(1.0) as u64);
+        // An hour at most: nobody waits longer for an answer.
+        let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0) as u16;
+        self.retry_after_s = NonZero::new(seconds);
         self
     }
 
@@ -120,7 +122,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.get()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

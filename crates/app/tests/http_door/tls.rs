@@ -47,7 +47,7 @@ fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Re
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         // The server closes the connection without a word of TLS about it.
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error),
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
         _ => Ok(Reply::parse(&bytes).unwrap()),
     }
 }
