@@ -10,6 +10,7 @@ mod completions;
 mod copy;
 mod delete;
 mod demo;
+mod doctor;
 mod duration;
 mod eval;
 mod exit;
@@ -84,6 +85,7 @@ enum Command {
     Repair(repair::RepairArgs),
     Collections(collections::CollectionsArgs),
     Stats(stats::StatsArgs),
+    Doctor(doctor::DoctorArgs),
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
     Eval(eval::EvalArgs),
@@ -157,6 +159,7 @@ pub fn run() -> ExitCode {
         Command::Repair(args) => args.run(&session),
         Command::Collections(args) => args.run(&session),
         Command::Stats(args) => args.run(&session),
+        Command::Doctor(args) => args.run(&session),
         Command::Serve(args) => args.run(&session),
         Command::Demo(args) => args.run(&session),
         Command::Eval(args) => args.run(&session),

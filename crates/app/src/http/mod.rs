@@ -32,6 +32,7 @@ use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
 pub use auth::ApiKeys;
+pub(crate) use json::doctor::DiagnosisView;
 pub use metering::describe_metrics;
 pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
 pub use problem::Problem;

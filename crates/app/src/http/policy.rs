@@ -46,6 +46,7 @@ const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/stats", Access::Whole(Role::Read)),
     ("GET", "/metrics", Access::Whole(Role::Read)),
     ("GET", "/backup", Access::Whole(Role::Admin)),
+    ("GET", "/doctor", Access::Whole(Role::Admin)),
 ];
 
 /// What the route `path`, as the router names it, asks for, if it is listed.

@@ -9,6 +9,7 @@ use metrics::{
 
 use super::{
     Outcome, Timing,
+    doctor::Recent,
     sync::{AtomicU64, Ordering},
     workers::Lane,
 };
@@ -59,6 +60,8 @@ pub(super) struct Meter {
     embedded_tokens: AtomicU64,
     queries_known: AtomicU64,
     every_search: EverySearch,
+    /// Of the last searches.
+    pub(super) recent: Recent,
 }
 
 /// What every search counts in the recorder that was installed when the service was opened: found
@@ -113,6 +116,7 @@ impl Meter {
             embedded_tokens: AtomicU64::new(0),
             queries_known: AtomicU64::new(0),
             every_search: EverySearch::new(),
+            recent: Recent::default(),
         }
     }
 
@@ -176,6 +180,7 @@ impl Meter {
         for (stage, us) in self.every_search.stages.iter().zip(timing.us()) {
             stage.record(us as f64 / 1e6);
         }
+        self.recent.note(*timing);
     }
 
     pub(super) fn wrote(&self, outcome: Outcome) {

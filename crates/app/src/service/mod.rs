@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod copy;
 mod data_dir;
+mod doctor;
 mod documents;
 mod embedder;
 mod embedding;
@@ -39,6 +40,7 @@ pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
 pub use copy::{Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Verified};
 pub use data_dir::{check, lock};
+pub use doctor::{Diagnosis, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,

@@ -50,12 +50,18 @@ pub(super) struct Models {
     document_compute: Compute,
     meter: Arc<Meter>,
     queries: QueryCache,
+    remembers_queries: bool,
     loaded: RwLock<HashMap<String, Arc<Model>>>,
     /// Held while a model is read, so that no two threads read the same one.
     loading: Mutex<()>,
 }
 
 impl Models {
+    /// Whether vectors of queries are kept for those who ask the same.
+    pub(super) fn remembers_queries(&self) -> bool {
+        self.remembers_queries
+    }
+
     pub(super) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
         Models {
             dir: config.models_dir.clone(),
@@ -64,6 +70,7 @@ impl Models {
             document_compute: config.document_compute.unwrap_or_else(|| Compute::of_documents(cpu)),
             meter,
             queries: QueryCache::new(config.query_cache_bytes),
+            remembers_queries: config.query_cache_bytes > 0,
             loaded: RwLock::default(),
             loading: Mutex::new(()),
         }

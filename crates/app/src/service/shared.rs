@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) workers: Arc<Workers>,
     pub(super) meter: Arc<Meter>,
     pub(super) timeout: Duration,
+    /// Threads of each lane.
+    pub(super) worker_count: usize,
     /// What is odd about the configuration.
     pub(super) warnings: Vec<String>,
     catalog: RwLock<Arc<Catalog>>,
@@ -56,6 +58,7 @@ impl Shared {
             workers: Arc::new(workers),
             meter,
             timeout: config.timeout,
+            worker_count: config.workers,
             warnings: config.warnings(),
             switching: RwLock::new(()),
             turns: Turns::new(),

@@ -232,3 +232,12 @@ fn a_running_server_is_talked_to() {
     assert!(!home.path("data/server.json").exists());
     assert!(!home.run(&["stats"]).err.contains("http://"));
 }
+
+#[test]
+fn the_doctor_has_something_to_say_before_anybody_searched() {
+    let (home, _) = home_of_things(3);
+    assert!(home.ok(&["doctor"]).starts_with("nobody has searched yet"));
+    let told = home.json(&["doctor"]);
+    assert_eq!((&told["searches"], &told["stores"]), (&json!(0), &json!([])), "{told}");
+    assert_eq!(told["stages"].as_array().unwrap().len(), 6);
+}

@@ -38,6 +38,7 @@ fn every_documented_route_answers_and_every_route_of_the_contract_is_documented(
         "DELETE /aliases/{a}",
         "GET /stats",
         "GET /backup",
+        "GET /doctor",
         "POST /collections/{c}/documents",
         "GET /collections/{c}/documents",
         "GET /collections/{c}/documents/{id}",

@@ -52,7 +52,9 @@ fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
     let names = path.contains("{c}") || path == "/search" || path == "/kb/search";
     let least = match (method, path) {
         _ if open => Role::Read,
-        ("PUT" | "DELETE", "/collections/{c}" | "/aliases/{a}") | ("GET", "/backup") => Role::Admin,
+        ("PUT" | "DELETE", "/collections/{c}" | "/aliases/{a}") | ("GET", "/backup" | "/doctor") => {
+            Role::Admin
+        }
         ("POST", "/collections/{c}/search") | ("GET", _) => Role::Read,
         _ => Role::Write,
     };

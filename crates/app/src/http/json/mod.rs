@@ -1,6 +1,7 @@
 //! What requests and answers look like in JSON.
 
 pub(super) mod binary;
+pub(crate) mod doctor;
 pub(super) mod document;
 pub(super) mod health;
 pub(super) mod info;

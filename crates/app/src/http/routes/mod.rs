@@ -2,6 +2,7 @@
 
 mod backup;
 mod collections;
+mod doctor;
 mod documents;
 mod health;
 mod load;
@@ -26,6 +27,7 @@ pub(super) fn table() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(collections::put_alias, collections::delete_alias))
         .routes(routes!(collections::stats))
         .routes(routes!(backup::backup))
+        .routes(routes!(doctor::doctor))
         .routes(routes!(load::post, documents::scroll))
         .routes(routes!(documents::put, documents::get, documents::patch, documents::delete))
         .routes(routes!(documents::count))

@@ -527,6 +527,14 @@ impl Backend {
         }
     }
 
+    /// What each Redis says of itself.
+    pub(super) async fn diagnose(&self, call: &Call) -> Result<Vec<String>, Error> {
+        match &self.store {
+            Kind::Embedded(_) => Ok(Vec::new()),
+            Kind::Redis(redis) => call.within(redis.diagnose()).await,
+        }
+    }
+
     /// What is wrong but does not keep the store from answering.
     pub(super) fn warnings(&self) -> Vec<String> {
         match &self.store {

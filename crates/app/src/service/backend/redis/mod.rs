@@ -10,6 +10,7 @@ mod breaker;
 mod collections;
 mod connections;
 mod core;
+mod doctor;
 mod document;
 mod documents;
 mod error;
@@ -31,7 +32,7 @@ mod state;
 
 use std::{sync::mpsc, time::Instant};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -225,6 +226,12 @@ impl Redis {
 
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
         self.core.stats().await
+    }
+
+    /// What each server says of itself.
+    pub(super) async fn diagnose(&self) -> Vec<String> {
+        let map = self.core.servers.map();
+        join_all(map.shards().iter().map(|shard| doctor::ask(&shard.primary))).await.concat()
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {

@@ -1,0 +1,83 @@
+//! `nearfield doctor`.
+
+use super::{
+    Session,
+    client::{Client, ClientFlags, Path},
+    exit::Exit,
+    terminal,
+};
+use crate::http::DiagnosisView;
+
+/// Searches made here where none were made yet.
+const PROBES: usize = 50;
+
+/// Say where a query's time goes and what to turn
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Looks at the last 1,000 searches of the server that has the data, at what it holds, and, where documents are kept in a
+Redis, at what that says of itself (LATENCY DOCTOR, SLOWLOG, INFO). Where no server runs, some searches are made here
+to have something to look at.
+
+With --json: {searches, stages: [{name, share, p50_us, p99_us}], advice, stores}.")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    client: ClientFlags,
+}
+
+impl DoctorArgs {
+    /// Runs the command.
+    pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
+        let client = session.connect(&self.client)?;
+        if client.url().is_none() {
+            probe(&client)?;
+        }
+        let diagnosis: DiagnosisView = client.get("/doctor")?;
+        let terminal = session.terminal;
+        if terminal.json {
+            terminal.json(&diagnosis)?;
+            return Ok(Exit::Done);
+        }
+        if diagnosis.searches == 0 {
+            terminal.line("nobody has searched yet: there is no time to account for")?;
+        } else {
+            let mut table = terminal::table(&["stage", "share", "median", "99th percentile"]);
+            for stage in &diagnosis.stages {
+                let ms = |us: u64| format!("{:.2} ms", us as f64 / 1e3);
+                let share = format!("{:.0} %", stage.share * 100.0);
+                table.add_row(vec![stage.name.clone(), share, ms(stage.p50_us), ms(stage.p99_us)]);
+            }
+            terminal.line(format_args!("the last {} searches:", diagnosis.searches))?;
+            terminal.line(table)?;
+        }
+        for sentence in diagnosis.advice.iter().chain(&diagnosis.stores) {
+            terminal.line(format_args!("- {}", terminal::plain(sentence)))?;
+        }
+        if diagnosis.advice.is_empty() {
+            terminal.line("nothing is out of the ordinary")?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Asks every collection some questions of its own words. One that cannot be asked tells why in the diagnosis.
+fn probe(client: &Client) -> anyhow::Result<()> {
+    let collections: serde_json::Value = client.get("/collections")?;
+    let names = collections["collections"].as_array().into_iter().flatten();
+    for name in names.filter_map(|info| info["name"].as_str()) {
+        let page: serde_json::Value =
+            client.get(Path::collection(name).segment("documents").query("limit", Some(PROBES)))?;
+        for document in page["documents"].as_array().into_iter().flatten() {
+            let fields = document["fields"].as_object().into_iter().flatten();
+            let words = fields.filter_map(|(_, value)| value.as_str()).find(|text| !text.trim().is_empty());
+            let Some(words) = words else { continue };
+            let question: Vec<&str> = words.split_whitespace().take(8).collect();
+            let path =
+                Path::new("/search").query("collection", Some(name)).query("q", Some(question.join(" ")));
+            let asked: anyhow::Result<serde_json::Value> = client.get(path);
+            if asked.is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

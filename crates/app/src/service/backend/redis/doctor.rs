@@ -1,0 +1,161 @@
+//! What a Redis says of itself: LATENCY DOCTOR, SLOWLOG, and what INFO tells of memory.
+
+use redis::{Cmd, Value};
+
+use super::{Error, node::Node, reply};
+
+/// Slow commands that are told.
+const SLOW: usize = 3;
+/// Characters of what a server says that are passed on: it may say anything.
+const CHARS_MAX: usize = 600;
+
+/// A sentence for each thing worth knowing, at least one; a server that does not answer is such a thing.
+pub(super) async fn ask(node: &Node) -> Vec<String> {
+    let address = node.address().to_string();
+    let told = match sentences(node).await {
+        Ok(sentences) => sentences,
+        Err(error) => vec![format!("it cannot be asked: {error}")],
+    };
+    told.into_iter().map(|sentence| format!("Redis {address}: {sentence}")).collect()
+}
+
+async fn sentences(node: &Node) -> Result<Vec<String>, Error> {
+    let mut told = vec![format!(
+        "LATENCY DOCTOR says: {}",
+        plain(&reply::text(refusable(node, &command(&["LATENCY", "DOCTOR"])).await?, "LATENCY DOCTOR")?)
+    )];
+    let slow = refusable(node, &command(&["SLOWLOG", "GET", &SLOW.to_string()])).await?;
+    told.extend(slow_commands(slow));
+    let info = reply::text(refusable(node, &command(&["INFO", "everything"])).await?, "INFO")?;
+    told.extend(of_info(&info));
+    Ok(told)
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = redis::cmd(words[0]);
+    words[1..].iter().for_each(|word| {
+        command.arg(*word);
+    });
+    command
+}
+
+/// The reply, or in its place the server's refusal in words (a user may not be allowed to ask).
+async fn refusable(node: &Node, command: &Cmd) -> Result<Value, Error> {
+    Ok(match node.connections.ask(command).await? {
+        Value::ServerError(error) => Value::SimpleString(format!("({error})")),
+        value => value,
+    })
+}
+
+/// One line of bounded length, without control characters.
+fn plain(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
+}
+
+/// The slowest commands that SLOWLOG GET tells, by their name alone: their arguments may hold what is nobody's business.
+fn slow_commands(reply: Value) -> Vec<String> {
+    let entries = reply::items(reply, "SLOWLOG GET").unwrap_or_default();
+    let slow = entries.into_iter().take(SLOW).filter_map(|entry| {
+        let mut parts = reply::items(entry, "SLOWLOG GET").ok()?.into_iter().skip(2);
+        let us = reply::integer(parts.next()?, "SLOWLOG GET").ok()?;
+        let words = reply::items(parts.next()?, "SLOWLOG GET").ok()?;
+        let name = reply::text(words.into_iter().next()?, "SLOWLOG GET").ok()?;
+        Some(format!("a slow command: {} took {:.1} ms (SLOWLOG)", plain(&name), us as f64 / 1e3))
+    });
+    slow.collect()
+}
+
+/// What of INFO is out of the ordinary.
+fn of_info(info: &str) -> Vec<String> {
+    let value = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(plain)
+    };
+    let number = |name: &str| value(name).and_then(|text| text.parse::<f64>().ok());
+    let mut told = Vec::new();
+    if let (Some(used), Some(max)) = (number("used_memory"), number("maxmemory"))
+        && max > 0.0
+        && used > 0.9 * max
+    {
+        let percent = (used / max * 100.0).round();
+        told.push(format!(
+            "{percent} % of its memory is used (maxmemory): soon it refuses writes, or evicts"
+        ));
+    }
+    if let Some(policy) = value("maxmemory_policy").filter(|policy| policy != "noeviction") {
+        told.push(format!(
+            "its maxmemory-policy is {policy}: documents may be evicted; noeviction keeps them"
+        ));
+    }
+    for (name, sentence) in [
+        ("evicted_keys", "keys were evicted: documents are lost to search"),
+        ("rejected_connections", "connections were rejected: raise its maxclients"),
+        ("blocked_clients", "clients are blocked on it"),
+    ] {
+        if let Some(count) = number(name).filter(|count| *count > 0.0) {
+            told.push(format!("{count} {sentence}"));
+        }
+    }
+    if let Some(ratio) = number("mem_fragmentation_ratio").filter(|ratio| *ratio > 1.5)
+        && number("used_memory").is_some_and(|used| used > 100e6)
+    {
+        told.push(format!(
+            "it holds {ratio} times the memory it uses (fragmentation): activedefrag gives it back"
+        ));
+    }
+    if value("loading").as_deref() == Some("1") {
+        told.push("it is loading its data from disk".to_owned());
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_the_ordinary_is_told_and_nothing_else() {
+        assert_eq!(
+            of_info("used_memory:100\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nevicted_keys:0\r\n"),
+            [] as [&str; 0]
+        );
+        let told = of_info(
+            "used_memory:950000000\r\nmaxmemory:1000000000\r\nmaxmemory_policy:allkeys-lru\r\nevicted_keys:7\r\n\
+             mem_fragmentation_ratio:2.5\r\nloading:1\r\nrejected_connections:1\r\nblocked_clients:2\r\n",
+        );
+        assert_eq!(told.len(), 7, "{told:?}");
+        assert!(told[0].starts_with("95 %") && told[1].contains("allkeys-lru"), "{told:?}");
+    }
+
+    #[test]
+    fn slow_commands_are_told_without_their_arguments() {
+        let word = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let entry = |us| {
+            let words = Value::Array(vec![word("FT.SEARCH"), word("a secret")]);
+            Value::Array(vec![
+                Value::Int(1),
+                Value::Int(2),
+                Value::Int(us),
+                words,
+                word("127.0.0.1:1"),
+                word(""),
+            ])
+        };
+        let told = slow_commands(Value::Array((0..9).map(|_| entry(12_340)).collect()));
+        assert_eq!(told, ["a slow command: FT.SEARCH took 12.3 ms (SLOWLOG)"; 3]);
+        for nonsense in [
+            Value::Nil,
+            Value::Int(1),
+            Value::Array(vec![Value::Int(1)]),
+            Value::Array(vec![Value::Array(vec![])]),
+        ] {
+            assert_eq!(slow_commands(nonsense), [] as [&str; 0]);
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_one_bounded_line() {
+        assert_eq!(plain(" Dave, I\r\n\thave \u{7}bad news "), "Dave, I have bad news");
+        assert_eq!(plain(&"x".repeat(10_000)).len(), CHARS_MAX);
+    }
+}
