@@ -322,6 +322,7 @@ fn engine(config: &Config) -> Engine {
         clock: Arc::new(Still),
         cache_bytes: config.cache_bytes,
         disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
         tail_max: config.tail_max,
         index_threads: config.index_threads,
         give_way: || {},

@@ -60,6 +60,10 @@ enum Command {
     Cluster(commands::cluster::Arguments),
     /// Open-loop load on /search: rate, latency, memory, processor, recall
     Serve(commands::serve::Arguments),
+    /// Ten times the searches a server can answer: those it takes, those it refuses, and itself afterwards
+    Overload(commands::overload::Arguments),
+    /// How soon a server with many documents is ready, after a good end and after a kill
+    Restart(commands::restart::Arguments),
     /// Hours under everything at once: memory, descriptors, threads, disk, latency
     Soak(commands::soak::Arguments),
     /// The article, row by row: what it says, what its stack did, what we do
@@ -79,6 +83,8 @@ fn main() -> Result<()> {
         Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
         Command::Cluster(arguments) => commands::cluster::run(&arguments, setting, format),
         Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
+        Command::Overload(arguments) => commands::overload::run(&arguments, setting, format),
+        Command::Restart(arguments) => commands::restart::run(&arguments, setting, format),
         Command::Soak(arguments) => commands::soak::run(&arguments, setting, format),
         Command::Article(arguments) => article::run(&arguments, setting, format),
     }

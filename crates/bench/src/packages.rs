@@ -90,12 +90,17 @@ pub(crate) fn schema(name: &str, algorithm: Algorithm, dim: usize, model: Option
 /// The schema of the collection [`NAME`].
 pub(crate) fn own_schema(model: &embed::Model, quantization: Quantization) -> Schema {
     let mut schema = schema(NAME, HNSW, model.dim(), Some(model.name()));
+    quantize(&mut schema, quantization);
+    schema
+}
+
+/// Has the index hold its vectors so.
+pub(crate) fn quantize(schema: &mut Schema, quantization: Quantization) {
     for field in &mut schema.fields {
         if let FieldKind::Vector(vector) = &mut field.kind {
             vector.quantization = quantization;
         }
     }
-    schema
 }
 
 /// Makes the collection [`NAME`] and writes documents into it, `batch` in a write, with ready vectors or

@@ -94,6 +94,12 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
+    /// Ends the process at once, as a crash would.
+    pub(crate) fn kill(&self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+    }
+
     /// Whether the process still runs.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())

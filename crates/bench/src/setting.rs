@@ -86,9 +86,13 @@ impl Setting {
 
     /// What a service over `data_dir` is opened with: everything else as the program has it.
     pub(crate) fn service(&self, data_dir: &Path) -> Result<Config> {
+        Ok(Config { models_dir: self.models_dir()?, ..self.service_without_model(data_dir)? })
+    }
+
+    /// [`Setting::service`] for documents that bring their own vectors.
+    pub(crate) fn service_without_model(&self, data_dir: &Path) -> Result<Config> {
         let flags = Flags {
             data_dir: Some(data_dir.to_owned()),
-            models_dir: Some(self.models_dir()?),
             cpu: Some(self.cpu().level().name().to_owned()),
             ..Flags::default()
         };

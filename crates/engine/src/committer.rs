@@ -62,11 +62,12 @@ impl Core {
         let _turn = self.turn.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        if let Some(reason) = self.lacks_room(ops) {
+        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops));
+        if let Some(lacking) = lacking {
             // Deleting makes room, and the reserve is there for it.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
             for (_, refusal) in growing {
-                *refusal = Some(WriteError::Full { reason: reason.clone() });
+                *refusal = Some(lacking.clone());
             }
         }
         // Begun again, without the culprit, each time the store fails on one operation.
@@ -115,7 +116,7 @@ impl Core {
     }
 
     /// Why a group is refused before the disk is full, if it is to be.
-    fn lacks_room(&self, ops: &[Op]) -> Option<String> {
+    fn lacks_room(&self, ops: &[Op]) -> Option<WriteError> {
         let reserve = self.disk_reserve_bytes;
         if reserve == 0 {
             return None;
@@ -124,14 +125,21 @@ impl Core {
         // Where nobody can tell, the disk will.
         let free = fs4::available_space(&self.data_dir).ok()?;
         let needed = reserve.max(2 * brought as u64);
-        (free < needed).then(|| {
-            format!(
+        (free < needed).then(|| WriteError::Full {
+            reason: format!(
                 "{} has {} MiB free, and {} MiB are kept in reserve (disk_reserve_mib)",
                 self.data_dir.display(),
                 free >> 20,
                 needed >> 20
-            )
+            ),
         })
+    }
+
+    /// Why a group is refused that would take memory, if there is a limit and it is reached.
+    fn lacks_memory(&self) -> Option<WriteError> {
+        let max = self.memory_max_bytes;
+        let held = || self.registry().all().map(|collection| collection.memory_bytes() as u64).sum::<u64>();
+        (max > 0).then(held).filter(|held| *held >= max).map(|held| WriteError::Memory { held, max })
     }
 
     /// Lets searches find what was committed, and wakes those who index it.

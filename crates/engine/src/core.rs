@@ -21,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) cpu: Cpu,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk_reserve_bytes: u64,
+    pub(crate) memory_max_bytes: u64,
     pub(crate) tail_max: usize,
     pub(crate) queue: Queue,
     /// Held from the beginning of a transaction until what it wrote is published, and while the
@@ -52,6 +53,7 @@ impl Core {
             cpu: options.cpu,
             data_dir: options.data_dir.clone(),
             disk_reserve_bytes: options.disk_reserve_bytes,
+            memory_max_bytes: options.memory_max_bytes,
             tail_max: options.tail_max,
             queue: Queue::default(),
             turn: Mutex::new(()),

@@ -47,6 +47,9 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Bytes of the disk that are left free: a write that would take of them is refused; none, if 0.
     pub disk_reserve_bytes: u64,
+    /// Bytes that indexes and tables in memory may take, together, before writes that add to them are refused; no limit,
+    /// if 0.
+    pub memory_max_bytes: u64,
     /// Vectors a tail may hold before writers are slowed.
     pub tail_max: usize,
     /// Threads that drain tails into graphs.

@@ -136,6 +136,17 @@ pub enum WriteError {
     /// The store failed on this write.
     #[error("document \"{key}\" was not written: {source}")]
     Store { key: String, source: Arc<StoreError> },
+    /// There is a limit on memory, and it is reached.
+    #[error(
+        "the collections take {} MiB of memory, and {} are allowed (memory_max_mib): delete documents, or allow more",
+        held >> 20, max >> 20
+    )]
+    Memory {
+        /// Bytes taken.
+        held: u64,
+        /// Bytes allowed.
+        max: u64,
+    },
     /// The disk is full.
     #[error("the disk is full ({reason}): free some space and open the engine again")]
     Full { reason: String },

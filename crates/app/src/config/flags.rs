@@ -96,6 +96,10 @@ pub struct ServeFlags {
     /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
     #[arg(long, value_name = "N")]
     pub queue_max: Option<String>,
+    /// How long the oldest search may have waited for a worker, in milliseconds, before 503 is answered to new ones
+    /// [default: 50] [env: NEARFIELD_QUEUE_WAIT_MS]
+    #[arg(long, value_name = "MS")]
+    pub queue_wait_ms: Option<String>,
     /// Memory for the vectors of queries asked before; 0 for none [default: 16] [env: NEARFIELD_QUERY_CACHE_MIB]
     #[arg(long, value_name = "MIB")]
     pub query_cache_mib: Option<String>,

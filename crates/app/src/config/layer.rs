@@ -33,11 +33,13 @@ pub(super) struct Layer {
     pub(super) document_compute: Option<Compute>,
     pub(super) workers: Option<usize>,
     pub(super) queue_max: Option<usize>,
+    pub(super) queue_wait_ms: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) cache_mib: Option<usize>,
     pub(super) query_cache_mib: Option<usize>,
     pub(super) pin_workers: Option<bool>,
     pub(super) disk_reserve_mib: Option<u64>,
+    pub(super) memory_max_mib: Option<u64>,
     pub(super) tail_max: Option<usize>,
     pub(super) index_threads: Option<usize>,
     pub(super) log: Option<String>,
@@ -75,11 +77,13 @@ struct File {
     document_compute: Option<String>,
     workers: Option<i64>,
     queue_max: Option<i64>,
+    queue_wait_ms: Option<i64>,
     timeout_ms: Option<i64>,
     cache_mib: Option<i64>,
     query_cache_mib: Option<i64>,
     pin_workers: Option<bool>,
     disk_reserve_mib: Option<i64>,
+    memory_max_mib: Option<i64>,
     tail_max: Option<i64>,
     index_threads: Option<i64>,
     log: Option<String>,
@@ -124,6 +128,7 @@ const QUEUE_MAX: RangeInclusive<u64> = 1..=1_000_000;
 const TIMEOUT_MS: RangeInclusive<u64> = 1..=600_000;
 const CACHE_MIB: RangeInclusive<u64> = 1..=1_048_576;
 const QUERY_CACHE_MIB: RangeInclusive<u64> = 0..=65_536;
+const MEMORY_MAX_MIB: RangeInclusive<u64> = 0..=16_777_216;
 const DISK_RESERVE_MIB: RangeInclusive<u64> = 0..=16_777_216;
 const TAIL_MAX: RangeInclusive<u64> = 1..=10_000_000;
 const INDEX_THREADS: RangeInclusive<u64> = 1..=256;
@@ -160,6 +165,7 @@ impl Layer {
             set("listen", &serve.listen)?;
             set("queue_max", &serve.queue_max)?;
             set("query_cache_mib", &serve.query_cache_mib)?;
+            set("queue_wait_ms", &serve.queue_wait_ms)?;
             set("timeout_ms", &serve.timeout_ms)?;
             set("connections_max", &serve.connections_max)?;
             set("grace_s", &serve.grace_s)?;
@@ -251,10 +257,12 @@ impl Layer {
             ("redis_timeout_ms", file.redis_timeout_ms),
             ("wait_replicas", file.wait_replicas),
             ("queue_max", file.queue_max),
+            ("queue_wait_ms", file.queue_wait_ms),
             ("timeout_ms", file.timeout_ms),
             ("cache_mib", file.cache_mib),
             ("query_cache_mib", file.query_cache_mib),
             ("disk_reserve_mib", file.disk_reserve_mib),
+            ("memory_max_mib", file.memory_max_mib),
             ("tail_max", file.tail_max),
             ("index_threads", file.index_threads),
             ("connections_max", file.connections_max),
@@ -301,12 +309,18 @@ impl Layer {
                 self.read_from_replicas = Some(boolean("read_from_replicas", text, from)?);
             }
             "queue_max" => self.queue_max = Some(size("queue_max", text, QUEUE_MAX, from)?),
+            "queue_wait_ms" => {
+                self.queue_wait_ms = Some(number("queue_wait_ms", text, TIMEOUT_MS, from)?);
+            }
             "timeout_ms" => self.timeout_ms = Some(number("timeout_ms", text, TIMEOUT_MS, from)?),
             "cache_mib" => self.cache_mib = Some(size("cache_mib", text, CACHE_MIB, from)?),
             "query_cache_mib" => {
                 self.query_cache_mib = Some(size("query_cache_mib", text, QUERY_CACHE_MIB, from)?);
             }
             "pin_workers" => self.pin_workers = Some(boolean("pin_workers", text, from)?),
+            "memory_max_mib" => {
+                self.memory_max_mib = Some(number("memory_max_mib", text, MEMORY_MAX_MIB, from)?);
+            }
             "disk_reserve_mib" => {
                 self.disk_reserve_mib = Some(number("disk_reserve_mib", text, DISK_RESERVE_MIB, from)?);
             }
@@ -356,11 +370,13 @@ impl Layer {
             document_compute: self.document_compute.or(below.document_compute),
             workers: self.workers.or(below.workers),
             queue_max: self.queue_max.or(below.queue_max),
+            queue_wait_ms: self.queue_wait_ms.or(below.queue_wait_ms),
             timeout_ms: self.timeout_ms.or(below.timeout_ms),
             cache_mib: self.cache_mib.or(below.cache_mib),
             query_cache_mib: self.query_cache_mib.or(below.query_cache_mib),
             pin_workers: self.pin_workers.or(below.pin_workers),
             disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
+            memory_max_mib: self.memory_max_mib.or(below.memory_max_mib),
             tail_max: self.tail_max.or(below.tail_max),
             index_threads: self.index_threads.or(below.index_threads),
             log: self.log.or(below.log),

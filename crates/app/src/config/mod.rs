@@ -51,6 +51,8 @@ pub struct Settings {
     pub workers: usize,
     /// Jobs that may wait for a worker.
     pub queue_max: usize,
+    /// How long the oldest search may have waited for a worker before new ones are refused.
+    pub queue_wait: Duration,
     /// Deadline of a call that brings none.
     pub timeout: Duration,
     /// Bytes of the store's page cache.
@@ -61,6 +63,8 @@ pub struct Settings {
     pub pin_workers: bool,
     /// Bytes of the disk that are left free; none, if 0.
     pub disk_reserve_bytes: u64,
+    /// Bytes of memory that collections may take before writes are refused; no limit, if 0.
+    pub memory_max_bytes: u64,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.
@@ -227,10 +231,12 @@ impl Settings {
             document_compute: layer.document_compute,
             workers,
             queue_max: layer.queue_max.unwrap_or(1024),
+            queue_wait: Duration::from_millis(layer.queue_wait_ms.unwrap_or(50)),
             timeout: Duration::from_millis(layer.timeout_ms.unwrap_or(30_000)),
             cache_bytes: layer.cache_mib.unwrap_or(8) << 20,
             query_cache_bytes: layer.query_cache_mib.unwrap_or(8) << 20,
             pin_workers: layer.pin_workers.unwrap_or(false),
+            memory_max_bytes: layer.memory_max_mib.unwrap_or(0) << 20,
             disk_reserve_bytes: layer.disk_reserve_mib.unwrap_or(64) << 20,
             tail_max: layer.tail_max.unwrap_or(10_000),
             index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
@@ -285,6 +291,7 @@ impl Settings {
             models_dir: self.models_dir.clone(),
             workers: self.workers,
             queue_max: self.queue_max,
+            queue_wait: self.queue_wait,
             timeout: self.timeout,
             cpu_level: self.cpu,
             query_compute: self.query_compute,
@@ -293,6 +300,7 @@ impl Settings {
             query_cache_bytes: self.query_cache_bytes,
             pin_workers: self.pin_workers,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            memory_max_bytes: self.memory_max_bytes,
             tail_max: self.tail_max,
             index_threads: self.index_threads,
         }

@@ -110,6 +110,8 @@ pub struct Config {
     pub pin_workers: bool,
     /// Jobs that may wait for a worker before `Overloaded` is answered.
     pub queue_max: usize,
+    /// How long the oldest search may have waited for a worker before `Overloaded` is answered to new ones.
+    pub queue_wait: Duration,
     /// Deadline of a call that brings none.
     pub timeout: Duration,
     /// Instruction set to use at most; the best, if `None`.
@@ -124,6 +126,8 @@ pub struct Config {
     pub query_cache_bytes: usize,
     /// Bytes of the disk that are left free; none, if 0.
     pub disk_reserve_bytes: u64,
+    /// Bytes of memory that collections may take before writes are refused; no limit, if 0.
+    pub memory_max_bytes: u64,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.

@@ -104,9 +104,10 @@ impl Service {
         let backend = Backend::open(&config, cpu, clock, progress)?;
         let meter = Arc::new(Meter::new());
         let models = Models::new(&config, cpu, meter.clone());
-        let Config { workers, queue_max, pin_workers, .. } = config;
-        let workers = Workers::start(workers, queue_max, models.company_max(), pin_workers, meter.clone())
-            .map_err(|error| refusal::thread(&error))?;
+        let Config { workers, queue_max, queue_wait, pin_workers, .. } = config;
+        let workers =
+            Workers::start(workers, queue_max, queue_wait, models.company_max(), pin_workers, meter.clone())
+                .map_err(|error| refusal::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         shared.load_models();
         shared.find_stale();

@@ -77,6 +77,7 @@ pub(super) fn write(error: &WriteError) -> Error {
         E::Vector { field, source, .. } => Error::invalid(vector_code(source), message).at(field),
         E::Document { .. } => Error::invalid("document", message),
         E::Full { .. } => Error::new(ErrorKind::Full, FULL, message),
+        E::Memory { .. } => Error::new(ErrorKind::Full, "memory-full", message),
         E::ReadOnly { .. } => Error::unavailable("read-only", message),
         E::Closed => Error::closing(),
         _ => Error::new(ErrorKind::Internal, "store", message),

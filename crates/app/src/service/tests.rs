@@ -33,6 +33,7 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
         data_dir: dir.join("data"),
         models_dir: dir.join("models"),
         workers: 1,
+        queue_wait: Duration::from_secs(60),
         queue_max: 2,
         timeout: Duration::from_secs(600),
         cpu_level: None,
@@ -42,6 +43,7 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
         query_cache_bytes: 1 << 20,
         pin_workers: false,
         disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
         tail_max: 1000,
         index_threads: 1,
     };

@@ -132,6 +132,7 @@ fn config(dir: &Path) -> Config {
         data_dir: dir.join("data"),
         models_dir: dir.join("models"),
         workers: 2,
+        queue_wait: std::time::Duration::from_secs(60),
         queue_max: 1024,
         timeout: std::time::Duration::from_secs(60),
         cpu_level: None,
@@ -141,6 +142,7 @@ fn config(dir: &Path) -> Config {
         query_cache_bytes: 0,
         pin_workers: false,
         disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
         tail_max: 10_000,
         index_threads: 1,
     }

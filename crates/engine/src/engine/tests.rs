@@ -111,6 +111,7 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         clock: Arc::new(SystemClock),
         cache_bytes,
         disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
         tail_max: 100,
         index_threads: 1,
         give_way: || {},

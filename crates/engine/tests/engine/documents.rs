@@ -203,3 +203,32 @@ fn an_answer_that_panics_stops_nobody() {
     assert!(world.engine().get(b"doc:1").unwrap().is_some());
     assert_eq!(world.engine().warnings(), ["whoever waited for a write panicked on its result"]);
 }
+
+#[test]
+fn at_the_limit_of_memory_only_what_takes_none_is_done() {
+    let mut world = World::with(|options| options.memory_max_bytes = 1 << 20);
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let write = |world: &World, number: u64| {
+        world.write(put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]))
+    };
+    let mut taken = 0;
+    let refused = loop {
+        match write(&world, taken) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 1_000_000, "there is no limit");
+    };
+    assert!(matches!(refused, WriteError::Memory { .. }), "{refused}");
+    assert!(refused.to_string().contains("memory_max_mib"), "{refused}");
+    let held = world.engine().collection("docs").unwrap().memory_bytes;
+    assert!((1 << 20..3 << 19).contains(&held), "{held} bytes are held");
+    assert_eq!(world.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reading goes on");
+    assert_eq!(world.engine().count("docs", None).unwrap(), taken);
+    world.delete("doc:0");
+    assert_eq!(world.engine().count("docs", None).unwrap(), taken - 1);
+    // More is allowed at the next start.
+    world.options.memory_max_bytes = 0;
+    world.reopen();
+    write(&world, taken).unwrap();
+}

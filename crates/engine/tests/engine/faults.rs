@@ -36,6 +36,7 @@ fn options() -> Options {
         clock: Arc::new(SystemClock),
         cache_bytes: 1 << 20,
         disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
         tail_max: 8,
         index_threads: 1,
         give_way: || {},

@@ -60,6 +60,7 @@ impl World {
             clock: clock.clone(),
             cache_bytes: 8 << 20,
             disk_reserve_bytes: 0,
+            memory_max_bytes: 0,
             tail_max: 10_000,
             index_threads: 1,
             give_way: || {},

@@ -34,7 +34,8 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// Opens the store.
     pub(super) fn open(settings: &Settings) -> anyhow::Result<InProcess> {
-        let service = Service::open(service::Config { timeout: TIMEOUT, ..settings.service() })?;
+        let service =
+            Service::open(service::Config { timeout: TIMEOUT, queue_wait: TIMEOUT, ..settings.service() })?;
         // The routes only parse and wait; the service has its own threads for the work.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -168,6 +168,7 @@ impl Backend {
                     clock: clock.clone(),
                     cache_bytes: config.cache_bytes,
                     disk_reserve_bytes: config.disk_reserve_bytes,
+                    memory_max_bytes: config.memory_max_bytes,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
                     give_way,

@@ -51,7 +51,7 @@ impl Side {
             return Err(obstacle);
         }
         let meter = Arc::new(Meter::new());
-        let started = Workers::start(config.workers, config.queue_max, 1, false, meter);
+        let started = Workers::start(config.workers, config.queue_max, config.queue_wait, 1, false, meter);
         let workers = started.map_err(|error| {
             backend.close();
             refusal::thread(&error)

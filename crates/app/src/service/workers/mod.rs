@@ -60,18 +60,22 @@ pub(super) struct Workers<C = Asking> {
 }
 
 impl<C: InCompany> Workers<C> {
-    /// Starts `threads` workers a lane; each lane has a queue of at most `jobs_max` jobs, of which
+    /// Starts `threads` workers a lane; each lane has a queue of at most `jobs_max` jobs (the direct one takes none in
+    /// while its oldest has waited for `patience`), of which
     /// up to `company_max` are done together where they may be. With `pin` the direct ones stay
     /// each on a core of its own, as far as there are enough.
     pub(super) fn start(
         threads: usize,
         jobs_max: usize,
+        patience: Duration,
         company_max: usize,
         pin: bool,
         meter: Arc<Meter>,
     ) -> std::io::Result<Workers<C>> {
         let company = Company { max: company_max, takers: threads };
-        let [direct, bulk] = [(); 2].map(|()| Arc::new(Queue::new(jobs_max, company)));
+        // Documents are written by those who wait.
+        let direct = Arc::new(Queue::new(jobs_max, patience, company));
+        let bulk = Arc::new(Queue::new(jobs_max, Duration::MAX, company));
         let workers = Workers { direct, bulk, meter, threads: Mutex::default() };
         for lane in [Lane::Direct, Lane::Bulk] {
             for number in 0..threads {

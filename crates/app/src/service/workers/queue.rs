@@ -63,6 +63,8 @@ pub(super) struct Queue<C> {
     state: Mutex<State<C>>,
     ready: Condvar,
     jobs_max: usize,
+    /// How long the oldest may have waited before no more are taken in.
+    patience: Duration,
     company: Company,
 }
 
@@ -81,10 +83,12 @@ struct State<C> {
 }
 
 impl<C> Queue<C> {
-    /// At most `jobs_max` jobs wait.
-    pub(super) fn new(jobs_max: usize, company: Company) -> Queue<C> {
+    /// At most `jobs_max` jobs wait, and no more are taken in while the oldest has waited for `patience`: who would
+    /// wait as long is better told at once. (A queue that stands is told from a burst by its oldest, as in CoDel:
+    /// Nichols and Jacobson 2012, "Controlling queue delay".)
+    pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
         let state = State { waiting: VecDeque::new(), closed: false };
-        Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, company }
+        Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
     }
 
     /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
@@ -96,10 +100,14 @@ impl<C> Queue<C> {
             return (Err(Refused::Closed), spent);
         }
         let waiting = &mut state.waiting;
-        if waiting.len() >= self.jobs_max {
+        let is_full = |waiting: &VecDeque<Job<C>>| {
+            let stands = waiting.front().is_some_and(|job| job.queued.elapsed() >= self.patience);
+            stands || waiting.len() >= self.jobs_max
+        };
+        if is_full(waiting) {
             spent = take_spent(waiting);
         }
-        if waiting.len() >= self.jobs_max {
+        if is_full(waiting) {
             return (Err(Refused::Full), spent);
         }
         let several = steps.len() > 1;

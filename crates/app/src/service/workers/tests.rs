@@ -30,11 +30,11 @@ impl InCompany for Counted {
 }
 
 fn queue(jobs_max: usize, takers: usize) -> Queue<Counted> {
-    Queue::new(jobs_max, Company { max: COMPANY_MAX, takers })
+    Queue::new(jobs_max, Duration::MAX, Company { max: COMPANY_MAX, takers })
 }
 
 fn workers(threads: usize, jobs_max: usize) -> Workers<Counted> {
-    Workers::start(threads, jobs_max, COMPANY_MAX, false, Arc::new(Meter::new())).unwrap()
+    Workers::start(threads, jobs_max, Duration::MAX, COMPANY_MAX, false, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
@@ -280,7 +280,8 @@ fn steps_in_company_do_not_wait_for_others_nor_take_along_what_is_done_alone() {
 #[test]
 fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
     use rustix::{process::getpriority_process, thread::sched_getaffinity};
-    let workers = Workers::<Counted>::start(1, 4, COMPANY_MAX, true, Arc::new(Meter::new())).unwrap();
+    let workers =
+        Workers::<Counted>::start(1, 4, Duration::MAX, COMPANY_MAX, true, Arc::new(Meter::new())).unwrap();
     let look = |lane| {
         let look = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
         workers.push(lane, ticket(), look).unwrap().blocking_recv().unwrap().unwrap()
@@ -291,4 +292,21 @@ fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
     assert_eq!(direct.0, getpriority_process(None).unwrap());
     assert!(bulk.0 > direct.0, "{} is not behind {}", bulk.0, direct.0);
     workers.close();
+}
+
+#[test]
+fn a_queue_that_stands_takes_nothing_in_until_it_moves() {
+    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, Company { max: 1, takers: 1 });
+    let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+    assert_eq!(queue.push(ticket(), job()).0, Ok(1), "an empty queue does not stand");
+    assert_eq!(queue.push(ticket(), job()).0, Err(Refused::Full));
+    assert!(matches!(queue.take().0, Taken::Alone(..)));
+    assert_eq!(queue.push(ticket(), job()).0, Ok(1));
+    // What nobody waits for any more is no sign of a queue that stands.
+    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, Company { max: 1, takers: 1 });
+    let gone = ticket();
+    assert_eq!(queue.push(gone.clone(), job()).0, Ok(1));
+    gone.cancel.cancel();
+    let (admitted, spent) = queue.push(ticket(), job());
+    assert_eq!((admitted, spent.len()), (Ok(1), 1));
 }
