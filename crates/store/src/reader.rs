@@ -174,9 +174,14 @@ impl Reader {
             let state = self.state()?;
             let (mut keys, mut logged) = (0, 0);
             let mut last: Option<Box<[u8]>> = None;
-            for row in self.table(tables::KEYS)?.range::<&[u8]>(..)? {
+            let table = self.table(tables::KEYS)?;
+            for row in table.range::<&[u8]>(..)? {
                 let (key, entry) = row?;
                 let key = key.value();
+                // One by one they are reached by other pages than in their order.
+                if table.get(key)?.is_none_or(|found| found.value() != entry.value()) {
+                    return Err(corrupt("keys", shown(key), "it is not found where it stands"));
+                }
                 let entry = KeyEntry::decode(key, entry.value())
                     .map_err(|reason| corrupt("keys", shown(key), reason))?;
                 if last.as_ref().is_some_and(|last| **last >= *key) {
