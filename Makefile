@@ -41,6 +41,7 @@ tests: model redis
 	$(CARGO) test --workspace --locked --doc
 	$(CARGO) test --locked -p kernels --features shuttle --test arena_schedules
 	$(CARGO) test --locked -p index --features shuttle --test schedules
+	$(CARGO) test --locked -p engine --features shuttle --lib schedules
 
 docs:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Counts its rings, so that one between looking for work and going to sleep is not missed.
 #[derive(Debug, Default)]

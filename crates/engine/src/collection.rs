@@ -2,14 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use index::{Cpu, Index};
-use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::{MultiOps, RoaringBitmap};
 use store::{CollectionVersion, DocId, Seq};
 
@@ -20,6 +16,10 @@ use crate::{
     ordinals::Ordinals,
     projection::{Misfit, Projection, Projector, Slot},
     schema::{Algorithm, Quantization, Schema, VectorSchema},
+    sync::{
+        RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Steps published under one lock: few enough that a search waits only microseconds.

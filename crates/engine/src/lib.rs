@@ -29,9 +29,12 @@ mod projection;
 mod query;
 mod queue;
 mod registry;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 mod schema;
 mod snapshot;
 mod structure;
+mod sync;
 mod transaction;
 mod upkeep;
 mod write;

@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use parking_lot::{Condvar, Mutex};
-
-use crate::write::{Op, QueueFull, WriteError, Written};
+use crate::{
+    sync::{Condvar, Mutex},
+    write::{Op, QueueFull, WriteError, Written},
+};
 
 /// Operations of one commit.
 pub(crate) const GROUP_OPS_MAX: usize = 512;

@@ -1,0 +1,111 @@
+//! The locks, condition variables and atomics that threads meet at: real ones, or a model checker's.
+
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+#[cfg(not(feature = "shuttle"))]
+pub(crate) use std::sync::atomic;
+
+#[cfg(feature = "shuttle")]
+pub(crate) use self::checked::{Condvar, Mutex, RwLock};
+#[cfg(feature = "shuttle")]
+pub(crate) use shuttle::sync::{RwLockReadGuard, atomic};
+
+/// The model checker's with the manners of the real ones: no poison, and waiting with a guard in hand.
+#[cfg(feature = "shuttle")]
+mod checked {
+    use std::{
+        ops::{Deref, DerefMut},
+        time::Duration,
+    };
+
+    use shuttle::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    /// Holds the lock but while it waits.
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T> {
+        mutex: &'a Mutex<T>,
+        held: Option<shuttle::sync::MutexGuard<'a, T>>,
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(shuttle::sync::Condvar);
+
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard { mutex: self, held: Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)) }
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.held.as_ref().expect("nobody looks while waiting")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.held.as_mut().expect("nobody looks while waiting")
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.held.take().expect("the lock is held");
+            guard.held = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        }
+
+        pub(crate) fn wait_while<T>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            mut goes_on: impl FnMut(&mut T) -> bool,
+        ) {
+            while goes_on(guard) {
+                self.wait(guard);
+            }
+        }
+
+        /// The time is up whenever the checker lets another thread go first.
+        pub(crate) fn wait_while_for<T>(
+            &self,
+            guard: &mut MutexGuard<'_, T>,
+            mut goes_on: impl FnMut(&mut T) -> bool,
+            _timeout: Duration,
+        ) {
+            if goes_on(guard) {
+                guard.held = None;
+                shuttle::thread::yield_now();
+                guard.held = guard.mutex.lock().held.take();
+            }
+        }
+    }
+
+    impl<T> RwLock<T> {
+        pub(crate) fn new(value: T) -> RwLock<T> {
+            RwLock(shuttle::sync::RwLock::new(value))
+        }
+
+        pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+            self.0.read().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+            self.0.write().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
