@@ -151,7 +151,8 @@ impl Core {
         }
     }
 
-    /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks.
+    /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks. Also
+    /// while removed vectors take a good part of an index: what comes takes their place.
     fn make_room(&self, ops: &[Op]) {
         let brought = |op: &Op| match op {
             // A document may bring its own vector among its fields.
@@ -164,6 +165,9 @@ impl Core {
             for index in &collection.indexes {
                 if index.tail_len() >= self.tail_max {
                     index.drain(quota);
+                }
+                if index.is_littered() {
+                    index.clear_up();
                 }
             }
         }

@@ -38,9 +38,11 @@ impl Core {
             if self.is_closing() {
                 return;
             }
-            // One sweeps and refines: neither is urgent.
-            let worked =
-                self.drain_once(thread) || (thread == 0 && (self.sweep_once() || self.refine_once()));
+            let drained = self.drain_once(thread);
+            // One sweeps, and between bites: where tails never become empty, the dead would grow without
+            // a bound. It also refines, which is never urgent.
+            let swept = thread == 0 && self.sweep_once();
+            let worked = drained || swept || (thread == 0 && self.refine_once());
             if !worked {
                 self.indexing.wait(heard);
             }

@@ -20,6 +20,11 @@ const SWEEP_SHARE: usize = 16;
 /// As many dead at least.
 const SWEEP_MIN: usize = if cfg!(feature = "shuttle") { 1 } else { 32 };
 
+/// An index is littered if more than one in this many of its slots is dead,
+const LITTER_SHARE: usize = 5;
+/// and so many at least.
+const LITTER_MIN: usize = 512;
+
 /// An index of vectors; all methods take `&self` and may run at once from many threads.
 #[derive(Debug)]
 pub struct Index {
@@ -188,10 +193,27 @@ impl Index {
         self.tail.len()
     }
 
+    /// Whether so many removed vectors lie about that whoever brings more should [`Index::clear_up`] first.
+    pub fn is_littered(&self) -> bool {
+        let removed = self.counts.removed.load(Relaxed);
+        removed >= LITTER_MIN && removed * LITTER_SHARE > removed + self.vectors_count()
+    }
+
     /// Gives back the slots of removed vectors, mending the links around them, once they are
     /// more than a small share; says how many were given back. For a background thread.
     pub fn sweep(&self) -> usize {
         let Some(_sweeping) = self.sweeping.try_lock() else { return 0 };
+        self.sweep_alone()
+    }
+
+    /// [`Index::sweep`], once whoever sweeps or takes a snapshot has done so, if the index is littered then.
+    /// For those who bring vectors faster than a background thread clears up behind them.
+    pub fn clear_up(&self) -> usize {
+        let _sweeping = self.sweeping.lock();
+        if self.is_littered() { self.sweep_alone() } else { 0 }
+    }
+
+    fn sweep_alone(&self) -> usize {
         let Vectors { rows, nodes, .. } = &self.vectors;
         // A search that started before a vector's death may yet look for it.
         let oldest = rows.epochs().oldest();

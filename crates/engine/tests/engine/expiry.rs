@@ -161,3 +161,83 @@ fn the_end_of_time_is_an_end_like_any_other() {
     assert_eq!(world.engine().count("docs", None).unwrap(), 1);
     assert_eq!(world.scroll("docs", None), ["doc:2"]);
 }
+
+/// Ends are moments, not spans: a clock that jumps ends what has come due by what it says, no more and no less.
+#[test]
+fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    const YEAR_MS: u64 = 365 * DAY_MS;
+    let mut world = world();
+    let ends = [None, Some(DAY_MS / 2), Some(2 * DAY_MS), Some(9 * YEAR_MS), Some(11 * YEAR_MS)]
+        .map(|end| end.map(|ms| BEGIN_MS + ms));
+    for (number, end) in (0..).zip(ends) {
+        let v = blob(&vector(number));
+        let key = format!("doc:{number}");
+        let values: &[(&str, &[u8])] = &[("category", b"a"), ("v", &v)];
+        let op = end.map_or_else(|| put(&key, values), |end| put_until(&key, values, end));
+        world.write(op).unwrap();
+    }
+    let check = |world: &World, now_ms: u64| {
+        let stands = |end: &Option<u64>| end.is_none_or(|end| end > now_ms);
+        let standing: Vec<String> = (0..)
+            .zip(ends)
+            .filter(|(_, end)| stands(end))
+            .map(|(number, _): (u64, _)| format!("doc:{number}"))
+            .collect();
+        for (number, end) in ends.iter().enumerate() {
+            let found = world.engine().get(format!("doc:{number}").as_bytes()).unwrap();
+            assert_eq!(found.map(|found| found.expires_at_ms), stands(end).then_some(*end), "at {now_ms}");
+        }
+        for exact in [true, false] {
+            let mut found = world.keys(&Query { exact, ..query("docs", &vector(7), 10) });
+            found.sort();
+            assert_eq!(found, standing, "at {now_ms}");
+        }
+        assert_eq!(world.scroll("docs", None), standing, "at {now_ms}");
+        let count = standing.len() as u64;
+        assert_eq!(world.count("docs", "@category:{a}"), count, "at {now_ms}");
+        assert_eq!(world.engine().count("docs", None).unwrap(), count, "at {now_ms}");
+        assert_eq!(world.engine().collection("docs").unwrap().documents, count, "at {now_ms}");
+    };
+    check(&world, BEGIN_MS);
+    // Back by a day, on by a day twice, on by ten years, and back again by one day: what was reaped is gone.
+    for now_ms in [BEGIN_MS - DAY_MS, BEGIN_MS, BEGIN_MS + DAY_MS, BEGIN_MS + DAY_MS + 10 * YEAR_MS] {
+        world.clock.set(now_ms);
+        check(&world, now_ms);
+        world.reopen();
+        check(&world, now_ms);
+        world.engine().reap().unwrap();
+        check(&world, now_ms);
+        let standing = world.scroll("docs", None).len() as u64;
+        assert_eq!(world.engine().stats().unwrap().documents, standing, "the store keeps what has not ended");
+    }
+    world.clock.set(BEGIN_MS + 10 * YEAR_MS);
+    check(&world, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
+}
+
+#[test]
+fn what_ended_gives_its_room_to_what_comes() {
+    let world = world();
+    let mut after_first = 0;
+    for round in 0..12u64 {
+        let end = BEGIN_MS + (round + 1) * 1_000;
+        let text = [b'a' + round as u8; 1_000];
+        let ops = (0..500).map(|number| {
+            let v = blob(&vector(round * 500 + number));
+            put_until(&format!("doc:{round}:{number}"), &[("content", &text), ("v", &v)], end)
+        });
+        assert!(world.engine().write(ops.collect()).iter().all(Result::is_ok));
+        world.clock.set(end);
+        world.engine().reap().unwrap();
+        let stats = world.engine().stats().unwrap();
+        assert_eq!(stats.documents, 0);
+        if round == 1 {
+            after_first = stats.file_bytes;
+        }
+        assert!(
+            round < 2 || stats.file_bytes <= 2 * after_first,
+            "{} bytes after round {round}",
+            stats.file_bytes
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! Half of a collection goes and comes again, ten times over.
+
+use std::collections::BTreeMap;
+
+use engine::{
+    Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Query, Schema, VectorSchema, VectorType,
+};
+
+use crate::{disks::SplitMix64, world::*};
+
+const DOCUMENTS: u64 = 6_000;
+const QUERIES: u64 = 600;
+const GROUP: usize = 50;
+const ROUNDS: u64 = 10;
+const CHURN_DIM: usize = 32;
+/// Small against the collection, as in life.
+const TAIL_MAX: usize = 100;
+const CLUSTERS: u64 = 60;
+
+fn collection(quantization: Quantization) -> Schema {
+    let kind = FieldKind::Vector(VectorSchema {
+        algorithm: engine::Algorithm::Hnsw { m: 8, ef_construction: 60, ef_search: 20 },
+        vector_type: VectorType::Float32,
+        quantization,
+        dim: CHURN_DIM,
+        metric: Metric::Cosine,
+        embed: None,
+    });
+    let fields = vec![FieldSchema { name: "v".to_owned(), kind }];
+    Schema { prefixes: vec![b"doc:".to_vec()], fields, ttl: None }
+}
+
+/// A vector near one of few places.
+fn near_a_place(number: u64) -> Vec<f32> {
+    let mut own = SplitMix64(number);
+    let mut place = SplitMix64(1_000_000 + own.next() % CLUSTERS);
+    let uniform = |random: &mut SplitMix64| (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    (0..CHURN_DIM).map(|_| uniform(&mut place) + 0.5 * uniform(&mut own)).collect()
+}
+
+/// Writes documents by number, each with the vector of another number.
+fn write(world: &World, documents: &BTreeMap<u64, u64>) {
+    let put = |(number, vector): (&u64, &u64)| {
+        put(&format!("doc:{number}"), &[("v", &blob(&near_a_place(*vector)))])
+    };
+    assert!(world.engine().write(documents.iter().map(put).collect()).iter().all(Result::is_ok));
+}
+
+/// The share of the ten nearest that the graph finds.
+fn recall(world: &World) -> f64 {
+    let found = (0..QUERIES).map(|number| {
+        let wanted = near_a_place(5_000_000 + number);
+        let exact = world.keys(&Query { exact: true, ..query("docs", &wanted, 10) });
+        let walked = world.keys(&query("docs", &wanted, 10));
+        walked.iter().filter(|key| exact.contains(key)).count()
+    });
+    found.sum::<usize>() as f64 / (10 * QUERIES) as f64
+}
+
+#[test]
+fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory() {
+    for quantization in [Quantization::None, Quantization::Int8] {
+        let world = World::with(|options| options.tail_max = TAIL_MAX);
+        world.engine().create_collection("docs", collection(quantization)).unwrap();
+        let mut standing: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
+        write(&world, &standing);
+        let mut random = SplitMix64(43);
+        for round in 1..=ROUNDS {
+            let half: Vec<u64> =
+                standing.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
+            for some in half.chunks(GROUP) {
+                let delete = |number: &u64| Op::Delete {
+                    key: format!("doc:{number}").into(),
+                    expected: Expected::Any,
+                };
+                let deleted = world.engine().write(some.iter().map(delete).collect());
+                assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
+                let left = DOCUMENTS - some.len() as u64;
+                assert_eq!(world.engine().count("docs", None).unwrap(), left);
+                let again: BTreeMap<u64, u64> =
+                    some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
+                write(&world, &again);
+                standing.extend(again);
+            }
+        }
+        world.settle();
+        let fresh = World::new();
+        fresh.engine().create_collection("docs", collection(quantization)).unwrap();
+        write(&fresh, &standing);
+        fresh.settle();
+        let (churned, made_anew) = (recall(&world), recall(&fresh));
+        let bytes = |world: &World| world.engine().collection("docs").unwrap().memory_bytes;
+        let (held, needed) = (bytes(&world), bytes(&fresh));
+        println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
+        assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
+        // A fifth of the slots may be dead, and slots come by the thousand.
+        assert!(held as f64 <= needed as f64 * 1.5, "{quantization:?}: {held} bytes, {needed} fresh");
+    }
+}
