@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::world::*;
 
-const KEYS: u64 = 14;
+pub(crate) const KEYS: u64 = 14;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -37,28 +37,28 @@ fn actions() -> impl Strategy<Value = Action> {
 
 /// A document as the map holds it.
 #[derive(Clone, Debug)]
-struct Known {
+pub(crate) struct Known {
     /// When it was first written, in the map's own count.
-    born: u64,
-    seq: u64,
-    vector: Option<Vec<f32>>,
-    category: u8,
-    year: Option<i32>,
-    end_ms: Option<u64>,
+    pub(crate) born: u64,
+    pub(crate) seq: u64,
+    pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) category: u8,
+    pub(crate) year: Option<i32>,
+    pub(crate) end_ms: Option<u64>,
 }
 
 #[derive(Default)]
-struct Model {
-    documents: BTreeMap<u64, Known>,
-    writes: u64,
-    now_ms: u64,
+pub(crate) struct Model {
+    pub(crate) documents: BTreeMap<u64, Known>,
+    pub(crate) writes: u64,
+    pub(crate) now_ms: u64,
 }
 
-fn name(key: u64) -> String {
+pub(crate) fn name(key: u64) -> String {
     format!("doc:{key:02}")
 }
 
-const FILTERS: [&str; 8] = [
+pub(crate) const FILTERS: [&str; 8] = [
     "*",
     "@category:{c1}",
     "-@category:{c1|c2}",
@@ -69,7 +69,7 @@ const FILTERS: [&str; 8] = [
     "@category:{none}",
 ];
 
-fn passes(filter: u8, document: &Known) -> bool {
+pub(crate) fn passes(filter: u8, document: &Known) -> bool {
     let category = document.category;
     let year = document.year;
     match filter {
@@ -85,7 +85,7 @@ fn passes(filter: u8, document: &Known) -> bool {
 }
 
 impl Model {
-    fn standing(&mut self) -> &BTreeMap<u64, Known> {
+    pub(crate) fn standing(&mut self) -> &BTreeMap<u64, Known> {
         let now_ms = self.now_ms;
         self.documents.retain(|_, document| document.end_ms.is_none_or(|end| end > now_ms));
         &self.documents

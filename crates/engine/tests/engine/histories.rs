@@ -1,0 +1,452 @@
+//! Long random histories against a map, on a machine that loses power: collections come, are rebuilt
+//! and go, the clock jumps, documents end.
+//!
+//! `PROPTEST_CASES=100000 cargo test --release -p engine --test engine histories` is the long run. The seed
+//! is fixed; a case that failed stands, shrunk, in `histories.regressions` and is tried first.
+
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+
+use engine::{Algorithm, Documents, Engine, Expected, Metric, Op, Options, Query, Schema};
+use proptest::{
+    prelude::*,
+    test_runner::{FileFailurePersistence, RngSeed, TestRunner},
+};
+
+use crate::{
+    crashing::Machine,
+    disks::Fault,
+    faults::options,
+    model::{FILTERS, KEYS, Known, Model, name, passes},
+    world::{BEGIN_MS, FakeClock, blob, field, hnsw, keys, query, schema, text, vector},
+};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const YEAR_MS: u64 = 365 * DAY_MS;
+const ENDS_MS: [u64; 5] = [1, 40, 12 * HOUR_MS, 36 * HOUR_MS, 20 * YEAR_MS];
+const SEED: u64 = 4141;
+/// Walks of a graph that is all comings and goings may miss a document in so many of them.
+const MISSED_MAX: f64 = 0.001;
+/// Two ways of computing one distance differ by less.
+const NEAR: f64 = 1e-5;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put(Put),
+    Patch {
+        key: u64,
+        year: i32,
+    },
+    Delete {
+        key: u64,
+    },
+    Search {
+        near: u64,
+        k: usize,
+        filter: usize,
+    },
+    Forward {
+        ms: u64,
+    },
+    /// What has ended is deleted first: whether it would come back is not promised.
+    BackADay,
+    Reap,
+    Create {
+        how: usize,
+    },
+    Rebuild {
+        how: usize,
+    },
+    Switch,
+    Drop {
+        documents: bool,
+    },
+    Reopen {
+        with_snapshots: bool,
+    },
+    /// Power is lost: now, or so many calls to the disk into a write.
+    Crash {
+        seed: u64,
+        during: Option<(Put, u64)>,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Put {
+    key: u64,
+    has_vector: bool,
+    category: u8,
+    year: Option<i32>,
+    ends_in: Option<usize>,
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let ends_in = prop::option::weighted(0.3, 0..ENDS_MS.len());
+    let year = prop::option::of(0..5);
+    (0..KEYS, prop::bool::weighted(0.9), 0..4u8, year, ends_in).prop_map(
+        |(key, has_vector, category, year, ends_in)| Put { key, has_vector, category, year, ends_in },
+    )
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        40 => put().prop_map(Action::Put),
+        8 => (0..KEYS, 0..5).prop_map(|(key, year)| Action::Patch { key, year }),
+        14 => (0..KEYS).prop_map(|key| Action::Delete { key }),
+        24 => (0..1000u64, 1..20usize, 0..FILTERS.len())
+            .prop_map(|(near, k, filter)| Action::Search { near, k, filter }),
+        4 => prop::sample::select(vec![1, 30, DAY_MS, 10 * YEAR_MS]).prop_map(|ms| Action::Forward { ms }),
+        2 => Just(Action::BackADay),
+        2 => Just(Action::Reap),
+        2 => (0..4usize).prop_map(|how| Action::Create { how }),
+        2 => (0..4usize).prop_map(|how| Action::Rebuild { how }),
+        2 => Just(Action::Switch),
+        1 => prop::bool::weighted(0.2).prop_map(|documents| Action::Drop { documents }),
+        1 => any::<bool>().prop_map(|with_snapshots| Action::Reopen { with_snapshots }),
+        2 => (any::<u64>(), prop::option::of((put(), 1..40u64)))
+            .prop_map(|(seed, during)| Action::Crash { seed, during }),
+    ]
+}
+
+const HOW: [(fn() -> Algorithm, Metric); 4] = [
+    (hnsw, Metric::L2),
+    (|| Algorithm::Flat, Metric::L2),
+    (hnsw, Metric::Cosine),
+    (|| Algorithm::Flat, Metric::Cosine),
+];
+
+fn schema_of(how: usize) -> Schema {
+    let (algorithm, metric) = HOW[how];
+    schema("doc:", algorithm(), metric)
+}
+
+fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let sum = |term: fn(f64, f64) -> f64, a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| term(f64::from(*a), f64::from(*b))).sum()
+    };
+    let dot = |a, b| sum(|a, b| a * b, a, b);
+    match metric {
+        Metric::L2 => sum(|a, b| (a - b) * (a - b), a, b),
+        Metric::Ip => 1.0 - dot(a, b),
+        Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
+    }
+}
+
+/// A life, and what is known of it.
+struct Life {
+    machine: Machine,
+    clock: Arc<FakeClock>,
+    verify_bytes_max: u64,
+    engine: Option<Engine>,
+    model: Model,
+    /// How the collection is that answers, and the one that is being built.
+    answering: Option<usize>,
+    rebuilding: Option<usize>,
+    /// Searches of the graph, and those that found not all of the nearest.
+    wanted: u64,
+    missed: u64,
+}
+
+impl Life {
+    fn begin(verify_bytes_max: u64) -> Life {
+        let mut life = Life {
+            machine: Machine::default(),
+            clock: Arc::new(FakeClock::at(BEGIN_MS)),
+            verify_bytes_max,
+            engine: None,
+            model: Model { now_ms: BEGIN_MS, ..Model::default() },
+            answering: None,
+            rebuilding: None,
+            wanted: 0,
+            missed: 0,
+        };
+        life.open();
+        life
+    }
+
+    fn open(&mut self) {
+        let Life { clock, verify_bytes_max, .. } = self;
+        let options = Options { clock: clock.clone(), verify_bytes_max: *verify_bytes_max, ..options() };
+        let folder = Arc::new(self.machine.folder.clone());
+        let opened = Engine::open_on(self.machine.disk.clone(), folder, options);
+        self.engine = Some(opened.unwrap_or_else(|error| panic!("opens without anybody's help: {error}")));
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("the engine is open")
+    }
+
+    /// Writes; what would stand under the key is the second, unless the write is refused.
+    fn put(&mut self, put: &Put) -> (Result<(), TestCaseError>, Known) {
+        self.model.writes += 1;
+        let vector = put.has_vector.then(|| vector(self.model.writes));
+        let mut fields = vec![field("category", format!("C{} , all", put.category).as_bytes())];
+        fields.extend(put.year.map(|year| field("year", year.to_string().as_bytes())));
+        fields.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
+        let end_ms = put.ends_in.map(|ends_in| self.model.now_ms + ENDS_MS[ends_in]);
+        let old = self.model.standing().get(&put.key).cloned();
+        let written = self.engine().write(vec![Op::Put {
+            key: name(put.key).into(),
+            fields,
+            expires_at_ms: end_ms,
+            vectors: Vec::new(),
+            expected: old.as_ref().map_or(Expected::Absent, |old| Expected::Seq(old.seq)),
+        }]);
+        let born = old.as_ref().map_or(self.model.writes, |old| old.born);
+        let mut known = Known { born, seq: 0, vector, category: put.category, year: put.year, end_ms };
+        let outcome = match &written[0] {
+            Ok(written) => {
+                known.seq = written.seq;
+                self.model.documents.insert(put.key, known.clone());
+                if written.existed == old.is_some() {
+                    Ok(())
+                } else {
+                    Err(TestCaseError::fail(format!("{written:?}, and there was {old:?}")))
+                }
+            }
+            Err(error) => Err(TestCaseError::fail(error.to_string())),
+        };
+        (outcome, known)
+    }
+
+    fn apply(&mut self, action: &Action) -> Result<(), TestCaseError> {
+        match action {
+            Action::Put(put) => self.put(put).0?,
+            Action::Patch { key, year } => {
+                let found = self.engine().get(name(*key).as_bytes()).unwrap();
+                let old = self.model.standing().get(key).cloned();
+                prop_assert_eq!(found.is_some(), old.is_some());
+                let (Some(found), Some(old)) = (found, old) else { return Ok(()) };
+                let mut fields = found.fields;
+                fields.retain(|field| *field.name != *b"year");
+                fields.push(field("year", year.to_string().as_bytes()));
+                let written = self.engine().write(vec![Op::Put {
+                    key: found.key.into(),
+                    fields,
+                    expires_at_ms: found.expires_at_ms,
+                    vectors: Vec::new(),
+                    expected: Expected::Seq(found.seq),
+                }]);
+                let seq = written[0].as_ref().unwrap().seq;
+                self.model.documents.insert(*key, Known { seq, year: Some(*year), ..old });
+            }
+            Action::Delete { key } => {
+                let stood = self.model.standing().contains_key(key);
+                let delete = Op::Delete { key: name(*key).into(), expected: Expected::Any };
+                let written = self.engine().write(vec![delete]);
+                prop_assert_eq!(written[0].as_ref().unwrap().existed, stood);
+                self.model.documents.remove(key);
+            }
+            Action::Search { near, k, filter } => self.search(*near, *k, *filter)?,
+            Action::Forward { ms } => {
+                self.clock.advance(*ms);
+                self.model.now_ms += ms;
+            }
+            Action::BackADay => {
+                self.reap()?;
+                self.model.now_ms -= DAY_MS;
+                self.clock.set(self.model.now_ms);
+            }
+            Action::Reap => self.reap()?,
+            Action::Create { how } => {
+                let made = self.engine().create_collection("docs", schema_of(*how));
+                let stands = self.answering.is_none_or(|standing| standing == *how);
+                prop_assert_eq!(made.is_ok(), stands, "{:?}", made);
+                self.answering = Some(self.answering.unwrap_or(*how));
+            }
+            Action::Rebuild { how } => {
+                let begun = self.engine().rebuild_collection("docs", schema_of(*how));
+                let may = self.answering.is_some() && self.rebuilding.is_none_or(|standing| standing == *how);
+                prop_assert_eq!(begun.is_ok(), may, "{:?}", begun);
+                if may {
+                    self.rebuilding = Some(*how);
+                }
+            }
+            Action::Switch => {
+                let switched = self.engine().switch_collection("docs");
+                prop_assert_eq!(switched.is_ok(), self.rebuilding.is_some(), "{:?}", switched);
+                self.answering = self.rebuilding.take().or(self.answering);
+            }
+            Action::Drop { documents } => {
+                let with = if *documents { Documents::Delete } else { Documents::Keep };
+                let dropped = self.engine().drop_collection("docs", with);
+                prop_assert_eq!(dropped.is_ok(), self.answering.is_some(), "{:?}", dropped);
+                if *documents && self.answering.is_some() {
+                    self.model.documents.clear();
+                }
+                (self.answering, self.rebuilding) = (None, None);
+            }
+            Action::Reopen { with_snapshots } => {
+                let engine = self.engine.take().expect("the engine is open");
+                engine.close();
+                drop(engine);
+                if !with_snapshots {
+                    self.machine = Machine::holding(self.machine.disk.bytes(), &BTreeMap::new());
+                }
+                self.open();
+                prop_assert_eq!(self.engine().warnings(), Vec::<String>::new());
+                self.agree()?;
+            }
+            Action::Crash { seed, during } => self.crash(*seed, during.as_ref())?,
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Result<(), TestCaseError> {
+        self.engine().reap().unwrap();
+        let standing = self.model.standing().len() as u64;
+        prop_assert_eq!(self.engine().stats().unwrap().documents, standing);
+        Ok(())
+    }
+
+    fn crash(&mut self, seed: u64, during: Option<&(Put, u64)>) -> Result<(), TestCaseError> {
+        let mut uncertain = None;
+        if let Some((put, calls)) = during {
+            self.machine.disk.fail(Fault::From { call: self.machine.disk.calls() + calls });
+            let before = self.model.documents.clone();
+            let (outcome, known) = self.put(put);
+            if outcome.is_err() {
+                self.model.documents = before;
+                uncertain = Some((put.key, known));
+            }
+        }
+        self.machine = self.machine.after_power_loss(seed);
+        self.engine = None;
+        self.open();
+        if let Some((key, known)) = uncertain
+            && let Some(found) = self.engine().get(name(key).as_bytes()).unwrap()
+            && self.model.standing().get(&key).is_none_or(|old| old.seq != found.seq)
+        {
+            // Durable, and not answered any more.
+            self.model.documents.insert(key, Known { seq: found.seq, ..known });
+        }
+        self.agree()
+    }
+
+    fn search(&mut self, near: u64, k: usize, filter: usize) -> Result<(), TestCaseError> {
+        let wanted = vector(near);
+        let Some(how) = self.answering else {
+            prop_assert!(self.engine().search(&query("docs", &wanted, k)).is_err());
+            return Ok(());
+        };
+        let metric = HOW[how].1;
+        let away: BTreeMap<String, f64> = self
+            .model
+            .standing()
+            .iter()
+            .filter(|(_, document)| passes(filter as u8, document))
+            .filter_map(|(key, document)| {
+                Some((name(*key), distance(metric, &wanted, document.vector.as_ref()?)))
+            })
+            .collect();
+        let mut nearest: Vec<f64> = away.values().copied().collect();
+        nearest.sort_by(f64::total_cmp);
+        nearest.truncate(k);
+        let parsed = self.engine().parse_filter("docs", FILTERS[filter]).unwrap();
+        for exact in [true, false] {
+            let asked = Query { filter: Some(&parsed), exact, ..query("docs", &wanted, k) };
+            let mut found = keys(&self.engine().search(&asked).unwrap());
+            let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
+            let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < NEAR;
+            // A document that must not be found is nowhere.
+            let is_ordered =
+                !are.iter().any(|at| at.is_nan()) && are.windows(2).all(|pair| pair[0] < pair[1] + NEAR);
+            let missed = are.iter().zip(&nearest).filter(|pair| !is_near(*pair)).count();
+            prop_assert!(
+                are.len() == nearest.len() && (missed == 0 || !exact) && is_ordered,
+                "{}, exact {}: {:?} at {:?}, not at {:?}",
+                FILTERS[filter],
+                exact,
+                found,
+                are,
+                nearest
+            );
+            found.sort_unstable();
+            found.dedup();
+            prop_assert_eq!(found.len(), nearest.len(), "a document is found twice");
+            if !exact {
+                self.wanted += 1;
+                self.missed += u64::from(missed > 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything at once.
+    fn agree(&mut self) -> Result<(), TestCaseError> {
+        let standing = self.model.standing().clone();
+        for key in 0..KEYS {
+            let found = self.engine().get(name(key).as_bytes()).unwrap();
+            let known = standing.get(&key);
+            prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
+            let end_ms = found.as_ref().and_then(|found| found.expires_at_ms);
+            prop_assert_eq!(end_ms, known.and_then(|known| known.end_ms));
+            let held = found.as_ref().and_then(|found| found.field(b"v"));
+            let vector = known.and_then(|known| known.vector.as_deref()).map(blob);
+            prop_assert_eq!(held, vector.as_deref());
+        }
+        if self.answering.is_none() {
+            prop_assert!(self.engine().collections().is_empty());
+            return Ok(());
+        }
+        let mut in_order: Vec<(&u64, &Known)> = standing.iter().collect();
+        in_order.sort_by_key(|(_, document)| document.born);
+        for (number, filter) in FILTERS.iter().enumerate() {
+            let passing = in_order.iter().filter(|(_, document)| passes(number as u8, document));
+            let expected: Vec<String> = passing.map(|(key, _)| name(**key)).collect();
+            let filter = self.engine().parse_filter("docs", filter).unwrap();
+            prop_assert_eq!(self.engine().count("docs", Some(&filter)).unwrap(), expected.len() as u64);
+            let page = self.engine().scroll("docs", Some(&filter), None, 100).unwrap();
+            let found: Vec<String> = page.documents.iter().map(|document| text(&document.key)).collect();
+            prop_assert_eq!(found, expected);
+        }
+        let info = self.engine().collection("docs").unwrap();
+        prop_assert_eq!(info.rebuilding.is_some(), self.rebuilding.is_some());
+        self.search(2000, 20, 0)
+    }
+}
+
+/// A case in five is long.
+fn history() -> impl Strategy<Value = Vec<Action>> {
+    prop_oneof![
+        4 => prop::collection::vec(action(), 1..100),
+        1 => prop::collection::vec(action(), 100..=1000),
+    ]
+}
+
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 60 };
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(SEED),
+        source_file: Some(file!()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        max_shrink_iters: 5000,
+        ..default
+    }
+}
+
+#[test]
+fn long_histories_end_as_in_a_map() {
+    let config = config();
+    let cases = config.cases;
+    let (wanted, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let histories = (history(), prop::bool::weighted(0.2));
+    let ran = TestRunner::new(config).run(&histories, |(history, verified)| {
+        let mut life = Life::begin(if verified { u64::MAX } else { 0 });
+        for action in &history {
+            life.apply(action)?;
+        }
+        life.agree()?;
+        life.apply(&Action::Crash { seed: history.len() as u64, during: None })?;
+        wanted.set(wanted.get() + life.wanted);
+        missed.set(missed.get() + life.missed);
+        steps.set(steps.get() + history.len());
+        Ok(())
+    });
+    ran.unwrap_or_else(|failure| panic!("{failure}"));
+    let (wanted, missed, steps) = (wanted.get(), missed.get(), steps.get());
+    println!("{cases} histories of {steps} steps from seed {SEED}; {missed} of {wanted} walks missed one");
+    assert!(missed as f64 <= wanted as f64 * MISSED_MAX, "{missed} of {wanted} walks missed one");
+}
