@@ -173,6 +173,7 @@ fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
         cache_bytes: 16 << 20,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        verify_bytes_max: u64::MAX,
         tail_max: 10_000,
         index_threads: 1,
         give_way: || {},

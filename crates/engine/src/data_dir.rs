@@ -21,8 +21,8 @@ pub(crate) const SNAPSHOT_DIRECTORY: &str = "snapshots";
 const LOCK_FILE: &str = "lock";
 /// A store that is being made, and no store yet.
 const UNFINISHED_FILE: &str = "nearfield.redb.unfinished";
-/// The page cache of stores that are read once.
-const OPTIONS: Options = Options { cache_bytes: 64 << 20 };
+/// For stores that are read once, damaged or not.
+const OPTIONS: Options = Options { cache_bytes: 64 << 20, verify_bytes_max: 0 };
 
 /// A data directory, and the lock on it for as long as this lives.
 #[derive(Debug)]

@@ -50,6 +50,8 @@ pub struct Options {
     /// Bytes that indexes and tables in memory may take, together, before writes that add to them are refused; no limit,
     /// if 0.
     pub memory_max_bytes: u64,
+    /// The longest store file that is verified as a whole when it is opened.
+    pub verify_bytes_max: u64,
     /// Vectors a tail may hold before writers are slowed.
     pub tail_max: usize,
     /// Threads that drain tails into graphs.
@@ -57,6 +59,12 @@ pub struct Options {
     /// Called first on each of these, to lower its priority: they may give way to searches, since one
     /// thread more, which does not, drains a tail that grows long.
     pub give_way: fn(),
+}
+
+impl Options {
+    fn of_store(&self) -> store::Options {
+        store::Options { cache_bytes: self.cache_bytes, verify_bytes_max: self.verify_bytes_max }
+    }
 }
 
 /// Why an engine could not be opened. Messages carry the path.
@@ -120,8 +128,7 @@ impl Engine {
         progress.begin("the store is being opened".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
-        let cache_bytes = options.cache_bytes;
-        let store = Store::open(&directory.store_file(), store::Options { cache_bytes })?;
+        let store = Store::open(&directory.store_file(), options.of_store())?;
         Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)
     }
 
@@ -132,8 +139,7 @@ impl Engine {
         snapshots: Arc<dyn Folder>,
         options: Options,
     ) -> Result<Engine, OpenError> {
-        let cache_bytes = options.cache_bytes;
-        let store = Store::open_on(store, store::Options { cache_bytes })?;
+        let store = Store::open_on(store, options.of_store())?;
         Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 

@@ -102,20 +102,20 @@ fn open_on(disk: Disk) -> (TempDir, Engine) {
 }
 
 fn open_in(dir: &TempDir, disk: Disk) -> Engine {
-    let cache_bytes = 1 << 20;
-    let store = Store::open_on(disk, store::Options { cache_bytes }).unwrap();
     let snapshots = Directory::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap();
     let options = Options {
         data_dir: dir.path().to_owned(),
         cpu: Cpu::detect(),
         clock: Arc::new(SystemClock),
-        cache_bytes,
+        cache_bytes: 1 << 20,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        verify_bytes_max: 0,
         tail_max: 100,
         index_threads: 1,
         give_way: || {},
     };
+    let store = Store::open_on(disk, options.of_store()).unwrap();
     Engine::start(store, Arc::new(snapshots), None, &options, &Progress::default()).unwrap()
 }
 

@@ -35,6 +35,23 @@ impl Machine {
         Machine::of(self.disk.after_power_loss(seed), files)
     }
 
+    /// A machine on which these files lie, all of them durable.
+    pub(crate) fn holding(store: Vec<u8>, snapshots: &BTreeMap<String, Vec<u8>>) -> Machine {
+        let mut files = Files::default();
+        for (number, (name, bytes)) in snapshots.iter().enumerate() {
+            files.contents.push(Content { synced: bytes.len(), bytes: bytes.clone() });
+            files.names.insert(name.clone(), number);
+        }
+        files.durable_names = files.names.clone();
+        Machine::of(Disk::with_bytes(store), files)
+    }
+
+    /// The files of the folder as they are read.
+    pub(crate) fn snapshots(&self) -> BTreeMap<String, Vec<u8>> {
+        let files = self.folder.files.lock().unwrap();
+        files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.clone())).collect()
+    }
+
     fn of(disk: Disk, files: Files) -> Machine {
         let folder = CrashingFolder { files: Arc::new(Mutex::new(files)), disk: disk.clone() };
         Machine { disk, folder }
@@ -119,27 +136,6 @@ impl Files {
 }
 
 impl CrashingFolder {
-    /// The files that are there, with their lengths.
-    pub(crate) fn sizes(&self) -> Vec<(String, usize)> {
-        let files = self.files.lock().unwrap();
-        files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.len())).collect()
-    }
-
-    /// Damages a byte of a file.
-    pub(crate) fn flip(&self, name: &str, at: usize, bits: u8) {
-        let mut files = self.files.lock().unwrap();
-        let file = files.names[name];
-        files.contents[file].bytes[at] ^= bits;
-    }
-
-    /// Loses everything of a file from `len` on.
-    pub(crate) fn cut(&self, name: &str, len: usize) {
-        let mut files = self.files.lock().unwrap();
-        let file = files.names[name];
-        files.contents[file].bytes.truncate(len);
-        files.contents[file].synced = len;
-    }
-
     /// Every call counts as one of the disk.
     fn call(&self) -> io::Result<()> {
         self.disk.len().map(drop)

@@ -29,7 +29,7 @@ struct Ledger {
     versions: u64,
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options {
         data_dir: "(a machine given by the test)".into(),
         cpu: Cpu::detect(),
@@ -37,6 +37,7 @@ fn options() -> Options {
         cache_bytes: 1 << 20,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        verify_bytes_max: 0,
         tail_max: 8,
         index_threads: 1,
         give_way: || {},

@@ -1,5 +1,6 @@
 //! The engine from outside: what is written is there, found, filtered, ended and kept.
 
+mod churn;
 mod collections;
 mod crashing;
 mod damage;
@@ -9,6 +10,7 @@ mod disks;
 mod documents;
 mod expiry;
 mod faults;
+mod histories;
 mod model;
 mod reopening;
 mod searching;

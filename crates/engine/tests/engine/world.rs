@@ -24,6 +24,10 @@ pub(crate) const DIM: usize = 8;
 pub(crate) struct FakeClock(AtomicU64);
 
 impl FakeClock {
+    pub(crate) fn at(ms: u64) -> FakeClock {
+        FakeClock(AtomicU64::new(ms))
+    }
+
     pub(crate) fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
@@ -53,7 +57,7 @@ impl World {
 
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(FakeClock(AtomicU64::new(BEGIN_MS)));
+        let clock = Arc::new(FakeClock::at(BEGIN_MS));
         let mut options = Options {
             data_dir: dir.path().to_owned(),
             cpu: Cpu::detect(),
@@ -61,6 +65,7 @@ impl World {
             cache_bytes: 8 << 20,
             disk_reserve_bytes: 0,
             memory_max_bytes: 0,
+            verify_bytes_max: u64::MAX,
             tail_max: 10_000,
             index_threads: 1,
             give_way: || {},

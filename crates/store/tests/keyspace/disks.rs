@@ -59,18 +59,13 @@ impl Disk {
         Disk(Arc::new(Mutex::new(State { fault: Some(fault), ..State::default() })))
     }
 
+    /// From now on this goes wrong.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.0.lock().unwrap().fault = Some(fault);
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.lock().unwrap().bytes.clone()
-    }
-
-    /// Damages a byte.
-    pub(crate) fn flip(&self, at: usize, bits: u8) {
-        self.0.lock().unwrap().bytes[at] ^= bits;
-    }
-
-    /// Loses everything from `len` on.
-    pub(crate) fn cut(&self, len: usize) {
-        self.0.lock().unwrap().bytes.truncate(len);
     }
 
     /// Calls so far, of any kind.

@@ -14,7 +14,7 @@ use proptest::test_runner::RngSeed;
 use store::Options;
 
 /// A cache so small that pages also leave it before a commit.
-const OPTIONS: Options = Options { cache_bytes: 64 << 10 };
+const OPTIONS: Options = Options { cache_bytes: 64 << 10, verify_bytes_max: 0 };
 
 /// As many cases as said, or as `PROPTEST_CASES` says for a long run; always from the same seed.
 fn config(cases: u32) -> ProptestConfig {

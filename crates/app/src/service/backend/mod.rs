@@ -150,6 +150,9 @@ impl Standing {
     }
 }
 
+/// Store files up to this length are verified as a whole when they are opened: half a second.
+const VERIFY_BYTES_MAX: u64 = 512 << 20;
+
 impl Backend {
     /// Opens what the configuration names. A Redis that does not answer does not keep it from
     /// opening: [`Backend::obstacle`] tells.
@@ -169,6 +172,7 @@ impl Backend {
                     cache_bytes: config.cache_bytes,
                     disk_reserve_bytes: config.disk_reserve_bytes,
                     memory_max_bytes: config.memory_max_bytes,
+                    verify_bytes_max: VERIFY_BYTES_MAX,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
                     give_way,
