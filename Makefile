@@ -6,7 +6,7 @@ TOOLS := $(CURDIR)/target/tools
 TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
 
-.PHONY: demo build test fmt clippy model redis tests docs deny
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-load soak sanitize fmt clippy model redis tests docs deny
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -53,3 +53,38 @@ deny:
 	$(CARGO) deny --offline check bans licenses sources
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then $(CARGO) deny --offline check advisories; \
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
+
+## test-long: what takes too long for every change; each part by itself is one command below half an hour
+test-long: long-crashes long-damage long-histories long-load sanitize
+
+# A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
+long-crashes:
+	CHAOS_KILLS=100 $(CARGO) test --release --locked -p nearfield --test process kills -- --nocapture
+	FAULT_SEEDS=10000 $(CARGO) test --release --locked -p engine --test engine faults -- --nocapture
+	PROPTEST_CASES=10000 $(CARGO) test --release --locked -p store --test keyspace power_loss
+
+# Ten thousand flipped bits in every kind of file.
+long-damage:
+	DAMAGES=10000 $(CARGO) test --release --locked -p engine --test engine damage -- --nocapture
+
+long-histories:
+	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p engine --test engine histories -- --nocapture
+
+# Ten times the searches that can be answered; starts with 250,000 documents. Prints, judges nothing.
+long-load: export NEARFIELD_HOME := $(TEST_HOME)
+long-load: model
+	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
+	./target/release/nearfield-bench overload
+	./target/release/nearfield-bench restart
+
+## soak: two hours under everything at once
+soak: export NEARFIELD_HOME := $(TEST_HOME)
+soak: model
+	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
+	./target/release/nearfield-bench --json soak --minutes 120
+
+# The sanitizers' runtimes lie in the stable toolchain; only the flag is unstable.
+SANITIZED := -p kernels -p index -p store -p engine
+sanitize:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked $(SANITIZED) --lib --tests \
+		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize
