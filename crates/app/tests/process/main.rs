@@ -7,4 +7,5 @@ mod ledger;
 mod random;
 mod server;
 mod stopping;
+mod syncs;
 mod writers;

@@ -205,14 +205,28 @@ pub(crate) fn send(method: &str, url: &str, body: &Value) -> Answer {
     send_as(method, url, "application/json", text)
 }
 
-/// Sends a request; an error if there is no whole answer.
+/// Sends a request on a connection of its own; an error if there is no whole answer.
 pub(crate) fn send_as(method: &str, url: &str, content_type: &str, body: String) -> Answer {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+    send_by(&agent(), method, url, content_type, body)
+}
+
+/// A client that keeps its connection.
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PATIENCE))
         .proxy(None)
         .build()
-        .into();
+        .into()
+}
+
+pub(crate) fn send_by(
+    agent: &ureq::Agent,
+    method: &str,
+    url: &str,
+    content_type: &str,
+    body: String,
+) -> Answer {
     let request = ureq::http::Request::builder().method(method).uri(url).header("content-type", content_type);
     let mut reply = agent.run(request.body(body)?)?;
     let status = reply.status().as_u16();

@@ -153,7 +153,7 @@ fn kill_while_writing(server: Server, made: &Made, run: usize) -> Result<()> {
         let writer = scope.spawn(|| {
             for first in (0..made.documents.len()).step_by(100) {
                 let rows = (first..made.documents.len()).take(100).map(|row| {
-                    json!({"id": row.to_string(), "content": made.documents[row].text,
+                    json!({"id": row.to_string(), "content": format!("{}, in run {run}", made.documents[row].text),
                            "embedding": made.vectors.row(row)})
                 });
                 // The end comes as a broken connection.
