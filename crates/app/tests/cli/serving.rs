@@ -71,7 +71,9 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
 
 #[test]
 fn the_unit_for_systemd_starts_what_there_is() {
-    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nearfield.service")).unwrap();
+    let unit =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nearfield.service"))
+            .unwrap();
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let mut words: Vec<&str> = start.split(' ').collect();
     assert_eq!(words.remove(0), "/usr/local/bin/nearfield");
