@@ -179,49 +179,31 @@ fn of_stages(facts: &Facts<'_>) -> Vec<String> {
             ms(queue.p99_us)
         ));
     }
-    let embed = stage("embed");
-    if embed.share > 0.7 {
-        let turn = if facts.query_cache {
-            "shorter queries and the int8 arithmetic (query_compute) make it shorter; repeated queries are remembered"
-        } else {
-            "the cache of queries is off: query_cache_mib remembers those that are asked again"
-        };
-        advice.push(format!(
-            "{} % of a query's time is its embedding (median {:.2} ms): {turn}",
-            percent(embed.share),
-            ms(embed.p50_us)
-        ));
-    }
-    let search = stage("search");
-    if search.share > 0.5 {
-        let turn = if facts.store_is_redis {
-            "it is the Redis's, and the way there: see what it says of itself below"
-        } else {
-            "a smaller ef_search or a quantization (int8) makes it shorter, at some recall; `nearfield eval` tells how much"
-        };
-        advice.push(format!(
-            "{} % of a query's time is the search in the index (median {:.2} ms): {turn}",
-            percent(search.share),
-            ms(search.p50_us)
-        ));
-    }
-    let filter = stage("filter");
-    if filter.share > 0.3 {
-        advice.push(format!(
-            "{} % of a query's time is its filter (median {:.2} ms): fewer alternatives, and tags rather than wide ranges of \
-             numbers, make it shorter",
-            percent(filter.share),
-            ms(filter.p50_us)
-        ));
-    }
-    let fetch = stage("fetch");
-    if fetch.share > 0.4 {
-        advice.push(format!(
-            "{} % of a query's time is reading its documents (median {:.2} ms): ask for fewer (k) and for the fields that are \
-             needed (fields), or keep more of the store in memory (cache_mib)",
-            percent(fetch.share),
-            ms(fetch.p50_us)
-        ));
+    let of_embedding = if facts.query_cache {
+        "shorter queries and the int8 arithmetic (query_compute) make it shorter; repeated queries are remembered"
+    } else {
+        "the cache of queries is off: query_cache_mib remembers those that are asked again"
+    };
+    let of_search = if facts.store_is_redis {
+        "it is the Redis's, and the way there: see what it says of itself below"
+    } else {
+        "a smaller ef_search or a quantization (int8) makes it shorter, at some recall; `nearfield eval` tells how much"
+    };
+    let of_filter = "fewer alternatives, and tags rather than wide ranges of numbers, make it shorter";
+    let of_fetch = "ask for fewer (k) and for the fields that are needed (fields), or keep more of the store in memory \
+                    (cache_mib)";
+    // The share from which a stage is worth a word.
+    for (name, least, what, turn) in [
+        ("embed", 0.7, "its embedding", of_embedding),
+        ("search", 0.5, "the search in the index", of_search),
+        ("filter", 0.3, "its filter", of_filter),
+        ("fetch", 0.4, "reading its documents", of_fetch),
+    ] {
+        let Stage { share, p50_us, .. } = *stage(name);
+        if share > least {
+            let (percent, ms) = (percent(share), ms(p50_us));
+            advice.push(format!("{percent} % of a query's time is {what} (median {ms:.2} ms): {turn}"));
+        }
     }
     advice
 }

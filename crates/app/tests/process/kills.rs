@@ -5,10 +5,7 @@
 //! `CHAOS_KILLS=1000 cargo test --release -p nearfield --test process kills -- --nocapture` is the long run;
 //! `CHAOS_SEED` repeats one. The data directory of a run that fails is kept.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     ledger::Ledger,
@@ -43,24 +40,11 @@ fn nothing_acknowledged_is_lost_to_kills() {
     let mut writers: Vec<Writer> = Writer::all(seed);
     let (mut early, mut acknowledged, mut slowest, mut found) = (0, 0, Duration::ZERO, 0);
     for kill in 1..=kills {
-        let stopping = AtomicBool::new(false);
         let address = server.address();
-        std::thread::scope(|scope| {
-            let running: Vec<_> = writers
-                .iter_mut()
-                .map(|writer| {
-                    let (address, stopping, home) = (&address, &stopping, &home);
-                    scope.spawn(move || writer.run(address, home, kill, stopping))
-                })
-                .collect();
-            let rebuilding = scope.spawn(|| writers::rebuild(&address, &stopping));
-            std::thread::sleep(Duration::from_millis(
-                LIFE_MS.start + random.below(LIFE_MS.end - LIFE_MS.start),
-            ));
+        let life_ms = LIFE_MS.start + random.below(LIFE_MS.end - LIFE_MS.start);
+        acknowledged += writers::run_until(&mut writers, &address, &home, kill, true, || {
+            std::thread::sleep(Duration::from_millis(life_ms));
             server.kill();
-            stopping.store(true, Ordering::Relaxed);
-            acknowledged += running.into_iter().map(|writer| writer.join().unwrap()).sum::<u64>();
-            rebuilding.join().unwrap();
         });
         if random.below(EARLY) == 0 {
             early += 1;

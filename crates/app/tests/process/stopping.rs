@@ -1,11 +1,13 @@
 //! Asked to stop under full load: what was acknowledged is durable, the rest is refused in words, and the end is good.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use crate::{ledger::Ledger, random::Random, server::Server, writers::Writer};
+use crate::{
+    ledger::Ledger,
+    random::Random,
+    server::Server,
+    writers::{self, Writer},
+};
 
 /// How long it may take, ten times what is demanded.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -19,23 +21,13 @@ fn a_server_under_load_stops_well() {
     let mut writers = Writer::all(7);
     let mut acknowledged = 0;
     for round in 0..3 {
-        let stopping = AtomicBool::new(false);
         let address = server.address();
-        std::thread::scope(|scope| {
-            let running: Vec<_> = writers
-                .iter_mut()
-                .map(|writer| {
-                    let (address, stopping, home) = (&address, &stopping, home.path());
-                    scope.spawn(move || writer.run(address, home, round, stopping))
-                })
-                .collect();
+        acknowledged += writers::run_until(&mut writers, &address, home.path(), round, false, || {
             std::thread::sleep(Duration::from_millis(400));
             let started = Instant::now();
             server.stop();
             assert!(started.elapsed() < PATIENCE);
             println!("stopped after {} ms", started.elapsed().as_millis());
-            stopping.store(true, Ordering::Relaxed);
-            acknowledged += running.into_iter().map(|writer| writer.join().unwrap()).sum::<u64>();
         });
         server = Server::start(home.path());
         server.wait_until_ready();

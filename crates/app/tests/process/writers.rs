@@ -53,7 +53,7 @@ impl Writer {
     }
 
     /// Writes until the server does not answer; says how many writes were acknowledged.
-    pub(crate) fn run(&mut self, address: &str, home: &Path, round: u64, stopping: &AtomicBool) -> u64 {
+    fn run(&mut self, address: &str, home: &Path, round: u64, stopping: &AtomicBool) -> u64 {
         let mut acknowledged = 0;
         while !stopping.load(Ordering::Relaxed) {
             let written = match self.way {
@@ -163,8 +163,34 @@ impl Writer {
     }
 }
 
+/// Has all write, and the collection rebuilt all the while if that is wanted, until `end` has come; says how many writes
+/// were acknowledged.
+pub(crate) fn run_until(
+    writers: &mut [Writer],
+    address: &str,
+    home: &Path,
+    round: u64,
+    rebuilding: bool,
+    end: impl FnOnce(),
+) -> u64 {
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopping = &stopping;
+        let running: Vec<_> = writers
+            .iter_mut()
+            .map(|writer| scope.spawn(move || writer.run(address, home, round, stopping)))
+            .collect();
+        if rebuilding {
+            scope.spawn(move || rebuild(address, stopping));
+        }
+        end();
+        stopping.store(true, Ordering::Relaxed);
+        running.into_iter().map(|writer| writer.join().unwrap()).sum()
+    })
+}
+
 /// Has the collection rebuilt beside itself over and over, with more and with fewer links.
-pub(crate) fn rebuild(address: &str, stopping: &AtomicBool) {
+fn rebuild(address: &str, stopping: &AtomicBool) {
     let url = format!("{address}/collections/notes?rebuild=true");
     for m in [8, 16].into_iter().cycle() {
         // A rebuild that is still under way refuses the next one.
