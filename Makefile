@@ -5,8 +5,9 @@ TOOLS := $(CURDIR)/target/tools
 # Tests find the model here and write their data nowhere else.
 TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.2
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-load soak sanitize fmt clippy model redis tests docs deny
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-load soak sanitize fuzz fmt clippy model redis tests docs deny
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -55,7 +56,7 @@ deny:
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-load sanitize
+test-long: long-crashes long-damage long-histories long-load fuzz sanitize
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -88,3 +89,13 @@ SANITIZED := -p kernels -p index -p store -p engine
 sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked $(SANITIZED) --lib --tests \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize
+
+# libFuzzer and AddressSanitizer on every target; FUZZ_SECONDS for each.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := filter_parse vector_blob backup_file http_request
+fuzz: export PATH := $(TOOLS)/bin:$(PATH)
+fuzz: export RUSTC_BOOTSTRAP := 1
+fuzz:
+	cargo-fuzz --version 2>/dev/null || $(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --root $(TOOLS)
+	for target in $(FUZZ_TARGETS); do \
+		$(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 || exit 1; done
