@@ -229,7 +229,7 @@ impl Layer {
         let file: File = toml::from_str(&text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            ConfigError::File { path: path.to_owned(), line, message: error.message().to_owned() }
+            ConfigError::File { path: path.to_owned(), line, message: without_value(error.message()) }
         })?;
         let from = in_file(path);
         let base = path.parent().unwrap_or(Path::new(""));
@@ -400,6 +400,18 @@ impl Layer {
     }
 }
 
+/// What is wrong with a value, without the value: it may be a key.
+fn without_value(message: &str) -> String {
+    let shown = message.find(['"', '`']).filter(|_| message.starts_with("invalid "));
+    match (shown, message.rfind(", expected ")) {
+        (Some(value), Some(expected)) if value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        (Some(value), _) => message[..value].trim_end().to_owned(),
+        (None, _) => message.to_owned(),
+    }
+}
+
 fn refuse<T>(
     key: &'static str,
     from: &str,
@@ -495,7 +507,11 @@ impl KeyTable {
             },
             (None, Some(text)) => match digest(text) {
                 Some(digest) => digest,
-                None => return refuse("keys.sha256", from, "64 hexadecimal digits", text),
+                None => {
+                    // It may be the key itself, put in the wrong place.
+                    let found = format!("{} characters", text.chars().count());
+                    return refuse("keys.sha256", from, "64 hexadecimal digits", &found);
+                }
             },
             _ => return refuse("keys", from, "a key or its sha256, one of them", "both or neither"),
         };

@@ -192,3 +192,26 @@ fn connections_and_time_of_a_redis_have_limits() {
         "NEARFIELD_REDIS_TIMEOUT_MS: redis_timeout_ms must be a whole number from 1 to 600000, found \"600001\""
     );
 }
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(FILE_NAME);
+    let secret = "top-secret\", expected-0123456789";
+    let quoted = format!("{secret:?}");
+    for text in [
+        format!("keys = {quoted}"),
+        format!("[[keys]]\nkey = [{quoted}]\nrole = \"read\""),
+        format!("[[keys]]\nkey = \"a-key-of-the-house\"\ncollections = {quoted}\nrole = \"read\""),
+        format!("[[keys]]\nsha256 = {quoted}\nrole = \"read\""),
+        format!("workers = {quoted}"),
+        format!("log_json = {quoted}"),
+        format!("api_key = [[{quoted}]]"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
+        let error = Settings::from_sources(&flags, None, []).unwrap_err().to_string();
+        assert!(!error.contains("top-secret") && !error.contains("0123456789"), "{text}: {error}");
+        assert!(error.contains(FILE_NAME), "{error}");
+    }
+}

@@ -15,7 +15,7 @@ use super::{
     limits::{Counted, Network},
     policy::{self, Access},
 };
-use crate::config::Role;
+use crate::{config::Role, service::ErrorKind};
 
 /// Bytes of path and query.
 const URL_BYTES_MAX: usize = 8 * 1024;
@@ -75,7 +75,7 @@ fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
     match access {
         // No such path, which its handler tells; it opens nothing.
         None => Ok(grant),
-        Some(access) => allow(access, grant, request),
+        Some(access) => allow(door, access, grant, request),
     }
 }
 
@@ -102,7 +102,7 @@ fn identify(
 }
 
 /// Whether a caller may use a route, by what the route asks for.
-fn allow(access: Option<Access>, grant: Grant, request: &Request) -> Result<Grant, Problem> {
+fn allow(door: &Door, access: Option<Access>, grant: Grant, request: &Request) -> Result<Grant, Problem> {
     let forbidden = |detail: String| Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     // What nobody has thought about is for those who may do anything.
     let access = access.unwrap_or(Access::Whole(Role::Admin));
@@ -123,12 +123,23 @@ fn allow(access: Option<Access>, grant: Grant, request: &Request) -> Result<Gran
     match access {
         Access::Whole(_) => forbidden("this takes a key that is for all collections".to_owned()),
         Access::Collection(_) => match collection(request) {
+            // Told here: who comes further is told which collections there are.
+            Some(name) if grant.reaches(&name) && is_missing(door, &name) => {
+                let detail = format!("there is no collection or alias {name:?}");
+                let problem = Problem::new(StatusCode::NOT_FOUND, "collection-not-found", detail);
+                Err(problem.at("collection"))
+            }
             Some(name) if grant.reaches(&name) => Ok(grant),
             Some(name) => forbidden(format!("this key is not for the collection {name:?}")),
             None => forbidden("this key is for certain collections: name one with `collection`".to_owned()),
         },
         _ => Ok(grant),
     }
+}
+
+/// Whether there is surely no collection of this name.
+fn is_missing(door: &Door, name: &str) -> bool {
+    door.service.schema(name).is_err_and(|error| error.kind == ErrorKind::NotFound)
 }
 
 /// The collection a request names, in its path or its query.

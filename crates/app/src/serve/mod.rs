@@ -220,12 +220,16 @@ fn reload(reread: &impl Fn() -> Result<Settings, ConfigError>, keys: &ArcSwap<Ap
         Ok(settings) if settings.keys.is_empty() && !keys.load().is_empty() => {
             tracing::error!("the keys stay as they were: without any, everybody would be let in");
         }
-        Ok(settings) => keys.store(Arc::new(ApiKeys::new(&settings.keys))),
+        Ok(settings) => {
+            keys.store(Arc::new(ApiKeys::new(&settings.keys)));
+            tracing::info!("the keys were read again");
+        }
         Err(error) => tracing::error!("the keys stay as they were: {error}"),
     }
-    match tls.map_or(Ok(()), Tls::reload) {
-        Ok(()) => tracing::info!("keys and certificate were read again"),
-        Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+    match tls.map(Tls::reload) {
+        Some(Ok(())) => tracing::info!("the certificate was read again"),
+        Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+        None => {}
     }
 }
 

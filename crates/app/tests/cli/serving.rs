@@ -66,6 +66,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     assert_eq!(told(&manager), "STOPPING=1");
     assert!(server.wait().unwrap().success());
     let log: Vec<String> = log.collect();
+    assert!(!log.iter().any(|line| line.contains("read again")), "{log:?}");
     assert!(!log.iter().any(|line| line.contains("-key-of-the-house")), "{log:?}");
 }
 

@@ -30,7 +30,7 @@ fn server() -> Server {
         known(WRITER, Role::Write, &[]),
         known(READER, Role::Read, &[]),
         known(OF_KB, Role::Write, &["kb"]),
-        known(OF_OTHER, Role::Read, &["other"]),
+        known(OF_OTHER, Role::Read, &["other", "gone"]),
     ];
     let server = with_keys(&keys, u32::MAX);
     for name in ["kb", "other"] {
@@ -147,6 +147,27 @@ fn a_key_for_one_collection_sees_no_other() {
     };
     write("kb").ok(200);
     write("other").problem(403, "forbidden");
+}
+
+#[test]
+fn a_key_for_certain_collections_does_not_learn_of_others() {
+    let server = server();
+    for (method, path, body) in [
+        ("GET", "/collections/gone", ""),
+        ("GET", "/search?collection=gone&q=a", ""),
+        ("GET", "/kb/search?collection=gone&q=a", ""),
+        ("GET", "/collections/gone/documents", ""),
+        ("GET", "/collections/gone/documents/a", ""),
+        ("GET", "/collections/gone/count", ""),
+        ("POST", "/collections/gone/search", r#"{"text": "a"}"#),
+    ] {
+        let told = send(&server, method, path, OF_OTHER, body).problem(404, "collection-not-found");
+        let detail = told["detail"].as_str().unwrap();
+        assert!(!detail.contains("kb") && !detail.contains("other"), "{method} {path}: {detail}");
+    }
+    // Who may see all is told what there is.
+    let told = send(&server, "GET", "/collections/gone", READER, "").problem(404, "collection-not-found");
+    assert!(told["detail"].as_str().unwrap().contains("kb, other"), "{told}");
 }
 
 #[test]
