@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
     pub(crate) qps: f64,
     /// Milliseconds from due to answered, for answers with status 200.
     pub(crate) latency_ms: Sample,
+    /// Milliseconds from due to answered, for answers with status 429 or 503.
+    pub(crate) refused_ms: Sample,
     /// Counted requests that were answered otherwise, by status; 0 stands for a broken connection.
     pub(crate) errors: BTreeMap<u16, usize>,
     /// Counted requests that waited for a connection or an answer when the step was over.
@@ -285,24 +287,34 @@ struct Tally<'a> {
     first: usize,
     duration: Duration,
     latency_ms: Vec<f64>,
+    refused_ms: Vec<f64>,
     errors: BTreeMap<u16, usize>,
 }
 
 impl<'a> Tally<'a> {
     fn new(step: &Step, schedule: &'a [Duration]) -> Tally<'a> {
         let first = schedule.partition_point(|due| *due < step.warm_up);
-        Tally { schedule, first, duration: step.duration, latency_ms: Vec::new(), errors: BTreeMap::new() }
+        Tally {
+            schedule,
+            first,
+            duration: step.duration,
+            latency_ms: Vec::new(),
+            refused_ms: Vec::new(),
+            errors: BTreeMap::new(),
+        }
     }
 
     fn answer(&mut self, request: usize, status: u16, at: Duration) {
         if request < self.first {
             return;
         }
-        if status == 200 {
-            self.latency_ms.push((at - self.schedule[request]).as_secs_f64() * 1e3);
-        } else {
-            *self.errors.entry(status).or_default() += 1;
+        let ms = (at - self.schedule[request]).as_secs_f64() * 1e3;
+        match status {
+            200 => return self.latency_ms.push(ms),
+            429 | 503 => self.refused_ms.push(ms),
+            _ => {}
         }
+        *self.errors.entry(status).or_default() += 1;
     }
 
     fn outcome(self) -> Outcome {
@@ -313,6 +325,7 @@ impl<'a> Tally<'a> {
             due,
             qps: self.latency_ms.len() as f64 / self.duration.as_secs_f64(),
             latency_ms: Sample::new(self.latency_ms),
+            refused_ms: Sample::new(self.refused_ms),
             errors: self.errors,
             unanswered,
         }

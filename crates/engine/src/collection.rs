@@ -291,6 +291,12 @@ impl Collection {
         documents.collect()
     }
 
+    /// Of [`Collection::memory_bytes`] those that are not for documents to come.
+    pub(crate) fn memory_used(&self) -> usize {
+        let vacant: usize = self.indexes.iter().map(|index| index.stats().vacant_bytes()).sum();
+        self.memory_bytes().saturating_sub(vacant)
+    }
+
     /// Bytes held, about.
     pub(crate) fn memory_bytes(&self) -> usize {
         let indexes: usize = self.indexes.iter().map(|index| index.stats().bytes).sum();

@@ -135,11 +135,12 @@ impl Core {
         })
     }
 
-    /// Why a group is refused that would take memory, if there is a limit and it is reached.
+    /// Why a group is refused that would take memory, if there is a limit and it is reached. What deletes have left
+    /// vacant is for those who come.
     fn lacks_memory(&self) -> Option<WriteError> {
         let max = self.memory_max_bytes;
-        let held = || self.registry().all().map(|collection| collection.memory_bytes() as u64).sum::<u64>();
-        (max > 0).then(held).filter(|held| *held >= max).map(|held| WriteError::Memory { held, max })
+        let used = || self.registry().all().map(|collection| collection.memory_used() as u64).sum::<u64>();
+        (max > 0).then(used).filter(|used| *used >= max).map(|used| WriteError::Memory { used, max })
     }
 
     /// Lets searches find what was committed, and wakes those who index it.

@@ -139,11 +139,11 @@ pub enum WriteError {
     /// There is a limit on memory, and it is reached.
     #[error(
         "the collections take {} MiB of memory, and {} are allowed (memory_max_mib): delete documents, or allow more",
-        held >> 20, max >> 20
+        used >> 20, max >> 20
     )]
     Memory {
         /// Bytes taken.
-        held: u64,
+        used: u64,
         /// Bytes allowed.
         max: u64,
     },

@@ -270,6 +270,7 @@ impl Index {
                 + self.owners.bytes()
                 + self.graph.as_ref().map_or(0, |graph| graph.links.bytes())
                 + self.dead.lock().capacity() * size_of::<u32>(),
+            room: self.vectors.rows.room(),
         }
     }
 }

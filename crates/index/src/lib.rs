@@ -129,4 +129,14 @@ pub struct Stats {
     pub removed: usize,
     /// Bytes held, everything included.
     pub bytes: usize,
+    /// Vectors these bytes hold or have room for.
+    pub room: usize,
+}
+
+impl Stats {
+    /// Bytes that the next vectors need not ask the system for.
+    pub fn vacant_bytes(&self) -> usize {
+        let vacant = self.room.saturating_sub(self.vectors);
+        (self.bytes as u128 * vacant as u128 / self.room.max(1) as u128) as usize
+    }
 }

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::Response,
 };
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 /// Requests answered, by method, route and status.
 const REQUESTS: &str = "nearfield_http_requests_total";
@@ -69,6 +69,11 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
+/// The counter of requests that are answered so.
+pub(super) fn requests(method: &'static str, route: &'static str, status: StatusCode) -> Counter {
+    counter!(REQUESTS, "method" => method, "route" => route, "status" => status.as_str().to_owned())
+}
+
 /// Counts a request for as long as it lives, even if its client hangs up.
 struct InFlight(metrics::Gauge);
 
@@ -101,7 +106,7 @@ fn label(method: &Method) -> &'static str {
 }
 
 /// Headers that keep browsers from guessing, leaking, framing and storing. What a handler set stays.
-fn dress(headers: &mut HeaderMap) {
+pub(super) fn dress(headers: &mut HeaderMap) {
     const EVERYWHERE: [(HeaderName, HeaderValue); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),

@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod call;
 mod etag;
+mod gate;
 mod guard;
 mod json;
 mod limits;
@@ -32,6 +33,7 @@ use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
 pub use auth::ApiKeys;
+pub(crate) use gate::App;
 pub(crate) use json::doctor::DiagnosisView;
 pub use metering::describe_metrics;
 pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};

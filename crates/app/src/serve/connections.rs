@@ -3,7 +3,7 @@
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{Router, body::Body, extract::Request};
+use axum::{body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::gauge;
@@ -13,11 +13,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
 use super::{tls::Tls, unstalled::Unstalled};
 use crate::{
-    http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer},
+    http::{self, App, CONNECTIONS, HealthOnly, HttpSettings, Peer},
     service::Service,
 };
 
@@ -74,14 +73,15 @@ pub async fn run(
     settings: ServeSettings,
     stop: CancellationToken,
 ) {
-    let app = Arc::new(ArcSwap::from_pointee(http::router(service, settings.http.clone())));
+    let router = http::router(service.clone(), settings.http.clone());
+    let app = Arc::new(ArcSwap::from_pointee(App::gated(router, service)));
     answer(listeners, app, settings, stop).await;
 }
 
 /// [`run`], with whatever answers at the moment a request comes.
 pub(super) async fn answer(
     listeners: Vec<TcpListener>,
-    app: Arc<ArcSwap<Router>>,
+    app: Arc<ArcSwap<App>>,
     settings: ServeSettings,
     stop: CancellationToken,
 ) {
@@ -114,7 +114,7 @@ pub(super) async fn answer(
 }
 
 struct Connections {
-    app: Arc<ArcSwap<Router>>,
+    app: Arc<ArcSwap<App>>,
     room: Arc<Semaphore>,
     headroom: Arc<Semaphore>,
     header_timeout: Duration,
@@ -191,7 +191,7 @@ impl Connections {
 
 /// What a connection is served with.
 struct Serving {
-    app: Arc<ArcSwap<Router>>,
+    app: Arc<ArcSwap<App>>,
     peer: SocketAddr,
     health_only: bool,
     header_timeout: Duration,
@@ -209,7 +209,8 @@ impl Serving {
             if health_only {
                 request.extensions_mut().insert(HealthOnly);
             }
-            Router::clone(&app.load()).call(request)
+            let app = app.load_full();
+            async move { app.answer(request).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -27,12 +27,17 @@ pub use tls::{Tls, TlsError};
 
 use crate::{
     config::{ConfigError, Settings},
-    http::{self, ApiKeys, HttpSettings},
+    http::{self, ApiKeys, App, HttpSettings},
     service::{self, Progress, Service, Store, SystemClock},
 };
 
 /// Ports tried after the one asked for, where others will do.
 const PORTS_TRIED: u16 = 100;
+
+/// Connections that may wait to be accepted: a burst of clients beyond the usual 128 would be sent away to try again
+/// after a second.
+#[cfg(target_os = "linux")]
+const BACKLOG: i32 = 4096;
 
 /// How often histograms are tidied.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -152,7 +157,7 @@ impl Server {
         };
         let (url, manager) = (self.url(), self.settings.notify_socket.clone());
         let progress = Arc::new(Progress::default());
-        let app = Arc::new(ArcSwap::from_pointee(http::starting(progress.clone())));
+        let app = Arc::new(ArcSwap::from_pointee(App::open(http::starting(progress.clone()))));
         let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
@@ -168,7 +173,8 @@ impl Server {
                 // Nothing is written yet that would have to be finished.
                 () = stop.cancelled() => return Ok(None),
             };
-            app.store(Arc::new(http::router(opened.clone(), http.clone())));
+            let router = http::router(opened.clone(), http.clone());
+            app.store(Arc::new(App::gated(router, opened.clone())));
             // A Redis is nobody's alone: who wants its documents goes there, not through this server.
             let written = match self.settings.store {
                 Store::Directory => Some(Address::write(&self.settings.data_dir, url.clone())?),
@@ -238,7 +244,10 @@ fn listen(wanted: SocketAddr, port_fallback: bool) -> Result<(TcpListener, Socke
     loop {
         let source =
             match TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-                Ok((address, listener)) => return Ok((listener, address)),
+                Ok((address, listener)) => {
+                    lengthen_backlog(&listener);
+                    return Ok((listener, address));
+                }
                 Err(source) => source,
             };
         let taken = source.kind() == io::ErrorKind::AddrInUse;
@@ -255,6 +264,16 @@ fn listen(wanted: SocketAddr, port_fallback: bool) -> Result<(TcpListener, Socke
             }
         }
     }
+}
+
+/// Lets more connections wait to be accepted than the standard library does.
+fn lengthen_backlog(listener: &TcpListener) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::listen(listener, BACKLOG) {
+        tracing::debug!("fewer connections than wished may wait to be accepted: {error}");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = listener;
 }
 
 /// Installs the recorder, or takes up the one installed before.
@@ -290,6 +309,17 @@ async fn tidy(metrics: PrometheusHandle) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The kernel cuts the backlog at net.core.somaxconn, which is 4096 on Linux since 5.4.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn hundreds_of_clients_may_come_at_once() {
+        let (_listener, address) = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        // Nobody accepts: the 130th would wait for a second, and again and again.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
+        let connections: Vec<_> = (0..400).map(connect).collect();
+        assert_eq!(connections.iter().filter(|connection| connection.is_err()).count(), 0);
+    }
 
     #[test]
     fn a_taken_port_is_named_or_the_next_is_taken() {

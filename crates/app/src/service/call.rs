@@ -60,12 +60,28 @@ impl Call {
         self.deadline
     }
 
-    /// Has a worker do something at once, and waits for it.
+    /// Has a worker read something at once, and waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let pending = self.workers.push(Lane::Direct, self.ticket(), move |_waited| work())?;
+        self.run_on(Lane::Direct, work).await
+    }
+
+    /// Has a worker of the lane for it make, change or describe something, and waits for it.
+    pub(super) async fn administer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.run_on(Lane::Admin, work).await
+    }
+
+    async fn run_on<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let pending = self.workers.push(lane, self.ticket(), move |_waited| work())?;
         self.wait(pending).await
     }
 

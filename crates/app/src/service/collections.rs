@@ -60,7 +60,7 @@ impl Service {
         let call = self.shared().begin(cx)?;
         models::check_name(model)?;
         let (models, model) = (self.shared().models.clone(), model.to_owned());
-        call.run(move || Ok(models.get(&model)?.dim())).await
+        call.administer(move || Ok(models.get(&model)?.dim())).await
     }
 
     /// Makes a collection, or finds an equal one; `true` if it was made. With `rebuild`, one
@@ -77,7 +77,7 @@ impl Service {
         // One at a time, so that of two equal calls only one made it.
         let _making = call.within(self.inner.making.lock()).await?;
         let (models, checked) = (self.shared().models.clone(), schema.clone());
-        let fingerprints = call.run(move || check_models(&models, &checked)).await?;
+        let fingerprints = call.administer(move || check_models(&models, &checked)).await?;
         self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await
     }
 

@@ -149,7 +149,7 @@ impl Meter {
     pub(super) fn queue_depth(&self, lane: Lane, jobs: usize) {
         match lane {
             Lane::Direct => self.every_search.direct_depth.set(jobs as f64),
-            Lane::Bulk => gauge!(QUEUE_DEPTH, "lane" => lane.name()).set(jobs as f64),
+            Lane::Bulk | Lane::Admin => gauge!(QUEUE_DEPTH, "lane" => lane.name()).set(jobs as f64),
         }
     }
 

@@ -1,6 +1,15 @@
 //! What a door tells of the state of things.
 
-use super::{Service, catalog, shared::Shared};
+use std::time::Duration;
+
+use super::{
+    Service, catalog,
+    shared::Shared,
+    workers::{Lane, Stuck},
+};
+
+/// How long a worker may be at one piece of work before it is told of: the longest of them take a second.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// The state of things.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +23,13 @@ pub struct Readiness {
 impl Service {
     /// The state of things. Waits for nothing.
     pub fn readiness(&self) -> Readiness {
-        self.shared().readiness()
+        self.shared().readiness(STUCK)
     }
 }
 
 impl Shared {
-    fn readiness(&self) -> Readiness {
+    /// `stuck` is how long a worker may be at one piece of work.
+    pub(super) fn readiness(&self, stuck: Duration) -> Readiness {
         let mut blocking = Vec::new();
         blocking.extend(self.backend.obstacle());
         for collection in &*self.stale.lock() {
@@ -29,6 +39,11 @@ impl Shared {
         }
         let mut passing = self.warnings.clone();
         passing.extend(self.backend.warnings());
+        for stuck in self.workers.stuck(stuck) {
+            // While one is left, it goes on; collections can wait.
+            let stands = stuck.workers == stuck.of && stuck.lane != Lane::Admin;
+            if stands { &mut blocking } else { &mut passing }.push(words(stuck));
+        }
         for info in self.backend.seen() {
             for model in catalog::models(&info.schema) {
                 if let Err(error) = self.models.check(model) {
@@ -71,4 +86,13 @@ impl Shared {
             }
         }
     }
+}
+
+fn words(Stuck { lane, workers, of, longest }: Stuck) -> String {
+    let lane = lane.name();
+    let seconds = longest.as_secs();
+    format!(
+        "{workers} of {of} {lane} workers do not get on: one has been at one piece of work for {seconds} s; if that \
+         goes on, the log and a restart help"
+    )
 }

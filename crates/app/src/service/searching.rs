@@ -18,7 +18,7 @@ use super::{
     search::us,
     shared::Shared,
     sync::Arc,
-    workers::{InCompany, Lane, Pending, survive},
+    workers::{self, InCompany, Lane, Pending, survive},
 };
 
 /// Hits of one answer.
@@ -94,6 +94,17 @@ impl Service {
             None => answers.next().expect("one answer a question"),
         };
         Ok(refused.into_iter().map(&mut answer).collect())
+    }
+
+    /// Whether a search would be refused as [`Service::overloaded`] if it came now. If so it counts as refused: who
+    /// asks need not call.
+    pub fn refuses_searches(&self) -> bool {
+        self.shared().workers.refuses(Lane::Direct)
+    }
+
+    /// The refusal of a call that would wait too long.
+    pub fn overloaded() -> Error {
+        workers::overloaded()
     }
 
     /// What a worker is asked, to answer from text to documents.

@@ -107,14 +107,16 @@ async fn a_full_queue_is_told_at_once() {
     let mut waiting: Vec<_> =
         (0..2).map(|_| Box::pin(service.search(&cx, Search::text("apple", 1)))).collect();
     for search in &mut waiting {
+        assert!(!service.refuses_searches(), "there is room");
         assert!(poll_once(search.as_mut()).is_pending());
     }
     // The one worker is held: an answer can only come from the door.
+    assert!(service.refuses_searches());
     let refused = service.search(&cx, Search::text("apple", 1)).await.unwrap_err();
     assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
     let refused = service.get(&cx, "articles", "1").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Overloaded);
-    assert_eq!(service.activity().rejected, 2);
+    assert_eq!(service.activity().rejected, 3);
     drop(release);
     for search in waiting {
         assert_eq!(search.await.unwrap().hits.len(), 1);
@@ -243,4 +245,18 @@ async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_fo
     assert_eq!(after.embedded_texts - before.embedded_texts, 2);
     service.close();
     assert_eq!(service.activity().dropped - before.dropped, 1);
+}
+
+#[tokio::test]
+async fn workers_that_all_hang_are_told_as_not_ready() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let release = occupy(&service);
+    assert!(service.readiness().ready, "it has only begun");
+    let readiness = service.shared().readiness(Duration::ZERO);
+    assert!(!readiness.ready);
+    assert!(readiness.notes[0].starts_with("1 of 1 direct workers do not get on"), "{:?}", readiness.notes);
+    // Collections can still be looked at.
+    assert_eq!(service.collections(&cx()).await.unwrap().len(), 1);
+    drop(release);
 }

@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// 99th percentile within which a rate counts as one the server has capacity for
     #[arg(long, default_value_t = 50.0)]
     budget_ms: f64,
+    /// Searches a second from which the capacity is looked for
+    #[arg(long, default_value_t = 200.0)]
+    from: f64,
     /// Times the capacity that is offered
     #[arg(long, default_value_t = 10.0)]
     times: f64,
@@ -42,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1)]
     client_core: usize,
     /// Connections of the load generator
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 900)]
     connections: usize,
     /// Seed of queries and schedules
     #[arg(long, default_value_t = 1)]
@@ -77,6 +80,8 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     let mut seed = arguments.seed;
     let mut step = |rate: f64, seconds: f64| -> Result<Outcome> {
         seed += 1;
+        // The server is to notice that the connections of the step before have gone.
+        std::thread::sleep(Duration::from_secs(1));
         let step = Step {
             rate,
             duration: Duration::from_secs_f64(seconds),
@@ -87,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
         };
         open_loop::run(address, &step, &mut queries)
     };
-    let mut capacity = 50.0;
+    let mut capacity = arguments.from;
     let mut at_capacity = step(capacity, 5.0)?;
     loop {
         let rate = capacity * 1.25;
@@ -119,9 +124,13 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
             .with_rounded("offered_per_s", arguments.times * capacity, 0)
             .with_rounded("answered_per_s", flood.qps, 0)
             .with_rounded("goodput_of_capacity", flood.qps / capacity, 2)
+            .with_rounded("p50_ms_answered", flood.latency_ms.median(), 1)
             .with_rounded("p99_ms_answered", p99(&flood), 1)
             .with("refused", refused)
+            .with_rounded("p50_ms_refused", flood.refused_ms.median(), 1)
+            .with_rounded("p99_ms_refused", flood.refused_ms.quantile(0.99), 1)
             .with("failed_otherwise", flood.failed() - refused)
+            .with("answers", flood.errors_text())
             .with_rounded("health_p99_ms", health.quantile(0.99), 1)
             .with_rounded("rss_mib_before", rss_before, 0)
             .with_rounded("rss_mib_after", rss_after, 0)

@@ -222,6 +222,11 @@ impl Rows {
         self.lock().fresh
     }
 
+    /// Slots there is memory for, used or not.
+    pub fn room(&self) -> usize {
+        self.chunks.iter().count() * CHUNK_SLOTS
+    }
+
     /// Takes a slot, the last one given back if there is one, and writes `row`, its parts one after
     /// the other, there.
     ///

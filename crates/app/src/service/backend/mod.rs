@@ -249,7 +249,7 @@ impl Backend {
         match &self.store {
             Kind::Embedded(embedded) => {
                 let embedded = embedded.clone();
-                call.run(move || Ok(embedded.engine.collections())).await
+                call.administer(move || Ok(embedded.engine.collections())).await
             }
             Kind::Redis(redis) => call.within(redis.collections()).await?,
         }
@@ -259,7 +259,7 @@ impl Backend {
         match &self.store {
             Kind::Embedded(embedded) => {
                 let (embedded, name) = (embedded.clone(), name.to_owned());
-                call.run(move || embedded.engine.collection(&name).map_err(refusal::collection)).await
+                call.administer(move || embedded.engine.collection(&name).map_err(refusal::collection)).await
             }
             Kind::Redis(redis) => call.within(redis.collection(name)).await?,
         }
@@ -340,7 +340,7 @@ impl Backend {
             on_change.call();
             result
         };
-        call.run(change).await
+        call.administer(change).await
     }
 
     /// Lets the rebuilt version of a collection answer.
@@ -526,7 +526,7 @@ impl Backend {
         match &self.store {
             Kind::Embedded(embedded) => {
                 let embedded = embedded.clone();
-                call.run(move || embedded.engine.stats().map_err(refusal::query)).await
+                call.administer(move || embedded.engine.stats().map_err(refusal::query)).await
             }
             Kind::Redis(redis) => call.within(redis.stats()).await?,
         }

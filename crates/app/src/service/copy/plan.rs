@@ -265,7 +265,7 @@ async fn fingerprints(
         }
         let (models, model) = (models.clone(), model.to_owned());
         // Not installed, it is noted when a server that has it opens the target.
-        if let Ok(fingerprint) = call.run(move || Ok(models.get(&model)?.fingerprint().0)).await {
+        if let Ok(fingerprint) = call.administer(move || Ok(models.get(&model)?.fingerprint().0)).await {
             found.push((name.to_owned(), fingerprint));
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct Job<C> {
     steps: VecDeque<Step<C>>,
 }
 
-/// What a worker got.
+/// What a worker got. Once it is done it says so by [`Queue::done`].
 pub(super) enum Taken<C> {
     /// Something to do, after this long a wait.
     Alone(Box<dyn FnOnce(Duration) + Send>, Duration),
@@ -63,10 +63,13 @@ pub(super) struct Queue<C> {
     state: Mutex<State<C>>,
     ready: Condvar,
     jobs_max: usize,
-    /// How long the oldest may have waited before no more are taken in.
+    /// How long a job may have to wait before no more are taken in.
     patience: Duration,
     company: Company,
 }
+
+/// The weight of the last steps done in what a step takes: a fourth of it is forgotten with each piece of work.
+const RECENT: f64 = 0.25;
 
 /// How much is done together.
 #[derive(Clone, Copy, Debug)]
@@ -79,16 +82,40 @@ pub(super) struct Company {
 
 struct State<C> {
     waiting: VecDeque<Job<C>>,
+    /// Steps of those that wait.
+    steps: usize,
+    /// Seconds a taker is busy with a step, of late.
+    step_s: f64,
     closed: bool,
 }
 
 impl<C> Queue<C> {
-    /// At most `jobs_max` jobs wait, and no more are taken in while the oldest has waited for `patience`: who would
-    /// wait as long is better told at once. (A queue that stands is told from a burst by its oldest, as in CoDel:
-    /// Nichols and Jacobson 2012, "Controlling queue delay".)
+    /// At most `jobs_max` jobs wait, and no more are taken in once the steps ahead of a newcomer would take `patience`
+    /// at the pace of late, or the oldest has waited for as long already: who would wait longer is better told at once.
+    /// (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and Jacobson 2012, "Controlling
+    /// queue delay".)
     pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
-        let state = State { waiting: VecDeque::new(), closed: false };
+        let state = State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, closed: false };
         Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
+    }
+
+    /// Whether a job would be refused now, unless those that wait turn out to have been given up.
+    pub(super) fn is_full(&self) -> bool {
+        self.refuses(&self.state.lock())
+    }
+
+    fn refuses(&self, state: &State<C>) -> bool {
+        let Some(oldest) = state.waiting.front() else { return false };
+        let ahead_s = state.steps as f64 * state.step_s / self.company.takers as f64;
+        state.waiting.len() >= self.jobs_max
+            || ahead_s >= self.patience.as_secs_f64()
+            || oldest.queued.elapsed() >= self.patience
+    }
+
+    /// Notes how long a taker was busy with so many steps.
+    pub(super) fn done(&self, steps: usize, took: Duration) {
+        let mut state = self.state.lock();
+        state.step_s += RECENT * (took.as_secs_f64() / steps as f64 - state.step_s);
     }
 
     /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
@@ -99,22 +126,18 @@ impl<C> Queue<C> {
         if state.closed {
             return (Err(Refused::Closed), spent);
         }
-        let waiting = &mut state.waiting;
-        let is_full = |waiting: &VecDeque<Job<C>>| {
-            let stands = waiting.front().is_some_and(|job| job.queued.elapsed() >= self.patience);
-            stands || waiting.len() >= self.jobs_max
-        };
-        if is_full(waiting) {
-            spent = take_spent(waiting);
+        if self.refuses(&state) {
+            spent = state.take_spent();
         }
-        if is_full(waiting) {
+        if self.refuses(&state) {
             return (Err(Refused::Full), spent);
         }
         let several = steps.len() > 1;
         if !steps.is_empty() {
-            waiting.push_back(Job { ticket, queued: Instant::now(), steps: steps.into() });
+            state.steps += steps.len();
+            state.waiting.push_back(Job { ticket, queued: Instant::now(), steps: steps.into() });
         }
-        let depth = waiting.len();
+        let depth = state.waiting.len();
         drop(state);
         if several {
             self.ready.notify_all();
@@ -131,7 +154,7 @@ impl<C> Queue<C> {
         let mut state = self.state.lock();
         loop {
             if !state.waiting.is_empty() {
-                let taken = take_front(&mut state.waiting, self.company);
+                let taken = state.take_front(self.company);
                 return (taken, state.waiting.len());
             }
             if state.closed {
@@ -153,56 +176,62 @@ impl<C> Queue<C> {
     }
 }
 
-fn take_spent<C>(waiting: &mut VecDeque<Job<C>>) -> Vec<Job<C>> {
-    let (spent, wanted): (VecDeque<Job<C>>, _) =
-        std::mem::take(waiting).into_iter().partition(|job| job.ticket.is_spent());
-    *waiting = wanted;
-    spent.into()
-}
+impl<C> State<C> {
+    fn take_spent(&mut self) -> Vec<Job<C>> {
+        let (spent, wanted): (VecDeque<Job<C>>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|job| job.ticket.is_spent());
+        self.waiting = wanted;
+        self.steps -= spent.iter().map(|job| job.steps.len()).sum::<usize>();
+        spent.into()
+    }
 
-fn take_front<C>(waiting: &mut VecDeque<Job<C>>, with: Company) -> Taken<C> {
-    let mut job = waiting.pop_front().expect("some job waits");
-    if job.ticket.is_spent() {
-        return Taken::Spent(job);
-    }
-    let step = job.steps.pop_front().expect("a job waits only while it has steps");
-    let waited = job.queued.elapsed();
-    if !job.steps.is_empty() {
-        waiting.push_back(job);
-    }
-    match step {
-        Step::Alone(step) => Taken::Alone(step, waited),
-        Step::InCompany(first) => Taken::InCompany(company(waiting, (first, waited), with)),
-    }
-}
-
-/// `first` and those who may share its way: of the steps that wait to be done in company this taker's
-/// share, oldest first, the next one of each job.
-fn company<C>(waiting: &mut VecDeque<Job<C>>, first: (C, Duration), with: Company) -> Vec<(C, Duration)> {
-    let comes =
-        |job: &Job<C>| matches!(job.steps.front(), Some(Step::InCompany(_))) && !job.ticket.is_spent();
-    let mut company = vec![first];
-    if with.max == 1 {
-        return company;
-    }
-    let waiters = waiting.iter().filter(|job| comes(job)).count();
-    let share = (1 + waiters).div_ceil(with.takers).min(with.max);
-    let mut place = 0;
-    while company.len() < share && place < waiting.len() {
-        let job = &mut waiting[place];
-        if !comes(job) {
-            place += 1;
-            continue;
+    fn take_front(&mut self, with: Company) -> Taken<C> {
+        let mut job = self.waiting.pop_front().expect("some job waits");
+        if job.ticket.is_spent() {
+            self.steps -= job.steps.len();
+            return Taken::Spent(job);
         }
-        let Some(Step::InCompany(step)) = job.steps.pop_front() else {
-            unreachable!("its next step was just looked at")
-        };
-        company.push((step, job.queued.elapsed()));
-        if job.steps.is_empty() {
-            waiting.remove(place);
-        } else {
-            place += 1;
+        let step = job.steps.pop_front().expect("a job waits only while it has steps");
+        self.steps -= 1;
+        let waited = job.queued.elapsed();
+        if !job.steps.is_empty() {
+            self.waiting.push_back(job);
+        }
+        match step {
+            Step::Alone(step) => Taken::Alone(step, waited),
+            Step::InCompany(first) => Taken::InCompany(self.company((first, waited), with)),
         }
     }
-    company
+
+    /// `first` and those who may share its way: of the steps that wait to be done in company this taker's
+    /// share, oldest first, the next one of each job.
+    fn company(&mut self, first: (C, Duration), with: Company) -> Vec<(C, Duration)> {
+        let comes =
+            |job: &Job<C>| matches!(job.steps.front(), Some(Step::InCompany(_))) && !job.ticket.is_spent();
+        let mut company = vec![first];
+        if with.max == 1 {
+            return company;
+        }
+        let waiters = self.waiting.iter().filter(|job| comes(job)).count();
+        let share = (1 + waiters).div_ceil(with.takers).min(with.max);
+        let mut place = 0;
+        while company.len() < share && place < self.waiting.len() {
+            let job = &mut self.waiting[place];
+            if !comes(job) {
+                place += 1;
+                continue;
+            }
+            let Some(Step::InCompany(step)) = job.steps.pop_front() else {
+                unreachable!("its next step was just looked at")
+            };
+            company.push((step, job.queued.elapsed()));
+            self.steps -= 1;
+            if job.steps.is_empty() {
+                self.waiting.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+        company
+    }
 }

@@ -77,7 +77,7 @@ fn run_all(queue: &Queue<Counted>) {
 
 #[test]
 fn a_full_lane_refuses_at_once_and_the_other_goes_on() {
-    for (full, other) in [(Lane::Direct, Lane::Bulk), (Lane::Bulk, Lane::Direct)] {
+    for (full, other) in [(Lane::Direct, Lane::Bulk), (Lane::Bulk, Lane::Admin)] {
         let workers = workers(1, 2);
         let (release, busy) = occupy(&workers, full);
         let waiting: Vec<_> = (0..2).map(|n| workers.push(full, ticket(), move |_| Ok(n)).unwrap()).collect();
@@ -309,4 +309,63 @@ fn a_queue_that_stands_takes_nothing_in_until_it_moves() {
     gone.cancel.cancel();
     let (admitted, spent) = queue.push(ticket(), job());
     assert_eq!((admitted, spent.len()), (Ok(1), 1));
+}
+
+#[test]
+fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
+    let job = |steps: usize| {
+        (0..steps).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
+    };
+    let patience = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 2 });
+    let fill = |steps| (0..).take_while(|_| queue.push(ticket(), job(steps)).0.is_ok()).count();
+    for _ in 0..100 {
+        queue.done(4, patience.mul_f64(1.1));
+    }
+    // Two takers that need a little more than a quarter of the patience for a step begin eight in it.
+    assert_eq!((fill(1), queue.is_full()), (8, true));
+    while queue.depth() > 0 {
+        queue.take();
+    }
+    // What counts is steps: the third job would come after eight of them.
+    assert_eq!((queue.is_full(), fill(4)), (false, 2));
+    while queue.depth() > 0 {
+        queue.take();
+    }
+    for _ in 0..100 {
+        queue.done(1, patience * 5);
+    }
+    assert_eq!(fill(1), 1, "an empty queue takes whatever the pace");
+}
+
+#[test]
+fn steps_given_up_do_not_count() {
+    let queue: Queue<Counted> = Queue::new(1000, Duration::from_secs(10), Company { max: 1, takers: 1 });
+    let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+    (0..100).for_each(|_| queue.done(1, Duration::from_secs(4)));
+    let gone = ticket();
+    for _ in 0..3 {
+        queue.push(gone.clone(), job()).0.unwrap();
+    }
+    assert!(queue.is_full());
+    gone.cancel.cancel();
+    let (admitted, spent) = queue.push(ticket(), job());
+    assert_eq!((admitted, spent.len(), queue.is_full()), (Ok(1), 3, false));
+}
+
+#[test]
+fn a_worker_that_hangs_is_told_of() {
+    let workers = workers(2, 4);
+    assert_eq!(workers.stuck(Duration::ZERO), []);
+    let (release, busy) = occupy(&workers, Lane::Bulk);
+    let stuck = workers.stuck(Duration::ZERO);
+    assert_eq!(
+        stuck.iter().map(|stuck| (stuck.lane, stuck.workers, stuck.of)).collect::<Vec<_>>(),
+        [(Lane::Bulk, 1, 2)]
+    );
+    assert_eq!(workers.stuck(Duration::from_secs(3600)), []);
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    workers.close();
+    assert_eq!(workers.stuck(Duration::ZERO), []);
 }
