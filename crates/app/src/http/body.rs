@@ -238,12 +238,20 @@ fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(unsupported(found, "application/json"))
 }
 
-/// Parses JSON: 400 with line and column if it is none, 422 if it is not what was expected.
+/// Parses JSON: 400 with line and column if it is none, 422 with the member if it is not what was expected.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(json).map_err(|error| {
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
-            Problem::invalid("json-shape", error.to_string()).at(at)
+            // Which member it is in is looked for only now: what is right is not slowed down.
+            let again = &mut serde_json::Deserializer::from_slice(json);
+            let path =
+                serde_path_to_error::deserialize::<_, T>(again).err().map(|error| error.path().to_string());
+            let detail = match path.as_deref() {
+                None | Some(".") => error.to_string(),
+                Some(member) => format!("{member}: {error}"),
+            };
+            Problem::invalid("json-shape", detail).at(at)
         } else {
             Problem::unreadable("json", format!("the body is not JSON: {error}")).at(at)
         }
