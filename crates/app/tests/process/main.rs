@@ -2,10 +2,13 @@
 #![cfg(unix)]
 
 mod disk_full;
+#[cfg(target_os = "linux")]
+mod huge_bodies;
 mod kills;
 mod ledger;
 mod random;
 mod server;
+mod slow_clients;
 mod stopping;
 mod syncs;
 mod writers;
