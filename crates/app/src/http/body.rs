@@ -11,7 +11,7 @@ use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use super::{Door, Problem};
+use super::{Door, Problem, json::object::Object};
 
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
@@ -213,7 +213,7 @@ fn unsupported(found: &str, allowed: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail).at("Content-Type")
 }
 
-/// A JSON body, read strictly.
+/// An object as the body, read strictly.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
@@ -224,11 +224,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
         only_json(&parts.headers)?;
         let body =
             BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
-        parse(&body).map(Json)
+        parse(&body).map(|Object(value)| Json(value))
     }
 }
 
-/// A JSON body, or what stands for an empty one.
+/// An object as the body, or what stands for an empty one.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
     door: &Door,
     headers: &HeaderMap,
@@ -239,7 +239,7 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
         return Ok(T::default());
     }
     only_json(headers)?;
-    parse(&body)
+    parse(&body).map(|Object(value)| value)
 }
 
 fn only_json(headers: &HeaderMap) -> Result<(), Problem> {

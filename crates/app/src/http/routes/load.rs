@@ -56,7 +56,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 #[utoipa::path(
     post, path = "/collections/{c}/documents", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("Accept" = Option<String>, Header, description = "application/x-ndjson: results as they are made"),
     ),
     request_body(content((DocumentShape = "application/json"), (DocumentShape = "application/x-ndjson"))),
