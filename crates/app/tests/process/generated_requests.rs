@@ -13,10 +13,14 @@ use crate::{
     server::{Server, send},
 };
 
-/// Of everything that is drawn; another one by this variable.
+/// Of everything that is drawn; another one by `SCHEMATHESIS_SEED`.
 const SEED: &str = "13";
-/// Requests of each route and kind, at most; about 1,000 in all. More by `SCHEMATHESIS_EXAMPLES`.
+/// Requests that are drawn for each route, at most; those that are not drawn, but made of every bound there is, are
+/// two thousand. More by
+/// `SCHEMATHESIS_EXAMPLES`.
 const EXAMPLES: &str = "10";
+/// Sequences of requests.
+const SEQUENCES: &str = "10";
 /// What is looked at in every answer. Left out: whether keys are needed (this server has none), and whether what the
 /// description allows is taken (it cannot say what a filter or a schema has to make sense).
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
@@ -61,10 +65,13 @@ fn start(home: &Path, models: &Path) -> Server {
     server
 }
 
+fn variable(name: &str, or: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| or.to_owned())
+}
+
 /// Runs Schemathesis over the routes, with `parameters` in place of drawn ones; what it says, and whether it found
 /// nothing.
 fn run(program: &Path, server: &Server, home: &Path, parameters: &str, arguments: &[&str]) -> (String, bool) {
-    let variable = |name: &str, or: &str| std::env::var(name).unwrap_or_else(|_| or.to_owned());
     let hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/schemathesis_hooks.py");
     // A deadline of a millisecond is answered with 504, as it should.
     let deadline = "\"header.X-Timeout-Ms\" = \"60000\"";
@@ -73,8 +80,6 @@ fn run(program: &Path, server: &Server, home: &Path, parameters: &str, arguments
     let done = Command::new(program)
         .args(["run", &format!("{}/openapi.json", server.address()), "--checks", CHECKS, "--seed"])
         .arg(variable("SCHEMATHESIS_SEED", SEED))
-        .arg("--max-examples")
-        .arg(variable("SCHEMATHESIS_EXAMPLES", EXAMPLES))
         .args(["--generation-database", "none", "--workers", "1", "--no-color", "--request-timeout", "60"])
         .args(["--continue-on-failure", "--suppress-health-check", "all"])
         .args(arguments)
@@ -98,13 +103,31 @@ fn no_request_made_of_the_description_is_answered_otherwise_than_it_says() {
     let Some(program) = schemathesis() else { return };
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path(), &models);
+    println!("seed {}", variable("SCHEMATHESIS_SEED", SEED));
+    let examples = variable("SCHEMATHESIS_EXAMPLES", EXAMPLES);
     // Names that are drawn exist seldom: once with any, once with those of what is there (but for the route that
     // would drop it).
-    let any = run(&program, &server, home.path(), "", &[]);
-    let arguments = ["--exclude-name", "DELETE /collections/{c}", "--phases", "coverage,fuzzing"];
-    let there = run(&program, &server, home.path(), "c = \"kb\"\nid = \"refund\"\n", &arguments);
-    for (report, is_good) in [&any, &there] {
-        println!("{} requests made of the description, seed {SEED}", count(report));
+    let there = "c = \"kb\"\nid = \"refund\"\n";
+    for (parameters, arguments) in [
+        (
+            "",
+            ["--phases", "examples,coverage,fuzzing", "--max-examples", &examples, "--exclude-name", "none"],
+        ),
+        (
+            there,
+            [
+                "--phases",
+                "coverage,fuzzing",
+                "--max-examples",
+                &examples,
+                "--exclude-name",
+                "DELETE /collections/{c}",
+            ],
+        ),
+        ("", ["--phases", "stateful", "--max-examples", SEQUENCES, "--exclude-name", "none"]),
+    ] {
+        let (report, is_good) = run(&program, &server, home.path(), parameters, &arguments);
+        println!("{} requests made of the description ({})", count(&report), arguments[1]);
         assert!(is_good, "{report}\nserver: {}/log", home.path().display());
     }
     server.stop();
