@@ -7,7 +7,7 @@ TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-load soak sanitize fuzz fmt clippy model redis tests docs deny
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-load soak sanitize fuzz fmt clippy model redis tests docs deny
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -56,7 +56,7 @@ deny:
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-load fuzz sanitize
+test-long: long-crashes long-damage long-histories long-requests long-load fuzz sanitize
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -70,6 +70,13 @@ long-damage:
 
 long-histories:
 	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p engine --test engine histories -- --nocapture
+
+# Ten thousand requests made of the description in /openapi.json.
+long-requests: export NEARFIELD_HOME := $(TEST_HOME)
+long-requests: export NEARFIELD_REQUIRE_MODEL := 1
+long-requests: model
+	tools/schemathesis.py
+	SCHEMATHESIS_EXAMPLES=200 $(CARGO) test --release --locked -p nearfield --test process generated -- --nocapture
 
 # Ten times the searches that can be answered; starts with 250,000 documents. Prints, judges nothing.
 long-load: export NEARFIELD_HOME := $(TEST_HOME)

@@ -100,7 +100,7 @@ pub struct ServeFlags {
     /// [default: 50] [env: NEARFIELD_QUEUE_WAIT_MS]
     #[arg(long, value_name = "MS")]
     pub queue_wait_ms: Option<String>,
-    /// Memory for the vectors of queries asked before; 0 for none [default: 16] [env: NEARFIELD_QUERY_CACHE_MIB]
+    /// Memory for the vectors of queries asked before; 0 for none [default: 8] [env: NEARFIELD_QUERY_CACHE_MIB]
     #[arg(long, value_name = "MIB")]
     pub query_cache_mib: Option<String>,
     /// Keep each worker on a core of its own [env: NEARFIELD_PIN_WORKERS]

@@ -1,8 +1,12 @@
 //! Settings: defaults, then the configuration file, then the environment, then flags. The only
 //! reader of environment and configuration file.
 
+mod file;
 mod flags;
+mod given;
+mod key_table;
 mod layer;
+mod list;
 mod origin;
 mod secret;
 mod store_url;
@@ -10,7 +14,7 @@ mod store_url;
 use std::{
     ffi::OsString,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -117,12 +121,6 @@ pub enum ConfigError {
         /// What was given; never a secret.
         found: String,
     },
-    /// An environment variable that is not Unicode.
-    #[error("environment variable {name} is not valid Unicode")]
-    NotUnicode {
-        /// Its name.
-        name: String,
-    },
     /// The file named by `--config` or `NEARFIELD_CONFIG`, or the one in the home directory, cannot be read.
     #[error("cannot read the configuration file {path}: {source}")]
     Unreadable {
@@ -131,14 +129,14 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not TOML, or has an unknown key, or a value of the wrong type.
+    /// The file is not TOML, or has an unknown key.
     #[error("configuration file {path}, line {line}: {message}")]
     File {
         /// The file.
         path: PathBuf,
         /// Where in it.
         line: usize,
-        /// What is wrong, without the line itself: a key may stand in it.
+        /// What is wrong, without a value: it may be a key.
         message: String,
     },
     /// The server could be reached from other machines, by anybody.
@@ -191,10 +189,10 @@ impl Settings {
             None => platform_home()?,
         };
         let file = match top.config.take().or(env.config.take()) {
-            Some(path) => Layer::from_file(&path)?,
+            Some(path) => file::read(&path)?,
             None => {
                 let path = home.join(FILE_NAME);
-                if path.try_exists().unwrap_or(true) { Layer::from_file(&path)? } else { Layer::default() }
+                if path.try_exists().unwrap_or(true) { file::read(&path)? } else { Layer::default() }
             }
         };
         let layer = top.over(env).over(file);
@@ -254,7 +252,7 @@ impl Settings {
                 keys
             },
             own_key: [layer.api_key, layer.write_key, layer.read_key].into_iter().flatten().flatten().next(),
-            rate_limit: layer.rate_limit.unwrap_or(0),
+            rate_limit: u32::try_from(layer.rate_limit.unwrap_or(0)).expect("its range is within 32 bits"),
             trusted_proxies: layer.trusted_proxies.unwrap_or_default(),
             tls: match (layer.tls_cert, layer.tls_key) {
                 (None, None) => None,
@@ -317,10 +315,7 @@ fn platform_home() -> Result<PathBuf, ConfigError> {
     Ok(strategy.data_dir())
 }
 
-/// The path as it is shown in messages about where a value came from.
-fn in_file(path: &Path) -> String {
-    path.display().to_string()
-}
-
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod tests;

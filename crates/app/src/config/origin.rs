@@ -13,7 +13,8 @@ impl Origin {
         let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"))?;
         let authority: axum::http::uri::Authority = host.parse().ok()?;
         let plain = !authority.as_str().contains('@') && !authority.as_str().contains('*');
-        (plain && !authority.host().is_empty()).then_some(Origin(origin))
+        let has_port = authority.port_u16().is_some() || authority.as_str() == authority.host();
+        (plain && has_port && !authority.host().is_empty()).then_some(Origin(origin))
     }
 
     /// As browsers send it.

@@ -15,6 +15,14 @@ const KEY_BYTES_MAX: usize = 1024;
 pub struct ApiKey(String);
 
 impl ApiKey {
+    /// What may be a key, in words.
+    pub(super) const ALLOWED: &str = "16 to 1024 visible ASCII characters";
+
+    /// What can be told of one that is refused.
+    pub(super) fn describe(key: &str) -> String {
+        format!("one of {} characters", key.chars().count())
+    }
+
     /// Takes a key of 16 to 1024 visible ASCII characters; `None` for anything else.
     pub fn new(key: impl Into<String>) -> Option<ApiKey> {
         let key = key.into();

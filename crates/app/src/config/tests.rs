@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 fn load(flags: &Flags, serve: &ServeFlags, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {

@@ -11,13 +11,13 @@ use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use super::{Door, Problem};
+use super::{Door, Problem, json::object::Object};
 
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 
-/// Compressed bytes unzipped at a time: at gzip's best ratio, a megabyte comes of these.
-const UNZIP_BYTES: usize = 1 << 10;
+/// Bytes of a body up to which room for it is made as it comes; beyond, at once for all of it.
+const GROWING_BYTES: usize = 64 << 10;
 
 /// A body read piece by piece.
 pub(super) struct BodyReader {
@@ -25,6 +25,8 @@ pub(super) struct BodyReader {
     unzip: Option<Box<MultiGzDecoder<Vec<u8>>>>,
     zipped: VecDeque<Bytes>,
     bytes_max: usize,
+    /// Its length, if that was told, otherwise the most it may have.
+    expected: usize,
     received: usize,
     unzipped: usize,
     stall: Duration,
@@ -65,6 +67,7 @@ impl BodyReader {
             unzip: unzip.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
             zipped: VecDeque::new(),
             bytes_max,
+            expected: length.filter(|_| !unzip).map_or(bytes_max, |length| length as usize),
             received: 0,
             unzipped: 0,
             stall,
@@ -72,7 +75,7 @@ impl BodyReader {
         })
     }
 
-    /// The next piece, at most about a megabyte; `None` at the end.
+    /// The next piece, as it came or some tens of kilobytes unzipped; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             if self.unzip.is_none() {
@@ -102,6 +105,10 @@ impl BodyReader {
     pub(super) async fn all(mut self) -> Result<Vec<u8>, Problem> {
         let mut whole = Vec::new();
         while let Some(piece) = self.next().await? {
+            // A vector that doubles again and again leaves as much behind as it holds.
+            if whole.len() + piece.len() > whole.capacity().max(GROWING_BYTES) {
+                whole.reserve_exact(self.expected.max(whole.len() + piece.len()) - whole.len());
+            }
             whole.extend_from_slice(&piece);
         }
         Ok(whole)
@@ -132,11 +139,16 @@ impl BodyReader {
 
     fn unzip(&mut self, mut piece: Bytes) -> Result<Bytes, Problem> {
         let decoder = self.unzip.as_mut().expect("called where there is a decoder");
-        let now = piece.split_to(piece.len().min(UNZIP_BYTES));
+        // `write` fills the decoder's buffer once, and takes what it needs for that; `write_all` would unzip a bomb
+        // of any size before its bytes are counted.
+        let taken = decoder.write(&piece).map_err(|error| corrupt(&error))?;
+        if taken == 0 {
+            return Err(corrupt(&std::io::ErrorKind::WriteZero.into()));
+        }
+        drop(piece.split_to(taken));
         if !piece.is_empty() {
             self.zipped.push_front(piece);
         }
-        decoder.write_all(&now).map_err(|error| corrupt(&error))?;
         let plain = std::mem::take(decoder.get_mut());
         self.count(plain)
     }
@@ -201,7 +213,7 @@ fn unsupported(found: &str, allowed: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail).at("Content-Type")
 }
 
-/// A JSON body, read strictly.
+/// An object as the body, read strictly.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
@@ -212,11 +224,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
         only_json(&parts.headers)?;
         let body =
             BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
-        parse(&body).map(Json)
+        parse(&body).map(|Object(value)| Json(value))
     }
 }
 
-/// A JSON body, or what stands for an empty one.
+/// An object as the body, or what stands for an empty one.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
     door: &Door,
     headers: &HeaderMap,
@@ -227,7 +239,7 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
         return Ok(T::default());
     }
     only_json(headers)?;
-    parse(&body)
+    parse(&body).map(|Object(value)| value)
 }
 
 fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -238,12 +250,20 @@ fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(unsupported(found, "application/json"))
 }
 
-/// Parses JSON: 400 with line and column if it is none, 422 if it is not what was expected.
+/// Parses JSON: 400 with line and column if it is none, 422 with the member if it is not what was expected.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(json).map_err(|error| {
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
-            Problem::invalid("json-shape", error.to_string()).at(at)
+            // Which member it is in is looked for only now: what is right is not slowed down.
+            let again = &mut serde_json::Deserializer::from_slice(json);
+            let path =
+                serde_path_to_error::deserialize::<_, T>(again).err().map(|error| error.path().to_string());
+            let detail = match path.as_deref() {
+                None | Some(".") => error.to_string(),
+                Some(member) => format!("{member}: {error}"),
+            };
+            Problem::invalid("json-shape", detail).at(at)
         } else {
             Problem::unreadable("json", format!("the body is not JSON: {error}")).at(at)
         }
@@ -301,7 +321,7 @@ mod tests {
             BodyReader::new(&headers, Body::from(bomb), 4 << 20, Duration::from_secs(60)).ok().unwrap();
         let refused = loop {
             match reader.next().await {
-                Ok(piece) => assert!(piece.expect("it does not end").len() <= 2 << 20),
+                Ok(piece) => assert!(piece.expect("it does not end").len() <= 64 << 10),
                 Err(problem) => break problem,
             }
         };

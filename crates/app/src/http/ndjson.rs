@@ -1,13 +1,14 @@
 //! Lines of JSON: in, cut out of a stream; out, streamed as they are made.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use axum::body::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -111,6 +112,42 @@ fn line_too_long() -> Problem {
         "line-size",
         format!("a line may have {LINE_BYTES_MAX} bytes"),
     )
+}
+
+/// A body that was gathered in pieces, and is sent as one of their length.
+pub(super) struct Gathered {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl Gathered {
+    /// The body these make, one after the other.
+    pub(super) fn new(pieces: VecDeque<Bytes>) -> Gathered {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Gathered { pieces, left }
+    }
+}
+
+impl Body for Gathered {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.pop_front();
+        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 /// A body fed by a task, and the guard that cancels the task when the client hangs up.

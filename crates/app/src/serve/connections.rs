@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Connections beyond the limit, for questions about health alone.
-const HEADROOM: usize = 32;
+pub(super) const HEADROOM: usize = 32;
 
 /// How long such a connection may take over its one request's head.
 const HEADROOM_HEADER_TIMEOUT: Duration = Duration::from_secs(2);

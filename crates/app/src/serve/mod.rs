@@ -2,6 +2,7 @@
 
 mod address;
 mod connections;
+mod files;
 mod log;
 mod notify;
 pub(crate) mod signals;
@@ -151,7 +152,7 @@ impl Server {
             http: http.clone(),
             header_timeout: self.settings.header_timeout,
             write_timeout: self.settings.body_timeout,
-            connections_max: self.settings.connections_max,
+            connections_max: files::connections_max(self.settings.connections_max, connections::HEADROOM),
             grace: self.settings.grace,
             tls: self.tls.clone(),
         };

@@ -70,6 +70,49 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     assert!(!log.iter().any(|line| line.contains("-key-of-the-house")), "{log:?}");
 }
 
+/// Numbers that say how a server works, with the least and the most that are allowed. Without workers and threads:
+/// a machine need not have a thousand to give.
+const NUMBERS: [(&str, u64, u64); 15] = [
+    ("queue_max", 1, 1_000_000),
+    ("queue_wait_ms", 1, 600_000),
+    ("timeout_ms", 1, 600_000),
+    ("cache_mib", 1, 1_048_576),
+    ("query_cache_mib", 0, 65_536),
+    ("disk_reserve_mib", 0, 16_777_216),
+    ("memory_max_mib", 0, 16_777_216),
+    ("tail_max", 1, 10_000_000),
+    ("workers", 1, 64),
+    ("index_threads", 1, 64),
+    ("rate_limit", 0, 1_000_000),
+    ("connections_max", 1, 65_536),
+    ("grace_s", 0, 3600),
+    ("header_timeout_ms", 1, 600_000),
+    ("body_timeout_ms", 1, 600_000),
+];
+
+#[test]
+fn a_server_starts_and_stops_with_everything_at_its_least_and_at_its_most() {
+    for is_most in [false, true] {
+        let home = Home::new();
+        let manager = UnixDatagram::bind(home.path("manager")).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let line = |(key, least, most): (&str, u64, u64)| {
+            format!("{key} = {}\n", if is_most { most } else { least })
+        };
+        let file = home.write("nearfield.toml", NUMBERS.map(line).concat());
+        let mut server = home
+            .command(&["serve", "--listen", "127.0.0.1:0", "--config", &file])
+            .env("NOTIFY_SOCKET", home.path("manager"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(told(&manager), "READY=1");
+        signal(&server, "TERM");
+        assert_eq!(told(&manager), "STOPPING=1");
+        assert!(server.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn the_unit_for_systemd_starts_what_there_is() {
     let unit =

@@ -54,6 +54,38 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
+fn settings_beyond_their_limits_refuse_the_start() {
+    let home = Home::new();
+    home.fails(2, &["serve", "--queue-max", "0"], &["--queue-max: queue_max", "from 1 to 1000000"]);
+    home.fails(2, &["serve", "--grace-s", "3601"], &["--grace-s: grace_s", "from 0 to 3600"]);
+    home.fails(2, &["serve", "--port", "65536"], &["--port", "65535"]);
+    home.fails(2, &["serve", "--queue", "1"], &["--queue"]);
+    for (name, value, words) in [
+        (
+            "NEARFIELD_HEADER_TIMEOUT_MS",
+            "600001",
+            "header_timeout_ms must be a whole number from 1 to 600000",
+        ),
+        ("NEARFIELD_LOG", "inof", "log must be levels"),
+        ("NEARFIELD_LISTEN", "8000", "listen must be an IP address and a port"),
+    ] {
+        let output = home.command(&["serve"]).env(name, value).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(name) && err.contains(words), "{err}");
+    }
+    for (text, words) in [
+        ("workers = 0", "line 1: workers must be a whole number from 1 to 1024"),
+        ("\ntail_max = \"many\"", "line 2: tail_max must be a whole number from 1 to 10000000"),
+        ("wrokers = 1", "\"wrokers\""),
+        ("workers =", "line 1"),
+    ] {
+        home.write("nearfield.toml", text);
+        home.fails(2, &["serve"], &["nearfield.toml", words]);
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_exit_code_4() {
     let home = Home::new();
     home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &["http://127.0.0.1:1"]);

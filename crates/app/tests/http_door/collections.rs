@@ -97,3 +97,24 @@ fn an_empty_schema_asks_for_the_default_model() {
         assert!(problem["detail"].as_str().unwrap().contains("all-MiniLM-L6-v2"), "{problem}");
     }
 }
+
+#[test]
+fn an_array_of_an_objects_values_is_no_object() {
+    let server = Server::with_articles();
+    let embed = json!([["title"], "tiny"]);
+    for (method, path, body) in [
+        ("PUT", "/collections/made", json!([null, null])),
+        ("PUT", "/collections/made", json!([["made:"], null, []])),
+        ("PUT", "/collections/made", json!({"fields": [["title", "text"]]})),
+        ("PUT", "/collections/made", json!({"fields": [{"name": "v", "kind": "vector", "embed": embed}]})),
+        ("PUT", "/aliases/other", json!(["kb"])),
+        ("POST", "/collections/kb/search", json!(["apple"])),
+        ("POST", "/collections/kb/search", json!({"searches": [["apple"]]})),
+        ("POST", "/collections/kb/delete", json!(["*"])),
+    ] {
+        let reply = server.send(method, path, &[JSON], body.to_string().as_bytes());
+        let problem = reply.problem(422, "json-shape");
+        assert!(problem["detail"].as_str().unwrap().contains("expected an object"), "{problem}");
+    }
+    server.get("/collections/made").problem(404, "collection-not-found");
+}

@@ -1,10 +1,12 @@
 //! The HTTP door from outside: a server on a real socket, a client that writes bytes.
 
 mod admission;
+mod bounds;
 mod client;
 mod collections;
 mod description;
 mod documents;
+mod hostile_lines;
 mod limits;
 mod loading;
 mod roles;

@@ -5,6 +5,7 @@ pub(crate) mod doctor;
 pub(super) mod document;
 pub(super) mod health;
 pub(super) mod info;
+pub(super) mod object;
 pub(super) mod schema;
 pub(super) mod search;
 pub(super) mod value;

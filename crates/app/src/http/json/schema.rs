@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::binary::Binary;
+use super::{binary::Binary, object};
 use crate::{
     http::Problem,
     service::{
@@ -26,7 +26,7 @@ pub(crate) struct SchemaShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl_s: Option<f64>,
     /// Fields that are indexed; title, content and a vector embedded from both, if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::many", skip_serializing_if = "Option::is_none")]
     fields: Option<Vec<FieldShape>>,
 }
 
@@ -54,21 +54,25 @@ pub(crate) struct FieldShape {
     quantization: Option<QuantizationShape>,
     /// VECTOR: values a vector; the model's, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
     dim: Option<usize>,
     /// VECTOR: the distance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metric: Option<MetricShape>,
     /// VECTOR, hnsw: links a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 2, maximum = 128)]
     m: Option<usize>,
     /// VECTOR, hnsw: breadth while building.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
     ef_construction: Option<usize>,
     /// VECTOR, hnsw: breadth while searching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
     ef_search: Option<usize>,
     /// VECTOR: which texts it is computed from; brought by the document, if left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::one", skip_serializing_if = "Option::is_none")]
     embed: Option<EmbedShape>,
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{document::FieldsView, value::ValueShape};
+use super::{document::FieldsView, object, value::ValueShape};
 use crate::{
     http::Problem,
     service::{self, Answer, Document, Fusion, Leg, Paging, Schema, Search, Timing, Value},
@@ -24,14 +24,17 @@ pub(crate) struct SearchShape {
     #[schema(value_type = Option<Vec<f32>>)]
     vector: Option<ValueShape>,
     /// Hits to return, up to 1,000; 10, if left out.
+    #[schema(minimum = 1, maximum = 1000)]
     k: Option<usize>,
     /// Hits to skip.
+    #[schema(maximum = 9999)]
     offset: Option<usize>,
     /// Hits that score less are dropped.
     min_score: Option<f32>,
     /// A filter in RediSearch's syntax.
     filter: Option<String>,
     /// Breadth of the graph search, up to 4,096.
+    #[schema(minimum = 1, maximum = 4096)]
     ef_search: Option<usize>,
     /// Compare with every vector.
     exact: Option<bool>,
@@ -43,6 +46,7 @@ pub(crate) struct SearchShape {
     allow_partial: Option<bool>,
     /// In place of all the others: up to 100 searches, answered in order.
     #[schema(no_recursion)]
+    #[serde(default, deserialize_with = "object::many")]
     searches: Option<Vec<SearchShape>>,
 }
 

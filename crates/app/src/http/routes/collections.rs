@@ -47,7 +47,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put, path = "/collections/{c}", tag = "collections",
     params(
-        ("c" = String, Path, description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -"),
         ("rebuild" = Option<bool>, Query, description = "Where it stands with another schema, build it anew in the background"),
     ),
     request_body = Option<SchemaShape>,
@@ -84,7 +84,7 @@ pub(super) async fn put(
 /// One collection.
 #[utoipa::path(
     get, path = "/collections/{c}", tag = "collections",
-    params(("c" = String, Path, description = "Collection or alias")),
+    params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
     responses((status = 200, body = InfoView))
 )]
 pub(super) async fn get(
@@ -102,8 +102,8 @@ pub(super) async fn get(
 #[utoipa::path(
     delete, path = "/collections/{c}", tag = "collections",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("documents" = Option<String>, Query, description = "keep or delete; keep, if left out"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("documents" = Option<String>, Query, pattern = "^(keep|delete)$", description = "keep or delete; keep, if left out"),
     ),
     responses((status = 204, description = "Dropped"))
 )]
@@ -126,7 +126,7 @@ pub(super) async fn delete(
 /// Points an alias at a collection.
 #[utoipa::path(
     put, path = "/aliases/{a}", tag = "collections",
-    params(("a" = String, Path, description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -")),
+    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -")),
     request_body = AliasShape,
     responses((status = 200, body = AliasView))
 )]
@@ -145,7 +145,7 @@ pub(super) async fn put_alias(
 /// Removes an alias.
 #[utoipa::path(
     delete, path = "/aliases/{a}", tag = "collections",
-    params(("a" = String, Path, description = "The alias")),
+    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "The alias")),
     responses((status = 204, description = "Removed"))
 )]
 pub(super) async fn delete_alias(

@@ -33,8 +33,8 @@ const LIMIT_DEFAULT: usize = 100;
 #[utoipa::path(
     put, path = "/collections/{c}/documents/{id}", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("id" = String, Path, description = "Id of the document"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
         ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
         ("If-None-Match" = Option<String>, Header, description = "*: only if there is none"),
     ),
@@ -66,8 +66,8 @@ pub(super) async fn put(
 #[utoipa::path(
     get, path = "/collections/{c}/documents/{id}", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("id" = String, Path, description = "Id of the document"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
         ("vectors" = Option<bool>, Query, description = "With its vector fields"),
         ("If-None-Match" = Option<String>, Header, description = "ETag of the state that is known already"),
     ),
@@ -99,8 +99,8 @@ pub(super) async fn get(
 #[utoipa::path(
     patch, path = "/collections/{c}/documents/{id}", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("id" = String, Path, description = "Id of the document"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
         ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
     ),
     request_body = DocumentShape,
@@ -127,8 +127,8 @@ pub(super) async fn patch(
 #[utoipa::path(
     delete, path = "/collections/{c}/documents/{id}", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("id" = String, Path, description = "Id of the document"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
         ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
     ),
     responses((status = 204, description = "Gone"))
@@ -156,9 +156,9 @@ pub(super) async fn delete(
 #[utoipa::path(
     get, path = "/collections/{c}/documents", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax"),
-        ("limit" = Option<usize>, Query, description = "Documents a page, up to 1,000; 100, if left out"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Documents a page, up to 1,000; 100, if left out"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("vectors" = Option<bool>, Query, description = "With vector fields"),
     ),
@@ -189,8 +189,8 @@ pub(super) async fn scroll(
 #[utoipa::path(
     get, path = "/collections/{c}/count", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax; all, if left out"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax; all, if left out"),
     ),
     responses((status = 200, body = CountView))
 )]
@@ -208,7 +208,7 @@ pub(super) async fn count(
 /// Takes every document away that matches.
 #[utoipa::path(
     post, path = "/collections/{c}/delete", tag = "documents",
-    params(("c" = String, Path, description = "Collection or alias")),
+    params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
     request_body = DeleteShape,
     responses((status = 200, body = DeletedView))
 )]

@@ -1,6 +1,7 @@
 //! Writing documents: one, many, or a stream of them.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use crate::{
             document::{DocumentShape, Item, Refused},
             write::{Counts, DocumentsShape, ResultView, ResultsView},
         },
-        ndjson::{Fed, Lines, write_line},
+        ndjson::{Fed, Gathered, Lines, write_line},
         path::Path,
         query::Query,
         reply,
@@ -55,7 +56,7 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 #[utoipa::path(
     post, path = "/collections/{c}/documents", tag = "documents",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("Accept" = Option<String>, Header, description = "application/x-ndjson: results as they are made"),
     ),
     request_body(content((DocumentShape = "application/json"), (DocumentShape = "application/x-ndjson"))),
@@ -239,38 +240,40 @@ async fn load_json(loading: &Loading, body: &[u8]) -> Result<Response<Body>, Pro
 /// NDJSON, answered in JSON.
 async fn load_lines(loading: &Loading, mut lines: Lines) -> Result<Response<Body>, Problem> {
     let mut counts = Counts::default();
-    let mut body = b"{\"results\":[".to_vec();
+    // In pieces: one text that grows would need twice its room.
+    let mut pieces = VecDeque::from([Bytes::from_static(b"{\"results\":[")]);
+    let mut bytes = 0;
     loop {
         let (batch, broken) = next_batch(&mut lines).await;
-        let ended = batch.documents.is_empty();
+        if batch.documents.is_empty() && broken.is_none() {
+            break;
+        }
+        let mut piece = Vec::with_capacity(batch.documents.len() * 96);
         for result in loading.write_lines(batch).await {
+            if counts.standing() + counts.errors > 0 {
+                piece.push(b',');
+            }
             counts.count(&result);
-            write_line(&mut body, &result);
-            // A comma in place of the line's end.
-            *body.last_mut().expect("a line was written") = b',';
+            write_line(&mut piece, &result);
         }
         if let Some(problem) = broken {
             return Err(interrupted(problem, counts));
         }
-        if body.len() > RESULTS_BYTES_MAX {
+        bytes += piece.len();
+        if bytes > RESULTS_BYTES_MAX {
             let detail =
                 "too many results for an answer in JSON: ask for them with Accept: application/x-ndjson";
             let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "results-size", detail);
             return Err(interrupted(problem, counts));
         }
-        if ended {
-            break;
-        }
-    }
-    if body.last() == Some(&b',') {
-        body.pop();
+        pieces.push_back(Bytes::from(piece));
     }
     let Counts { created, updated, unchanged, errors } = counts;
     let end = format!(
         "],\"created\":{created},\"updated\":{updated},\"unchanged\":{unchanged},\"errors\":{errors}}}"
     );
-    body.extend_from_slice(end.as_bytes());
-    let mut response = Response::new(Body::from(body));
+    pieces.push_back(Bytes::from(end));
+    let mut response = Response::new(Body::new(Gathered::new(pieces)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

@@ -46,17 +46,17 @@ const HIT_BYTES: usize = 1024;
 #[utoipa::path(
     get, path = "/search", tag = "search",
     params(
-        ("q" = String, Query, description = "What is asked"),
-        ("k" = Option<usize>, Query, description = "Hits to return, up to 1,000; 5, if left out"),
-        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
-        ("collection" = Option<String>, Query, description = "Collection or alias; needed where there are several"),
-        ("ef_search" = Option<usize>, Query, description = "Breadth of the graph search, up to 4,096"),
+        ("q" = String, Query, min_length = 1, description = "What is asked"),
+        ("k" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Hits to return, up to 1,000; 5, if left out"),
+        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
+        ("collection" = Option<String>, Query, min_length = 1, description = "Collection or alias; needed where there are several"),
+        ("ef_search" = Option<usize>, Query, minimum = 1, maximum = 4096, description = "Breadth of the graph search, up to 4,096"),
         ("exact" = Option<bool>, Query, description = "Compare with every vector"),
-        ("offset" = Option<usize>, Query, description = "Hits to skip"),
+        ("offset" = Option<usize>, Query, maximum = 9999, description = "Hits to skip"),
         ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
         ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
-        ("X-Timeout-Ms" = Option<u32>, Header, description = "Deadline in milliseconds, up to 60,000"),
+        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
     responses((status = 200, body = ArticlesView, headers(("Server-Timing" = String, description = "Time of each stage"))))
 )]
@@ -72,17 +72,17 @@ pub(super) async fn search(State(door): State<Arc<Door>>, call: Call, uri: Uri) 
 #[utoipa::path(
     get, path = "/kb/search", tag = "search",
     params(
-        ("q" = String, Query, description = "What is asked"),
-        ("k" = Option<usize>, Query, description = "Hits to return, up to 1,000; 5, if left out"),
-        ("filter" = Option<String>, Query, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
-        ("collection" = Option<String>, Query, description = "Collection or alias; needed where there are several"),
-        ("ef_search" = Option<usize>, Query, description = "Breadth of the graph search, up to 4,096"),
+        ("q" = String, Query, min_length = 1, description = "What is asked"),
+        ("k" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Hits to return, up to 1,000; 5, if left out"),
+        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
+        ("collection" = Option<String>, Query, min_length = 1, description = "Collection or alias; needed where there are several"),
+        ("ef_search" = Option<usize>, Query, minimum = 1, maximum = 4096, description = "Breadth of the graph search, up to 4,096"),
         ("exact" = Option<bool>, Query, description = "Compare with every vector"),
-        ("offset" = Option<usize>, Query, description = "Hits to skip"),
+        ("offset" = Option<usize>, Query, maximum = 9999, description = "Hits to skip"),
         ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
         ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
-        ("X-Timeout-Ms" = Option<u32>, Header, description = "Deadline in milliseconds, up to 60,000"),
+        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
     responses((status = 200, body = SnippetsView, headers(("Server-Timing" = String, description = "Time of each stage"))))
 )]
@@ -120,8 +120,8 @@ fn asked(uri: &Uri) -> Result<(String, Search), Problem> {
 #[utoipa::path(
     post, path = "/collections/{c}/search", tag = "search",
     params(
-        ("c" = String, Path, description = "Collection or alias"),
-        ("X-Timeout-Ms" = Option<u32>, Header, description = "Deadline in milliseconds, up to 60,000"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
     request_body = SearchShape,
     responses(

@@ -1,0 +1,361 @@
+//! Every setting, from every source, at its limits and beyond them.
+
+use std::collections::BTreeSet;
+
+use clap::{Args as _, Command, FromArgMatches as _};
+
+use super::{list::SETTINGS, *};
+
+/// How a value is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Number,
+    Boolean,
+    Text,
+    Path,
+    List,
+    /// An array of tables, which only a file can hold.
+    Tables,
+}
+
+/// What a setting takes and what it refuses.
+struct Row {
+    key: &'static str,
+    kind: Kind,
+    /// What may be given, as the message has it.
+    allowed: String,
+    /// The least and the most, or two others that differ.
+    good: [String; 2],
+    /// Beyond the limits, and what is no such value at all.
+    bad: Vec<String>,
+    /// What else stands in the file.
+    with: &'static str,
+}
+
+fn number(key: &'static str, least: u64, most: u64) -> Row {
+    let below = i128::from(least) - 1;
+    let above = i128::from(most) + 1;
+    let bad =
+        [below.to_string(), above.to_string(), u128::MAX.to_string(), "1.5".to_owned(), "true".to_owned()];
+    Row {
+        key,
+        kind: Kind::Number,
+        allowed: format!("a whole number from {least} to {most}"),
+        good: [least.to_string(), most.to_string()],
+        bad: bad.to_vec(),
+        with: "",
+    }
+}
+
+fn row(key: &'static str, kind: Kind, allowed: &str, good: [&str; 2], bad: &[&str]) -> Row {
+    let bad = bad.iter().map(|&text| text.to_owned()).collect();
+    Row { key, kind, allowed: allowed.to_owned(), good: good.map(str::to_owned), bad, with: "" }
+}
+
+fn boolean(key: &'static str) -> Row {
+    row(key, Kind::Boolean, "true or false", ["false", "true"], &["2", "-1", "1.5"])
+}
+
+fn path(key: &'static str, with: &'static str) -> Row {
+    Row { with, ..row(key, Kind::Path, "a path", ["/a", "/b"], &[]) }
+}
+
+fn of_redis(row: Row) -> Row {
+    Row { with: "store = \"redis://localhost\"", ..row }
+}
+
+fn table() -> Vec<Row> {
+    let compute = |key| row(key, Kind::Text, "int8, bf16, f32", ["f32", "int8"], &["f64", "int"]);
+    let shortest = "k".repeat(16);
+    let longest = "k".repeat(1024);
+    let keys = |key| {
+        let bad = ["k".repeat(15), "k".repeat(1025), "with a space inside".to_owned()];
+        let bad = bad.each_ref().map(String::as_str);
+        row(key, Kind::List, "16 to 1024 visible ASCII characters", [&shortest, &longest], &bad)
+    };
+    let key_table = |rest: &str| format!("{{key = \"{shortest}\", {rest}}}");
+    vec![
+        path("data_dir", ""),
+        path("models_dir", ""),
+        row(
+            "store",
+            Kind::Text,
+            "directory, redis://[[USER]:PASSWORD@]HOST[:PORT]",
+            ["directory", "redis://localhost"],
+            &["redis://", "postgres://localhost", "redis://localhost/1", "localhost"],
+        ),
+        of_redis(number("redis_connections", 1, 1024)),
+        of_redis(number("redis_timeout_ms", 1, 600_000)),
+        of_redis(number("wait_replicas", 0, 100)),
+        of_redis(boolean("read_from_replicas")),
+        row("cpu", Kind::Text, "scalar, avx2, avx512", ["scalar", "avx512"], &["sse9", "avx"]),
+        compute("query_compute"),
+        compute("document_compute"),
+        number("workers", 1, 1024),
+        number("queue_max", 1, 1_000_000),
+        number("queue_wait_ms", 1, 600_000),
+        number("timeout_ms", 1, 600_000),
+        number("cache_mib", 1, 1_048_576),
+        number("query_cache_mib", 0, 65_536),
+        boolean("pin_workers"),
+        number("disk_reserve_mib", 0, 16_777_216),
+        number("memory_max_mib", 0, 16_777_216),
+        number("tail_max", 1, 10_000_000),
+        number("index_threads", 1, 256),
+        row(
+            "log",
+            Kind::Text,
+            "levels, alone or for a module",
+            ["off", "trace"],
+            &["nearfield=loud", "a=b=c"],
+        ),
+        boolean("log_json"),
+        row(
+            "listen",
+            Kind::Text,
+            "an IP address and a port",
+            ["127.0.0.1:0", "[::1]:65535"],
+            &["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1", "8000", "example.com:80"],
+        ),
+        keys("api_key"),
+        keys("write_key"),
+        keys("read_key"),
+        row(
+            "keys",
+            Kind::Tables,
+            "",
+            [&key_table("role = \"read\""), &key_table("role = \"write\", collections = [\"a\"]")],
+            &[
+                "{}",
+                "{role = \"read\"}",
+                "{key = \"short\", role = \"read\"}",
+                "{sha256 = \"00\", role = \"read\"}",
+                &key_table("role = \"root\""),
+                &key_table("role = 1"),
+                &key_table("role = \"read\", collections = \"a\""),
+                &key_table("role = \"read\", collections = [\"/\"]"),
+                &key_table("role = \"admin\", collections = [\"a\"]"),
+                &key_table("role = \"read\", until = 2030"),
+            ],
+        ),
+        number("rate_limit", 0, 1_000_000),
+        row(
+            "trusted_proxies",
+            Kind::List,
+            "networks such as 10.0.0.0/8",
+            ["0.0.0.0/0", "ffff::/128"],
+            &["10.0.0.0/33", "10.0.0.0/-1", "ffff::/129", "example.com"],
+        ),
+        path("tls_cert", "tls_key = \"/k\""),
+        path("tls_key", "tls_cert = \"/c\""),
+        row(
+            "cors_origins",
+            Kind::List,
+            "origins such as https://app.example.com",
+            ["http://a", "https://app.example.com:65535"],
+            &["*", "https://*.example.com", "ftp://a", "https://a/path", "https://a:65536", "null"],
+        ),
+        number("connections_max", 1, 65_536),
+        number("grace_s", 0, 3600),
+        number("header_timeout_ms", 1, 600_000),
+        number("body_timeout_ms", 1, 600_000),
+    ]
+}
+
+impl Row {
+    /// A value as TOML has it.
+    fn toml(&self, value: &str) -> String {
+        match self.kind {
+            Kind::Number | Kind::Boolean => value.to_owned(),
+            Kind::Text | Kind::Path => format!("{value:?}"),
+            Kind::List => format!("[{value:?}]"),
+            Kind::Tables => format!("[{value}]"),
+        }
+    }
+
+    /// Values of other types, as TOML has them.
+    fn toml_of_other_types(&self) -> Vec<&'static str> {
+        let all = ["\"four\"", "4", "1.5", "true", "2030-01-01", "[4]", "[[\"a\"]]", "{a = 1}"];
+        let none: &[&str] = match self.kind {
+            Kind::Number => &["4"],
+            Kind::Boolean => &["true"],
+            // A word is of the right type; whether it is one of those allowed is another question.
+            Kind::Text | Kind::Path => &["\"four\""],
+            Kind::List | Kind::Tables => &[],
+        };
+        all.into_iter().filter(|value| !none.contains(value)).collect()
+    }
+
+    fn name(&self) -> String {
+        format!("NEARFIELD_{}", self.key.to_uppercase())
+    }
+
+    fn flag(&self) -> String {
+        match self.key {
+            "trusted_proxies" => "--trusted-proxy".to_owned(),
+            "cors_origins" => "--cors-origin".to_owned(),
+            key => format!("--{}", key.replace('_', "-")),
+        }
+    }
+
+    /// Checks that the settings were refused in words that tell what, where, and what may be given.
+    fn check_refused(&self, loaded: Result<String, String>, from: &str, value: &str) {
+        match loaded {
+            Ok(shown) => panic!("{}: {value} is taken from {from}: {shown}", self.key),
+            Err(text) => {
+                let part = if self.kind == Kind::Tables {
+                    self.key.to_owned()
+                } else {
+                    format!("{} must be {}", self.key, self.allowed)
+                };
+                assert!(text.contains(&part), "{value}: {part:?} is not said in {text:?}");
+                assert!(text.contains(from), "{value}: {from:?} is not said in {text:?}");
+            }
+        }
+    }
+}
+
+/// A home, with a file if `text` is not empty.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    /// All that can be set, as text, or why it is refused.
+    fn load(&self, file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<String, String> {
+        std::fs::write(self.0.path().join(FILE_NAME), file).unwrap();
+        let home = self.0.path().to_str().unwrap();
+        let words = ["x", "--home", home].into_iter().chain(flags.iter().copied());
+        let matches = command().try_get_matches_from(words).map_err(|error| error.to_string())?;
+        let flags = Flags::from_arg_matches(&matches).unwrap();
+        let serve = ServeFlags::from_arg_matches(&matches).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let settings =
+            Settings::from_sources(&flags, Some(&serve), environment).map_err(|error| error.to_string())?;
+        let digests: Vec<_> = settings.keys.iter().map(|key| key.digest).collect();
+        Ok(format!("{settings:?} {digests:?}"))
+    }
+}
+
+fn command() -> Command {
+    ServeFlags::augment_args(Flags::augment_args(Command::new("x")))
+}
+
+/// Long names of the flags, without `--home` and `--config`, which say where settings are.
+fn flags() -> BTreeSet<String> {
+    let command = command();
+    let long = command.get_arguments().map(|argument| format!("--{}", argument.get_long().unwrap()));
+    long.filter(|flag| !["--home", "--config"].contains(&flag.as_str())).collect()
+}
+
+#[test]
+fn every_setting_and_every_flag_has_its_row() {
+    let rows = table();
+    let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
+    assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
+    let known: BTreeSet<String> = rows.iter().map(Row::flag).collect();
+    assert!(flags().is_subset(&known), "flags of no setting: {:?}", flags().difference(&known));
+}
+
+#[test]
+fn what_is_allowed_is_taken_the_same_from_file_environment_and_flag() {
+    let home = Home::new();
+    for row in table() {
+        let taken = row.good.each_ref().map(|value| {
+            let line = format!("{} = {}\n{}\n", row.key, row.toml(value), row.with);
+            let shown = home.load(&line, &[], &[]).unwrap_or_else(|error| panic!("{line}{error}"));
+            if row.kind != Kind::Tables {
+                let same = home.load(row.with, &[(&row.name(), value)], &[]);
+                assert_eq!(same.as_deref(), Ok(shown.as_str()), "{}={value}", row.name());
+            }
+            if flags().contains(&row.flag()) && (row.kind != Kind::Boolean || value == "true") {
+                let flag =
+                    if row.kind == Kind::Boolean { row.flag() } else { format!("{}={value}", row.flag()) };
+                let same = home.load(row.with, &[], &[&flag]);
+                assert_eq!(same.as_deref(), Ok(shown.as_str()), "{flag}");
+            }
+            shown
+        });
+        assert_ne!(taken[0], taken[1], "{} has no effect", row.key);
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_refused_with_key_source_and_range() {
+    let home = Home::new();
+    for row in table() {
+        let in_file = |value: &str| {
+            let text = format!("\n{} = {value}\n{}\n", row.key, row.with);
+            row.check_refused(home.load(&text, &[], &[]), &format!("{FILE_NAME}, line 2"), value);
+        };
+        row.bad.iter().for_each(|value| in_file(&row.toml(value)));
+        row.toml_of_other_types().into_iter().for_each(in_file);
+        if row.kind == Kind::Path {
+            in_file("\"\"");
+            continue; // Any other text may be a path, and none is no variable.
+        }
+        let words: Vec<&str> = row.bad.iter().map(String::as_str).chain(["four"]).collect();
+        for value in words {
+            row.check_refused(home.load(row.with, &[(&row.name(), value)], &[]), &row.name(), value);
+            if flags().contains(&row.flag()) && row.kind != Kind::Boolean {
+                let flag = format!("{}={value}", row.flag());
+                row.check_refused(home.load(row.with, &[], &[&flag]), &row.flag(), value);
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_unicode_is_refused_unless_it_is_a_path() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
+    for row in table().into_iter().filter(|row| row.with.is_empty()) {
+        let environment = [(row.name().into(), OsString::from_vec(vec![b'a', 0xff]))];
+        let loaded = Settings::from_sources(&flags, None, environment);
+        match row.kind {
+            Kind::Path => assert!(loaded.is_ok(), "{}", row.key),
+            _ => row.check_refused(
+                loaded.map(|settings| format!("{settings:?}")).map_err(|error| error.to_string()),
+                &row.name(),
+                "what is not Unicode",
+            ),
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_and_flags_are_refused_and_the_known_ones_named() {
+    let home = Home::new();
+    let text = home.load("workers = 1\nwrokers = 3\n", &[], &[]).unwrap_err();
+    assert!(text.contains("line 2") && text.contains("\"wrokers\""), "{text}");
+    assert!(SETTINGS.iter().all(|setting| text.contains(setting.key)), "{text}");
+    assert!(home.load("[server]\nworkers = 1\n", &[], &[]).unwrap_err().contains("\"server\""));
+    assert!(home.load("workers = 1\nworkers = 2\n", &[], &[]).unwrap_err().contains("line 2"));
+    assert!(home.load("", &[], &["--wrokers=3"]).unwrap_err().contains("--wrokers"));
+}
+
+#[test]
+fn help_tells_the_variable_and_the_default_of_every_flag() {
+    let home = Home::new();
+    let defaults = home.load("", &[], &[]).unwrap();
+    for row in table().iter().filter(|row| flags().contains(&row.flag())) {
+        let command = command();
+        let argument = command
+            .get_arguments()
+            .find(|argument| format!("--{}", argument.get_long().unwrap()) == row.flag());
+        let help = argument.unwrap().get_help().unwrap().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(&format!("[env: {}]", row.name())), "{}: {help}", row.flag());
+        if let Some((_, rest)) = help.split_once("[default: ") {
+            let value = rest.split(']').next().unwrap();
+            let shown = home.load("", &[], &[&format!("{}={value}", row.flag())]).unwrap();
+            // What is left open here, the service settles for the processor it finds.
+            let shown = shown.replace("query_compute: Some(Int8)", "query_compute: None");
+            assert_eq!(shown, defaults, "{}: the default is not {value}", row.flag());
+        }
+    }
+}

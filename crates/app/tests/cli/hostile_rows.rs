@@ -1,0 +1,229 @@
+//! Rows in = rows indexed + rows rejected, whatever the bytes. Each part of a file is made so that it is known
+//! how many rows it holds and in which lines they begin; nothing is asked of the reader that is tested.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use proptest::{
+    prelude::*,
+    sample::select,
+    test_runner::{Config, RngSeed},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    fake_server::{FakeServer, Response},
+    program::Home,
+};
+
+/// Of all that is drawn here.
+const SEED: u64 = 13_002;
+
+/// What has to become of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Indexed,
+    Rejected,
+    /// Either, but one of them.
+    Any,
+}
+
+/// A part of a file, with the lines that rows begin in, counted from its own first.
+#[derive(Clone, Debug)]
+struct Part {
+    bytes: Vec<u8>,
+    rows: Vec<(u64, Fate)>,
+}
+
+fn part(bytes: impl AsRef<[u8]>, rows: &[(u64, Fate)]) -> Part {
+    Part { bytes: bytes.as_ref().to_vec(), rows: rows.to_vec() }
+}
+
+fn line(bytes: impl AsRef<[u8]>, fate: Fate) -> Part {
+    part([bytes.as_ref(), b"\n"].concat(), &[(0, fate)])
+}
+
+use Fate::{Any, Indexed, Rejected};
+
+/// Parts of a CSV file whose header is `id,title,content`.
+fn csv_parts() -> Vec<Part> {
+    vec![
+        line("a,b,c", Indexed),
+        part("a,b,c\r\n", &[(0, Indexed)]),
+        line("a,\"two\"\" quotes\",\"a, comma\"", Indexed),
+        part("a,b,\"two\nlines\"\n", &[(0, Indexed)]),
+        part("a,b,\"three\r\n\r\nlines\"\r\n", &[(0, Indexed)]),
+        line("a,,", Indexed),
+        line("a,\u{1f34e},\u{202e}\u{feff}", Indexed),
+        part("\n", &[]),
+        part("\r\n\n", &[]),
+        line("a,b", Rejected),
+        line("a,b,c,d", Rejected),
+        line("lonely", Rejected),
+        line(",b,c", Rejected),
+        line(",,,,,,,,", Rejected),
+        line(vec![b','; 5000], Rejected),
+        line(b"a,caf\xe9,c", Rejected),
+        line(b"\xff\xfe,b,c", Rejected),
+        line(b"\xed\xa0\x80,a lone surrogate,c", Rejected),
+        line("a,quo\"te,c", Any),
+        line("a,\"quo\"te,c", Any),
+        line("a,\0,c", Any),
+        line("\0,b,c", Any),
+        line(" a , b , c ", Any),
+        line("a,1e999,NaN", Any),
+        line("=cmd|' /C calc'!A0,b,c", Any),
+        part("a,b,c\ra,d,e\n", &[(0, Any), (0, Any)]),
+    ]
+}
+
+/// What may stand at the end of a CSV file: it swallows all that follows.
+fn csv_ends() -> Vec<Part> {
+    vec![
+        part("", &[]),
+        part("a,b,c", &[(0, Indexed)]),
+        part("a,b", &[(0, Rejected)]),
+        part("a,b,\"never closed\n1,2,3\n4,5,6\n", &[(0, Any)]),
+        part("a,\"never closed\n1,2,3\n4,5,6\n", &[(0, Rejected)]),
+        part("a,b,c\r", &[(0, Indexed)]),
+        part("\n\n\n", &[]),
+    ]
+}
+
+fn jsonl_parts() -> Vec<Part> {
+    let deep = |depth: usize| format!("{{\"id\":1,\"content\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+    vec![
+        line(r#"{"id":"a","title":"b","content":"c"}"#, Indexed),
+        part("{\"id\":7,\"content\":\"c\"}\r\n", &[(0, Indexed)]),
+        line(r#"  {"id":"a","content":"\u0000\ud83c\udf4e\n"}  "#, Indexed),
+        line(r#"{"id":"a","content":null}"#, Indexed),
+        part("\n", &[]),
+        part(" \t\r\n", &[]),
+        line("{", Rejected),
+        line("}", Rejected),
+        line("[]", Rejected),
+        line("null", Rejected),
+        line("7", Rejected),
+        line("{\"id\":1}{\"id\":2}", Rejected),
+        line(r#"{"content":"no id"}"#, Rejected),
+        line(r#"{"id":""}"#, Rejected),
+        line(r#"{"id":1.5}"#, Rejected),
+        line(r#"{"id":[1]}"#, Rejected),
+        line(r#"{"id":1,"id":2}"#, Rejected),
+        line(r#"{"id":1,"content":"a","content":"b"}"#, Rejected),
+        line(r#"{"id":1,"content":"a","body":"b","content":"c"}"#, Rejected),
+        line(r#"{"id":"\ud800"}"#, Rejected),
+        line(b"{\"id\":1,\"content\":\"caf\xe9\"}", Rejected),
+        line(b"{\"id\":1,\"content\":\"\xed\xa0\x80\"}", Rejected),
+        line("\u{feff}{\"id\":1}", Rejected),
+        line("{\"id\":1,\"content\":\"a\tb\"}", Rejected),
+        line("\0", Rejected),
+        line("{'id':1}", Rejected),
+        line("{\"id\":1,\"n\":NaN}", Rejected),
+        line(deep(10_000), Rejected),
+        line(r#"{"id":1,"n":1e999}"#, Any),
+        line(r#"{"id":1,"content":"\ud800"}"#, Any),
+        line(r#"{"id":123456789012345678901234567890}"#, Any),
+        line(deep(100), Any),
+    ]
+}
+
+fn jsonl_ends() -> Vec<Part> {
+    vec![
+        part("", &[]),
+        part(r#"{"id":"a","content":"c"}"#, &[(0, Indexed)]),
+        part("{\"id\":\"a\",\"content\":\"", &[(0, Rejected)]),
+        part("\0\0\0\0", &[(0, Rejected)]),
+    ]
+}
+
+/// A file of parts: its bytes, and line and fate of every row.
+#[derive(Clone)]
+struct Hostile {
+    bytes: Vec<u8>,
+    rows: Vec<(u64, Fate)>,
+}
+
+impl fmt::Debug for Hostile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in self.bytes.split(|byte| *byte == b'\n') {
+            writeln!(formatter, "{}", line[..line.len().min(200)].escape_ascii())?;
+        }
+        write!(formatter, "{:?}", self.rows)
+    }
+}
+
+fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<Value = Hostile> {
+    let bom = prop::bool::weighted(0.2);
+    (bom, prop::collection::vec(select(parts), 0..40), select(ends)).prop_map(move |(bom, parts, end)| {
+        let mut bytes = [if bom { "\u{feff}" } else { "" }, head].concat().into_bytes();
+        let mut rows = Vec::new();
+        let mut line = 1 + head.matches('\n').count() as u64;
+        for part in parts.iter().chain([&end]) {
+            rows.extend(part.rows.iter().map(|(at, fate)| (line + at, *fate)));
+            line += part.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            bytes.extend_from_slice(&part.bytes);
+        }
+        Hostile { bytes, rows }
+    })
+}
+
+/// Indexes the file and compares the program's counts with what the server got, what the file of rejected rows
+/// holds, and what is known of the file.
+fn check(hostile: &Hostile, name: &str) {
+    let home = Home::new();
+    let arrived = Arc::new(Mutex::new(0));
+    let seen = arrived.clone();
+    let server = FakeServer::of_articles(move |request| {
+        // A line that is no JSON here is refused, as a real server does it: alone, and without an id.
+        let result = |line: &str| match serde_json::from_str::<Value>(line) {
+            Ok(document) => json!({"id": document["id"].as_str().unwrap(), "status": "created", "seq": 1}),
+            Err(error) => {
+                let error = json!({"status": 400, "code": "json", "detail": error.to_string()});
+                json!({"id": null, "status": "error", "error": error})
+            }
+        };
+        let results: Vec<Value> = request.body.lines().map(result).collect();
+        *seen.lock().unwrap() += results.iter().filter(|result| result["id"].is_string()).count();
+        Response::json(200, &json!({"results": results}).to_string())
+    });
+    let path = home.write(name, &hostile.bytes);
+    let args = ["index", &path, "--url", &server.url(), "--on-error", "skip", "--rejects", "rejects.jsonl"];
+    let ended = home.run(&[&args[..], &["--batch-size", "7"]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let indexed = *arrived.lock().unwrap();
+    let rejected: Vec<u64> = home
+        .read("rejects.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["line"].as_u64().unwrap())
+        .collect();
+    let rows = hostile.rows.len();
+    let told = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
+    assert_eq!(ended.out, told);
+    assert_eq!(rows, indexed + rejected.len());
+    let lines = |fate: Fate| -> BTreeSet<u64> {
+        hostile.rows.iter().filter(|(_, of)| *of == fate).map(|(line, _)| *line).collect()
+    };
+    let rejected: BTreeSet<u64> = rejected.into_iter().collect();
+    let missing: Vec<u64> = lines(Rejected).difference(&rejected).copied().collect();
+    assert!(missing.is_empty(), "rows in lines {missing:?} are not rejected");
+    let wrong: Vec<u64> = lines(Indexed).intersection(&rejected).copied().collect();
+    assert!(wrong.is_empty(), "rows in lines {wrong:?} are rejected");
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 48, failure_persistence: None, rng_seed: RngSeed::Fixed(SEED), ..Config::default() })]
+
+    #[test]
+    fn every_row_of_csv_is_indexed_or_rejected(hostile in file("id,title,content\n", csv_parts(), csv_ends())) {
+        check(&hostile, "a.csv");
+    }
+
+    #[test]
+    fn every_line_of_jsonl_is_indexed_or_rejected(hostile in file("\n", jsonl_parts(), jsonl_ends())) {
+        check(&hostile, "a.jsonl");
+    }
+}

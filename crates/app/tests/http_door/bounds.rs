@@ -1,0 +1,112 @@
+//! Parameters of requests at their least and their most, beyond them, and of the wrong type.
+
+use serde_json::{Value, json};
+
+use crate::{client::Reply, server::Server};
+
+/// A parameter's name as messages have it, its least, its most, and what a message says of them.
+type Bounds = (&'static str, u64, u64, &'static str);
+
+/// Checks a parameter that `send` sends.
+fn check((name, least, most, words): Bounds, send: impl Fn(&Value) -> Reply) {
+    for good in [least, most] {
+        let reply = send(&json!(good));
+        assert!(reply.status < 300, "{name} = {good}: {reply:?}\n{}", reply.text());
+    }
+    let beyond = [json!(i128::from(least) - 1), json!(most + 1), json!(u64::MAX)];
+    for bad in beyond {
+        let detail = refused(name, &bad, send(&bad));
+        // A negative number is of the wrong type, before any range.
+        assert!(!bad.is_u64() || detail.contains(words), "{name} = {bad}: {words:?} is not in {detail:?}");
+    }
+    for bad in [json!("four"), json!(1.5), json!([1]), json!({})] {
+        refused(name, &bad, send(&bad));
+    }
+}
+
+/// The detail of a refusal, which names the parameter there or in `at`.
+fn refused(name: &str, value: &Value, reply: Reply) -> String {
+    assert!([400, 422].contains(&reply.status), "{name} = {value}: {reply:?}\n{}", reply.text());
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    let problem = reply.json();
+    let detail = problem["detail"].as_str().unwrap().to_owned();
+    let names = detail.contains(name) || problem["at"].as_str().is_some_and(|at| at.contains(name));
+    assert!(names, "{name} = {value}: not named in {problem}");
+    detail
+}
+
+/// A value in an address.
+fn written(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let escape = |letter: char| match letter {
+        '[' | ']' | '{' | '}' => format!("%{:02X}", letter as u32),
+        letter => letter.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+#[test]
+fn numbers_of_a_search_have_their_bounds() {
+    let server = Server::with_articles();
+    for bounds in [
+        ("k", 1, 1000, "1 to 1000"),
+        ("ef_search", 1, 4096, "1 to 4096"),
+        ("offset", 0, 9_995, "deeper than 10000 hits"),
+    ] {
+        for path in ["/search?q=apple", "/kb/search?q=apple"] {
+            check(bounds, |value| server.get(&format!("{path}&{}={}", bounds.0, written(value))));
+        }
+        check(bounds, |value| {
+            let mut search = json!({"text": "apple", "k": 5});
+            search[bounds.0] = value.clone();
+            server.post("/collections/kb/search", &search)
+        });
+    }
+    check(("limit", 1, 1000, "1 to 1000"), |value| {
+        server.get(&format!("/collections/kb/documents?limit={}", written(value)))
+    });
+}
+
+#[test]
+fn numbers_of_a_schema_have_their_bounds() {
+    for bounds in [
+        ("dim", 1, 4096, "1 to 4096"),
+        ("m", 2, 128, "2 to 128"),
+        ("ef_construction", 1, 4096, "1 to 4096"),
+        ("ef_search", 1, 4096, "1 to 4096"),
+    ] {
+        check(bounds, |value| {
+            let mut vector = json!({"name": "place", "kind": "vector", "dim": 4});
+            vector[bounds.0] = value.clone();
+            Server::with(Default::default()).put("/collections/made", &json!({"fields": [vector]}))
+        });
+    }
+}
+
+#[test]
+fn times_have_their_bounds() {
+    let server = Server::with_articles();
+    let put =
+        |ttl: &Value| server.put("/collections/kb/documents/a", &json!({"title": "apple", "ttl_s": ttl}));
+    for good in [json!(0.001), json!(1), json!(1_000 * 366 * 24 * 3600u64)] {
+        let reply = put(&good);
+        assert!(reply.status < 300, "ttl_s = {good}: {}", reply.text());
+    }
+    for bad in [json!(0), json!(-1), json!(1e300), json!("1"), json!(true), json!([1]), json!({})] {
+        refused("ttl_s", &bad, put(&bad));
+    }
+    for (ms, status) in
+        [("1", None), ("60000", Some(200)), ("0", Some(400)), ("60001", Some(400)), ("soon", Some(400))]
+    {
+        let reply = server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
+        match status {
+            Some(status) => assert_eq!(reply.status, status, "{ms}: {}", reply.text()),
+            // It may be over before the answer is there.
+            None => assert!([200, 504].contains(&reply.status), "{ms}: {}", reply.text()),
+        }
+        if reply.status == 400 {
+            let detail = reply.problem(400, "header")["detail"].to_string();
+            assert!(detail.contains("60000"), "{detail}");
+        }
+    }
+}
