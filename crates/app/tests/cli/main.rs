@@ -6,6 +6,7 @@ mod copying;
 mod documents;
 mod fake_server;
 mod formats;
+mod https;
 mod indexing;
 mod program;
 mod pulling;
