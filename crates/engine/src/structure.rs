@@ -377,7 +377,7 @@ impl Core {
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let writer = self.store.write().inspect_err(|error| self.latch(error))?;
-        let mut transaction = Transaction::new(writer, &self.registry(), self.clock.now_ms());
+        let mut transaction = Transaction::new(writer, &self.registry(), self.time.now_ms());
         let result = change(&mut transaction).inspect_err(|error| self.latch(error))?;
         let committed = transaction.commit().inspect_err(|error| self.latch(error))?;
         self.publish(committed);
