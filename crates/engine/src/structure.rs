@@ -40,7 +40,9 @@ pub enum CollectionError {
     #[error("\"{alias}\" is the name of a collection, give the alias another")]
     NameTaken { alias: String },
     /// A name with other characters than allowed.
-    #[error("\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed")]
+    #[error(
+        "\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed, not all dots"
+    )]
     Name { name: String },
     /// Another version is being built already.
     #[error(
@@ -395,10 +397,11 @@ impl Core {
     }
 }
 
-/// Whether `name` can be that of a collection or an alias.
+/// Whether `name` can be that of a collection or an alias. One of dots alone leads elsewhere as part of an address.
 pub fn check_name(name: &str) -> Result<(), CollectionError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+    let is_dots = name.bytes().all(|byte| byte == b'.');
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !is_dots {
         Ok(())
     } else {
         Err(CollectionError::Name { name: show(name.as_bytes()) })
