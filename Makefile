@@ -6,8 +6,9 @@ TOOLS := $(CURDIR)/target/tools
 TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
+CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-load soak sanitize fuzz fmt clippy model redis tests docs deny
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -54,9 +55,21 @@ deny:
 	$(CARGO) deny --offline check bans licenses sources
 	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then $(CARGO) deny --offline check advisories; \
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
+	CARGO_NET_OFFLINE=true $(CARGO) build --locked -p nearfield
+
+## sbom: what the program is built from, as CycloneDX: target/nearfield.cdx.json
+sbom: export PATH := $(TOOLS)/bin:$(PATH)
+sbom:
+	cargo-cyclonedx cyclonedx --version 2>/dev/null || \
+		$(CARGO) install cargo-cyclonedx --version $(CYCLONEDX_VERSION) --locked --root $(TOOLS)
+	cargo-cyclonedx cyclonedx --manifest-path crates/app/Cargo.toml --describe binaries --format json --spec-version 1.5
+	rm crates/bench/nearfield-bench_bin.cdx.json
+	sed 's|file://$(CURDIR)|file:///nearfield|g' crates/app/nearfield_bin.cdx.json >target/nearfield.cdx.json
+	rm crates/app/nearfield_bin.cdx.json
+	grep -c '"type": "library"' target/nearfield.cdx.json
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-requests long-load fuzz sanitize
+test-long: long-crashes long-damage long-histories long-requests long-load long-offline fuzz sanitize
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -84,6 +97,13 @@ long-load: model
 	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
 	./target/release/nearfield-bench overload
 	./target/release/nearfield-bench restart
+
+# All of it built anew without a network, where the system allows that: no build script loads anything.
+long-offline:
+	$(CARGO) fetch --locked
+	alone=$$(unshare -rn true 2>/dev/null && echo unshare -rn); \
+	CARGO_NET_OFFLINE=true $$alone $(CARGO) build --release --locked -p nearfield --target-dir target/offline
+	rm -rf target/offline
 
 ## soak: two hours under everything at once
 soak: export NEARFIELD_HOME := $(TEST_HOME)

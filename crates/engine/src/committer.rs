@@ -79,7 +79,7 @@ impl Core {
                 Ok(writer) => writer,
                 Err(error) => return self.lose(ops, refused, error),
             };
-            let mut transaction = Transaction::new(writer, &registry, self.clock.now_ms());
+            let mut transaction = Transaction::new(writer, &registry, self.time.now_ms());
             let mut written = Vec::with_capacity(ops.len());
             for (op, refusal) in ops.iter().zip(&mut refused) {
                 if refusal.is_some() {

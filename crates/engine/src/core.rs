@@ -10,14 +10,14 @@ use index::Cpu;
 use parking_lot::{Mutex, RwLock};
 use store::Store;
 
-use crate::{Clock, bell::Bell, queue::Queue, registry::Registry, snapshot::Snapshots};
+use crate::{bell::Bell, clock::Time, queue::Queue, registry::Registry, snapshot::Snapshots};
 
 /// The heart of an engine.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: Time,
     pub(crate) cpu: Cpu,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk_reserve_bytes: u64,
@@ -49,7 +49,7 @@ impl Core {
         Core {
             store,
             snapshots,
-            clock: options.clock.clone(),
+            time: Time::new(options.clock.clone()),
             cpu: options.cpu,
             data_dir: options.data_dir.clone(),
             disk_reserve_bytes: options.disk_reserve_bytes,

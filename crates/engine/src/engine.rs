@@ -260,7 +260,7 @@ impl Engine {
     /// All collections, by name.
     pub fn collections(&self) -> Vec<CollectionInfo> {
         let registry = self.core.registry();
-        let now_ms = self.core.clock.now_ms();
+        let now_ms = self.core.time.now_ms();
         let named = registry.named.iter();
         named.map(|(name, versions)| info(&registry, name, versions, now_ms)).collect()
     }
@@ -269,7 +269,7 @@ impl Engine {
     pub fn collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
         let registry = self.core.registry();
         match registry.resolve(name) {
-            Some((name, versions)) => Ok(info(&registry, name, versions, self.core.clock.now_ms())),
+            Some((name, versions)) => Ok(info(&registry, name, versions, self.core.time.now_ms())),
             None => Err(CollectionError::NotFound { name: name.to_owned(), known: registry.known() }),
         }
     }
@@ -335,10 +335,16 @@ impl Engine {
         }
     }
 
+    /// The time ends are counted from: Unix milliseconds of the clock. After the clock was put back it is for a moment
+    /// that of before, until what had ended by then is deleted.
+    pub fn now_ms(&self) -> u64 {
+        self.core.time.now_ms()
+    }
+
     /// The document under `key`, if it stands and has not expired.
     pub fn get(&self, key: &[u8]) -> Result<Option<Document>, QueryError> {
         let found = self.core.store.read()?.get(key)?;
-        let now_ms = self.core.clock.now_ms();
+        let now_ms = self.core.time.now_ms();
         Ok(found.map(|(_, document)| document).filter(|document| !has_ended(document, now_ms)))
     }
 
@@ -347,7 +353,7 @@ impl Engine {
     pub fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<(String, ComputedVector)>, QueryError> {
         let (_, collection) = self.core.answering(collection)?;
         let reader = self.core.store.read()?;
-        let now_ms = self.core.clock.now_ms();
+        let now_ms = self.core.time.now_ms();
         let mut vectors = Vec::new();
         let standing = reader.get(key)?.filter(|(_, document)| !has_ended(document, now_ms));
         let Some((doc, _)) = standing else { return Ok(vectors) };
@@ -450,7 +456,7 @@ impl Core {
         versions: &Versions,
         limit: usize,
     ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, StoreError> {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.time.now_ms();
         let reader = self.store.read()?;
         let mut found: Vec<(Document, Vec<TextToEmbed>)> = Vec::new();
         for collection in versions.all() {

@@ -153,7 +153,7 @@ impl Core {
         found: &mut Found,
     ) -> Result<usize, QueryError> {
         let field = &collection.projector.vectors[slot];
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.time.now_ms();
         let began = Instant::now();
         collection.retire_due(now_ms);
         let selection = collection.select(query.filter);
@@ -211,7 +211,7 @@ impl Core {
     ) -> Result<Page, QueryError> {
         within("limit", 1..=WINDOW_MAX, limit)?;
         let (_, collection) = self.answering(collection)?;
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.time.now_ms();
         let selection = check_and_select(&collection, filter, now_ms)?;
         let fetch = Fetch { core: self, collection: &collection, selection: &selection, filter, now_ms };
         // Documents that go away between the steps only make a page shorter.
@@ -239,7 +239,7 @@ impl Core {
 
     pub(crate) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, QueryError> {
         let (_, collection) = self.answering(collection)?;
-        let selection = check_and_select(&collection, filter, self.clock.now_ms())?;
+        let selection = check_and_select(&collection, filter, self.time.now_ms())?;
         Ok(match selection.allowed {
             Some(allowed) => allowed.len(),
             None => collection.state().ordinals.live().len(),

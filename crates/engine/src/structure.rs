@@ -40,7 +40,9 @@ pub enum CollectionError {
     #[error("\"{alias}\" is the name of a collection, give the alias another")]
     NameTaken { alias: String },
     /// A name with other characters than allowed.
-    #[error("\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed")]
+    #[error(
+        "\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed, not all dots"
+    )]
     Name { name: String },
     /// Another version is being built already.
     #[error(
@@ -377,7 +379,7 @@ impl Core {
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let writer = self.store.write().inspect_err(|error| self.latch(error))?;
-        let mut transaction = Transaction::new(writer, &self.registry(), self.clock.now_ms());
+        let mut transaction = Transaction::new(writer, &self.registry(), self.time.now_ms());
         let result = change(&mut transaction).inspect_err(|error| self.latch(error))?;
         let committed = transaction.commit().inspect_err(|error| self.latch(error))?;
         self.publish(committed);
@@ -395,10 +397,11 @@ impl Core {
     }
 }
 
-/// Whether `name` can be that of a collection or an alias.
+/// Whether `name` can be that of a collection or an alias. One of dots alone leads elsewhere as part of an address.
 pub fn check_name(name: &str) -> Result<(), CollectionError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) {
+    let is_dots = name.bytes().all(|byte| byte == b'.');
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !is_dots {
         Ok(())
     } else {
         Err(CollectionError::Name { name: show(name.as_bytes()) })

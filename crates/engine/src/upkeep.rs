@@ -43,8 +43,12 @@ impl Core {
     pub(crate) fn reap(&self) -> Result<u64, StoreError> {
         let mut reaped = 0;
         while !self.is_closing() && self.refusal.get().is_none() {
-            let due = self.store.read()?.expired(self.clock.now_ms(), GROUP_OPS_MAX)?;
+            let now_ms = self.time.now_ms();
+            let due = self.store.read()?.expired(now_ms, GROUP_OPS_MAX)?;
             if due.is_empty() {
+                if self.time.stands() {
+                    self.follow_clock(now_ms)?;
+                }
                 break;
             }
             let _turn = self.turn.lock();
@@ -58,6 +62,15 @@ impl Core {
             reaped += gone;
         }
         Ok(reaped)
+    }
+
+    /// Lets time follow a clock that was put back, unless something was written meanwhile that has ended.
+    fn follow_clock(&self, now_ms: u64) -> Result<(), StoreError> {
+        let _turn = self.turn.lock();
+        if self.store.read()?.expired(now_ms, 1)?.is_empty() {
+            self.time.follow(now_ms);
+        }
+        Ok(())
     }
 
     /// Writes snapshots of the collections for which it is `due`, and forgets the changes that no

@@ -113,12 +113,13 @@ impl Session {
     /// The settings where other flags are given; their warnings are not told.
     fn settings_of(&self, flags: &Flags, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
         // Variables of this program that are no settings of it.
-        const OTHERS: [&str; 5] = [
+        const OTHERS: [&str; 6] = [
             "NEARFIELD_URL",
             "NEARFIELD_COPY_FROM",
             "NEARFIELD_COPY_TO",
             "NEARFIELD_REQUIRE_MODEL",
             "NEARFIELD_REQUIRE_REDIS",
+            "NEARFIELD_REQUIRE_TOOLS",
         ];
         let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
         Settings::from_sources(flags, serve, environment)

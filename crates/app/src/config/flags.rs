@@ -38,6 +38,10 @@ pub struct Flags {
     /// Directory of models, in place of models in the home directory [env: NEARFIELD_MODELS_DIR]
     #[arg(long, value_name = "DIR", global = true)]
     pub models_dir: Option<PathBuf>,
+    /// Certificates in PEM to trust beside public authorities, when talking to a server over HTTPS [env:
+    /// NEARFIELD_CA_CERT]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca_cert: Option<PathBuf>,
     /// Instruction set to use at most: scalar, avx2 or avx512 [env: NEARFIELD_CPU]
     #[arg(long, value_name = "LEVEL", global = true)]
     pub cpu: Option<String>,

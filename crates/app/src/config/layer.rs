@@ -48,6 +48,7 @@ pub(super) struct Layer {
     pub(super) rate_limit: Option<u64>,
     pub(super) trusted_proxies: Option<Vec<IpNet>>,
     pub(super) notify_socket: Option<OsString>,
+    pub(super) ca_cert: Option<PathBuf>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     pub(super) cors_origins: Option<Vec<Origin>>,
@@ -64,6 +65,7 @@ impl Layer {
         layer.set_flags(&[
             ("data_dir", path(&flags.data_dir)),
             ("models_dir", path(&flags.models_dir)),
+            ("ca_cert", path(&flags.ca_cert)),
             ("store", flags.store.as_ref().map(|url| Raw::Word(url.reveal().as_ref()))),
             ("redis_connections", word(&flags.redis_connections)),
             ("redis_timeout_ms", word(&flags.redis_timeout_ms)),
@@ -183,6 +185,7 @@ impl Layer {
             rate_limit: self.rate_limit.or(below.rate_limit),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
             notify_socket: self.notify_socket.or(below.notify_socket),
+            ca_cert: self.ca_cert.or(below.ca_cert),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             cors_origins: self.cors_origins.or(below.cors_origins),

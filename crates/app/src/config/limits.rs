@@ -146,6 +146,7 @@ fn table() -> Vec<Row> {
             ["0.0.0.0/0", "ffff::/128"],
             &["10.0.0.0/33", "10.0.0.0/-1", "ffff::/129", "example.com"],
         ),
+        path("ca_cert", ""),
         path("tls_cert", "tls_key = \"/k\""),
         path("tls_key", "tls_cert = \"/c\""),
         row(

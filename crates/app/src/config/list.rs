@@ -61,6 +61,7 @@ settings! {
     keys = key_table::known_keys,
     rate_limit = |given| given.number(0..=1_000_000),
     trusted_proxies = networks,
+    ca_cert = |given| given.path(),
     tls_cert = |given| given.path(),
     tls_key = |given| given.path(),
     cors_origins = origins,

@@ -89,6 +89,8 @@ pub struct Settings {
     pub rate_limit: u32,
     /// Networks whose word on where a request came from is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Certificates that commands which talk to a server trust beside public authorities.
+    pub ca_cert: Option<PathBuf>,
     /// The files of TLS; none, without it.
     pub tls: Option<TlsFiles>,
     /// Connections served at once.
@@ -254,6 +256,7 @@ impl Settings {
             own_key: [layer.api_key, layer.write_key, layer.read_key].into_iter().flatten().flatten().next(),
             rate_limit: u32::try_from(layer.rate_limit.unwrap_or(0)).expect("its range is within 32 bits"),
             trusted_proxies: layer.trusted_proxies.unwrap_or_default(),
+            ca_cert: layer.ca_cert,
             tls: match (layer.tls_cert, layer.tls_key) {
                 (None, None) => None,
                 (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),

@@ -19,6 +19,9 @@ pub struct Address {
     pub url: String,
     /// Its process.
     pub pid: u32,
+    /// The file of the certificate it shows, if it speaks HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
 }
 
 impl Address {
@@ -32,10 +35,17 @@ impl Address {
     }
 
     /// Tells that this process serves `data_dir` at `url`, until the answer is dropped.
-    pub(super) fn write(data_dir: &Path, url: String) -> Result<Written, ServeError> {
+    pub(super) fn write(
+        data_dir: &Path,
+        url: String,
+        certificate: Option<&Path>,
+    ) -> Result<Written, ServeError> {
         let path = data_dir.join(FILE_NAME);
-        let address = Address { url, pid: std::process::id() };
-        let json = serde_json::to_vec(&address).expect("a string and a number");
+        // Who reads this may stand elsewhere; a path that cannot be made absolute is one that cannot be read.
+        let certificate = certificate.and_then(|path| std::path::absolute(path).ok());
+        let address = Address { url, pid: std::process::id(), certificate };
+        let json = serde_json::to_vec(&address)
+            .map_err(|source| ServeError::AddressFile { path: path.clone(), source: source.into() })?;
         let beside = data_dir.join(format!("{FILE_NAME}.new"));
         fs::create_dir_all(data_dir)
             .and_then(|()| fs::write(&beside, json))
@@ -81,9 +91,12 @@ mod tests {
     fn the_file_stands_as_long_as_the_server() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Address::read(dir.path()).unwrap(), None);
-        let written = Address::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false)).unwrap();
+        let written = Address::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false), None).unwrap();
         let found = Address::read(dir.path()).unwrap().unwrap();
-        assert_eq!(found, Address { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id() });
+        assert_eq!(
+            found,
+            Address { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id(), certificate: None }
+        );
         drop(written);
         assert_eq!(Address::read(dir.path()).unwrap(), None);
     }
@@ -91,8 +104,8 @@ mod tests {
     #[test]
     fn the_file_of_another_server_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Address::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true)).unwrap();
-        let _second = Address::write(dir.path(), url("[::]:8001".parse().unwrap(), true)).unwrap();
+        let first = Address::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true), None).unwrap();
+        let _second = Address::write(dir.path(), url("[::]:8001".parse().unwrap(), true), None).unwrap();
         drop(first);
         assert_eq!(Address::read(dir.path()).unwrap().unwrap().url, "https://[::1]:8001");
     }

@@ -178,7 +178,10 @@ impl Server {
             app.store(Arc::new(App::gated(router, opened.clone())));
             // A Redis is nobody's alone: who wants its documents goes there, not through this server.
             let written = match self.settings.store {
-                Store::Directory => Some(Address::write(&self.settings.data_dir, url.clone())?),
+                Store::Directory => Some({
+                    let certificate = self.tls.as_ref().map(Tls::certificate_file);
+                    Address::write(&self.settings.data_dir, url.clone(), certificate)?
+                }),
                 Store::Redis(_) => None,
             };
             let (keys, tls) = (http.api_keys, self.tls);

@@ -1,6 +1,10 @@
 //! TLS: a certificate that can be replaced while connections come in.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -88,6 +92,11 @@ impl Tls {
     pub fn reload(&self) -> Result<(), TlsError> {
         self.certificate.0.store(read(&self.files)?);
         Ok(())
+    }
+
+    /// The file of the chain.
+    pub(super) fn certificate_file(&self) -> &Path {
+        &self.files.cert
     }
 
     /// Agrees on keys with a client, if it does not take too long.

@@ -7,6 +7,7 @@ mod documents;
 mod fake_server;
 mod formats;
 mod hostile_rows;
+mod https;
 mod indexing;
 mod program;
 mod pulling;

@@ -109,6 +109,7 @@ pub(crate) async fn aliases_lead_to_collections(house: &House) {
     house.put(&alias(DOCS), &json!({"collection": "others"})).await.refused(409, "name-taken");
     house.put(&collection("now"), &json!({"fields": [flat(2, "l2")]})).await.refused(409, "name-taken");
     house.put(&alias("a%20b"), &json!({"collection": DOCS})).await.refused(422, "name");
+    house.put(&alias("%2E%2E"), &json!({"collection": DOCS})).await.refused(422, "name");
     house.delete(&alias("now")).await.expect(204);
     house.get(&collection("now")).await.refused(404, "collection-not-found");
     house.delete(&alias("now")).await.refused(404, "collection-not-found");
@@ -116,7 +117,7 @@ pub(crate) async fn aliases_lead_to_collections(house: &House) {
 
 pub(crate) async fn names_are_checked_and_unknown_ones_told(house: &House) {
     let schema = json!({"fields": [flat(2, "l2")]});
-    for name in ["a b", "a/b", "..%2Fx", "ä", "{x}", &"x".repeat(129)] {
+    for name in ["a b", "a/b", "..%2Fx", "ä", "{x}", "%2E", "%2E%2E", "%2E%2E%2E", &"x".repeat(129)] {
         let reply = house.put(&collection(name), &schema).await;
         assert_eq!(
             (reply.status, reply.json["code"].as_str()),
@@ -125,13 +126,13 @@ pub(crate) async fn names_are_checked_and_unknown_ones_told(house: &House) {
             reply.json
         );
     }
-    for name in ["a", "A-1_b.c:d", &"x".repeat(128)] {
+    for name in ["a", "A-1_b.c:d", "...a", &"x".repeat(128)] {
         house.put(&collection(name), &schema).await.expect(201);
     }
     let listed = house.get("/collections").await.expect(200);
     let names: BTreeSet<&str> =
         listed["collections"].as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap()).collect();
-    assert_eq!(names, BTreeSet::from(["a", "A-1_b.c:d", "x".repeat(128).as_str()]));
+    assert_eq!(names, BTreeSet::from(["a", "A-1_b.c:d", "...a", "x".repeat(128).as_str()]));
     let unknown = house.get(&path("nowhere", "documents/1")).await.refused(404, "collection-not-found");
     assert!(unknown["detail"].as_str().unwrap().contains("A-1_b.c:d"), "{unknown}");
 }

@@ -1,12 +1,16 @@
 //! The server as a process of its own: killed, stopped, on a full disk.
 #![cfg(unix)]
 
+mod backups;
+mod browser;
+mod clocks;
 mod disk_full;
 mod generated_requests;
 #[cfg(target_os = "linux")]
 mod huge_bodies;
 mod kills;
 mod ledger;
+mod paths;
 mod random;
 #[path = "../real_model/mod.rs"]
 mod real_model;
@@ -14,4 +18,6 @@ mod server;
 mod slow_clients;
 mod stopping;
 mod syncs;
+#[path = "../tiny_model/mod.rs"]
+mod tiny_model;
 mod writers;

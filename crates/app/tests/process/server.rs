@@ -151,7 +151,7 @@ impl Server {
     }
 
     /// The version of every stored document, by id. Every document has to be whole.
-    fn versions(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn versions(&self) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
         let mut next = String::new();
         loop {

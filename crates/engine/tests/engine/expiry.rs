@@ -215,6 +215,44 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
     check(&world, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
 }
 
+/// Whether a search has hidden it or only a look at its key, and whether the reaper comes before or after.
+#[test]
+fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
+    for searched in [false, true] {
+        let world = world();
+        let v = blob(&vector(1));
+        for (key, end) in [("doc:1", 10), ("doc:2", 1_000), ("elsewhere", 10)] {
+            world.write(put_until(key, &[("category", b"a"), ("v", &v)], BEGIN_MS + end)).unwrap();
+        }
+        let shows = |key: &str| world.engine().get(key.as_bytes()).unwrap().is_some();
+        let check = || {
+            assert_eq!(["doc:1", "doc:2", "elsewhere"].map(shows), [false, true, false]);
+            assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+            assert_eq!(world.count("docs", "@category:{a}"), 1);
+            assert_eq!(world.scroll("docs", None), ["doc:2"]);
+        };
+        world.clock.advance(10);
+        if searched {
+            assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+        } else {
+            assert!(!shows("elsewhere"));
+        }
+        world.clock.set(BEGIN_MS - 5);
+        check();
+        world.engine().reap().unwrap();
+        check();
+        assert_eq!(world.engine().stats().unwrap().documents, 1);
+
+        // Nothing is left of that moment: what comes now ends by the clock as it stands.
+        assert_eq!(world.engine().now_ms(), BEGIN_MS - 5);
+        world.write(put_until("doc:1", &[("category", b"a"), ("v", &v)], BEGIN_MS)).unwrap();
+        assert!(shows("doc:1"));
+        assert_eq!(world.count("docs", "@category:{a}"), 2);
+        world.clock.set(BEGIN_MS);
+        check();
+    }
+}
+
 #[test]
 fn what_ended_gives_its_room_to_what_comes() {
     let world = world();

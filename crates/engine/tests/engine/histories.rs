@@ -243,9 +243,13 @@ impl Life {
                 self.model.now_ms += ms;
             }
             Action::BackADay => {
-                self.reap()?;
+                // Seen by the engine, this moment holds until what had ended by it is gone.
+                self.engine().now_ms();
+                self.model.standing();
                 self.model.now_ms -= DAY_MS;
                 self.clock.set(self.model.now_ms);
+                self.agree()?;
+                self.reap()?;
             }
             Action::Reap => self.reap()?,
             Action::Create { how } => {

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote};
+use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote, trust::Trust};
 use crate::{config::Settings, serve::Address, service};
 
 /// The data directory, or else the server that holds it. The lock is tried first: a killed server
@@ -23,7 +23,11 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
         }
         .into());
     };
-    let remote = Remote::new(&server.url, key)?;
+    let mut trust = Trust::in_file(settings.ca_cert.as_deref())?;
+    if let Some(certificate) = &server.certificate {
+        trust = trust.with_here(certificate)?;
+    }
+    let remote = Remote::new(&server.url, key, trust)?;
     match remote.call(&Call { method: Method::GET, path: "/healthz", body: None }) {
         Ok(_) => Ok(Client::Remote(remote)),
         Err(error) => {

@@ -8,6 +8,8 @@ mod discovery;
 mod in_process;
 mod path;
 mod remote;
+mod tls;
+mod trust;
 
 use std::{fmt, io::Write, path::PathBuf, time::Duration};
 
@@ -15,7 +17,7 @@ use anyhow::Context as _;
 use axum::http::{HeaderMap, Method, header};
 use serde::de::DeserializeOwned;
 
-use self::{in_process::InProcess, remote::Remote};
+use self::{in_process::InProcess, remote::Remote, trust::Trust};
 use crate::{config::Settings, service::Store};
 
 pub(crate) use path::Path;
@@ -70,15 +72,28 @@ pub(crate) struct Refusal {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreachable {
     /// No server there, or not one that answers.
-    #[error("no answer from {url}: {source}")]
+    #[error("no answer from {url}: {source}{hint}")]
     NoAnswer {
         url: String,
         #[source]
         source: Box<ureq::Error>,
+        /// What to do, if that is known.
+        hint: &'static str,
     },
     /// The data directory is another process's, and no server was found that could be asked.
     #[error("the data directory {} is in use by {holder}: wait for it to end, or stop it", data_dir.display())]
     Locked { data_dir: PathBuf, holder: String },
+}
+
+impl Unreachable {
+    fn no_answer(url: &str, source: ureq::Error) -> Unreachable {
+        let hint = if trust::is_refusal(&source) {
+            " (if the certificate is the server's own, or of an authority of yours, name its file: --ca-cert FILE)"
+        } else {
+            ""
+        };
+        Unreachable::NoAnswer { url: url.to_owned(), source: Box::new(source), hint }
+    }
 }
 
 /// What the server says of a failure (RFC 9457).
@@ -105,7 +120,8 @@ impl Client {
         let key = flags.api_key.as_deref().or(settings.own_key.as_ref().map(|key| key.reveal()));
         // An empty variable counts as not set.
         if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
-            return Ok(Client::Remote(Remote::new(url, key)?));
+            let trust = Trust::in_file(settings.ca_cert.as_deref())?;
+            return Ok(Client::Remote(Remote::new(url, key, trust)?));
         }
         match settings.store {
             Store::Directory => discovery::find(settings, key),

@@ -4,9 +4,15 @@ use std::{io::Write, net::IpAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::http::{Request, Uri, header};
-use ureq::Agent;
+use ureq::{
+    Agent,
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{ConnectProxyConnector, Connector as _, TcpConnector},
+    },
+};
 
-use super::{Call, Reply, Unreachable};
+use super::{Call, Reply, Unreachable, tls::Tls, trust::Trust};
 use crate::cli::exit::Usage;
 
 /// Longest answer taken: a page of documents with their vectors is far below.
@@ -26,7 +32,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// A server at `url`. Nothing is sent yet.
-    pub(super) fn new(url: &str, key: Option<&str>) -> Result<Remote, Usage> {
+    pub(super) fn new(url: &str, key: Option<&str>, trust: Trust) -> Result<Remote, Usage> {
         let url = url.trim_end_matches('/').to_owned();
         let wrong = || {
             Usage(format!("--url {url}: expected http://HOST:PORT or https://HOST[:PORT], without a query"))
@@ -49,7 +55,12 @@ impl Remote {
         if is_loopback(&host) {
             config = config.proxy(None);
         }
-        Ok(Remote { url, authorization, agent: Agent::new_with_config(config.build()) })
+        let connector =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(Tls::new(trust.config()));
+        let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
+        Ok(Remote { url, authorization, agent })
     }
 
     /// The server's address.
@@ -59,8 +70,7 @@ impl Remote {
 
     /// Makes a call.
     pub(super) fn call(&self, call: &Call<'_>) -> Result<Reply, Unreachable> {
-        let no_answer =
-            |source: ureq::Error| Unreachable::NoAnswer { url: self.url.clone(), source: Box::new(source) };
+        let no_answer = |source: ureq::Error| Unreachable::no_answer(&self.url, source);
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(format!("{}{}", self.url, call.path))
@@ -85,8 +95,7 @@ impl Remote {
 
     /// Writes the body of an answer to `out` as it comes, however long it is and takes.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-        let no_answer =
-            |source: ureq::Error| Unreachable::NoAnswer { url: self.url.clone(), source: Box::new(source) };
+        let no_answer = |source: ureq::Error| Unreachable::no_answer(&self.url, source);
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -125,13 +134,13 @@ mod tests {
     #[test]
     fn only_web_addresses_are_taken() {
         for url in ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x/?a=b"] {
-            assert!(Remote::new(url, None).is_err(), "{url}");
+            assert!(Remote::new(url, None, Trust::default()).is_err(), "{url}");
         }
         assert_eq!(
-            Remote::new("http://127.0.0.1:8000/", Some("key")).unwrap().url(),
+            Remote::new("http://127.0.0.1:8000/", Some("key"), Trust::default()).unwrap().url(),
             "http://127.0.0.1:8000"
         );
-        assert!(Remote::new("http://x", Some("a\nb")).is_err());
+        assert!(Remote::new("http://x", Some("a\nb"), Trust::default()).is_err());
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(super) async fn list(
 #[utoipa::path(
     put, path = "/collections/{c}", tag = "collections",
     params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots"),
         ("rebuild" = Option<bool>, Query, description = "Where it stands with another schema, build it anew in the background"),
     ),
     request_body = Option<SchemaShape>,
@@ -126,7 +126,7 @@ pub(super) async fn delete(
 /// Points an alias at a collection.
 #[utoipa::path(
     put, path = "/aliases/{a}", tag = "collections",
-    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -")),
+    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots")),
     request_body = AliasShape,
     responses((status = 200, body = AliasView))
 )]

@@ -83,7 +83,6 @@ pub(super) type Fingerprints = Vec<(String, [u8; 16])>;
 #[derive(Debug)]
 pub(super) struct Backend {
     store: Kind,
-    clock: Arc<dyn Clock>,
     on_change: Arc<OnChange>,
 }
 
@@ -168,7 +167,7 @@ impl Backend {
                 let options = engine::Options {
                     data_dir: config.data_dir.clone(),
                     cpu,
-                    clock: clock.clone(),
+                    clock,
                     cache_bytes: config.cache_bytes,
                     disk_reserve_bytes: config.disk_reserve_bytes,
                     memory_max_bytes: config.memory_max_bytes,
@@ -179,9 +178,9 @@ impl Backend {
                 };
                 Kind::Embedded(Arc::new(Embedded::open(options, progress)?))
             }
-            Store::Redis(store) => Kind::Redis(Redis::open(store, clock.clone(), on_change.clone())?),
+            Store::Redis(store) => Kind::Redis(Redis::open(store, clock, on_change.clone())?),
         };
-        Ok(Backend { store, clock, on_change })
+        Ok(Backend { store, on_change })
     }
 
     /// Calls `changed` whenever collections have been made, switched or dropped. For once.
@@ -216,9 +215,12 @@ impl Backend {
         &self.store
     }
 
-    /// Unix milliseconds.
+    /// Unix milliseconds, from which ends are counted.
     pub(super) fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
+        match &self.store {
+            Kind::Embedded(embedded) => embedded.engine.now_ms(),
+            Kind::Redis(redis) => redis.now_ms(),
+        }
     }
 
     /// The collections as they were last seen. Waits for nothing.

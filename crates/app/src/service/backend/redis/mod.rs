@@ -85,6 +85,11 @@ impl Redis {
         Ok(Redis { core, closing, handle, runtime: Mutex::new(Some(runtime)) })
     }
 
+    /// Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.core.clock.now_ms()
+    }
+
     /// Gives up the connections. Does not wait for what is on its way.
     pub(super) fn close(&self) {
         self.closing.cancel();

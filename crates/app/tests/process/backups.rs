@@ -1,0 +1,252 @@
+//! Backups made while others write, compared with what those were told; and restores that end too soon.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::{
+    ledger::{State, document},
+    random::Random,
+    server::{Server, agent, send_by},
+};
+
+const WRITERS: [&str; 4] = ["north", "east", "south", "west"];
+/// Documents of each writer.
+const DOCUMENTS: u64 = 300;
+/// Of one request.
+const BULK: usize = 20;
+const BACKUPS: usize = 6;
+
+/// A write that was acknowledged: the document, what it is now, and its place in the store's history. A deletion is
+/// not told its place.
+type Write = (u64, State, Option<u64>);
+
+/// What one writer was told, in this order; it asks for nothing before it has its answer.
+type History = Mutex<Vec<Write>>;
+
+/// Writes in bulk, and deletes one document after each, until it is told to stop.
+fn write(name: &str, address: &str, history: &History, stopping: &AtomicBool) {
+    let agent = agent();
+    let mut random = Random::new(name.len() as u64);
+    let mut version = 0;
+    while !stopping.load(Ordering::Relaxed) {
+        let first = random.below(DOCUMENTS);
+        let asked: Vec<(u64, u64)> =
+            (version + 1..).take(BULK).map(|version| ((first + version) % DOCUMENTS, version)).collect();
+        version += BULK as u64;
+        let line = |(number, version): &(u64, u64)| {
+            format!("{}\n", document(&format!("{name}-{number}"), *number, *version))
+        };
+        let body: String = asked.iter().map(line).collect();
+        let url = format!("{address}/collections/notes/documents");
+        let (status, answer) = send_by(&agent, "POST", &url, "application/x-ndjson", body).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        let seq = |result: &Value| result["seq"].as_u64().unwrap_or_else(|| panic!("{answer}"));
+        let places = answer["results"].as_array().unwrap().iter().map(seq);
+        let written =
+            asked.iter().zip(places).map(|((number, version), seq)| (*number, Some(*version), Some(seq)));
+        history.lock().unwrap().extend(written);
+
+        let number = asked[random.below(BULK as u64) as usize].0;
+        let (status, answer) =
+            send_by(&agent, "DELETE", &format!("{url}/{name}-{number}"), "", String::new()).unwrap();
+        assert_eq!(status, 204, "{answer}");
+        history.lock().unwrap().push((number, None, None));
+    }
+}
+
+/// What stands after these writes.
+fn after(writes: &[Write]) -> BTreeMap<u64, u64> {
+    let last: BTreeMap<u64, State> = writes.iter().map(|(number, state, _)| (*number, *state)).collect();
+    last.into_iter().filter_map(|(number, state)| Some((number, state?))).collect()
+}
+
+/// The program on a home.
+fn nearfield(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
+    command
+        .args(args)
+        .env("NEARFIELD_HOME", home)
+        .env_remove("NEARFIELD_URL")
+        .env_remove("NEARFIELD_DATA_DIR");
+    command.stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn done(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A backup by the command line or by its route; the last place in the history that it says it holds.
+fn back_up(home: &Path, address: &str, file: &Path, by_route: bool) -> u64 {
+    if by_route {
+        let mut answer = agent().get(format!("{address}/backup")).call().unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut out = fs::File::create(file).unwrap();
+        std::io::copy(&mut answer.body_mut().as_reader(), &mut out).unwrap();
+    } else {
+        done(&nearfield(home, &["backup", file.to_str().unwrap()]).output().unwrap());
+    }
+    let told = done(&nearfield(home, &["check", file.to_str().unwrap(), "--json"]).output().unwrap());
+    serde_json::from_str::<Value>(&told).unwrap()["last_seq"].as_u64().unwrap_or_else(|| panic!("{told}"))
+}
+
+#[test]
+fn a_backup_under_load_holds_each_writers_history_up_to_one_moment() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::start(home.path());
+    server.wait_until_ready();
+    server.make_collection();
+    let address = server.address();
+    let histories: Vec<History> = WRITERS.iter().map(|_| History::default()).collect();
+    let lengths =
+        || -> Vec<usize> { histories.iter().map(|history| history.lock().unwrap().len()).collect() };
+    let stopping = AtomicBool::new(false);
+    // Every writer is told of something more.
+    let wait_for_all = || {
+        let before = lengths();
+        while lengths().iter().zip(&before).any(|(now, before)| now <= before) {
+            thread::yield_now();
+        }
+    };
+    let backups: Vec<(PathBuf, Vec<usize>, u64)> = thread::scope(|scope| {
+        for (name, history) in WRITERS.iter().zip(&histories) {
+            let (address, stopping) = (&address, &stopping);
+            scope.spawn(move || write(name, address, history, stopping));
+        }
+        let backups = (0..BACKUPS).map(|number| {
+            wait_for_all();
+            let (file, before) = (home.path().join(format!("backup-{number}")), lengths());
+            let last_seq = back_up(home.path(), &address, &file, number % 2 == 0);
+            wait_for_all();
+            (file, before, last_seq)
+        });
+        let backups = backups.collect();
+        stopping.store(true, Ordering::Relaxed);
+        backups
+    });
+    server.kill();
+
+    for (file, before, last_seq) in backups {
+        let other = tempfile::tempdir().unwrap();
+        done(&nearfield(other.path(), &["restore", file.to_str().unwrap()]).output().unwrap());
+        let mut server = Server::start(other.path());
+        server.wait_until_ready();
+        let mut found = server.versions();
+        let held = found.len();
+        for ((name, history), before) in WRITERS.iter().zip(&histories).zip(before) {
+            let history = history.lock().unwrap();
+            let prefix = format!("{name}-");
+            let own: BTreeMap<u64, u64> = found
+                .extract_if(.., |id, _| id.starts_with(&prefix))
+                .map(|(id, version)| (id[prefix.len()..].parse().unwrap(), version))
+                .collect();
+            let is_held = |(_, _, seq): &Write| seq.is_some_and(|seq| seq <= last_seq);
+            let cut = history.iter().rposition(is_held).map_or(0, |last| last + 1);
+            let later = history.iter().position(|(_, _, seq)| seq.is_some_and(|seq| seq > last_seq));
+            let later = later.unwrap_or(history.len());
+            assert!(cut <= later, "{name}: its places in the history are not in order");
+            assert!(before <= later, "{name}: acknowledged before the backup began, and not in it");
+            // The deletion in between may have come before or after, unless it was acknowledged before.
+            let cuts: Vec<usize> = (cut.max(before)..=later).collect();
+            assert!(
+                cuts.iter().any(|cut| after(&history[..*cut]) == own),
+                "{name}: what was restored is its history at none of {cuts:?} (up to change {last_seq})"
+            );
+        }
+        assert!(found.is_empty(), "nobody wrote {found:?}");
+        server.kill();
+        println!("{}: {held} documents, up to change {last_seq}", file.file_name().unwrap().display());
+    }
+    println!("{} writes acknowledged by {} writers", lengths().iter().sum::<usize>(), WRITERS.len());
+}
+
+/// A store of these documents, and a backup of it.
+fn backed_up(home: &Path, numbers: std::ops::Range<u64>) -> PathBuf {
+    let mut server = Server::start(home);
+    server.wait_until_ready();
+    server.make_collection();
+    let body: String =
+        numbers.map(|number| format!("{}\n", document(&format!("north-{number}"), number, 1))).collect();
+    let url = format!("{}/collections/notes/documents", server.address());
+    let (status, answer) = send_by(&agent(), "POST", &url, "application/x-ndjson", body).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let file = home.join("backup");
+    back_up(home, &server.address(), &file, false);
+    server.stop();
+    file
+}
+
+fn versions(home: &Path) -> BTreeMap<String, u64> {
+    let mut server = Server::start(home);
+    server.wait_until_ready();
+    let versions = server.versions();
+    server.stop();
+    versions
+}
+
+/// Begins to restore from a pipe, in which so many bytes of the backup come and no more, and kills it while it waits
+/// for the rest.
+fn restore_killed_after(home: &Path, bytes: &[u8], args: &[&str]) {
+    let pipe = home.join("pipe");
+    let _ = fs::remove_file(&pipe);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut restoring =
+        nearfield(home, &[&["restore", pipe.to_str().unwrap()], args].concat()).spawn().unwrap();
+    let mut sender = fs::File::options().write(true).open(&pipe).unwrap();
+    // A pipe takes what fits; the last of it is taken when all before has been read.
+    sender.write_all(bytes).unwrap();
+    restoring.kill().unwrap();
+    restoring.wait().unwrap();
+}
+
+#[test]
+fn a_restore_that_is_killed_or_fails_leaves_what_was_there() {
+    let (source, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let backup = backed_up(source.path(), 0..3000);
+    let whole = fs::read(&backup).unwrap();
+    assert!(whole.len() > 4 << 16, "a pipe takes all of it at once");
+    let expected = versions(source.path());
+    assert_eq!(expected.len(), 3000);
+    for part in 1..4 {
+        // Nothing was there: nothing is there, and it is done the next time.
+        let empty = tempfile::tempdir().unwrap();
+        restore_killed_after(empty.path(), &whole[..whole.len() * part / 4], &[]);
+        assert!(!empty.path().join("data/nearfield.redb").exists());
+        assert!(empty.path().join("data/nearfield.redb.unfinished").exists(), "it was not under way");
+        done(&nearfield(empty.path(), &["restore", backup.to_str().unwrap()]).output().unwrap());
+        assert_eq!(versions(empty.path()), expected);
+    }
+
+    backed_up(home.path(), 5000..5010);
+    let before = versions(home.path());
+    assert_eq!(before.len(), 10);
+    let cut = home.path().join("cut");
+    for part in 1..4 {
+        let half = &whole[..whole.len() * part / 4];
+        restore_killed_after(home.path(), half, &["--replace"]);
+        assert_eq!(versions(home.path()), before, "after a kill");
+        fs::write(&cut, half).unwrap();
+        let failed =
+            nearfield(home.path(), &["restore", cut.to_str().unwrap(), "--replace"]).output().unwrap();
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(failed.status.code() == Some(1) && said.contains("cut off"), "{failed:?}");
+        assert_eq!(versions(home.path()), before, "after a restore that failed");
+    }
+    done(&nearfield(home.path(), &["restore", backup.to_str().unwrap(), "--replace"]).output().unwrap());
+    assert_eq!(versions(home.path()), expected);
+}
