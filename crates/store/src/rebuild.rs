@@ -1,7 +1,5 @@
 //! A new store, made of the rows of another one.
 
-use std::path::Path;
-
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::error::shown;
@@ -10,7 +8,7 @@ use crate::item::{Item, Verified};
 use crate::key_entry::KeyEntry;
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::{OpenError, Options, Seq, Store, StoreError};
+use crate::{Seq, Store, StoreError};
 
 /// Rows of a transaction.
 const ROWS_AT_ONCE: usize = 5_000;
@@ -62,9 +60,9 @@ pub(crate) struct Rebuild {
 }
 
 impl Rebuild {
-    /// Makes the store in `path`, where there is none.
-    pub(crate) fn begin(path: &Path, options: Options) -> Result<Rebuild, OpenError> {
-        Ok(Rebuild { store: Store::open(path, options)?, transaction: None, rows: 0, bytes: 0 })
+    /// Fills `store`, which is empty.
+    pub(crate) fn begin(store: Store) -> Rebuild {
+        Rebuild { store, transaction: None, rows: 0, bytes: 0 }
     }
 
     /// Takes a row in that was verified. One that contradicts another is refused, and nothing of it is taken.
@@ -86,7 +84,7 @@ impl Rebuild {
     }
 
     /// Makes it whole and durable.
-    pub(crate) fn finish(mut self, numbers: Numbers) -> Result<(), StoreError> {
+    pub(crate) fn finish(mut self, numbers: Numbers) -> Result<Store, StoreError> {
         let transaction = match self.transaction.take() {
             Some(transaction) => transaction,
             None => self.store.begin()?,
@@ -101,7 +99,7 @@ impl Rebuild {
         };
         transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
         transaction.commit()?;
-        Ok(())
+        Ok(self.store)
     }
 }
 

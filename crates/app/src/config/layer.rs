@@ -226,7 +226,12 @@ impl Layer {
     pub(super) fn from_file(path: &Path) -> Result<Layer, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let file: File = toml::from_str(&text).map_err(|error| {
+        Layer::parse(path, &text)
+    }
+
+    /// [`Layer::from_file`], where `text` is what stands in it.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             ConfigError::File { path: path.to_owned(), line, message: without_value(error.message()) }

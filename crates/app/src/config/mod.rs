@@ -2,6 +2,8 @@
 //! reader of environment and configuration file.
 
 mod flags;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod layer;
 mod origin;
 mod secret;
