@@ -146,6 +146,9 @@ fn read(
     let mut counts = Counts::default();
     while let Some(item) = Item::read(&mut frames)? {
         let row = item.verify()?;
+        if !numbers.are_after(&row) {
+            return Err(damaged("it holds a row with a number that was not given yet"));
+        }
         counts.add(&row);
         take(&item, &row)?;
     }

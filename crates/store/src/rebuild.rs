@@ -14,6 +14,7 @@ use crate::{Seq, Store, StoreError};
 const ROWS_AT_ONCE: usize = 5_000;
 /// And their bytes.
 const BYTES_AT_ONCE: usize = 32 << 20;
+const TWICE: &str = "another row has its place";
 
 /// How much of what a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,17 @@ pub(crate) struct Numbers {
     pub(crate) next_doc: u64,
     pub(crate) next_collection: u32,
     pub(crate) last_seq: Seq,
+}
+
+impl Numbers {
+    /// Whether a store that gives these next can hold the row.
+    pub(crate) fn are_after(&self, row: &Verified) -> bool {
+        match row {
+            Verified::Document(doc, document) => doc.0 < self.next_doc && document.seq <= self.last_seq,
+            Verified::Schema(collection) => collection.id < self.next_collection,
+            Verified::Vectors(..) | Verified::Name(..) => true,
+        }
+    }
 }
 
 /// A store that is being filled. Dropped before [`Rebuild::finish`], it is of no use.
@@ -112,7 +124,9 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
             }
             let entry = KeyEntry { doc: *doc, changed: document.seq, expires_at_ms: document.expires_at_ms };
             keys.insert(&*document.key, &*entry.encode(&document.key))?;
-            transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?;
+            if transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?.is_some() {
+                return Err(corrupt("documents", doc.0.to_string(), TWICE));
+            }
             if let Some(at_ms) = document.expires_at_ms {
                 let row = expiry::row(at_ms, *doc);
                 transaction.open_table(tables::EXPIRIES)?.insert((at_ms, doc.0), row)?;
@@ -125,14 +139,20 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
                     return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
                 }
             }
-            transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?;
+            if transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?.is_some() {
+                return Err(corrupt("vectors", shown(key), TWICE));
+            }
         }
         Verified::Schema(collection) => {
             let place = (collection.id, collection.version);
-            transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?;
+            if transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?.is_some() {
+                return Err(corrupt("schemas", shown(&item.key), TWICE));
+            }
         }
         Verified::Name(name, _) => {
-            transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?;
+            if transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?.is_some() {
+                return Err(corrupt("names", shown(name.as_bytes()), TWICE));
+            }
         }
     }
     Ok(())
