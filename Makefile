@@ -117,12 +117,16 @@ sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked $(SANITIZED) --lib --tests \
 		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize
 
-# libFuzzer and AddressSanitizer on every target; FUZZ_SECONDS for each.
+# libFuzzer and AddressSanitizer on every target; FUZZ_SECONDS for each. What it finds worth keeping goes
+# to target/corpus; the corpora in the repository are begun with and left as they are.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := filter_parse vector_blob backup_file http_request
+FUZZ_TARGETS := filter_parse vector_blob schema_bytes storage_record backup_file graph_snapshot \
+	collection_snapshot tokenizer_text model_files csv_rows jsonl_rows ndjson_lines http_request \
+	config_toml redis_reply
 fuzz: export PATH := $(TOOLS)/bin:$(PATH)
 fuzz: export RUSTC_BOOTSTRAP := 1
 fuzz:
 	cargo-fuzz --version 2>/dev/null || $(CARGO) install cargo-fuzz --version $(FUZZ_VERSION) --locked --root $(TOOLS)
 	for target in $(FUZZ_TARGETS); do \
-		$(CARGO) fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 || exit 1; done
+		mkdir -p target/corpus/$$target; \
+		$(CARGO) fuzz run $$target target/corpus/$$target fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 || exit 1; done

@@ -1,8 +1,4 @@
-//! Backups: any bytes are read to an answer.
+//! Backups: what is verified can be restored and is the same when backed up again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = engine::Backup::verify(bytes);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| store::fuzzing::backup_file(input));

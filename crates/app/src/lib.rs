@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod http;
 pub mod models;
 pub mod serve;

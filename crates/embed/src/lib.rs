@@ -8,6 +8,8 @@ mod compute;
 mod embeddings;
 mod encoder;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod layer;
 mod model;
 mod pooling;

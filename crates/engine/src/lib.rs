@@ -20,6 +20,8 @@ mod data_dir;
 mod engine;
 mod filter;
 mod folder;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod indexer;
 mod info;
 mod load;

@@ -22,7 +22,7 @@ use crate::{
     schema::{Schema, encode},
 };
 
-const MAGIC: [u8; 8] = *b"NFSNAPSH";
+pub(crate) const MAGIC: [u8; 8] = *b"NFSNAPSH";
 const FORMAT: u32 = 1;
 /// How the name of a file ends that is being written.
 const UNFINISHED: &str = ".unfinished";
@@ -106,7 +106,7 @@ impl Snapshots {
         file.sync()
     }
 
-    fn header(&self, version: CollectionVersion, schema: &Schema, seq: Seq) -> Vec<u8> {
+    pub(crate) fn header(&self, version: CollectionVersion, schema: &Schema, seq: Seq) -> Vec<u8> {
         let mut header = FORMAT.to_le_bytes().to_vec();
         header.extend_from_slice(&self.store);
         header.extend_from_slice(&version.id.to_le_bytes());

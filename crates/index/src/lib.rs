@@ -6,6 +6,8 @@
 mod among;
 mod batch;
 mod best;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod graph;
 mod index;
 mod invariants;

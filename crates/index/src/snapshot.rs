@@ -21,7 +21,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
 use crate::{Algorithm, Cpu, Index, Metric, NONE, Options, Quantization, VectorType};
 
-const MAGIC: [u8; 8] = *b"NFINDEX\x02";
+pub(crate) const MAGIC: [u8; 8] = *b"NFINDEX\x02";
 const HEADER_BYTES: usize = 40;
 /// Records are written and read about this many bytes at a time.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -70,7 +70,7 @@ fn malformed<T>(slot: u32, what: &'static str) -> Result<T, RestoreError> {
 }
 
 /// The options as they stand in a header.
-fn header_of(options: &Options) -> [u8; 16] {
+pub(crate) fn header_of(options: &Options) -> [u8; 16] {
     let (algorithm, m, ef_construction) = match options.algorithm {
         Algorithm::Flat => (0, 0, 0),
         Algorithm::Hnsw { m, ef_construction } => (1, m, ef_construction),

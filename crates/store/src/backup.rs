@@ -16,10 +16,10 @@ use crate::cursor::Cursor;
 use crate::frame::{FrameReader, FrameWriter};
 use crate::item::{Item, Verified};
 use crate::rebuild::{Counts, Numbers, Rebuild};
-use crate::{Options, Reader, Seq, StoreError, error::OpenError};
+use crate::{Options, Reader, Seq, Store, StoreError, error::OpenError};
 
-const MAGIC: [u8; 8] = *b"NFBACKUP";
-const FORMAT: u32 = 1;
+pub(crate) const MAGIC: [u8; 8] = *b"NFBACKUP";
+pub(crate) const FORMAT: u32 = 1;
 const HEADER_BYTES: u64 = 4 + 16 + 8 + 4 + 8;
 
 /// What a backup holds.
@@ -104,10 +104,15 @@ impl Backup {
     /// Makes the store in `path`, where there is none, from a backup. The store is another one than that
     /// which was backed up: nothing that was derived from the one fits the other.
     pub fn restore(input: impl Read, path: &Path, options: Options) -> Result<Backup, BackupError> {
-        let mut rebuild = Rebuild::begin(path, options)?;
-        let (numbers, backup) = read(input, |item, row| Ok(rebuild.add(item, row)?))?;
-        rebuild.finish(numbers)?;
+        let (_, backup) = Backup::restore_into(input, Store::open(path, options)?)?;
         Ok(backup)
+    }
+
+    /// [`Backup::restore`] into `store`, which is empty.
+    pub(crate) fn restore_into(input: impl Read, store: Store) -> Result<(Store, Backup), BackupError> {
+        let mut rebuild = Rebuild::begin(store);
+        let (numbers, backup) = read(input, |item, row| Ok(rebuild.add(item, row)?))?;
+        Ok((rebuild.finish(numbers)?, backup))
     }
 }
 
@@ -141,6 +146,9 @@ fn read(
     let mut counts = Counts::default();
     while let Some(item) = Item::read(&mut frames)? {
         let row = item.verify()?;
+        if !numbers.are_after(&row) {
+            return Err(damaged("it holds a row with a number that was not given yet"));
+        }
         counts.add(&row);
         take(&item, &row)?;
     }

@@ -67,7 +67,7 @@ impl Store {
     /// cannot be is what is found.
     pub fn salvage(&self, path: &Path, options: Options) -> Result<Findings, OpenError> {
         let mut findings = Findings::default();
-        let mut rebuild = Rebuild::begin(path, options)?;
+        let mut rebuild = Rebuild::begin(Store::open(path, options)?);
         let lost =
             |error: StoreError| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
         let reader = self.read().map_err(lost)?;

@@ -20,6 +20,8 @@ mod document;
 mod error;
 mod expiry;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod item;
 mod key_entry;
 mod limits;

@@ -1,7 +1,5 @@
 //! A new store, made of the rows of another one.
 
-use std::path::Path;
-
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::error::shown;
@@ -10,12 +8,13 @@ use crate::item::{Item, Verified};
 use crate::key_entry::KeyEntry;
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::{OpenError, Options, Seq, Store, StoreError};
+use crate::{Seq, Store, StoreError};
 
 /// Rows of a transaction.
 const ROWS_AT_ONCE: usize = 5_000;
 /// And their bytes.
 const BYTES_AT_ONCE: usize = 32 << 20;
+const TWICE: &str = "another row has its place";
 
 /// How much of what a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +52,17 @@ pub(crate) struct Numbers {
     pub(crate) last_seq: Seq,
 }
 
+impl Numbers {
+    /// Whether a store that gives these next can hold the row.
+    pub(crate) fn are_after(&self, row: &Verified) -> bool {
+        match row {
+            Verified::Document(doc, document) => doc.0 < self.next_doc && document.seq <= self.last_seq,
+            Verified::Schema(collection) => collection.id < self.next_collection,
+            Verified::Vectors(..) | Verified::Name(..) => true,
+        }
+    }
+}
+
 /// A store that is being filled. Dropped before [`Rebuild::finish`], it is of no use.
 pub(crate) struct Rebuild {
     store: Store,
@@ -62,9 +72,9 @@ pub(crate) struct Rebuild {
 }
 
 impl Rebuild {
-    /// Makes the store in `path`, where there is none.
-    pub(crate) fn begin(path: &Path, options: Options) -> Result<Rebuild, OpenError> {
-        Ok(Rebuild { store: Store::open(path, options)?, transaction: None, rows: 0, bytes: 0 })
+    /// Fills `store`, which is empty.
+    pub(crate) fn begin(store: Store) -> Rebuild {
+        Rebuild { store, transaction: None, rows: 0, bytes: 0 }
     }
 
     /// Takes a row in that was verified. One that contradicts another is refused, and nothing of it is taken.
@@ -86,7 +96,7 @@ impl Rebuild {
     }
 
     /// Makes it whole and durable.
-    pub(crate) fn finish(mut self, numbers: Numbers) -> Result<(), StoreError> {
+    pub(crate) fn finish(mut self, numbers: Numbers) -> Result<Store, StoreError> {
         let transaction = match self.transaction.take() {
             Some(transaction) => transaction,
             None => self.store.begin()?,
@@ -101,7 +111,7 @@ impl Rebuild {
         };
         transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
         transaction.commit()?;
-        Ok(())
+        Ok(self.store)
     }
 }
 
@@ -114,7 +124,9 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
             }
             let entry = KeyEntry { doc: *doc, changed: document.seq, expires_at_ms: document.expires_at_ms };
             keys.insert(&*document.key, &*entry.encode(&document.key))?;
-            transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?;
+            if transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?.is_some() {
+                return Err(corrupt("documents", doc.0.to_string(), TWICE));
+            }
             if let Some(at_ms) = document.expires_at_ms {
                 let row = expiry::row(at_ms, *doc);
                 transaction.open_table(tables::EXPIRIES)?.insert((at_ms, doc.0), row)?;
@@ -127,14 +139,20 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
                     return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
                 }
             }
-            transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?;
+            if transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?.is_some() {
+                return Err(corrupt("vectors", shown(key), TWICE));
+            }
         }
         Verified::Schema(collection) => {
             let place = (collection.id, collection.version);
-            transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?;
+            if transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?.is_some() {
+                return Err(corrupt("schemas", shown(&item.key), TWICE));
+            }
         }
         Verified::Name(name, _) => {
-            transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?;
+            if transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?.is_some() {
+                return Err(corrupt("names", shown(name.as_bytes()), TWICE));
+            }
         }
     }
     Ok(())

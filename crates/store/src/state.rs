@@ -25,7 +25,7 @@ pub(crate) enum Unreadable {
     Corrupt { reason: &'static str },
 }
 
-const PLACE: &[u8] = b"nearfield store";
+pub(crate) const PLACE: &[u8] = b"nearfield store";
 
 impl State {
     pub(crate) fn new(id: [u8; 16]) -> State {

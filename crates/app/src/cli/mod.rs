@@ -15,6 +15,8 @@ mod duration;
 mod eval;
 mod exit;
 mod export;
+#[cfg(any(fuzzing, test))]
+pub(crate) use index::fuzzing;
 mod get;
 mod index;
 mod interrupt;

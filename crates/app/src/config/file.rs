@@ -15,9 +15,14 @@ use super::{
 pub(super) fn read(path: &Path) -> Result<Layer, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// [`read`], where `text` is what stands in the file.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     let wrong = |at, message| ConfigError::File { path: path.to_owned(), line: line(at), message };
-    let table = DeTable::parse(&text)
+    let table = DeTable::parse(text)
         .map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
     let base = path.parent().unwrap_or(Path::new(""));
     let mut layer = Layer::default();

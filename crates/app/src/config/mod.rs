@@ -3,6 +3,8 @@
 
 mod file;
 mod flags;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod given;
 mod key_table;
 mod layer;

@@ -7,6 +7,8 @@ mod auth;
 mod body;
 mod call;
 mod etag;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod gate;
 mod guard;
 mod json;

@@ -53,6 +53,8 @@ pub use readiness::Readiness;
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
 
 use backend::Backend;
+#[cfg(any(fuzzing, test))]
+pub(crate) use backend::fuzzing;
 use embedder::Embedder;
 use meter::Meter;
 use models::Models;

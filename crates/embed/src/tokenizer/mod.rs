@@ -4,6 +4,8 @@
 //! BERT's kind get a tokenizer of our own, which hands the few texts it does not cover to the library.
 
 mod characters;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod small;
 mod trie;
 mod wordpiece;
 
@@ -26,7 +28,7 @@ pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
     /// `None` where the library is not of BERT's kind.
     wordpiece: Option<WordPiece>,
-    tokens_max: usize,
+    pub(crate) tokens_max: usize,
     lowercase: bool,
 }
 

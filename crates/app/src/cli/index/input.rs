@@ -39,7 +39,6 @@ impl Input {
     /// Opens `path`, or standard input for `-`. The format is `given`, or what the name says, or
     /// for standard input what the first byte says.
     pub(crate) fn open(path: &str, given: Option<Format>) -> anyhow::Result<Input> {
-        let bytes_read = Arc::new(AtomicU64::new(0));
         let raw: Box<dyn Read + Send> = match path {
             "-" => Box::new(io::stdin()),
             _ => {
@@ -50,6 +49,12 @@ impl Input {
                 Box::new(file)
             }
         };
+        Input::new(path, raw, given)
+    }
+
+    /// [`Input::open`], where what lies at `path` is `raw`.
+    pub(crate) fn new(path: &str, raw: Box<dyn Read + Send>, given: Option<Format>) -> anyhow::Result<Input> {
+        let bytes_read = Arc::new(AtomicU64::new(0));
         let counted = BufReader::with_capacity(128 << 10, Counted { inner: raw, bytes: bytes_read.clone() });
         let (packed, plain_name) = match path.strip_suffix(".gz") {
             Some(name) => (true, name),

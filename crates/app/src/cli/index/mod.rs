@@ -3,6 +3,8 @@
 mod batch;
 mod columns;
 mod csv;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod input;
 mod jsonl;
 mod pipeline;

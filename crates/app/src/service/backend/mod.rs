@@ -7,6 +7,9 @@
 mod embedded;
 mod redis;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use redis::fuzzing;
+
 use std::collections::HashMap;
 
 pub(super) use engine::{

@@ -48,13 +48,13 @@ async fn refusable(node: &Node, command: &Cmd) -> Result<Value, Error> {
 }
 
 /// One line of bounded length, without control characters.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
 }
 
 /// The slowest commands that SLOWLOG GET tells, by their name alone: their arguments may hold what is nobody's business.
-fn slow_commands(reply: Value) -> Vec<String> {
+pub(super) fn slow_commands(reply: Value) -> Vec<String> {
     let entries = reply::items(reply, "SLOWLOG GET").unwrap_or_default();
     let slow = entries.into_iter().take(SLOW).filter_map(|entry| {
         let mut parts = reply::items(entry, "SLOWLOG GET").ok()?.into_iter().skip(2);
@@ -67,7 +67,7 @@ fn slow_commands(reply: Value) -> Vec<String> {
 }
 
 /// What of INFO is out of the ordinary.
-fn of_info(info: &str) -> Vec<String> {
+pub(super) fn of_info(info: &str) -> Vec<String> {
     let value = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(plain)
     };

@@ -16,6 +16,8 @@ mod documents;
 mod error;
 mod fan_out;
 mod filter;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod index;
 mod keeper;
 mod node;

@@ -28,7 +28,7 @@ const CURSOR_BYTES_MAX: usize = 1 << 20;
 
 /// Where a walk over all keys stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     /// What the servers and their slots were when it began: a place in one server's keys is none in
     /// another's.
     map: u64,
@@ -43,7 +43,7 @@ struct Place {
 }
 
 impl Place {
-    fn write(&self) -> Cursor {
+    pub(super) fn write(&self) -> Cursor {
         let mut cursor = format!("{:x}.{}.{}.{}", self.map, self.shard, self.prefix, self.scan);
         for key in &self.left {
             cursor.push('.');
@@ -52,7 +52,7 @@ impl Place {
         cursor
     }
 
-    fn read(cursor: &str) -> Result<Place, Error> {
+    pub(super) fn read(cursor: &str) -> Result<Place, Error> {
         let place = || {
             let mut parts = cursor.split('.');
             let map = u64::from_str_radix(parts.next()?, 16).ok()?;
@@ -248,20 +248,25 @@ impl Core {
         cursor: u64,
         count: usize,
     ) -> Result<(u64, Vec<Vec<u8>>), Error> {
-        const WHAT: &str = "SCAN";
         let asked = shard.primary.connections.ask(&scan(prefix, cursor, count)).await;
         let reply = asked.and_then(refused).map_err(|error| shard.blame(error))?;
-        let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
-            return Err(error::reply(WHAT));
-        };
-        let next = reply::text(next, WHAT)?.parse().map_err(|_| error::reply(WHAT))?;
-        let keys = reply::items(keys, WHAT)?;
-        let mut keys = keys.into_iter().map(|key| reply::bytes(key, WHAT)).collect::<Result<Vec<_>, _>>()?;
-        // Redis may give a key twice in one step.
-        keys.sort_unstable();
-        keys.dedup();
-        Ok((next, keys))
+        scanned(reply)
     }
+}
+
+/// Reads the reply to SCAN.
+pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
+    const WHAT: &str = "SCAN";
+    let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
+        return Err(error::reply(WHAT));
+    };
+    let next = reply::text(next, WHAT)?.parse().map_err(|_| error::reply(WHAT))?;
+    let keys = reply::items(keys, WHAT)?;
+    let mut keys = keys.into_iter().map(|key| reply::bytes(key, WHAT)).collect::<Result<Vec<_>, _>>()?;
+    // Redis may give a key twice in one step.
+    keys.sort_unstable();
+    keys.dedup();
+    Ok((next, keys))
 }
 
 fn scan(prefix: &[u8], cursor: u64, count: usize) -> Cmd {

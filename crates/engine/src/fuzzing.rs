@@ -1,0 +1,195 @@
+//! Bodies of the fuzz targets on filters, vectors, schemas and snapshots of collections.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    sync::{Arc, LazyLock},
+};
+
+use index::{Cpu, Metric, VectorType};
+use parking_lot::Mutex;
+use store::{CollectionVersion, FrameWriter};
+
+use crate::{
+    Algorithm, FieldKind, FieldSchema, Filter, Folder, NewFile, Quantization, Schema, VectorSchema,
+    collection::Collection,
+    schema,
+    snapshot::{self, Snapshots},
+};
+
+fn field(name: &str, kind: FieldKind) -> FieldSchema {
+    FieldSchema { name: name.to_owned(), kind }
+}
+
+static FILTERED: LazyLock<Schema> = LazyLock::new(|| Schema {
+    prefixes: vec![b"a:".to_vec()],
+    fields: vec![
+        field("tag", FieldKind::Tag { separator: b',', case_sensitive: false }),
+        field("other", FieldKind::Tag { separator: b';', case_sensitive: true }),
+        field("year", FieldKind::Numeric),
+        field("text", FieldKind::Text),
+    ],
+    ttl: None,
+});
+
+/// A filter: what parses is printed as something that parses to the same.
+pub fn filter_parse(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match Filter::parse(text, &FILTERED) {
+        Ok(filter) => {
+            let printed = filter.to_string();
+            let again = Filter::parse(&printed, &FILTERED);
+            let again = again.unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
+            assert_eq!(again.to_string(), printed, "{text:?}");
+        }
+        Err(refused) => assert!(!refused.to_string().is_empty()),
+    }
+}
+
+/// A vector as bytes, behind three that say of which dimension, type and metric: what is taken is
+/// finite, as long as it should be, and comes back.
+pub fn vector_blob(input: &[u8]) {
+    let [dim, of, metric, bytes @ ..] = input else { return };
+    let dim = usize::from(*dim).max(1);
+    let types = [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
+    let vector_type = types[usize::from(*of) % types.len()];
+    let metric = [Metric::Cosine, Metric::L2, Metric::Ip][usize::from(*metric) % 3];
+    match index::decode(bytes, dim, vector_type, metric) {
+        Ok(values) => {
+            assert_eq!(values.len(), dim);
+            assert!(values.iter().all(|value| value.is_finite()));
+            assert!(index::check(&values, dim, metric).is_ok());
+            let encoded = index::encode(&values, vector_type);
+            let again = index::decode(&encoded, dim, vector_type, metric);
+            assert_eq!(again.expect("what was taken is taken again"), values);
+        }
+        Err(refused) => assert!(!refused.to_string().is_empty()),
+    }
+}
+
+/// A schema as bytes, as stores and notes in a Redis hold it: what is read is written as it was.
+pub fn schema_bytes(input: &[u8]) {
+    match schema::decode(input) {
+        Ok(schema) => {
+            assert_eq!(Schema::from_bytes(input).as_ref(), Ok(&schema));
+            if schema.validate().is_ok() {
+                assert_eq!(schema.to_bytes(), input);
+            }
+        }
+        Err(refused) => assert!(!refused.to_string().is_empty()),
+    }
+}
+
+const VERSION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
+const STORE: [u8; 16] = [7; 16];
+
+static STORED: LazyLock<Arc<Schema>> = LazyLock::new(|| {
+    let vector = VectorSchema {
+        algorithm: Algorithm::Hnsw { m: 2, ef_construction: 4, ef_search: 4 },
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 2,
+        metric: Metric::L2,
+        embed: None,
+    };
+    let fields = vec![
+        field("tag", FieldKind::Tag { separator: b',', case_sensitive: false }),
+        field("year", FieldKind::Numeric),
+        field("place", FieldKind::Vector(vector)),
+    ];
+    Arc::new(Schema { prefixes: vec![b"a:".to_vec()], fields, ttl: None })
+});
+
+/// A snapshot of a collection: the file as it comes, and one whose index is as long as the first two
+/// bytes say and whose rows are the rest. What is read back can be written and read again.
+pub fn collection_snapshot(input: &[u8]) {
+    let _ = read(input);
+    let Some((len, rest)) = input.split_first_chunk() else { return };
+    let (index, rows) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
+    let Ok(Some(collection)) = read(&file(index, rows)) else { return };
+    let memory = Memory::default();
+    let seq = snapshots(&memory).write(&collection).expect("memory takes every byte");
+    let written = memory.0.lock().clone();
+    let again = read(&written).expect("what was written is read").expect("it is there");
+    assert_eq!(again.state().published, seq);
+    assert_eq!(again.state().ordinals.live(), collection.state().ordinals.live());
+    assert_eq!(again.indexes[0].stats().vectors, collection.indexes[0].stats().vectors);
+    snapshots(&memory).write(&again).expect("memory takes every byte");
+    assert_eq!(*memory.0.lock(), written);
+}
+
+fn snapshots(memory: &Memory) -> Snapshots {
+    Snapshots::open(Arc::new(memory.clone()), STORE).expect("memory has no unfinished files")
+}
+
+fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::Unusable> {
+    let memory = Memory(Arc::new(Mutex::new(file.to_vec())));
+    snapshots(&memory).read(VERSION, &STORED, Cpu::detect())
+}
+
+/// A file with a right header and right checksums.
+fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
+    let header = snapshots(&Memory::default()).header(VERSION, &STORED, 9);
+    let mut frames = FrameWriter::new(snapshot::MAGIC.to_vec());
+    for stream in [&header, index, rows] {
+        frames.write_all(stream).and_then(|()| frames.end_stream()).expect("a Vec takes every byte");
+    }
+    frames.into_inner()
+}
+
+/// A folder that holds one file, whatever it is asked for.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Folder for Memory {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, _name: &str) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(io::Cursor::new(self.0.lock().clone())))
+    }
+
+    fn create(&self, _name: &str) -> io::Result<Box<dyn NewFile>> {
+        self.0.lock().clear();
+        Ok(Box::new(self.clone()))
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewFile for Memory {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod corpora {
+    use super::replay;
+
+    replay::corpora!(filter_parse, vector_blob, schema_bytes, collection_snapshot);
+}
