@@ -80,7 +80,7 @@ fn run(program: &Path, server: &Server, home: &Path, parameters: &str, arguments
     let done = Command::new(program)
         .args(["run", &format!("{}/openapi.json", server.address()), "--checks", CHECKS, "--seed"])
         .arg(variable("SCHEMATHESIS_SEED", SEED))
-        .args(["--generation-database", "none", "--workers", "1", "--no-color", "--request-timeout", "60"])
+        .args(["--generation-database", "none", "--workers", "1", "--no-color", "--request-timeout", "600"])
         .args(["--continue-on-failure", "--suppress-health-check", "all"])
         .args(arguments)
         .current_dir(home)
@@ -117,7 +117,7 @@ fn no_request_made_of_the_description_is_answered_otherwise_than_it_says() {
             there,
             [
                 "--phases",
-                "coverage,fuzzing",
+                "examples,coverage,fuzzing",
                 "--max-examples",
                 &examples,
                 "--exclude-name",

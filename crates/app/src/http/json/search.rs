@@ -16,6 +16,7 @@ const K_DEFAULT: usize = 10;
 
 /// A search by `text` or by `vector`, or several.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(example = json!({"text": "reset my password", "k": 3}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchShape {
     /// By meaning of a text.
@@ -293,6 +294,16 @@ impl<'a> AnswerView<'a> {
             timing: answer.timing.into(),
         }
     }
+}
+
+/// An answer, or with `searches` their answers.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum SearchedView<'a> {
+    /// Of one search.
+    One(AnswerView<'a>),
+    /// Of several.
+    Many(AnswersView<'a>),
 }
 
 /// Answers of several searches, in order.

@@ -14,7 +14,8 @@ use crate::{
         body::Json,
         call::Call,
         json::search::{
-            AnswerOrError, AnswerView, AnswersView, ArticlesView, SearchShape, SnippetsView, took_ms,
+            AnswerOrError, AnswerView, AnswersView, ArticlesView, SearchShape, SearchedView, SnippetsView,
+            took_ms,
         },
         path::Path,
         query::{self, Query},
@@ -124,10 +125,7 @@ fn asked(uri: &Uri) -> Result<(String, Search), Problem> {
         ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
     request_body = SearchShape,
-    responses(
-        (status = 200, description = "An answer, or with `searches` their answers", content(
-            (AnswerView = "application/json"), (AnswersView = "application/json"))),
-    )
+    responses((status = 200, body = SearchedView, description = "An answer, or with `searches` their answers"))
 )]
 pub(super) async fn search_collection(
     State(door): State<Arc<Door>>,
@@ -143,7 +141,8 @@ pub(super) async fn search_collection(
     let vectors = names_vectors(&schema, &search);
     let answer = door.service.search(&call.cx, search).await?;
     let bytes = 512 + answer.hits.len() * HIT_BYTES;
-    let response = reply::json_sized(StatusCode::OK, &AnswerView::new(&answer, &schema, vectors), bytes);
+    let view = SearchedView::One(AnswerView::new(&answer, &schema, vectors));
+    let response = reply::json_sized(StatusCode::OK, &view, bytes);
     Ok(reply::with_timing(response, &answer.timing))
 }
 
@@ -181,7 +180,7 @@ async fn search_many(
         Ok((answer, vectors)) => AnswerOrError::Answer(AnswerView::new(answer, &schema, *vectors)),
         Err(problem) => AnswerOrError::Error { error: Problem::clone(problem) },
     });
-    let view = AnswersView { took_ms: took_ms(took_us), answers: views.collect() };
+    let view = SearchedView::Many(AnswersView { took_ms: took_ms(took_us), answers: views.collect() });
     Ok(reply::json(StatusCode::OK, &view))
 }
 
