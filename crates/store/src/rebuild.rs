@@ -122,11 +122,13 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
             if keys.get(&*document.key)?.is_some() {
                 return Err(corrupt("documents", doc.0.to_string(), "another document has its key"));
             }
-            let entry = KeyEntry { doc: *doc, changed: document.seq, expires_at_ms: document.expires_at_ms };
-            keys.insert(&*document.key, &*entry.encode(&document.key))?;
-            if transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*item.row)?.is_some() {
+            let mut documents = transaction.open_table(tables::DOCUMENTS)?;
+            if documents.get(doc.0)?.is_some() {
                 return Err(corrupt("documents", doc.0.to_string(), TWICE));
             }
+            let entry = KeyEntry { doc: *doc, changed: document.seq, expires_at_ms: document.expires_at_ms };
+            keys.insert(&*document.key, &*entry.encode(&document.key))?;
+            documents.insert(doc.0, &*item.row)?;
             if let Some(at_ms) = document.expires_at_ms {
                 let row = expiry::row(at_ms, *doc);
                 transaction.open_table(tables::EXPIRIES)?.insert((at_ms, doc.0), row)?;
@@ -139,20 +141,26 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
                     return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
                 }
             }
-            if transaction.open_table(tables::VECTORS)?.insert(key, &*item.row)?.is_some() {
+            let mut blocks = transaction.open_table(tables::VECTORS)?;
+            if blocks.get(key)?.is_some() {
                 return Err(corrupt("vectors", shown(key), TWICE));
             }
+            blocks.insert(key, &*item.row)?;
         }
         Verified::Schema(collection) => {
             let place = (collection.id, collection.version);
-            if transaction.open_table(tables::SCHEMAS)?.insert(place, &*item.row)?.is_some() {
+            let mut schemas = transaction.open_table(tables::SCHEMAS)?;
+            if schemas.get(place)?.is_some() {
                 return Err(corrupt("schemas", shown(&item.key), TWICE));
             }
+            schemas.insert(place, &*item.row)?;
         }
         Verified::Name(name, _) => {
-            if transaction.open_table(tables::NAMES)?.insert(name.as_bytes(), &*item.row)?.is_some() {
+            let mut names = transaction.open_table(tables::NAMES)?;
+            if names.get(name.as_bytes())?.is_some() {
                 return Err(corrupt("names", shown(name.as_bytes()), TWICE));
             }
+            names.insert(name.as_bytes(), &*item.row)?;
         }
     }
     Ok(())
