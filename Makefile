@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-timing long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -69,7 +69,7 @@ sbom:
 	grep -c '"type": "library"' target/nearfield.cdx.json
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-requests long-load long-offline fuzz sanitize
+test-long: long-crashes long-damage long-histories long-requests long-timing long-load long-offline fuzz sanitize
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -90,6 +90,10 @@ long-requests: export NEARFIELD_REQUIRE_MODEL := 1
 long-requests: model
 	tools/schemathesis.py
 	SCHEMATHESIS_EXAMPLES=200 $(CARGO) test --release --locked -p nearfield --test process generated -- --nocapture
+
+# Whether the time to refuse a key tells how wrong it is.
+long-timing:
+	$(CARGO) test --release --locked -p nearfield --lib takes_no_time_to_tell -- --ignored --nocapture
 
 # Ten times the searches that can be answered; starts with 250,000 documents. Prints, judges nothing.
 long-load: export NEARFIELD_HOME := $(TEST_HOME)

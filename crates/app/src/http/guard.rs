@@ -66,12 +66,19 @@ fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
         return Ok(Grant::of_everyone());
     }
     let network = network(door, request);
-    let grant = if keys.is_empty() { Grant::of_everyone() } else { identify(door, &keys, request, network)? };
-    let caller = grant.key.map_or(Counted::Network(network.unwrap_or_default()), Counted::Key);
+    let everybody = || Counted::Network(network.unwrap_or_default());
+    let (grant, caller) = if keys.is_empty() {
+        (Ok(Grant::of_everyone()), everybody())
+    } else {
+        let grant = identify(door, &keys, request, network);
+        let key = grant.as_ref().ok().and_then(|grant| grant.key);
+        (grant, key.map_or_else(everybody, Counted::Key))
+    };
     if is_remote && let Some(wait) = door.limits.request(caller) {
         let detail = "more requests a second than this server takes of one caller (rate_limit): wait";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", detail).retry_after(wait));
     }
+    let grant = grant?;
     match access {
         // No such path, which its handler tells; it opens nothing.
         None => Ok(grant),

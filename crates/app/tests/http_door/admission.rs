@@ -29,6 +29,25 @@ fn with_key() -> Server {
     with_keys(&[KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)], u32::MAX)
 }
 
+#[test]
+fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
+    let keys = [KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
+    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&keys)));
+    let http = HttpSettings { api_keys, rate_limit: 3, wrong_keys_max: u32::MAX, ..HttpSettings::default() };
+    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    // However slow the machine is, thirty requests do not take ten seconds.
+    let tallied = |headers: &[(&str, &str)], taken: u16| {
+        let replies: Vec<Reply> = (0..30).map(|_| server.send("GET", "/collections", headers, b"")).collect();
+        let (refused, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 429);
+        assert!(others.iter().all(|reply| reply.status == taken) && others.len() >= 3, "{}", others.len());
+        assert!(refused.iter().all(|reply| reply.header("retry-after").is_some()) && !refused.is_empty());
+        refused.into_iter().next().unwrap().problem(429, "rate-limit");
+    };
+    tallied(&[], 401);
+    tallied(&[("x-api-key", KEY)], 200);
+    assert_eq!(server.get("/healthz").status, 200);
+}
+
 fn with_origin() -> Server {
     let cors_origins = vec![Origin::new(APP).unwrap()];
     let http = HttpSettings { cors_origins, ..HttpSettings::default() };
