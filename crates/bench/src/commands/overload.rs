@@ -1,5 +1,6 @@
 //! `overload`: the real server under ten times the searches it can answer, open loop, and what becomes of those it
-//! takes, of those it refuses, of questions about health, and of itself afterwards.
+//! takes, of those it refuses, of questions about health, of itself afterwards, and of searches while documents are
+//! written at full speed.
 
 use std::{
     fs,
@@ -51,6 +52,9 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
+
+/// The share of the capacity that is asked for while documents are written.
+const LIGHT: f64 = 0.3;
 
 /// The name of the collection.
 const NAME: &str = "flooded";
@@ -123,6 +127,15 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     let rss_after = machine::rss_mib(server.pid())?;
     std::thread::sleep(Duration::from_secs(4));
     let after = step(capacity / 2.0, 5.0)?;
+    let idle = step(capacity * LIGHT, 10.0)?;
+    let over = AtomicBool::new(false);
+    let (loading, written) = std::thread::scope(|scope| -> Result<_> {
+        let writer = scope.spawn(|| write_on(&server, &documents, &over));
+        let loading = step(capacity * LIGHT, 20.0);
+        over.store(true, Ordering::Relaxed);
+        let written = writer.join().map_err(|_| anyhow::anyhow!("whoever wrote panicked"))??;
+        Ok((loading?, written))
+    })?;
     let p99 = |outcome: &Outcome| outcome.latency_ms.quantile(0.99);
     let refused: usize = [429, 503].iter().filter_map(|status| flood.errors.get(status)).sum();
     let mut report = Report::new(format, "overload");
@@ -144,29 +157,50 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
             .with_rounded("rss_mib_before", rss_before, 0)
             .with_rounded("rss_mib_after", rss_after, 0)
             .with_rounded("p99_ms_half_capacity_after", p99(&after), 1)
-            .with("errors_after", after.errors_text()),
+            .with("errors_after", after.errors_text())
+            .with_rounded("p99_ms_light", p99(&idle), 1)
+            .with_rounded("p99_ms_light_while_writing", p99(&loading), 1)
+            .with("errors_while_writing", loading.errors_text())
+            .with("written_meanwhile", written),
     )?;
     report.finish()
 }
 
 fn fill(server: &Server, documents: &[corpus::Document]) -> Result<()> {
     let agent = ureq::Agent::new_with_defaults();
-    let send = |method: &str, path: &str, body: String| -> Result<()> {
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(server.url(path))
-            .header("content-type", "application/json");
-        let reply = agent.run(request.body(body)?).with_context(|| format!("{method} {path}"))?;
-        ensure!(reply.status().is_success(), "{method} {path}: {}", reply.status());
-        Ok(())
-    };
-    send("PUT", &format!("/collections/{NAME}"), "{}".to_owned())?;
-    for batch in documents.chunks(100) {
-        let rows =
-            batch.iter().map(|document| json!({"id": document.id.to_string(), "content": document.text}));
-        let body = serde_json::Value::from(rows.collect::<Vec<_>>()).to_string();
-        send("POST", &format!("/collections/{NAME}/documents"), body)?;
+    send(&agent, server, "PUT", &format!("/collections/{NAME}"), "{}".to_owned())?;
+    documents.chunks(100).try_for_each(|batch| write(&agent, server, "", batch))
+}
+
+/// Writes the documents again and again under other names, as fast as they are taken, until told to stop; how many.
+fn write_on(server: &Server, documents: &[corpus::Document], over: &AtomicBool) -> Result<usize> {
+    let agent = ureq::Agent::new_with_defaults();
+    let mut written = 0;
+    for round in 1.. {
+        for batch in documents.chunks(100) {
+            if over.load(Ordering::Relaxed) {
+                return Ok(written);
+            }
+            write(&agent, server, &format!("{round}-"), batch)?;
+            written += batch.len();
+        }
     }
+    unreachable!("rounds do not end by themselves")
+}
+
+fn write(agent: &ureq::Agent, server: &Server, prefix: &str, batch: &[corpus::Document]) -> Result<()> {
+    let row = |document: &corpus::Document| json!({"id": format!("{prefix}{}", document.id), "content": document.text});
+    let body = serde_json::Value::from(batch.iter().map(row).collect::<Vec<_>>()).to_string();
+    send(agent, server, "POST", &format!("/collections/{NAME}/documents"), body)
+}
+
+fn send(agent: &ureq::Agent, server: &Server, method: &str, path: &str, body: String) -> Result<()> {
+    let request = ureq::http::Request::builder()
+        .method(method)
+        .uri(server.url(path))
+        .header("content-type", "application/json");
+    let reply = agent.run(request.body(body)?).with_context(|| format!("{method} {path}"))?;
+    ensure!(reply.status().is_success(), "{method} {path}: {}", reply.status());
     Ok(())
 }
 
