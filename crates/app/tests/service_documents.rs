@@ -355,3 +355,16 @@ async fn an_id_is_found_under_every_prefix_of_its_collection() {
     assert!(house.service.delete(&cx(), COLLECTION, "1", Expected::Any).await.unwrap());
     assert_eq!(house.service.get(&cx(), "new", "1").await.unwrap_err().code, "document-not-found");
 }
+
+#[tokio::test]
+async fn who_has_read_a_backup_may_ask_for_the_next_at_once() {
+    let house = Fixture::new().await;
+    for _ in 0..200 {
+        let mut backup = house.service.back_up(&cx()).await.unwrap();
+        let mut bytes = 0;
+        while let Some(piece) = backup.next().await {
+            bytes += piece.unwrap().len();
+        }
+        assert_ne!(bytes, 0);
+    }
+}

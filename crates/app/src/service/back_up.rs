@@ -41,7 +41,6 @@ impl Service {
         // It waits for its reader most of the time; no worker should.
         let thread = std::thread::Builder::new().name("nearfield-backup".to_owned());
         let spawned = thread.spawn(move || {
-            let _turn = turn;
             let mut out = Pieces { piece: Vec::with_capacity(PIECE_BYTES), sender };
             match store.back_up(&mut out) {
                 Ok(backup) => tracing::info!(last_seq = backup.last_seq, "a backup was made"),
@@ -52,6 +51,9 @@ impl Service {
                     let _ = out.sender.blocking_send(Err(error));
                 }
             }
+            // Before its reader sees the end: who has read one may ask for the next.
+            drop(turn);
+            drop(out);
         });
         spawned.map_err(|error| refusal::thread(&error))?;
         Ok(BackupStream { pieces })
