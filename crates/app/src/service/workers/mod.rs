@@ -4,6 +4,7 @@
 //! waits for a batch of documents to be embedded; what collections are and are to be the third, so
 //! that a flood of the others does not keep anybody from looking or from mending.
 
+mod flood;
 mod pulse;
 mod queue;
 mod threads;
@@ -166,9 +167,9 @@ impl<C: InCompany> Workers<C> {
         Ok(pending)
     }
 
-    /// Whether a job would be refused now. If so it counts as refused.
+    /// Whether a job is refused now. If so it counts as one that was.
     pub(super) fn refuses(&self, lane: Lane) -> bool {
-        let refuses = self.queue(lane).is_full();
+        let refuses = self.queue(lane).refuses();
         if refuses {
             self.meter.rejected(lane);
         }

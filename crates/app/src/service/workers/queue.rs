@@ -7,7 +7,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::sync::{Condvar, Mutex};
+use super::{
+    super::sync::{Condvar, Mutex},
+    flood::Flood,
+};
 
 /// How long a job is worth starting.
 #[derive(Clone, Debug)]
@@ -63,7 +66,7 @@ pub(super) struct Queue<C> {
     state: Mutex<State<C>>,
     ready: Condvar,
     jobs_max: usize,
-    /// How long a job may have to wait before no more are taken in.
+    /// How long a job may have to wait before no more are taken in, as long as there is no flood.
     patience: Duration,
     company: Company,
 }
@@ -86,30 +89,39 @@ struct State<C> {
     steps: usize,
     /// Seconds a taker is busy with a step, of late.
     step_s: f64,
+    flood: Flood,
     closed: bool,
 }
 
 impl<C> Queue<C> {
     /// At most `jobs_max` jobs wait, and no more are taken in once the steps ahead of a newcomer would take `patience`
     /// at the pace of late, or the oldest has waited for as long already: who would wait longer is better told at once.
-    /// (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and Jacobson 2012, "Controlling
+    /// In a flood that is less. (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and Jacobson 2012, "Controlling
     /// queue delay".)
     pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
-        let state = State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, closed: false };
+        let state = State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, flood: Flood::default(), closed: false };
         Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
     }
 
-    /// Whether a job would be refused now, unless those that wait turn out to have been given up.
-    pub(super) fn is_full(&self) -> bool {
-        self.refuses(&self.state.lock())
+    /// Whether a job is refused now, unless those that wait turn out to have been given up. If so it counts as one
+    /// that was.
+    pub(super) fn refuses(&self) -> bool {
+        let mut state = self.state.lock();
+        let refuses = self.is_full(&state);
+        if refuses {
+            state.flood.refused(Instant::now());
+        }
+        refuses
     }
 
-    fn refuses(&self, state: &State<C>) -> bool {
+    fn is_full(&self, state: &State<C>) -> bool {
         let Some(oldest) = state.waiting.front() else { return false };
+        let now = Instant::now();
+        let patience = state.flood.patience(now, self.patience);
         let ahead_s = state.steps as f64 * state.step_s / self.company.takers as f64;
         state.waiting.len() >= self.jobs_max
-            || ahead_s >= self.patience.as_secs_f64()
-            || oldest.queued.elapsed() >= self.patience
+            || ahead_s >= patience.as_secs_f64()
+            || now.duration_since(oldest.queued) >= patience
     }
 
     /// Notes how long a taker was busy with so many steps.
@@ -126,10 +138,11 @@ impl<C> Queue<C> {
         if state.closed {
             return (Err(Refused::Closed), spent);
         }
-        if self.refuses(&state) {
+        if self.is_full(&state) {
             spent = state.take_spent();
         }
-        if self.refuses(&state) {
+        if self.is_full(&state) {
+            state.flood.refused(Instant::now());
             return (Err(Refused::Full), spent);
         }
         let several = steps.len() > 1;

@@ -323,12 +323,12 @@ fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
         queue.done(4, patience.mul_f64(1.1));
     }
     // Two takers that need a little more than a quarter of the patience for a step begin eight in it.
-    assert_eq!((fill(1), queue.is_full()), (8, true));
+    assert_eq!((fill(1), queue.refuses()), (8, true));
     while queue.depth() > 0 {
         queue.take();
     }
     // What counts is steps: the third job would come after eight of them.
-    assert_eq!((queue.is_full(), fill(4)), (false, 2));
+    assert_eq!((queue.refuses(), fill(4)), (false, 2));
     while queue.depth() > 0 {
         queue.take();
     }
@@ -347,10 +347,10 @@ fn steps_given_up_do_not_count() {
     for _ in 0..3 {
         queue.push(gone.clone(), job()).0.unwrap();
     }
-    assert!(queue.is_full());
+    assert!(queue.refuses());
     gone.cancel.cancel();
     let (admitted, spent) = queue.push(ticket(), job());
-    assert_eq!((admitted, spent.len(), queue.is_full()), (Ok(1), 3, false));
+    assert_eq!((admitted, spent.len(), queue.refuses()), (Ok(1), 3, false));
 }
 
 #[test]
@@ -368,4 +368,26 @@ fn a_worker_that_hangs_is_told_of() {
     busy.blocking_recv().unwrap().unwrap();
     workers.close();
     assert_eq!(workers.stuck(Duration::ZERO), []);
+}
+
+#[test]
+fn in_a_flood_a_queue_takes_in_less_than_in_a_burst() {
+    let patience = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 1 });
+    (0..100).for_each(|_| queue.done(10, patience.mul_f64(1.01)));
+    // Until somebody is refused; how many were taken in.
+    let fill = || {
+        let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+        let taken = (0..).take_while(|_| queue.push(ticket(), job()).0.is_ok()).count();
+        (0..taken).for_each(|_| drop(queue.take()));
+        taken
+    };
+    assert_eq!(fill(), 10);
+    let begun = std::time::Instant::now();
+    while fill() != 2 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a flood is a burst still");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(fill(), 10, "it is over");
 }
