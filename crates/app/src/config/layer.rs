@@ -55,6 +55,7 @@ pub(super) struct Layer {
     pub(super) connections_max: Option<usize>,
     pub(super) grace_s: Option<u64>,
     pub(super) header_timeout_ms: Option<u64>,
+    pub(super) idle_timeout_ms: Option<u64>,
     pub(super) body_timeout_ms: Option<u64>,
 }
 
@@ -192,6 +193,7 @@ impl Layer {
             connections_max: self.connections_max.or(below.connections_max),
             grace_s: self.grace_s.or(below.grace_s),
             header_timeout_ms: self.header_timeout_ms.or(below.header_timeout_ms),
+            idle_timeout_ms: self.idle_timeout_ms.or(below.idle_timeout_ms),
             body_timeout_ms: self.body_timeout_ms.or(below.body_timeout_ms),
         }
     }

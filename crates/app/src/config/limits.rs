@@ -159,6 +159,7 @@ fn table() -> Vec<Row> {
         number("connections_max", 1, 65_536),
         number("grace_s", 0, 3600),
         number("header_timeout_ms", 1, 600_000),
+        number("idle_timeout_ms", 1, 600_000),
         number("body_timeout_ms", 1, 600_000),
     ]
 }

@@ -68,6 +68,7 @@ settings! {
     connections_max = |given| given.size(1..=65_536),
     grace_s = |given| given.number(0..=3600),
     header_timeout_ms = |given| given.number(1..=600_000),
+    idle_timeout_ms = |given| given.number(1..=600_000),
     body_timeout_ms = |given| given.number(1..=600_000),
 }
 

@@ -99,8 +99,10 @@ pub struct Settings {
     pub connections_max: usize,
     /// How long requests in flight may take once a stop was asked for.
     pub grace: Duration,
-    /// How long a request's head may take, and an idle connection is kept.
+    /// How long a request's head may take.
     pub header_timeout: Duration,
+    /// How long a connection may wait for its next request to begin.
+    pub idle_timeout: Duration,
     /// How long a body may stand still.
     pub body_timeout: Duration,
     /// Where a service manager listens, as it says itself in NOTIFY_SOCKET.
@@ -271,6 +273,7 @@ impl Settings {
             connections_max: layer.connections_max.unwrap_or(1024),
             grace: Duration::from_secs(layer.grace_s.unwrap_or(10)),
             header_timeout: Duration::from_millis(layer.header_timeout_ms.unwrap_or(10_000)),
+            idle_timeout: Duration::from_millis(layer.idle_timeout_ms.unwrap_or(75_000)),
             body_timeout: Duration::from_millis(layer.body_timeout_ms.unwrap_or(30_000)),
             notify_socket: layer.notify_socket,
             warnings,

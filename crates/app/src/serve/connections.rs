@@ -5,16 +5,20 @@ use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Dur
 use arc_swap::ArcSwap;
 use axum::{body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use metrics::gauge;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{io::InspectReader, sync::CancellationToken};
 
-use super::{tls::Tls, unstalled::Unstalled};
+use super::{
+    heads::{HeadTimer, Limits},
+    tls::Tls,
+    unstalled::Unstalled,
+};
 use crate::{
     http::{self, App, CONNECTIONS, HealthOnly, HttpSettings, Peer},
     service::Service,
@@ -40,8 +44,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServeSettings {
     /// How the door behaves.
     pub http: HttpSettings,
-    /// How long a request's head may take, and an idle connection is kept.
+    /// How long a request's head may take.
     pub header_timeout: Duration,
+    /// How long a connection may wait for its next request to begin.
+    pub idle_timeout: Duration,
     /// How long a client may leave an answer unread.
     pub write_timeout: Duration,
     /// Connections served at once.
@@ -57,6 +63,7 @@ impl Default for ServeSettings {
         ServeSettings {
             http: HttpSettings::default(),
             header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             connections_max: 1024,
             grace: Duration::from_secs(10),
@@ -93,7 +100,7 @@ pub(super) async fn answer(
         app,
         room: Arc::clone(&room),
         headroom: Arc::new(Semaphore::new(HEADROOM)),
-        header_timeout: settings.header_timeout,
+        limits: Limits { head: settings.header_timeout, idle: settings.idle_timeout },
         write_timeout: settings.write_timeout,
         tls: settings.tls,
         stopping: stopping.clone(),
@@ -117,7 +124,7 @@ struct Connections {
     app: Arc<ArcSwap<App>>,
     room: Arc<Semaphore>,
     headroom: Arc<Semaphore>,
-    header_timeout: Duration,
+    limits: Limits,
     write_timeout: Duration,
     tls: Option<Tls>,
     stopping: CancellationToken,
@@ -166,10 +173,10 @@ impl Connections {
             app: self.app.clone(),
             peer,
             health_only,
-            header_timeout: if health_only {
-                self.header_timeout.min(HEADROOM_HEADER_TIMEOUT)
+            limits: if health_only {
+                Limits { head: self.limits.head.min(HEADROOM_HEADER_TIMEOUT), ..self.limits }
             } else {
-                self.header_timeout
+                self.limits
             },
             write_timeout: self.write_timeout,
             stopping: self.stopping.clone(),
@@ -194,7 +201,7 @@ struct Serving {
     app: Arc<ArcSwap<App>>,
     peer: SocketAddr,
     health_only: bool,
-    header_timeout: Duration,
+    limits: Limits,
     write_timeout: Duration,
     stopping: CancellationToken,
 }
@@ -202,7 +209,7 @@ struct Serving {
 impl Serving {
     /// Serves a connection to its end.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Serving { app, peer, health_only, header_timeout, write_timeout, stopping } = self;
+        let Serving { app, peer, health_only, limits, write_timeout, stopping } = self;
         let answer = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
@@ -212,13 +219,15 @@ impl Serving {
             let app = app.load_full();
             async move { app.answer(request).await }
         });
+        let timer = HeadTimer::new(limits);
+        let stream = InspectReader::new(Unstalled::new(stream, write_timeout), timer.listener());
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
+            .timer(timer)
+            .header_read_timeout(limits.head)
             .keep_alive(!health_only)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Unstalled::new(stream, write_timeout)), answer);
+            .serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -3,6 +3,7 @@
 mod address;
 mod connections;
 mod files;
+mod heads;
 mod log;
 mod notify;
 pub(crate) mod signals;
@@ -151,6 +152,7 @@ impl Server {
         let settings = ServeSettings {
             http: http.clone(),
             header_timeout: self.settings.header_timeout,
+            idle_timeout: self.settings.idle_timeout,
             write_timeout: self.settings.body_timeout,
             connections_max: files::connections_max(self.settings.connections_max, connections::HEADROOM),
             grace: self.settings.grace,

@@ -72,7 +72,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
 
 /// Numbers that say how a server works, with the least and the most that are allowed. Without workers and threads:
 /// a machine need not have a thousand to give.
-const NUMBERS: [(&str, u64, u64); 15] = [
+const NUMBERS: [(&str, u64, u64); 16] = [
     ("queue_max", 1, 1_000_000),
     ("queue_wait_ms", 1, 600_000),
     ("timeout_ms", 1, 600_000),
@@ -87,6 +87,7 @@ const NUMBERS: [(&str, u64, u64); 15] = [
     ("connections_max", 1, 65_536),
     ("grace_s", 0, 3600),
     ("header_timeout_ms", 1, 600_000),
+    ("idle_timeout_ms", 1, 600_000),
     ("body_timeout_ms", 1, 600_000),
 ];
 

@@ -11,8 +11,8 @@ use crate::{
 
 #[test]
 fn a_head_that_does_not_come_ends_the_connection() {
-    let server =
-        Server::with(ServeSettings { header_timeout: Duration::from_millis(50), ..ServeSettings::default() });
+    let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_millis(100));
+    let server = Server::with(ServeSettings { header_timeout, idle_timeout, ..ServeSettings::default() });
     // Nothing, half a line, half a head: each is cut off.
     for begun in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut connection = server.connect();
@@ -24,6 +24,21 @@ fn a_head_that_does_not_come_ends_the_connection() {
     let mut connection = server.connect();
     connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(connection.reply().status, 200);
+    assert!(connection.rest().is_empty());
+}
+
+#[test]
+fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_secs(600));
+    let server = Server::with(ServeSettings { header_timeout, idle_timeout, ..ServeSettings::default() });
+    let mut connection = server.connect();
+    for _ in 0..3 {
+        connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        assert_eq!(connection.reply().status, 200);
+        std::thread::sleep(header_timeout * 4);
+    }
+    // With the first byte of a head its time begins.
+    connection.write("G");
     assert!(connection.rest().is_empty());
 }
 

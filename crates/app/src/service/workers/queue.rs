@@ -99,7 +99,8 @@ impl<C> Queue<C> {
     /// In a flood that is less. (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and Jacobson 2012, "Controlling
     /// queue delay".)
     pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
-        let state = State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, flood: Flood::default(), closed: false };
+        let state =
+            State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, flood: Flood::default(), closed: false };
         Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
     }
 
