@@ -32,13 +32,6 @@ enum Sent<'a> {
     Gzip(&'a [u8]),
 }
 
-/// The server's own word on its memory, in bytes.
-fn memory(server: &Server, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
 /// Sends a request with a body of `pieces` and counts their bytes.
 fn write(
     mut stream: &TcpStream,
@@ -119,9 +112,9 @@ fn start(home: &std::path::Path) -> Server {
 fn growth<T>(server: &Server, act: impl FnOnce() -> T) -> (T, u64) {
     // From here on the highest is what is reached from here on.
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
-    let before = memory(server, "VmRSS:");
+    let before = server.memory("VmRSS:");
     let done = act();
-    (done, memory(server, "VmHWM:").saturating_sub(before))
+    (done, server.memory("VmHWM:").saturating_sub(before))
 }
 
 fn mib(bytes: u64) -> f64 {

@@ -10,6 +10,8 @@ mod generated_requests;
 mod huge_bodies;
 mod kills;
 mod ledger;
+#[cfg(target_os = "linux")]
+mod memory_limit;
 mod paths;
 mod random;
 #[path = "../real_model/mod.rs"]
