@@ -16,6 +16,7 @@ mod paths;
 mod random;
 #[path = "../real_model/mod.rs"]
 mod real_model;
+mod secrets;
 mod server;
 mod slow_clients;
 mod stopping;

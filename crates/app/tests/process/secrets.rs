@@ -1,0 +1,114 @@
+//! Keys and passwords, given in every way there is, and a log that tells everything else: none of them is in it.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+
+use crate::server::{Server, agent};
+
+/// Distinct, so that a piece of one tells which it was.
+const ADMIN: &str = "admin-6f1c0e8a94d24b7e";
+const WRITER: &str = "write-b38d5a7710c94f2e";
+const READER: &str = "read-20e9c47f6ab14d83";
+const LISTED: &str = "listed-95b7e3d1086c4a2f";
+const WRONG: &str = "wrong-c2f80b6d7e914a35";
+const PASSWORD: &str = "password-4a7de1906bf3";
+
+/// Asks in the way said; the status.
+fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut reply = agent().run(request.body(body.to_owned()).unwrap()).unwrap();
+    (reply.status().as_u16(), reply.body_mut().read_to_string().unwrap_or_default())
+}
+
+/// All that the process wrote.
+fn log(home: &Path) -> String {
+    std::fs::read_to_string(home.join("log")).unwrap()
+}
+
+#[test]
+fn a_log_of_everything_has_no_key_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("nearfield.toml");
+    let table = format!("[[keys]]\nkey = \"{LISTED}\"\nrole = \"read\"\ncollections = [\"things\"]\n");
+    std::fs::write(&file, table).unwrap();
+    let variables = [
+        ("NEARFIELD_CONFIG", file.to_str().unwrap()),
+        ("NEARFIELD_LOG", "trace"),
+        ("NEARFIELD_API_KEY", ADMIN),
+        ("NEARFIELD_WRITE_KEY", WRITER),
+        ("NEARFIELD_READ_KEY", READER),
+    ];
+    let mut server = Server::start_with(home.path(), &[], &variables);
+    server.wait_until_ready();
+    let mut told = String::new();
+    let (status, api) =
+        ask("GET", &format!("{}/openapi.json", server.address()), &[("x-api-key", READER)], "");
+    assert_eq!(status, 200, "{api}");
+    let api: Value = serde_json::from_str(&api).unwrap();
+    let mut requests = 0;
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            if !["GET", "PUT", "POST", "PATCH", "DELETE"].contains(&&*method) {
+                continue;
+            }
+            let path = path.replace("{c}", "things").replace("{id}", "one").replace("{a}", "other");
+            let url = format!("{}{path}", server.address());
+            for key in [ADMIN, WRITER, READER, LISTED] {
+                let bearer = format!("Bearer {key}");
+                let json = ("content-type", "application/json");
+                for headers in [&[json, ("authorization", &*bearer)][..], &[json, ("x-api-key", key)]] {
+                    told += &ask(&method, &url, headers, r#"{"fields":[{"name":"n","kind":"numeric"}]}"#).1;
+                    requests += 1;
+                }
+            }
+        }
+    }
+    // In places where keys do not belong, and wrong ones: as long as such are looked at.
+    let search = format!("{}/search", server.address());
+    for key in [ADMIN, READER, WRONG] {
+        told += &ask("GET", &format!("{search}?q=a&api_key={key}"), &[("x-api-key", READER)], "").1;
+        told += &ask("GET", &search, &[("authorization", &format!("Basic {key}"))], "").1;
+        told +=
+            &ask("GET", &search, &[("x-api-key", key), ("authorization", &format!("Bearer {WRONG}"))], "").1;
+    }
+    told += &ask("GET", &search, &[("x-api-key", WRONG)], "").1;
+    server.signal("HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    told += &ask("GET", &format!("{}/metrics", server.address()), &[("x-api-key", READER)], "").1;
+    server.stop();
+    let log = log(home.path());
+    let lines = log.lines().count();
+    println!("{requests} requests with a key each, {lines} lines of log");
+    assert!(
+        requests > 200 && lines > requests,
+        "{requests} requests, {lines} lines: this is no log of everything"
+    );
+    for secret in [ADMIN, WRITER, READER, LISTED, WRONG] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the log");
+        assert!(!told.contains(secret), "{secret} is in an answer");
+    }
+}
+
+#[test]
+fn the_password_of_a_redis_is_in_no_log() {
+    let home = tempfile::tempdir().unwrap();
+    let store = format!("redis://somebody:{PASSWORD}@127.0.0.1:1");
+    let mut server =
+        Server::start_with(home.path(), &[], &[("NEARFIELD_STORE", &store), ("NEARFIELD_LOG", "trace")]);
+    let started = std::time::Instant::now();
+    // There is no Redis there: that is told, again and again.
+    while log(home.path()).matches("127.0.0.1:1").count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(60), "{}", log(home.path()));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.kill();
+    let log = log(home.path());
+    let line = log.lines().find(|line| line.contains(PASSWORD));
+    assert_eq!(line, None, "the password is in the log");
+}
