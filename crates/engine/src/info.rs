@@ -44,6 +44,8 @@ pub struct Stats {
     pub documents: u64,
     /// The last change.
     pub last_seq: Seq,
+    /// The last change that is durable. Counted after [`Stats::last_seq`], so it may be ahead.
+    pub durable_seq: Seq,
     /// Bytes of the store file.
     pub file_bytes: u64,
     /// Bytes in memory, over all collections.
