@@ -193,6 +193,12 @@ impl Snapshots {
         Ok(seq)
     }
 
+    /// Removes the snapshot of a collection version, durably.
+    pub(crate) fn remove_durably(&self, version: CollectionVersion) -> io::Result<()> {
+        self.remove(version)?;
+        self.folder.sync()
+    }
+
     /// Removes the snapshot of a collection version, if there is one.
     pub(crate) fn remove(&self, version: CollectionVersion) -> io::Result<()> {
         match self.folder.remove(&Snapshots::file_name(version)) {

@@ -1,6 +1,7 @@
 //! What is durable when: with the answer, within a second, or later; and what happens if it cannot be made so.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -283,4 +284,34 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
         assert!(found.is_empty() || found.len() == 3, "{after}: {found:?}");
         assert_eq!(warnings, [] as [&str; 0], "{after}");
     }
+}
+
+/// Without this, the numbers it reaches to would be given again, and it would look right.
+#[test]
+fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
+    let bench = Bench::new(Durability::Always);
+    bench.put_all(1..=3);
+    let earlier = bench.machine.disk.bytes();
+    bench.put_all(4..=6);
+    bench.engine.close();
+    let ahead: BTreeMap<String, Vec<u8>> = bench.machine.snapshots();
+    assert_eq!(ahead.len(), 1);
+
+    let machine = Machine::holding(earlier, &ahead);
+    let options = options(Durability::Always, &bench.clock);
+    let engine = open(&machine, &options);
+    let warnings = engine.warnings();
+    assert!(warnings[0].contains("it reaches to change 6, the store only to 3"), "{warnings:?}");
+    (14..=20).for_each(|number| drop(engine.write(vec![document(number)])));
+    for seed in 0..20 {
+        let engine = open(&machine.after_power_loss(seed), &options);
+        assert_eq!(engine.warnings(), [] as [&str; 0], "seed {seed}");
+        assert_eq!(keys(&engine), keys_of([1, 2, 3].into_iter().chain(14..=20)), "seed {seed}");
+    }
+}
+
+fn keys_of(numbers: impl Iterator<Item = u64>) -> Vec<String> {
+    let mut keys: Vec<String> = numbers.map(|number| format!("doc:{number}")).collect();
+    keys.sort();
+    keys
 }
