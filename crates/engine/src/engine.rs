@@ -429,13 +429,16 @@ impl Engine {
 
     /// Counts.
     pub fn stats(&self) -> Result<Stats, QueryError> {
+        // Asked first, so that it is never ahead of the last change.
+        let durable_seq = self.core.store.synced_seq();
         let reader = self.core.store.read()?;
         let registry = self.core.registry();
         let memory: usize = registry.all().map(|collection| collection.memory_bytes()).sum();
         Ok(Stats {
             documents: reader.document_count()?,
             last_seq: reader.last_seq()?,
-            durable_seq: self.core.store.synced_seq(),
+            durable_seq,
+            durability: Some(self.core.durability),
             file_bytes: self.core.store.file_bytes()?,
             memory_bytes: memory as u64,
             commits: self.core.commits.load(Ordering::Relaxed),
