@@ -80,10 +80,14 @@ impl Core {
     /// what was refused.
     fn commit(&self, ops: &[Op], unsynced: &mut Unsynced) -> Vec<Result<Written, WriteError>> {
         self.make_room(ops);
+        if unsynced.bytes() > 0 && self.lacks_room(ops, unsynced).is_some() {
+            // Better while there is room for it; and then it is known how much there is.
+            self.sync_answered(unsynced);
+        }
         let _turn = self.turn.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops));
+        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops, unsynced));
         if let Some(lacking) = lacking {
             // Deleting makes room, and the reserve is there for it.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
@@ -143,12 +147,12 @@ impl Core {
     }
 
     /// Why a group is refused before the disk is full, if it is to be.
-    fn lacks_room(&self, ops: &[Op]) -> Option<WriteError> {
+    fn lacks_room(&self, ops: &[Op], unsynced: &Unsynced) -> Option<WriteError> {
         let reserve = self.disk_reserve_bytes;
         if reserve == 0 {
             return None;
         }
-        let brought: usize = ops.iter().map(Op::bytes).sum();
+        let brought = ops.iter().map(Op::bytes).sum::<usize>() + unsynced.bytes();
         // Where nobody can tell, the disk will.
         let free = fs4::available_space(&self.data_dir).ok()?;
         let needed = reserve.max(2 * brought as u64);

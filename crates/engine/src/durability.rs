@@ -15,7 +15,7 @@ pub enum Durability {
     None,
 }
 
-/// How much may be answered and not durable: it is what the store file may grow by for want of pages it may use again.
+/// How much may be answered and not durable. Meanwhile the store's file keeps the pages it replaces.
 const BYTES_MAX: usize = 64 << 20;
 
 impl Durability {
@@ -67,6 +67,11 @@ impl Unsynced {
         let since = self.since?;
         let delay = if self.is_due(now) { Duration::ZERO } else { self.durability.delay_max() };
         Some((since + delay).saturating_sub(now))
+    }
+
+    /// Bytes of it, which may have no place on the disk yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// So many bytes were committed, and are not durable.
