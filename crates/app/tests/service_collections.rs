@@ -323,10 +323,12 @@ fn engine(config: &Config) -> Engine {
         cache_bytes: config.cache_bytes,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        durability: config.durability,
         verify_bytes_max: u64::MAX,
         tail_max: config.tail_max,
         index_threads: config.index_threads,
         give_way: || {},
+        on_refusal: |_| {},
     })
     .unwrap()
 }

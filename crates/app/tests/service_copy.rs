@@ -174,9 +174,11 @@ fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
         verify_bytes_max: u64::MAX,
+        durability: engine::Durability::Always,
         tail_max: 10_000,
         index_threads: 1,
         give_way: || {},
+        on_refusal: |_| {},
     })
     .unwrap()
 }

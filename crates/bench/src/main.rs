@@ -53,6 +53,8 @@ enum Command {
     Index(commands::index::Arguments),
     /// Bulk load: documents a second, bytes a document
     Load(commands::load::Arguments),
+    /// Writes a second of one writer and of many, by when they are durable
+    Durability(commands::durability::Arguments),
     /// A real Redis as the store, beside redis-py on the same server: loading, KNN, pipelines, memory
     Redis(commands::redis::Arguments),
     /// A Redis Cluster of one, two and three primaries as the store: agreement with exact search, the cost of
@@ -80,6 +82,7 @@ fn main() -> Result<()> {
         Command::Embed(arguments) => commands::embed::run(&arguments, setting, format),
         Command::Index(arguments) => commands::index::run(&arguments, setting, format),
         Command::Load(arguments) => commands::load::run(&arguments, setting, format),
+        Command::Durability(arguments) => commands::durability::run(&arguments, setting, format),
         Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
         Command::Cluster(arguments) => commands::cluster::run(&arguments, setting, format),
         Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),

@@ -2,16 +2,22 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// What time it is, for expiry.
+/// What time it is.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// Unix milliseconds.
+    /// Unix milliseconds, for expiry.
     fn now_ms(&self) -> u64;
+
+    /// Time since some moment in the past, for what has to happen within a time. Nobody puts it back.
+    fn elapsed(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGAN.elapsed()
+    }
 }
 
 /// The system's clock.
@@ -57,6 +63,11 @@ impl Time {
                 Err(seen_meanwhile) => latest_ms = seen_meanwhile,
             }
         }
+    }
+
+    /// [`Clock::elapsed`].
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
     }
 
     /// Whether the clock was put back, and time stands still.

@@ -1,4 +1,4 @@
-//! The one that writes: groups what waits into one transaction, makes it durable, publishes it,
+//! The one that writes: groups what waits into one transaction, makes it durable when that is due, publishes it,
 //! answers.
 
 use std::{
@@ -11,6 +11,7 @@ use store::StoreError;
 use crate::{
     binary::show,
     core::Core,
+    durability::Unsynced,
     queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, Job},
     transaction::{Committed, Failure, Transaction},
     write::{Op, WriteError, Written},
@@ -20,14 +21,34 @@ use crate::{
 const LINKED_FOR_EACH: usize = 2;
 
 impl Core {
-    /// Commits what is queued until the queue is closed and empty.
+    /// Commits what is queued until the queue is closed and empty. On return all of it is durable.
     pub(crate) fn run_committer(&self) {
-        while let Some(jobs) = self.queue.take() {
-            self.commit_jobs(jobs);
+        let mut unsynced = Unsynced::new(self.durability);
+        while let Some(jobs) = self.queue.take(unsynced.time_left(self.time.elapsed())) {
+            self.commit_jobs(jobs, &mut unsynced);
+            if unsynced.time_left(self.time.elapsed()).is_some_and(|left| left.is_zero()) {
+                self.sync_answered(&mut unsynced);
+            }
         }
+        self.sync_answered(&mut unsynced);
     }
 
-    fn commit_jobs(&self, jobs: Vec<Job>) {
+    /// Makes durable what was answered before it was. Where that fails, nobody waits to be told: it is
+    /// [`Core::refusal`] that tells.
+    fn sync_answered(&self, unsynced: &mut Unsynced) {
+        let _ = self.sync();
+        unsynced.clear();
+    }
+
+    /// Makes durable all that was committed, or takes no more writes.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock();
+        self.store.sync().inspect_err(|error| {
+            self.refuse_writes(error.to_string());
+        })
+    }
+
+    fn commit_jobs(&self, jobs: Vec<Job>, unsynced: &mut Unsynced) {
         let mut ops = Vec::new();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -39,7 +60,7 @@ impl Core {
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest));
             // A bug in here must not leave writers waiting for ever.
-            let committed = catch_unwind(AssertUnwindSafe(|| self.commit(group)));
+            let committed = catch_unwind(AssertUnwindSafe(|| self.commit(group, unsynced)));
             results.extend(committed.unwrap_or_else(|_| {
                 let reason = self.refuse_writes("the committer panicked".to_owned());
                 vec![Err(WriteError::ReadOnly { reason }); group.len()]
@@ -55,14 +76,18 @@ impl Core {
         }
     }
 
-    /// Writes one group in one transaction: on return it is durable and can be found, except what
-    /// was refused.
-    fn commit(&self, ops: &[Op]) -> Vec<Result<Written, WriteError>> {
+    /// Writes one group in one transaction: on return it can be found, and is durable or counted as `unsynced`, except
+    /// what was refused.
+    fn commit(&self, ops: &[Op], unsynced: &mut Unsynced) -> Vec<Result<Written, WriteError>> {
         self.make_room(ops);
+        if unsynced.bytes() > 0 && self.lacks_room(ops, unsynced).is_some() {
+            // Better while there is room for it; and then it is known how much there is.
+            self.sync_answered(unsynced);
+        }
         let _turn = self.turn.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops));
+        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops, unsynced));
         if let Some(lacking) = lacking {
             // Deleting makes room, and the reserve is there for it.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
@@ -100,9 +125,15 @@ impl Core {
                     Err(Failure::Store(error)) => return self.lose(ops, refused, error),
                 }
             }
-            match transaction.commit() {
+            let due = unsynced.is_due(self.time.elapsed());
+            match transaction.commit(due) {
                 Ok(committed) => self.publish(committed),
                 Err(error) => return self.lose(ops, refused, error),
+            }
+            if self.store.is_synced() {
+                unsynced.clear();
+            } else {
+                unsynced.add(ops.iter().map(Op::bytes).sum(), self.time.elapsed());
             }
             let results = written.into_iter().zip(refused);
             return results
@@ -116,12 +147,12 @@ impl Core {
     }
 
     /// Why a group is refused before the disk is full, if it is to be.
-    fn lacks_room(&self, ops: &[Op]) -> Option<WriteError> {
+    fn lacks_room(&self, ops: &[Op], unsynced: &Unsynced) -> Option<WriteError> {
         let reserve = self.disk_reserve_bytes;
         if reserve == 0 {
             return None;
         }
-        let brought: usize = ops.iter().map(Op::bytes).sum();
+        let brought = ops.iter().map(Op::bytes).sum::<usize>() + unsynced.bytes();
         // Where nobody can tell, the disk will.
         let free = fs4::available_space(&self.data_dir).ok()?;
         let needed = reserve.max(2 * brought as u64);
@@ -176,7 +207,11 @@ impl Core {
 
     /// Takes no more writes from here on, and says why.
     fn refuse_writes(&self, reason: String) -> String {
-        self.refusal.get_or_init(|| reason).clone()
+        let told = self.refusal.get_or_init(|| {
+            (self.on_refusal)(&reason);
+            reason
+        });
+        told.clone()
     }
 
     /// The answer to a group the store has failed on: nothing of it is acknowledged.
@@ -196,7 +231,7 @@ impl Core {
     }
 
     /// Latches: after a failed write nothing is acknowledged until the engine is opened again, unless there only was
-    /// no room: the store takes writes again once there is.
+    /// no room and nothing to be lost: the store takes writes again once there is.
     pub(crate) fn note_failure(&self, error: &StoreError) {
         if !error.is_full() {
             self.refuse_writes(error.to_string());

@@ -10,7 +10,9 @@ use index::Cpu;
 use parking_lot::{Mutex, RwLock};
 use store::Store;
 
-use crate::{bell::Bell, clock::Time, queue::Queue, registry::Registry, snapshot::Snapshots};
+use crate::{
+    bell::Bell, clock::Time, durability::Durability, queue::Queue, registry::Registry, snapshot::Snapshots,
+};
 
 /// The heart of an engine.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Core {
     pub(crate) disk_reserve_bytes: u64,
     pub(crate) memory_max_bytes: u64,
     pub(crate) tail_max: usize,
+    pub(crate) durability: Durability,
+    pub(crate) on_refusal: fn(&str),
     pub(crate) queue: Queue,
     /// Held from the beginning of a transaction until what it wrote is published, and while the
     /// registry is replaced: so both agree.
@@ -55,6 +59,8 @@ impl Core {
             disk_reserve_bytes: options.disk_reserve_bytes,
             memory_max_bytes: options.memory_max_bytes,
             tail_max: options.tail_max,
+            durability: options.durability,
+            on_refusal: options.on_refusal,
             queue: Queue::default(),
             turn: Mutex::new(()),
             structure: Mutex::new(()),

@@ -14,7 +14,7 @@ use store::{
 };
 
 use crate::{
-    Clock, Documents,
+    Clock, Documents, Durability,
     binary::show,
     checker::check_document,
     core::Core,
@@ -52,6 +52,8 @@ pub struct Options {
     pub memory_max_bytes: u64,
     /// The longest store file that is verified as a whole when it is opened.
     pub verify_bytes_max: u64,
+    /// When a write is made durable.
+    pub durability: Durability,
     /// Vectors a tail may hold before writers are slowed.
     pub tail_max: usize,
     /// Threads that drain tails into graphs.
@@ -59,6 +61,9 @@ pub struct Options {
     /// Called first on each of these, to lower its priority: they may give way to searches, since one
     /// thread more, which does not, drains a tail that grows long.
     pub give_way: fn(),
+    /// Called once if no more writes are taken until the engine is opened again, with the reason: nobody may be waiting
+    /// for an answer then.
+    pub on_refusal: fn(&str),
 }
 
 impl Options {
@@ -191,7 +196,7 @@ impl Engine {
         }
     }
 
-    /// Finishes queued writes, writes snapshots, stops the threads. Reads go on; writes are
+    /// Finishes queued writes, makes all durable, writes snapshots, stops the threads. Reads go on; writes are
     /// refused. Closing again does nothing but wait until the engine is closed.
     pub fn close(&self) {
         let mut running = self.running.lock();
@@ -305,8 +310,8 @@ impl Engine {
         project(collections, key, fields, vectors).map(|_| ())
     }
 
-    /// Queues writes; `done` is called on the committer's thread once they are durable and
-    /// visible, with one result for each. Never blocks.
+    /// Queues writes; `done` is called on the committer's thread once they are visible, and durable if
+    /// [`Options::durability`] wants it, with one result for each. Never blocks.
     ///
     /// A closed engine calls `done` at once, on this thread.
     pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), QueueFull> {
@@ -414,18 +419,26 @@ impl Engine {
     }
 
     /// Writes all there is to `out`, as of now; writes go on meanwhile.
+    ///
+    /// What was answered before is made durable first. What is answered while the backup begins may be in it and not be
+    /// durable: after a loss of power the store can be behind its backup.
     pub fn back_up(&self, out: impl Write) -> Result<Backup, BackupError> {
+        self.core.sync()?;
         self.core.store.read()?.back_up(out)
     }
 
     /// Counts.
     pub fn stats(&self) -> Result<Stats, QueryError> {
+        // Asked first, so that it is never ahead of the last change.
+        let durable_seq = self.core.store.synced_seq();
         let reader = self.core.store.read()?;
         let registry = self.core.registry();
         let memory: usize = registry.all().map(|collection| collection.memory_bytes()).sum();
         Ok(Stats {
             documents: reader.document_count()?,
             last_seq: reader.last_seq()?,
+            durable_seq,
+            durability: Some(self.core.durability),
             file_bytes: self.core.store.file_bytes()?,
             memory_bytes: memory as u64,
             commits: self.core.commits.load(Ordering::Relaxed),

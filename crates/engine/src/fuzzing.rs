@@ -107,13 +107,13 @@ pub fn collection_snapshot(input: &[u8]) {
     let (index, rows) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
     let Ok(Some(collection)) = read(&file(index, rows)) else { return };
     let memory = Memory::default();
-    let seq = snapshots(&memory).write(&collection).expect("memory takes every byte");
+    let seq = snapshots(&memory).write(&collection, || Ok(())).expect("memory takes every byte");
     let written = memory.0.lock().clone();
     let again = read(&written).expect("what was written is read").expect("it is there");
     assert_eq!(again.state().published, seq);
     assert_eq!(again.state().ordinals.live(), collection.state().ordinals.live());
     assert_eq!(again.indexes[0].stats().vectors, collection.indexes[0].stats().vectors);
-    snapshots(&memory).write(&again).expect("memory takes every byte");
+    snapshots(&memory).write(&again, || Ok(())).expect("memory takes every byte");
     assert_eq!(*memory.0.lock(), written);
 }
 

@@ -3,6 +3,7 @@
 use store::{CollectionVersion, Seq};
 
 use crate::{
+    Durability,
     registry::{Registry, Versions},
     schema::Schema,
 };
@@ -44,6 +45,10 @@ pub struct Stats {
     pub documents: u64,
     /// The last change.
     pub last_seq: Seq,
+    /// The last change that is durable.
+    pub durable_seq: Seq,
+    /// When changes become durable; `None` where another system says so.
+    pub durability: Option<Durability>,
     /// Bytes of the store file.
     pub file_bytes: u64,
     /// Bytes in memory, over all collections.

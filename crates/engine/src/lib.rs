@@ -5,8 +5,8 @@
 //!
 //! The store is the one truth; everything a search touches is derived from it and held in
 //! memory. All writes go through one committer: checked, made durable in groups, published,
-//! answered, in this order. So what has been acknowledged survives and can be found. Searches
-//! wait for no commit and no graph.
+//! answered, in this order. So what has been acknowledged survives and can be found, unless
+//! [`Durability`] lets it be answered before it is durable. Searches wait for no commit and no graph.
 
 mod attributes;
 mod bell;
@@ -17,6 +17,7 @@ mod collection;
 mod committer;
 mod core;
 mod data_dir;
+mod durability;
 mod engine;
 mod filter;
 mod folder;
@@ -44,6 +45,7 @@ mod write;
 pub use checker::{Checker, check_document};
 pub use clock::{Clock, SystemClock};
 pub use data_dir::{Checked, DataDir, RestoreError};
+pub use durability::Durability;
 pub use engine::{Engine, OpenError, Options};
 pub use filter::{Filter, FilterError};
 pub use folder::{Folder, NewFile};

@@ -11,6 +11,7 @@ use crate::{
     OpenError,
     collection::{Collection, Step, What},
     core::Core,
+    data_dir::SNAPSHOT_DIRECTORY,
     progress::Progress,
     registry::{Registry, Versions},
     schema::{Schema, decode as decode_schema},
@@ -57,7 +58,13 @@ impl Core {
             let (collection, warning) =
                 open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)
                     .map_err(failed)?;
-            warning.into_iter().for_each(|warning| self.warn(warning));
+            if let Some(warning) = warning {
+                self.warn(warning);
+                // Now, and not when another takes its place: one that reaches beyond the store would look right once
+                // the store has given the same numbers to other changes.
+                let path = path.join(SNAPSHOT_DIRECTORY);
+                self.snapshots.remove_durably(version).map_err(|source| OpenError::Io { path, source })?;
+            }
             versions.push(Arc::new(collection));
         }
         for (name, version) in answering {

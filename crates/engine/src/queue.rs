@@ -114,15 +114,18 @@ impl Queue {
         Ok(())
     }
 
-    /// The jobs to commit next, waiting for the first: as many as fit one commit, at least one.
-    /// `None` once the queue is closed and empty.
-    pub(crate) fn take(&self) -> Option<Vec<Job>> {
+    /// The jobs to commit next, waiting for the first: as many as fit one commit, at least one, or none where none came
+    /// in `patience`. `None` once the queue is closed and empty.
+    pub(crate) fn take(&self, patience: Option<Duration>) -> Option<Vec<Job>> {
         let mut waiting = self.waiting.lock();
-        while waiting.jobs.is_empty() {
-            if waiting.closed {
-                return None;
-            }
-            self.came.wait(&mut waiting);
+        let is_idle = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.closed;
+        if let Some(patience) = patience {
+            self.came.wait_while_for(&mut waiting, is_idle, patience);
+        } else {
+            self.came.wait_while(&mut waiting, is_idle);
+        }
+        if waiting.jobs.is_empty() {
+            return (!waiting.closed).then(Vec::new);
         }
         if !waiting.is_group_whole() {
             self.came.wait_while_for(&mut waiting, |waiting| !waiting.is_group_whole(), GATHER);

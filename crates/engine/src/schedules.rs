@@ -39,7 +39,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
                 let queue = queue.clone();
                 thread::spawn(move || {
                     let mut last = [0; WRITERS];
-                    while let Some(jobs) = queue.take() {
+                    while let Some(jobs) = queue.take(None) {
                         assert!(!jobs.is_empty());
                         for job in jobs {
                             let digit = |at: usize| usize::from(job.ops[0].key()[at] - b'0');
@@ -105,7 +105,7 @@ fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
             let committer = {
                 let queue = queue.clone();
                 thread::spawn(move || {
-                    std::iter::from_fn(|| queue.take()).map(|jobs| jobs.len()).sum::<usize>()
+                    std::iter::from_fn(|| queue.take(None)).map(|jobs| jobs.len()).sum::<usize>()
                 })
             };
             queue.close();

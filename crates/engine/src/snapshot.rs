@@ -12,7 +12,7 @@ use std::{
 };
 
 use index::{Cpu, Index};
-use store::{CollectionVersion, FrameReader, FrameWriter, Seq};
+use store::{CollectionVersion, FrameReader, FrameWriter, Seq, StoreError};
 
 use crate::{
     binary::{Input, Malformed, put_bytes},
@@ -70,14 +70,23 @@ impl Snapshots {
 
     /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
     /// Reads and writes may go on.
-    pub(crate) fn write(&self, collection: &Collection) -> io::Result<Seq> {
+    ///
+    /// Changes that come meanwhile may be in it. So `sync` makes the store durable once everything is written, and
+    /// only then the file is given its name: a store that lost changes gives their numbers again, and what a snapshot
+    /// held of them would be taken for what it is not.
+    pub(crate) fn write(
+        &self,
+        collection: &Collection,
+        sync: impl FnOnce() -> Result<(), StoreError>,
+    ) -> io::Result<Seq> {
         // Taken first: whatever changes from here on is read again from the store.
         let seq = collection.state().published;
         let unsaved = collection.unsaved.load(Ordering::Relaxed);
         let name = Snapshots::file_name(collection.version);
         let unfinished = format!("{name}{UNFINISHED}");
         let written = self.write_to(&unfinished, collection, seq);
-        if let Err(error) = written.and_then(|()| self.folder.rename(&unfinished, &name)) {
+        let durable = written.and_then(|()| sync().map_err(io::Error::other));
+        if let Err(error) = durable.and_then(|()| self.folder.rename(&unfinished, &name)) {
             // It would take room that may be what was lacking; if it cannot go now, it goes when
             // the store is next opened.
             let _ = self.folder.remove(&unfinished);
@@ -182,6 +191,12 @@ impl Snapshots {
         let seq = input.u64()?;
         input.end()?;
         Ok(seq)
+    }
+
+    /// Removes the snapshot of a collection version, durably.
+    pub(crate) fn remove_durably(&self, version: CollectionVersion) -> io::Result<()> {
+        self.remove(version)?;
+        self.folder.sync()
     }
 
     /// Removes the snapshot of a collection version, if there is one.

@@ -373,7 +373,7 @@ impl Core {
         }
     }
 
-    /// One transaction outside the queue, published like the committer's. The caller has the turn.
+    /// One transaction outside the queue, durable at once and published like the committer's. The caller has the turn.
     pub(crate) fn transact<T>(
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
@@ -381,7 +381,7 @@ impl Core {
         let writer = self.store.write().inspect_err(|error| self.latch(error))?;
         let mut transaction = Transaction::new(writer, &self.registry(), self.time.now_ms());
         let result = change(&mut transaction).inspect_err(|error| self.latch(error))?;
-        let committed = transaction.commit().inspect_err(|error| self.latch(error))?;
+        let committed = transaction.commit(true).inspect_err(|error| self.latch(error))?;
         self.publish(committed);
         Ok(result)
     }

@@ -1,5 +1,5 @@
 //! One transaction of the committer: checks each write as it stands then, and notes what every
-//! collection has to take in once it is durable.
+//! collection has to take in once it is committed.
 
 use std::sync::Arc;
 
@@ -182,10 +182,10 @@ impl<'s> Transaction<'s> {
         Ok(stands)
     }
 
-    /// Makes everything durable; `None` if nothing was written.
-    pub(crate) fn commit(self) -> Result<Option<Committed>, StoreError> {
+    /// Commits everything, durably if that is `due`; `None` if nothing was written.
+    pub(crate) fn commit(self, due: bool) -> Result<Option<Committed>, StoreError> {
         let Some(last_seq) = self.last_seq else { return Ok(None) };
-        self.writer.commit()?;
+        if due { self.writer.commit() } else { self.writer.commit_unsynced() }?;
         Ok(Some(Committed { feeds: self.feeds, last_seq }))
     }
 

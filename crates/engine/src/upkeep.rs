@@ -80,7 +80,7 @@ impl Core {
         let mut saved = false;
         for versions in registry.named.values() {
             for collection in versions.all().filter(|collection| due(collection)) {
-                match self.snapshots.write(collection) {
+                match self.snapshots.write(collection, || self.sync()) {
                     Ok(_) => saved = true,
                     Err(error) => self.warn(format!(
                         "the snapshot of collection {}, version {}, was not written: {error}",

@@ -17,7 +17,7 @@ use crate::contain::{contain, message};
 use crate::disk::{Content, Disk};
 use crate::state::{FORMAT, State, Unreadable};
 use crate::tables;
-use crate::{OpenError, Reader, StoreError, Writer};
+use crate::{OpenError, Reader, Seq, StoreError, Writer};
 
 /// How to open.
 #[derive(Clone, Copy, Debug)]
@@ -46,15 +46,24 @@ pub struct Store {
     options: Options,
     id: [u8; 16],
     failure: RwLock<Option<Failure>>,
+    committed: Mutex<Committed>,
+}
+
+/// What the store holds.
+#[derive(Clone, Copy, Debug)]
+struct Committed {
     /// As the last commit left it.
-    committed: Mutex<State>,
+    last: State,
+    /// As the last durable one did.
+    synced: State,
+    is_synced: bool,
 }
 
 /// The first failed write since the store was opened.
 #[derive(Clone, Debug)]
 struct Failure {
     reason: String,
-    /// Whether the disk had no room: then nothing is unknown, and the store may be opened again.
+    /// Whether the disk had no room: then nothing is unknown or lost, and the store may be opened again.
     full: bool,
 }
 
@@ -96,7 +105,7 @@ impl Store {
             options,
             id: state.id,
             failure: RwLock::new(None),
-            committed: Mutex::new(state),
+            committed: Mutex::new(Committed { last: state, synced: state, is_synced: true }),
         })
     }
 
@@ -117,9 +126,7 @@ impl Store {
         self.recover();
         self.check_writable()?;
         let begun = self.begin().and_then(|begun| contain(|| Writer::new(self, begun)));
-        if let Err(error) = &begun {
-            self.refuse_writes_if_fatal(error);
-        }
+        let begun = begun.map_err(|error| self.refuse_writes_if_fatal(error));
         // Again, since the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
         begun
@@ -128,6 +135,22 @@ impl Store {
     /// A transaction of redb's own, for rows that are put in as they are.
     pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
         self.with(|database| Ok(database.begin_write()?))
+    }
+
+    /// Makes all durable that was committed. Does nothing where it is. After a failure the store refuses writes until
+    /// it is opened again, which loses what was not durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        if self.is_synced() { Ok(()) } else { self.write()?.commit() }
+    }
+
+    /// Whether all that was committed is durable.
+    pub fn is_synced(&self) -> bool {
+        self.committed.lock().expect(UNPOISONED).is_synced
+    }
+
+    /// The last change that is durable.
+    pub fn synced_seq(&self) -> Seq {
+        self.committed.lock().expect(UNPOISONED).synced.last_seq
     }
 
     /// Bytes of the file.
@@ -152,7 +175,7 @@ impl Store {
             Err(DatabaseError::Storage(error)) => Err(error.into()),
             Err(other) => Err(StoreError::Damaged { reason: other.to_string() }),
         });
-        verified.inspect_err(|error| self.refuse_writes_if_fatal(error))
+        verified.map_err(|error| self.refuse_writes_if_fatal(error))
     }
 
     fn with<T>(&self, step: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -162,7 +185,7 @@ impl Store {
     }
 
     /// Opens a store whose disk was full again: redb reads and writes no more after a failure. Nothing of what was
-    /// acknowledged is in doubt, as it would be after a failed sync.
+    /// committed is in doubt, as it would be after a failed sync, or lost, as would be what was not synced.
     fn recover(&self) {
         let is_full = |failure: &Option<Failure>| failure.as_ref().is_some_and(|failure| failure.full);
         if !is_full(&self.failure.read().expect(UNPOISONED)) || self.disk.sync_has_failed() {
@@ -179,7 +202,7 @@ impl Store {
             *database = Some(opened);
             // What was refused may have been made all the same; whoever derived something from this store did not
             // hear of it.
-            let as_known = state == *self.committed.lock().expect(UNPOISONED);
+            let as_known = state == self.committed.lock().expect(UNPOISONED).last;
             let reason = "a write that found no room was made all the same".to_owned();
             *self.failure.write().expect(UNPOISONED) = (!as_known).then_some(Failure { reason, full: false });
         }
@@ -193,28 +216,45 @@ impl Store {
         }
     }
 
-    pub(crate) fn note_committed(&self, state: State) {
-        *self.committed.lock().expect(UNPOISONED) = state;
-    }
-
-    /// Remembers the first failure, of a write that was `structural` or not.
-    pub(crate) fn refuse_writes(&self, failure: &StoreError, structural: bool) {
-        let full = failure.is_full() && !structural && !self.disk.sync_has_failed();
-        let mut known = self.failure.write().expect(UNPOISONED);
-        known.get_or_insert_with(|| Failure { reason: failure.to_string(), full });
-    }
-
-    pub(crate) fn refuse_writes_if_fatal(&self, error: &StoreError) {
-        if error.is_fatal() {
-            self.refuse_writes(error, false);
+    pub(crate) fn note_committed(&self, state: State, is_synced: bool) {
+        let mut committed = self.committed.lock().expect(UNPOISONED);
+        committed.last = state;
+        committed.is_synced = is_synced;
+        if is_synced {
+            committed.synced = state;
         }
+    }
+
+    /// Remembers the first failure, of a write that was `structural` or not, and returns what is to be said of it.
+    ///
+    /// What is not synced is lost when redb is closed after a failure. Opened again, the store would be behind
+    /// whatever was derived from it, so that must not happen in this process, though only room was lacking.
+    pub(crate) fn refuse_writes(&self, failure: StoreError, structural: bool) -> StoreError {
+        let Committed { last, synced, is_synced } = *self.committed.lock().expect(UNPOISONED);
+        let full = failure.is_full() && !structural && !self.disk.sync_has_failed() && is_synced;
+        let reason = if is_synced {
+            failure.to_string()
+        } else {
+            format!(
+                "{failure}; changes {} to {} were acknowledged before they were durable, and may be lost",
+                synced.last_seq + 1,
+                last.last_seq
+            )
+        };
+        let mut known = self.failure.write().expect(UNPOISONED);
+        known.get_or_insert_with(|| Failure { reason: reason.clone(), full });
+        if is_synced { failure } else { StoreError::ReadOnly { reason } }
+    }
+
+    pub(crate) fn refuse_writes_if_fatal(&self, error: StoreError) -> StoreError {
+        if error.is_fatal() { self.refuse_writes(error, false) } else { error }
     }
 }
 
 const UNPOISONED: &str = "panics of redb are contained while a lock is held";
 
 /// Closing commits once more, and on a damaged or full disk redb may panic at it: what was acknowledged is durable
-/// already, and there is nobody to tell.
+/// already, or [`Store::sync`] has told that it is not, and there is nobody to tell.
 fn close(database: Option<Database>) {
     let _ = contain(|| {
         drop(database);

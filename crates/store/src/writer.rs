@@ -1,6 +1,6 @@
 //! Writing one transaction.
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{Durability, ReadableTable, WriteTransaction};
 
 use crate::contain::contain;
 use crate::error::shown;
@@ -248,30 +248,50 @@ impl Writer<'_> {
     ///
     /// Costs two fsyncs, one before and one after the new root is written: with only one, opening
     /// after a crash would have to verify the whole file.
+    ///
+    /// All that was committed before becomes durable with it.
     pub fn commit(self) -> Result<(), StoreError> {
-        let Writer { store, transaction, state, aborted, structural } = self;
+        self.commit_with(Durability::Immediate)
+    }
+
+    /// Shows all of it to readers, or none of it, and leaves it to the next [`Writer::commit`] or [`Store::sync`] to
+    /// make it durable: until then it is lost with the process. Schemas and names are durable at once all the same.
+    ///
+    /// Costs no fsync. What is lost is lost from its end: a commit is never there without those before it.
+    pub fn commit_unsynced(self) -> Result<(), StoreError> {
+        let durability = if self.structural { Durability::Immediate } else { Durability::None };
+        self.commit_with(durability)
+    }
+
+    fn commit_with(self, durability: Durability) -> Result<(), StoreError> {
+        let Writer { store, mut transaction, state, aborted, structural } = self;
         if aborted {
             return Err(StoreError::Aborted);
         }
         let committed = contain(|| {
+            transaction
+                .set_durability(durability)
+                .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
             transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
             transaction.commit()?;
             Ok(())
         });
-        match &committed {
-            Ok(()) => store.note_committed(state),
-            Err(error) => store.refuse_writes(error, structural),
+        match committed {
+            Ok(()) => {
+                store.note_committed(state, matches!(durability, Durability::Immediate));
+                Ok(())
+            }
+            Err(error) => Err(store.refuse_writes(error, structural)),
         }
-        committed
     }
 
     fn step<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         if self.aborted {
             return Err(StoreError::Aborted);
         }
-        contain(|| step(self)).inspect_err(|error| {
+        contain(|| step(self)).map_err(|error| {
             self.aborted = !error.is_refusal();
-            self.store.refuse_writes_if_fatal(error);
+            self.store.refuse_writes_if_fatal(error)
         })
     }
 }

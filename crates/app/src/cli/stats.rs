@@ -11,7 +11,10 @@ use super::{
 
 /// Show counts of the whole system
 #[derive(Debug, clap::Args)]
-#[command(after_help = "With --json: {documents, last_seq, file_bytes, memory_bytes, commits, version}.")]
+#[command(
+    after_help = "With --json: {documents, last_seq, durable_seq, durability, file_bytes, memory_bytes, commits, \
+                        version}."
+)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     client: ClientFlags,

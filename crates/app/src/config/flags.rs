@@ -97,6 +97,11 @@ pub struct ServeFlags {
     /// An origin whose pages may call, such as `https://app.example.com`; may be repeated [env: NEARFIELD_CORS_ORIGINS]
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
+    /// When a write to the data directory is durable: always before it is answered; within a second (everysec) or half
+    /// a minute (none) of that, which is lost if the power fails or the process is killed [default: always] [env:
+    /// NEARFIELD_DURABILITY]
+    #[arg(long, value_name = "WHEN")]
+    pub durability: Option<String>,
     /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
     #[arg(long, value_name = "N")]
     pub queue_max: Option<String>,

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use embed::Compute;
-use engine::Level;
+use engine::{Durability, Level};
 use ipnet::IpNet;
 
 use super::{
@@ -36,6 +36,7 @@ pub(super) struct Layer {
     pub(super) pin_workers: Option<bool>,
     pub(super) disk_reserve_mib: Option<u64>,
     pub(super) memory_max_mib: Option<u64>,
+    pub(super) durability: Option<Durability>,
     pub(super) tail_max: Option<usize>,
     pub(super) index_threads: Option<usize>,
     pub(super) log: Option<String>,
@@ -90,6 +91,7 @@ impl Layer {
             ("tls_cert", path(&serve.tls_cert)),
             ("tls_key", path(&serve.tls_key)),
             ("cors_origins", words(&serve.cors_origins)),
+            ("durability", word(&serve.durability)),
             ("queue_max", word(&serve.queue_max)),
             ("queue_wait_ms", word(&serve.queue_wait_ms)),
             ("query_cache_mib", word(&serve.query_cache_mib)),
@@ -174,6 +176,7 @@ impl Layer {
             pin_workers: self.pin_workers.or(below.pin_workers),
             disk_reserve_mib: self.disk_reserve_mib.or(below.disk_reserve_mib),
             memory_max_mib: self.memory_max_mib.or(below.memory_max_mib),
+            durability: self.durability.or(below.durability),
             tail_max: self.tail_max.or(below.tail_max),
             index_threads: self.index_threads.or(below.index_threads),
             log: self.log.or(below.log),

@@ -100,6 +100,13 @@ fn table() -> Vec<Row> {
         boolean("pin_workers"),
         number("disk_reserve_mib", 0, 16_777_216),
         number("memory_max_mib", 0, 16_777_216),
+        row(
+            "durability",
+            Kind::Text,
+            "always, everysec, none",
+            ["always", "none"],
+            &["no", "Always", "everysecond"],
+        ),
         number("tail_max", 1, 10_000_000),
         number("index_threads", 1, 256),
         row(

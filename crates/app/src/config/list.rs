@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use embed::Compute;
-use engine::Level;
+use engine::{Durability, Level};
 use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -50,6 +50,7 @@ settings! {
     pin_workers = |given| given.boolean(),
     disk_reserve_mib = |given| given.number(0..=16_777_216),
     memory_max_mib = |given| given.number(0..=16_777_216),
+    durability = |given| given.one_of(&Durability::ALL, Durability::name),
     tail_max = |given| given.size(1..=10_000_000),
     index_threads = |given| given.size(1..=256),
     log = log,

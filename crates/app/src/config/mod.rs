@@ -21,7 +21,7 @@ use std::{
 };
 
 use embed::Compute;
-use engine::Level;
+use engine::{Durability, Level};
 use etcetera::AppStrategy;
 use ipnet::IpNet;
 
@@ -71,6 +71,8 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// Bytes of memory that collections may take before writes are refused; no limit, if 0.
     pub memory_max_bytes: u64,
+    /// When a write is durable, where documents are kept in a directory.
+    pub durability: Durability,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.
@@ -225,6 +227,13 @@ impl Settings {
             }),
             _ => Store::Directory,
         };
+        if let (Store::Redis(_), Some(durability)) = (&store, layer.durability) {
+            warnings.push(format!(
+                "durability is {} and does nothing: documents are kept in a Redis, whose appendfsync says when they are \
+                 durable",
+                durability.name()
+            ));
+        }
         Ok(Settings {
             store,
             data_dir: layer.data_dir.unwrap_or_else(|| home.join("data")),
@@ -242,6 +251,7 @@ impl Settings {
             pin_workers: layer.pin_workers.unwrap_or(false),
             memory_max_bytes: layer.memory_max_mib.unwrap_or(0) << 20,
             disk_reserve_bytes: layer.disk_reserve_mib.unwrap_or(64) << 20,
+            durability: layer.durability.unwrap_or_default(),
             tail_max: layer.tail_max.unwrap_or(10_000),
             index_threads: layer.index_threads.unwrap_or_else(|| cores.div_ceil(2)),
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
@@ -307,6 +317,7 @@ impl Settings {
             pin_workers: self.pin_workers,
             disk_reserve_bytes: self.disk_reserve_bytes,
             memory_max_bytes: self.memory_max_bytes,
+            durability: self.durability,
             tail_max: self.tail_max,
             index_threads: self.index_threads,
         }

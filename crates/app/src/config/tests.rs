@@ -180,6 +180,30 @@ fn a_stores_password_is_never_shown() {
 }
 
 #[test]
+fn durability_is_of_the_data_directory_and_what_may_be_lost_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |environment: &[(&str, &str)]| {
+        let settings = load(&home(dir.path()), &ServeFlags::default(), environment).unwrap();
+        (settings.service().may_be_lost().unwrap_or_default(), settings.warnings)
+    };
+    for always in [&[][..], &[("NEARFIELD_DURABILITY", "always")]] {
+        assert_eq!(with(always), (String::new(), vec![]));
+    }
+    for (durability, seconds) in [("everysec", "1 s"), ("none", "30 s")] {
+        let (told, warnings) = with(&[("NEARFIELD_DURABILITY", durability)]);
+        assert!(told.contains(durability) && told.contains(&format!("last {seconds} is lost")), "{told}");
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let redis = ("NEARFIELD_STORE", "redis://localhost");
+        let (told, warnings) = with(&[("NEARFIELD_DURABILITY", durability), redis]);
+        assert_eq!(told, "", "it is not ours to lose");
+        assert!(
+            warnings[0].contains(&format!("durability is {durability} and does nothing")),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
 fn connections_and_time_of_a_redis_have_limits() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |environment: &[(&str, &str)]| {

@@ -22,6 +22,10 @@ pub(crate) const CONNECTIONS: &str = "nearfield_http_connections";
 pub(super) const DOCUMENTS: &str = "nearfield_documents";
 /// The last change's number.
 pub(super) const LAST_SEQ: &str = "nearfield_last_seq";
+/// Changes that were answered and are not durable.
+pub(super) const NOT_DURABLE: &str = "nearfield_changes_not_durable";
+/// Whether `/readyz` says so.
+pub(super) const READY: &str = "nearfield_ready";
 /// Bytes of the store file.
 pub(super) const FILE_BYTES: &str = "nearfield_store_file_bytes";
 /// Bytes in memory, over all collections.
@@ -45,6 +49,8 @@ pub fn describe_metrics() {
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_gauge!(DOCUMENTS, "Documents in the keyspace");
     describe_gauge!(LAST_SEQ, "Number of the last change");
+    describe_gauge!(NOT_DURABLE, "Changes that were acknowledged and are not durable yet");
+    describe_gauge!(READY, "Whether searches are answered correctly and writes are taken, 1 or 0");
     describe_gauge!(FILE_BYTES, metrics::Unit::Bytes, "Size of the store file");
     describe_gauge!(MEMORY_BYTES, metrics::Unit::Bytes, "Memory of all indexes");
     describe_counter!(COMMITS, "Commits since the server was started");

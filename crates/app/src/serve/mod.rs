@@ -211,6 +211,9 @@ impl Server {
 async fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Service, ServeError> {
     let (sender, opened) = tokio::sync::oneshot::channel();
     let config = settings.service();
+    if let Some(warning) = config.may_be_lost() {
+        tracing::warn!("{warning}");
+    }
     let thread = std::thread::Builder::new().name("nearfield-open".to_owned());
     let spawned = thread.spawn(move || {
         let opened = Service::open_telling(config, Arc::new(SystemClock), &progress);

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use embed::Compute;
-use engine::{Cpu, Level};
+use engine::{Cpu, Durability, Level};
 
 use super::Error;
 
@@ -128,6 +128,8 @@ pub struct Config {
     pub disk_reserve_bytes: u64,
     /// Bytes of memory that collections may take before writes are refused; no limit, if 0.
     pub memory_max_bytes: u64,
+    /// When a write is durable, where it is [`Store::Directory`].
+    pub durability: Durability,
     /// Vectors that may wait for the graph before writers are slowed.
     pub tail_max: usize,
     /// Threads that feed the graphs.
@@ -159,12 +161,25 @@ impl Config {
     /// What works but is hardly meant.
     pub(super) fn warnings(&self) -> Vec<String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if self.workers <= 2 * cores {
-            return Vec::new();
-        }
-        vec![format!(
-            "{} workers on {cores} cores: more than two a core make every search slower; use {cores}",
-            self.workers
-        )]
+        let crowded = (self.workers > 2 * cores).then(|| {
+            format!(
+                "{} workers on {cores} cores: more than two a core make every search slower; use {cores}",
+                self.workers
+            )
+        });
+        crowded.into_iter().chain(self.may_be_lost()).collect()
+    }
+
+    /// What is lost with the power or the process although it was acknowledged, if anything is.
+    pub(crate) fn may_be_lost(&self) -> Option<String> {
+        let (Store::Directory, delay) = (&self.store, self.durability.delay_max()) else { return None };
+        (!delay.is_zero()).then(|| {
+            format!(
+                "durability is {}: what was acknowledged in the last {} s is lost if the power fails or the process is \
+                 killed",
+                self.durability.name(),
+                delay.as_secs()
+            )
+        })
     }
 }

@@ -44,8 +44,9 @@ pub use doctor::{Diagnosis, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,
-    Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page, Progress,
-    Quantization, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema, VectorType, check_name,
+    Durability, Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page,
+    Progress, Quantization, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema, VectorType,
+    check_name,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;

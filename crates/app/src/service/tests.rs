@@ -44,6 +44,7 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
         pin_workers: false,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        durability: Durability::Always,
         tail_max: 1000,
         index_threads: 1,
     };

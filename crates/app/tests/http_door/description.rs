@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::server::{JSON, Server};
 
@@ -123,6 +123,7 @@ fn stats_count_what_is_there() {
     for name in ["last_seq", "file_bytes", "commits"] {
         assert!(stats[name].as_u64().unwrap() > 0, "{name}: {stats}");
     }
+    assert_eq!((&stats["durability"], &stats["durable_seq"]), (&json!("always"), &stats["last_seq"]));
     server.get("/stats?all=1").problem(400, "parameter-unknown");
 }
 
@@ -148,6 +149,8 @@ fn requests_are_measured() {
         "nearfield_http_connections",
         "nearfield_documents",
         "nearfield_store_file_bytes",
+        "nearfield_changes_not_durable 0",
+        "nearfield_ready 1",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }

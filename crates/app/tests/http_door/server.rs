@@ -143,6 +143,7 @@ fn config(dir: &Path) -> Config {
         pin_workers: false,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
+        durability: nearfield::service::Durability::Always,
         tail_max: 10_000,
         index_threads: 1,
     }

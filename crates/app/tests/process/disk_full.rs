@@ -144,6 +144,31 @@ fn a_reserve_is_left_on_the_disk() {
     run(&mount.0, &[], "32", make_room, || ());
 }
 
+/// Else there would be none for it in the end, and what was acknowledged would be lost.
+#[test]
+fn what_is_not_durable_counts_as_if_it_had_its_room() {
+    let Some(mount) = Mount::new(64) else { return };
+    let variables = [
+        ("NEARFIELD_DURABILITY", "none"),
+        ("NEARFIELD_DISK_RESERVE_MIB", "1"),
+        // So that everything could wait in memory.
+        ("NEARFIELD_CACHE_MIB", "256"),
+    ];
+    let mut server = Server::start_with(&mount.0, &[], &variables);
+    server.wait_until_ready();
+    server.make_collection();
+    let acknowledged = fill(&server, 0);
+    assert!(acknowledged > 100, "{acknowledged} writes found room");
+    check(&server, acknowledged);
+    server.stop();
+    let log = fs::read_to_string(mount.0.join("log")).unwrap();
+    assert!(!log.contains("may be lost"), "{log}");
+    let mut server = Server::start(&mount.0);
+    server.wait_until_ready();
+    check(&server, acknowledged);
+    server.stop();
+}
+
 #[test]
 fn a_file_that_may_not_grow_is_a_full_disk() {
     let home = tempfile::tempdir().unwrap();

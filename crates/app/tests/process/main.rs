@@ -5,6 +5,7 @@ mod backups;
 mod browser;
 mod clocks;
 mod disk_full;
+mod durability;
 mod generated_requests;
 #[cfg(target_os = "linux")]
 mod huge_bodies;

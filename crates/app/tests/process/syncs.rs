@@ -13,7 +13,7 @@ const WRITERS: u64 = 64;
 const WRITES: u64 = 16;
 
 /// A server under `strace`, which notes its writes, syncs and answers; `None` where there is none.
-fn traced(home: &std::path::Path) -> Option<Server> {
+pub(crate) fn traced(home: &std::path::Path, variables: &[(&str, &str)]) -> Option<Server> {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
         println!("SKIPPED: there is no strace here");
@@ -23,13 +23,13 @@ fn traced(home: &std::path::Path) -> Option<Server> {
     let calls = "trace=pwrite64,fdatasync,fsync,sendto,write,writev,ftruncate";
     let words =
         ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "24", "-e", calls, "-o", trace.to_str().unwrap()];
-    let mut server = Server::start_with(home, &words, &[]);
+    let mut server = Server::start_with(home, &words, variables);
     server.wait_until_ready();
     server.make_collection();
     Some(server)
 }
 
-fn write(agent: &ureq::Agent, address: &str, number: u64) {
+pub(crate) fn write(agent: &ureq::Agent, address: &str, number: u64) {
     let url = format!("{address}/collections/notes/documents/{number}");
     let document = json!({"text": "a word", "version": number, "place": vector("traced", number)});
     let (status, answer) = send_by(agent, "PUT", &url, "application/json", document.to_string()).unwrap();
@@ -37,7 +37,7 @@ fn write(agent: &ureq::Agent, address: &str, number: u64) {
 }
 
 /// What happened from the line `from` on: P a write to a file, S a sync that ended, A an answer to a write.
-fn story(home: &std::path::Path, from: usize) -> (String, usize) {
+pub(crate) fn story(home: &std::path::Path, from: usize) -> (String, usize) {
     let trace = fs::read_to_string(home.join("trace")).unwrap();
     let lines: Vec<&str> = trace.lines().collect();
     let told = lines[from..].iter().filter_map(|line| {
@@ -59,7 +59,7 @@ fn story(home: &std::path::Path, from: usize) -> (String, usize) {
 #[test]
 fn an_answer_comes_after_the_sync_that_covers_it_and_many_share_one() {
     let home = tempfile::tempdir().unwrap();
-    let Some(mut server) = traced(home.path()) else { return };
+    let Some(mut server) = traced(home.path(), &[]) else { return };
     let (_, mut from) = story(home.path(), 0);
     for number in 0..10 {
         write(&agent(), &server.address(), number);

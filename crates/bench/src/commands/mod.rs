@@ -1,6 +1,7 @@
 //! One file a sub-command.
 
 pub(crate) mod cluster;
+pub(crate) mod durability;
 pub(crate) mod embed;
 pub(crate) mod index;
 pub(crate) mod load;

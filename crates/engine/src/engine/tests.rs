@@ -1,9 +1,8 @@
 //! What an engine does when its disk fails.
 
 use std::{
-    fs,
     io::{self, ErrorKind},
-    sync::atomic::{AtomicBool, AtomicU64},
+    sync::atomic::AtomicU64,
 };
 
 use index::Metric;
@@ -18,6 +17,8 @@ use crate::{
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     write::Expected,
 };
+
+mod snapshots;
 
 /// A disk in memory that fails from some call on, and remembers what was synced.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +103,14 @@ fn open_on(disk: Disk) -> (TempDir, Engine) {
 }
 
 fn open_in(dir: &TempDir, disk: Disk) -> Engine {
-    let snapshots = Directory::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap();
+    open_with(dir, disk, Durability::Always, Arc::new(directory(dir)))
+}
+
+fn directory(dir: &TempDir) -> Directory {
+    Directory::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap()
+}
+
+fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<dyn Folder>) -> Engine {
     let options = Options {
         data_dir: dir.path().to_owned(),
         cpu: Cpu::detect(),
@@ -111,12 +119,14 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
         verify_bytes_max: 0,
+        durability,
         tail_max: 100,
         index_threads: 1,
         give_way: || {},
+        on_refusal: |_| {},
     };
     let store = Store::open_on(disk, options.of_store()).unwrap();
-    Engine::start(store, Arc::new(snapshots), None, &options, &Progress::default()).unwrap()
+    Engine::start(store, snapshots, None, &options, &Progress::default()).unwrap()
 }
 
 fn schema() -> Schema {
@@ -248,66 +258,6 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     drop(engine);
     let (_dir, engine) = open_on(disk.after_power_loss());
     assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
-}
-
-/// Ends the writer when the test is over, failed or not.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
-#[test]
-fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
-    const KEYS: u8 = 120;
-    let disk = Disk::default();
-    let (dir, engine) = open_on(disk.clone());
-    engine.create_collection("docs", schema()).unwrap();
-    let answers = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
-        let hits = engine.search(&Query { exact: true, ..query(&[0.0]) }).unwrap().hits;
-        hits.into_iter().map(|hit| (hit.document.key, hit.document.seq, hit.distance.to_bits())).collect()
-    };
-    let writing = AtomicBool::new(true);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            // Keys go and others come in their ordinals, until enough moments have been compared.
-            let mut round = 0u64;
-            while writing.load(Ordering::Relaxed) {
-                round += 1;
-                let number = (round * 37 % u64::from(KEYS)) as u8;
-                let op = if round.is_multiple_of(2) {
-                    Op::Delete { key: put(number).key().to_vec(), expected: Expected::Any }
-                } else {
-                    put(number)
-                };
-                engine.write(vec![op]).remove(0).unwrap();
-            }
-        });
-        let stop = Stop(&writing);
-        for _ in 0..12 {
-            engine.core.save(|_| true);
-            let turn = engine.core.turn.lock();
-            let killed = disk.after_power_loss();
-            let (with, without) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let snapshots = with.path().join(SNAPSHOT_DIRECTORY);
-            fs::create_dir(&snapshots).unwrap();
-            for entry in fs::read_dir(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap() {
-                let entry = entry.unwrap();
-                fs::copy(entry.path(), snapshots.join(entry.file_name())).unwrap();
-            }
-            drop(turn);
-            let caught_up = open_in(&with, killed.after_power_loss());
-            let read_again = open_in(&without, killed);
-            assert_eq!(caught_up.warnings(), [] as [&str; 0]);
-            assert_eq!(answers(&caught_up), answers(&read_again));
-            let vectors = |engine: &Engine| engine.collection("docs").unwrap().vectors;
-            assert_eq!(vectors(&caught_up), vectors(&read_again));
-        }
-        drop(stop);
-        writer.join().unwrap();
-    });
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
     collection.publish(vec![Step { doc: DocId(2), seq: 5, what: What::Removed }], 5);
     // As if the index had been written before that, and the rows after it.
     collection.indexes[0].upsert(1, &[2.0, 1.0]);
-    assert_eq!(snapshots.write(&collection).unwrap(), 5);
+    assert_eq!(snapshots.write(&collection, || Ok(())).unwrap(), 5);
 
     let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
     assert_eq!(read.indexes[0].stats().vectors, 3);
@@ -61,7 +61,7 @@ fn a_snapshot_of_another_schema_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
-    snapshots.write(&Collection::new(version, schema(), Cpu::detect())).unwrap();
+    snapshots.write(&Collection::new(version, schema(), Cpu::detect()), || Ok(())).unwrap();
     let mut other = Schema::clone(&schema());
     other.fields[0].name = "w".to_owned();
     let error = snapshots.read(version, &Arc::new(other), Cpu::detect()).unwrap_err();
@@ -76,14 +76,14 @@ fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
     let collection = Collection::new(version, schema(), Cpu::detect());
     collection.publish((1..=400).map(|doc| placed(doc, doc)).collect(), 400);
     collection.indexes[0].drain(usize::MAX);
-    snapshots.write(&collection).unwrap();
+    snapshots.write(&collection, || Ok(())).unwrap();
     assert!(!is_stale(&collection));
 
     assert!(collection.refine(100));
     assert!(!is_stale(&collection), "half a pass is not kept");
     while collection.refine(100) {}
     assert!(is_stale(&collection));
-    snapshots.write(&collection).unwrap();
+    snapshots.write(&collection, || Ok(())).unwrap();
     assert!(!is_stale(&collection));
     let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
     assert!(!read.refine(100));

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Algorithm, Cpu, Engine, Metric, Op, Options, Query, SystemClock};
+use engine::{Algorithm, Cpu, Durability, Engine, Metric, Op, Options, Query, SystemClock};
 
 use crate::{
     crashing::Machine,
@@ -38,9 +38,11 @@ pub(crate) fn options() -> Options {
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
         verify_bytes_max: 0,
+        durability: Durability::Always,
         tail_max: 8,
         index_threads: 1,
         give_way: || {},
+        on_refusal: |_| {},
     }
 }
 

@@ -8,10 +8,12 @@ mod damage;
 #[path = "../../../store/tests/keyspace/disks.rs"]
 mod disks;
 mod documents;
+mod durability;
 mod expiry;
 mod faults;
 mod histories;
 mod model;
+mod prefixes;
 mod reopening;
 mod searching;
 mod snapshots;

@@ -10,9 +10,9 @@ use std::{
 };
 
 use engine::{
-    Algorithm, Clock, ComputedVector, Cpu, Embedding, Engine, Expected, Field, FieldKind, FieldSchema,
-    Filter, Found, Metric, Op, Options, Quantization, Query, Schema, TextToEmbed, VectorSchema, VectorType,
-    WriteError, Written,
+    Algorithm, Clock, ComputedVector, Cpu, Durability, Embedding, Engine, Expected, Field, FieldKind,
+    FieldSchema, Filter, Found, Metric, Op, Options, Quantization, Query, Schema, TextToEmbed, VectorSchema,
+    VectorType, WriteError, Written,
 };
 use tempfile::TempDir;
 
@@ -66,9 +66,11 @@ impl World {
             disk_reserve_bytes: 0,
             memory_max_bytes: 0,
             verify_bytes_max: u64::MAX,
+            durability: Durability::Always,
             tail_max: 10_000,
             index_threads: 1,
             give_way: || {},
+            on_refusal: |_| {},
         };
         change(&mut options);
         let engine = Engine::open(options.clone()).unwrap();

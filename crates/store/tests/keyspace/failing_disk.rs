@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 
 use proptest::prelude::*;
-use proptest::strategy::ValueTree;
+use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 use store::{Field, Store, StoreError};
 
@@ -12,53 +12,76 @@ use crate::disks::{Disk, Fault};
 use crate::model::{self, Model, Transaction};
 use crate::{OPTIONS, config};
 
-fn history() -> Vec<Transaction> {
+fn history(len: usize, transaction: impl Strategy<Value = Transaction>) -> Vec<Transaction> {
     let mut runner = TestRunner::new(Config { ..config(1) });
-    prop::collection::vec(model::transaction(10), 6).new_tree(&mut runner).unwrap().current()
+    prop::collection::vec(transaction, len).new_tree(&mut runner).unwrap().current()
 }
 
-/// Runs the history until something fails; says whether all of it went through.
-fn run(
-    store: &Store,
-    history: &[Transaction],
-    acknowledged: &mut Model,
-    in_flight: &mut Option<Model>,
-) -> bool {
-    for transaction in history {
-        let mut after = acknowledged.clone();
-        let Ok(writer) = after.prepare(store, transaction) else { return false };
-        if transaction.commit {
-            if writer.commit().is_err() {
-                *in_flight = Some(after);
-                return false;
+/// What a store was told and has told.
+#[derive(Default)]
+struct Run {
+    /// The states since it was last synced that were acknowledged, the one then first.
+    acknowledged: Vec<Model>,
+    /// The one it failed to commit.
+    in_flight: Option<Model>,
+}
+
+impl Run {
+    /// Runs the history until something fails; says whether all of it went through.
+    fn of(store: &Store, history: &[Transaction]) -> (Run, bool) {
+        let mut run = Run { acknowledged: vec![Model::default()], in_flight: None };
+        for transaction in history {
+            let mut after = run.last().clone();
+            let Ok(writer) = after.prepare(store, transaction) else { return (run, false) };
+            if transaction.commit {
+                if transaction.commit(writer).is_err() {
+                    run.in_flight = Some(after);
+                    return (run, false);
+                }
+                if store.is_synced() {
+                    run.acknowledged.clear();
+                }
+                run.acknowledged.push(after);
             }
-            *acknowledged = after;
         }
+        (run, true)
     }
-    true
+
+    fn last(&self) -> &Model {
+        self.acknowledged.last().unwrap()
+    }
+
+    /// Whatever is left is one of the states it may be.
+    fn check(&self, left: Disk, call: u64) {
+        let store = Store::open_on(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
+        let possible = self.acknowledged.iter().chain(&self.in_flight);
+        let found = possible.filter(|state| state.is_seen_in(&store).unwrap()).last();
+        found.unwrap_or(&self.acknowledged[0]).check(&store).unwrap();
+    }
 }
 
-#[test]
-fn any_call_may_fail_once() {
-    let history = history();
+/// Lets every call fail; how often that was noticed, and how often writes went on.
+fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
     let whole = Disk::default();
     let store = Store::open_on(whole.clone(), OPTIONS).unwrap();
-    assert!(run(&store, &history, &mut Model::default(), &mut None));
+    assert!(Run::of(&store, history).1);
     let calls = whole.calls();
     assert!(calls > 100, "a history of {calls} calls hardly tests anything");
     let (mut failures, mut recovered) = (0, 0);
     for call in 1..=calls {
         let disk = Disk::with_fault(Fault::Once { call });
-        let (mut acknowledged, mut in_flight) = (Model::default(), None);
-        if let Ok(store) = Store::open_on(disk.clone(), OPTIONS)
-            && !run(&store, &history, &mut acknowledged, &mut in_flight)
-        {
-            failures += 1;
+        let mut run = Run { acknowledged: vec![Model::default()], in_flight: None };
+        if let Ok(store) = Store::open_on(disk.clone(), OPTIONS) {
+            let through;
+            (run, through) = Run::of(&store, history);
+            failures += u64::from(!through);
             // The disk works again, the store must not: it cannot know what is on it, unless there only was no room.
-            for _ in 0..2 {
+            for _ in 0..if through { 0 } else { 2 } {
                 match store.write() {
                     Err(error) => {
-                        assert!(matches!(error, StoreError::ReadOnly { .. }), "call {call}: {error}")
+                        assert!(matches!(error, StoreError::ReadOnly { .. }), "call {call}: {error}");
+                        let told = error.to_string().contains("may be lost");
+                        assert_eq!(told, run.acknowledged.len() > 1, "call {call}: {error}");
                     }
                     Ok(writer) => {
                         drop(writer);
@@ -68,22 +91,30 @@ fn any_call_may_fail_once() {
                             "call {call}: a write after a failed one"
                         );
                         recovered += 1;
-                        acknowledged.check(&store).unwrap();
+                        // Above all, nothing that was acknowledged is taken back.
+                        run.last().check(&store).unwrap();
                     }
                 }
             }
         }
-        for left in [Disk::with_bytes(disk.bytes()), disk.after_power_loss(call)] {
-            let store = Store::open_on(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
-            let found = match &in_flight {
-                Some(in_flight) if in_flight.is_seen_in(&store).unwrap() => in_flight,
-                _ => &acknowledged,
-            };
-            found.check(&store).unwrap();
-        }
+        run.check(Disk::with_bytes(disk.bytes()), call);
+        run.check(disk.after_power_loss(call), call);
     }
+    (failures, recovered)
+}
+
+#[test]
+fn any_call_may_fail_once() {
+    let (failures, recovered) = fail_every_call(&history(6, model::transaction(10)));
     assert!(recovered > 10, "only {recovered} writes went on after there was room again");
-    assert!(failures > 20, "only {failures} of {calls} failing calls were noticed");
+    assert!(failures > 20, "only {failures} failing calls were noticed");
+}
+
+#[test]
+fn any_call_may_fail_once_while_commits_are_not_synced() {
+    let (failures, recovered) = fail_every_call(&history(16, model::unsynced_transaction(10)));
+    assert!(recovered > 0, "no write went on after there was room again, though all was synced");
+    assert!(failures > 20, "only {failures} failing calls were noticed");
 }
 
 #[test]

@@ -30,12 +30,30 @@ pub(crate) enum Step {
 pub(crate) struct Transaction {
     pub(crate) steps: Vec<Step>,
     pub(crate) commit: bool,
+    /// How, if it is committed.
+    pub(crate) synced: bool,
 }
 
 pub(crate) fn transaction(steps_max: usize) -> impl Strategy<Value = Transaction> {
     let commit = prop_oneof![4 => Just(true), 1 => Just(false)];
-    (prop::collection::vec(step(), 0..steps_max), commit)
-        .prop_map(|(steps, commit)| Transaction { steps, commit })
+    (prop::collection::vec(step(), 0..steps_max), commit).prop_map(|(steps, commit)| Transaction {
+        steps,
+        commit,
+        synced: true,
+    })
+}
+
+impl Transaction {
+    /// Commits what was prepared as it is to be.
+    pub(crate) fn commit(&self, writer: Writer<'_>) -> Result<(), StoreError> {
+        if self.synced { writer.commit() } else { writer.commit_unsynced() }
+    }
+}
+
+/// [`transaction`], of which most are not made durable when they are committed.
+pub(crate) fn unsynced_transaction(steps_max: usize) -> impl Strategy<Value = Transaction> {
+    let synced = prop_oneof![3 => Just(false), 1 => Just(true)];
+    (transaction(steps_max), synced).prop_map(|(transaction, synced)| Transaction { synced, ..transaction })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -241,7 +259,7 @@ impl Model {
         let mut after = self.clone();
         let writer = after.prepare(store, transaction)?;
         if transaction.commit {
-            writer.commit()?;
+            transaction.commit(writer)?;
             *self = after;
         }
         Ok(())

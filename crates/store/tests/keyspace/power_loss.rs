@@ -7,41 +7,59 @@ use crate::disks::{Disk, Fault};
 use crate::model::{self, Model, Transaction};
 use crate::{OPTIONS, config};
 
-/// What must be there after the disk stopped: the last acknowledged commit, or the one under way.
-struct Outcome {
-    acknowledged: Model,
-    in_flight: Option<Model>,
-}
+/// What may be there after the disk stopped: the last durable commit, each one since that was acknowledged before it was
+/// durable, and the one under way.
+struct Outcome(Vec<Model>);
 
 fn run(disk: &Disk, history: &[Transaction]) -> Outcome {
-    let mut outcome = Outcome { acknowledged: Model::default(), in_flight: None };
-    let Ok(store) = Store::open_on(disk.clone(), OPTIONS) else { return outcome };
+    let mut possible = vec![Model::default()];
+    let Ok(store) = Store::open_on(disk.clone(), OPTIONS) else { return Outcome(possible) };
     for transaction in history {
-        let mut after = outcome.acknowledged.clone();
+        let mut after = possible.last().unwrap().clone();
         let Ok(writer) = after.prepare(&store, transaction) else { break };
         if transaction.commit {
-            if writer.commit().is_err() {
-                outcome.in_flight = Some(after);
+            let committed = transaction.commit(writer);
+            possible.push(after);
+            if committed.is_err() {
                 break;
             }
-            outcome.acknowledged = after;
+            if transaction.synced {
+                assert!(store.is_synced());
+            }
+            if store.is_synced() {
+                possible.drain(..possible.len() - 1);
+            }
         }
     }
-    outcome
+    Outcome(possible)
 }
 
 impl Outcome {
-    /// Opens what is left, finds one of the two states in it, and goes on from there.
-    fn check(self, disk: &Disk, next: &Transaction) -> Result<(), StoreError> {
+    /// Opens what is left, finds one of the states in it, and goes on from there. Says how many there might have been.
+    fn check(self, disk: &Disk, next: &Transaction) -> Result<usize, StoreError> {
         let store = Store::open_on(disk.clone(), OPTIONS).expect("opens without anybody's help");
-        let mut found = match self.in_flight {
-            Some(in_flight) if in_flight.is_seen_in(&store)? => in_flight,
-            _ => self.acknowledged,
-        };
+        let mut found = None;
+        for state in &self.0 {
+            if state.is_seen_in(&store)? {
+                found = Some(state.clone());
+            }
+        }
+        let mut found = found.expect("a state the store had since it was last synced");
         found.check(&store)?;
         found.run(&store, next)?;
-        found.check(&store)
+        found.check(&store)?;
+        Ok(self.0.len())
     }
+}
+
+/// Loses power at `moment` of the history, 0 to 1.
+fn lose_power(history: &[Transaction], next: &Transaction, moment: f64, seed: u64) -> usize {
+    let whole = Disk::default();
+    run(&whole, history);
+    let call = 1 + (moment * whole.calls() as f64) as u64;
+    let disk = Disk::with_fault(Fault::From { call });
+    let outcome = run(&disk, history);
+    outcome.check(&disk.after_power_loss(seed), next).unwrap()
 }
 
 proptest! {
@@ -54,13 +72,50 @@ proptest! {
         moment in 0.0..1.0f64,
         seed in any::<u64>(),
     ) {
-        let whole = Disk::default();
-        run(&whole, &history);
-        let call = 1 + (moment * whole.calls() as f64) as u64;
-        let disk = Disk::with_fault(Fault::From { call });
-        let outcome = run(&disk, &history);
-        outcome.check(&disk.after_power_loss(seed), &next).unwrap();
+        let possible = lose_power(&history, &next, moment, seed);
+        prop_assert!(possible <= 2, "the last commit, or the one under way");
     }
+
+    #[test]
+    fn what_is_left_of_what_was_not_synced_is_its_beginning(
+        history in prop::collection::vec(model::unsynced_transaction(10), 1..12),
+        next in model::unsynced_transaction(10),
+        moment in 0.0..1.0f64,
+        seed in any::<u64>(),
+    ) {
+        lose_power(&history, &next, moment, seed);
+    }
+}
+
+/// A process that is killed leaves the file as redb wrote it: commits that were not synced lie in its memory.
+#[test]
+fn what_was_not_synced_is_lost_with_the_process() {
+    let disk = Disk::default();
+    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let put = |key: &[u8]| {
+        let mut writer = store.write().unwrap();
+        writer.put(key, &[], None).unwrap();
+        writer
+    };
+    put(b"durable").commit().unwrap();
+    put(b"not").commit_unsynced().unwrap();
+    assert!(store.read().unwrap().get(b"not").unwrap().is_some(), "readers see it");
+    assert_eq!((store.is_synced(), store.synced_seq()), (false, 1));
+    let killed = || Store::open_on(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
+    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 1);
+    let before = disk.syncs();
+    store.sync().unwrap();
+    assert_eq!((store.is_synced(), store.synced_seq(), disk.syncs() - before), (true, 2, 2));
+    store.sync().unwrap();
+    assert_eq!(disk.syncs() - before, 2, "there is nothing to sync");
+    assert!(killed().read().unwrap().get(b"not").unwrap().is_some());
+    let mut writer = put(b"with a name");
+    writer.set_name("name", &store::NameTarget::Alias("other".to_owned())).unwrap();
+    writer.commit_unsynced().unwrap();
+    assert!(store.is_synced(), "names are durable at once");
+    put(b"closed").commit_unsynced().unwrap();
+    drop(store);
+    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 4, "closing makes it durable");
 }
 
 /// Creating a store is not one write: it must be possible to lose power at any of them.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema::SchemaShape;
-use crate::service::{CollectionInfo, Service, Stats};
+use crate::service::{CollectionInfo, Durability, Service, Stats};
 
 /// What is known of a collection.
 #[derive(Serialize, ToSchema)]
@@ -85,6 +85,12 @@ pub(crate) struct StatsView {
     documents: u64,
     /// The last change.
     last_seq: u64,
+    /// The last change that is durable.
+    durable_seq: u64,
+    /// When changes become durable: always (before they are answered), everysec or none; left out where a Redis says.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<&'static str>,
     /// Bytes of the store file.
     file_bytes: u64,
     /// Bytes in memory, over all collections.
@@ -101,6 +107,8 @@ impl From<Stats> for StatsView {
         StatsView {
             documents: stats.documents,
             last_seq: stats.last_seq,
+            durable_seq: stats.durable_seq,
+            durability: stats.durability.map(Durability::name),
             file_bytes: stats.file_bytes,
             memory_bytes: stats.memory_bytes,
             commits: stats.commits,

@@ -59,10 +59,12 @@ pub(super) async fn metrics(State(door): State<Arc<Door>>, call: Call) -> Result
         let detail = "nothing is measured in this process: `nearfield serve` does";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "metrics-off", detail));
     };
+    gauge!(metering::READY).set(if door.service.readiness().ready { 1.0 } else { 0.0 });
     match door.service.stats(&call.cx).await {
         Ok(stats) => {
             gauge!(metering::DOCUMENTS).set(stats.documents as f64);
             gauge!(metering::LAST_SEQ).set(stats.last_seq as f64);
+            gauge!(metering::NOT_DURABLE).set(stats.last_seq.saturating_sub(stats.durable_seq) as f64);
             gauge!(metering::FILE_BYTES).set(stats.file_bytes as f64);
             gauge!(metering::MEMORY_BYTES).set(stats.memory_bytes as f64);
             counter!(metering::COMMITS).absolute(stats.commits);

@@ -175,9 +175,11 @@ impl Backend {
                     disk_reserve_bytes: config.disk_reserve_bytes,
                     memory_max_bytes: config.memory_max_bytes,
                     verify_bytes_max: VERIFY_BYTES_MAX,
+                    durability: config.durability,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
                     give_way,
+                    on_refusal: |reason| tracing::error!(reason, "no more writes are taken"),
                 };
                 Kind::Embedded(Arc::new(Embedded::open(options, progress)?))
             }

@@ -1,0 +1,160 @@
+//! Snapshots that are taken while writes go on.
+
+use std::{fs, sync::atomic::AtomicBool};
+
+use super::*;
+
+/// Ends the writer when the test is over, failed or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A copy of the snapshots in `dir`, in a directory of their own.
+fn copy_of_snapshots(dir: &TempDir) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let snapshots = copy.path().join(SNAPSHOT_DIRECTORY);
+    fs::create_dir(&snapshots).unwrap();
+    for entry in fs::read_dir(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), snapshots.join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
+    const KEYS: u8 = 120;
+    let disk = Disk::default();
+    let (dir, engine) = open_on(disk.clone());
+    engine.create_collection("docs", schema()).unwrap();
+    let answers = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
+        let hits = engine.search(&Query { exact: true, ..query(&[0.0]) }).unwrap().hits;
+        hits.into_iter().map(|hit| (hit.document.key, hit.document.seq, hit.distance.to_bits())).collect()
+    };
+    let writing = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            // Keys go and others come in their ordinals, until enough moments have been compared.
+            let mut round = 0u64;
+            while writing.load(Ordering::Relaxed) {
+                round += 1;
+                let number = (round * 37 % u64::from(KEYS)) as u8;
+                let op = if round.is_multiple_of(2) {
+                    Op::Delete { key: put(number).key().to_vec(), expected: Expected::Any }
+                } else {
+                    put(number)
+                };
+                engine.write(vec![op]).remove(0).unwrap();
+            }
+        });
+        let stop = Stop(&writing);
+        for _ in 0..12 {
+            engine.core.save(|_| true);
+            let turn = engine.core.turn.lock();
+            let killed = disk.after_power_loss();
+            let (with, without) = (copy_of_snapshots(&dir), tempfile::tempdir().unwrap());
+            drop(turn);
+            let caught_up = open_in(&with, killed.after_power_loss());
+            let read_again = open_in(&without, killed);
+            assert_eq!(caught_up.warnings(), [] as [&str; 0]);
+            assert_eq!(answers(&caught_up), answers(&read_again));
+            let vectors = |engine: &Engine| engine.collection("docs").unwrap().vectors;
+            assert_eq!(vectors(&caught_up), vectors(&read_again));
+        }
+        drop(stop);
+        writer.join().unwrap();
+    });
+}
+
+type Once = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// A folder that has something happen while a snapshot is being written.
+struct Meddling {
+    directory: Directory,
+    /// Before the first byte.
+    begins: Once,
+    /// When it is in its place.
+    ends: Once,
+}
+
+fn happen(once: &Once) {
+    if let Some(meddle) = once.lock().take() {
+        meddle();
+    }
+}
+
+impl std::fmt::Debug for Meddling {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.directory.fmt(formatter)
+    }
+}
+
+impl Folder for Meddling {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.directory.names()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn io::Read>> {
+        self.directory.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn crate::NewFile>> {
+        happen(&self.begins);
+        self.directory.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.directory.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.directory.sync()?;
+        happen(&self.ends);
+        Ok(())
+    }
+}
+
+/// The number a snapshot reaches to is not all that is in it: a change that came while it was written must be durable
+/// before the snapshot counts.
+#[test]
+fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
+    let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
+    let folder =
+        Arc::new(Meddling { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
+    let engine = Arc::new(open_with(&dir, disk.clone(), Durability::None, folder.clone()));
+    engine.create_collection("docs", schema()).unwrap();
+    engine.write(vec![put(1)]).remove(0).unwrap();
+    let writer = engine.clone();
+    *folder.begins.lock() = Some(Box::new(move || {
+        writer.write(vec![put(2)]).remove(0).unwrap();
+    }));
+    let left = Arc::new(Mutex::new(None));
+    let loss = left.clone();
+    *folder.ends.lock() = Some(Box::new(move || *loss.lock() = Some(disk.after_power_loss())));
+    engine.core.save(|_| true);
+    assert_eq!(engine.warnings(), [] as [&str; 0]);
+
+    let snapshots = copy_of_snapshots(&dir);
+    assert_eq!(fs::read_dir(snapshots.path().join(SNAPSHOT_DIRECTORY)).unwrap().count(), 1);
+    let engine = open_in(&snapshots, left.lock().take().expect("the snapshot was written"));
+    assert_eq!(engine.warnings(), [] as [&str; 0]);
+    let found = || -> Vec<(String, f32)> {
+        let hits = engine.search(&query(&[0.0])).unwrap().hits;
+        hits.into_iter()
+            .map(|hit| (String::from_utf8(hit.document.key.into()).unwrap(), hit.distance))
+            .collect()
+    };
+    assert_eq!(found(), [("doc:1".to_owned(), 1.0), ("doc:2".to_owned(), 4.0)]);
+    assert_eq!(engine.collection("docs").unwrap().documents, 2);
+    // What was lost, had anything been, would have left its numbers to this.
+    engine.write(vec![put(4)]).remove(0).unwrap();
+    assert_eq!(found()[2..], [("doc:4".to_owned(), 16.0)]);
+}

@@ -1,0 +1,317 @@
+//! What is durable when: with the answer, within a second, or later; and what happens if it cannot be made so.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use engine::{Clock, Durability, Engine, Metric, Op, Options, SystemClock, WriteError};
+
+use crate::{
+    crashing::Machine,
+    disks::Fault,
+    faults,
+    world::{blob, hnsw, put, query, schema, vector},
+};
+
+/// Longer than anything takes: a wait that takes so long is a failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A clock whose time goes on when it is told.
+#[derive(Debug, Default)]
+pub(crate) struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub(crate) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub(crate) fn options(durability: Durability, clock: &Arc<HandClock>) -> Options {
+    Options { durability, clock: clock.clone(), ..faults::options() }
+}
+
+/// An engine with a collection, on a machine that may lose its power.
+struct Bench {
+    machine: Machine,
+    clock: Arc<HandClock>,
+    durability: Durability,
+    engine: Engine,
+}
+
+impl Bench {
+    fn new(durability: Durability) -> Bench {
+        let (machine, clock) = (Machine::default(), Arc::new(HandClock::default()));
+        let engine = open(&machine, &options(durability, &clock));
+        engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+        Bench { machine, clock, durability, engine }
+    }
+
+    fn put(&self, number: u64) -> Result<u64, WriteError> {
+        self.engine.write(vec![document(number)]).remove(0).map(|written| written.seq)
+    }
+
+    fn put_all(&self, numbers: std::ops::RangeInclusive<u64>) {
+        for number in numbers {
+            self.put(number).unwrap();
+        }
+    }
+
+    fn durable(&self) -> u64 {
+        self.engine.stats().unwrap().durable_seq
+    }
+
+    /// The documents that are there after a loss of power now, and whatever was warned of.
+    fn after_power_loss(&self) -> (Vec<String>, Vec<String>) {
+        let engine = open(&self.machine.after_power_loss(1), &options(self.durability, &self.clock));
+        (keys(&engine), engine.warnings())
+    }
+}
+
+fn open(machine: &Machine, options: &Options) -> Engine {
+    Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options.clone()).unwrap()
+}
+
+fn document(number: u64) -> Op {
+    put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))])
+}
+
+/// The documents searches find, each nearest to its own vector, in their order.
+fn keys(engine: &Engine) -> Vec<String> {
+    let mut keys = crate::world::keys(&engine.search(&query("docs", &vector(0), 1000)).unwrap());
+    assert_eq!(engine.collection("docs").unwrap().documents, keys.len() as u64);
+    for key in &keys {
+        let own = vector(key["doc:".len()..].parse().unwrap());
+        let nearest = engine.search(&query("docs", &own, 1)).unwrap();
+        assert_eq!((&crate::world::keys(&nearest)[0], nearest.hits[0].distance), (key, 0.0));
+    }
+    keys.sort();
+    keys
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn always_is_durable_when_it_is_answered() {
+    let bench = Bench::new(Durability::Always);
+    for number in 0..3 {
+        let before = bench.machine.disk.syncs();
+        let seq = bench.put(number).unwrap();
+        assert_eq!((bench.durable(), bench.machine.disk.syncs() - before), (seq, 2));
+    }
+    assert_eq!(bench.after_power_loss().0.len(), 3);
+}
+
+#[test]
+fn a_second_after_the_first_write_that_is_not_durable_all_are() {
+    for (durability, delay_ms) in [(Durability::EverySec, 1000), (Durability::None, 30_000)] {
+        let bench = Bench::new(durability);
+        let syncs = bench.machine.disk.syncs();
+        bench.clock.advance(10 * delay_ms);
+        assert_eq!((bench.put(1).unwrap(), bench.durable()), (1, 0));
+        bench.clock.advance(delay_ms - 1);
+        for number in 2..=100 {
+            bench.put(number).unwrap();
+        }
+        assert_eq!((bench.durable(), bench.machine.disk.syncs()), (0, syncs), "{durability:?}");
+        assert!(bench.after_power_loss().0.is_empty(), "{durability:?}");
+        assert_eq!(keys(&bench.engine).len(), 100, "what is not durable is found all the same");
+
+        bench.clock.advance(1);
+        assert_eq!((bench.put(101).unwrap(), bench.durable()), (101, 101), "{durability:?}");
+        assert_eq!(bench.machine.disk.syncs() - syncs, 2, "{durability:?}: one commit for all of them");
+        assert_eq!(bench.after_power_loss().0.len(), 101, "{durability:?}");
+    }
+}
+
+#[test]
+fn what_was_written_last_becomes_durable_though_nothing_follows() {
+    let bench = Bench::new(Durability::EverySec);
+    bench.put(1).unwrap();
+    let syncs = bench.machine.disk.syncs();
+    bench.clock.advance(1000);
+    wait_until("the last write is never made durable", || bench.durable() == 1);
+    assert_eq!(bench.after_power_loss().0, ["doc:1"]);
+    assert_eq!(bench.machine.disk.syncs() - syncs, 2);
+}
+
+#[test]
+fn much_is_made_durable_before_its_time() {
+    let bench = Bench::new(Durability::None);
+    let long = vec![7; 4 << 20];
+    let brought = (1..100u64).find(|number| {
+        let op = put(&format!("doc:{number}"), &[("title", &long)]);
+        bench.engine.write(vec![op]).remove(0).unwrap();
+        bench.durable() > 0
+    });
+    let brought = brought.expect("400 MiB are kept waiting") * 4;
+    assert!((64..=72).contains(&brought), "{brought} MiB were made durable, of 64 that may wait");
+}
+
+#[test]
+fn collections_aliases_and_deleted_documents_are_durable_at_once() {
+    let bench = Bench::new(Durability::None);
+    let engine = &bench.engine;
+    let durable = || {
+        let all = engine.stats().unwrap();
+        all.durable_seq == all.last_seq
+    };
+    let change = |what: &str, number: u64, change: &dyn Fn()| {
+        bench.put(number).unwrap();
+        assert!(!durable(), "{what}");
+        change();
+        assert!(durable(), "{what}, and what was written before");
+    };
+    change("a collection", 1, &|| {
+        engine.create_collection("more", schema("more:", hnsw(), Metric::L2)).unwrap();
+    });
+    change("an alias", 2, &|| engine.set_alias("other", "docs").unwrap());
+    change("a rebuild", 3, &|| {
+        engine.rebuild_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    });
+    change("a switch", 4, &|| {
+        engine.switch_collection("docs").unwrap();
+    });
+    change("a drop", 5, &|| engine.drop_collection("more", engine::Documents::Keep).unwrap());
+    change("a backup", 6, &|| {
+        engine.back_up(std::io::sink()).unwrap();
+    });
+    let ended = crate::world::put_until("doc:ends", &[], 1);
+    engine.write(vec![ended]).remove(0).unwrap();
+    wait_until("what has ended is deleted, durably", durable);
+}
+
+#[test]
+fn a_stop_leaves_nothing_that_is_not_durable() {
+    for durability in Durability::ALL {
+        let bench = Bench::new(durability);
+        bench.put_all(1..=10);
+        bench.engine.close();
+        let (found, warnings) = bench.after_power_loss();
+        assert_eq!((found.len(), warnings), (10, vec![]), "{durability:?}");
+        // And where no snapshot has to be written.
+        let options = options(durability, &bench.clock);
+        let machine = bench.machine.after_power_loss(1);
+        let engine = open(&machine, &options);
+        engine.write(vec![put("of no collection", &[])]).remove(0).unwrap();
+        engine.close();
+        let left = open(&machine.after_power_loss(1), &options);
+        assert!(left.get(b"of no collection").unwrap().is_some(), "{durability:?}");
+    }
+}
+
+static REFUSALS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn what_cannot_be_made_durable_is_told_and_ends_writing() {
+    let (machine, clock) = (Machine::default(), Arc::new(HandClock::default()));
+    let on_refusal = |reason: &str| {
+        assert!(reason.contains("changes 2 to 3 were acknowledged before they were durable"), "{reason}");
+        REFUSALS.fetch_add(1, Ordering::SeqCst);
+    };
+    let options = Options { on_refusal, ..options(Durability::EverySec, &clock) };
+    let engine = open(&machine, &options);
+    engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let bench = Bench { machine, clock, durability: Durability::EverySec, engine };
+    bench.put(1).unwrap();
+    bench.clock.advance(1000);
+    wait_until("the first write is never made durable", || bench.durable() == 1);
+    bench.put(2).unwrap();
+    bench.put(3).unwrap();
+    assert_eq!(bench.engine.writable(), Ok(()));
+    bench.machine.disk.fail(Fault::From { call: bench.machine.disk.calls() + 1 });
+    bench.clock.advance(1000);
+    // Nobody writes: it is noticed all the same.
+    wait_until("a disk that fails is never noticed", || bench.engine.writable().is_err());
+    assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
+    assert!(bench.engine.writable().unwrap_err().contains("may be lost"));
+    let refused = bench.put(4).unwrap_err();
+    assert!(matches!(refused, WriteError::ReadOnly { .. }), "{refused}");
+    bench.engine.close();
+    let warnings = bench.engine.warnings();
+    assert!(warnings.iter().any(|warning| warning.contains("was not written")), "{warnings:?}");
+    assert_eq!(bench.after_power_loss(), (vec!["doc:1".to_owned()], vec![]));
+    assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
+}
+
+/// A store that had no room is opened again, but not where that would take back what was acknowledged.
+#[test]
+fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
+    for after in 1..40 {
+        let bench = Bench::new(Durability::EverySec);
+        bench.put(1).unwrap();
+        bench.put(2).unwrap();
+        bench.clock.advance(1000);
+        // The kind of failure goes by the number of the call: this one finds no room.
+        let call = (bench.machine.disk.calls() + after..).find(|call| call % 3 == 1).unwrap();
+        bench.machine.disk.fail(Fault::Once { call });
+        let written = bench.put(3);
+        if written.is_ok() {
+            continue;
+        }
+        for number in [1, 2] {
+            let key = format!("doc:{number}");
+            // Refused or right.
+            let stands = bench.engine.get(key.as_bytes()).is_ok_and(|document| document.is_none());
+            assert!(!stands, "{after}: {key} was acknowledged, and is taken back");
+        }
+        let refused = bench.put(4).unwrap_err();
+        assert!(matches!(refused, WriteError::ReadOnly { .. }), "{after}: {refused}");
+        assert!(bench.engine.writable().unwrap_err().contains("changes 1 to 2"), "{after}");
+        bench.engine.close();
+        let (found, warnings) = bench.after_power_loss();
+        assert!(found.is_empty() || found.len() == 3, "{after}: {found:?}");
+        assert_eq!(warnings, [] as [&str; 0], "{after}");
+    }
+}
+
+/// Without this, the numbers it reaches to would be given again, and it would look right.
+#[test]
+fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
+    let bench = Bench::new(Durability::Always);
+    bench.put_all(1..=3);
+    let earlier = bench.machine.disk.bytes();
+    bench.put_all(4..=6);
+    bench.engine.close();
+    let ahead: BTreeMap<String, Vec<u8>> = bench.machine.snapshots();
+    assert_eq!(ahead.len(), 1);
+
+    let machine = Machine::holding(earlier, &ahead);
+    let options = options(Durability::Always, &bench.clock);
+    let engine = open(&machine, &options);
+    let warnings = engine.warnings();
+    assert!(warnings[0].contains("it reaches to change 6, the store only to 3"), "{warnings:?}");
+    (14..=20).for_each(|number| drop(engine.write(vec![document(number)])));
+    for seed in 0..20 {
+        let engine = open(&machine.after_power_loss(seed), &options);
+        assert_eq!(engine.warnings(), [] as [&str; 0], "seed {seed}");
+        assert_eq!(keys(&engine), keys_of([1, 2, 3].into_iter().chain(14..=20)), "seed {seed}");
+    }
+}
+
+fn keys_of(numbers: impl Iterator<Item = u64>) -> Vec<String> {
+    let mut keys: Vec<String> = numbers.map(|number| format!("doc:{number}")).collect();
+    keys.sort();
+    keys
+}

@@ -1,0 +1,236 @@
+//! Power fails at any moment of a life of several sessions in which writes are answered before they are durable: what is
+//! left is what stood after one of them, none before the last that was durable, and no snapshot knows more.
+//!
+//! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine prefixes -- --nocapture` is the long run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use engine::{Durability, Engine, Expected, Metric, Op, Query};
+
+use crate::{
+    crashing::Machine,
+    disks::{Fault, SplitMix64},
+    durability::{HandClock, options},
+    world::{blob, hnsw, put, query, schema, vector},
+};
+
+const KEYS: u64 = 24;
+const SESSIONS: usize = 3;
+const GROUPS: u64 = 12;
+const GROUP: u64 = 4;
+
+/// The version of each document that stands.
+type State = BTreeMap<u64, u64>;
+
+/// What may be left, oldest first: the state that was durable for certain, and each one after.
+struct Possible {
+    /// With the number of its last change; `None` for the one under way.
+    states: Vec<(Option<u64>, State)>,
+    has_collection: bool,
+    /// Whether all of the life was lived.
+    whole: bool,
+}
+
+impl Possible {
+    /// Forgets what was there before the change `seq`, which is durable.
+    fn settle(&mut self, seq: u64) {
+        let is_earlier = |(last, _): &(Option<u64>, State)| last.is_some_and(|last| last < seq);
+        let earlier = self.states.iter().take_while(|state| is_earlier(state)).count();
+        self.states.drain(..earlier);
+    }
+}
+
+fn open(machine: &Machine, durability: Durability, clock: &Arc<HandClock>) -> Option<Engine> {
+    let folder = Arc::new(machine.folder.clone());
+    Engine::open_on(machine.disk.clone(), folder, options(durability, clock)).ok()
+}
+
+fn key(number: u64) -> String {
+    format!("doc:{number}")
+}
+
+fn op(number: u64, version: Option<u64>) -> Op {
+    match version {
+        Some(version) => {
+            let year = version.to_string();
+            put(&key(number), &[("year", year.as_bytes()), ("v", &blob(&vector(version)))])
+        }
+        None => Op::Delete { key: key(number).into(), expected: Expected::Any },
+    }
+}
+
+/// Lives until the end, or until the disk does not let it.
+fn live(machine: &Machine, durability: Durability, random: &mut SplitMix64) -> Possible {
+    let clock = Arc::new(HandClock::default());
+    let mut possible =
+        Possible { states: vec![(Some(0), State::new())], has_collection: false, whole: false };
+    let mut versions = 0;
+    for session in 0..SESSIONS {
+        let Some(engine) = open(machine, durability, &clock) else { return possible };
+        if session == 0 {
+            if engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).is_err() {
+                return possible;
+            }
+            possible.has_collection = true;
+        }
+        for _ in 0..GROUPS {
+            if random.next().is_multiple_of(5) {
+                clock.advance(u64::try_from(durability.delay_max().as_millis()).unwrap());
+            }
+            let mut after = possible.states.last().unwrap().1.clone();
+            let mut asked = BTreeMap::new();
+            for _ in 0..GROUP {
+                versions += 1;
+                let version = (!random.next().is_multiple_of(4)).then_some(versions);
+                asked.insert(random.next() % KEYS, version);
+            }
+            let results = engine.write(asked.iter().map(|(number, version)| op(*number, *version)).collect());
+            for (number, version) in asked {
+                match version {
+                    Some(version) => after.insert(number, version),
+                    None => after.remove(&number),
+                };
+            }
+            if results.iter().any(Result::is_err) {
+                possible.states.push((None, after));
+                return possible;
+            }
+            let before = possible.states.last().unwrap().0.unwrap();
+            let written = results.iter().map(|result| result.as_ref().unwrap().seq).max().unwrap();
+            // Deletes of nothing change nothing.
+            possible.states.push((Some(written.max(before)), after));
+            let durable = match durability {
+                Durability::Always => Ok(written),
+                _ => engine.stats().map(|stats| stats.durable_seq),
+            };
+            possible.settle(durable.unwrap_or(0));
+        }
+        engine.close();
+        if !engine.stats().is_ok_and(|stats| stats.durable_seq == stats.last_seq) {
+            // Not a stop but a crash: another session would begin with what is left.
+            return possible;
+        }
+        possible.states.drain(..possible.states.len() - 1);
+    }
+    possible.whole = true;
+    possible
+}
+
+/// The documents that stand, as the store and as searches have them.
+fn standing(engine: &Engine, how: &str) -> State {
+    let mut standing = State::new();
+    for number in 0..KEYS {
+        if let Some(document) = engine.get(key(number).as_bytes()).unwrap() {
+            let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
+            let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
+            assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
+            standing.insert(number, version);
+        }
+    }
+    let warnings = engine.warnings();
+    assert_eq!(warnings, [] as [&str; 0], "{how}");
+    let wanted = vector(1_000_000);
+    let distance = |version: u64| -> f64 {
+        let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
+        pairs.map(|difference| difference * difference).sum()
+    };
+    let mut nearest: Vec<(u64, f64)> =
+        standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
+    nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
+    for exact in [true, false] {
+        let asked = Query { exact, ..query("docs", &wanted, KEYS as usize) };
+        assert_eq!(crate::world::keys(&engine.search(&asked).unwrap()), expected, "{how}, exact {exact}");
+    }
+    assert_eq!(engine.collection("docs").unwrap().documents, standing.len() as u64, "{how}");
+    standing
+}
+
+/// Opens what is left, finds a possible state, writes on and opens it once more. Says how many acknowledged groups
+/// were lost, and how many might have been.
+fn check(
+    possible: &Possible,
+    left: &Machine,
+    durability: Durability,
+    random: &mut SplitMix64,
+    how: &str,
+) -> (usize, usize) {
+    let clock = Arc::new(HandClock::default());
+    let open = || open(left, durability, &clock).unwrap_or_else(|| panic!("{how}: it does not open"));
+    let engine = open();
+    if engine.collection("docs").is_err() {
+        assert!(!possible.has_collection, "{how}: the collection is lost");
+        return (0, 0);
+    }
+    let mut is = standing(&engine, how);
+    let states = &possible.states;
+    let found = states.iter().rposition(|(_, state)| *state == is);
+    let found = found.unwrap_or_else(|| panic!("{how}: {is:?} is none of {states:?}"));
+    // The numbers of what was lost are given to something else.
+    for version in 2_000_000..2_000_000 + GROUPS {
+        let number = random.next() % KEYS;
+        assert!(engine.write(vec![op(number, Some(version))])[0].is_ok(), "{how}");
+        is.insert(number, version);
+    }
+    engine.close();
+    assert_eq!(standing(&open(), how), is, "{how}, and opened again");
+    let acknowledged = states.iter().filter(|(last, _)| last.is_some()).count();
+    (acknowledged.saturating_sub(found + 1), acknowledged - 1)
+}
+
+fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
+    let whole = Machine::default();
+    assert!(live(&whole, durability, &mut SplitMix64(1)).whole);
+    let calls = whole.disk.calls();
+    let (mut lost, mut might) = (0, 0);
+    for seed in 1..=seeds {
+        let mut random = SplitMix64(seed);
+        let call = 1 + random.next() % calls;
+        let machine = Machine::with_fault(Fault::From { call });
+        let possible = live(&machine, durability, &mut random);
+        let how = format!("{durability:?}, seed {seed}, power lost at call {call}");
+        let left = machine.after_power_loss(seed);
+        let (was_lost, might_be) = check(&possible, &left, durability, &mut random, &how);
+        lost += was_lost;
+        might += might_be;
+    }
+    (lost, might)
+}
+
+fn seeds(default: u64) -> u64 {
+    std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
+}
+
+#[test]
+fn what_is_left_after_power_is_lost_is_the_beginning_of_what_was_answered() {
+    for durability in Durability::ALL {
+        let seeds = seeds(200);
+        let (lost, might) = lose_power(durability, seeds);
+        println!(
+            "{durability:?}: {seeds} losses of power, {lost} acknowledged groups lost of {might} not durable"
+        );
+        if durability == Durability::Always {
+            assert_eq!(might, 0, "with the answer it is durable");
+        } else {
+            assert!(lost > 0, "{durability:?}: nothing that was not durable was ever lost: it is not tested");
+        }
+    }
+}
+
+#[test]
+fn any_one_call_may_fail_while_writes_are_not_durable() {
+    let mut call = 1;
+    loop {
+        let machine = Machine::with_fault(Fault::Once { call });
+        let mut random = SplitMix64(call);
+        let possible = live(&machine, Durability::EverySec, &mut random);
+        if machine.disk.calls() < call {
+            break;
+        }
+        for (left, how) in [(machine.mended(), "killed"), (machine.after_power_loss(call), "power lost")] {
+            let how = format!("call {call} failed, then {how}");
+            check(&possible, &left, Durability::EverySec, &mut random, &how);
+        }
+        call += 1;
+    }
+}
