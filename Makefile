@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-requests long-timing long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -69,7 +69,7 @@ sbom:
 	grep -c '"type": "library"' target/nearfield.cdx.json
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-requests long-timing long-load long-offline fuzz sanitize
+test-long: long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline fuzz sanitize
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -83,6 +83,13 @@ long-damage:
 
 long-histories:
 	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p engine --test engine histories -- --nocapture
+
+# Ten thousand random orders of the steps of threads, and ten thousand by priorities, of every scenario.
+long-schedules: export SCHEDULES := 10000
+long-schedules:
+	$(CARGO) test --release --locked -p kernels --features shuttle --test arena_schedules
+	$(CARGO) test --release --locked -p index --features shuttle --test schedules -- --nocapture
+	$(CARGO) test --release --locked -p engine --features shuttle --lib schedules
 
 # Ten thousand requests made of the description in /openapi.json.
 long-requests: export NEARFIELD_HOME := $(TEST_HOME)

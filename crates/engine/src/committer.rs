@@ -19,6 +19,9 @@ use crate::{
 
 /// Vectors the committer links itself, for each it brings, while a tail is full.
 const LINKED_FOR_EACH: usize = 2;
+/// Slots it sweeps for each vector it brings, while enough of them are dead: so a pass over all of them is
+/// over before a 64th more have died.
+const SWEPT_FOR_EACH: usize = 64;
 
 impl Core {
     /// Commits what is queued until the queue is closed and empty. On return all of it is durable.
@@ -184,7 +187,7 @@ impl Core {
     }
 
     /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks. Also
-    /// while removed vectors take a good part of an index: what comes takes their place.
+    /// while removed vectors lie about: sweeps for each that comes, which then takes one's place.
     fn make_room(&self, ops: &[Op]) {
         let brought = |op: &Op| match op {
             // A document may bring its own vector among its fields.
@@ -192,14 +195,15 @@ impl Core {
             Op::SetVectors { vectors, .. } => vectors.len(),
             Op::Delete { .. } => 0,
         };
-        let quota = LINKED_FOR_EACH * ops.iter().map(brought).sum::<usize>();
+        let brought: usize = ops.iter().map(brought).sum();
+        let swept = u32::try_from(SWEPT_FOR_EACH * brought).unwrap_or(u32::MAX);
         for collection in self.registry().all() {
             for index in &collection.indexes {
                 if index.tail_len() >= self.tail_max {
-                    index.drain(quota);
+                    index.drain(LINKED_FOR_EACH * brought);
                 }
-                if index.is_littered() {
-                    index.clear_up();
+                if brought > 0 && index.is_littered() {
+                    index.sweep_some(swept);
                 }
             }
         }

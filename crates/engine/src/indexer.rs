@@ -6,6 +6,8 @@ use crate::core::Core;
 
 /// Vectors linked between two looks around: a fraction of a second's work.
 const LINKED_AT_ONCE: usize = 64;
+/// Slots swept between two looks around: those who bring vectors wait for as much.
+const SWEPT_AT_ONCE: u32 = 256;
 /// Vectors refined between two looks around: less, for new ones may be waiting.
 const REFINED_AT_ONCE: usize = 16;
 
@@ -65,7 +67,7 @@ impl Core {
     }
 
     fn sweep_once(&self) -> bool {
-        self.each_index(|index| index.sweep() > 0)
+        self.each_index(|index| index.sweep_some(SWEPT_AT_ONCE))
     }
 
     fn refine_once(&self) -> bool {

@@ -16,7 +16,19 @@ use crate::{
     write::{Expected, Op},
 };
 
-const SCHEDULES: usize = 10_000;
+/// Orders a scenario is run in.
+const SCHEDULES: usize = 1_000;
+/// Times one of another priority goes first, in PCT.
+const PREEMPTIONS: usize = 3;
+
+/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
+/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
+fn check<F: Fn() + Copy + Send + Sync + 'static>(scenario: F) {
+    let schedules =
+        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
+    shuttle::check_random(scenario, schedules);
+    shuttle::check_pct(scenario, schedules, PREEMPTIONS);
+}
 
 fn delete(key: &str) -> Op {
     Op::Delete { key: key.into(), expected: Expected::Any }
@@ -31,126 +43,117 @@ fn write(writer: usize, number: usize) -> Vec<Op> {
 fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none() {
     const WRITERS: usize = 2;
     const WRITES: usize = 3;
-    shuttle::check_random(
-        || {
-            let queue = Arc::new(Queue::default());
-            let answered = Arc::new(AtomicUsize::new(0));
-            let committer = {
-                let queue = queue.clone();
-                thread::spawn(move || {
-                    let mut last = [0; WRITERS];
-                    while let Some(jobs) = queue.take(None) {
-                        assert!(!jobs.is_empty());
-                        for job in jobs {
-                            let digit = |at: usize| usize::from(job.ops[0].key()[at] - b'0');
-                            assert!(digit(1) >= last[digit(0)], "a writer's later write came first");
-                            last[digit(0)] = digit(1);
-                            (job.done)(Vec::new());
-                        }
+    check(|| {
+        let queue = Arc::new(Queue::default());
+        let answered = Arc::new(AtomicUsize::new(0));
+        let committer = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let mut last = [0; WRITERS];
+                while let Some(jobs) = queue.take(None) {
+                    assert!(!jobs.is_empty());
+                    for job in jobs {
+                        let digit = |at: usize| usize::from(job.ops[0].key()[at] - b'0');
+                        assert!(digit(1) >= last[digit(0)], "a writer's later write came first");
+                        last[digit(0)] = digit(1);
+                        (job.done)(Vec::new());
                     }
+                }
+            })
+        };
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (queue, answered) = (queue.clone(), answered.clone());
+                thread::spawn(move || {
+                    let mut entered = 0;
+                    for number in 0..WRITES {
+                        let counts = answered.clone();
+                        let done = move |_| {
+                            counts.fetch_add(1, Ordering::SeqCst);
+                        };
+                        let job = Job::new(write(writer, number), Box::new(done));
+                        let got_in = if writer == 0 {
+                            queue.submit_blocking(job).is_ok()
+                        } else {
+                            match queue.submit(job) {
+                                Ok(()) => true,
+                                Err(Refused::Closed(_)) => false,
+                                Err(Refused::Full(_)) => panic!("so few have room"),
+                            }
+                        };
+                        entered += usize::from(got_in);
+                    }
+                    entered
                 })
-            };
-            let writers: Vec<_> = (0..WRITERS)
-                .map(|writer| {
-                    let (queue, answered) = (queue.clone(), answered.clone());
-                    thread::spawn(move || {
-                        let mut entered = 0;
-                        for number in 0..WRITES {
-                            let counts = answered.clone();
-                            let done = move |_| {
-                                counts.fetch_add(1, Ordering::SeqCst);
-                            };
-                            let job = Job::new(write(writer, number), Box::new(done));
-                            let got_in = if writer == 0 {
-                                queue.submit_blocking(job).is_ok()
-                            } else {
-                                match queue.submit(job) {
-                                    Ok(()) => true,
-                                    Err(Refused::Closed(_)) => false,
-                                    Err(Refused::Full(_)) => panic!("so few have room"),
-                                }
-                            };
-                            entered += usize::from(got_in);
-                        }
-                        entered
-                    })
-                })
-                .collect();
-            queue.close();
-            let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
-            committer.join().unwrap();
-            assert_eq!(answered.load(Ordering::SeqCst), entered);
-        },
-        SCHEDULES,
-    );
+            })
+            .collect();
+        queue.close();
+        let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        committer.join().unwrap();
+        assert_eq!(answered.load(Ordering::SeqCst), entered);
+    });
 }
 
 #[test]
 fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
-    shuttle::check_random(
-        || {
-            let queue = Arc::new(Queue::default());
-            // Alone it gets in, and leaves no room.
-            let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
-            assert!(queue.submit_blocking(Job::new(large, Box::new(|_| ()))).is_ok());
-            let writers: Vec<_> = (0..2)
-                .map(|writer| {
-                    let queue = queue.clone();
-                    thread::spawn(move || {
-                        let job = Job::new(write(writer, 0), Box::new(|_| ()));
-                        usize::from(queue.submit_blocking(job).is_ok())
-                    })
-                })
-                .collect();
-            let committer = {
+    check(|| {
+        let queue = Arc::new(Queue::default());
+        // Alone it gets in, and leaves no room.
+        let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
+        assert!(queue.submit_blocking(Job::new(large, Box::new(|_| ()))).is_ok());
+        let writers: Vec<_> = (0..2)
+            .map(|writer| {
                 let queue = queue.clone();
                 thread::spawn(move || {
-                    std::iter::from_fn(|| queue.take(None)).map(|jobs| jobs.len()).sum::<usize>()
+                    let job = Job::new(write(writer, 0), Box::new(|_| ()));
+                    usize::from(queue.submit_blocking(job).is_ok())
                 })
-            };
-            queue.close();
-            let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
-            assert_eq!(committer.join().unwrap(), 1 + entered);
-        },
-        SCHEDULES / 10,
-    );
+            })
+            .collect();
+        let committer = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                std::iter::from_fn(|| queue.take(None)).map(|jobs| jobs.len()).sum::<usize>()
+            })
+        };
+        queue.close();
+        let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        assert_eq!(committer.join().unwrap(), 1 + entered);
+    });
 }
 
 #[test]
 fn nobody_sleeps_through_the_bell() {
-    shuttle::check_random(
-        || {
-            let bell = Arc::new(Bell::default());
-            let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-            let workers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (bell, work, closing) = (bell.clone(), work.clone(), closing.clone());
-                    thread::spawn(move || {
-                        let mut done = 0;
-                        loop {
-                            // In this order: what is closing brings no more work.
-                            let heard = bell.heard();
-                            let is_closing = closing.load(Ordering::SeqCst) == 1;
-                            let less = |left: usize| left.checked_sub(1);
-                            match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
-                                Ok(_) => done += 1,
-                                Err(_) if is_closing => return done,
-                                Err(_) => bell.wait(heard),
-                            }
+    check(|| {
+        let bell = Arc::new(Bell::default());
+        let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (bell, work, closing) = (bell.clone(), work.clone(), closing.clone());
+                thread::spawn(move || {
+                    let mut done = 0;
+                    loop {
+                        // In this order: what is closing brings no more work.
+                        let heard = bell.heard();
+                        let is_closing = closing.load(Ordering::SeqCst) == 1;
+                        let less = |left: usize| left.checked_sub(1);
+                        match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+                            Ok(_) => done += 1,
+                            Err(_) if is_closing => return done,
+                            Err(_) => bell.wait(heard),
                         }
-                    })
+                    }
                 })
-                .collect();
-            for _ in 0..3 {
-                work.fetch_add(1, Ordering::SeqCst);
-                bell.ring();
-            }
-            closing.store(1, Ordering::SeqCst);
+            })
+            .collect();
+        for _ in 0..3 {
+            work.fetch_add(1, Ordering::SeqCst);
             bell.ring();
-            assert_eq!(workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>(), 3);
-        },
-        SCHEDULES,
-    );
+        }
+        closing.store(1, Ordering::SeqCst);
+        bell.ring();
+        assert_eq!(workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>(), 3);
+    });
 }
 
 fn collection() -> Arc<Collection> {
@@ -180,50 +183,47 @@ fn placed(doc: u64, seq: Seq) -> Step {
 
 #[test]
 fn an_ordinal_given_again_during_a_search_is_never_another_document() {
-    shuttle::check_random(
-        || {
-            let collection = collection();
-            collection.publish(vec![placed(1, 1), placed(2, 2)], 2);
-            let writer = {
-                let collection = collection.clone();
-                thread::spawn(move || {
-                    // The ordinal of 1 goes to 3, and that of 3 to 4.
-                    for (gone, comes, seq) in [(1, 3, 3), (3, 4, 5)] {
-                        let removed = Step { doc: DocId(gone), seq, what: What::Removed };
-                        collection.publish(vec![removed], seq);
-                        collection.publish(vec![placed(comes, seq + 1)], seq + 1);
-                    }
-                })
-            };
-            let indexer = {
-                let collection = collection.clone();
-                thread::spawn(move || {
-                    for _ in 0..2 {
-                        collection.indexes[0].drain(1);
-                        collection.indexes[0].sweep();
-                    }
-                })
-            };
-            for exact in [true, false] {
-                let selection = collection.select(None);
-                let search = Search { k: 8, ef: 8, allowed: selection.allowed.as_ref(), exact };
-                let found = collection.indexes[0].search(&place(0), &search);
-                let state = collection.state();
-                let mut stays = false;
-                for neighbor in found {
-                    if let Some(doc) = state.ordinals.doc(neighbor.owner, selection.seen) {
-                        let away = doc.0 as f32 * 10.0;
-                        assert_eq!(neighbor.distance, away * away, "another's vector for {doc:?}");
-                        stays |= doc == DocId(2);
-                    }
+    check(|| {
+        let collection = collection();
+        collection.publish(vec![placed(1, 1), placed(2, 2)], 2);
+        let writer = {
+            let collection = collection.clone();
+            thread::spawn(move || {
+                // The ordinal of 1 goes to 3, and that of 3 to 4.
+                for (gone, comes, seq) in [(1, 3, 3), (3, 4, 5)] {
+                    let removed = Step { doc: DocId(gone), seq, what: What::Removed };
+                    collection.publish(vec![removed], seq);
+                    collection.publish(vec![placed(comes, seq + 1)], seq + 1);
                 }
-                assert!(stays, "a document that stays is found");
-            }
-            writer.join().unwrap();
-            indexer.join().unwrap();
+            })
+        };
+        let indexer = {
+            let collection = collection.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    collection.indexes[0].drain(1);
+                    collection.indexes[0].sweep();
+                }
+            })
+        };
+        for exact in [true, false] {
+            let selection = collection.select(None);
+            let search = Search { k: 8, ef: 8, allowed: selection.allowed.as_ref(), exact };
+            let found = collection.indexes[0].search(&place(0), &search);
             let state = collection.state();
-            assert_eq!(state.ordinals.docs_after(None).map(|(doc, _)| doc.0).collect::<Vec<_>>(), [2, 4]);
-        },
-        SCHEDULES / 10,
-    );
+            let mut stays = false;
+            for neighbor in found {
+                if let Some(doc) = state.ordinals.doc(neighbor.owner, selection.seen) {
+                    let away = doc.0 as f32 * 10.0;
+                    assert_eq!(neighbor.distance, away * away, "another's vector for {doc:?}");
+                    stays |= doc == DocId(2);
+                }
+            }
+            assert!(stays, "a document that stays is found");
+        }
+        writer.join().unwrap();
+        indexer.join().unwrap();
+        let state = collection.state();
+        assert_eq!(state.ordinals.docs_after(None).map(|(doc, _)| doc.0).collect::<Vec<_>>(), [2, 4]);
+    });
 }

@@ -41,7 +41,7 @@ pub fn graph_snapshot(input: &[u8]) {
     index.drain(usize::MAX);
     index.remove(1);
     index.refine(usize::MAX);
-    index.clear_up();
+    index.sweep();
     index.check_invariants();
     search(&index);
 }

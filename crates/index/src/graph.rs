@@ -237,6 +237,20 @@ impl Graph {
         let candidates = nearest_first(vectors, guard, from, links);
         self.links.set(from, layer, &select(vectors, guard, &candidates, self.links.capacity(layer)));
     }
+
+    /// Adds a link `from` a slot that others can reach, if its list has room.
+    pub(crate) fn offer_link(&self, from: u32, to: u32, layer: usize) {
+        let _locked = self.links.lock(from);
+        let links = self.links.get(from, layer);
+        let (mut count, mut is_there) = (0, false);
+        links.for_each(|link| {
+            count += 1;
+            is_there |= link == to;
+        });
+        if count < self.links.capacity(layer) && !is_there {
+            self.links.push(from, layer, to);
+        }
+    }
 }
 
 /// Slots with their distances to the vector at `from`, nearest first.

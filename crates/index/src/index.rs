@@ -7,23 +7,13 @@ use crate::graph::Graph;
 use crate::nodes::{Nodes, State};
 use crate::owners::Owners;
 use crate::space::Space;
+use crate::sweep::Pass;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tail::Tail;
 use crate::vectors::Vectors;
 use crate::{Algorithm, DIM_MAX, M_MAX, M_MIN, NONE, Neighbor, Options, Search, Stats};
-
-/// One in this many linked vectors must be dead before a sweep mends the graph: mending walks
-/// all of it.
-const SWEEP_SHARE: usize = 16;
-/// As many dead at least.
-const SWEEP_MIN: usize = if cfg!(feature = "shuttle") { 1 } else { 32 };
-
-/// An index is littered if more than one in this many of its slots is dead,
-const LITTER_SHARE: usize = 5;
-/// and so many at least.
-const LITTER_MIN: usize = 512;
 
 /// An index of vectors; all methods take `&self` and may run at once from many threads.
 #[derive(Debug)]
@@ -37,8 +27,10 @@ pub struct Index {
     pub(crate) counts: Counts,
     /// Slots that died and were not given back yet.
     pub(crate) dead: Mutex<Vec<u32>>,
-    /// Held while slots are given back, and by those who must not lose any meanwhile.
-    pub(crate) sweeping: Mutex<()>,
+    /// The pass of sweeping that runs.
+    pub(crate) sweeping: Mutex<Option<Pass>>,
+    /// Held by whoever must not lose slots meanwhile.
+    pub(crate) keeping: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +67,8 @@ impl Index {
             graph,
             counts: Counts::default(),
             dead: Mutex::new(Vec::new()),
-            sweeping: Mutex::new(()),
+            sweeping: Mutex::new(None),
+            keeping: Mutex::new(()),
         }
     }
 
@@ -191,56 +184,6 @@ impl Index {
     /// Vectors in the tail; those that were removed since and not met by [`Index::drain`] count.
     pub fn tail_len(&self) -> usize {
         self.tail.len()
-    }
-
-    /// Whether so many removed vectors lie about that whoever brings more should [`Index::clear_up`] first.
-    pub fn is_littered(&self) -> bool {
-        let removed = self.counts.removed.load(Relaxed);
-        removed >= LITTER_MIN && removed * LITTER_SHARE > removed + self.vectors_count()
-    }
-
-    /// Gives back the slots of removed vectors, mending the links around them, once they are
-    /// more than a small share; says how many were given back. For a background thread.
-    pub fn sweep(&self) -> usize {
-        let Some(_sweeping) = self.sweeping.try_lock() else { return 0 };
-        self.sweep_alone()
-    }
-
-    /// [`Index::sweep`], once whoever sweeps or takes a snapshot has done so, if the index is littered then.
-    /// For those who bring vectors faster than a background thread clears up behind them.
-    pub fn clear_up(&self) -> usize {
-        let _sweeping = self.sweeping.lock();
-        if self.is_littered() { self.sweep_alone() } else { 0 }
-    }
-
-    fn sweep_alone(&self) -> usize {
-        let Vectors { rows, nodes, .. } = &self.vectors;
-        // A search that started before a vector's death may yet look for it.
-        let oldest = rows.epochs().oldest();
-        let off_tail = self.tail.oldest_birth(nodes);
-        let is_ready = |slot: u32| {
-            nodes.died(slot) <= oldest && nodes.born(slot) < off_tail && nodes.state(slot) != State::Waiting
-        };
-        let mut ready: Vec<u32> = self.dead.lock().extract_if(.., |slot| is_ready(*slot)).collect();
-        // Slots are reused in an order that does not depend on how they were found.
-        ready.sort_unstable();
-        let (linked, mut gone): (Vec<u32>, Vec<u32>) =
-            ready.into_iter().partition(|&slot| self.graph.is_some() && nodes.state(slot) == State::Linked);
-        if let Some(graph) = &self.graph
-            && linked.len() >= SWEEP_MIN.max(self.vectors_count() / SWEEP_SHARE)
-        {
-            graph.unlink(&self.vectors, &linked.iter().copied().collect());
-            gone.extend(linked);
-        } else {
-            self.dead.lock().extend(linked);
-        }
-        for &slot in &gone {
-            nodes.set_state(slot, State::Empty);
-        }
-        rows.retire(&gone);
-        let released = rows.release();
-        self.counts.removed.fetch_sub(released, Relaxed);
-        released
     }
 
     /// The nearest `search.k` allowed vectors (fewer only if fewer exist), nearest first,

@@ -12,6 +12,7 @@ mod graph;
 mod index;
 mod invariants;
 mod links;
+mod mend;
 mod nodes;
 mod owners;
 mod pool;

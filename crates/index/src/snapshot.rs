@@ -103,7 +103,7 @@ impl Index {
     /// Writes graph and vectors. Searches and writes may go on; every vector whose `upsert`
     /// returned before the call is in it, tail included. Slots are not given back meanwhile.
     pub fn snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
-        let _no_sweep = self.sweeping.lock();
+        let _keeping = self.keeping.lock();
         let nodes = &self.vectors.nodes;
         let guard = self.vectors.rows.pin();
         let entry = self.graph.as_ref().and_then(|graph| graph.entry());
@@ -135,7 +135,7 @@ impl Index {
             if self.vectors.space.is_scaled() {
                 block.extend(nodes.scale(slot).to_le_bytes());
             }
-            let row = guard.row(slot).expect("no row goes while sweeping is locked");
+            let row = guard.row(slot).expect("no row goes while one keeps them");
             row.parts().for_each(|part| block.extend(part));
             if let Some(graph) = &self.graph
                 && *held != Held::Waiting

@@ -1,11 +1,40 @@
 //! The index under a model checker that tries random orders of its steps.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use shuttle::thread;
 
+/// Orders a scenario is run in.
+const SCHEDULES: usize = 1_000;
+/// Times one of another priority goes first, in PCT.
+const PREEMPTIONS: usize = 3;
+/// One vector in so many may be cut off.
+const UNREACHED_SHARE: usize = 1_000;
+
 const OWNERS: u32 = 5;
+
+/// Of all vectors looked for by themselves in every order of a scenario, how many the graph led to. With so few
+/// links a vector, orders in which one is interrupted again and again can cut one off.
+#[derive(Default)]
+struct Reached {
+    of: AtomicUsize,
+    missed: AtomicUsize,
+}
+
+/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
+/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
+fn check<F: Fn(&Reached) + Copy + Send + Sync + 'static>(scenario: F) {
+    let schedules =
+        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
+    let reached: &'static Reached = Box::leak(Box::default());
+    shuttle::check_random(move || scenario(reached), schedules);
+    shuttle::check_pct(move || scenario(reached), schedules, PREEMPTIONS);
+    let (of, missed) = (reached.of.load(Relaxed), reached.missed.load(Relaxed));
+    println!("{missed} of {of} vectors missed in {} orders", 2 * schedules);
+    assert!(missed * UNREACHED_SHARE <= of, "{missed} of {of} vectors were not found by themselves");
+}
 
 fn index(algorithm: Algorithm) -> Arc<Index> {
     holding(algorithm, Quantization::None)
@@ -29,7 +58,7 @@ fn all() -> Search<'static> {
 }
 
 /// What must hold once nothing runs any more.
-fn settled(index: &Index, live: impl Iterator<Item = u32>) {
+fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
     index.drain(usize::MAX);
     index.check_invariants();
     let mut live: Vec<u32> = live.collect();
@@ -38,10 +67,13 @@ fn settled(index: &Index, live: impl Iterator<Item = u32>) {
     live.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, live);
-    for owner in live {
+    for &owner in &live {
         let own = index.vector(owner).unwrap();
-        let first = index.search(&own, &Search { k: 1, ..all() })[0];
-        assert!(first.owner == owner && first.distance < 1e-6, "{owner}: {first:?}");
+        let found = index.search(&own, &Search { k: 1, ..all() });
+        assert!(found.iter().all(|neighbor| live.contains(&neighbor.owner)));
+        reached.of.fetch_add(1, Relaxed);
+        let is_found = found.iter().any(|first| first.owner == owner && first.distance < 1e-6);
+        reached.missed.fetch_add(usize::from(!is_found), Relaxed);
     }
 }
 
@@ -50,136 +82,166 @@ fn a_replaced_vector_is_found_once_old_or_new() {
     for (algorithm, quantization) in
         [(HNSW, Quantization::None), (Algorithm::Flat, Quantization::None), (HNSW, Quantization::Int8)]
     {
-        shuttle::check_random(
-            move || {
-                let index = holding(algorithm, quantization);
-                (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
-                index.drain(2);
-                let writer = {
-                    let index = Arc::clone(&index);
-                    thread::spawn(move || {
-                        index.upsert(1, &vector(1, 1));
-                        index.drain(2);
-                        index.upsert(1, &vector(1, 2));
-                        index.sweep();
-                    })
-                };
-                for exact in [false, true, false] {
-                    let found = index.search(&vector(1, 0), &Search { exact, ..all() });
-                    let mut owners: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
-                    owners.sort_unstable();
-                    assert_eq!(owners, [0, 1, 2]);
-                    let is_at = |distance: f32| (distance - found[0].distance).abs() < 1e-3;
-                    assert!([0.0, 1.0, 4.0].into_iter().any(is_at), "no version is that far");
-                }
-                writer.join().unwrap();
-                index.sweep();
-                settled(&index, 0..3);
-            },
-            400,
-        );
+        check(move |reached| {
+            let index = holding(algorithm, quantization);
+            (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+            index.drain(2);
+            let writer = {
+                let index = Arc::clone(&index);
+                thread::spawn(move || {
+                    index.upsert(1, &vector(1, 1));
+                    index.drain(2);
+                    index.upsert(1, &vector(1, 2));
+                    index.sweep();
+                })
+            };
+            for exact in [false, true, false] {
+                let found = index.search(&vector(1, 0), &Search { exact, ..all() });
+                let mut owners: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
+                owners.sort_unstable();
+                assert_eq!(owners, [0, 1, 2]);
+                let is_at = |distance: f32| (distance - found[0].distance).abs() < 1e-3;
+                assert!([0.0, 1.0, 4.0].into_iter().any(is_at), "no version is that far");
+            }
+            writer.join().unwrap();
+            index.sweep();
+            settled(&index, 0..3, reached);
+        });
     }
 }
 
 #[test]
 fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
-    shuttle::check_random(
-        || {
-            let index = index(HNSW);
-            (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
-            let drainers: Vec<_> = (0..2)
-                .map(|_| {
-                    let index = Arc::clone(&index);
-                    thread::spawn(move || {
-                        while index.drain(1) > 0 {
-                            index.refine(1);
-                            index.sweep();
-                        }
-                    })
+    check(|reached| {
+        let index = index(HNSW);
+        (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        let drainers: Vec<_> = (0..2)
+            .map(|_| {
+                let index = Arc::clone(&index);
+                thread::spawn(move || {
+                    while index.drain(1) > 0 {
+                        index.refine(1);
+                        index.sweep();
+                    }
                 })
-                .collect();
-            for owner in [2, 0] {
-                assert!(index.remove(owner));
-                let found = index.search(&vector(owner, 0), &all());
-                assert!(found.iter().all(|neighbor| neighbor.owner != owner), "{owner} was removed");
-                assert!(index.vector(owner).is_none());
-            }
-            index.upsert(7, &vector(7, 0));
-            assert_eq!(index.search(&vector(7, 0), &all())[0].owner, 7);
-            for drainer in drainers {
-                drainer.join().unwrap();
-            }
-            index.sweep();
-            settled(&index, [1, 3, 4, 7].into_iter());
-        },
-        400,
-    );
+            })
+            .collect();
+        for owner in [2, 0] {
+            assert!(index.remove(owner));
+            let found = index.search(&vector(owner, 0), &all());
+            assert!(found.iter().all(|neighbor| neighbor.owner != owner), "{owner} was removed");
+            assert!(index.vector(owner).is_none());
+        }
+        index.upsert(7, &vector(7, 0));
+        assert_eq!(index.search(&vector(7, 0), &all())[0].owner, 7);
+        for drainer in drainers {
+            drainer.join().unwrap();
+        }
+        index.sweep();
+        settled(&index, [1, 3, 4, 7].into_iter(), reached);
+    });
 }
 
 #[test]
 fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
-    shuttle::check_random(
-        || {
-            let index = index(HNSW);
-            (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
-            index.drain(2);
-            let remover = {
-                let index = Arc::clone(&index);
-                thread::spawn(move || {
-                    (0..OWNERS).for_each(|owner| {
-                        index.remove(owner);
-                    });
-                    index.refine(usize::MAX);
-                    index.sweep();
-                })
-            };
-            let drainer = {
-                let index = Arc::clone(&index);
-                thread::spawn(move || {
-                    index.drain(usize::MAX);
-                    index.upsert(8, &vector(8, 0));
-                    index.upsert(9, &vector(9, 0));
-                    index.drain(usize::MAX);
-                })
-            };
-            index.search(&vector(1, 0), &all());
-            remover.join().unwrap();
-            drainer.join().unwrap();
-            index.drain(usize::MAX);
-            index.sweep();
-            index.sweep();
-            settled(&index, 8..10);
-            assert_eq!(index.stats().removed, 0, "every slot was given back");
-        },
-        400,
-    );
+    check(|reached| {
+        let index = index(HNSW);
+        (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        index.drain(2);
+        let remover = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                (0..OWNERS).for_each(|owner| {
+                    index.remove(owner);
+                });
+                index.refine(usize::MAX);
+                index.sweep();
+            })
+        };
+        let drainer = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                index.drain(usize::MAX);
+                index.upsert(8, &vector(8, 0));
+                index.upsert(9, &vector(9, 0));
+                index.drain(usize::MAX);
+            })
+        };
+        index.search(&vector(1, 0), &all());
+        remover.join().unwrap();
+        drainer.join().unwrap();
+        index.drain(usize::MAX);
+        index.sweep();
+        index.sweep();
+        settled(&index, 8..10, reached);
+        assert_eq!(index.stats().removed, 0, "every slot was given back");
+    });
 }
 
 #[test]
 fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
-    shuttle::check_random(
-        || {
-            let index = index(HNSW);
-            (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
-            let writer = {
+    check(|reached| {
+        let index = index(HNSW);
+        (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        let writer = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                index.drain(2);
+                index.refine(2);
+                index.upsert(1, &vector(1, 1));
+                index.remove(2);
+                index.drain(2);
+                index.sweep();
+            })
+        };
+        let mut bytes = Vec::new();
+        index.snapshot(&mut bytes).unwrap();
+        writer.join().unwrap();
+        let restored = Index::restore(&mut &bytes[..], index.options(), Cpu::detect()).unwrap();
+        let live: Vec<u32> = (0..3).filter(|&owner| restored.vector(owner).is_some()).collect();
+        assert!(live == [0, 1, 2] || live == [0, 1], "{live:?}");
+        settled(&restored, live.into_iter(), reached);
+    });
+}
+
+#[test]
+fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
+    check(|reached| {
+        let index = index(HNSW);
+        (0..OWNERS + 3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        index.drain(usize::MAX);
+        [1, 3].into_iter().for_each(|owner| assert!(index.remove(owner)));
+        let sweepers: Vec<_> = [2, 3]
+            .map(|bite| {
                 let index = Arc::clone(&index);
                 thread::spawn(move || {
-                    index.drain(2);
-                    index.refine(2);
-                    index.upsert(1, &vector(1, 1));
-                    index.remove(2);
-                    index.drain(2);
-                    index.sweep();
+                    for _ in 0..4 {
+                        index.sweep_some(bite);
+                    }
                 })
-            };
-            let mut bytes = Vec::new();
-            index.snapshot(&mut bytes).unwrap();
-            writer.join().unwrap();
-            let restored = Index::restore(&mut &bytes[..], index.options(), Cpu::detect()).unwrap();
-            let live: Vec<u32> = (0..3).filter(|&owner| restored.vector(owner).is_some()).collect();
-            assert!(live == [0, 1, 2] || live == [0, 1], "{live:?}");
-            settled(&restored, live.into_iter());
-        },
-        400,
-    );
+            })
+            .into();
+        let writer = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                index.upsert(9, &vector(9, 0));
+                index.remove(5);
+                index.drain(1);
+                index.upsert(2, &vector(2, 1));
+                index.drain(1);
+            })
+        };
+        let found = index.search(&vector(0, 0), &all());
+        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
+        found.sort_unstable();
+        found.retain(|owner| ![5, 9].contains(owner));
+        assert_eq!(found, [0, 2, 4, 6, 7]);
+        sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
+        writer.join().unwrap();
+        while index.sweep_some(2) {
+            index.check_invariants();
+        }
+        settled(&index, [0, 2, 4, 6, 7, 9].into_iter(), reached);
+        assert_eq!(index.stats().removed, 0, "every slot was given back");
+    });
 }

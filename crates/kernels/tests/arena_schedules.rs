@@ -6,75 +6,81 @@ use kernels::arena::Rows;
 use shuttle::sync::atomic::{AtomicU32, Ordering};
 use shuttle::thread;
 
+/// Orders a scenario is run in.
 const SCHEDULES: usize = 3_000;
+/// Times one of another priority goes first, in PCT.
+const PREEMPTIONS: usize = 3;
+
+/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
+/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
+fn check<F: Fn() + Copy + Send + Sync + 'static>(scenario: F) {
+    let schedules =
+        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
+    shuttle::check_random(scenario, schedules);
+    shuttle::check_pct(scenario, schedules, PREEMPTIONS);
+}
 
 #[test]
 fn a_row_a_reader_holds_is_never_written() {
-    shuttle::check_random(
-        || {
-            let rows = Arc::new(Rows::new(&[3, 5]));
-            let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
-            let readers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (rows, newest) = (Arc::clone(&rows), Arc::clone(&newest));
-                    thread::spawn(move || {
-                        for _ in 0..2 {
-                            let guard = rows.pin();
-                            if let Some(row) = guard.row(newest.load(Ordering::Acquire)) {
-                                let before = row.parts().collect::<Vec<_>>().concat();
-                                thread::yield_now();
-                                let now = row.parts().collect::<Vec<_>>().concat();
-                                assert_eq!(now, before, "the row changed under its reader");
-                                assert!(now.iter().all(|&byte| byte == now[0]), "the row is half written");
-                            }
+    check(|| {
+        let rows = Arc::new(Rows::new(&[3, 5]));
+        let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (rows, newest) = (Arc::clone(&rows), Arc::clone(&newest));
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let guard = rows.pin();
+                        if let Some(row) = guard.row(newest.load(Ordering::Acquire)) {
+                            let before = row.parts().collect::<Vec<_>>().concat();
+                            thread::yield_now();
+                            let now = row.parts().collect::<Vec<_>>().concat();
+                            assert_eq!(now, before, "the row changed under its reader");
+                            assert!(now.iter().all(|&byte| byte == now[0]), "the row is half written");
                         }
-                    })
+                    }
                 })
-                .collect();
-            for value in 1..5u8 {
-                let old = newest.load(Ordering::Acquire);
-                newest.store(rows.claim(&[value; 8]).publish(), Ordering::Release);
-                rows.retire(&[old]);
-                rows.release();
-            }
-            for reader in readers {
-                reader.join().unwrap();
-            }
+            })
+            .collect();
+        for value in 1..5u8 {
+            let old = newest.load(Ordering::Acquire);
+            newest.store(rows.claim(&[value; 8]).publish(), Ordering::Release);
+            rows.retire(&[old]);
             rows.release();
-            assert!(rows.end() <= 5);
-        },
-        SCHEDULES,
-    );
+        }
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        rows.release();
+        assert!(rows.end() <= 5);
+    });
 }
 
 #[test]
 fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
-    shuttle::check_random(
-        || {
-            let rows = Arc::new(Rows::new(&[1]));
-            let changed = Arc::new(AtomicU32::new(0));
-            let start = rows.epochs().now();
-            let writer = {
-                let (rows, changed) = (Arc::clone(&rows), Arc::clone(&changed));
-                thread::spawn(move || {
-                    for _ in 0..3 {
-                        rows.epochs().advance(|_| {
-                            changed.fetch_add(1, Ordering::Relaxed);
-                        });
-                    }
-                })
-            };
-            let sweeper = {
-                let rows = Arc::clone(&rows);
-                thread::spawn(move || rows.epochs().oldest())
-            };
-            let guard = rows.pin();
-            assert!(u64::from(changed.load(Ordering::Relaxed)) >= guard.epoch() - start);
-            assert!(rows.epochs().oldest() <= guard.epoch());
-            sweeper.join().unwrap();
-            writer.join().unwrap();
-            assert!(rows.epochs().oldest() <= guard.epoch());
-        },
-        SCHEDULES,
-    );
+    check(|| {
+        let rows = Arc::new(Rows::new(&[1]));
+        let changed = Arc::new(AtomicU32::new(0));
+        let start = rows.epochs().now();
+        let writer = {
+            let (rows, changed) = (Arc::clone(&rows), Arc::clone(&changed));
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    rows.epochs().advance(|_| {
+                        changed.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            })
+        };
+        let sweeper = {
+            let rows = Arc::clone(&rows);
+            thread::spawn(move || rows.epochs().oldest())
+        };
+        let guard = rows.pin();
+        assert!(u64::from(changed.load(Ordering::Relaxed)) >= guard.epoch() - start);
+        assert!(rows.epochs().oldest() <= guard.epoch());
+        sweeper.join().unwrap();
+        writer.join().unwrap();
+        assert!(rows.epochs().oldest() <= guard.epoch());
+    });
 }

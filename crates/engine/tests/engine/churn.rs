@@ -8,9 +8,10 @@ use engine::{
 
 use crate::{disks::SplitMix64, world::*};
 
-const DOCUMENTS: u64 = 6_000;
+/// Slots come by the thousand: so many that one thousand is no more than the tenth.
+const DOCUMENTS: u64 = 20_000;
 const QUERIES: u64 = 600;
-const GROUP: usize = 50;
+const GROUP: usize = 100;
 const ROUNDS: u64 = 10;
 const CHURN_DIM: usize = 32;
 /// Small against the collection, as in life.
@@ -19,7 +20,7 @@ const CLUSTERS: u64 = 60;
 
 fn collection(quantization: Quantization) -> Schema {
     let kind = FieldKind::Vector(VectorSchema {
-        algorithm: engine::Algorithm::Hnsw { m: 8, ef_construction: 60, ef_search: 20 },
+        algorithm: engine::Algorithm::Hnsw { m: 8, ef_construction: 60, ef_search: 40 },
         vector_type: VectorType::Float32,
         quantization,
         dim: CHURN_DIM,
@@ -59,41 +60,45 @@ fn recall(world: &World) -> f64 {
 
 #[test]
 fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory() {
-    for quantization in [Quantization::None, Quantization::Int8] {
-        let world = World::with(|options| options.tail_max = TAIL_MAX);
-        world.engine().create_collection("docs", collection(quantization)).unwrap();
-        let mut standing: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
-        write(&world, &standing);
-        let mut random = SplitMix64(43);
-        for round in 1..=ROUNDS {
-            let half: Vec<u64> =
-                standing.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
-            for some in half.chunks(GROUP) {
-                let delete = |number: &u64| Op::Delete {
-                    key: format!("doc:{number}").into(),
-                    expected: Expected::Any,
-                };
-                let deleted = world.engine().write(some.iter().map(delete).collect());
-                assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
-                let left = DOCUMENTS - some.len() as u64;
-                assert_eq!(world.engine().count("docs", None).unwrap(), left);
-                let again: BTreeMap<u64, u64> =
-                    some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
-                write(&world, &again);
-                standing.extend(again);
-            }
+    churned(Quantization::None);
+}
+
+#[test]
+fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory_in_codes() {
+    churned(Quantization::Int8);
+}
+
+fn churned(quantization: Quantization) {
+    let world = World::with(|options| options.tail_max = TAIL_MAX);
+    world.engine().create_collection("docs", collection(quantization)).unwrap();
+    let mut standing: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
+    write(&world, &standing);
+    let mut random = SplitMix64(43);
+    for round in 1..=ROUNDS {
+        let half: Vec<u64> = standing.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
+        for some in half.chunks(GROUP) {
+            let delete =
+                |number: &u64| Op::Delete { key: format!("doc:{number}").into(), expected: Expected::Any };
+            let deleted = world.engine().write(some.iter().map(delete).collect());
+            assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
+            let left = DOCUMENTS - some.len() as u64;
+            assert_eq!(world.engine().count("docs", None).unwrap(), left);
+            let again: BTreeMap<u64, u64> =
+                some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
+            write(&world, &again);
+            standing.extend(again);
         }
-        world.settle();
-        let fresh = World::new();
-        fresh.engine().create_collection("docs", collection(quantization)).unwrap();
-        write(&fresh, &standing);
-        fresh.settle();
-        let (churned, made_anew) = (recall(&world), recall(&fresh));
-        let bytes = |world: &World| world.engine().collection("docs").unwrap().memory_bytes;
-        let (held, needed) = (bytes(&world), bytes(&fresh));
-        println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
-        assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
-        // A fifth of the slots may be dead, and slots come by the thousand.
-        assert!(held as f64 <= needed as f64 * 1.5, "{quantization:?}: {held} bytes, {needed} fresh");
     }
+    world.settle();
+    let fresh = World::new();
+    fresh.engine().create_collection("docs", collection(quantization)).unwrap();
+    write(&fresh, &standing);
+    fresh.settle();
+    let (churned, made_anew) = (recall(&world), recall(&fresh));
+    let bytes = |world: &World| world.engine().collection("docs").unwrap().memory_bytes;
+    let (held, needed) = (bytes(&world), bytes(&fresh));
+    println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
+    assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
+    // A sixteenth of the slots may be dead before they are swept, and a few more while they are.
+    assert!(held as f64 <= needed as f64 * 1.1, "{quantization:?}: {held} bytes, {needed} fresh");
 }
