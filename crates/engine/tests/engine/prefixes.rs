@@ -97,8 +97,10 @@ fn live(machine: &Machine, durability: Durability, random: &mut SplitMix64) -> P
             }
             let before = possible.states.last().unwrap().0.unwrap();
             let written = results.iter().map(|result| result.as_ref().unwrap().seq).max().unwrap();
-            // Deletes of nothing change nothing.
-            possible.states.push((Some(written.max(before)), after));
+            // Deletes of nothing change nothing, and have no number.
+            if written > before {
+                possible.states.push((Some(written), after));
+            }
             let durable = match durability {
                 Durability::Always => Ok(written),
                 _ => engine.stats().map(|stats| stats.durable_seq),
