@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Refusals that are no further apart belong together; what lasts for longer is no burst.
 const BURST: Duration = Duration::from_millis(100);
 /// The part of the patience with a burst that is had with a flood.
-const PART: u32 = 5;
+const PART: u32 = 3;
 
 /// Refusals of late, as long as there are.
 ///
@@ -56,9 +56,9 @@ mod tests {
             flood.refused(after(ms));
             assert_eq!(flood.patience(after(ms), MOST), MOST, "a burst of {ms} ms");
         }
-        assert_eq!(flood.patience(after(101), MOST), MOST / 5);
+        assert_eq!(flood.patience(after(101), MOST), MOST / 3);
         flood.refused(after(200));
-        assert_eq!(flood.patience(after(300), MOST), MOST / 5);
+        assert_eq!(flood.patience(after(300), MOST), MOST / 3);
         assert_eq!(flood.patience(after(301), MOST), MOST, "nobody was refused for as long as a burst lasts");
         flood.refused(after(301));
         assert_eq!(flood.patience(after(310), MOST), MOST, "another burst");
