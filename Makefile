@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize fuzz fmt clippy model redis tests docs deny sbom
+.PHONY: demo build test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom
 
 ## demo: build, fetch the model, index the bundled knowledge base, answer, serve
 demo: build
@@ -69,7 +69,7 @@ sbom:
 	grep -c '"type": "library"' target/nearfield.cdx.json
 
 ## test-long: what takes too long for every change; each part by itself is one command below half an hour
-test-long: long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline fuzz sanitize
+test-long: long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline fuzz sanitize sanitize-threads
 
 # A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
 long-crashes:
@@ -122,11 +122,26 @@ soak: model
 	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
 	./target/release/nearfield-bench --json soak --minutes 120
 
-# The sanitizers' runtimes lie in the stable toolchain; only the flag is unstable.
-SANITIZED := -p kernels -p index -p store -p engine
+# The sanitizers' runtimes lie in the stable toolchain; only the flags are unstable. Kernels run at every
+# level the machine has.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 sanitize:
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked $(SANITIZED) --lib --tests \
-		--target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/sanitize
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p kernels -p index -p store --lib --tests \
+		--target $(HOST) --target-dir target/sanitize
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p engine --lib --tests \
+		--target $(HOST) --target-dir target/sanitize
+
+# ThreadSanitizer, a minute of each stress. The standard library is not compiled for it (that takes its
+# source and another toolchain), hence the suppressions. What one thread does alone is left to `sanitize`.
+THREADS := RUSTC_BOOTSTRAP=1 STRESS_SECONDS=60 TSAN_OPTIONS=suppressions=$(CURDIR)/tools/tsan.suppressions \
+	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg thread_sanitizer" \
+	$(CARGO) test --locked --target $(HOST) --target-dir target/sanitize-threads
+sanitize-threads:
+	$(THREADS) -p kernels --lib arena -- --nocapture
+	$(THREADS) -p index --test stress -- --nocapture
+	$(THREADS) -p index --test churn threads_at_once
+	$(THREADS) -p engine --test engine stress -- --nocapture
+	$(THREADS) -p engine --test engine together
 
 # libFuzzer and AddressSanitizer on every target; FUZZ_SECONDS for each. What it finds worth keeping goes
 # to target/corpus; the corpora in the repository are begun with and left as they are.

@@ -17,5 +17,6 @@ mod prefixes;
 mod reopening;
 mod searching;
 mod snapshots;
+mod stress;
 mod together;
 mod world;

@@ -6,9 +6,9 @@
 
 use std::sync::OnceLock;
 
-use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicU64, fence};
+use crate::sync::{Mutex, lock};
 
 /// Registers in a block; a further block is chained when all are taken.
 const REGISTERS: usize = if cfg!(feature = "shuttle") { 2 } else { 32 };
@@ -109,7 +109,7 @@ impl Epochs {
     /// Runs `change`, then makes its epoch (which it is given) the current one: a pin sees all of
     /// the change if its epoch is at least this one. One change at a time.
     pub fn advance(&self, change: impl FnOnce(u64)) -> u64 {
-        let _advancing = self.advancing.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _advancing = lock(&self.advancing);
         let next = self.now.load(Relaxed) + 1;
         change(next);
         self.now.store(next, Release);

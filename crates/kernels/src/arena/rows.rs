@@ -13,9 +13,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use super::{CHUNK_SLOTS, Chunks, Epochs, Pin};
-use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{Mutex, lock};
 
 /// Rows start on cache lines, if little is lost by that: a 64th of a row at most.
 const LINE: usize = 64;
@@ -326,7 +326,7 @@ impl Rows {
     }
 
     fn lock(&self) -> impl std::ops::DerefMut<Target = Slots> + '_ {
-        self.slots.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.slots)
     }
 }
 

@@ -1,0 +1,182 @@
+//! Writing, searching and ending at once, from eight threads. `STRESS_SECONDS=60` is the long run, best under
+//! ThreadSanitizer (`make sanitize-threads`).
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use engine::{Clock, Metric, Query};
+
+use crate::{disks::SplitMix64, world::*};
+
+const WRITERS: u64 = 3;
+const KEYS_A_WRITER: u64 = 200;
+const KEPT: u64 = 50;
+/// The clock is put forward by so much for a group of writes or several.
+const TICK_MS: u64 = 10;
+
+fn seconds() -> u64 {
+    std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"))
+}
+
+/// Ends the others when one has ended, well or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+struct Stress {
+    world: World,
+    over: AtomicBool,
+    /// Writes, searches.
+    done: [AtomicU64; 2],
+}
+
+impl Stress {
+    fn repeat(&self, mut what: impl FnMut()) {
+        let _stop = Stop(&self.over);
+        while !self.over.load(Relaxed) {
+            what();
+        }
+    }
+
+    /// Writes, replaces and deletes documents with ends and without, in groups, and returns their ends.
+    fn write(&self, writer: u64) -> BTreeMap<String, Option<u64>> {
+        let mut random = SplitMix64(71 + writer);
+        let mut standing = BTreeMap::new();
+        self.repeat(|| {
+            let key = |number: u64| format!("doc:{writer}:{number}");
+            let mut keys: Vec<String> = (0..8).map(|_| key(random.next() % KEYS_A_WRITER)).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let now = self.world.clock.now_ms();
+            let ops = keys.iter().map(|key| match random.next() % 4 {
+                0 => (None, engine::Op::Delete { key: key.clone().into(), expected: engine::Expected::Any }),
+                1 => {
+                    let end = now + 1 + random.next() % (20 * TICK_MS);
+                    let v = blob(&vector(random.next() % 1_000));
+                    (
+                        Some(Some(end)),
+                        put_until(key, &[("title", end.to_string().as_bytes()), ("v", &v)], end),
+                    )
+                }
+                _ => (Some(None), put(key, &[("v", &blob(&vector(random.next() % 1_000)))])),
+            });
+            let (ends, ops): (Vec<_>, Vec<_>) = ops.unzip();
+            assert!(self.world.engine().write(ops).iter().all(Result::is_ok));
+            for (key, end) in keys.into_iter().zip(ends) {
+                match end {
+                    Some(end) => drop(standing.insert(key, end)),
+                    None => drop(standing.remove(&key)),
+                }
+            }
+            self.done[0].fetch_add(1, Relaxed);
+        });
+        standing
+    }
+
+    fn search(&self, searcher: u64) {
+        let stays = self.world.filter("docs", "@category:{stays}");
+        let mut random = SplitMix64(81 + searcher);
+        self.repeat(|| {
+            let now = self.world.clock.now_ms();
+            let wanted = vector(random.next() % 1_000);
+            for exact in [false, true] {
+                let found =
+                    self.world.engine().search(&Query { exact, ..query("docs", &wanted, 20) }).unwrap();
+                // Documents that went away meanwhile may leave gaps.
+                assert!(found.hits.len() <= 20);
+                for hit in found.hits {
+                    let end = hit.document.field(b"title").map(|end| text(end).parse::<u64>().unwrap());
+                    assert!(end.is_none_or(|end| end > now), "{hit:?} had ended at {now}");
+                }
+            }
+            let filtered = Query { filter: Some(&stays), ..query("docs", &wanted, 100) };
+            assert_eq!(self.world.engine().search(&filtered).unwrap().hits.len(), KEPT as usize);
+            self.done[1].fetch_add(1, Relaxed);
+        });
+    }
+}
+
+#[test]
+fn eight_threads_write_search_and_let_documents_end() {
+    let world = World::with(|options| {
+        // Small, so that writers help to link and sweep; two threads drain.
+        options.tail_max = 32;
+        options.index_threads = 2;
+    });
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    for number in 0..KEPT {
+        let v = blob(&vector(2_000 + number));
+        world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+    }
+    let stress = Stress { world, over: AtomicBool::new(false), done: Default::default() };
+    let until = Instant::now() + Duration::from_secs(seconds());
+    let mut standing = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let stress = &stress;
+        let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || stress.write(writer))).collect();
+        for searcher in 0..2 {
+            scope.spawn(move || stress.search(searcher));
+        }
+        scope.spawn(|| {
+            let mut seen = 0;
+            stress.repeat(|| {
+                let writes = stress.done[0].load(Relaxed);
+                if writes == seen {
+                    std::thread::yield_now();
+                } else {
+                    seen = writes;
+                    stress.world.clock.advance(TICK_MS);
+                    stress.world.engine().reap().unwrap();
+                }
+                if Instant::now() > until {
+                    stress.over.store(true, Relaxed);
+                }
+            });
+        });
+        scope.spawn(|| {
+            stress.repeat(|| {
+                let keys = stress.world.scroll("docs", None);
+                assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
+            });
+        });
+        scope.spawn(|| {
+            stress.repeat(|| {
+                let count = stress.world.engine().count("docs", None).unwrap();
+                assert!((KEPT..=KEPT + WRITERS * KEYS_A_WRITER).contains(&count), "{count} documents");
+                let info = stress.world.engine().collection("docs").unwrap();
+                assert!(info.memory_bytes > 0);
+            });
+        });
+        for writer in writers {
+            standing.extend(writer.join().unwrap());
+        }
+    });
+    let [writes, searches] = stress.done.each_ref().map(|done| done.load(Relaxed));
+    println!("{writes} groups written, {searches} rounds of searches");
+    let mut world = stress.world;
+    for reopened in [false, true] {
+        if reopened {
+            world.reopen();
+        }
+        world.settle();
+        let now = world.clock.now_ms();
+        let mut expected: Vec<String> = standing
+            .iter()
+            .filter(|(_, end)| end.is_none_or(|end| end > now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        expected.extend((0..KEPT).map(|number| format!("doc:stays:{number}")));
+        let mut keys = world.scroll("docs", None);
+        expected.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(keys, expected, "reopened: {reopened}");
+        assert_eq!(world.engine().collection("docs").unwrap().vectors, expected.len() as u64);
+    }
+}

@@ -1,0 +1,161 @@
+//! Everything at once on one index, from eight threads. `STRESS_SECONDS=60` is the long run, best under
+//! ThreadSanitizer (`make sanitize-threads`).
+
+mod clusters;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use clusters::{Random, clustered, owners, search};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use roaring::RoaringBitmap;
+
+const DIM: usize = 16;
+const WRITERS: u32 = 3;
+/// Owners from here on stay as they are; those before belong to the writers in turn.
+const KEPT: u32 = 1_500;
+const ALL: u32 = 2_000;
+
+fn seconds() -> u64 {
+    std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"))
+}
+
+/// Ends the others when one has ended, well or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+struct Stress {
+    index: Index,
+    vectors: Vec<Vec<f32>>,
+    over: AtomicBool,
+    done: [AtomicUsize; 5],
+}
+
+impl Stress {
+    /// Repeats one thing until the time is up, and counts how often.
+    fn repeat(&self, kind: usize, mut what: impl FnMut()) {
+        let _stop = Stop(&self.over);
+        while !self.over.load(Relaxed) {
+            what();
+            self.done[kind].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Inserts, replaces and removes what belongs to one writer, and returns what each owner has in the end.
+    fn write(&self, writer: u32) -> Vec<(u32, Option<usize>)> {
+        let mut random = Random::new(u64::from(41 + writer));
+        let mut held: Vec<(u32, Option<usize>)> =
+            (0..KEPT).filter(|owner| owner % WRITERS == writer).map(|owner| (owner, None)).collect();
+        self.repeat(0, || {
+            let at = random.below(held.len() as u32) as usize;
+            let (owner, has) = held[at];
+            if let Some(version) = has.filter(|_| random.below(2) == 0) {
+                assert!(self.index.remove(owner));
+                let vector = &self.vectors[version];
+                let found = self.index.search(vector, &search(10, 30));
+                assert!(found.iter().all(|hit| hit.owner != owner), "{owner} was removed");
+                held[at].1 = None;
+            } else {
+                let version = random.below(self.vectors.len() as u32) as usize;
+                self.index.upsert(owner, &self.vectors[version]);
+                assert_eq!(self.index.vector(owner).as_deref(), Some(&self.vectors[version][..]));
+                held[at].1 = Some(version);
+            }
+            if self.index.is_littered() {
+                self.index.sweep_some(64);
+            }
+        });
+        held
+    }
+
+    fn search(&self, searcher: u64) {
+        let mut random = Random::new(51 + searcher);
+        let kept: RoaringBitmap = (KEPT..ALL).collect();
+        self.repeat(1, || {
+            let owner = KEPT + random.below(ALL - KEPT);
+            let wanted = &self.vectors[owner as usize];
+            let among = Search { allowed: Some(&kept), ..search(5, 50) };
+            let found = self.index.search(wanted, &among);
+            assert!(found.len() == 5 && found.iter().all(|hit| hit.owner >= KEPT));
+            let exact =
+                owners(&self.index.search(wanted, &Search { exact: true, ..search(ALL as usize, 1) }));
+            assert_eq!(exact.iter().filter(|owner| **owner >= KEPT).count(), kept.len() as usize);
+            let mut walked = owners(&self.index.search(wanted, &search(10, 50)));
+            walked.sort_unstable();
+            walked.dedup();
+            assert_eq!(walked.len(), 10, "an owner was found twice");
+        });
+    }
+}
+
+#[test]
+fn eight_threads_at_once_leave_a_graph_that_is_whole() {
+    let algorithm = Algorithm::Hnsw { m: 8, ef_construction: 40 };
+    let (metric, vector_type, quantization) = (Metric::L2, VectorType::Float32, Quantization::None);
+    let options = Options { dim: DIM, metric, vector_type, quantization, algorithm };
+    let index = Index::new(options, Cpu::detect());
+    let vectors = clustered(ALL as usize, DIM, 61);
+    (KEPT..ALL).for_each(|owner| index.upsert(owner, &vectors[owner as usize]));
+    let stress = Stress { index, vectors, over: AtomicBool::new(false), done: Default::default() };
+    let index = &stress.index;
+    let until = Instant::now() + Duration::from_secs(seconds());
+    let held: Vec<(u32, Option<usize>)> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let stress = &stress;
+                scope.spawn(move || stress.write(writer))
+            })
+            .collect();
+        for searcher in 0..2 {
+            let stress = &stress;
+            scope.spawn(move || stress.search(searcher));
+        }
+        for _ in 0..2 {
+            scope.spawn(|| {
+                stress.repeat(2, || {
+                    index.drain(16);
+                    index.refine(4);
+                });
+            });
+        }
+        scope.spawn(|| {
+            stress.repeat(3, || {
+                index.sweep_some(100);
+                if Instant::now() > until {
+                    stress.over.store(true, Relaxed);
+                }
+                if stress.done[3].load(Relaxed).is_multiple_of(50) {
+                    let mut bytes = Vec::new();
+                    index.snapshot(&mut bytes).unwrap();
+                    let read = Index::restore(&mut &bytes[..], options, Cpu::detect()).unwrap();
+                    read.check_invariants();
+                    stress.done[4].fetch_add(1, Relaxed);
+                }
+            });
+        });
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    let done = stress.done.each_ref().map(|done| done.load(Relaxed));
+    println!("[writes, searches, drains, sweeps, snapshots] = {done:?}");
+    index.drain(usize::MAX);
+    while index.sweep() > 0 {}
+    index.check_invariants();
+    let kept = (KEPT..ALL).map(|owner| (owner, Some(owner as usize)));
+    let (mut live, mut missed) = (0, 0);
+    for (owner, version) in held.into_iter().chain(kept) {
+        assert_eq!(index.vector(owner), version.map(|version| stress.vectors[version].clone()), "{owner}");
+        if let Some(version) = version {
+            let found = index.search(&stress.vectors[version], &search(20, 200));
+            live += 1;
+            // Several may have the same vector: as near as the owner's own is enough.
+            missed += usize::from(found.first().is_none_or(|first| first.distance > 1e-6));
+        }
+    }
+    assert_eq!(index.stats().vectors, live);
+    assert!(missed * 1_000 <= live, "{missed} of {live} vectors are not found by themselves");
+}
