@@ -139,7 +139,6 @@ THREADS := RUSTC_BOOTSTRAP=1 STRESS_SECONDS=60 TSAN_OPTIONS=suppressions=$(CURDI
 sanitize-threads:
 	$(THREADS) -p kernels --lib arena -- --nocapture
 	$(THREADS) -p index --test stress -- --nocapture
-	$(THREADS) -p index --test churn threads_at_once
 	$(THREADS) -p engine --test engine stress -- --nocapture
 	$(THREADS) -p engine --test engine together
 
