@@ -168,7 +168,8 @@ impl Index {
         {
             // Until it has settled, so that whoever waits for insertions sees what they linked.
             let _inserting = graph.inserting.read();
-            let state = if nodes.is_live(slot) {
+            // One that died is linked as well while a search runs that began before and may look for it.
+            let state = if nodes.is_live(slot) || nodes.died(slot) > self.vectors.rows.epochs().oldest() {
                 graph.insert(&self.vectors, slot);
                 graph.unrefined.fetch_add(1, Relaxed);
                 linked += 1;

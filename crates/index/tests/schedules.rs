@@ -245,3 +245,32 @@ fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
         assert_eq!(index.stats().removed, 0, "every slot was given back");
     });
 }
+
+#[test]
+fn a_vector_replaced_in_the_tail_is_found_though_others_go() {
+    check(|reached| {
+        let index = index(HNSW);
+        [0, 2, 1].into_iter().for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        index.drain(2);
+        let writer = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || {
+                index.upsert(1, &vector(1, 1));
+                index.remove(0);
+            })
+        };
+        let drainer = {
+            let index = Arc::clone(&index);
+            thread::spawn(move || index.drain(2))
+        };
+        // One less is expected to be found, so it does not show by their number.
+        let found = index.search(&vector(1, 0), &all());
+        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
+        found.retain(|owner| *owner != 0);
+        found.sort_unstable();
+        assert_eq!(found, [1, 2]);
+        writer.join().unwrap();
+        drainer.join().unwrap();
+        settled(&index, [1, 2].into_iter(), reached);
+    });
+}
