@@ -172,11 +172,9 @@ fn at_once(options: Options) {
     let index = built(options, (0..UPDATED).zip(&vectors));
     let done = AtomicBool::new(false);
     let searches = AtomicUsize::new(0);
-    let (walked, missed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for thread in 0..2 {
             let (index, done, searches, vectors) = (&index, &done, &searches, &vectors);
-            let (walked, missed) = (&walked, &missed);
             scope.spawn(move || {
                 let mut random = Random::new(19 + thread);
                 // Few enough for a walk among them, and too many for a scan at this breadth.
@@ -192,20 +190,14 @@ fn at_once(options: Options) {
                     owners.sort_unstable();
                     owners.dedup();
                     assert_eq!(owners.len(), 10, "an owner was found twice");
-                    // With k as large as the index every owner that stays is found, by a walk every one that links lead
-                    // to: all but one in a thousand, over all walks.
+                    // With k as large as the index every owner that stays is found.
                     if random.below(20) == 0 {
                         let exact = random.below(2) == 0;
                         let everything = Search { exact, ..search(5_000, 10) };
                         let all = clusters::owners(&index.search(&vectors[0], &everything));
                         assert!(all.len() >= UPDATED as usize && all.len() <= ALL as usize);
                         let kept = all.iter().filter(|&&owner| owner < UPDATED).count();
-                        if exact {
-                            assert_eq!(kept, UPDATED as usize, "old or new, but not neither");
-                        } else {
-                            walked.fetch_add(UPDATED as usize, Ordering::Relaxed);
-                            missed.fetch_add(UPDATED as usize - kept, Ordering::Relaxed);
-                        }
+                        assert_eq!(kept, UPDATED as usize, "old or new, but not neither");
                     }
                     searches.fetch_add(1, Ordering::Relaxed);
                 }
@@ -240,9 +232,6 @@ fn at_once(options: Options) {
         });
     });
     assert!(searches.load(Ordering::Relaxed) > 0);
-    let (walked, missed) = (walked.into_inner(), missed.into_inner());
-    println!("{missed} of {walked} owners missed by walks");
-    assert!(missed * 1000 <= walked, "{missed} of {walked} owners missed by walks");
     index.drain(usize::MAX);
     index.sweep();
     index.check_invariants();
