@@ -1,5 +1,8 @@
 //! Where threads of an engine meet, under a model checker that tries random orders of their steps.
 
+#[path = "../../kernels/tests/orders/mod.rs"]
+mod orders;
+
 use std::sync::{Arc, atomic::Ordering};
 
 use index::{Cpu, Metric, Search, VectorType};
@@ -18,17 +21,6 @@ use crate::{
 
 /// Orders a scenario is run in.
 const SCHEDULES: usize = 1_000;
-/// Times one of another priority goes first, in PCT.
-const PREEMPTIONS: usize = 3;
-
-/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
-/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
-fn check<F: Fn() + Copy + Send + Sync + 'static>(scenario: F) {
-    let schedules =
-        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
-    shuttle::check_random(scenario, schedules);
-    shuttle::check_pct(scenario, schedules, PREEMPTIONS);
-}
 
 fn delete(key: &str) -> Op {
     Op::Delete { key: key.into(), expected: Expected::Any }
@@ -43,7 +35,7 @@ fn write(writer: usize, number: usize) -> Vec<Op> {
 fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none() {
     const WRITERS: usize = 2;
     const WRITES: usize = 3;
-    check(|| {
+    orders::check(SCHEDULES, || {
         let queue = Arc::new(Queue::default());
         let answered = Arc::new(AtomicUsize::new(0));
         let committer = {
@@ -96,7 +88,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
 
 #[test]
 fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
-    check(|| {
+    orders::check(SCHEDULES, || {
         let queue = Arc::new(Queue::default());
         // Alone it gets in, and leaves no room.
         let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
@@ -124,7 +116,7 @@ fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
 
 #[test]
 fn nobody_sleeps_through_the_bell() {
-    check(|| {
+    orders::check(SCHEDULES, || {
         let bell = Arc::new(Bell::default());
         let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let workers: Vec<_> = (0..2)
@@ -183,7 +175,7 @@ fn placed(doc: u64, seq: Seq) -> Step {
 
 #[test]
 fn an_ordinal_given_again_during_a_search_is_never_another_document() {
-    check(|| {
+    orders::check(SCHEDULES, || {
         let collection = collection();
         collection.publish(vec![placed(1, 1), placed(2, 2)], 2);
         let writer = {

@@ -1,5 +1,8 @@
 //! The index under a model checker that tries random orders of its steps.
 
+#[path = "../../kernels/tests/orders/mod.rs"]
+mod orders;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -8,8 +11,6 @@ use shuttle::thread;
 
 /// Orders a scenario is run in.
 const SCHEDULES: usize = 1_000;
-/// Times one of another priority goes first, in PCT.
-const PREEMPTIONS: usize = 3;
 /// One vector in so many may be cut off.
 const UNREACHED_SHARE: usize = 1_000;
 
@@ -23,16 +24,12 @@ struct Reached {
     missed: AtomicUsize,
 }
 
-/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
-/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
+/// Runs a scenario in many orders of its steps.
 fn check<F: Fn(&Reached) + Copy + Send + Sync + 'static>(scenario: F) {
-    let schedules =
-        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
     let reached: &'static Reached = Box::leak(Box::default());
-    shuttle::check_random(move || scenario(reached), schedules);
-    shuttle::check_pct(move || scenario(reached), schedules, PREEMPTIONS);
+    let orders = orders::check(SCHEDULES, move || scenario(reached));
     let (of, missed) = (reached.of.load(Relaxed), reached.missed.load(Relaxed));
-    println!("{missed} of {of} vectors missed in {} orders", 2 * schedules);
+    println!("{missed} of {of} vectors missed in {orders} orders");
     assert!(missed * UNREACHED_SHARE <= of, "{missed} of {of} vectors were not found by themselves");
 }
 

@@ -2,11 +2,12 @@
 //! ThreadSanitizer (`make sanitize-threads`).
 
 mod clusters;
+mod crowd;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use clusters::{Random, clustered, owners, search};
+use crowd::Crowd;
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use roaring::RoaringBitmap;
 
@@ -16,34 +17,20 @@ const WRITERS: u32 = 3;
 const KEPT: u32 = 1_500;
 const ALL: u32 = 2_000;
 
-fn seconds() -> u64 {
-    std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"))
-}
-
-/// Ends the others when one has ended, well or not.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 struct Stress {
     index: Index,
     vectors: Vec<Vec<f32>>,
-    over: AtomicBool,
+    crowd: Crowd,
     done: [AtomicUsize; 5],
 }
 
 impl Stress {
     /// Repeats one thing until the time is up, and counts how often.
     fn repeat(&self, kind: usize, mut what: impl FnMut()) {
-        let _stop = Stop(&self.over);
-        while !self.over.load(Relaxed) {
+        self.crowd.repeat(|| {
             what();
             self.done[kind].fetch_add(1, Relaxed);
-        }
+        });
     }
 
     /// Inserts, replaces and removes what belongs to one writer, and returns what each owner has in the end.
@@ -101,9 +88,8 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
     let index = Index::new(options, Cpu::detect());
     let vectors = clustered(ALL as usize, DIM, 61);
     (KEPT..ALL).for_each(|owner| index.upsert(owner, &vectors[owner as usize]));
-    let stress = Stress { index, vectors, over: AtomicBool::new(false), done: Default::default() };
+    let stress = Stress { index, vectors, crowd: Crowd::new(), done: Default::default() };
     let index = &stress.index;
-    let until = Instant::now() + Duration::from_secs(seconds());
     let held: Vec<(u32, Option<usize>)> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -126,9 +112,6 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
         scope.spawn(|| {
             stress.repeat(3, || {
                 index.sweep_some(100);
-                if Instant::now() > until {
-                    stress.over.store(true, Relaxed);
-                }
                 if stress.done[3].load(Relaxed).is_multiple_of(50) {
                     let mut bytes = Vec::new();
                     index.snapshot(&mut bytes).unwrap();

@@ -1,5 +1,7 @@
 //! The arena under a model checker that tries random orders of its steps.
 
+mod orders;
+
 use std::sync::Arc;
 
 use kernels::arena::Rows;
@@ -8,21 +10,10 @@ use shuttle::thread;
 
 /// Orders a scenario is run in.
 const SCHEDULES: usize = 3_000;
-/// Times one of another priority goes first, in PCT.
-const PREEMPTIONS: usize = 3;
-
-/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
-/// first (PCT: Burckhardt et al. 2010). `SCHEDULES=10000` is the long run.
-fn check<F: Fn() + Copy + Send + Sync + 'static>(scenario: F) {
-    let schedules =
-        std::env::var("SCHEDULES").map_or(SCHEDULES, |text| text.parse().expect("SCHEDULES is a number"));
-    shuttle::check_random(scenario, schedules);
-    shuttle::check_pct(scenario, schedules, PREEMPTIONS);
-}
 
 #[test]
 fn a_row_a_reader_holds_is_never_written() {
-    check(|| {
+    orders::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[3, 5]));
         let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
         let readers: Vec<_> = (0..2)
@@ -58,7 +49,7 @@ fn a_row_a_reader_holds_is_never_written() {
 
 #[test]
 fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
-    check(|| {
+    orders::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[1]));
         let changed = Arc::new(AtomicU32::new(0));
         let start = rows.epochs().now();

@@ -3,6 +3,8 @@
 mod churn;
 mod collections;
 mod crashing;
+#[path = "../../../index/tests/crowd/mod.rs"]
+mod crowd;
 mod damage;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/disks.rs"]

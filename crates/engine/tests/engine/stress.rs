@@ -3,13 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use engine::{Clock, Metric, Query};
 
-use crate::{disks::SplitMix64, world::*};
+use crate::{crowd::Crowd, disks::SplitMix64, world::*};
 
 const WRITERS: u64 = 3;
 const KEYS_A_WRITER: u64 = 200;
@@ -17,39 +16,19 @@ const KEPT: u64 = 50;
 /// The clock is put forward by so much for a group of writes or several.
 const TICK_MS: u64 = 10;
 
-fn seconds() -> u64 {
-    std::env::var("STRESS_SECONDS").map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"))
-}
-
-/// Ends the others when one has ended, well or not.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 struct Stress {
     world: World,
-    over: AtomicBool,
+    crowd: Crowd,
     /// Writes, searches.
     done: [AtomicU64; 2],
 }
 
 impl Stress {
-    fn repeat(&self, mut what: impl FnMut()) {
-        let _stop = Stop(&self.over);
-        while !self.over.load(Relaxed) {
-            what();
-        }
-    }
-
     /// Writes, replaces and deletes documents with ends and without, in groups, and returns their ends.
     fn write(&self, writer: u64) -> BTreeMap<String, Option<u64>> {
         let mut random = SplitMix64(71 + writer);
         let mut standing = BTreeMap::new();
-        self.repeat(|| {
+        self.crowd.repeat(|| {
             let key = |number: u64| format!("doc:{writer}:{number}");
             let mut keys: Vec<String> = (0..8).map(|_| key(random.next() % KEYS_A_WRITER)).collect();
             keys.sort_unstable();
@@ -83,7 +62,7 @@ impl Stress {
     fn search(&self, searcher: u64) {
         let stays = self.world.filter("docs", "@category:{stays}");
         let mut random = SplitMix64(81 + searcher);
-        self.repeat(|| {
+        self.crowd.repeat(|| {
             let now = self.world.clock.now_ms();
             let wanted = vector(random.next() % 1_000);
             for exact in [false, true] {
@@ -115,8 +94,7 @@ fn eight_threads_write_search_and_let_documents_end() {
         let v = blob(&vector(2_000 + number));
         world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
     }
-    let stress = Stress { world, over: AtomicBool::new(false), done: Default::default() };
-    let until = Instant::now() + Duration::from_secs(seconds());
+    let stress = Stress { world, crowd: Crowd::new(), done: Default::default() };
     let mut standing = BTreeMap::new();
     std::thread::scope(|scope| {
         let stress = &stress;
@@ -126,7 +104,7 @@ fn eight_threads_write_search_and_let_documents_end() {
         }
         scope.spawn(|| {
             let mut seen = 0;
-            stress.repeat(|| {
+            stress.crowd.repeat(|| {
                 let writes = stress.done[0].load(Relaxed);
                 if writes == seen {
                     std::thread::yield_now();
@@ -135,19 +113,16 @@ fn eight_threads_write_search_and_let_documents_end() {
                     stress.world.clock.advance(TICK_MS);
                     stress.world.engine().reap().unwrap();
                 }
-                if Instant::now() > until {
-                    stress.over.store(true, Relaxed);
-                }
             });
         });
         scope.spawn(|| {
-            stress.repeat(|| {
+            stress.crowd.repeat(|| {
                 let keys = stress.world.scroll("docs", None);
                 assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
             });
         });
         scope.spawn(|| {
-            stress.repeat(|| {
+            stress.crowd.repeat(|| {
                 let count = stress.world.engine().count("docs", None).unwrap();
                 assert!((KEPT..=KEPT + WRITERS * KEYS_A_WRITER).contains(&count), "{count} documents");
                 let info = stress.world.engine().collection("docs").unwrap();

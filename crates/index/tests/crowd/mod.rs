@@ -1,0 +1,35 @@
+//! Threads that go on until the time is up; for the stress of all crates.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// A second's time, or `STRESS_SECONDS`.
+pub(crate) struct Crowd {
+    until: Instant,
+    over: AtomicBool,
+}
+
+impl Crowd {
+    pub(crate) fn new() -> Crowd {
+        let seconds = std::env::var("STRESS_SECONDS")
+            .map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"));
+        Crowd { until: Instant::now() + Duration::from_secs(seconds), over: AtomicBool::new(false) }
+    }
+
+    /// Repeats one thing until the time is up, or another thread has ended.
+    pub(crate) fn repeat(&self, mut what: impl FnMut()) {
+        let _stop = Stop(&self.over);
+        while !self.over.load(Relaxed) && Instant::now() <= self.until {
+            what();
+        }
+    }
+}
+
+/// Ends the others when one has ended, well or not.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
