@@ -5,18 +5,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Algorithm, Cpu, Durability, Engine, Metric, Op, Options, Query, SystemClock};
+use engine::{Algorithm, Cpu, Durability, Engine, Metric, Options, SystemClock};
 
 use crate::{
     crashing::Machine,
     disks::{Fault, SplitMix64},
-    world::{blob, hnsw, put, query, schema, vector},
+    versions::{GROUP, KEYS, SESSIONS, check_search, op, seeds, version},
+    world::{hnsw, schema, vector},
 };
 
-const KEYS: u64 = 24;
-const SESSIONS: usize = 3;
 const GROUPS: usize = 6;
-const GROUP: u64 = 4;
 
 /// The version of a document's content; `None` where none stands.
 type State = Option<u64>;
@@ -50,15 +48,6 @@ fn open(machine: &Machine) -> Result<Engine, engine::OpenError> {
     Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options())
 }
 
-fn key(number: u64) -> String {
-    format!("doc:{number}")
-}
-
-fn document(number: u64, version: u64) -> Op {
-    let year = version.to_string();
-    put(&key(number), &[("year", year.as_bytes()), ("v", &blob(&vector(version)))])
-}
-
 /// Lives until the end, or until the disk does not let it.
 fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
     let mut ledger = Ledger::default();
@@ -77,10 +66,7 @@ fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
                 });
                 asked.insert(random.next() % KEYS, state);
             }
-            let ops = asked.iter().map(|(number, state)| match state {
-                Some(version) => document(*number, *version),
-                None => Op::Delete { key: key(*number).into(), expected: engine::Expected::Any },
-            });
+            let ops = asked.iter().map(|(number, state)| op(*number, *state));
             let results = engine.write(ops.collect());
             for ((number, state), result) in asked.into_iter().zip(results) {
                 match result {
@@ -108,13 +94,7 @@ impl Ledger {
         };
         let mut standing = BTreeMap::new();
         for number in 0..KEYS {
-            let found = engine.get(key(number).as_bytes()).unwrap_or_else(|error| panic!("{how}: {error}"));
-            let is = found.map(|document| {
-                let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
-                let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
-                assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
-                version
-            });
+            let is = version(&engine, number, how);
             let acknowledged = self.acknowledged.get(&number).copied().flatten();
             let uncertain = self.uncertain.get(&number).is_some_and(|states| states.contains(&is));
             assert!(
@@ -125,30 +105,13 @@ impl Ledger {
         }
         assert_eq!(info.documents, standing.len() as u64, "{how}: {:?}", engine.warnings());
         for near in 0..3 {
-            let wanted = vector(1000 + near);
-            let distance = |version: u64| -> f64 {
-                let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
-                pairs.map(|difference| difference * difference).sum()
-            };
-            let mut nearest: Vec<(u64, f64)> =
-                standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
-            nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
-            let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
-            for exact in [true, false] {
-                let asked = Query { exact, ..query("docs", &wanted, KEYS as usize) };
-                let found = crate::world::keys(&engine.search(&asked).unwrap());
-                assert_eq!(found, expected, "{how}, exact {exact}: {:?}", engine.warnings());
-            }
+            check_search(&engine, &standing, &vector(1000 + near), how);
         }
         // And it goes on.
-        let written = engine.write(vec![document(0, 1_000_000)]);
+        let written = engine.write(vec![op(0, Some(1_000_000))]);
         assert!(written[0].is_ok(), "{how}: {written:?}");
         engine.close();
     }
-}
-
-fn seeds(default: u64) -> u64 {
-    std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
 }
 
 #[test]

@@ -21,4 +21,5 @@ mod searching;
 mod snapshots;
 mod stress;
 mod together;
+mod versions;
 mod world;

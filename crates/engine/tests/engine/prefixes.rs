@@ -5,19 +5,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Durability, Engine, Expected, Metric, Op, Query};
+use engine::{Durability, Engine, Metric};
 
 use crate::{
     crashing::Machine,
     disks::{Fault, SplitMix64},
     durability::{HandClock, options},
-    world::{blob, hnsw, put, query, schema, vector},
+    versions::{GROUP, KEYS, SESSIONS, check_search, op, seeds, version},
+    world::{hnsw, schema, vector},
 };
 
-const KEYS: u64 = 24;
-const SESSIONS: usize = 3;
 const GROUPS: u64 = 12;
-const GROUP: u64 = 4;
 
 /// The version of each document that stands.
 type State = BTreeMap<u64, u64>;
@@ -43,20 +41,6 @@ impl Possible {
 fn open(machine: &Machine, durability: Durability, clock: &Arc<HandClock>) -> Option<Engine> {
     let folder = Arc::new(machine.folder.clone());
     Engine::open_on(machine.disk.clone(), folder, options(durability, clock)).ok()
-}
-
-fn key(number: u64) -> String {
-    format!("doc:{number}")
-}
-
-fn op(number: u64, version: Option<u64>) -> Op {
-    match version {
-        Some(version) => {
-            let year = version.to_string();
-            put(&key(number), &[("year", year.as_bytes()), ("v", &blob(&vector(version)))])
-        }
-        None => Op::Delete { key: key(number).into(), expected: Expected::Any },
-    }
 }
 
 /// Lives until the end, or until the disk does not let it.
@@ -120,30 +104,11 @@ fn live(machine: &Machine, durability: Durability, random: &mut SplitMix64) -> P
 
 /// The documents that stand, as the store and as searches have them.
 fn standing(engine: &Engine, how: &str) -> State {
-    let mut standing = State::new();
-    for number in 0..KEYS {
-        if let Some(document) = engine.get(key(number).as_bytes()).unwrap() {
-            let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
-            let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
-            assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
-            standing.insert(number, version);
-        }
-    }
+    let stands = |number| version(engine, number, how).map(|version| (number, version));
+    let standing: State = (0..KEYS).filter_map(stands).collect();
     let warnings = engine.warnings();
     assert_eq!(warnings, [] as [&str; 0], "{how}");
-    let wanted = vector(1_000_000);
-    let distance = |version: u64| -> f64 {
-        let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
-        pairs.map(|difference| difference * difference).sum()
-    };
-    let mut nearest: Vec<(u64, f64)> =
-        standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
-    nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
-    for exact in [true, false] {
-        let asked = Query { exact, ..query("docs", &wanted, KEYS as usize) };
-        assert_eq!(crate::world::keys(&engine.search(&asked).unwrap()), expected, "{how}, exact {exact}");
-    }
+    check_search(engine, &standing, &vector(1_000_000), how);
     assert_eq!(engine.collection("docs").unwrap().documents, standing.len() as u64, "{how}");
     standing
 }
@@ -197,10 +162,6 @@ fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
         might += might_be;
     }
     (lost, might)
-}
-
-fn seeds(default: u64) -> u64 {
-    std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! Documents by number, each of a version that its fields tell: for what may stand after a failure.
+
+use std::collections::BTreeMap;
+
+use engine::{Engine, Expected, Op, Query};
+
+use crate::world::{blob, keys, put, query, vector};
+
+/// Numbers there are.
+pub(crate) const KEYS: u64 = 24;
+/// Sessions of a life.
+pub(crate) const SESSIONS: usize = 3;
+/// Documents of a group of writes, at most.
+pub(crate) const GROUP: u64 = 4;
+
+pub(crate) fn key(number: u64) -> String {
+    format!("doc:{number}")
+}
+
+/// Writes a version, or deletes.
+pub(crate) fn op(number: u64, version: Option<u64>) -> Op {
+    match version {
+        Some(version) => {
+            let year = version.to_string();
+            put(&key(number), &[("year", year.as_bytes()), ("v", &blob(&vector(version)))])
+        }
+        None => Op::Delete { key: key(number).into(), expected: Expected::Any },
+    }
+}
+
+/// The version that stands, all of one piece.
+pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
+    let found = engine.get(key(number).as_bytes()).unwrap_or_else(|error| panic!("{how}: {error}"));
+    found.map(|document| {
+        let field = |name: &[u8]| document.fields.iter().find(|field| *field.name == *name).unwrap();
+        let version = str::from_utf8(&field(b"year").value).unwrap().parse().unwrap();
+        assert_eq!(*field(b"v").value, blob(&vector(version)), "{how}: document {number} is torn");
+        version
+    })
+}
+
+/// That searches near `wanted` find just those that stand, nearest first, by the graph and without.
+pub(crate) fn check_search(engine: &Engine, standing: &BTreeMap<u64, u64>, wanted: &[f32], how: &str) {
+    let distance = |version: u64| -> f64 {
+        let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
+        pairs.map(|difference| difference * difference).sum()
+    };
+    let mut nearest: Vec<(u64, f64)> =
+        standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
+    nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
+    for exact in [true, false] {
+        let asked = Query { exact, ..query("docs", wanted, KEYS as usize) };
+        let found = keys(&engine.search(&asked).unwrap());
+        assert_eq!(found, expected, "{how}, exact {exact}: {:?}", engine.warnings());
+    }
+}
+
+/// How many losses of power are tried: `FAULT_SEEDS`, or so many.
+pub(crate) fn seeds(default: u64) -> u64 {
+    std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
+}
