@@ -230,15 +230,10 @@ impl Graph {
     /// Adds a link `from` a slot that others can reach; a full list is chosen anew.
     pub(crate) fn link_back(&self, vectors: &Vectors, guard: &Guard<'_>, from: u32, to: u32, layer: usize) {
         let _locked = self.links.lock(from);
-        let mut links: Vec<u32> = self.links.get(from, layer).collect();
-        if links.contains(&to) {
+        if self.add_link(from, to, layer) {
             return;
         }
-        if links.len() < self.links.capacity(layer) {
-            self.links.push(from, layer, to);
-            return;
-        }
-        links.push(to);
+        let links = self.links.get(from, layer).chain([to]).collect();
         let candidates = nearest_first(vectors, guard, from, links);
         self.links.set(from, layer, &select(vectors, guard, &candidates, self.links.capacity(layer)));
     }
@@ -246,15 +241,23 @@ impl Graph {
     /// Adds a link `from` a slot that others can reach, if its list has room.
     pub(crate) fn offer_link(&self, from: u32, to: u32, layer: usize) {
         let _locked = self.links.lock(from);
-        let links = self.links.get(from, layer);
-        let (mut count, mut is_there) = (0, false);
-        links.for_each(|link| {
+        self.add_link(from, to, layer);
+    }
+
+    /// Adds a link to a list that is locked, unless the list is full; whether it is there then.
+    fn add_link(&self, from: u32, to: u32, layer: usize) -> bool {
+        let mut count = 0;
+        for link in self.links.get(from, layer) {
+            if link == to {
+                return true;
+            }
             count += 1;
-            is_there |= link == to;
-        });
-        if count < self.links.capacity(layer) && !is_there {
+        }
+        let has_room = count < self.links.capacity(layer);
+        if has_room {
             self.links.push(from, layer, to);
         }
+        has_room
     }
 }
 
