@@ -83,14 +83,16 @@ impl Core {
     /// what was refused.
     fn commit(&self, ops: &[Op], unsynced: &mut Unsynced) -> Vec<Result<Written, WriteError>> {
         self.make_room(ops);
-        if unsynced.bytes() > 0 && self.lacks_room(ops, unsynced).is_some() {
+        let mut lacks_room = self.lacks_room(ops, unsynced);
+        if lacks_room.is_some() && unsynced.bytes() > 0 {
             // Better while there is room for it; and then it is known how much there is.
             self.sync_answered(unsynced);
+            lacks_room = self.lacks_room(ops, unsynced);
         }
         let _turn = self.turn.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        let lacking = self.lacks_memory().or_else(|| self.lacks_room(ops, unsynced));
+        let lacking = self.lacks_memory().or(lacks_room);
         if let Some(lacking) = lacking {
             // Deleting makes room, and the reserve is there for it.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
