@@ -96,8 +96,8 @@ struct State<C> {
 impl<C> Queue<C> {
     /// At most `jobs_max` jobs wait, and no more are taken in once the steps ahead of a newcomer would take `patience`
     /// at the pace of late, or the oldest has waited for as long already: who would wait longer is better told at once.
-    /// In a flood that is less. (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and Jacobson 2012, "Controlling
-    /// queue delay".)
+    /// In a flood that is less. (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and
+    /// Jacobson 2012, "Controlling queue delay".)
     pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
         let state =
             State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, flood: Flood::default(), closed: false };
@@ -107,17 +107,17 @@ impl<C> Queue<C> {
     /// Whether a job is refused now, unless those that wait turn out to have been given up. If so it counts as one
     /// that was.
     pub(super) fn refuses(&self) -> bool {
+        let now = Instant::now();
         let mut state = self.state.lock();
-        let refuses = self.is_full(&state);
+        let refuses = self.is_full(&state, now);
         if refuses {
-            state.flood.refused(Instant::now());
+            state.flood.refused(now);
         }
         refuses
     }
 
-    fn is_full(&self, state: &State<C>) -> bool {
+    fn is_full(&self, state: &State<C>, now: Instant) -> bool {
         let Some(oldest) = state.waiting.front() else { return false };
-        let now = Instant::now();
         let patience = state.flood.patience(now, self.patience);
         let ahead_s = state.steps as f64 * state.step_s / self.company.takers as f64;
         state.waiting.len() >= self.jobs_max
@@ -134,22 +134,22 @@ impl<C> Queue<C> {
     /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
     /// any more make room; they are handed back, to be dropped.
     pub(super) fn push(&self, ticket: Ticket, steps: Vec<Step<C>>) -> (Result<usize, Refused>, Vec<Job<C>>) {
-        let mut spent = Vec::new();
+        let (mut spent, now) = (Vec::new(), Instant::now());
         let mut state = self.state.lock();
         if state.closed {
             return (Err(Refused::Closed), spent);
         }
-        if self.is_full(&state) {
+        if self.is_full(&state, now) {
             spent = state.take_spent();
         }
-        if self.is_full(&state) {
-            state.flood.refused(Instant::now());
+        if self.is_full(&state, now) {
+            state.flood.refused(now);
             return (Err(Refused::Full), spent);
         }
         let several = steps.len() > 1;
         if !steps.is_empty() {
             state.steps += steps.len();
-            state.waiting.push_back(Job { ticket, queued: Instant::now(), steps: steps.into() });
+            state.waiting.push_back(Job { ticket, queued: now, steps: steps.into() });
         }
         let depth = state.waiting.len();
         drop(state);
