@@ -49,13 +49,11 @@ impl HeadTimer {
             }
         }
     }
-}
 
-impl Timer for HeadTimer {
-    /// Ends when the head's time is up. The duration asked for is left out of account: it is the limits' that count.
-    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+    /// Until the head's time is up.
+    fn wait(&self) -> Pin<Box<dyn Sleep>> {
         let is_first = self.is_first.swap(false, Ordering::Relaxed);
-        self.has_begun.store(is_first, Ordering::Relaxed);
+        self.has_begun.store(false, Ordering::Relaxed);
         let Limits { head, idle } = self.limits;
         let wait = if is_first { head } else { idle.max(head) };
         Box::pin(Wait {
@@ -64,9 +62,16 @@ impl Timer for HeadTimer {
             has_begun: Arc::clone(&self.has_begun),
         })
     }
+}
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.sleep(deadline.saturating_duration_since(Instant::now()))
+/// How long is asked for is left out of account: it is the limits that count.
+impl Timer for HeadTimer {
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
+        self.wait()
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+        self.wait()
     }
 }
 
