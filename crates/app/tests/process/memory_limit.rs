@@ -100,17 +100,15 @@ fn a_process_at_its_limit_is_as_large_as_was_said_reads_and_deletes() {
         let question = json!({"vector": batch(0)[7]["place"], "k": 1, "exact": true});
         let (status, answer) = send("POST", &format!("{url}/search"), &question).unwrap();
         assert_eq!((status, &answer["results"][0]["id"]), (200, &json!("7")), "{answer}");
-        if algorithm == "hnsw" {
-            // A graph that is not optimised lets go of tens of thousands slowly; `engine` deletes from small ones.
-            server.stop();
-            continue;
+        // A graph that is not optimised lets go of tens of thousands slowly; `engine` deletes from small ones.
+        if algorithm == "flat" {
+            let half = json!({"filter": format!("@n:[0 {}]", written / 2 - 1)});
+            let (status, answer) = send("POST", &format!("{url}/delete"), &half).unwrap();
+            assert_eq!((status, &answer["deleted"]), (200, &json!(written / 2)), "{answer}");
+            assert!(fill(&server, 1_000_000) >= written / 2 * 8 / 10, "what was deleted makes no room");
+            let again = settled(&server, before, bound * 1.1);
+            assert!(again <= bound * 1.1, "{again:.1} MiB after deleting and writing, {bound:.1} before");
         }
-        let half = json!({"filter": format!("@n:[0 {}]", written / 2 - 1)});
-        let (status, answer) = send("POST", &format!("{url}/delete"), &half).unwrap();
-        assert_eq!((status, &answer["deleted"]), (200, &json!(written / 2)), "{answer}");
-        assert!(fill(&server, 1_000_000) >= written / 2 * 8 / 10, "what was deleted makes no room");
-        let again = settled(&server, before, bound * 1.1);
-        assert!(again <= bound * 1.1, "{again:.1} MiB after deleting and writing, {bound:.1} before");
         server.stop();
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
-use crate::server::{Server, agent};
+use crate::server::{self, Server, agent};
 
 /// Distinct, so that a piece of one tells which it was.
 const ADMIN: &str = "admin-6f1c0e8a94d24b7e";
@@ -14,14 +14,10 @@ const LISTED: &str = "listed-95b7e3d1086c4a2f";
 const WRONG: &str = "wrong-c2f80b6d7e914a35";
 const PASSWORD: &str = "password-4a7de1906bf3";
 
-/// Asks in the way said; the status.
+/// Asks in the way said; the status, and what is said.
 fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-    let mut request = ureq::http::Request::builder().method(method).uri(url);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let mut reply = agent().run(request.body(body.to_owned()).unwrap()).unwrap();
-    (reply.status().as_u16(), reply.body_mut().read_to_string().unwrap_or_default())
+    let (status, bytes) = server::ask(&agent(), method, url, headers, body.to_owned()).unwrap();
+    (status, String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// All that the process wrote.

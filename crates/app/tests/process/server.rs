@@ -235,9 +235,21 @@ pub(crate) fn send_by(
     content_type: &str,
     body: String,
 ) -> Answer {
-    let request = ureq::http::Request::builder().method(method).uri(url).header("content-type", content_type);
-    let mut reply = agent.run(request.body(body)?)?;
-    let status = reply.status().as_u16();
-    let text = reply.body_mut().with_config().limit(1 << 30).read_to_string()?;
+    let (status, bytes) = ask(agent, method, url, &[("content-type", content_type)], body)?;
+    let text = String::from_utf8(bytes).map_err(std::io::Error::other)?;
     Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+}
+
+/// The status and the whole body of an answer.
+pub(crate) fn ask(
+    agent: &ureq::Agent,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> Result<(u16, Vec<u8>), ureq::Error> {
+    let request = ureq::http::Request::builder().method(method).uri(url);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let mut reply = agent.run(request.body(body)?)?;
+    Ok((reply.status().as_u16(), reply.body_mut().with_config().limit(1 << 30).read_to_vec()?))
 }
