@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
 use shuttle::thread;
 
-/// Orders a scenario is run in.
-const SCHEDULES: usize = 1_000;
+/// Orders of each kind a scenario is run in: so many that a share of all vectors is no matter of luck.
+const SCHEDULES: usize = 3_000;
 /// One vector in so many may be cut off.
 const UNREACHED_SHARE: usize = 1_000;
 
