@@ -105,7 +105,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request to begin.
     pub idle_timeout: Duration,
-    /// How long a body may stand still.
+    /// How long a body may stand still, and how far it may fall behind a slow pace.
     pub body_timeout: Duration,
     /// Where a service manager listens, as it says itself in NOTIFY_SOCKET.
     pub notify_socket: Option<OsString>,

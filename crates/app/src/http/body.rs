@@ -1,6 +1,11 @@
 //! Request bodies: bounded, unzipped, and not waited for endlessly.
 
-use std::{collections::VecDeque, io::Write, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -19,6 +24,28 @@ pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 /// Bytes of a body up to which room for it is made as it comes; beyond, at once for all of it.
 const GROWING_BYTES: usize = 64 << 10;
 
+/// Bytes a second at which a body may come for ever.
+const PACE: f64 = 4096.0;
+
+/// How much longer a body is waited for: as long as it may stand still, less what it was waited for, more what its
+/// bytes are worth at [`PACE`].
+struct Patience {
+    stall: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    fn new(stall: Duration) -> Patience {
+        Patience { stall, left: stall }
+    }
+
+    /// Takes off what was waited, and puts on what came for it.
+    fn spend(&mut self, waited: Duration, bytes: usize) {
+        let worth = Duration::from_secs_f64(bytes as f64 / PACE);
+        self.left = self.stall.min(self.left.saturating_sub(waited) + worth);
+    }
+}
+
 /// A body read piece by piece.
 pub(super) struct BodyReader {
     body: Body,
@@ -29,12 +56,13 @@ pub(super) struct BodyReader {
     expected: usize,
     received: usize,
     unzipped: usize,
-    stall: Duration,
+    patience: Patience,
     ended: bool,
 }
 
 impl BodyReader {
-    /// Reads `request`'s body, which may have `bytes_max` bytes as sent, and as many unzipped.
+    /// Reads `body`, which may have `bytes_max` bytes as sent, and as many unzipped. It may stand still for `stall`,
+    /// and fall behind 4 KiB a second by as much.
     pub(super) fn new(
         headers: &HeaderMap,
         body: Body,
@@ -70,7 +98,7 @@ impl BodyReader {
             expected: length.filter(|_| !unzip).map_or(bytes_max, |length| length as usize),
             received: 0,
             unzipped: 0,
-            stall,
+            patience: Patience::new(stall),
             ended: false,
         })
     }
@@ -114,20 +142,30 @@ impl BodyReader {
         Ok(whole)
     }
 
+    /// Waits for what comes next as if nothing had been waited for yet.
+    pub(super) fn be_patient(&mut self) {
+        self.patience = Patience::new(self.patience.stall);
+    }
+
     /// The next piece as it was sent.
     async fn receive(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = match tokio::time::timeout(self.stall, self.body.frame()).await {
+            let began = Instant::now();
+            let frame = match tokio::time::timeout(self.patience.left, self.body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
                     return Err(Problem::unreadable("body", format!("the body broke off: {error}")));
                 }
                 Err(_) => {
-                    let detail = format!("nothing more of the body came for {} ms", self.stall.as_millis());
+                    let detail = format!(
+                        "the body stood still for {} ms, or fell behind {PACE} bytes a second by as much",
+                        self.patience.stall.as_millis()
+                    );
                     return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
                 }
             };
+            self.patience.spend(began.elapsed(), frame.data_ref().map_or(0, Bytes::len));
             let Ok(piece) = frame.into_data() else { continue };
             self.received += piece.len();
             if self.received > self.bytes_max {
@@ -335,6 +373,28 @@ mod tests {
         let reader = BodyReader::new(&HeaderMap::new(), body, 100, Duration::from_millis(20)).ok().unwrap();
         sender.send(Bytes::from_static(b"{")).await.unwrap();
         assert_eq!(reader.all().await.unwrap_err().status(), 408);
+    }
+
+    #[test]
+    fn patience_ends_for_who_trickles_and_lasts_for_who_keeps_the_pace() {
+        let (stall, second) = (Duration::from_secs(30), Duration::from_secs(1));
+        let seconds = |bytes: usize| {
+            let mut patience = Patience::new(stall);
+            let in_time = |_: &u32| {
+                let is_waited_for = patience.left >= second;
+                patience.spend(second, bytes);
+                is_waited_for
+            };
+            (0..100_000).take_while(in_time).count()
+        };
+        assert_eq!(seconds(1), 30);
+        assert_eq!(seconds(PACE as usize / 2), 59);
+        assert_eq!(seconds(PACE as usize), 100_000);
+        // What came fast at first saves nobody later.
+        let mut patience = Patience::new(stall);
+        patience.spend(second, 1 << 30);
+        patience.spend(stall, 1);
+        assert!(patience.left < second);
     }
 
     #[test]

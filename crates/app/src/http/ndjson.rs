@@ -52,6 +52,8 @@ impl Lines {
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
             if let Some(line) = self.cut() {
+                // Lines may come as seldom as they are written somewhere.
+                self.body.be_patient();
                 return Ok(Some(line));
             }
             if self.ended {

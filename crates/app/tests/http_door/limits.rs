@@ -1,12 +1,12 @@
 //! What a client may take: time, room, bytes.
 
-use std::{net::TcpStream, time::Duration};
+use std::{io::Write, net::TcpStream, time::Duration};
 
 use nearfield::{http::HttpSettings, serve::ServeSettings};
 
 use crate::{
     client::{Connection, Reply, request},
-    server::{ARTICLES, Server},
+    server::{ARTICLES, Server, schema},
 };
 
 #[test]
@@ -54,6 +54,49 @@ fn a_body_that_stands_still_is_answered_with_408() {
 }
 
 #[test]
+fn a_body_that_trickles_is_answered_with_408() {
+    let body_timeout = Duration::from_millis(200);
+    let http = HttpSettings { body_timeout, ..HttpSettings::default() };
+    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let mut connection = server.connect();
+    connection.write(
+        "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{",
+    );
+    let mut sending = connection.0.try_clone().unwrap();
+    // Ends with the connection, or with the body, which is answered with 400.
+    let trickle = std::thread::spawn(move || {
+        for _ in 1..1000 {
+            std::thread::sleep(body_timeout / 20);
+            if sending.write_all(b" ").is_err() {
+                break;
+            }
+        }
+    });
+    connection.reply().problem(408, "body-timeout");
+    trickle.join().unwrap();
+}
+
+#[test]
+fn lines_may_come_now_and_then() {
+    let (body_timeout, pause) = (Duration::from_secs(4), Duration::from_millis(800));
+    let http = HttpSettings { body_timeout, ..HttpSettings::default() };
+    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    server.put("/collections/kb", &schema()).ok(201);
+    let lines = (0..7).map(|id| format!("{{\"id\":\"{id}\",\"title\":\"t\"}}\n"));
+    let length: usize = lines.clone().map(|line| line.len()).sum();
+    let mut connection = server.connect();
+    connection.write(format!(
+        "POST /collections/kb/documents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: {length}\r\n\r\n"
+    ));
+    for line in lines {
+        connection.write(&line);
+        std::thread::sleep(pause);
+    }
+    let results = connection.reply().ok(200);
+    assert_eq!(results["created"], 7, "{results}");
+}
+
+#[test]
 fn heads_and_addresses_are_bounded() {
     let server = Server::start();
     let url = format!("/search?q={}", "a".repeat(9000));
@@ -65,7 +108,6 @@ fn heads_and_addresses_are_bounded() {
     let long = "y".repeat(1 << 20);
     let mut connection = server.connect();
     // The server may close before all of it is written.
-    use std::io::Write;
     let _ = connection.0.write_all(&request("GET", "/healthz", &[("x-long", &long)], b""));
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut connection.0, &mut bytes);

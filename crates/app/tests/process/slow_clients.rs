@@ -25,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(50);
 /// How long a slow client waits before its next byte.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long searches are asked before the slow clients come.
+const ALONE: Duration = Duration::from_secs(2);
 /// Files that this process and the server have open at once, at most.
 const FILES: u64 = 2048;
 
@@ -114,15 +116,15 @@ fn step_until_ended(slow: &mut [Slow]) -> Vec<Duration> {
 }
 
 /// Longer than any of them gets: its bytes never end in this test.
-const HEAD: &[u8] = &[b'x'; 1000];
+const ENDLESS: &[u8] = &[b'x'; 1000];
 
 fn slow_heads(address: SocketAddr, count: usize) -> Vec<Slow> {
     (0..count)
-        .map(|_| Slow::open(address, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ", HEAD))
+        .map(|_| Slow::open(address, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ", ENDLESS))
         .collect()
 }
 
-/// Searches until told to stop, and how long each took.
+/// Searches until told to stop, and how long each took, the shortest first.
 fn search_until(address: &str, stop: &AtomicBool, answered: &AtomicUsize) -> Vec<Duration> {
     let url = format!("{address}/collections/notes/search");
     let mut took = Vec::new();
@@ -158,6 +160,14 @@ fn a_thousand_slow_heads_are_cut_off_and_hinder_nobody() {
     let (mut server, address) = start(home.path());
     let url = server.address();
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let alone = thread::scope(|scope| {
+        let searches = scope.spawn(|| search_until(&url, &stop, &answered));
+        thread::sleep(ALONE);
+        stop.store(true, Relaxed);
+        searches.join().unwrap()
+    });
+    stop.store(false, Relaxed);
+    answered.store(0, Relaxed);
     let mut slow = slow_heads(address, SLOW);
     let (times, took, beside) = thread::scope(|scope| {
         let searches = scope.spawn(|| search_until(&url, &stop, &answered));
@@ -176,12 +186,15 @@ fn a_thousand_slow_heads_are_cut_off_and_hinder_nobody() {
     assert!(beside > 0, "no search was answered beside them");
     println!(
         "{SLOW} slow heads: cut off after {:?} to {:?} (limit {LIMIT:?}); {} searches beside them, none refused, \
-         half within {:?}, 99 of 100 within {:?}",
+         half within {:?}, 99 of 100 within {:?} ({:?} and {:?} of {} before they came)",
         times[0],
         times[SLOW - 1],
         took.len(),
         took[took.len() / 2],
-        took[took.len() * 99 / 100]
+        took[took.len() * 99 / 100],
+        alone[alone.len() / 2],
+        alone[alone.len() * 99 / 100],
+        alone.len()
     );
     server.stop();
 }
@@ -211,7 +224,7 @@ fn health_is_told_and_a_stop_obeyed_while_slow_clients_hold_every_connection() {
 }
 
 #[test]
-fn bodies_that_stand_still_and_answers_nobody_reads_are_given_up() {
+fn bodies_that_trickle_or_stand_still_and_answers_nobody_reads_are_given_up() {
     if !has_files() {
         return;
     }
@@ -235,15 +248,16 @@ fn bodies_that_stand_still_and_answers_nobody_reads_are_given_up() {
             stream
         })
         .collect();
-    let begun = b"PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
-    let mut slow: Vec<Slow> = (0..200).map(|_| Slow::open(address, begun, b"")).collect();
+    let begun = b"PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2000\r\n\r\n{";
+    let trickle = |client: usize| if client.is_multiple_of(2) { ENDLESS } else { b"" };
+    let mut slow: Vec<Slow> = (0..200).map(|client| Slow::open(address, begun, trickle(client))).collect();
     let times = step_until_ended(&mut slow);
     for client in &slow {
         let answer = String::from_utf8_lossy(&client.answer);
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body-timeout"), "{answer:?}");
     }
     println!(
-        "200 bodies that stand still: answered after {:?} to {:?} (limit {LIMIT:?})",
+        "100 bodies that trickle and 100 that stand still: answered after {:?} to {:?} (limit {LIMIT:?})",
         times[0], times[199]
     );
     // Only our own connection is left once nobody waits for those that read nothing.
