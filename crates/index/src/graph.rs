@@ -193,14 +193,11 @@ impl Graph {
         assert!(vectors.prepare(guard, slot, &mut scratch.query), "a vector being linked has its row");
         let mut start = self.descend(vectors, guard, scratch, entry, top);
         // Who looks for one that has died sees all that lived when the oldest reader began, and may go by those.
-        let oldest = (!vectors.nodes.is_live(slot)).then(|| vectors.rows.epochs().oldest());
-        let is_there = |other: u32| {
-            vectors.nodes.is_live(other) || oldest.is_some_and(|oldest| vectors.nodes.died(other) > oldest)
-        };
+        let oldest = if vectors.nodes.is_live(slot) { u64::MAX } else { vectors.rows.epochs().oldest() };
         let mut found: Vec<Vec<u32>> = (0..=top)
             .rev()
             .map(|layer| {
-                let counts = |other: u32| other != slot && is_there(other);
+                let counts = |other: u32| other != slot && vectors.nodes.is_wanted(other, oldest);
                 self.walk(vectors, guard, scratch, start, layer, self.ef_construction, usize::MAX, counts)
                     .expect("a walk without a budget ends by itself");
                 start = scratch.pool.nearest().unwrap_or(start);

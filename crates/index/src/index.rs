@@ -169,7 +169,7 @@ impl Index {
             // Until it has settled, so that whoever waits for insertions sees what they linked.
             let _inserting = graph.inserting.read();
             // One that died is linked as well while a search runs that began before and may look for it.
-            let state = if nodes.is_live(slot) || nodes.died(slot) > self.vectors.rows.epochs().oldest() {
+            let state = if nodes.is_wanted(slot, self.vectors.rows.epochs().oldest()) {
                 graph.insert(&self.vectors, slot);
                 graph.unrefined.fetch_add(1, Relaxed);
                 linked += 1;

@@ -141,6 +141,12 @@ impl Nodes {
         word.load(Acquire) & bit != 0
     }
 
+    /// Whether a slot lives, or died so late that a reader who began at `oldest` or later may look for it.
+    #[inline]
+    pub(crate) fn is_wanted(&self, slot: u32, oldest: u64) -> bool {
+        self.is_live(slot) || self.died(slot) > oldest
+    }
+
     /// The word that holds a slot's bit, and the bit.
     #[inline]
     fn live(&self, slot: u32) -> (&AtomicU64, u64) {

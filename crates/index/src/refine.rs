@@ -73,7 +73,9 @@ impl Graph {
     /// Chooses the links of a living slot on the lowest layer anew. The caller holds `inserting`.
     fn refine(&self, vectors: &Vectors, slot: u32) {
         let guard = vectors.rows.pin();
-        let counts = |other: u32| other != slot && vectors.nodes.is_live(other);
+        // Its links may be the only ones that lead a search that runs to what has died since that began.
+        let oldest = vectors.rows.epochs().oldest();
+        let counts = |other: u32| other != slot && vectors.nodes.is_wanted(other, oldest);
         let added: Vec<u32> = scratch::with(|scratch| {
             let Some(entry) = self.entry() else { return Vec::new() };
             if !vectors.prepare(&guard, slot, &mut scratch.query) {
