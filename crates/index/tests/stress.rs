@@ -97,19 +97,20 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
                 scope.spawn(move || stress.write(writer))
             })
             .collect();
+        let mut others = Vec::new();
         for searcher in 0..2 {
             let stress = &stress;
-            scope.spawn(move || stress.search(searcher));
+            others.push(scope.spawn(move || stress.search(searcher)));
         }
         for _ in 0..2 {
-            scope.spawn(|| {
+            others.push(scope.spawn(|| {
                 stress.repeat(2, || {
                     index.drain(16);
                     index.refine(4);
                 });
-            });
+            }));
         }
-        scope.spawn(|| {
+        others.push(scope.spawn(|| {
             stress.repeat(3, || {
                 index.sweep_some(100);
                 if stress.done[3].load(Relaxed).is_multiple_of(50) {
@@ -120,7 +121,9 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
                     stress.done[4].fetch_add(1, Relaxed);
                 }
             });
-        });
+        }));
+        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        others.into_iter().for_each(|other| other.join().unwrap());
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
     let done = stress.done.each_ref().map(|done| done.load(Relaxed));

@@ -99,10 +99,11 @@ fn eight_threads_write_search_and_let_documents_end() {
     std::thread::scope(|scope| {
         let stress = &stress;
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || stress.write(writer))).collect();
+        let mut others = Vec::new();
         for searcher in 0..2 {
-            scope.spawn(move || stress.search(searcher));
+            others.push(scope.spawn(move || stress.search(searcher)));
         }
-        scope.spawn(|| {
+        others.push(scope.spawn(|| {
             let mut seen = 0;
             stress.crowd.repeat(|| {
                 let writes = stress.done[0].load(Relaxed);
@@ -114,21 +115,23 @@ fn eight_threads_write_search_and_let_documents_end() {
                     stress.world.engine().reap().unwrap();
                 }
             });
-        });
-        scope.spawn(|| {
+        }));
+        others.push(scope.spawn(|| {
             stress.crowd.repeat(|| {
                 let keys = stress.world.scroll("docs", None);
                 assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
             });
-        });
-        scope.spawn(|| {
+        }));
+        others.push(scope.spawn(|| {
             stress.crowd.repeat(|| {
                 let count = stress.world.engine().count("docs", None).unwrap();
                 assert!((KEPT..=KEPT + WRITERS * KEYS_A_WRITER).contains(&count), "{count} documents");
                 let info = stress.world.engine().collection("docs").unwrap();
                 assert!(info.memory_bytes > 0);
             });
-        });
+        }));
+        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        others.into_iter().for_each(|other| other.join().unwrap());
         for writer in writers {
             standing.extend(writer.join().unwrap());
         }

@@ -68,9 +68,10 @@ fn no_hit_is_ever_of_a_wrong_document_and_none_that_stays_is_missed() {
                 })
             })
             .collect();
+        let mut searchers = Vec::new();
         for searcher in 0..2u64 {
             let (writing, stays, even) = (&writing, &stays, &even);
-            scope.spawn(move || {
+            searchers.push(scope.spawn(move || {
                 let mut round = searcher;
                 while writing.load(Ordering::Relaxed) {
                     round += 1;
@@ -91,13 +92,15 @@ fn no_hit_is_ever_of_a_wrong_document_and_none_that_stays_is_missed() {
                     let nearest = engine.search(&query("docs", &wanted, 1)).unwrap();
                     assert_eq!(keys(&nearest), [format!("doc:stays:{}", round % STABLE)]);
                 }
-            });
+            }));
         }
         let stop = Stop(&writing);
         for writer in writers {
             writer.join().unwrap();
         }
         drop(stop);
+        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        searchers.into_iter().for_each(|searcher| searcher.join().unwrap());
     });
     // Few vectors are ever waiting: full tails slowed the writers.
     world.settle();
