@@ -121,7 +121,9 @@ struct Generator {
     address: SocketAddr,
     poll: Poll,
     connections: Vec<Connection>,
-    idle: Vec<usize>,
+    /// Those without a request, the one that has been so for longest first: none is idle for so long that the
+    /// server closes it while it is given a request.
+    idle: VecDeque<usize>,
 }
 
 /// A connection and the request it is busy with.
@@ -172,8 +174,8 @@ impl Generator {
                 waiting.push_back(next);
                 next += 1;
             }
-            while let (Some(&place), Some(&request)) = (self.idle.last(), waiting.front()) {
-                self.idle.pop();
+            while let (Some(&place), Some(&request)) = (self.idle.front(), waiting.front()) {
+                self.idle.pop_front();
                 waiting.pop_front();
                 let connection = &mut self.connections[place];
                 connection.request = Some(request);
@@ -216,7 +218,7 @@ impl Generator {
                     self.reopen(place)?;
                 } else {
                     self.connections[place].request = None;
-                    self.idle.push(place);
+                    self.idle.push_back(place);
                 }
             }
         }
@@ -225,7 +227,7 @@ impl Generator {
 
     fn reopen(&mut self, place: usize) -> Result<()> {
         self.connections[place] = self.open(place)?;
-        self.idle.push(place);
+        self.idle.push_back(place);
         Ok(())
     }
 }
