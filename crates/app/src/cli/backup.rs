@@ -41,13 +41,14 @@ impl BackupArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let started = Instant::now();
         let client = session.connect(&self.client)?;
-        let (backup, bytes) = publish(&self.file, PRIVATE, |out| {
+        let write = |out: &mut dyn Write| {
             let mut counted = Counted { out, bytes: 0 };
             client.download("/backup", &mut counted)?;
             counted.flush()?;
             Ok(counted.bytes)
-        })
-        .and_then(|bytes| Ok((verified(&self.file)?, bytes)))?;
+        };
+        let (backup, bytes) =
+            publish(&self.file, PRIVATE, write, |written, bytes| Ok((verified(written)?, bytes)))?;
         let seconds = started.elapsed().as_secs_f64();
         let terminal = session.terminal;
         if terminal.json {

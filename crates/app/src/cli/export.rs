@@ -88,7 +88,9 @@ impl ExportArgs {
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
         let written = match &self.output {
             None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
-            Some(path) => publish(path, READABLE, |to| self.write(&client, &info, to))?,
+            Some(path) => {
+                publish(path, READABLE, |to| self.write(&client, &info, to), |_, written| Ok(written))?
+            }
         };
         session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));
         Ok(Exit::Done)

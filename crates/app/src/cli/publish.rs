@@ -12,12 +12,14 @@ pub(super) const READABLE: u32 = 0o666;
 /// Its owner alone.
 pub(super) const PRIVATE: u32 = 0o600;
 
-/// Writes beside the file, syncs, and renames: the file is the old one or the whole new one.
-pub(super) fn publish<T>(
+/// Writes beside the file, syncs, has what is there now looked at, and renames: the file is the old one or the
+/// whole new one. What `written` refuses never gets the name.
+pub(super) fn publish<T, U>(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+    written: impl FnOnce(&Path, T) -> anyhow::Result<U>,
+) -> anyhow::Result<U> {
     let name = || path.display().to_string();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
@@ -28,9 +30,33 @@ pub(super) fn publish<T>(
         builder.permissions(std::fs::Permissions::from_mode(mode));
     }
     let mut writer = BufWriter::new(builder.tempfile_in(directory).with_context(name)?);
-    let written = write(&mut writer)?;
+    let value = write(&mut writer)?;
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error).with_context(name)?;
     file.as_file().sync_all().with_context(name)?;
+    let value = written(file.path(), value)?;
     file.persist(path).map_err(|error| error.error).with_context(name)?;
-    Ok(written)
+    // The name is durable with the directory that has it; elsewhere directories cannot be synced.
+    #[cfg(unix)]
+    std::fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(name)?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_when_it_is_written_leaves_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let make = |text: &'static str| move |to: &mut dyn Write| Ok(to.write_all(text.as_bytes())?);
+        publish(&path, READABLE, make("old"), |_, ()| Ok(())).unwrap();
+        let refused = publish(&path, READABLE, make("new"), |written, ()| {
+            assert_eq!(std::fs::read(written)?, b"new", "all of it is there to be looked at");
+            Err::<(), _>(anyhow::anyhow!("it is damaged"))
+        });
+        assert!(refused.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing unfinished is left");
+    }
 }
