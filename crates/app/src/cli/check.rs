@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Session,
     backup::verified,
-    exit::Exit,
+    exit::{Exit, heard},
     terminal::{Terminal, thousands},
 };
 use crate::service::{self, Checked, DataDir, Findings};
@@ -52,7 +52,7 @@ impl CheckArgs {
         let config = session.quiet_settings()?.service();
         let directory = service::lock(&config)?;
         let checked = service::check(&directory, &config)?;
-        report(terminal, &directory, &checked)?;
+        heard(report(terminal, &directory, &checked))?;
         Ok(if checked.is_clean() { Exit::Done } else { Exit::Failed })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     Session,
     client::{Call, Client, ClientFlags, Path},
     collection,
-    exit::{Exit, Usage},
+    exit::{Exit, Usage, heard},
     terminal::{Terminal, thousands},
 };
 
@@ -105,9 +105,9 @@ fn delete_ids(client: &Client, terminal: Terminal, name: &str, ids: &[String]) -
         }
     }
     if terminal.json {
-        terminal.json(&json!({"deleted": deleted, "missing": missing}))?;
+        heard(terminal.json(&json!({"deleted": deleted, "missing": missing})))?;
     } else {
-        terminal.line(format_args!("deleted {}", thousands(deleted)))?;
+        heard(terminal.line(format_args!("deleted {}", thousands(deleted))))?;
         for id in &missing {
             terminal.warn(format_args!("there is no document {id:?} in {name}"));
         }

@@ -86,6 +86,12 @@ impl Exit {
     }
 }
 
+/// What became of telling, where a reader that went away (`| head`) has heard enough: how the command ends is no less
+/// true for it.
+pub(crate) fn heard(told: Result<(), impl Into<anyhow::Error>>) -> anyhow::Result<()> {
+    told.map_err(Into::into).or_else(|error| if Exit::of(&error).is_none() { Ok(()) } else { Err(error) })
+}
+
 /// The command line asks for something that cannot be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -106,7 +112,9 @@ mod tests {
         assert_eq!(of(Usage("no".into()).into()), Some(Exit::Usage));
         assert_eq!(of(anyhow::anyhow!("anything")), Some(Exit::Failed));
         let broken = |error: io::Error| Exit::of(&anyhow::Error::from(error).context("writing"));
-        assert_eq!(broken(io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed)), None);
+        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed);
+        assert_eq!(broken(closed()), None);
+        assert!(heard(Err(closed())).is_ok() && heard(Err(anyhow::anyhow!("no disk"))).is_err());
         assert_eq!(broken(io::ErrorKind::BrokenPipe.into()), Some(Exit::Failed), "the pipe to a server");
     }
 }

@@ -34,7 +34,7 @@ use super::{
     Session,
     client::ClientFlags,
     duration::Duration,
-    exit::{Exit, Usage},
+    exit::{Exit, Usage, heard},
 };
 
 /// What happens at a row that is rejected.
@@ -169,11 +169,11 @@ pub(crate) fn report(
     }
     if terminal.json {
         let error = failure.as_ref().map(|failure| format!("{failure:#}"));
-        terminal.json(&Report { collection, tally, seconds, interrupted, error })?;
+        heard(terminal.json(&Report { collection, tally, seconds, interrupted, error }))?;
     } else {
         let rate = tally.rows as f64 / seconds.max(1e-3);
         terminal.note(format_args!("{seconds:.1} s, {rate:.0} rows a second"));
-        terminal.line(tally)?;
+        heard(terminal.line(tally))?;
     }
     match failure {
         Some(failure) => Err(failure),
