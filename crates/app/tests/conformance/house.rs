@@ -216,12 +216,18 @@ impl House {
 
     /// Ids of all documents, by scrolling.
     pub(crate) async fn everything(&self) -> BTreeSet<String> {
+        self.everything_by(1000).await
+    }
+
+    /// The same, so many a page.
+    pub(crate) async fn everything_by(&self, limit: usize) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut after = None;
         loop {
             let cursor =
                 after.map_or_else(String::new, |after: String| format!("&after={}", encoded(&after)));
-            let page = self.get(&format!("{}?limit=1000{cursor}", path(DOCS, "documents"))).await.expect(200);
+            let page =
+                self.get(&format!("{}?limit={limit}{cursor}", path(DOCS, "documents"))).await.expect(200);
             for document in page["documents"].as_array().unwrap() {
                 assert!(ids.insert(document["id"].as_str().unwrap().to_owned()), "{document} comes twice");
             }

@@ -7,25 +7,33 @@ use serde_json::json;
 use crate::house::{DOCS, House, encoded, flat, path};
 
 async fn stock(house: &House, count: usize) {
+    stock_as(house, count, |rank| rank.to_string()).await;
+}
+
+async fn stock_as(house: &House, count: usize, id: impl Fn(usize) -> String) {
     house
         .make(json!([{"name": "parity", "kind": "tag"}, {"name": "rank", "kind": "numeric"}, flat(2, "l2")]))
         .await;
     let documents: Vec<_> = (0..count)
         .map(|rank| {
             let parity = ["even", "odd"][rank % 2];
-            json!({"id": rank.to_string(), "rank": rank, "parity": [parity], "place": [rank, 0]})
+            json!({"id": id(rank), "rank": rank, "parity": [parity], "place": [rank, 0]})
         })
         .collect();
     house.load(&documents).await;
 }
 
 pub(crate) async fn every_document_is_seen_once(house: &House) {
-    stock(house, 2345).await;
+    // What a scroll has to remember of them must fit into an address.
+    let id = |number: usize| format!("{number:>0100}");
+    stock_as(house, 2345, id).await;
     // Neighbours by name that are not in the collection.
     house.make_named("doc", json!({"fields": [flat(2, "l2")]})).await;
     house.put(&path("doc", "documents/s:x"), &json!({"place": [1, 1]})).await.expect(201);
-    let all: BTreeSet<String> = (0..2345).map(|number| number.to_string()).collect();
-    assert_eq!(house.everything().await, all);
+    let all: BTreeSet<String> = (0..2345).map(id).collect();
+    for limit in [500, 600, 999, 1000] {
+        assert_eq!(house.everything_by(limit).await, all, "{limit} a page");
+    }
 }
 
 pub(crate) async fn a_scroll_takes_a_filter_and_a_limit(house: &House) {
@@ -58,6 +66,13 @@ pub(crate) async fn a_scroll_takes_a_filter_and_a_limit(house: &House) {
     }
     let bad = house.get(&format!("{documents}?after=no%20cursor")).await;
     assert!(matches!(bad.status, 400 | 422), "{}", bad.json);
+    // A place that is none, in the words of one that is.
+    let page = house.get(&format!("{documents}?limit=1")).await.expect(200);
+    let mut parts: Vec<&str> = page["next"].as_str().unwrap().split('.').collect();
+    if let [_, _, prefix, _, ..] = &mut parts[..] {
+        *prefix = "1";
+        house.get(&format!("{documents}?after={}", encoded(&parts.join(".")))).await.refused(422, "cursor");
+    }
     let vectors = house.get(&format!("{documents}?limit=1&vectors=true")).await.expect(200);
     assert!(vectors["documents"][0]["fields"]["place"]["base64"].is_string());
 }

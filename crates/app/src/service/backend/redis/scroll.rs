@@ -17,6 +17,9 @@ use crate::service::{ErrorKind, Schema};
 /// Keys looked at in one step.
 const STEP: usize = 1000;
 
+/// Bytes of keys left over: they have to fit into an address, in base64, escaped.
+const LEFT_BYTES_MAX: usize = 2048;
+
 /// How long a page may be looked for before it is given as it is, even if it is empty.
 const PAGE_TIME: Duration = Duration::from_millis(1000);
 
@@ -34,7 +37,7 @@ pub(super) struct Place {
     map: u64,
     /// Which of the shards; their number at the end.
     shard: usize,
-    /// Which of the prefixes; their number at the end.
+    /// Which of the prefixes.
     prefix: usize,
     /// Redis's own cursor.
     scan: u64,
@@ -158,7 +161,7 @@ impl Core {
             return Err(self.servers.obstacle().unwrap_or_else(error::moving));
         }
         if place.shard > shards.len()
-            || place.prefix > schema.prefixes.len()
+            || place.prefix >= schema.prefixes.len()
             || !place.left.iter().all(|key| schema.takes(key))
         {
             return Err(no_cursor(after.map_or("", |cursor| cursor)));
@@ -196,11 +199,16 @@ impl Core {
         room: usize,
     ) -> Result<(), Error> {
         let prefix = &schema.prefixes[place.prefix];
-        let (mut next, mut keys) = self.scan(shard, prefix, place.scan, STEP).await?;
-        if keys.len() > 2 * room {
-            // So that few are left over: what is left over travels with the cursor.
-            (next, keys) = self.scan(shard, prefix, place.scan, room).await?;
-        }
+        let mut count = STEP;
+        let (next, mut keys) = loop {
+            let (next, keys) = self.scan(shard, prefix, place.scan, count).await?;
+            // What is left over travels with the cursor.
+            let left_bytes: usize = keys.iter().skip(room).map(Vec::len).sum();
+            if left_bytes <= LEFT_BYTES_MAX || count == 1 {
+                break (next, keys);
+            }
+            count = (count * room / keys.len()).clamp(1, count - 1);
+        };
         // A key under two prefixes is gone through under the first of them.
         let earlier = &schema.prefixes[..place.prefix];
         keys.retain(|key| !earlier.iter().any(|prefix| key.starts_with(prefix)));
