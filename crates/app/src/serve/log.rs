@@ -1,5 +1,7 @@
 //! The log: lines on standard error, as text or JSON.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Settings};
@@ -12,7 +14,9 @@ pub fn start_log(settings: &Settings) -> Result<(), ConfigError> {
         allowed: "levels, alone or for a module, such as info or warn,nearfield=debug".to_owned(),
         found: settings.log.clone(),
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
+    );
     let started = if settings.log_json { builder.json().try_init() } else { builder.try_init() };
     if started.is_err() {
         tracing::debug!("a log was started before");
