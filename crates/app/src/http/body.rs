@@ -16,35 +16,17 @@ use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
-use super::{Door, Problem, json::object::Object};
+use super::{
+    Door, Problem,
+    json::object::Object,
+    patience::{PACE, Patience},
+};
 
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes of a body up to which room for it is made as it comes; beyond, at once for all of it.
 const GROWING_BYTES: usize = 64 << 10;
-
-/// Bytes a second at which a body may come for ever.
-const PACE: f64 = 4096.0;
-
-/// How much longer a body is waited for: as long as it may stand still, less what it was waited for, more what its
-/// bytes are worth at [`PACE`].
-struct Patience {
-    stall: Duration,
-    left: Duration,
-}
-
-impl Patience {
-    fn new(stall: Duration) -> Patience {
-        Patience { stall, left: stall }
-    }
-
-    /// Takes off what was waited, and puts on what came for it.
-    fn spend(&mut self, waited: Duration, bytes: usize) {
-        let worth = Duration::from_secs_f64(bytes as f64 / PACE);
-        self.left = self.stall.min(self.left.saturating_sub(waited) + worth);
-    }
-}
 
 /// A body read piece by piece.
 pub(super) struct BodyReader {
@@ -144,14 +126,14 @@ impl BodyReader {
 
     /// Waits for what comes next as if nothing had been waited for yet.
     pub(super) fn be_patient(&mut self) {
-        self.patience = Patience::new(self.patience.stall);
+        self.patience.renew();
     }
 
     /// The next piece as it was sent.
     async fn receive(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             let began = Instant::now();
-            let frame = match tokio::time::timeout(self.patience.left, self.body.frame()).await {
+            let frame = match tokio::time::timeout(self.patience.left(), self.body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -160,7 +142,7 @@ impl BodyReader {
                 Err(_) => {
                     let detail = format!(
                         "the body stood still for {} ms, or fell behind {PACE} bytes a second by as much",
-                        self.patience.stall.as_millis()
+                        self.patience.stall().as_millis()
                     );
                     return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
                 }
@@ -373,28 +355,6 @@ mod tests {
         let reader = BodyReader::new(&HeaderMap::new(), body, 100, Duration::from_millis(20)).ok().unwrap();
         sender.send(Bytes::from_static(b"{")).await.unwrap();
         assert_eq!(reader.all().await.unwrap_err().status(), 408);
-    }
-
-    #[test]
-    fn patience_ends_for_who_trickles_and_lasts_for_who_keeps_the_pace() {
-        let (stall, second) = (Duration::from_secs(30), Duration::from_secs(1));
-        let seconds = |bytes: usize| {
-            let mut patience = Patience::new(stall);
-            let in_time = |_: &u32| {
-                let is_waited_for = patience.left >= second;
-                patience.spend(second, bytes);
-                is_waited_for
-            };
-            (0..100_000).take_while(in_time).count()
-        };
-        assert_eq!(seconds(1), 30);
-        assert_eq!(seconds(PACE as usize / 2), 59);
-        assert_eq!(seconds(PACE as usize), 100_000);
-        // What came fast at first saves nobody later.
-        let mut patience = Patience::new(stall);
-        patience.spend(second, 1 << 30);
-        patience.spend(stall, 1);
-        assert!(patience.left < second);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod metering;
 mod ndjson;
 mod openapi;
 mod path;
+mod patience;
 mod policy;
 mod problem;
 mod query;
@@ -39,6 +40,7 @@ pub(crate) use gate::App;
 pub(crate) use json::doctor::DiagnosisView;
 pub use metering::describe_metrics;
 pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
+pub(crate) use patience::Patience;
 pub use problem::Problem;
 pub(crate) use starting::starting;
 

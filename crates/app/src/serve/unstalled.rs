@@ -1,11 +1,11 @@
-//! A stream whose reader may be slow, but not still.
+//! A stream whose reader may be slow, but neither still nor without any pace.
 
 use std::{
     future::Future,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -13,29 +13,48 @@ use tokio::{
     time::Sleep,
 };
 
-/// A stream that fails once nothing could be written for a while, though there was something.
+use crate::http::Patience;
+
+/// A stream that fails once nothing could be written for a while, though there was something, or so little that its
+/// reader keeps no pace.
 #[derive(Debug)]
 pub(super) struct Unstalled<S> {
     stream: S,
-    limit: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    waiting: Option<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    over: Pin<Box<Sleep>>,
 }
 
 impl<S> Unstalled<S> {
     /// `stream`, which may stand still for `limit`.
     pub(super) fn new(stream: S, limit: Duration) -> Unstalled<S> {
-        Unstalled { stream, limit, waiting: None }
+        Unstalled { stream, patience: Patience::new(limit), waiting: None }
     }
 
     /// Passes progress on, and counts the time without.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if progress.is_ready() {
-            self.waiting = None;
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        let left = self.patience.left();
+        if let Poll::Ready(written) = &progress {
+            if let (Some(waiting), Ok(written)) = (self.waiting.take(), written) {
+                self.patience.spend(waiting.since.elapsed(), bytes(written));
+            }
             return progress;
         }
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        ready!(waiting.as_mut().poll(cx));
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            since: Instant::now(),
+            over: Box::pin(tokio::time::sleep(left)),
+        });
+        ready!(waiting.over.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 }
@@ -53,7 +72,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, progress)
+        self.watch(cx, progress, |written| *written)
     }
 
     fn poll_write_vectored(
@@ -62,7 +81,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, progress)
+        self.watch(cx, progress, |written| *written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -71,12 +90,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, progress)
+        self.watch(cx, progress, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, progress)
+        self.watch(cx, progress, |()| 0)
     }
 }
 
@@ -98,5 +117,21 @@ mod tests {
         let _far = reader.await.unwrap();
         near.write_all(&[7; 8]).await.unwrap();
         assert_eq!(near.write_all(&[7]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_takes_a_byte_now_and_then_is_given_up() {
+        let (near, mut far) = tokio::io::duplex(1);
+        let limit = Duration::from_millis(50);
+        let mut near = Unstalled::new(near, limit);
+        // Far more than is waited for, were each byte put up with by itself.
+        let reader = tokio::spawn(async move {
+            while far.read_u8().await.is_ok() {
+                tokio::time::sleep(limit / 5).await;
+            }
+        });
+        assert_eq!(near.write_all(&[7; 1000]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(near);
+        reader.await.unwrap();
     }
 }
