@@ -152,6 +152,13 @@ impl Layer {
         Ok(layer)
     }
 
+    /// Keys in it.
+    pub(super) fn keys_count(&self) -> usize {
+        let Layer { api_key, write_key, read_key, keys, .. } = self;
+        let plain = [api_key, write_key, read_key].into_iter().flatten().map(Vec::len).sum::<usize>();
+        plain + keys.as_ref().map_or(0, Vec::len)
+    }
+
     /// This source with `below` under it.
     pub(super) fn over(self, below: Layer) -> Layer {
         Layer {

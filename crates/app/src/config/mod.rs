@@ -89,6 +89,8 @@ pub struct Settings {
     pub own_key: Option<ApiKey>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<Origin>,
+    /// How many of the keys are from flags and the environment: a process keeps those for as long as it runs.
+    pub lasting_keys: usize,
     /// Requests a second that one key, or without keys one address, may make; no limit, if 0.
     pub rate_limit: u32,
     /// Networks whose word on where a request came from is taken.
@@ -203,8 +205,9 @@ impl Settings {
                 if path.try_exists().unwrap_or(true) { file::read(&path)? } else { Layer::default() }
             }
         };
-        let layer = top.over(env).over(file);
-        Settings::settle(home, layer, warnings)
+        let above = top.over(env);
+        let lasting_keys = above.keys_count();
+        Ok(Settings { lasting_keys, ..Settings::settle(home, above.over(file), warnings)? })
     }
 
     fn settle(home: PathBuf, layer: Layer, mut warnings: Vec<String>) -> Result<Settings, ConfigError> {
@@ -257,6 +260,7 @@ impl Settings {
             log: layer.log.unwrap_or_else(|| "info".to_owned()),
             log_json: layer.log_json.unwrap_or(false),
             listen: layer.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8000))),
+            lasting_keys: 0,
             keys: {
                 let of = |keys: &Option<Vec<ApiKey>>, role| -> Vec<KnownKey> {
                     keys.iter().flatten().map(|key| KnownKey::new(key, role)).collect()

@@ -39,6 +39,15 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after the system refused to accept, for one because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is said where there is not even headroom.
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\n\
+    content-length: 139\r\n\
+    retry-after: 1\r\n\
+    connection: close\r\n\r\n\
+    {\"type\":\"urn:nearfield:connections\",\"title\":\"Service Unavailable\",\"status\":503,\
+    \"code\":\"connections\",\"detail\":\"no room for more: try again\"}";
+
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct ServeSettings {
@@ -135,10 +144,10 @@ impl Connections {
     async fn accept(&self, listeners: &[TcpListener]) {
         loop {
             match accept_any(listeners).await {
-                Ok((stream, peer)) => {
-                    let (permit, health_only) = self.admit().await;
-                    self.serve(stream, peer, permit, health_only);
-                }
+                Ok((stream, peer)) => match self.admit() {
+                    Some((permit, health_only)) => self.serve(stream, peer, permit, health_only),
+                    None => turn_away(&stream, self.tls.is_some()),
+                },
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!("a connection failed early: {error}")
                 }
@@ -150,18 +159,12 @@ impl Connections {
         }
     }
 
-    /// Room for a connection, and whether it is only the headroom.
-    async fn admit(&self) -> (OwnedSemaphorePermit, bool) {
-        const NEVER_CLOSED: &str = "the semaphores are never closed";
-        let headroom = Arc::clone(&self.headroom).acquire_owned();
-        if self.stopping.is_cancelled() {
-            return (headroom.await.expect(NEVER_CLOSED), true);
-        }
-        tokio::select! {
-            biased;
-            permit = Arc::clone(&self.room).acquire_owned() => (permit.expect(NEVER_CLOSED), false),
-            permit = headroom => (permit.expect(NEVER_CLOSED), true),
-        }
+    /// Room for a connection, if there is any, and whether it is only the headroom.
+    fn admit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        let room =
+            || Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| !self.stopping.is_cancelled());
+        let headroom = || Arc::clone(&self.headroom).try_acquire_owned().ok();
+        room().map(|permit| (permit, false)).or_else(|| headroom().map(|permit| (permit, true)))
     }
 
     /// Serves a connection in a task of its own.
@@ -182,15 +185,19 @@ impl Connections {
             stopping: self.stopping.clone(),
         };
         let tls = self.tls.clone();
+        let stopping = self.stopping.clone();
         tokio::spawn(async move {
             let _permit = permit;
             let _counted = Counted::new();
-            match tls {
-                None => serving.serve(stream).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serving.serve(stream).await,
-                    Err(error) => tracing::debug!(%peer, "a client did not speak TLS: {error}"),
-                },
+            let Some(tls) = tls else { return serving.serve(stream).await };
+            let accepted = tokio::select! {
+                accepted = tls.accept(stream, serving.limits.head) => accepted,
+                // It has not asked for anything yet.
+                () = stopping.cancelled(), if !health_only => return,
+            };
+            match accepted {
+                Ok(stream) => serving.serve(stream).await,
+                Err(error) => tracing::debug!(%peer, "a client did not speak TLS: {error}"),
             }
         });
     }
@@ -239,6 +246,14 @@ impl Serving {
         if let Err(error) = ended {
             tracing::debug!(%peer, "a connection ended: {error}");
         }
+    }
+}
+
+/// Ends a connection for which there is not even headroom: accepting goes on, so that nobody waits for an answer longer
+/// than those who were sent away. Said in words where they can be read without waiting for anything.
+fn turn_away(stream: &TcpStream, is_tls: bool) {
+    if !is_tls && let Err(error) = stream.try_write(NO_ROOM) {
+        tracing::debug!("a client that was turned away was not told: {error}");
     }
 }
 

@@ -161,14 +161,17 @@ impl Server {
         let (url, manager) = (self.url(), self.settings.notify_socket.clone());
         let progress = Arc::new(Progress::default());
         let app = Arc::new(ArcSwap::from_pointee(App::open(http::starting(progress.clone()))));
+        let stop = signals::stop().map_err(ServeError::Runtime)?;
         let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
-            let stop = signals::stop().map_err(ServeError::Runtime)?;
             signals::outlive_file_limit().map_err(ServeError::Runtime)?;
             if let Some(metrics) = self.metrics {
                 tokio::spawn(tidy(metrics));
             }
+            // From the beginning on: who renews a certificate does not know that the store is still being opened.
+            let (keys, tls) = (http.api_keys.clone(), self.tls.clone());
+            signals::on_reload(move || reload(&reread, &keys, tls.as_ref())).map_err(ServeError::Runtime)?;
             let answering =
                 tokio::spawn(connections::answer(vec![listener], app.clone(), settings, stop.clone()));
             let opened = tokio::select! {
@@ -186,8 +189,6 @@ impl Server {
                 }),
                 Store::Redis(_) => None,
             };
-            let (keys, tls) = (http.api_keys, self.tls);
-            signals::on_reload(move || reload(&reread, &keys, tls.as_ref())).map_err(ServeError::Runtime)?;
             tracing::info!(url, "serving");
             notify(manager.as_deref(), "READY=1");
             stop.cancelled().await;
@@ -238,6 +239,13 @@ fn reload(reread: &impl Fn() -> Result<Settings, ConfigError>, keys: &ArcSwap<Ap
         Ok(settings) => {
             keys.store(Arc::new(ApiKeys::new(&settings.keys)));
             tracing::info!("the keys were read again");
+            if settings.lasting_keys > 0 {
+                tracing::warn!(
+                    "{} of the keys are from flags or the environment and stay until a restart: only those in the file \
+                     can be taken back",
+                    settings.lasting_keys
+                );
+            }
         }
         Err(error) => tracing::error!("the keys stay as they were: {error}"),
     }

@@ -7,18 +7,22 @@ use tokio_util::sync::CancellationToken;
 /// Exit code of a process that a second signal ended, as shells count it for SIGINT.
 const INSISTED: i32 = 130;
 
-/// Fires at the first signal. A second one ends the process.
+/// Fires at the first signal. A second one ends the process, whatever it is at: it is listened for on a thread of its
+/// own, which outlives the server's runtime.
 pub(super) fn stop() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let asked = stop.clone();
-    let mut signals = Signals::new()?;
-    tokio::spawn(async move {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let listen = async move {
         signals.next().await;
         tracing::info!("stopping; a second signal ends the process at once");
         asked.cancel();
         signals.next().await;
         std::process::exit(INSISTED);
-    });
+    };
+    let thread = std::thread::Builder::new().name("nearfield-signals".to_owned());
+    thread.spawn(move || runtime.block_on(listen))?;
     Ok(stop)
 }
 

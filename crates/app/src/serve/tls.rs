@@ -19,9 +19,6 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::config::TlsFiles;
 
-/// How long a client may take to agree on keys.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why a certificate is not used. Messages name the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -99,9 +96,13 @@ impl Tls {
         &self.files.cert
     }
 
-    /// Agrees on keys with a client, if it does not take too long.
-    pub(super) async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await?
+    /// Agrees on keys with a client, if that does not take longer than `limit`.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        tokio::time::timeout(limit, self.acceptor.accept(stream)).await?
     }
 }
 

@@ -42,6 +42,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     let mut server = home
         .command(&["serve", "--listen", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", home.path("manager"))
+        .env("NEARFIELD_WRITE_KEY", "the-lasting-key-of-the-house")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -54,6 +55,11 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     home.write("nearfield.toml", "[[keys]]\nkey = \"the-other-key-of-the-house\"\nrole = \"read\"\n");
     signal(&server, "HUP");
     assert!(log.any(|line| line.contains("were read again")));
+    // Not to a terminal: without colours.
+    assert!(log.next().is_some_and(|line| {
+        line.contains(" WARN nearfield::serve: 1 of the keys are from flags or the environment")
+    }));
+    assert_eq!(status(&url, "the-lasting-key-of-the-house"), 200);
     assert_eq!(status(&url, "the-first-key-of-the-house"), 401);
     assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
     // What cannot be used leaves the keys as they are.

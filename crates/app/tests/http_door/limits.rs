@@ -163,6 +163,27 @@ fn a_full_server_still_tells_of_its_health() {
 }
 
 #[test]
+fn who_finds_not_even_headroom_is_told_at_once() {
+    let server = Server::with(ServeSettings { connections_max: 1, ..ServeSettings::default() });
+    let _served = served(&server);
+    // More than there is headroom for, all of them silent. They are put up with for two seconds: should others ask so
+    // late on a busy machine, that there is room for them again, more come.
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.extend((0..64).map(|_| server.connect()));
+        let answer = server.connect().rest();
+        if answer.starts_with(b"HTTP/1.1 503") {
+            let answer = Reply::parse(&answer).unwrap();
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            assert_eq!(answer.header("connection"), Some("close"));
+            answer.problem(503, "connections");
+            return;
+        }
+    }
+    panic!("nobody was turned away");
+}
+
+#[test]
 fn requests_on_one_connection_are_answered_in_order() {
     let server = Server::with_articles();
     let mut connection = server.connect();
