@@ -392,7 +392,18 @@ impl Engine {
 
     /// The nearest documents: as many as were asked for, or as there are that match.
     pub fn search(&self, query: &Query<'_>) -> Result<Found, QueryError> {
-        self.core.search(query)
+        self.core.search(query, None)
+    }
+
+    /// The version of a collection that answers now, by name or alias. Waits for nothing.
+    pub fn version(&self, collection: &str) -> Option<CollectionVersion> {
+        self.core.registry().resolve(collection).map(|(_, versions)| versions.answering.version)
+    }
+
+    /// [`Engine::search`], refused as [`QueryError::OtherVersion`] unless this version of the collection answers: a
+    /// query's vector is worth nothing beside those of another model.
+    pub fn search_version(&self, query: &Query<'_>, version: CollectionVersion) -> Result<Found, QueryError> {
+        self.core.search(query, Some(version))
     }
 
     /// Documents of a collection in the order they were first written, from `after` on: those that

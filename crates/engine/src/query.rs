@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use index::{Search, VectorError};
-use store::{DocId, Document, Field, Reader, StoreError};
+use store::{CollectionVersion, DocId, Document, Field, Reader, StoreError};
 
 use crate::{
     collection::{Collection, Selection},
@@ -30,6 +30,9 @@ pub enum QueryError {
     /// No collection of this name.
     #[error("no collection or alias \"{name}\"; there are: {known}")]
     CollectionNotFound { name: String, known: String },
+    /// The collection answers by another version than the query was made for.
+    #[error("collection \"{name}\" answers by another version than the query was made for: ask again")]
+    OtherVersion { name: String },
     /// A field the schema lacks.
     #[error("no field \"{field}\" in the schema of collection \"{collection}\"; its fields: {known}")]
     FieldNotFound { collection: String, field: String, known: String },
@@ -129,8 +132,16 @@ impl Core {
         }
     }
 
-    pub(crate) fn search(&self, query: &Query<'_>) -> Result<Found, QueryError> {
+    /// Searches the collection as it answers now, but if `version` is given by no other version than that.
+    pub(crate) fn search(
+        &self,
+        query: &Query<'_>,
+        version: Option<CollectionVersion>,
+    ) -> Result<Found, QueryError> {
         let (name, collection) = self.answering(query.collection)?;
+        if version.is_some_and(|version| version != collection.version) {
+            return Err(QueryError::OtherVersion { name });
+        }
         let slot = check_query(&name, &collection, query)?;
         let mut found = Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 };
         for attempt in 1.. {

@@ -112,7 +112,7 @@ impl Service {
         let (shared, embedded, started) = (self.shared().clone(), embedded.clone(), call.started());
         let (answer, pending) = oneshot::channel();
         let search = move |posed: Result<Posed, Error>| {
-            let found = posed.and_then(|posed| Ok((embedded.search(&posed.query())?, posed)));
+            let found = posed.and_then(|posed| posed.search(&shared, &embedded));
             // A caller who has gone leaves nobody to tell.
             let _ = answer.send(found.map(|(found, posed)| {
                 let mut answer = posed.answer(found, Vec::new());
@@ -181,13 +181,9 @@ pub(super) struct Asking {
 impl InCompany for Asking {
     fn run(company: Vec<(Asking, Duration)>) {
         let Some(shared) = company.first().map(|(asking, _)| asking.shared.clone()) else { return };
-        // A version that is switched to has other models and dimensions than the questions were checked
-        // against. A Redis answers later and for itself.
-        let is_embedded = matches!(shared.backend.kind(), Kind::Embedded(_));
-        let _steady = is_embedded.then(|| shared.switching.read());
         let mut asked = Vec::with_capacity(company.len());
         for (Asking { question, then, .. }, waited) in company {
-            match if is_embedded { question.renewed(&shared) } else { Ok(question) } {
+            match question.renewed(&shared) {
                 Ok(question) => asked.push((question, then, waited)),
                 Err(error) => then(Err(error)),
             }
@@ -218,7 +214,7 @@ fn vectors_or_none(shared: &Shared, questions: &[&Question]) -> Vec<Option<Resul
 }
 
 /// The vectors of questions, all texts for one model embedded together.
-fn vectors(shared: &Shared, questions: &[&Question]) -> Vec<Result<AskedVector, Error>> {
+pub(super) fn vectors(shared: &Shared, questions: &[&Question]) -> Vec<Result<AskedVector, Error>> {
     let mut texts: BTreeMap<&str, (Vec<usize>, Vec<&str>)> = BTreeMap::new();
     let mut vectors: Vec<Option<Result<AskedVector, Error>>> = Vec::with_capacity(questions.len());
     for (place, question) in questions.iter().enumerate() {
@@ -247,14 +243,14 @@ fn vectors(shared: &Shared, questions: &[&Question]) -> Vec<Result<AskedVector, 
 }
 
 /// A question's vector.
-struct AskedVector {
+pub(super) struct AskedVector {
     values: Vec<f32>,
     /// Whether its text was longer than the model reads.
     truncated: bool,
 }
 
 /// A search that makes sense.
-struct Question {
+pub(super) struct Question {
     known: Arc<Known>,
     field: String,
     asked: Asked,
@@ -270,7 +266,7 @@ enum Asked {
 }
 
 impl Question {
-    fn new(shared: &Shared, search: Search) -> Result<Question, Error> {
+    pub(super) fn new(shared: &Shared, search: Search) -> Result<Question, Error> {
         let known = shared.resolve(search.collection.as_deref())?;
         check_limits(&search)?;
         let (field, vector) = known.vector_field(search.field.as_deref())?;
@@ -303,26 +299,34 @@ impl Question {
         Ok(Question { field: field.to_owned(), asked, search, known })
     }
 
-    /// The question as the collection stands now.
+    /// The question as the collection stands now: another version has other fields, models and dimensions. A Redis
+    /// answers later and for itself.
     fn renewed(self, shared: &Shared) -> Result<Question, Error> {
-        let stands =
-            shared.resolve(Some(&self.known.name)).is_ok_and(|now| now.version == self.known.version);
-        if stands { Ok(self) } else { Question::new(shared, self.search) }
+        let Kind::Embedded(embedded) = shared.backend.kind() else { return Ok(self) };
+        let stands = embedded.version(&self.known.name).is_none_or(|now| now == self.known.version);
+        if stands { Ok(self) } else { Question::anew(shared, self.search) }
+    }
+
+    /// A question to a collection of which another version answers than the one in the catalogue: who switched is
+    /// about to look again, but is not waited for.
+    fn anew(shared: &Shared, search: Search) -> Result<Question, Error> {
+        shared.refresh_catalog();
+        Question::new(shared, search)
     }
 
     /// Reads the filter, and is ready to be asked.
-    fn pose(self, vector: AskedVector, mut timing: Timing) -> Result<Posed, Error> {
+    pub(super) fn pose(self, vector: AskedVector, mut timing: Timing) -> Result<Posed, Error> {
         let Question { known, field, search, .. } = self;
         let start = Instant::now();
         let filter = search.filter.as_deref().map(|text| known.parse_filter(text)).transpose()?;
-        timing.filter_us = us(start.elapsed());
+        timing.filter_us += us(start.elapsed());
         let AskedVector { values: vector, truncated } = vector;
         Ok(Posed { known, field, vector, truncated, filter, search, timing })
     }
 }
 
 /// A question with its vector: ready to be asked.
-struct Posed {
+pub(super) struct Posed {
     known: Arc<Known>,
     field: String,
     vector: Vec<f32>,
@@ -346,6 +350,22 @@ impl Posed {
             exact: self.search.exact,
             min_score: self.search.min_score,
             fields: self.search.fields.as_deref(),
+        }
+    }
+
+    /// What the engine finds. Once another version is switched to, the vector is worth nothing: the question is posed
+    /// anew then.
+    pub(super) fn search(mut self, shared: &Shared, embedded: &Embedded) -> Result<(Found, Posed), Error> {
+        loop {
+            if let Some(found) = embedded.search(&self.query(), self.known.version)? {
+                return Ok((found, self));
+            }
+            let Posed { search, mut timing, .. } = self;
+            let question = Question::anew(shared, search)?;
+            let began = Instant::now();
+            let vector = vectors(shared, &[&question]).pop().expect("one question, one vector")?;
+            timing.embed_us += us(began.elapsed());
+            self = question.pose(vector, timing)?;
         }
     }
 

@@ -31,9 +31,6 @@ pub(super) struct Shared {
     /// What is odd about the configuration.
     pub(super) warnings: Vec<String>,
     catalog: RwLock<Arc<Catalog>>,
-    /// Held to write while a rebuilt version takes over; to read by searches, for which schema,
-    /// model and vectors must be of one version.
-    pub(super) switching: RwLock<()>,
     pub(super) turns: Turns,
     /// Collections whose vectors were made by another model than the one that is loaded.
     pub(super) stale: Mutex<BTreeSet<String>>,
@@ -60,7 +57,6 @@ impl Shared {
             timeout: config.timeout,
             worker_count: config.workers,
             warnings: config.warnings(),
-            switching: RwLock::new(()),
             turns: Turns::new(),
             catalog: RwLock::new(Arc::new(catalog)),
             stale: Mutex::default(),
@@ -84,9 +80,9 @@ impl Shared {
         *catalog = Arc::new(Catalog::new(self.backend.seen()));
     }
 
-    /// Lets the rebuilt version of a collection answer.
+    /// Lets the rebuilt version of a collection answer. Searches do not wait for it: each names the version it is
+    /// posed to.
     pub(super) fn switch(&self, name: &str) -> Result<(), Error> {
-        let _switching = self.switching.write();
         self.backend.switch_blocking(name)?;
         self.refresh_catalog();
         Ok(())

@@ -20,6 +20,8 @@ use super::{
 #[path = "../../tests/tiny_model/mod.rs"]
 mod tiny_model;
 
+mod changing;
+
 /// A service with one worker, a queue of two jobs, and one document.
 async fn service(dir: &Path) -> Service {
     service_with(dir, |_| {}).await
@@ -27,6 +29,13 @@ async fn service(dir: &Path) -> Service {
 
 /// [`service`], changed.
 async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
+    let service = Service::open(config(dir, change)).unwrap();
+    service.put_collection(&cx(), "articles", schema(), false).await.unwrap();
+    put(&service, "1", "apple").await.unwrap();
+    service
+}
+
+fn config(dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
     tiny_model::write(&dir.join("models/tiny"), 1);
     let mut config = Config {
         store: Store::Directory,
@@ -49,7 +58,11 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
         index_threads: 1,
     };
     change(&mut config);
-    let service = Service::open(config).unwrap();
+    config
+}
+
+/// Articles, embedded by the tiny model.
+fn schema() -> Schema {
     let mut schema = article_schema("a:", &[], &[]);
     for field in &mut schema.fields {
         if let FieldKind::Vector(vector) = &mut field.kind {
@@ -57,9 +70,7 @@ async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
             vector.embed.as_mut().unwrap().model = "tiny".to_owned();
         }
     }
-    service.put_collection(&cx(), "articles", schema, false).await.unwrap();
-    put(&service, "1", "apple").await.unwrap();
-    service
+    schema
 }
 
 fn cx() -> Context {
@@ -67,9 +78,13 @@ fn cx() -> Context {
 }
 
 async fn put(service: &Service, id: &str, title: &str) -> Result<PutResult, Error> {
+    put_in(service, "articles", id, title).await
+}
+
+async fn put_in(service: &Service, collection: &str, id: &str, title: &str) -> Result<PutResult, Error> {
     let fields = vec![("title".to_owned(), Value::Bytes(title.as_bytes().to_vec()))];
     let put = Put { id: id.to_owned(), fields, ttl: None, expected: Expected::Any };
-    service.put(&cx(), "articles", vec![put]).await?.pop().unwrap()
+    service.put(&cx(), collection, vec![put]).await?.pop().unwrap()
 }
 
 /// Keeps the worker busy until the sender is dropped.

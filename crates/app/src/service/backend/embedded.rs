@@ -1,6 +1,6 @@
 //! The engine inside this process.
 
-use engine::{Engine, Options, Progress, QueueFull};
+use engine::{CollectionVersion, Engine, Options, Progress, QueryError, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
@@ -27,8 +27,21 @@ impl Embedded {
         Ok(Embedded { engine, write_room: Semaphore::new(WRITES_MAX) })
     }
 
-    pub(in crate::service) fn search(&self, query: &Query<'_>) -> Result<Found, Error> {
-        self.engine.search(query).map_err(refusal::query)
+    /// The version of a collection that answers now.
+    pub(in crate::service) fn version(&self, collection: &str) -> Option<CollectionVersion> {
+        self.engine.version(collection)
+    }
+
+    /// Searches this version of a collection; `None` if another answers by now.
+    pub(in crate::service) fn search(
+        &self,
+        query: &Query<'_>,
+        version: CollectionVersion,
+    ) -> Result<Option<Found>, Error> {
+        match self.engine.search_version(query, version) {
+            Err(QueryError::OtherVersion { .. }) => Ok(None),
+            found => found.map(Some).map_err(refusal::query),
+        }
     }
 
     /// The first of these keys a document stands under, and the document.

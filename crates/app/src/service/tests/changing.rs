@@ -1,0 +1,114 @@
+//! The service while what collections there are is changed.
+
+use super::{searching::Question, *};
+
+/// A clock that, once set to, holds whoever reads it next on a thread for collections: a verb in the middle of its work,
+/// other verbs kept out.
+#[derive(Debug, Default)]
+struct Holding {
+    hold: sync::AtomicBool,
+    held: sync::Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl Clock for Holding {
+    fn now_ms(&self) -> u64 {
+        let is_verb = std::thread::current().name().is_some_and(|name| name.starts_with("nearfield-admin"));
+        if is_verb && self.hold.swap(false, sync::Ordering::AcqRel) {
+            let (began, released) = self.held.lock().take().unwrap();
+            began.send(()).unwrap();
+            let _ = released.recv();
+        }
+        SystemClock.now_ms()
+    }
+}
+
+/// A service, and a collection "doomed" that is being dropped with its documents until the sender is dropped.
+async fn service_that_drops(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let clock = Arc::new(Holding::default());
+    let service = Service::open_with_clock(config(dir, |_| {}), clock.clone()).unwrap();
+    service.put_collection(&cx(), "articles", schema(), false).await.unwrap();
+    put(&service, "1", "apple").await.unwrap();
+    let doomed = Schema { prefixes: vec![b"doomed:".to_vec()], ..schema() };
+    service.put_collection(&cx(), "doomed", doomed, false).await.unwrap();
+    put_in(&service, "doomed", "1", "plum").await.unwrap();
+    // Nothing is switched to but by the test.
+    service.inner.embedder.close();
+    let retitled = embedding_the_title(schema());
+    service.put_collection(&cx(), "articles", retitled, true).await.unwrap();
+
+    let (release, released) = mpsc::channel();
+    let (began, has_begun) = mpsc::channel();
+    *clock.held.lock() = Some((began, released));
+    clock.hold.store(true, sync::Ordering::Release);
+    let dropping = {
+        let service = service.clone();
+        tokio::spawn(async move {
+            service.drop_collection(&cx(), "doomed", Documents::Delete).await.unwrap();
+        })
+    };
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    (service, release, dropping)
+}
+
+fn embedding_the_title(mut schema: Schema) -> Schema {
+    embedding(&mut schema).fields = vec!["title".into()];
+    schema
+}
+
+fn embedding(schema: &mut Schema) -> &mut Embedding {
+    let embedding = schema.fields.iter_mut().find_map(|field| match &mut field.kind {
+        FieldKind::Vector(vector) => vector.embed.as_mut(),
+        _ => None,
+    });
+    embedding.unwrap()
+}
+
+/// Waits for what others do.
+async fn until(mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody does it");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_go_on_while_a_switch_waits_for_another_verb() {
+    let dir = TempDir::new().unwrap();
+    let (service, release, dropping) = service_that_drops(dir.path()).await;
+    let switching = {
+        let shared = service.shared().clone();
+        std::thread::spawn(move || shared.switch("articles").unwrap())
+    };
+    let apple = || Search { collection: Some("articles".to_owned()), ..Search::text("apple", 1) };
+    // For as long as it takes the thread to get there many times over.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(200) {
+        let context = Context { deadline: Some(Instant::now() + Duration::from_secs(20)), ..cx() };
+        assert_eq!(service.search(&context, apple()).await.unwrap().hits.len(), 1);
+    }
+    assert!(!switching.is_finished(), "no other verb kept it");
+    drop(release);
+    dropping.await.unwrap();
+    switching.join().unwrap();
+    assert_eq!(service.schema("articles").unwrap(), embedding_the_title(schema()));
+}
+
+#[tokio::test]
+async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
+    let dir = TempDir::new().unwrap();
+    tiny_model::write(&dir.path().join("models/other"), 2);
+    let service = service(dir.path()).await;
+    let shared = service.shared();
+    let question = Question::new(shared, Search::text("apple", 1)).unwrap();
+    let vector = searching::vectors(shared, &[&question]).pop().unwrap().unwrap();
+    let posed = question.pose(vector, Timing::default()).unwrap();
+    let mut other = schema();
+    embedding(&mut other).model = "other".to_owned();
+    service.put_collection(&cx(), "articles", other, true).await.unwrap();
+    until(|| shared.catalog().resolve(None).unwrap().version.version == 2).await;
+    let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
+    let (found, _) = posed.search(shared, embedded).unwrap();
+    // The same text is nowhere but where the same model puts it.
+    assert!(found.hits[0].distance.abs() < 1e-5, "{:?}", found.hits);
+}
