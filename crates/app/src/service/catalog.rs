@@ -139,6 +139,11 @@ impl Catalog {
         self.names.iter().map(|name| &self.by_name[name])
     }
 
+    /// Whether there is a collection of this name of its own.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.binary_search_by(|own| own.as_str().cmp(name)).is_ok()
+    }
+
     /// Whether a document under this key is given an end if it brings none.
     pub(super) fn ends_by_default(&self, key: &[u8]) -> bool {
         self.collections().any(|known| {

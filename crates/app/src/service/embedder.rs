@@ -108,23 +108,27 @@ impl Run {
             for info in self.shared.backend.seen() {
                 let complete = AssertUnwindSafe(|| self.complete(&info));
                 let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
-                let mut troubles = self.shared.troubles.lock();
                 match result {
                     Ok(()) => {
-                        troubles.remove(&info.name);
+                        self.shared.troubles.lock().remove(&info.name);
                     }
                     Err(Stopped::Closing) => return,
                     // Dropped meanwhile.
                     Err(Stopped::Trouble(error)) if error.kind == ErrorKind::NotFound => {
-                        troubles.remove(&info.name);
+                        self.shared.troubles.lock().remove(&info.name);
                     }
                     Err(Stopped::Trouble(error)) => {
-                        let first = troubles.insert(info.name.clone(), error.message.clone());
+                        let first =
+                            self.shared.troubles.lock().insert(info.name.clone(), error.message.clone());
                         if first.as_ref() != Some(&error.message) {
                             tracing::warn!(collection = info.name, %error, "documents cannot be embedded for now");
                         }
                         trouble = true;
                     }
+                }
+                // What was noted of one that was dropped meanwhile was noted too late to be forgotten with it.
+                if !self.shared.catalog().has(&info.name) {
+                    self.shared.forget(&info.name);
                 }
             }
         }

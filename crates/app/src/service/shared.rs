@@ -77,7 +77,17 @@ impl Shared {
     pub(super) fn refresh_catalog(&self) {
         // Read under the lock, so that of two refreshes the later one reads later.
         let mut catalog = self.catalog.write();
-        *catalog = Arc::new(Catalog::new(self.backend.seen()));
+        let next = Catalog::new(self.backend.seen());
+        let gone = catalog.collections().filter(|known| !next.has(&known.name));
+        gone.for_each(|known| self.forget(&known.name));
+        *catalog = Arc::new(next);
+    }
+
+    /// Tells nothing more of a collection that is gone.
+    pub(super) fn forget(&self, name: &str) {
+        self.stale.lock().remove(name);
+        self.troubles.lock().remove(name);
+        self.meter.unembedded(name, 0);
     }
 
     /// Lets the rebuilt version of a collection answer. Searches do not wait for it: each names the version it is

@@ -79,7 +79,7 @@ impl Embedded {
         }
     }
 
-    pub(super) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+    pub(in crate::service) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
         self.engine.drop_collection(name, documents).map_err(refusal::collection)
     }
 

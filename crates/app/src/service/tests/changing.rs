@@ -95,6 +95,36 @@ async fn searches_go_on_while_a_switch_waits_for_another_verb() {
 }
 
 #[tokio::test]
+async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
+    let dir = TempDir::new().unwrap();
+    let service = service(dir.path()).await;
+    let shared = service.shared();
+    let other = Schema { prefixes: vec![b"other:".to_vec()], ..schema() };
+    service.put_collection(&cx(), "other", other, false).await.unwrap();
+    service.inner.embedder.close();
+    for name in ["articles", "other"] {
+        shared.stale.lock().insert(name.to_owned());
+        shared.troubles.lock().insert(name.to_owned(), "a full queue".to_owned());
+    }
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        ["articles", "other"].into_iter().for_each(|name| shared.meter.unembedded(name, 7));
+        let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
+        embedded.drop_collection("articles", Documents::Keep).unwrap();
+        shared.refresh_catalog();
+    });
+    let notes = service.readiness().notes;
+    let told = |name: &str| notes.iter().filter(|note| note.contains(name)).count();
+    assert_eq!((told("articles"), told("other")), (0, 2), "{notes:?}");
+    let metrics = recorder.handle().render();
+    for line in ["{collection=\"articles\"} 0", "{collection=\"other\"} 7"] {
+        assert!(metrics.contains(&format!("nearfield_unembedded_documents{line}")), "{line}: {metrics}");
+    }
+    service.drop_collection(&cx(), "other", Documents::Keep).await.unwrap();
+    assert!(service.readiness().ready);
+}
+
+#[tokio::test]
 async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/other"), 2);
