@@ -39,6 +39,9 @@ pub(super) enum Step<C> {
 /// turns, so that a large job does not hold up a small one.
 pub(super) struct Job<C> {
     ticket: Ticket,
+    /// When it came.
+    since: Instant,
+    /// When it last went to the end of the queue: with every turn it takes.
     queued: Instant,
     steps: VecDeque<Step<C>>,
 }
@@ -84,9 +87,8 @@ pub(super) struct Company {
 }
 
 struct State<C> {
+    /// Whose turn comes first is at the front.
     waiting: VecDeque<Job<C>>,
-    /// Steps of those that wait.
-    steps: usize,
     /// Seconds a taker is busy with a step, of late.
     step_s: f64,
     flood: Flood,
@@ -95,34 +97,37 @@ struct State<C> {
 
 impl<C> Queue<C> {
     /// At most `jobs_max` jobs wait, and no more are taken in once the steps ahead of a newcomer would take `patience`
-    /// at the pace of late, or the oldest has waited for as long already: who would wait longer is better told at once.
-    /// In a flood that is less. (By Little's law; a pace that stalls is told by the oldest, as in CoDel: Nichols and
-    /// Jacobson 2012, "Controlling queue delay".)
+    /// at the pace of late, or the one whose turn is next has waited for it as long already: who would wait longer is
+    /// better told at once. In a flood that is less. (By Little's law; a pace that stalls is told by the one in front,
+    /// as in CoDel: Nichols and Jacobson 2012, "Controlling queue delay".)
+    ///
+    /// Since jobs take turns, a job of many steps is ahead of a newcomer by no more steps than that has itself.
     pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
-        let state =
-            State { waiting: VecDeque::new(), steps: 0, step_s: 0.0, flood: Flood::default(), closed: false };
+        let state = State { waiting: VecDeque::new(), step_s: 0.0, flood: Flood::default(), closed: false };
         Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
     }
 
-    /// Whether a job is refused now, unless those that wait turn out to have been given up. If so it counts as one
-    /// that was.
+    /// Whether a job of one step is refused now, unless those that wait turn out to have been given up. If so it counts
+    /// as one that was.
     pub(super) fn refuses(&self) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
-        let refuses = self.is_full(&state, now);
+        let refuses = self.is_full(&state, 1, now);
         if refuses {
             state.flood.refused(now);
         }
         refuses
     }
 
-    fn is_full(&self, state: &State<C>, now: Instant) -> bool {
-        let Some(oldest) = state.waiting.front() else { return false };
+    /// Whether there is no room for a job of so many steps.
+    fn is_full(&self, state: &State<C>, steps: usize, now: Instant) -> bool {
+        let Some(next) = state.waiting.front() else { return false };
         let patience = state.flood.patience(now, self.patience);
-        let ahead_s = state.steps as f64 * state.step_s / self.company.takers as f64;
+        let ahead: usize = state.waiting.iter().map(|job| job.steps.len().min(steps)).sum();
+        let ahead_s = ahead as f64 * state.step_s / self.company.takers as f64;
         state.waiting.len() >= self.jobs_max
             || ahead_s >= patience.as_secs_f64()
-            || now.duration_since(oldest.queued) >= patience
+            || now.duration_since(next.queued) >= patience
     }
 
     /// Notes how long a taker was busy with so many steps.
@@ -139,17 +144,16 @@ impl<C> Queue<C> {
         if state.closed {
             return (Err(Refused::Closed), spent);
         }
-        if self.is_full(&state, now) {
+        if self.is_full(&state, steps.len(), now) {
             spent = state.take_spent();
         }
-        if self.is_full(&state, now) {
+        if self.is_full(&state, steps.len(), now) {
             state.flood.refused(now);
             return (Err(Refused::Full), spent);
         }
         let several = steps.len() > 1;
         if !steps.is_empty() {
-            state.steps += steps.len();
-            state.waiting.push_back(Job { ticket, queued: now, steps: steps.into() });
+            state.waiting.push_back(Job { ticket, since: now, queued: now, steps: steps.into() });
         }
         let depth = state.waiting.len();
         drop(state);
@@ -195,20 +199,18 @@ impl<C> State<C> {
         let (spent, wanted): (VecDeque<Job<C>>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|job| job.ticket.is_spent());
         self.waiting = wanted;
-        self.steps -= spent.iter().map(|job| job.steps.len()).sum::<usize>();
         spent.into()
     }
 
     fn take_front(&mut self, with: Company) -> Taken<C> {
         let mut job = self.waiting.pop_front().expect("some job waits");
         if job.ticket.is_spent() {
-            self.steps -= job.steps.len();
             return Taken::Spent(job);
         }
         let step = job.steps.pop_front().expect("a job waits only while it has steps");
-        self.steps -= 1;
-        let waited = job.queued.elapsed();
+        let waited = job.since.elapsed();
         if !job.steps.is_empty() {
+            job.queued = Instant::now();
             self.waiting.push_back(job);
         }
         match step {
@@ -238,8 +240,7 @@ impl<C> State<C> {
             let Some(Step::InCompany(step)) = job.steps.pop_front() else {
                 unreachable!("its next step was just looked at")
             };
-            company.push((step, job.queued.elapsed()));
-            self.steps -= 1;
+            company.push((step, job.since.elapsed()));
             if job.steps.is_empty() {
                 self.waiting.remove(place);
             } else {
@@ -247,5 +248,27 @@ impl<C> State<C> {
             }
         }
         company
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_job_that_has_its_turns_is_no_queue_that_stands() {
+        let patience = Duration::from_secs(3600);
+        let queue: Queue<()> = Queue::new(1000, patience, Company { max: 1, takers: 1 });
+        let ticket = Ticket { deadline: Instant::now() + 2 * patience, cancel: CancellationToken::new() };
+        let steps = (0..100).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>));
+        queue.push(ticket, steps.collect()).0.unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        let turn = Instant::now();
+        let (Taken::Alone(_, waited), 1) = queue.take() else { panic!("a step of the one job") };
+        assert!(waited >= Duration::from_millis(2), "a step waits from when its job came: {waited:?}");
+        // It does as long after its last turn as others do after they came.
+        let state = queue.state.lock();
+        assert!(!queue.is_full(&state, 1, turn + patience - Duration::from_nanos(1)));
+        assert!(queue.is_full(&state, 1, Instant::now() + patience));
     }
 }

@@ -339,6 +339,24 @@ fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
 }
 
 #[test]
+fn a_large_job_keeps_out_another_but_no_small_one() {
+    let job = |steps: usize| {
+        (0..steps).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
+    };
+    let patience = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 2 });
+    // Twenty steps of two takers take a little longer than the patience.
+    (0..100).for_each(|_| queue.done(1, patience.mul_f64(0.101)));
+    assert_eq!(queue.push(ticket(), job(100)).0, Ok(1));
+    assert_eq!(queue.push(ticket(), job(100)).0, Err(Refused::Full));
+    // It takes turns with the large one, so that three steps are ahead of its last.
+    assert_eq!((queue.refuses(), queue.push(ticket(), job(3)).0), (false, Ok(2)));
+    // Two jobs are ahead of a single step, of each one step.
+    let singles = (0..).take_while(|_| !queue.refuses() && queue.push(ticket(), job(1)).0.is_ok()).count();
+    assert_eq!(singles, 18);
+}
+
+#[test]
 fn steps_given_up_do_not_count() {
     let queue: Queue<Counted> = Queue::new(1000, Duration::from_secs(10), Company { max: 1, takers: 1 });
     let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
