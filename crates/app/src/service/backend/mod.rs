@@ -87,6 +87,8 @@ pub(super) type Fingerprints = Vec<(String, [u8; 16])>;
 pub(super) struct Backend {
     store: Kind,
     on_change: Arc<OnChange>,
+    /// Held by who changes collections of the engine, which takes one change at a time.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The kinds of store.
@@ -185,7 +187,7 @@ impl Backend {
             }
             Store::Redis(store) => Kind::Redis(Redis::open(store, clock, on_change.clone())?),
         };
-        Ok(Backend { store, on_change })
+        Ok(Backend { store, on_change, changing: Arc::default() })
     }
 
     /// Calls `changed` whenever collections have been made, switched or dropped. For once.
@@ -342,7 +344,11 @@ impl Backend {
         change: impl FnOnce(&Embedded) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (embedded, on_change) = (embedded.clone(), self.on_change.clone());
+        // Waited for here, so that who waits keeps no worker from those that only look; held by the work, which goes
+        // on when the caller has gone.
+        let turn = call.within(self.changing.clone().lock_owned()).await?;
         let change = move || {
+            let _turn = turn;
             let result = change(&embedded);
             on_change.call();
             result

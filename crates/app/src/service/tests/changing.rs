@@ -94,6 +94,24 @@ async fn searches_go_on_while_a_switch_waits_for_another_verb() {
     assert_eq!(service.schema("articles").unwrap(), embedding_the_title(schema()));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn collections_can_be_looked_at_while_a_change_waits_for_one_whose_caller_has_gone() {
+    let dir = TempDir::new().unwrap();
+    let (service, release, dropping) = service_that_drops(dir.path()).await;
+    dropping.abort();
+    assert!(dropping.await.unwrap_err().is_cancelled());
+    let cx = cx();
+    let mut naming = pin!(service.put_alias(&cx, "texts", "articles"));
+    assert!(poll_once(naming.as_mut()).is_pending());
+    let soon = Context { deadline: Some(Instant::now() + Duration::from_secs(20)), ..cx.clone() };
+    assert_eq!(service.collections(&soon).await.unwrap().len(), 2);
+    drop(release);
+    naming.await.unwrap();
+    let collections = service.collections(&cx).await.unwrap();
+    assert_eq!(collections.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["articles"]);
+    assert_eq!(collections[0].aliases, ["texts"]);
+}
+
 #[tokio::test]
 async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     let dir = TempDir::new().unwrap();

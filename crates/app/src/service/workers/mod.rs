@@ -54,7 +54,8 @@ impl Lane {
     }
 }
 
-/// Threads of [`Lane::Admin`]: one that works long leaves one for the rest.
+/// Threads of [`Lane::Admin`]: one that works long leaves one for the rest, since changes of collections wait for each
+/// other elsewhere.
 const ADMIN_THREADS: usize = 2;
 
 /// Steps that cost less together than one by one.
