@@ -43,38 +43,38 @@ struct Signal {
 
 impl Embedder {
     /// Starts the thread, which first finishes what an earlier run left undone.
-    pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<Embedder> {
-        let signal = Arc::new(Signal {
-            wanted: Mutex::new(true),
-            changed: Condvar::new(),
-            closing: CancellationToken::new(),
-        });
+    pub(super) fn start(shared: Arc<Shared>, waker: Waker) -> std::io::Result<Embedder> {
+        let Waker(signal) = waker;
         let run = Run { shared, signal: signal.clone() };
         let thread =
             std::thread::Builder::new().name("nearfield-embedder".to_owned()).spawn(move || run.run())?;
         Ok(Embedder { signal, thread: Mutex::new(Some(thread)) })
     }
 
-    /// What tells the thread that documents may lack vectors.
-    pub(super) fn waker(&self) -> Waker {
-        Waker(self.signal.clone())
-    }
-
     /// Stops the thread at its next step, and waits for it.
     pub(super) fn close(&self) {
         self.signal.closing.cancel();
-        self.waker().wake();
+        Waker(self.signal.clone()).wake();
         if let Some(thread) = self.thread.lock().take() {
             thread.join().expect("the embedder catches every panic of its work");
         }
     }
 }
 
-/// Wakes the thread.
+/// Wakes the thread, once it is started.
+#[derive(Clone)]
 pub(super) struct Waker(Arc<Signal>);
 
 impl Waker {
-    /// Tells the thread that documents may lack vectors.
+    pub(super) fn new() -> Waker {
+        Waker(Arc::new(Signal {
+            wanted: Mutex::new(true),
+            changed: Condvar::new(),
+            closing: CancellationToken::new(),
+        }))
+    }
+
+    /// Tells the thread that documents may lack vectors, or have those of another model.
     pub(super) fn wake(&self) {
         *self.0.wanted.lock() = true;
         self.0.changed.notify_all();
@@ -166,8 +166,9 @@ impl Run {
             self.shared.switch(name)?;
             tracing::info!(collection = name, "the rebuilt version answers now");
         }
-        if self.shared.backend.models(name).is_some() {
-            self.shared.note_if_stale(&*self.shared.resolve(Some(name))?);
+        // What a store notes once for all may have been noted by others.
+        if self.shared.backend.models(name).is_some() || self.shared.unchecked.lock().contains(name) {
+            self.shared.note_if_stale(&*self.shared.resolve(Some(name))?)?;
         }
         if self.shared.stale.lock().contains(name) {
             self.renew(name)?;

@@ -56,7 +56,7 @@ pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
 use backend::Backend;
 #[cfg(any(fuzzing, test))]
 pub(crate) use backend::fuzzing;
-use embedder::Embedder;
+use embedder::{Embedder, Waker};
 use meter::Meter;
 use models::Models;
 use shared::Shared;
@@ -112,13 +112,21 @@ impl Service {
             Workers::start(workers, queue_max, queue_wait, models.company_max(), pin_workers, meter.clone())
                 .map_err(|error| refusal::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
+        let waker = Waker::new();
+        let (listening, woken) = (Arc::downgrade(&shared), waker.clone());
+        shared.models.on_load(move |model| {
+            if let Some(shared) = listening.upgrade() {
+                shared.model_loaded(model);
+                woken.wake();
+            }
+        });
         shared.load_models();
         shared.find_stale();
-        let embedder = Embedder::start(shared.clone()).map_err(|error| {
+        let embedder = Embedder::start(shared.clone(), waker.clone()).map_err(|error| {
             shared.workers.close();
             refusal::thread(&error)
         })?;
-        let (listening, waker) = (Arc::downgrade(&shared), embedder.waker());
+        let listening = Arc::downgrade(&shared);
         shared.backend.on_change(move || {
             if let Some(shared) = listening.upgrade() {
                 shared.refresh_catalog();

@@ -13,8 +13,11 @@ use super::{
     backend::{ComputedVector, TextToEmbed},
     meter::{Meter, TextOf},
     query_cache::{Asked, QueryCache},
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, OnceLock, RwLock},
 };
+
+/// A model is not there.
+pub(super) const MODEL_MISSING: &str = "model-missing";
 
 /// Queries embedded together at most: more gain nothing, and each waits for the last.
 const COMPANY_MAX: usize = 16;
@@ -41,8 +44,10 @@ impl Embedded {
     }
 }
 
+/// Who is told that the model of this name was loaded.
+type OnLoad = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Loaded models. One is loaded when it is first asked for, and stays.
-#[derive(Debug)]
 pub(super) struct Models {
     dir: PathBuf,
     cpu: Cpu,
@@ -54,6 +59,7 @@ pub(super) struct Models {
     loaded: RwLock<HashMap<String, Arc<Model>>>,
     /// Held while a model is read, so that no two threads read the same one.
     loading: Mutex<()>,
+    on_load: OnceLock<OnLoad>,
 }
 
 impl Models {
@@ -73,7 +79,14 @@ impl Models {
             remembers_queries: config.query_cache_bytes > 0,
             loaded: RwLock::default(),
             loading: Mutex::new(()),
+            on_load: OnceLock::new(),
         }
+    }
+
+    /// Calls `loaded` whenever a model has been loaded. For once.
+    pub(super) fn on_load(&self, loaded: impl Fn(&str) + Send + Sync + 'static) {
+        let first = self.on_load.set(Box::new(loaded)).is_ok();
+        assert!(first, "one service listens to its models");
     }
 
     /// The model, if it has been loaded.
@@ -86,7 +99,7 @@ impl Models {
         if let Some(model) = self.loaded(name) {
             return Ok(model);
         }
-        let _loading = self.loading.lock();
+        let loading = self.loading.lock();
         if let Some(model) = self.loaded(name) {
             return Ok(model);
         }
@@ -95,6 +108,10 @@ impl Models {
         let model = Model::load_partly(&dir, self.cpu, first, later);
         let model = Arc::new(model.map_err(|error| unreadable(name, &error))?);
         self.loaded.write().insert(name.to_owned(), model.clone());
+        drop(loading);
+        if let Some(on_load) = self.on_load.get() {
+            on_load(name);
+        }
         Ok(model)
     }
 
@@ -192,7 +209,7 @@ fn unreadable(name: &str, error: &LoadError) -> Error {
 
 fn missing(name: &str, dir: &Path) -> Error {
     Error::unavailable(
-        "model-missing",
+        MODEL_MISSING,
         format!(
             "model {name:?} is not installed: there is no directory {}; run `nearfield model pull`",
             dir.display()

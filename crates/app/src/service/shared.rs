@@ -34,6 +34,9 @@ pub(super) struct Shared {
     pub(super) turns: Turns,
     /// Collections whose vectors were made by another model than the one that is loaded.
     pub(super) stale: Mutex<BTreeSet<String>>,
+    /// Collections whose vectors have to be compared with the models: one of these was loaded since, or another version
+    /// answers.
+    pub(super) unchecked: Mutex<BTreeSet<String>>,
     /// What keeps a collection from being complete, by its name.
     pub(super) troubles: Mutex<BTreeMap<String, String>>,
     /// Held while a backup is made.
@@ -60,6 +63,7 @@ impl Shared {
             turns: Turns::new(),
             catalog: RwLock::new(Arc::new(catalog)),
             stale: Mutex::default(),
+            unchecked: Mutex::default(),
             troubles: Mutex::default(),
             backing_up: Arc::new(Semaphore::new(1)),
         }
@@ -86,6 +90,7 @@ impl Shared {
     /// Tells nothing more of a collection that is gone.
     pub(super) fn forget(&self, name: &str) {
         self.stale.lock().remove(name);
+        self.unchecked.lock().remove(name);
         self.troubles.lock().remove(name);
         self.meter.unembedded(name, 0);
     }
@@ -95,6 +100,7 @@ impl Shared {
     pub(super) fn switch(&self, name: &str) -> Result<(), Error> {
         self.backend.switch_blocking(name)?;
         self.refresh_catalog();
+        self.unchecked.lock().insert(name.to_owned());
         Ok(())
     }
 

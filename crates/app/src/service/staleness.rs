@@ -4,7 +4,8 @@
 use super::{
     Document, Error,
     backend::{Fingerprints, TextToEmbed},
-    catalog::{Known, vector_fields},
+    catalog::{Known, models, vector_fields},
+    models::MODEL_MISSING,
     shared::Shared,
 };
 
@@ -16,14 +17,26 @@ impl Shared {
     /// Notes which collections' vectors are of another model than the one loaded.
     pub(super) fn find_stale(&self) {
         for known in self.catalog().collections() {
-            self.note_if_stale(known);
+            if let Err(error) = self.note_if_stale(known) {
+                tracing::warn!(collection = known.name, %error, "cannot tell yet whose its vectors are");
+            }
         }
     }
 
-    /// Notes whether a collection's vectors are of another model than the one loaded.
-    pub(super) fn note_if_stale(&self, known: &Known) {
+    /// Has the vectors of this model's collections compared with it: it may be another than made them.
+    pub(super) fn model_loaded(&self, model: &str) {
+        let catalog = self.catalog();
+        let of_model = catalog.collections().filter(|known| models(&known.schema).any(|name| name == model));
+        self.unchecked.lock().extend(of_model.map(|known| known.name.clone()));
+    }
+
+    /// Notes whether a collection's vectors are of another model than the one loaded. After an error that is not known
+    /// and has to be asked again; about a model that is missing it is, when that is loaded.
+    pub(super) fn note_if_stale(&self, known: &Known) -> Result<(), Error> {
+        // First, so that a model that is loaded meanwhile is not overlooked.
+        self.unchecked.lock().remove(&known.name);
         match self.is_stale(known) {
-            Ok(false) => {}
+            Ok(false) => Ok(()),
             Ok(true) => {
                 if self.stale.lock().insert(known.name.clone()) {
                     tracing::warn!(
@@ -31,22 +44,32 @@ impl Shared {
                         "its vectors were made by another model and are made again"
                     );
                 }
+                Ok(())
             }
-            // Readiness tells that the model is missing.
-            Err(error) => {
+            // Readiness tells of it.
+            Err(error) if error.code == MODEL_MISSING => {
                 tracing::debug!(collection = known.name, %error, "cannot tell whose its vectors are");
+                Ok(())
+            }
+            Err(error) => {
+                self.unchecked.lock().insert(known.name.clone());
+                Err(error)
             }
         }
     }
 
-    /// The texts of a document whose vectors in this collection are of another model.
+    /// The texts of a document whose vectors in this collection are of another model, as far as
+    /// their models are there.
     pub(super) fn stale_texts(&self, known: &Known, document: &Document) -> Result<Vec<TextToEmbed>, Error> {
         let made = self.backend.made_by(known, &document.key)?;
         let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
         texts.retain(|text| text.collection == known.version);
         let mut stale = Vec::new();
         for text in texts {
-            let fingerprint = self.models.get(&text.model)?.fingerprint().0;
+            let fingerprint = match self.models.get(&text.model) {
+                Err(error) if error.code == MODEL_MISSING => continue,
+                model => model?.fingerprint().0,
+            };
             let made = made.iter().find(|(field, _)| *field == text.field);
             if made.is_some_and(|(_, model)| *model != fingerprint) {
                 stale.push(text);

@@ -142,6 +142,56 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     assert!(service.readiness().ready);
 }
 
+/// What is left of a [`service`] once it is closed, its model changed before it is opened again.
+async fn reopened(dir: &Path, change: impl FnOnce(&Path)) -> Service {
+    let config = config(dir, |_| {});
+    let service = Service::open(config.clone()).unwrap();
+    service.put_collection(&cx(), "articles", schema(), false).await.unwrap();
+    put(&service, "1", "apple").await.unwrap();
+    service.close();
+    drop(service);
+    change(&config.models_dir.join("tiny"));
+    Service::open(config).unwrap()
+}
+
+/// Waits until the document is where the model that is loaded puts its text.
+async fn until_found_by_its_text(service: &Service) {
+    let begun = Instant::now();
+    loop {
+        let hits = service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits;
+        if hits[0].distance.abs() < 1e-5 {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{hits:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_model_that_is_installed_later_makes_the_vectors_anew() {
+    let dir = TempDir::new().unwrap();
+    let service = reopened(dir.path(), |model| std::fs::remove_dir_all(model).unwrap()).await;
+    assert!(!service.readiness().ready, "its model is missing");
+    tiny_model::write(&dir.path().join("models/tiny"), 2);
+    until_found_by_its_text(&service).await;
+    until(|| service.readiness().ready).await;
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_read_is_told_and_compared_once_it_can() {
+    let dir = TempDir::new().unwrap();
+    let weights = dir.path().join("models/tiny/model.safetensors");
+    let service = reopened(dir.path(), |_| std::fs::write(&weights, b"no weights").unwrap()).await;
+    let told = || {
+        let notes = service.readiness().notes;
+        notes.iter().any(|note| note.contains("cannot be completed for now: model \"tiny\" cannot be loaded"))
+    };
+    until(told).await;
+    tiny_model::write(&dir.path().join("models/tiny"), 2);
+    until_found_by_its_text(&service).await;
+    until(|| !told()).await;
+}
+
 #[tokio::test]
 async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
     let dir = TempDir::new().unwrap();
