@@ -34,11 +34,11 @@ pub(super) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
 /// Which threads a job is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// Searches and reads.
+    /// Searches, reads, and counting what matches.
     Direct,
     /// Preparing and embedding documents.
     Bulk,
-    /// Making, changing, counting and describing collections, and loading models for them.
+    /// Making, changing and describing collections, and loading models for them.
     Admin,
 }
 
