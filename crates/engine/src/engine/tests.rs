@@ -295,3 +295,35 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
     put(b"b");
     assert!(!shown(), "what tenant b wrote is not for tenant a");
 }
+
+/// A search may hold a version that is dropped or switched away from, which hears of no delete any more.
+#[test]
+fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
+    for is_switched in [false, true] {
+        let (_dir, engine) = open_on(Disk::default());
+        engine.create_collection("docs", schema()).unwrap();
+        engine.write(vec![put(1)]).remove(0).unwrap();
+        let (_, collection) = engine.core.answering("docs").unwrap();
+        let selection = collection.select(None);
+        let doc = collection.state().ordinals.doc(0, selection.seen);
+        if is_switched {
+            let mut other = schema();
+            other.ttl = Some(std::time::Duration::from_secs(1_000_000));
+            engine.rebuild_collection("docs", other).unwrap();
+            engine.switch_collection("docs").unwrap();
+        } else {
+            engine.drop_collection("docs", Documents::Keep).unwrap();
+        }
+        let delete = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Any };
+        engine.write(vec![delete]).remove(0).unwrap();
+        let fetch = Fetch {
+            core: &engine.core,
+            collection: &collection,
+            selection: &selection,
+            filter: None,
+            now_ms: 0,
+        };
+        let found = fetch.document(&engine.core.store.read().unwrap(), doc);
+        assert!(matches!(found, Ok(None)), "switched {is_switched}: {found:?}");
+    }
+}
