@@ -242,8 +242,10 @@ impl Store {
             )
         };
         let mut known = self.failure.write().expect(UNPOISONED);
-        known.get_or_insert_with(|| Failure { reason: reason.clone(), full });
-        if is_synced { failure } else { StoreError::ReadOnly { reason } }
+        let known = known.get_or_insert_with(|| Failure { reason: reason.clone(), full });
+        // What is told of room must not be waited for, where room does not help.
+        let is_passing = known.full || !failure.is_full();
+        if is_synced && is_passing { failure } else { StoreError::ReadOnly { reason } }
     }
 
     pub(crate) fn refuse_writes_if_fatal(&self, error: StoreError) -> StoreError {

@@ -260,6 +260,35 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
 }
 
+/// What only was refused for room is told otherwise than what ends writing, though room was lacking there as well.
+#[test]
+fn a_collection_that_finds_no_room_ends_writing_and_that_is_told() {
+    let calls_of = |disk: &Disk, engine: &Engine| {
+        let before = disk.calls();
+        engine.create_collection("more", schema()).unwrap();
+        before + 1..=disk.calls()
+    };
+    let unfailed = Disk::default();
+    let (_dir, engine) = open_on(unfailed.clone());
+    let calls = calls_of(&unfailed, &engine);
+    let mut ended = 0;
+    for call in calls {
+        let disk = Disk::default();
+        let (_dir, engine) = open_on(disk.clone());
+        disk.fail_from(call, ErrorKind::QuotaExceeded);
+        let made = engine.create_collection("more", schema());
+        // Somebody makes room.
+        *disk.0.fault.lock() = None;
+        let told = engine.writable();
+        let is_full = matches!(&made, Err(CollectionError::Store(error)) if error.is_full());
+        let written = engine.write(vec![put(1)]).remove(0);
+        assert_eq!(told.is_ok(), written.is_ok(), "call {call}: {made:?}, {told:?}, {written:?}");
+        assert!(!is_full || written.is_ok(), "call {call}: {made:?}, {written:?}");
+        ended += u64::from(told.is_err());
+    }
+    assert!(ended > 0, "no call ended writing");
+}
+
 #[test]
 fn a_document_changed_since_it_was_selected_is_judged_again() {
     let (_dir, engine) = open_on(Disk::default());

@@ -24,18 +24,25 @@ struct Run {
     acknowledged: Vec<Model>,
     /// The one it failed to commit.
     in_flight: Option<Model>,
+    /// What it said of that.
+    told: Option<StoreError>,
 }
 
 impl Run {
+    fn new() -> Run {
+        Run { acknowledged: vec![Model::default()], ..Run::default() }
+    }
+
     /// Runs the history until something fails; says whether all of it went through.
     fn of(store: &Store, history: &[Transaction]) -> (Run, bool) {
-        let mut run = Run { acknowledged: vec![Model::default()], in_flight: None };
+        let mut run = Run::new();
         for transaction in history {
             let mut after = run.last().clone();
             let Ok(writer) = after.prepare(store, transaction) else { return (run, false) };
             if transaction.commit {
-                if transaction.commit(writer).is_err() {
+                if let Err(error) = transaction.commit(writer) {
                     run.in_flight = Some(after);
+                    run.told = Some(error);
                     return (run, false);
                 }
                 if store.is_synced() {
@@ -70,7 +77,7 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
     let (mut failures, mut recovered) = (0, 0);
     for call in 1..=calls {
         let disk = Disk::with_fault(Fault::Once { call });
-        let mut run = Run { acknowledged: vec![Model::default()], in_flight: None };
+        let mut run = Run::new();
         if let Ok(store) = Store::open_on(disk.clone(), OPTIONS) {
             let through;
             (run, through) = Run::of(&store, history);
@@ -82,6 +89,11 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
                         assert!(matches!(error, StoreError::ReadOnly { .. }), "call {call}: {error}");
                         let told = error.to_string().contains("may be lost");
                         assert_eq!(told, run.acknowledged.len() > 1, "call {call}: {error}");
+                        // Whoever is told of room waits for it, which must not be in vain; save where what was
+                        // refused was made all the same, which only the one after can know.
+                        let in_vain = run.told.as_ref().is_some_and(StoreError::is_full);
+                        let was_made = error.to_string().contains("was made all the same");
+                        assert!(!in_vain || was_made, "call {call}: {error}, after {:?}", run.told);
                     }
                     Ok(writer) => {
                         drop(writer);
