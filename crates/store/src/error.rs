@@ -180,7 +180,10 @@ impl From<redb::StorageError> for StoreError {
     fn from(error: redb::StorageError) -> StoreError {
         match error {
             redb::StorageError::Io(source) => StoreError::Io { source },
-            redb::StorageError::PreviousIo => StoreError::DiskFailedEarlier,
+            // Closed it is, under those who are reading, once it is opened again after a failure.
+            redb::StorageError::PreviousIo | redb::StorageError::DatabaseClosed => {
+                StoreError::DiskFailedEarlier
+            }
             other => StoreError::Damaged { reason: other.to_string() },
         }
     }

@@ -186,6 +186,8 @@ impl Store {
 
     /// Opens a store whose disk was full again: redb reads and writes no more after a failure. Nothing of what was
     /// committed is in doubt, as it would be after a failed sync, or lost, as would be what was not synced.
+    ///
+    /// Readers begun before find [`StoreError::DiskFailedEarlier`], those that come wait meanwhile.
     fn recover(&self) {
         let is_full = |failure: &Option<Failure>| failure.as_ref().is_some_and(|failure| failure.full);
         if !is_full(&self.failure.read().expect(UNPOISONED)) || self.disk.sync_has_failed() {
@@ -196,7 +198,9 @@ impl Store {
             return;
         }
         close(database.take());
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.disk, self.options)));
+        // Verified as a whole when it was first opened, if it was to be: everybody waits, and each failure comes here.
+        let options = Options { verify_bytes_max: 0, ..self.options };
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.disk, options)));
         // Where there is no room even for that, the next one tries again.
         if let Ok(Ok((opened, state))) = opened {
             *database = Some(opened);

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
-use store::{Field, Store, StoreError};
+use store::{DocId, Field, Options, Store, StoreError};
 
 use crate::disks::{Disk, Fault};
 use crate::model::{self, Model, Transaction};
@@ -142,4 +142,44 @@ fn a_commit_of_one_document_syncs_twice() {
         writer.commit().unwrap();
         assert_eq!(disk.syncs() - before, 2);
     }
+}
+
+/// Everybody waits while a store is opened again: that must not take the time of reading all of it.
+#[test]
+fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
+    const DOCUMENTS: u64 = 400;
+    let disk = Disk::default();
+    let put = |store: &Store, number: u64| -> Result<(), StoreError> {
+        let mut writer = store.write()?;
+        let value = vec![7; 8 << 10].into();
+        writer.put(&number.to_be_bytes(), &[Field { name: b"n"[..].into(), value }], None)?;
+        writer.commit()
+    };
+    let options = Options { verify_bytes_max: u64::MAX, ..OPTIONS };
+    let store = Store::open_on(disk.clone(), options).unwrap();
+    (0..DOCUMENTS).for_each(|number| put(&store, number).unwrap());
+    let reader = store.read().unwrap();
+    // The kind of failure goes by the number of the call: this one finds no room.
+    let call = (disk.calls() + 1..).find(|call| Fault::kind(*call) == ErrorKind::StorageFull).unwrap();
+    disk.fail(Fault::Once { call });
+    let error = put(&store, DOCUMENTS).unwrap_err();
+    assert!(error.is_full(), "{error}");
+
+    // redb reads every page once when it is built for debugging, and twice when it also verifies.
+    let unverified = Disk::with_bytes(disk.bytes());
+    drop(Store::open_on(unverified.clone(), OPTIONS).unwrap());
+    let before = disk.calls();
+    drop(store.write().unwrap());
+    let (calls, unverified) = (disk.calls() - before, unverified.calls());
+    assert!(calls < unverified + DOCUMENTS / 4, "{calls} calls to the disk, {unverified} without verifying");
+    let mut closed = 0;
+    for number in 1..=DOCUMENTS {
+        match reader.document(DocId(number)) {
+            Ok(document) => assert!(document.is_some(), "{number}"),
+            Err(StoreError::DiskFailedEarlier) => closed += 1,
+            Err(other) => panic!("nothing is damaged: {other}"),
+        }
+    }
+    assert!(closed > 0, "all of it was in the cache");
+    assert_eq!(store.read().unwrap().document_count().unwrap(), DOCUMENTS);
 }
