@@ -26,6 +26,8 @@ use crate::{
 const STEPS_A_LOCK: usize = 32;
 /// No document of the collection ends.
 const NEVER: u64 = u64::MAX;
+/// Where no snapshot reaches. One made before anything was written reaches to change 0.
+const NO_SNAPSHOT: Seq = Seq::MAX;
 
 /// One version of a collection.
 #[derive(Debug)]
@@ -43,8 +45,8 @@ pub(crate) struct Collection {
     pub(crate) unsaved: AtomicU64,
     /// Vectors that the pass under way has been over.
     refined: AtomicU64,
-    /// The change the last snapshot reaches to; 0 if there is none.
-    pub(crate) saved_seq: AtomicU64,
+    /// The change the last snapshot reaches to.
+    saved_seq: AtomicU64,
 }
 
 /// What a filter needs and a hit is translated with. Index and state change together, under its lock.
@@ -119,12 +121,22 @@ impl Collection {
             soonest_end_ms,
             unsaved: AtomicU64::new(0),
             refined: AtomicU64::new(0),
-            saved_seq: AtomicU64::new(0),
+            saved_seq: AtomicU64::new(NO_SNAPSHOT),
         }
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
+    }
+
+    /// The change the last snapshot reaches to; `None` if there is none.
+    pub(crate) fn saved_to(&self) -> Option<Seq> {
+        Some(self.saved_seq.load(Ordering::Relaxed)).filter(|seq| *seq != NO_SNAPSHOT)
+    }
+
+    /// There is a snapshot now that reaches to `seq`.
+    pub(crate) fn note_saved(&self, seq: Seq) {
+        self.saved_seq.store(seq, Ordering::Relaxed);
     }
 
     /// From now on documents that are published win over those [`Collection::fill`] brings.

@@ -93,7 +93,7 @@ impl Snapshots {
             return Err(error);
         }
         self.folder.sync()?;
-        collection.saved_seq.store(seq, Ordering::Relaxed);
+        collection.note_saved(seq);
         collection.unsaved.fetch_sub(unsaved, Ordering::Relaxed);
         Ok(seq)
     }
@@ -163,7 +163,7 @@ impl Snapshots {
             }
         }
         let collection = Collection::with(version, schema.clone(), indexes, state);
-        collection.saved_seq.store(seq, Ordering::Relaxed);
+        collection.note_saved(seq);
         Ok(Some(collection))
     }
 

@@ -17,9 +17,14 @@ const DOCUMENTS_A_CHANGE: u64 = 3;
 const VECTORS_A_TAIL: usize = 8;
 /// unless it has waited this many times as long as it should.
 const PATIENCE: u64 = 4;
-/// A snapshot that lies so many changes behind is written again when the engine closes, though its
-/// collection has not changed: it keeps the log of changes from being shortened.
+/// A snapshot that lies so many changes behind is written again, though its collection has not changed: it keeps the
+/// log of changes from being shortened.
 const BEHIND_MAX: u64 = 100_000;
+/// While the engine runs only if it also lies this many changes a document behind, so that a large one is not
+/// written over and over again.
+const BEHIND_A_DOCUMENT: u64 = 4;
+/// Changes forgotten in one transaction: those who write wait for it.
+const FORGOTTEN_AT_ONCE: u64 = 100_000;
 
 impl Core {
     /// Looks after the engine until it closes.
@@ -89,40 +94,60 @@ impl Core {
                 }
             }
         }
-        if saved && let Err(error) = self.trim() {
+        let least = if saved { 1 } else { FORGOTTEN_AT_ONCE };
+        if let Err(error) = self.forget_changes(least, FORGOTTEN_AT_ONCE) {
             self.warn(format!("old changes could not be forgotten: {error}"));
         }
     }
 
-    fn trim(&self) -> Result<(), StoreError> {
-        let registry = self.registry();
-        let saved = registry.all().map(|collection| collection.saved_seq.load(Ordering::Relaxed));
-        // A collection without a snapshot is read from the documents: it needs no changes.
-        let Some(oldest) = saved.filter(|seq| *seq > 0).min() else { return Ok(()) };
-        if self.refusal.get().is_some() || self.store.read()?.changes_trimmed_to()? >= oldest {
+    /// Forgets the changes that no snapshot needs, if they are `least` or more, in transactions of `at_once`; of
+    /// an engine that is closing only so many.
+    pub(crate) fn forget_changes(&self, least: u64, at_once: u64) -> Result<(), StoreError> {
+        if self.refusal.get().is_some() {
             return Ok(());
         }
-        let _turn = self.turn.lock();
-        let mut writer = self.store.write()?;
-        writer.trim_changes(oldest)?;
-        writer.commit().inspect_err(|error| {
-            self.note_failure(error);
-        })
+        let registry = self.registry();
+        // A collection without a snapshot is read from the documents: it needs no changes.
+        let oldest = registry.all().filter_map(|collection| collection.saved_to()).min();
+        let (mut trimmed_to, last_seq) = {
+            let reader = self.store.read()?;
+            (reader.changes_trimmed_to()?, reader.last_seq()?)
+        };
+        let unneeded_to = oldest.unwrap_or(last_seq);
+        if unneeded_to.saturating_sub(trimmed_to) < least {
+            return Ok(());
+        }
+        while trimmed_to < unneeded_to {
+            trimmed_to = unneeded_to.min(trimmed_to + at_once);
+            let _turn = self.turn.lock();
+            let mut writer = self.store.write()?;
+            writer.trim_changes(trimmed_to)?;
+            writer.commit().inspect_err(|error| self.note_failure(error))?;
+            if self.is_closing() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
 /// Whether a snapshot should be written while the engine runs.
-fn is_worth_while(collection: &Collection) -> bool {
+pub(crate) fn is_worth_while(collection: &Collection) -> bool {
     let unsaved = collection.unsaved.load(Ordering::Relaxed);
     let documents = collection.state().ordinals.live().len();
     let enough = CHANGES_MIN.max(documents / DOCUMENTS_A_CHANGE);
     let (tail, vectors) = collection.tail_and_vectors();
-    unsaved >= enough && (tail <= vectors / VECTORS_A_TAIL || unsaved >= PATIENCE * enough)
+    let has_changed = unsaved >= enough && (tail <= vectors / VECTORS_A_TAIL || unsaved >= PATIENCE * enough);
+    has_changed || changes_held_back(collection) > BEHIND_MAX.max(BEHIND_A_DOCUMENT * documents)
 }
 
 /// Whether a snapshot should be written when the engine closes.
 pub(crate) fn is_stale(collection: &Collection) -> bool {
-    let saved = collection.saved_seq.load(Ordering::Relaxed);
-    let behind = collection.state().published.saturating_sub(saved);
-    saved == 0 || collection.unsaved.load(Ordering::Relaxed) > 0 || behind > BEHIND_MAX
+    let has_changed = collection.unsaved.load(Ordering::Relaxed) > 0;
+    collection.saved_to().is_none() || has_changed || changes_held_back(collection) > BEHIND_MAX
+}
+
+/// How many changes its snapshot, if it has one, keeps from being forgotten, at most.
+fn changes_held_back(collection: &Collection) -> u64 {
+    collection.saved_to().map_or(0, |saved| collection.state().published.saturating_sub(saved))
 }

@@ -18,6 +18,7 @@ use crate::{
     write::Expected,
 };
 
+mod changes;
 mod snapshots;
 
 /// A disk in memory that fails from some call on, and remembers what was synced.
@@ -29,6 +30,7 @@ struct DiskState {
     bytes: Mutex<Vec<u8>>,
     synced: Mutex<Vec<u8>>,
     calls: AtomicU64,
+    syncs: AtomicU64,
     /// The call that fails first, and how.
     fault: Mutex<Option<(u64, ErrorKind)>>,
 }
@@ -83,6 +85,7 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         self.call(false)?;
+        self.0.syncs.fetch_add(1, Ordering::Relaxed);
         let bytes = self.0.bytes.lock().clone();
         *self.0.synced.lock() = bytes;
         Ok(())

@@ -8,7 +8,7 @@ use crate::{
     folder::Directory,
     projection::{Projection, Slot},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
-    upkeep::is_stale,
+    upkeep::{is_stale, is_worth_while},
 };
 
 fn schema() -> Arc<Schema> {
@@ -87,4 +87,35 @@ fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
     assert!(!is_stale(&collection));
     let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
     assert!(!read.refine(100));
+}
+
+#[test]
+fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = open(&directory);
+    let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
+    collection.publish(vec![placed(1, 1)], 1);
+    snapshots.write(&collection, || Ok(())).unwrap();
+    // What happens elsewhere is heard of, too.
+    collection.publish(Vec::new(), 100_001);
+    assert!(!is_worth_while(&collection));
+    collection.publish(Vec::new(), 100_002);
+    assert!(is_worth_while(&collection));
+    snapshots.write(&collection, || Ok(())).unwrap();
+    assert!(!is_worth_while(&collection));
+
+    // A large one is worth its writing later.
+    collection.publish((2..=30_000).map(|doc| placed(doc, 100_001 + doc)).collect(), 130_001);
+    snapshots.write(&collection, || Ok(())).unwrap();
+    collection.publish(Vec::new(), 130_001 + 120_000);
+    assert!(!is_worth_while(&collection));
+    collection.publish(Vec::new(), 130_001 + 120_001);
+    assert!(is_worth_while(&collection));
+}
+
+#[test]
+fn a_collection_without_a_snapshot_holds_no_changes_back() {
+    let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
+    collection.publish(vec![placed(1, 1)], 1_000_000);
+    assert!(!is_worth_while(&collection));
 }

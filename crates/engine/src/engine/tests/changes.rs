@@ -1,0 +1,67 @@
+//! The log of changes is no longer than the oldest snapshot needs it.
+
+use super::*;
+
+/// How many changes are kept, and up to which they are forgotten.
+fn log(engine: &Engine) -> (usize, u64) {
+    let reader = engine.core.store.read().unwrap();
+    (reader.changes(0).unwrap().count(), reader.changes_trimmed_to().unwrap())
+}
+
+fn put_all(engine: &Engine, numbers: std::ops::Range<u8>) {
+    assert!(engine.write(numbers.map(put).collect()).iter().all(Result::is_ok));
+}
+
+#[test]
+fn where_there_is_no_snapshot_no_change_is_kept() {
+    for has_collection in [false, true] {
+        let (_dir, engine) = open_on(Disk::default());
+        if has_collection {
+            engine.create_collection("docs", schema()).unwrap();
+        }
+        put_all(&engine, 0..25);
+        engine.core.forget_changes(26, 100).unwrap();
+        assert_eq!(log(&engine), (25, 0), "a few are not worth a commit");
+        engine.core.forget_changes(25, 100).unwrap();
+        assert_eq!(log(&engine), (0, 25));
+        // It goes on, and what there is can be changed and opened as ever.
+        put_all(&engine, 10..20);
+        assert_eq!(log(&engine), (10, 25));
+    }
+}
+
+#[test]
+fn changes_since_the_oldest_snapshot_are_kept() {
+    let (_dir, engine) = open_on(Disk::default());
+    engine.create_collection("docs", schema()).unwrap();
+    put_all(&engine, 0..25);
+    engine.core.save(|_| true);
+    assert_eq!(log(&engine), (0, 25));
+    put_all(&engine, 25..30);
+    engine.core.forget_changes(1, 100).unwrap();
+    assert_eq!(log(&engine), (5, 25));
+}
+
+#[test]
+fn a_snapshot_made_before_anything_was_written_is_one() {
+    let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
+    let engine = open_in(&dir, disk.clone());
+    engine.create_collection("docs", schema()).unwrap();
+    engine.core.save(|_| true);
+    put_all(&engine, 0..5);
+    engine.core.forget_changes(1, 100).unwrap();
+    assert_eq!(log(&engine), (5, 0));
+    let engine = open_in(&dir, disk.after_power_loss());
+    assert_eq!(engine.warnings(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_long_log_is_forgotten_in_small_transactions() {
+    let disk = Disk::default();
+    let (_dir, engine) = open_on(disk.clone());
+    put_all(&engine, 0..25);
+    let syncs = || disk.0.syncs.load(Ordering::Relaxed);
+    let before = syncs();
+    engine.core.forget_changes(1, 10).unwrap();
+    assert_eq!((log(&engine), syncs() - before), ((0, 25), 3 * 2), "two syncs each");
+}
