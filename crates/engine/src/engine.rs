@@ -425,6 +425,7 @@ impl Engine {
 
     /// Deletes every document whose end has come, durably; says how many. Happens by itself about
     /// every second, and documents that have ended are never shown: this is for those who cannot wait.
+    /// What is damaged stays, and is the error when all else is gone.
     pub fn reap(&self) -> Result<u64, QueryError> {
         Ok(self.core.reap()?)
     }

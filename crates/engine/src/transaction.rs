@@ -162,14 +162,16 @@ impl<'s> Transaction<'s> {
         Ok(Written { seq, existed: true })
     }
 
-    /// Takes a document away if it has ended by `now_ms`; `false` if it has not, or is gone.
-    pub(crate) fn reap(&mut self, doc: DocId) -> Result<bool, StoreError> {
+    /// Takes away the document whose end at `at_ms` has come.
+    pub(crate) fn reap(&mut self, at_ms: u64, doc: DocId) -> Result<(), StoreError> {
         match self.writer.document(doc)? {
-            Some(document) if has_ended(&document, self.now_ms) => {
-                self.delete_standing(&document.key)?;
-                Ok(true)
+            Some(document) if document.expires_at_ms == Some(at_ms) => {
+                self.delete_standing(&document.key).map(drop)
             }
-            _ => Ok(false),
+            _ => {
+                let (table, key) = ("expiries", format!("{at_ms}, {}", doc.0));
+                Err(StoreError::Corrupt { table, key, reason: "no document ends then" })
+            }
         }
     }
 
@@ -198,7 +200,12 @@ impl<'s> Transaction<'s> {
     }
 
     fn delete_standing(&mut self, key: &[u8]) -> Result<Seq, StoreError> {
-        let (doc, seq) = self.writer.delete(key)?.expect("the document was found in this transaction");
+        let deleted = self.writer.delete(key)?;
+        let (doc, seq) = deleted.ok_or_else(|| StoreError::Corrupt {
+            table: "keys",
+            key: show(key),
+            reason: "the key of a document is missing",
+        })?;
         for feed in &mut self.feeds {
             if feed.collection.schema.takes(key) {
                 feed.steps.push(Step { doc, seq, what: What::Removed });

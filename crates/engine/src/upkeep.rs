@@ -1,8 +1,8 @@
 //! What happens by itself: ended documents are reaped, snapshots written, old changes forgotten.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
-use store::StoreError;
+use store::{DocId, StoreError};
 
 use crate::{collection::Collection, core::Core, queue::GROUP_OPS_MAX};
 
@@ -26,6 +26,14 @@ const BEHIND_A_DOCUMENT: u64 = 4;
 /// Changes forgotten in one transaction: those who write wait for it.
 const FORGOTTEN_AT_ONCE: u64 = 100_000;
 
+/// What is in the way of deleting what has ended.
+#[derive(Default)]
+struct Damaged {
+    /// Documents, each with its end.
+    known: HashSet<(u64, DocId)>,
+    first: Option<StoreError>,
+}
+
 impl Core {
     /// Looks after the engine until it closes.
     pub(crate) fn run_upkeep(&self) {
@@ -44,38 +52,60 @@ impl Core {
         }
     }
 
-    /// Deletes every document whose end has come, in groups like other writes; says how many.
+    /// Deletes every document whose end has come, in groups like other writes; says how many. What is damaged is
+    /// passed over, at most a group of it: the first of it is the error, when the rest is done.
     pub(crate) fn reap(&self) -> Result<u64, StoreError> {
-        let mut reaped = 0;
+        let (mut reaped, mut damaged) = (0, Damaged::default());
         while !self.is_closing() && self.refusal.get().is_none() {
             let now_ms = self.time.now_ms();
-            let due = self.store.read()?.expired(now_ms, GROUP_OPS_MAX)?;
+            if !self.time.stands() && self.due(now_ms, &mut damaged)?.is_empty() {
+                break;
+            }
+            // With the turn in hand, nobody moves an end between the look at it and the transaction.
+            let _turn = self.turn.lock();
+            let due = self.due(now_ms, &mut damaged)?;
             if due.is_empty() {
-                if self.time.stands() {
-                    self.follow_clock(now_ms)?;
+                // A clock that was put back is followed once nothing is left that had ended.
+                if damaged.first.is_none() {
+                    self.time.follow(now_ms);
                 }
                 break;
             }
-            let _turn = self.turn.lock();
+            let mut at = None;
             let gone = self.transact(|transaction| {
-                let mut gone = 0;
-                for (_, doc) in &due {
-                    gone += u64::from(transaction.reap(*doc)?);
+                for (end_ms, doc) in &due {
+                    at = Some((*end_ms, *doc));
+                    transaction.reap(*end_ms, *doc)?;
                 }
-                Ok(gone)
-            })?;
-            reaped += gone;
+                at = None;
+                Ok(())
+            });
+            match (gone, at) {
+                (Ok(()), _) => reaped += due.len() as u64,
+                // Once more without it.
+                (Err(error @ StoreError::Corrupt { .. }), Some(culprit)) => {
+                    damaged.known.insert(culprit);
+                    damaged.first.get_or_insert(error);
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
-        Ok(reaped)
+        damaged.first.map_or(Ok(reaped), Err)
     }
 
-    /// Lets time follow a clock that was put back, unless something was written meanwhile that has ended.
-    fn follow_clock(&self, now_ms: u64) -> Result<(), StoreError> {
-        let _turn = self.turn.lock();
-        if self.store.read()?.expired(now_ms, 1)?.is_empty() {
-            self.time.follow(now_ms);
+    /// The next group of documents whose end has come, each with its end, but for those that are damaged.
+    fn due(&self, now_ms: u64, damaged: &mut Damaged) -> Result<Vec<(u64, DocId)>, StoreError> {
+        let mut due = Vec::new();
+        for end in self.store.read()?.expired(now_ms, GROUP_OPS_MAX)? {
+            match end {
+                Ok(end) if damaged.known.contains(&end) => {}
+                Ok(end) => due.push(end),
+                Err(error) => {
+                    damaged.first.get_or_insert(error);
+                }
+            }
         }
-        Ok(())
+        Ok(due)
     }
 
     /// Writes snapshots of the collections for which it is `due`, and forgets the changes that no

@@ -50,7 +50,7 @@ pub use limits::{
     VECTOR_BYTES_MAX, check_document,
 };
 pub use name::NameTarget;
-pub use reader::{KeyedDoc, Reader};
+pub use reader::{Expired, KeyedDoc, Reader};
 pub use rebuild::Counts;
 pub use redb::StorageBackend;
 pub use store::{Options, Store};

@@ -25,6 +25,9 @@ type Bytes = &'static [u8];
 /// A key and the number of the document under it.
 pub type KeyedDoc = (Box<[u8]>, DocId);
 
+/// A document's end in Unix milliseconds and its number, or what is wrong with the entry.
+pub type Expired = Result<(u64, DocId), StoreError>;
+
 /// A consistent view of one commit. Its iterators keep the view alive by themselves.
 pub struct Reader {
     transaction: ReadTransaction,
@@ -223,22 +226,17 @@ impl Reader {
     }
 
     /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end
-    /// in Unix milliseconds.
-    pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<(u64, DocId)>, StoreError> {
+    /// in Unix milliseconds. A damaged entry is an error in its own place.
+    pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<Expired>, StoreError> {
         contain(|| {
             let mut expired = Vec::new();
             for row in self.table(tables::EXPIRIES)?.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
                 let doc = DocId(doc);
-                if sum.value() != expiry::row(at_ms, doc) {
-                    return Err(corrupt(
-                        "expiries",
-                        format!("{at_ms}, {}", doc.0),
-                        "checksum does not match",
-                    ));
-                }
-                expired.push((at_ms, doc));
+                let is_whole = sum.value() == expiry::row(at_ms, doc);
+                let damaged = || expiry::corrupt(at_ms, doc, "checksum does not match");
+                expired.push(if is_whole { Ok((at_ms, doc)) } else { Err(damaged()) });
             }
             Ok(expired)
         })

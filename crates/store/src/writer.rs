@@ -329,11 +329,7 @@ fn move_expiry(
     if let Some(at_ms) = from
         && expiries.remove((at_ms, doc.0))?.is_none()
     {
-        return Err(corrupt(
-            "expiries",
-            format!("{at_ms}, {}", doc.0),
-            "the expiry of a document is missing",
-        ));
+        return Err(expiry::corrupt(at_ms, doc, "the expiry of a document is missing"));
     }
     if let Some(at_ms) = to {
         expiries.insert((at_ms, doc.0), expiry::row(at_ms, doc))?;

@@ -1,8 +1,9 @@
 //! Documents end: they are hidden at once and deleted soon.
 
-use std::time::Duration;
+use std::{path::Path, sync::mpsc, thread, time::Duration};
 
 use engine::{Expected, Metric, Op, Query, WriteError};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::world::*;
 
@@ -146,7 +147,7 @@ fn the_reaper_needs_no_asking() {
     world.clock.advance(10);
     // Bounded by the test runner's patience only: the reaper's own pace is not what is tested.
     while world.engine().stats().unwrap().documents > 0 {
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -277,5 +278,87 @@ fn what_ended_gives_its_room_to_what_comes() {
             "{} bytes after round {round}",
             stats.file_bytes
         );
+    }
+}
+
+/// As the store lays them out.
+const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
+const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinition::new("expiries");
+/// Longer than any reaping takes: one that takes so long goes round in a circle.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The entry of the end at `end_ms` of a document, by number.
+fn entry(store: &Path, end_ms: u64, doc: u64) -> u32 {
+    let database = redb::Database::open(store).unwrap();
+    let read = database.begin_read().unwrap();
+    read.open_table(EXPIRIES).unwrap().get((end_ms, doc)).unwrap().expect("the entry is there").value()
+}
+
+fn put_entry(store: &Path, end_ms: u64, doc: u64, value: u32) {
+    let database = redb::Database::open(store).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(EXPIRIES).unwrap().insert((end_ms, doc), value).unwrap();
+    write.commit().unwrap();
+}
+
+/// Changes one bit of the record of a document, by number.
+fn damage_record(store: &Path, doc: u64) {
+    let database = redb::Database::open(store).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut documents = write.open_table(DOCUMENTS).unwrap();
+        let mut record = documents.get(doc).unwrap().expect("the document is there").value().to_vec();
+        record[0] ^= 1;
+        documents.insert(doc, &*record).unwrap();
+    }
+    write.commit().unwrap();
+}
+
+/// The one that ends soonest is damaged, or ends later by its record, or is gone, or the entry of its end is damaged.
+#[test]
+fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
+    const OTHERS: u64 = 1_500;
+    for damage in ["the record", "another end", "no document", "the entry"] {
+        let mut world = World::new();
+        let end = |number: u64| BEGIN_MS + number;
+        world.write(put_until("damaged", &[], end(1))).unwrap();
+        let others = (0..OTHERS).map(|number| put_until(&format!("{number}"), &[], end(2 + number % 3)));
+        assert!(world.engine().write(others.collect()).iter().all(Result::is_ok));
+        world.close();
+        let store = world.options.data_dir.join("nearfield.redb");
+        let whole = entry(&store, end(1), 1);
+        match damage {
+            "the record" => damage_record(&store, 1),
+            "the entry" => put_entry(&store, end(1), 1, whole ^ 1),
+            _ => {
+                world.open();
+                if damage == "no document" {
+                    world.delete("damaged");
+                } else {
+                    world.write(put_until("damaged", &[], end(1_000_000))).unwrap();
+                }
+                world.close();
+                put_entry(&store, end(1), 1, whole);
+            }
+        }
+        world.open();
+        world.clock.advance(10);
+        let engine = world.engine();
+        let reaped = thread::scope(|scope| {
+            let (answer, answered) = mpsc::channel();
+            scope.spawn(move || answer.send(engine.reap()));
+            // Ends the reaping as well.
+            answered.recv_timeout(PATIENCE).inspect_err(|_| engine.close())
+        });
+        let told = reaped.expect("reaping has an end").unwrap_err().to_string();
+        let place = if damage == "the record" { "table documents, key 1:" } else { "table expiries, key" };
+        assert!(told.contains(place), "{damage}: {told}");
+        let left = u64::from(damage != "no document");
+        assert_eq!(engine.stats().unwrap().documents, left, "{damage}");
+        // And it goes on.
+        world.write(put_until("later", &[], BEGIN_MS + 20)).unwrap();
+        world.clock.advance(10);
+        world.engine().reap().unwrap_err();
+        assert_eq!(world.engine().stats().unwrap().documents, left, "{damage}");
     }
 }
