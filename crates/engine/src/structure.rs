@@ -386,7 +386,7 @@ impl Core {
         Ok(result)
     }
 
-    fn forget_snapshot(&self, version: CollectionVersion) {
+    pub(crate) fn forget_snapshot(&self, version: CollectionVersion) {
         if let Err(error) = self.snapshots.remove(version) {
             // Harmless: it is not read any more, and goes when the engine is opened next.
             self.warn(format!(

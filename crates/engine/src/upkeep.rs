@@ -115,7 +115,12 @@ impl Core {
         let mut saved = false;
         for versions in registry.named.values() {
             for collection in versions.all().filter(|collection| due(collection)) {
-                match self.snapshots.write(collection, || self.sync()) {
+                let written = self.snapshots.write(collection, || self.sync());
+                // Where it was dropped meanwhile, what was to go with it had not been there yet.
+                if !self.registry().all().any(|known| known.version == collection.version) {
+                    self.forget_snapshot(collection.version);
+                }
+                match written {
                     Ok(_) => saved = true,
                     Err(error) => self.warn(format!(
                         "the snapshot of collection {}, version {}, was not written: {error}",

@@ -158,3 +158,30 @@ fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
     engine.write(vec![put(4)]).remove(0).unwrap();
     assert_eq!(found()[2..], [("doc:4".to_owned(), 16.0)]);
 }
+
+#[test]
+fn a_collection_dropped_while_its_snapshot_is_written_leaves_none() {
+    for is_switched in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let folder =
+            Arc::new(Meddling { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
+        let engine = Arc::new(open_with(&dir, Disk::default(), Durability::Always, folder.clone()));
+        engine.create_collection("docs", schema()).unwrap();
+        engine.write(vec![put(1)]).remove(0).unwrap();
+        let other = engine.clone();
+        *folder.begins.lock() = Some(Box::new(move || {
+            if is_switched {
+                let mut schema = schema();
+                schema.ttl = Some(std::time::Duration::from_secs(1_000_000));
+                other.rebuild_collection("docs", schema).unwrap();
+                other.switch_collection("docs").unwrap();
+            } else {
+                other.drop_collection("docs", Documents::Keep).unwrap();
+            }
+        }));
+        engine.core.save(|_| true);
+        assert_eq!(engine.warnings(), [] as [&str; 0]);
+        assert!(folder.begins.lock().is_none(), "a snapshot was written");
+        assert_eq!(folder.names().unwrap(), [] as [&str; 0], "switched {is_switched}");
+    }
+}
