@@ -55,17 +55,17 @@ impl Ordinals {
         ordinal
     }
 
-    /// Puts a document back in its place when a snapshot is read; `false` if either is taken.
-    pub(crate) fn restore(&mut self, ordinal: u32, entry: Entry) -> bool {
+    /// Puts a document that has no place into this one, which is nobody's, when a snapshot is read.
+    pub(crate) fn restore(&mut self, ordinal: u32, entry: Entry) {
         let at = ordinal as usize;
         if at >= self.entries.len() {
             let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
             self.entries.resize(at + 1, vacant);
         }
-        let fresh = self.of_doc.insert(entry.doc, ordinal).is_none() && self.live.insert(ordinal);
+        self.of_doc.insert(entry.doc, ordinal);
+        self.live.insert(ordinal);
         self.entries[at] = Entry { expires_at_ms: None, ..entry };
         self.set_end(ordinal, entry.expires_at_ms);
-        fresh
     }
 
     /// Makes every ordinal below `len` that nobody has free to give. Ends a restore.

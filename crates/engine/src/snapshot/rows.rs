@@ -83,7 +83,7 @@ fn put_row(state: &State, ordinal: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads rows back into the state of a collection with this schema.
+/// Reads rows back into the state of a collection with this schema. Of two rows of a document the later holds.
 pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
     let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
     let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
@@ -105,9 +105,14 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
             let doc = DocId(input.u64()?);
             let since = input.u64()?;
             let expires_at_ms = if flags & WITH_END != 0 { Some(input.u64()?) } else { None };
-            if !state.ordinals.restore(ordinal, Entry { doc, since, expires_at_ms }) {
-                return Err(input.malformed("a document has two rows"));
+            // One that did not fit for a while, while the rows were written, has another ordinal since.
+            if let Some(earlier) = state.ordinals.release(doc) {
+                state.attributes.clear(earlier);
+                for unembedded in &mut state.unembedded {
+                    unembedded.remove(earlier);
+                }
             }
+            state.ordinals.restore(ordinal, Entry { doc, since, expires_at_ms });
             let row = take_row(&mut input, numbers, tags)?;
             state.attributes.set(ordinal, &row);
             for unembedded in &mut state.unembedded {

@@ -6,7 +6,7 @@ use crate::{
     attributes::Row,
     collection::{Step, What},
     folder::Directory,
-    projection::{Projection, Slot},
+    projection::{Misfit, Projection, Reason, Slot},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     upkeep::{is_stale, is_worth_while},
 };
@@ -118,4 +118,56 @@ fn a_collection_without_a_snapshot_holds_no_changes_back() {
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
     collection.publish(vec![placed(1, 1)], 1_000_000);
     assert!(!is_worth_while(&collection));
+}
+
+/// Has something happen once, after the first rows have been written.
+struct Meddling<F>(Vec<u8>, Option<F>);
+
+impl<F: FnOnce()> Write for Meddling<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(meddle) = self.1.take() {
+            meddle();
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_document_that_did_not_fit_for_a_while_has_its_later_row() {
+    const DOCUMENTS: u64 = 2_000;
+    let ends = |doc, seq, end_ms| match placed(doc, seq) {
+        Step { what: What::Placed { projection, .. }, .. } => {
+            Step { doc: DocId(doc), seq, what: What::Placed { expires_at_ms: Some(end_ms), projection } }
+        }
+        _ => unreachable!("a document is placed"),
+    };
+    let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
+    let mut steps: Vec<Step> = (1..=DOCUMENTS).map(|doc| placed(doc, doc)).collect();
+    steps[2] = ends(3, 3, 1_000);
+    collection.publish(steps, DOCUMENTS);
+    let mut out = Meddling(
+        Vec::new(),
+        Some(|| {
+            let misfit =
+                Misfit { field: "v".to_owned(), reason: Reason::Value("of another length".to_owned()) };
+            let unfit =
+                Step { doc: DocId(3), seq: 2_001, what: What::Misfit { key: Box::default(), misfit } };
+            // Another takes its place, and it gets one that is written later.
+            collection.publish(vec![unfit, placed(2_001, 2_002), ends(3, 2_003, 2_000)], 2_003);
+        }),
+    );
+    rows::write(&collection, &mut out).unwrap();
+    assert!(out.1.is_none());
+
+    let read = rows::read(&out.0, &schema()).unwrap();
+    let place = collection.state().ordinals.ordinal(DocId(3)).unwrap();
+    assert_eq!((place, read.ordinals.ordinal(DocId(3))), (2_000, Some(2_000)));
+    // Who came meanwhile is among the changes that are read again, and finds the place vacant.
+    assert!(read.ordinals.entry(2).is_none());
+    assert_eq!(read.ordinals.live().len(), DOCUMENTS);
+    assert_eq!((read.ordinals.due(1_999, 9), read.ordinals.due(2_000, 9)), (vec![], vec![DocId(3)]));
 }
