@@ -457,7 +457,8 @@ impl Engine {
         })
     }
 
-    /// Whether writes are taken; `Err` says why not (a failed fsync, a full disk).
+    /// Whether writes are taken; `Err` says why none are until the engine is opened again: a failed fsync, for one. A
+    /// full disk, which ends by itself once there is room, only the writes that it refuses tell.
     pub fn writable(&self) -> Result<(), String> {
         if self.core.is_closing() {
             return Err(WriteError::Closed.to_string());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{CollectionVersion, NameTarget, StoreError, Writer};
+use store::{CollectionVersion, NAME_BYTES_MAX, NameTarget, StoreError, Writer};
 
 use crate::{
     binary::show,
@@ -16,9 +16,6 @@ use crate::{
     schema::{Schema, SchemaError, encode},
     transaction::Transaction,
 };
-
-/// Bytes of a collection's name.
-const NAME_BYTES_MAX: usize = 128;
 
 /// Why a collection verb failed.
 #[derive(Debug, thiserror::Error)]

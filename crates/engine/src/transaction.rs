@@ -104,7 +104,7 @@ impl<'s> Transaction<'s> {
         let mut placed = Vec::with_capacity(projections.len());
         for (at, projection) in projections {
             let version = self.feeds[at].collection.version;
-            if old.is_some() && leaves_old_vectors(&self.feeds[at].collection, version, vectors) {
+            if old.is_some() && leaves_old_vectors(&self.feeds[at].collection, vectors) {
                 self.writer.remove_vectors(version, doc)?;
             }
             let what = match projection {
@@ -262,11 +262,8 @@ fn check_expected(expected: Expected, old: Option<&(DocId, Document)>) -> Result
 }
 
 /// Whether the document may have computed vectors in `collection` that the new ones do not replace.
-fn leaves_old_vectors(
-    collection: &Collection,
-    version: CollectionVersion,
-    vectors: &[ComputedVector],
-) -> bool {
+fn leaves_old_vectors(collection: &Collection, vectors: &[ComputedVector]) -> bool {
+    let version = collection.version;
     collection.projector.vectors.iter().any(|field| {
         field.schema.embed.is_some()
             && !vectors.iter().any(|vector| (vector.collection, vector.field) == (version, field.position))

@@ -147,8 +147,8 @@ pub enum WriteError {
         /// Bytes allowed.
         max: u64,
     },
-    /// The disk is full.
-    #[error("the disk is full ({reason}): free some space and open the engine again")]
+    /// The disk is full, or all of it but the reserve.
+    #[error("the disk is full ({reason}): free some space, and writes are taken again by themselves")]
     Full { reason: String },
     /// A write failed, and what the disk holds of it is unknown.
     #[error("no writes are taken since one failed ({reason}): open the engine again")]

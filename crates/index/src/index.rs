@@ -72,11 +72,6 @@ impl Index {
         }
     }
 
-    /// The options it was made with.
-    pub fn options(&self) -> Options {
-        self.options
-    }
-
     /// Gives `owner` this vector in place of any it had. On return every search that starts
     /// later finds it: it stands in the tail until [`Index::drain`] links it into the graph.
     /// A search that runs meanwhile finds the old vector or the new one, never both or neither.

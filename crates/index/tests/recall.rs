@@ -32,8 +32,7 @@ fn recall_rises_with_ef() {
 }
 
 /// The mean share of each query's exact ten nearest, by distances in double precision.
-fn recall_at_10(index: &Index, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: usize) -> f64 {
-    let metric = index.options().metric;
+fn recall_at_10(metric: Metric, index: &Index, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: usize) -> f64 {
     let mut hits = 0;
     for query in queries {
         let mut exact: Vec<(f64, u32)> =
@@ -90,7 +89,7 @@ fn codes_lose_little_recall_whatever_the_vectors_are_like() {
                     continue;
                 }
                 let [none, int8, int4] = QUANTIZATIONS.map(|quantization| {
-                    recall_at_10(&built(metric, quantization, &vectors), &vectors, &queries, 80)
+                    recall_at_10(metric, &built(metric, quantization, &vectors), &vectors, &queries, 80)
                 });
                 println!("{metric:?} {dim} {shape}: {none} none, {int8} int8, {int4} int4");
                 let least = int8.min(int4);

@@ -38,9 +38,12 @@ fn index(algorithm: Algorithm) -> Arc<Index> {
 }
 
 fn holding(algorithm: Algorithm, quantization: Quantization) -> Arc<Index> {
+    Arc::new(Index::new(options(algorithm, quantization), Cpu::detect()))
+}
+
+fn options(algorithm: Algorithm, quantization: Quantization) -> Options {
     let (metric, vector_type) = (Metric::L2, VectorType::Float32);
-    let options = Options { dim: 2, metric, vector_type, quantization, algorithm };
-    Arc::new(Index::new(options, Cpu::detect()))
+    Options { dim: 2, metric, vector_type, quantization, algorithm }
 }
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 2, ef_construction: 8 };
@@ -194,7 +197,8 @@ fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
         let mut bytes = Vec::new();
         index.snapshot(&mut bytes).unwrap();
         writer.join().unwrap();
-        let restored = Index::restore(&mut &bytes[..], index.options(), Cpu::detect()).unwrap();
+        let options = options(HNSW, Quantization::None);
+        let restored = Index::restore(&mut &bytes[..], options, Cpu::detect()).unwrap();
         let live: Vec<u32> = (0..3).filter(|&owner| restored.vector(owner).is_some()).collect();
         assert!(live == [0, 1, 2] || live == [0, 1], "{live:?}");
         settled(&restored, live.into_iter(), reached);

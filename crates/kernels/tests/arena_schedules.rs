@@ -52,7 +52,7 @@ fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
     orders::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[1]));
         let changed = Arc::new(AtomicU32::new(0));
-        let start = rows.epochs().now();
+        let start = rows.pin().epoch();
         let writer = {
             let (rows, changed) = (Arc::clone(&rows), Arc::clone(&changed));
             thread::spawn(move || {

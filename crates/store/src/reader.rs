@@ -69,11 +69,6 @@ impl Reader {
         contain(|| Ok(self.documents.len()?))
     }
 
-    /// The number of the document under `key`.
-    pub fn lookup(&self, key: &[u8]) -> Result<Option<DocId>, StoreError> {
-        contain(|| Ok(tables::key_entry(&self.table(tables::KEYS)?, key)?.map(|entry| entry.doc)))
-    }
-
     /// A document by number.
     pub fn document(&self, doc: DocId) -> Result<Option<Document>, StoreError> {
         contain(|| tables::document(&self.documents, doc))

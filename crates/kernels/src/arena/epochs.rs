@@ -67,11 +67,6 @@ impl Default for Epochs {
 }
 
 impl Epochs {
-    /// The current epoch.
-    pub fn now(&self) -> u64 {
-        self.now.load(Acquire)
-    }
-
     /// Registers a reader. Never waits.
     pub fn pin(&self) -> Pin<'_> {
         let mut epoch = self.now.load(Acquire);
@@ -151,7 +146,7 @@ mod tests {
     #[test]
     fn oldest_is_the_first_pin_that_lives() {
         let epochs = Epochs::default();
-        let start = epochs.now();
+        let start = epochs.pin().epoch();
         let first = epochs.pin();
         assert_eq!(epochs.advance(|epoch| assert_eq!(epoch, start + 1)), start + 1);
         let second = epochs.pin();
@@ -160,7 +155,7 @@ mod tests {
         drop(first);
         assert_eq!(epochs.oldest(), start + 1);
         drop(second);
-        assert_eq!(epochs.oldest(), epochs.now());
+        assert_eq!(epochs.oldest(), epochs.pin().epoch());
     }
 
     #[test]
@@ -170,6 +165,6 @@ mod tests {
         epochs.advance(|_| ());
         assert_eq!(epochs.oldest(), pins[3 * REGISTERS].epoch());
         drop(pins);
-        assert_eq!(epochs.oldest(), epochs.now());
+        assert_eq!(epochs.oldest(), epochs.pin().epoch());
     }
 }

@@ -168,7 +168,7 @@ fn one_writer_at_a_time_and_readers_wait_for_none() {
             seq
         });
         first.put(b"first", &[], None).unwrap();
-        assert_eq!(store.read().unwrap().lookup(b"first").unwrap(), None);
+        assert_eq!(store.read().unwrap().get(b"first").unwrap(), None);
         first_ended.store(true, Ordering::SeqCst);
         first.commit().unwrap();
         assert_eq!(second.join().unwrap(), 3);
