@@ -61,8 +61,17 @@ pub(crate) struct State {
     /// Documents under the prefixes that do not fit the schema.
     pub(crate) misfits: BTreeSet<DocId>,
     pub(crate) last_misfit: Option<String>,
-    /// Documents that were written while older ones are still being read in: those win.
-    claimed: Option<HashSet<DocId>>,
+    /// While documents that stood before are being read in.
+    filling: Option<Filling>,
+}
+
+/// What was published while documents that stood before are being read in.
+#[derive(Debug, Default)]
+struct Filling {
+    /// Documents that were written: those win.
+    claimed: HashSet<DocId>,
+    /// Vectors of documents that have not been read in yet.
+    embedded: Vec<Step>,
 }
 
 /// A change of one document as one collection sees it.
@@ -141,15 +150,14 @@ impl Collection {
 
     /// From now on documents that are published win over those [`Collection::fill`] brings.
     pub(crate) fn begin_filling(&self) {
-        self.state.write().claimed = Some(HashSet::new());
+        self.state.write().filling = Some(Filling::default());
     }
 
     /// Takes in documents that stood before, except those that were published meanwhile.
     pub(crate) fn fill(&self, steps: Vec<Step>) {
         self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
         self.in_small_groups(steps, |state, step| {
-            let claimed = state.claimed.as_ref().is_some_and(|claimed| claimed.contains(&step.doc));
-            if !claimed {
+            if !state.is_claimed(step.doc) {
                 self.take(state, step);
             }
         });
@@ -158,7 +166,11 @@ impl Collection {
     /// Ends filling: everything up to `seq` is in.
     pub(crate) fn end_filling(&self, seq: Seq) {
         let mut state = self.state.write();
-        state.claimed = None;
+        if let Some(Filling { claimed, embedded }) = state.filling.take() {
+            for step in embedded.into_iter().filter(|step| !claimed.contains(&step.doc)) {
+                self.take(&mut state, step);
+            }
+        }
         state.published = state.published.max(seq);
     }
 
@@ -166,11 +178,17 @@ impl Collection {
     pub(crate) fn publish(&self, steps: Vec<Step>, seq: Seq) {
         self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
         self.in_small_groups(steps, |state, step| {
-            if let Some(claimed) = &mut state.claimed {
-                claimed.insert(step.doc);
-            }
             state.published = state.published.max(step.seq);
-            self.take(state, step);
+            let is_here = state.ordinals.ordinal(step.doc).is_some();
+            match (&mut state.filling, &step.what) {
+                // A vector is no document: that is yet to be read in.
+                (Some(filling), What::Embedded { .. }) if !is_here => filling.embedded.push(step),
+                (None, _) | (_, What::Embedded { .. }) => self.take(state, step),
+                (Some(filling), _) => {
+                    filling.claimed.insert(step.doc);
+                    self.take(state, step);
+                }
+            }
         });
         let mut state = self.state.write();
         state.published = state.published.max(seq);
@@ -326,8 +344,13 @@ impl State {
             unembedded: vec![RoaringBitmap::new(); slots],
             misfits: BTreeSet::new(),
             last_misfit: None,
-            claimed: None,
+            filling: None,
         }
+    }
+
+    /// Whether the document was written while older ones are being read in.
+    fn is_claimed(&self, doc: DocId) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.claimed.contains(&doc))
     }
 
     /// Ordinals `filter` lets through.
@@ -358,3 +381,6 @@ pub(crate) fn index_options(schema: &VectorSchema) -> index::Options {
         },
     }
 }
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;

@@ -1,0 +1,55 @@
+//! What is published while documents that stood before are being read in.
+
+use index::{Metric, VectorType};
+
+use super::*;
+use crate::{
+    attributes::Row,
+    schema::{FieldKind, FieldSchema},
+};
+
+fn collection() -> Collection {
+    let kind = FieldKind::Vector(VectorSchema {
+        algorithm: Algorithm::Flat,
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 1,
+        metric: Metric::L2,
+        embed: None,
+    });
+    let fields = vec![FieldSchema { name: "v".to_owned(), kind }];
+    let schema = Schema { prefixes: vec![Vec::new()], fields, ttl: None };
+    Collection::new(CollectionVersion { id: 1, version: 1 }, Arc::new(schema), Cpu::detect())
+}
+
+fn placed(doc: u64, seq: Seq, vector: Slot) -> Step {
+    let projection = Projection { row: Row::default(), vectors: vec![vector] };
+    Step { doc: DocId(doc), seq, what: What::Placed { expires_at_ms: None, projection } }
+}
+
+fn embedded(doc: u64, seq: Seq, value: f32) -> Step {
+    Step { doc: DocId(doc), seq, what: What::Embedded { vectors: vec![(0, vec![value])] } }
+}
+
+fn vector(collection: &Collection, doc: u64) -> Option<Vec<f32>> {
+    let ordinal = collection.state().ordinals.ordinal(DocId(doc))?;
+    collection.indexes[0].vector(ordinal)
+}
+
+#[test]
+fn a_vector_that_comes_before_its_document_is_not_taken_for_it() {
+    let collection = collection();
+    collection.begin_filling();
+    collection.fill(vec![placed(1, 1, Slot::Unembedded)]);
+    // Of one that is here, of two that are not, one of which is then written, and of one that is deleted.
+    collection.publish((1..=4).map(|doc| embedded(doc, 10 + doc, doc as f32)).collect(), 14);
+    collection.publish(vec![placed(3, 15, Slot::Vector(vec![30.0]))], 15);
+    collection.publish(vec![Step { doc: DocId(4), seq: 16, what: What::Removed }], 16);
+    collection.fill((2..=4).map(|doc| placed(doc, doc, Slot::Unembedded)).collect());
+    collection.end_filling(16);
+
+    let vectors = [1, 2, 3, 4].map(|doc| vector(&collection, doc));
+    assert_eq!(vectors, [Some(vec![1.0]), Some(vec![2.0]), Some(vec![30.0]), None]);
+    let state = collection.state();
+    assert_eq!((state.ordinals.live().len(), state.unembedded_count(), state.published), (3, 0, 16));
+}
