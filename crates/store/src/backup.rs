@@ -12,6 +12,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
+use crate::contain::contain;
 use crate::cursor::Cursor;
 use crate::frame::{FrameReader, FrameWriter};
 use crate::item::{Item, Verified};
@@ -67,7 +68,8 @@ impl Reader {
     /// Writes all of this view to `out`. Writes to the store go on meanwhile; what they replace stays on the disk
     /// until the end.
     ///
-    /// A row that does not match its checksum is an error: what a backup holds can be trusted.
+    /// A row that does not match its checksum is an error, and so is one that leads nowhere: what is made here
+    /// can be restored.
     pub fn back_up(&self, mut out: impl Write) -> Result<Backup, BackupError> {
         let state = self.state()?;
         out.write_all(&MAGIC)?;
@@ -81,7 +83,9 @@ impl Reader {
         let mut counts = Counts::default();
         self.each_item(|item| -> Result<(), BackupError> {
             let item = item?;
-            counts.add(&item.verify()?);
+            let row = item.verify()?;
+            contain(|| self.check_leads(&row))?;
+            counts.add(&row);
             Ok(item.write(&mut frames)?)
         })?;
         Item::write_end(&mut frames)?;
@@ -112,6 +116,9 @@ impl Backup {
     pub(crate) fn restore_into(input: impl Read, store: Store) -> Result<(Store, Backup), BackupError> {
         let mut rebuild = Rebuild::begin(store);
         let (numbers, backup) = read(input, |item, row| Ok(rebuild.add(item, row)?))?;
+        if let Some(damage) = rebuild.remove_loose()?.damage.into_iter().next() {
+            return Err(damage.into());
+        }
         Ok((rebuild.finish(numbers)?, backup))
     }
 }

@@ -12,7 +12,9 @@ use crate::item::{Item, Kind, Verified};
 use crate::key_entry::KeyEntry;
 use crate::rebuild::{Counts, Numbers, Rebuild};
 use crate::tables::{self, corrupt};
-use crate::{Change, DocId, NameTarget, OpenError, Options, Reader, Store, StoreError};
+use crate::{
+    Change, CollectionVersion, DocId, OpenError, Options, Reader, Store, StoreError, VectorKey, loose,
+};
 
 /// What a look at everything found.
 #[derive(Debug, Default)]
@@ -95,6 +97,9 @@ impl Store {
                 Ok(())
             })
             .map_err(lost)?;
+        let loose = rebuild.remove_loose().map_err(lost)?;
+        findings.counts = findings.counts.without(loose.counts);
+        loose.damage.into_iter().for_each(|damage| findings.note(damage));
         rebuild
             .finish(Numbers { next_doc, next_collection: state.next_collection, last_seq })
             .map_err(lost)?;
@@ -206,19 +211,26 @@ impl Reader {
                     }
                 }
             }
-            Verified::Schema(_) => {}
-            Verified::Name(name, target) => {
-                let leads = match target {
-                    NameTarget::Collection(collection) => {
-                        let place = (collection.id, collection.version);
-                        self.table(tables::SCHEMAS)?.get(place)?.is_some()
-                    }
-                    NameTarget::Alias(target) => self.table(tables::NAMES)?.get(target.as_bytes())?.is_some(),
-                };
-                if !leads {
-                    return Err(corrupt("names", shown(name.as_bytes()), "it leads nowhere"));
+            Verified::Schema(_) | Verified::Name(..) => {}
+        }
+        self.check_leads(row)
+    }
+
+    /// Whether the collection a row is of, or leads to, is there.
+    pub(crate) fn check_leads(&self, row: &Verified) -> Result<(), StoreError> {
+        match row {
+            Verified::Vectors(key, _) => {
+                let CollectionVersion { id, version } = VectorKey::decode(key).collection;
+                if self.table(tables::SCHEMAS)?.get((id, version))?.is_none() {
+                    return Err(corrupt("vectors", shown(key), loose::NO_SCHEMA));
                 }
             }
+            Verified::Name(name, target) => {
+                if !tables::leads(&self.table(tables::SCHEMAS)?, &self.table(tables::NAMES)?, target)? {
+                    return Err(corrupt("names", shown(name.as_bytes()), loose::NOWHERE));
+                }
+            }
+            Verified::Document(..) | Verified::Schema(_) => {}
         }
         Ok(())
     }

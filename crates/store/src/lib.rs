@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod item;
 mod key_entry;
 mod limits;
+mod loose;
 mod name;
 mod reader;
 mod rebuild;

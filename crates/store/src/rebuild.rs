@@ -2,13 +2,15 @@
 
 use redb::{ReadableTable, WriteTransaction};
 
+use crate::contain::contain;
 use crate::error::shown;
 use crate::expiry;
 use crate::item::{Item, Verified};
 use crate::key_entry::KeyEntry;
+use crate::loose::{self, Loose};
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::{Seq, Store, StoreError};
+use crate::{NameTarget, Seq, Store, StoreError};
 
 /// Rows of a transaction.
 const ROWS_AT_ONCE: usize = 5_000;
@@ -36,6 +38,16 @@ impl Counts {
             Verified::Vectors(_, keys) => self.vectors += keys.len() as u64,
             Verified::Schema(_) => self.schemas += 1,
             Verified::Name(..) => self.names += 1,
+        }
+    }
+
+    /// What is left without these, which are of it.
+    pub(crate) fn without(self, others: Counts) -> Counts {
+        Counts {
+            documents: self.documents - others.documents,
+            vectors: self.vectors - others.vectors,
+            schemas: self.schemas - others.schemas,
+            names: self.names - others.names,
         }
     }
 
@@ -93,6 +105,17 @@ impl Rebuild {
             self.transaction = Some(transaction);
         }
         added
+    }
+
+    /// Takes out what leads nowhere, now that everything is in.
+    pub(crate) fn remove_loose(&mut self) -> Result<Loose, StoreError> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => self.store.begin()?,
+        };
+        let removed = contain(|| loose::remove(&transaction))?;
+        self.transaction = Some(transaction);
+        Ok(removed)
     }
 
     /// Makes it whole and durable.
@@ -155,7 +178,14 @@ fn insert(transaction: &WriteTransaction, item: &Item, verified: &Verified) -> R
             }
             schemas.insert(place, &*item.row)?;
         }
-        Verified::Name(name, _) => {
+        Verified::Name(name, target) => {
+            if let NameTarget::Collection(collection) = target {
+                // Schemas come before names; of an alias it is seen at the end.
+                let schemas = transaction.open_table(tables::SCHEMAS)?;
+                if schemas.get((collection.id, collection.version))?.is_none() {
+                    return Err(corrupt("names", shown(name.as_bytes()), loose::NOWHERE));
+                }
+            }
             let mut names = transaction.open_table(tables::NAMES)?;
             if names.get(name.as_bytes())?.is_some() {
                 return Err(corrupt("names", shown(name.as_bytes()), TWICE));

@@ -6,7 +6,7 @@ use crate::error::{StoreError, shown};
 use crate::key_entry::KeyEntry;
 use crate::state::{State, Unreadable};
 use crate::vector::VECTOR_KEY_BYTES;
-use crate::{DocId, Document, record};
+use crate::{DocId, Document, NameTarget, record};
 
 /// Row 0 is the [`State`].
 pub(crate) const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
@@ -47,6 +47,20 @@ pub(crate) fn state(meta: &impl ReadableTable<u8, &'static [u8]>) -> Result<Stat
             Unreadable::Corrupt { reason } => reason,
         };
         corrupt("meta", "state", reason)
+    })
+}
+
+/// Whether a name leads to a collection that has its schema, or an alias to the name of one.
+pub(crate) fn leads(
+    schemas: &impl ReadableTable<(u32, u32), &'static [u8]>,
+    names: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    target: &NameTarget,
+) -> Result<bool, StoreError> {
+    Ok(match target {
+        NameTarget::Collection(collection) => schemas.get((collection.id, collection.version))?.is_some(),
+        NameTarget::Alias(name) => names.get(name.as_bytes())?.is_some_and(|entry| {
+            matches!(NameTarget::decode(name.as_bytes(), entry.value()), Ok((_, NameTarget::Collection(_))))
+        }),
     })
 }
 

@@ -14,6 +14,7 @@ mod durability;
 mod expiry;
 mod faults;
 mod histories;
+mod mending;
 mod model;
 mod prefixes;
 mod reopening;

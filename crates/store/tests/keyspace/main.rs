@@ -1,12 +1,15 @@
 //! What the keyspace promises, tested through its public door.
 
 mod agrees_with_maps;
+mod backups;
+mod damaged;
 #[allow(dead_code, reason = "the engine's tests use the rest")]
 mod disks;
 mod failing_disk;
 mod model;
 mod opening;
 mod power_loss;
+mod repairing;
 mod transactions;
 
 use proptest::prelude::*;

@@ -1,0 +1,61 @@
+//! Stores that are damaged on purpose.
+
+use store::{CollectionVersion, DocId, Field, NameTarget, Store, VectorKey};
+
+use crate::OPTIONS;
+use crate::disks::Disk;
+
+pub(crate) const DOCUMENTS: u64 = 600;
+pub(crate) const COLLECTION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
+const SCHEMA: &[u8] = b"this is the schema";
+
+pub(crate) fn key(number: u64) -> Vec<u8> {
+    format!("key {number:04}").into_bytes()
+}
+
+/// Documents 1 to [`DOCUMENTS`] over many pages, each with a vector in a collection that has a name and an alias.
+pub(crate) fn fill(store: &Store) {
+    let mut writer = store.write().unwrap();
+    let collection = CollectionVersion { id: writer.next_collection_id().unwrap(), version: 1 };
+    assert_eq!(collection, COLLECTION);
+    writer.set_schema(collection, SCHEMA).unwrap();
+    writer.set_name("docs", &NameTarget::Collection(collection)).unwrap();
+    // Before and behind what they lead to.
+    for alias in ["a", "z"] {
+        writer.set_name(alias, &NameTarget::Alias("docs".to_owned())).unwrap();
+    }
+    for number in 1..=DOCUMENTS {
+        let value = format!("value {number:04} {}", "x".repeat(290));
+        let field = Field { name: b"text"[..].into(), value: value.into_bytes().into() };
+        let (doc, _) = writer.put(&key(number), &[field], None).unwrap();
+        assert_eq!(doc, DocId(number));
+        let vector = VectorKey { collection, field: 0, doc, ordinal: 0 };
+        writer.set_vector(vector, [1; 16], &[7; 64]).unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+/// The bytes of a filled store that was closed.
+pub(crate) fn filled() -> Vec<u8> {
+    let disk = Disk::default();
+    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    fill(&store);
+    drop(store);
+    disk.bytes()
+}
+
+/// The store on damaged bytes, which no page was verified of.
+pub(crate) fn open(bytes: Vec<u8>) -> Store {
+    Store::open_on(Disk::with_bytes(bytes), OPTIONS).unwrap()
+}
+
+/// Flips a bit of each place where the bytes stand.
+pub(crate) fn flip_each(bytes: &mut [u8], needle: &[u8]) {
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at] ^= 1);
+}
+
+pub(crate) fn flip_schema(bytes: &mut [u8]) {
+    flip_each(bytes, SCHEMA);
+}
