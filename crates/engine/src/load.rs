@@ -39,6 +39,7 @@ impl Core {
                 }
             }
         }
+        // Both were read whole or not at all: a schema whose name had only not been found would be lost for good.
         let mut abandoned = Vec::new();
         for (version, schema) in reader.schemas().map_err(failed)? {
             // A version newer than the one that answers is being rebuilt; an older one, or one of a
@@ -158,7 +159,12 @@ fn from_snapshot(
         steps.push(match change.kind {
             ChangeKind::Deleted => Step { doc: change.doc, seq: change.seq, what: What::Removed },
             ChangeKind::Written => {
-                let Some(document) = reader.document(change.doc)? else { continue };
+                // The last change of a document is the only one of it.
+                let document = reader.document(change.doc)?.ok_or_else(|| StoreError::Corrupt {
+                    table: "changes",
+                    key: change.seq.to_string(),
+                    reason: "the document it says was written is not there",
+                })?;
                 if !collection.schema.takes(&document.key) {
                     continue;
                 }
@@ -190,7 +196,7 @@ fn from_snapshot(
 pub(crate) fn fill(collection: &Collection, reader: &Reader, progress: &Progress) -> Result<(), StoreError> {
     let mut vectors = ComputedVectors::of(collection, reader)?;
     let mut steps = Vec::with_capacity(READ_AT_ONCE);
-    for document in reader.documents(DocId(0))? {
+    for document in reader.documents()? {
         let (doc, document) = document?;
         if !collection.schema.takes(&document.key) {
             continue;

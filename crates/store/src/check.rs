@@ -11,7 +11,9 @@ use crate::expiry;
 use crate::item::{Item, Kind, Verified};
 use crate::key_entry::KeyEntry;
 use crate::rebuild::{Counts, Numbers, Rebuild};
+use crate::rows::Rows;
 use crate::tables::{self, corrupt};
+use crate::vector::VECTOR_KEY_BYTES;
 use crate::{
     Change, CollectionVersion, DocId, OpenError, Options, Reader, Store, StoreError, VectorKey, loose,
 };
@@ -108,59 +110,44 @@ impl Store {
 }
 
 impl Reader {
-    /// Visits every row that is not derived from others. A row that cannot be read is visited as an error, and
-    /// where redb cannot go on with a table, so is that.
+    /// Visits every row that is not derived from others. What cannot be read of a table is visited as an error.
     pub(crate) fn each_item<E: From<StoreError>>(
         &self,
         mut visit: impl FnMut(Result<Item, StoreError>) -> Result<(), E>,
     ) -> Result<(), E> {
         for kind in Kind::ALL {
-            let mut rows = match contain(|| self.raw_rows(kind)) {
-                Ok(rows) => rows,
-                Err(error) => {
-                    visit(Err(error))?;
-                    continue;
-                }
-            };
-            loop {
-                match contain(|| rows.next().transpose()) {
-                    Ok(Some(item)) => visit(Ok(item))?,
-                    Ok(None) => break,
-                    Err(error) => {
-                        // What redb could not read once it is not asked for again.
-                        visit(Err(error))?;
-                        break;
-                    }
-                }
+            match contain(|| self.items(kind)) {
+                Ok(rows) => rows.into_iter().try_for_each(&mut visit)?,
+                Err(error) => visit(Err(error))?,
             }
         }
         Ok(())
     }
 
-    fn raw_rows(&self, kind: Kind) -> Result<Box<dyn Iterator<Item = Result<Item, StoreError>>>, StoreError> {
+    fn items(&self, kind: Kind) -> Result<Box<dyn Iterator<Item = Result<Item, StoreError>>>, StoreError> {
         Ok(match kind {
-            Kind::Document => Box::new(self.table(tables::DOCUMENTS)?.range_owned::<u64>(..)?.map(|row| {
-                let (doc, row) = row?;
-                Ok(Item::document(doc.value(), row.value()))
-            })),
+            Kind::Document => {
+                let table = self.table(tables::DOCUMENTS)?;
+                Box::new(Rows::of(&table, kind.table(), |doc, row| Ok(Some(Item::document(doc, row))))?)
+            }
             Kind::Vectors => {
-                let rows = self.table(tables::VECTORS)?.range_owned::<&[u8; 20]>(..)?;
-                Box::new(rows.map(|row| {
-                    let (key, row) = row?;
-                    Ok(Item { kind: Kind::Vectors, key: key.value().to_vec(), row: row.value().to_vec() })
-                }))
+                let table = self.table(tables::VECTORS)?;
+                Box::new(Rows::of(&table, kind.table(), move |key: &[u8; VECTOR_KEY_BYTES], row| {
+                    Ok(Some(Item { kind, key: key.to_vec(), row: row.to_vec() }))
+                })?)
             }
             Kind::Schema => {
-                Box::new(self.table(tables::SCHEMAS)?.range_owned::<(u32, u32)>(..)?.map(|row| {
-                    let (key, row) = row?;
-                    let (id, version) = key.value();
-                    Ok(Item::schema(id, version, row.value()))
-                }))
+                let table = self.table(tables::SCHEMAS)?;
+                Box::new(Rows::of(&table, kind.table(), |(id, version), row| {
+                    Ok(Some(Item::schema(id, version, row)))
+                })?)
             }
-            Kind::Name => Box::new(self.table(tables::NAMES)?.range_owned::<&[u8]>(..)?.map(|row| {
-                let (name, row) = row?;
-                Ok(Item { kind: Kind::Name, key: name.value().to_vec(), row: row.value().to_vec() })
-            })),
+            Kind::Name => {
+                let table = self.table(tables::NAMES)?;
+                Box::new(Rows::of(&table, kind.table(), move |name: &[u8], row| {
+                    Ok(Some(Item { kind, key: name.to_vec(), row: row.to_vec() }))
+                })?)
+            }
         })
     }
 

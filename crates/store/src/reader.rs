@@ -9,7 +9,7 @@ use crate::contain::contain;
 use crate::error::shown;
 use crate::expiry;
 use crate::key_entry::KeyEntry;
-use crate::rows::Rows;
+use crate::rows::{COUNT, Rows};
 use crate::seal::unseal;
 use crate::state::State;
 use crate::tables::{self, corrupt};
@@ -79,19 +79,17 @@ impl Reader {
         contain(|| tables::get(&self.table(tables::KEYS)?, &self.documents, key))
     }
 
-    /// Documents with numbers from `from` on, ascending.
+    /// All documents, by number. Ends with an error if there are not as many as [`Reader::document_count`] says.
     pub fn documents(
         &self,
-        from: DocId,
     ) -> Result<impl Iterator<Item = Result<(DocId, Document), StoreError>> + use<>, StoreError> {
-        let rows = contain(|| Ok(self.documents.range_owned(from.0..)?))?;
-        Ok(Rows::new(rows, |doc, record| {
+        Rows::of(&self.documents, "documents", |doc, record| {
             let doc = DocId(doc);
             match record::decode(doc, record) {
                 Ok(document) => Ok(Some((doc, document))),
                 Err(reason) => Err(corrupt("documents", doc.0.to_string(), reason)),
             }
-        }))
+        })
     }
 
     /// Keys that start with `prefix` and come after `after`, ascending, with their documents' numbers.
@@ -107,7 +105,7 @@ impl Reader {
         let rows =
             contain(|| Ok(self.table(tables::KEYS)?.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
         let prefix: Box<[u8]> = prefix.into();
-        Ok(Rows::new(rows, move |key: &[u8], entry| {
+        Ok(Rows::within(rows, "keys", move |key: &[u8], entry| {
             if !key.starts_with(&prefix) {
                 return Ok(None);
             }
@@ -133,7 +131,7 @@ impl Reader {
         let rows = contain(|| {
             Ok(self.table(tables::VECTORS)?.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?)
         })?;
-        let blocks = Rows::new(rows, move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
+        let blocks = Rows::within(rows, "vectors", move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
             let block = vectors::decode(row_key, row)?;
             let keyed = |entry: &Entry<'_>| {
                 let key = VectorKey { collection, field, doc: entry.doc, ordinal: entry.ordinal };
@@ -158,7 +156,7 @@ impl Reader {
     ) -> Result<impl Iterator<Item = Result<Change, StoreError>> + use<>, StoreError> {
         let range = (Bound::Excluded(after), Bound::Unbounded);
         let rows = contain(|| Ok(self.table(tables::CHANGES)?.range_owned::<u64>(range)?))?;
-        Ok(Rows::new(rows, |seq, entry| match Change::decode(seq, entry) {
+        Ok(Rows::within(rows, "changes", |seq, entry| match Change::decode(seq, entry) {
             Ok(change) => Ok(Some(change)),
             Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
         }))
@@ -193,7 +191,9 @@ impl Reader {
                 return Err(corrupt("keys", "all", "there are more or fewer than documents"));
             }
             let mut last = state.trimmed_to;
-            for row in self.table(tables::CHANGES)?.range::<u64>(..)? {
+            let table = self.table(tables::CHANGES)?;
+            let mut changes = 0;
+            for row in table.range::<u64>(..)? {
                 let (seq, change) = row?;
                 let seq = seq.value();
                 let change = Change::decode(seq, change.value())
@@ -202,11 +202,16 @@ impl Reader {
                     return Err(corrupt("changes", seq.to_string(), "it does not stand where it belongs"));
                 }
                 last = seq;
+                changes += 1;
                 if change.kind == ChangeKind::Written {
                     logged = logged
                         .checked_sub(1)
                         .ok_or_else(|| corrupt("changes", seq.to_string(), "it is of no key"))?;
                 }
+            }
+            // Deletions are of no key.
+            if changes != table.len()? {
+                return Err(corrupt("changes", "all", COUNT));
             }
             if logged > 0 {
                 return Err(corrupt("changes", "all", "there are fewer than keys say"));
@@ -239,33 +244,22 @@ impl Reader {
 
     /// Every stored schema, by collection and version.
     pub fn schemas(&self) -> Result<Vec<(CollectionVersion, Vec<u8>)>, StoreError> {
-        contain(|| {
-            let mut schemas = Vec::new();
-            for row in self.table(tables::SCHEMAS)?.range((0, 0)..)? {
-                let (key, entry) = row?;
-                let (id, version) = key.value();
-                let collection = CollectionVersion { id, version };
-                let schema = unseal(&collection.encode(), entry.value())
-                    .map_err(|reason| corrupt("schemas", format!("{id}, version {version}"), reason))?;
-                schemas.push((collection, schema.to_vec()));
-            }
-            Ok(schemas)
-        })
+        let table = contain(|| self.table(tables::SCHEMAS))?;
+        let rows = Rows::of(&table, "schemas", |(id, version): (u32, u32), entry| {
+            let collection = CollectionVersion { id, version };
+            let schema = unseal(&collection.encode(), entry)
+                .map_err(|reason| corrupt("schemas", format!("{id}, version {version}"), reason))?;
+            Ok(Some((collection, schema.to_vec())))
+        });
+        rows?.collect()
     }
 
     /// Every name and alias, by name.
     pub fn names(&self) -> Result<Vec<(String, NameTarget)>, StoreError> {
-        contain(|| {
-            let mut names = Vec::new();
-            for row in self.table(tables::NAMES)?.range::<&[u8]>(..)? {
-                let (name, entry) = row?;
-                let (name, entry) = (name.value(), entry.value());
-                names.push(
-                    NameTarget::decode(name, entry)
-                        .map_err(|reason| corrupt("names", shown(name), reason))?,
-                );
-            }
-            Ok(names)
-        })
+        let table = contain(|| self.table(tables::NAMES))?;
+        let rows = Rows::of(&table, "names", |name: &[u8], entry| {
+            NameTarget::decode(name, entry).map(Some).map_err(|reason| corrupt("names", shown(name), reason))
+        });
+        rows?.collect()
     }
 }

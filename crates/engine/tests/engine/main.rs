@@ -16,6 +16,9 @@ mod faults;
 mod histories;
 mod mending;
 mod model;
+#[allow(dead_code, reason = "the store's tests use the rest")]
+#[path = "../../../store/tests/keyspace/pages.rs"]
+mod pages;
 mod prefixes;
 mod reopening;
 mod searching;

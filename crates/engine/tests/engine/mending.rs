@@ -1,11 +1,16 @@
 //! Damaged data directories that are repaired and opened again.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use engine::{DataDir, Engine, Metric, Options};
 
 use crate::{
     faults::options,
+    pages::{empty_leaves, flip_each, leaves},
     world::{BEGIN_MS, FakeClock, blob, hnsw, put, schema, vector},
 };
 
@@ -23,13 +28,11 @@ fn filled(path: &Path) {
     engine.close();
 }
 
-/// Flips a bit of each place of the store's file where the bytes stand.
-fn flip_each(path: &Path, needle: &[u8]) {
+/// Changes the bytes of the store's file.
+fn damage(path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
     let file = path.join("nearfield.redb");
     let mut bytes = fs::read(&file).unwrap();
-    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
-    assert!(!places.is_empty());
-    places.into_iter().for_each(|at| bytes[at] ^= 1);
+    how(&mut bytes);
     fs::write(&file, bytes).unwrap();
 }
 
@@ -38,7 +41,7 @@ fn a_repaired_store_opens_without_the_collection_whose_schema_was_lost() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     filled(path);
-    flip_each(path, b"unlike:");
+    damage(path, |bytes| flip_each(bytes, b"unlike:"));
     assert!(matches!(open(path), Err(engine::OpenError::Read { .. })));
     let (findings, _) = DataDir::lock(path).unwrap().repair().unwrap();
     assert_eq!(findings.damage.len(), 2, "the schema and the name: {:?}", findings.damage);
@@ -47,4 +50,58 @@ fn a_repaired_store_opens_without_the_collection_whose_schema_was_lost() {
     assert_eq!(names, ["docs"]);
     assert!(engine.get(b"doc:1").unwrap().is_some());
     engine.close();
+}
+
+/// Why the store does not open.
+fn refusal(path: &Path) -> String {
+    open(path).expect_err("this store is damaged").to_string()
+}
+
+#[test]
+fn a_page_of_names_that_says_it_has_none_costs_no_collection() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    filled(path);
+    let whole = fs::read(path.join("nearfield.redb")).unwrap();
+    damage(path, |bytes| empty_leaves(bytes, b"others"));
+    assert!(refusal(path).contains("table names, key all: there are more or fewer rows than it says"));
+    // What was not damaged is as it was: schemas that no name leads to are removed otherwise.
+    damage(path, |bytes| {
+        for leaf in leaves(&whole, b"others") {
+            bytes[leaf..leaf + 4].copy_from_slice(&whole[leaf..leaf + 4]);
+        }
+    });
+    let engine = open(path).unwrap();
+    assert_eq!(engine.collections().len(), 2);
+    engine.close();
+}
+
+#[test]
+fn a_page_of_documents_that_says_it_has_none_is_missed_with_and_without_snapshots() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    filled(path);
+    let snapshots = path.join("snapshots");
+    let saved: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(&snapshots)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    assert_eq!(saved.len(), 2);
+    let engine = open(path).unwrap();
+    let put = put("doc:2", &[("v", &blob(&vector(2))), ("title", b"after the snapshot")]);
+    engine.write(vec![put]).pop().unwrap().unwrap();
+    engine.close();
+    drop(engine);
+    for (path, bytes) in &saved {
+        fs::write(path, bytes).unwrap();
+    }
+    damage(path, |bytes| empty_leaves(bytes, b"after the snapshot"));
+    let refusal_of_change = refusal(path);
+    let reason = "table changes, key 2: the document it says was written is not there";
+    assert!(refusal_of_change.contains(reason), "{refusal_of_change}");
+    fs::remove_dir_all(&snapshots).unwrap();
+    let refusal_of_all = refusal(path);
+    let reason = "table documents, key all: there are more or fewer rows than it says";
+    assert!(refusal_of_all.contains(reason), "{refusal_of_all}");
 }

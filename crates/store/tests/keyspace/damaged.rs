@@ -7,7 +7,9 @@ use crate::disks::Disk;
 
 pub(crate) const DOCUMENTS: u64 = 600;
 pub(crate) const COLLECTION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
-const SCHEMA: &[u8] = b"this is the schema";
+pub(crate) const SCHEMA: &[u8] = b"this is the schema";
+
+pub(crate) const MODEL: [u8; 16] = *b"made by this one";
 
 pub(crate) fn key(number: u64) -> Vec<u8> {
     format!("key {number:04}").into_bytes()
@@ -30,7 +32,7 @@ pub(crate) fn fill(store: &Store) {
         let (doc, _) = writer.put(&key(number), &[field], None).unwrap();
         assert_eq!(doc, DocId(number));
         let vector = VectorKey { collection, field: 0, doc, ordinal: 0 };
-        writer.set_vector(vector, [1; 16], &[7; 64]).unwrap();
+        writer.set_vector(vector, MODEL, &[7; 64]).unwrap();
     }
     writer.commit().unwrap();
 }
@@ -47,15 +49,4 @@ pub(crate) fn filled() -> Vec<u8> {
 /// The store on damaged bytes, which no page was verified of.
 pub(crate) fn open(bytes: Vec<u8>) -> Store {
     Store::open_on(Disk::with_bytes(bytes), OPTIONS).unwrap()
-}
-
-/// Flips a bit of each place where the bytes stand.
-pub(crate) fn flip_each(bytes: &mut [u8], needle: &[u8]) {
-    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
-    assert!(!places.is_empty());
-    places.into_iter().for_each(|at| bytes[at] ^= 1);
-}
-
-pub(crate) fn flip_schema(bytes: &mut [u8]) {
-    flip_each(bytes, SCHEMA);
 }

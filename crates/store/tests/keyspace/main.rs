@@ -6,8 +6,10 @@ mod damaged;
 #[allow(dead_code, reason = "the engine's tests use the rest")]
 mod disks;
 mod failing_disk;
+mod missing;
 mod model;
 mod opening;
+mod pages;
 mod power_loss;
 mod repairing;
 mod transactions;

@@ -286,7 +286,7 @@ impl Model {
     pub(crate) fn read(view: &Reader) -> Result<Model, StoreError> {
         let mut model =
             Model { last_seq: view.last_seq()?, trimmed_to: view.changes_trimmed_to()?, ..Model::default() };
-        for row in view.documents(DocId(0))? {
+        for row in view.documents()? {
             let (doc, document) = row?;
             model.documents.insert(document.key.to_vec(), (doc, document));
         }

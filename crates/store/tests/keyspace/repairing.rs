@@ -5,7 +5,8 @@ use std::path::Path;
 use store::{Findings, Store};
 
 use crate::OPTIONS;
-use crate::damaged::{DOCUMENTS, filled, flip_schema, open};
+use crate::damaged::{DOCUMENTS, SCHEMA, filled, open};
+use crate::pages::flip_each;
 
 /// What was found, and the new store, with which nothing is wrong.
 fn salvaged(damaged: &Store, path: &Path) -> (Findings, Store) {
@@ -25,7 +26,7 @@ fn messages(findings: &Findings) -> Vec<String> {
 fn a_lost_schema_takes_along_what_leads_to_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut bytes = filled();
-    flip_schema(&mut bytes);
+    flip_each(&mut bytes, SCHEMA);
     let (found, saved) = salvaged(&open(bytes), &directory.path().join("saved"));
     let messages = messages(&found).join("\n");
     for lost in [

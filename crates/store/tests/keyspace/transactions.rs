@@ -132,7 +132,7 @@ fn a_view_and_its_iterators_stay_while_others_commit() {
     let store = empty_store();
     rewrite_everything(&store, 1);
     let view = store.read().unwrap();
-    let mut documents = view.documents(DocId(0)).unwrap();
+    let mut documents = view.documents().unwrap();
     let mut keys = view.keys(b"k", None).unwrap();
     let mut vectors = view.vectors(COLLECTION, 0).unwrap();
     let mut changes = view.changes(0).unwrap();
