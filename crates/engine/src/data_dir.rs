@@ -7,12 +7,12 @@ use std::{
 };
 
 use index::Cpu;
-use store::{Backup, BackupError, Findings, Options, Store};
+use store::{Backup, BackupError, CollectionVersion, Findings, Options, Store, StoreError};
 
 use crate::{
     OpenError,
     folder::{Directory, Folder as _},
-    schema::decode as decode_schema,
+    schema::Schema,
     snapshot::Snapshots,
 };
 
@@ -93,21 +93,22 @@ impl DataDir {
     /// Reads everything: pages and rows of the store, whether they agree, and each snapshot.
     pub fn check(&self, cpu: Cpu) -> Result<Checked, OpenError> {
         let mut store = self.open_existing()?;
-        let findings = store.check();
+        let mut findings = store.check();
         let folder = std::sync::Arc::new(self.snapshots()?);
         let failed = |source| OpenError::Io { path: self.path.join(SNAPSHOT_DIRECTORY), source };
         let mut names = folder.names().map_err(failed)?;
         names.sort();
         let snapshots = Snapshots::open(folder, store.id()).map_err(failed)?;
         let schemas = store.read().and_then(|reader| reader.schemas()).unwrap_or_default();
+        findings.damage.extend(unusable(&schemas).map(|reason| StoreError::Damaged { reason }));
         let look = |name: &str| -> Option<String> {
             let found = schemas.iter().find(|(version, _)| Snapshots::file_name(*version) == name);
             let Some((version, schema)) = found else {
                 return Some("it is of no collection that is there".to_owned());
             };
-            let schema = match decode_schema(schema) {
+            let schema = match Schema::stored(schema) {
                 Ok(schema) => std::sync::Arc::new(schema),
-                Err(error) => return Some(format!("its collection's schema is damaged: {error}")),
+                Err(reason) => return Some(format!("its collection's schema is damaged: {reason}")),
             };
             snapshots.read(*version, &schema, cpu).err().map(|error| error.to_string())
         };
@@ -134,10 +135,21 @@ impl DataDir {
                 return Err(RestoreError::NotEmpty { path: self.path.clone(), documents });
             }
         }
-        let made = Backup::restore(backup, &self.path.join(UNFINISHED_FILE), OPTIONS);
-        let made = made.inspect_err(|_| self.discard_unfinished())?;
+        let made = self.make_of(backup).inspect_err(|_| self.discard_unfinished())?;
         let kept = self.put_in_place(stands.then_some("replaced"))?;
         Ok((made, kept))
+    }
+
+    /// The unfinished store, of a backup whose every row is right and whose schemas collections can be made with.
+    fn make_of(&self, backup: impl Read) -> Result<Backup, RestoreError> {
+        let path = self.path.join(UNFINISHED_FILE);
+        let made = Backup::restore(backup, &path, OPTIONS)?;
+        let store = Store::open(&path, OPTIONS)?;
+        let schemas = store.read().and_then(|reader| reader.schemas()).map_err(BackupError::Store)?;
+        match unusable(&schemas).next() {
+            None => Ok(made),
+            Some(reason) => Err(BackupError::Damaged { reason }.into()),
+        }
     }
 
     /// Makes a new store of everything the old one holds that can be read, and keeps the old one beside it, under the
@@ -205,6 +217,14 @@ impl DataDir {
     }
 }
 
+/// What is wrong with those schemas no collection can be made with.
+fn unusable(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<Item = String> {
+    schemas.iter().filter_map(|(CollectionVersion { id, version }, schema)| {
+        let reason = Schema::stored(schema).err()?;
+        Some(format!("the schema of collection {id}, version {version}: {reason}"))
+    })
+}
+
 /// Takes the lock on the data directory, for as long as the file is open.
 fn take_lock(path: PathBuf) -> Result<File, OpenError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -218,3 +238,6 @@ fn take_lock(path: PathBuf) -> Result<File, OpenError> {
         Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

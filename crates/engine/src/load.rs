@@ -14,7 +14,7 @@ use crate::{
     data_dir::SNAPSHOT_DIRECTORY,
     progress::Progress,
     registry::{Registry, Versions},
-    schema::{Schema, decode as decode_schema},
+    schema::Schema,
     snapshot::Snapshots,
 };
 
@@ -51,10 +51,10 @@ impl Core {
                 abandoned.push(version);
                 continue;
             }
-            let schema = decode_schema(&schema).map_err(|error| OpenError::Schema {
+            let schema = Schema::stored(&schema).map_err(|reason| OpenError::Schema {
                 path: path.to_owned(),
                 collection: version,
-                reason: error.to_string(),
+                reason,
             })?;
             let (collection, warning) =
                 open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)

@@ -314,6 +314,14 @@ impl Schema {
         decode(bytes).map_err(|malformed| malformed.to_string())
     }
 
+    /// Reads back what a store holds. Its checksum was right, yet another program may have written it: what no
+    /// collection could be made with is refused, as it was when it came.
+    pub(crate) fn stored(bytes: &[u8]) -> Result<Schema, String> {
+        let schema = Schema::from_bytes(bytes)?;
+        schema.validate().map_err(|refused| refused.to_string())?;
+        Ok(schema)
+    }
+
     /// The kind of the field called `name`.
     pub fn field(&self, name: &str) -> Option<&FieldKind> {
         self.fields.iter().find(|field| field.name == name).map(|field| &field.kind)

@@ -149,6 +149,9 @@ fn read(
         Ok(Numbers { next_doc: cursor.u64()?, next_collection: cursor.u32()?, last_seq: cursor.u64()? })
     };
     let numbers = numbers().map_err(damaged)?;
+    if !numbers.are_possible() {
+        return Err(damaged("its store says to have come to a number that none comes to"));
+    }
     frames.next_stream()?;
     let mut counts = Counts::default();
     while let Some(item) = Item::read(&mut frames)? {

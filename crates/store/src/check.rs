@@ -10,7 +10,7 @@ use crate::error::shown;
 use crate::expiry;
 use crate::item::{Item, Kind, Verified};
 use crate::key_entry::KeyEntry;
-use crate::rebuild::{Counts, Numbers, Rebuild};
+use crate::rebuild::{Counts, NUMBER_MAX, Numbers, Rebuild};
 use crate::rows::Rows;
 use crate::tables::{self, corrupt};
 use crate::vector::VECTOR_KEY_BYTES;
@@ -81,6 +81,11 @@ impl Store {
             .each_item(|item| {
                 let added = item.and_then(|item| {
                     let row = item.verify()?;
+                    if let Verified::Document(doc, document) = &row
+                        && doc.0.max(document.seq) >= NUMBER_MAX
+                    {
+                        return Err(corrupt("documents", doc.0.to_string(), "no store comes to its number"));
+                    }
                     rebuild.add(&item, &row).map(|()| row)
                 });
                 match added {

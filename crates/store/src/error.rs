@@ -133,6 +133,11 @@ pub enum StoreError {
         /// The number.
         doc: u64,
     },
+    /// Every number a document or a change can have has been given; nothing was written.
+    #[error(
+        "this store has had as many documents or changes as it can number: export its documents to a new one"
+    )]
+    NumbersExhausted,
     /// Every number a collection can have has been given; nothing was written.
     #[error("this store has had as many collections as it can number: export its documents to a new one")]
     CollectionsExhausted,
@@ -148,6 +153,7 @@ impl StoreError {
                 | StoreError::DuplicateField { .. }
                 | StoreError::UnknownDocument { .. }
                 | StoreError::CollectionsExhausted
+                | StoreError::NumbersExhausted
         )
     }
 

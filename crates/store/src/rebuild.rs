@@ -64,7 +64,16 @@ pub(crate) struct Numbers {
     pub(crate) last_seq: Seq,
 }
 
+/// The highest number a store comes to, were it written to a million times a second for 290,000 years. One beyond it
+/// is nothing a store has given, and would leave no room for others.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
+
 impl Numbers {
+    /// Whether a store can have come to them.
+    pub(crate) fn are_possible(&self) -> bool {
+        self.next_doc <= NUMBER_MAX && self.last_seq <= NUMBER_MAX
+    }
+
     /// Whether a store that gives these next can hold the row.
     pub(crate) fn are_after(&self, row: &Verified) -> bool {
         match row {

@@ -1,8 +1,8 @@
 //! The one row that counts: format, identity, and the next numbers to give.
 
-use crate::Seq;
 use crate::cursor::Cursor;
 use crate::seal::{seal, unseal};
+use crate::{DocId, Seq, StoreError};
 
 /// Version of the layout of all tables. A file with a higher one was made by a newer program.
 pub(crate) const FORMAT: u32 = 1;
@@ -69,8 +69,29 @@ impl State {
     }
 
     /// The number of the next change.
-    pub(crate) fn advance(&mut self) -> Seq {
-        self.last_seq += 1;
-        self.last_seq
+    pub(crate) fn advance(&mut self) -> Result<Seq, StoreError> {
+        self.last_seq = self.last_seq.checked_add(1).ok_or(StoreError::NumbersExhausted)?;
+        Ok(self.last_seq)
+    }
+
+    /// The number of the next new document.
+    pub(crate) fn number_document(&mut self) -> Result<DocId, StoreError> {
+        let doc = DocId(self.next_doc);
+        self.next_doc = self.next_doc.checked_add(1).ok_or(StoreError::NumbersExhausted)?;
+        Ok(doc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_given_twice() {
+        let last = State { next_doc: u64::MAX, last_seq: u64::MAX, ..State::new([0; 16]) };
+        let mut state = last;
+        assert!(matches!(state.advance(), Err(StoreError::NumbersExhausted)));
+        assert!(matches!(state.number_document(), Err(StoreError::NumbersExhausted)));
+        assert_eq!(state, last);
     }
 }

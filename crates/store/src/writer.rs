@@ -68,13 +68,9 @@ impl Writer<'_> {
             let old = tables::key_entry(&keys, key)?;
             let doc = match old {
                 Some(old) => old.doc,
-                None => {
-                    let doc = DocId(writer.state.next_doc);
-                    writer.state.next_doc += 1;
-                    doc
-                }
+                None => writer.state.number_document()?,
             };
-            let changed = writer.state.advance();
+            let changed = writer.state.advance()?;
             log(
                 &writer.transaction,
                 &writer.state,
@@ -99,7 +95,7 @@ impl Writer<'_> {
                 return Ok(None);
             };
             let doc = old.doc;
-            let seq = writer.state.advance();
+            let seq = writer.state.advance()?;
             log(
                 &writer.transaction,
                 &writer.state,
@@ -157,7 +153,7 @@ impl Writer<'_> {
             let Some(old) = tables::key_entry(&keys, key)?.filter(|entry| entry.doc == doc) else {
                 return Err(corrupt("documents", doc.0.to_string(), "its key does not lead back to it"));
             };
-            let changed = writer.state.advance();
+            let changed = writer.state.advance()?;
             log(
                 &writer.transaction,
                 &writer.state,

@@ -100,3 +100,23 @@ fn a_store_whose_names_lead_nowhere_is_not_backed_up() {
         assert!(refusal.to_string().contains("it leads nowhere"), "{refusal}");
     }
 }
+
+/// Where the header has the number of the next document, and of the last change.
+const NEXT_DOC_AT: usize = 20;
+const LAST_SEQ_AT: usize = 32;
+
+#[test]
+fn a_backup_with_numbers_no_store_comes_to_is_refused() {
+    let whole = streams(&backup());
+    for at in [NEXT_DOC_AT, LAST_SEQ_AT] {
+        for number in [u64::MAX, u64::MAX / 2 + 1] {
+            let mut hostile = whole.clone();
+            hostile[0][at..at + 8].copy_from_slice(&number.to_le_bytes());
+            let refusal = restored(&backup_of(&hostile)).unwrap_err();
+            assert!(refusal.to_string().contains("a number that none comes to"), "{refusal}");
+        }
+        let mut high = whole.clone();
+        high[0][at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
+        restored(&backup_of(&high)).unwrap();
+    }
+}

@@ -1,0 +1,112 @@
+use std::fs;
+
+use index::{Metric, VectorType};
+use store::NameTarget;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    Engine, SystemClock,
+    schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+};
+
+const VERSION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
+
+fn schema() -> Schema {
+    let vector = VectorSchema {
+        algorithm: Algorithm::Hnsw { m: 16, ef_construction: 40, ef_search: 40 },
+        vector_type: VectorType::Float32,
+        quantization: Quantization::None,
+        dim: 4,
+        metric: Metric::L2,
+        embed: None,
+    };
+    let field = FieldSchema { name: "v".to_owned(), kind: FieldKind::Vector(vector) };
+    Schema { prefixes: vec![Vec::new()], fields: vec![field], ttl: None }
+}
+
+fn vector_of(schema: &mut Schema) -> &mut VectorSchema {
+    let FieldKind::Vector(vector) = &mut schema.fields[0].kind else { unreachable!("it is a vector") };
+    vector
+}
+
+/// A data directory whose store has a collection with this schema and no document.
+fn directory_with(schema: &Schema) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join(STORE_FILE), OPTIONS).unwrap();
+    let mut writer = store.write().unwrap();
+    assert_eq!(writer.next_collection_id().unwrap(), VERSION.id);
+    writer.set_schema(VERSION, &schema.to_bytes()).unwrap();
+    writer.set_name("docs", &NameTarget::Collection(VERSION)).unwrap();
+    writer.commit().unwrap();
+    directory
+}
+
+fn open(path: &Path) -> Result<Engine, OpenError> {
+    Engine::open(crate::Options {
+        data_dir: path.to_owned(),
+        cpu: Cpu::detect(),
+        clock: std::sync::Arc::new(SystemClock),
+        cache_bytes: 1 << 20,
+        disk_reserve_bytes: 0,
+        memory_max_bytes: 0,
+        verify_bytes_max: 0,
+        durability: crate::Durability::Always,
+        tail_max: 100,
+        index_threads: 1,
+        give_way: || {},
+        on_refusal: |_| {},
+    })
+}
+
+#[test]
+fn a_schema_no_collection_can_have_is_refused_wherever_it_comes_from() {
+    type Change = fn(&mut Schema);
+    let changes: [(Change, &str); 4] = [
+        (|schema| vector_of(schema).dim = 0, "dim must be 1 to"),
+        (
+            |schema| {
+                let Algorithm::Hnsw { m, .. } = &mut vector_of(schema).algorithm else { unreachable!() };
+                *m = 0;
+            },
+            "m must be 2 to",
+        ),
+        (
+            |schema| {
+                let text = |number| FieldSchema { name: format!("f{number}"), kind: FieldKind::Text };
+                schema.fields.extend((0..70_000).map(text));
+            },
+            "at most 1024 fields",
+        ),
+        (|schema| schema.prefixes.clear(), "at least one key prefix"),
+    ];
+    for (change, reason) in changes {
+        let mut schema = schema();
+        change(&mut schema);
+        let hostile = directory_with(&schema);
+        let refusal = open(hostile.path()).unwrap_err();
+        assert!(matches!(refusal, OpenError::Schema { .. }), "{refusal}");
+        assert!(refusal.to_string().contains(reason), "{refusal}");
+
+        let data_dir = DataDir::lock(hostile.path()).unwrap();
+        let checked = data_dir.check(Cpu::detect()).unwrap();
+        let [damage] = &checked.store.damage[..] else { panic!("{:?}", checked.store.damage) };
+        assert!(damage.to_string().contains(reason), "{damage}");
+
+        let mut backup = Vec::new();
+        let store = Store::open(&data_dir.store_file(), OPTIONS).unwrap();
+        store.read().unwrap().back_up(&mut backup).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let refusal = DataDir::lock(other.path()).unwrap().restore(&backup[..], false).unwrap_err();
+        assert!(refusal.to_string().contains(reason), "{refusal}");
+        let left = fs::read_dir(other.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), [LOCK_FILE]);
+    }
+}
+
+#[test]
+fn a_good_schema_is_taken() {
+    let directory = directory_with(&schema());
+    let engine = open(directory.path()).unwrap();
+    assert_eq!(engine.collections().len(), 1);
+}
