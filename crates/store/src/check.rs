@@ -1,6 +1,4 @@
-//! Reading everything a store holds, and saying what is wrong with it; saving what can be read.
-
-use std::path::Path;
+//! Reading everything a store holds, and saying what is wrong with it.
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
@@ -8,15 +6,11 @@ use crate::change::ChangeKind;
 use crate::contain::contain;
 use crate::error::shown;
 use crate::expiry;
-use crate::item::{Item, Kind, Verified};
+use crate::item::Verified;
 use crate::key_entry::KeyEntry;
-use crate::rebuild::{Counts, NUMBER_MAX, Numbers, Rebuild};
-use crate::rows::Rows;
+use crate::rebuild::Counts;
 use crate::tables::{self, corrupt};
-use crate::vector::VECTOR_KEY_BYTES;
-use crate::{
-    Change, CollectionVersion, DocId, OpenError, Options, Reader, Store, StoreError, VectorKey, loose,
-};
+use crate::{Change, CollectionVersion, DocId, Reader, Store, StoreError, VectorKey, loose};
 
 /// What a look at everything found.
 #[derive(Debug, Default)]
@@ -27,13 +21,15 @@ pub struct Findings {
     pub damage: Vec<StoreError>,
     /// How much more is wrong than is listed.
     pub unlisted: u64,
+    /// Rows of the damaged store that are not in the new one, where one was made.
+    pub lost: u64,
 }
 
 /// Damage that is listed.
 const LISTED_MAX: usize = 1000;
 
 impl Findings {
-    fn note(&mut self, damage: StoreError) {
+    pub(crate) fn note(&mut self, damage: StoreError) {
         if self.damage.len() < LISTED_MAX {
             self.damage.push(damage);
         } else {
@@ -66,99 +62,12 @@ impl Store {
         }
         findings
     }
-
-    /// Makes the store in `path`, where there is none, of every row of this one that can be read; what
-    /// cannot be is what is found.
-    pub fn salvage(&self, path: &Path, options: Options) -> Result<Findings, OpenError> {
-        let mut findings = Findings::default();
-        let mut rebuild = Rebuild::begin(Store::open(path, options)?);
-        let lost =
-            |error: StoreError| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
-        let reader = self.read().map_err(lost)?;
-        let state = reader.state().map_err(lost)?;
-        let (mut next_doc, mut last_seq) = (state.next_doc, state.last_seq);
-        reader
-            .each_item(|item| {
-                let added = item.and_then(|item| {
-                    let row = item.verify()?;
-                    if let Verified::Document(doc, document) = &row
-                        && doc.0.max(document.seq) >= NUMBER_MAX
-                    {
-                        return Err(corrupt("documents", doc.0.to_string(), "no store comes to its number"));
-                    }
-                    rebuild.add(&item, &row).map(|()| row)
-                });
-                match added {
-                    Ok(row) => {
-                        if let Verified::Document(doc, document) = &row {
-                            next_doc = next_doc.max(doc.0 + 1);
-                            last_seq = last_seq.max(document.seq);
-                        }
-                        findings.counts.add(&row);
-                    }
-                    Err(damage @ (StoreError::Corrupt { .. } | StoreError::Damaged { .. })) => {
-                        findings.note(damage);
-                    }
-                    Err(failure) => return Err(failure),
-                }
-                Ok(())
-            })
-            .map_err(lost)?;
-        let loose = rebuild.remove_loose().map_err(lost)?;
-        findings.counts = findings.counts.without(loose.counts);
-        loose.damage.into_iter().for_each(|damage| findings.note(damage));
-        rebuild
-            .finish(Numbers { next_doc, next_collection: state.next_collection, last_seq })
-            .map_err(lost)?;
-        Ok(findings)
-    }
 }
 
 impl Reader {
-    /// Visits every row that is not derived from others. What cannot be read of a table is visited as an error.
-    pub(crate) fn each_item<E: From<StoreError>>(
-        &self,
-        mut visit: impl FnMut(Result<Item, StoreError>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for kind in Kind::ALL {
-            match contain(|| self.items(kind)) {
-                Ok(rows) => rows.into_iter().try_for_each(&mut visit)?,
-                Err(error) => visit(Err(error))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn items(&self, kind: Kind) -> Result<Box<dyn Iterator<Item = Result<Item, StoreError>>>, StoreError> {
-        Ok(match kind {
-            Kind::Document => {
-                let table = self.table(tables::DOCUMENTS)?;
-                Box::new(Rows::of(&table, kind.table(), |doc, row| Ok(Some(Item::document(doc, row))))?)
-            }
-            Kind::Vectors => {
-                let table = self.table(tables::VECTORS)?;
-                Box::new(Rows::of(&table, kind.table(), move |key: &[u8; VECTOR_KEY_BYTES], row| {
-                    Ok(Some(Item { kind, key: key.to_vec(), row: row.to_vec() }))
-                })?)
-            }
-            Kind::Schema => {
-                let table = self.table(tables::SCHEMAS)?;
-                Box::new(Rows::of(&table, kind.table(), |(id, version), row| {
-                    Ok(Some(Item::schema(id, version, row)))
-                })?)
-            }
-            Kind::Name => {
-                let table = self.table(tables::NAMES)?;
-                Box::new(Rows::of(&table, kind.table(), move |name: &[u8], row| {
-                    Ok(Some(Item { kind, key: name.to_vec(), row: row.to_vec() }))
-                })?)
-            }
-        })
-    }
-
     fn check(&self, findings: &mut Findings) {
         let mut listed = Vec::new();
-        let checked = self.each_item(|item| -> Result<(), StoreError> {
+        let checked = self.each_reachable(|item| -> Result<(), StoreError> {
             match item.and_then(|item| item.verify()) {
                 Ok(row) => {
                     findings.counts.add(&row);

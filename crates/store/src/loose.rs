@@ -17,6 +17,7 @@ pub(crate) const NO_SCHEMA: &str = "it is of a collection that is not there";
 #[derive(Debug, Default)]
 pub(crate) struct Loose {
     pub(crate) counts: Counts,
+    pub(crate) rows: u64,
     /// A name each, and a collection's vectors each.
     pub(crate) damage: Vec<StoreError>,
 }
@@ -56,6 +57,7 @@ fn remove_names(transaction: &WriteTransaction, loose: &mut Loose) -> Result<(),
             names.remove(&*key)?;
             loose.damage.push(corrupt("names", shown(&key), reason));
             loose.counts.names += 1;
+            loose.rows += 1;
         }
     }
     Ok(())
@@ -79,6 +81,7 @@ fn remove_vectors(transaction: &WriteTransaction, loose: &mut Loose) -> Result<(
                 let block = Block::decode(key.value(), row.value())
                     .map_err(|reason| corrupt("vectors", shown(key.value()), reason))?;
                 loose.counts.vectors += block.entries().len() as u64;
+                loose.rows += 1;
             }
             vectors::clear(&mut blocks, collection)?;
             let place = format!("collection {}, version {}", collection.id, collection.version);

@@ -5,14 +5,16 @@ use serde_json::json;
 use super::{Session, check::damage, exit::Exit, terminal::thousands};
 use crate::service;
 
-/// Make a new store of everything that can be read in a damaged one
+/// Make a new store of everything in a damaged one that can be reached and read
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Says what was lost, row by row, and keeps the damaged store beside the new one. No server may have the directory open.
+Says what was lost, row by row, or how many rows of a table where pages of it cannot be read, and keeps the damaged
+store beside the new one. What belongs to something that was lost goes with it: names of a collection without schema,
+computed vectors of a document. No server may have the directory open.
 Vectors that were lost are computed again when the store is served. A store that cannot be opened at all has to be
 restored from a backup.
 
-With --json: {lost, unlisted, documents, vectors, kept}.")]
+With --json: {lost, unlisted, lost_rows, documents, vectors, kept}.")]
 pub(crate) struct RepairArgs {}
 
 impl RepairArgs {
@@ -23,8 +25,8 @@ impl RepairArgs {
         let (lost, counts, terminal) = (damage(&findings), findings.counts, session.terminal);
         if terminal.json {
             terminal.json(&json!({
-                "lost": lost, "unlisted": findings.unlisted, "documents": counts.documents,
-                "vectors": counts.vectors, "kept": kept,
+                "lost": lost, "unlisted": findings.unlisted, "lost_rows": findings.lost,
+                "documents": counts.documents, "vectors": counts.vectors, "kept": kept,
             }))?;
             return Ok(Exit::Done);
         }
@@ -38,7 +40,7 @@ impl RepairArgs {
             "saved {} documents and {} computed vectors, lost {} rows",
             thousands(counts.documents),
             thousands(counts.vectors),
-            thousands(lost.len() as u64 + findings.unlisted)
+            thousands(findings.lost)
         ))?;
         terminal.note(format_args!(
             "the damaged store is {}: remove it when you trust the new one",

@@ -165,6 +165,7 @@ fn damage_is_found_and_all_that_can_be_read_is_saved() {
     let told = home.json(&["repair"]);
     assert_eq!(told["documents"], THINGS - 1);
     assert!(told["lost"][0].as_str().unwrap().contains("table documents, key "), "{told}");
+    assert_eq!(told["lost_rows"], 1, "{told}");
     assert!(told["kept"].as_str().unwrap().ends_with("nearfield.redb.damaged-1"), "{told}");
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 299 documents"));
     assert!(!content(&home).iter().any(|document| document.contains("\"thing/123\"")));

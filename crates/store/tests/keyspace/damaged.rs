@@ -32,7 +32,7 @@ pub(crate) fn fill(store: &Store) {
         let (doc, _) = writer.put(&key(number), &[field], None).unwrap();
         assert_eq!(doc, DocId(number));
         let vector = VectorKey { collection, field: 0, doc, ordinal: 0 };
-        writer.set_vector(vector, MODEL, &[7; 64]).unwrap();
+        writer.set_vector(vector, MODEL, format!("vector {number:04}{:60}", "").as_bytes()).unwrap();
     }
     writer.commit().unwrap();
 }

@@ -64,6 +64,11 @@ impl Disk {
         self.0.lock().unwrap().fault = Some(fault);
     }
 
+    /// Changes what it holds behind the back of the store.
+    pub(crate) fn damage(&self, how: impl FnOnce(&mut [u8])) {
+        how(&mut self.0.lock().unwrap().bytes);
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.0.lock().unwrap().bytes.clone()
     }

@@ -18,10 +18,13 @@ pub(crate) fn flip_each(bytes: &mut [u8], needle: &[u8]) {
 
 /// Where the pages begin that hold rows with these bytes: the one that is read, and older copies of it.
 pub(crate) fn leaves(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
-    let holds = |page: &[u8]| page[0] == LEAF && page.windows(needle.len()).any(|window| window == needle);
-    let pages = bytes.chunks_exact(PAGE_BYTES).enumerate();
-    let leaves: Vec<usize> =
-        pages.filter(|(_, page)| holds(page)).map(|(number, _)| number * PAGE_BYTES).collect();
+    let places = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle));
+    // A long page takes the place of several.
+    let mut leaves: Vec<usize> = places
+        .filter_map(|at| (0..=at / PAGE_BYTES).rev().find(|page| bytes[page * PAGE_BYTES] == LEAF))
+        .map(|page| page * PAGE_BYTES)
+        .collect();
+    leaves.dedup();
     assert!(!leaves.is_empty());
     leaves
 }
@@ -31,6 +34,11 @@ pub(crate) fn empty_leaves(bytes: &mut [u8], needle: &[u8]) {
     for leaf in leaves(bytes, needle) {
         bytes[leaf..][ROWS_AT].fill(0);
     }
+}
+
+/// Has the pages that hold rows with these bytes be no pages of redb any more: one flipped bit.
+pub(crate) fn break_leaves(bytes: &mut [u8], needle: &[u8]) {
+    leaves(bytes, needle).into_iter().for_each(|leaf| bytes[leaf] ^= 0x40);
 }
 
 /// Has pages be read in place of others.
