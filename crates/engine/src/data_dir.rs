@@ -11,7 +11,7 @@ use store::{Backup, BackupError, CollectionVersion, Findings, Options, Store, St
 
 use crate::{
     OpenError,
-    folder::{Directory, Folder as _},
+    folder::{Directory, Folder as _, sync_directory},
     schema::Schema,
     snapshot::Snapshots,
 };
@@ -47,7 +47,7 @@ impl Checked {
     }
 }
 
-/// Why a data directory could not be restored or repaired. It stands as it stood before.
+/// Why a data directory could not be restored or repaired. It stands as it stood before, unless it says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
@@ -64,6 +64,14 @@ pub enum RestoreError {
     /// Files cannot be moved.
     #[error("cannot write {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    /// The new store has taken the place of the old one, and the disk did not confirm it.
+    #[error(
+        "the new store is in place as {}, and may not be after a loss of power, since the directory cannot be \
+         synced: {source}{}",
+        path.display(),
+        kept.as_ref().map(|kept| format!("; the old one is {}", kept.display())).unwrap_or_default()
+    )]
+    Unsynced { path: PathBuf, kept: Option<PathBuf>, source: io::Error },
 }
 
 impl DataDir {
@@ -205,14 +213,14 @@ impl DataDir {
             None => None,
         };
         fs::rename(self.path.join(UNFINISHED_FILE), &store).map_err(failed(&store))?;
-        // Made for the store that was there; of one with another identity they would be thrown away later.
-        let snapshots = self.path.join(SNAPSHOT_DIRECTORY);
-        match fs::remove_dir_all(&snapshots) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&snapshots)(error)),
-            _ => {}
-        }
-        let directory = Directory::open(self.path.clone()).map_err(failed(&self.path))?;
-        directory.sync().map_err(failed(&self.path))?;
+        sync_directory(&self.path).map_err(|source| RestoreError::Unsynced {
+            path: store,
+            kept: kept.clone(),
+            source,
+        })?;
+        // Made for the store that was there. Where they cannot be removed they are thrown away when the engine is
+        // opened, with a warning: the new store has another identity.
+        let _ = fs::remove_dir_all(self.path.join(SNAPSHOT_DIRECTORY));
         Ok(kept)
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fmt::Debug,
     fs::{self, File},
     io::{self, Read, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// Where derived files lie: a directory, or something that fails as a disk may.
@@ -68,9 +68,14 @@ impl Folder for Directory {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
-        if cfg!(unix) { File::open(&self.0)?.sync_all() } else { Ok(()) }
+        sync_directory(&self.0)
     }
+}
+
+/// Makes durable which names there are in a directory.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 impl NewFile for File {

@@ -110,3 +110,16 @@ fn a_good_schema_is_taken() {
     let engine = open(directory.path()).unwrap();
     assert_eq!(engine.collections().len(), 1);
 }
+
+#[test]
+fn a_store_that_was_replaced_is_not_said_to_stand_as_before() {
+    let directory = directory_with(&schema());
+    let data_dir = DataDir::lock(directory.path()).unwrap();
+    let before = fs::read(data_dir.store_file()).unwrap();
+    // No directory, so it cannot be removed as one.
+    fs::write(directory.path().join(SNAPSHOT_DIRECTORY), "in the way").unwrap();
+    let (findings, kept) = data_dir.repair().unwrap();
+    assert!(findings.are_clean());
+    assert_eq!(fs::read(kept).unwrap().len(), before.len());
+    assert_ne!(fs::read(data_dir.store_file()).unwrap(), before);
+}
