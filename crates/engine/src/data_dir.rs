@@ -79,7 +79,7 @@ impl DataDir {
     /// made from still stands.
     pub fn lock(path: &Path) -> Result<DataDir, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(failed)?;
+        make_durably(path).map_err(failed)?;
         let lock = take_lock(path.join(LOCK_FILE))?;
         match fs::remove_file(path.join(UNFINISHED_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -223,6 +223,24 @@ impl DataDir {
         let _ = fs::remove_dir_all(self.path.join(SNAPSHOT_DIRECTORY));
         Ok(kept)
     }
+}
+
+/// Makes a directory and those it lies in, if need be, so that they outlast a loss of power.
+fn make_durably(path: &Path) -> io::Result<()> {
+    let lies_in = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_owned(),
+        None => path.to_owned(),
+    };
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(path)?;
+    if missing.is_empty() {
+        // Who made it may have been killed before this. What it lies in may be nothing of ours, where one may not.
+        let _ = sync_directory(&lies_in(path));
+        return Ok(());
+    }
+    missing.into_iter().try_for_each(|made| sync_directory(&lies_in(made)))
 }
 
 /// What is wrong with those schemas no collection can be made with.

@@ -78,12 +78,10 @@ impl Store {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        let made_now = file.metadata().map_err(failed)?.len() == 0;
         let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
         let store = Store::open_at(path.to_owned(), backend, options)?;
-        if made_now {
-            sync_directory_of(path).map_err(failed)?;
-        }
+        // Whether it is new or not: who made it may have been killed before.
+        sync_directory_of(path).map_err(failed)?;
         Ok(store)
     }
 
@@ -386,7 +384,7 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     }
 }
 
-/// Makes the entry of a new file in its directory durable: syncing the file does not.
+/// Makes the entry of a file in its directory durable: syncing the file does not.
 #[cfg(unix)]
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {

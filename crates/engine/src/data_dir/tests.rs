@@ -1,4 +1,4 @@
-use std::fs;
+use std::{env, fs, process::Command};
 
 use index::{Metric, VectorType};
 use store::NameTarget;
@@ -122,4 +122,57 @@ fn a_store_that_was_replaced_is_not_said_to_stand_as_before() {
     assert!(findings.are_clean());
     assert_eq!(fs::read(kept).unwrap().len(), before.len());
     assert_ne!(fs::read(data_dir.store_file()).unwrap(), before);
+}
+
+/// Names the directory that the program below opens.
+const OPENED: &str = "NEARFIELD_TEST_OPENED";
+
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn opens_the_directory_it_is_told() {
+    let path = env::var_os(OPENED).expect("the test below says which");
+    open(Path::new(&path)).unwrap();
+}
+
+/// Directories that a process which opens `path` has synced, as a trace in `home` has it; `None` if nobody can tell.
+fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
+    if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        assert!(env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
+        println!("SKIPPED: there is no strace here");
+        return None;
+    }
+    let trace = home.join("trace");
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-y", "-s", "0", "-e", "trace=fsync", "-o"])
+        .arg(&trace)
+        .arg(env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "data_dir::tests::opens_the_directory_it_is_told"])
+        .env(OPENED, path)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let trace = fs::read_to_string(trace).unwrap();
+    let name =
+        |line: &str| Some(line.split_once("fsync(")?.1.split_once('<')?.1.split_once('>')?.0.to_owned());
+    Some(trace.lines().filter_map(name).collect())
+}
+
+#[test]
+fn a_directory_outlasts_a_loss_of_power_whoever_made_it() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let path = home.join("data");
+    // New, and as a process left it that was killed before it synced.
+    for opening in ["first", "second"] {
+        let Some(synced) = synced_by_opening(&path, &home) else { return };
+        for directory in [&home, &path] {
+            let synced = synced.iter().any(|synced| Path::new(synced) == directory);
+            assert!(synced, "{} was not synced at the {opening} opening", directory.display());
+        }
+    }
+    let deep = home.join("one").join("two");
+    let Some(synced) = synced_by_opening(&deep, &home) else { return };
+    for directory in [&home, &home.join("one"), &deep] {
+        assert!(synced.iter().any(|synced| Path::new(synced) == directory), "{synced:?}");
+    }
 }
