@@ -59,3 +59,32 @@ impl Store {
         Ok(findings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::{DocId, record, tables};
+
+    #[test]
+    fn a_document_with_a_number_no_store_comes_to_is_left_out() {
+        let damaged = Store::open_on(InMemoryBackend::new(), Options::default()).unwrap();
+        let transaction = damaged.begin().unwrap();
+        {
+            let mut documents = transaction.open_table(tables::DOCUMENTS).unwrap();
+            for (doc, key, seq) in [(5, "a", 9), (u64::MAX, "b", 1), (6, "c", u64::MAX)] {
+                let row = record::encode(DocId(doc), key.as_bytes(), seq, None, &[]);
+                documents.insert(doc, &*row).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("saved");
+        let found = damaged.salvage(&path, Options::default()).unwrap();
+        assert_eq!((found.counts.documents, found.lost), (1, 2), "{:?}", found.damage);
+        let saved = Store::open(&path, Options::default()).unwrap();
+        let mut writer = saved.write().unwrap();
+        assert_eq!(writer.put(b"d", &[], None).unwrap(), (DocId(6), 10));
+    }
+}
