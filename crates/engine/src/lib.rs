@@ -60,8 +60,8 @@ pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };
 pub use store::{
-    Backup, BackupError, CollectionVersion, Counts, Document, Field, Findings, Seq, StorageBackend,
-    StoreError,
+    Backup, BackupError, CollectionVersion, Counts, Document, FIELDS_MAX, Field, Findings, Seq,
+    StorageBackend, StoreError,
 };
 pub use structure::{CollectionError, Documents, check_name};
 pub use write::{ComputedVector, Expected, Op, QueueFull, TextToEmbed, WriteError, Written};

@@ -44,14 +44,15 @@ pub use doctor::{Diagnosis, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, Counts, DataDir, Document, Documents,
-    Durability, Embedding, Expected, Field, FieldKind, FieldSchema, Findings, Metric, OpenError, Page,
-    Progress, Quantization, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema, VectorType,
+    Durability, Embedding, Expected, FIELDS_MAX, Field, FieldKind, FieldSchema, Findings, Metric, OpenError,
+    Page, Progress, Quantization, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema, VectorType,
     check_name,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
 pub use readiness::Readiness;
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
+pub use searching::SEARCHES_MAX;
 
 use backend::Backend;
 #[cfg(any(fuzzing, test))]

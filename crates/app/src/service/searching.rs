@@ -34,7 +34,7 @@ const EF_MAX: usize = 4096;
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// Searches of one call.
-const SEARCHES_MAX: usize = 100;
+pub const SEARCHES_MAX: usize = 100;
 
 impl Service {
     /// Answers one search.

@@ -70,7 +70,10 @@ fn a_bad_document_does_not_stop_the_others() {
     server.send("POST", PATH, &[JSON], b"[{\"id\": 1},").problem(400, "json");
     server.post("/collections/nowhere/documents", &json!([{"id": 1}])).problem(404, "collection-not-found");
     let many: Vec<Value> = (0..10_001).map(|id| json!({"id": id})).collect();
-    server.post(PATH, &json!(many)).problem(422, "documents-count");
+    for body in [json!(many), json!({"documents": many})] {
+        let problem = server.post(PATH, &body).problem(422, "documents-count");
+        assert!(problem["detail"].as_str().unwrap().starts_with("10001 documents"), "{problem}");
+    }
 }
 
 #[test]

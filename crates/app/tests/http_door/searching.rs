@@ -189,6 +189,11 @@ fn several_searches_are_answered_in_order_each_for_itself() {
     assert_eq!(answer["answers"][0]["error"]["code"], "search");
     let many: Vec<Value> = (0..101).map(|_| json!({"text": "a"})).collect();
     server.post("/collections/kb/search", &json!({"searches": many})).problem(422, "searches-many");
+    // Also where none of them makes sense: their refusals would take many times the body's room.
+    let body = format!("{{\"searches\":[{}{{}}]}}", "{},".repeat(500_000));
+    let reply = server.send("POST", "/collections/kb/search", &[JSON], body.as_bytes());
+    let problem = reply.problem(422, "searches-many");
+    assert!(problem["detail"].as_str().unwrap().starts_with("500001 searches"), "{problem}");
 }
 
 #[test]

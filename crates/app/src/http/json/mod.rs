@@ -1,5 +1,6 @@
 //! What requests and answers look like in JSON.
 
+pub(super) mod at_most;
 pub(super) mod binary;
 pub(crate) mod doctor;
 pub(super) mod document;

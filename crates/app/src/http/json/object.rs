@@ -8,7 +8,7 @@ use serde::{
 };
 
 /// A struct given as an object. A derived one would take an array of its members' values, too.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

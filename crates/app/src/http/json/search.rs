@@ -2,23 +2,29 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 use utoipa::ToSchema;
 
-use super::{document::FieldsView, object, value::ValueShape};
+use super::{at_most::AtMost, document::FieldsView, object::Object, value::ValueShape};
 use crate::{
     http::Problem,
-    service::{self, Answer, Document, Fusion, Leg, Paging, Schema, Search, Timing, Value},
+    service::{
+        self, Answer, Document, FIELDS_MAX, Fusion, Leg, Paging, SEARCHES_MAX, Schema, Search, Timing, Value,
+    },
 };
 
 /// Hits of a search that does not say how many.
 const K_DEFAULT: usize = 10;
 
+/// Several searches, in which no others are read.
+type Searches = AtMost<Object<SearchShape<IgnoredAny>>, SEARCHES_MAX>;
+
 /// A search by `text` or by `vector`, or several.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[schema(example = json!({"text": "reset my password", "k": 3}))]
+#[schema(bound = "")]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SearchShape {
+pub(crate) struct SearchShape<S = Searches> {
     /// By meaning of a text.
     text: Option<String>,
     /// By a vector: an array of numbers, or `{"base64": "..."}` of a little-endian blob.
@@ -39,31 +45,37 @@ pub(crate) struct SearchShape {
     ef_search: Option<usize>,
     /// Compare with every vector.
     exact: Option<bool>,
-    /// Fields to return; all but vectors, if left out.
-    fields: Option<Vec<String>>,
+    /// Fields to return, up to 1,024; all but vectors, if left out.
+    #[schema(value_type = Option<Vec<String>>, max_items = 1024)]
+    fields: Option<AtMost<String, FIELDS_MAX>>,
     /// The vector field; the only one there is, if left out.
     field: Option<String>,
     /// Take the hits of some servers of a Redis Cluster where others do not answer.
     allow_partial: Option<bool>,
     /// In place of all the others: up to 100 searches, answered in order.
-    #[schema(no_recursion)]
-    #[serde(default, deserialize_with = "object::many")]
-    searches: Option<Vec<SearchShape>>,
+    #[schema(value_type = Option<Vec<SearchShape>>, no_recursion, max_items = 100)]
+    searches: Option<S>,
 }
 
 impl SearchShape {
     /// The searches, if this is several.
-    pub(crate) fn take_searches(&mut self) -> Result<Option<Vec<SearchShape>>, Problem> {
-        match self.searches.take() {
-            Some(_) if *self != SearchShape::default() => Err(Problem::invalid(
-                "search",
-                "beside searches nothing else may stand: put it into each of them",
-            )
-            .at("searches")),
-            searches => Ok(searches),
+    pub(crate) fn take_searches(&mut self) -> Result<Option<Vec<SearchShape<IgnoredAny>>>, Problem> {
+        let Some(searches) = self.searches.take() else { return Ok(None) };
+        if *self != SearchShape::default() {
+            let detail = "beside searches nothing else may stand: put it into each of them";
+            return Err(Problem::invalid("search", detail).at("searches"));
+        }
+        match searches.all() {
+            Ok(searches) => Ok(Some(searches.into_iter().map(|Object(search)| search).collect())),
+            Err(given) => {
+                let detail = format!("{given} searches in one request; at most {SEARCHES_MAX} are taken");
+                Err(Problem::invalid("searches-many", detail).at("searches"))
+            }
         }
     }
+}
 
+impl<S> SearchShape<S> {
     /// The search, in `collection`.
     pub(crate) fn into_search(self, collection: &str) -> Result<Search, Problem> {
         if self.searches.is_some() {
@@ -83,6 +95,12 @@ impl SearchShape {
                 return Err(Problem::invalid("search", "give text or vector, not both").at("text"));
             }
         };
+        let fields = self.fields.map(AtMost::all).transpose().map_err(|given| {
+            let detail = format!(
+                "{given} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have"
+            );
+            Problem::invalid("fields-many", detail).at("fields")
+        })?;
         Ok(Search {
             collection: Some(collection.to_owned()),
             field: self.field,
@@ -93,7 +111,7 @@ impl SearchShape {
             min_score: self.min_score,
             ef_search: self.ef_search,
             exact: self.exact.unwrap_or(false),
-            fields: self.fields,
+            fields,
             allow_partial: self.allow_partial.unwrap_or(false),
         })
     }

@@ -3,17 +3,26 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::document::{DocumentView, Item};
+use super::{
+    at_most::AtMost,
+    document::{DocumentView, Item},
+};
 use crate::{
     http::Problem,
     service::{Outcome, PutResult},
 };
 
+/// Documents of a JSON body; more come as NDJSON.
+pub(crate) const DOCUMENTS_MAX: usize = 10_000;
+
+/// Documents of a JSON body.
+pub(crate) type Items = AtMost<Item, DOCUMENTS_MAX>;
+
 /// `{"documents": [...]}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DocumentsShape {
-    pub(crate) documents: Vec<Item>,
+    pub(crate) documents: Items,
 }
 
 /// What became of one document.

@@ -20,7 +20,7 @@ use crate::{
         call::Call,
         json::{
             document::{DocumentShape, Item, Refused},
-            write::{Counts, DocumentsShape, ResultView, ResultsView},
+            write::{Counts, DOCUMENTS_MAX, DocumentsShape, Items, ResultView, ResultsView},
         },
         ndjson::{Fed, Gathered, Lines, write_line},
         path::Path,
@@ -32,9 +32,6 @@ use crate::{
 
 /// Bytes of an NDJSON body.
 const NDJSON_BYTES_MAX: usize = 64 << 20;
-
-/// Documents of a JSON body; more come as NDJSON.
-const DOCUMENTS_MAX: usize = 10_000;
 
 /// Documents and bytes of JSON that are written together.
 const BATCH_DOCUMENTS: usize = 500;
@@ -209,7 +206,7 @@ async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
 /// Documents of a JSON body.
 async fn load_json(loading: &Loading, body: &[u8]) -> Result<Response<Body>, Problem> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let items: Vec<Item> = if first == Some(&b'[') {
+    let items: Items = if first == Some(&b'[') {
         body::parse(body)?
     } else {
         let document: DocumentShape = body::parse(body)?;
@@ -221,11 +218,10 @@ async fn load_json(loading: &Loading, body: &[u8]) -> Result<Response<Body>, Pro
         }
         body::parse::<DocumentsShape>(body)?.documents
     };
-    if items.len() > DOCUMENTS_MAX {
-        let detail =
-            format!("{} documents: a JSON body may have {DOCUMENTS_MAX}, send more as NDJSON", items.len());
-        return Err(Problem::invalid("documents-count", detail));
-    }
+    let items = items.all().map_err(|given| {
+        let detail = format!("{given} documents: a JSON body may have {DOCUMENTS_MAX}, send more as NDJSON");
+        Problem::invalid("documents-count", detail)
+    })?;
     let mut results: Vec<ResultView> = Vec::with_capacity(items.len());
     let mut items = items.into_iter().map(|Item(document)| document.into_put(None, Expected::Any)).peekable();
     while items.peek().is_some() {

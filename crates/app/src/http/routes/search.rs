@@ -7,6 +7,7 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
+use serde::de::IgnoredAny;
 
 use crate::{
     http::{
@@ -150,7 +151,7 @@ async fn search_many(
     door: &Door,
     call: &Call,
     collection: &str,
-    shapes: Vec<SearchShape>,
+    shapes: Vec<SearchShape<IgnoredAny>>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
     let schema = door.service.schema(collection)?;
