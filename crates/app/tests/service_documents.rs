@@ -40,6 +40,26 @@ async fn a_document_is_written_found_changed_and_taken_away() {
 }
 
 #[tokio::test]
+async fn a_change_names_no_more_fields_than_a_document_may_have() {
+    let house = Fixture::new().await;
+    house.put("1", "apple", "a sweet fruit").await.unwrap();
+    let change = async |set: usize, remove: usize| {
+        let set = (0..set).map(|number| (format!("s{number}"), Value::Number(1.0))).collect();
+        let remove = (0..remove).map(|number| format!("r{number}")).collect();
+        house.service.patch(&cx(), COLLECTION, Patch { set, remove, ..patch("1", &[]) }).await
+    };
+    change(500, 524).await.unwrap();
+    // What is taken away makes no document too large, and is looked for in all of its fields.
+    let refused = [change(0, 1025).await, change(1025, 0).await, change(500, 525).await];
+    for refused in refused {
+        assert_eq!(code(refused), (ErrorKind::Invalid, "fields-many"));
+    }
+    let fields = (0..1025).map(|number| (format!("f{number}"), Value::Number(1.0))).collect();
+    let results = house.service.put(&cx(), COLLECTION, vec![Put { fields, ..put("2", &[]) }]).await.unwrap();
+    assert_eq!(code(results.into_iter().next().unwrap()), (ErrorKind::Invalid, "fields-many"));
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let house = Fixture::new().await;
     for (id, title) in [("1", "apple"), ("2", "invoice"), ("3", "winter")] {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use engine::{check_vector, encode_vector};
+use engine::{FIELDS_MAX, check_vector, encode_vector};
 
 use super::{Error, Field, FieldKind, Fields, Schema, Value, refusal};
 
@@ -26,6 +26,16 @@ pub(super) fn check_id(id: &str) -> Result<(), Error> {
         format!("id {shown:?} {reason}: an id has 1 to {ID_BYTES_MAX} bytes and no control characters"),
     )
     .at("id"))
+}
+
+/// Whether a change may name so many fields. Asked before any of them is looked at.
+pub(super) fn check_count(given: usize) -> Result<(), Error> {
+    if given <= FIELDS_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("{given} fields are given: a document may have {FIELDS_MAX}, and a change may name as many");
+    Err(Error::invalid("fields-many", message))
 }
 
 /// The fields as they are stored, in the order given.

@@ -87,6 +87,14 @@ impl Change {
         }
     }
 
+    /// How many fields it names.
+    fn named(&self) -> usize {
+        match self {
+            Change::Put(put) => put.fields.len(),
+            Change::Patch(patch) => patch.set.len() + patch.remove.len(),
+        }
+    }
+
     fn expected(&self) -> Expected {
         match self {
             Change::Put(put) => put.expected,
@@ -281,6 +289,7 @@ fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
 /// Looks at the document as it stands and works out what the change comes to.
 fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change) -> Result<Prepared, Error> {
     fields::check_id(change.id())?;
+    fields::check_count(change.named())?;
     let keys: Vec<Vec<u8>> = known.keys(change.id()).collect();
     let current = standing.find(&keys)?;
     let key = current.as_ref().map_or_else(|| known.key(change.id()), |document| document.key.to_vec());

@@ -15,7 +15,7 @@ use utoipa::{
 use super::{binary, value::ValueShape};
 use crate::{
     http::Problem,
-    service::{Document, Expected, FieldKind, Patch, Put, Schema, Value},
+    service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value},
 };
 
 /// A document on its way in. Trouble with one of its members is kept beside the others, so that
@@ -179,6 +179,12 @@ fn wrong_value(name: &str, reason: &str) -> Problem {
     Problem::invalid("field-value", format!("field {name:?}: {reason}")).at(name)
 }
 
+fn too_many_fields(given: usize) -> Problem {
+    let detail =
+        format!("{given} fields are given: a document may have {FIELDS_MAX}, and a PATCH may name as many");
+    Problem::invalid("fields-many", detail)
+}
+
 fn twice(name: &str) -> Problem {
     Problem::invalid("field-twice", format!("{name:?} is given twice")).at(name)
 }
@@ -200,9 +206,19 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentShape, A::Error> {
         let mut document = DocumentShape::default();
+        let mut beyond = 0;
         while let Some(name) = map.next_key::<String>()? {
+            // What no document may have takes no room.
+            if document.fields.len() == FIELDS_MAX && !matches!(name.as_str(), "id" | "ttl_s") {
+                map.next_value::<IgnoredAny>()?;
+                beyond += 1;
+                continue;
+            }
             let shape = map.next_value::<ValueShape>()?;
             document.take(name, shape);
+        }
+        if beyond > 0 {
+            document.trouble.get_or_insert(too_many_fields(FIELDS_MAX + beyond));
         }
         if let Some(name) = repeated(&document.fields) {
             document.trouble.get_or_insert(twice(&name));
@@ -466,6 +482,21 @@ mod tests {
         assert_eq!(patch.remove, vec!["old".to_owned()]);
         assert_eq!(patch.ttl, Some(None));
         assert_eq!(read("{}").into_patch("a".to_owned(), Expected::Any).unwrap().ttl, None);
+    }
+
+    #[test]
+    fn fields_beyond_the_most_are_counted_and_not_kept() {
+        let json = |fields: usize| {
+            let fields: String = (0..fields).map(|number| format!(r#""f{number}":null,"#)).collect();
+            format!(r#"{{{fields}"id":"a"}}"#)
+        };
+        let most = read(&json(FIELDS_MAX));
+        assert_eq!((most.fields.len(), most.trouble.is_none()), (FIELDS_MAX, true));
+        let more = read(&json(FIELDS_MAX + 2));
+        assert_eq!((more.fields.len(), more.id.as_deref()), (FIELDS_MAX, Some("a")));
+        let problem = more.into_patch("a".to_owned(), Expected::Any).unwrap_err();
+        assert_eq!(code(&problem), "fields-many");
+        assert!(serde_json::to_string(&problem).unwrap().contains("1026 fields"));
     }
 
     #[test]
