@@ -16,7 +16,7 @@ pub struct ApiKeys {
     keys: Vec<KnownKey>,
 }
 
-/// What a caller may do. An extension of requests that were let in.
+/// What a caller may do. An extension of requests that were let in, but of those that anybody may make.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) role: Role,
@@ -32,9 +32,14 @@ impl Grant {
         Grant { role: Role::Admin, collections: Vec::new(), key: None }
     }
 
+    /// Whether it reaches all collections, whichever there are.
+    pub(super) fn reaches_all(&self) -> bool {
+        self.collections.is_empty()
+    }
+
     /// Whether it reaches a collection by this name.
     pub(super) fn reaches(&self, collection: &str) -> bool {
-        self.collections.is_empty() || self.collections.iter().any(|name| name == collection)
+        self.reaches_all() || self.collections.iter().any(|name| name == collection)
     }
 }
 

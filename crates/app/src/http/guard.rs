@@ -21,20 +21,23 @@ use crate::{config::Role, service::ErrorKind};
 const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Questions about health, answered even where there is no room for anything else.
-const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+const HEALTH: [&str; 3] = ["/healthz", "/livez", READY];
+
+/// Answers everybody, but tells more to who may know more.
+const READY: &str = "/readyz";
 
 /// Passes a request on, or refuses it.
 pub(super) async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     match check(&door, &request) {
         Ok(grant) => {
-            request.extensions_mut().insert(grant);
+            grant.and_then(|grant| request.extensions_mut().insert(grant));
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
+fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     if request.extensions().get::<HealthOnly>().is_some()
         && !route.is_some_and(|route| HEALTH.contains(&route))
@@ -62,10 +65,15 @@ fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
     }
     check_origin(door, request, authority.as_ref())?;
     let access = route.map(|route| policy::access(request.method(), route));
-    if access == Some(Some(Access::Open)) {
-        return Ok(Grant::of_everyone());
-    }
     let network = network(door, request);
+    if access == Some(Some(Access::Open)) {
+        let grant = || match keys.is_empty() {
+            true => Some(Grant::of_everyone()),
+            // A wrong key counts as one: nobody tries keys here that are not tried elsewhere.
+            false => identify(door, &keys, request, network).ok(),
+        };
+        return Ok((route == Some(READY)).then(grant).flatten());
+    }
     let everybody = || Counted::Network(network.unwrap_or_default());
     let (grant, caller) = if keys.is_empty() {
         (Ok(Grant::of_everyone()), everybody())
@@ -81,8 +89,8 @@ fn check(door: &Door, request: &Request) -> Result<Grant, Problem> {
     let grant = grant?;
     match access {
         // No such path, which its handler tells; it opens nothing.
-        None => Ok(grant),
-        Some(access) => allow(door, access, grant, request),
+        None => Ok(Some(grant)),
+        Some(access) => allow(door, access, grant, request).map(Some),
     }
 }
 

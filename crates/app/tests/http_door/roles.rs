@@ -171,6 +171,45 @@ fn a_key_for_certain_collections_does_not_learn_of_others() {
 }
 
 #[test]
+fn what_is_wrong_is_told_to_a_key_for_all_collections_and_to_nobody_else() {
+    let server = server();
+    let put = |path: &str, body: serde_json::Value| send(&server, "PUT", path, ADMIN, &body.to_string());
+    let plain = json!({"prefixes": ["shared:"], "fields": [{"name": "title", "kind": "text"}]});
+    put("/collections/plain", plain).ok(201);
+    put("/collections/plain/documents/kept-private", json!({"title": "a", "year": "soon"})).ok(201);
+    let years = json!({"prefixes": ["shared:"], "fields": [{"name": "year", "kind": "numeric"}]});
+    put("/collections/years", years).ok(201);
+    for key in [ADMIN, WRITER, READER] {
+        let notes = send(&server, "GET", "/readyz", key, "").ok(200)["notes"].to_string();
+        assert!(notes.contains("years") && notes.contains("kept-private"), "{notes}");
+    }
+    let bearers = [OF_KB, OF_OTHER, "no-key-of-this-house-0123456789"].map(|key| format!("Bearer {key}"));
+    let mut headers: Vec<Vec<(&str, &str)>> =
+        bearers.iter().map(|bearer| vec![("authorization", bearer.as_str())]).collect();
+    headers.extend([
+        vec![],
+        vec![("authorization", "Basic x")],
+        vec![("x-api-key", ADMIN), ("x-api-key", ADMIN)],
+    ]);
+    for headers in headers {
+        let told = server.send("GET", "/readyz", &headers, b"").ok(200);
+        assert_eq!(told["ready"], true);
+        assert_eq!(told["notes"], json!(["notes that only a key for all collections is told: 1"]));
+    }
+}
+
+#[test]
+fn keys_that_are_tried_on_readiness_count_as_tried() {
+    let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
+    for _ in 0..20 {
+        // Whoever asks is answered.
+        send(&server, "GET", "/readyz", "no-key-of-this-house-0123456789", "").ok(200);
+        send(&server, "GET", "/healthz", "no-key-of-this-house-0123456789", "").ok(200);
+    }
+    send(&server, "GET", "/stats", ADMIN, "").problem(429, "wrong-keys");
+}
+
+#[test]
 fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
     let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..11 {

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderValue, Response, StatusCode, header},
 };
 use metrics::{counter, gauge};
 
 use crate::http::{
     Door, Problem,
+    auth::Grant,
     call::Call,
     json::health::{AliveView, ReadyView},
     metering, reply,
 };
+use crate::service::Readiness;
 
 /// Whether the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses((status = 200, body = AliveView)))]
@@ -29,17 +31,20 @@ pub(super) async fn livez() -> Response<Body> {
 }
 
 /// Whether searches are answered correctly and writes are taken.
+///
+/// Where there are keys, one that is for all collections is told why not; everybody else only how much there is to tell.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, body = ReadyView), (status = 503, body = ReadyView, description = "Not ready, or stopping"))
 )]
-pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Response<Body> {
+pub(super) async fn readyz(State(door): State<Arc<Door>>, grant: Option<Extension<Grant>>) -> Response<Body> {
     let stopping = door.settings.stopping.is_cancelled();
     let (ready, notes) = if stopping {
         (false, vec!["the server is stopping".to_owned()])
     } else {
-        let readiness = door.service.readiness();
-        (readiness.ready, readiness.notes)
+        let Readiness { ready, notes } = door.service.readiness();
+        let may_know = grant.is_some_and(|Extension(grant)| grant.reaches_all());
+        (ready, if may_know { notes } else { counted(&notes) })
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = reply::json(status, &ReadyView { ready, notes });
@@ -47,6 +52,14 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Response<Body> {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+/// What is told to who may not know more: notes name collections, documents, directories and hosts.
+fn counted(notes: &[String]) -> Vec<String> {
+    match notes.len() {
+        0 => Vec::new(),
+        count => vec![format!("notes that only a key for all collections is told: {count}")],
+    }
 }
 
 /// Measurements, in the text format of Prometheus.
