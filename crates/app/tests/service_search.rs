@@ -140,6 +140,9 @@ async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
     let many = vec![Search::text("apple", 1); 101];
     assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "searches-many");
     assert!(house.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
+    let fields = Some(vec!["title".to_owned(); 1025]);
+    let refused = house.service.search(&cx(), Search { fields, ..Search::text("apple", 1) }).await;
+    assert_eq!(refused.unwrap_err().code, "fields-many");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Searching, scrolling and counting.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use index::{Search, VectorError};
-use store::{CollectionVersion, DocId, Document, Field, Reader, StoreError};
+use store::{CollectionVersion, DocId, Document, FIELDS_MAX, Field, Reader, StoreError};
 
 use crate::{
     collection::{Collection, Selection},
@@ -202,11 +202,12 @@ impl Core {
             near.iter().map(|(owner, ..)| state.ordinals.doc(*owner, selection.seen)).collect()
         };
         let fetch = Fetch { core: self, collection, selection: &selection, filter: query.filter, now_ms };
+        let returned = Returned::new(collection, query.fields);
         let reader = self.store.read()?;
         found.hits.clear();
         for ((_, distance, score), doc) in near.iter().zip(docs) {
             let Some(mut document) = fetch.document(&reader, doc)? else { continue };
-            keep_fields(&mut document.fields, collection, query.fields);
+            returned.keep(&mut document.fields);
             found.hits.push(Hit { document, distance: *distance, score: *score });
         }
         found.fetch_us += micros(began);
@@ -333,6 +334,7 @@ fn check_query(name: &str, collection: &Collection, query: &Query<'_>) -> Result
     if let Some(found) = query.min_score.filter(|score| !score.is_finite()) {
         return Err(QueryError::MinScore { found });
     }
+    within("fields", 0..=FIELDS_MAX, query.fields.unwrap_or_default().len())?;
     let slot = slot_to_search(name, collection, query.field)?;
     let schema = &collection.projector.vectors[slot].schema;
     index::check(query.vector, schema.dim, schema.metric)?;
@@ -390,14 +392,30 @@ fn within(
     Err(QueryError::Limit { what, min: *range.start(), max: *range.end(), found })
 }
 
-/// Keeps the fields asked for; all but vectors, if none were.
-fn keep_fields(fields: &mut Vec<Field>, collection: &Collection, wanted: Option<&[String]>) {
-    let is = |field: &Field, name: &str| *field.name == *name.as_bytes();
-    match wanted {
-        Some(wanted) => fields.retain(|field| wanted.iter().any(|name| is(field, name))),
-        None => {
-            let vectors = &collection.projector.vectors;
-            fields.retain(|field| !vectors.iter().any(|vector| is(field, &vector.name)));
+/// Which fields of documents are returned.
+enum Returned<'a> {
+    /// Those of these names.
+    Named(BTreeSet<&'a [u8]>),
+    /// All but vectors.
+    NoVectors(&'a Collection),
+}
+
+impl<'a> Returned<'a> {
+    fn new(collection: &'a Collection, wanted: Option<&'a [String]>) -> Returned<'a> {
+        match wanted {
+            Some(wanted) => Returned::Named(wanted.iter().map(String::as_bytes).collect()),
+            None => Returned::NoVectors(collection),
+        }
+    }
+
+    /// Takes away the others.
+    fn keep(&self, fields: &mut Vec<Field>) {
+        match self {
+            Returned::Named(names) => fields.retain(|field| names.contains(&*field.name)),
+            Returned::NoVectors(collection) => {
+                let vectors = &collection.projector.vectors;
+                fields.retain(|field| !vectors.iter().any(|vector| *vector.name.as_bytes() == *field.name));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{check_vector, decode_vector};
+use engine::{FIELDS_MAX, check_vector, decode_vector};
 use tokio::sync::oneshot;
 
 use super::{
@@ -410,7 +410,21 @@ fn check_limits(search: &Search) -> Result<(), Error> {
             Error::invalid("min-score", format!("min_score is {score}; it must be finite")).at("min_score")
         );
     }
-    Ok(())
+    check_fields(search.fields.as_deref().unwrap_or_default())
+}
+
+fn check_fields(fields: &[String]) -> Result<(), Error> {
+    if fields.len() <= FIELDS_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "fields-many",
+        format!(
+            "{} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have",
+            fields.len()
+        ),
+    )
+    .at("fields"))
 }
 
 fn check_text(text: &str) -> Result<(), Error> {

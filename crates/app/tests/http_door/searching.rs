@@ -197,6 +197,22 @@ fn several_searches_are_answered_in_order_each_for_itself() {
 }
 
 #[test]
+fn no_more_fields_are_asked_for_than_a_document_may_have() {
+    let server = Server::with_articles();
+    let search = |fields: usize| {
+        let search = json!({"text": "apple", "fields": vec!["title"; fields]});
+        server.post("/collections/kb/search", &search)
+    };
+    let answer = search(1024).ok(200);
+    assert_eq!(answer["results"][0]["fields"].as_object().unwrap().len(), 1, "{answer}");
+    for fields in [1025, 100_000] {
+        let problem = search(fields).problem(422, "fields-many");
+        assert_eq!(problem["at"], "fields");
+        assert!(problem["detail"].as_str().unwrap().starts_with(&format!("{fields} fields")), "{problem}");
+    }
+}
+
+#[test]
 fn a_deadline_is_kept_and_has_to_make_sense() {
     let server = Server::with_articles();
     let search = |ms: &str| server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
