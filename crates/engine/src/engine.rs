@@ -23,9 +23,10 @@ use crate::{
     folder::Folder,
     info::{CollectionInfo, Stats, info},
     progress::Progress,
-    query::{Found, Page, Query, QueryError},
+    query::{ANSWER_BYTES_MAX, Found, Page, Query, QueryError},
     queue::{Done, Job, Refused},
     registry::Versions,
+    room::Room,
     schema::Schema,
     snapshot::Snapshots,
     structure::CollectionError,
@@ -392,7 +393,7 @@ impl Engine {
 
     /// The nearest documents: as many as were asked for, or as there are that match.
     pub fn search(&self, query: &Query<'_>) -> Result<Found, QueryError> {
-        self.core.search(query, None)
+        self.core.search(query, None, &Room::new(ANSWER_BYTES_MAX))
     }
 
     /// The version of a collection that answers now, by name or alias. Waits for nothing.
@@ -401,13 +402,20 @@ impl Engine {
     }
 
     /// [`Engine::search`], refused as [`QueryError::OtherVersion`] unless this version of the collection answers: a
-    /// query's vector is worth nothing beside those of another model.
-    pub fn search_version(&self, query: &Query<'_>, version: CollectionVersion) -> Result<Found, QueryError> {
-        self.core.search(query, Some(version))
+    /// query's vector is worth nothing beside those of another model. Its documents share `room` with those of other
+    /// searches.
+    pub fn search_version(
+        &self,
+        query: &Query<'_>,
+        version: CollectionVersion,
+        room: &Room,
+    ) -> Result<Found, QueryError> {
+        self.core.search(query, Some(version), room)
     }
 
     /// Documents of a collection in the order they were first written, from `after` on: those that
-    /// come after the one where the last page ended. `limit` is at most 10,000.
+    /// come after the one where the last page ended. `limit` is at most 10,000; a page that has
+    /// [`PAGE_BYTES`](crate::PAGE_BYTES) ends before.
     pub fn scroll(
         &self,
         collection: &str,

@@ -32,6 +32,7 @@ mod projection;
 mod query;
 mod queue;
 mod registry;
+mod room;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 mod schema;
@@ -55,7 +56,10 @@ pub use index::{
 };
 pub use info::{CollectionInfo, Stats};
 pub use progress::Progress;
-pub use query::{EF_MAX, Found, Hit, K_MAX, Page, Query, QueryError, WINDOW_MAX, score};
+pub use query::{
+    ANSWER_BYTES_MAX, EF_MAX, Found, Hit, K_MAX, PAGE_BYTES, Page, Query, QueryError, WINDOW_MAX, score,
+};
+pub use room::Room;
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };

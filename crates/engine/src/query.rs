@@ -9,6 +9,7 @@ use crate::{
     collection::{Collection, Selection},
     core::Core,
     filter::{Filter, FilterError},
+    room::{Room, Taken, size},
     schema::{Algorithm, FieldKind},
     transaction::has_ended,
 };
@@ -19,6 +20,10 @@ pub const K_MAX: usize = 1000;
 pub const EF_MAX: usize = 4096;
 /// How deep one can page into the hits of a search, and how many documents a page of a scroll has.
 pub const WINDOW_MAX: usize = 10_000;
+/// Bytes that the documents of an answer may have, of the fields asked for. No document has more.
+pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Bytes of documents with which a page of a scroll ends, whatever its limit.
+pub const PAGE_BYTES: usize = 16 << 20;
 /// Times a search is made again when hits went away under it.
 const ATTEMPTS: usize = 4;
 
@@ -56,6 +61,12 @@ pub enum QueryError {
     /// A number out of its range.
     #[error("{what} must be {min} to {max}, found {found}")]
     Limit { what: &'static str, min: usize, max: usize, found: usize },
+    /// The documents found are too much for one answer.
+    #[error(
+        "the documents found have more than {max} bytes together, which is what an answer may have: ask for fewer \
+         hits (k), for some of their fields only (fields), or for less at once (searches)"
+    )]
+    AnswerSize { max: usize },
     /// A lowest score that is no number.
     #[error("min_score must be a finite number, found {found}")]
     MinScore { found: f32 },
@@ -137,6 +148,7 @@ impl Core {
         &self,
         query: &Query<'_>,
         version: Option<CollectionVersion>,
+        room: &Room,
     ) -> Result<Found, QueryError> {
         let (name, collection) = self.answering(query.collection)?;
         if version.is_some_and(|version| version != collection.version) {
@@ -145,10 +157,12 @@ impl Core {
         let slot = check_query(&name, &collection, query)?;
         let mut found = Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 };
         for attempt in 1.. {
-            let wanted = self.search_once(&collection, slot, query, &mut found)?;
+            let mut taken = room.begin();
+            let wanted = self.search_once(&collection, slot, query, &mut found, &mut taken)?;
             // Documents that went away between the steps leave gaps: look again, but not for ever
             // after those who write faster than this reads.
             if found.hits.len() >= wanted || attempt == ATTEMPTS {
+                taken.keep();
                 break;
             }
         }
@@ -162,6 +176,7 @@ impl Core {
         slot: usize,
         query: &Query<'_>,
         found: &mut Found,
+        taken: &mut Taken<'_>,
     ) -> Result<usize, QueryError> {
         let field = &collection.projector.vectors[slot];
         let now_ms = self.time.now_ms();
@@ -208,6 +223,7 @@ impl Core {
         for ((_, distance, score), doc) in near.iter().zip(docs) {
             let Some(mut document) = fetch.document(&reader, doc)? else { continue };
             returned.keep(&mut document.fields);
+            taken.take(&document)?;
             found.hits.push(Hit { document, distance: *distance, score: *score });
         }
         found.fetch_us += micros(began);
@@ -241,11 +257,17 @@ impl Core {
             (page, more)
         };
         let reader = self.store.read()?;
-        let mut documents = Vec::with_capacity(docs.len());
-        for doc in &docs {
-            documents.extend(fetch.document(&reader, Some(*doc))?);
+        let mut next = if more { docs.last().map(|doc| doc.0) } else { None };
+        let (mut documents, mut bytes) = (Vec::with_capacity(docs.len()), 0);
+        for (place, doc) in docs.iter().enumerate() {
+            let Some(document) = fetch.document(&reader, Some(*doc))? else { continue };
+            bytes += size(&document);
+            documents.push(document);
+            if bytes >= PAGE_BYTES && place + 1 < docs.len() {
+                next = Some(doc.0);
+                break;
+            }
         }
-        let next = if more { docs.last().map(|doc| doc.0) } else { None };
         Ok(Page { documents, next })
     }
 

@@ -111,7 +111,7 @@ impl Service {
     }
 
     /// Documents of a collection, at most 1,000 a page; the embedded store's in the order they were
-    /// first written, a Redis's in no order.
+    /// first written, and no more once a page has 16 MiB; a Redis's in no order.
     pub async fn scroll(
         &self,
         cx: &Context,

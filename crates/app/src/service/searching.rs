@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{FIELDS_MAX, check_vector, decode_vector};
+use engine::{ANSWER_BYTES_MAX, FIELDS_MAX, Room, check_vector, decode_vector};
 use tokio::sync::oneshot;
 
 use super::{
@@ -43,7 +43,7 @@ impl Service {
         let question = Question::new(self.shared(), search)?;
         let mut answer = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let (asking, pending) = self.asking(&call, embedded, question);
+                let (asking, pending) = self.asking(&call, embedded, &room(), question);
                 self.shared().workers.push_in_company(Lane::Direct, call.ticket(), vec![asking])?;
                 call.wait(pending).await?
             }
@@ -77,7 +77,8 @@ impl Service {
         let questions = questions.into_iter().flatten();
         let mut answers = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let asking = |question| self.asking(&call, embedded, question);
+                let room = room();
+                let asking = |question| self.asking(&call, embedded, &room, question);
                 let (asking, pending): (Vec<_>, Vec<_>) = questions.map(asking).unzip();
                 self.shared().workers.push_in_company(Lane::Direct, call.ticket(), asking)?;
                 let mut answers = Vec::with_capacity(pending.len());
@@ -108,11 +109,18 @@ impl Service {
     }
 
     /// What a worker is asked, to answer from text to documents.
-    fn asking(&self, call: &Call, embedded: &Arc<Embedded>, question: Question) -> (Asking, Pending<Answer>) {
+    fn asking(
+        &self,
+        call: &Call,
+        embedded: &Arc<Embedded>,
+        room: &Arc<Room>,
+        question: Question,
+    ) -> (Asking, Pending<Answer>) {
         let (shared, embedded, started) = (self.shared().clone(), embedded.clone(), call.started());
+        let room = room.clone();
         let (answer, pending) = oneshot::channel();
         let search = move |posed: Result<Posed, Error>| {
-            let found = posed.and_then(|posed| posed.search(&shared, &embedded));
+            let found = posed.and_then(|posed| posed.search(&shared, &embedded, &room));
             // A caller who has gone leaves nobody to tell.
             let _ = answer.send(found.map(|(found, posed)| {
                 let mut answer = posed.answer(found, Vec::new());
@@ -160,8 +168,12 @@ impl Service {
         let posed: Vec<Result<Posed, Error>> = posed.into_iter().flatten().collect();
         let queries: Vec<Sought<'_>> = posed.iter().flatten().map(Posed::sought).collect();
         let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
+        let room = room();
         let mut answer = |posed: Posed| {
             let Gathered { found, unanswered } = found.next().expect("one list a query")?;
+            let mut taken = room.begin();
+            found.hits.iter().try_for_each(|hit| taken.take(&hit.document)).map_err(refusal::query)?;
+            taken.keep();
             let mut answer = posed.answer(found, unanswered);
             answer.timing.total_us = us(call.elapsed());
             shared.meter.searched(&answer.timing);
@@ -169,6 +181,11 @@ impl Service {
         };
         Ok(posed.into_iter().map(|posed| posed.and_then(&mut answer)).collect())
     }
+}
+
+/// Room for the documents of a call's answers.
+pub(super) fn room() -> Arc<Room> {
+    Arc::new(Room::new(ANSWER_BYTES_MAX))
 }
 
 /// A question for a worker, and what is done with it once it has its vector.
@@ -355,9 +372,14 @@ impl Posed {
 
     /// What the engine finds. Once another version is switched to, the vector is worth nothing: the question is posed
     /// anew then.
-    pub(super) fn search(mut self, shared: &Shared, embedded: &Embedded) -> Result<(Found, Posed), Error> {
+    pub(super) fn search(
+        mut self,
+        shared: &Shared,
+        embedded: &Embedded,
+        room: &Room,
+    ) -> Result<(Found, Posed), Error> {
         loop {
-            if let Some(found) = embedded.search(&self.query(), self.known.version)? {
+            if let Some(found) = embedded.search(&self.query(), self.known.version, room)? {
                 return Ok((found, self));
             }
             let Posed { search, mut timing, .. } = self;

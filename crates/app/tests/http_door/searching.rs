@@ -213,6 +213,32 @@ fn no_more_fields_are_asked_for_than_a_document_may_have() {
 }
 
 #[test]
+fn an_answer_of_too_many_bytes_is_refused_and_says_what_to_do() {
+    let server = Server::start();
+    let large = "x".repeat(1_900_000);
+    for id in 0..20 {
+        let path = format!("/collections/kb/documents/{id}");
+        server.put(&path, &json!({"title": "apple", "note": large})).ok(201);
+    }
+    let search = |search: Value| server.post("/collections/kb/search", &search);
+    let problem = search(json!({"text": "apple", "k": 20})).problem(422, "answer-size");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("33554432 bytes") && detail.contains("(fields)"), "{detail}");
+    server.get("/search?q=apple&k=20").problem(422, "answer-size");
+    assert_eq!(ids(&search(json!({"text": "apple", "k": 20, "fields": ["title"]})).ok(200)).len(), 20);
+    assert_eq!(ids(&search(json!({"text": "apple", "k": 15})).ok(200)).len(), 15);
+    // Together they may have no more.
+    let both = search(json!({"searches": vec![json!({"text": "apple", "k": 15}); 2]})).ok(200);
+    let codes: Vec<&Value> =
+        both["answers"].as_array().unwrap().iter().map(|a| &a["error"]["code"]).collect();
+    assert_eq!(codes.iter().filter(|code| **code == "answer-size").count(), 1, "{codes:?}");
+    let page = server.get("/collections/kb/documents?limit=1000").ok(200);
+    assert_eq!(page["documents"].as_array().unwrap().len(), 9);
+    let rest = format!("/collections/kb/documents?limit=1000&after={}", page["next"].as_str().unwrap());
+    assert_eq!(server.get(&rest).ok(200)["documents"].as_array().unwrap().len(), 9);
+}
+
+#[test]
 fn a_deadline_is_kept_and_has_to_make_sense() {
     let server = Server::with_articles();
     let search = |ms: &str| server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");

@@ -265,14 +265,14 @@ fn a_rebuilt_version_answers_once_switched() {
     world.delete("doc:1");
     world.put("doc:4", &[("v", &v(4))]);
     let wanted = vector(3);
-    let asked = query("docs", &wanted, 9);
-    assert!(world.engine().search_version(&asked, before).is_ok());
+    let (asked, room) = (query("docs", &wanted, 9), engine::Room::new(engine::ANSWER_BYTES_MAX));
+    assert!(world.engine().search_version(&asked, before, &room).is_ok());
     let info = world.engine().switch_collection("docs").unwrap();
     assert_eq!((info.version.version, info.rebuilding, info.documents), (2, None, 3));
     // A query made for what answered before is not asked of another version.
-    let other = world.engine().search_version(&asked, before);
+    let other = world.engine().search_version(&asked, before, &room);
     assert!(matches!(other, Err(engine::QueryError::OtherVersion { .. })), "{other:?}");
-    assert!(world.engine().search_version(&asked, info.version).is_ok());
+    assert!(world.engine().search_version(&asked, info.version, &room).is_ok());
     assert_eq!(world.engine().version("docs"), Some(info.version));
     assert_eq!(info.schema, next);
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use engine::{Field, Filter, Metric, Query, QueryError};
+use engine::{Field, Filter, Metric, PAGE_BYTES, Query, QueryError, Room};
 
 use crate::world::*;
 
@@ -159,6 +159,63 @@ fn only_the_fields_asked_for_come_back() {
     assert_eq!(names(None), ["title", "colour"]);
     assert_eq!(names(Some(&[])), [] as [&str; 0]);
     assert_eq!(names(Some(&["v".to_owned(), "year".to_owned()])), ["v"]);
+}
+
+#[test]
+fn an_answer_has_no_more_bytes_than_there_is_room_for() {
+    let world = filled(Metric::Cosine, hnsw());
+    let long = [b'x'; 1000];
+    for number in 0..4 {
+        world.put(&format!("doc:00{number}"), &[("title", &long), ("v", &blob(&vector(number)))]);
+    }
+    let (wanted, version) = (vector(2), world.engine().version("docs").unwrap());
+    let search = |k, fields, room: &Room| {
+        let query = Query { exact: true, fields, ..query("docs", &wanted, k) };
+        world.engine().search_version(&query, version, room).map(|found| found.hits.len())
+    };
+    // Whatever room the search takes that is refused is there for the next.
+    let room = Room::new(1500);
+    for _ in 0..3 {
+        let refused = search(600, None, &room).unwrap_err();
+        assert!(matches!(refused, QueryError::AnswerSize { max: 1500 }), "{refused}");
+        let refused = refused.to_string();
+        assert!(refused.contains("(k)") && refused.contains("(fields)"), "{refused}");
+    }
+    assert_eq!(search(1, None, &room).unwrap(), 1);
+    // Searches that are answered together share it; what is not asked for takes none.
+    assert!(search(1, None, &room).is_err());
+    assert_eq!(search(30, Some(&[]), &room).unwrap(), 30);
+}
+
+#[test]
+fn a_page_ends_with_the_document_that_fills_it() {
+    let world = World::new();
+    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    let large = vec![b'x'; PAGE_BYTES / 4];
+    let ops = (0..11).map(|number| put(&format!("doc:{number:02}"), &[("title", &large)])).collect();
+    assert!(world.engine().write(ops).iter().all(Result::is_ok));
+    let (mut pages, mut keys, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = world.engine().scroll("docs", None, after, 10).unwrap();
+        pages.push(page.documents.len());
+        keys.extend(page.documents.iter().map(|document| text(&document.key)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [4, 4, 3]);
+    assert_eq!(keys, (0..11).map(|number| format!("doc:{number:02}")).collect::<Vec<_>>());
+    // The end of a page that is full to the last document is the end.
+    let page = world.engine().scroll("docs", None, Some(page_before_last_four(&world)), 10).unwrap();
+    assert_eq!((page.documents.len(), page.next), (4, None));
+}
+
+/// Where a page ends that leaves four documents.
+fn page_before_last_four(world: &World) -> u64 {
+    let first = world.engine().scroll("docs", None, None, 3).unwrap();
+    let rest = world.engine().scroll("docs", None, first.next, 4).unwrap();
+    rest.next.unwrap()
 }
 
 #[test]

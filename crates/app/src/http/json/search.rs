@@ -30,7 +30,7 @@ pub(crate) struct SearchShape<S = Searches> {
     /// By a vector: an array of numbers, or `{"base64": "..."}` of a little-endian blob.
     #[schema(value_type = Option<Vec<f32>>)]
     vector: Option<ValueShape>,
-    /// Hits to return, up to 1,000; 10, if left out.
+    /// Hits to return, up to 1,000; 10, if left out. Their documents may have 32 MiB together, of the fields asked for.
     #[schema(minimum = 1, maximum = 1000)]
     k: Option<usize>,
     /// Hits to skip.
@@ -52,7 +52,7 @@ pub(crate) struct SearchShape<S = Searches> {
     field: Option<String>,
     /// Take the hits of some servers of a Redis Cluster where others do not answer.
     allow_partial: Option<bool>,
-    /// In place of all the others: up to 100 searches, answered in order.
+    /// In place of all the others: up to 100 searches, answered in order. Their documents may have 32 MiB together.
     #[schema(value_type = Option<Vec<SearchShape>>, no_recursion, max_items = 100)]
     searches: Option<S>,
 }

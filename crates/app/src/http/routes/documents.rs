@@ -158,7 +158,7 @@ pub(super) async fn delete(
     params(
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Documents a page, up to 1,000; 100, if left out"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Documents a page, up to 1,000; 100, if left out. A page that has 16 MiB ends before"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("vectors" = Option<bool>, Query, description = "With vector fields"),
     ),

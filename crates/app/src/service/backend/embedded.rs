@@ -1,6 +1,6 @@
 //! The engine inside this process.
 
-use engine::{CollectionVersion, Engine, Options, Progress, QueryError, QueueFull};
+use engine::{CollectionVersion, Engine, Options, Progress, QueryError, QueueFull, Room};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
@@ -37,8 +37,9 @@ impl Embedded {
         &self,
         query: &Query<'_>,
         version: CollectionVersion,
+        room: &Room,
     ) -> Result<Option<Found>, Error> {
-        match self.engine.search_version(query, version) {
+        match self.engine.search_version(query, version, room) {
             Err(QueryError::OtherVersion { .. }) => Ok(None),
             found => found.map(Some).map_err(refusal::query),
         }

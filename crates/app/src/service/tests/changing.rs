@@ -206,7 +206,7 @@ async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
     service.put_collection(&cx(), "articles", other, true).await.unwrap();
     until(|| shared.catalog().resolve(None).unwrap().version.version == 2).await;
     let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
-    let (found, _) = posed.search(shared, embedded).unwrap();
+    let (found, _) = posed.search(shared, embedded, &searching::room()).unwrap();
     // The same text is nowhere but where the same model puts it.
     assert!(found.hits[0].distance.abs() < 1e-5, "{:?}", found.hits);
 }
