@@ -48,10 +48,20 @@ impl Service {
         self.write(&call, collection, puts.into_iter().map(Change::Put).collect()).await
     }
 
+    /// Writes a document in place of the one that stands under its id, whichever that is; where there is
+    /// none it is `NotFound`. What `put` expects besides is expected too.
+    pub async fn replace(&self, cx: &Context, collection: &str, put: Put) -> Result<PutResult, Error> {
+        self.change(cx, collection, Change::Replace(put)).await
+    }
+
     /// Changes some fields of a document (or removes them), embedding again what changed.
     pub async fn patch(&self, cx: &Context, collection: &str, patch: Patch) -> Result<PutResult, Error> {
+        self.change(cx, collection, Change::Patch(patch)).await
+    }
+
+    async fn change(&self, cx: &Context, collection: &str, change: Change) -> Result<PutResult, Error> {
         let call = self.shared().begin(cx)?;
-        let mut results = self.write(&call, collection, vec![Change::Patch(patch)]).await?;
+        let mut results = self.write(&call, collection, vec![change]).await?;
         results.pop().expect("one change, one result")
     }
 
@@ -76,13 +86,15 @@ impl Service {
 /// One change of one document.
 enum Change {
     Put(Put),
+    /// A put in place of what stands.
+    Replace(Put),
     Patch(Patch),
 }
 
 impl Change {
     fn id(&self) -> &str {
         match self {
-            Change::Put(put) => &put.id,
+            Change::Put(put) | Change::Replace(put) => &put.id,
             Change::Patch(patch) => &patch.id,
         }
     }
@@ -90,14 +102,14 @@ impl Change {
     /// How many fields it names.
     fn named(&self) -> usize {
         match self {
-            Change::Put(put) => put.fields.len(),
+            Change::Put(put) | Change::Replace(put) => put.fields.len(),
             Change::Patch(patch) => patch.set.len() + patch.remove.len(),
         }
     }
 
     fn expected(&self) -> Expected {
         match self {
-            Change::Put(put) => put.expected,
+            Change::Put(put) | Change::Replace(put) => put.expected,
             Change::Patch(patch) => patch.expected,
         }
     }
@@ -295,7 +307,10 @@ fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change)
     let key = current.as_ref().map_or_else(|| known.key(change.id()), |document| document.key.to_vec());
     check_expected(change.expected(), current.as_ref())?;
     let (new_fields, expires_at_ms) = match (change, &current) {
-        (Change::Put(put), _) => (fields::encode(&known.schema, &put.fields)?, expiry(shared, put.ttl)?),
+        (Change::Replace(_) | Change::Patch(_), None) => return Err(not_found(known, change.id())),
+        (Change::Put(put) | Change::Replace(put), _) => {
+            (fields::encode(&known.schema, &put.fields)?, expiry(shared, put.ttl)?)
+        }
         (Change::Patch(patch), Some(current)) => {
             let set = fields::encode(&known.schema, &patch.set)?;
             let expires_at_ms = match patch.ttl {
@@ -304,7 +319,6 @@ fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change)
             };
             (fields::merge(&current.fields, set, &patch.remove), expires_at_ms)
         }
-        (Change::Patch(patch), None) => return Err(not_found(known, &patch.id)),
     };
 
     check_embeddable(known, &new_fields)?;
@@ -323,7 +337,7 @@ fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change)
             return Ok(Prepared::Done(Ok(result)));
         }
     }
-    let depends_on_current = matches!(change, Change::Patch(_)) || !vectors.is_empty();
+    let depends_on_current = !matches!(change, Change::Put(_)) || !vectors.is_empty();
     let expected = match (change.expected(), &current) {
         (Expected::Any, Some(current)) if depends_on_current => Expected::Seq(current.seq),
         (expected, _) => expected,

@@ -67,6 +67,33 @@ fn guards_hold_or_answer_412() {
 }
 
 #[test]
+fn a_document_that_stands_is_found_standing_whoever_else_writes_it() {
+    const WRITERS: usize = 4;
+    let server = Server::start();
+    server.put(DOC, &json!({"title": "apple"})).ok(201);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let server = &server;
+            scope.spawn(move || {
+                for number in 0..30 {
+                    let body = json!({"title": "apple", "year": number, "writer": format!("{writer}")});
+                    let method = ["PUT", "PATCH"][number % 2];
+                    let guarded = [JSON, ("if-match", "*")];
+                    server.send(method, DOC, &guarded, body.to_string().as_bytes()).ok(200);
+                }
+            });
+        }
+    });
+    server.send("DELETE", DOC, &[("if-match", "*")], b"").ok(204);
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let reply = server.send(method, DOC, &[JSON, ("if-match", "*")], b"{\"title\": \"apple\"}");
+        let problem = reply.problem(412, "document-not-found");
+        assert!(problem["detail"].as_str().unwrap().contains("If-Match: *"), "{problem}");
+    }
+    server.get(DOC).problem(404, "document-not-found");
+}
+
+#[test]
 fn ids_are_any_text_and_never_a_path() {
     let server = Server::start();
     for (escaped, id) in [

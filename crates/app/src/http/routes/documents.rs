@@ -23,7 +23,7 @@ use crate::{
         query::Query,
         reply,
     },
-    service::{Document, Expected, Outcome, PutResult, Schema},
+    service::{Document, Error, ErrorKind, Expected, Outcome, PutResult, Schema},
 };
 
 /// Documents of a page that does not say how many.
@@ -54,12 +54,14 @@ pub(super) async fn put(
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
     let guard = Guard::of(&headers)?;
-    let expected = expected(&door, &call, &collection, &id, guard).await?;
-    let put = shape.into_put(Some(id), expected).map_err(|refused| refused.problem)?;
-    let mut results = door.service.put(&call.cx, &collection, vec![put]).await?;
-    let result =
-        results.pop().expect("one result for one document").map_err(|error| guarded(guard, error.into()))?;
-    Ok(written(result))
+    let put = shape.into_put(Some(id), expected(guard)).map_err(|refused| refused.problem)?;
+    let result = if guard == Guard::Present {
+        door.service.replace(&call.cx, &collection, put).await
+    } else {
+        let mut results = door.service.put(&call.cx, &collection, vec![put]).await?;
+        results.pop().expect("one result for one document")
+    };
+    Ok(written(result.map_err(|error| guarded(guard, error))?))
 }
 
 /// A document.
@@ -101,7 +103,7 @@ pub(super) async fn get(
     params(
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
+        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
     ),
     request_body = DocumentShape,
     responses((status = 200, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))))
@@ -116,11 +118,9 @@ pub(super) async fn patch(
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
     let guard = change_guard(&headers)?;
-    let expected = expected(&door, &call, &collection, &id, guard).await?;
-    let patch = shape.into_patch(id, expected)?;
+    let patch = shape.into_patch(id, expected(guard))?;
     let result = door.service.patch(&call.cx, &collection, patch).await;
-    let result = result.map_err(|error| guarded(guard, error.into()))?;
-    Ok(written(result))
+    Ok(written(result.map_err(|error| guarded(guard, error))?))
 }
 
 /// Takes a document away.
@@ -129,7 +129,7 @@ pub(super) async fn patch(
     params(
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says"),
+        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
     ),
     responses((status = 204, description = "Gone"))
 )]
@@ -142,13 +142,12 @@ pub(super) async fn delete(
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
     let guard = change_guard(&headers)?;
-    let expected = expected(&door, &call, &collection, &id, guard).await?;
-    let existed = door.service.delete(&call.cx, &collection, &id, expected).await;
-    if existed.map_err(|error| guarded(guard, error.into()))? {
+    let existed = door.service.delete(&call.cx, &collection, &id, expected(guard)).await;
+    if existed.map_err(|error| guarded(guard, error))? {
         Ok(reply::empty(StatusCode::NO_CONTENT))
     } else {
         let detail = format!("there is no document {id:?} in collection {collection:?}");
-        Err(Problem::new(StatusCode::NOT_FOUND, "document-not-found", detail).at("id"))
+        Err(guarded(guard, Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id")))
     }
 }
 
@@ -259,31 +258,25 @@ fn change_guard(headers: &HeaderMap) -> Result<Guard, Problem> {
     }
 }
 
-/// What the guard expects, in the service's words.
-async fn expected(
-    door: &Door,
-    call: &Call,
-    collection: &str,
-    id: &str,
-    guard: Guard,
-) -> Result<Expected, Problem> {
+/// What the guard expects, in the service's words. Which document stands is nothing to expect: whoever is faster
+/// leaves another one.
+fn expected(guard: Guard) -> Expected {
     match guard {
-        Guard::None => Ok(Expected::Any),
-        Guard::Absent => Ok(Expected::Absent),
-        Guard::Seq(seq) => Ok(Expected::Seq(seq)),
-        Guard::Present => match door.service.get(&call.cx, collection, id).await {
-            Ok(document) => Ok(Expected::Seq(document.seq)),
-            Err(error) if error.code == "document-not-found" => Err(Problem::new(
-                StatusCode::PRECONDITION_FAILED,
-                "document-not-found",
-                format!("If-Match: * asks for a document, but there is none with id {id:?}"),
-            )),
-            Err(error) => Err(error.into()),
-        },
+        Guard::None | Guard::Present => Expected::Any,
+        Guard::Absent => Expected::Absent,
+        Guard::Seq(seq) => Expected::Seq(seq),
     }
 }
 
-/// A conflict is a failed precondition where the request named one.
-fn guarded(guard: Guard, problem: Problem) -> Problem {
-    if guard == Guard::None { problem } else { problem.precondition() }
+/// A conflict is a failed precondition where the request named what it expects, and so is a document that is missing
+/// where any would have done.
+fn guarded(guard: Guard, error: Error) -> Problem {
+    match guard {
+        Guard::Present if error.code == "document-not-found" => {
+            let detail = format!("{}: If-Match: * asks for one", error.message);
+            Problem::new(StatusCode::PRECONDITION_FAILED, "document-not-found", detail)
+        }
+        Guard::None | Guard::Present => error.into(),
+        Guard::Absent | Guard::Seq(_) => Problem::from(error).precondition(),
+    }
 }
