@@ -39,14 +39,20 @@ impl Guard {
     }
 }
 
-/// Whether a reader has this state already (`If-None-Match` on a GET).
+/// Whether a reader has this state already (`If-None-Match` on a GET). Compared weakly, as RFC 9110 has it: what lies
+/// between may have zipped the answer and made its ETag a weak one.
 pub(super) fn is_known(headers: &HeaderMap, seq: Seq) -> bool {
     let known = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| {
-            text.split(',').any(|tag| matches!(tag.trim(), "*") || parse(tag.trim()) == Some(seq))
+            text.split(',').map(str::trim).any(|tag| tag == "*" || parse(strong(tag)) == Some(seq))
         })
     };
     headers.get_all(header::IF_NONE_MATCH).iter().any(known)
+}
+
+/// A tag without the mark of a weak one.
+fn strong(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// A document's ETag.
@@ -84,6 +90,20 @@ mod tests {
         Guard::of(
             &pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect(),
         )
+    }
+
+    #[test]
+    fn what_is_known_is_compared_weakly() {
+        let known = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            is_known(&HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]), 42)
+        };
+        for good in ["\"42\"", "W/\"42\"", "\"1\", W/\"42\" , \"7\"", "*"] {
+            assert!(known(good), "{good}");
+        }
+        for bad in ["42", "W/42", "w/\"42\"", "W/W/\"42\"", "W/ \"42\"", "W/\"4\"", "W/*", ""] {
+            assert!(!known(bad), "{bad}");
+        }
     }
 
     #[test]

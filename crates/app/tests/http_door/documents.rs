@@ -62,6 +62,7 @@ fn guards_hold_or_answer_412() {
     let reply = server.send("GET", DOC, &[("if-none-match", &current)], b"");
     assert_eq!((reply.status, reply.body.len()), (304, 0));
     assert_eq!(reply.header("etag"), Some(current.as_str()));
+    assert_eq!(server.send("GET", DOC, &[("if-none-match", &format!("W/{current}"))], b"").status, 304);
     server.send("GET", DOC, &[("if-none-match", "\"0\"")], b"").ok(200);
     server.send("DELETE", DOC, &[("if-match", &current)], b"").ok(204);
 }
