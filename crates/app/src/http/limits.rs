@@ -87,7 +87,7 @@ impl Limits {
     pub(super) fn barred(&self, network: Network) -> Option<Duration> {
         let counted = *self.wrong_keys.lock().get(&network)?;
         let left = PERIOD.saturating_sub(counted.since.elapsed());
-        (counted.count > self.wrong_keys_max && !left.is_zero()).then_some(left)
+        (counted.count >= self.wrong_keys_max && !left.is_zero()).then_some(left)
     }
 
     /// Counts a wrong key.
@@ -117,9 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn the_eleventh_wrong_key_bars_a_network_and_no_other() {
+    fn the_tenth_wrong_key_bars_a_network_and_no_other() {
         let limits = Limits::new(10, 0);
-        for _ in 0..=10 {
+        for _ in 0..10 {
             assert_eq!(limits.barred(network(1)), None);
             limits.wrong_key(network(1));
         }

@@ -60,7 +60,7 @@ pub struct HealthOnly;
 pub struct HttpSettings {
     /// Keys that open the door; without any, only requests to a loopback name are answered.
     pub api_keys: Arc<ArcSwap<ApiKeys>>,
-    /// Wrong keys a minute that one address may send before none of it is looked at.
+    /// Wrong keys a minute after which no key of their address is looked at.
     pub wrong_keys_max: u32,
     /// Requests a second of one key, or without keys of one address; no limit, if 0.
     pub rate_limit: u32,
