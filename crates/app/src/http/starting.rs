@@ -6,13 +6,14 @@ use axum::{
     Router,
     body::Body,
     http::{Response, StatusCode},
+    middleware,
     routing::get,
 };
 
 use super::{
     Problem,
     json::health::{AliveView, ReadyView},
-    reply,
+    metering, reply,
 };
 use crate::service::Progress;
 
@@ -29,6 +30,7 @@ pub(crate) fn starting(progress: Arc<Progress>) -> Router {
         .route("/livez", get(alive))
         .route("/readyz", get(told))
         .fallback(not_yet)
+        .layer(middleware::from_fn(metering::observe))
 }
 
 async fn alive() -> Response<Body> {
@@ -61,6 +63,13 @@ mod tests {
             let reply = router.clone().oneshot(request).await.unwrap();
             let told = reply.headers().contains_key("retry-after");
             assert_eq!((reply.status().as_u16(), told), (status, waits), "{path}");
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+                ("cache-control", "no-store"),
+            ] {
+                assert_eq!(reply.headers()[name], value, "{path}");
+            }
         }
     }
 }
