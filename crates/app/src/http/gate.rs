@@ -7,13 +7,18 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::Request,
-    http::{HeaderMap, Method, Response, StatusCode},
+    http::{HeaderMap, Method, Response, StatusCode, header},
 };
 use metrics::Counter;
 use tower::Service as _;
 
 use super::{Problem, metering};
 use crate::service::Service;
+
+/// Extension of searches that are turned away further in: a page of another origin may read why only with the headers
+/// that its answer gets there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TurnedAway;
 
 /// What answers requests that come over a socket.
 #[derive(Clone)]
@@ -38,11 +43,16 @@ impl App {
     }
 
     /// Answers a request.
-    pub(crate) async fn answer(&self, request: Request) -> Result<Response<Body>, Infallible> {
-        match self.gate.as_ref().and_then(|gate| gate.refuses(&request)) {
-            Some(refusal) => Ok(refusal),
-            None => self.router.clone().call(request).await,
+    pub(crate) async fn answer(&self, mut request: Request) -> Result<Response<Body>, Infallible> {
+        if let Some(gate) = &self.gate
+            && let Some(searched) = gate.refuses(&request)
+        {
+            if !request.headers().contains_key(header::ORIGIN) {
+                return Ok(gate.refusal(searched));
+            }
+            request.extensions_mut().insert(TurnedAway);
         }
+        self.router.clone().call(request).await
     }
 }
 
@@ -99,16 +109,17 @@ impl Gate {
         Gate { refuses, headers, body, refused }
     }
 
-    fn refuses(&self, request: &Request) -> Option<Response<Body>> {
-        let searched = Searched::of(request.method(), request.uri().path())?;
-        if !(self.refuses)() {
-            return None;
-        }
+    /// What is searched by a request that is refused.
+    fn refuses(&self, request: &Request) -> Option<Searched> {
+        Searched::of(request.method(), request.uri().path()).filter(|_| (self.refuses)())
+    }
+
+    fn refusal(&self, searched: Searched) -> Response<Body> {
         self.refused[searched as usize].increment(1);
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         *response.headers_mut() = self.headers.clone();
-        Some(response)
+        response
     }
 }
 
@@ -117,6 +128,10 @@ mod tests {
     use axum::{body::to_bytes, routing::any};
 
     use super::*;
+    use crate::{
+        config::{Flags, Origin, Settings},
+        http::{HttpSettings, router},
+    };
 
     async fn status(app: &App, method: &str, path: &str) -> u16 {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -146,6 +161,35 @@ mod tests {
             );
             assert_eq!(status(&wide, method, path).await, 200, "{method} {path}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_a_listed_origin_may_read_that_it_is_turned_away() {
+        const PAGE: &str = "https://app.example.com";
+        let home = tempfile::TempDir::new().unwrap();
+        let flags = Flags { home: Some(home.path().to_owned()), ..Flags::default() };
+        let settings = Settings::from_sources(&flags, None, []).unwrap();
+        let service = Service::open(settings.service()).unwrap();
+        let cors_origins = vec![Origin::new(PAGE).unwrap()];
+        let routes = router(service.clone(), HttpSettings { cors_origins, ..HttpSettings::default() });
+        let app = App::gated_by(routes, || true);
+        for (method, path) in
+            [("GET", "/search?q=a"), ("GET", "/kb/search?q=a"), ("POST", "/collections/kb/search")]
+        {
+            for (origin, may_read) in [(PAGE, true), ("https://other.example.com", false)] {
+                let request = Request::builder().method(method).uri(path).header("origin", origin);
+                let response = app.answer(request.body(Body::empty()).unwrap()).await.unwrap();
+                assert_eq!(response.status(), 503, "{method} {path} from {origin}");
+                let headers = response.headers();
+                assert_eq!(headers["retry-after"], "1");
+                assert_eq!(headers["x-content-type-options"], "nosniff");
+                let allowed = headers.get("access-control-allow-origin");
+                assert_eq!(allowed.is_some_and(|allowed| allowed == PAGE), may_read, "{method} {path}");
+                let exposed = headers.get("access-control-expose-headers");
+                assert!(exposed.is_some_and(|names| names.to_str().unwrap().contains("retry-after")));
+            }
+        }
+        service.close();
     }
 
     #[tokio::test]

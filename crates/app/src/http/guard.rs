@@ -12,10 +12,14 @@ use axum::{
 use super::{
     Door, HealthOnly, Peer, Problem,
     auth::{ApiKeys, Grant, Identified},
+    gate::TurnedAway,
     limits::{Counted, Network},
     policy::{self, Access},
 };
-use crate::{config::Role, service::ErrorKind};
+use crate::{
+    config::Role,
+    service::{ErrorKind, Service},
+};
 
 /// Bytes of path and query.
 const URL_BYTES_MAX: usize = 8 * 1024;
@@ -47,6 +51,9 @@ fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
             "connections",
             "no room for more connections, or the server is stopping: try again",
         ));
+    }
+    if request.extensions().get::<TurnedAway>().is_some() {
+        return Err(Service::overloaded().into());
     }
     if request.uri().path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX) {
         let detail = format!("path and query may have {URL_BYTES_MAX} bytes: send a longer search as POST");
