@@ -102,7 +102,7 @@ pub(super) async fn get(
 #[utoipa::path(
     delete, path = "/collections/{c}", tag = "collections",
     params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
+        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection; an alias is refused with 409"),
         ("documents" = Option<String>, Query, pattern = "^(keep|delete)$", description = "keep or delete; keep, if left out"),
     ),
     responses((status = 204, description = "Dropped"))
