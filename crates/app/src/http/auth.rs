@@ -22,8 +22,8 @@ pub(super) struct Grant {
     pub(super) role: Role,
     /// Collections it is for; all, if there are none.
     pub(super) collections: Vec<String>,
-    /// Which of the keys it was.
-    pub(super) key: Option<usize>,
+    /// The digest of the key it was.
+    pub(super) key: Option<[u8; 32]>,
 }
 
 impl Grant {
@@ -70,8 +70,8 @@ impl ApiKeys {
         let Some(given) = given(headers)? else { return Ok(Identified::Nobody) };
         Ok(match self.grant_of(given) {
             Some(number) => {
-                let KnownKey { role, collections, .. } = &self.keys[number];
-                Identified::By(Grant { role: *role, collections: collections.clone(), key: Some(number) })
+                let KnownKey { digest, role, collections } = &self.keys[number];
+                Identified::By(Grant { role: *role, collections: collections.clone(), key: Some(*digest) })
             }
             None => Identified::Wrongly,
         })

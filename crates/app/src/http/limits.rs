@@ -39,10 +39,10 @@ impl Default for Network {
     }
 }
 
-/// Who is counted.
+/// Who is counted: a key by its digest, since a table of keys that is read again may have another order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Counted {
-    Key(usize),
+    Key([u8; 32]),
     Network(Network),
 }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn requests_are_limited_by_caller() {
         let limits = Limits::new(10, 3);
-        let (one, other) = (Counted::Key(0), Counted::Key(1));
+        let (one, other) = (Counted::Key([0; 32]), Counted::Key([1; 32]));
         let refused = (0..10).filter(|_| limits.request(one).is_some()).count();
         assert!((5..=7).contains(&refused), "{refused} of ten at once");
         assert_eq!(limits.request(other), None);

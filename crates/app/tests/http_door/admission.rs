@@ -48,6 +48,20 @@ fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
     assert_eq!(server.get("/healthz").status, 200);
 }
 
+#[test]
+fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
+    let known = |key: &str| KnownKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
+    let other = "another-key-of-the-house-0123456";
+    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&[known(KEY), known(other)])));
+    let http = HttpSettings { api_keys: api_keys.clone(), rate_limit: 1, ..HttpSettings::default() };
+    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
+    // Until one is refused, and so the next would be.
+    while status(KEY) != 429 {}
+    api_keys.store(Arc::new(ApiKeys::new(&[known(other), known(KEY)])));
+    assert_eq!(status(other), 200);
+}
+
 fn with_origin() -> Server {
     let cors_origins = vec![Origin::new(APP).unwrap()];
     let http = HttpSettings { cors_origins, ..HttpSettings::default() };
