@@ -22,6 +22,7 @@ mod fields;
 mod meter;
 mod models;
 mod query_cache;
+mod question;
 mod read;
 mod readiness;
 mod refusal;

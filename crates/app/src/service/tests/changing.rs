@@ -1,6 +1,6 @@
 //! The service while what collections there are is changed.
 
-use super::{searching::Question, *};
+use super::{question::Question, *};
 
 /// A clock that, once set to, holds whoever reads it next on a thread for collections: a verb in the middle of its work,
 /// other verbs kept out.
@@ -199,7 +199,7 @@ async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
     let service = service(dir.path()).await;
     let shared = service.shared();
     let question = Question::new(shared, Search::text("apple", 1)).unwrap();
-    let vector = searching::vectors(shared, &[&question]).pop().unwrap().unwrap();
+    let vector = question::vectors(shared, &[&question]).pop().unwrap().unwrap();
     let posed = question.pose(vector, Timing::default()).unwrap();
     let mut other = schema();
     embedding(&mut other).model = "other".to_owned();
