@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::ConfigError,
+    serve::signals::INTERRUPTED,
     service::{self, ErrorKind},
 };
 
@@ -48,7 +49,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::NotFound => 3,
             Exit::Unavailable => 4,
-            Exit::Interrupted => 130,
+            Exit::Interrupted => INTERRUPTED,
         }
     }
 

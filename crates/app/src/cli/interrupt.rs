@@ -7,8 +7,7 @@ use std::sync::{
 
 use anyhow::Context as _;
 
-use super::exit::Exit;
-use crate::serve::signals::Signals;
+use crate::serve::signals;
 
 /// Whether the process was asked to stop.
 #[derive(Clone, Debug)]
@@ -20,24 +19,11 @@ impl Interrupt {
     pub(crate) fn listen(stop: impl FnOnce() + Send + 'static) -> anyhow::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         let interrupt = Interrupt(flag.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("starting to listen for Ctrl-C")?;
-        let mut signals =
-            runtime.block_on(async { Signals::new() }).context("starting to listen for Ctrl-C")?;
-        std::thread::Builder::new()
-            .name("nearfield-signals".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    signals.next().await;
-                    flag.store(true, Relaxed);
-                    stop();
-                    signals.next().await;
-                    std::process::exit(Exit::Interrupted.code().into());
-                });
-            })
-            .context("starting to listen for Ctrl-C")?;
+        let asked = move || {
+            flag.store(true, Relaxed);
+            stop();
+        };
+        signals::listen(asked).context("starting to listen for Ctrl-C")?;
         Ok(interrupt)
     }
 

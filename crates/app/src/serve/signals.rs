@@ -4,26 +4,33 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a process that a second signal ended, as shells count it for SIGINT.
-const INSISTED: i32 = 130;
+/// Exit code of a process that signals ended, as shells count it for SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Fires at the first signal. A second one ends the process, whatever it is at: it is listened for on a thread of its
-/// own, which outlives the server's runtime.
+/// Fires at the first signal. A second one ends the process.
 pub(super) fn stop() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let asked = stop.clone();
+    listen(move || {
+        tracing::info!("stopping; a second signal ends the process at once");
+        asked.cancel();
+    })?;
+    Ok(stop)
+}
+
+/// Listens from now on: does `asked` at the first signal, and ends the process at the second, whatever it is at. On a
+/// thread of its own, which no other runtime's end takes along.
+pub(crate) fn listen(asked: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let listen = async move {
         signals.next().await;
-        tracing::info!("stopping; a second signal ends the process at once");
-        asked.cancel();
+        asked();
         signals.next().await;
-        std::process::exit(INSISTED);
+        std::process::exit(INTERRUPTED.into());
     };
     let thread = std::thread::Builder::new().name("nearfield-signals".to_owned());
-    thread.spawn(move || runtime.block_on(listen))?;
-    Ok(stop)
+    thread.spawn(move || runtime.block_on(listen)).map(drop)
 }
 
 /// Has a file that may not grow (a limit of the process) be an error of the write, not the end of the process.
@@ -63,7 +70,7 @@ pub(super) fn on_reload(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
 
 /// The signals that ask a process to stop, whichever comes.
 #[cfg(unix)]
-pub(crate) struct Signals {
+struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -71,7 +78,7 @@ pub(crate) struct Signals {
 #[cfg(unix)]
 impl Signals {
     /// Listens from now on; within a runtime.
-    pub(crate) fn new() -> io::Result<Signals> {
+    fn new() -> io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
             interrupt: signal(SignalKind::interrupt())?,
@@ -80,7 +87,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => (),
             _ = self.terminate.recv() => (),
@@ -90,17 +97,17 @@ impl Signals {
 
 /// The signal that asks a process to stop.
 #[cfg(windows)]
-pub(crate) struct Signals(tokio::signal::windows::CtrlC);
+struct Signals(tokio::signal::windows::CtrlC);
 
 #[cfg(windows)]
 impl Signals {
     /// Listens from now on; within a runtime.
-    pub(crate) fn new() -> io::Result<Signals> {
+    fn new() -> io::Result<Signals> {
         tokio::signal::windows::ctrl_c().map(Signals)
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         self.0.recv().await;
     }
 }
