@@ -41,16 +41,21 @@ pub(super) async fn admit(State(door): State<Arc<Door>>, mut request: Request, n
     }
 }
 
+/// The refusal of connections beyond those that are served.
+pub(super) fn no_room() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "connections",
+        "no room for more connections, or the server is stopping: try again",
+    )
+}
+
 fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     if request.extensions().get::<HealthOnly>().is_some()
         && !route.is_some_and(|route| HEALTH.contains(&route))
     {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "connections",
-            "no room for more connections, or the server is stopping: try again",
-        ));
+        return Err(no_room());
     }
     if request.extensions().get::<TurnedAway>().is_some() {
         return Err(Service::overloaded().into());

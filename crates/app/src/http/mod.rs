@@ -55,6 +55,11 @@ pub struct Peer(pub SocketAddr);
 #[derive(Clone, Copy, Debug)]
 pub struct HealthOnly;
 
+/// What is said over a connection for which there is no room at all.
+pub(crate) fn no_room() -> bytes::Bytes {
+    guard::no_room().last_words()
+}
+
 /// How the door behaves.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {

@@ -10,6 +10,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::metering;
 use crate::service::{Error, ErrorKind};
 
 /// Why a request failed (RFC 9457).
@@ -99,6 +100,19 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         (headers, serde_json::to_vec(self).expect("a problem is strings and a number").into())
+    }
+
+    /// The whole answer, as it goes over a connection that ends with it.
+    pub(super) fn last_words(&self) -> Bytes {
+        let (mut headers, body) = self.parts();
+        metering::dress(&mut headers);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut answer = format!("HTTP/1.1 {}\r\n", self.status()).into_bytes();
+        for (name, value) in &headers {
+            answer.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        [&answer[..], b"\r\n", &body].concat().into()
     }
 
     /// The HTTP status.

@@ -3,7 +3,10 @@
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{body::Body, extract::Request};
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use metrics::gauge;
@@ -38,15 +41,6 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Pause after the system refused to accept, for one because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What is said where there is not even headroom.
-const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/problem+json\r\n\
-    content-length: 139\r\n\
-    retry-after: 1\r\n\
-    connection: close\r\n\r\n\
-    {\"type\":\"urn:nearfield:connections\",\"title\":\"Service Unavailable\",\"status\":503,\
-    \"code\":\"connections\",\"detail\":\"no room for more: try again\"}";
 
 /// How connections are served.
 #[derive(Clone, Debug)]
@@ -112,6 +106,7 @@ pub(super) async fn answer(
         limits: Limits { head: settings.header_timeout, idle: settings.idle_timeout },
         write_timeout: settings.write_timeout,
         tls: settings.tls,
+        no_room: http::no_room(),
         stopping: stopping.clone(),
     };
     let stopped = async {
@@ -136,6 +131,8 @@ struct Connections {
     limits: Limits,
     write_timeout: Duration,
     tls: Option<Tls>,
+    /// What is said where there is not even headroom.
+    no_room: Bytes,
     stopping: CancellationToken,
 }
 
@@ -146,7 +143,7 @@ impl Connections {
             match accept_any(listeners).await {
                 Ok((stream, peer)) => match self.admit() {
                     Some((permit, health_only)) => self.serve(stream, peer, permit, health_only),
-                    None => turn_away(&stream, self.tls.is_some()),
+                    None => self.turn_away(&stream),
                 },
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!("a connection failed early: {error}")
@@ -165,6 +162,16 @@ impl Connections {
             || Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| !self.stopping.is_cancelled());
         let headroom = || Arc::clone(&self.headroom).try_acquire_owned().ok();
         room().map(|permit| (permit, false)).or_else(|| headroom().map(|permit| (permit, true)))
+    }
+
+    /// Ends a connection for which there is not even headroom: accepting goes on, so that nobody waits for an answer
+    /// longer than those who were sent away. Said in words where they can be read without waiting for anything.
+    fn turn_away(&self, stream: &TcpStream) {
+        if self.tls.is_none()
+            && let Err(error) = stream.try_write(&self.no_room)
+        {
+            tracing::debug!("a client that was turned away was not told: {error}");
+        }
     }
 
     /// Serves a connection in a task of its own.
@@ -246,14 +253,6 @@ impl Serving {
         if let Err(error) = ended {
             tracing::debug!(%peer, "a connection ended: {error}");
         }
-    }
-}
-
-/// Ends a connection for which there is not even headroom: accepting goes on, so that nobody waits for an answer longer
-/// than those who were sent away. Said in words where they can be read without waiting for anything.
-fn turn_away(stream: &TcpStream, is_tls: bool) {
-    if !is_tls && let Err(error) = stream.try_write(NO_ROOM) {
-        tracing::debug!("a client that was turned away was not told: {error}");
     }
 }
 
