@@ -51,6 +51,7 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
+pub(crate) use question::too_many_fields;
 pub use readiness::Readiness;
 pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
 pub use searching::SEARCHES_MAX;

@@ -233,21 +233,18 @@ fn check_limits(search: &Search) -> Result<(), Error> {
             Error::invalid("min-score", format!("min_score is {score}; it must be finite")).at("min_score")
         );
     }
-    check_fields(search.fields.as_deref().unwrap_or_default())
+    match search.fields.as_ref().map_or(0, Vec::len) {
+        given if given > FIELDS_MAX => Err(too_many_fields(given)),
+        _ => Ok(()),
+    }
 }
 
-fn check_fields(fields: &[String]) -> Result<(), Error> {
-    if fields.len() <= FIELDS_MAX {
-        return Ok(());
-    }
-    Err(Error::invalid(
-        "fields-many",
-        format!(
-            "{} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have",
-            fields.len()
-        ),
-    )
-    .at("fields"))
+/// The refusal of a search that names too many fields to return.
+pub(crate) fn too_many_fields(given: usize) -> Error {
+    let message = format!(
+        "{given} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have"
+    );
+    Error::invalid("fields-many", message).at("fields")
 }
 
 fn check_text(text: &str) -> Result<(), Error> {

@@ -95,12 +95,7 @@ impl<S> SearchShape<S> {
                 return Err(Problem::invalid("search", "give text or vector, not both").at("text"));
             }
         };
-        let fields = self.fields.map(AtMost::all).transpose().map_err(|given| {
-            let detail = format!(
-                "{given} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have"
-            );
-            Problem::invalid("fields-many", detail).at("fields")
-        })?;
+        let fields = self.fields.map(AtMost::all).transpose().map_err(service::too_many_fields)?;
         Ok(Search {
             collection: Some(collection.to_owned()),
             field: self.field,
