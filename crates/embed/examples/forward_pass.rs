@@ -99,7 +99,7 @@ fn stages(cpu: Cpu) {
             })
             .collect();
         let (x, mut y) = (values(TOKENS * inputs), vec![0.0; TOKENS * outputs]);
-        let mut scratch = int8::Scratch::default();
+        let mut scratch = int8::LinearScratch::default();
         least(stage, || {
             layers.iter().for_each(|l| l.apply(cpu, black_box(&x), activation, &mut y, &mut scratch))
         });

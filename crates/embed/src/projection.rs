@@ -19,8 +19,8 @@ pub(crate) enum Projection {
 /// Memory a forward pass works in beside its activations.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    int8: int8::Scratch,
-    bf16: bf16::Scratch,
+    int8: int8::LinearScratch,
+    bf16: bf16::LinearScratch,
     bf16_attention: bf16::AttentionScratch,
     dense_attention: dense::AttentionScratch,
 }

@@ -323,7 +323,7 @@ impl Collection {
 
     /// Of [`Collection::memory_bytes`] those that are not for documents to come.
     pub(crate) fn memory_used(&self) -> usize {
-        let vacant: usize = self.indexes.iter().map(|index| index.stats().vacant_bytes()).sum();
+        let vacant: usize = self.indexes.iter().map(|index| index.stats().spare_bytes()).sum();
         self.memory_bytes().saturating_sub(vacant)
     }
 

@@ -204,8 +204,8 @@ impl Core {
                 if index.tail_len() >= self.tail_max {
                     index.drain(LINKED_FOR_EACH * brought);
                 }
-                if brought > 0 && index.is_littered() {
-                    index.sweep_some(swept);
+                if brought > 0 && index.needs_vacuum() {
+                    index.vacuum_step(swept);
                 }
             }
         }

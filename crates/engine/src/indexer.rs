@@ -67,7 +67,7 @@ impl Core {
     }
 
     fn sweep_once(&self) -> bool {
-        self.each_index(|index| index.sweep_some(SWEPT_AT_ONCE))
+        self.each_index(|index| index.vacuum_step(SWEPT_AT_ONCE))
     }
 
     fn refine_once(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use index::{Search, VectorError};
+use index::{SearchParams, VectorError};
 use store::{CollectionVersion, DocId, Document, FIELDS_MAX, Field, Reader, StoreError};
 
 use crate::{
@@ -193,7 +193,7 @@ impl Core {
         });
         let neighbors = collection.indexes[slot].search(
             query.vector,
-            &Search {
+            &SearchParams {
                 k: window,
                 ef: ef_search.max(window),
                 allowed: selection.allowed.as_ref(),
@@ -210,7 +210,7 @@ impl Core {
         let near: Vec<(u32, f32, f32)> = neighbors
             .iter()
             .skip(query.offset)
-            .map_while(|neighbor| near(neighbor.distance).map(|(d, s)| (neighbor.owner, d, s)))
+            .map_while(|neighbor| near(neighbor.distance).map(|(d, s)| (neighbor.label, d, s)))
             .collect();
         let docs: Vec<Option<DocId>> = {
             let state = collection.state();

@@ -1,11 +1,11 @@
 //! Where threads of an engine meet, under a model checker that tries random orders of their steps.
 
-#[path = "../../kernels/tests/orders/mod.rs"]
-mod orders;
+#[path = "../../kernels/tests/model_checker/mod.rs"]
+mod model_checker;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use index::{Cpu, Metric, Search, VectorType};
+use index::{Cpu, Metric, SearchParams, VectorType};
 use shuttle::{sync::atomic::AtomicUsize, thread};
 use store::{CollectionVersion, DocId, Seq};
 
@@ -35,7 +35,7 @@ fn write(writer: usize, number: usize) -> Vec<Op> {
 fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none() {
     const WRITERS: usize = 2;
     const WRITES: usize = 3;
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let queue = Arc::new(Queue::default());
         let answered = Arc::new(AtomicUsize::new(0));
         let committer = {
@@ -88,7 +88,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
 
 #[test]
 fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let queue = Arc::new(Queue::default());
         // Alone it gets in, and leaves no room.
         let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
@@ -116,7 +116,7 @@ fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
 
 #[test]
 fn nobody_sleeps_through_the_bell() {
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let bell = Arc::new(Bell::default());
         let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let workers: Vec<_> = (0..2)
@@ -175,7 +175,7 @@ fn placed(doc: u64, seq: Seq) -> Step {
 
 #[test]
 fn an_ordinal_given_again_during_a_search_is_never_another_document() {
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let collection = collection();
         collection.publish(vec![placed(1, 1), placed(2, 2)], 2);
         let writer = {
@@ -194,18 +194,18 @@ fn an_ordinal_given_again_during_a_search_is_never_another_document() {
             thread::spawn(move || {
                 for _ in 0..2 {
                     collection.indexes[0].drain(1);
-                    collection.indexes[0].sweep();
+                    collection.indexes[0].vacuum();
                 }
             })
         };
         for exact in [true, false] {
             let selection = collection.select(None);
-            let search = Search { k: 8, ef: 8, allowed: selection.allowed.as_ref(), exact };
+            let search = SearchParams { k: 8, ef: 8, allowed: selection.allowed.as_ref(), exact };
             let found = collection.indexes[0].search(&place(0), &search);
             let state = collection.state();
             let mut stays = false;
             for neighbor in found {
-                if let Some(doc) = state.ordinals.doc(neighbor.owner, selection.seen) {
+                if let Some(doc) = state.ordinals.doc(neighbor.label, selection.seen) {
                     let away = doc.0 as f32 * 10.0;
                     assert_eq!(neighbor.distance, away * away, "another's vector for {doc:?}");
                     stays |= doc == DocId(2);

@@ -45,7 +45,7 @@ pub(crate) enum Unusable {
     #[error("it is damaged: {0}")]
     Malformed(#[from] Malformed),
     #[error("it is damaged: {0}")]
-    Index(#[from] index::RestoreError),
+    Index(#[from] index::LoadError),
     #[error("{0}")]
     Other(&'static str),
 }
@@ -105,7 +105,7 @@ impl Snapshots {
         frames.write_all(&self.header(collection.version, &collection.schema, seq))?;
         frames.end_stream()?;
         for index in &collection.indexes {
-            index.snapshot(&mut frames)?;
+            index.save(&mut frames)?;
             frames.end_stream()?;
         }
         // After the indexes: an ordinal that is free by now has no vector that counts.
@@ -147,7 +147,7 @@ impl Snapshots {
         let mut indexes = Vec::new();
         for field in Projector::new(schema).vectors {
             frames.next_stream()?;
-            indexes.push(Index::restore(&mut frames, index_options(&field.schema), cpu)?);
+            indexes.push(Index::load(&mut frames, index_options(&field.schema), cpu)?);
         }
         frames.next_stream()?;
         let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use kernels::arena::Guard;
 
-use crate::space::{Gathered, Query};
+use crate::vector_codec::{Gathered, Query};
 use crate::vectors::Vectors;
 
 /// Slots, their rows and, once scored, their distances.
@@ -32,7 +32,7 @@ impl<'a> Batch<'a> {
     #[inline]
     pub(crate) fn add(&mut self, slot: u32) {
         let Some(row) = self.guard.row(slot) else { return };
-        self.vectors.space.gather(row, || self.vectors.nodes.scale(slot), &mut self.rows);
+        self.vectors.codec.gather(row, || self.vectors.nodes.scale(slot), &mut self.rows);
         self.slots.push(slot);
     }
 
@@ -46,13 +46,13 @@ impl<'a> Batch<'a> {
     #[inline]
     pub(crate) fn score(&mut self, query: &mut Query) {
         self.distances.resize(self.slots.len(), 0.0);
-        self.vectors.space.distances(query, &self.rows, &mut self.distances);
+        self.vectors.codec.distances(query, &self.rows, &mut self.distances);
     }
 
     /// Scores the slots by all that their rows hold.
     pub(crate) fn score_exactly(&mut self, query: &mut Query) {
         self.distances.resize(self.slots.len(), 0.0);
-        self.vectors.space.exact_distances(query, &self.rows, &mut self.distances);
+        self.vectors.codec.exact_distances(query, &self.rows, &mut self.distances);
     }
 
     /// The slots with their distances.

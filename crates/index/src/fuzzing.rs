@@ -1,7 +1,7 @@
 //! Body of the fuzz target on graphs as bytes.
 
 use crate::snapshot::{MAGIC, header_of};
-use crate::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use crate::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 
 const DIM: usize = 3;
 
@@ -41,28 +41,28 @@ pub fn graph_snapshot(input: &[u8]) {
     index.drain(usize::MAX);
     index.remove(1);
     index.refine(usize::MAX);
-    index.sweep();
+    index.vacuum();
     index.check_invariants();
     search(&index);
 }
 
-fn restore(file: &[u8], options: Options) -> Result<Index, crate::RestoreError> {
-    Index::restore(&mut &file[..], options, Cpu::detect())
+fn restore(file: &[u8], options: Options) -> Result<Index, crate::LoadError> {
+    Index::load(&mut &file[..], options, Cpu::detect())
 }
 
 fn snapshot(index: &Index) -> Vec<u8> {
     let mut written = Vec::new();
-    index.snapshot(&mut written).expect("a Vec takes every byte");
+    index.save(&mut written).expect("a Vec takes every byte");
     written
 }
 
 fn search(index: &Index) {
     for exact in [false, true] {
-        let search = Search { k: K, ef: K, exact, allowed: None };
+        let search = SearchParams { k: K, ef: K, exact, allowed: None };
         let found = index.search(&[1.0, -2.0, 3.0], &search);
         assert!(found.len() <= K.min(index.stats().vectors));
         for neighbor in found {
-            assert!(index.vector(neighbor.owner).is_some(), "owner {} was found", neighbor.owner);
+            assert!(index.vector(neighbor.label).is_some(), "label {} was found", neighbor.label);
         }
     }
 }

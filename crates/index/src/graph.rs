@@ -7,10 +7,10 @@ use crate::links::Links;
 use crate::refine::Pass;
 use crate::scratch::{self, Scratch};
 use crate::select::select;
-use crate::space::Query;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, RwLock};
+use crate::vector_codec::Query;
 use crate::vectors::Vectors;
 
 /// Layers of links, and where walks begin.
@@ -67,7 +67,7 @@ impl Graph {
     }
 
     /// Follows the links of layers above `layer` to the slot nearest to the query
-    /// (algorithm 2 with a breadth of 1).
+    /// (algorithm 2 with a ef of 1).
     pub(crate) fn descend(
         &self,
         vectors: &Vectors,
@@ -101,34 +101,34 @@ impl Graph {
         nearest
     }
 
-    /// Gathers the `breadth` slots nearest to the query that `counts` says count, into the
-    /// scratch's pool (algorithm 2). Slots that do not count are walked through.
+    /// Gathers the `ef` slots nearest to the query that `counts` says count, into the
+    /// scratch's candidates (algorithm 2). Slots that do not count are walked through.
     #[expect(
         clippy::too_many_arguments,
         reason = "the arguments of the paper's algorithm, and where to find things"
     )]
-    pub(crate) fn walk(
+    pub(crate) fn search_layer(
         &self,
         vectors: &Vectors,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
         start: u32,
         layer: usize,
-        breadth: usize,
+        ef: usize,
         mut budget: usize,
         counts: impl Fn(u32) -> bool,
     ) -> Result<(), OutOfBudget> {
-        let Scratch { query, visited, pool, .. } = scratch;
+        let Scratch { query, visited, candidates, .. } = scratch;
         let mut batch = Batch::new(vectors, guard);
-        pool.reset(breadth);
+        candidates.reset(ef);
         visited.reset();
         visited.insert(start);
         batch.add(start);
         loop {
             batch.score(query);
             for (slot, distance) in batch.scored() {
-                if pool.would_keep(distance) {
-                    pool.insert(distance, slot, counts(slot));
+                if candidates.would_keep(distance) {
+                    candidates.insert(distance, slot, counts(slot));
                     self.links.prefetch(slot, layer);
                 }
             }
@@ -137,7 +137,7 @@ impl Graph {
                 return Err(OutOfBudget);
             }
             budget -= scored;
-            let Some(slot) = pool.expand() else { return Ok(()) };
+            let Some(slot) = candidates.expand() else { return Ok(()) };
             batch.clear();
             self.links.get(slot, layer).filter(|&link| visited.insert(link)).for_each(|link| batch.add(link));
         }
@@ -198,11 +198,20 @@ impl Graph {
             .rev()
             .map(|layer| {
                 let counts = |other: u32| other != slot && vectors.nodes.is_wanted(other, oldest);
-                self.walk(vectors, guard, scratch, start, layer, self.ef_construction, usize::MAX, counts)
-                    .expect("a walk without a budget ends by itself");
-                start = scratch.pool.nearest().unwrap_or(start);
+                self.search_layer(
+                    vectors,
+                    guard,
+                    scratch,
+                    start,
+                    layer,
+                    self.ef_construction,
+                    usize::MAX,
+                    counts,
+                )
+                .expect("a walk without a budget ends by itself");
+                start = scratch.candidates.nearest().unwrap_or(start);
                 let candidates: Vec<(f32, u32)> =
-                    scratch.pool.found().map(|found| (found.distance, found.slot)).collect();
+                    scratch.candidates.found().map(|found| (found.distance, found.slot)).collect();
                 select(vectors, guard, &candidates, self.m)
             })
             .collect();

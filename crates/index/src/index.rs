@@ -4,23 +4,23 @@ use kernels::arena::{Guard, Row, Rows};
 use kernels::simd::Cpu;
 
 use crate::graph::Graph;
+use crate::labels::Labels;
 use crate::nodes::{Nodes, State};
-use crate::owners::Owners;
-use crate::space::Space;
-use crate::sweep::Pass;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tail::Tail;
+use crate::vacuum::Pass;
+use crate::vector_codec::VectorCodec;
 use crate::vectors::Vectors;
-use crate::{Algorithm, DIM_MAX, M_MAX, M_MIN, NONE, Neighbor, Options, Search, Stats};
+use crate::{Algorithm, DIM_MAX, M_MAX, M_MIN, NONE, Neighbor, Options, SearchParams, Stats};
 
 /// An index of vectors; all methods take `&self` and may run at once from many threads.
 #[derive(Debug)]
 pub struct Index {
     pub(crate) options: Options,
     pub(crate) vectors: Vectors,
-    pub(crate) owners: Owners,
+    pub(crate) labels: Labels,
     pub(crate) tail: Tail,
     /// `None` in a flat index.
     pub(crate) graph: Option<Graph>,
@@ -28,14 +28,14 @@ pub struct Index {
     /// Slots that died and were not given back yet.
     pub(crate) dead: Mutex<Vec<u32>>,
     /// The pass of sweeping that runs.
-    pub(crate) sweeping: Mutex<Option<Pass>>,
+    pub(crate) vacuum_pass: Mutex<Option<Pass>>,
     /// Held by whoever must not lose slots meanwhile.
     pub(crate) keeping: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Owners that have a vector.
+    /// Labels that have a vector.
     pub(crate) vectors: AtomicUsize,
     /// Slots that died and are not free yet.
     pub(crate) removed: AtomicUsize,
@@ -56,38 +56,38 @@ impl Index {
                 Some(Graph::new(m, ef_construction.max(m)))
             }
         };
-        let space = Space::new(&options, cpu);
+        let codec = VectorCodec::new(&options, cpu);
         let vectors =
-            Vectors { space, rows: Rows::new(&space.parts()), nodes: Nodes::new(space.is_scaled()) };
+            Vectors { codec, rows: Rows::new(&codec.parts()), nodes: Nodes::new(codec.is_scaled()) };
         Index {
             options,
             vectors,
-            owners: Owners::default(),
+            labels: Labels::default(),
             tail: Tail::default(),
             graph,
             counts: Counts::default(),
             dead: Mutex::new(Vec::new()),
-            sweeping: Mutex::new(None),
+            vacuum_pass: Mutex::new(None),
             keeping: Mutex::new(()),
         }
     }
 
-    /// Gives `owner` this vector in place of any it had. On return every search that starts
+    /// Gives `label` this vector in place of any it had. On return every search that starts
     /// later finds it: it stands in the tail until [`Index::drain`] links it into the graph.
     /// A search that runs meanwhile finds the old vector or the new one, never both or neither.
     /// The vector has passed [`check`](crate::check); the index normalises it under cosine.
     ///
     /// # Panics
     ///
-    /// If `owner` is `u32::MAX`, or the vector has another dimension than the index.
-    pub fn upsert(&self, owner: u32, vector: &[f32]) {
-        assert_ne!(owner, NONE, "owners are below u32::MAX");
-        let (row, scale) = self.vectors.space.row(vector);
+    /// If `label` is `u32::MAX`, or the vector has another dimension than the index.
+    pub fn upsert(&self, label: u32, vector: &[f32]) {
+        assert_ne!(label, NONE, "labels are below u32::MAX");
+        let (row, scale) = self.vectors.codec.row(vector);
         let Vectors { rows, nodes, .. } = &self.vectors;
         let claim = rows.claim(&row);
         let slot = claim.slot();
         let state = if self.graph.is_some() { State::Waiting } else { State::Linked };
-        nodes.fill(slot, owner, scale, state);
+        nodes.fill(slot, label, scale, state);
         if let Some(graph) = &self.graph {
             graph.links.clear(slot);
         }
@@ -97,51 +97,51 @@ impl Index {
             if self.graph.is_some() {
                 self.tail.push(slot, nodes);
             }
-            match self.owners.replace(owner, slot) {
+            match self.labels.replace(label, slot) {
                 NONE => {
                     self.counts.vectors.fetch_add(1, Relaxed);
                 }
-                old => self.bury(old, epoch),
+                old => self.tombstone(old, epoch),
             }
         });
     }
 
-    /// Takes the vector of `owner` away; `false` if it had none. No search that starts later finds it.
-    pub fn remove(&self, owner: u32) -> bool {
-        if self.owners.slot(owner) == NONE {
+    /// Takes the vector of `label` away; `false` if it had none. No search that starts later finds it.
+    pub fn remove(&self, label: u32) -> bool {
+        if self.labels.slot(label) == NONE {
             return false;
         }
         let mut existed = false;
         self.vectors.rows.epochs().advance(|epoch| {
-            let slot = self.owners.replace(owner, NONE);
+            let slot = self.labels.replace(label, NONE);
             if slot != NONE {
                 existed = true;
                 self.counts.vectors.fetch_sub(1, Relaxed);
-                self.bury(slot, epoch);
+                self.tombstone(slot, epoch);
             }
         });
         existed
     }
 
-    pub(crate) fn bury(&self, slot: u32, epoch: u64) {
+    pub(crate) fn tombstone(&self, slot: u32, epoch: u64) {
         self.vectors.nodes.set_died(slot, epoch);
         self.counts.removed.fetch_add(1, Relaxed);
         self.dead.lock().push(slot);
     }
 
-    /// The vector of `owner` as held: a FLOAT32 vector normalised under cosine, any other as it
+    /// The vector of `label` as held: a FLOAT32 vector normalised under cosine, any other as it
     /// was given, rounded to the element type. (Under cosine, a vector that the type could hold
     /// only badly is held at another length: see [`Options::vector_type`].)
-    pub fn vector(&self, owner: u32) -> Option<Vec<f32>> {
+    pub fn vector(&self, label: u32) -> Option<Vec<f32>> {
         let guard = self.vectors.rows.pin();
-        let (_, row) = self.row_of(&guard, owner)?;
-        Some(self.vectors.space.values(row))
+        let (_, row) = self.row_of(&guard, label)?;
+        Some(self.vectors.codec.values(row))
     }
 
-    /// Slot and row of the vector an owner has.
-    pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, owner: u32) -> Option<(u32, Row<'a>)> {
+    /// Slot and row of the vector an label has.
+    pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, label: u32) -> Option<(u32, Row<'a>)> {
         loop {
-            let slot = self.owners.slot(owner);
+            let slot = self.labels.slot(label);
             if slot == NONE {
                 return None;
             }
@@ -183,12 +183,12 @@ impl Index {
     }
 
     /// The nearest `search.k` allowed vectors (fewer only if fewer exist), nearest first,
-    /// equal distances by owner. `query` has passed [`check`](crate::check).
+    /// equal distances by label. `query` has passed [`check`](crate::check).
     ///
     /// # Panics
     ///
     /// If the query has another dimension than the index.
-    pub fn search(&self, query: &[f32], search: &Search<'_>) -> Vec<Neighbor> {
+    pub fn search(&self, query: &[f32], search: &SearchParams<'_>) -> Vec<Neighbor> {
         self.find(query, search)
     }
 
@@ -206,10 +206,10 @@ impl Index {
             bytes: size_of::<Index>()
                 + self.vectors.rows.bytes()
                 + self.vectors.nodes.bytes()
-                + self.owners.bytes()
+                + self.labels.bytes()
                 + self.graph.as_ref().map_or(0, |graph| graph.links.bytes())
                 + self.dead.lock().capacity() * size_of::<u32>(),
-            room: self.vectors.rows.room(),
+            capacity: self.vectors.rows.capacity(),
         }
     }
 }

@@ -19,7 +19,7 @@ impl Index {
         let live = slots.clone().filter(|&slot| nodes.state(slot) != State::Empty && nodes.is_live(slot));
         let mut count = 0;
         for slot in live {
-            assert_eq!(self.owners.slot(nodes.owner(slot)), slot, "an owner leads to its living slot");
+            assert_eq!(self.labels.slot(nodes.label(slot)), slot, "an label leads to its living slot");
             count += 1;
         }
         assert_eq!(count, self.vectors_count(), "as many living slots as vectors");

@@ -1,38 +1,38 @@
 //! Nearest neighbours of vectors: an HNSW graph that is searched while it grows, and exact search.
 //!
-//! Vectors in, owners and distances out. An *owner* is a number the caller gives a vector and
+//! Vectors in, labels and distances out. An *label* is a number the caller gives a vector and
 //! gets back; what it stands for is the caller's business.
 
-mod among;
 mod batch;
-mod best;
+mod candidates;
+mod filtered;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod graph;
 mod index;
 mod invariants;
+mod labels;
 mod links;
-mod mend;
 mod nodes;
-mod owners;
-mod pool;
 mod refine;
+mod repair;
 mod scratch;
 mod search;
 mod select;
 mod snapshot;
-mod space;
-mod sweep;
 mod sync;
 mod tail;
+mod top_k;
+mod vacuum;
 mod vector;
+mod vector_codec;
 mod vectors;
 
 use roaring::RoaringBitmap;
 
 pub use index::Index;
 pub use kernels::simd::{Cpu, Level};
-pub use snapshot::RestoreError;
+pub use snapshot::LoadError;
 pub use vector::{DIM_MAX, VectorError, VectorType, check, decode, encode};
 
 /// Smallest `m` of a graph.
@@ -40,7 +40,7 @@ pub const M_MIN: usize = 2;
 /// Largest `m` of a graph.
 pub const M_MAX: usize = 512;
 
-/// No slot, no owner.
+/// No slot, no label.
 const NONE: u32 = u32::MAX;
 
 /// What is near.
@@ -103,19 +103,19 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbor {
     /// Whose vector.
-    pub owner: u32,
+    pub label: u32,
     /// How far, by the index's metric.
     pub distance: f32,
 }
 
 /// How to search.
 #[derive(Clone, Copy, Debug)]
-pub struct Search<'a> {
+pub struct SearchParams<'a> {
     /// Neighbours wanted.
     pub k: usize,
     /// Candidates kept while searching; at least `k` is used.
     pub ef: usize,
-    /// Owners that may be found; all, if `None`.
+    /// Labels that may be found; all, if `None`.
     pub allowed: Option<&'a RoaringBitmap>,
     /// Compare with every vector instead of walking the graph.
     pub exact: bool,
@@ -133,13 +133,13 @@ pub struct Stats {
     /// Bytes held, everything included.
     pub bytes: usize,
     /// Vectors these bytes hold or have room for.
-    pub room: usize,
+    pub capacity: usize,
 }
 
 impl Stats {
     /// Bytes that the next vectors need not ask the system for.
-    pub fn vacant_bytes(&self) -> usize {
-        let vacant = self.room.saturating_sub(self.vectors);
-        (self.bytes as u128 * vacant as u128 / self.room.max(1) as u128) as usize
+    pub fn spare_bytes(&self) -> usize {
+        let vacant = self.capacity.saturating_sub(self.vectors);
+        (self.bytes as u128 * vacant as u128 / self.capacity.max(1) as u128) as usize
     }
 }

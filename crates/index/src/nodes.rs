@@ -38,7 +38,7 @@ pub(crate) struct Nodes {
 
 #[derive(Debug)]
 struct Chunk {
-    owner: [AtomicU32; CHUNK_SLOTS],
+    label: [AtomicU32; CHUNK_SLOTS],
     born: [AtomicU64; CHUNK_SLOTS],
     died: [AtomicU64; CHUNK_SLOTS],
     /// A bit a slot: whether it lives. Small enough to stay near the processor, while births and
@@ -58,10 +58,10 @@ impl Nodes {
     }
 
     /// Sets down what a claimed slot is about to hold. It stays invisible until it is born.
-    pub(crate) fn fill(&self, slot: u32, owner: u32, scale: f32, state: State) {
+    pub(crate) fn fill(&self, slot: u32, label: u32, scale: f32, state: State) {
         let scales = if self.scaled { CHUNK_SLOTS } else { 0 };
         let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk {
-            owner: std::array::from_fn(|_| AtomicU32::new(NONE)),
+            label: std::array::from_fn(|_| AtomicU32::new(NONE)),
             born: std::array::from_fn(|_| AtomicU64::new(NEVER)),
             died: std::array::from_fn(|_| AtomicU64::new(0)),
             live: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -71,7 +71,7 @@ impl Nodes {
             scale: (0..scales).map(|_| AtomicU32::new(0)).collect(),
         });
         let at = slot as usize % CHUNK_SLOTS;
-        chunk.owner[at].store(owner, Relaxed);
+        chunk.label[at].store(label, Relaxed);
         chunk.next[at].store(NONE, Relaxed);
         if self.scaled {
             chunk.scale[at].store(scale.to_bits(), Relaxed);
@@ -85,9 +85,9 @@ impl Nodes {
         (chunk.expect("a slot that is in use was filled"), slot as usize % CHUNK_SLOTS)
     }
 
-    pub(crate) fn owner(&self, slot: u32) -> u32 {
+    pub(crate) fn label(&self, slot: u32) -> u32 {
         let (chunk, at) = self.at(slot);
-        chunk.owner[at].load(Relaxed)
+        chunk.label[at].load(Relaxed)
     }
 
     pub(crate) fn scale(&self, slot: u32) -> f32 {

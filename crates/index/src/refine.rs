@@ -14,7 +14,7 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
 
 /// Candidates of a vector, besides the links it has.
-const BREADTH: usize = 200;
+const EF_REFINE: usize = 200;
 /// One in this many vectors must have been linked since the last pass began for another to begin:
 /// so the passes take at most so many searches a vector that is linked.
 const PASS_SHARE: usize = 8;
@@ -82,10 +82,10 @@ impl Graph {
                 return Vec::new();
             }
             let start = self.descend(vectors, &guard, scratch, entry, 0);
-            self.walk(vectors, &guard, scratch, start, 0, BREADTH, usize::MAX, counts)
+            self.search_layer(vectors, &guard, scratch, start, 0, EF_REFINE, usize::MAX, counts)
                 .expect("a walk without a budget ends by itself");
             let mut candidates: Vec<(f32, u32)> =
-                scratch.pool.found().map(|found| (found.distance, found.slot)).collect();
+                scratch.candidates.found().map(|found| (found.distance, found.slot)).collect();
 
             let _locked = self.links.lock(slot);
             let before: Vec<u32> = self.links.get(slot, 0).collect();

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::pool::Pool;
-use crate::space::Query;
+use crate::candidates::Candidates;
+use crate::vector_codec::Query;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
@@ -12,7 +12,7 @@ const WORD_BITS: usize = u64::BITS as usize;
 pub(crate) struct Scratch {
     pub(crate) query: Query,
     pub(crate) visited: Visited,
-    pub(crate) pool: Pool,
+    pub(crate) candidates: Candidates,
     /// Slots a walk passes by.
     pub(crate) passed: Vec<u32>,
     /// Allowed slots behind one of those.

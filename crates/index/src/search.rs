@@ -4,10 +4,10 @@ use kernels::arena::Guard;
 use roaring::RoaringBitmap;
 
 use crate::batch::Batch;
-use crate::best::{Best, order};
 use crate::graph::Graph;
 use crate::scratch::{self, Scratch};
-use crate::{Index, Neighbor, Search};
+use crate::top_k::{TopK, order};
+use crate::{Index, Neighbor, SearchParams};
 
 /// Rows of a scan that are scored together.
 const BATCH: usize = 32;
@@ -18,16 +18,16 @@ const SCANNED_PER_CANDIDATE: usize = 96;
 const RESCORED_MORE_MIN: usize = 10;
 
 impl Index {
-    pub(crate) fn find(&self, query: &[f32], search: &Search<'_>) -> Vec<Neighbor> {
+    pub(crate) fn find(&self, query: &[f32], search: &SearchParams<'_>) -> Vec<Neighbor> {
         if search.k == 0 || search.allowed.is_some_and(RoaringBitmap::is_empty) {
             return Vec::new();
         }
         scratch::with(|scratch| {
-            self.vectors.space.prepare(query, &mut scratch.query);
+            self.vectors.codec.prepare(query, &mut scratch.query);
             let guard = self.vectors.rows.pin();
             let walked = match &self.graph {
                 Some(graph) if !search.exact && !self.scan_is_cheaper(search) => {
-                    self.walk(graph, &guard, scratch, search)
+                    self.search_graph(graph, &guard, scratch, search)
                 }
                 _ => None,
             };
@@ -36,51 +36,50 @@ impl Index {
     }
 
     /// Whether comparing with every allowed vector costs no more than a walk.
-    fn scan_is_cheaper(&self, search: &Search<'_>) -> bool {
+    fn scan_is_cheaper(&self, search: &SearchParams<'_>) -> bool {
         let most = SCANNED_PER_CANDIDATE.saturating_mul(search.ef.max(search.k)) as u64;
         search.allowed.is_some_and(|allowed| allowed.len() <= most)
     }
 
     /// Walks the graph and scans the tail; `None` if that finds too few, or would cost more than a scan.
-    fn walk(
+    fn search_graph(
         &self,
         graph: &Graph,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
-        search: &Search<'_>,
+        search: &SearchParams<'_>,
     ) -> Option<Vec<Neighbor>> {
         let nodes = &self.vectors.nodes;
-        let is_allowed = |slot: u32| search.allowed.is_none_or(|allowed| allowed.contains(nodes.owner(slot)));
+        let is_allowed = |slot: u32| search.allowed.is_none_or(|allowed| allowed.contains(nodes.label(slot)));
         let is_visible = |slot: &u32| nodes.is_visible(*slot, guard.epoch());
         // First the tail: what leaves it meanwhile is in the graph before the walk begins.
         let tail = self.tail.iter(nodes).filter(|slot| is_visible(slot) && is_allowed(*slot));
         let mut found = self.nearest(guard, scratch, tail, search.k);
         if let Some(entry) = graph.entry() {
             let start = graph.descend(&self.vectors, guard, scratch, entry, 0);
-            let breadth = search.ef.max(search.k);
+            let ef = search.ef.max(search.k);
             // Few were born since this search began, so that is looked at only once at the end.
             let counts = |slot: u32| (nodes.is_live(slot) || is_visible(&slot)) && is_allowed(slot);
             match search.allowed {
                 Some(allowed) => {
-                    self.walk_allowed(graph, guard, scratch, start, breadth, search.k, allowed, counts)
-                        .ok()?;
+                    self.search_filtered(graph, guard, scratch, start, ef, search.k, allowed, counts).ok()?;
                 }
                 None => graph
-                    .walk(&self.vectors, guard, scratch, start, 0, breadth, usize::MAX, counts)
+                    .search_layer(&self.vectors, guard, scratch, start, 0, ef, usize::MAX, counts)
                     .expect("a walk without a budget ends by itself"),
             }
-            let walked = scratch.pool.found().filter(|candidate| is_visible(&candidate.slot));
-            if self.vectors.space.is_quantized() {
+            let walked = scratch.candidates.found().filter(|candidate| is_visible(&candidate.slot));
+            if self.vectors.codec.is_quantized() {
                 let last: Vec<u32> =
                     walked.take(self.rescored(search.k)).map(|candidate| candidate.slot).collect();
                 found.extend(self.nearest_exactly(guard, scratch, last.into_iter(), search.k));
             } else {
-                found.extend(walked.map(|c| Neighbor { owner: nodes.owner(c.slot), distance: c.distance }));
+                found.extend(walked.map(|c| Neighbor { label: nodes.label(c.slot), distance: c.distance }));
             }
         }
         // A vector linked between scan and walk was found twice.
         found.sort_by(order);
-        found.dedup_by_key(|neighbor| neighbor.owner);
+        found.dedup_by_key(|neighbor| neighbor.label);
         let matches = search.allowed.map_or(usize::MAX, |allowed| allowed.len() as usize);
         let expected = search.k.min(self.vectors_count()).min(matches);
         found.truncate(search.k);
@@ -88,7 +87,7 @@ impl Index {
     }
 
     /// Compares with every vector, or with every allowed one.
-    fn scan(&self, guard: &Guard<'_>, scratch: &mut Scratch, search: &Search<'_>) -> Vec<Neighbor> {
+    fn scan(&self, guard: &Guard<'_>, scratch: &mut Scratch, search: &SearchParams<'_>) -> Vec<Neighbor> {
         let end = self.vectors.rows.end();
         let nodes = &self.vectors.nodes;
         let mut of = |slots: &mut dyn Iterator<Item = u32>| match search.exact {
@@ -96,18 +95,18 @@ impl Index {
             false => self.nearest(guard, scratch, slots, search.k),
         };
         match search.allowed {
-            // The vectors the owners have at the moment they are met.
+            // The vectors the labels have at the moment they are met.
             Some(allowed) if allowed.len() < u64::from(end) => {
-                of(&mut self.owners.slots(allowed.iter()).filter_map(|(owner, slot)| {
+                of(&mut self.labels.slots(allowed.iter()).filter_map(|(label, slot)| {
                     // A row that has gone was replaced since its slot was looked up.
                     let slot = guard.row(slot).map(|_| slot);
-                    slot.or_else(|| Some(self.row_of(guard, owner)?.0))
+                    slot.or_else(|| Some(self.row_of(guard, label)?.0))
                 }))
             }
             allowed => {
                 let counts = |slot: &u32| {
                     nodes.is_visible(*slot, guard.epoch())
-                        && allowed.is_none_or(|allowed| allowed.contains(nodes.owner(*slot)))
+                        && allowed.is_none_or(|allowed| allowed.contains(nodes.label(*slot)))
                 };
                 of(&mut (0..end).filter(counts))
             }
@@ -122,21 +121,21 @@ impl Index {
         slots: impl Iterator<Item = u32>,
         k: usize,
     ) -> Vec<Neighbor> {
-        if !self.vectors.space.is_quantized() {
+        if !self.vectors.codec.is_quantized() {
             return self.nearest_exactly(guard, scratch, slots, k);
         }
-        let mut last = Best::new(self.rescored(k));
+        let mut last = TopK::new(self.rescored(k));
         each_batch(slots, Batch::new(&self.vectors, guard), |batch| {
             batch.score(&mut scratch.query);
             batch.scored().for_each(|(slot, distance)| last.offer(slot, distance));
         });
-        let last = last.into_sorted().into_iter().map(|found| found.owner);
+        let last = last.into_sorted().into_iter().map(|found| found.label);
         self.nearest_exactly(guard, scratch, last, k)
     }
 
     /// How many of the candidates of a search for `k` are scored by all that their rows hold.
     fn rescored(&self, k: usize) -> usize {
-        let more = k.max(RESCORED_MORE_MIN).saturating_mul(self.vectors.space.spread());
+        let more = k.max(RESCORED_MORE_MIN).saturating_mul(self.vectors.codec.spread());
         k.saturating_add(more)
     }
 
@@ -148,11 +147,11 @@ impl Index {
         slots: impl Iterator<Item = u32>,
         k: usize,
     ) -> Vec<Neighbor> {
-        let mut best = Best::new(k);
+        let mut best = TopK::new(k);
         each_batch(slots, Batch::new(&self.vectors, guard), |batch| {
             batch.score_exactly(&mut scratch.query);
             let scored = batch.scored();
-            scored.for_each(|(slot, distance)| best.offer(self.vectors.nodes.owner(slot), distance));
+            scored.for_each(|(slot, distance)| best.offer(self.vectors.nodes.label(slot), distance));
         });
         best.into_sorted()
     }

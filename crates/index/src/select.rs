@@ -3,7 +3,7 @@
 use kernels::arena::Guard;
 
 use crate::batch::Batch;
-use crate::space::Query;
+use crate::vector_codec::Query;
 use crate::vectors::Vectors;
 
 /// Chooses at most `count` of the candidates (distance to the node, slot; nearest first): a

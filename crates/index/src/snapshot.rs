@@ -9,7 +9,7 @@
 //! | 16 | slots, waiting slots, the entry (`u32::MAX` if there is none), unrefined vectors (u32 each) |
 //! | 1 a slot | [`Held`] |
 //! | 4 a waiting slot | its number, in the order of the tail |
-//! | a record a slot that holds a vector | owner (u32), scale (f32, if the space has scales), row; if linked, the links of layers 0, 1, ... (u32 each, filled up to the list's capacity with `u32::MAX`) |
+//! | a record a slot that holds a vector | label (u32), scale (f32, if the codec has scales), row; if linked, the links of layers 0, 1, ... (u32 each, filled up to the list's capacity with `u32::MAX`) |
 //!
 //! Slots keep their numbers, which decide their levels.
 
@@ -42,7 +42,7 @@ enum Held {
 /// Why a snapshot could not be read back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum RestoreError {
+pub enum LoadError {
     /// It could not be read, or ends too soon.
     #[error("index snapshot cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -65,8 +65,8 @@ pub enum RestoreError {
     },
 }
 
-fn malformed<T>(slot: u32, what: &'static str) -> Result<T, RestoreError> {
-    Err(RestoreError::Malformed { slot, what })
+fn malformed<T>(slot: u32, what: &'static str) -> Result<T, LoadError> {
+    Err(LoadError::Malformed { slot, what })
 }
 
 /// The options as they stand in a header.
@@ -102,7 +102,7 @@ pub(crate) fn header_of(options: &Options) -> [u8; 16] {
 impl Index {
     /// Writes graph and vectors. Searches and writes may go on; every vector whose `upsert`
     /// returned before the call is in it, tail included. Slots are not given back meanwhile.
-    pub fn snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
+    pub fn save(&self, to: &mut dyn Write) -> io::Result<()> {
         let _keeping = self.keeping.lock();
         let nodes = &self.vectors.nodes;
         let guard = self.vectors.rows.pin();
@@ -131,8 +131,8 @@ impl Index {
         block.extend(held.iter().map(|&held| held as u8));
         block.extend(waiting.iter().flat_map(|slot| slot.to_le_bytes()));
         for (slot, held) in (0..).zip(&held).filter(|(_, held)| **held != Held::Nothing) {
-            block.extend(nodes.owner(slot).to_le_bytes());
-            if self.vectors.space.is_scaled() {
+            block.extend(nodes.label(slot).to_le_bytes());
+            if self.vectors.codec.is_scaled() {
                 block.extend(nodes.scale(slot).to_le_bytes());
             }
             let row = guard.row(slot).expect("no row goes while one keeps them");
@@ -171,14 +171,14 @@ impl Index {
     /// Reads a snapshot back. Its integrity is the caller's to check (a checksum around it), but
     /// a malformed one is an error, never a panic or an unbounded allocation. Reads no further
     /// than its end.
-    pub fn restore(from: &mut dyn Read, options: Options, cpu: Cpu) -> Result<Index, RestoreError> {
+    pub fn load(from: &mut dyn Read, options: Options, cpu: Cpu) -> Result<Index, LoadError> {
         let mut header = [0; HEADER_BYTES];
         from.read_exact(&mut header)?;
         if header[..8] != MAGIC {
-            return Err(RestoreError::Format);
+            return Err(LoadError::Format);
         }
         if header[8..24] != header_of(&options) {
-            return Err(RestoreError::Options { expected: options });
+            return Err(LoadError::Options { expected: options });
         }
         let number = |at: usize| u32_at(&header, at);
         let (slots, waiting, entry) = (number(24), number(28), number(32));
@@ -194,16 +194,16 @@ impl Index {
             });
         }
         let tail = read(from, waiting as usize * 4)?;
-        index.restore_records(from, &held)?;
-        index.restore_tail(&tail, &mut held)?;
-        index.restore_entry(entry, &held)?;
+        index.load_records(from, &held)?;
+        index.load_tail(&tail, &mut held)?;
+        index.load_entry(entry, &held)?;
         if let Some(graph) = &index.graph {
             graph.unrefined.store(number(36) as usize, Relaxed);
         }
         Ok(index)
     }
 
-    fn restore_records(&self, from: &mut dyn Read, held: &[Held]) -> Result<(), RestoreError> {
+    fn load_records(&self, from: &mut dyn Read, held: &[Held]) -> Result<(), LoadError> {
         let mut next = 0;
         while next < held.len() {
             let (first, mut bytes) = (next, 0);
@@ -216,14 +216,14 @@ impl Index {
             for slot in first..next {
                 let record;
                 (record, rest) = rest.split_at(self.record_bytes(slot as u32, held[slot]));
-                self.restore_record(slot as u32, record, held)?;
+                self.load_record(slot as u32, record, held)?;
             }
         }
         Ok(())
     }
 
     fn record_bytes(&self, slot: u32, held: Held) -> usize {
-        let vector = 4 + 4 * usize::from(self.vectors.space.is_scaled()) + self.vectors.space.row_bytes();
+        let vector = 4 + 4 * usize::from(self.vectors.codec.is_scaled()) + self.vectors.codec.row_bytes();
         match (held, &self.graph) {
             (Held::Nothing, _) => 0,
             (Held::Linked | Held::Dead, Some(graph)) => {
@@ -234,28 +234,28 @@ impl Index {
         }
     }
 
-    fn restore_record(&self, slot: u32, record: &[u8], held: &[Held]) -> Result<(), RestoreError> {
-        let Vectors { space, rows, nodes } = &self.vectors;
+    fn load_record(&self, slot: u32, record: &[u8], held: &[Held]) -> Result<(), LoadError> {
+        let Vectors { codec, rows, nodes } = &self.vectors;
         let kind = held[slot as usize];
         if kind == Held::Nothing {
             rows.skip_fresh();
             return Ok(());
         }
-        let owner = u32_at(record, 0);
-        if owner == NONE {
-            return malformed(slot, "the owner's number is out of range");
+        let label = u32_at(record, 0);
+        if label == NONE {
+            return malformed(slot, "the label's number is out of range");
         }
-        let (scale, at) = if space.is_scaled() { (f32::from_bits(u32_at(record, 4)), 8) } else { (1.0, 4) };
+        let (scale, at) = if codec.is_scaled() { (f32::from_bits(u32_at(record, 4)), 8) } else { (1.0, 4) };
         if !(scale.is_finite() && scale >= 0.0) {
             return malformed(slot, "the scale is not a finite positive number");
         }
-        let (row, links) = record[at..].split_at(space.row_bytes());
-        if !space.is_sound(row) {
+        let (row, links) = record[at..].split_at(codec.row_bytes());
+        if !codec.is_valid_row(row) {
             return malformed(slot, "the vector is not finite, or its parts do not fit");
         }
         let claim = rows.claim_fresh(row);
         let state = if kind == Held::Waiting { State::Waiting } else { State::Linked };
-        nodes.fill(slot, owner, scale, state);
+        nodes.fill(slot, label, scale, state);
         if let Some(graph) = &self.graph {
             graph.links.clear(slot);
             let mut words = links.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word));
@@ -282,37 +282,37 @@ impl Index {
         }
         claim.publish();
         if kind != Held::Waiting {
-            self.restore_birth(slot, kind)?;
+            self.load_birth(slot, kind)?;
         }
         Ok(())
     }
 
-    fn restore_birth(&self, slot: u32, kind: Held) -> Result<(), RestoreError> {
+    fn load_birth(&self, slot: u32, kind: Held) -> Result<(), LoadError> {
         let nodes = &self.vectors.nodes;
         let mut taken = false;
         self.vectors.rows.epochs().advance(|epoch| {
             nodes.set_born(slot, epoch);
             if kind == Held::Dead {
-                self.bury(slot, epoch);
+                self.tombstone(slot, epoch);
                 return;
             }
-            taken = self.owners.replace(nodes.owner(slot), slot) != NONE;
+            taken = self.labels.replace(nodes.label(slot), slot) != NONE;
             self.counts.vectors.fetch_add(1, Relaxed);
             if kind == Held::Waiting {
                 self.tail.push(slot, nodes);
             }
         });
-        if taken { malformed(slot, "its owner has two vectors") } else { Ok(()) }
+        if taken { malformed(slot, "its label has two vectors") } else { Ok(()) }
     }
 
-    fn restore_tail(&self, tail: &[u8], held: &mut [Held]) -> Result<(), RestoreError> {
+    fn load_tail(&self, tail: &[u8], held: &mut [Held]) -> Result<(), LoadError> {
         for &slot in tail.as_chunks().0 {
             let slot = u32::from_le_bytes(slot);
             match held.get_mut(slot as usize) {
                 Some(held @ Held::Waiting) => {
                     // Seen: it must not come twice.
                     *held = Held::Nothing;
-                    self.restore_birth(slot, Held::Waiting)?;
+                    self.load_birth(slot, Held::Waiting)?;
                 }
                 _ => return malformed(slot, "the tail names a slot that does not wait"),
             }
@@ -323,7 +323,7 @@ impl Index {
         }
     }
 
-    fn restore_entry(&self, slot: u32, held: &[Held]) -> Result<(), RestoreError> {
+    fn load_entry(&self, slot: u32, held: &[Held]) -> Result<(), LoadError> {
         let linked = |slot: u32| matches!(held.get(slot as usize), Some(Held::Linked | Held::Dead));
         let Some(graph) = &self.graph else {
             return if slot == NONE { Ok(()) } else { malformed(slot, "a flat index has no entry") };

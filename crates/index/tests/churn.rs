@@ -1,12 +1,12 @@
 //! Vectors that come and go: one after the other, and all at once.
 
-mod clusters;
+mod synthetic;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use clusters::{Random, clustered, owners, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
+use synthetic::{Random, clustered, labels, recall, search};
 
 const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
@@ -20,21 +20,21 @@ fn quantized(quantization: Quantization, dim: usize) -> Options {
     Options { quantization, ..options(dim, HNSW) }
 }
 
-/// An index of these vectors, each with its number as owner.
+/// An index of these vectors, each with its number as label.
 fn built<'a>(options: Options, vectors: impl IntoIterator<Item = (u32, &'a Vec<f32>)>) -> Index {
     let index = Index::new(options, Cpu::detect());
-    vectors.into_iter().for_each(|(owner, vector)| index.upsert(owner, vector));
+    vectors.into_iter().for_each(|(label, vector)| index.upsert(label, vector));
     index.drain(usize::MAX);
     index
 }
 
-/// The share of owners that a search for their own vector finds first, or as near as the first.
-fn found_by_own_vector(index: &Index, owners: impl Iterator<Item = u32>) -> f64 {
+/// The share of labels that a search for their own vector finds first, or as near as the first.
+fn found_by_own_vector(index: &Index, labels: impl Iterator<Item = u32>) -> f64 {
     let (mut found, mut count) = (0, 0);
-    for owner in owners {
-        let own = index.vector(owner).expect("the owner lives");
+    for label in labels {
+        let own = index.vector(label).expect("the label lives");
         count += 1;
-        found += usize::from(index.search(&own, &search(10, 200)).iter().any(|hit| hit.owner == owner));
+        found += usize::from(index.search(&own, &search(10, 200)).iter().any(|hit| hit.label == label));
     }
     f64::from(u32::try_from(found).unwrap()) / f64::from(count)
 }
@@ -59,16 +59,16 @@ fn churned(options: Options) {
     let mut random = Random::new(13);
     for round in 0..10 {
         let half: Vec<u32> = (0..COUNT).filter(|_| random.below(2) == 0).collect();
-        for &owner in &half {
-            assert!(index.remove(owner));
-            assert!(!index.remove(owner));
+        for &label in &half {
+            assert!(index.remove(label));
+            assert!(!index.remove(label));
         }
-        assert_eq!(index.sweep(), half.len());
+        assert_eq!(index.vacuum(), half.len());
         index.check_invariants();
         let fresh = clustered(half.len(), dim, 100 + round);
-        for (&owner, vector) in half.iter().zip(fresh) {
-            index.upsert(owner, &vector);
-            held[owner as usize] = vector;
+        for (&label, vector) in half.iter().zip(fresh) {
+            index.upsert(label, &vector);
+            held[label as usize] = vector;
         }
         index.drain(usize::MAX);
     }
@@ -90,14 +90,14 @@ fn one_thread_makes_the_same_graph_again() {
     let vectors = clustered(1_000, 16, 14);
     let bytes = |index: Index| {
         let mut bytes = Vec::new();
-        index.snapshot(&mut bytes).unwrap();
+        index.save(&mut bytes).unwrap();
         bytes
     };
     for options in QUANTIZATIONS.map(|quantization| quantized(quantization, 16)) {
         let at_once = built(options, (0..).zip(&vectors));
         let one_by_one = Index::new(options, Cpu::detect());
-        for (owner, vector) in (0..).zip(&vectors) {
-            one_by_one.upsert(owner, vector);
+        for (label, vector) in (0..).zip(&vectors) {
+            one_by_one.upsert(label, vector);
             one_by_one.drain(1);
         }
         assert!(bytes(at_once) == bytes(one_by_one));
@@ -114,16 +114,16 @@ fn removed_vectors_give_their_slots_back() {
         let vectors = clustered(2_000, 8, 15);
         let mut most = 0;
         for round in 0..20 {
-            for (owner, vector) in (0..).zip(&vectors) {
-                index.upsert(owner, vector);
+            for (label, vector) in (0..).zip(&vectors) {
+                index.upsert(label, vector);
             }
             if round % 3 != 0 {
                 index.drain(1_500);
             }
-            (0..2_000).for_each(|owner| assert!(index.remove(owner)));
+            (0..2_000).for_each(|label| assert!(index.remove(label)));
             assert!(index.search(&vectors[0], &search(5, 50)).is_empty());
             index.drain(usize::MAX);
-            while index.sweep() > 0 {}
+            while index.vacuum() > 0 {}
             let stats = index.stats();
             assert_eq!((stats.vectors, stats.tail, stats.removed), (0, 0, 0), "{options:?} {round}");
             index.check_invariants();
@@ -146,11 +146,11 @@ fn copies_of_one_vector_do_not_cut_the_others_off() {
         assert!(found_by_own_vector(&index, 700..1_500) >= 0.999);
         let found = index.search(&copy, &search(10, 50));
         let near = if options.quantization == Quantization::Int4 { 3e-4 } else { 2e-5 };
-        assert!(found.iter().all(|hit| hit.owner < 700 && hit.distance < near));
+        assert!(found.iter().all(|hit| hit.label < 700 && hit.distance < near));
     }
 }
 
-/// Searches, inserts, updates, removals, drains and sweeps all at once. Owners fall into groups:
+/// Searches, inserts, updates, removals, drains and sweeps all at once. Labels fall into groups:
 /// some stay, some are updated all the time, some come and go.
 #[test]
 fn threads_at_once_see_what_they_must() {
@@ -177,26 +177,26 @@ fn at_once(options: Options) {
             let (index, done, searches, vectors) = (&index, &done, &searches, &vectors);
             scope.spawn(move || {
                 let mut random = Random::new(19 + thread);
-                // Few enough for a walk among them, and too many for a scan at this breadth.
+                // Few enough for a walk among them, and too many for a scan at this ef.
                 let updated: RoaringBitmap = (KEPT..UPDATED).collect();
-                let one_of = Search { allowed: Some(&updated), ..search(1, 1) };
+                let one_of = SearchParams { allowed: Some(&updated), ..search(1, 1) };
                 while !done.load(Ordering::Relaxed) {
-                    let owner = random.below(KEPT);
-                    let found = index.search(&vectors[owner as usize], &search(10, 100));
+                    let label = random.below(KEPT);
+                    let found = index.search(&vectors[label as usize], &search(10, 100));
                     assert_eq!(found.len(), 10);
-                    let found_updated = index.search(&vectors[owner as usize], &one_of);
-                    assert!(found_updated.len() == 1 && updated.contains(found_updated[0].owner));
-                    let mut owners = owners(&found);
-                    owners.sort_unstable();
-                    owners.dedup();
-                    assert_eq!(owners.len(), 10, "an owner was found twice");
-                    // With k as large as the index every owner that stays is found.
+                    let found_updated = index.search(&vectors[label as usize], &one_of);
+                    assert!(found_updated.len() == 1 && updated.contains(found_updated[0].label));
+                    let mut labels = labels(&found);
+                    labels.sort_unstable();
+                    labels.dedup();
+                    assert_eq!(labels.len(), 10, "an label was found twice");
+                    // With k as large as the index every label that stays is found.
                     if random.below(20) == 0 {
                         let exact = random.below(2) == 0;
-                        let everything = Search { exact, ..search(5_000, 10) };
-                        let all = clusters::owners(&index.search(&vectors[0], &everything));
+                        let everything = SearchParams { exact, ..search(5_000, 10) };
+                        let all = synthetic::labels(&index.search(&vectors[0], &everything));
                         assert!(all.len() >= UPDATED as usize && all.len() <= ALL as usize);
-                        let kept = all.iter().filter(|&&owner| owner < UPDATED).count();
+                        let kept = all.iter().filter(|&&label| label < UPDATED).count();
                         assert_eq!(kept, UPDATED as usize, "old or new, but not neither");
                     }
                     searches.fetch_add(1, Ordering::Relaxed);
@@ -207,7 +207,7 @@ fn at_once(options: Options) {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     index.drain(16);
-                    index.sweep();
+                    index.vacuum();
                     index.refine(16);
                     std::thread::yield_now();
                 }
@@ -216,16 +216,16 @@ fn at_once(options: Options) {
         scope.spawn(|| {
             let mut random = Random::new(23);
             for step in 0..6_000 {
-                let owner = KEPT + random.below(ALL - KEPT);
-                if owner < UPDATED {
+                let label = KEPT + random.below(ALL - KEPT);
+                if label < UPDATED {
                     let versions = if step % 2 == 0 { &vectors } else { &other };
-                    index.upsert(owner, &versions[owner as usize]);
-                } else if !index.remove(owner) {
-                    index.upsert(owner, &vectors[owner as usize]);
-                    assert!(index.vector(owner).is_some());
+                    index.upsert(label, &versions[label as usize]);
+                } else if !index.remove(label) {
+                    index.upsert(label, &vectors[label as usize]);
+                    assert!(index.vector(label).is_some());
                 } else {
-                    let found = index.search(&vectors[owner as usize], &search(10, 50));
-                    assert!(found.iter().all(|hit| hit.owner != owner), "{owner} was removed");
+                    let found = index.search(&vectors[label as usize], &search(10, 50));
+                    assert!(found.iter().all(|hit| hit.label != label), "{label} was removed");
                 }
             }
             done.store(true, Ordering::Relaxed);
@@ -233,8 +233,8 @@ fn at_once(options: Options) {
     });
     assert!(searches.load(Ordering::Relaxed) > 0);
     index.drain(usize::MAX);
-    index.sweep();
+    index.vacuum();
     index.check_invariants();
-    let live = (0..ALL).filter(|&owner| index.vector(owner).is_some());
+    let live = (0..ALL).filter(|&label| index.vector(label).is_some());
     assert!(found_by_own_vector(&index, live) >= 0.999);
 }

@@ -1,10 +1,10 @@
 //! Exact search against a naive loop in double precision.
 
-mod clusters;
+mod synthetic;
 
-use clusters::{Random, clustered, distance, owners, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType, check, encode};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType, check, encode};
 use roaring::RoaringBitmap;
+use synthetic::{Random, clustered, distance, labels, search};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
 const TYPES: [VectorType; 4] =
@@ -12,8 +12,8 @@ const TYPES: [VectorType; 4] =
 const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Flat, Algorithm::Hnsw { m: 8, ef_construction: 50 }];
 
-fn exact(k: usize) -> Search<'static> {
-    Search { exact: true, ..search(k, 1) }
+fn exact(k: usize) -> SearchParams<'static> {
+    SearchParams { exact: true, ..search(k, 1) }
 }
 
 /// Values of the size the type is made for.
@@ -59,9 +59,9 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
     each_kind(|options, cpu| {
         let index = Index::new(options, cpu);
         let vectors = vectors(60, options.dim, options.vector_type, 3);
-        for (owner, vector) in vectors.iter().enumerate() {
+        for (label, vector) in vectors.iter().enumerate() {
             assert_eq!(check(vector, options.dim, options.metric), Ok(()));
-            index.upsert(owner as u32 * 3, vector);
+            index.upsert(label as u32 * 3, vector);
         }
         // Half of them in the graph, half in the tail: it must make no difference.
         index.drain(30);
@@ -82,7 +82,7 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
             let mut naive: Vec<(f64, u32)> = vectors
                 .iter()
                 .enumerate()
-                .map(|(owner, vector)| (distance(options.metric, &query, &held(vector)), owner as u32 * 3))
+                .map(|(label, vector)| (distance(options.metric, &query, &held(vector)), label as u32 * 3))
                 .collect();
             naive.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let found = index.search(&query, &exact(10));
@@ -94,7 +94,7 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
                 Quantization::Int4 => 6e-4,
             };
             for (found, (expected, _)) in found.iter().zip(&naive) {
-                let own = naive.iter().find(|(_, owner)| *owner == found.owner).unwrap().0;
+                let own = naive.iter().find(|(_, label)| *label == found.label).unwrap().0;
                 let error = (f64::from(found.distance) - own).abs() / longest;
                 assert!(error < tolerance, "{options:?} {cpu:?}: {} for {own}", found.distance);
                 assert!(
@@ -107,18 +107,18 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
 }
 
 #[test]
-fn equal_distances_come_by_owner() {
+fn equal_distances_come_by_label() {
     for (algorithm, quantization) in kinds() {
         let vector_type = VectorType::Float32;
         let options = Options { dim: 2, metric: Metric::L2, vector_type, quantization, algorithm };
         let index = Index::new(options, Cpu::detect());
-        for owner in [9, 2, 7, 4, 0] {
-            index.upsert(owner, &[1.0, 1.0]);
+        for label in [9, 2, 7, 4, 0] {
+            index.upsert(label, &[1.0, 1.0]);
         }
         index.upsert(5, &[1.0, 0.0]);
         index.drain(3);
-        assert_eq!(owners(&index.search(&[1.0, 0.0], &exact(4))), [5, 0, 2, 4]);
-        assert_eq!(owners(&index.search(&[1.0, 0.0], &search(9, 9))), [5, 0, 2, 4, 7, 9]);
+        assert_eq!(labels(&index.search(&[1.0, 0.0], &exact(4))), [5, 0, 2, 4]);
+        assert_eq!(labels(&index.search(&[1.0, 0.0], &search(9, 9))), [5, 0, 2, 4, 7, 9]);
     }
 }
 
@@ -131,7 +131,7 @@ fn any_k_on_any_size_gives_as_many_as_there_are() {
         for (count, vector) in (0..).zip(clustered(100, 5, 5)) {
             for k in [0, 1, 10, 99, 100, 101, 5000] {
                 for exact in [false, true] {
-                    let found = index.search(&vector, &Search { exact, ..search(k, 1) });
+                    let found = index.search(&vector, &SearchParams { exact, ..search(k, 1) });
                     assert_eq!(found.len(), k.min(count as usize));
                     assert!(found.is_sorted_by_key(|neighbor| neighbor.distance));
                 }
@@ -228,23 +228,23 @@ fn filters_are_exact_at_every_selectivity() {
     for (algorithm, quantization) in kinds() {
         let options = Options { quantization, algorithm, ..plain(16, Metric::L2, VectorType::Float32) };
         let index = Index::new(options, Cpu::detect());
-        for (owner, vector) in (0..).zip(&vectors) {
-            index.upsert(owner, vector);
+        for (label, vector) in (0..).zip(&vectors) {
+            index.upsert(label, vector);
         }
         index.drain(400);
         for percent in [0, 1, 10, 50, 99, 100] {
-            // Owners that do not exist are allowed too; they match nothing.
+            // Labels that do not exist are allowed too; they match nothing.
             let allowed: RoaringBitmap = (0..700).filter(|_| random.below(100) < percent).collect();
             for query in clustered(5, 16, 7) {
                 let mut naive: Vec<(f64, u32)> = allowed
                     .iter()
-                    .filter(|&owner| owner < 500)
-                    .map(|owner| (distance(Metric::L2, &query, &vectors[owner as usize]), owner))
+                    .filter(|&label| label < 500)
+                    .map(|label| (distance(Metric::L2, &query, &vectors[label as usize]), label))
                     .collect();
                 naive.sort_by(|a, b| a.partial_cmp(b).unwrap());
-                let expected: Vec<u32> = naive.iter().take(10).map(|(_, owner)| *owner).collect();
-                let search = Search { allowed: Some(&allowed), ..exact(10) };
-                assert_eq!(owners(&index.search(&query, &search)), expected, "{algorithm:?} {percent} %");
+                let expected: Vec<u32> = naive.iter().take(10).map(|(_, label)| *label).collect();
+                let search = SearchParams { allowed: Some(&allowed), ..exact(10) };
+                assert_eq!(labels(&index.search(&query, &search)), expected, "{algorithm:?} {percent} %");
             }
         }
     }

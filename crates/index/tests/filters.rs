@@ -1,10 +1,10 @@
-//! Searching among allowed owners, many and few, near the query and far from it.
+//! Searching among allowed labels, many and few, near the query and far from it.
 
-mod clusters;
+mod synthetic;
 
-use clusters::{Random, clustered, distance, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
+use synthetic::{Random, clustered, distance, recall, search};
 
 #[test]
 fn recall_holds_at_every_selectivity() {
@@ -22,8 +22,8 @@ fn recall_holds(quantization: Quantization, dim: usize) {
     let (metric, vector_type) = (Metric::Cosine, VectorType::Float32);
     let options = Options { dim, metric, vector_type, quantization, algorithm };
     let index = Index::new(options, Cpu::detect());
-    for (owner, vector) in (0..).zip(&vectors) {
-        index.upsert(owner, vector);
+    for (label, vector) in (0..).zip(&vectors) {
+        index.upsert(label, vector);
     }
     index.drain(COUNT as usize - 200);
 
@@ -34,7 +34,7 @@ fn recall_holds(quantization: Quantization, dim: usize) {
     }
     // Allowed is what lies near one place: most queries are far from it.
     let mut by_distance: Vec<u32> = (0..COUNT).collect();
-    let far = |owner: &u32| distance(Metric::Cosine, &vectors[5], &vectors[*owner as usize]);
+    let far = |label: &u32| distance(Metric::Cosine, &vectors[5], &vectors[*label as usize]);
     by_distance.sort_by(|a, b| far(a).total_cmp(&far(b)));
 
     for (name, order) in [("random", shuffled), ("correlated", by_distance)] {
@@ -43,11 +43,11 @@ fn recall_holds(quantization: Quantization, dim: usize) {
         {
             let allowed: RoaringBitmap =
                 order[..(COUNT * per_mille / 1000) as usize].iter().copied().collect();
-            let search = Search { allowed: Some(&allowed), ..search(10, ef) };
+            let search = SearchParams { allowed: Some(&allowed), ..search(10, ef) };
             for query in &queries {
                 let found = index.search(query, &search);
                 assert_eq!(found.len(), 10, "{name} {per_mille}");
-                assert!(found.iter().all(|hit| allowed.contains(hit.owner)));
+                assert!(found.iter().all(|hit| allowed.contains(hit.label)));
             }
             let recall = recall(&index, &queries, &search);
             println!("{name}, {per_mille} of 1000, ef {ef}: {recall}");

@@ -1,9 +1,9 @@
 //! How much of the exact answer the graph finds.
 
-mod clusters;
+mod synthetic;
 
-use clusters::{clustered, distance, owners, recall, search};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, VectorType};
+use synthetic::{clustered, distance, labels, recall, search};
 
 const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 
@@ -11,8 +11,8 @@ fn built(metric: Metric, quantization: Quantization, vectors: &[Vec<f32>]) -> In
     let algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200 };
     let (dim, vector_type) = (vectors[0].len(), VectorType::Float32);
     let index = Index::new(Options { dim, metric, vector_type, quantization, algorithm }, Cpu::detect());
-    for (owner, vector) in vectors.iter().enumerate() {
-        index.upsert(owner as u32, vector);
+    for (label, vector) in vectors.iter().enumerate() {
+        index.upsert(label as u32, vector);
     }
     assert_eq!(index.drain(usize::MAX), vectors.len());
     index
@@ -36,10 +36,10 @@ fn recall_at_10(metric: Metric, index: &Index, vectors: &[Vec<f32>], queries: &[
     let mut hits = 0;
     for query in queries {
         let mut exact: Vec<(f64, u32)> =
-            (0..).zip(vectors).map(|(owner, vector)| (distance(metric, query, vector), owner)).collect();
+            (0..).zip(vectors).map(|(label, vector)| (distance(metric, query, vector), label)).collect();
         exact.select_nth_unstable_by(9, |a, b| a.partial_cmp(b).unwrap());
-        let found = owners(&index.search(query, &search(10, ef)));
-        hits += exact[..10].iter().filter(|(_, owner)| found.contains(owner)).count();
+        let found = labels(&index.search(query, &search(10, ef)));
+        hits += exact[..10].iter().filter(|(_, label)| found.contains(label)).count();
     }
     hits as f64 / (10 * queries.len()) as f64
 }
@@ -105,14 +105,14 @@ fn constant_and_equal_vectors_are_found() {
     for (metric, quantization) in metrics.into_iter().flat_map(|metric| QUANTIZATIONS.map(|q| (metric, q))) {
         let vectors: Vec<Vec<f32>> = (0..300).map(|at| vec![1.0 + (at / 30) as f32; 7]).collect();
         let index = built(metric, quantization, &vectors);
-        for owner in (0..300).step_by(29) {
-            let found = index.search(&vectors[owner], &search(300, 300));
+        for label in (0..300).step_by(29) {
+            let found = index.search(&vectors[label], &search(300, 300));
             assert_eq!(found.len(), 300);
-            let own = found.iter().find(|hit| hit.owner == owner as u32).unwrap().distance;
-            let expected = distance(metric, &vectors[owner], &vectors[owner]);
+            let own = found.iter().find(|hit| hit.label == label as u32).unwrap().distance;
+            let expected = distance(metric, &vectors[label], &vectors[label]);
             assert!(
                 (f64::from(own) - expected).abs() <= 1e-5 * expected.abs().max(1.0),
-                "{metric:?} {quantization:?} {owner}: {own}"
+                "{metric:?} {quantization:?} {label}: {own}"
             );
         }
     }

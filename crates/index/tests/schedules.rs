@@ -1,12 +1,12 @@
 //! The index under a model checker that tries random orders of its steps.
 
-#[path = "../../kernels/tests/orders/mod.rs"]
-mod orders;
+#[path = "../../kernels/tests/model_checker/mod.rs"]
+mod model_checker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use shuttle::thread;
 
 /// Orders of each kind a scenario is run in: so many that a share of all vectors is no matter of luck.
@@ -14,7 +14,7 @@ const SCHEDULES: usize = 3_000;
 /// One vector in so many may be cut off.
 const UNREACHED_SHARE: usize = 1_000;
 
-const OWNERS: u32 = 5;
+const LABELS: u32 = 5;
 
 /// Of all vectors looked for by themselves in every order of a scenario, how many the graph led to. With so few
 /// links a vector, orders in which one is interrupted again and again can cut one off.
@@ -27,7 +27,7 @@ struct Reached {
 /// Runs a scenario in many orders of its steps.
 fn check<F: Fn(&Reached) + Copy + Send + Sync + 'static>(scenario: F) {
     let reached: &'static Reached = Box::leak(Box::default());
-    let orders = orders::check(SCHEDULES, move || scenario(reached));
+    let orders = model_checker::check(SCHEDULES, move || scenario(reached));
     let (of, missed) = (reached.of.load(Relaxed), reached.missed.load(Relaxed));
     println!("{missed} of {of} vectors missed in {orders} orders");
     assert!(missed * UNREACHED_SHARE <= of, "{missed} of {of} vectors were not found by themselves");
@@ -48,13 +48,13 @@ fn options(algorithm: Algorithm, quantization: Quantization) -> Options {
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 2, ef_construction: 8 };
 
-/// Each owner's vectors stand at a place of its own; versions differ in the second value.
-fn vector(owner: u32, version: u32) -> [f32; 2] {
-    [owner as f32 * 10.0, version as f32]
+/// Each label's vectors stand at a place of its own; versions differ in the second value.
+fn vector(label: u32, version: u32) -> [f32; 2] {
+    [label as f32 * 10.0, version as f32]
 }
 
-fn all() -> Search<'static> {
-    Search { k: 20, ef: 20, allowed: None, exact: false }
+fn all() -> SearchParams<'static> {
+    SearchParams { k: 20, ef: 20, allowed: None, exact: false }
 }
 
 /// What must hold once nothing runs any more.
@@ -63,16 +63,16 @@ fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
     index.check_invariants();
     let mut live: Vec<u32> = live.collect();
     let mut found: Vec<u32> =
-        index.search(&vector(0, 0), &all()).iter().map(|neighbor| neighbor.owner).collect();
+        index.search(&vector(0, 0), &all()).iter().map(|neighbor| neighbor.label).collect();
     live.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, live);
-    for &owner in &live {
-        let own = index.vector(owner).unwrap();
-        let found = index.search(&own, &Search { k: 1, ..all() });
-        assert!(found.iter().all(|neighbor| live.contains(&neighbor.owner)));
+    for &label in &live {
+        let own = index.vector(label).unwrap();
+        let found = index.search(&own, &SearchParams { k: 1, ..all() });
+        assert!(found.iter().all(|neighbor| live.contains(&neighbor.label)));
         reached.of.fetch_add(1, Relaxed);
-        let is_found = found.iter().any(|first| first.owner == owner && first.distance < 1e-6);
+        let is_found = found.iter().any(|first| first.label == label && first.distance < 1e-6);
         reached.missed.fetch_add(usize::from(!is_found), Relaxed);
     }
 }
@@ -84,7 +84,7 @@ fn a_replaced_vector_is_found_once_old_or_new() {
     {
         check(move |reached| {
             let index = holding(algorithm, quantization);
-            (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+            (0..3).for_each(|label| index.upsert(label, &vector(label, 0)));
             index.drain(2);
             let writer = {
                 let index = Arc::clone(&index);
@@ -92,19 +92,19 @@ fn a_replaced_vector_is_found_once_old_or_new() {
                     index.upsert(1, &vector(1, 1));
                     index.drain(2);
                     index.upsert(1, &vector(1, 2));
-                    index.sweep();
+                    index.vacuum();
                 })
             };
             for exact in [false, true, false] {
-                let found = index.search(&vector(1, 0), &Search { exact, ..all() });
-                let mut owners: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
-                owners.sort_unstable();
-                assert_eq!(owners, [0, 1, 2]);
+                let found = index.search(&vector(1, 0), &SearchParams { exact, ..all() });
+                let mut labels: Vec<u32> = found.iter().map(|neighbor| neighbor.label).collect();
+                labels.sort_unstable();
+                assert_eq!(labels, [0, 1, 2]);
                 let is_at = |distance: f32| (distance - found[0].distance).abs() < 1e-3;
                 assert!([0.0, 1.0, 4.0].into_iter().any(is_at), "no version is that far");
             }
             writer.join().unwrap();
-            index.sweep();
+            index.vacuum();
             settled(&index, 0..3, reached);
         });
     }
@@ -114,30 +114,30 @@ fn a_replaced_vector_is_found_once_old_or_new() {
 fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
     check(|reached| {
         let index = index(HNSW);
-        (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        (0..LABELS).for_each(|label| index.upsert(label, &vector(label, 0)));
         let drainers: Vec<_> = (0..2)
             .map(|_| {
                 let index = Arc::clone(&index);
                 thread::spawn(move || {
                     while index.drain(1) > 0 {
                         index.refine(1);
-                        index.sweep();
+                        index.vacuum();
                     }
                 })
             })
             .collect();
-        for owner in [2, 0] {
-            assert!(index.remove(owner));
-            let found = index.search(&vector(owner, 0), &all());
-            assert!(found.iter().all(|neighbor| neighbor.owner != owner), "{owner} was removed");
-            assert!(index.vector(owner).is_none());
+        for label in [2, 0] {
+            assert!(index.remove(label));
+            let found = index.search(&vector(label, 0), &all());
+            assert!(found.iter().all(|neighbor| neighbor.label != label), "{label} was removed");
+            assert!(index.vector(label).is_none());
         }
         index.upsert(7, &vector(7, 0));
-        assert_eq!(index.search(&vector(7, 0), &all())[0].owner, 7);
+        assert_eq!(index.search(&vector(7, 0), &all())[0].label, 7);
         for drainer in drainers {
             drainer.join().unwrap();
         }
-        index.sweep();
+        index.vacuum();
         settled(&index, [1, 3, 4, 7].into_iter(), reached);
     });
 }
@@ -146,16 +146,16 @@ fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
 fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
     check(|reached| {
         let index = index(HNSW);
-        (0..OWNERS).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        (0..LABELS).for_each(|label| index.upsert(label, &vector(label, 0)));
         index.drain(2);
         let remover = {
             let index = Arc::clone(&index);
             thread::spawn(move || {
-                (0..OWNERS).for_each(|owner| {
-                    index.remove(owner);
+                (0..LABELS).for_each(|label| {
+                    index.remove(label);
                 });
                 index.refine(usize::MAX);
-                index.sweep();
+                index.vacuum();
             })
         };
         let drainer = {
@@ -171,8 +171,8 @@ fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
         remover.join().unwrap();
         drainer.join().unwrap();
         index.drain(usize::MAX);
-        index.sweep();
-        index.sweep();
+        index.vacuum();
+        index.vacuum();
         settled(&index, 8..10, reached);
         assert_eq!(index.stats().removed, 0, "every slot was given back");
     });
@@ -182,7 +182,7 @@ fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
 fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
     check(|reached| {
         let index = index(HNSW);
-        (0..3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        (0..3).for_each(|label| index.upsert(label, &vector(label, 0)));
         let writer = {
             let index = Arc::clone(&index);
             thread::spawn(move || {
@@ -191,15 +191,15 @@ fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
                 index.upsert(1, &vector(1, 1));
                 index.remove(2);
                 index.drain(2);
-                index.sweep();
+                index.vacuum();
             })
         };
         let mut bytes = Vec::new();
-        index.snapshot(&mut bytes).unwrap();
+        index.save(&mut bytes).unwrap();
         writer.join().unwrap();
         let options = options(HNSW, Quantization::None);
-        let restored = Index::restore(&mut &bytes[..], options, Cpu::detect()).unwrap();
-        let live: Vec<u32> = (0..3).filter(|&owner| restored.vector(owner).is_some()).collect();
+        let restored = Index::load(&mut &bytes[..], options, Cpu::detect()).unwrap();
+        let live: Vec<u32> = (0..3).filter(|&label| restored.vector(label).is_some()).collect();
         assert!(live == [0, 1, 2] || live == [0, 1], "{live:?}");
         settled(&restored, live.into_iter(), reached);
     });
@@ -209,15 +209,15 @@ fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
 fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
     check(|reached| {
         let index = index(HNSW);
-        (0..OWNERS + 3).for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        (0..LABELS + 3).for_each(|label| index.upsert(label, &vector(label, 0)));
         index.drain(usize::MAX);
-        [1, 3].into_iter().for_each(|owner| assert!(index.remove(owner)));
+        [1, 3].into_iter().for_each(|label| assert!(index.remove(label)));
         let sweepers: Vec<_> = [2, 3]
             .map(|bite| {
                 let index = Arc::clone(&index);
                 thread::spawn(move || {
                     for _ in 0..4 {
-                        index.sweep_some(bite);
+                        index.vacuum_step(bite);
                     }
                 })
             })
@@ -233,13 +233,13 @@ fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
             })
         };
         let found = index.search(&vector(0, 0), &all());
-        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
+        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.label).collect();
         found.sort_unstable();
-        found.retain(|owner| ![5, 9].contains(owner));
+        found.retain(|label| ![5, 9].contains(label));
         assert_eq!(found, [0, 2, 4, 6, 7]);
         sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
         writer.join().unwrap();
-        while index.sweep_some(2) {
+        while index.vacuum_step(2) {
             index.check_invariants();
         }
         settled(&index, [0, 2, 4, 6, 7, 9].into_iter(), reached);
@@ -251,7 +251,7 @@ fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
 fn a_vector_replaced_in_the_tail_is_found_though_others_go() {
     check(|reached| {
         let index = index(HNSW);
-        [0, 2, 1].into_iter().for_each(|owner| index.upsert(owner, &vector(owner, 0)));
+        [0, 2, 1].into_iter().for_each(|label| index.upsert(label, &vector(label, 0)));
         index.drain(2);
         let writer = {
             let index = Arc::clone(&index);
@@ -266,8 +266,8 @@ fn a_vector_replaced_in_the_tail_is_found_though_others_go() {
         };
         // One less is expected to be found, so it does not show by their number.
         let found = index.search(&vector(1, 0), &all());
-        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.owner).collect();
-        found.retain(|owner| *owner != 0);
+        let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.label).collect();
+        found.retain(|label| *label != 0);
         found.sort_unstable();
         assert_eq!(found, [1, 2]);
         writer.join().unwrap();

@@ -1,10 +1,10 @@
 //! An index as bytes and back.
 
-mod clusters;
+mod synthetic;
 
-use clusters::{clustered, owners, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, RestoreError, Search, VectorType};
+use index::{Algorithm, Cpu, Index, LoadError, Metric, Options, Quantization, SearchParams, VectorType};
 use proptest::prelude::*;
+use synthetic::{clustered, labels, search};
 
 fn options(vector_type: VectorType, algorithm: Algorithm) -> Options {
     let quantization = Quantization::None;
@@ -17,27 +17,27 @@ const HNSW: Algorithm = Algorithm::Hnsw { m: 4, ef_construction: 40 };
 fn mixed(options: Options) -> Index {
     let index = Index::new(options, Cpu::detect());
     let vectors = clustered(400, options.dim, 7);
-    for (owner, vector) in vectors[..300].iter().enumerate() {
-        index.upsert(owner as u32, vector);
+    for (label, vector) in vectors[..300].iter().enumerate() {
+        index.upsert(label as u32, vector);
     }
     index.drain(250);
-    for owner in (0..300).step_by(7) {
-        assert!(index.remove(owner));
+    for label in (0..300).step_by(7) {
+        assert!(index.remove(label));
     }
-    for (owner, vector) in (0..).step_by(5).zip(&vectors[300..340]) {
-        index.upsert(owner, vector);
+    for (label, vector) in (0..).step_by(5).zip(&vectors[300..340]) {
+        index.upsert(label, vector);
     }
     index
 }
 
 fn bytes(index: &Index) -> Vec<u8> {
     let mut bytes = Vec::new();
-    index.snapshot(&mut bytes).unwrap();
+    index.save(&mut bytes).unwrap();
     bytes
 }
 
-fn restore(bytes: &[u8], options: Options) -> Result<Index, RestoreError> {
-    Index::restore(&mut &bytes[..], options, Cpu::detect())
+fn restore(bytes: &[u8], options: Options) -> Result<Index, LoadError> {
+    Index::load(&mut &bytes[..], options, Cpu::detect())
 }
 
 #[test]
@@ -55,21 +55,21 @@ fn a_restored_index_answers_the_same_and_goes_on() {
             let before = mixed(options);
             let written = bytes(&before);
             let mut reader = &[&written[..], b"more"].concat()[..];
-            let after = Index::restore(&mut reader, options, Cpu::detect()).unwrap();
+            let after = Index::load(&mut reader, options, Cpu::detect()).unwrap();
             assert_eq!(reader, b"more", "reads no further than its end");
             assert_eq!(bytes(&after), written);
             assert_eq!(before.stats().vectors, after.stats().vectors);
             for _ in 0..3 {
                 for query in clustered(30, 24, 8) {
-                    for search in [search(5, 20), Search { exact: true, ..search(400, 20) }] {
+                    for search in [search(5, 20), SearchParams { exact: true, ..search(400, 20) }] {
                         assert_eq!(before.search(&query, &search), after.search(&query, &search));
                     }
                 }
-                (0..400).for_each(|owner| assert_eq!(before.vector(owner), after.vector(owner)));
+                (0..400).for_each(|label| assert_eq!(before.vector(label), after.vector(label)));
                 assert_eq!(before.drain(30), after.drain(30));
                 assert_eq!(before.refine(100), after.refine(100));
-                before.sweep();
-                after.sweep();
+                before.vacuum();
+                after.vacuum();
             }
         }
     }
@@ -84,7 +84,7 @@ fn an_empty_index_comes_back_empty() {
         assert!(index.search(&[1.0; 24], &search(3, 10)).is_empty());
         index.upsert(3, &[1.0; 24]);
         index.drain(1);
-        assert_eq!(owners(&index.search(&[1.0; 24], &search(3, 10))), [3]);
+        assert_eq!(labels(&index.search(&[1.0; 24], &search(3, 10))), [3]);
     }
 }
 
@@ -94,7 +94,7 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
     let written = bytes(&mixed(flat));
     assert!(matches!(
         restore(b"something else that is long enough for a header", flat),
-        Err(RestoreError::Format)
+        Err(LoadError::Format)
     ));
     for other in [
         Options { dim: 25, ..flat },
@@ -103,10 +103,10 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
         Options { quantization: Quantization::Int4, ..flat },
         options(VectorType::Float32, HNSW),
     ] {
-        assert!(matches!(restore(&written, other), Err(RestoreError::Options { .. })));
+        assert!(matches!(restore(&written, other), Err(LoadError::Options { .. })));
     }
     for end in [0, 7, 39, 40, 100, written.len() - 1] {
-        assert!(matches!(restore(&written[..end], flat), Err(RestoreError::Io(_))), "{end}");
+        assert!(matches!(restore(&written[..end], flat), Err(LoadError::Io(_))), "{end}");
     }
 }
 
@@ -120,7 +120,7 @@ fn huge_counts_without_bytes_behind_them_are_refused() {
         assert!(restore(&forged, options).is_err());
     }
     written[32..36].copy_from_slice(&299u32.to_le_bytes());
-    assert!(matches!(restore(&written, options), Err(RestoreError::Malformed { .. })));
+    assert!(matches!(restore(&written, options), Err(LoadError::Malformed { .. })));
 }
 
 proptest! {
@@ -150,8 +150,8 @@ proptest! {
                 let found = index.search(query, &search(10, 20));
                 prop_assert_eq!(found.len(), index.stats().vectors.min(10));
                 index.drain(usize::MAX);
-                index.remove(found.first().map_or(0, |neighbor| neighbor.owner));
-                index.sweep();
+                index.remove(found.first().map_or(0, |neighbor| neighbor.label));
+                index.vacuum();
             }
         }
     }

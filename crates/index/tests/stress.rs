@@ -1,60 +1,60 @@
 //! Everything at once on one index, from eight threads. `STRESS_SECONDS=60` is the long run, best under
 //! ThreadSanitizer (`make sanitize-threads`).
 
-mod clusters;
-mod crowd;
+mod synthetic;
+mod timed_run;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use clusters::{Random, clustered, owners, search};
-use crowd::Crowd;
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
+use synthetic::{Random, clustered, labels, search};
+use timed_run::TimedRun;
 
 const DIM: usize = 16;
 const WRITERS: u32 = 3;
-/// Owners from here on stay as they are; those before belong to the writers in turn.
+/// Labels from here on stay as they are; those before belong to the writers in turn.
 const KEPT: u32 = 1_500;
 const ALL: u32 = 2_000;
 
 struct Stress {
     index: Index,
     vectors: Vec<Vec<f32>>,
-    crowd: Crowd,
+    timed_run: TimedRun,
     done: [AtomicUsize; 5],
 }
 
 impl Stress {
     /// Repeats one thing until the time is up, and counts how often.
     fn repeat(&self, kind: usize, mut what: impl FnMut()) {
-        self.crowd.repeat(|| {
+        self.timed_run.repeat(|| {
             what();
             self.done[kind].fetch_add(1, Relaxed);
         });
     }
 
-    /// Inserts, replaces and removes what belongs to one writer, and returns what each owner has in the end.
+    /// Inserts, replaces and removes what belongs to one writer, and returns what each label has in the end.
     fn write(&self, writer: u32) -> Vec<(u32, Option<usize>)> {
         let mut random = Random::new(u64::from(41 + writer));
         let mut held: Vec<(u32, Option<usize>)> =
-            (0..KEPT).filter(|owner| owner % WRITERS == writer).map(|owner| (owner, None)).collect();
+            (0..KEPT).filter(|label| label % WRITERS == writer).map(|label| (label, None)).collect();
         self.repeat(0, || {
             let at = random.below(held.len() as u32) as usize;
-            let (owner, has) = held[at];
+            let (label, has) = held[at];
             if let Some(version) = has.filter(|_| random.below(2) == 0) {
-                assert!(self.index.remove(owner));
+                assert!(self.index.remove(label));
                 let vector = &self.vectors[version];
                 let found = self.index.search(vector, &search(10, 30));
-                assert!(found.iter().all(|hit| hit.owner != owner), "{owner} was removed");
+                assert!(found.iter().all(|hit| hit.label != label), "{label} was removed");
                 held[at].1 = None;
             } else {
                 let version = random.below(self.vectors.len() as u32) as usize;
-                self.index.upsert(owner, &self.vectors[version]);
-                assert_eq!(self.index.vector(owner).as_deref(), Some(&self.vectors[version][..]));
+                self.index.upsert(label, &self.vectors[version]);
+                assert_eq!(self.index.vector(label).as_deref(), Some(&self.vectors[version][..]));
                 held[at].1 = Some(version);
             }
-            if self.index.is_littered() {
-                self.index.sweep_some(64);
+            if self.index.needs_vacuum() {
+                self.index.vacuum_step(64);
             }
         });
         held
@@ -64,18 +64,18 @@ impl Stress {
         let mut random = Random::new(51 + searcher);
         let kept: RoaringBitmap = (KEPT..ALL).collect();
         self.repeat(1, || {
-            let owner = KEPT + random.below(ALL - KEPT);
-            let wanted = &self.vectors[owner as usize];
-            let among = Search { allowed: Some(&kept), ..search(5, 50) };
+            let label = KEPT + random.below(ALL - KEPT);
+            let wanted = &self.vectors[label as usize];
+            let among = SearchParams { allowed: Some(&kept), ..search(5, 50) };
             let found = self.index.search(wanted, &among);
-            assert!(found.len() == 5 && found.iter().all(|hit| hit.owner >= KEPT));
+            assert!(found.len() == 5 && found.iter().all(|hit| hit.label >= KEPT));
             let exact =
-                owners(&self.index.search(wanted, &Search { exact: true, ..search(ALL as usize, 1) }));
-            assert_eq!(exact.iter().filter(|owner| **owner >= KEPT).count(), kept.len() as usize);
-            let mut walked = owners(&self.index.search(wanted, &search(10, 50)));
+                labels(&self.index.search(wanted, &SearchParams { exact: true, ..search(ALL as usize, 1) }));
+            assert_eq!(exact.iter().filter(|label| **label >= KEPT).count(), kept.len() as usize);
+            let mut walked = labels(&self.index.search(wanted, &search(10, 50)));
             walked.sort_unstable();
             walked.dedup();
-            assert_eq!(walked.len(), 10, "an owner was found twice");
+            assert_eq!(walked.len(), 10, "an label was found twice");
         });
     }
 }
@@ -87,8 +87,8 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
     let options = Options { dim: DIM, metric, vector_type, quantization, algorithm };
     let index = Index::new(options, Cpu::detect());
     let vectors = clustered(ALL as usize, DIM, 61);
-    (KEPT..ALL).for_each(|owner| index.upsert(owner, &vectors[owner as usize]));
-    let stress = Stress { index, vectors, crowd: Crowd::new(), done: Default::default() };
+    (KEPT..ALL).for_each(|label| index.upsert(label, &vectors[label as usize]));
+    let stress = Stress { index, vectors, timed_run: TimedRun::new(), done: Default::default() };
     let index = &stress.index;
     let held: Vec<(u32, Option<usize>)> = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
@@ -112,11 +112,11 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
         }
         others.push(scope.spawn(|| {
             stress.repeat(3, || {
-                index.sweep_some(100);
+                index.vacuum_step(100);
                 if stress.done[3].load(Relaxed).is_multiple_of(50) {
                     let mut bytes = Vec::new();
-                    index.snapshot(&mut bytes).unwrap();
-                    let read = Index::restore(&mut &bytes[..], options, Cpu::detect()).unwrap();
+                    index.save(&mut bytes).unwrap();
+                    let read = Index::load(&mut &bytes[..], options, Cpu::detect()).unwrap();
                     read.check_invariants();
                     stress.done[4].fetch_add(1, Relaxed);
                 }
@@ -129,16 +129,16 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
     let done = stress.done.each_ref().map(|done| done.load(Relaxed));
     println!("[writes, searches, drains, sweeps, snapshots] = {done:?}");
     index.drain(usize::MAX);
-    while index.sweep() > 0 {}
+    while index.vacuum() > 0 {}
     index.check_invariants();
-    let kept = (KEPT..ALL).map(|owner| (owner, Some(owner as usize)));
+    let kept = (KEPT..ALL).map(|label| (label, Some(label as usize)));
     let (mut live, mut missed) = (0, 0);
-    for (owner, version) in held.into_iter().chain(kept) {
-        assert_eq!(index.vector(owner), version.map(|version| stress.vectors[version].clone()), "{owner}");
+    for (label, version) in held.into_iter().chain(kept) {
+        assert_eq!(index.vector(label), version.map(|version| stress.vectors[version].clone()), "{label}");
         if let Some(version) = version {
             let found = index.search(&stress.vectors[version], &search(20, 200));
             live += 1;
-            // Several may have the same vector: as near as the owner's own is enough.
+            // Several may have the same vector: as near as the label's own is enough.
             missed += usize::from(found.first().is_none_or(|first| first.distance > 1e-6));
         }
     }

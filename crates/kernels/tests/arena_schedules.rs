@@ -1,6 +1,6 @@
 //! The arena under a model checker that tries random orders of its steps.
 
-mod orders;
+mod model_checker;
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const SCHEDULES: usize = 3_000;
 
 #[test]
 fn a_row_a_reader_holds_is_never_written() {
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[3, 5]));
         let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
         let readers: Vec<_> = (0..2)
@@ -37,19 +37,19 @@ fn a_row_a_reader_holds_is_never_written() {
             let old = newest.load(Ordering::Acquire);
             newest.store(rows.claim(&[value; 8]).publish(), Ordering::Release);
             rows.retire(&[old]);
-            rows.release();
+            rows.reclaim();
         }
         for reader in readers {
             reader.join().unwrap();
         }
-        rows.release();
+        rows.reclaim();
         assert!(rows.end() <= 5);
     });
 }
 
 #[test]
 fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
-    orders::check(SCHEDULES, || {
+    model_checker::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[1]));
         let changed = Arc::new(AtomicU32::new(0));
         let start = rows.pin().epoch();

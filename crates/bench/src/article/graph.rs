@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::index::{Algorithm, Index, Metric, Options, Quantization, Search, VectorType};
+use ::index::{Algorithm, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use anyhow::Result;
 
 use crate::{
@@ -63,7 +63,7 @@ impl Graph {
 
     /// Microseconds of each of the first `count` searches, through the graph or exact.
     pub(super) fn times_us(&self, ef: usize, exact: bool, count: usize) -> Vec<f64> {
-        let search = Search { k: truth::K, ef, allowed: None, exact };
+        let search = SearchParams { k: truth::K, ef, allowed: None, exact };
         self.questions
             .rows()
             .take(count)

@@ -3,8 +3,6 @@
 mod churn;
 mod collections;
 mod crashing;
-#[path = "../../../index/tests/crowd/mod.rs"]
-mod crowd;
 mod damage;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/disks.rs"]
@@ -24,6 +22,8 @@ mod reopening;
 mod searching;
 mod snapshots;
 mod stress;
+#[path = "../../../index/tests/timed_run/mod.rs"]
+mod timed_run;
 mod together;
 mod versions;
 mod world;

@@ -8,7 +8,7 @@ use std::{
 
 use engine::{Clock, Metric, Query};
 
-use crate::{crowd::Crowd, disks::SplitMix64, world::*};
+use crate::{disks::SplitMix64, timed_run::TimedRun, world::*};
 
 const WRITERS: u64 = 3;
 const KEYS_A_WRITER: u64 = 200;
@@ -18,7 +18,7 @@ const TICK_MS: u64 = 10;
 
 struct Stress {
     world: World,
-    crowd: Crowd,
+    timed_run: TimedRun,
     /// Writes, searches.
     done: [AtomicU64; 2],
 }
@@ -28,7 +28,7 @@ impl Stress {
     fn write(&self, writer: u64) -> BTreeMap<String, Option<u64>> {
         let mut random = SplitMix64(71 + writer);
         let mut standing = BTreeMap::new();
-        self.crowd.repeat(|| {
+        self.timed_run.repeat(|| {
             let key = |number: u64| format!("doc:{writer}:{number}");
             let mut keys: Vec<String> = (0..8).map(|_| key(random.next() % KEYS_A_WRITER)).collect();
             keys.sort_unstable();
@@ -62,7 +62,7 @@ impl Stress {
     fn search(&self, searcher: u64) {
         let stays = self.world.filter("docs", "@category:{stays}");
         let mut random = SplitMix64(81 + searcher);
-        self.crowd.repeat(|| {
+        self.timed_run.repeat(|| {
             let now = self.world.clock.now_ms();
             let wanted = vector(random.next() % 1_000);
             for exact in [false, true] {
@@ -94,7 +94,7 @@ fn eight_threads_write_search_and_let_documents_end() {
         let v = blob(&vector(2_000 + number));
         world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
     }
-    let stress = Stress { world, crowd: Crowd::new(), done: Default::default() };
+    let stress = Stress { world, timed_run: TimedRun::new(), done: Default::default() };
     let mut standing = BTreeMap::new();
     std::thread::scope(|scope| {
         let stress = &stress;
@@ -105,7 +105,7 @@ fn eight_threads_write_search_and_let_documents_end() {
         }
         others.push(scope.spawn(|| {
             let mut seen = 0;
-            stress.crowd.repeat(|| {
+            stress.timed_run.repeat(|| {
                 let writes = stress.done[0].load(Relaxed);
                 if writes == seen {
                     std::thread::yield_now();
@@ -117,13 +117,13 @@ fn eight_threads_write_search_and_let_documents_end() {
             });
         }));
         others.push(scope.spawn(|| {
-            stress.crowd.repeat(|| {
+            stress.timed_run.repeat(|| {
                 let keys = stress.world.scroll("docs", None);
                 assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
             });
         }));
         others.push(scope.spawn(|| {
-            stress.crowd.repeat(|| {
+            stress.timed_run.repeat(|| {
                 let count = stress.world.engine().count("docs", None).unwrap();
                 assert!((KEPT..=KEPT + WRITERS * KEYS_A_WRITER).contains(&count), "{count} documents");
                 let info = stress.world.engine().collection("docs").unwrap();

@@ -223,7 +223,7 @@ impl Rows {
     }
 
     /// Slots there is memory for, used or not.
-    pub fn room(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.chunks.iter().count() * CHUNK_SLOTS
     }
 
@@ -274,7 +274,7 @@ impl Rows {
             (part, rest) = rest.split_at(bytes);
             // SAFETY: in bounds, as in `Row::part`; `part` cannot overlap it, or it would be a
             // shared slice of this slot, and there is none: the slot was never published, or every
-            // pin that could hold it is gone (`Rows::release`), and what they read happened before.
+            // pin that could hold it is gone (`Rows::reclaim`), and what they read happened before.
             unsafe {
                 let to = chunk.bytes.as_ptr().add(first + at * stride);
                 std::ptr::copy_nonoverlapping(part.as_ptr(), to, bytes);
@@ -302,7 +302,7 @@ impl Rows {
     }
 
     /// Gives retired slots back that no reader can hold any more, and says how many.
-    pub fn release(&self) -> usize {
+    pub fn reclaim(&self) -> usize {
         let oldest = self.epochs.oldest();
         let mut slots = self.lock();
         let Slots { free, retired, .. } = &mut *slots;
@@ -354,13 +354,13 @@ mod tests {
         let reader = rows.pin();
         let row = reader.row(slot).unwrap();
         rows.retire(&[slot]);
-        assert_eq!(rows.release(), 0);
+        assert_eq!(rows.reclaim(), 0);
         assert_ne!(rows.claim(b"bbbb").publish(), slot);
         let late = rows.pin();
         assert_eq!(row.part(0), b"aaaa");
         drop(reader);
         // A reader that started after the retirement is no hindrance.
-        assert_eq!(rows.release(), 1);
+        assert_eq!(rows.reclaim(), 1);
         assert_eq!(rows.claim(b"cccc").publish(), slot);
         assert_eq!(late.row(slot).unwrap().part(0), b"cccc");
         assert_eq!(rows.end(), 2);
@@ -372,9 +372,9 @@ mod tests {
         let slot = rows.claim(b"a").publish();
         let claim = rows.claim(b"b");
         rows.retire(&[slot, slot, claim.slot(), 77_777]);
-        assert_eq!(rows.release(), 1);
+        assert_eq!(rows.reclaim(), 1);
         rows.retire(&[slot]);
-        assert_eq!(rows.release(), 0);
+        assert_eq!(rows.reclaim(), 0);
         let unpublished = claim.slot();
         drop(claim);
         assert_eq!(rows.claim(b"c").slot(), unpublished);
@@ -450,7 +450,7 @@ mod tests {
                 let old = u32::try_from(newest.load(Acquire)).unwrap();
                 newest.store(u64::from(rows.claim(&[value as u8; 64]).publish()), Release);
                 rows.retire(&[old]);
-                rows.release();
+                rows.reclaim();
             }
         });
         assert!(rows.end() < 20_000, "slots were reused");

@@ -1,7 +1,7 @@
 //! Sections 8.2 and 6.4 of the article as tables: what M, ef_construction and ef_search do, and what
 //! FLOAT16, int8 and int4 save and cost.
 
-use ::index::{Algorithm, Index, Options, Quantization, Search, VectorType};
+use ::index::{Algorithm, Index, Options, Quantization, SearchParams, VectorType};
 use anyhow::Result;
 
 use super::{
@@ -165,13 +165,13 @@ impl SciFact {
 
     /// nDCG@10 of an index of the abstracts, compared with all or through the graph.
     fn ndcg(&self, index: &Index, exact: bool) -> f64 {
-        let search = Search { k: truth::K, ef: EF_DEFAULT, allowed: None, exact };
+        let search = SearchParams { k: truth::K, ef: EF_DEFAULT, allowed: None, exact };
         let found: Vec<u32> = self
             .claims
             .chunks_exact(self.abstracts.dim)
             .flat_map(|claim| {
-                let owners = index.search(claim, &search).into_iter().map(|neighbour| neighbour.owner);
-                owners.chain(std::iter::repeat(u32::MAX)).take(truth::K)
+                let labels = index.search(claim, &search).into_iter().map(|neighbour| neighbour.label);
+                labels.chain(std::iter::repeat(u32::MAX)).take(truth::K)
             })
             .collect();
         self.dataset.mean_ndcg(&found)

@@ -25,13 +25,13 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Finding>> {
     for churn in 0..arguments.churns {
         let (half, _) = shuffled(&mut rows, &mut random).split_at(corpus.rows() / 2);
         for &row in half {
-            index.remove(u32::try_from(row).context("owners are 32-bit numbers")?);
+            index.remove(u32::try_from(row).context("labels are 32-bit numbers")?);
         }
-        index.sweep();
+        index.vacuum();
         for &row in half {
             ours::insert(&index, corpus, row)?;
         }
-        index.sweep();
+        index.vacuum();
         ours::refine(&index);
         eprintln!("churn {} of {} done", churn + 1, arguments.churns);
     }

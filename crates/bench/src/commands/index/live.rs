@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::{thread, time::Instant};
 
-use ::index::{Index, Options, Search};
+use ::index::{Index, Options, SearchParams};
 use anyhow::Result;
 use serde_json::Value;
 
@@ -121,7 +121,7 @@ fn searching_while_inserting(bench: &Bench<'_>) -> Result<Vec<Finding>> {
             is_done.store(true, Relaxed);
             inserted
         });
-        let search = Search { k: truth::K, ef: EF, allowed: None, exact: false };
+        let search = SearchParams { k: truth::K, ef: EF, allowed: None, exact: false };
         let mut times = Vec::new();
         for query in questions.rows().collect::<Vec<_>>().into_iter().cycle() {
             let begun = Instant::now();

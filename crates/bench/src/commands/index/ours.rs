@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::index::{Cpu, Index, Options, Search};
+use ::index::{Cpu, Index, Options, SearchParams};
 use anyhow::{Context, Result, ensure};
 
 use super::{Built, Questions, Round};
@@ -13,7 +13,7 @@ const REFINED: usize = 64;
 /// Asked before anything is timed: what ran on this core meanwhile has emptied its caches.
 const WARM_UP: usize = 100;
 
-/// Builds an index on this thread, vector by vector; the row is the owner.
+/// Builds an index on this thread, vector by vector; the row is the label.
 pub(crate) fn build(corpus: &Vectors, options: Options, cpu: Cpu) -> Result<(Index, Built)> {
     let index = Index::new(options, cpu);
     let started = Instant::now();
@@ -29,8 +29,8 @@ pub(crate) fn build(corpus: &Vectors, options: Options, cpu: Cpu) -> Result<(Ind
 
 /// Inserts a row under its number, into the graph.
 pub(super) fn insert(index: &Index, corpus: &Vectors, row: usize) -> Result<()> {
-    let owner = u32::try_from(row).context("owners are 32-bit numbers")?;
-    index.upsert(owner, corpus.row(row));
+    let label = u32::try_from(row).context("labels are 32-bit numbers")?;
+    index.upsert(label, corpus.row(row));
     index.drain(usize::MAX);
     Ok(())
 }
@@ -49,7 +49,7 @@ pub(super) fn bytes_per_vector(index: &Index, rows: usize) -> Result<f64> {
 
 /// One search for each query on this thread, and how much of the truth it found.
 pub(crate) fn search(index: &Index, questions: &Questions, ef: usize) -> Round {
-    let search = Search { k: truth::K, ef, allowed: None, exact: false };
+    let search = SearchParams { k: truth::K, ef, allowed: None, exact: false };
     for query in questions.rows().take(WARM_UP) {
         std::hint::black_box(index.search(query, &search));
     }
@@ -60,8 +60,8 @@ pub(crate) fn search(index: &Index, questions: &Questions, ef: usize) -> Round {
         let begun = Instant::now();
         let neighbours = index.search(query, &search);
         times.push(begun.elapsed().as_secs_f64() * 1e6);
-        let owners = neighbours.iter().map(|neighbour| neighbour.owner);
-        found.extend(owners.chain(std::iter::repeat(u32::MAX)).take(truth::K));
+        let labels = neighbours.iter().map(|neighbour| neighbour.label);
+        found.extend(labels.chain(std::iter::repeat(u32::MAX)).take(truth::K));
     }
     let seconds = started.elapsed().as_secs_f64();
     let qps = times.len() as f64 / seconds;

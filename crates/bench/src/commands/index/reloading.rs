@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::index::{Index, Search};
+use ::index::{Index, SearchParams};
 use anyhow::Result;
 
 use super::{
@@ -17,21 +17,21 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Finding>> {
     let (index, _) = ours::build(corpus, bench.options, bench.setting.cpu())?;
     let mut bytes = Vec::new();
     // Grown once, so that growing is not measured.
-    index.snapshot(&mut bytes)?;
+    index.save(&mut bytes)?;
     let (mut written, mut read) = (Vec::new(), Vec::new());
     let mut restored = None;
     for _ in 0..bench.arguments.runs {
         drop(restored.take());
         bytes.clear();
         let started = Instant::now();
-        index.snapshot(&mut bytes)?;
+        index.save(&mut bytes)?;
         written.push(gigabytes_a_second(bytes.len(), started));
         let started = Instant::now();
-        restored = Some(Index::restore(&mut &bytes[..], bench.options, bench.setting.cpu())?);
+        restored = Some(Index::load(&mut &bytes[..], bench.options, bench.setting.cpu())?);
         read.push(gigabytes_a_second(bytes.len(), started));
     }
     let restored = restored.expect("--runs is at least 1");
-    let search = Search { k: truth::K, ef: EF, allowed: None, exact: false };
+    let search = SearchParams { k: truth::K, ef: EF, allowed: None, exact: false };
     let asked = questions.count();
     let same = questions
         .rows()

@@ -22,4 +22,4 @@ mod tests;
 mod tile;
 
 pub use attention::{AttentionScratch, attention};
-pub use linear::{Linear, Scratch};
+pub use linear::{Linear, LinearScratch};

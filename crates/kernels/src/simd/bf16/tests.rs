@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::round::{Rounded, round};
-use super::{AttentionScratch, Linear, Scratch, attention};
+use super::{AttentionScratch, Linear, LinearScratch, attention};
 use crate::simd::Cpu;
 use crate::simd::dense::Activation;
 use crate::simd::oracle::{self, Values, norm, wide};
@@ -51,7 +51,7 @@ fn check_linear(seed: u64, rows: usize, inputs: usize, outputs: usize, activatio
         let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
         assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
         let mut y = Values(vec![f32::NAN; rows * outputs + 1]);
-        linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut(), &mut Scratch::default());
+        linear.apply(cpu, x.unaligned(), activation, y.unaligned_mut(), &mut LinearScratch::default());
         let of_scalar = of_scalar.get_or_insert_with(|| y.unaligned().to_vec());
         assert_eq!(
             of_scalar,
@@ -105,7 +105,7 @@ fn special_values_stay_in_their_row() {
         x[inputs] = f32::NAN;
         x[2 * inputs] = f32::INFINITY;
         let mut y = vec![0.0; 4 * outputs];
-        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut Scratch::default());
+        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut LinearScratch::default());
         let rows: Vec<_> = y.chunks_exact(outputs).collect();
         assert!(rows[0].iter().chain(rows[3]).all(|y| (2.4..2.6).contains(y)));
         assert!(rows[1].iter().all(|y| y.is_nan()));
@@ -120,7 +120,7 @@ fn a_row_is_the_same_alone_and_in_company() {
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
         let linear = Linear::pack(cpu, weights.unaligned(), bias.unaligned(), inputs);
-        let mut scratch = Scratch::default();
+        let mut scratch = LinearScratch::default();
         let mut together = vec![0.0; rows * outputs];
         linear.apply(cpu, x.unaligned(), Activation::Gelu, &mut together, &mut scratch);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {

@@ -28,7 +28,7 @@ pub struct Linear {
 
 /// Memory [`Linear::apply`] works in; kept by the caller so that it is allocated once for many calls.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub struct LinearScratch {
     quantized: Quantized,
 }
 
@@ -97,7 +97,14 @@ impl Linear {
     /// `y = activation(x) Wᵀ + b` for rows of `x` ([`Linear::inputs`] values each) and `y`
     /// ([`Linear::outputs`] each); of GELU see [`Activation::Gelu`]. Panics unless both have the
     /// same number of whole rows.
-    pub fn apply(&self, cpu: Cpu, x: &[f32], activation: Activation, y: &mut [f32], scratch: &mut Scratch) {
+    pub fn apply(
+        &self,
+        cpu: Cpu,
+        x: &[f32],
+        activation: Activation,
+        y: &mut [f32],
+        scratch: &mut LinearScratch,
+    ) {
         let rows = x.len() / self.inputs;
         assert_eq!(x.len(), rows * self.inputs, "x must be whole rows");
         assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");

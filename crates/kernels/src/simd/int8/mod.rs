@@ -17,4 +17,4 @@ mod scalar;
 mod tests;
 mod tile;
 
-pub use linear::{Linear, Scratch};
+pub use linear::{Linear, LinearScratch};

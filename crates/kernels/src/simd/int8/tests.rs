@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::quantize::{Adjustment, GROUP, Quantized, quantize};
-use super::{Linear, Scratch};
+use super::{Linear, LinearScratch};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, quick_gelu};
 use crate::simd::oracle::{self, Values};
@@ -86,7 +86,7 @@ fn check_exact_sums(seed: u64, rows: usize, inputs: usize, outputs: usize) {
     assert_eq!((linear.inputs(), linear.outputs()), (inputs, outputs));
     for cpu in Cpu::each_level() {
         let mut y = vec![f32::NAN; rows * outputs];
-        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut Scratch::default());
+        linear.apply(cpu, &x, Activation::Identity, &mut y, &mut LinearScratch::default());
         for (row, y) in y.chunks_exact(outputs).enumerate() {
             for (output, &found) in y.iter().enumerate() {
                 let products = x[row * inputs..][..inputs].iter().zip(&weights[output * inputs..]);
@@ -127,7 +127,13 @@ fn rows_without_range_are_exact() {
     for cpu in Cpu::each_level() {
         for value in [0.0, -3.5, 1e-20] {
             let mut y = [f32::NAN; 3];
-            linear.apply(cpu, &vec![value; inputs], Activation::Identity, &mut y, &mut Scratch::default());
+            linear.apply(
+                cpu,
+                &vec![value; inputs],
+                Activation::Identity,
+                &mut y,
+                &mut LinearScratch::default(),
+            );
             for (weights, &found) in weights.unaligned().chunks_exact(inputs).zip(&y) {
                 let sum: f32 = weights.iter().sum();
                 assert!((found - (value * sum + 0.25)).abs() <= 0.05 * value.abs() * 6.0, "{cpu:?}: {found}");
@@ -147,7 +153,7 @@ fn rounding_of_weights_and_inputs_is_all_that_is_lost() {
     for cpu in Cpu::each_level() {
         for activation in [Activation::Identity, Activation::Gelu] {
             let mut y = vec![f32::NAN; rows * outputs];
-            linear.apply(cpu, x.unaligned(), activation, &mut y, &mut Scratch::default());
+            linear.apply(cpu, x.unaligned(), activation, &mut y, &mut LinearScratch::default());
             for (i, &found) in y.iter().enumerate() {
                 let x = oracle::wide(&x.unaligned()[i / outputs * inputs..][..inputs]);
                 let x =
@@ -173,7 +179,7 @@ fn layers_are_the_same_at_every_level() {
     for activation in [Activation::Identity, Activation::Gelu] {
         let apply = |cpu| {
             let mut y = vec![0.0; rows * outputs];
-            linear.apply(cpu, &x, activation, &mut y, &mut Scratch::default());
+            linear.apply(cpu, &x, activation, &mut y, &mut LinearScratch::default());
             y
         };
         let expected = apply(scalar());
@@ -212,7 +218,7 @@ fn a_row_is_the_same_alone_and_in_company() {
         Linear::pack(weights.unaligned(), bias.unaligned(), inputs, &shifts(inputs), &factors(inputs));
     let x = Values::new(3, inputs * rows);
     for cpu in Cpu::each_level() {
-        let mut scratch = Scratch::default();
+        let mut scratch = LinearScratch::default();
         let mut together = vec![0.0; rows * outputs];
         linear.apply(cpu, x.unaligned(), Activation::Gelu, &mut together, &mut scratch);
         for (x, expected) in x.unaligned().chunks_exact(inputs).zip(together.chunks_exact(outputs)) {

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 };
 
 use super::query::PLANE;
-use super::{FINE, Header, Query, Row};
+use super::{CodeQuery, CodeRow, FINE, Header};
 
 const LANES: usize = 8;
 const BYTE_LANES: usize = 32;
@@ -59,7 +59,7 @@ fn reduce_integers(sum: __m256i) -> i64 {
 
 /// `Σ k · c` for each row.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn products<const PACKED: bool>(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
+pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
     for (row, out) in rows.iter().zip(out) {
@@ -132,7 +132,7 @@ macro_rules! kernel {
     ($name:ident, $add:ident, |$q:ident, $v:ident| $term:expr) => {
         /// Of a row with a code a byte.
         #[target_feature(enable = "avx2,fma")]
-        pub(super) fn $name(query: &[f32], row: Row<'_>) -> f32 {
+        pub(super) fn $name(query: &[f32], row: CodeRow<'_>) -> f32 {
             let (query, query_rest) = query.as_chunks::<{ 2 * LANES }>();
             let Header { offset, step, .. } = row.head();
             let step = step / FINE as f32;

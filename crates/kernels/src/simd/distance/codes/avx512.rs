@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::query::PLANE;
-use super::{Query, Row};
+use super::{CodeQuery, CodeRow};
 
 const BYTE_LANES: usize = 64;
 
@@ -48,7 +48,7 @@ fn split<const PACKED: bool>(codes: __m512i) -> (__m512i, __m512i) {
 
 /// `Σ k · c` for each row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn products<const PACKED: bool>(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
+pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     let (high, low) = (high.as_chunks::<BYTE_LANES>().0, low.as_chunks::<BYTE_LANES>().0);
     for (row, out) in rows.iter().zip(out) {

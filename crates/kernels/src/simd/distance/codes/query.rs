@@ -1,7 +1,7 @@
 //! A query made ready for the kernels of codes.
 
-use super::bits::{self, Bits};
-use super::{DIM_MAX, FINE, Header, Measure, Row, bounds, decode, fine};
+use super::width::{self, CodeWidth};
+use super::{CodeRow, DIM_MAX, FINE, Header, Measure, bounds, decode, fine};
 
 /// Against 8-bit codes an integer is `high · PLANE + low`. Both planes stay within ±64, so that the sum
 /// of two products with a code, 2 · 64 · 255, fits the 16 bits AVX2 keeps it in.
@@ -11,8 +11,8 @@ const PADDING: usize = 64;
 
 /// A query `q`, held as `middle + step · k` with integers `k`, and as values.
 #[derive(Clone, Debug, Default)]
-pub struct Query {
-    bits: Bits,
+pub struct CodeQuery {
+    width: CodeWidth,
     values: Vec<f32>,
     dim: usize,
     integers: Vec<i32>,
@@ -26,13 +26,13 @@ pub struct Query {
     squares: f64,
 }
 
-impl Bits {
+impl CodeWidth {
     /// The integers of a query of codes are between minus this and this. One of 8 bits errs by a
     /// fraction of what 4-bit codes do; against 8-bit codes it would err as much again.
     pub(super) fn integer_max(self) -> i32 {
         match self {
-            Bits::Eight => 8191,
-            Bits::Four => 127,
+            CodeWidth::Bits8 => 8191,
+            CodeWidth::Bits4 => 127,
         }
     }
 
@@ -40,19 +40,19 @@ impl Bits {
     /// with which half of them is within the integers.
     fn coarser(self) -> i32 {
         match self {
-            Bits::Eight => 4,
-            Bits::Four => 16,
+            CodeWidth::Bits8 => 4,
+            CodeWidth::Bits4 => 16,
         }
     }
 }
 
-impl Query {
+impl CodeQuery {
     /// Asks for what is near finite `values` among codes of so many bits.
-    pub fn set_values(&mut self, bits: Bits, values: &[f32]) {
+    pub fn set_values(&mut self, width: CodeWidth, values: &[f32]) {
         self.values.clear();
         self.values.extend_from_slice(values);
         let (least, most) = bounds(values);
-        let integer_max = bits.integer_max();
+        let integer_max = width.integer_max();
         let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(integer_max));
         let scale = if step.is_normal() { 1.0 / step } else { 0.0 };
         (self.middle, self.step) = (middle, step);
@@ -60,60 +60,60 @@ impl Query {
         // rounding that way needs no call, and is done for several values at a time.
         const INTEGERS: f64 = (1u64 << 52) as f64 * 1.5;
         let integer = |&value: &f32| ((f64::from(value) - middle) * scale + INTEGERS).to_bits() as i32;
-        self.set_integers(bits, values.iter().map(integer));
+        self.set_integers(width, values.iter().map(integer));
     }
 
     /// Asks for what is near the vector that a row holds. Only `with_values` can it be used for
-    /// [`score_fine`](super::score_fine).
-    pub fn set_row(&mut self, bits: Bits, row: Row<'_>, with_values: bool) {
+    /// [`score_with_residuals`](super::score_with_residuals).
+    pub fn set_row(&mut self, width: CodeWidth, row: CodeRow<'_>, with_values: bool) {
         let Header { offset, step, .. } = row.head();
-        let (middle, coarser) = (bits.fine_max() / 2, bits.coarser());
+        let (middle, coarser) = (width.fine_max() / 2, width.coarser());
         let fine_step = f64::from(step) / f64::from(FINE);
         self.middle = f64::from(offset) + fine_step * f64::from(middle);
         self.step = fine_step * f64::from(coarser);
         let mut codes = [0; DIM_MAX];
-        let fine = fine(row.unpacked(bits, &mut codes));
-        self.set_integers(bits, fine.map(|fine| (fine - middle + coarser / 2) >> coarser.ilog2()));
+        let fine = fine(row.unpacked(width, &mut codes));
+        self.set_integers(width, fine.map(|fine| (fine - middle + coarser / 2) >> coarser.ilog2()));
         self.values.clear();
         if with_values {
-            decode(bits, row, &mut self.values);
+            decode(width, row, &mut self.values);
         }
     }
 
-    fn set_integers(&mut self, bits: Bits, integers: impl Iterator<Item = i32>) {
-        let Query { integers: held, high, low, .. } = self;
+    fn set_integers(&mut self, width: CodeWidth, integers: impl Iterator<Item = i32>) {
+        let CodeQuery { integers: held, high, low, .. } = self;
         held.clear();
         held.extend(integers);
-        let padded = bits.code_bytes(held.len()).next_multiple_of(PADDING);
+        let padded = width.code_bytes(held.len()).next_multiple_of(PADDING);
         for plane in [&mut *high, &mut *low] {
             plane.clear();
             plane.resize(padded, 0);
         }
-        match bits {
-            Bits::Eight => {
+        match width {
+            CodeWidth::Bits8 => {
                 for ((high, low), integer) in high.iter_mut().zip(low).zip(&*held) {
                     let tops = (integer + PLANE / 2) >> PLANE.ilog2();
                     *high = tops as i8;
                     *low = (integer - tops * PLANE) as i8;
                 }
             }
-            Bits::Four => {
+            CodeWidth::Bits4 => {
                 let planes = high.chunks_mut(PADDING).zip(low.chunks_mut(PADDING));
-                for (integers, (high, low)) in bits::blocks(held).zip(planes) {
-                    let (of_low, of_high) = bits::halves(integers);
+                for (integers, (high, low)) in width::blocks(held).zip(planes) {
+                    let (of_low, of_high) = width::halves(integers);
                     low.iter_mut().zip(of_low).for_each(|(low, &integer)| *low = integer as i8);
                     high.iter_mut().zip(of_high).for_each(|(high, &integer)| *high = integer as i8);
                 }
             }
         }
-        self.bits = bits;
+        self.width = width;
         self.dim = held.len();
         self.sum = f64::from(held.iter().sum::<i32>());
         self.squares = held.iter().map(|&integer| i64::from(integer * integer)).sum::<i64>() as f64;
     }
 
-    pub(super) fn bits(&self) -> Bits {
-        self.bits
+    pub(super) fn width(&self) -> CodeWidth {
+        self.width
     }
 
     pub(super) fn dim(&self) -> usize {

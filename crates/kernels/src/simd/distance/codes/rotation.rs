@@ -16,7 +16,7 @@ pub fn rotate(cpu: Cpu, values: &mut [f32]) {
 }
 
 /// Takes [`rotate`] back.
-pub fn rotate_back(cpu: Cpu, values: &mut [f32]) {
+pub fn unrotate(cpu: Cpu, values: &mut [f32]) {
     let [first, last] = blocks(values.len());
     each(cpu, values, [last, first]);
 }
@@ -144,7 +144,7 @@ mod tests {
                 assert!(error < 2e-6 * dim as f64, "{cpu:?} dim {dim}: {error}");
                 assert_eq!(first.get_or_insert_with(|| turned.clone()), &turned, "{cpu:?} dim {dim}");
                 let mut back = turned;
-                rotate_back(cpu, &mut back);
+                unrotate(cpu, &mut back);
                 let error = back.iter().zip(&a).fold(0f32, |error, (back, a)| error.max((back - a).abs()));
                 assert!(error < 2e-6, "{cpu:?} dim {dim}: {error}");
             }

@@ -1,12 +1,12 @@
 //! The kernels of codes in plain Rust: fallback of every machine and oracle of every level.
 
 use super::query::PLANE;
-use super::{FINE, Header, Query, Row};
+use super::{CodeQuery, CodeRow, FINE, Header};
 
 const LANES: usize = 16;
 
 /// `Σ k · c` for each row.
-pub(super) fn products<const PACKED: bool>(query: &Query, rows: &[Row<'_>], out: &mut [i64]) {
+pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_>], out: &mut [i64]) {
     let (high, low) = query.planes();
     for (row, out) in rows.iter().zip(out) {
         let (mut highs, mut lows) = (0i32, 0i32);
@@ -22,10 +22,10 @@ pub(super) fn products<const PACKED: bool>(query: &Query, rows: &[Row<'_>], out:
 macro_rules! kernel {
     ($name:ident, |$q:ident, $v:ident| $term:expr) => {
         /// Of a row with a code a byte.
-        pub(super) fn $name(query: &[f32], row: Row<'_>) -> f32 {
+        pub(super) fn $name(query: &[f32], row: CodeRow<'_>) -> f32 {
             let Header { offset, step, .. } = row.head();
             let step = step / FINE as f32;
-            let Row { codes, residuals, .. } = row;
+            let CodeRow { codes, residuals, .. } = row;
             let mut sums = [0f32; LANES];
             for ((query, codes), residuals) in
                 query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))

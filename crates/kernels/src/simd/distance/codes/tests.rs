@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::{
-    Bits, Cpu, DIM_MAX, FINE, Measure, Query, Row, decode, encode, is_sound, row_bytes, score, score_fine,
+    CodeQuery, CodeRow, CodeWidth, Cpu, DIM_MAX, FINE, Measure, decode, encode, is_valid, row_bytes, score,
+    score_with_residuals,
 };
 
-const EACH_BITS: [Bits; 2] = [Bits::Eight, Bits::Four];
+const WIDTHS: [CodeWidth; 2] = [CodeWidth::Bits8, CodeWidth::Bits4];
 const MEASURES: [Measure; 2] = [Measure::InnerProduct, Measure::SquaredL2];
 
 fn random(state: &mut u64) -> f32 {
@@ -17,9 +18,9 @@ fn values(dim: usize, middle: f32, spread: f32, state: &mut u64) -> Vec<f32> {
     (0..dim).map(|_| middle + spread * random(state)).collect()
 }
 
-fn of_values(bits: Bits, values: &[f32]) -> Query {
-    let mut query = Query::default();
-    query.set_values(bits, values);
+fn of_values(width: CodeWidth, values: &[f32]) -> CodeQuery {
+    let mut query = CodeQuery::default();
+    query.set_values(width, values);
     query
 }
 
@@ -33,17 +34,17 @@ fn naive(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The values a row's first level holds.
-fn coarse(bits: Bits, row: &[u8]) -> Vec<f32> {
-    let residuals = Row::of(bits, row).residuals.len();
+fn coarse(width: CodeWidth, row: &[u8]) -> Vec<f32> {
+    let residuals = CodeRow::from_bytes(width, row).residuals.len();
     let mut row = row.to_vec();
     let levels = row.len() - residuals;
     row[levels..].fill(0);
-    decoded(bits, &row)
+    decoded(width, &row)
 }
 
-fn decoded(bits: Bits, row: &[u8]) -> Vec<f32> {
+fn decoded(width: CodeWidth, row: &[u8]) -> Vec<f32> {
     let mut values = Vec::new();
-    decode(bits, Row::of(bits, row), &mut values);
+    decode(width, CodeRow::from_bytes(width, row), &mut values);
     values
 }
 
@@ -51,21 +52,21 @@ fn decoded(bits: Bits, row: &[u8]) -> Vec<f32> {
 fn a_row_holds_its_values_to_a_step_of_either_level() {
     let mut state = 1;
     let lengths = (1..130).chain([255, 256, 257, 384, 1000, DIM_MAX]);
-    for (dim, bits) in lengths.flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
+    for (dim, width) in lengths.flat_map(|dim| WIDTHS.map(|width| (dim, width))) {
         for (middle, spread) in
             [(0.0, 0.1), (1000.0, 1.0), (-3.0, 0.0), (0.0, 1e18), (0.0, 1e-38), (1e18, 1e18)]
         {
             let values = values(dim, middle, spread, &mut state);
-            let row = encode(bits, &values);
-            assert!(row.len() == row_bytes(bits, dim) && is_sound(bits, Row::of(bits, &row)));
+            let row = encode(width, &values);
+            assert!(row.len() == row_bytes(width, dim) && is_valid(width, CodeRow::from_bytes(width, &row)));
             let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), &v| (l.min(v), m.max(v)));
             let range = f64::from(most) - f64::from(least);
-            let step = range / f64::from(bits.code_max());
+            let step = range / f64::from(width.code_max());
             let rounding = f64::from(least.abs().max(most.abs())) * 2e-7 + 1e-38;
-            let (held, coarse) = (decoded(bits, &row), coarse(bits, &row));
+            let (held, coarse) = (decoded(width, &row), coarse(width, &row));
             for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse) {
                 let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
-                let case = format!("{bits:?} dim {dim}: {coarse}, {fine} for {value}");
+                let case = format!("{width:?} dim {dim}: {coarse}, {fine} for {value}");
                 assert!(error(fine) <= step / f64::from(FINE) * 0.51 + rounding, "{case}");
                 assert!(error(coarse) <= step * 0.51 + rounding, "{case}");
             }
@@ -76,29 +77,30 @@ fn a_row_holds_its_values_to_a_step_of_either_level() {
 #[test]
 fn every_level_agrees_with_double_precision_at_every_length() {
     let lengths = (1..=300).chain([383, 384, 385, 1024, DIM_MAX - 1, DIM_MAX]);
-    for (dim, bits) in lengths.flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
+    for (dim, width) in lengths.flat_map(|dim| WIDTHS.map(|width| (dim, width))) {
         let mut state = dim as u64;
         for (middle, spread) in [(0.0, 1.0), (100.0, 1.0)] {
             let rows: Vec<Vec<u8>> =
-                (0..3).map(|_| encode(bits, &values(dim, middle, spread, &mut state))).collect();
+                (0..3).map(|_| encode(width, &values(dim, middle, spread, &mut state))).collect();
             // Rows start at an odd address: nothing may count on alignment.
             let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
-            let batch: Vec<Row<'_>> = shifted.iter().map(|row| Row::of(bits, &row[1..])).collect();
+            let batch: Vec<CodeRow<'_>> =
+                shifted.iter().map(|row| CodeRow::from_bytes(width, &row[1..])).collect();
             let asked = values(dim, middle, spread, &mut state);
-            let query = of_values(bits, &asked);
+            let query = of_values(width, &asked);
             for measure in MEASURES {
                 // Of the query's integers each is off by half a step at most.
-                let off = f64::from(spread) / f64::from(bits.integer_max()) * (dim as f64).sqrt();
+                let off = f64::from(spread) / f64::from(width.integer_max()) * (dim as f64).sqrt();
                 let size = f64::from(middle + spread).powi(2) * dim as f64;
                 let mut first = None;
                 for cpu in Cpu::each_level() {
-                    let case = format!("{bits:?} {measure:?} {cpu:?} dim {dim}");
+                    let case = format!("{width:?} {measure:?} {cpu:?} dim {dim}");
                     let (mut walk, mut fine) = ([f32::NAN; 3], [f32::NAN; 3]);
                     score(cpu, measure, &query, &batch, &mut walk);
-                    score_fine(cpu, measure, &query, &batch, &mut fine);
+                    score_with_residuals(cpu, measure, &query, &batch, &mut fine);
                     assert_eq!(*first.get_or_insert(walk), walk, "{case}");
                     for ((row, walk), fine) in rows.iter().zip(walk).zip(fine) {
-                        let held = coarse(bits, row);
+                        let held = coarse(width, row);
                         let expected = naive(measure, &asked, &held);
                         let length = match measure {
                             Measure::InnerProduct => naive(measure, &held, &held).sqrt(),
@@ -107,7 +109,7 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                         let error = (f64::from(walk) - expected).abs();
                         let rounding = 2e-7 * expected.abs() + 1e-4 * off;
                         assert!(error <= off * length + rounding, "{case}: {error}");
-                        let error = (f64::from(fine) - naive(measure, &asked, &decoded(bits, row))).abs();
+                        let error = (f64::from(fine) - naive(measure, &asked, &decoded(width, row))).abs();
                         assert!(error <= 1e-6 * size, "{case}: fine {error} of {size}");
                     }
                 }
@@ -120,27 +122,27 @@ fn every_level_agrees_with_double_precision_at_every_length() {
 #[test]
 fn extremes_do_not_overflow() {
     let lengths = [1, 31, 32, 63, 64, 65, 127, 128, 129, 1024, DIM_MAX];
-    for (dim, bits) in lengths.into_iter().flat_map(|dim| EACH_BITS.map(|bits| (dim, bits))) {
+    for (dim, width) in lengths.into_iter().flat_map(|dim| WIDTHS.map(|width| (dim, width))) {
         let alternating =
             |first: f32| (0..dim).map(|at| if at == 0 { first } else { -first }).collect::<Vec<_>>();
         for (asked, held) in [(1.0, 1.0), (1.0, -1.0)] {
             let (asked, held) = (alternating(asked), alternating(held));
-            let row = encode(bits, &held);
-            let row = Row::of(bits, &row);
-            let mut of_row = Query::default();
-            of_row.set_row(bits, Row::of(bits, &encode(bits, &asked)), true);
-            for query in [of_values(bits, &asked), of_row] {
+            let row = encode(width, &held);
+            let row = CodeRow::from_bytes(width, &row);
+            let mut of_row = CodeQuery::default();
+            of_row.set_row(width, CodeRow::from_bytes(width, &encode(width, &asked)), true);
+            for query in [of_values(width, &asked), of_row] {
                 for measure in MEASURES {
                     let expected = naive(measure, &asked, &held);
                     for cpu in Cpu::each_level() {
                         let (mut walk, mut fine) = ([0.0], [0.0]);
                         score(cpu, measure, &query, &[row], &mut walk);
-                        score_fine(cpu, measure, &query, &[row], &mut fine);
+                        score_with_residuals(cpu, measure, &query, &[row], &mut fine);
                         for found in [walk[0], fine[0]] {
                             let error = (f64::from(found) - expected).abs();
                             assert!(
                                 error <= 2e-3 * dim as f64,
-                                "{bits:?} {measure:?} {cpu:?} dim {dim}: {found} for {expected}"
+                                "{width:?} {measure:?} {cpu:?} dim {dim}: {found} for {expected}"
                             );
                         }
                     }
@@ -154,15 +156,15 @@ fn extremes_do_not_overflow() {
 fn the_longest_values_have_finite_scores() {
     let asked = [9.2e18, 0.0, 0.0];
     for held in [[-9.2e18, 0.0, 0.0], [0.0; 3], [9.2e18, 0.0, 0.0]] {
-        for (bits, measure) in EACH_BITS.into_iter().flat_map(|bits| MEASURES.map(|measure| (bits, measure)))
+        for (width, measure) in WIDTHS.into_iter().flat_map(|width| MEASURES.map(|measure| (width, measure)))
         {
-            let (row, query) = (encode(bits, &held), of_values(bits, &asked));
-            let row = Row::of(bits, &row);
+            let (row, query) = (encode(width, &held), of_values(width, &asked));
+            let row = CodeRow::from_bytes(width, &row);
             for cpu in Cpu::each_level() {
                 let (mut walk, mut fine) = ([0.0], [0.0]);
                 score(cpu, measure, &query, &[row], &mut walk);
-                score_fine(cpu, measure, &query, &[row], &mut fine);
-                assert!(walk[0].is_finite() && fine[0].is_finite(), "{bits:?} {measure:?} {cpu:?} {held:?}");
+                score_with_residuals(cpu, measure, &query, &[row], &mut fine);
+                assert!(walk[0].is_finite() && fine[0].is_finite(), "{width:?} {measure:?} {cpu:?} {held:?}");
             }
         }
     }
@@ -170,14 +172,14 @@ fn the_longest_values_have_finite_scores() {
 
 #[test]
 fn rows_that_no_values_make_are_noticed() {
-    for bits in EACH_BITS {
-        let row = encode(bits, &[0.5, -0.25, 1.0]);
+    for width in WIDTHS {
+        let row = encode(width, &[0.5, -0.25, 1.0]);
         for (at, byte) in [(3, 0x7f), (7, 0xff), (8, 1), (12, 9), (17, 77)] {
             let mut damaged = row.clone();
             assert_ne!(damaged[at], byte);
             damaged[at] = byte;
             damaged[2] |= if at == 3 { 0x80 } else { 0 };
-            assert!(!is_sound(bits, Row::of(bits, &damaged)), "{bits:?} byte {at}");
+            assert!(!is_valid(width, CodeRow::from_bytes(width, &damaged)), "{width:?} byte {at}");
         }
     }
 }
@@ -188,8 +190,8 @@ fn a_row_of_another_dimension_is_refused() {
     score(
         Cpu::detect(),
         Measure::SquaredL2,
-        &of_values(Bits::Eight, &[1.0, 2.0]),
-        &[Row::of(Bits::Eight, &encode(Bits::Eight, &[1.0]))],
+        &of_values(CodeWidth::Bits8, &[1.0, 2.0]),
+        &[CodeRow::from_bytes(CodeWidth::Bits8, &encode(CodeWidth::Bits8, &[1.0]))],
         &mut [0.0],
     );
 }
@@ -198,40 +200,40 @@ fn a_row_of_another_dimension_is_refused() {
 #[should_panic(expected = "as many elements")]
 fn a_row_of_other_codes_is_refused() {
     let values = [1.0, 2.0];
-    let row = encode(Bits::Four, &values);
-    let row = Row::of(Bits::Four, &row);
-    score(Cpu::detect(), Measure::SquaredL2, &of_values(Bits::Eight, &values), &[row], &mut [0.0]);
+    let row = encode(CodeWidth::Bits4, &values);
+    let row = CodeRow::from_bytes(CodeWidth::Bits4, &row);
+    score(Cpu::detect(), Measure::SquaredL2, &of_values(CodeWidth::Bits8, &values), &[row], &mut [0.0]);
 }
 
 #[test]
 #[should_panic(expected = "made with values")]
 fn a_query_without_values_has_no_fine_score() {
-    let row = encode(Bits::Eight, &[1.0, 2.0]);
-    let mut query = Query::default();
-    query.set_row(Bits::Eight, Row::of(Bits::Eight, &row), false);
-    let row = Row::of(Bits::Eight, &row);
-    score_fine(Cpu::detect(), Measure::SquaredL2, &query, &[row], &mut [0.0]);
+    let row = encode(CodeWidth::Bits8, &[1.0, 2.0]);
+    let mut query = CodeQuery::default();
+    query.set_row(CodeWidth::Bits8, CodeRow::from_bytes(CodeWidth::Bits8, &row), false);
+    let row = CodeRow::from_bytes(CodeWidth::Bits8, &row);
+    score_with_residuals(Cpu::detect(), Measure::SquaredL2, &query, &[row], &mut [0.0]);
 }
 
 proptest! {
     #[test]
     fn a_row_asks_as_its_values_do(
-        bits in prop::sample::select(EACH_BITS.to_vec()),
+        width in prop::sample::select(WIDTHS.to_vec()),
         dim in 1usize..300,
         seed in any::<u64>(),
         middle in -3f32..3.0,
     ) {
         let mut state = seed;
         let asked = values(dim, middle, 1.0, &mut state);
-        let held = encode(bits, &values(dim, middle, 1.0, &mut state));
-        let (row, held) = (encode(bits, &asked), Row::of(bits, &held));
-        let mut of_row = Query::default();
-        of_row.set_row(bits, Row::of(bits, &row), true);
+        let held = encode(width, &values(dim, middle, 1.0, &mut state));
+        let (row, held) = (encode(width, &asked), CodeRow::from_bytes(width, &held));
+        let mut of_row = CodeQuery::default();
+        of_row.set_row(width, CodeRow::from_bytes(width, &row), true);
         // A step of the query's integers a value, were they all rounded the same way.
-        let tolerance = 8.2 * dim as f32 / bits.integer_max() as f32;
+        let tolerance = 8.2 * dim as f32 / width.integer_max() as f32;
         for measure in MEASURES {
             let (mut a, mut b) = ([0.0], [0.0]);
-            score(Cpu::detect(), measure, &of_values(bits, &asked), &[held], &mut a);
+            score(Cpu::detect(), measure, &of_values(width, &asked), &[held], &mut a);
             score(Cpu::detect(), measure, &of_row, &[held], &mut b);
             prop_assert!((a[0] - b[0]).abs() <= tolerance, "{} {}", a[0], b[0]);
         }

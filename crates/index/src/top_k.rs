@@ -5,9 +5,9 @@ use std::collections::BinaryHeap;
 
 use crate::Neighbor;
 
-/// Keeps the `k` nearest of what it is offered; equal distances by owner.
+/// Keeps the `k` nearest of what it is offered; equal distances by label.
 #[derive(Debug)]
-pub(crate) struct Best {
+pub(crate) struct TopK {
     k: usize,
     /// The farthest kept is on top.
     heap: BinaryHeap<Farthest>,
@@ -36,19 +36,19 @@ impl Ord for Farthest {
     }
 }
 
-/// Nearest first, equal distances by owner.
+/// Nearest first, equal distances by label.
 pub(crate) fn order(a: &Neighbor, b: &Neighbor) -> Ordering {
-    a.distance.total_cmp(&b.distance).then(a.owner.cmp(&b.owner))
+    a.distance.total_cmp(&b.distance).then(a.label.cmp(&b.label))
 }
 
-impl Best {
-    pub(crate) fn new(k: usize) -> Best {
-        Best { k, heap: BinaryHeap::new() }
+impl TopK {
+    pub(crate) fn new(k: usize) -> TopK {
+        TopK { k, heap: BinaryHeap::new() }
     }
 
     #[inline]
-    pub(crate) fn offer(&mut self, owner: u32, distance: f32) {
-        let offered = Farthest(Neighbor { owner, distance });
+    pub(crate) fn offer(&mut self, label: u32, distance: f32) {
+        let offered = Farthest(Neighbor { label, distance });
         if self.heap.len() < self.k {
             self.heap.push(offered);
         } else if let Some(mut farthest) = self.heap.peek_mut()

@@ -32,17 +32,17 @@ const STARTS: u32 = 16;
 const LISTS_AHEAD: usize = 8;
 
 impl Index {
-    /// Gathers nearest slots that are allowed and count into the scratch's pool, in the way that
-    /// suits their share: `breadth` of them, or fewer, but `least` if there are so many, where walking
+    /// Gathers nearest slots that are allowed and count into the scratch's candidates, in the way that
+    /// suits their share: `ef` of them, or fewer, but `least` if there are so many, where walking
     /// through others already goes far enough. Gives up when it has scored as many as are allowed.
     #[expect(clippy::too_many_arguments, reason = "those of `Graph::walk`, which it decides on")]
-    pub(crate) fn walk_allowed(
+    pub(crate) fn search_filtered(
         &self,
         graph: &Graph,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
         start: u32,
-        breadth: usize,
+        ef: usize,
         least: usize,
         allowed: &RoaringBitmap,
         counts: impl Fn(u32) -> bool,
@@ -52,7 +52,7 @@ impl Index {
         let share = budget as f64 / self.vectors_count().max(1) as f64;
         // To hold so many that are allowed a walk through the others goes as far as one that is
         // 1 / share as broad. The root of it is enough for the recall of a search without a filter.
-        let through = (breadth as f64 * share.min(1.0).sqrt()) as usize;
+        let through = (ef as f64 * share.min(1.0).sqrt()) as usize;
         let leads_there = || match share {
             THROUGH_SHARE_MIN.. => true,
             THROUGH_RANDOM_SHARE_MIN.. => {
@@ -61,25 +61,25 @@ impl Index {
             _ => false,
         };
         if share >= THROUGH_SHARE || (through >= least && leads_there()) {
-            return graph.walk(vectors, guard, scratch, start, 0, through.max(least), budget, counts);
+            return graph.search_layer(vectors, guard, scratch, start, 0, through.max(least), budget, counts);
         }
         let is_start = |&slot: &u32| slot != start && vectors.nodes.state(slot) == State::Linked;
         let starts = std::iter::once(start).chain(self.spread(allowed).filter(is_start));
-        let pays = budget as f64 * share <= MARKED_PER_CANDIDATE * breadth as f64;
+        let pays = budget as f64 * share <= MARKED_PER_CANDIDATE * ef as f64;
         if pays && self.mark(allowed, guard.epoch(), &mut scratch.allowed) {
             let counts = |marked: &Slots, slot: u32| marked.contains(slot);
-            graph.walk_among(vectors, guard, scratch, starts, breadth, budget, counts)
+            graph.search_layer_filtered(vectors, guard, scratch, starts, ef, budget, counts)
         } else {
             let counts = |_: &Slots, slot: u32| counts(slot);
-            graph.walk_among(vectors, guard, scratch, starts, breadth, budget, counts)
+            graph.search_layer_filtered(vectors, guard, scratch, starts, ef, budget, counts)
         }
     }
 
     /// Some of the allowed slots, spread over them.
     fn spread(&self, allowed: &RoaringBitmap) -> impl Iterator<Item = u32> {
         let ranks = (0..STARTS).map(|at| (allowed.len() * u64::from(at) / u64::from(STARTS)) as u32);
-        let owners = ranks.filter_map(|rank| allowed.select(rank));
-        owners.map(|owner| self.owners.slot(owner)).filter(|&slot| slot != NONE)
+        let labels = ranks.filter_map(|rank| allowed.select(rank));
+        labels.map(|label| self.labels.slot(label)).filter(|&slot| slot != NONE)
     }
 
     /// The share of allowed slots among those that some of the allowed link to.
@@ -95,43 +95,43 @@ impl Index {
         f64::from(found) / f64::from(all.max(1))
     }
 
-    /// Marks the slots that allowed owners have; `false` if one came after `epoch`, so that a
+    /// Marks the slots that allowed labels have; `false` if one came after `epoch`, so that a
     /// reader pinned there may see another.
     fn mark(&self, allowed: &RoaringBitmap, epoch: u64, marked: &mut Slots) -> bool {
         marked.reset(self.vectors.rows.end());
         let mut is_older = self.vectors.nodes.are_older(epoch);
-        self.owners.slots(allowed.iter()).all(|(_, slot)| marked.insert(slot) && is_older(slot))
+        self.labels.slots(allowed.iter()).all(|(_, slot)| marked.insert(slot) && is_older(slot))
     }
 }
 
 impl Graph {
-    /// Gathers the `breadth` allowed slots nearest to the query into the scratch's pool, over the
+    /// Gathers the `ef` allowed slots nearest to the query into the scratch's candidates, over the
     /// lowest layer's links between allowed slots and, where these are few, over those that lead
     /// there by one slot that is not allowed (ACORN-1: Patel et al. 2024, section 5.2). Scores
     /// none but the allowed, and where it starts from.
     #[expect(clippy::too_many_arguments, reason = "those of `Graph::walk`, which it stands in for")]
-    pub(crate) fn walk_among(
+    pub(crate) fn search_layer_filtered(
         &self,
         vectors: &Vectors,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
         starts: impl Iterator<Item = u32>,
-        breadth: usize,
+        ef: usize,
         mut budget: usize,
         is_allowed: impl Fn(&Slots, u32) -> bool,
     ) -> Result<(), OutOfBudget> {
-        let Scratch { query, visited, pool, passed, found, allowed } = scratch;
+        let Scratch { query, visited, candidates, passed, found, allowed } = scratch;
         let mut batch = Batch::new(vectors, guard);
         let is_allowed = |slot: u32| is_allowed(allowed, slot);
         let enough = self.links.capacity(0) * 3 / 4;
-        pool.reset(breadth);
+        candidates.reset(ef);
         visited.reset();
         starts.filter(|&slot| visited.insert(slot)).for_each(|slot| batch.add(slot));
         loop {
             batch.score(query);
             for (slot, distance) in batch.scored() {
-                if pool.would_keep(distance) {
-                    pool.insert(distance, slot, is_allowed(slot));
+                if candidates.would_keep(distance) {
+                    candidates.insert(distance, slot, is_allowed(slot));
                 }
             }
             let scored = batch.len();
@@ -139,7 +139,7 @@ impl Graph {
                 return Err(OutOfBudget);
             }
             budget -= scored;
-            let Some(slot) = pool.expand() else { return Ok(()) };
+            let Some(slot) = candidates.expand() else { return Ok(()) };
             batch.clear();
             passed.clear();
             for link in self.links.get(slot, 0) {

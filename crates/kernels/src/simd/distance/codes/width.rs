@@ -4,24 +4,24 @@ use super::FINE;
 
 /// How wide the codes of a row are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Bits {
+pub enum CodeWidth {
     /// A byte each.
     #[default]
-    Eight,
+    Bits8,
     /// Two in a byte. Of each block of 128 values, or of what is left over at the end, the first
     /// half lies in the low nibbles and the second in the high ones of the same bytes.
-    Four,
+    Bits4,
 }
 
 /// Values of a block of packed codes.
 const BLOCK: usize = 128;
 
-impl Bits {
+impl CodeWidth {
     /// The largest code.
     pub(super) fn code_max(self) -> i32 {
         match self {
-            Bits::Eight => 255,
-            Bits::Four => 15,
+            CodeWidth::Bits8 => 255,
+            CodeWidth::Bits4 => 15,
         }
     }
 
@@ -33,16 +33,16 @@ impl Bits {
     /// Bytes of the codes of `dim` values.
     pub(super) fn code_bytes(self, dim: usize) -> usize {
         match self {
-            Bits::Eight => dim,
-            Bits::Four => dim.div_ceil(2),
+            CodeWidth::Bits8 => dim,
+            CodeWidth::Bits4 => dim.div_ceil(2),
         }
     }
 
     /// Values of a row whose two levels have so many bytes.
     pub(super) fn dim(self, level_bytes: usize) -> usize {
         match self {
-            Bits::Eight => level_bytes / 2,
-            Bits::Four => level_bytes * 2 / 3,
+            CodeWidth::Bits8 => level_bytes / 2,
+            CodeWidth::Bits4 => level_bytes * 2 / 3,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Slots of removed vectors are given back a bite at a time, while vectors come.
 
-mod clusters;
+mod synthetic;
 
 use std::io::{self, Write};
 
-use clusters::{Random, clustered, owners, recall, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
+use synthetic::{Random, clustered, labels, recall, search};
 
 const DIM: usize = 16;
 const OPTIONS: Options = Options {
@@ -18,7 +18,7 @@ const OPTIONS: Options = Options {
 
 fn built(vectors: &[Vec<f32>]) -> Index {
     let index = Index::new(OPTIONS, Cpu::detect());
-    (0..).zip(vectors).for_each(|(owner, vector)| index.upsert(owner, vector));
+    (0..).zip(vectors).for_each(|(label, vector)| index.upsert(label, vector));
     index.drain(usize::MAX);
     index
 }
@@ -27,14 +27,14 @@ fn built(vectors: &[Vec<f32>]) -> Index {
 fn partly_swept(count: u32) -> (Index, Vec<Vec<f32>>) {
     let vectors = clustered(count as usize, DIM, 31);
     let index = built(&vectors);
-    (0..count).step_by(10).for_each(|owner| assert!(index.remove(owner)));
-    assert!(index.sweep_some(700));
+    (0..count).step_by(10).for_each(|label| assert!(index.remove(label)));
+    assert!(index.vacuum_step(700));
     assert_eq!(index.stats().removed, count as usize / 10, "the pass is not over");
     (index, vectors)
 }
 
 fn everything(index: &Index) -> Vec<u32> {
-    let mut found = owners(&index.search(&[0.0; DIM], &Search { exact: true, ..search(5_000, 10) }));
+    let mut found = labels(&index.search(&[0.0; DIM], &SearchParams { exact: true, ..search(5_000, 10) }));
     found.sort_unstable();
     found
 }
@@ -48,15 +48,15 @@ fn who_sweeps_some_for_each_vector_it_brings_takes_a_tenth_more_at_most() {
     let first_bytes = index.stats().bytes;
     let mut random = Random::new(33);
     for round in 0..2 {
-        for (vector, owner) in clustered(COUNT as usize, DIM, 34 + round).into_iter().zip(0..) {
+        for (vector, label) in clustered(COUNT as usize, DIM, 34 + round).into_iter().zip(0..) {
             // Replaced in the order in which they came, or in none.
-            let owner = if round == 0 { owner } else { random.below(COUNT) };
-            index.upsert(owner, &vector);
+            let label = if round == 0 { label } else { random.below(COUNT) };
+            index.upsert(label, &vector);
             index.drain(1);
-            if index.is_littered() {
-                index.sweep_some(64);
+            if index.needs_vacuum() {
+                index.vacuum_step(64);
             }
-            held[owner as usize] = vector;
+            held[label as usize] = vector;
         }
         index.check_invariants();
     }
@@ -72,23 +72,23 @@ fn who_sweeps_some_for_each_vector_it_brings_takes_a_tenth_more_at_most() {
 fn bites_come_to_what_one_sweep_comes_to() {
     let (index, vectors) = partly_swept(2_000);
     // Who comes, and who dies, between two bites.
-    (3_000..3_050).zip(&vectors).for_each(|(owner, vector)| index.upsert(owner, vector));
+    (3_000..3_050).zip(&vectors).for_each(|(label, vector)| index.upsert(label, vector));
     index.drain(usize::MAX);
-    (5..2_000).step_by(100).for_each(|owner| assert!(index.remove(owner)));
+    (5..2_000).step_by(100).for_each(|label| assert!(index.remove(label)));
     index.check_invariants();
     let mut bites = 0;
-    while index.sweep_some(100) {
+    while index.vacuum_step(100) {
         index.check_invariants();
         bites += 1;
     }
     assert!((13..=16).contains(&bites), "{bites} bites of 100 after 700 of 2,050 slots");
     assert_eq!(index.stats().removed, 20, "those that died meanwhile are too few for another pass");
-    let lives = |owner: &u32| !owner.is_multiple_of(10) && owner % 100 != 5;
+    let lives = |label: &u32| !label.is_multiple_of(10) && label % 100 != 5;
     let expected: Vec<u32> = (0..2_000).filter(lives).chain(3_000..3_050).collect();
     assert_eq!(everything(&index), expected);
-    for owner in expected {
-        let own = index.vector(owner).unwrap();
-        assert!(index.search(&own, &search(2, 100)).iter().any(|hit| hit.distance < 1e-6), "{owner}");
+    for label in expected {
+        let own = index.vector(label).unwrap();
+        assert!(index.search(&own, &search(2, 100)).iter().any(|hit| hit.distance < 1e-6), "{label}");
     }
 }
 
@@ -96,12 +96,12 @@ fn bites_come_to_what_one_sweep_comes_to() {
 fn a_snapshot_taken_between_two_bites_reads_back() {
     let (index, _) = partly_swept(2_000);
     let mut bytes = Vec::new();
-    index.snapshot(&mut bytes).unwrap();
-    let restored = Index::restore(&mut &bytes[..], OPTIONS, Cpu::detect()).unwrap();
+    index.save(&mut bytes).unwrap();
+    let restored = Index::load(&mut &bytes[..], OPTIONS, Cpu::detect()).unwrap();
     restored.check_invariants();
     assert_eq!(everything(&restored), everything(&index));
     for index in [index, restored] {
-        assert_eq!(index.sweep(), 200);
+        assert_eq!(index.vacuum(), 200);
         index.check_invariants();
     }
 }
@@ -114,8 +114,8 @@ struct Sweeping<'a> {
 
 impl Write for Sweeping<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        assert_eq!(self.index.sweep(), 0, "a snapshot keeps every slot");
-        assert!(!self.index.sweep_some(10));
+        assert_eq!(self.index.vacuum(), 0, "a snapshot keeps every slot");
+        assert!(!self.index.vacuum_step(10));
         self.writes += 1;
         Ok(bytes.len())
     }
@@ -129,7 +129,7 @@ impl Write for Sweeping<'_> {
 fn whoever_sweeps_does_not_wait_for_a_snapshot() {
     let (index, _) = partly_swept(10_000);
     let mut sweeping = Sweeping { index: &index, writes: 0 };
-    index.snapshot(&mut sweeping).unwrap();
+    index.save(&mut sweeping).unwrap();
     assert!(sweeping.writes > 1, "some come when more are yet to be read");
-    assert_eq!(index.sweep(), 1_000);
+    assert_eq!(index.vacuum(), 1_000);
 }

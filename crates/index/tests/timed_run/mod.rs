@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// A second's time, or `STRESS_SECONDS`.
-pub(crate) struct Crowd {
+pub(crate) struct TimedRun {
     until: Instant,
     over: AtomicBool,
 }
 
-impl Crowd {
-    pub(crate) fn new() -> Crowd {
+impl TimedRun {
+    pub(crate) fn new() -> TimedRun {
         let seconds = std::env::var("STRESS_SECONDS")
             .map_or(1, |text| text.parse().expect("STRESS_SECONDS is a number"));
-        Crowd { until: Instant::now() + Duration::from_secs(seconds), over: AtomicBool::new(false) }
+        TimedRun { until: Instant::now() + Duration::from_secs(seconds), over: AtomicBool::new(false) }
     }
 
     /// Repeats one thing until the time is up, or another thread has ended.

@@ -1,9 +1,9 @@
 //! Choosing links again: better, once, and not for ever.
 
-mod clusters;
+mod synthetic;
 
-use clusters::{clustered, owners, search};
-use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, Search, VectorType};
+use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
+use synthetic::{clustered, labels, search};
 
 const COUNT: u32 = 5_000;
 
@@ -13,9 +13,9 @@ fn index(metric: Metric, quantization: Quantization, dim: usize) -> Index {
     Index::new(Options { dim, metric, vector_type, quantization, algorithm }, Cpu::detect())
 }
 
-fn insert(index: &Index, vectors: &[Vec<f32>], owners: std::ops::Range<u32>) {
-    for owner in owners {
-        index.upsert(owner, &vectors[owner as usize]);
+fn insert(index: &Index, vectors: &[Vec<f32>], labels: std::ops::Range<u32>) {
+    for label in labels {
+        index.upsert(label, &vectors[label as usize]);
     }
     index.drain(usize::MAX);
 }
@@ -24,14 +24,14 @@ fn insert(index: &Index, vectors: &[Vec<f32>], owners: std::ops::Range<u32>) {
 fn recall(index: &Index, queries: &[Vec<f32>], ef: usize) -> f64 {
     let mut hits = 0;
     for query in queries {
-        let exact = index.search(query, &Search { exact: true, ..search(10, ef) });
+        let exact = index.search(query, &SearchParams { exact: true, ..search(10, ef) });
         let farthest = exact[9].distance + 1e-5 * exact[9].distance.abs();
         hits += index.search(query, &search(10, ef)).iter().filter(|hit| hit.distance <= farthest).count();
     }
     hits as f64 / (10 * queries.len()) as f64
 }
 
-/// Vectors in clusters, many copies among them, and vectors of which most are copies of a few.
+/// Vectors in synthetic, many copies among them, and vectors of which most are copies of a few.
 fn collections(dim: usize) -> [(&'static str, Vec<Vec<f32>>); 3] {
     let spread = clustered(COUNT as usize, dim, 31);
     let mut copies = spread.clone();
@@ -62,10 +62,10 @@ fn recall_is_never_worse_and_everything_is_still_found() {
             insert(&index, &vectors, 0..COUNT);
             let measured = |index: &Index| [10, 20, 60].map(|ef| recall(index, &queries, ef));
             let found = |index: &Index| {
-                let is_found = |owner: &u32| {
-                    let own = &vectors[*owner as usize];
+                let is_found = |label: &u32| {
+                    let own = &vectors[*label as usize];
                     let found = index.search(own, &search(10, 200));
-                    owners(&found).contains(owner) || found[0].distance < 1e-4
+                    labels(&found).contains(label) || found[0].distance < 1e-4
                 };
                 (0..COUNT).step_by(5).filter(is_found).count()
             };

@@ -10,21 +10,21 @@ pub(crate) struct Candidate {
     expanded: bool,
 }
 
-/// Candidates in order of distance, as many as hold the `breadth` nearest that count.
+/// Candidates in order of distance, as many as hold the `ef` nearest that count.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub(crate) struct Candidates {
     entries: Vec<Candidate>,
-    breadth: usize,
+    ef: usize,
     counted: usize,
     /// Every entry before this one is expanded.
     cursor: usize,
 }
 
-impl Pool {
+impl Candidates {
     /// Empties it.
-    pub(crate) fn reset(&mut self, breadth: usize) {
+    pub(crate) fn reset(&mut self, ef: usize) {
         self.entries.clear();
-        self.breadth = breadth;
+        self.ef = ef;
         self.counted = 0;
         self.cursor = 0;
     }
@@ -32,10 +32,10 @@ impl Pool {
     /// Whether a candidate at this distance would stay.
     #[inline]
     pub(crate) fn would_keep(&self, distance: f32) -> bool {
-        self.counted < self.breadth || self.entries.last().is_some_and(|last| distance < last.distance)
+        self.counted < self.ef || self.entries.last().is_some_and(|last| distance < last.distance)
     }
 
-    /// Puts a candidate in its place, and drops what is now beyond the breadth.
+    /// Puts a candidate in its place, and drops what is now beyond the ef.
     #[inline]
     pub(crate) fn insert(&mut self, distance: f32, slot: u32, counts: bool) {
         let at = self.entries.partition_point(|entry| entry.distance <= distance);
@@ -43,10 +43,10 @@ impl Pool {
         self.cursor = self.cursor.min(at);
         self.counted += usize::from(counts);
         // The farthest that counts goes, and with it all behind the one that is then the farthest.
-        while self.counted > self.breadth
-            || (self.counted == self.breadth && self.entries.last().is_some_and(|last| !last.counts))
+        while self.counted > self.ef
+            || (self.counted == self.ef && self.entries.last().is_some_and(|last| !last.counts))
         {
-            let dropped = self.entries.pop().expect("more entries than the breadth");
+            let dropped = self.entries.pop().expect("more entries than the ef");
             self.counted -= usize::from(dropped.counts);
         }
     }
@@ -79,41 +79,41 @@ impl Pool {
 mod tests {
     use super::*;
 
-    fn slots(pool: &Pool) -> Vec<u32> {
-        pool.entries.iter().map(|entry| entry.slot).collect()
+    fn slots(candidates: &Candidates) -> Vec<u32> {
+        candidates.entries.iter().map(|entry| entry.slot).collect()
     }
 
     #[test]
     fn keeps_the_nearest_that_count_and_the_bridges_before_them() {
-        let mut pool = Pool::default();
-        pool.reset(2);
+        let mut candidates = Candidates::default();
+        candidates.reset(2);
         for (distance, slot, counts) in
             [(5.0, 5, true), (4.0, 4, false), (6.0, 6, false), (3.0, 3, true), (7.0, 7, true)]
         {
-            if pool.would_keep(distance) {
-                pool.insert(distance, slot, counts);
+            if candidates.would_keep(distance) {
+                candidates.insert(distance, slot, counts);
             }
         }
-        assert_eq!(slots(&pool), [3, 4, 5]);
-        pool.insert(1.0, 1, true);
-        assert_eq!(slots(&pool), [1, 3]);
-        assert!(!pool.would_keep(3.0) && pool.would_keep(2.9));
-        assert_eq!(pool.found().map(|found| found.slot).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(slots(&candidates), [3, 4, 5]);
+        candidates.insert(1.0, 1, true);
+        assert_eq!(slots(&candidates), [1, 3]);
+        assert!(!candidates.would_keep(3.0) && candidates.would_keep(2.9));
+        assert_eq!(candidates.found().map(|found| found.slot).collect::<Vec<_>>(), [1, 3]);
     }
 
     #[test]
     fn expands_each_once_nearest_first() {
-        let mut pool = Pool::default();
-        pool.reset(10);
-        pool.insert(2.0, 2, true);
-        pool.insert(3.0, 3, true);
-        assert_eq!(pool.expand(), Some(2));
-        pool.insert(1.0, 1, true);
-        pool.insert(2.5, 25, false);
+        let mut candidates = Candidates::default();
+        candidates.reset(10);
+        candidates.insert(2.0, 2, true);
+        candidates.insert(3.0, 3, true);
+        assert_eq!(candidates.expand(), Some(2));
+        candidates.insert(1.0, 1, true);
+        candidates.insert(2.5, 25, false);
         assert_eq!(
-            [pool.expand(), pool.expand(), pool.expand(), pool.expand()],
+            [candidates.expand(), candidates.expand(), candidates.expand(), candidates.expand()],
             [Some(1), Some(25), Some(3), None]
         );
-        assert_eq!(pool.nearest(), Some(1));
+        assert_eq!(candidates.nearest(), Some(1));
     }
 }

@@ -1,7 +1,7 @@
 //! Synthetic vectors, and the naive search they are judged by.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses some of it")]
 
-use index::{Index, Metric, Neighbor, Search};
+use index::{Index, Metric, Neighbor, SearchParams};
 
 /// Numbers that look random (PCG, O'Neill 2014).
 pub struct Random(u64);
@@ -60,21 +60,21 @@ pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     }
 }
 
-pub fn search(k: usize, ef: usize) -> Search<'static> {
-    Search { k, ef, allowed: None, exact: false }
+pub fn search(k: usize, ef: usize) -> SearchParams<'static> {
+    SearchParams { k, ef, allowed: None, exact: false }
 }
 
-pub fn owners(found: &[Neighbor]) -> Vec<u32> {
-    found.iter().map(|neighbor| neighbor.owner).collect()
+pub fn labels(found: &[Neighbor]) -> Vec<u32> {
+    found.iter().map(|neighbor| neighbor.label).collect()
 }
 
 /// The mean share of the exact `k` nearest that a search finds.
-pub fn recall(index: &Index, queries: &[Vec<f32>], search: &Search<'_>) -> f64 {
+pub fn recall(index: &Index, queries: &[Vec<f32>], search: &SearchParams<'_>) -> f64 {
     let (mut hits, mut wanted) = (0, 0);
     for query in queries {
-        let exact = owners(&index.search(query, &Search { exact: true, ..*search }));
-        let found = owners(&index.search(query, search));
-        hits += exact.iter().filter(|owner| found.contains(owner)).count();
+        let exact = labels(&index.search(query, &SearchParams { exact: true, ..*search }));
+        let found = labels(&index.search(query, search));
+        hits += exact.iter().filter(|label| found.contains(label)).count();
         wanted += exact.len();
     }
     hits as f64 / wanted as f64

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kernels::arena::Row;
 use kernels::simd::Cpu;
-use kernels::simd::distance::codes::{self, Bits};
+use kernels::simd::distance::codes::{self, CodeWidth};
 use kernels::simd::distance::{self, Measure};
 
 use crate::vector::{decode_into, encode, squared_length};
@@ -23,12 +23,12 @@ const CANCELLING: usize = 128;
 /// second rounding, so their rows are held as given, each with the inverse of its length (its *scale*).
 /// Quantised rows ([`codes`]) are normalised first, whatever their type.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Space {
+pub(crate) struct VectorCodec {
     dim: usize,
     metric: Metric,
     vector_type: VectorType,
     /// How wide codes are; `None` if vectors are held in their type.
-    bits: Option<Bits>,
+    width: Option<CodeWidth>,
     cpu: Cpu,
 }
 
@@ -42,17 +42,17 @@ pub(crate) struct Query {
     scale: f32,
     integers: Vec<i32>,
     /// In place of all the others where rows are quantised.
-    codes: codes::Query,
+    codes: codes::CodeQuery,
 }
 
-/// Rows for the kernels; [`Space::gather`] adds one.
+/// Rows for the kernels; [`VectorCodec::gather`] adds one.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered<'a> {
     plain: Vec<&'a [u8]>,
     /// Empty where every scale is 1.
     scales: Vec<f32>,
     /// In place of all the others where rows are quantised.
-    coded: Vec<codes::Row<'a>>,
+    coded: Vec<codes::CodeRow<'a>>,
 }
 
 impl Gathered<'_> {
@@ -67,37 +67,37 @@ impl Gathered<'_> {
 
 /// The parts of a quantised row.
 #[inline]
-fn coded(row: Row<'_>) -> codes::Row<'_> {
-    codes::Row { header: row.part(0), codes: row.part(1), residuals: row.part(2) }
+fn coded(row: Row<'_>) -> codes::CodeRow<'_> {
+    codes::CodeRow { header: row.part(0), codes: row.part(1), residuals: row.part(2) }
 }
 
-impl Space {
-    pub(crate) fn new(options: &Options, cpu: Cpu) -> Space {
+impl VectorCodec {
+    pub(crate) fn new(options: &Options, cpu: Cpu) -> VectorCodec {
         let Options { dim, metric, vector_type, quantization, .. } = *options;
-        let bits = match quantization {
+        let width = match quantization {
             Quantization::None => None,
-            Quantization::Int8 => Some(Bits::Eight),
-            Quantization::Int4 => Some(Bits::Four),
+            Quantization::Int8 => Some(CodeWidth::Bits8),
+            Quantization::Int4 => Some(CodeWidth::Bits4),
         };
-        Space { dim, metric, vector_type, bits, cpu }
+        VectorCodec { dim, metric, vector_type, width, cpu }
     }
 
-    /// Whether [`Space::distances`] are not the distances to what rows hold, but near them.
+    /// Whether [`VectorCodec::distances`] are not the distances to what rows hold, but near them.
     pub(crate) fn is_quantized(&self) -> bool {
-        self.bits.is_some()
+        self.width.is_some()
     }
 
-    /// How far [`Space::distances`] scatter what is near, in times what 8-bit codes do: the fewer
+    /// How far [`VectorCodec::distances`] scatter what is near, in times what 8-bit codes do: the fewer
     /// values there are, the less do the errors of 4-bit codes cancel out.
     pub(crate) fn spread(&self) -> usize {
-        if self.bits == Some(Bits::Four) && self.dim < CANCELLING { 3 } else { 1 }
+        if self.width == Some(CodeWidth::Bits4) && self.dim < CANCELLING { 3 } else { 1 }
     }
 
     /// Bytes of a row.
     pub(crate) fn row_bytes(&self) -> usize {
-        match self.bits {
+        match self.width {
             None => self.element_bytes(),
-            Some(bits) => codes::row_bytes(bits, self.dim),
+            Some(width) => codes::row_bytes(width, self.dim),
         }
     }
 
@@ -108,9 +108,9 @@ impl Space {
 
     /// Bytes of the parts of a row that lie apart: what walks read, and what they do not.
     pub(crate) fn parts(&self) -> Vec<usize> {
-        match self.bits {
+        match self.width {
             None => vec![self.element_bytes()],
-            Some(bits) => codes::parts(bits, self.dim).to_vec(),
+            Some(width) => codes::part_bytes(width, self.dim).to_vec(),
         }
     }
 
@@ -126,8 +126,8 @@ impl Space {
     /// INT8 if its values are not integers of that range.
     pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
         assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
-        if let Some(bits) = self.bits {
-            return (codes::encode(bits, &self.coded(bits, vector)), 1.0);
+        if let Some(width) = self.width {
+            return (codes::encode(width, &self.coded(width, vector)), 1.0);
         }
         if self.metric != Metric::Cosine {
             return (encode(vector, self.vector_type), 1.0);
@@ -155,13 +155,13 @@ impl Space {
 
     /// The vector as codes hold it: normalised under cosine, and rotated where codes are so coarse
     /// that a few large values would leave nothing of the others.
-    fn coded<'a>(&self, bits: Bits, vector: &'a [f32]) -> Cow<'a, [f32]> {
+    fn coded<'a>(&self, width: CodeWidth, vector: &'a [f32]) -> Cow<'a, [f32]> {
         let mut held = Cow::Borrowed(vector);
         if self.metric == Metric::Cosine {
             let inverse = 1.0 / squared_length(vector).sqrt();
             held = vector.iter().map(|&v| (f64::from(v) * inverse) as f32).collect();
         }
-        if bits == Bits::Four {
+        if width == CodeWidth::Bits4 {
             codes::rotate(self.cpu, held.to_mut());
         }
         held
@@ -178,9 +178,9 @@ impl Space {
     }
 
     /// Whether a row, from outside, has finite values only, and is consistent in itself.
-    pub(crate) fn is_sound(&self, row: &[u8]) -> bool {
-        if let Some(bits) = self.bits {
-            return codes::is_sound(bits, codes::Row::of(bits, row));
+    pub(crate) fn is_valid_row(&self, row: &[u8]) -> bool {
+        if let Some(width) = self.width {
+            return codes::is_valid(width, codes::CodeRow::from_bytes(width, row));
         }
         // Without branches inside, so that the compiler can use vectors.
         let halves = |exponent: u16| {
@@ -201,12 +201,12 @@ impl Space {
     /// The values of a row.
     pub(crate) fn values(&self, row: Row<'_>) -> Vec<f32> {
         let mut values = Vec::new();
-        match self.bits {
+        match self.width {
             None => decode_into(row.part(0), self.vector_type, &mut values),
-            Some(bits) => {
-                codes::decode(bits, coded(row), &mut values);
-                if bits == Bits::Four {
-                    codes::rotate_back(self.cpu, &mut values);
+            Some(width) => {
+                codes::decode(width, coded(row), &mut values);
+                if width == CodeWidth::Bits4 {
+                    codes::unrotate(self.cpu, &mut values);
                 }
             }
         }
@@ -216,8 +216,8 @@ impl Space {
     /// Makes `query` ask for what is near `vector`.
     pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
         assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
-        if let Some(bits) = self.bits {
-            query.codes.set_values(bits, &self.coded(bits, vector));
+        if let Some(width) = self.width {
+            query.codes.set_values(width, &self.coded(width, vector));
             return;
         }
         query.values.clear();
@@ -232,10 +232,10 @@ impl Space {
         }
     }
 
-    /// Makes `query` ask for what is near a row, for [`Space::distances`] alone.
+    /// Makes `query` ask for what is near a row, for [`VectorCodec::distances`] alone.
     pub(crate) fn prepare_row(&self, row: Row<'_>, scale: f32, query: &mut Query) {
-        if let Some(bits) = self.bits {
-            query.codes.set_row(bits, coded(row), false);
+        if let Some(width) = self.width {
+            query.codes.set_row(width, coded(row), false);
             return;
         }
         let row = row.part(0);
@@ -248,7 +248,7 @@ impl Space {
         }
     }
 
-    /// Gathers a row and asks for what [`Space::distances`] reads of it.
+    /// Gathers a row and asks for what [`VectorCodec::distances`] reads of it.
     #[inline]
     pub(crate) fn gather<'a>(&self, row: Row<'a>, scale: impl Fn() -> f32, rows: &mut Gathered<'a>) {
         if self.is_quantized() {
@@ -289,7 +289,7 @@ impl Space {
             return self.distances(query, rows, out);
         }
         rows.coded.iter().for_each(|row| distance::prefetch_many(row.residuals));
-        codes::score_fine(self.cpu, self.measure(), &query.codes, &rows.coded, out);
+        codes::score_with_residuals(self.cpu, self.measure(), &query.codes, &rows.coded, out);
         self.finish(query, &rows.scales, out);
     }
 

@@ -2,8 +2,8 @@
 
 use crate::Index;
 use crate::graph::{Entry, Graph};
-use crate::mend::Mend;
 use crate::nodes::State;
+use crate::repair::LinkRepair;
 use crate::scratch::Slots;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
@@ -29,46 +29,46 @@ pub(crate) struct Pass {
 
 /// What a bite came to.
 #[derive(Default)]
-struct Bite {
+struct VacuumStep {
     looked_at: usize,
     given_back: usize,
 }
 
 impl Index {
-    /// Whether so many removed vectors lie about that there is something to sweep. Who then brings
-    /// vectors faster than a background thread clears up behind them should [`Index::sweep_some`]
+    /// Whether so many removed vectors lie about that there is something to vacuum. Who then brings
+    /// vectors faster than a background thread clears up behind them should [`Index::vacuum_step`]
     /// for each of them, or the index grows beyond what it holds.
-    pub fn is_littered(&self) -> bool {
-        self.counts.removed.load(Relaxed) >= self.litter_max()
+    pub fn needs_vacuum(&self) -> bool {
+        self.counts.removed.load(Relaxed) >= self.tombstones_max()
     }
 
     /// So many dead are left alone.
-    fn litter_max(&self) -> usize {
+    fn tombstones_max(&self) -> usize {
         PASS_MIN.max(self.vectors_count() / PASS_SHARE)
     }
 
     /// Gives back the slots of removed vectors, mending the links around them, once they are
     /// more than a small share; says how many were given back. None are while a snapshot is taken.
-    pub fn sweep(&self) -> usize {
-        self.sweep_bite(u32::MAX).given_back
+    pub fn vacuum(&self) -> usize {
+        self.run_vacuum(u32::MAX).given_back
     }
 
-    /// Part of [`Index::sweep`]: mends the links of up to `max` slots more, and gives back those of
+    /// Part of [`Index::vacuum`]: mends the links of up to `max` slots more, and gives back those of
     /// the removed when it has come to the end. Whether there was anything to do.
-    pub fn sweep_some(&self, max: u32) -> bool {
-        let Bite { looked_at, given_back } = self.sweep_bite(max);
+    pub fn vacuum_step(&self, max: u32) -> bool {
+        let VacuumStep { looked_at, given_back } = self.run_vacuum(max);
         looked_at + given_back > 0
     }
 
-    fn sweep_bite(&self, max: u32) -> Bite {
-        let mut pass = self.sweeping.lock();
-        let Some(_nobody_keeps) = self.keeping.try_lock() else { return Bite::default() };
+    fn run_vacuum(&self, max: u32) -> VacuumStep {
+        let mut pass = self.vacuum_pass.lock();
+        let Some(_nobody_keeps) = self.keeping.try_lock() else { return VacuumStep::default() };
         let mut looked_at = 0;
         if pass.is_none() {
             *pass = self.begin_pass();
         }
         if let (Some(graph), Some(running)) = (&self.graph, &mut *pass) {
-            looked_at = graph.mend_some(&self.vectors, running, max);
+            looked_at = graph.repair_step(&self.vectors, running, max);
             if running.next == running.end {
                 graph.lead_to_unreached(&self.vectors, running);
                 self.hide(&running.gone);
@@ -77,16 +77,16 @@ impl Index {
             }
         }
         // Also of earlier bites, whose slots somebody was still looking at.
-        let given_back = self.vectors.rows.release();
+        let given_back = self.vectors.rows.reclaim();
         self.counts.removed.fetch_sub(given_back, Relaxed);
-        Bite { looked_at, given_back }
+        VacuumStep { looked_at, given_back }
     }
 
     /// Hides the dead that no link leads to, and begins a pass if enough are linked.
     fn begin_pass(&self) -> Option<Pass> {
         let Vectors { rows, nodes, .. } = &self.vectors;
         if let Some(graph) = &self.graph
-            && self.is_littered()
+            && self.needs_vacuum()
         {
             // One that was interrupted long ago must not make all that died since wait for another pass.
             graph.wait_for_insertions();
@@ -104,7 +104,9 @@ impl Index {
             ready.into_iter().partition(|&slot| self.graph.is_some() && nodes.state(slot) == State::Linked);
         self.hide(&loose);
         match &self.graph {
-            Some(graph) if linked.len() >= self.litter_max() => Some(graph.begin_pass(&self.vectors, linked)),
+            Some(graph) if linked.len() >= self.tombstones_max() => {
+                Some(graph.begin_pass(&self.vectors, linked))
+            }
             _ => {
                 self.dead.lock().extend(linked);
                 None
@@ -152,14 +154,14 @@ impl Graph {
     /// Goes on with a pass by up to `max` slots, and says by how many: whoever links to the dead links to
     /// where they led instead (FreshDiskANN, Singh et al. 2021, algorithm 4). At its end no link leads
     /// to them.
-    fn mend_some(&self, vectors: &Vectors, pass: &mut Pass, max: u32) -> usize {
+    fn repair_step(&self, vectors: &Vectors, pass: &mut Pass, max: u32) -> usize {
         let guard = vectors.rows.pin();
-        let mend = Mend { graph: self, vectors, guard: &guard, dead: &pass.dead };
+        let repair = LinkRepair { graph: self, vectors, guard: &guard, dead: &pass.dead };
         let end = pass.end.min(pass.next.saturating_add(max));
         for slot in (pass.next..end).filter(|&slot| is_left(vectors, &pass.dead, slot)) {
             for layer in 0..=self.links.level(slot) {
                 if self.links.get(slot, layer).any(|link| pass.dead.contains(link)) {
-                    mend.list(slot, layer);
+                    repair.list(slot, layer);
                 }
             }
             pass.met.insert(slot);

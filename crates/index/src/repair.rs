@@ -13,17 +13,17 @@ const DETOURS_MAX: usize = 128;
 const TORN_SHARE: usize = 4;
 
 /// Who are dead, and where to find what is behind them.
-pub(crate) struct Mend<'a> {
+pub(crate) struct LinkRepair<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) vectors: &'a Vectors,
     pub(crate) guard: &'a Guard<'a>,
     pub(crate) dead: &'a Slots,
 }
 
-impl Mend<'_> {
+impl LinkRepair<'_> {
     /// Replaces the links of a slot to the dead by links to what lies behind them, and back.
     pub(crate) fn list(&self, slot: u32, layer: usize) {
-        let Mend { graph, vectors, guard, dead } = *self;
+        let LinkRepair { graph, vectors, guard, dead } = *self;
         let (is_torn, added) = scratch::with(|Scratch { visited, .. }| {
             let _locked = graph.links.lock(slot);
             let (behind, left): (Vec<u32>, Vec<u32>) =
