@@ -1,4 +1,4 @@
 //! Lines of bodies, zipped or not, in pieces of any size.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| nearfield::fuzzing::ndjson_lines(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| server::fuzzing::ndjson_lines(input));

@@ -1,10 +1,8 @@
-//! Bodies of the fuzz targets (`fuzz/`), each beside what it tests, and the tests that run their corpora.
+//! Bodies of the fuzz targets (`fuzz/`) of this crate, and the tests that run their corpora.
 
 pub use crate::{
     cli::fuzzing::{csv_rows, jsonl_rows},
     config::fuzzing::config_toml,
-    http::fuzzing::{http_request, ndjson_lines},
-    service::fuzzing::redis_reply,
 };
 
 #[cfg(test)]
@@ -15,5 +13,5 @@ mod replay;
 mod corpora {
     use super::replay;
 
-    replay::corpora!(csv_rows, jsonl_rows, ndjson_lines, http_request, config_toml, redis_reply);
+    replay::corpora!(csv_rows, jsonl_rows, config_toml);
 }

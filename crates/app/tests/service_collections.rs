@@ -6,7 +6,7 @@ use std::{fs, sync::Arc};
 
 use engine::{ComputedVector, Engine, Op, Options};
 use fixture::{COLLECTION, Fixture, article, cx, ids, patch, put, tiny_model, vector};
-use nearfield::service::{
+use service::{
     Algorithm, Config, Documents, ErrorKind, FieldKind, Outcome, Put, Schema, Search, Service, VectorSchema,
     VectorType,
 };

@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::{COLLECTION, Fixture, cx, field, ids, patch, put, tiny_model};
-use nearfield::service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, Search};
+use service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, Search};
 
 const WORDS: [&str; 40] = tiny_model::WORDS;
 

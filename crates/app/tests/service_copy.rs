@@ -18,12 +18,12 @@ use std::{
 };
 
 use fixture::{COLLECTION, Closed, Fixture, HandClock, article, cx, put, text};
-use nearfield::service::{
+use redis_cluster::{ClusterOptions, RedisCluster};
+use redis_stack::{RedisStack, Reply};
+use service::{
     Config, Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Document, ErrorKind, FieldKind,
     Put, Quantization, RedisStore, Schema, Service, Store, Value, VectorType, Verified,
 };
-use redis_cluster::{ClusterOptions, RedisCluster};
-use redis_stack::{RedisStack, Reply};
 use tokio_util::sync::CancellationToken;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -188,9 +188,9 @@ async fn fill(house: &Fixture) {
     house.make(COLLECTION, article("a:")).await;
     let mut own = article("a:own/");
     own.fields.truncate(4);
-    own.fields.push(nearfield::service::FieldSchema {
+    own.fields.push(service::FieldSchema {
         name: "place".to_owned(),
-        kind: FieldKind::Vector(nearfield::service::VectorSchema {
+        kind: FieldKind::Vector(service::VectorSchema {
             vector_type: VectorType::Float16,
             dim: 3,
             embed: None,
@@ -262,10 +262,10 @@ async fn documents_go_to_a_redis_and_come_home_the_same() {
         let found = |name: &str| service.schema(name).unwrap();
         assert_eq!(found("current").prefixes, [b"a:"]);
         assert_eq!((found("mine").prefixes, found("mine").ttl), (vec![b"a:own/".to_vec()], Some(HOUR * 24)));
-        let search = nearfield::service::Search {
+        let search = service::Search {
             collection: Some("current".to_owned()),
             exact: true,
-            ..nearfield::service::Search::text("garden password", 5)
+            ..service::Search::text("garden password", 5)
         };
         let answer = service.search(&cx(), search).await.unwrap();
         assert!(answer.hits.iter().all(|hit| hit.distance < 0.5), "{answer:?}");

@@ -5,7 +5,7 @@ mod fixture;
 use std::time::Duration;
 
 use fixture::{COLLECTION, Fixture, cx, field, patch, put, text, text_fields};
-use nearfield::service::{Error, ErrorKind, Expected, Fields, Outcome, Patch, Put, PutResult, Value};
+use service::{Error, ErrorKind, Expected, Fields, Outcome, Patch, Put, PutResult, Value};
 
 fn code(result: Result<PutResult, Error>) -> (ErrorKind, &'static str) {
     let error = result.expect_err("it should have been refused");
@@ -291,7 +291,7 @@ async fn documents_end_when_their_life_is_over() {
 #[tokio::test]
 async fn a_collection_gives_documents_its_own_life() {
     let house = Fixture::empty();
-    let schema = nearfield::service::Schema { ttl: Some(Duration::from_secs(60)), ..fixture::article("a:") };
+    let schema = service::Schema { ttl: Some(Duration::from_secs(60)), ..fixture::article("a:") };
     house.make(COLLECTION, schema).await;
     house.put("1", "apple", "").await.unwrap();
     let end = house.get("1").await.unwrap().expires_at_ms.unwrap();

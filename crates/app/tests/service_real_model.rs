@@ -7,7 +7,7 @@ mod real_model;
 use std::path::PathBuf;
 
 use fixture::{COLLECTION, cx, ids, put};
-use nearfield::service::{Leg, MODEL, Search, Service, article_schema};
+use service::{Leg, MODEL, Search, Service, article_schema};
 use tempfile::TempDir;
 
 const ARTICLES: [(&str, &str, &str); 8] = [

@@ -7,11 +7,11 @@ mod redis_stack;
 mod spreading_cluster;
 
 use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
-use nearfield::service::{
+use redis_stack::RedisStack;
+use service::{
     Algorithm, Documents, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
     Search, Store, VectorSchema, VectorType,
 };
-use redis_stack::RedisStack;
 use spreading_cluster::SpreadingCluster;
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod fixture;
 use std::time::{Duration, Instant};
 
 use fixture::{COLLECTION, Fixture, cx, embed, ids, put};
-use nearfield::service::{Context, ErrorKind, Leg, Paging, Search};
+use service::{Context, ErrorKind, Leg, Paging, Search};
 use tokio_util::sync::CancellationToken;
 
 async fn stocked() -> Fixture {
@@ -107,7 +107,7 @@ async fn a_field_without_a_model_takes_vectors_only() {
     let house = Fixture::empty();
     let mut schema = fixture::article("a:");
     for field in &mut schema.fields {
-        if let nearfield::service::FieldKind::Vector(vector) = &mut field.kind {
+        if let service::FieldKind::Vector(vector) = &mut field.kind {
             vector.embed = None;
         }
     }

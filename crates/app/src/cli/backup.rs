@@ -17,7 +17,7 @@ use super::{
     publish::{PRIVATE, publish},
     terminal::{self, thousands},
 };
-use crate::service::Backup;
+use service::Backup;
 
 /// Back up the whole store into one file, while it is used
 #[derive(Debug, clap::Args)]

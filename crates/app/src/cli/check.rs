@@ -10,7 +10,7 @@ use super::{
     exit::{Exit, heard},
     terminal::{Terminal, thousands},
 };
-use crate::service::{self, Checked, DataDir, Findings};
+use service::{self, Checked, DataDir, Findings};
 
 /// Read everything in the data directory, or a backup, and say what is damaged
 #[derive(Debug, clap::Args)]

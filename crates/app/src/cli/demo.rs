@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     config::{ServeFlags, Settings},
+    log::start_log,
     models::{self, Source},
-    serve::Server,
 };
+use server::serve::Server;
 
 /// Articles of an invented product, in the binary so that it can show itself on any machine.
 const KNOWLEDGE_BASE: &[u8] = include_bytes!("../../../../demo/knowledge_base.csv");
@@ -70,7 +71,7 @@ impl DemoArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let settings = session.settings(Some(&self.flags))?;
-        crate::serve::start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
+        start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
         let terminal = session.terminal;
         if !models::is_present(&settings.models_dir, models::DEFAULT_NAME) {
             terminal.note(format_args!("getting the model {}", models::DEFAULT_NAME));
@@ -91,7 +92,7 @@ impl DemoArgs {
         }
         // The server takes the store over.
         drop(client);
-        let server = Server::bind(&settings, self.flags.listen.is_none())?;
+        let server = Server::bind(&settings.server()?, self.flags.listen.is_none())?;
         if let Some(taken) = server.moved_from() {
             terminal.note(format_args!("\n{taken} is taken"));
         }

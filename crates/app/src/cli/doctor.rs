@@ -6,7 +6,7 @@ use super::{
     exit::Exit,
     terminal,
 };
-use crate::http::DiagnosisView;
+use server::http::DiagnosisView;
 
 /// Searches made here where none were made yet.
 const PROBES: usize = 50;

@@ -6,11 +6,9 @@ use super::{
     client::{Refusal, Unreachable},
     terminal::OutputClosed,
 };
-use crate::{
-    config::ConfigError,
-    serve::signals::INTERRUPTED,
-    service::{self, ErrorKind},
-};
+use crate::config::ConfigError;
+use server::serve::signals::INTERRUPTED;
+use service::ErrorKind;
 
 /// What a caller of the program can tell from its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::{
 
 use anyhow::Context as _;
 
-use crate::serve::signals;
+use server::serve::signals;
 
 /// Whether the process was asked to stop.
 #[derive(Clone, Debug)]

@@ -40,6 +40,7 @@ use self::{
     terminal::{Color, Terminal},
 };
 use crate::config::{ConfigError, Flags, ServeFlags, Settings};
+use crate::log::start_log;
 
 const STYLES: styling::Styles = styling::Styles::styled()
     .header(styling::AnsiColor::Green.on_default().bold())
@@ -134,7 +135,7 @@ impl Session {
         if self.flags.log.is_none() && std::env::var_os("NEARFIELD_LOG").is_none() {
             settings.log = "warn".to_owned();
         }
-        crate::serve::start_log(&settings)?;
+        start_log(&settings)?;
         Ok(settings)
     }
 

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::{Session, check::damage, exit::Exit, terminal::thousands};
-use crate::service;
 
 /// Make a new store of everything in a damaged one that can be reached and read
 #[derive(Debug, clap::Args)]

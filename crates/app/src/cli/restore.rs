@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Session, exit::Exit, terminal::thousands};
-use crate::service;
 
 /// Make the data directory from a backup
 #[derive(Debug, clap::Args)]

@@ -1,9 +1,11 @@
 //! `nearfield serve`.
 
+use server::serve::{ServeError, Server};
+
 use super::{Session, exit::Exit};
 use crate::{
     config::{ConfigError, ServeFlags, Settings},
-    serve::{self, ServeError, Server},
+    log::start_log,
 };
 
 /// Serve HTTP and the search page
@@ -37,9 +39,9 @@ impl ServeArgs {
         if let Some(port) = self.port {
             settings.listen.set_port(port);
         }
-        serve::start_log(&settings)?;
+        start_log(&settings)?;
         // Listening comes first: a taken port is better known before the data is opened.
-        let server = Server::bind(&settings, false)?;
+        let server = Server::bind(&settings.server()?, false)?;
         let (flags, serve) = (session.flags.clone(), self.flags);
         run(server, move || Settings::load(&flags, Some(&serve)))?;
         Ok(Exit::Done)
@@ -51,7 +53,7 @@ pub(super) fn run(
     server: Server,
     reread: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
 ) -> anyhow::Result<()> {
-    match server.run(reread) {
+    match server.run(move || Ok(reread()?.server_keys())) {
         // As a command tells it that opens the store itself.
         Err(ServeError::Open(error)) => Err(error.into()),
         served => Ok(served?),

@@ -7,7 +7,6 @@ use super::{
     ApiKey, ConfigError, KnownKey, Role,
     given::{Given, Raw},
 };
-use crate::service;
 
 /// A table of the array `keys`.
 #[derive(Deserialize)]

@@ -88,7 +88,7 @@ fn store(given: &Given<'_>) -> Result<StoreUrl, ConfigError> {
 }
 
 fn log(given: &Given<'_>) -> Result<String, ConfigError> {
-    let allowed = "levels, alone or for a module, such as info or warn,nearfield=debug";
+    let allowed = "levels, alone or for a module, such as info or warn,service=debug";
     let text = given.text(allowed)?;
     // The filter takes a lone word for a module's name: with `inof`, nothing would be logged any more.
     let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();

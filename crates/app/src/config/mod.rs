@@ -9,8 +9,6 @@ mod given;
 mod key_table;
 mod layer;
 mod list;
-mod origin;
-mod secret;
 mod store_url;
 
 use std::{
@@ -27,11 +25,11 @@ use ipnet::IpNet;
 
 pub use flags::{Flags, ServeFlags};
 use layer::Layer;
-pub use origin::Origin;
-pub use secret::{ApiKey, KnownKey, Role};
+pub use server::access::{ApiKey, KnownKey, Origin, Role};
+use server::serve::{ServerKeys, ServerSettings, TlsFiles};
 pub use store_url::StoreUrl;
 
-use crate::service::{self, RedisStore, Store};
+use service::{self, RedisStore, Store};
 
 /// Name of the configuration file in the home directory.
 pub const FILE_NAME: &str = "nearfield.toml";
@@ -169,15 +167,6 @@ pub enum ConfigError {
     NoHome,
 }
 
-/// Certificate chain and private key, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The chain, the server's own certificate first.
-    pub cert: PathBuf,
-    /// The key.
-    pub key: PathBuf,
-}
-
 impl Settings {
     /// Settings of this process: its environment and configuration file below `flags` (and
     /// `serve`, where a server is meant).
@@ -294,13 +283,31 @@ impl Settings {
         })
     }
 
-    /// Whether a server may listen where it is to: other machines may reach it only with a key.
-    pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        if self.listen.ip().is_loopback() || !self.keys.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Exposed { listen: self.listen })
+    /// What a server is started with. An address that other machines can reach requires a key.
+    pub fn server(&self) -> Result<ServerSettings, ConfigError> {
+        if !self.listen.ip().is_loopback() && self.keys.is_empty() {
+            return Err(ConfigError::Exposed { listen: self.listen });
         }
+        Ok(ServerSettings {
+            service: self.service(),
+            listen: self.listen,
+            keys: self.server_keys(),
+            rate_limit: self.rate_limit,
+            trusted_proxies: self.trusted_proxies.clone(),
+            cors_origins: self.cors_origins.clone(),
+            tls: self.tls.clone(),
+            connections_max: self.connections_max,
+            grace: self.grace,
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+            body_timeout: self.body_timeout,
+            notify_socket: self.notify_socket.clone(),
+        })
+    }
+
+    /// The keys a server accepts.
+    pub fn server_keys(&self) -> ServerKeys {
+        ServerKeys { keys: self.keys.clone(), lasting: self.lasting_keys }
     }
 
     /// What the service is opened with.

@@ -117,7 +117,7 @@ fn other_machines_need_a_key() {
             api_key: keys.iter().map(|key| (*key).to_owned()).collect(),
             ..ServeFlags::default()
         };
-        load(&home(dir.path()), &serve, &[]).unwrap().check_exposure().err().map(|error| error.to_string())
+        load(&home(dir.path()), &serve, &[]).unwrap().server().err().map(|error| error.to_string())
     };
     for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
         assert_eq!(exposed(listen, &[]), None, "{listen}");

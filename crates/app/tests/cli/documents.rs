@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, process::Stdio};
 use axum::{body::Body, http::Request};
 use nearfield::{
     config::{Flags, Settings},
-    http::{self, HttpSettings},
     service::Service,
 };
 use serde_json::{Value, json};
+use server::http::{self, HttpSettings};
 use tower::ServiceExt as _;
 
 use crate::program::Home;

@@ -6,8 +6,8 @@ use std::{
     process::{Child, Stdio},
 };
 
-use nearfield::serve::Address;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use server::serve::Address;
 
 use crate::program::Home;
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nearfield::serve::Address;
+use server::serve::Address;
 
 use crate::program::Home;
 

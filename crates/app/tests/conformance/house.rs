@@ -14,11 +14,11 @@ use axum::{
 use http_body_util::BodyExt as _;
 use nearfield::{
     config::{Flags, Settings},
-    http::{self, HttpSettings},
     service::Service,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use server::http::{self, HttpSettings};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use nearfield::{
-    config::{ApiKey, KnownKey, Origin, Role},
-    http::{ApiKeys, HttpSettings},
-    serve::ServeSettings,
-};
+use nearfield::config::{ApiKey, KnownKey, Origin, Role};
 use serde_json::json;
+use server::http::{ApiKeys, HttpSettings};
+use server::serve::ServeSettings;
 
 use crate::{
     client::Reply,

@@ -2,7 +2,8 @@
 
 use std::{io::Write, net::TcpStream, time::Duration};
 
-use nearfield::{http::HttpSettings, serve::ServeSettings};
+use server::http::HttpSettings;
+use server::serve::ServeSettings;
 
 use crate::{
     client::{Connection, Reply, request},

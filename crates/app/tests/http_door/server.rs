@@ -3,11 +3,9 @@
 use std::{net::SocketAddr, path::Path};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use nearfield::{
-    serve::{self, ServeSettings},
-    service::{Config, Service, Store},
-};
 use serde_json::{Value, json};
+use server::serve::{self, ServeSettings};
+use service::{Config, Service, Store};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -143,7 +141,7 @@ fn config(dir: &Path) -> Config {
         pin_workers: false,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,
-        durability: nearfield::service::Durability::Always,
+        durability: service::Durability::Always,
         tail_max: 10_000,
         index_threads: 1,
     }

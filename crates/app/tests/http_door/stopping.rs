@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use nearfield::serve::ServeSettings;
+use server::serve::ServeSettings;
 
 use crate::{
     client::Reply,

@@ -8,15 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use nearfield::{
-    config::TlsFiles,
-    serve::{ServeSettings, Tls},
-};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
     pki_types::{CertificateDer, ServerName},
 };
+use server::serve::TlsFiles;
+use server::serve::{ServeSettings, Tls};
 
 use crate::{
     client::{Reply, request},

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// What `FT.INFO` says of the article's index.
-const INFO: &str = include_str!("../../src/service/backend/redis/recorded/info_resp2.txt");
+const INFO: &str = include_str!("../../../service/src/backend/redis/recorded/info_resp2.txt");
 
 /// Commands that a server was sent, each as its words.
 type Sent = Arc<Mutex<Vec<Vec<String>>>>;

@@ -3,7 +3,8 @@
 use axum::http::Method;
 
 use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote, trust::Trust};
-use crate::{config::Settings, serve::Address, service};
+use crate::config::Settings;
+use server::serve::Address;
 
 /// The data directory, or else the server that holds it. The lock is tried first: a killed server
 /// leaves its file behind, and at the address in it another server may listen by now.

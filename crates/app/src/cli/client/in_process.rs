@@ -14,11 +14,9 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
 use super::{Call, Reply};
-use crate::{
-    config::Settings,
-    http::{self, HttpSettings},
-    service::{self, Service},
-};
+use crate::config::Settings;
+use server::http::{self, HttpSettings};
+use service::Service;
 
 /// A deadline protects a server from clients that have given up; the one caller here waits.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -18,7 +18,8 @@ use axum::http::{HeaderMap, Method, header};
 use serde::de::DeserializeOwned;
 
 use self::{in_process::InProcess, remote::Remote, trust::Trust};
-use crate::{config::Settings, service::Store};
+use crate::config::Settings;
+use service::Store;
 
 pub(crate) use path::Path;
 

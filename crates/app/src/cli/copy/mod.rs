@@ -14,10 +14,8 @@ use super::{
     interrupt::Interrupt,
     terminal::thousands,
 };
-use crate::{
-    config::{Flags, StoreUrl},
-    service::{self, Context, Copied, CopyPlan, Copying, Verified},
-};
+use crate::config::{Flags, StoreUrl};
+use service::{Context, Copied, CopyPlan, Copying, Verified};
 
 /// A deadline protects a server from clients that have given up; the one caller here waits.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

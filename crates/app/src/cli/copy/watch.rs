@@ -12,13 +12,11 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{
-    cli::{
-        rejects,
-        terminal::{self, Terminal, thousands},
-    },
-    service::{CopyProgress, CopyTrouble, CopyWatch},
+use crate::cli::{
+    rejects,
+    terminal::{self, Terminal, thousands},
 };
+use service::{CopyProgress, CopyTrouble, CopyWatch};
 
 /// Time between lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);

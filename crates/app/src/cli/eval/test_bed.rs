@@ -11,7 +11,7 @@ use super::super::{
     client::{Client, Path},
     exit::Usage,
 };
-use crate::service::Store;
+use service::Store;
 
 /// The collection in a directory that holds nothing else.
 const COLLECTION: &str = "eval";

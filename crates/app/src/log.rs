@@ -1,0 +1,25 @@
+//! The log: lines on standard error, as text or JSON.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{ConfigError, Settings};
+
+/// Starts the log of this process as `settings` say. Without effect if one was started before.
+pub(crate) fn start_log(settings: &Settings) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(|_| ConfigError::Value {
+        from: "log".to_owned(),
+        key: "log",
+        allowed: "levels, alone or for a module, such as info or warn,service=debug".to_owned(),
+        found: settings.log.clone(),
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty()),
+    );
+    let started = if settings.log_json { builder.json().try_init() } else { builder.try_init() };
+    if started.is_err() {
+        tracing::debug!("a log was started before");
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! Bodies of the fuzz targets (`fuzz/`) of this crate, and the tests that run their corpora.
+
+pub use crate::http::fuzzing::{http_request, ndjson_lines};
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+mod corpora {
+    use super::replay;
+
+    replay::corpora!(ndjson_lines, http_request);
+}

@@ -1,0 +1,104 @@
+//! The context of a request: who calls, how long they wait, and whether they are still there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderName, request::Parts},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Door, Peer, Problem};
+use service::{Caller, Context};
+
+/// The header that sets a request's deadline, in milliseconds from its arrival.
+pub(super) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-ms");
+
+const TIMEOUT_MS_MAX: u64 = 60_000;
+
+/// A call in progress. Dropped, for one because the client hung up and its handler with it, it
+/// cancels what it started.
+pub(super) struct Call {
+    /// What verbs are called with.
+    pub(super) cx: Context,
+    timeout: Option<Duration>,
+    gone: Option<DropGuard>,
+}
+
+impl Call {
+    /// The same caller with a new deadline, for work in batches: each may take as long as a request.
+    pub(super) fn batch(&self) -> Context {
+        Context { deadline: self.timeout.map(|timeout| Instant::now() + timeout), ..self.cx.clone() }
+    }
+
+    /// Gives the guard away: from here on, whoever drops it cancels the call.
+    pub(super) fn hand_over(&mut self) -> DropGuard {
+        self.gone.take().expect("a call is handed over once")
+    }
+}
+
+impl FromRequestParts<Arc<Door>> for Call {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _door: &Arc<Door>) -> Result<Call, Problem> {
+        let caller = match parts.extensions.get::<Peer>() {
+            Some(&Peer(peer)) => Caller::Remote { peer },
+            None => Caller::Local,
+        };
+        let timeout = match parts.headers.get(TIMEOUT_HEADER) {
+            None => None,
+            Some(value) => {
+                let ms = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+                match ms.filter(|ms| (1..=TIMEOUT_MS_MAX).contains(ms)) {
+                    Some(ms) => Some(Duration::from_millis(ms)),
+                    None => {
+                        let detail =
+                            format!("X-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX}");
+                        return Err(Problem::unreadable("header", detail).at("X-Timeout-Ms"));
+                    }
+                }
+            }
+        };
+        let cancel = CancellationToken::new();
+        let cx = Context {
+            caller,
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            cancel: cancel.clone(),
+        };
+        Ok(Call { cx, timeout, gone: Some(cancel.drop_guard()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        let cancel = CancellationToken::new();
+        let cx = Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() };
+        Call { cx, timeout: Some(Duration::from_secs(1)), gone: Some(cancel.drop_guard()) }
+    }
+
+    #[test]
+    fn a_handler_that_is_dropped_cancels_what_it_started() {
+        let call = call();
+        let started = call.batch();
+        assert!(!started.cancel.is_cancelled() && started.deadline.is_some());
+        drop(call);
+        assert!(started.cancel.is_cancelled());
+    }
+
+    #[test]
+    fn a_call_that_was_handed_over_lasts_as_long_as_its_guard() {
+        let mut call = call();
+        let cancel = call.cx.cancel.clone();
+        let guard = call.hand_over();
+        drop(call);
+        assert!(!cancel.is_cancelled());
+        drop(guard);
+        assert!(cancel.is_cancelled());
+    }
+}

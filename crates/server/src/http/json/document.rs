@@ -1,0 +1,548 @@
+//! Documents: flat objects on their way in, fields by what the schema says on their way out.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+    ser::{SerializeMap, SerializeSeq},
+};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, schema},
+};
+
+use super::{binary, value::ValueShape};
+use crate::http::Problem;
+use service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value};
+
+/// A document on its way in. Trouble with one of its members is kept beside the others, so that
+/// it can be told as this document's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct DocumentShape {
+    id: Option<String>,
+    ttl: Ttl,
+    fields: Vec<(String, ValueShape)>,
+    trouble: Option<Problem>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Ttl {
+    #[default]
+    Unsaid,
+    Never,
+    Life(Duration),
+}
+
+/// A document that cannot be put, and why.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Its id, if it has one.
+    pub(crate) id: Option<String>,
+    /// What is wrong.
+    pub(crate) problem: Problem,
+}
+
+impl DocumentShape {
+    /// The whole document, to put under its own id, or under `path_id` if the path names one.
+    pub(crate) fn into_put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Box<Refused>> {
+        let shown = path_id.clone().or_else(|| self.id.clone());
+        self.put(path_id, expected).map_err(|problem| Box::new(Refused { id: shown, problem }))
+    }
+
+    fn put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Problem> {
+        let (id, ttl, fields) = self.checked(path_id)?;
+        let ttl = match ttl {
+            Ttl::Unsaid => None,
+            Ttl::Life(life) => Some(life),
+            Ttl::Never => return Err(bad_ttl("null")),
+        };
+        let mut values = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
+            match value {
+                Some(value) => values.push((name, value)),
+                None => return Err(wrong_value(&name, "null is no value: leave the field out")),
+            }
+        }
+        Ok(Put { id, fields: values, ttl, expected })
+    }
+
+    /// A change to the document under `id`.
+    pub(crate) fn into_patch(self, id: String, expected: Expected) -> Result<Patch, Problem> {
+        let (id, ttl, fields) = self.checked(Some(id))?;
+        let ttl = match ttl {
+            Ttl::Unsaid => None,
+            Ttl::Never => Some(None),
+            Ttl::Life(life) => Some(Some(life)),
+        };
+        let mut patch = Patch { id, set: Vec::new(), remove: Vec::new(), ttl, expected };
+        for (name, value) in fields {
+            match value {
+                Some(value) => patch.set.push((name, value)),
+                None => patch.remove.push(name),
+            }
+        }
+        Ok(patch)
+    }
+
+    /// Whether this is `{"documents": ...}`, which wraps others.
+    pub(crate) fn is_wrapper(&self) -> bool {
+        self.id.is_none() && matches!(&self.fields[..], [(name, _)] if name == "documents")
+    }
+
+    #[expect(clippy::type_complexity, reason = "taken apart where it is made")]
+    fn checked(
+        self,
+        path_id: Option<String>,
+    ) -> Result<(String, Ttl, Vec<(String, Option<Value>)>), Problem> {
+        if let Some(trouble) = self.trouble {
+            return Err(trouble);
+        }
+        let id = match (path_id, self.id) {
+            (Some(path), Some(own)) if path != own => {
+                let detail =
+                    format!("the document's id {own:?} is not the {path:?} of the path: leave it out");
+                return Err(Problem::invalid("id-mismatch", detail).at("id"));
+            }
+            (Some(id), _) | (None, Some(id)) => id,
+            (None, None) => return Err(Problem::invalid("id-missing", "the document has no \"id\"").at("id")),
+        };
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for (name, shape) in self.fields {
+            match shape {
+                ValueShape::Value(value) => fields.push((name, Some(value))),
+                ValueShape::Null => fields.push((name, None)),
+                ValueShape::Wrong(reason) => return Err(wrong_value(&name, &reason)),
+            }
+        }
+        Ok((id, self.ttl, fields))
+    }
+
+    fn take(&mut self, name: String, shape: ValueShape) {
+        let trouble = match (name.as_str(), shape) {
+            ("id", shape) if self.id.is_none() => match id(shape) {
+                Some(id) => {
+                    self.id = Some(id);
+                    return;
+                }
+                None => Problem::invalid("id", "\"id\" must be a string or a whole number").at("id"),
+            },
+            ("ttl_s", shape) if self.ttl == Ttl::Unsaid => match ttl(shape) {
+                Ok(ttl) => {
+                    self.ttl = ttl;
+                    return;
+                }
+                Err(problem) => problem,
+            },
+            (_, shape) if !matches!(name.as_str(), "id" | "ttl_s") => {
+                self.fields.push((name, shape));
+                return;
+            }
+            _ => twice(&name),
+        };
+        self.trouble.get_or_insert(trouble);
+    }
+}
+
+fn id(shape: ValueShape) -> Option<String> {
+    match shape {
+        ValueShape::Value(Value::Bytes(bytes)) => String::from_utf8(bytes).ok(),
+        ValueShape::Value(Value::Number(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+            Some(format!("{number:.0}"))
+        }
+        _ => None,
+    }
+}
+
+fn ttl(shape: ValueShape) -> Result<Ttl, Problem> {
+    match shape {
+        ValueShape::Null => Ok(Ttl::Never),
+        ValueShape::Value(Value::Number(seconds)) if seconds > 0.0 => {
+            match Duration::try_from_secs_f64(seconds) {
+                Ok(life) => Ok(Ttl::Life(life)),
+                Err(_) => Err(bad_ttl(&seconds.to_string())),
+            }
+        }
+        ValueShape::Value(Value::Number(seconds)) => Err(bad_ttl(&seconds.to_string())),
+        _ => Err(bad_ttl("something else")),
+    }
+}
+
+fn bad_ttl(found: &str) -> Problem {
+    Problem::invalid("ttl", format!("\"ttl_s\" must be a number of seconds greater than 0, found {found}"))
+        .at("ttl_s")
+}
+
+fn wrong_value(name: &str, reason: &str) -> Problem {
+    Problem::invalid("field-value", format!("field {name:?}: {reason}")).at(name)
+}
+
+fn too_many_fields(given: usize) -> Problem {
+    let detail =
+        format!("{given} fields are given: a document may have {FIELDS_MAX}, and a PATCH may name as many");
+    Problem::invalid("fields-many", detail)
+}
+
+fn twice(name: &str) -> Problem {
+    Problem::invalid("field-twice", format!("{name:?} is given twice")).at(name)
+}
+
+impl<'de> Deserialize<'de> for DocumentShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DocumentShape, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = DocumentShape;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a document: an object of fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentShape, A::Error> {
+        let mut document = DocumentShape::default();
+        let mut beyond = 0;
+        while let Some(name) = map.next_key::<String>()? {
+            // What no document may have takes no room.
+            if document.fields.len() == FIELDS_MAX && !matches!(name.as_str(), "id" | "ttl_s") {
+                map.next_value::<IgnoredAny>()?;
+                beyond += 1;
+                continue;
+            }
+            let shape = map.next_value::<ValueShape>()?;
+            document.take(name, shape);
+        }
+        if beyond > 0 {
+            document.trouble.get_or_insert(too_many_fields(FIELDS_MAX + beyond));
+        }
+        if let Some(name) = repeated(&document.fields) {
+            document.trouble.get_or_insert(twice(&name));
+        }
+        Ok(document)
+    }
+}
+
+/// A name that two fields have.
+fn repeated(fields: &[(String, ValueShape)]) -> Option<String> {
+    let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned())
+}
+
+impl DocumentShape {
+    /// What is no object at all: trouble of this element alone, not of the array it stands in.
+    fn of_other(found: &str) -> DocumentShape {
+        let trouble =
+            Problem::invalid("document-shape", format!("expected a document as an object, found {found}"));
+        DocumentShape { trouble: Some(trouble), ..DocumentShape::default() }
+    }
+}
+
+/// A document in an array of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Item(pub(crate) DocumentShape);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+struct ItemVisitor;
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a document")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+        DocumentVisitor.visit_map(map).map(Item)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("a string")))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("a number")))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("a number")))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("a number")))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("a boolean")))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Item, E> {
+        Ok(Item(DocumentShape::of_other("null")))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Item, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item(DocumentShape::of_other("an array")))
+    }
+}
+
+impl PartialSchema for DocumentShape {
+    fn schema() -> RefOr<schema::Schema> {
+        use schema::{AdditionalProperties, ObjectBuilder, Type};
+        let number_or_text = schema::SchemaType::from_iter([Type::String, Type::Integer]);
+        ObjectBuilder::new()
+            .property(
+                "id",
+                ObjectBuilder::new()
+                    .schema_type(number_or_text)
+                    .description(Some("1 to 512 bytes without control characters; needed where the path names none.")),
+            )
+            .property(
+                "ttl_s",
+                ObjectBuilder::new()
+                    .schema_type(schema::SchemaType::from_iter([Type::Number, Type::Null]))
+                    .description(Some("Seconds to live, more than 0; in a PATCH null means for ever.")),
+            )
+            .additional_properties(Some(AdditionalProperties::<schema::Schema>::FreeForm(true)))
+            .description(Some(
+                "Every other member is a field: a string, a number, an array of strings (TAG), an array of numbers \
+                 (VECTOR), or {\"base64\": \"...\"}. In a PATCH null removes the field.",
+            ))
+            .examples([serde_json::json!({
+                "id": "kb-001", "title": "Reset your password", "content": "Choose 'Forgot password' ...", "year": 2024
+            })])
+            .into()
+    }
+}
+
+impl ToSchema for DocumentShape {}
+
+/// A document on its way out.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DocumentView<'a> {
+    /// Its id in the collection.
+    pub(crate) id: &'a str,
+    /// The change that last wrote it: its ETag.
+    pub(crate) seq: u64,
+    /// When it ends, in Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at_ms: Option<u64>,
+    /// Its fields.
+    #[schema(value_type = Object)]
+    pub(crate) fields: FieldsView<'a>,
+}
+
+/// Fields as the schema has them: NUMERIC as numbers, TAG as arrays, VECTOR and whatever is not
+/// UTF-8 as base64, all else as strings.
+pub(crate) struct FieldsView<'a> {
+    document: &'a Document,
+    schema: &'a Schema,
+    vectors: bool,
+}
+
+impl<'a> FieldsView<'a> {
+    /// The fields of `document`, vector fields among them only with `vectors`.
+    pub(crate) fn new(document: &'a Document, schema: &'a Schema, vectors: bool) -> FieldsView<'a> {
+        FieldsView { document, schema, vectors }
+    }
+}
+
+impl Serialize for FieldsView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for field in &self.document.fields {
+            let known = self.schema.fields.iter().find(|known| known.name.as_bytes() == &*field.name);
+            let view = FieldView { value: &field.value, kind: known.map(|known| &known.kind) };
+            if self.vectors || !matches!(view.kind, Some(FieldKind::Vector(_))) {
+                map.serialize_entry(&name(&field.name), &view)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Names of fields are UTF-8 unless another door wrote them.
+fn name(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name)
+}
+
+struct FieldView<'a> {
+    value: &'a [u8],
+    kind: Option<&'a FieldKind>,
+}
+
+impl Serialize for FieldView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.kind {
+            None | Some(FieldKind::Text) => binary::write(self.value, serializer),
+            Some(FieldKind::Vector(_)) => binary::write_base64(self.value, serializer),
+            Some(FieldKind::Numeric) => match std::str::from_utf8(self.value).ok().and_then(number) {
+                Some(Number::Whole(number)) => serializer.serialize_i64(number),
+                Some(Number::Float(number)) => serializer.serialize_f64(number),
+                None => binary::write(self.value, serializer),
+            },
+            Some(&FieldKind::Tag { separator, .. }) => match std::str::from_utf8(self.value) {
+                Ok(text) => {
+                    let mut tags = serializer.serialize_seq(None)?;
+                    for tag in text.split(char::from(separator)).map(str::trim).filter(|tag| !tag.is_empty())
+                    {
+                        tags.serialize_element(tag)?;
+                    }
+                    tags.end()
+                }
+                Err(_) => binary::write_base64(self.value, serializer),
+            },
+        }
+    }
+}
+
+enum Number {
+    Whole(i64),
+    Float(f64),
+}
+
+fn number(text: &str) -> Option<Number> {
+    if let Ok(whole) = text.parse::<i64>() {
+        return Some(Number::Whole(whole));
+    }
+    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Number::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use service::{Field, FieldSchema};
+
+    fn read(json: &str) -> DocumentShape {
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn code(problem: &Problem) -> String {
+        serde_json::to_value(problem).unwrap()["code"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_put_takes_id_life_and_fields() {
+        let put =
+            read(r#"{"id":7,"title":"T","ttl_s":1.5,"tags":["a"]}"#).into_put(None, Expected::Any).unwrap();
+        assert_eq!(put.id, "7");
+        assert_eq!(put.ttl, Some(Duration::from_millis(1500)));
+        let fields = vec![
+            ("title".to_owned(), Value::Bytes(b"T".to_vec())),
+            ("tags".to_owned(), Value::Tags(vec!["a".to_owned()])),
+        ];
+        assert_eq!(put.fields, fields);
+        let put = read(r#"{"title":"T"}"#).into_put(Some("kb/1".to_owned()), Expected::Absent).unwrap();
+        assert_eq!((put.id.as_str(), put.expected), ("kb/1", Expected::Absent));
+    }
+
+    #[test]
+    fn trouble_is_told_by_name() {
+        for (json, expected, at) in [
+            (r#"{"title":"T"}"#, "id-missing", "id"),
+            (r#"{"id":true}"#, "id", "id"),
+            (r#"{"id":1.5}"#, "id", "id"),
+            (r#"{"id":"a","id":"b"}"#, "field-twice", "id"),
+            (r#"{"id":"a","x":1,"y":2,"x":1}"#, "field-twice", "x"),
+            (r#"{"id":"a","ttl_s":0}"#, "ttl", "ttl_s"),
+            (r#"{"id":"a","ttl_s":-1}"#, "ttl", "ttl_s"),
+            (r#"{"id":"a","ttl_s":1e300}"#, "ttl", "ttl_s"),
+            (r#"{"id":"a","ttl_s":"60"}"#, "ttl", "ttl_s"),
+            (r#"{"id":"a","ttl_s":null}"#, "ttl", "ttl_s"),
+            (r#"{"id":"a","open":true}"#, "field-value", "open"),
+            (r#"{"id":"a","open":null}"#, "field-value", "open"),
+        ] {
+            let refused = read(json).into_put(None, Expected::Any).expect_err(json);
+            assert_eq!(code(&refused.problem), expected, "{json}");
+            assert_eq!(serde_json::to_value(&refused.problem).unwrap()["at"], at, "{json}");
+            if expected != "id" && expected != "id-missing" {
+                assert_eq!(refused.id.as_deref(), Some("a"), "{json}");
+            }
+        }
+        let refused = read(r#"{"id":"a"}"#).into_put(Some("b".to_owned()), Expected::Any).unwrap_err();
+        assert_eq!(code(&refused.problem), "id-mismatch");
+    }
+
+    #[test]
+    fn a_patch_sets_removes_and_ends() {
+        let patch = read(r#"{"title":"T","old":null,"ttl_s":null}"#)
+            .into_patch("a".to_owned(), Expected::Seq(3))
+            .unwrap();
+        assert_eq!(patch.set, vec![("title".to_owned(), Value::Bytes(b"T".to_vec()))]);
+        assert_eq!(patch.remove, vec!["old".to_owned()]);
+        assert_eq!(patch.ttl, Some(None));
+        assert_eq!(read("{}").into_patch("a".to_owned(), Expected::Any).unwrap().ttl, None);
+    }
+
+    #[test]
+    fn fields_beyond_the_most_are_counted_and_not_kept() {
+        let json = |fields: usize| {
+            let fields: String = (0..fields).map(|number| format!(r#""f{number}":null,"#)).collect();
+            format!(r#"{{{fields}"id":"a"}}"#)
+        };
+        let most = read(&json(FIELDS_MAX));
+        assert_eq!((most.fields.len(), most.trouble.is_none()), (FIELDS_MAX, true));
+        let more = read(&json(FIELDS_MAX + 2));
+        assert_eq!((more.fields.len(), more.id.as_deref()), (FIELDS_MAX, Some("a")));
+        let problem = more.into_patch("a".to_owned(), Expected::Any).unwrap_err();
+        assert_eq!(code(&problem), "fields-many");
+        assert!(serde_json::to_string(&problem).unwrap().contains("1026 fields"));
+    }
+
+    #[test]
+    fn a_bad_item_does_not_spoil_the_array() {
+        let items: Vec<Item> =
+            serde_json::from_str(r#"[{"id":"a"},1,"x",[{"id":"n"}],null,true,{"id":"b"}]"#).unwrap();
+        let good: Vec<bool> =
+            items.into_iter().map(|item| item.0.into_put(None, Expected::Any).is_ok()).collect();
+        assert_eq!(good, [true, false, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn fields_go_out_as_the_schema_has_them() {
+        let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
+        let schema = Schema {
+            prefixes: vec![],
+            ttl: None,
+            fields: vec![
+                field("year", FieldKind::Numeric),
+                field("price", FieldKind::Numeric),
+                field("odd", FieldKind::Numeric),
+                field("tags", FieldKind::Tag { separator: b';', case_sensitive: false }),
+            ],
+        };
+        let stored = |name: &str, value: &[u8]| Field { name: name.as_bytes().into(), value: value.into() };
+        let document = Document {
+            key: b"c:1"[..].into(),
+            seq: 9,
+            expires_at_ms: None,
+            fields: vec![
+                stored("year", b"2024"),
+                stored("price", b"1.50"),
+                stored("odd", b"inf"),
+                stored("tags", b"a; b c;;"),
+                stored("more", "\u{1F980}\"".as_bytes()),
+                stored("raw", &[0xff]),
+            ],
+        };
+        let view = DocumentView {
+            id: "1",
+            seq: 9,
+            expires_at_ms: None,
+            fields: FieldsView::new(&document, &schema, false),
+        };
+        assert_eq!(
+            serde_json::to_string(&view).unwrap(),
+            "{\"id\":\"1\",\"seq\":9,\"fields\":{\"year\":2024,\"price\":1.5,\"odd\":\"inf\",\"tags\":[\"a\",\"b c\"],\
+             \"more\":\"\u{1F980}\\\"\",\"raw\":{\"base64\":\"/w==\"}}}"
+        );
+    }
+}

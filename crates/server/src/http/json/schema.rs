@@ -1,0 +1,434 @@
+//! Schemas: the same shape in and out.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{binary::Binary, object};
+use crate::http::Problem;
+use service::{
+    Algorithm, Embedding, FieldKind, FieldSchema, MODEL, Metric, Quantization, Schema, VectorSchema,
+    VectorType, article_schema,
+};
+
+/// Schema of a collection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaShape {
+    /// A document belongs to the collection if its key starts with one of these; the collection's name and a
+    /// colon, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefixes: Option<Vec<Binary>>,
+    /// Life of a document that is written without one of its own, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl_s: Option<f64>,
+    /// Fields that are indexed; title, content and a vector embedded from both, if left out.
+    #[serde(default, deserialize_with = "object::many", skip_serializing_if = "Option::is_none")]
+    fields: Option<Vec<FieldShape>>,
+}
+
+/// A field of a schema.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FieldShape {
+    name: String,
+    kind: KindShape,
+    /// TAG: the byte between tags; a comma, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    separator: Option<String>,
+    /// TAG: whether upper and lower case differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    case_sensitive: Option<bool>,
+    /// VECTOR: graph or scan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    algorithm: Option<AlgorithmShape>,
+    /// VECTOR: element type given and given back.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    vector_type: Option<VectorTypeShape>,
+    /// VECTOR: how the index holds it; if left out, `int8` for FLOAT32 and FLOAT16 in a graph of Nearfield's
+    /// own, otherwise `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quantization: Option<QuantizationShape>,
+    /// VECTOR: values a vector; the model's, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
+    dim: Option<usize>,
+    /// VECTOR: the distance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metric: Option<MetricShape>,
+    /// VECTOR, hnsw: links a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 2, maximum = 128)]
+    m: Option<usize>,
+    /// VECTOR, hnsw: breadth while building.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
+    ef_construction: Option<usize>,
+    /// VECTOR, hnsw: breadth while searching.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096)]
+    ef_search: Option<usize>,
+    /// VECTOR: which texts it is computed from; brought by the document, if left out.
+    #[serde(default, deserialize_with = "object::one", skip_serializing_if = "Option::is_none")]
+    embed: Option<EmbedShape>,
+}
+
+/// Which texts become a vector, and by which model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmbedShape {
+    /// TEXT fields, joined by a space.
+    #[serde(default = "default_embed_fields")]
+    fields: Vec<String>,
+    /// Name of the model.
+    #[serde(default = "default_model")]
+    model: String,
+}
+
+/// Kinds of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum KindShape {
+    Text,
+    Tag,
+    Numeric,
+    Vector,
+}
+
+/// Graph or scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum AlgorithmShape {
+    Hnsw,
+    Flat,
+}
+
+/// Element types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum VectorTypeShape {
+    Float32,
+    Float16,
+    Bfloat16,
+    Int8,
+}
+
+/// How an index holds vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum QuantizationShape {
+    None,
+    Int8,
+    Int4,
+}
+
+/// Distances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum MetricShape {
+    Cosine,
+    Ip,
+    L2,
+}
+
+fn default_embed_fields() -> Vec<String> {
+    vec!["title".to_owned(), "content".to_owned()]
+}
+
+fn default_model() -> String {
+    MODEL.to_owned()
+}
+
+impl SchemaShape {
+    /// Lengths of vectors that are left to the models that make them.
+    pub(crate) fn open_dims(&mut self) -> impl Iterator<Item = (&str, &mut Option<usize>)> {
+        self.fields.iter_mut().flatten().filter_map(|field| match (&field.embed, &mut field.dim) {
+            (Some(embed), dim @ None) => Some((embed.model.as_str(), dim)),
+            _ => None,
+        })
+    }
+
+    /// The schema of the collection called `name`. `open` says how the index holds the vectors of a
+    /// field, by its name, where that was left out.
+    pub(crate) fn into_schema(
+        self,
+        name: &str,
+        open: impl Fn(&str, &VectorSchema) -> Quantization,
+    ) -> Result<Schema, Problem> {
+        let ttl = match self.ttl_s {
+            None => None,
+            Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+                Ok(life) if !life.is_zero() => Some(life),
+                _ => {
+                    let detail = format!("ttl_s must be a number of seconds greater than 0, found {seconds}");
+                    return Err(Problem::invalid("schema", detail).at("ttl_s"));
+                }
+            },
+        };
+        let prefixes = match self.prefixes {
+            None => vec![format!("{name}:").into_bytes()],
+            Some(prefixes) => prefixes.into_iter().map(|Binary(prefix)| prefix).collect(),
+        };
+        let shapes = self.fields.unwrap_or_else(|| {
+            let article = article_schema("", &[], &[]);
+            article.fields.iter().map(|field| FieldShape { quantization: None, ..field.into() }).collect()
+        });
+        let mut fields = Vec::with_capacity(shapes.len());
+        for shape in shapes {
+            let is_open = shape.quantization.is_none();
+            let mut field = shape.into_field()?;
+            if let FieldKind::Vector(vector) = &mut field.kind
+                && is_open
+            {
+                vector.quantization = open(&field.name, vector);
+            }
+            fields.push(field);
+        }
+        Ok(Schema { prefixes, fields, ttl })
+    }
+}
+
+impl FieldShape {
+    fn new(name: impl Into<String>, kind: KindShape) -> FieldShape {
+        FieldShape {
+            name: name.into(),
+            kind,
+            separator: None,
+            case_sensitive: None,
+            algorithm: None,
+            vector_type: None,
+            quantization: None,
+            dim: None,
+            metric: None,
+            m: None,
+            ef_construction: None,
+            ef_search: None,
+            embed: None,
+        }
+    }
+
+    fn into_field(self) -> Result<FieldSchema, Problem> {
+        let name = self.name.clone();
+        if let Some(option) = self.out_of_place() {
+            let detail = format!("field {name:?}: {option} does not belong to this kind of field");
+            return Err(Problem::invalid("schema", detail).at(name));
+        }
+        let kind = match self.kind {
+            KindShape::Text => FieldKind::Text,
+            KindShape::Numeric => FieldKind::Numeric,
+            KindShape::Tag => FieldKind::Tag {
+                separator: match self.separator.as_deref().map(str::as_bytes) {
+                    None => b',',
+                    Some(&[byte]) => byte,
+                    Some(_) => {
+                        let detail = format!("field {name:?}: separator must be one byte, such as \",\"");
+                        return Err(Problem::invalid("schema", detail).at(name));
+                    }
+                },
+                case_sensitive: self.case_sensitive.unwrap_or(false),
+            },
+            KindShape::Vector => FieldKind::Vector(self.into_vector()?),
+        };
+        Ok(FieldSchema { name, kind })
+    }
+
+    /// An option that is given though it means nothing here.
+    fn out_of_place(&self) -> Option<&'static str> {
+        let tag =
+            [("separator", self.separator.is_some()), ("case_sensitive", self.case_sensitive.is_some())];
+        let vector = [
+            ("algorithm", self.algorithm.is_some()),
+            ("type", self.vector_type.is_some()),
+            ("quantization", self.quantization.is_some()),
+            ("dim", self.dim.is_some()),
+            ("metric", self.metric.is_some()),
+            ("embed", self.embed.is_some()),
+        ];
+        let graph = [
+            ("m", self.m.is_some()),
+            ("ef_construction", self.ef_construction.is_some()),
+            ("ef_search", self.ef_search.is_some()),
+        ];
+        let is_vector = self.kind == KindShape::Vector;
+        let is_graph = is_vector && self.algorithm != Some(AlgorithmShape::Flat);
+        let misplaced = |options: &[(&'static str, bool)], fits: bool| {
+            options.iter().find(|(_, given)| *given && !fits).map(|(option, _)| *option)
+        };
+        misplaced(&tag, self.kind == KindShape::Tag)
+            .or_else(|| misplaced(&vector, is_vector))
+            .or_else(|| misplaced(&graph, is_graph))
+    }
+
+    fn into_vector(self) -> Result<VectorSchema, Problem> {
+        let dim = match self.dim {
+            Some(dim) => dim,
+            None => {
+                let detail =
+                    format!("field {:?}: dim, the number of values in a vector, is missing", self.name);
+                return Err(Problem::invalid("schema", detail).at(self.name));
+            }
+        };
+        Ok(VectorSchema {
+            algorithm: match self.algorithm {
+                Some(AlgorithmShape::Flat) => Algorithm::Flat,
+                Some(AlgorithmShape::Hnsw) | None => Algorithm::Hnsw {
+                    m: self.m.unwrap_or(16),
+                    ef_construction: self.ef_construction.unwrap_or(200),
+                    ef_search: self.ef_search.unwrap_or(80),
+                },
+            },
+            vector_type: match self.vector_type {
+                Some(VectorTypeShape::Float32) | None => VectorType::Float32,
+                Some(VectorTypeShape::Float16) => VectorType::Float16,
+                Some(VectorTypeShape::Bfloat16) => VectorType::Bfloat16,
+                Some(VectorTypeShape::Int8) => VectorType::Int8,
+            },
+            quantization: match self.quantization {
+                Some(QuantizationShape::None) | None => Quantization::None,
+                Some(QuantizationShape::Int8) => Quantization::Int8,
+                Some(QuantizationShape::Int4) => Quantization::Int4,
+            },
+            dim,
+            metric: match self.metric {
+                Some(MetricShape::Cosine) | None => Metric::Cosine,
+                Some(MetricShape::Ip) => Metric::Ip,
+                Some(MetricShape::L2) => Metric::L2,
+            },
+            embed: self.embed.map(|embed| Embedding { fields: embed.fields, model: embed.model }),
+        })
+    }
+}
+
+impl From<&FieldSchema> for FieldShape {
+    fn from(field: &FieldSchema) -> FieldShape {
+        match &field.kind {
+            FieldKind::Text => FieldShape::new(&field.name, KindShape::Text),
+            FieldKind::Numeric => FieldShape::new(&field.name, KindShape::Numeric),
+            &FieldKind::Tag { separator, case_sensitive } => FieldShape {
+                separator: Some(char::from(separator).to_string()),
+                case_sensitive: Some(case_sensitive),
+                ..FieldShape::new(&field.name, KindShape::Tag)
+            },
+            FieldKind::Vector(vector) => FieldShape::of_vector(&field.name, vector),
+        }
+    }
+}
+
+impl FieldShape {
+    fn of_vector(name: &str, vector: &VectorSchema) -> FieldShape {
+        let graph = match vector.algorithm {
+            Algorithm::Flat => None,
+            Algorithm::Hnsw { m, ef_construction, ef_search } => Some((m, ef_construction, ef_search)),
+        };
+        FieldShape {
+            algorithm: Some(graph.map_or(AlgorithmShape::Flat, |_| AlgorithmShape::Hnsw)),
+            vector_type: Some(match vector.vector_type {
+                VectorType::Float32 => VectorTypeShape::Float32,
+                VectorType::Float16 => VectorTypeShape::Float16,
+                VectorType::Bfloat16 => VectorTypeShape::Bfloat16,
+                VectorType::Int8 => VectorTypeShape::Int8,
+            }),
+            quantization: Some(match vector.quantization {
+                Quantization::None => QuantizationShape::None,
+                Quantization::Int8 => QuantizationShape::Int8,
+                Quantization::Int4 => QuantizationShape::Int4,
+            }),
+            dim: Some(vector.dim),
+            metric: Some(match vector.metric {
+                Metric::Cosine => MetricShape::Cosine,
+                Metric::Ip => MetricShape::Ip,
+                Metric::L2 => MetricShape::L2,
+            }),
+            m: graph.map(|(m, _, _)| m),
+            ef_construction: graph.map(|(_, ef_construction, _)| ef_construction),
+            ef_search: graph.map(|(_, _, ef_search)| ef_search),
+            embed: vector
+                .embed
+                .as_ref()
+                .map(|embed| EmbedShape { fields: embed.fields.clone(), model: embed.model.clone() }),
+            ..FieldShape::new(name, KindShape::Vector)
+        }
+    }
+}
+
+impl From<&Schema> for SchemaShape {
+    fn from(schema: &Schema) -> SchemaShape {
+        SchemaShape {
+            prefixes: Some(schema.prefixes.iter().cloned().map(Binary).collect()),
+            ttl_s: schema.ttl.map(|life| life.as_secs_f64()),
+            fields: Some(schema.fields.iter().map(FieldShape::from).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Schema, String> {
+        let shape: SchemaShape = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let open = |_: &str, _: &VectorSchema| Quantization::Int8;
+        shape
+            .into_schema("kb", open)
+            .map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
+    }
+
+    #[test]
+    fn an_empty_schema_is_the_articles() {
+        let schema = read("{}").unwrap();
+        assert_eq!(schema.prefixes, [b"kb:"]);
+        assert_eq!(
+            serde_json::to_value(SchemaShape::from(&schema)).unwrap(),
+            serde_json::json!({
+                "prefixes": ["kb:"],
+                "fields": [
+                    {"name": "title", "kind": "text"},
+                    {"name": "content", "kind": "text"},
+                    {"name": "embedding", "kind": "vector", "algorithm": "hnsw", "type": "FLOAT32", "quantization": "int8",
+                     "dim": 384, "metric": "cosine", "m": 16, "ef_construction": 200, "ef_search": 80,
+                     "embed": {"fields": ["title", "content"], "model": "all-MiniLM-L6-v2"}}
+                ]
+            })
+        );
+    }
+
+    #[test]
+    fn a_schema_comes_back_as_it_was_given() {
+        for json in [
+            r#"{"prefixes":["a:",{"base64":"/w=="}],"ttl_s":1.5,"fields":[{"name":"t","kind":"tag","separator":";","case_sensitive":true}]}"#,
+            r#"{"prefixes":[],"fields":[{"name":"v","kind":"vector","algorithm":"flat","type":"BFLOAT16","quantization":"none","dim":3,"metric":"l2"},{"name":"n","kind":"numeric"}]}"#,
+            r#"{"prefixes":["a:"],"fields":[{"name":"v","kind":"vector","algorithm":"hnsw","type":"INT8","quantization":"int4","dim":3,"metric":"ip","m":2,"ef_construction":3,"ef_search":4}]}"#,
+        ] {
+            let schema = read(json).unwrap();
+            assert_eq!(serde_json::to_string(&SchemaShape::from(&schema)).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (json, words) in [
+            (r#"{"prefix":["a:"]}"#, "unknown field `prefix`"),
+            (r#"{"fields":[{"name":"t","kind":"tags"}]}"#, "unknown variant `tags`"),
+            (r#"{"fields":[{"name":"t","kind":"text","separator":","}]}"#, "separator does not belong"),
+            (r#"{"fields":[{"name":"t","kind":"tag","separator":"::"}]}"#, "separator must be one byte"),
+            (r#"{"fields":[{"name":"t","kind":"tag","metric":"l2"}]}"#, "metric does not belong"),
+            (
+                r#"{"fields":[{"name":"v","kind":"vector","algorithm":"flat","dim":3,"m":4}]}"#,
+                "m does not belong",
+            ),
+            (
+                r#"{"fields":[{"name":"v","kind":"vector"}]}"#,
+                "dim, the number of values in a vector, is missing",
+            ),
+            (r#"{"fields":[{"name":"v","kind":"vector","dim":-3}]}"#, "expected usize"),
+            (r#"{"fields":[{"name":"v","kind":"vector","dim":3,"dim":4}]}"#, "duplicate field `dim`"),
+            (r#"{"ttl_s":-1}"#, "ttl_s must be"),
+            (r#"{"ttl_s":0}"#, "ttl_s must be"),
+            (r#"{"prefixes":[1]}"#, "base64"),
+        ] {
+            let message = read(json).expect_err(json);
+            assert!(message.contains(words), "{json}: {message}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A field's value on its way in.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+use super::binary;
+use service::Value;
+
+/// Whole numbers up to here are the same as 64-bit floats.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// A field's value, or why it is none. What is wrong with one field does not make the whole body
+/// unreadable, so that it can be told by name.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ValueShape {
+    /// A value.
+    Value(Value),
+    /// Take the field away.
+    Null,
+    /// Not a value, in the words of a sentence's end.
+    Wrong(String),
+}
+
+impl<'de> Deserialize<'de> for ValueShape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ValueShape, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+const EXPECTED: &str = r#"a string, a number, an array of strings, an array of numbers or {"base64": "..."}"#;
+
+fn wrong(found: &str) -> ValueShape {
+    ValueShape::Wrong(format!("{found} is no value: expected {EXPECTED}"))
+}
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = ValueShape;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ValueShape, E> {
+        Ok(ValueShape::Value(Value::Bytes(text.as_bytes().to_vec())))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<ValueShape, E> {
+        Ok(ValueShape::Value(Value::Bytes(text.into_bytes())))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<ValueShape, E> {
+        Ok(ValueShape::Value(Value::Number(number)))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<ValueShape, E> {
+        Ok(ValueShape::Value(match number {
+            0..=EXACT_MAX => Value::Number(number as f64),
+            _ => Value::Bytes(number.to_string().into_bytes()),
+        }))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<ValueShape, E> {
+        Ok(ValueShape::Value(match number.unsigned_abs() {
+            0..=EXACT_MAX => Value::Number(number as f64),
+            _ => Value::Bytes(number.to_string().into_bytes()),
+        }))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<ValueShape, E> {
+        Ok(wrong("a boolean"))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<ValueShape, E> {
+        Ok(ValueShape::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ValueShape, A::Error> {
+        let value = match seq.next_element::<Element>()? {
+            None => return Ok(ValueShape::Value(Value::Tags(Vec::new()))),
+            Some(Element::Text(first)) => {
+                let mut tags = vec![first];
+                loop {
+                    match seq.next_element()? {
+                        Some(Element::Text(tag)) => tags.push(tag),
+                        Some(_) => break None,
+                        None => break Some(Value::Tags(tags)),
+                    }
+                }
+            }
+            Some(Element::Number(first)) => {
+                let mut vector = Vec::with_capacity(seq.size_hint().unwrap_or(384));
+                vector.push(first);
+                loop {
+                    match seq.next_element()? {
+                        Some(Element::Number(number)) => vector.push(number),
+                        Some(_) => break None,
+                        None => break Some(Value::Vector(vector)),
+                    }
+                }
+            }
+            Some(Element::Other) => None,
+        };
+        match value {
+            Some(value) => Ok(ValueShape::Value(value)),
+            None => {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(wrong("an array of mixed or other things"))
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValueShape, A::Error> {
+        let first = match map.next_key::<String>()? {
+            Some(key) if key == "base64" => map.next_value()?,
+            Some(_) => {
+                map.next_value::<IgnoredAny>()?;
+                Element::Other
+            }
+            None => Element::Other,
+        };
+        let mut alone = true;
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            alone = false;
+        }
+        Ok(match first {
+            Element::Text(text) if alone => match binary::decode(&text) {
+                Ok(bytes) => ValueShape::Value(Value::Bytes(bytes)),
+                Err(reason) => ValueShape::Wrong(format!("is not {reason}")),
+            },
+            _ => wrong("an object"),
+        })
+    }
+}
+
+/// An element of an array.
+enum Element {
+    Text(String),
+    Number(f32),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Element, D::Error> {
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+struct ElementVisitor;
+
+impl<'de> Visitor<'de> for ElementVisitor {
+    type Value = Element;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a string or a number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
+        Ok(Element::Text(text.to_owned()))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Element, E> {
+        Ok(Element::Number(number as f32))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Element, E> {
+        Ok(Element::Number(number as f32))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Element, E> {
+        Ok(Element::Number(number as f32))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Element, E> {
+        Ok(Element::Other)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Element, E> {
+        Ok(Element::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Element, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Element::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Element, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Element::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> ValueShape {
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    fn value(value: Value) -> ValueShape {
+        ValueShape::Value(value)
+    }
+
+    #[test]
+    fn json_becomes_what_it_means() {
+        assert_eq!(read(r#""a\u00e9""#), value(Value::Bytes("aé".as_bytes().to_vec())));
+        assert_eq!(read("2024"), value(Value::Number(2024.0)));
+        assert_eq!(read("-0.5"), value(Value::Number(-0.5)));
+        assert_eq!(read("9007199254740992"), value(Value::Number(9_007_199_254_740_992.0)));
+        assert_eq!(
+            read("9007199254740993"),
+            value(Value::Bytes(b"9007199254740993".to_vec())),
+            "kept digit for digit"
+        );
+        assert_eq!(read("-9007199254740993"), value(Value::Bytes(b"-9007199254740993".to_vec())));
+        assert_eq!(read("[]"), value(Value::Tags(vec![])));
+        assert_eq!(read(r#"["a","b"]"#), value(Value::Tags(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(read("[1,-2.5,3]"), value(Value::Vector(vec![1.0, -2.5, 3.0])));
+        assert_eq!(read(r#"{"base64":"AP8="}"#), value(Value::Bytes(vec![0, 255])));
+        assert_eq!(read("null"), ValueShape::Null);
+    }
+
+    #[test]
+    fn what_is_no_value_is_told_and_the_rest_is_still_read() {
+        for bad in [
+            "true",
+            "{}",
+            r#"{"a":1}"#,
+            r#"{"base64":"AP8=","a":1}"#,
+            r#"{"base64":7}"#,
+            r#"{"base64":"*"}"#,
+            r#"{"base64":{"base64":"AP8="}}"#,
+            r#"[1,"a",{"b":[2]}]"#,
+            r#"["a",1]"#,
+            "[[1],[2]]",
+            "[null]",
+            r#"[{"a":1}]"#,
+        ] {
+            let json = format!("[{bad}, \"after\"]");
+            let values: Vec<ValueShape> =
+                serde_json::from_str(&json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            assert!(matches!(values[0], ValueShape::Wrong(_)), "{bad}: {:?}", values[0]);
+            assert_eq!(values[1], value(Value::Bytes(b"after".to_vec())), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What became of writes.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    at_most::AtMost,
+    document::{DocumentView, Item},
+};
+use crate::http::Problem;
+use service::{Outcome, PutResult};
+
+/// Documents of a JSON body; more come as NDJSON.
+pub(crate) const DOCUMENTS_MAX: usize = 10_000;
+
+/// Documents of a JSON body.
+pub(crate) type Items = AtMost<Item, DOCUMENTS_MAX>;
+
+/// `{"documents": [...]}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DocumentsShape {
+    pub(crate) documents: Items,
+}
+
+/// What became of one document.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ResultView {
+    /// Its line, of NDJSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// `created`, `updated`, `unchanged` or `error`.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// The change's number: the document's ETag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// Whether its text was longer than the model reads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+impl ResultView {
+    pub(crate) fn written(result: PutResult) -> ResultView {
+        ResultView {
+            line: None,
+            id: Some(result.id),
+            status: word(result.outcome),
+            seq: Some(result.seq),
+            truncated: result.truncated,
+            error: None,
+        }
+    }
+
+    pub(crate) fn refused(id: Option<String>, problem: Problem) -> ResultView {
+        ResultView { line: None, id, status: "error", seq: None, truncated: false, error: Some(problem) }
+    }
+
+    /// The same, of a line.
+    pub(crate) fn on_line(mut self, number: u64) -> ResultView {
+        self.line = Some(number);
+        self
+    }
+
+    /// Why it was refused, if it was.
+    pub(crate) fn error(self) -> Result<ResultView, Problem> {
+        match self.error {
+            Some(problem) => Err(problem),
+            None => Ok(self),
+        }
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Created => "created",
+        Outcome::Updated => "updated",
+        Outcome::Unchanged => "unchanged",
+    }
+}
+
+/// How many came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Counts {
+    pub(crate) created: u64,
+    pub(crate) updated: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) errors: u64,
+}
+
+impl Counts {
+    pub(crate) fn count(&mut self, result: &ResultView) {
+        *match result.status {
+            "created" => &mut self.created,
+            "updated" => &mut self.updated,
+            "unchanged" => &mut self.unchanged,
+            _ => &mut self.errors,
+        } += 1;
+    }
+
+    /// Documents that stand as they were given.
+    pub(crate) fn standing(self) -> u64 {
+        self.created + self.updated + self.unchanged
+    }
+}
+
+/// What became of several documents, in the order given.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ResultsView {
+    pub(crate) results: Vec<ResultView>,
+    #[serde(flatten)]
+    pub(crate) counts: Counts,
+}
+
+/// What became of the one document of a request.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WrittenView {
+    pub(crate) id: String,
+    /// `created`, `updated` or `unchanged`.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// The change's number: the document's ETag.
+    pub(crate) seq: u64,
+    /// Whether its text was longer than the model reads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+impl From<PutResult> for WrittenView {
+    fn from(result: PutResult) -> WrittenView {
+        WrittenView {
+            id: result.id,
+            status: word(result.outcome),
+            seq: result.seq,
+            truncated: result.truncated,
+        }
+    }
+}
+
+/// One page of documents.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PageView<'a> {
+    pub(crate) documents: Vec<DocumentView<'a>>,
+    /// Pass it on as `after` to go on; null at the end.
+    pub(crate) next: Option<String>,
+}
+
+/// Which documents shall go.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeleteShape {
+    /// A filter; `*` for all.
+    pub(crate) filter: String,
+}
+
+/// How many documents went.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeletedView {
+    pub(crate) deleted: u64,
+}

@@ -1,0 +1,65 @@
+//! Answers as bytes.
+
+use std::fmt::Write;
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+};
+use serde::Serialize;
+
+use service::Timing;
+
+/// Where an answer's time went, for the browser's own tools.
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    json_sized(status, value, 256)
+}
+
+/// [`json`], with a guess at its length.
+pub(super) fn json_sized(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
+    let mut body = Vec::with_capacity(bytes);
+    serde_json::to_writer(&mut body, value).expect("shapes have string keys and a Vec takes every byte");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// Adds `Server-Timing`, in milliseconds as that header has it.
+pub(super) fn with_timing(mut response: Response<Body>, timing: &Timing) -> Response<Body> {
+    let mut text = String::with_capacity(96);
+    for (stage, us) in timing.stages() {
+        let comma = if text.is_empty() { "" } else { ", " };
+        write!(text, "{comma}{stage};dur={}.{:03}", us / 1000, us % 1000).expect("writing to a String");
+    }
+    let value = HeaderValue::from_str(&text).expect("digits and ASCII words");
+    response.headers_mut().insert(SERVER_TIMING, value);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_told_in_milliseconds() {
+        let timing = Timing { queue_us: 12, embed_us: 1_034, total_us: 2_000_000, ..Timing::default() };
+        let response = with_timing(empty(StatusCode::OK), &timing);
+        assert_eq!(
+            response.headers()[SERVER_TIMING],
+            "queue;dur=0.012, embed;dur=1.034, filter;dur=0.000, search;dur=0.000, fetch;dur=0.000, total;dur=2000.000"
+        );
+    }
+}

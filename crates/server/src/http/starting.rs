@@ -1,0 +1,75 @@
+//! The door while the store is being opened: alive, not ready, and saying how far it has come.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Response, StatusCode},
+    middleware,
+    routing::get,
+};
+
+use super::{
+    Problem,
+    json::health::{AliveView, ReadyView},
+    metering, reply,
+};
+use service::Progress;
+
+/// Answers health, and nothing else.
+pub(crate) fn starting(progress: Arc<Progress>) -> Router {
+    let told = move || async move {
+        let view = ReadyView { ready: false, notes: vec![progress.told()] };
+        let mut response = reply::json(StatusCode::SERVICE_UNAVAILABLE, &view);
+        response.headers_mut().insert(axum::http::header::RETRY_AFTER, 1.into());
+        response
+    };
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/livez", get(alive))
+        .route("/readyz", get(told))
+        .fallback(not_yet)
+        .layer(middleware::from_fn(metering::observe))
+}
+
+async fn alive() -> Response<Body> {
+    reply::json(StatusCode::OK, &AliveView { status: "ok" })
+}
+
+async fn not_yet() -> Problem {
+    let detail = "the server is starting: /readyz tells how far it has come; try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn alive_but_not_ready() {
+        let router = starting(Arc::default());
+        for (path, status, waits) in [
+            ("/healthz", 200, false),
+            ("/livez", 200, false),
+            ("/readyz", 503, true),
+            ("/search?q=a", 503, true),
+            ("/", 503, true),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let reply = router.clone().oneshot(request).await.unwrap();
+            let told = reply.headers().contains_key("retry-after");
+            assert_eq!((reply.status().as_u16(), told), (status, waits), "{path}");
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+                ("cache-control", "no-store"),
+            ] {
+                assert_eq!(reply.headers()[name], value, "{path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The engine inside this process.
+
+use engine::{CollectionVersion, Engine, Options, Progress, QueryError, QueueFull, Room};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{
+    ComputedVector, Cursor, Document, Documents, Error, Filter, Found, Lacking, Op, Query, Schema, Scrolled,
+    WriteError, Written,
+};
+use crate::{ErrorKind, call::Call, refusal};
+
+/// Documents on their way to the disk: half of what the engine's own queue holds, which the
+/// background embedder also writes through.
+const WRITES_MAX: usize = 4096;
+
+/// The engine, with room for writes on their way to the disk, so that calls wait for the
+/// committer in turn instead of being refused after they have paid for their vectors.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    pub(super) engine: Engine,
+    write_room: Semaphore,
+}
+
+impl Embedded {
+    pub(super) fn open(options: Options, progress: &Progress) -> Result<Embedded, Error> {
+        let engine = Engine::open_telling(options, progress).map_err(|error| refusal::open(&error))?;
+        Ok(Embedded { engine, write_room: Semaphore::new(WRITES_MAX) })
+    }
+
+    /// The version of a collection that answers now.
+    pub(crate) fn version(&self, collection: &str) -> Option<CollectionVersion> {
+        self.engine.version(collection)
+    }
+
+    /// Searches this version of a collection; `None` if another answers by now.
+    pub(crate) fn search(
+        &self,
+        query: &Query<'_>,
+        version: CollectionVersion,
+        room: &Room,
+    ) -> Result<Option<Found>, Error> {
+        match self.engine.search_version(query, version, room) {
+            Err(QueryError::OtherVersion { .. }) => Ok(None),
+            found => found.map(Some).map_err(refusal::query),
+        }
+    }
+
+    /// The first of these keys a document stands under, and the document.
+    pub(super) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
+        for key in keys {
+            if let Some(document) = self.engine.get(key).map_err(refusal::query)? {
+                return Ok(Some(document));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Computed vectors of the document under `key` in a collection.
+    pub(super) fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
+        let vectors = self.engine.vectors(collection, key).map_err(refusal::query)?;
+        Ok(vectors.into_iter().map(|(_, vector)| vector).collect())
+    }
+
+    /// Makes a collection or finds an equal one, or with `rebuild` begins another version of one
+    /// that differs; `true` if it was made.
+    pub(super) fn put_collection(
+        &self,
+        name: &str,
+        schema: Schema,
+        rebuild: bool,
+    ) -> Result<(engine::CollectionInfo, bool), Error> {
+        let stood = self.engine.collection(name).is_ok();
+        match self.engine.create_collection(name, schema.clone()).map_err(refusal::collection) {
+            Ok(info) => Ok((info, !stood)),
+            Err(error) if rebuild && error.code == refusal::COLLECTION_EXISTS => {
+                let info = self.engine.rebuild_collection(name, schema).map_err(refusal::collection)?;
+                Ok((info, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+        self.engine.drop_collection(name, documents).map_err(refusal::collection)
+    }
+
+    /// Commits a group of writes and waits until it is durable.
+    pub(super) async fn commit(
+        &self,
+        call: &Call,
+        ops: Vec<Op>,
+    ) -> Result<Vec<Result<Written, WriteError>>, Error> {
+        let permits = u32::try_from(ops.len().min(WRITES_MAX)).expect("WRITES_MAX is small");
+        let _room =
+            call.within(self.write_room.acquire_many(permits)).await?.map_err(|_| Error::closing())?;
+        let committed = self.submit(ops)?;
+        call.within(committed).await?.map_err(|_| Error::closing())
+    }
+
+    /// Queues writes for the committer.
+    fn submit(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Result<Written, WriteError>>>, Error> {
+        let (done, committed) = oneshot::channel();
+        let answer = Box::new(move |results| {
+            // A caller who has gone leaves nobody to tell.
+            let _ = done.send(results);
+        });
+        match self.engine.submit(ops, answer) {
+            Ok(()) => Ok(committed),
+            Err(QueueFull) => Err(Error::new(
+                ErrorKind::Overloaded,
+                "write-queue-full",
+                "too many writes wait for the disk; try again in a second",
+            )),
+        }
+    }
+
+    /// Writes everything to `out`, on a thread that may wait.
+    pub(crate) fn back_up(&self, out: impl std::io::Write) -> Result<engine::Backup, Error> {
+        self.engine.back_up(out).map_err(|error| {
+            Error::new(ErrorKind::Internal, "backup", format!("the backup could not be made: {error}"))
+        })
+    }
+
+    pub(super) fn scroll(
+        &self,
+        collection: &str,
+        filter: Option<&Filter>,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Scrolled, Error> {
+        let after = after.map(position).transpose()?;
+        let page = self.engine.scroll(collection, filter, after, limit).map_err(refusal::query)?;
+        Ok(Scrolled { documents: page.documents, next: page.next.map(|next| next.to_string()) })
+    }
+
+    pub(super) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {
+        self.engine.count(collection, filter).map_err(refusal::query)
+    }
+
+    /// Documents that lack vectors. The next page is found by asking again, once these have theirs.
+    pub(super) fn unembedded(&self, collection: &str, limit: usize) -> Result<Lacking, Error> {
+        let documents = self.engine.unembedded(collection, limit).map_err(refusal::collection)?;
+        let next = (!documents.is_empty()).then(Cursor::new);
+        Ok(Lacking { documents, next })
+    }
+}
+
+fn position(cursor: &Cursor) -> Result<u64, Error> {
+    cursor.parse().map_err(|_| super::no_cursor(cursor))
+}

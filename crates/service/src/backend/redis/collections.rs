@@ -1,0 +1,220 @@
+//! Collections made, dropped, named and told about.
+
+use engine::{CollectionError, CollectionVersion, check_name};
+use futures_util::future::try_join_all;
+use redis::Cmd;
+
+use super::{
+    CollectionInfo, Documents, Error, Fingerprints, Schema,
+    core::Core,
+    error, index,
+    notes::{self, Notes},
+    reply,
+    servers::{Shard, refused},
+    state::{Collection, Index},
+};
+use crate::{ErrorKind, Stats, refusal};
+
+impl Core {
+    /// All collections, asked anew.
+    pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+        if let Some(obstacle) = self.servers.obstacle()
+            && !self.is_known()
+        {
+            return Err(obstacle);
+        }
+        let state = self.state();
+        let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
+        self.read_infos(&names).await?;
+        Ok(self.state().collections.values().map(|collection| collection.show()).collect())
+    }
+
+    /// One collection, asked anew.
+    pub(super) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
+        self.state().get(name)?;
+        self.read_infos(&[name]).await?;
+        Ok(self.state().get(name)?.show())
+    }
+
+    /// Makes a collection, or takes over an index that is there and equal; `true` if it was made.
+    pub(super) async fn put_collection(
+        &self,
+        name: &str,
+        schema: Schema,
+        rebuild: bool,
+        models: Fingerprints,
+    ) -> Result<(CollectionInfo, bool), Error> {
+        check_name(name).map_err(refusal::collection)?;
+        let _structure = self.structure.lock().await;
+        let state = self.state();
+        let oldest = state.servers.values().map(|server| server.search).min();
+        index::check(&schema, oldest.unwrap_or_default())?;
+        schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
+        if let Some(collection) = state.of_alias(name) {
+            let collection = collection.name.clone();
+            return Err(refusal::collection(CollectionError::IsAlias { name: name.to_owned(), collection }));
+        }
+        let differs = |difference: String| {
+            if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) }
+        };
+        let noted = self.notes(name).await?;
+        if let Some(difference) = noted.as_ref().and_then(|noted| noted.schema.difference(&schema)) {
+            return Err(differs(difference));
+        }
+        let shards = self.shards(&self.servers.map())?;
+        let found = try_join_all(shards.iter().map(|shard| self.indexes_on(shard))).await?;
+        let mut stands: Vec<Option<Index>> =
+            found.into_iter().map(|(mut indexes, _)| indexes.remove(name)).collect();
+        if let Some(difference) = stands.iter().flatten().find_map(|index| index.info.difference(&schema)) {
+            return Err(differs(difference));
+        }
+        if let Some(clash) = state.clash(name, &schema) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "collections-clash",
+                format!(
+                    "collection {name:?} cannot stand beside others in one Redis: {clash}; choose another prefix or field name"
+                ),
+            ));
+        }
+        let made = stands.iter().any(Option::is_none);
+        let notes = match noted {
+            Some(noted) => noted,
+            None => {
+                let mut next = redis::cmd("INCR");
+                next.arg(notes::COUNTER);
+                let id = notes::number(self.ask(notes::COUNTER, &next).await?)?;
+                Notes { version: CollectionVersion { id, version: 1 }, schema, models }
+            }
+        };
+        for (shard, index) in shards.iter().zip(&mut stands) {
+            if index.is_none() {
+                *index = Some(self.make_index(name, &notes, shard).await?);
+            }
+        }
+        self.ask(&notes::key(name), &notes.write(name)).await?;
+        let indexes = shards.iter().map(|shard| shard.name()).zip(stands.into_iter().flatten()).collect();
+        let aliases = state.get(name).map_or_else(|_| Vec::new(), |known| known.aliases.clone());
+        let collection = Collection::new(name, notes, aliases, indexes);
+        let shown = collection.show();
+        self.set_collection(name, Some(collection));
+        Ok((shown, made))
+    }
+
+    /// Drops a collection and its aliases.
+    pub(super) async fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+        let _structure = self.structure.lock().await;
+        let state = self.state();
+        let collection = state.own(name)?;
+        let mut unname = redis::cmd("DEL");
+        unname.arg(notes::key(name));
+        self.ask(&notes::key(name), &unname).await?;
+        for alias in &collection.aliases {
+            self.ask(notes::ALIASES, &forget_alias(alias)).await?;
+        }
+        for shard in self.shards(&self.servers.map())? {
+            let Some(index) = collection.index_of(&shard) else { continue };
+            let mut drop_index = redis::cmd("FT.DROPINDEX");
+            drop_index.arg(&index.name);
+            match shard.primary.connections.ask(&drop_index).await.and_then(refused) {
+                Err(error) if error.code != error::INDEX_MISSING => return Err(shard.blame(error)),
+                _ => {}
+            }
+        }
+        self.set_collection(name, None);
+        if documents == Documents::Delete {
+            self.unlink_under(&collection.schema().prefixes).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set_alias(&self, alias: &str, name: &str) -> Result<(), Error> {
+        check_name(alias).map_err(refusal::collection)?;
+        let _structure = self.structure.lock().await;
+        let state = self.state();
+        let collection = state.own(name)?;
+        if state.collections.contains_key(alias) {
+            return Err(refusal::collection(CollectionError::NameTaken { alias: alias.to_owned() }));
+        }
+        self.write_alias(alias, name).await?;
+        if let Some(former) = state.of_alias(alias) {
+            let mut former = Collection::clone(former);
+            former.aliases.retain(|known| known != alias);
+            let name = former.name.clone();
+            self.set_collection(&name, Some(former));
+        }
+        // As it stands now: the alias may have led here already.
+        let mut named = Collection::clone(self.state().get(&collection.name)?);
+        named.aliases.push(alias.to_owned());
+        named.aliases.sort_unstable();
+        self.set_collection(name, Some(named));
+        Ok(())
+    }
+
+    pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
+        let _structure = self.structure.lock().await;
+        let state = self.state();
+        let Some(collection) = state.of_alias(alias) else {
+            let known: Vec<&str> =
+                state.collections.values().flat_map(|known| &known.aliases).map(String::as_str).collect();
+            let known = if known.is_empty() { "no aliases".to_owned() } else { known.join(", ") };
+            return Err(refusal::collection(CollectionError::NotFound { name: alias.to_owned(), known }));
+        };
+        if !self.servers.is_cluster() {
+            let mut remove = redis::cmd("FT.ALIASDEL");
+            remove.arg(alias);
+            match self.ask(alias, &remove).await {
+                // Others have removed it there: what is left is the note.
+                Err(error) if error.kind != ErrorKind::Internal => return Err(error),
+                _ => {}
+            }
+        }
+        self.ask(notes::ALIASES, &forget_alias(alias)).await?;
+        let mut collection = Collection::clone(collection);
+        collection.aliases.retain(|known| known != alias);
+        let name = collection.name.clone();
+        self.set_collection(&name, Some(collection));
+        Ok(())
+    }
+
+    /// Notes that all vectors of a collection are computed by these models now.
+    pub(super) async fn note_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
+        let _structure = self.structure.lock().await;
+        let collection = Collection { models, ..Collection::clone(self.state().get(name)?) };
+        self.ask(&notes::key(name), &collection.notes().write(name)).await?;
+        self.set_collection(name, Some(collection));
+        Ok(())
+    }
+
+    /// Counts of all servers: of every key in their databases, whoever's it is.
+    pub(super) async fn stats(&self) -> Result<Stats, Error> {
+        let map = self.servers.map();
+        let count = async |shard: &Shard| {
+            let asked = shard.primary.connections.ask(&redis::cmd("DBSIZE")).await;
+            asked.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.blame(error))
+        };
+        let counts = try_join_all(map.shards().iter().map(|shard| count(shard))).await?;
+        let documents = counts.into_iter().map(i64::unsigned_abs).sum();
+        let memory_bytes = self.state().servers.values().map(|server| server.memory_bytes).sum();
+        Ok(Stats { documents, memory_bytes, ..Stats::default() })
+    }
+}
+
+fn forget_alias(alias: &str) -> Cmd {
+    let mut command = redis::cmd("HDEL");
+    command.arg(notes::ALIASES).arg(alias);
+    command
+}
+
+fn exists(name: &str, difference: String) -> Error {
+    refusal::collection(CollectionError::Exists { name: name.to_owned(), difference })
+}
+
+fn cannot_rebuild(name: &str, difference: &str) -> Error {
+    Error::invalid(
+        "rebuild",
+        format!(
+            "collection {name:?} has another schema ({difference}), and a Redis cannot rebuild an index beside itself: drop the collection, keeping its documents (documents=keep), and make it again"
+        ),
+    )
+}

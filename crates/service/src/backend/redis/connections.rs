@@ -1,0 +1,396 @@
+//! A bounded set of connections to one server, each shared by many commands at once.
+
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{sleep_until, timeout},
+};
+
+use super::{
+    Error,
+    address::Address,
+    breaker::{Breaker, LastReply},
+    error,
+};
+use crate::{
+    RedisStore,
+    sync::{Arc, AtomicUsize, Mutex, Ordering},
+};
+
+const COMMANDS: &str = "nearfield_redis_commands_total";
+const FAILURES: &str = "nearfield_redis_failures_total";
+const SECONDS: &str = "nearfield_redis_seconds";
+const UP: &str = "nearfield_redis_up";
+
+/// Weight of a command on its way, in bytes of it.
+const BYTES_A_UNIT: usize = 16 << 10;
+
+/// Weight on its way up to which a connection is filled before the next one is used: commands that
+/// share a connection share its system calls.
+const FILL_MAX: usize = 32;
+
+/// Weight a connection carries at most. What comes beyond waits for room.
+const LOAD_MAX: usize = 512;
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) address: Address,
+    slots: Vec<Slot>,
+    room: Semaphore,
+    wait_timeout: Duration,
+    pub(super) command_timeout: Duration,
+    pub(super) breaker: Breaker,
+    /// Why the server cannot be asked, as it was last seen.
+    trouble: Mutex<Error>,
+    /// Ends the waiting for a server that has fallen silent.
+    tripped: Notify,
+    /// Wakes whoever looks after connections and collections.
+    look: Arc<Notify>,
+    /// Whether a replica is to answer what it is asked, as far as it knows.
+    reads_from_replica: bool,
+    watch: Watch,
+}
+
+/// What is told of one server to whoever collects metrics.
+struct Watch {
+    commands: Counter,
+    failures: Counter,
+    seconds: Histogram,
+    up: Gauge,
+}
+
+impl Watch {
+    fn new(address: &Address) -> Watch {
+        let node = address.to_string();
+        Watch {
+            commands: counter!(COMMANDS, "node" => node.clone()),
+            failures: counter!(FAILURES, "node" => node.clone()),
+            seconds: histogram!(SECONDS, "node" => node.clone()),
+            up: gauge!(UP, "node" => node),
+        }
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+/// Describes what is told of every server.
+pub(super) fn describe() {
+    describe_counter!(COMMANDS, "Commands and pipelines sent to a Redis, by node");
+    describe_counter!(FAILURES, "Commands and pipelines that were not answered, by node");
+    describe_histogram!(SECONDS, Unit::Seconds, "Time from a command or pipeline to its reply, by node");
+    describe_gauge!(UP, "Whether a Redis is asked (1), or not until it answers (0), by node");
+}
+
+#[derive(Debug)]
+struct Slot {
+    connection: ArcSwapOption<Open>,
+    /// Weight on its way.
+    load: AtomicUsize,
+    last_reply: LastReply,
+}
+
+#[derive(Debug)]
+struct Open(MultiplexedConnection);
+
+/// What is sent at once.
+enum Sending<'c> {
+    One(&'c Cmd),
+    Several(&'c Pipeline),
+}
+
+impl Sending<'_> {
+    /// The reply, or a list of all replies.
+    async fn by(self, mut connection: MultiplexedConnection) -> Result<Value, RedisError> {
+        match self {
+            Sending::One(command) => connection.send_packed_command(command).await,
+            Sending::Several(commands) => {
+                connection.send_packed_commands(commands, 0, commands.len()).await.map(Value::Array)
+            }
+        }
+    }
+}
+
+/// Weight a slot is relieved of when a command is done with, however it ends.
+struct Load<'s> {
+    slot: &'s Slot,
+    weight: usize,
+}
+
+impl Drop for Load<'_> {
+    fn drop(&mut self) {
+        self.slot.load.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
+impl Connections {
+    /// None is open yet, and so is the breaker.
+    pub(super) fn new(address: Address, store: &RedisStore, look: Arc<Notify>) -> Connections {
+        let now = Instant::now();
+        let breaker = Breaker::new(now);
+        breaker.trip();
+        let slot = || Slot {
+            connection: ArcSwapOption::empty(),
+            load: AtomicUsize::new(0),
+            last_reply: LastReply::new(now),
+        };
+        Connections {
+            trouble: Mutex::new(error::connecting(&address)),
+            watch: Watch::new(&address),
+            address,
+            slots: (0..store.connections).map(|_| slot()).collect(),
+            room: Semaphore::new(store.connections * LOAD_MAX),
+            wait_timeout: store.wait_timeout,
+            command_timeout: store.command_timeout,
+            breaker,
+            tripped: Notify::new(),
+            look,
+            reads_from_replica: store.read_from_replicas,
+        }
+    }
+
+    /// Why the server cannot be asked, if it cannot.
+    pub(super) fn obstacle(&self) -> Option<Error> {
+        self.breaker.is_open().then(|| self.trouble.lock().clone())
+    }
+
+    /// Sends one command and waits for its reply: what it says, or what it refuses.
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Error> {
+        let bytes: usize = command.args_iter().map(|argument| size(&argument)).sum();
+        let weight = (1 + bytes / BYTES_A_UNIT).min(LOAD_MAX);
+        self.exchange(weight, Sending::One(command)).await
+    }
+
+    /// Sends commands together and waits for a reply to each: what it says, or what it refuses.
+    /// Nothing binds them: others' commands may come between them.
+    pub(super) async fn ask_all(&self, commands: &Pipeline, bytes: usize) -> Result<Vec<Value>, Error> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = commands.len();
+        let weight = (1 + bytes / BYTES_A_UNIT + count / 16).min(LOAD_MAX);
+        match self.exchange(weight, Sending::Several(commands)).await? {
+            Value::Array(replies) if replies.len() == count => Ok(replies),
+            _ => Err(error::reply("not as many replies as commands")),
+        }
+    }
+
+    async fn exchange(&self, weight: usize, sending: Sending<'_>) -> Result<Value, Error> {
+        let began = Instant::now();
+        let permits = u32::try_from(weight).expect("a weight is at most LOAD_MAX");
+        let _room = match self.room.try_acquire_many(permits) {
+            Ok(room) => room,
+            Err(_) => timeout(self.wait_timeout.min(self.command_timeout), self.room.acquire_many(permits))
+                .await
+                .map_err(|_| self.obstacle().unwrap_or_else(|| error::busy(&self.address)))?
+                .map_err(|_| Error::closing())?,
+        };
+        if let Some(obstacle) = self.obstacle() {
+            return Err(obstacle);
+        }
+        let (slot, open) = self.pick(weight).ok_or_else(|| error::connecting(&self.address))?;
+        slot.load.fetch_add(weight, Ordering::Relaxed);
+        let _load = Load { slot, weight };
+        let sent = Instant::now();
+        self.watch.commands.increment(1);
+        let replied = tokio::select! {
+            biased;
+            replied = sending.by(open.0.clone()) => replied,
+            () = self.tripped.notified() => {
+                self.watch.failures.increment(1);
+                return Err(error::timeout(&self.address, sent.elapsed()));
+            }
+            () = sleep_until((began + self.command_timeout).into()) => {
+                self.watch.failures.increment(1);
+                if self.breaker.timed_out(sent) {
+                    self.tripped(error::silent(&self.address, sent.elapsed()));
+                } else if !slot.last_reply.answered_since(sent) {
+                    // Others are answered: what is between here and there may have dropped it.
+                    self.forget(slot, &open);
+                }
+                return Err(error::timeout(&self.address, sent.elapsed()));
+            }
+        };
+        match replied {
+            Ok(reply) => {
+                let now = Instant::now();
+                slot.last_reply.replied(now);
+                self.breaker.replied(now);
+                self.watch.seconds.record(now - sent);
+                Ok(reply)
+            }
+            Err(failed) => {
+                self.watch.failures.increment(1);
+                self.forget(slot, &open);
+                Err(error::connection(&self.address, &failed))
+            }
+        }
+    }
+
+    /// The first open connection with room to fill, or else the one with the least on its way.
+    fn pick(&self, weight: usize) -> Option<(&Slot, Arc<Open>)> {
+        let mut least: Option<(usize, &Slot)> = None;
+        for slot in &self.slots {
+            let load = slot.load.load(Ordering::Relaxed);
+            let is_open = || slot.connection.load().is_some();
+            if load + weight <= FILL_MAX && is_open() {
+                least = Some((load, slot));
+                break;
+            }
+            if least.is_none_or(|(least, _)| load < least) && is_open() {
+                least = Some((load, slot));
+            }
+        }
+        let (_, slot) = least?;
+        Some((slot, slot.connection.load_full()?))
+    }
+
+    /// Gives up a connection that broke, if it has not been replaced already.
+    fn forget(&self, slot: &Slot, open: &Arc<Open>) {
+        slot.connection.compare_and_swap(&Some(open.clone()), None);
+        self.look.notify_one();
+    }
+
+    /// From now on nobody asks, until [`Connections::mend`] finds the server well.
+    pub(super) fn trip(&self, why: Error) {
+        if self.breaker.trip() {
+            self.tripped(why);
+        } else {
+            *self.trouble.lock() = why;
+        }
+    }
+
+    fn tripped(&self, why: Error) {
+        self.watch.up.set(0.0);
+        tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
+        *self.trouble.lock() = why;
+        self.tripped.notify_waiters();
+        self.look.notify_one();
+    }
+
+    /// Opens what is not open and probes what is; `true` if one was opened, perhaps to another
+    /// server than before.
+    pub(super) async fn mend(&self, patience: Duration) -> Result<bool, Error> {
+        // The first one tells whether the others are worth trying.
+        let (first, others) = self.slots.split_first().expect("a store has at least one connection");
+        let mut opened = self.mend_slot(first, patience).await?;
+        for slot in others {
+            if slot.connection.load().is_none() || self.breaker.is_open() {
+                opened |= self.mend_slot(slot, patience).await?;
+            }
+        }
+        Ok(opened)
+    }
+
+    async fn mend_slot(&self, slot: &Slot, patience: Duration) -> Result<bool, Error> {
+        let began = Instant::now();
+        if let Some(open) = slot.connection.load_full() {
+            match timeout(patience, probe(open.0.clone())).await {
+                Ok(Ok(())) => {
+                    self.breaker.replied(Instant::now());
+                    return Ok(false);
+                }
+                // It is there, but it is not ready or refuses us.
+                Ok(Err(failed)) if failed.code().is_some() => {
+                    return Err(error::connection(&self.address, &failed));
+                }
+                Ok(Err(_)) => self.forget(slot, &open),
+                // A slow command before it is no sign of a broken connection while others answer.
+                Err(_) if !self.breaker.is_open() => {
+                    if self.breaker.answered_since(began) {
+                        return Ok(false);
+                    }
+                    slot.connection.store(None);
+                    return Err(error::silent(&self.address, patience));
+                }
+                Err(_) => slot.connection.store(None),
+            }
+        }
+        let connect = async {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(None)
+                .set_response_timeout(None)
+                .set_pipeline_buffer_size(LOAD_MAX);
+            let mut connection =
+                self.address.client.get_multiplexed_async_connection_with_config(&config).await?;
+            probe(connection.clone()).await?;
+            if self.reads_from_replica {
+                // A primary takes it for nothing.
+                redis::cmd("READONLY").query_async::<()>(&mut connection).await?;
+            }
+            Ok(connection)
+        };
+        let connection = timeout(patience, connect)
+            .await
+            .map_err(|_| error::silent(&self.address, patience))?
+            .map_err(|failed: RedisError| error::connection(&self.address, &failed))?;
+        self.breaker.replied(Instant::now());
+        slot.connection.store(Some(Arc::new(Open(connection))));
+        Ok(true)
+    }
+
+    /// Whether everybody may ask, and something has been answered since `at`.
+    pub(super) fn is_well_since(&self, at: Instant) -> bool {
+        !self.breaker.is_open() && self.breaker.answered_since(at)
+    }
+
+    /// Lets everybody ask again.
+    pub(super) fn well(&self) {
+        if self.breaker.is_open() {
+            tracing::info!(address = %self.address, "Redis answers");
+            self.watch.up.set(1.0);
+            self.breaker.close(Instant::now());
+        }
+    }
+
+    /// One command on an open connection, whatever the breaker says: for who finds out whether
+    /// the server is well.
+    pub(super) async fn ask_first(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
+        let open = self.slots[0].connection.load_full();
+        let open = open.ok_or_else(|| error::connecting(&self.address))?;
+        let mut connection = open.0.clone();
+        let reply = timeout(patience, connection.send_packed_command(command))
+            .await
+            .map_err(|_| error::silent(&self.address, patience))?
+            .map_err(|failed| error::connection(&self.address, &failed))?;
+        match reply {
+            Value::ServerError(refused) => Err(error::server(&refused)),
+            value => Ok(value),
+        }
+    }
+
+    /// Gives up all connections, and whoever waits for room.
+    pub(super) fn close(&self) {
+        *self.trouble.lock() = Error::closing();
+        self.breaker.trip();
+        self.tripped.notify_waiters();
+        self.room.close();
+        for slot in &self.slots {
+            slot.connection.store(None);
+        }
+    }
+}
+
+/// Asks for a sign of life. A server that is loading its data answers with an error.
+async fn probe(mut connection: MultiplexedConnection) -> Result<(), RedisError> {
+    redis::cmd("PING").query_async::<Value>(&mut connection).await.map(drop)
+}
+
+fn size(argument: &redis::Arg<&[u8]>) -> usize {
+    match argument {
+        redis::Arg::Simple(bytes) => bytes.len(),
+        redis::Arg::Cursor => 20,
+        _ => 0,
+    }
+}

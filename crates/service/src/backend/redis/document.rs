@@ -1,0 +1,102 @@
+//! A document as a hash, and the number that stands for its content.
+
+use redis::Value;
+use sha1::{Digest, Sha1};
+
+use super::{Document, Error, Field, reply};
+use crate::Seq;
+
+/// Hexadecimal digits of each digest that count: 52 bits, which both JSON and Lua hold exactly.
+const DIGITS: usize = 13;
+
+/// The content's number is counted modulo 2 to this.
+const BITS: u32 = 4 * DIGITS as u32;
+
+/// What a hash holds as it was read: fields, and when it ends.
+pub(super) fn read(key: &[u8], hash: Value, end: Value) -> Result<Option<Document>, Error> {
+    let fields: Vec<Field> = reply::pairs(hash, "a hash")?
+        .into_iter()
+        .map(|(name, value)| {
+            let name = reply::bytes(name, "a field's name")?.into();
+            Ok(Field { name, value: reply::bytes(value, "a field's value")?.into() })
+        })
+        .collect::<Result<_, Error>>()?;
+    if fields.is_empty() {
+        // Redis has no empty hashes.
+        return Ok(None);
+    }
+    let expires_at_ms = u64::try_from(reply::integer(end, "a key's end")?).ok();
+    let seq = content(fields.iter().map(|field| (&*field.name, &*field.value)), expires_at_ms);
+    Ok(Some(Document { key: key.into(), seq, expires_at_ms, fields }))
+}
+
+/// The number of a content: the same for the same fields, in whatever order, with the same end.
+///
+/// The sum modulo 2^52 of the first 52 bits of SHA-1 over `LENGTH:NAMEVALUE` of every field, and of
+/// a field without name whose value is the end in Unix milliseconds, if there is one. The scripts
+/// count alike.
+pub(super) fn content<'f>(
+    fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    expires_at_ms: Option<u64>,
+) -> Seq {
+    let end = expires_at_ms.map(|end| end.to_string());
+    let end = end.iter().map(|end| digest(b"", end.as_bytes()));
+    let sum = fields.map(|(name, value)| digest(name, value)).chain(end).fold(0u64, u64::wrapping_add);
+    sum % (1 << BITS)
+}
+
+fn digest(name: &[u8], value: &[u8]) -> u64 {
+    let digest = Sha1::new()
+        .chain_update(name.len().to_string())
+        .chain_update(b":")
+        .chain_update(name)
+        .chain_update(value)
+        .finalize();
+    let first = u64::from_be_bytes(*digest.first_chunk().expect("a SHA-1 has 20 bytes"));
+    first >> (64 - BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_that_of_the_content_in_any_order() {
+        let fields = [(&b"title"[..], &b"Hello"[..]), (b"year", b"2024")];
+        let turned = [fields[1], fields[0]];
+        assert_eq!(content(fields.into_iter(), None), content(turned.into_iter(), None));
+        // printf 5:titleHello | sha1sum; printf 4:year2024 | sha1sum
+        let expected = (0x000e_81bd_f058_3b32u64 + 0x0009_823b_2d95_8f70u64) % (1 << 52);
+        assert_eq!(content(fields.into_iter(), None), expected);
+    }
+
+    #[test]
+    fn every_part_counts() {
+        let number = |fields: &[(&str, &str)], end| {
+            content(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), end)
+        };
+        let one = number(&[("a", "bc")], None);
+        for other in [
+            number(&[("ab", "c")], None),
+            number(&[("a", "b")], None),
+            number(&[("a", "bc"), ("d", "")], None),
+            number(&[("a", "bc")], Some(1)),
+            number(&[("a", "bc")], Some(2)),
+            number(&[], None),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn a_hash_reads_alike_by_both_protocols() {
+        let two = reply::recorded("*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nv\r\n$4\r\n\x00\x01\x02\x03\r\n");
+        let three = reply::recorded("%2\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nv\r\n$4\r\n\x00\x01\x02\x03\r\n");
+        let two = read(b"k", two, Value::Int(-1)).unwrap().unwrap();
+        assert_eq!(Some(&two), read(b"k", three, Value::Int(-1)).unwrap().as_ref());
+        assert_eq!((two.field(b"v"), two.expires_at_ms), (Some(&[0, 1, 2, 3][..]), None));
+        assert_eq!(read(b"k", Value::Array(vec![]), Value::Int(-2)).unwrap(), None);
+        let ending = reply::recorded("%1\r\n$1\r\na\r\n$1\r\n1\r\n");
+        assert_eq!(read(b"k", ending, Value::Int(77)).unwrap().unwrap().expires_at_ms, Some(77));
+    }
+}

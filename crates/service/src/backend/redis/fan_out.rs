@@ -1,0 +1,294 @@
+//! A search asked of every shard at once, and brought together.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use engine::Hit;
+use futures_util::future::{join_all, try_join_all};
+use redis::Pipeline;
+
+use super::{
+    Error, Found, Query, Schema,
+    core::Core,
+    search::{self, Asking},
+    servers::Shard,
+    state::State,
+};
+use crate::{ErrorKind, search::us, sync::Arc};
+
+/// Times a search is made again because hits had gone.
+const ATTEMPTS: usize = 4;
+
+/// A query, and what its asker can do with.
+#[derive(Debug)]
+pub(crate) struct Sought<'q> {
+    pub(crate) query: Query<'q>,
+    /// Whether the hits of some shards are better than none.
+    pub(crate) allow_partial: bool,
+}
+
+/// What was found for it.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) found: Found,
+    /// Why shards have not answered whose hits are missing.
+    pub(crate) unanswered: Vec<String>,
+}
+
+impl Core {
+    /// Answers these queries, asked together; one list of hits or one error each.
+    pub(super) async fn search(
+        &self,
+        queries: &[Sought<'_>],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Gathered, Error>>, Error> {
+        let mut found: Vec<Option<Result<Gathered, Error>>> = queries.iter().map(|_| None).collect();
+        for attempt in 1.. {
+            let open = found.iter().enumerate().filter(|(_, found)| found.is_none());
+            let open: Vec<usize> = open.map(|(position, _)| position).collect();
+            if open.is_empty() {
+                break;
+            }
+            for (position, result) in self.search_once(queries, &open, deadline, attempt == ATTEMPTS).await? {
+                found[position] = result;
+            }
+        }
+        Ok(found.into_iter().map(|found| found.expect("every query came to an end")).collect())
+    }
+
+    /// Asks the queries at these positions once. Those whose hits had partly gone have no result,
+    /// and are asked again unless this is the `last` time.
+    async fn search_once(
+        &self,
+        queries: &[Sought<'_>],
+        positions: &[usize],
+        deadline: Instant,
+        last: bool,
+    ) -> Result<Vec<(usize, Option<Result<Gathered, Error>>)>, Error> {
+        let began = Instant::now();
+        let (state, map) = (self.state(), self.servers.map());
+        let shards = self.shards(&map)?;
+        let time = deadline.saturating_duration_since(began).min(self.servers.store().command_timeout);
+        let is_part = self.is_divided();
+        let ask = || {
+            let asked =
+                shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
+            join_all(asked)
+        };
+        let mut answers = ask().await;
+        if is_part && self.servers.are_moving() {
+            // What went to a shard after that was asked is there by now.
+            for (first, second) in answers.iter_mut().flatten().zip(ask().await.into_iter().flatten()) {
+                match (first, second) {
+                    (Ok(first), Ok(second)) => {
+                        first.vanished += second.vanished;
+                        first.hits.extend(second.hits);
+                    }
+                    (first, Err(error)) => *first = Err(error),
+                    (Err(_), Ok(_)) => {}
+                }
+            }
+        }
+        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
+        let search_us = us(began.elapsed());
+        let joined: Vec<_> = positions
+            .iter()
+            .map(|position| {
+                let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
+                join(&queries[*position], &shards, of_shards, is_part)
+            })
+            .collect();
+        let finish = async |position: &usize, joined: Result<(Gathered, usize), Error>| {
+            let (mut gathered, mut vanished) = joined?;
+            if is_part {
+                let began = Instant::now();
+                let query = &queries[*position].query;
+                let schema = state.get(query.collection)?.schema();
+                vanished += self.read_hits(query, schema, &mut gathered.found.hits).await?;
+                gathered.found.fetch_us = us(began.elapsed());
+            }
+            gathered.found.search_us = search_us;
+            Ok((gathered, vanished))
+        };
+        let finished =
+            join_all(positions.iter().zip(joined).map(|(position, joined)| finish(position, joined))).await;
+        let result = |finished: Result<(Gathered, usize), Error>| match finished {
+            Ok((_, vanished)) if vanished > 0 && !last => None,
+            finished => Some(finished.map(|(gathered, _)| gathered)),
+        };
+        Ok(positions.iter().copied().zip(finished.into_iter().map(result)).collect())
+    }
+
+    /// Reads the fields of hits that came without; hits that stand no more are taken out, and counted.
+    async fn read_hits(
+        &self,
+        query: &Query<'_>,
+        schema: &Schema,
+        hits: &mut Vec<Hit>,
+    ) -> Result<usize, Error> {
+        let wanted = search::wanted(query, schema)?;
+        let servers = &self.servers;
+        let (parts, unserved) = servers.map().divide(hits.iter().map(|hit| &*hit.document.key));
+        if let Some((_, error)) = unserved.into_iter().next() {
+            return Err(error);
+        }
+        let of_shard = async |shard: &Arc<Shard>, places: &[usize]| -> Result<Vec<_>, Error> {
+            let mut pipeline = Pipeline::with_capacity(2 * places.len());
+            for place in places {
+                search::read(&mut pipeline, &hits[*place].document.key, &wanted);
+            }
+            let asked = servers.ask_all(&servers.reader(shard), &pipeline, 0, 0).await;
+            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
+            let mut next = || replies.next().expect("as many replies as commands");
+            let mut fields = || search::fields(next()?, next()?, &wanted);
+            places.iter().map(|_| fields().map_err(|error| shard.blame(error))).collect()
+        };
+        let read = try_join_all(parts.iter().map(|(shard, places)| of_shard(shard, places))).await?;
+        let mut gone = vec![false; hits.len()];
+        for ((_, places), read) in parts.iter().zip(read) {
+            for (place, fields) in places.iter().zip(read) {
+                match fields {
+                    Some(fields) => hits[*place].document.fields = fields,
+                    None => gone[*place] = true,
+                }
+            }
+        }
+        let count = hits.len();
+        let mut gone = gone.into_iter();
+        hits.retain(|_| !gone.next().expect("one a hit"));
+        Ok(count - hits.len())
+    }
+
+    /// Asks one shard the queries at these positions; one answer or one error each, in their order.
+    async fn search_on(
+        &self,
+        shard: &Arc<Shard>,
+        state: &State,
+        queries: &[Sought<'_>],
+        positions: &[usize],
+        time: Duration,
+        is_part: bool,
+    ) -> Vec<Result<search::Answered, Error>> {
+        let began = Instant::now();
+        let mut pipeline = Pipeline::with_capacity(positions.len());
+        let mut asked: Vec<Result<Option<Asking>, Error>> = positions
+            .iter()
+            .map(|position| {
+                let query = &queries[*position].query;
+                let collection = state.get(query.collection)?;
+                let index = collection.index_on(shard)?;
+                search::ask(query, index, collection.schema(), time, is_part)
+            })
+            .collect();
+        for asking in asked.iter_mut().flatten().flatten() {
+            pipeline.add_command(asking.command.take());
+        }
+        let replies = self.servers.reader(shard).connections.ask_all(&pipeline, 0).await;
+        let took = began.elapsed();
+        let mut replies = replies.map(Vec::into_iter);
+        let answer = |asking: Result<Option<Asking>, Error>| {
+            let Some(asking) = asking? else { return Ok(search::Answered::default()) };
+            let reply = replies.as_mut().map_err(|error| error.clone())?.next().expect("a reply to each");
+            let answered = asking.read(reply)?;
+            // The older protocol does not say that hits are not all there are.
+            if took >= time {
+                return Err(search::incomplete("its time was over"));
+            }
+            Ok(answered)
+        };
+        let blame = |error| shard.blame(self.noticed(error));
+        asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
+    }
+}
+
+/// What shards answered to one query, brought together: the hits it asks for, and how many had gone.
+fn join(
+    asked: &Sought<'_>,
+    shards: &[Arc<Shard>],
+    of_shards: impl Iterator<Item = Result<search::Answered, Error>>,
+    are_parts: bool,
+) -> Result<(Gathered, usize), Error> {
+    let (mut hits, mut vanished) = (Vec::new(), 0);
+    let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
+    for (shard, answered) in shards.iter().zip(of_shards) {
+        match answered {
+            Ok(answered) => {
+                vanished += answered.vanished;
+                hits.extend(answered.hits);
+            }
+            Err(error) => {
+                // Where one shard is gone, others may answer that the cluster is down: it is the one
+                // to name.
+                if trouble.is_none() || shard.primary.connections.obstacle().is_some() {
+                    trouble = Some(error.clone());
+                }
+                unanswered.push(error);
+            }
+        }
+    }
+    if let Some(trouble) = trouble
+        && (!asked.allow_partial
+            || unanswered.len() == shards.len()
+            || unanswered.iter().any(|error| error.kind != ErrorKind::Unavailable))
+    {
+        return Err(trouble);
+    }
+    if are_parts {
+        hits = nearest(hits, &asked.query);
+    }
+    let found = Found { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
+    let unanswered = unanswered.into_iter().map(|error| error.message).collect();
+    Ok((Gathered { found, unanswered }, vanished))
+}
+
+/// The hits `query` asks for, of all that shards gave. One that moved from one to another while they
+/// were asked comes once.
+fn nearest(mut hits: Vec<Hit>, query: &Query<'_>) -> Vec<Hit> {
+    hits.sort_by(|one, two| {
+        one.distance.total_cmp(&two.distance).then_with(|| one.document.key.cmp(&two.document.key))
+    });
+    let mut seen = HashSet::with_capacity(hits.len());
+    hits.retain(|hit| seen.insert(hit.document.key.clone()));
+    hits.into_iter().skip(query.offset).take(query.k).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Document;
+
+    fn hit(key: &str, distance: f32) -> Hit {
+        let document =
+            Document { key: key.as_bytes().into(), seq: 0, expires_at_ms: None, fields: Vec::new() };
+        Hit { document, distance, score: 1.0 - distance }
+    }
+
+    #[test]
+    fn the_page_is_cut_from_the_nearest_of_all_each_once() {
+        let query = Query {
+            collection: "kb",
+            field: None,
+            vector: &[],
+            offset: 1,
+            k: 3,
+            filter: None,
+            ef_search: None,
+            exact: false,
+            min_score: None,
+            fields: None,
+        };
+        let hits = vec![
+            hit("d", 0.5),
+            hit("a", 0.1),
+            hit("moved", 0.3),
+            hit("far", 0.9),
+            hit("moved", 0.3),
+            hit("b", 0.3),
+        ];
+        let page = nearest(hits, &query);
+        let keys: Vec<&[u8]> = page.iter().map(|hit| &*hit.document.key).collect();
+        assert_eq!(keys, [&b"b"[..], b"moved", b"d"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! Guarded writes of single documents, as the script `write.lua` makes them.
+
+use redis::{Cmd, Value};
+use sha1::{Digest, Sha1};
+
+use super::{Error, Expected, Field, error, reply};
+use crate::Seq;
+
+/// The script.
+const TEXT: &str = include_str!("write.lua");
+
+/// The script and the name it is called by.
+#[derive(Debug)]
+pub(super) struct Script {
+    sha1: String,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// It was made; whether a document stood there before.
+    Written { existed: bool },
+    /// The guard did not hold: what stands there.
+    Conflict { found: Option<Seq> },
+}
+
+impl Script {
+    pub(super) fn new() -> Script {
+        let digest = Sha1::digest(TEXT.as_bytes());
+        Script { sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    /// Has the server keep the script.
+    pub(super) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(TEXT);
+        command
+    }
+
+    /// A document in place of whatever stands there.
+    pub(super) fn put<'f>(
+        &self,
+        key: &[u8],
+        fields: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+        expires_at_ms: Option<u64>,
+        expected: Expected,
+    ) -> Cmd {
+        let mut command = self.call(key, "put", expected);
+        match expires_at_ms {
+            Some(end) => command.arg(end),
+            None => command.arg(""),
+        };
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        command
+    }
+
+    /// Some fields of a document that stands.
+    pub(super) fn set(&self, key: &[u8], fields: &[Field], expected: Expected) -> Cmd {
+        let mut command = self.call(key, "set", expected);
+        command.arg("");
+        for field in fields {
+            command.arg(&*field.name).arg(&*field.value);
+        }
+        command
+    }
+
+    /// A document away.
+    pub(super) fn delete(&self, key: &[u8], expected: Expected) -> Cmd {
+        self.call(key, "delete", expected)
+    }
+
+    fn call(&self, key: &[u8], verb: &str, expected: Expected) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.sha1).arg(1).arg(key).arg(verb);
+        match expected {
+            Expected::Any => command.arg("*"),
+            Expected::Absent => command.arg(""),
+            Expected::Seq(seq) => command.arg(seq),
+        };
+        command
+    }
+}
+
+/// Reads what the script replies.
+pub(super) fn ran(value: Value) -> Result<Ran, Error> {
+    const WHAT: &str = "what became of a write";
+    let items = reply::items(value, WHAT)?;
+    let Ok([made, what]) = <[Value; 2]>::try_from(items) else { return Err(error::reply(WHAT)) };
+    if reply::integer(made, WHAT)? == 1 {
+        return Ok(Ran::Written { existed: reply::integer(what, WHAT)? == 1 });
+    }
+    let found = reply::text(what, WHAT)?;
+    if found.is_empty() {
+        return Ok(Ran::Conflict { found: None });
+    }
+    let found = found.parse().map_err(|_| error::reply(WHAT))?;
+    Ok(Ran::Conflict { found: Some(found) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_is_one_command_with_its_guard_and_its_end() {
+        let script = Script::new();
+        assert_eq!(script.sha1.len(), 40);
+        let fields = [(&b"a"[..], &b"1"[..]), (b"v", b"\x00\xff")];
+        let packed = |expires, expected| {
+            String::from_utf8_lossy(
+                &script.put(b"k", fields.into_iter(), expires, expected).get_packed_command(),
+            )
+            .replace(&script.sha1, "SHA")
+            .replace("\r\n", " ")
+        };
+        assert_eq!(
+            packed(None, Expected::Any),
+            "*11 $7 EVALSHA $40 SHA $1 1 $1 k $3 put $1 * $0  $1 a $1 1 $1 v $2 \u{0}\u{fffd} "
+        );
+        assert!(packed(Some(1234), Expected::Seq(56)).contains("$3 put $2 56 $4 1234 $1 a"));
+        assert!(packed(None, Expected::Absent).contains("$3 put $0  $0  $1 a"));
+    }
+
+    #[test]
+    fn what_the_script_replies_is_read() {
+        assert_eq!(ran(reply::recorded("*2\r\n:1\r\n:0\r\n")).unwrap(), Ran::Written { existed: false });
+        assert_eq!(ran(reply::recorded("*2\r\n:1\r\n:1\r\n")).unwrap(), Ran::Written { existed: true });
+        assert_eq!(ran(reply::recorded("*2\r\n:0\r\n$0\r\n\r\n")).unwrap(), Ran::Conflict { found: None });
+        let found = ran(reply::recorded("*2\r\n:0\r\n$16\r\n4503599627370495\r\n")).unwrap();
+        assert_eq!(found, Ran::Conflict { found: Some((1 << 52) - 1) });
+        let taken = ran(reply::recorded("-WRONGTYPE Operation against a key\r\n")).unwrap_err();
+        assert_eq!(taken.code, "key-taken");
+    }
+}

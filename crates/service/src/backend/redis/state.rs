@@ -1,0 +1,342 @@
+//! The collections in this Redis as they were last seen, for every call to look up without waiting.
+
+use std::collections::BTreeMap;
+
+use engine::{Checker, CollectionError, check_document, decode_vector};
+
+use super::{
+    CollectionInfo, ComputedVector, Document, Error, Field, Fingerprints, Op, Schema, TextToEmbed,
+    WriteError, error, index::Info, notes::Notes, server::Server, servers::Shard,
+};
+use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
+
+/// All that is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// The primaries that were reached, by address.
+    pub(super) servers: BTreeMap<String, Server>,
+    pub(super) collections: BTreeMap<String, Arc<Collection>>,
+    /// What was lost and made again, and what cannot be read.
+    pub(super) troubles: BTreeMap<String, String>,
+}
+
+/// One collection.
+#[derive(Clone, Debug)]
+pub(super) struct Collection {
+    pub(super) name: String,
+    pub(super) aliases: Vec<String>,
+    pub(super) checker: Arc<Checker>,
+    pub(super) models: Fingerprints,
+    /// The index on each shard, by the shard's name.
+    pub(super) indexes: BTreeMap<String, Index>,
+    /// What they come to.
+    pub(super) info: Info,
+}
+
+/// An index of RediSearch, over the documents of one shard.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Index {
+    pub(super) name: String,
+    pub(super) info: Info,
+}
+
+/// Documents a shard holds compared with the mean, beyond which it is told.
+const UNEVEN: f64 = 1.5;
+
+/// Documents below which unevenness is chance.
+const MANY: u64 = 1000;
+
+impl Collection {
+    pub(super) fn new(
+        name: &str,
+        notes: Notes,
+        aliases: Vec<String>,
+        indexes: BTreeMap<String, Index>,
+    ) -> Collection {
+        let checker = Arc::new(Checker::new(notes.version, notes.schema));
+        let info = Info::sum(indexes.values().map(|index| &index.info));
+        Collection { name: name.to_owned(), aliases, checker, models: notes.models, indexes, info }
+    }
+
+    /// With what these indexes are known to hold now.
+    pub(super) fn with(&self, indexes: BTreeMap<String, Index>) -> Collection {
+        let info = Info::sum(indexes.values().map(|index| &index.info));
+        Collection { indexes, info, ..self.clone() }
+    }
+
+    /// Tells the log of documents that do not fit, if there are more than were `known`.
+    pub(super) fn tell_failures(&self, known: Option<&Arc<Collection>>) {
+        if let Some(failure) = &self.info.last_failure
+            && known.is_none_or(|known| known.info.failures < self.info.failures)
+        {
+            tracing::warn!(
+                collection = self.name,
+                failures = self.info.failures,
+                "Redis leaves documents out that do not fit; the last: {failure}"
+            );
+        }
+    }
+
+    /// The shard that holds far more documents than the others.
+    fn uneven(&self) -> Option<String> {
+        let shards = self.indexes.len();
+        let mean = self.info.documents as f64 / shards.max(1) as f64;
+        let (shard, most) = self.indexes.iter().max_by_key(|(_, index)| index.info.documents)?;
+        let documents = most.info.documents;
+        (self.info.documents >= MANY && documents as f64 > UNEVEN * mean).then(|| {
+            format!(
+                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {UNEVEN} times the mean: hash tags in ids keep documents together, and slots can be moved",
+                self.name, self.info.documents
+            )
+        })
+    }
+
+    /// Its index on a shard; where the servers of a cluster ask each other, any answers for the only one.
+    pub(super) fn index_of(&self, shard: &Shard) -> Option<&Index> {
+        let only = || self.indexes.values().find(|index| index.name == self.name);
+        self.indexes.get(&shard.name()).or_else(only)
+    }
+
+    /// The name of its index on a shard, which holds everything that stands there.
+    pub(super) fn index_on(&self, shard: &Shard) -> Result<&str, Error> {
+        match self.index_of(shard) {
+            None => Err(shard.blame(error::index_missing(&self.name))),
+            Some(Index { name, info }) if info.is_scanning && *name != self.name => {
+                Err(shard.blame(error::index_unfinished(&self.name, info.documents)))
+            }
+            Some(Index { name, .. }) => Ok(name),
+        }
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        self.checker.schema()
+    }
+
+    pub(super) fn notes(&self) -> Notes {
+        Notes { version: self.checker.version(), schema: self.schema().clone(), models: self.models.clone() }
+    }
+
+    /// Whether calls would see a difference.
+    fn is_as(&self, other: &Collection) -> bool {
+        self.aliases == other.aliases
+            && self.models == other.models
+            && self.checker.version() == other.checker.version()
+            && self.schema() == other.schema()
+    }
+
+    pub(super) fn show(&self) -> CollectionInfo {
+        let vector_fields = vectors(self.schema()).count() as u64;
+        CollectionInfo {
+            name: self.name.clone(),
+            aliases: self.aliases.clone(),
+            version: self.checker.version(),
+            schema: self.schema().clone(),
+            documents: self.info.documents,
+            vectors: vector_fields * self.info.documents,
+            tail: 0,
+            unembedded: 0,
+            failures: self.info.failures,
+            last_failure: self.info.last_failure.clone(),
+            memory_bytes: self.info.memory_bytes,
+            rebuilding: None,
+        }
+    }
+}
+
+/// The vector fields of a schema that are computed, with their positions.
+pub(super) fn computed(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
+    vectors(schema).filter(|(_, _, vector)| vector.embed.is_some())
+}
+
+fn vectors(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
+    schema.fields.iter().enumerate().filter_map(|(position, field)| match &field.kind {
+        FieldKind::Vector(vector) => {
+            let position = u16::try_from(position).expect("a validated schema is small");
+            Some((position, field.name.as_str(), vector))
+        }
+        _ => None,
+    })
+}
+
+impl State {
+    pub(super) fn get(&self, name: &str) -> Result<&Arc<Collection>, Error> {
+        self.collections.get(name).ok_or_else(|| {
+            let known = self.known();
+            refusal::collection(CollectionError::NotFound { name: name.to_owned(), known })
+        })
+    }
+
+    /// The collection of this own name.
+    pub(super) fn own(&self, name: &str) -> Result<&Arc<Collection>, Error> {
+        match self.of_alias(name) {
+            Some(collection) => Err(refusal::collection(CollectionError::IsAlias {
+                name: name.to_owned(),
+                collection: collection.name.clone(),
+            })),
+            None => self.get(name),
+        }
+    }
+
+    /// Aliases and the collections they lead to.
+    pub(super) fn aliases(&self) -> Vec<(String, String)> {
+        let of = |collection: &Arc<Collection>| {
+            let name = collection.name.clone();
+            collection.aliases.iter().map(move |alias| (alias.clone(), name.clone())).collect::<Vec<_>>()
+        };
+        self.collections.values().flat_map(of).collect()
+    }
+
+    pub(super) fn of_alias(&self, alias: &str) -> Option<&Arc<Collection>> {
+        self.collections.values().find(|collection| collection.aliases.iter().any(|known| known == alias))
+    }
+
+    fn known(&self) -> String {
+        if self.collections.is_empty() {
+            return "none".to_owned();
+        }
+        self.collections.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether an index still takes in what stood before it.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.collections.values().any(|collection| collection.info.is_scanning)
+    }
+
+    /// Whether calls would see a difference.
+    pub(super) fn is_as(&self, other: &State) -> bool {
+        self.collections.len() == other.collections.len()
+            && self.collections.iter().all(|(name, collection)| {
+                other.collections.get(name).is_some_and(|other| collection.is_as(other))
+            })
+    }
+
+    /// The collections that take a document under this key.
+    fn taking<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
+        self.collections.values().map(|collection| &**collection).filter(|it| it.schema().takes(key))
+    }
+
+    pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
+        self.taking(key).flat_map(|collection| collection.checker.texts_to_embed(fields)).collect()
+    }
+
+    /// Checks a write as the engine would, and besides what Redis would take but not index.
+    pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
+        let Op::Put { key, fields, vectors, .. } = op else { return Ok(()) };
+        check_document(key, fields)?;
+        let invalid = |field: &str, reason: &str| WriteError::Invalid {
+            key: String::from_utf8_lossy(key).into_owned(),
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if fields.is_empty() && vectors.is_empty() {
+            return Err(invalid("", "Redis holds no document without any field"));
+        }
+        // Vectors may still be to come: what is wrong for good is told before that they are missing.
+        let mut missing = None;
+        for collection in self.taking(key) {
+            match collection.checker.check(key, fields, vectors) {
+                Err(error @ WriteError::VectorsMissing { .. }) => missing = Some(error),
+                checked => checked?,
+            }
+            for field in &collection.schema().fields {
+                let value = fields.iter().find(|given| *given.name == *field.name.as_bytes());
+                if let (FieldKind::Tag { .. }, Some(value)) = (&field.kind, value)
+                    && value.value.contains(&0)
+                {
+                    return Err(invalid(&field.name, "Redis reads a tag only as far as its first NUL byte"));
+                }
+            }
+        }
+        missing.map_or(Ok(()), Err)
+    }
+
+    /// When a document ends that brings no end of its own.
+    pub(super) fn default_end(&self, key: &[u8], now_ms: u64) -> Option<u64> {
+        let ttl = self.taking(key).filter_map(|collection| collection.schema().ttl).min()?;
+        Some(now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// The name and the element type of the field a computed vector is for; `None` if its
+    /// collection has gone.
+    pub(super) fn field_of(&self, vector: &ComputedVector) -> Option<(&str, &VectorSchema)> {
+        let known = self.collections.values();
+        let collection =
+            known.into_iter().find(|collection| collection.checker.version() == vector.collection)?;
+        computed(collection.schema())
+            .find(|(position, ..)| *position == vector.field)
+            .map(|(_, name, schema)| (name, schema))
+    }
+
+    /// Takes the vectors of computed fields out of a document as it was read: they are no fields of
+    /// the document but what was made of them.
+    pub(super) fn split(&self, mut document: Document) -> (Document, Vec<ComputedVector>) {
+        let mut taken = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
+        for collection in self.taking(&document.key) {
+            for (position, name, schema) in computed(collection.schema()) {
+                let Some(blob) = document.field(name.as_bytes()) else { continue };
+                names.push(name);
+                let model = collection.models.iter().find(|(field, _)| field == name);
+                // One that does not fit is none: it is made again with the next write.
+                let values = decode_vector(blob, schema.dim, schema.vector_type, schema.metric);
+                if let (Ok(values), Some((_, model))) = (values, model) {
+                    let collection = collection.checker.version();
+                    taken.push(ComputedVector { collection, field: position, model: *model, values });
+                }
+            }
+        }
+        document.fields.retain(|field| !names.iter().any(|name| *field.name == *name.as_bytes()));
+        (document, taken)
+    }
+
+    /// Why a collection cannot stand beside the others: a key that falls into two has one field of a
+    /// name, and it can be a vector of one kind only.
+    pub(super) fn clash(&self, name: &str, schema: &Schema) -> Option<String> {
+        let overlap = |other: &Schema| {
+            schema
+                .prefixes
+                .iter()
+                .any(|one| other.prefixes.iter().any(|two| one.starts_with(two) || two.starts_with(one)))
+        };
+        let others = self.collections.values().filter(|other| other.name != name && overlap(other.schema()));
+        for other in others {
+            for (_, field, vector) in vectors(schema) {
+                let same = match other.schema().field(field) {
+                    Some(FieldKind::Vector(other)) => {
+                        (other.dim, other.vector_type, &other.embed)
+                            == (vector.dim, vector.vector_type, &vector.embed)
+                    }
+                    Some(_) => false,
+                    None => true,
+                };
+                if !same {
+                    return Some(format!(
+                        "field {field:?} is another in collection {:?}, into which the same keys fall",
+                        other.name
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// What is wrong without keeping the store from answering.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (address, server) in &self.servers {
+            warnings.extend(server.warnings().into_iter().map(|warning| format!("{address}: {warning}")));
+        }
+        warnings.extend(self.troubles.values().cloned());
+        for collection in self.collections.values() {
+            let waiting = collection.info.waiting();
+            if waiting > 0 {
+                warnings.push(format!(
+                    "collection {:?}: about {waiting} documents still to be indexed by Redis",
+                    collection.name
+                ));
+            }
+            warnings.extend(collection.uneven());
+        }
+        warnings
+    }
+}

@@ -1,0 +1,131 @@
+//! What a document holds, whichever store holds it.
+//!
+//! The data directory keeps a vector that was computed beside the document; a Redis keeps it in the
+//! hash, and cannot tell it from one the document brought. So a vector of an embedded field counts
+//! the same from either place: its bytes, as elements of the field's type.
+
+use engine::{Expected, encode_vector};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    plan::{CopyPlan, Planned},
+    side::Held,
+};
+use crate::{
+    VectorSchema,
+    backend::{ComputedVector, Op},
+    catalog::{Known, vector_fields},
+};
+
+/// The SHA-256 of a document's key, fields and vectors. Its end is compared apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of a document as the source holds it.
+    pub(super) fn of_source(plan: &CopyPlan, held: &Held) -> Digest {
+        digest(plan, held, |planned| &planned.from)
+    }
+
+    /// Of a document as the target holds it.
+    pub(super) fn of_target(plan: &CopyPlan, held: &Held) -> Digest {
+        digest(plan, held, |planned| &planned.to)
+    }
+
+    /// Its part of a sum over many.
+    pub(super) fn sum(&self) -> u128 {
+        u128::from_be_bytes(*self.0.first_chunk().expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+/// In what the target's document is not the source's; `None` if they are equal.
+pub(super) fn differs(plan: &CopyPlan, source: &Held, target: &Held) -> Option<String> {
+    if Digest::of_source(plan, source) != Digest::of_target(plan, target) {
+        return Some("fields or vectors differ".to_owned());
+    }
+    let (wanted, found) = (source.document.expires_at_ms, target.document.expires_at_ms);
+    // Without an end of its own it has been given the collection's.
+    let given = wanted.is_none()
+        && plan.taking(&source.document.key).any(|(_, planned)| planned.to.schema.ttl.is_some());
+    let end = |end: Option<u64>| end.map_or_else(|| "never".to_owned(), |end| format!("at {end} ms"));
+    (wanted != found && !(given && found.is_some()))
+        .then(|| format!("it ends {}, in the source {}", end(found), end(wanted)))
+}
+
+/// The write that makes the target's document the source's; `Err` says why there is none.
+pub(super) fn translate(plan: &CopyPlan, held: &Held, expected: Expected) -> Result<Op, String> {
+    let Held { document, vectors } = held;
+    let mut computed = Vec::with_capacity(vectors.len());
+    for vector in vectors {
+        let of = |planned: &&Planned| planned.from.version == vector.collection;
+        let planned = plan.collections.iter().find(of).expect("vectors are read for planned collections");
+        let name = &planned.from.schema.fields[usize::from(vector.field)].name;
+        if let Some(models) = &planned.models
+            && models.iter().any(|(field, model)| field == name && *model != vector.model)
+        {
+            return Err(format!(
+                "its vector for field {name:?} was made by another model than those before it, and a Redis notes one for all: \
+                 let a server on the source make them anew first"
+            ));
+        }
+        let field = planned.to.schema.fields.iter().position(|field| field.name == *name);
+        let field = field.expect("both schemas have the same fields");
+        computed.push(ComputedVector {
+            collection: planned.to.version,
+            field: u16::try_from(field).expect("a validated schema is small"),
+            ..vector.clone()
+        });
+    }
+    Ok(Op::Put {
+        key: document.key.to_vec(),
+        fields: document.fields.clone(),
+        expires_at_ms: document.expires_at_ms,
+        vectors: computed,
+        expected,
+    })
+}
+
+fn digest<'p>(plan: &'p CopyPlan, held: &'p Held, known: impl Fn(&'p Planned) -> &'p Known) -> Digest {
+    let Held { document, vectors } = held;
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    add(&document.key);
+    let mut embedded: Vec<&str> = Vec::new();
+    for (place, planned) in plan.taking(&document.key) {
+        let known = known(planned);
+        for (position, name, schema) in computed(known) {
+            embedded.push(name);
+            let of = |vector: &&ComputedVector| {
+                (vector.collection, usize::from(vector.field)) == (known.version, position)
+            };
+            add(&(place as u64).to_le_bytes());
+            add(name.as_bytes());
+            match (document.field(name.as_bytes()), vectors.iter().find(of)) {
+                (Some(own), _) => add(own),
+                (None, Some(vector)) => add(&encode_vector(&vector.values, schema.vector_type)),
+                (None, None) => add(&[]),
+            }
+        }
+    }
+    let plain = |name: &[u8]| !embedded.iter().any(|embedded| embedded.as_bytes() == name);
+    let mut fields: Vec<(&[u8], &[u8])> =
+        document.fields.iter().map(|field| (&*field.name, &*field.value)).collect();
+    fields.retain(|(name, _)| plain(name));
+    fields.sort_unstable();
+    for (name, value) in fields {
+        add(name);
+        add(value);
+    }
+    Digest(hash.finalize().into())
+}
+
+/// The vector fields that are computed, with their positions in the schema.
+fn computed(known: &Known) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
+    vector_fields(&known.schema).filter(|(_, vector)| vector.embed.is_some()).map(|(name, vector)| {
+        let position = known.schema.fields.iter().position(|field| field.name == name);
+        (position.expect("it is one of the schema's fields"), name, vector)
+    })
+}

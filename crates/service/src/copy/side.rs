@@ -1,0 +1,119 @@
+//! One of the two stores of a copy, opened without models.
+
+use std::collections::HashMap;
+
+use crate::{
+    Clock, Config, Context, Document, Error,
+    backend::{Backend, ComputedVector, Cursor, Kind},
+    call::Call,
+    catalog::Known,
+    meter::Meter,
+    refusal,
+    sync::Arc,
+    workers::Workers,
+};
+
+/// A document with the vectors computed from it.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) document: Document,
+    pub(super) vectors: Vec<ComputedVector>,
+}
+
+impl Held {
+    /// Bytes it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let fields = self.document.fields.iter().map(|field| field.name.len() + field.value.len());
+        let vectors = self.vectors.iter().map(|vector| 4 * vector.values.len());
+        self.document.key.len() + fields.chain(vectors).sum::<usize>()
+    }
+
+    /// Whether its end has come.
+    pub(super) fn has_ended(&self, now_ms: u64) -> bool {
+        self.document.expires_at_ms.is_some_and(|end| end <= now_ms)
+    }
+}
+
+/// A store and the threads that work for it.
+pub(super) struct Side {
+    pub(super) backend: Backend,
+    workers: Arc<Workers>,
+    timeout: std::time::Duration,
+}
+
+impl Side {
+    pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Side, Error> {
+        config.check()?;
+        let cpu = config.cpu();
+        let backend = Backend::open(config, cpu, clock, &super::super::Progress::default())?;
+        if let Some(obstacle) = backend.out_of_reach() {
+            backend.close();
+            return Err(obstacle);
+        }
+        let meter = Arc::new(Meter::new());
+        let started = Workers::start(config.workers, config.queue_max, config.queue_wait, 1, false, meter);
+        let workers = started.map_err(|error| {
+            backend.close();
+            refusal::thread(&error)
+        })?;
+        Ok(Side { backend, workers: Arc::new(workers), timeout: config.timeout })
+    }
+
+    pub(super) fn begin(&self, cx: &Context) -> Result<Call, Error> {
+        Call::begin(cx, self.timeout, &self.workers)
+    }
+
+    /// Whether documents that its statistics count are all its own.
+    pub(super) fn counts_own_documents(&self) -> bool {
+        matches!(self.backend.kind(), Kind::Embedded(_))
+    }
+
+    /// Documents of a collection after those of an earlier page, with their vectors in all of these
+    /// collections.
+    pub(super) async fn page(
+        &self,
+        call: &Call,
+        collection: &Arc<Known>,
+        all: impl Iterator<Item = &Arc<Known>>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<(Vec<Held>, Option<Cursor>), Error> {
+        let page = self.backend.scroll(call, collection, None, after, limit).await?;
+        let keys: Vec<Vec<u8>> = page.documents.iter().map(|document| document.key.to_vec()).collect();
+        let mut held = self.held(call, all, keys).await?;
+        // In the order of the page; those that went away meanwhile are left out.
+        let held = page.documents.iter().filter_map(|document| held.remove(&document.key)).collect();
+        Ok((held, page.next))
+    }
+
+    /// The documents under these keys that stand, by key, with their vectors in these collections.
+    pub(super) async fn held(
+        &self,
+        call: &Call,
+        collections: impl Iterator<Item = &Arc<Known>>,
+        keys: Vec<Vec<u8>>,
+    ) -> Result<HashMap<Box<[u8]>, Held>, Error> {
+        let collections: Vec<Arc<Known>> = collections.cloned().collect();
+        let standing = self.backend.read_ahead(call, keys.clone()).await?;
+        let gather = move || {
+            let mut found = HashMap::with_capacity(keys.len());
+            for key in keys {
+                let Some(document) = standing.find(std::slice::from_ref(&key))? else { continue };
+                let mut vectors = Vec::new();
+                for known in collections.iter().filter(|known| known.schema.takes(&key)) {
+                    vectors.extend(standing.vectors(known, &key)?);
+                }
+                found.insert(key.into(), Held { document, vectors });
+            }
+            Ok(found)
+        };
+        call.run(gather).await
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.workers.close();
+        self.backend.close();
+    }
+}
