@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use embed::{Compute, Model};
+use embed::{ComputeType, Model};
 use kernels::simd::{Cpu, Level};
 use nearfield::{
     config::{Flags, Settings},
@@ -102,7 +102,7 @@ impl Setting {
     /// The model, loaded.
     pub(crate) fn model(&self) -> Result<Model> {
         let dir = self.model_dir()?;
-        Model::load(&dir, self.cpu(), &Compute::ALL)
+        Model::load(&dir, self.cpu(), &ComputeType::ALL)
             .with_context(|| format!("load the model in {}", dir.display()))
     }
 }

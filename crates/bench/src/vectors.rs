@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use embed::{Compute, Model};
+use embed::{ComputeType, Model};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -82,7 +82,7 @@ pub(crate) fn key_of(model: &Model) -> String {
 fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()> {
     let started = Instant::now();
     for (number, chunk) in texts.chunks(CHUNK).enumerate() {
-        file.write_all(&bytes(&embed_texts(model, chunk, Compute::F32)))?;
+        file.write_all(&bytes(&embed_texts(model, chunk, ComputeType::F32)))?;
         let done = number * CHUNK + chunk.len();
         let rate = done as f64 / started.elapsed().as_secs_f64();
         eprint!(
@@ -96,7 +96,7 @@ fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()>
 }
 
 /// Embeds texts on all cores, in batches of similar length.
-pub(crate) fn embed_texts(model: &Model, texts: &[&str], compute: Compute) -> Vec<f32> {
+pub(crate) fn embed_texts(model: &Model, texts: &[&str], compute: ComputeType) -> Vec<f32> {
     let dim = model.dim();
     let mut tokens: Vec<(usize, embed::Tokens)> =
         texts.par_iter().enumerate().map(|(row, text)| (row, model.tokenize(text))).collect();

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use embed::{Compute, Model, Tokens};
+use embed::{ComputeType, Model, Tokens};
 use kernels::simd::dense::{Activation, add_layer_norm};
 use kernels::simd::{Cpu, Level, bf16, int8};
 
@@ -26,14 +26,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = PathBuf::from(arguments.next().ok_or("usage: forward_pass MODEL_DIR [COMPUTE or LEVEL...]")?);
     let (mut computes, mut cpu) = (Vec::new(), Cpu::detect());
     for name in arguments {
-        match (Compute::from_name(&name), Level::from_name(&name)) {
+        match (ComputeType::from_name(&name), Level::from_name(&name)) {
             (Some(compute), _) => computes.push(compute),
             (None, Some(level)) => cpu = cpu.at_most(level),
             (None, None) => return Err(format!("no compute or level is called {name}").into()),
         }
     }
     if computes.is_empty() {
-        computes = Compute::ALL.to_vec();
+        computes = ComputeType::ALL.to_vec();
     }
     println!("{}, vnni {}, bf16 {}", cpu.level().name(), cpu.has_vnni(), cpu.has_bf16());
     for &compute in &computes {

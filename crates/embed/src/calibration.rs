@@ -5,7 +5,7 @@
 
 use kernels::simd::Cpu;
 
-use crate::Compute;
+use crate::ComputeType;
 use crate::embeddings::Embeddings;
 use crate::layer::{Layer, LayerSmoothing, Matrices, Scratch};
 use crate::settings::Shape;
@@ -51,7 +51,7 @@ impl Calibration {
         for ids in texts {
             let (of_text, later) = rest.split_at_mut(ids.len() * width);
             let mut places = vec![0.0; of_text.len()];
-            embeddings.embed(cpu, Compute::Bf16, ids, of_text, &mut places);
+            embeddings.embed(cpu, ComputeType::Bf16, ids, of_text, &mut places);
             rest = later;
         }
         Calibration { cpu, shape, hidden, lengths, scratch: Scratch::default() }
@@ -60,7 +60,7 @@ impl Calibration {
     /// Runs the next layer and says how its inputs are to be smoothed.
     pub(crate) fn run(&mut self, matrices: &Matrices) -> LayerSmoothing {
         let Calibration { cpu, shape, hidden, lengths, scratch } = self;
-        let layer = Layer::pack(*cpu, Compute::Bf16, *shape, matrices, &LayerSmoothing::none(*shape));
+        let layer = Layer::pack(*cpu, ComputeType::Bf16, *shape, matrices, &LayerSmoothing::none(*shape));
         let qkv = Smoothing::of(hidden, matrices.qkv());
         layer.attend(*cpu, hidden, lengths, scratch);
         let intermediate = Smoothing::of(hidden, matrices.intermediate());

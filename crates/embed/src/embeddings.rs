@@ -6,7 +6,7 @@ use kernels::simd::Cpu;
 use crate::layer::LayerNorm;
 use crate::settings::Shape;
 use crate::weights::Weights;
-use crate::{Compute, LoadError};
+use crate::{ComputeType, LoadError};
 
 /// The tables of words and positions, and the normalisation of their sum.
 pub(crate) struct Embeddings {
@@ -28,11 +28,11 @@ impl Embeddings {
     pub(crate) fn load(
         shape: Shape,
         weights: &Weights<'_>,
-        computes: &[Compute],
+        computes: &[ComputeType],
     ) -> Result<Embeddings, LoadError> {
         let width = shape.width;
         let words = weights.tensor("embeddings.word_embeddings.weight", &[shape.vocabulary, width])?;
-        let words = if computes.contains(&Compute::F32) {
+        let words = if computes.contains(&ComputeType::F32) {
             Words::F32(words)
         } else {
             Words::Bf16(words.into_iter().map(bf16::from_f32).collect())
@@ -50,12 +50,12 @@ impl Embeddings {
     }
 
     /// Writes the vectors of a text's tokens to `hidden`; `places` is room of the same size. Every
-    /// kind but [`Compute::F32`] rounds the words to bfloat16. Panics if the text has more tokens
+    /// kind but [`ComputeType::F32`] rounds the words to bfloat16. Panics if the text has more tokens
     /// than there are positions, or an id beyond the vocabulary.
     pub(crate) fn embed(
         &self,
         cpu: Cpu,
-        compute: Compute,
+        compute: ComputeType,
         ids: &[u32],
         hidden: &mut [f32],
         places: &mut [f32],
@@ -66,7 +66,7 @@ impl Embeddings {
             assert!((id as usize) < vocabulary, "token {id} is not in the vocabulary");
             let range = id as usize * width..(id as usize + 1) * width;
             match &self.words {
-                Words::F32(words) if compute == Compute::F32 => row.copy_from_slice(&words[range]),
+                Words::F32(words) if compute == ComputeType::F32 => row.copy_from_slice(&words[range]),
                 Words::F32(words) => {
                     for (value, word) in row.iter_mut().zip(&words[range]) {
                         *value = bf16::from_f32(*word).to_f32();

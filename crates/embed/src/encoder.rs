@@ -9,7 +9,7 @@ use crate::embeddings::Embeddings;
 use crate::layer::{Layer, LayerSmoothing, Matrices, Scratch as LayerScratch, resized};
 use crate::settings::Shape;
 use crate::weights::Weights;
-use crate::{Compute, LoadError};
+use crate::{ComputeType, LoadError};
 
 /// Embeddings and layers, packed for the kernels.
 pub(crate) struct Encoder {
@@ -17,7 +17,7 @@ pub(crate) struct Encoder {
     shape: Shape,
     embeddings: Embeddings,
     /// The layers in each arithmetic that was asked for, once they are packed.
-    stacks: Vec<(Compute, OnceLock<Vec<Layer>>)>,
+    stacks: Vec<(ComputeType, OnceLock<Vec<Layer>>)>,
 }
 
 /// Memory of a forward pass, kept between passes so that it is allocated once a call.
@@ -36,10 +36,10 @@ impl Encoder {
         cpu: Cpu,
         shape: Shape,
         weights: &Weights<'_>,
-        computes: &[Compute],
+        computes: &[ComputeType],
     ) -> Result<Encoder, LoadError> {
         let embeddings = Embeddings::load(shape, weights, computes)?;
-        let mut stacks: Vec<(Compute, OnceLock<Vec<Layer>>)> = Vec::new();
+        let mut stacks: Vec<(ComputeType, OnceLock<Vec<Layer>>)> = Vec::new();
         for &compute in computes {
             if stacks.iter().all(|(known, _)| *known != compute) {
                 stacks.push((compute, OnceLock::new()));
@@ -53,18 +53,18 @@ impl Encoder {
     pub(crate) fn pack(
         &self,
         weights: &Weights<'_>,
-        computes: &[Compute],
+        computes: &[ComputeType],
         calibration: &[Vec<u32>],
     ) -> Result<(), LoadError> {
         let Encoder { cpu, shape, ref embeddings, ref stacks } = *self;
-        let (places, mut packed): (Vec<&OnceLock<_>>, Vec<(Compute, Vec<Layer>)>) = stacks
+        let (places, mut packed): (Vec<&OnceLock<_>>, Vec<(ComputeType, Vec<Layer>)>) = stacks
             .iter()
             .filter(|(compute, layers)| computes.contains(compute) && layers.get().is_none())
             .map(|(compute, place)| (place, (*compute, Vec::with_capacity(shape.layers))))
             .unzip();
         let mut calibration = packed
             .iter()
-            .any(|(compute, _)| *compute == Compute::Int8)
+            .any(|(compute, _)| *compute == ComputeType::Int8)
             .then(|| Calibration::new(cpu, shape, embeddings, calibration));
         for i in 0..shape.layers {
             // One layer at a time, so that only one stands in memory unpacked.
@@ -85,11 +85,11 @@ impl Encoder {
     }
 
     /// Whether the layers are packed for `compute`.
-    pub(crate) fn is_packed(&self, compute: Compute) -> bool {
+    pub(crate) fn is_packed(&self, compute: ComputeType) -> bool {
         self.layers(compute).is_some()
     }
 
-    fn layers(&self, compute: Compute) -> Option<&[Layer]> {
+    fn layers(&self, compute: ComputeType) -> Option<&[Layer]> {
         let (_, layers) = self.stacks.iter().find(|(known, _)| *known == compute)?;
         layers.get().map(Vec::as_slice)
     }
@@ -100,7 +100,7 @@ impl Encoder {
     pub(crate) fn encode<'s>(
         &self,
         texts: &[&[u32]],
-        compute: Compute,
+        compute: ComputeType,
         scratch: &'s mut Scratch,
     ) -> &'s [f32] {
         let layers = self.layers(compute).expect("a model computes in what it was loaded for");

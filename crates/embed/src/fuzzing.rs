@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::tokenizer::Tokenizer;
 use crate::tokenizer::small::{agrees, small};
-use crate::{Compute, LoadError, Model};
+use crate::{ComputeType, LoadError, Model};
 
 #[path = "../tests/synthetic_model/synthetic.rs"]
 #[allow(dead_code, reason = "tests of whole models change more of it")]
@@ -57,7 +57,7 @@ pub fn model_files(input: &[u8]) {
         Ok(model) => {
             let tokens = model.tokenize("a river of stones?");
             assert!(tokens.ids.len() <= model.tokens_max());
-            let vector = model.embed(&[tokens], Compute::F32);
+            let vector = model.embed(&[tokens], ComputeType::F32);
             assert_eq!(vector.len(), model.dim());
             assert!(vector.iter().all(|value| value.is_finite()), "{vector:?}");
         }
@@ -90,7 +90,7 @@ impl Directory {
         let path = self.dir.path().join(file);
         let write = |content: &[u8]| fs::write(&path, content).expect("a directory of ours");
         write(&content);
-        let loaded = Model::load(self.dir.path(), Cpu::detect(), &[Compute::F32]);
+        let loaded = Model::load(self.dir.path(), Cpu::detect(), &[ComputeType::F32]);
         match (file, self.model.files.get(file).map(Value::to_string)) {
             ("model.safetensors", _) => write(&weights),
             (_, Some(right)) => write(right.as_bytes()),

@@ -7,7 +7,7 @@ use crate::projection::{Projection, Scratch as ProjectionScratch, attention};
 use crate::settings::Shape;
 use crate::smoothing::Smoothing;
 use crate::weights::Weights;
-use crate::{Compute, LoadError};
+use crate::{ComputeType, LoadError};
 
 /// Tokens that go through the feed-forward part together: its inner activations, four times as wide as
 /// the others, then stay in the second-level cache.
@@ -45,7 +45,7 @@ impl LayerSmoothing {
 
 /// A layer in one arithmetic.
 pub(crate) struct Layer {
-    compute: Compute,
+    compute: ComputeType,
     shape: Shape,
     /// Query, key and value, one after the other.
     qkv: Projection,
@@ -112,7 +112,7 @@ impl Layer {
     /// Packs the layer for one arithmetic.
     pub(crate) fn pack(
         cpu: Cpu,
-        compute: Compute,
+        compute: ComputeType,
         shape: Shape,
         matrices: &Matrices,
         smoothing: &LayerSmoothing,

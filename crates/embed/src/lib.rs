@@ -4,7 +4,7 @@
 //! indexes or servers.
 
 mod calibration;
-mod compute;
+mod compute_type;
 mod embeddings;
 mod encoder;
 mod error;
@@ -20,7 +20,7 @@ mod smoothing;
 mod tokenizer;
 mod weights;
 
-pub use compute::Compute;
+pub use compute_type::ComputeType;
 pub use error::LoadError;
 pub use model::Model;
 

@@ -12,7 +12,7 @@ use crate::pooling::{normalize, pool};
 use crate::settings::{Settings, read_file};
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
-use crate::{Compute, Fingerprint, LoadError, Tokens};
+use crate::{ComputeType, Fingerprint, LoadError, Tokens};
 
 /// Bytes a weights file may have.
 const WEIGHTS_BYTES_MAX: u64 = 8 << 30;
@@ -39,17 +39,17 @@ impl Model {
     /// pooling module's `config.json`, `tokenizer.json` and `model.safetensors`.
     ///
     /// Weights are packed and kept for each of `computes`, and for no other.
-    pub fn load(dir: &Path, cpu: Cpu, computes: &[Compute]) -> Result<Model, LoadError> {
-        Model::load_partly(dir, cpu, computes, &[])
+    pub fn load(dir: &Path, cpu: Cpu, computes: &[ComputeType]) -> Result<Model, LoadError> {
+        Model::load_with_deferred(dir, cpu, computes, &[])
     }
 
     /// [`Model::load`], but for `later` only what all arithmetics share is kept. The rest, most of the
     /// memory that another arithmetic takes, comes with [`Model::prepare`].
-    pub fn load_partly(
+    pub fn load_with_deferred(
         dir: &Path,
         cpu: Cpu,
-        computes: &[Compute],
-        later: &[Compute],
+        computes: &[ComputeType],
+        later: &[ComputeType],
     ) -> Result<Model, LoadError> {
         let settings = Settings::read(dir)?;
         let shape = settings.shape;
@@ -76,7 +76,7 @@ impl Model {
     /// # Panics
     ///
     /// If it was not loaded for `compute`.
-    pub fn prepare(&self, compute: Compute) -> Result<(), LoadError> {
+    pub fn prepare(&self, compute: ComputeType) -> Result<(), LoadError> {
         if self.is_prepared(compute) {
             return Ok(());
         }
@@ -91,7 +91,7 @@ impl Model {
     }
 
     /// Whether it can compute in `compute` as it is.
-    pub fn is_prepared(&self, compute: Compute) -> bool {
+    pub fn is_prepared(&self, compute: ComputeType) -> bool {
         self.encoder.is_packed(compute)
     }
 
@@ -110,7 +110,7 @@ impl Model {
         self.settings.tokens_max
     }
 
-    /// Identity of the vectors this model makes, of whatever [`Compute`].
+    /// Identity of the vectors this model makes, of whatever [`ComputeType`].
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -138,7 +138,7 @@ impl Model {
     ///
     /// Memory is bounded however long the batch is. Panics if the tokens are not this model's, or if
     /// it was not loaded or prepared for `compute`.
-    pub fn embed(&self, batch: &[Tokens], compute: Compute) -> Vec<f32> {
+    pub fn embed(&self, batch: &[Tokens], compute: ComputeType) -> Vec<f32> {
         let dim = self.dim();
         let mut vectors = vec![0.0; batch.len() * dim];
         let mut scratch = Scratch::default();
@@ -152,7 +152,7 @@ impl Model {
         vectors
     }
 
-    fn embed_pass(&self, texts: &[Tokens], compute: Compute, rows: &mut [f32], scratch: &mut Scratch) {
+    fn embed_pass(&self, texts: &[Tokens], compute: ComputeType, rows: &mut [f32], scratch: &mut Scratch) {
         let dim = self.dim();
         let ids: Vec<&[u32]> = texts.iter().map(|tokens| &tokens.ids[..]).collect();
         let mut hidden = self.encoder.encode(&ids, compute, scratch);

@@ -4,7 +4,7 @@ use kernels::simd::Cpu;
 use kernels::simd::dense::Activation;
 use kernels::simd::{bf16, dense, int8};
 
-use crate::Compute;
+use crate::ComputeType;
 use crate::layer::Matrix;
 use crate::smoothing::Smoothing;
 
@@ -50,23 +50,23 @@ impl Projection {
 
 impl Projection {
     /// Packs a layer's weights for one arithmetic; only integers need `smoothing`.
-    pub(crate) fn pack(cpu: Cpu, compute: Compute, matrix: &Matrix, smoothing: &Smoothing) -> Projection {
+    pub(crate) fn pack(cpu: Cpu, compute: ComputeType, matrix: &Matrix, smoothing: &Smoothing) -> Projection {
         let Matrix { weights, bias, inputs } = matrix;
         let inputs = *inputs;
         match compute {
-            Compute::Int8 => {
+            ComputeType::Int8 => {
                 let Smoothing { shifts, factors } = smoothing;
                 Projection::Int8(int8::Linear::pack(weights, bias, inputs, shifts, factors))
             }
-            Compute::Bf16 => Projection::Bf16(bf16::Linear::pack(cpu, weights, bias, inputs)),
-            Compute::F32 => Projection::F32(dense::Linear::pack(cpu, weights, bias, inputs)),
+            ComputeType::Bf16 => Projection::Bf16(bf16::Linear::pack(cpu, weights, bias, inputs)),
+            ComputeType::F32 => Projection::F32(dense::Linear::pack(cpu, weights, bias, inputs)),
         }
     }
 }
 
 /// Self-attention over one sequence of `out.len() / width` tokens; see [`dense::attention`].
 pub(crate) fn attention(
-    compute: Compute,
+    compute: ComputeType,
     cpu: Cpu,
     qkv: &[f32],
     width: usize,
@@ -75,8 +75,8 @@ pub(crate) fn attention(
     scratch: &mut Scratch,
 ) {
     match compute {
-        Compute::F32 => dense::attention(cpu, qkv, width, heads, out, &mut scratch.dense_attention),
-        Compute::Bf16 | Compute::Int8 => {
+        ComputeType::F32 => dense::attention(cpu, qkv, width, heads, out, &mut scratch.dense_attention),
+        ComputeType::Bf16 | ComputeType::Int8 => {
             bf16::attention(cpu, qkv, width, heads, out, &mut scratch.bf16_attention);
         }
     }

@@ -1,6 +1,6 @@
 //! The real model against sentence-transformers: texts and vectors of tools/reference_vectors.py.
 
-use embed::{Compute, Model, Tokens};
+use embed::{ComputeType, Model, Tokens};
 use kernels::simd::Cpu;
 
 mod minilm;
@@ -49,7 +49,7 @@ fn assert_agrees(reference: &Reference, found: &[f32], how: &str) {
 #[test]
 fn tokens_are_those_of_the_reference() {
     let Some(dir) = minilm::dir() else { return };
-    let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
+    let model = Model::load(&dir, Cpu::detect(), &[ComputeType::F32]).expect("the model loads");
     for reference in references() {
         let tokens = model.tokenize(&reference.text);
         assert_eq!(
@@ -66,7 +66,7 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
     let Some(dir) = minilm::dir() else { return };
     let references = references();
     for cpu in Cpu::each_level() {
-        let model = Model::load(&dir, cpu, &[Compute::F32]).expect("the model loads");
+        let model = Model::load(&dir, cpu, &[ComputeType::F32]).expect("the model loads");
         let tokens: Vec<Tokens> = references.iter().map(|r| model.tokenize(&r.text)).collect();
         // Neighbours in the file are alike in length; a stride coprime to their number mixes them.
         // The best level takes all of them. Slower ones, whose minutes would buy nothing, leave out
@@ -76,13 +76,13 @@ fn vectors_are_those_of_the_reference_at_every_level_alone_and_in_batches() {
             .filter(|&i| cpu == Cpu::detect() || tokens[i].ids.len() <= 64 || i % 4 == 0)
             .collect();
         let batch: Vec<Tokens> = order.iter().map(|&i| tokens[i].clone()).collect();
-        let together = model.embed(&batch, Compute::F32);
+        let together = model.embed(&batch, ComputeType::F32);
         for (&i, vector) in order.iter().zip(together.chunks_exact(model.dim())) {
             assert_agrees(&references[i], vector, &format!("{:?}, in a batch", cpu.level()));
             if cpu != Cpu::detect() && tokens[i].ids.len() > 32 {
                 continue;
             }
-            let alone = model.embed(&tokens[i..=i], Compute::F32);
+            let alone = model.embed(&tokens[i..=i], ComputeType::F32);
             assert_agrees(&references[i], &alone, &format!("{:?}, alone", cpu.level()));
             assert_eq!(alone, vector, "{:?}: {:?} depends on its batch", cpu.level(), references[i].text);
         }
@@ -94,7 +94,9 @@ fn narrow_arithmetic_stays_near_the_reference_and_is_the_same_at_every_level() {
     let Some(dir) = minilm::dir() else { return };
     let references = references();
     // Least mean and least single cosine to the reference.
-    for (compute, mean_min, least_min) in [(Compute::Bf16, 0.9999, 0.9999), (Compute::Int8, 0.999, 0.997)] {
+    for (compute, mean_min, least_min) in
+        [(ComputeType::Bf16, 0.9999, 0.9999), (ComputeType::Int8, 0.999, 0.997)]
+    {
         let mut of_best: Vec<Option<Vec<f32>>> = vec![None; references.len()];
         for cpu in [Cpu::detect()].into_iter().chain(Cpu::each_level().filter(|cpu| *cpu != Cpu::detect())) {
             let model = Model::load(&dir, cpu, &[compute]).expect("the model loads");
@@ -127,7 +129,7 @@ fn narrow_arithmetic_stays_near_the_reference_and_is_the_same_at_every_level() {
 fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
     // tokenizer.json of this model says: cut at 128 and pad to 128. sentence_bert_config.json says 256.
     let Some(dir) = minilm::dir() else { return };
-    let model = Model::load(&dir, Cpu::detect(), &[Compute::F32]).expect("the model loads");
+    let model = Model::load(&dir, Cpu::detect(), &[ComputeType::F32]).expect("the model loads");
     assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
     for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {
         let tokens = model.tokenize(&"river ".repeat(words));
@@ -139,6 +141,6 @@ fn the_models_own_limit_replaces_that_of_the_tokenizer_file() {
         assert_eq!((tokens.ids[0], tokens.ids[255]), (101, 102), "[CLS] and [SEP] stay");
     }
     let (half, whole) = ("river ".repeat(126), "river ".repeat(126) + &"mountain ".repeat(72));
-    let vectors = model.embed(&[model.tokenize(&half), model.tokenize(&whole)], Compute::F32);
+    let vectors = model.embed(&[model.tokenize(&half), model.tokenize(&whole)], ComputeType::F32);
     assert_ne!(vectors[..384], vectors[384..], "what stands beyond 128 tokens must count");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use index::Cpu;
-use store::{Backup, BackupError, CollectionVersion, Findings, Options, Store, StoreError};
+use store::{Backup, BackupError, CollectionVersion, IntegrityReport, Options, Store, StoreError};
 
 use crate::{
     OpenError,
@@ -35,7 +35,7 @@ pub struct DataDir {
 #[derive(Debug)]
 pub struct Checked {
     /// What the store holds, and what is wrong with it.
-    pub store: Findings,
+    pub store: IntegrityReport,
     /// Each snapshot's file, and what is wrong with it if anything is. Snapshots are made again from the store.
     pub snapshots: Vec<(String, Option<String>)>,
 }
@@ -43,7 +43,7 @@ pub struct Checked {
 impl Checked {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.store.are_clean() && self.snapshots.iter().all(|(_, damage)| damage.is_none())
+        self.store.is_clean() && self.snapshots.iter().all(|(_, damage)| damage.is_none())
     }
 }
 
@@ -162,7 +162,7 @@ impl DataDir {
 
     /// Makes a new store of everything the old one holds that can be read, and keeps the old one beside it, under the
     /// name returned. What was lost is what was found. Snapshots go: they are made again.
-    pub fn repair(&self) -> Result<(Findings, PathBuf), RestoreError> {
+    pub fn repair(&self) -> Result<(IntegrityReport, PathBuf), RestoreError> {
         let store = self.open_existing()?;
         let saved = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
         let findings = saved.inspect_err(|_| self.discard_unfinished())?;

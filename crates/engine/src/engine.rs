@@ -145,7 +145,7 @@ impl Engine {
         snapshots: Arc<dyn Folder>,
         options: Options,
     ) -> Result<Engine, OpenError> {
-        let store = Store::open_on(store, options.of_store())?;
+        let store = Store::open_with_backend(store, options.of_store())?;
         Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 
@@ -364,7 +364,7 @@ impl Engine {
         let standing = reader.get(key)?.filter(|(_, document)| !has_ended(document, now_ms));
         let Some((doc, _)) = standing else { return Ok(vectors) };
         for field in &collection.projector.vectors {
-            let place = VectorKey { collection: collection.version, field: field.position, doc, ordinal: 0 };
+            let place = VectorKey { collection: collection.version, field: field.position, doc, passage: 0 };
             if let Some(stored) = reader.vector(place)? {
                 let schema = &field.schema;
                 let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)

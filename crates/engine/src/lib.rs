@@ -64,7 +64,7 @@ pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };
 pub use store::{
-    Backup, BackupError, CollectionVersion, Counts, Document, FIELDS_MAX, Field, Findings, Seq,
+    Backup, BackupError, CollectionVersion, Document, FIELDS_MAX, Field, IntegrityReport, RecordCounts, Seq,
     StorageBackend, StoreError,
 };
 pub use structure::{CollectionError, Documents, check_name};

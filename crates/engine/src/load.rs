@@ -27,7 +27,7 @@ impl Core {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
         progress.begin("keys and changes are being verified".to_owned());
-        reader.verify_links().map_err(failed)?;
+        reader.verify_references().map_err(failed)?;
         let mut registry = Registry::default();
         let mut versions = Vec::new();
         let mut answering = Vec::new();
@@ -170,7 +170,7 @@ fn from_snapshot(
                 }
                 let mut failure = None;
                 let step = step(&collection, change.doc, document, |field| {
-                    let key = VectorKey { collection: version, field, doc: change.doc, ordinal: 0 };
+                    let key = VectorKey { collection: version, field, doc: change.doc, passage: 0 };
                     reader.vector(key).unwrap_or_else(|error| {
                         failure = Some(error);
                         None
@@ -262,7 +262,7 @@ impl ComputedVectors {
         for (field, rows) in &mut self.fields {
             while let Some(row) = rows.next_if(|row| row.as_ref().map_or(true, |(key, _)| key.doc <= doc)) {
                 let (key, vector) = row?;
-                if key.doc == doc && key.ordinal == 0 {
+                if key.doc == doc && key.passage == 0 {
                     found.push((*field, vector));
                 }
             }

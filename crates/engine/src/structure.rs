@@ -91,7 +91,7 @@ impl Core {
             };
         }
         let collection = self.begin(schema, |writer| {
-            let version = CollectionVersion { id: writer.next_collection_id()?, version: 1 };
+            let version = CollectionVersion { id: writer.allocate_collection_id()?, version: 1 };
             writer.set_name(name, &NameTarget::Collection(version))?;
             Ok(version)
         })?;

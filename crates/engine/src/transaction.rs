@@ -232,7 +232,7 @@ impl<'s> Transaction<'s> {
         let projector = &self.feeds[at].collection.projector;
         let slot = projector.slot(vector.field).expect("a vector is checked before it is stored");
         let bytes = index::encode(&vector.values, projector.vectors[slot].schema.vector_type);
-        let key = VectorKey { collection: vector.collection, field: vector.field, doc, ordinal: 0 };
+        let key = VectorKey { collection: vector.collection, field: vector.field, doc, passage: 0 };
         self.writer.set_vector(key, vector.model, &bytes)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use embed::Compute;
+use embed::ComputeType;
 use engine::{Cpu, Durability, Level};
 
 use super::Error;
@@ -117,9 +117,9 @@ pub struct Config {
     /// Instruction set to use at most; the best, if `None`.
     pub cpu_level: Option<Level>,
     /// Arithmetic queries are embedded in; the best for the machine, if `None`.
-    pub query_compute: Option<Compute>,
+    pub query_compute: Option<ComputeType>,
     /// Arithmetic documents are embedded in; the best for the machine, if `None`.
-    pub document_compute: Option<Compute>,
+    pub document_compute: Option<ComputeType>,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
     /// Bytes of the cache of query vectors; none, if 0.

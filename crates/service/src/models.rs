@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use embed::{Compute, LoadError, Model, Tokens};
+use embed::{ComputeType, LoadError, Model, Tokens};
 use engine::Cpu;
 
 use super::{
@@ -51,8 +51,8 @@ type OnLoad = Box<dyn Fn(&str) + Send + Sync>;
 pub(super) struct Models {
     dir: PathBuf,
     cpu: Cpu,
-    query_compute: Compute,
-    document_compute: Compute,
+    query_compute: ComputeType,
+    document_compute: ComputeType,
     meter: Arc<Meter>,
     queries: QueryCache,
     remembers_queries: bool,
@@ -72,8 +72,8 @@ impl Models {
         Models {
             dir: config.models_dir.clone(),
             cpu,
-            query_compute: config.query_compute.unwrap_or_else(|| Compute::of_queries(cpu)),
-            document_compute: config.document_compute.unwrap_or_else(|| Compute::of_documents(cpu)),
+            query_compute: config.query_compute.unwrap_or_else(|| ComputeType::for_queries(cpu)),
+            document_compute: config.document_compute.unwrap_or_else(|| ComputeType::for_documents(cpu)),
             meter,
             queries: QueryCache::new(config.query_cache_bytes),
             remembers_queries: config.query_cache_bytes > 0,
@@ -105,7 +105,7 @@ impl Models {
         }
         let dir = self.dir_of(name)?;
         let (first, later) = (&[self.query_compute], &[self.document_compute]);
-        let model = Model::load_partly(&dir, self.cpu, first, later);
+        let model = Model::load_with_deferred(&dir, self.cpu, first, later);
         let model = Arc::new(model.map_err(|error| unreadable(name, &error))?);
         self.loaded.write().insert(name.to_owned(), model.clone());
         drop(loading);
@@ -147,8 +147,8 @@ impl Models {
     /// others pass over larger weights and share that among up to this many.
     pub(super) fn company_max(&self) -> usize {
         match self.query_compute {
-            Compute::Int8 => 1,
-            Compute::Bf16 | Compute::F32 => COMPANY_MAX,
+            ComputeType::Int8 => 1,
+            ComputeType::Bf16 | ComputeType::F32 => COMPANY_MAX,
         }
     }
 

@@ -225,7 +225,7 @@ async fn a_query_asked_before_is_not_embedded_again() {
 async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_for_itself() {
     let dir = TempDir::new().unwrap();
     let service = service_with(dir.path(), |config| {
-        config.query_compute = Some(embed::Compute::F32);
+        config.query_compute = Some(embed::ComputeType::F32);
         config.query_cache_bytes = 0;
         config.queue_max = 16;
     })

@@ -16,7 +16,7 @@ use crate::contain::contain;
 use crate::cursor::Cursor;
 use crate::frame::{FrameReader, FrameWriter};
 use crate::item::{Item, Verified};
-use crate::rebuild::{Counts, Numbers, Rebuild};
+use crate::rebuild::{Numbers, Rebuild, RecordCounts};
 use crate::{Options, Reader, Seq, Store, StoreError, error::OpenError};
 
 pub(crate) const MAGIC: [u8; 8] = *b"NFBACKUP";
@@ -29,7 +29,7 @@ pub struct Backup {
     /// The last change in it.
     pub last_seq: Seq,
     /// How much of what.
-    pub counts: Counts,
+    pub counts: RecordCounts,
 }
 
 /// Why a backup could not be made or used.
@@ -46,7 +46,7 @@ pub enum BackupError {
     #[error(
         "it was made by a newer version of Nearfield (format {found}; this version reads up to {FORMAT}): upgrade to use it"
     )]
-    Newer {
+    NewerFormat {
         /// Its format.
         found: u32,
     },
@@ -80,7 +80,7 @@ impl Reader {
         frames.write_all(&state.next_collection.to_le_bytes())?;
         frames.write_all(&state.last_seq.to_le_bytes())?;
         frames.end_stream()?;
-        let mut counts = Counts::default();
+        let mut counts = RecordCounts::default();
         self.each_item(|item| -> Result<(), BackupError> {
             let item = item?;
             let row = item.verify()?;
@@ -142,7 +142,7 @@ fn read(
     let mut cursor = Cursor(&header);
     let format = cursor.u32().map_err(damaged)?;
     if format > FORMAT {
-        return Err(BackupError::Newer { found: format });
+        return Err(BackupError::NewerFormat { found: format });
     }
     let mut numbers = || {
         cursor.array::<16>()?;
@@ -153,7 +153,7 @@ fn read(
         return Err(damaged("its store says to have come to a number that none comes to"));
     }
     frames.next_stream()?;
-    let mut counts = Counts::default();
+    let mut counts = RecordCounts::default();
     while let Some(item) = Item::read(&mut frames)? {
         let row = item.verify()?;
         if !numbers.are_after(&row) {

@@ -5,7 +5,7 @@
 //! half of it at 4,096. A block grows to just under 16 KiB instead.
 //!
 //! ```text
-//! entries, ascending: doc u64 | ordinal u16 | elements' length u32 | model 16 bytes | elements
+//! entries, ascending: doc u64 | passage u16 | elements' length u32 | model 16 bytes | elements
 //! CRC-32 over the row's key and all of the above, u32
 //! ```
 //!
@@ -26,14 +26,14 @@ const CHECKSUM_BYTES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry<'b> {
     pub(crate) doc: DocId,
-    pub(crate) ordinal: u16,
+    pub(crate) passage: u16,
     pub(crate) model: [u8; 16],
     pub(crate) elements: &'b [u8],
 }
 
 impl Entry<'_> {
     fn place(&self) -> (DocId, u16) {
-        (self.doc, self.ordinal)
+        (self.doc, self.passage)
     }
 
     pub(crate) fn vector(&self) -> StoredVector {
@@ -41,7 +41,7 @@ impl Entry<'_> {
     }
 }
 
-/// Entries by document and ordinal, each once.
+/// Entries by document and passage, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block<'b> {
     entries: Vec<Entry<'b>>,
@@ -53,10 +53,10 @@ impl<'b> Block<'b> {
         let mut entries: Vec<Entry<'_>> = Vec::new();
         while !cursor.0.is_empty() {
             let doc = DocId(cursor.u64()?);
-            let ordinal = cursor.u16()?;
+            let passage = cursor.u16()?;
             let len = usize::try_from(cursor.u32()?).map_err(|_| "a vector is longer than memory")?;
             let model = cursor.array()?;
-            let entry = Entry { doc, ordinal, model, elements: cursor.slice(len)? };
+            let entry = Entry { doc, passage, model, elements: cursor.slice(len)? };
             if entries.last().is_some_and(|last| last.place() >= entry.place()) {
                 return Err("vectors out of order");
             }
@@ -70,7 +70,7 @@ impl<'b> Block<'b> {
         for entry in &self.entries {
             let len = u32::try_from(entry.elements.len()).expect("a vector is at most VECTOR_BYTES_MAX long");
             row.extend_from_slice(&entry.doc.0.to_le_bytes());
-            row.extend_from_slice(&entry.ordinal.to_le_bytes());
+            row.extend_from_slice(&entry.passage.to_le_bytes());
             row.extend_from_slice(&len.to_le_bytes());
             row.extend_from_slice(&entry.model);
             row.extend_from_slice(entry.elements);
@@ -88,8 +88,8 @@ impl<'b> Block<'b> {
         &self.entries
     }
 
-    pub(crate) fn get(&self, doc: DocId, ordinal: u16) -> Option<&Entry<'b>> {
-        let at = self.entries.binary_search_by_key(&(doc, ordinal), Entry::place).ok()?;
+    pub(crate) fn get(&self, doc: DocId, passage: u16) -> Option<&Entry<'b>> {
+        let at = self.entries.binary_search_by_key(&(doc, passage), Entry::place).ok()?;
         Some(&self.entries[at])
     }
 
@@ -142,8 +142,8 @@ mod tests {
         }
     }
 
-    fn entry(doc: u64, ordinal: u16, elements: &[u8]) -> Entry<'_> {
-        Entry { doc: DocId(doc), ordinal, model: [doc as u8; 16], elements }
+    fn entry(doc: u64, passage: u16, elements: &[u8]) -> Entry<'_> {
+        Entry { doc: DocId(doc), passage, model: [doc as u8; 16], elements }
     }
 
     proptest! {
@@ -156,9 +156,9 @@ mod tests {
         ) {
             let zeros = [0; 5_000];
             let (mut block, mut model, mut cut) = (Block::default(), BTreeMap::new(), BTreeMap::new());
-            for (doc, ordinal, len) in sets {
-                let upper = block.set(entry(doc, ordinal, &zeros[..len]));
-                model.insert((doc, ordinal), len);
+            for (doc, passage, len) in sets {
+                let upper = block.set(entry(doc, passage, &zeros[..len]));
+                model.insert((doc, passage), len);
                 if let Some(upper) = upper {
                     let border = upper.entries()[0].place();
                     prop_assert!(block.entries().iter().all(|entry| entry.place() < border));
@@ -174,7 +174,7 @@ mod tests {
             let read = Block::decode(&ROW_KEY, &row).unwrap();
             prop_assert_eq!(&read, &block);
             let held: BTreeMap<_, _> =
-                read.entries().iter().map(|entry| ((entry.doc.0, entry.ordinal), entry.elements.len())).collect();
+                read.entries().iter().map(|entry| ((entry.doc.0, entry.passage), entry.elements.len())).collect();
             prop_assert_eq!(held, model);
         }
 

@@ -8,15 +8,15 @@ use crate::error::shown;
 use crate::expiry;
 use crate::item::Verified;
 use crate::key_entry::KeyEntry;
-use crate::rebuild::Counts;
+use crate::rebuild::RecordCounts;
 use crate::tables::{self, corrupt};
 use crate::{Change, CollectionVersion, DocId, Reader, Store, StoreError, VectorKey, loose};
 
 /// What a look at everything found.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct IntegrityReport {
     /// How much of what could be read.
-    pub counts: Counts,
+    pub counts: RecordCounts,
     /// What is wrong, each with its table and key.
     pub damage: Vec<StoreError>,
     /// How much more is wrong than is listed.
@@ -28,7 +28,7 @@ pub struct Findings {
 /// Damage that is listed.
 const LISTED_MAX: usize = 1000;
 
-impl Findings {
+impl IntegrityReport {
     pub(crate) fn note(&mut self, damage: StoreError) {
         if self.damage.len() < LISTED_MAX {
             self.damage.push(damage);
@@ -44,7 +44,7 @@ impl Findings {
     }
 
     /// Whether nothing is wrong.
-    pub fn are_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.damage.is_empty()
     }
 }
@@ -52,8 +52,8 @@ impl Findings {
 impl Store {
     /// Verifies every page, every row, and that rows which belong together agree. Needs a store nobody
     /// reads or writes.
-    pub fn check(&mut self) -> Findings {
-        let mut findings = Findings::default();
+    pub fn check(&mut self) -> IntegrityReport {
+        let mut findings = IntegrityReport::default();
         let verified = self.verify();
         findings.note_if(verified);
         match self.read() {
@@ -65,7 +65,7 @@ impl Store {
 }
 
 impl Reader {
-    fn check(&self, findings: &mut Findings) {
+    fn check(&self, findings: &mut IntegrityReport) {
         let mut listed = Vec::new();
         let checked = self.each_reachable(|item| -> Result<(), StoreError> {
             match item.and_then(|item| item.verify()) {

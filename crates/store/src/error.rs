@@ -17,7 +17,7 @@ pub enum OpenError {
     },
     /// The file is open elsewhere.
     #[error("the store {} is open already, in this process or another: close it there first", path.display())]
-    Busy {
+    AlreadyOpen {
         /// The file.
         path: PathBuf,
     },
@@ -34,7 +34,7 @@ pub enum OpenError {
         "the store {} was made by a newer version of Nearfield (format {found}; this version reads up to {supported}): upgrade to open it",
         path.display()
     )]
-    Newer {
+    NewerFormat {
         /// The file.
         path: PathBuf,
         /// Format of the file.
@@ -72,7 +72,7 @@ pub enum StoreError {
     #[error(
         "the store takes no writes while its disk is full ({reason}): make room, and it takes them again"
     )]
-    Full {
+    DiskFull {
         /// The first failure.
         reason: String,
     },
@@ -137,10 +137,10 @@ pub enum StoreError {
     #[error(
         "this store has had as many documents or changes as it can number: export its documents to a new one"
     )]
-    NumbersExhausted,
+    IdsExhausted,
     /// Every number a collection can have has been given; nothing was written.
     #[error("this store has had as many collections as it can number: export its documents to a new one")]
-    CollectionsExhausted,
+    CollectionIdsExhausted,
 }
 
 impl StoreError {
@@ -152,8 +152,8 @@ impl StoreError {
                 | StoreError::Empty { .. }
                 | StoreError::DuplicateField { .. }
                 | StoreError::UnknownDocument { .. }
-                | StoreError::CollectionsExhausted
-                | StoreError::NumbersExhausted
+                | StoreError::CollectionIdsExhausted
+                | StoreError::IdsExhausted
         )
     }
 
@@ -162,7 +162,7 @@ impl StoreError {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match self {
             StoreError::Io { source } => matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge),
-            StoreError::Full { .. } => true,
+            StoreError::DiskFull { .. } => true,
             _ => false,
         }
     }

@@ -12,8 +12,8 @@ use crate::seal::seal;
 use crate::state::State;
 use crate::vector::{VECTOR_KEY_BYTES, VectorKey};
 use crate::{
-    Backup, Change, Counts, DocId, FrameReader, FrameWriter, NameTarget, Options, Store, backup, record,
-    state,
+    Backup, Change, DocId, FrameReader, FrameWriter, NameTarget, Options, RecordCounts, Store, backup,
+    record, state,
 };
 
 const DOC: DocId = DocId(7);
@@ -42,7 +42,7 @@ pub fn storage_record(input: &[u8]) {
             if let Ok(block) = Block::decode(&ROW_KEY, &row) {
                 assert_eq!(block.encode(&ROW_KEY), row);
                 for entry in block.entries() {
-                    assert_eq!(block.get(entry.doc, entry.ordinal), Some(entry));
+                    assert_eq!(block.get(entry.doc, entry.passage), Some(entry));
                 }
             }
         }
@@ -111,7 +111,8 @@ pub fn backup_file(input: &[u8]) {
     let _ = Backup::verify(input);
     let file = whole_backup(input);
     let Ok(verified) = Backup::verify(&file[..]) else { return };
-    let empty = Store::open_on(InMemoryBackend::new(), Options::default()).expect("memory is a disk");
+    let empty =
+        Store::open_with_backend(InMemoryBackend::new(), Options::default()).expect("memory is a disk");
     match Backup::restore_into(&file[..], empty) {
         Ok((store, restored)) => {
             assert_eq!(restored, verified);
@@ -141,7 +142,7 @@ fn whole_backup(input: &[u8]) -> Vec<u8> {
     const NUMBERS_BYTES: usize = 8 + 4 + 8;
     let (numbers, mut rest) = input.split_at(NUMBERS_BYTES.min(input.len()));
     let mut frames = FrameWriter::new(backup::MAGIC.to_vec());
-    let mut counts = Counts::default();
+    let mut counts = RecordCounts::default();
     let written = (|| -> std::io::Result<()> {
         frames.write_all(&[&backup::FORMAT.to_le_bytes()[..], &[9; 16], numbers].concat())?;
         frames.end_stream()?;

@@ -89,7 +89,7 @@ impl Item {
                 let of = VectorKey::decode(&key);
                 let block = Block::decode(&key, &self.row)?;
                 let keys = block.entries().iter();
-                let keys = keys.map(|entry| VectorKey { doc: entry.doc, ordinal: entry.ordinal, ..of });
+                let keys = keys.map(|entry| VectorKey { doc: entry.doc, passage: entry.passage, ..of });
                 Ok(Verified::Vectors(key, keys.collect()))
             }
             Kind::Schema => {

@@ -43,7 +43,7 @@ mod writer;
 
 pub use backup::{Backup, BackupError};
 pub use change::{Change, ChangeKind, Seq};
-pub use check::Findings;
+pub use check::IntegrityReport;
 pub use collection::CollectionVersion;
 pub use document::{DocId, Document, Field};
 pub use error::{OpenError, StoreError};
@@ -53,8 +53,8 @@ pub use limits::{
     VECTOR_BYTES_MAX, check_document,
 };
 pub use name::NameTarget;
-pub use reader::{Expired, KeyedDoc, Reader};
-pub use rebuild::Counts;
+pub use reader::{ExpiryEntry, KeyedDoc, Reader};
+pub use rebuild::RecordCounts;
 pub use redb::StorageBackend;
 pub use store::{Options, Store};
 pub use vector::{StoredVector, VectorKey};

@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::error::shown;
 use crate::tables::{self, corrupt};
 use crate::vector::{VECTOR_KEY_BYTES, VectorKey, after_field, field_range};
-use crate::{Counts, NameTarget, StoreError, vectors};
+use crate::{NameTarget, RecordCounts, StoreError, vectors};
 
 pub(crate) const NOWHERE: &str = "it leads nowhere";
 pub(crate) const NO_SCHEMA: &str = "it is of a collection that is not there";
@@ -16,7 +16,7 @@ pub(crate) const NO_SCHEMA: &str = "it is of a collection that is not there";
 /// What was taken out.
 #[derive(Debug, Default)]
 pub(crate) struct Loose {
-    pub(crate) counts: Counts,
+    pub(crate) counts: RecordCounts,
     pub(crate) rows: u64,
     /// A name each, and a collection's vectors each.
     pub(crate) damage: Vec<StoreError>,

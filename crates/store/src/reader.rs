@@ -26,7 +26,7 @@ type Bytes = &'static [u8];
 pub type KeyedDoc = (Box<[u8]>, DocId);
 
 /// A document's end in Unix milliseconds and its number, or what is wrong with the entry.
-pub type Expired = Result<(u64, DocId), StoreError>;
+pub type ExpiryEntry = Result<(u64, DocId), StoreError>;
 
 /// A consistent view of one commit. Its iterators keep the view alive by themselves.
 pub struct Reader {
@@ -134,7 +134,7 @@ impl Reader {
         let blocks = Rows::within(rows, "vectors", move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
             let block = vectors::decode(row_key, row)?;
             let keyed = |entry: &Entry<'_>| {
-                let key = VectorKey { collection, field, doc: entry.doc, ordinal: entry.ordinal };
+                let key = VectorKey { collection, field, doc: entry.doc, passage: entry.passage };
                 (key, entry.vector())
             };
             Ok(Some(block.entries().iter().map(keyed).collect::<Vec<_>>()))
@@ -165,7 +165,7 @@ impl Reader {
     /// Reads all keys and all changes, and whether they agree: that a key or a change is *missing*, because a page
     /// that led to it was damaged, no other read can tell. A look at what all documents are reached by, in a small
     /// part of the time that reading them takes.
-    pub fn verify_links(&self) -> Result<(), StoreError> {
+    pub fn verify_references(&self) -> Result<(), StoreError> {
         contain(|| {
             let state = self.state()?;
             let (mut keys, mut logged) = (0, 0);
@@ -227,7 +227,7 @@ impl Reader {
 
     /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end
     /// in Unix milliseconds. A damaged entry is an error in its own place.
-    pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<Expired>, StoreError> {
+    pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<ExpiryEntry>, StoreError> {
         contain(|| {
             let mut expired = Vec::new();
             for row in self.table(tables::EXPIRIES)?.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {

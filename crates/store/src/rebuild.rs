@@ -20,7 +20,7 @@ const TWICE: &str = "another row has its place";
 
 /// How much of what a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct RecordCounts {
     /// Documents.
     pub documents: u64,
     /// Computed vectors.
@@ -31,7 +31,7 @@ pub struct Counts {
     pub names: u64,
 }
 
-impl Counts {
+impl RecordCounts {
     pub(crate) fn add(&mut self, row: &Verified) {
         match row {
             Verified::Document(..) => self.documents += 1,
@@ -42,8 +42,8 @@ impl Counts {
     }
 
     /// What is left without these, which are of it.
-    pub(crate) fn without(self, others: Counts) -> Counts {
-        Counts {
+    pub(crate) fn without(self, others: RecordCounts) -> RecordCounts {
+        RecordCounts {
             documents: self.documents - others.documents,
             vectors: self.vectors - others.vectors,
             schemas: self.schemas - others.schemas,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::check::Findings;
+use crate::check::IntegrityReport;
 use crate::item::Verified;
 use crate::rebuild::{NUMBER_MAX, Numbers, Rebuild};
 use crate::tables::corrupt;
@@ -11,8 +11,8 @@ use crate::{OpenError, Options, Store, StoreError};
 impl Store {
     /// Makes the store in `path`, where there is none, of every row of this one that can be reached and read, with
     /// what it belongs to; the rest is what is found, and counted.
-    pub fn salvage(&self, path: &Path, options: Options) -> Result<Findings, OpenError> {
-        let mut findings = Findings::default();
+    pub fn salvage(&self, path: &Path, options: Options) -> Result<IntegrityReport, OpenError> {
+        let mut findings = IntegrityReport::default();
         let mut rebuild = Rebuild::begin(Store::open(path, options)?);
         let lost =
             |error: StoreError| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_document_with_a_number_no_store_comes_to_is_left_out() {
-        let damaged = Store::open_on(InMemoryBackend::new(), Options::default()).unwrap();
+        let damaged = Store::open_with_backend(InMemoryBackend::new(), Options::default()).unwrap();
         let transaction = damaged.begin().unwrap();
         {
             let mut documents = transaction.open_table(tables::DOCUMENTS).unwrap();

@@ -21,7 +21,7 @@ pub(crate) struct State {
 /// Why there is no state to be had from a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    Newer { format: u32 },
+    NewerFormat { format: u32 },
     Corrupt { reason: &'static str },
 }
 
@@ -48,7 +48,7 @@ impl State {
         let corrupt = |reason| Unreadable::Corrupt { reason };
         let format = Cursor(row).u32().map_err(corrupt)?;
         if format > FORMAT {
-            return Err(Unreadable::Newer { format });
+            return Err(Unreadable::NewerFormat { format });
         }
         let read = || {
             let mut cursor = Cursor(unseal(PLACE, row)?);
@@ -70,14 +70,14 @@ impl State {
 
     /// The number of the next change.
     pub(crate) fn advance(&mut self) -> Result<Seq, StoreError> {
-        self.last_seq = self.last_seq.checked_add(1).ok_or(StoreError::NumbersExhausted)?;
+        self.last_seq = self.last_seq.checked_add(1).ok_or(StoreError::IdsExhausted)?;
         Ok(self.last_seq)
     }
 
     /// The number of the next new document.
     pub(crate) fn number_document(&mut self) -> Result<DocId, StoreError> {
         let doc = DocId(self.next_doc);
-        self.next_doc = self.next_doc.checked_add(1).ok_or(StoreError::NumbersExhausted)?;
+        self.next_doc = self.next_doc.checked_add(1).ok_or(StoreError::IdsExhausted)?;
         Ok(doc)
     }
 }
@@ -90,8 +90,8 @@ mod tests {
     fn no_number_is_given_twice() {
         let last = State { next_doc: u64::MAX, last_seq: u64::MAX, ..State::new([0; 16]) };
         let mut state = last;
-        assert!(matches!(state.advance(), Err(StoreError::NumbersExhausted)));
-        assert!(matches!(state.number_document(), Err(StoreError::NumbersExhausted)));
+        assert!(matches!(state.advance(), Err(StoreError::IdsExhausted)));
+        assert!(matches!(state.number_document(), Err(StoreError::IdsExhausted)));
         assert_eq!(state, last);
     }
 }

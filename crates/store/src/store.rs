@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Opens a store on another disk: memory, or one that fails on purpose.
-    pub fn open_on(disk: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
+    pub fn open_with_backend(disk: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
         Store::open_at(PathBuf::from("(on a disk given by the program)"), disk, options)
     }
 
@@ -212,7 +212,7 @@ impl Store {
 
     fn check_writable(&self) -> Result<(), StoreError> {
         match &*self.failure.read().expect(UNPOISONED) {
-            Some(Failure { reason, full: true }) => Err(StoreError::Full { reason: reason.clone() }),
+            Some(Failure { reason, full: true }) => Err(StoreError::DiskFull { reason: reason.clone() }),
             Some(Failure { reason, full: false }) => Err(StoreError::ReadOnly { reason: reason.clone() }),
             None => Ok(()),
         }
@@ -307,7 +307,7 @@ fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
     let locked = match disk.try_lock_range(whole.0, whole.1) {
         Ok(true) => true,
         Ok(false) => {
-            return Err(OpenError::Busy { path: path.to_owned() });
+            return Err(OpenError::AlreadyOpen { path: path.to_owned() });
         }
         Err(BackendError::Unsupported) => false,
         Err(error) => return Err(failed(error.into())),
@@ -340,8 +340,8 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
     };
     match State::decode(row.value()) {
         Ok(state) => Ok(Some(state)),
-        Err(Unreadable::Newer { format }) => {
-            Err(OpenError::Newer { path: path.to_owned(), found: format, supported: FORMAT })
+        Err(Unreadable::NewerFormat { format }) => {
+            Err(OpenError::NewerFormat { path: path.to_owned(), found: format, supported: FORMAT })
         }
         Err(Unreadable::Corrupt { reason }) => Err(corrupt(format!("table meta, key state: {reason}"))),
     }
@@ -375,7 +375,9 @@ fn random_id() -> [u8; 16] {
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     let path = path.to_owned();
     match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::Busy { path },
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            OpenError::AlreadyOpen { path }
+        }
         DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::UnexpectedEof => {
             OpenError::Corrupt { path, reason: "the file is shorter than it says".to_owned() }
         }

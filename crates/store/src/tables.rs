@@ -43,7 +43,7 @@ pub(crate) fn state(meta: &impl ReadableTable<u8, &'static [u8]>) -> Result<Stat
     let row = state_row(meta)?.ok_or_else(|| corrupt("meta", "state", "the row is missing"))?;
     State::decode(row.value()).map_err(|unreadable| {
         let reason = match unreadable {
-            Unreadable::Newer { .. } => "the format changed while the store was open",
+            Unreadable::NewerFormat { .. } => "the format changed while the store was open",
             Unreadable::Corrupt { reason } => reason,
         };
         corrupt("meta", "state", reason)

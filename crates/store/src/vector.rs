@@ -2,7 +2,7 @@
 
 use crate::{CollectionVersion, DocId};
 
-/// Where a computed vector stands: (collection version, field, document, ordinal).
+/// Where a computed vector stands: (collection version, field, document, passage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VectorKey {
     /// Collection and schema version it was computed for.
@@ -12,7 +12,7 @@ pub struct VectorKey {
     /// The document.
     pub doc: DocId,
     /// Which of the document's vectors: 0 unless it was cut into passages.
-    pub ordinal: u16,
+    pub passage: u16,
 }
 
 /// A computed vector and the model that made it.
@@ -34,7 +34,7 @@ impl VectorKey {
         key[4..8].copy_from_slice(&self.collection.version.to_be_bytes());
         key[8..10].copy_from_slice(&self.field.to_be_bytes());
         key[10..18].copy_from_slice(&self.doc.0.to_be_bytes());
-        key[18..20].copy_from_slice(&self.ordinal.to_be_bytes());
+        key[18..20].copy_from_slice(&self.passage.to_be_bytes());
         key
     }
 
@@ -47,7 +47,7 @@ impl VectorKey {
             },
             field: u16::from_be_bytes([f0, f1]),
             doc: DocId(u64::from_be_bytes(doc)),
-            ordinal: u16::from_be_bytes([o0, o1]),
+            passage: u16::from_be_bytes([o0, o1]),
         }
     }
 }
@@ -57,8 +57,8 @@ pub(crate) fn field_range(
     collection: CollectionVersion,
     field: u16,
 ) -> ([u8; VECTOR_KEY_BYTES], [u8; VECTOR_KEY_BYTES]) {
-    let first = VectorKey { collection, field, doc: DocId(0), ordinal: 0 };
-    let last = VectorKey { collection, field, doc: DocId(u64::MAX), ordinal: u16::MAX };
+    let first = VectorKey { collection, field, doc: DocId(0), passage: 0 };
+    let last = VectorKey { collection, field, doc: DocId(u64::MAX), passage: u16::MAX };
     (first.encode(), last.encode())
 }
 

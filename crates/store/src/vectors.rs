@@ -15,9 +15,9 @@ type Row<'t> = (AccessGuard<'t, &'static RowKey>, AccessGuard<'t, &'static [u8]>
 
 pub(crate) fn decode<'r>(row_key: &RowKey, row: &'r [u8]) -> Result<Block<'r>, StoreError> {
     Block::decode(row_key, row).map_err(|reason| {
-        let VectorKey { collection, field, doc, ordinal } = VectorKey::decode(row_key);
+        let VectorKey { collection, field, doc, passage } = VectorKey::decode(row_key);
         let place = format!(
-            "collection {}, version {}, field {field}, from document {}, ordinal {ordinal}",
+            "collection {}, version {}, field {field}, from document {}, passage {passage}",
             collection.id, collection.version, doc.0
         );
         corrupt("vectors", place, reason)
@@ -39,7 +39,7 @@ pub(crate) fn find(
 ) -> Result<Option<StoredVector>, StoreError> {
     let Some((row_key, row)) = row_for(vectors, key)? else { return Ok(None) };
     let block = decode(row_key.value(), row.value())?;
-    Ok(block.get(key.doc, key.ordinal).map(Entry::vector))
+    Ok(block.get(key.doc, key.passage).map(Entry::vector))
 }
 
 pub(crate) fn set(
@@ -48,7 +48,7 @@ pub(crate) fn set(
     model: [u8; 16],
     elements: &[u8],
 ) -> Result<(), StoreError> {
-    let entry = Entry { doc: key.doc, ordinal: key.ordinal, model, elements };
+    let entry = Entry { doc: key.doc, passage: key.passage, model, elements };
     let (row_key, lower, upper) = {
         let row = row_for(vectors, key)?;
         let (row_key, mut block) = match &row {
@@ -57,7 +57,7 @@ pub(crate) fn set(
         };
         let upper = block.set(entry).map(|upper| {
             let first = upper.entries()[0];
-            let upper_key = VectorKey { doc: first.doc, ordinal: first.ordinal, ..key }.encode();
+            let upper_key = VectorKey { doc: first.doc, passage: first.passage, ..key }.encode();
             (upper_key, upper.encode(&upper_key))
         });
         (row_key, block.encode(&row_key), upper)
@@ -90,7 +90,7 @@ pub(crate) fn remove(
         if within.is_some_and(|collection| collection != next.collection) {
             return Ok(());
         }
-        remove_in_field(vectors, VectorKey { doc, ordinal: 0, ..next })?;
+        remove_in_field(vectors, VectorKey { doc, passage: 0, ..next })?;
         match after_field(next) {
             Some(after) => from = after,
             None => return Ok(()),
@@ -104,7 +104,7 @@ fn remove_in_field(vectors: &mut Vectors<'_>, first: VectorKey) -> Result<(), St
         Some((row_key, _)) => *row_key.value(),
         None => first.encode(),
     };
-    let last = VectorKey { ordinal: u16::MAX, ..first }.encode();
+    let last = VectorKey { passage: u16::MAX, ..first }.encode();
     let mut changed: Vec<(RowKey, Option<Vec<u8>>)> = Vec::new();
     for row in vectors.range::<&RowKey>(&start..=&last)? {
         let (row_key, row) = row?;

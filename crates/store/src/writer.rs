@@ -166,10 +166,10 @@ impl Writer<'_> {
     }
 
     /// A number no collection has had.
-    pub fn next_collection_id(&mut self) -> Result<u32, StoreError> {
+    pub fn allocate_collection_id(&mut self) -> Result<u32, StoreError> {
         self.step(|writer| {
             let id = writer.state.next_collection;
-            writer.state.next_collection = id.checked_add(1).ok_or(StoreError::CollectionsExhausted)?;
+            writer.state.next_collection = id.checked_add(1).ok_or(StoreError::CollectionIdsExhausted)?;
             Ok(id)
         })
     }

@@ -10,7 +10,7 @@ use super::{
     exit::{Exit, heard},
     terminal::{Terminal, thousands},
 };
-use service::{self, Checked, DataDir, Findings};
+use service::{self, Checked, DataDir, IntegrityReport};
 
 /// Read everything in the data directory, or a backup, and say what is damaged
 #[derive(Debug, clap::Args)]
@@ -92,6 +92,6 @@ fn report(terminal: Terminal, directory: &DataDir, checked: &Checked) -> anyhow:
 }
 
 /// What is wrong, in words.
-pub(super) fn damage(findings: &Findings) -> Vec<String> {
+pub(super) fn damage(findings: &IntegrityReport) -> Vec<String> {
     findings.damage.iter().map(ToString::to_string).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
-use embed::Compute;
+use embed::ComputeType;
 use engine::{Durability, Level};
 use ipnet::IpNet;
 
@@ -25,8 +25,8 @@ pub(super) struct Layer {
     pub(super) wait_replicas: Option<usize>,
     pub(super) read_from_replicas: Option<bool>,
     pub(super) cpu: Option<Level>,
-    pub(super) query_compute: Option<Compute>,
-    pub(super) document_compute: Option<Compute>,
+    pub(super) query_compute: Option<ComputeType>,
+    pub(super) document_compute: Option<ComputeType>,
     pub(super) workers: Option<usize>,
     pub(super) queue_max: Option<usize>,
     pub(super) queue_wait_ms: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use embed::Compute;
+use embed::ComputeType;
 use engine::{Durability, Level};
 use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
@@ -39,8 +39,8 @@ settings! {
     wait_replicas = |given| given.size(0..=100),
     read_from_replicas = |given| given.boolean(),
     cpu = |given| given.one_of(&Level::ALL, Level::name),
-    query_compute = |given| given.one_of(&Compute::ALL, Compute::name),
-    document_compute = |given| given.one_of(&Compute::ALL, Compute::name),
+    query_compute = |given| given.one_of(&ComputeType::ALL, ComputeType::name),
+    document_compute = |given| given.one_of(&ComputeType::ALL, ComputeType::name),
     workers = |given| given.size(1..=1024),
     queue_max = |given| given.size(1..=1_000_000),
     queue_wait_ms = |given| given.number(1..=600_000),

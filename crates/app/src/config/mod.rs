@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use embed::Compute;
+use embed::ComputeType;
 use engine::{Durability, Level};
 use etcetera::AppStrategy;
 use ipnet::IpNet;
@@ -48,9 +48,9 @@ pub struct Settings {
     /// Instruction set to use at most; the best the machine has, if `None`.
     pub cpu: Option<Level>,
     /// Arithmetic queries are embedded in; the best for the machine, if `None`.
-    pub query_compute: Option<Compute>,
+    pub query_compute: Option<ComputeType>,
     /// Arithmetic documents are embedded in; the best for the machine, if `None`.
-    pub document_compute: Option<Compute>,
+    pub document_compute: Option<ComputeType>,
     /// Worker threads.
     pub workers: usize,
     /// Jobs that may wait for a worker.

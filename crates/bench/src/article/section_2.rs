@@ -1,7 +1,7 @@
 //! Section 2: vector search fundamentals.
 
 use anyhow::Result;
-use embed::Compute;
+use embed::ComputeType;
 use serde_json::json;
 
 use super::{Row, Verdict, world::World};
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
             let model = world.setting.model()?;
             let texts = ["a", "how to reset a password", &"many words ".repeat(150)];
             let batch: Vec<_> = texts.iter().map(|text| model.tokenize(text)).collect();
-            let vectors = model.embed(&batch, Compute::F32);
+            let vectors = model.embed(&batch, ComputeType::F32);
             let dense = vectors.iter().filter(|value| **value != 0.0).count();
             let whole = vectors.len() == texts.len() * 384;
             Ok(Verdict::new(

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use embed::Compute;
+use embed::ComputeType;
 use serde_json::{Value, json};
 
 use super::{Row, Verdict, world::World};
@@ -124,7 +124,7 @@ pub(super) const ROWS: &[Row] = &[
         peer: "",
         check: |world| {
             let model = world.setting.model()?;
-            let vector = model.embed(&[model.tokenize("how to reset password?")], Compute::F32);
+            let vector = model.embed(&[model.tokenize("how to reset password?")], ComputeType::F32);
             let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
             Ok(Verdict::new(
                 (norm - 1.0).abs() < 1e-4,

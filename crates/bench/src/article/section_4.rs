@@ -3,7 +3,7 @@
 use std::{io::Write, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use embed::Compute;
+use embed::ComputeType;
 use serde_json::{Value, json};
 
 use super::{Row, Verdict, world::World};
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
             let mut worst: f64 = 0.0;
             for query in crate::corpus::queries(&world.setting.source.packages_queries())?.iter().take(200) {
                 let begun = std::time::Instant::now();
-                let vector = model.embed(&[model.tokenize(query)], Compute::F32);
+                let vector = model.embed(&[model.tokenize(query)], ComputeType::F32);
                 times.push(begun.elapsed().as_secs_f64() * 1e3);
                 ensure!(vector.len() == 384, "{} values", vector.len());
                 worst = worst

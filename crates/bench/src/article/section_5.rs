@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use embed::Compute;
+use embed::ComputeType;
 use serde_json::json;
 
 use super::{Row, Verdict, site, world::World};
@@ -266,7 +266,7 @@ impl World<'_> {
                             if started.elapsed() >= length {
                                 break;
                             }
-                            std::hint::black_box(model.embed(&[model.tokenize(query)], Compute::F32));
+                            std::hint::black_box(model.embed(&[model.tokenize(query)], ComputeType::F32));
                             count += 1;
                         }
                         count

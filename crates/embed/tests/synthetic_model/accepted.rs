@@ -1,7 +1,7 @@
 //! A small random BERT against a plain double-precision forward pass.
 
 use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH, weights_path};
-use embed::{Compute, LoadError, Model, Tokens};
+use embed::{ComputeType, LoadError, Model, Tokens};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
@@ -114,8 +114,8 @@ fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>)
         .map(|len| Tokens { ids: (0..len).map(|i| (i * 7 % vocabulary) as u32).collect(), truncated: false })
         .collect();
     for cpu in Cpu::each_level() {
-        let loaded = Model::load(dir.path(), cpu, &Compute::ALL).expect("a model in good order");
-        for compute in Compute::ALL {
+        let loaded = Model::load(dir.path(), cpu, &ComputeType::ALL).expect("a model in good order");
+        for compute in ComputeType::ALL {
             let vectors = loaded.embed(&batch, compute);
             assert_eq!(vectors.len(), batch.len() * WIDTH);
             for (text, vector) in batch.iter().zip(vectors.chunks_exact(WIDTH)) {
@@ -124,9 +124,9 @@ fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>)
                 let error = vector.iter().zip(&expected).map(|(&found, x)| (f64::from(found) - x).powi(2));
                 let error = error.sum::<f64>().sqrt() / length;
                 let bound = match compute {
-                    Compute::F32 => 1e-5,
-                    Compute::Bf16 => 0.02,
-                    Compute::Int8 => 0.05,
+                    ComputeType::F32 => 1e-5,
+                    ComputeType::Bf16 => 0.02,
+                    ComputeType::Int8 => 0.05,
                 };
                 assert!(
                     error <= bound,
@@ -182,7 +182,7 @@ fn half_precision_files() {
 #[test]
 fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
     assert_eq!((model.dim(), model.tokens_max()), (WIDTH, TOKENS_MAX));
     assert_eq!(Some(model.name()), dir.path().file_name().and_then(|name| name.to_str()));
     let tokens = |text: &str| {
@@ -201,7 +201,7 @@ fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
 #[test]
 fn long_texts_give_the_tokens_of_the_whole_text() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
     let mut whole = tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).expect("a tokenizer");
     whole.with_padding(None).with_truncation(None).expect("no truncation");
     let pieces =
@@ -233,12 +233,12 @@ fn without_special_tokens_truncation_is_still_seen() {
     let mut model = Synthetic::new(SEED);
     model.files.get_mut("tokenizer.json").expect("the tokenizer")["post_processor"] = Value::Null;
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
     for (words, truncated) in [(0, false), (TOKENS_MAX, false), (TOKENS_MAX + 1, true), (1000, true)] {
         let tokens = model.tokenize(&"river ".repeat(words));
         assert_eq!((tokens.ids.len(), tokens.truncated), (words.min(TOKENS_MAX), truncated));
     }
-    for compute in Compute::ALL {
+    for compute in ComputeType::ALL {
         let vector = model.embed(&[model.tokenize("")], compute);
         assert_eq!(vector, vec![0.0; WIDTH], "{compute:?}: nothing has no direction");
     }
@@ -254,7 +254,7 @@ fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
         }
         let dir = model.write();
         assert_eq!(
-            Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("loads").tokens_max(),
+            Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("loads").tokens_max(),
             expected
         );
     }
@@ -263,9 +263,9 @@ fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
 #[test]
 fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
     let texts: Vec<Tokens> = (0..300).map(|i| model.tokenize(&"river stones? ".repeat(i % 5))).collect();
-    for compute in Compute::ALL {
+    for compute in ComputeType::ALL {
         let vectors = model.embed(&texts, compute);
         for (text, vector) in texts.iter().zip(vectors.chunks_exact(WIDTH)) {
             assert_eq!(model.embed(std::slice::from_ref(text), compute), vector, "{compute:?}");
@@ -277,12 +277,12 @@ fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
 #[test]
 fn a_kind_gives_the_same_vectors_whatever_else_was_loaded() {
     let dir = Synthetic::new(SEED).write();
-    let load = |computes: &[Compute]| {
+    let load = |computes: &[ComputeType]| {
         Model::load(dir.path(), Cpu::detect(), computes).expect("a model in good order")
     };
-    let all = load(&Compute::ALL);
+    let all = load(&ComputeType::ALL);
     let text = [all.tokenize("river stones? green seaside")];
-    for compute in Compute::ALL {
+    for compute in ComputeType::ALL {
         let alone = load(&[compute, compute]);
         assert_eq!(alone.embed(&text, compute), all.embed(&text, compute), "{compute:?}");
         assert_eq!(alone.fingerprint(), all.fingerprint(), "a fingerprint is of the weights");
@@ -292,12 +292,13 @@ fn a_kind_gives_the_same_vectors_whatever_else_was_loaded() {
 #[test]
 fn a_kind_that_was_put_off_gives_the_same_vectors() {
     let dir = Synthetic::new(SEED).write();
-    for compute in Compute::ALL {
-        let others: Vec<Compute> = Compute::ALL.into_iter().filter(|other| *other != compute).collect();
-        let load = |now: &[Compute], later: &[Compute]| {
-            Model::load_partly(dir.path(), Cpu::detect(), now, later).expect("a model in good order")
+    for compute in ComputeType::ALL {
+        let others: Vec<ComputeType> =
+            ComputeType::ALL.into_iter().filter(|other| *other != compute).collect();
+        let load = |now: &[ComputeType], later: &[ComputeType]| {
+            Model::load_with_deferred(dir.path(), Cpu::detect(), now, later).expect("a model in good order")
         };
-        let (at_once, partly) = (load(&Compute::ALL, &[]), load(&others, &[compute]));
+        let (at_once, partly) = (load(&ComputeType::ALL, &[]), load(&others, &[compute]));
         let text = [at_once.tokenize("river stones? green seaside")];
         assert!(at_once.is_prepared(compute) && !partly.is_prepared(compute));
         for other in others {
@@ -313,29 +314,32 @@ fn a_kind_that_was_put_off_gives_the_same_vectors() {
 #[test]
 fn a_kind_that_was_put_off_does_not_come_from_other_weights() {
     let dir = Synthetic::new(SEED).write();
-    let load = || Model::load_partly(dir.path(), Cpu::detect(), &[Compute::Int8], &[Compute::Bf16]);
+    let load =
+        || Model::load_with_deferred(dir.path(), Cpu::detect(), &[ComputeType::Int8], &[ComputeType::Bf16]);
     let model = load().expect("a model in good order");
     std::fs::write(weights_path(dir.path()), Synthetic::new(SEED + 1).safetensors()).expect("written");
-    let error = model.prepare(Compute::Bf16).expect_err("the weights are others");
+    let error = model.prepare(ComputeType::Bf16).expect_err("the weights are others");
     assert!(matches!(error, LoadError::Changed { .. }), "{error}");
     assert!(error.to_string().contains("restart"), "{error}");
-    assert!(!model.is_prepared(Compute::Bf16));
-    load().expect("the others are in good order").prepare(Compute::Bf16).expect("nothing changed since");
+    assert!(!model.is_prepared(ComputeType::Bf16));
+    load().expect("the others are in good order").prepare(ComputeType::Bf16).expect("nothing changed since");
 }
 
 #[test]
 #[should_panic(expected = "a model computes in what it was loaded for")]
 fn a_kind_that_was_not_loaded_is_refused() {
     let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &[Compute::Bf16]).expect("a model in good order");
-    model.embed(&[model.tokenize("river")], Compute::Int8);
+    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::Bf16]).expect("a model in good order");
+    model.embed(&[model.tokenize("river")], ComputeType::Int8);
 }
 
 #[test]
 fn the_fingerprint_follows_weights_vocabulary_and_settings() {
     let fingerprint = |model: &Synthetic| {
         let dir = model.write();
-        Model::load(dir.path(), Cpu::detect(), &Compute::ALL).expect("a model in good order").fingerprint()
+        Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL)
+            .expect("a model in good order")
+            .fingerprint()
     };
     let base = Synthetic::new(SEED);
     assert_eq!(fingerprint(&base), fingerprint(&base), "the directory's name does not count");
@@ -361,7 +365,8 @@ fn prompts_stand_before_queries_and_documents() {
     let file = "config_sentence_transformers.json";
     let tokens = |model: &Synthetic| {
         let dir = model.write();
-        let model = Model::load(dir.path(), Cpu::detect(), &[Compute::F32]).expect("a model in good order");
+        let model =
+            Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
         (model.tokenize_query("sea").ids, model.tokenize("sea").ids, model.fingerprint())
     };
     let mut model = Synthetic::new(SEED);
@@ -401,7 +406,7 @@ fn a_family_whose_files_name_no_prompts_gets_its_own() {
             std::fs::rename(&path, renamed.join(path.file_name().expect("a name"))).expect("moved");
         }
     }
-    let model = Model::load(&renamed, Cpu::detect(), &[Compute::F32]).expect("a model in good order");
+    let model = Model::load(&renamed, Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
     // Neither word of the prompts nor the colon is in the vocabulary.
     assert_eq!(model.tokenize_query("sea").ids, [2, 1, 1, 9, 3]);
     assert_eq!(model.tokenize("sea").ids, [2, 1, 1, 9, 3]);
@@ -433,7 +438,7 @@ fn a_unigram_tokenizer() {
     });
     model.files.insert("tokenizer.json", file);
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect(), &[Compute::F32]).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
     assert_eq!(model.tokenize("rivers sea").ids, [0, 5, 6, 7, 2]);
     assert!(model.tokenize(&"sea ".repeat(100)).truncated);
 }

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use crate::synthetic::{Synthetic, Tensor, WIDTH, weights_path};
-use embed::{Compute, Model};
+use embed::{ComputeType, Model};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
 #[track_caller]
 fn assert_refused(dir: &Path, expected: &[&str]) {
-    let error = Model::load(dir, Cpu::detect(), &[Compute::F32]).expect_err("this model must be refused");
+    let error = Model::load(dir, Cpu::detect(), &[ComputeType::F32]).expect_err("this model must be refused");
     // The chain of causes belongs to the message a user sees.
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);

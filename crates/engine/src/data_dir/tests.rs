@@ -35,7 +35,7 @@ fn directory_with(schema: &Schema) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join(STORE_FILE), OPTIONS).unwrap();
     let mut writer = store.write().unwrap();
-    assert_eq!(writer.next_collection_id().unwrap(), VERSION.id);
+    assert_eq!(writer.allocate_collection_id().unwrap(), VERSION.id);
     writer.set_schema(VERSION, &schema.to_bytes()).unwrap();
     writer.set_name("docs", &NameTarget::Collection(VERSION)).unwrap();
     writer.commit().unwrap();
@@ -119,7 +119,7 @@ fn a_store_that_was_replaced_is_not_said_to_stand_as_before() {
     // No directory, so it cannot be removed as one.
     fs::write(directory.path().join(SNAPSHOT_DIRECTORY), "in the way").unwrap();
     let (findings, kept) = data_dir.repair().unwrap();
-    assert!(findings.are_clean());
+    assert!(findings.is_clean());
     assert_eq!(fs::read(kept).unwrap().len(), before.len());
     assert_ne!(fs::read(data_dir.store_file()).unwrap(), before);
 }

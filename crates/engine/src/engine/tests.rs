@@ -128,7 +128,7 @@ fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<d
         give_way: || {},
         on_refusal: |_| {},
     };
-    let store = Store::open_on(disk, options.of_store()).unwrap();
+    let store = Store::open_with_backend(disk, options.of_store()).unwrap();
     Engine::start(store, snapshots, None, &options, &Progress::default()).unwrap()
 }
 

@@ -33,7 +33,7 @@ proptest! {
     #[test]
     fn in_memory(history in history()) {
         let disk = Disk::default();
-        compare(|| Store::open_on(disk.clone(), OPTIONS).unwrap(), &history);
+        compare(|| Store::open_with_backend(disk.clone(), OPTIONS).unwrap(), &history);
     }
 }
 

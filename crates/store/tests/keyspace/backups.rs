@@ -57,7 +57,7 @@ fn restored(backup: &[u8]) -> Result<Backup, BackupError> {
 }
 
 fn backup() -> Vec<u8> {
-    let store = Store::open_on(Disk::default(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(Disk::default(), OPTIONS).unwrap();
     fill(&store);
     let mut backup = Vec::new();
     store.read().unwrap().back_up(&mut backup).unwrap();
@@ -92,7 +92,7 @@ fn a_store_whose_names_lead_nowhere_is_not_backed_up() {
         // To itself, and so to no collection.
         ("alias", NameTarget::Alias("alias".to_owned())),
     ] {
-        let store = Store::open_on(Disk::default(), OPTIONS).unwrap();
+        let store = Store::open_with_backend(Disk::default(), OPTIONS).unwrap();
         let mut writer = store.write().unwrap();
         writer.set_name(name, &target).unwrap();
         writer.commit().unwrap();

@@ -18,7 +18,7 @@ pub(crate) fn key(number: u64) -> Vec<u8> {
 /// Documents 1 to [`DOCUMENTS`] over many pages, each with a vector in a collection that has a name and an alias.
 pub(crate) fn fill(store: &Store) {
     let mut writer = store.write().unwrap();
-    let collection = CollectionVersion { id: writer.next_collection_id().unwrap(), version: 1 };
+    let collection = CollectionVersion { id: writer.allocate_collection_id().unwrap(), version: 1 };
     assert_eq!(collection, COLLECTION);
     writer.set_schema(collection, SCHEMA).unwrap();
     writer.set_name("docs", &NameTarget::Collection(collection)).unwrap();
@@ -31,7 +31,7 @@ pub(crate) fn fill(store: &Store) {
         let field = Field { name: b"text"[..].into(), value: value.into_bytes().into() };
         let (doc, _) = writer.put(&key(number), &[field], None).unwrap();
         assert_eq!(doc, DocId(number));
-        let vector = VectorKey { collection, field: 0, doc, ordinal: 0 };
+        let vector = VectorKey { collection, field: 0, doc, passage: 0 };
         writer.set_vector(vector, MODEL, format!("vector {number:04}{:60}", "").as_bytes()).unwrap();
     }
     writer.commit().unwrap();
@@ -40,7 +40,7 @@ pub(crate) fn fill(store: &Store) {
 /// The bytes of a filled store that was closed.
 pub(crate) fn filled() -> Vec<u8> {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store);
     drop(store);
     disk.bytes()
@@ -48,5 +48,5 @@ pub(crate) fn filled() -> Vec<u8> {
 
 /// The store on damaged bytes, which no page was verified of.
 pub(crate) fn open(bytes: Vec<u8>) -> Store {
-    Store::open_on(Disk::with_bytes(bytes), OPTIONS).unwrap()
+    Store::open_with_backend(Disk::with_bytes(bytes), OPTIONS).unwrap()
 }

@@ -60,7 +60,8 @@ impl Run {
 
     /// Whatever is left is one of the states it may be.
     fn check(&self, left: Disk, call: u64) {
-        let store = Store::open_on(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
+        let store =
+            Store::open_with_backend(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
         let possible = self.acknowledged.iter().chain(&self.in_flight);
         let found = possible.filter(|state| state.is_seen_in(&store).unwrap()).last();
         found.unwrap_or(&self.acknowledged[0]).check(&store).unwrap();
@@ -70,7 +71,7 @@ impl Run {
 /// Lets every call fail; how often that was noticed, and how often writes went on.
 fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
     let whole = Disk::default();
-    let store = Store::open_on(whole.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(whole.clone(), OPTIONS).unwrap();
     assert!(Run::of(&store, history).1);
     let calls = whole.calls();
     assert!(calls > 100, "a history of {calls} calls hardly tests anything");
@@ -78,7 +79,7 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
     for call in 1..=calls {
         let disk = Disk::with_fault(Fault::Once { call });
         let mut run = Run::new();
-        if let Ok(store) = Store::open_on(disk.clone(), OPTIONS) {
+        if let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) {
             let through;
             (run, through) = Run::of(&store, history);
             failures += u64::from(!through);
@@ -132,7 +133,7 @@ fn any_call_may_fail_once_while_commits_are_not_synced() {
 #[test]
 fn a_commit_of_one_document_syncs_twice() {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     for round in 0..5u8 {
         let before = disk.syncs();
         let mut writer = store.write().unwrap();
@@ -156,7 +157,7 @@ fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
         writer.commit()
     };
     let options = Options { verify_bytes_max: u64::MAX, ..OPTIONS };
-    let store = Store::open_on(disk.clone(), options).unwrap();
+    let store = Store::open_with_backend(disk.clone(), options).unwrap();
     (0..DOCUMENTS).for_each(|number| put(&store, number).unwrap());
     let reader = store.read().unwrap();
     // The kind of failure goes by the number of the call: this one finds no room.
@@ -167,7 +168,7 @@ fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
 
     // redb reads every page once when it is built for debugging, and twice when it also verifies.
     let unverified = Disk::with_bytes(disk.bytes());
-    drop(Store::open_on(unverified.clone(), OPTIONS).unwrap());
+    drop(Store::open_with_backend(unverified.clone(), OPTIONS).unwrap());
     let before = disk.calls();
     drop(store.write().unwrap());
     let (calls, unverified) = (disk.calls() - before, unverified.calls());

@@ -52,20 +52,20 @@ fn rows_of_a_page_that_says_it_has_none_are_missed() {
 #[test]
 fn changes_of_a_page_that_says_it_has_none_are_missed() {
     let disk = Disk::with_bytes(filled());
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     let mut writer = store.write().unwrap();
     let deleted = DOCUMENTS / 3..DOCUMENTS;
     for number in deleted.clone() {
         writer.delete(&key(number)).unwrap();
     }
     writer.commit().unwrap();
-    store.read().unwrap().verify_links().unwrap();
+    store.read().unwrap().verify_references().unwrap();
     drop(store);
     // A page of deletions alone, which no key tells of.
     let middle = (deleted.start + deleted.end) / 2;
     let mut bytes = disk.bytes();
     empty_leaves(&mut bytes, &[&middle.to_le_bytes()[..], &[1]].concat());
-    let refusal = open(bytes).read().unwrap().verify_links().unwrap_err().to_string();
+    let refusal = open(bytes).read().unwrap().verify_references().unwrap_err().to_string();
     assert!(refusal.contains(&format!("table changes, key all: {COUNT}")), "{refusal}");
 }
 

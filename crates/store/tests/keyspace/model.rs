@@ -15,7 +15,7 @@ pub(crate) enum Step {
     Put { key: u8, fields: Vec<(u8, Vec<u8>)>, expires_at_ms: Option<u64> },
     Delete { key: u8 },
     Touch { key: u8 },
-    SetVector { key: u8, collection: u8, field: u16, ordinal: u16, bytes: Vec<u8> },
+    SetVector { key: u8, collection: u8, field: u16, passage: u16, bytes: Vec<u8> },
     RemoveVectors { key: u8, collection: u8 },
     SetSchema { collection: u8, schema: Vec<u8> },
     RemoveSchema { collection: u8 },
@@ -87,8 +87,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         3 => key().prop_map(|key| Step::Delete { key }),
         2 => key().prop_map(|key| Step::Touch { key }),
-        8 => (key(), collection_field, 0..3u16, elements).prop_map(|(key, (collection, field), ordinal, bytes)| {
-            Step::SetVector { key, collection, field, ordinal, bytes }
+        8 => (key(), collection_field, 0..3u16, elements).prop_map(|(key, (collection, field), passage, bytes)| {
+            Step::SetVector { key, collection, field, passage, bytes }
         }),
         2 => (key(), collection()).prop_map(|(key, collection)| Step::RemoveVectors { key, collection }),
         1 => (collection(), payload()).prop_map(|(collection, schema)| Step::SetSchema { collection, schema }),
@@ -199,13 +199,13 @@ impl Model {
                     expect_unknown(writer.touch(unknown))?;
                 }
             },
-            Step::SetVector { key, collection, field, ordinal, bytes } => {
+            Step::SetVector { key, collection, field, passage, bytes } => {
                 let doc = self.documents.get(&key_bytes(*key)).map(|(doc, _)| *doc);
                 let key = VectorKey {
                     collection: collection_version(*collection),
                     field: *field,
                     doc: doc.unwrap_or(DocId(self.docs_given + 1)),
-                    ordinal: *ordinal,
+                    passage: *passage,
                 };
                 let told = writer.set_vector(key, MODEL, bytes);
                 if doc.is_some() {
@@ -234,7 +234,7 @@ impl Model {
             }
             Step::NextCollection => {
                 self.collections_given += 1;
-                assert_eq!(writer.next_collection_id()?, self.collections_given);
+                assert_eq!(writer.allocate_collection_id()?, self.collections_given);
             }
             Step::SetName { name, target } => {
                 writer.set_name(&name_text(*name), &name_target(*target))?;
@@ -312,7 +312,7 @@ impl Model {
     fn next_numbers(store: &Store) -> Result<(DocId, u32), StoreError> {
         let mut writer = store.write()?;
         let (doc, _) = writer.put(b"a key of no step", &[], None)?;
-        Ok((doc, writer.next_collection_id()?))
+        Ok((doc, writer.allocate_collection_id()?))
     }
 
     /// Whether the store holds exactly this.

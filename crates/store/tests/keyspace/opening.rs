@@ -54,7 +54,7 @@ fn a_store_opens_once_at_a_time() {
     let path = directory.path().join("store");
     let store = Store::open(&path, OPTIONS).unwrap();
     let error = refusal(&path);
-    assert!(matches!(error, OpenError::Busy { .. }), "{error}");
+    assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
     drop(store);
     Store::open(&path, OPTIONS).unwrap();
 }
@@ -140,7 +140,7 @@ fn a_newer_store_is_refused() {
     // A later format may look any way after its number.
     overwrite_state(&path, &[9, 0, 0, 0, 1, 2, 3]);
     let error = refusal(&path);
-    assert!(matches!(error, OpenError::Newer { found: 9, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 9, .. }), "{error}");
     assert!(error.to_string().contains("made by a newer version"), "{error}");
 }
 
@@ -152,19 +152,22 @@ fn a_damaged_state_is_refused() {
     for row in [&[][..], &[1, 0, 0], &[0; 52], &[1; 4], &[1, 0, 0, 0, 5, 5, 5, 5, 5, 5, 5, 5, 5]] {
         overwrite_state(&path, row);
         let error = refusal(&path);
-        assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::Newer { .. }), "{row:?}: {error}");
+        assert!(
+            matches!(error, OpenError::Corrupt { .. } | OpenError::NewerFormat { .. }),
+            "{row:?}: {error}"
+        );
     }
 }
 
 #[test]
 fn a_store_that_was_not_closed_opens_with_its_last_commit() {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, 50);
     let mut writer = store.write().unwrap();
     writer.put(b"never committed", &[], None).unwrap();
     // What the disk holds at this moment, as if the process had been killed.
-    let reopened = Store::open_on(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
+    let reopened = Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
     let view = reopened.read().unwrap();
     assert_eq!((view.document_count().unwrap(), view.last_seq().unwrap()), (50, 50));
     assert_eq!(view.get(b"never committed").unwrap(), None);
@@ -174,7 +177,7 @@ fn a_store_that_was_not_closed_opens_with_its_last_commit() {
 /// error. Says whether there was none.
 fn truth_or_error(disk: Disk, truth: &Model) -> bool {
     let read = move || -> Result<(), Box<dyn Error>> {
-        let mut store = Store::open_on(disk, OPTIONS)?;
+        let mut store = Store::open_with_backend(disk, OPTIONS)?;
         let unverified = store.read().and_then(|view| Model::read(&view));
         assert!(unverified.is_err() || unverified.is_ok_and(|read| &read == truth));
         store.verify()?;
@@ -192,7 +195,7 @@ fn truth_or_error(disk: Disk, truth: &Model) -> bool {
 
 /// Writes to a store that may be damaged: whatever comes of it, it is not a panic.
 fn write_anyway(disk: Disk) -> Result<(), Box<dyn Error>> {
-    let store = Store::open_on(disk, OPTIONS)?;
+    let store = Store::open_with_backend(disk, OPTIONS)?;
     for round in 0..2 {
         let mut writer = store.write()?;
         for number in (round..DOCUMENTS).step_by(17) {
@@ -207,7 +210,7 @@ fn write_anyway(disk: Disk) -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn verification_waits_for_no_reader() {
-    let mut store = Store::open_on(Disk::default(), OPTIONS).unwrap();
+    let mut store = Store::open_with_backend(Disk::default(), OPTIONS).unwrap();
     fill(&store, 10);
     let view = store.read().unwrap();
     assert!(matches!(store.verify(), Err(StoreError::InUse)));
@@ -220,7 +223,7 @@ fn verification_waits_for_no_reader() {
 #[test]
 fn truncated_files_are_errors() {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, DOCUMENTS);
     let truth = Model::read(&store.read().unwrap()).unwrap();
     drop(store);
@@ -235,7 +238,7 @@ fn truncated_files_are_errors() {
 #[test]
 fn flipped_bits_are_errors_or_change_nothing() {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, DOCUMENTS);
     let truth = Model::read(&store.read().unwrap()).unwrap();
     drop(store);

@@ -13,7 +13,7 @@ struct Outcome(Vec<Model>);
 
 fn run(disk: &Disk, history: &[Transaction]) -> Outcome {
     let mut possible = vec![Model::default()];
-    let Ok(store) = Store::open_on(disk.clone(), OPTIONS) else { return Outcome(possible) };
+    let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) else { return Outcome(possible) };
     for transaction in history {
         let mut after = possible.last().unwrap().clone();
         let Ok(writer) = after.prepare(&store, transaction) else { break };
@@ -37,7 +37,7 @@ fn run(disk: &Disk, history: &[Transaction]) -> Outcome {
 impl Outcome {
     /// Opens what is left, finds one of the states in it, and goes on from there. Says how many there might have been.
     fn check(self, disk: &Disk, next: &Transaction) -> Result<usize, StoreError> {
-        let store = Store::open_on(disk.clone(), OPTIONS).expect("opens without anybody's help");
+        let store = Store::open_with_backend(disk.clone(), OPTIONS).expect("opens without anybody's help");
         let mut found = None;
         for state in &self.0 {
             if state.is_seen_in(&store)? {
@@ -91,7 +91,7 @@ proptest! {
 #[test]
 fn what_was_not_synced_is_lost_with_the_process() {
     let disk = Disk::default();
-    let store = Store::open_on(disk.clone(), OPTIONS).unwrap();
+    let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     let put = |key: &[u8]| {
         let mut writer = store.write().unwrap();
         writer.put(key, &[], None).unwrap();
@@ -101,7 +101,7 @@ fn what_was_not_synced_is_lost_with_the_process() {
     put(b"not").commit_unsynced().unwrap();
     assert!(store.read().unwrap().get(b"not").unwrap().is_some(), "readers see it");
     assert_eq!((store.is_synced(), store.synced_seq()), (false, 1));
-    let killed = || Store::open_on(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
+    let killed = || Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
     assert_eq!(killed().read().unwrap().last_seq().unwrap(), 1);
     let before = disk.syncs();
     store.sync().unwrap();
@@ -122,12 +122,12 @@ fn what_was_not_synced_is_lost_with_the_process() {
 #[test]
 fn creation_can_be_cut_off_anywhere() {
     let whole = Disk::default();
-    drop(Store::open_on(whole.clone(), OPTIONS).unwrap());
+    drop(Store::open_with_backend(whole.clone(), OPTIONS).unwrap());
     for call in 1..=whole.calls() {
         for seed in 0..8 {
             let disk = Disk::with_fault(Fault::From { call });
-            drop(Store::open_on(disk.clone(), OPTIONS));
-            let store = Store::open_on(disk.after_power_loss(seed), OPTIONS)
+            drop(Store::open_with_backend(disk.clone(), OPTIONS));
+            let store = Store::open_with_backend(disk.after_power_loss(seed), OPTIONS)
                 .unwrap_or_else(|error| panic!("call {call}, seed {seed}: {error}"));
             Model::default().check(&store).unwrap();
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{Findings, Options, Store};
+use store::{IntegrityReport, Options, Store};
 
 use crate::OPTIONS;
 use crate::damaged::{COLLECTION, DOCUMENTS, SCHEMA, filled, open};
@@ -10,11 +10,11 @@ use crate::disks::Disk;
 use crate::pages::{break_leaves, flip_each, leaves};
 
 /// What was found, and the new store, with which nothing is wrong.
-fn salvaged(damaged: &Store, path: &Path) -> (Findings, Store) {
+fn salvaged(damaged: &Store, path: &Path) -> (IntegrityReport, Store) {
     let findings = damaged.salvage(path, OPTIONS).unwrap();
     let mut saved = Store::open(path, OPTIONS).unwrap();
     let left = saved.check();
-    assert!(left.are_clean(), "{:?}", left.damage);
+    assert!(left.is_clean(), "{:?}", left.damage);
     assert_eq!(left.counts, findings.counts, "{:?}", findings.damage);
     (findings, saved)
 }
@@ -22,11 +22,11 @@ fn salvaged(damaged: &Store, path: &Path) -> (Findings, Store) {
 /// An open store that reads its disk each time: redb built for tests opens none with such pages.
 fn open_on_disk(bytes: Vec<u8>) -> (Disk, Store) {
     let disk = Disk::with_bytes(bytes);
-    let store = Store::open_on(disk.clone(), Options { cache_bytes: 0, ..OPTIONS }).unwrap();
+    let store = Store::open_with_backend(disk.clone(), Options { cache_bytes: 0, ..OPTIONS }).unwrap();
     (disk, store)
 }
 
-fn messages(findings: &Findings) -> Vec<String> {
+fn messages(findings: &IntegrityReport) -> Vec<String> {
     findings.damage.iter().map(ToString::to_string).collect()
 }
 

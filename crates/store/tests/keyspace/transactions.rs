@@ -18,7 +18,7 @@ fn field(name: &[u8], value: &[u8]) -> Field {
 }
 
 fn empty_store() -> Store {
-    Store::open_on(Disk::default(), OPTIONS).unwrap()
+    Store::open_with_backend(Disk::default(), OPTIONS).unwrap()
 }
 
 /// A store with one document and one vector of it.
@@ -26,7 +26,7 @@ fn store_of_one() -> (Store, VectorKey) {
     let store = empty_store();
     let mut writer = store.write().unwrap();
     let (doc, _) = writer.put(b"one", &[field(b"f", b"v")], None).unwrap();
-    let key = VectorKey { collection: COLLECTION, field: 0, doc, ordinal: 0 };
+    let key = VectorKey { collection: COLLECTION, field: 0, doc, passage: 0 };
     writer.set_vector(key, [1; 16], b"elements").unwrap();
     writer.commit().unwrap();
     (store, key)
@@ -106,14 +106,14 @@ fn numbers_are_never_used_again() {
     assert_eq!(writer.put(b"a", &[], None).unwrap(), (DocId(1), 2));
     assert_eq!(writer.delete(b"a").unwrap(), Some((DocId(1), 3)));
     assert_eq!(writer.put(b"a", &[], None).unwrap(), (DocId(2), 4));
-    assert_eq!(writer.next_collection_id().unwrap(), 1);
+    assert_eq!(writer.allocate_collection_id().unwrap(), 1);
     writer.commit().unwrap();
     let mut writer = store.write().unwrap();
     writer.delete(b"a").unwrap();
     writer.commit().unwrap();
     let mut writer = store.write().unwrap();
     assert_eq!(writer.put(b"a", &[], None).unwrap(), (DocId(3), 6));
-    assert_eq!(writer.next_collection_id().unwrap(), 2);
+    assert_eq!(writer.allocate_collection_id().unwrap(), 2);
 }
 
 fn rewrite_everything(store: &Store, round: u8) {
@@ -121,7 +121,7 @@ fn rewrite_everything(store: &Store, round: u8) {
     for number in 0..200u8 {
         let key = [b'k', number];
         let (doc, _) = writer.put(&key, &[field(b"f", &[round; 700])], Some(u64::from(round))).unwrap();
-        let key = VectorKey { collection: COLLECTION, field: 0, doc, ordinal: 0 };
+        let key = VectorKey { collection: COLLECTION, field: 0, doc, passage: 0 };
         writer.set_vector(key, [round; 16], &[round; 900]).unwrap();
     }
     writer.commit().unwrap();

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use ::embed::{Compute, Model, Tokens};
+use ::embed::{ComputeType, Model, Tokens};
 use anyhow::{Context, Result};
 
 use super::onnxruntime::{Onnxruntime, TokensFile};
@@ -12,7 +12,7 @@ use crate::{machine, sample::median};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Engine {
     /// Ours.
-    Ours(Compute),
+    Ours(ComputeType),
     /// onnxruntime's, by the name the peer knows it by.
     Peer(&'static str),
 }
@@ -37,7 +37,7 @@ pub(super) struct Engines<'a> {
 impl<'a> Engines<'a> {
     /// Ours, and the peer's if it is there.
     pub(super) fn new(model: &'a Model, peer: Option<Onnxruntime>) -> Engines<'a> {
-        let mut all = Compute::ALL.map(Engine::Ours).to_vec();
+        let mut all = ComputeType::ALL.map(Engine::Ours).to_vec();
         if peer.is_some() {
             all.extend(["f32", "int8"].map(Engine::Peer));
         }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_peers_time_over_the_others_and_none_without_that_peer() {
-        let engines = [Engine::Ours(Compute::F32), Engine::Peer("f32")];
+        let engines = [Engine::Ours(ComputeType::F32), Engine::Peer("f32")];
         assert_eq!(ratio(&engines, &[2.0, 5.0], "f32", 2.0), 2.5);
         assert!(ratio(&engines, &[2.0, 5.0], "int8", 2.0).is_nan());
     }

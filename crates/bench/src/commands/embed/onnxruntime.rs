@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::embed::{Compute, Model, Tokens};
+use ::embed::{ComputeType, Model, Tokens};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -81,7 +81,7 @@ impl Onnxruntime {
         let tokens: Vec<Tokens> = documents.iter().map(|document| model.tokenize(&document.text)).collect();
         let ours: Vec<f32> = tokens
             .iter()
-            .flat_map(|tokens| model.embed(std::slice::from_ref(tokens), Compute::F32))
+            .flat_map(|tokens| model.embed(std::slice::from_ref(tokens), ComputeType::F32))
             .collect();
         let theirs = self.embed("f32", &TokensFile::new(tokens, 8, setting)?, setting)?;
         let least = vectors::cosines(&ours, &theirs, model.dim()).fold(f64::INFINITY, f64::min);

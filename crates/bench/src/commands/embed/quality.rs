@@ -1,6 +1,6 @@
 //! What a vector is worth: how near it is to the one in float32, and whether it finds the same.
 
-use ::embed::{Compute, Tokens};
+use ::embed::{ComputeType, Tokens};
 use anyhow::Result;
 
 use super::{Arguments, Engine, Engines, onnxruntime::TokensFile};
@@ -34,7 +34,7 @@ impl Texts {
     fn embedded(&self, engine: Engine, engines: &mut Engines<'_>, setting: &Setting) -> Result<Vec<f32>> {
         eprintln!("embedding {} texts in {} by {}", self.texts.len(), engine.compute(), engines.name(engine));
         let compute = match engine {
-            Engine::Ours(Compute::F32) => return Ok(self.float32.values.clone()),
+            Engine::Ours(ComputeType::F32) => return Ok(self.float32.values.clone()),
             Engine::Ours(compute) => {
                 let views: Vec<&str> = self.texts.iter().map(String::as_str).collect();
                 return Ok(vectors::embed_texts(engines.model, &views, compute));

@@ -1,6 +1,6 @@
 //! SciFact: whether what is computed faster ranks as well.
 
-use ::embed::Compute;
+use ::embed::ComputeType;
 use anyhow::Result;
 
 use super::Engines;
@@ -18,14 +18,14 @@ pub(super) fn run(engines: &Engines<'_>, setting: &Setting, format: Format) -> R
     let texts: Vec<&str> = dataset.texts.iter().map(String::as_str).collect();
     let questions: Vec<&str> = dataset.questions.iter().map(String::as_str).collect();
     let cpu = setting.cpu();
-    let exact = (Compute::F32, Compute::F32);
-    let fast = (Compute::of_queries(cpu), Compute::of_documents(cpu));
+    let exact = (ComputeType::F32, ComputeType::F32);
+    let fast = (ComputeType::for_queries(cpu), ComputeType::for_documents(cpu));
     let mut report = Report::new(format, "embed scifact");
     let mut of_exact = f64::NAN;
-    for (of_query, of_document) in [exact, fast, (Compute::Int8, Compute::Int8)] {
+    for (of_query, of_document) in [exact, fast, (ComputeType::Int8, ComputeType::Int8)] {
         eprintln!("SciFact: questions in {}, abstracts in {}", of_query.name(), of_document.name());
         let documents = match of_document {
-            Compute::F32 => vectors::of_texts(&setting.cache_dir, model, &dataset.corpus, &texts)?.values,
+            ComputeType::F32 => vectors::of_texts(&setting.cache_dir, model, &dataset.corpus, &texts)?.values,
             compute => vectors::embed_texts(model, &texts, compute),
         };
         let queries = vectors::embed_texts(model, &questions, of_query);

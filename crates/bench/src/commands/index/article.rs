@@ -159,7 +159,7 @@ impl SciFact {
         let texts: Vec<&str> = dataset.texts.iter().map(String::as_str).collect();
         let abstracts = vectors::of_texts(&setting.cache_dir, &model, &dataset.corpus, &texts)?;
         let claims: Vec<&str> = dataset.questions.iter().map(String::as_str).collect();
-        let claims = vectors::embed_texts(&model, &claims, embed::Compute::F32);
+        let claims = vectors::embed_texts(&model, &claims, embed::ComputeType::F32);
         Ok(SciFact { dataset, abstracts, claims })
     }
 

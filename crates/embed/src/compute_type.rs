@@ -5,7 +5,7 @@ use kernels::simd::Cpu;
 /// The arithmetic of a forward pass, chosen for each call. Vectors of different kinds may be compared
 /// with one another: they differ by rounding only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compute {
+pub enum ComputeType {
     /// Linear layers in 8-bit integers: the fastest.
     Int8,
     /// Linear layers and attention in bfloat16, sums in single precision. On a processor without
@@ -15,31 +15,31 @@ pub enum Compute {
     F32,
 }
 
-impl Compute {
+impl ComputeType {
     /// Every kind, the fastest first.
-    pub const ALL: [Compute; 3] = [Compute::Int8, Compute::Bf16, Compute::F32];
+    pub const ALL: [ComputeType; 3] = [ComputeType::Int8, ComputeType::Bf16, ComputeType::F32];
 
     /// The kind queries are best computed in: a query is read once, and someone waits for it.
-    pub fn of_queries(_cpu: Cpu) -> Compute {
-        Compute::Int8
+    pub fn for_queries(_cpu: Cpu) -> ComputeType {
+        ComputeType::Int8
     }
 
     /// The kind documents are best computed in: their vectors stay, so they are (all but) exact.
-    pub fn of_documents(cpu: Cpu) -> Compute {
-        if cpu.has_bf16() { Compute::Bf16 } else { Compute::F32 }
+    pub fn for_documents(cpu: Cpu) -> ComputeType {
+        if cpu.has_bf16() { ComputeType::Bf16 } else { ComputeType::F32 }
     }
 
     /// The name by which a kind is asked for and printed.
     pub fn name(self) -> &'static str {
         match self {
-            Compute::Int8 => "int8",
-            Compute::Bf16 => "bf16",
-            Compute::F32 => "f32",
+            ComputeType::Int8 => "int8",
+            ComputeType::Bf16 => "bf16",
+            ComputeType::F32 => "f32",
         }
     }
 
     /// The kind of that name, if there is one.
-    pub fn from_name(name: &str) -> Option<Compute> {
-        Compute::ALL.into_iter().find(|compute| compute.name() == name)
+    pub fn from_name(name: &str) -> Option<ComputeType> {
+        ComputeType::ALL.into_iter().find(|compute| compute.name() == name)
     }
 }
