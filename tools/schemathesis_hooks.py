@@ -1,4 +1,4 @@
-"""What Schemathesis is told beside the description: how to write lines of JSON."""
+"""Schemathesis hooks: a serializer for NDJSON, which OpenAPI cannot describe."""
 
 import json
 from typing import Any
@@ -8,6 +8,6 @@ import schemathesis
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_context: Any, value: Any) -> bytes:
-    """One value a line; what is drawn is one document, or what is wrong in place of it."""
+    """One value per line. The generated value is a document, or something invalid in its place."""
     values = value if isinstance(value, list) else [value]
     return "".join(json.dumps(value) + "\n" for value in values).encode()

@@ -207,7 +207,7 @@ fn the_script_starts_a_cluster_and_stops_it() {
     );
 
     let stopped = String::from_utf8(script("stop", port, &dir).stdout).unwrap();
-    assert!(stopped.starts_with("6 nodes ended"), "{stopped}");
+    assert!(stopped.starts_with("6 nodes stopped"), "{stopped}");
     assert!(is_free(port));
     assert_eq!(script("status", port, &dir).status.code(), Some(1));
 }
