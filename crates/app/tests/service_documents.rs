@@ -52,11 +52,11 @@ async fn a_change_names_no_more_fields_than_a_document_may_have() {
     // What is taken away makes no document too large, and is looked for in all of its fields.
     let refused = [change(0, 1025).await, change(1025, 0).await, change(500, 525).await];
     for refused in refused {
-        assert_eq!(code(refused), (ErrorKind::Invalid, "fields-many"));
+        assert_eq!(code(refused), (ErrorKind::Invalid, "too-many-fields"));
     }
     let fields = (0..1025).map(|number| (format!("f{number}"), Value::Number(1.0))).collect();
     let results = house.service.put(&cx(), COLLECTION, vec![Put { fields, ..put("2", &[]) }]).await.unwrap();
-    assert_eq!(code(results.into_iter().next().unwrap()), (ErrorKind::Invalid, "fields-many"));
+    assert_eq!(code(results.into_iter().next().unwrap()), (ErrorKind::Invalid, "too-many-fields"));
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn what_makes_no_sense_is_refused_with_its_place() {
         (legs(vec![Leg::Text("a".into()), Leg::Text("b".into())]), "legs", None),
         (Search::text("", 5), "text-empty", Some("text")),
         (Search::text(" \n\t", 5), "text-empty", Some("text")),
-        (Search::text("x".repeat(70_000), 5), "text-long", Some("text")),
+        (Search::text("x".repeat(70_000), 5), "text-too-long", Some("text")),
         (vector(vec![1.0; 15]), "vector-dimensions", Some("embedding")),
         (vector(vec![]), "vector-dimensions", Some("embedding")),
         (vector(vec![0.0; 16]), "vector-value", Some("embedding")),
@@ -138,11 +138,11 @@ async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
         .collect();
     assert_eq!(fates, ["4", "text-empty", "3", "collection-not-found", "filter", "5"]);
     let many = vec![Search::text("apple", 1); 101];
-    assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "searches-many");
+    assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "too-many-searches");
     assert!(house.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
     let fields = Some(vec!["title".to_owned(); 1025]);
     let refused = house.service.search(&cx(), Search { fields, ..Search::text("apple", 1) }).await;
-    assert_eq!(refused.unwrap_err().code, "fields-many");
+    assert_eq!(refused.unwrap_err().code, "too-many-fields");
 }
 
 #[tokio::test]

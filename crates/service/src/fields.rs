@@ -35,7 +35,7 @@ pub(super) fn check_count(given: usize) -> Result<(), Error> {
     }
     let message =
         format!("{given} fields are given: a document may have {FIELDS_MAX}, and a change may name as many");
-    Err(Error::invalid("fields-many", message))
+    Err(Error::invalid("too-many-fields", message))
 }
 
 /// The fields as they are stored, in the order given.
@@ -45,7 +45,9 @@ pub(super) fn encode(schema: &Schema, fields: &Fields) -> Result<Vec<Field>, Err
         .iter()
         .map(|(name, value)| {
             if !names.insert(name.as_str()) {
-                return Err(Error::invalid("field-twice", format!("field {name:?} is given twice")).at(name));
+                return Err(
+                    Error::invalid("field-repeated", format!("field {name:?} is given twice")).at(name)
+                );
             }
             encode_field(schema, name, value)
         })

@@ -244,7 +244,7 @@ pub fn too_many_fields(given: usize) -> Error {
     let message = format!(
         "{given} fields to return; at most {FIELDS_MAX} are taken, which is what a document may have"
     );
-    Error::invalid("fields-many", message).at("fields")
+    Error::invalid("too-many-fields", message).at("fields")
 }
 
 fn check_text(text: &str) -> Result<(), Error> {
@@ -253,7 +253,7 @@ fn check_text(text: &str) -> Result<(), Error> {
     }
     if text.len() > TEXT_BYTES_MAX {
         return Err(Error::invalid(
-            "text-long",
+            "text-too-long",
             format!("the text to search for has {} bytes; at most {TEXT_BYTES_MAX} are taken", text.len()),
         )
         .at("text"));

@@ -62,7 +62,7 @@ pub(super) fn query(error: QueryError) -> Error {
         E::Vector { source } => Error::invalid(vector_code(&source), message),
         E::Filter(_) => Error::invalid("filter", message).at("filter"),
         E::Limit { what, .. } => Error::invalid("limit", message).at(what),
-        E::AnswerSize { .. } => Error::invalid("answer-size", message).at("k"),
+        E::AnswerSize { .. } => Error::invalid("response-size", message).at("k"),
         E::MinScore { .. } => Error::invalid("min-score", message).at("min_score"),
         _ => Error::new(ErrorKind::Internal, "store", message),
     }

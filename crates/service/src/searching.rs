@@ -51,7 +51,7 @@ impl Service {
         let call = self.shared().begin(cx)?;
         if searches.len() > SEARCHES_MAX {
             return Err(Error::invalid(
-                "searches-many",
+                "too-many-searches",
                 format!("{} searches in one call; at most {SEARCHES_MAX} are taken", searches.len()),
             ));
         }

@@ -6,7 +6,7 @@ use super::{
     exit::Exit,
     terminal,
 };
-use server::http::DiagnosisView;
+use server::http::DiagnosisResponse;
 
 /// Searches made here where none were made yet.
 const PROBES: usize = 50;
@@ -31,7 +31,7 @@ impl DoctorArgs {
         if client.url().is_none() {
             probe(&client)?;
         }
-        let diagnosis: DiagnosisView = client.get("/doctor")?;
+        let diagnosis: DiagnosisResponse = client.get("/doctor")?;
         let terminal = session.terminal;
         if terminal.json {
             terminal.json(&diagnosis)?;

@@ -307,7 +307,7 @@ impl Settings {
 
     /// The keys a server accepts.
     pub fn server_keys(&self) -> ServerKeys {
-        ServerKeys { keys: self.keys.clone(), lasting: self.lasting_keys }
+        ServerKeys { keys: self.keys.clone(), permanent: self.lasting_keys }
     }
 
     /// What the service is opened with.

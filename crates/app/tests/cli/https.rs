@@ -7,7 +7,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use server::serve::Address;
+use server::serve::ServerAddress;
 
 use crate::program::Home;
 
@@ -27,7 +27,7 @@ impl Server {
             .unwrap();
         let log = BufReader::new(process.stderr.as_mut().unwrap());
         assert!(log.lines().map_while(Result::ok).any(|line| line.contains("serving")));
-        let url = Address::read(&home.path("data")).unwrap().unwrap().url;
+        let url = ServerAddress::read(&home.path("data")).unwrap().unwrap().url;
         Server { process, port: url.rsplit(':').next().unwrap().parse().unwrap() }
     }
 }

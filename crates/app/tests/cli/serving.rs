@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use server::serve::Address;
+use server::serve::ServerAddress;
 
 use crate::program::Home;
 
@@ -42,12 +42,12 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     let mut server = home
         .command(&["serve", "--listen", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", home.path("manager"))
-        .env("NEARFIELD_WRITE_KEY", "the-lasting-key-of-the-house")
+        .env("NEARFIELD_WRITE_KEY", "the-permanent-key-of-the-house")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     assert_eq!(told(&manager), "READY=1");
-    let url = Address::read(&home.path("data")).unwrap().unwrap().url;
+    let url = ServerAddress::read(&home.path("data")).unwrap().unwrap().url;
     assert_eq!(status(&url, "the-first-key-of-the-house"), 200);
     assert_eq!(status(&url, "the-other-key-of-the-house"), 401);
 
@@ -59,7 +59,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     assert!(log.next().is_some_and(|line| {
         line.contains(" WARN nearfield::serve: 1 of the keys are from flags or the environment")
     }));
-    assert_eq!(status(&url, "the-lasting-key-of-the-house"), 200);
+    assert_eq!(status(&url, "the-permanent-key-of-the-house"), 200);
     assert_eq!(status(&url, "the-first-key-of-the-house"), 401);
     assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
     // What cannot be used leaves the keys as they are.

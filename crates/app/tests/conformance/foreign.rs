@@ -274,7 +274,7 @@ pub(crate) async fn what_docs_say_a_redis_does_otherwise_it_does(house: &House) 
     assert!(house.search(json!({"vector": axis(3)})).await[0].distance > 0.1);
     // A key has one field of a name.
     let other = json!({"prefixes": [format!("{DOCS}:")], "fields": [flat(2, "l2")]});
-    house.put(&collection("other"), &other).await.refused(409, "collections-clash");
+    house.put(&collection("other"), &other).await.refused(409, "schema-conflict");
 }
 
 pub(crate) async fn a_full_redis_refuses_writes_and_reads_on(house: &House) {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use nearfield::config::{ApiKey, KnownKey, Origin, Role};
 use serde_json::json;
 use server::http::{ApiKeys, HttpSettings};
-use server::serve::ServeSettings;
+use server::serve::ConnectionSettings;
 
 use crate::{
     client::Reply,
@@ -20,7 +20,7 @@ const APP: &str = "https://app.example.com";
 pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
     let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(keys)));
     let http = HttpSettings { api_keys, wrong_keys_max, ..HttpSettings::default() };
-    Server::with(ServeSettings { http, ..ServeSettings::default() })
+    Server::with(ConnectionSettings { http, ..ConnectionSettings::default() })
 }
 
 fn with_key() -> Server {
@@ -32,7 +32,7 @@ fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
     let keys = [KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
     let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&keys)));
     let http = HttpSettings { api_keys, rate_limit: 3, wrong_keys_max: u32::MAX, ..HttpSettings::default() };
-    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     // However slow the machine is, thirty requests do not take ten seconds.
     let tallied = |headers: &[(&str, &str)], taken: u16| {
         let replies: Vec<Reply> = (0..30).map(|_| server.send("GET", "/collections", headers, b"")).collect();
@@ -52,7 +52,7 @@ fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
     let other = "another-key-of-the-house-0123456";
     let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&[known(KEY), known(other)])));
     let http = HttpSettings { api_keys: api_keys.clone(), rate_limit: 1, ..HttpSettings::default() };
-    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
     // Until one is refused, and so the next would be.
     while status(KEY) != 429 {}
@@ -63,7 +63,7 @@ fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
 fn with_origin() -> Server {
     let cors_origins = vec![Origin::new(APP).unwrap()];
     let http = HttpSettings { cors_origins, ..HttpSettings::default() };
-    Server::with(ServeSettings { http, ..ServeSettings::default() })
+    Server::with(ConnectionSettings { http, ..ConnectionSettings::default() })
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn aliases_lead_somewhere() {
     assert_eq!(server.get("/collections/live").ok(200)["name"], "kb");
     assert_eq!(server.get("/collections/kb").ok(200)["aliases"], json!(["live"]));
     server.put("/aliases/live", &json!({"collection": "nowhere"})).problem(404, "collection-not-found");
-    server.put("/aliases/live", &json!({"name": "kb"})).problem(422, "json-shape");
+    server.put("/aliases/live", &json!({"name": "kb"})).problem(422, "json-structure");
     server.delete("/aliases/live").ok(204);
     assert_eq!(server.delete("/aliases/live").status, 404);
 }
@@ -59,7 +59,7 @@ fn aliases_lead_somewhere() {
 fn a_schema_that_makes_no_sense_is_refused_by_name() {
     let server = Server::start();
     let put = |body: Value| server.put("/collections/new", &body);
-    put(json!({"field": []})).problem(422, "json-shape");
+    put(json!({"field": []})).problem(422, "json-structure");
     put(json!({"fields": [{"name": "v", "kind": "vector"}]})).problem(422, "schema");
     let embed = json!({"fields": ["title"], "model": "../tiny"});
     put(json!({"fields": [{"name": "v", "kind": "vector", "embed": embed}]})).problem(422, "model-name");
@@ -113,7 +113,7 @@ fn an_array_of_an_objects_values_is_no_object() {
         ("POST", "/collections/kb/delete", json!(["*"])),
     ] {
         let reply = server.send(method, path, &[JSON], body.to_string().as_bytes());
-        let problem = reply.problem(422, "json-shape");
+        let problem = reply.problem(422, "json-structure");
         assert!(problem["detail"].as_str().unwrap().contains("expected an object"), "{problem}");
     }
     server.get("/collections/made").problem(404, "collection-not-found");

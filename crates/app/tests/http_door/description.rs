@@ -132,7 +132,7 @@ fn requests_are_measured() {
     // One recorder a process: installed here, and no other test looks at what it holds.
     let handle = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
     server::http::describe_metrics();
-    let mut settings = server::serve::ServeSettings::default();
+    let mut settings = server::serve::ConnectionSettings::default();
     settings.http.metrics = Some(handle);
     let server = Server::with(settings);
     server.get("/measured/nowhere").problem(404, "path-not-found");

@@ -146,8 +146,8 @@ fn values_that_do_not_fit_name_their_field() {
         let problem = server.put(DOC, &document).ok(422);
         assert_eq!(problem["at"], field, "{document}: {problem}");
     }
-    server.send("PUT", DOC, &[JSON], b"{\"a\": 1, \"a\": 2}").problem(422, "field-twice");
-    server.send("PUT", DOC, &[JSON], b"[1]").problem(422, "json-shape");
+    server.send("PUT", DOC, &[JSON], b"{\"a\": 1, \"a\": 2}").problem(422, "field-repeated");
+    server.send("PUT", DOC, &[JSON], b"[1]").problem(422, "json-structure");
     server.send("PUT", DOC, &[JSON], b"{\"a\": ").problem(400, "json");
     server.send("PUT", DOC, &[JSON], b"").problem(400, "json");
     server.send("PUT", DOC, &[], b"{}").problem(415, "content-type");
@@ -216,7 +216,7 @@ fn a_collection_is_read_page_by_page_counted_and_cleared() {
     server.get("/collections/kb/count?filter=%40category%3A%7B").ok(422);
 
     let clear = |body: Value| server.post("/collections/kb/delete", &body);
-    clear(json!({})).problem(422, "json-shape");
+    clear(json!({})).problem(422, "json-structure");
     clear(json!({"filter": " "})).problem(422, "filter");
     assert_eq!(clear(json!({"filter": "@category:{old}"})).ok(200), json!({"deleted": 5}));
     assert_eq!(clear(json!({"filter": "*"})).ok(200), json!({"deleted": 20}));

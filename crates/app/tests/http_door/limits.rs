@@ -3,7 +3,7 @@
 use std::{io::Write, net::TcpStream, time::Duration};
 
 use server::http::HttpSettings;
-use server::serve::ServeSettings;
+use server::serve::ConnectionSettings;
 
 use crate::{
     client::{Connection, Reply, request},
@@ -13,7 +13,8 @@ use crate::{
 #[test]
 fn a_head_that_does_not_come_ends_the_connection() {
     let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_millis(100));
-    let server = Server::with(ServeSettings { header_timeout, idle_timeout, ..ServeSettings::default() });
+    let server =
+        Server::with(ConnectionSettings { header_timeout, idle_timeout, ..ConnectionSettings::default() });
     // Nothing, half a line, half a head: each is cut off.
     for begun in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut connection = server.connect();
@@ -31,7 +32,8 @@ fn a_head_that_does_not_come_ends_the_connection() {
 #[test]
 fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
     let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_secs(600));
-    let server = Server::with(ServeSettings { header_timeout, idle_timeout, ..ServeSettings::default() });
+    let server =
+        Server::with(ConnectionSettings { header_timeout, idle_timeout, ..ConnectionSettings::default() });
     let mut connection = server.connect();
     for _ in 0..3 {
         connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
@@ -46,7 +48,7 @@ fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
 #[test]
 fn a_body_that_stands_still_is_answered_with_408() {
     let http = HttpSettings { body_timeout: Duration::from_millis(50), ..HttpSettings::default() };
-    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let mut connection = server.connect();
     connection.write(
         "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{\"co",
@@ -58,7 +60,7 @@ fn a_body_that_stands_still_is_answered_with_408() {
 fn a_body_that_trickles_is_answered_with_408() {
     let body_timeout = Duration::from_millis(200);
     let http = HttpSettings { body_timeout, ..HttpSettings::default() };
-    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let mut connection = server.connect();
     connection.write(
         "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{",
@@ -81,7 +83,7 @@ fn a_body_that_trickles_is_answered_with_408() {
 fn lines_may_come_now_and_then() {
     let (body_timeout, pause) = (Duration::from_secs(4), Duration::from_millis(800));
     let http = HttpSettings { body_timeout, ..HttpSettings::default() };
-    let server = Server::with(ServeSettings { http, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     server.put("/collections/kb", &schema()).ok(201);
     let lines = (0..7).map(|id| format!("{{\"id\":\"{id}\",\"title\":\"t\"}}\n"));
     let length: usize = lines.clone().map(|line| line.len()).sum();
@@ -149,7 +151,7 @@ fn served(server: &Server) -> Connection {
 
 #[test]
 fn a_full_server_still_tells_of_its_health() {
-    let server = Server::with(ServeSettings { connections_max: 2, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { connections_max: 2, ..ConnectionSettings::default() });
     let mut first = served(&server);
     let _second = served(&server);
     let refused = server.get("/collections");
@@ -165,7 +167,7 @@ fn a_full_server_still_tells_of_its_health() {
 
 #[test]
 fn who_finds_not_even_headroom_is_told_at_once() {
-    let server = Server::with(ServeSettings { connections_max: 1, ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() });
     let _served = served(&server);
     // More than there is headroom for, all of them silent. They are put up with for two seconds: should others ask so
     // late on a busy machine, that there is room for them again, more come.

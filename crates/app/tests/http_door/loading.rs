@@ -58,20 +58,20 @@ fn a_bad_document_does_not_stop_the_others() {
         .ok(200);
     let codes: Vec<_> =
         answer["results"].as_array().unwrap().iter().map(|r| r["error"]["code"].clone()).collect();
-    assert_eq!(codes[1..4], [json!("id-missing"), json!("document-shape"), json!("field-value")]);
+    assert_eq!(codes[1..4], [json!("id-missing"), json!("document-type"), json!("field-value")]);
     assert_eq!(answer["results"][3]["id"], "b");
     assert_eq!(answer["results"][0]["status"], "created");
     assert!(answer["errors"].as_u64().unwrap() >= 3, "{answer}");
 
     server.post(PATH, &json!({"title": "no id"})).problem(422, "id-missing");
     server.post(PATH, &json!({"documents": [], "more": 1})).problem(422, "id-missing");
-    server.post(PATH, &json!({"documents": 7})).problem(422, "json-shape");
-    server.post(PATH, &json!("text")).problem(422, "json-shape");
+    server.post(PATH, &json!({"documents": 7})).problem(422, "json-structure");
+    server.post(PATH, &json!("text")).problem(422, "json-structure");
     server.send("POST", PATH, &[JSON], b"[{\"id\": 1},").problem(400, "json");
     server.post("/collections/nowhere/documents", &json!([{"id": 1}])).problem(404, "collection-not-found");
     let many: Vec<Value> = (0..10_001).map(|id| json!({"id": id})).collect();
     for body in [json!(many), json!({"documents": many})] {
-        let problem = server.post(PATH, &body).problem(422, "documents-count");
+        let problem = server.post(PATH, &body).problem(422, "too-many-documents");
         assert!(problem["detail"].as_str().unwrap().starts_with("10001 documents"), "{problem}");
     }
 }
@@ -86,7 +86,7 @@ fn ndjson_is_answered_line_by_line_in_order() {
         (json!(3), json!("error"), json!("json")),
         (json!(4), json!("created"), Value::Null),
         (json!(5), json!("error"), json!("id-missing")),
-        (json!(6), json!("error"), json!("json-shape")),
+        (json!(6), json!("error"), json!("json-structure")),
         (json!(7), json!("error"), json!("field-value")),
         (json!(8), json!("error"), json!("json")),
         (json!(9), json!("created"), Value::Null),

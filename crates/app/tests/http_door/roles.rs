@@ -135,7 +135,7 @@ fn a_key_for_one_collection_sees_no_other() {
     get("/search?q=a").problem(403, "forbidden");
     get("/search?q=a&collection=other").problem(403, "forbidden");
     get("/search?q=a&collection=oth%65r").problem(403, "forbidden");
-    get("/search?q=a&collection=kb&collection=other").problem(400, "parameter-twice");
+    get("/search?q=a&collection=kb&collection=other").problem(400, "parameter-repeated");
     get("/search?q=a&collection=kb").ok(200);
     // An alias is another name, which the key does not have.
     let alias = send(&server, "PUT", "/aliases/nickname", ADMIN, &json!({"collection": "kb"}).to_string());
@@ -206,7 +206,7 @@ fn keys_that_are_tried_on_readiness_count_as_tried() {
         send(&server, "GET", "/readyz", "no-key-of-this-house-0123456789", "").ok(200);
         send(&server, "GET", "/healthz", "no-key-of-this-house-0123456789", "").ok(200);
     }
-    send(&server, "GET", "/stats", ADMIN, "").problem(429, "wrong-keys");
+    send(&server, "GET", "/stats", ADMIN, "").problem(429, "too-many-wrong-keys");
 }
 
 #[test]
@@ -218,10 +218,10 @@ fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
     let reply = send(&server, "GET", "/stats", ADMIN, "");
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
-    reply.problem(429, "wrong-keys");
+    reply.problem(429, "too-many-wrong-keys");
     // Who says where it comes from is not believed.
     let bearer = format!("Bearer {ADMIN}");
     let headers = [("authorization", &*bearer), ("x-forwarded-for", "192.0.2.1")];
-    server.send("GET", "/stats", &headers, b"").problem(429, "wrong-keys");
+    server.send("GET", "/stats", &headers, b"").problem(429, "too-many-wrong-keys");
     server.get("/healthz").ok(200);
 }

@@ -86,7 +86,7 @@ fn a_search_that_makes_no_sense_is_refused_by_name() {
         ("?q=a&k=x", 400, "parameter", "k"),
         ("?q=a&k=-1", 400, "parameter", "k"),
         ("?q=a&limit=1", 400, "parameter-unknown", "limit"),
-        ("?q=a&q=b", 400, "parameter-twice", "q"),
+        ("?q=a&q=b", 400, "parameter-repeated", "q"),
         ("?q=%ff", 400, "query-string", "query"),
         ("?q=100%", 400, "query-string", "query"),
         ("?q=a&exact=maybe", 400, "parameter", "exact"),
@@ -157,9 +157,9 @@ fn a_collection_is_searched_by_text_and_by_vector() {
     assert!(problem["detail"].as_str().unwrap().contains("vector dimensions do not match"), "{problem}");
     search(json!({"vector": [[1], [2]]})).problem(422, "search");
     search(json!({})).problem(422, "search");
-    search(json!({"text": "a", "limit": 3})).problem(422, "json-shape");
+    search(json!({"text": "a", "limit": 3})).problem(422, "json-structure");
     search(json!({"text": "a", "fields": ["colour"]})).ok(422);
-    search(json!([])).problem(422, "json-shape");
+    search(json!([])).problem(422, "json-structure");
     server.send("POST", "/collections/kb/search", &[JSON], b"{\"text\": \"\\ud800\"}").problem(400, "json");
     server.send("POST", "/collections/kb/search", &[JSON], b"{\"vector\": [1e999]}").problem(400, "json");
     server.post("/collections/nowhere/search", &json!({"text": "a"})).problem(404, "collection-not-found");
@@ -188,11 +188,11 @@ fn several_searches_are_answered_in_order_each_for_itself() {
     let answer = server.post("/collections/kb/search", &nested).ok(200);
     assert_eq!(answer["answers"][0]["error"]["code"], "search");
     let many: Vec<Value> = (0..101).map(|_| json!({"text": "a"})).collect();
-    server.post("/collections/kb/search", &json!({"searches": many})).problem(422, "searches-many");
+    server.post("/collections/kb/search", &json!({"searches": many})).problem(422, "too-many-searches");
     // Also where none of them makes sense: their refusals would take many times the body's room.
     let body = format!("{{\"searches\":[{}{{}}]}}", "{},".repeat(500_000));
     let reply = server.send("POST", "/collections/kb/search", &[JSON], body.as_bytes());
-    let problem = reply.problem(422, "searches-many");
+    let problem = reply.problem(422, "too-many-searches");
     assert!(problem["detail"].as_str().unwrap().starts_with("500001 searches"), "{problem}");
 }
 
@@ -206,7 +206,7 @@ fn no_more_fields_are_asked_for_than_a_document_may_have() {
     let answer = search(1024).ok(200);
     assert_eq!(answer["results"][0]["fields"].as_object().unwrap().len(), 1, "{answer}");
     for fields in [1025, 100_000] {
-        let problem = search(fields).problem(422, "fields-many");
+        let problem = search(fields).problem(422, "too-many-fields");
         assert_eq!(problem["at"], "fields");
         assert!(problem["detail"].as_str().unwrap().starts_with(&format!("{fields} fields")), "{problem}");
     }
@@ -221,17 +221,17 @@ fn an_answer_of_too_many_bytes_is_refused_and_says_what_to_do() {
         server.put(&path, &json!({"title": "apple", "note": large})).ok(201);
     }
     let search = |search: Value| server.post("/collections/kb/search", &search);
-    let problem = search(json!({"text": "apple", "k": 20})).problem(422, "answer-size");
+    let problem = search(json!({"text": "apple", "k": 20})).problem(422, "response-size");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("33554432 bytes") && detail.contains("(fields)"), "{detail}");
-    server.get("/search?q=apple&k=20").problem(422, "answer-size");
+    server.get("/search?q=apple&k=20").problem(422, "response-size");
     assert_eq!(ids(&search(json!({"text": "apple", "k": 20, "fields": ["title"]})).ok(200)).len(), 20);
     assert_eq!(ids(&search(json!({"text": "apple", "k": 15})).ok(200)).len(), 15);
     // Together they may have no more.
     let both = search(json!({"searches": vec![json!({"text": "apple", "k": 15}); 2]})).ok(200);
     let codes: Vec<&Value> =
         both["answers"].as_array().unwrap().iter().map(|a| &a["error"]["code"]).collect();
-    assert_eq!(codes.iter().filter(|code| **code == "answer-size").count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == "response-size").count(), 1, "{codes:?}");
     let page = server.get("/collections/kb/documents?limit=1000").ok(200);
     assert_eq!(page["documents"].as_array().unwrap().len(), 9);
     let rest = format!("/collections/kb/documents?limit=1000&after={}", page["next"].as_str().unwrap());

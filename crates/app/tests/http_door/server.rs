@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
-use server::serve::{self, ServeSettings};
+use server::serve::{self, ConnectionSettings};
 use service::{Config, Service, Store};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -31,7 +31,7 @@ pub(crate) struct Server {
 impl Server {
     /// A server with the collection `kb`, which is empty.
     pub(crate) fn start() -> Server {
-        let server = Server::with(ServeSettings::default());
+        let server = Server::with(ConnectionSettings::default());
         server.put("/collections/kb", &schema()).ok(201);
         server
     }
@@ -51,12 +51,12 @@ impl Server {
     }
 
     /// An empty server that behaves as `settings` say.
-    pub(crate) fn with(settings: ServeSettings) -> Server {
+    pub(crate) fn with(settings: ConnectionSettings) -> Server {
         Server::with_service(settings, |_| ())
     }
 
     /// An empty server over a service that is opened otherwise.
-    pub(crate) fn with_service(mut settings: ServeSettings, change: impl FnOnce(&mut Config)) -> Server {
+    pub(crate) fn with_service(mut settings: ConnectionSettings, change: impl FnOnce(&mut Config)) -> Server {
         let dir = TempDir::new().unwrap();
         tiny_model::write(&dir.path().join("models/tiny"), 1);
         let mut config = config(dir.path());

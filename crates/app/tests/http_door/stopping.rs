@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, time::Duration};
 
-use server::serve::ServeSettings;
+use server::serve::ConnectionSettings;
 
 use crate::{
     client::Reply,
@@ -48,8 +48,10 @@ fn requests_in_flight_finish_and_readiness_ends_at_once() {
 
 #[test]
 fn the_grace_ends() {
-    let mut server =
-        Server::with(ServeSettings { grace: Duration::from_millis(50), ..ServeSettings::default() });
+    let mut server = Server::with(ConnectionSettings {
+        grace: Duration::from_millis(50),
+        ..ConnectionSettings::default()
+    });
     let _in_flight = begun(&server);
     server.ask_to_stop();
     server.wait();
@@ -58,7 +60,7 @@ fn the_grace_ends() {
 #[test]
 fn a_server_without_requests_stops_at_once() {
     let grace = Duration::from_secs(3600);
-    let mut server = Server::with(ServeSettings { grace, ..ServeSettings::default() });
+    let mut server = Server::with(ConnectionSettings { grace, ..ConnectionSettings::default() });
     server.get("/healthz").ok(200);
     server.ask_to_stop();
     server.wait();

@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use server::serve::TlsFiles;
-use server::serve::{ServeSettings, Tls};
+use server::serve::{ConnectionSettings, Tls};
 
 use crate::{
     client::{Reply, request},
@@ -56,7 +56,7 @@ fn https_is_spoken_and_nothing_else() {
     let certificate = write(dir.path());
     let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
     let tls = Tls::new(files).unwrap();
-    let server = Server::with(ServeSettings { tls: Some(tls.clone()), ..ServeSettings::default() });
+    let server = Server::with(ConnectionSettings { tls: Some(tls.clone()), ..ConnectionSettings::default() });
     assert_eq!(ask(&server, &certificate).unwrap().status, 200);
 
     let mut plain = server.connect();

@@ -28,18 +28,18 @@ pub(super) struct Grant {
 
 impl Grant {
     /// Of a door without keys.
-    pub(super) fn of_everyone() -> Grant {
+    pub(super) fn unrestricted() -> Grant {
         Grant { role: Role::Admin, collections: Vec::new(), key: None }
     }
 
     /// Whether it reaches all collections, whichever there are.
-    pub(super) fn reaches_all(&self) -> bool {
+    pub(super) fn covers_all(&self) -> bool {
         self.collections.is_empty()
     }
 
     /// Whether it reaches a collection by this name.
-    pub(super) fn reaches(&self, collection: &str) -> bool {
-        self.reaches_all() || self.collections.iter().any(|name| name == collection)
+    pub(super) fn covers(&self, collection: &str) -> bool {
+        self.covers_all() || self.collections.iter().any(|name| name == collection)
     }
 }
 
@@ -66,25 +66,25 @@ impl ApiKeys {
     }
 
     /// What a request may do by the key it brings.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Identified, Problem> {
-        let Some(given) = given(headers)? else { return Ok(Identified::Nobody) };
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Problem> {
+        let Some(given) = given(headers)? else { return Ok(Identity::Anonymous) };
         Ok(match self.grant_of(given) {
             Some(number) => {
                 let KnownKey { digest, role, collections } = &self.keys[number];
-                Identified::By(Grant { role: *role, collections: collections.clone(), key: Some(*digest) })
+                Identity::By(Grant { role: *role, collections: collections.clone(), key: Some(*digest) })
             }
-            None => Identified::Wrongly,
+            None => Identity::UnknownKey,
         })
     }
 }
 
 /// Who brought what.
 #[derive(Debug)]
-pub(super) enum Identified {
+pub(super) enum Identity {
     /// No key.
-    Nobody,
+    Anonymous,
     /// A key that is none.
-    Wrongly,
+    UnknownKey,
     /// A key that opens something.
     By(Grant),
 }
@@ -95,7 +95,7 @@ fn given(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         let detail = "two keys were sent: send one, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`";
-        return Err(Problem::unreadable("key-twice", detail).at("Authorization"));
+        return Err(Problem::bad_request("key-repeated", detail).at("Authorization"));
     }
     if !headers.contains_key(header::AUTHORIZATION) {
         return Ok(Some(value.as_bytes()));
@@ -131,9 +131,9 @@ mod tests {
                 map.append(name, value);
             }
             match keys.identify(&map) {
-                Ok(Identified::By(grant)) => Ok(Some(grant.role)),
-                Ok(Identified::Nobody) => Ok(None),
-                Ok(Identified::Wrongly) => Err("wrong"),
+                Ok(Identity::By(grant)) => Ok(Some(grant.role)),
+                Ok(Identity::Anonymous) => Ok(None),
+                Ok(Identity::UnknownKey) => Err("wrong"),
                 Err(_) => Err("twice"),
             }
         };

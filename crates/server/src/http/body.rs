@@ -17,9 +17,9 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Door, Problem,
-    json::object::Object,
-    patience::{PACE, Patience},
+    AppState, Problem,
+    json::object::ObjectOnly,
+    minimum_rate::{BYTES_PER_SECOND_MIN, MinimumRate},
 };
 
 /// Bytes of a JSON body.
@@ -31,14 +31,14 @@ const GROWING_BYTES: usize = 64 << 10;
 /// A body read piece by piece.
 pub(super) struct BodyReader {
     body: Body,
-    unzip: Option<Box<MultiGzDecoder<Vec<u8>>>>,
-    zipped: VecDeque<Bytes>,
+    decoder: Option<Box<MultiGzDecoder<Vec<u8>>>>,
+    compressed: VecDeque<Bytes>,
     bytes_max: usize,
     /// Its length, if that was told, otherwise the most it may have.
-    expected: usize,
+    capacity: usize,
     received: usize,
-    unzipped: usize,
-    patience: Patience,
+    decompressed: usize,
+    rate: MinimumRate,
     ended: bool,
 }
 
@@ -56,7 +56,7 @@ impl BodyReader {
         if length.is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large(bytes_max));
         }
-        let unzip = match headers
+        let decoder = match headers
             .get(header::CONTENT_ENCODING)
             .map(|encoding| encoding.as_bytes().to_ascii_lowercase())
         {
@@ -74,13 +74,13 @@ impl BodyReader {
         };
         Ok(BodyReader {
             body,
-            unzip: unzip.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
-            zipped: VecDeque::new(),
+            decoder: decoder.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
+            compressed: VecDeque::new(),
             bytes_max,
-            expected: length.filter(|_| !unzip).map_or(bytes_max, |length| length as usize),
+            capacity: length.filter(|_| !decoder).map_or(bytes_max, |length| length as usize),
             received: 0,
-            unzipped: 0,
-            patience: Patience::new(stall),
+            decompressed: 0,
+            rate: MinimumRate::new(stall),
             ended: false,
         })
     }
@@ -88,14 +88,14 @@ impl BodyReader {
     /// The next piece, as it came or some tens of kilobytes unzipped; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            if self.unzip.is_none() {
+            if self.decoder.is_none() {
                 return self.receive().await;
             }
-            let piece = match self.zipped.pop_front() {
-                Some(piece) => self.unzip(piece)?,
+            let chunk = match self.compressed.pop_front() {
+                Some(chunk) => self.decompress(chunk)?,
                 None => match self.receive().await? {
-                    Some(piece) => {
-                        self.zipped.push_back(piece);
+                    Some(chunk) => {
+                        self.compressed.push_back(chunk);
                         continue;
                     }
                     None if self.ended => return Ok(None),
@@ -105,8 +105,8 @@ impl BodyReader {
                     }
                 },
             };
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
             }
         }
     }
@@ -114,75 +114,75 @@ impl BodyReader {
     /// All of it.
     pub(super) async fn all(mut self) -> Result<Vec<u8>, Problem> {
         let mut whole = Vec::new();
-        while let Some(piece) = self.next().await? {
+        while let Some(chunk) = self.next().await? {
             // A vector that doubles again and again leaves as much behind as it holds.
-            if whole.len() + piece.len() > whole.capacity().max(GROWING_BYTES) {
-                whole.reserve_exact(self.expected.max(whole.len() + piece.len()) - whole.len());
+            if whole.len() + chunk.len() > whole.capacity().max(GROWING_BYTES) {
+                whole.reserve_exact(self.capacity.max(whole.len() + chunk.len()) - whole.len());
             }
-            whole.extend_from_slice(&piece);
+            whole.extend_from_slice(&chunk);
         }
         Ok(whole)
     }
 
     /// Waits for what comes next as if nothing had been waited for yet.
-    pub(super) fn be_patient(&mut self) {
-        self.patience.renew();
+    pub(super) fn reset_timeout(&mut self) {
+        self.rate.reset();
     }
 
     /// The next piece as it was sent.
     async fn receive(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             let began = Instant::now();
-            let frame = match tokio::time::timeout(self.patience.left(), self.body.frame()).await {
+            let frame = match tokio::time::timeout(self.rate.remaining(), self.body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
-                    return Err(Problem::unreadable("body", format!("the body broke off: {error}")));
+                    return Err(Problem::bad_request("body", format!("the body broke off: {error}")));
                 }
                 Err(_) => {
                     let detail = format!(
-                        "the body stood still for {} ms, or fell behind {PACE} bytes a second by as much",
-                        self.patience.stall().as_millis()
+                        "the body stood still for {} ms, or fell behind {BYTES_PER_SECOND_MIN} bytes a second by as much",
+                        self.rate.stall_timeout().as_millis()
                     );
                     return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
                 }
             };
-            self.patience.spend(began.elapsed(), frame.data_ref().map_or(0, Bytes::len));
-            let Ok(piece) = frame.into_data() else { continue };
-            self.received += piece.len();
+            self.rate.record(began.elapsed(), frame.data_ref().map_or(0, Bytes::len));
+            let Ok(chunk) = frame.into_data() else { continue };
+            self.received += chunk.len();
             if self.received > self.bytes_max {
                 return Err(too_large(self.bytes_max));
             }
-            return Ok(Some(piece));
+            return Ok(Some(chunk));
         }
     }
 
-    fn unzip(&mut self, mut piece: Bytes) -> Result<Bytes, Problem> {
-        let decoder = self.unzip.as_mut().expect("called where there is a decoder");
+    fn decompress(&mut self, mut chunk: Bytes) -> Result<Bytes, Problem> {
+        let decoder = self.decoder.as_mut().expect("called where there is a decoder");
         // `write` fills the decoder's buffer once, and takes what it needs for that; `write_all` would unzip a bomb
         // of any size before its bytes are counted.
-        let taken = decoder.write(&piece).map_err(|error| corrupt(&error))?;
+        let taken = decoder.write(&chunk).map_err(|error| corrupt(&error))?;
         if taken == 0 {
             return Err(corrupt(&std::io::ErrorKind::WriteZero.into()));
         }
-        drop(piece.split_to(taken));
-        if !piece.is_empty() {
-            self.zipped.push_front(piece);
+        drop(chunk.split_to(taken));
+        if !chunk.is_empty() {
+            self.compressed.push_front(chunk);
         }
         let plain = std::mem::take(decoder.get_mut());
         self.count(plain)
     }
 
     fn end(&mut self) -> Result<Bytes, Problem> {
-        let decoder = self.unzip.as_mut().expect("called where there is a decoder");
+        let decoder = self.decoder.as_mut().expect("called where there is a decoder");
         decoder.try_finish().map_err(|error| corrupt(&error))?;
         let plain = std::mem::take(decoder.get_mut());
         self.count(plain)
     }
 
     fn count(&mut self, plain: Vec<u8>) -> Result<Bytes, Problem> {
-        self.unzipped += plain.len();
-        if self.unzipped > self.bytes_max {
+        self.decompressed += plain.len();
+        if self.decompressed > self.bytes_max {
             return Err(too_large(self.bytes_max));
         }
         Ok(Bytes::from(plain))
@@ -195,7 +195,7 @@ fn too_large(bytes_max: usize) -> Problem {
 }
 
 fn corrupt(error: &std::io::Error) -> Problem {
-    Problem::unreadable("body-gzip", format!("the body is not gzip, or is cut short: {error}"))
+    Problem::bad_request("body-gzip", format!("the body is not gzip, or is cut short: {error}"))
 }
 
 /// What a body is, by its `Content-Type`.
@@ -236,30 +236,30 @@ fn unsupported(found: &str, allowed: &str) -> Problem {
 /// An object as the body, read strictly.
 pub(super) struct Json<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Door>> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, door: &Arc<Door>) -> Result<Json<T>, Problem> {
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Json<T>, Problem> {
         let (parts, body) = request.into_parts();
         only_json(&parts.headers)?;
         let body =
-            BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
-        parse(&body).map(|Object(value)| Json(value))
+            BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?.all().await?;
+        parse(&body).map(|ObjectOnly(value)| Json(value))
     }
 }
 
 /// An object as the body, or what stands for an empty one.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
-    door: &Door,
+    state: &AppState,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Problem> {
-    let body = BodyReader::new(headers, body, JSON_BYTES_MAX, door.settings.body_timeout)?.all().await?;
+    let body = BodyReader::new(headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?.all().await?;
     if body.is_empty() {
         return Ok(T::default());
     }
     only_json(headers)?;
-    parse(&body).map(|Object(value)| value)
+    parse(&body).map(|ObjectOnly(value)| value)
 }
 
 fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -283,9 +283,9 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
                 None | Some(".") => error.to_string(),
                 Some(member) => format!("{member}: {error}"),
             };
-            Problem::invalid("json-shape", detail).at(at)
+            Problem::invalid("json-structure", detail).at(at)
         } else {
-            Problem::unreadable("json", format!("the body is not JSON: {error}")).at(at)
+            Problem::bad_request("json", format!("the body is not JSON: {error}")).at(at)
         }
     })
 }
@@ -293,7 +293,7 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ndjson::Fed;
+    use crate::http::ndjson::ChannelBody;
     use axum::http::HeaderValue;
     use flate2::{Compression, write::GzEncoder};
     use tokio_util::sync::CancellationToken;
@@ -341,7 +341,7 @@ mod tests {
             BodyReader::new(&headers, Body::from(bomb), 4 << 20, Duration::from_secs(60)).ok().unwrap();
         let refused = loop {
             match reader.next().await {
-                Ok(piece) => assert!(piece.expect("it does not end").len() <= 64 << 10),
+                Ok(chunk) => assert!(chunk.expect("it does not end").len() <= 64 << 10),
                 Err(problem) => break problem,
             }
         };
@@ -351,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_stands_still_is_given_up() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-        let body = Body::new(Fed::new(receiver, CancellationToken::new().drop_guard()));
+        let body = Body::new(ChannelBody::new(receiver, CancellationToken::new().drop_guard()));
         let reader = BodyReader::new(&HeaderMap::new(), body, 100, Duration::from_millis(20)).ok().unwrap();
         sender.send(Bytes::from_static(b"{")).await.unwrap();
         assert_eq!(reader.all().await.unwrap_err().status(), 408);
@@ -374,8 +374,8 @@ mod tests {
     #[test]
     fn bad_json_is_pointed_at() {
         let problem = |json: &str| parse::<Vec<f64>>(json.as_bytes()).unwrap_err();
-        for unreadable in ["[1,", "[1e999]", "[NaN]", "", "[1] 2", "\u{feff}[1]"] {
-            assert_eq!(problem(unreadable).status(), 400, "{unreadable:?}");
+        for bad_request in ["[1,", "[1e999]", "[NaN]", "", "[1] 2", "\u{feff}[1]"] {
+            assert_eq!(problem(bad_request).status(), 400, "{bad_request:?}");
         }
         assert_eq!(problem("[\"a\"]").status(), 422);
         let deep = "[".repeat(200);

@@ -3,27 +3,27 @@
 //! Free of sockets: [`router`] answers requests wherever they come from, `crate::serve` brings
 //! those from the network.
 
+mod admission;
 mod auth;
 mod body;
-mod call;
-mod etag;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
-mod gate;
-mod guard;
 mod json;
-mod limits;
-mod metering;
+mod load_shedding;
+mod minimum_rate;
 mod ndjson;
 mod openapi;
 mod path;
-mod patience;
 mod policy;
+mod precondition;
 mod problem;
 mod query;
-mod reply;
+mod rate_limits;
+mod request_context;
+mod response;
 mod routes;
-mod starting;
+mod startup;
+mod telemetry;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -36,13 +36,13 @@ use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
 pub use auth::ApiKeys;
-pub(crate) use gate::App;
-pub use json::doctor::DiagnosisView;
-pub use metering::describe_metrics;
-pub(crate) use metering::{CONNECTIONS, SECONDS_BUCKETS};
-pub(crate) use patience::Patience;
+pub use json::doctor::DiagnosisResponse;
+pub(crate) use load_shedding::RequestHandler;
+pub(crate) use minimum_rate::MinimumRate;
 pub use problem::Problem;
-pub(crate) use starting::starting;
+pub(crate) use startup::startup_router;
+pub use telemetry::describe_metrics;
+pub(crate) use telemetry::{CONNECTIONS, SECONDS_BUCKETS};
 
 use service::Service;
 
@@ -58,8 +58,8 @@ pub struct Peer(pub SocketAddr);
 pub struct HealthOnly;
 
 /// What is said over a connection for which there is no room at all.
-pub(crate) fn no_room() -> bytes::Bytes {
-    guard::no_room().last_words()
+pub(crate) fn too_many_connections() -> bytes::Bytes {
+    admission::too_many_connections().raw_response()
 }
 
 /// How the door behaves.
@@ -78,7 +78,7 @@ pub struct HttpSettings {
     /// How long a body may stand still.
     pub body_timeout: Duration,
     /// How long a stream's batch waits for room in the service.
-    pub overload_patience: Duration,
+    pub overload_retry_timeout: Duration,
     /// What `/metrics` shows.
     pub metrics: Option<PrometheusHandle>,
     /// Fires when the server begins to stop: `/readyz` then answers 503.
@@ -95,7 +95,7 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             body_timeout: Duration::from_secs(30),
-            overload_patience: Duration::from_secs(30),
+            overload_retry_timeout: Duration::from_secs(30),
             metrics: None,
             stopping: CancellationToken::new(),
         }
@@ -104,10 +104,10 @@ impl Default for HttpSettings {
 
 /// What handlers share.
 #[derive(Debug)]
-struct Door {
+struct AppState {
     service: Service,
     settings: HttpSettings,
-    limits: limits::Limits,
+    limits: rate_limits::RateLimits,
     /// The document behind `/openapi.json`.
     openapi: bytes::Bytes,
 }
@@ -116,16 +116,16 @@ struct Door {
 pub fn router(service: Service, settings: HttpSettings) -> Router {
     let (routes, openapi) = routes::table().split_for_parts();
     let cors = option_layer((!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins)));
-    let limits = limits::Limits::new(settings.wrong_keys_max, settings.rate_limit);
-    let door = Arc::new(Door { service, settings, limits, openapi: openapi::document(openapi) });
+    let limits = rate_limits::RateLimits::new(settings.wrong_keys_max, settings.rate_limit);
+    let state = Arc::new(AppState { service, settings, limits, openapi: openapi::document(openapi) });
     routes
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&door), guard::admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), admission::admit))
         .layer(cors)
-        .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(middleware::from_fn(metering::observe))
-        .with_state(door)
+        .layer(CatchPanicLayer::custom(problem::panic_response))
+        .layer(middleware::from_fn(telemetry::observe))
+        .with_state(state)
 }
 
 fn cors(origins: &[Origin]) -> cors::CorsLayer {
@@ -142,9 +142,9 @@ fn cors(origins: &[Origin]) -> cors::CorsLayer {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
-            call::TIMEOUT_HEADER,
+            request_context::TIMEOUT_HEADER,
             auth::KEY_HEADER,
         ])
-        .expose_headers([header::ETAG, header::RETRY_AFTER, reply::SERVER_TIMING])
+        .expose_headers([header::ETAG, header::RETRY_AFTER, response::SERVER_TIMING])
         .max_age(Duration::from_secs(600))
 }

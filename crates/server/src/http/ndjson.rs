@@ -51,9 +51,9 @@ impl Lines {
     /// The next line; `None` at the end; an error if the body itself cannot be read on.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
-            if let Some(line) = self.cut() {
+            if let Some(line) = self.take_line() {
                 // Lines may come as seldom as they are written somewhere.
-                self.body.be_patient();
+                self.body.reset_timeout();
                 return Ok(Some(line));
             }
             if self.ended {
@@ -63,7 +63,7 @@ impl Lines {
             self.scanned -= self.start;
             self.start = 0;
             match self.body.next().await? {
-                Some(piece) => self.buffer.extend_from_slice(&piece),
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => {
                     self.ended = true;
                     self.buffer.push(b'\n');
@@ -73,7 +73,7 @@ impl Lines {
     }
 
     /// Cuts a line out of what was read.
-    fn cut(&mut self) -> Option<Line> {
+    fn take_line(&mut self) -> Option<Line> {
         loop {
             let end = self.buffer[self.scanned..]
                 .iter()
@@ -117,20 +117,20 @@ fn line_too_long() -> Problem {
 }
 
 /// A body that was gathered in pieces, and is sent as one of their length.
-pub(super) struct Gathered {
-    pieces: VecDeque<Bytes>,
-    left: u64,
+pub(super) struct ChunkedBody {
+    chunks: VecDeque<Bytes>,
+    remaining: u64,
 }
 
-impl Gathered {
+impl ChunkedBody {
     /// The body these make, one after the other.
-    pub(super) fn new(pieces: VecDeque<Bytes>) -> Gathered {
-        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Gathered { pieces, left }
+    pub(super) fn new(chunks: VecDeque<Bytes>) -> ChunkedBody {
+        let remaining = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        ChunkedBody { chunks, remaining }
     }
 }
 
-impl Body for Gathered {
+impl Body for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -138,34 +138,34 @@ impl Body for Gathered {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.pieces.pop_front();
-        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        let chunk = self.chunks.pop_front();
+        self.remaining -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
+        self.chunks.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        SizeHint::with_exact(self.remaining)
     }
 }
 
 /// A body fed by a task, and the guard that cancels the task when the client hangs up.
-pub(super) struct Fed {
-    pieces: mpsc::Receiver<Bytes>,
+pub(super) struct ChannelBody {
+    chunks: mpsc::Receiver<Bytes>,
     _gone: DropGuard,
 }
 
-impl Fed {
+impl ChannelBody {
     /// A body of what comes through `pieces`.
-    pub(super) fn new(pieces: mpsc::Receiver<Bytes>, gone: DropGuard) -> Fed {
-        Fed { pieces, _gone: gone }
+    pub(super) fn new(chunks: mpsc::Receiver<Bytes>, cancel_guard: DropGuard) -> ChannelBody {
+        ChannelBody { chunks, _gone: cancel_guard }
     }
 }
 
-impl Body for Fed {
+impl Body for ChannelBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -173,7 +173,7 @@ impl Body for Fed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        self.chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 }
 
@@ -193,13 +193,13 @@ mod tests {
     /// Lines of a body that comes in pieces of `size` bytes.
     async fn lines(text: &[u8], size: usize) -> Vec<(u64, Result<Vec<u8>, u16>)> {
         let (sender, receiver) = mpsc::channel(1);
-        let pieces: Vec<Bytes> = text.chunks(size).map(Bytes::copy_from_slice).collect();
+        let chunks: Vec<Bytes> = text.chunks(size).map(Bytes::copy_from_slice).collect();
         let feeder = tokio::spawn(async move {
-            for piece in pieces {
-                sender.send(piece).await.unwrap();
+            for chunk in chunks {
+                sender.send(chunk).await.unwrap();
             }
         });
-        let body = axum::body::Body::new(Fed::new(receiver, CancellationToken::new().drop_guard()));
+        let body = axum::body::Body::new(ChannelBody::new(receiver, CancellationToken::new().drop_guard()));
         let reader =
             BodyReader::new(&HeaderMap::new(), body, 64 << 20, Duration::from_secs(60)).ok().unwrap();
         let mut lines = Lines::new(reader);
@@ -217,7 +217,7 @@ mod tests {
         let expected =
             vec![(1, Ok(b"{\"id\":1}".to_vec())), (3, Ok(b"{\"id\":2}".to_vec())), (5, Ok(b"last".to_vec()))];
         for size in [1, 2, 3, 7, 1000] {
-            assert_eq!(lines(text, size).await, expected, "pieces of {size}");
+            assert_eq!(lines(text, size).await, expected, "chunks of {size}");
         }
         assert_eq!(lines(b"", 1).await, vec![]);
         assert_eq!(lines(b"\n\n\n", 1).await, vec![]);
@@ -235,7 +235,7 @@ mod tests {
             (5, Ok(b"c".to_vec())),
         ];
         for size in [10_000, 3 << 20, text.len()] {
-            assert_eq!(lines(&text, size).await, expected, "pieces of {size}");
+            assert_eq!(lines(&text, size).await, expected, "chunks of {size}");
         }
         let fits = vec![b'x'; LINE_BYTES_MAX];
         assert_eq!(lines(&fits, 4096).await, vec![(1, Ok(fits.clone()))]);

@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::metering;
+use super::telemetry;
 use service::{Error, ErrorKind};
 
 /// Why a request failed (RFC 9457).
@@ -51,7 +51,7 @@ impl Problem {
     }
 
     /// 400: it could not be read.
-    pub(super) fn unreadable(code: &'static str, detail: impl Into<String>) -> Problem {
+    pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
@@ -103,9 +103,9 @@ impl Problem {
     }
 
     /// The whole answer, as it goes over a connection that ends with it.
-    pub(super) fn last_words(&self) -> Bytes {
+    pub(super) fn raw_response(&self) -> Bytes {
         let (mut headers, body) = self.parts();
-        metering::dress(&mut headers);
+        telemetry::add_security_headers(&mut headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let mut answer = format!("HTTP/1.1 {}\r\n", self.status()).into_bytes();
@@ -152,7 +152,7 @@ impl IntoResponse for Problem {
 }
 
 /// The answer to a request whose handler panicked. The panic's words go to the log only.
-pub(super) fn of_panic(panic: Box<dyn Any + Send>) -> Response<Body> {
+pub(super) fn panic_response(panic: Box<dyn Any + Send>) -> Response<Body> {
     let words = panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -198,7 +198,7 @@ mod tests {
                     }
                 }),
             )
-            .layer(CatchPanicLayer::custom(of_panic));
+            .layer(CatchPanicLayer::custom(panic_response));
         let request = axum::http::Request::get("/").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!(response.status(), 500);

@@ -22,11 +22,11 @@ impl<'u> Query<'u> {
                     [] => detail.push_str("none is known here"),
                     _ => write!(detail, "known here are {}", known.join(", ")).expect("writing to a String"),
                 }
-                return Err(Problem::unreadable("parameter-unknown", detail).at(name));
+                return Err(Problem::bad_request("parameter-unknown", detail).at(name));
             }
             if pairs.iter().any(|(earlier, _)| *earlier == name) {
-                return Err(Problem::unreadable(
-                    "parameter-twice",
+                return Err(Problem::bad_request(
+                    "parameter-repeated",
                     format!("parameter {name:?} is given twice"),
                 )
                 .at(name));
@@ -80,7 +80,7 @@ impl<'u> Query<'u> {
 
 /// A parameter that is not what it must be.
 pub(super) fn refuse(name: &str, allowed: &str, found: &str) -> Problem {
-    Problem::unreadable("parameter", format!("{name} must be {allowed}, found {found:?}")).at(name)
+    Problem::bad_request("parameter", format!("{name} must be {allowed}, found {found:?}")).at(name)
 }
 
 /// Decoding replaces what is not UTF-8 and passes a lone `%` on: refuse both instead.
@@ -88,8 +88,9 @@ fn check_encoding(query: &str) -> Result<(), Problem> {
     if !query.contains('%') {
         return Ok(());
     }
-    let refuse =
-        |what: &str| Err(Problem::unreadable("query-string", format!("the query string {what}")).at("query"));
+    let refuse = |what: &str| {
+        Err(Problem::bad_request("query-string", format!("the query string {what}")).at("query"))
+    };
     let mut decoded = Vec::with_capacity(query.len());
     let mut bytes = query.bytes();
     while let Some(byte) = bytes.next() {
@@ -136,8 +137,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused() {
         assert_eq!(code("q=a&limit=3"), "parameter-unknown");
-        assert_eq!(code("q=a&q=b"), "parameter-twice");
-        assert_eq!(code("q=a&%71=b"), "parameter-twice");
+        assert_eq!(code("q=a&q=b"), "parameter-repeated");
+        assert_eq!(code("q=a&%71=b"), "parameter-repeated");
         assert_eq!(code("q=100%"), "query-string");
         assert_eq!(code("q=%zz"), "query-string");
         assert_eq!(code("q=%ff"), "query-string");

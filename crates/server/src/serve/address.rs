@@ -14,7 +14,7 @@ const FILE_NAME: &str = "server.json";
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Address {
+pub struct ServerAddress {
     /// Its URL, without a path.
     pub url: String,
     /// Its process.
@@ -24,9 +24,9 @@ pub struct Address {
     pub certificate: Option<PathBuf>,
 }
 
-impl Address {
+impl ServerAddress {
     /// The server that has `data_dir`, by its own word: it may have been killed since.
-    pub fn read(data_dir: &Path) -> io::Result<Option<Address>> {
+    pub fn read(data_dir: &Path) -> io::Result<Option<ServerAddress>> {
         match fs::read(data_dir.join(FILE_NAME)) {
             Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -39,11 +39,11 @@ impl Address {
         data_dir: &Path,
         url: String,
         certificate: Option<&Path>,
-    ) -> Result<Written, ServeError> {
+    ) -> Result<AddressFile, ServeError> {
         let path = data_dir.join(FILE_NAME);
         // Who reads this may stand elsewhere; a path that cannot be made absolute is one that cannot be read.
         let certificate = certificate.and_then(|path| std::path::absolute(path).ok());
-        let address = Address { url, pid: std::process::id(), certificate };
+        let address = ServerAddress { url, pid: std::process::id(), certificate };
         let json = serde_json::to_vec(&address)
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source: source.into() })?;
         let beside = data_dir.join(format!("{FILE_NAME}.new"));
@@ -51,20 +51,21 @@ impl Address {
             .and_then(|()| fs::write(&beside, json))
             .and_then(|()| fs::rename(&beside, &path))
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
-        Ok(Written { data_dir: data_dir.to_owned(), address })
+        Ok(AddressFile { data_dir: data_dir.to_owned(), address })
     }
 }
 
 /// The file, which goes when this does.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct AddressFile {
     data_dir: PathBuf,
-    address: Address,
+    address: ServerAddress,
 }
 
-impl Drop for Written {
+impl Drop for AddressFile {
     fn drop(&mut self) {
-        let is_ours = Address::read(&self.data_dir).is_ok_and(|found| found.as_ref() == Some(&self.address));
+        let is_ours =
+            ServerAddress::read(&self.data_dir).is_ok_and(|found| found.as_ref() == Some(&self.address));
         let path = self.data_dir.join(FILE_NAME);
         if is_ours && let Err(error) = fs::remove_file(&path) {
             tracing::warn!("cannot remove {}: {error}", path.display());
@@ -90,23 +91,30 @@ mod tests {
     #[test]
     fn the_file_stands_as_long_as_the_server() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Address::read(dir.path()).unwrap(), None);
-        let written = Address::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false), None).unwrap();
-        let found = Address::read(dir.path()).unwrap().unwrap();
+        assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
+        let written =
+            ServerAddress::write(dir.path(), url("0.0.0.0:8000".parse().unwrap(), false), None).unwrap();
+        let found = ServerAddress::read(dir.path()).unwrap().unwrap();
         assert_eq!(
             found,
-            Address { url: "http://127.0.0.1:8000".to_owned(), pid: std::process::id(), certificate: None }
+            ServerAddress {
+                url: "http://127.0.0.1:8000".to_owned(),
+                pid: std::process::id(),
+                certificate: None
+            }
         );
         drop(written);
-        assert_eq!(Address::read(dir.path()).unwrap(), None);
+        assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
     }
 
     #[test]
     fn the_file_of_another_server_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Address::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true), None).unwrap();
-        let _second = Address::write(dir.path(), url("[::]:8001".parse().unwrap(), true), None).unwrap();
+        let first =
+            ServerAddress::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true), None).unwrap();
+        let _second =
+            ServerAddress::write(dir.path(), url("[::]:8001".parse().unwrap(), true), None).unwrap();
         drop(first);
-        assert_eq!(Address::read(dir.path()).unwrap().unwrap().url, "https://[::1]:8001");
+        assert_eq!(ServerAddress::read(dir.path()).unwrap().unwrap().url, "https://[::1]:8001");
     }
 }

@@ -18,18 +18,18 @@ use tokio::{
 use tokio_util::{io::InspectReader, sync::CancellationToken};
 
 use super::{
-    heads::{HeadTimer, Limits},
+    header_timeout::{HeaderTimeouts, HeaderTimer},
     tls::Tls,
-    unstalled::Unstalled,
+    write_timeout::WriteTimeoutStream,
 };
-use crate::http::{self, App, CONNECTIONS, HealthOnly, HttpSettings, Peer};
+use crate::http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer, RequestHandler};
 use service::Service;
 
 /// Connections beyond the limit, for questions about health alone.
-pub(super) const HEADROOM: usize = 32;
+pub(super) const HEALTH_CONNECTIONS_MAX: usize = 32;
 
 /// How long such a connection may take over its one request's head.
-const HEADROOM_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Headers of a request.
 const HEADERS_MAX: usize = 100;
@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How connections are served.
 #[derive(Clone, Debug)]
-pub struct ServeSettings {
+pub struct ConnectionSettings {
     /// How the door behaves.
     pub http: HttpSettings,
     /// How long a request's head may take.
@@ -59,9 +59,9 @@ pub struct ServeSettings {
     pub tls: Option<Tls>,
 }
 
-impl Default for ServeSettings {
-    fn default() -> ServeSettings {
-        ServeSettings {
+impl Default for ConnectionSettings {
+    fn default() -> ConnectionSettings {
+        ConnectionSettings {
             http: HttpSettings::default(),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -78,41 +78,41 @@ impl Default for ServeSettings {
 pub async fn run(
     listeners: Vec<TcpListener>,
     service: Service,
-    settings: ServeSettings,
+    settings: ConnectionSettings,
     stop: CancellationToken,
 ) {
     let router = http::router(service.clone(), settings.http.clone());
-    let app = Arc::new(ArcSwap::from_pointee(App::gated(router, service)));
-    answer(listeners, app, settings, stop).await;
+    let handler = Arc::new(ArcSwap::from_pointee(RequestHandler::with_shedding(router, service)));
+    serve_with(listeners, handler, settings, stop).await;
 }
 
 /// [`run`], with whatever answers at the moment a request comes.
-pub(super) async fn answer(
+pub(super) async fn serve_with(
     listeners: Vec<TcpListener>,
-    app: Arc<ArcSwap<App>>,
-    settings: ServeSettings,
+    handler: Arc<ArcSwap<RequestHandler>>,
+    settings: ConnectionSettings,
     stop: CancellationToken,
 ) {
     assert!(!listeners.is_empty(), "a server listens somewhere");
     let stopping = settings.http.stopping.clone();
     let (grace, connections_max) = (settings.grace, settings.connections_max);
-    let room = Arc::new(Semaphore::new(connections_max));
-    let connections = Connections {
-        app,
-        room: Arc::clone(&room),
-        headroom: Arc::new(Semaphore::new(HEADROOM)),
-        limits: Limits { head: settings.header_timeout, idle: settings.idle_timeout },
+    let connection_slots = Arc::new(Semaphore::new(connections_max));
+    let connections = Acceptor {
+        handler,
+        connection_slots: Arc::clone(&connection_slots),
+        health_slots: Arc::new(Semaphore::new(HEALTH_CONNECTIONS_MAX)),
+        timeouts: HeaderTimeouts { head: settings.header_timeout, idle: settings.idle_timeout },
         write_timeout: settings.write_timeout,
         tls: settings.tls,
-        no_room: http::no_room(),
+        rejection: http::too_many_connections(),
         stopping: stopping.clone(),
     };
     let stopped = async {
         stop.cancelled().await;
         stopping.cancel();
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        if tokio::time::timeout(grace, room.acquire_many(all)).await.is_err() {
-            let left = connections_max - room.available_permits();
+        if tokio::time::timeout(grace, connection_slots.acquire_many(all)).await.is_err() {
+            let left = connections_max - connection_slots.available_permits();
             tracing::warn!(left, "connections were cut off: their requests took longer than the grace");
         }
     };
@@ -122,28 +122,28 @@ pub(super) async fn answer(
     }
 }
 
-struct Connections {
-    app: Arc<ArcSwap<App>>,
-    room: Arc<Semaphore>,
-    headroom: Arc<Semaphore>,
-    limits: Limits,
+struct Acceptor {
+    handler: Arc<ArcSwap<RequestHandler>>,
+    connection_slots: Arc<Semaphore>,
+    health_slots: Arc<Semaphore>,
+    timeouts: HeaderTimeouts,
     write_timeout: Duration,
     tls: Option<Tls>,
     /// What is said where there is not even headroom.
-    no_room: Bytes,
+    rejection: Bytes,
     stopping: CancellationToken,
 }
 
-impl Connections {
+impl Acceptor {
     /// Accepts for ever. While the server is stopping, questions about health are still answered.
     async fn accept(&self, listeners: &[TcpListener]) {
         loop {
             match accept_any(listeners).await {
                 Ok((stream, peer)) => match self.admit() {
                     Some((permit, health_only)) => self.serve(stream, peer, permit, health_only),
-                    None => self.turn_away(&stream),
+                    None => self.reject(&stream),
                 },
-                Err(error) if is_of_one_connection(&error) => {
+                Err(error) if is_connection_error(&error) => {
                     tracing::debug!("a connection failed early: {error}")
                 }
                 Err(error) => {
@@ -156,17 +156,23 @@ impl Connections {
 
     /// Room for a connection, if there is any, and whether it is only the headroom.
     fn admit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
-        let room =
-            || Arc::clone(&self.room).try_acquire_owned().ok().filter(|_| !self.stopping.is_cancelled());
-        let headroom = || Arc::clone(&self.headroom).try_acquire_owned().ok();
-        room().map(|permit| (permit, false)).or_else(|| headroom().map(|permit| (permit, true)))
+        let connection_slots = || {
+            Arc::clone(&self.connection_slots)
+                .try_acquire_owned()
+                .ok()
+                .filter(|_| !self.stopping.is_cancelled())
+        };
+        let health_slots = || Arc::clone(&self.health_slots).try_acquire_owned().ok();
+        connection_slots()
+            .map(|permit| (permit, false))
+            .or_else(|| health_slots().map(|permit| (permit, true)))
     }
 
     /// Ends a connection for which there is not even headroom: accepting goes on, so that nobody waits for an answer
     /// longer than those who were sent away. Said in words where they can be read without waiting for anything.
-    fn turn_away(&self, stream: &TcpStream) {
+    fn reject(&self, stream: &TcpStream) {
         if self.tls.is_none()
-            && let Err(error) = stream.try_write(&self.no_room)
+            && let Err(error) = stream.try_write(&self.rejection)
         {
             tracing::debug!("a client that was turned away was not told: {error}");
         }
@@ -177,14 +183,14 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
         }
-        let serving = Serving {
-            app: self.app.clone(),
+        let connection = Connection {
+            handler: self.handler.clone(),
             peer,
             health_only,
-            limits: if health_only {
-                Limits { head: self.limits.head.min(HEADROOM_HEADER_TIMEOUT), ..self.limits }
+            timeouts: if health_only {
+                HeaderTimeouts { head: self.timeouts.head.min(HEALTH_HEADER_TIMEOUT), ..self.timeouts }
             } else {
-                self.limits
+                self.timeouts
             },
             write_timeout: self.write_timeout,
             stopping: self.stopping.clone(),
@@ -193,15 +199,15 @@ impl Connections {
         let stopping = self.stopping.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let _counted = Counted::new();
-            let Some(tls) = tls else { return serving.serve(stream).await };
+            let _counted = ConnectionGauge::new();
+            let Some(tls) = tls else { return connection.serve(stream).await };
             let accepted = tokio::select! {
-                accepted = tls.accept(stream, serving.limits.head) => accepted,
+                accepted = tls.accept(stream, connection.timeouts.head) => accepted,
                 // It has not asked for anything yet.
                 () = stopping.cancelled(), if !health_only => return,
             };
             match accepted {
-                Ok(stream) => serving.serve(stream).await,
+                Ok(stream) => connection.serve(stream).await,
                 Err(error) => tracing::debug!(%peer, "a client did not speak TLS: {error}"),
             }
         });
@@ -209,33 +215,34 @@ impl Connections {
 }
 
 /// What a connection is served with.
-struct Serving {
-    app: Arc<ArcSwap<App>>,
+struct Connection {
+    handler: Arc<ArcSwap<RequestHandler>>,
     peer: SocketAddr,
     health_only: bool,
-    limits: Limits,
+    timeouts: HeaderTimeouts,
     write_timeout: Duration,
     stopping: CancellationToken,
 }
 
-impl Serving {
+impl Connection {
     /// Serves a connection to its end.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Serving { app, peer, health_only, limits, write_timeout, stopping } = self;
+        let Connection { handler, peer, health_only, timeouts, write_timeout, stopping } = self;
         let answer = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             if health_only {
                 request.extensions_mut().insert(HealthOnly);
             }
-            let app = app.load_full();
-            async move { app.answer(request).await }
+            let handler = handler.load_full();
+            async move { handler.handle(request).await }
         });
-        let timer = HeadTimer::new(limits);
-        let stream = InspectReader::new(Unstalled::new(stream, write_timeout), timer.listener());
+        let timer = HeaderTimer::new(timeouts);
+        let stream =
+            InspectReader::new(WriteTimeoutStream::new(stream, write_timeout), timer.read_observer());
         let connection = http1::Builder::new()
             .timer(timer)
-            .header_read_timeout(limits.head)
+            .header_read_timeout(timeouts.head)
             .keep_alive(!health_only)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
@@ -255,16 +262,16 @@ impl Serving {
 }
 
 /// Counts a connection for as long as it lives.
-struct Counted;
+struct ConnectionGauge;
 
-impl Counted {
-    fn new() -> Counted {
+impl ConnectionGauge {
+    fn new() -> ConnectionGauge {
         gauge!(CONNECTIONS).increment(1.0);
-        Counted
+        ConnectionGauge
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         gauge!(CONNECTIONS).decrement(1.0);
     }
@@ -284,7 +291,7 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketA
 }
 
 /// Whether a failure to accept says nothing of the next.
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -2,12 +2,12 @@
 
 mod address;
 mod connections;
-mod files;
-mod heads;
+mod header_timeout;
 mod notify;
+mod open_files;
 pub mod signals;
 mod tls;
-mod unstalled;
+mod write_timeout;
 
 use std::{
     ffi::OsString,
@@ -22,8 +22,8 @@ use ipnet::IpNet;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use address::Address;
-pub use connections::{ServeSettings, run};
+pub use address::ServerAddress;
+pub use connections::{ConnectionSettings, run};
 use notify::notify;
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -31,7 +31,7 @@ use service::{Progress, Service, Store, SystemClock};
 
 use crate::{
     access::{KnownKey, Origin},
-    http::{self, ApiKeys, App, HttpSettings},
+    http::{self, ApiKeys, HttpSettings, RequestHandler},
 };
 
 /// Ports tried after the one asked for, where others will do.
@@ -43,7 +43,7 @@ const PORTS_TRIED: u16 = 100;
 const BACKLOG: i32 = 4096;
 
 /// How often histograms are tidied.
-const UPKEEP: Duration = Duration::from_secs(5);
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a server did not start. Messages name the address or path.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +126,7 @@ pub struct ServerKeys {
     /// All of them.
     pub keys: Vec<KnownKey>,
     /// How many of them come from flags and the environment, and so last as long as the process.
-    pub lasting: usize,
+    pub permanent: usize,
 }
 
 impl Server {
@@ -140,7 +140,7 @@ impl Server {
             listener,
             address,
             moved_from: moved.then_some(settings.listen),
-            metrics: record_metrics(),
+            metrics: install_metrics_recorder(),
             tls,
             settings: settings.clone(),
         })
@@ -182,47 +182,52 @@ impl Server {
             trusted_proxies: self.settings.trusted_proxies.clone(),
             cors_origins: self.settings.cors_origins.clone(),
             body_timeout: self.settings.body_timeout,
-            overload_patience: self.settings.service.timeout,
+            overload_retry_timeout: self.settings.service.timeout,
             metrics: self.metrics.clone(),
             stopping: CancellationToken::new(),
         };
-        let settings = ServeSettings {
+        let settings = ConnectionSettings {
             http: http.clone(),
             header_timeout: self.settings.header_timeout,
             idle_timeout: self.settings.idle_timeout,
             write_timeout: self.settings.body_timeout,
-            connections_max: files::connections_max(self.settings.connections_max, connections::HEADROOM),
+            connections_max: open_files::connection_limit(
+                self.settings.connections_max,
+                connections::HEALTH_CONNECTIONS_MAX,
+            ),
             grace: self.settings.grace,
             tls: self.tls.clone(),
         };
         let (url, manager) = (self.url(), self.settings.notify_socket.clone());
         let progress = Arc::new(Progress::default());
-        let app = Arc::new(ArcSwap::from_pointee(App::open(http::starting(progress.clone()))));
-        let stop = signals::stop().map_err(ServeError::Runtime)?;
+        let app = Arc::new(ArcSwap::from_pointee(RequestHandler::without_shedding(http::startup_router(
+            progress.clone(),
+        ))));
+        let stop = signals::stop_token().map_err(ServeError::Runtime)?;
         let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(ServeError::Runtime)?;
-            signals::outlive_file_limit().map_err(ServeError::Runtime)?;
+            signals::ignore_file_size_signal().map_err(ServeError::Runtime)?;
             if let Some(metrics) = self.metrics {
-                tokio::spawn(tidy(metrics));
+                tokio::spawn(run_metrics_upkeep(metrics));
             }
             // From the beginning on: who renews a certificate does not know that the store is still being opened.
             let (keys, tls) = (http.api_keys.clone(), self.tls.clone());
             signals::on_reload(move || reload(&reread, &keys, tls.as_ref())).map_err(ServeError::Runtime)?;
-            let answering =
-                tokio::spawn(connections::answer(vec![listener], app.clone(), settings, stop.clone()));
+            let serving =
+                tokio::spawn(connections::serve_with(vec![listener], app.clone(), settings, stop.clone()));
             let opened = tokio::select! {
                 opened = open(self.settings.service.clone(), progress) => opened?,
                 // Nothing is written yet that would have to be finished.
                 () = stop.cancelled() => return Ok(None),
             };
             let router = http::router(opened.clone(), http.clone());
-            app.store(Arc::new(App::gated(router, opened.clone())));
+            app.store(Arc::new(RequestHandler::with_shedding(router, opened.clone())));
             // A Redis is nobody's alone: who wants its documents goes there, not through this server.
-            let written = match self.settings.service.store {
+            let address_file = match self.settings.service.store {
                 Store::Directory => Some({
                     let certificate = self.tls.as_ref().map(Tls::certificate_file);
-                    Address::write(&self.settings.service.data_dir, url.clone(), certificate)?
+                    ServerAddress::write(&self.settings.service.data_dir, url.clone(), certificate)?
                 }),
                 Store::Redis(_) => None,
             };
@@ -231,8 +236,8 @@ impl Server {
             stop.cancelled().await;
             notify(manager.as_deref(), "STOPPING=1");
             // It ends when what was in flight is answered, or the grace is over.
-            let _ = answering.await;
-            drop(written);
+            let _ = serving.await;
+            drop(address_file);
             Ok(Some(opened))
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -279,11 +284,11 @@ fn reload(
         Ok(read) => {
             keys.store(Arc::new(ApiKeys::new(&read.keys)));
             tracing::info!("the keys were read again");
-            if read.lasting > 0 {
+            if read.permanent > 0 {
                 tracing::warn!(
                     "{} of the keys are from flags or the environment and stay until a restart: only those in the file \
                      can be taken back",
-                    read.lasting
+                    read.permanent
                 );
             }
         }
@@ -334,7 +339,7 @@ fn lengthen_backlog(listener: &TcpListener) {
 }
 
 /// Installs the recorder, or takes up the one installed before.
-fn record_metrics() -> Option<PrometheusHandle> {
+fn install_metrics_recorder() -> Option<PrometheusHandle> {
     static INSTALLED: std::sync::OnceLock<Option<PrometheusHandle>> = std::sync::OnceLock::new();
     INSTALLED
         .get_or_init(|| {
@@ -355,8 +360,8 @@ fn record_metrics() -> Option<PrometheusHandle> {
         .clone()
 }
 
-async fn tidy(metrics: PrometheusHandle) {
-    let mut every = tokio::time::interval(UPKEEP);
+async fn run_metrics_upkeep(metrics: PrometheusHandle) {
+    let mut every = tokio::time::interval(METRICS_UPKEEP_INTERVAL);
     loop {
         every.tick().await;
         metrics.run_upkeep();
@@ -372,7 +377,7 @@ mod tests {
     #[test]
     fn hundreds_of_clients_may_come_at_once() {
         let (_listener, address) = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        // Nobody accepts: the 130th would wait for a second, and again and again.
+        // Anonymous accepts: the 130th would wait for a second, and again and again.
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
         let connections: Vec<_> = (0..400).map(connect).collect();
         assert_eq!(connections.iter().filter(|connection| connection.is_err()).count(), 0);

@@ -8,24 +8,24 @@ use tokio_util::sync::CancellationToken;
 pub const INTERRUPTED: u8 = 130;
 
 /// Fires at the first signal. A second one ends the process.
-pub(super) fn stop() -> io::Result<CancellationToken> {
+pub(super) fn stop_token() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let asked = stop.clone();
+    let on_first = stop.clone();
     listen(move || {
         tracing::info!("stopping; a second signal ends the process at once");
-        asked.cancel();
+        on_first.cancel();
     })?;
     Ok(stop)
 }
 
 /// Listens from now on: does `asked` at the first signal, and ends the process at the second, whatever it is at. On a
 /// thread of its own, which no other runtime's end takes along.
-pub fn listen(asked: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn listen(on_first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let listen = async move {
         signals.next().await;
-        asked();
+        on_first();
         signals.next().await;
         std::process::exit(INTERRUPTED.into());
     };
@@ -35,7 +35,7 @@ pub fn listen(asked: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Has a file that may not grow (a limit of the process) be an error of the write, not the end of the process.
 #[cfg(target_os = "linux")]
-pub(super) fn outlive_file_limit() -> io::Result<()> {
+pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     /// The same on every architecture but MIPS.
     const SIGXFSZ: i32 = 25;
@@ -45,7 +45,7 @@ pub(super) fn outlive_file_limit() -> io::Result<()> {
 
 /// Elsewhere it has another number.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn outlive_file_limit() -> io::Result<()> {
+pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     Ok(())
 }
 
@@ -53,9 +53,9 @@ pub(super) fn outlive_file_limit() -> io::Result<()> {
 #[cfg(unix)]
 pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut asked = signal(SignalKind::hangup())?;
+    let mut on_first = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
-        while asked.recv().await.is_some() {
+        while on_first.recv().await.is_some() {
             reload();
         }
     });

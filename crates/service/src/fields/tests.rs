@@ -95,7 +95,7 @@ fn vectors_are_encoded_in_the_fields_element_type() {
 #[test]
 fn a_field_is_given_once() {
     let twice = vec![("a".to_owned(), Value::Number(1.0)), ("a".to_owned(), Value::Number(1.0))];
-    assert_eq!(encode(&schema(), &twice).unwrap_err().code, "field-twice");
+    assert_eq!(encode(&schema(), &twice).unwrap_err().code, "field-repeated");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use axum::http::Method;
 
 use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote, trust::Trust};
 use crate::config::Settings;
-use server::serve::Address;
+use server::serve::ServerAddress;
 
 /// The data directory, or else the server that holds it. The lock is tried first: a killed server
 /// leaves its file behind, and at the address in it another server may listen by now.
@@ -17,7 +17,7 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
         return Err(error);
     }
     let data_dir = settings.data_dir.clone();
-    let Some(server) = Address::read(&data_dir).unwrap_or_default() else {
+    let Some(server) = ServerAddress::read(&data_dir).unwrap_or_default() else {
         return Err(Unreachable::Locked {
             data_dir,
             holder: "another process (a command, or a server that is just starting)".into(),

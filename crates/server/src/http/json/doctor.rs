@@ -7,11 +7,11 @@ use service::{Diagnosis, Stage};
 
 /// Where the time of the last searches went.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct DiagnosisView {
+pub struct DiagnosisResponse {
     /// Searches it rests on, at most the last 1,000.
     pub searches: usize,
     /// One entry per stage, the whole last.
-    pub stages: Vec<StageView>,
+    pub stages: Vec<StageResponse>,
     /// What to know and what to turn; empty if all is well.
     pub advice: Vec<String>,
     /// What each Redis says of itself.
@@ -20,7 +20,7 @@ pub struct DiagnosisView {
 
 /// A stage of a search.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct StageView {
+pub struct StageResponse {
     /// Its name.
     pub name: String,
     /// Of the whole time, 0 to 1.
@@ -31,15 +31,15 @@ pub struct StageView {
     pub p99_us: u64,
 }
 
-impl From<Diagnosis> for DiagnosisView {
-    fn from(diagnosis: Diagnosis) -> DiagnosisView {
+impl From<Diagnosis> for DiagnosisResponse {
+    fn from(diagnosis: Diagnosis) -> DiagnosisResponse {
         let Diagnosis { searches, stages, advice, stores } = diagnosis;
-        let stages = stages.into_iter().map(|Stage { name, share, p50_us, p99_us }| StageView {
+        let stages = stages.into_iter().map(|Stage { name, share, p50_us, p99_us }| StageResponse {
             name: name.to_owned(),
             share,
             p50_us,
             p99_us,
         });
-        DiagnosisView { searches, stages: stages.collect(), advice, stores }
+        DiagnosisResponse { searches, stages: stages.collect(), advice, stores }
     }
 }

@@ -12,56 +12,60 @@ use utoipa::{
     openapi::{RefOr, schema},
 };
 
-use super::{binary, value::ValueShape};
+use super::{binary, value::RequestValue};
 use crate::http::Problem;
 use service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value};
 
 /// A document on its way in. Trouble with one of its members is kept beside the others, so that
 /// it can be told as this document's.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct DocumentShape {
+pub(crate) struct DocumentRequest {
     id: Option<String>,
     ttl: Ttl,
-    fields: Vec<(String, ValueShape)>,
-    trouble: Option<Problem>,
+    fields: Vec<(String, RequestValue)>,
+    problem: Option<Problem>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Ttl {
     #[default]
-    Unsaid,
+    Unspecified,
     Never,
-    Life(Duration),
+    After(Duration),
 }
 
 /// A document that cannot be put, and why.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RejectedDocument {
     /// Its id, if it has one.
     pub(crate) id: Option<String>,
     /// What is wrong.
     pub(crate) problem: Problem,
 }
 
-impl DocumentShape {
+impl DocumentRequest {
     /// The whole document, to put under its own id, or under `path_id` if the path names one.
-    pub(crate) fn into_put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Box<Refused>> {
-        let shown = path_id.clone().or_else(|| self.id.clone());
-        self.put(path_id, expected).map_err(|problem| Box::new(Refused { id: shown, problem }))
+    pub(crate) fn into_put(
+        self,
+        path_id: Option<String>,
+        expected: Expected,
+    ) -> Result<Put, Box<RejectedDocument>> {
+        let result_id = path_id.clone().or_else(|| self.id.clone());
+        self.put(path_id, expected).map_err(|problem| Box::new(RejectedDocument { id: result_id, problem }))
     }
 
     fn put(self, path_id: Option<String>, expected: Expected) -> Result<Put, Problem> {
-        let (id, ttl, fields) = self.checked(path_id)?;
+        let (id, ttl, fields) = self.validate(path_id)?;
         let ttl = match ttl {
-            Ttl::Unsaid => None,
-            Ttl::Life(life) => Some(life),
-            Ttl::Never => return Err(bad_ttl("null")),
+            Ttl::Unspecified => None,
+            Ttl::After(life) => Some(life),
+            Ttl::Never => return Err(invalid_ttl("null")),
         };
         let mut values = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             match value {
                 Some(value) => values.push((name, value)),
-                None => return Err(wrong_value(&name, "null is no value: leave the field out")),
+                None => return Err(invalid_value(&name, "null is no value: leave the field out")),
             }
         }
         Ok(Put { id, fields: values, ttl, expected })
@@ -69,11 +73,11 @@ impl DocumentShape {
 
     /// A change to the document under `id`.
     pub(crate) fn into_patch(self, id: String, expected: Expected) -> Result<Patch, Problem> {
-        let (id, ttl, fields) = self.checked(Some(id))?;
+        let (id, ttl, fields) = self.validate(Some(id))?;
         let ttl = match ttl {
-            Ttl::Unsaid => None,
+            Ttl::Unspecified => None,
             Ttl::Never => Some(None),
-            Ttl::Life(life) => Some(Some(life)),
+            Ttl::After(life) => Some(Some(life)),
         };
         let mut patch = Patch { id, set: Vec::new(), remove: Vec::new(), ttl, expected };
         for (name, value) in fields {
@@ -91,12 +95,12 @@ impl DocumentShape {
     }
 
     #[expect(clippy::type_complexity, reason = "taken apart where it is made")]
-    fn checked(
+    fn validate(
         self,
         path_id: Option<String>,
     ) -> Result<(String, Ttl, Vec<(String, Option<Value>)>), Problem> {
-        if let Some(trouble) = self.trouble {
-            return Err(trouble);
+        if let Some(problem) = self.problem {
+            return Err(problem);
         }
         let id = match (path_id, self.id) {
             (Some(path), Some(own)) if path != own => {
@@ -108,87 +112,87 @@ impl DocumentShape {
             (None, None) => return Err(Problem::invalid("id-missing", "the document has no \"id\"").at("id")),
         };
         let mut fields = Vec::with_capacity(self.fields.len());
-        for (name, shape) in self.fields {
-            match shape {
-                ValueShape::Value(value) => fields.push((name, Some(value))),
-                ValueShape::Null => fields.push((name, None)),
-                ValueShape::Wrong(reason) => return Err(wrong_value(&name, &reason)),
+        for (name, value) in self.fields {
+            match value {
+                RequestValue::Value(value) => fields.push((name, Some(value))),
+                RequestValue::Null => fields.push((name, None)),
+                RequestValue::Invalid(reason) => return Err(invalid_value(&name, &reason)),
             }
         }
         Ok((id, self.ttl, fields))
     }
 
-    fn take(&mut self, name: String, shape: ValueShape) {
-        let trouble = match (name.as_str(), shape) {
-            ("id", shape) if self.id.is_none() => match id(shape) {
+    fn add_member(&mut self, name: String, value: RequestValue) {
+        let problem = match (name.as_str(), value) {
+            ("id", value) if self.id.is_none() => match id(value) {
                 Some(id) => {
                     self.id = Some(id);
                     return;
                 }
                 None => Problem::invalid("id", "\"id\" must be a string or a whole number").at("id"),
             },
-            ("ttl_s", shape) if self.ttl == Ttl::Unsaid => match ttl(shape) {
+            ("ttl_s", value) if self.ttl == Ttl::Unspecified => match ttl(value) {
                 Ok(ttl) => {
                     self.ttl = ttl;
                     return;
                 }
                 Err(problem) => problem,
             },
-            (_, shape) if !matches!(name.as_str(), "id" | "ttl_s") => {
-                self.fields.push((name, shape));
+            (_, value) if !matches!(name.as_str(), "id" | "ttl_s") => {
+                self.fields.push((name, value));
                 return;
             }
-            _ => twice(&name),
+            _ => repeated_member(&name),
         };
-        self.trouble.get_or_insert(trouble);
+        self.problem.get_or_insert(problem);
     }
 }
 
-fn id(shape: ValueShape) -> Option<String> {
-    match shape {
-        ValueShape::Value(Value::Bytes(bytes)) => String::from_utf8(bytes).ok(),
-        ValueShape::Value(Value::Number(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
+fn id(value: RequestValue) -> Option<String> {
+    match value {
+        RequestValue::Value(Value::Bytes(bytes)) => String::from_utf8(bytes).ok(),
+        RequestValue::Value(Value::Number(number)) if number.fract() == 0.0 && number.abs() < 1e15 => {
             Some(format!("{number:.0}"))
         }
         _ => None,
     }
 }
 
-fn ttl(shape: ValueShape) -> Result<Ttl, Problem> {
-    match shape {
-        ValueShape::Null => Ok(Ttl::Never),
-        ValueShape::Value(Value::Number(seconds)) if seconds > 0.0 => {
+fn ttl(value: RequestValue) -> Result<Ttl, Problem> {
+    match value {
+        RequestValue::Null => Ok(Ttl::Never),
+        RequestValue::Value(Value::Number(seconds)) if seconds > 0.0 => {
             match Duration::try_from_secs_f64(seconds) {
-                Ok(life) => Ok(Ttl::Life(life)),
-                Err(_) => Err(bad_ttl(&seconds.to_string())),
+                Ok(life) => Ok(Ttl::After(life)),
+                Err(_) => Err(invalid_ttl(&seconds.to_string())),
             }
         }
-        ValueShape::Value(Value::Number(seconds)) => Err(bad_ttl(&seconds.to_string())),
-        _ => Err(bad_ttl("something else")),
+        RequestValue::Value(Value::Number(seconds)) => Err(invalid_ttl(&seconds.to_string())),
+        _ => Err(invalid_ttl("something else")),
     }
 }
 
-fn bad_ttl(found: &str) -> Problem {
+fn invalid_ttl(found: &str) -> Problem {
     Problem::invalid("ttl", format!("\"ttl_s\" must be a number of seconds greater than 0, found {found}"))
         .at("ttl_s")
 }
 
-fn wrong_value(name: &str, reason: &str) -> Problem {
+fn invalid_value(name: &str, reason: &str) -> Problem {
     Problem::invalid("field-value", format!("field {name:?}: {reason}")).at(name)
 }
 
 fn too_many_fields(given: usize) -> Problem {
     let detail =
         format!("{given} fields are given: a document may have {FIELDS_MAX}, and a PATCH may name as many");
-    Problem::invalid("fields-many", detail)
+    Problem::invalid("too-many-fields", detail)
 }
 
-fn twice(name: &str) -> Problem {
-    Problem::invalid("field-twice", format!("{name:?} is given twice")).at(name)
+fn repeated_member(name: &str) -> Problem {
+    Problem::invalid("field-repeated", format!("{name:?} is given twice")).at(name)
 }
 
-impl<'de> Deserialize<'de> for DocumentShape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DocumentShape, D::Error> {
+impl<'de> Deserialize<'de> for DocumentRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DocumentRequest, D::Error> {
         deserializer.deserialize_map(DocumentVisitor)
     }
 }
@@ -196,105 +200,105 @@ impl<'de> Deserialize<'de> for DocumentShape {
 struct DocumentVisitor;
 
 impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = DocumentShape;
+    type Value = DocumentRequest;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("a document: an object of fields")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentShape, A::Error> {
-        let mut document = DocumentShape::default();
-        let mut beyond = 0;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentRequest, A::Error> {
+        let mut document = DocumentRequest::default();
+        let mut excess = 0;
         while let Some(name) = map.next_key::<String>()? {
             // What no document may have takes no room.
             if document.fields.len() == FIELDS_MAX && !matches!(name.as_str(), "id" | "ttl_s") {
                 map.next_value::<IgnoredAny>()?;
-                beyond += 1;
+                excess += 1;
                 continue;
             }
-            let shape = map.next_value::<ValueShape>()?;
-            document.take(name, shape);
+            let value = map.next_value::<RequestValue>()?;
+            document.add_member(name, value);
         }
-        if beyond > 0 {
-            document.trouble.get_or_insert(too_many_fields(FIELDS_MAX + beyond));
+        if excess > 0 {
+            document.problem.get_or_insert(too_many_fields(FIELDS_MAX + excess));
         }
-        if let Some(name) = repeated(&document.fields) {
-            document.trouble.get_or_insert(twice(&name));
+        if let Some(name) = first_repeated(&document.fields) {
+            document.problem.get_or_insert(repeated_member(&name));
         }
         Ok(document)
     }
 }
 
 /// A name that two fields have.
-fn repeated(fields: &[(String, ValueShape)]) -> Option<String> {
+fn first_repeated(fields: &[(String, RequestValue)]) -> Option<String> {
     let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned())
 }
 
-impl DocumentShape {
+impl DocumentRequest {
     /// What is no object at all: trouble of this element alone, not of the array it stands in.
-    fn of_other(found: &str) -> DocumentShape {
-        let trouble =
-            Problem::invalid("document-shape", format!("expected a document as an object, found {found}"));
-        DocumentShape { trouble: Some(trouble), ..DocumentShape::default() }
+    fn not_an_object(found: &str) -> DocumentRequest {
+        let problem =
+            Problem::invalid("document-type", format!("expected a document as an object, found {found}"));
+        DocumentRequest { problem: Some(problem), ..DocumentRequest::default() }
     }
 }
 
 /// A document in an array of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Item(pub(crate) DocumentShape);
+pub(crate) struct ArrayDocument(pub(crate) DocumentRequest);
 
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Item, D::Error> {
-        deserializer.deserialize_any(ItemVisitor)
+impl<'de> Deserialize<'de> for ArrayDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ArrayDocument, D::Error> {
+        deserializer.deserialize_any(ArrayDocumentVisitor)
     }
 }
 
-struct ItemVisitor;
+struct ArrayDocumentVisitor;
 
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item;
+impl<'de> Visitor<'de> for ArrayDocumentVisitor {
+    type Value = ArrayDocument;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("a document")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        DocumentVisitor.visit_map(map).map(Item)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ArrayDocument, A::Error> {
+        DocumentVisitor.visit_map(map).map(ArrayDocument)
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("a string")))
+    fn visit_str<E: Error>(self, _: &str) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("a string")))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("a number")))
+    fn visit_f64<E: Error>(self, _: f64) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("a number")))
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("a number")))
+    fn visit_u64<E: Error>(self, _: u64) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("a number")))
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("a number")))
+    fn visit_i64<E: Error>(self, _: i64) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("a number")))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("a boolean")))
+    fn visit_bool<E: Error>(self, _: bool) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("a boolean")))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Item, E> {
-        Ok(Item(DocumentShape::of_other("null")))
+    fn visit_unit<E: Error>(self) -> Result<ArrayDocument, E> {
+        Ok(ArrayDocument(DocumentRequest::not_an_object("null")))
     }
 
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Item, A::Error> {
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<ArrayDocument, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Item(DocumentShape::of_other("an array")))
+        Ok(ArrayDocument(DocumentRequest::not_an_object("an array")))
     }
 }
 
-impl PartialSchema for DocumentShape {
+impl PartialSchema for DocumentRequest {
     fn schema() -> RefOr<schema::Schema> {
         use schema::{AdditionalProperties, ObjectBuilder, Type};
         let number_or_text = schema::SchemaType::from_iter([Type::String, Type::Integer]);
@@ -323,11 +327,11 @@ impl PartialSchema for DocumentShape {
     }
 }
 
-impl ToSchema for DocumentShape {}
+impl ToSchema for DocumentRequest {}
 
 /// A document on its way out.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct DocumentView<'a> {
+pub(crate) struct DocumentResponse<'a> {
     /// Its id in the collection.
     pub(crate) id: &'a str,
     /// The change that last wrote it: its ETag.
@@ -337,30 +341,30 @@ pub(crate) struct DocumentView<'a> {
     pub(crate) expires_at_ms: Option<u64>,
     /// Its fields.
     #[schema(value_type = Object)]
-    pub(crate) fields: FieldsView<'a>,
+    pub(crate) fields: DocumentFields<'a>,
 }
 
 /// Fields as the schema has them: NUMERIC as numbers, TAG as arrays, VECTOR and whatever is not
 /// UTF-8 as base64, all else as strings.
-pub(crate) struct FieldsView<'a> {
+pub(crate) struct DocumentFields<'a> {
     document: &'a Document,
     schema: &'a Schema,
     vectors: bool,
 }
 
-impl<'a> FieldsView<'a> {
+impl<'a> DocumentFields<'a> {
     /// The fields of `document`, vector fields among them only with `vectors`.
-    pub(crate) fn new(document: &'a Document, schema: &'a Schema, vectors: bool) -> FieldsView<'a> {
-        FieldsView { document, schema, vectors }
+    pub(crate) fn new(document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentFields<'a> {
+        DocumentFields { document, schema, vectors }
     }
 }
 
-impl Serialize for FieldsView<'_> {
+impl Serialize for DocumentFields<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for field in &self.document.fields {
             let known = self.schema.fields.iter().find(|known| known.name.as_bytes() == &*field.name);
-            let view = FieldView { value: &field.value, kind: known.map(|known| &known.kind) };
+            let view = FieldValue { value: &field.value, kind: known.map(|known| &known.kind) };
             if self.vectors || !matches!(view.kind, Some(FieldKind::Vector(_))) {
                 map.serialize_entry(&name(&field.name), &view)?;
             }
@@ -374,12 +378,12 @@ fn name(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
 
-struct FieldView<'a> {
+struct FieldValue<'a> {
     value: &'a [u8],
     kind: Option<&'a FieldKind>,
 }
 
-impl Serialize for FieldView<'_> {
+impl Serialize for FieldValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.kind {
             None | Some(FieldKind::Text) => binary::write(self.value, serializer),
@@ -421,7 +425,7 @@ mod tests {
     use super::*;
     use service::{Field, FieldSchema};
 
-    fn read(json: &str) -> DocumentShape {
+    fn read(json: &str) -> DocumentRequest {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
     }
 
@@ -450,8 +454,8 @@ mod tests {
             (r#"{"title":"T"}"#, "id-missing", "id"),
             (r#"{"id":true}"#, "id", "id"),
             (r#"{"id":1.5}"#, "id", "id"),
-            (r#"{"id":"a","id":"b"}"#, "field-twice", "id"),
-            (r#"{"id":"a","x":1,"y":2,"x":1}"#, "field-twice", "x"),
+            (r#"{"id":"a","id":"b"}"#, "field-repeated", "id"),
+            (r#"{"id":"a","x":1,"y":2,"x":1}"#, "field-repeated", "x"),
             (r#"{"id":"a","ttl_s":0}"#, "ttl", "ttl_s"),
             (r#"{"id":"a","ttl_s":-1}"#, "ttl", "ttl_s"),
             (r#"{"id":"a","ttl_s":1e300}"#, "ttl", "ttl_s"),
@@ -460,15 +464,15 @@ mod tests {
             (r#"{"id":"a","open":true}"#, "field-value", "open"),
             (r#"{"id":"a","open":null}"#, "field-value", "open"),
         ] {
-            let refused = read(json).into_put(None, Expected::Any).expect_err(json);
-            assert_eq!(code(&refused.problem), expected, "{json}");
-            assert_eq!(serde_json::to_value(&refused.problem).unwrap()["at"], at, "{json}");
+            let rejected = read(json).into_put(None, Expected::Any).expect_err(json);
+            assert_eq!(code(&rejected.problem), expected, "{json}");
+            assert_eq!(serde_json::to_value(&rejected.problem).unwrap()["at"], at, "{json}");
             if expected != "id" && expected != "id-missing" {
-                assert_eq!(refused.id.as_deref(), Some("a"), "{json}");
+                assert_eq!(rejected.id.as_deref(), Some("a"), "{json}");
             }
         }
-        let refused = read(r#"{"id":"a"}"#).into_put(Some("b".to_owned()), Expected::Any).unwrap_err();
-        assert_eq!(code(&refused.problem), "id-mismatch");
+        let rejected = read(r#"{"id":"a"}"#).into_put(Some("b".to_owned()), Expected::Any).unwrap_err();
+        assert_eq!(code(&rejected.problem), "id-mismatch");
     }
 
     #[test]
@@ -489,17 +493,17 @@ mod tests {
             format!(r#"{{{fields}"id":"a"}}"#)
         };
         let most = read(&json(FIELDS_MAX));
-        assert_eq!((most.fields.len(), most.trouble.is_none()), (FIELDS_MAX, true));
+        assert_eq!((most.fields.len(), most.problem.is_none()), (FIELDS_MAX, true));
         let more = read(&json(FIELDS_MAX + 2));
         assert_eq!((more.fields.len(), more.id.as_deref()), (FIELDS_MAX, Some("a")));
         let problem = more.into_patch("a".to_owned(), Expected::Any).unwrap_err();
-        assert_eq!(code(&problem), "fields-many");
+        assert_eq!(code(&problem), "too-many-fields");
         assert!(serde_json::to_string(&problem).unwrap().contains("1026 fields"));
     }
 
     #[test]
     fn a_bad_item_does_not_spoil_the_array() {
-        let items: Vec<Item> =
+        let items: Vec<ArrayDocument> =
             serde_json::from_str(r#"[{"id":"a"},1,"x",[{"id":"n"}],null,true,{"id":"b"}]"#).unwrap();
         let good: Vec<bool> =
             items.into_iter().map(|item| item.0.into_put(None, Expected::Any).is_ok()).collect();
@@ -533,11 +537,11 @@ mod tests {
                 stored("raw", &[0xff]),
             ],
         };
-        let view = DocumentView {
+        let view = DocumentResponse {
             id: "1",
             seq: 9,
             expires_at_ms: None,
-            fields: FieldsView::new(&document, &schema, false),
+            fields: DocumentFields::new(&document, &schema, false),
         };
         assert_eq!(
             serde_json::to_string(&view).unwrap(),

@@ -1,11 +1,11 @@
 //! What requests and answers look like in JSON.
 
-pub(super) mod at_most;
 pub(super) mod binary;
+pub(super) mod bounded_vec;
+pub(super) mod collections;
 pub(crate) mod doctor;
 pub(super) mod document;
 pub(super) mod health;
-pub(super) mod info;
 pub(super) mod object;
 pub(super) mod schema;
 pub(super) mod search;

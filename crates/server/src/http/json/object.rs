@@ -9,10 +9,10 @@ use serde::{
 
 /// A struct given as an object. A derived one would take an array of its members' values, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Object<T>(pub(crate) T);
+pub(crate) struct ObjectOnly<T>(pub(crate) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<T>, D::Error> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ObjectOnly<T>, D::Error> {
         struct OfMap<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for OfMap<T> {
@@ -27,21 +27,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
         }
 
-        deserializer.deserialize_map(OfMap(PhantomData)).map(Object)
+        deserializer.deserialize_map(OfMap(PhantomData)).map(ObjectOnly)
     }
 }
 
 /// Reads a member that is an object, or none.
-pub(crate) fn one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|object| object.0))
+    Ok(Option::<ObjectOnly<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
 /// Reads a member that is an array of objects, or none.
-pub(crate) fn many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn optional_array<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
-    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
+    let objects = Option::<Vec<ObjectOnly<T>>>::deserialize(deserializer)?;
     Ok(objects.map(|objects| objects.into_iter().map(|object| object.0).collect()))
 }

@@ -15,25 +15,25 @@ use service::{
 /// Schema of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SchemaShape {
+pub(crate) struct SchemaBody {
     /// A document belongs to the collection if its key starts with one of these; the collection's name and a
     /// colon, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefixes: Option<Vec<Binary>>,
-    /// Life of a document that is written without one of its own, in seconds.
+    /// After of a document that is written without one of its own, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl_s: Option<f64>,
     /// Fields that are indexed; title, content and a vector embedded from both, if left out.
-    #[serde(default, deserialize_with = "object::many", skip_serializing_if = "Option::is_none")]
-    fields: Option<Vec<FieldShape>>,
+    #[serde(default, deserialize_with = "object::optional_array", skip_serializing_if = "Option::is_none")]
+    fields: Option<Vec<FieldBody>>,
 }
 
 /// A field of a schema.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct FieldShape {
+pub(crate) struct FieldBody {
     name: String,
-    kind: KindShape,
+    kind: KindName,
     /// TAG: the byte between tags; a comma, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     separator: Option<String>,
@@ -42,21 +42,21 @@ pub(crate) struct FieldShape {
     case_sensitive: Option<bool>,
     /// VECTOR: graph or scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    algorithm: Option<AlgorithmShape>,
+    algorithm: Option<AlgorithmName>,
     /// VECTOR: element type given and given back.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    vector_type: Option<VectorTypeShape>,
+    vector_type: Option<VectorTypeName>,
     /// VECTOR: how the index holds it; if left out, `int8` for FLOAT32 and FLOAT16 in a graph of Nearfield's
     /// own, otherwise `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    quantization: Option<QuantizationShape>,
+    quantization: Option<QuantizationName>,
     /// VECTOR: values a vector; the model's, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4096)]
     dim: Option<usize>,
     /// VECTOR: the distance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    metric: Option<MetricShape>,
+    metric: Option<MetricName>,
     /// VECTOR, hnsw: links a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 2, maximum = 128)]
@@ -70,14 +70,14 @@ pub(crate) struct FieldShape {
     #[schema(minimum = 1, maximum = 4096)]
     ef_search: Option<usize>,
     /// VECTOR: which texts it is computed from; brought by the document, if left out.
-    #[serde(default, deserialize_with = "object::one", skip_serializing_if = "Option::is_none")]
-    embed: Option<EmbedShape>,
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
+    embed: Option<EmbedBody>,
 }
 
 /// Which texts become a vector, and by which model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EmbedShape {
+pub(crate) struct EmbedBody {
     /// TEXT fields, joined by a space.
     #[serde(default = "default_embed_fields")]
     fields: Vec<String>,
@@ -89,7 +89,7 @@ pub(crate) struct EmbedShape {
 /// Kinds of fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum KindShape {
+enum KindName {
     Text,
     Tag,
     Numeric,
@@ -99,7 +99,7 @@ enum KindShape {
 /// Graph or scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum AlgorithmShape {
+enum AlgorithmName {
     Hnsw,
     Flat,
 }
@@ -107,7 +107,7 @@ enum AlgorithmShape {
 /// Element types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
-enum VectorTypeShape {
+enum VectorTypeName {
     Float32,
     Float16,
     Bfloat16,
@@ -117,7 +117,7 @@ enum VectorTypeShape {
 /// How an index holds vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum QuantizationShape {
+enum QuantizationName {
     None,
     Int8,
     Int4,
@@ -126,7 +126,7 @@ enum QuantizationShape {
 /// Distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum MetricShape {
+enum MetricName {
     Cosine,
     Ip,
     L2,
@@ -140,9 +140,9 @@ fn default_model() -> String {
     MODEL.to_owned()
 }
 
-impl SchemaShape {
+impl SchemaBody {
     /// Lengths of vectors that are left to the models that make them.
-    pub(crate) fn open_dims(&mut self) -> impl Iterator<Item = (&str, &mut Option<usize>)> {
+    pub(crate) fn unset_dimensions(&mut self) -> impl Iterator<Item = (&str, &mut Option<usize>)> {
         self.fields.iter_mut().flatten().filter_map(|field| match (&field.embed, &mut field.dim) {
             (Some(embed), dim @ None) => Some((embed.model.as_str(), dim)),
             _ => None,
@@ -170,14 +170,14 @@ impl SchemaShape {
             None => vec![format!("{name}:").into_bytes()],
             Some(prefixes) => prefixes.into_iter().map(|Binary(prefix)| prefix).collect(),
         };
-        let shapes = self.fields.unwrap_or_else(|| {
+        let bodies = self.fields.unwrap_or_else(|| {
             let article = article_schema("", &[], &[]);
-            article.fields.iter().map(|field| FieldShape { quantization: None, ..field.into() }).collect()
+            article.fields.iter().map(|field| FieldBody { quantization: None, ..field.into() }).collect()
         });
-        let mut fields = Vec::with_capacity(shapes.len());
-        for shape in shapes {
-            let is_open = shape.quantization.is_none();
-            let mut field = shape.into_field()?;
+        let mut fields = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            let is_open = body.quantization.is_none();
+            let mut field = body.into_field()?;
             if let FieldKind::Vector(vector) = &mut field.kind
                 && is_open
             {
@@ -189,9 +189,9 @@ impl SchemaShape {
     }
 }
 
-impl FieldShape {
-    fn new(name: impl Into<String>, kind: KindShape) -> FieldShape {
-        FieldShape {
+impl FieldBody {
+    fn new(name: impl Into<String>, kind: KindName) -> FieldBody {
+        FieldBody {
             name: name.into(),
             kind,
             separator: None,
@@ -210,14 +210,14 @@ impl FieldShape {
 
     fn into_field(self) -> Result<FieldSchema, Problem> {
         let name = self.name.clone();
-        if let Some(option) = self.out_of_place() {
+        if let Some(option) = self.misplaced_option() {
             let detail = format!("field {name:?}: {option} does not belong to this kind of field");
             return Err(Problem::invalid("schema", detail).at(name));
         }
         let kind = match self.kind {
-            KindShape::Text => FieldKind::Text,
-            KindShape::Numeric => FieldKind::Numeric,
-            KindShape::Tag => FieldKind::Tag {
+            KindName::Text => FieldKind::Text,
+            KindName::Numeric => FieldKind::Numeric,
+            KindName::Tag => FieldKind::Tag {
                 separator: match self.separator.as_deref().map(str::as_bytes) {
                     None => b',',
                     Some(&[byte]) => byte,
@@ -228,13 +228,13 @@ impl FieldShape {
                 },
                 case_sensitive: self.case_sensitive.unwrap_or(false),
             },
-            KindShape::Vector => FieldKind::Vector(self.into_vector()?),
+            KindName::Vector => FieldKind::Vector(self.into_vector()?),
         };
         Ok(FieldSchema { name, kind })
     }
 
     /// An option that is given though it means nothing here.
-    fn out_of_place(&self) -> Option<&'static str> {
+    fn misplaced_option(&self) -> Option<&'static str> {
         let tag =
             [("separator", self.separator.is_some()), ("case_sensitive", self.case_sensitive.is_some())];
         let vector = [
@@ -250,12 +250,12 @@ impl FieldShape {
             ("ef_construction", self.ef_construction.is_some()),
             ("ef_search", self.ef_search.is_some()),
         ];
-        let is_vector = self.kind == KindShape::Vector;
-        let is_graph = is_vector && self.algorithm != Some(AlgorithmShape::Flat);
+        let is_vector = self.kind == KindName::Vector;
+        let is_graph = is_vector && self.algorithm != Some(AlgorithmName::Flat);
         let misplaced = |options: &[(&'static str, bool)], fits: bool| {
             options.iter().find(|(_, given)| *given && !fits).map(|(option, _)| *option)
         };
-        misplaced(&tag, self.kind == KindShape::Tag)
+        misplaced(&tag, self.kind == KindName::Tag)
             .or_else(|| misplaced(&vector, is_vector))
             .or_else(|| misplaced(&graph, is_graph))
     }
@@ -271,74 +271,74 @@ impl FieldShape {
         };
         Ok(VectorSchema {
             algorithm: match self.algorithm {
-                Some(AlgorithmShape::Flat) => Algorithm::Flat,
-                Some(AlgorithmShape::Hnsw) | None => Algorithm::Hnsw {
+                Some(AlgorithmName::Flat) => Algorithm::Flat,
+                Some(AlgorithmName::Hnsw) | None => Algorithm::Hnsw {
                     m: self.m.unwrap_or(16),
                     ef_construction: self.ef_construction.unwrap_or(200),
                     ef_search: self.ef_search.unwrap_or(80),
                 },
             },
             vector_type: match self.vector_type {
-                Some(VectorTypeShape::Float32) | None => VectorType::Float32,
-                Some(VectorTypeShape::Float16) => VectorType::Float16,
-                Some(VectorTypeShape::Bfloat16) => VectorType::Bfloat16,
-                Some(VectorTypeShape::Int8) => VectorType::Int8,
+                Some(VectorTypeName::Float32) | None => VectorType::Float32,
+                Some(VectorTypeName::Float16) => VectorType::Float16,
+                Some(VectorTypeName::Bfloat16) => VectorType::Bfloat16,
+                Some(VectorTypeName::Int8) => VectorType::Int8,
             },
             quantization: match self.quantization {
-                Some(QuantizationShape::None) | None => Quantization::None,
-                Some(QuantizationShape::Int8) => Quantization::Int8,
-                Some(QuantizationShape::Int4) => Quantization::Int4,
+                Some(QuantizationName::None) | None => Quantization::None,
+                Some(QuantizationName::Int8) => Quantization::Int8,
+                Some(QuantizationName::Int4) => Quantization::Int4,
             },
             dim,
             metric: match self.metric {
-                Some(MetricShape::Cosine) | None => Metric::Cosine,
-                Some(MetricShape::Ip) => Metric::Ip,
-                Some(MetricShape::L2) => Metric::L2,
+                Some(MetricName::Cosine) | None => Metric::Cosine,
+                Some(MetricName::Ip) => Metric::Ip,
+                Some(MetricName::L2) => Metric::L2,
             },
             embed: self.embed.map(|embed| Embedding { fields: embed.fields, model: embed.model }),
         })
     }
 }
 
-impl From<&FieldSchema> for FieldShape {
-    fn from(field: &FieldSchema) -> FieldShape {
+impl From<&FieldSchema> for FieldBody {
+    fn from(field: &FieldSchema) -> FieldBody {
         match &field.kind {
-            FieldKind::Text => FieldShape::new(&field.name, KindShape::Text),
-            FieldKind::Numeric => FieldShape::new(&field.name, KindShape::Numeric),
-            &FieldKind::Tag { separator, case_sensitive } => FieldShape {
+            FieldKind::Text => FieldBody::new(&field.name, KindName::Text),
+            FieldKind::Numeric => FieldBody::new(&field.name, KindName::Numeric),
+            &FieldKind::Tag { separator, case_sensitive } => FieldBody {
                 separator: Some(char::from(separator).to_string()),
                 case_sensitive: Some(case_sensitive),
-                ..FieldShape::new(&field.name, KindShape::Tag)
+                ..FieldBody::new(&field.name, KindName::Tag)
             },
-            FieldKind::Vector(vector) => FieldShape::of_vector(&field.name, vector),
+            FieldKind::Vector(vector) => FieldBody::of_vector(&field.name, vector),
         }
     }
 }
 
-impl FieldShape {
-    fn of_vector(name: &str, vector: &VectorSchema) -> FieldShape {
+impl FieldBody {
+    fn of_vector(name: &str, vector: &VectorSchema) -> FieldBody {
         let graph = match vector.algorithm {
             Algorithm::Flat => None,
             Algorithm::Hnsw { m, ef_construction, ef_search } => Some((m, ef_construction, ef_search)),
         };
-        FieldShape {
-            algorithm: Some(graph.map_or(AlgorithmShape::Flat, |_| AlgorithmShape::Hnsw)),
+        FieldBody {
+            algorithm: Some(graph.map_or(AlgorithmName::Flat, |_| AlgorithmName::Hnsw)),
             vector_type: Some(match vector.vector_type {
-                VectorType::Float32 => VectorTypeShape::Float32,
-                VectorType::Float16 => VectorTypeShape::Float16,
-                VectorType::Bfloat16 => VectorTypeShape::Bfloat16,
-                VectorType::Int8 => VectorTypeShape::Int8,
+                VectorType::Float32 => VectorTypeName::Float32,
+                VectorType::Float16 => VectorTypeName::Float16,
+                VectorType::Bfloat16 => VectorTypeName::Bfloat16,
+                VectorType::Int8 => VectorTypeName::Int8,
             }),
             quantization: Some(match vector.quantization {
-                Quantization::None => QuantizationShape::None,
-                Quantization::Int8 => QuantizationShape::Int8,
-                Quantization::Int4 => QuantizationShape::Int4,
+                Quantization::None => QuantizationName::None,
+                Quantization::Int8 => QuantizationName::Int8,
+                Quantization::Int4 => QuantizationName::Int4,
             }),
             dim: Some(vector.dim),
             metric: Some(match vector.metric {
-                Metric::Cosine => MetricShape::Cosine,
-                Metric::Ip => MetricShape::Ip,
-                Metric::L2 => MetricShape::L2,
+                Metric::Cosine => MetricName::Cosine,
+                Metric::Ip => MetricName::Ip,
+                Metric::L2 => MetricName::L2,
             }),
             m: graph.map(|(m, _, _)| m),
             ef_construction: graph.map(|(_, ef_construction, _)| ef_construction),
@@ -346,18 +346,18 @@ impl FieldShape {
             embed: vector
                 .embed
                 .as_ref()
-                .map(|embed| EmbedShape { fields: embed.fields.clone(), model: embed.model.clone() }),
-            ..FieldShape::new(name, KindShape::Vector)
+                .map(|embed| EmbedBody { fields: embed.fields.clone(), model: embed.model.clone() }),
+            ..FieldBody::new(name, KindName::Vector)
         }
     }
 }
 
-impl From<&Schema> for SchemaShape {
-    fn from(schema: &Schema) -> SchemaShape {
-        SchemaShape {
+impl From<&Schema> for SchemaBody {
+    fn from(schema: &Schema) -> SchemaBody {
+        SchemaBody {
             prefixes: Some(schema.prefixes.iter().cloned().map(Binary).collect()),
-            ttl_s: schema.ttl.map(|life| life.as_secs_f64()),
-            fields: Some(schema.fields.iter().map(FieldShape::from).collect()),
+            ttl_s: schema.ttl.map(|ttl| ttl.as_secs_f64()),
+            fields: Some(schema.fields.iter().map(FieldBody::from).collect()),
         }
     }
 }
@@ -367,10 +367,9 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Schema, String> {
-        let shape: SchemaShape = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let body: SchemaBody = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let open = |_: &str, _: &VectorSchema| Quantization::Int8;
-        shape
-            .into_schema("kb", open)
+        body.into_schema("kb", open)
             .map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
     }
 
@@ -379,7 +378,7 @@ mod tests {
         let schema = read("{}").unwrap();
         assert_eq!(schema.prefixes, [b"kb:"]);
         assert_eq!(
-            serde_json::to_value(SchemaShape::from(&schema)).unwrap(),
+            serde_json::to_value(SchemaBody::from(&schema)).unwrap(),
             serde_json::json!({
                 "prefixes": ["kb:"],
                 "fields": [
@@ -401,7 +400,7 @@ mod tests {
             r#"{"prefixes":["a:"],"fields":[{"name":"v","kind":"vector","algorithm":"hnsw","type":"INT8","quantization":"int4","dim":3,"metric":"ip","m":2,"ef_construction":3,"ef_search":4}]}"#,
         ] {
             let schema = read(json).unwrap();
-            assert_eq!(serde_json::to_string(&SchemaShape::from(&schema)).unwrap(), json);
+            assert_eq!(serde_json::to_string(&SchemaBody::from(&schema)).unwrap(), json);
         }
     }
 

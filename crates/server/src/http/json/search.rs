@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 use utoipa::ToSchema;
 
-use super::{at_most::AtMost, document::FieldsView, object::Object, value::ValueShape};
+use super::{bounded_vec::BoundedVec, document::DocumentFields, object::ObjectOnly, value::RequestValue};
 use crate::http::Problem;
 use service::{
     self, Answer, Document, FIELDS_MAX, Fusion, Leg, Paging, SEARCHES_MAX, Schema, Search, Timing, Value,
@@ -15,19 +15,19 @@ use service::{
 const K_DEFAULT: usize = 10;
 
 /// Several searches, in which no others are read.
-type Searches = AtMost<Object<SearchShape<IgnoredAny>>, SEARCHES_MAX>;
+type Searches = BoundedVec<ObjectOnly<SearchRequestBody<IgnoredAny>>, SEARCHES_MAX>;
 
 /// A search by `text` or by `vector`, or several.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[schema(example = json!({"text": "reset my password", "k": 3}))]
 #[schema(bound = "")]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SearchShape<S = Searches> {
+pub(crate) struct SearchRequestBody<S = Searches> {
     /// By meaning of a text.
     text: Option<String>,
     /// By a vector: an array of numbers, or `{"base64": "..."}` of a little-endian blob.
     #[schema(value_type = Option<Vec<f32>>)]
-    vector: Option<ValueShape>,
+    vector: Option<RequestValue>,
     /// Hits to return, up to 1,000; 10, if left out. Their documents may have 32 MiB together, of the fields asked for.
     #[schema(minimum = 1, maximum = 1000)]
     k: Option<usize>,
@@ -45,35 +45,35 @@ pub(crate) struct SearchShape<S = Searches> {
     exact: Option<bool>,
     /// Fields to return, up to 1,024; all but vectors, if left out.
     #[schema(value_type = Option<Vec<String>>, max_items = 1024)]
-    fields: Option<AtMost<String, FIELDS_MAX>>,
+    fields: Option<BoundedVec<String, FIELDS_MAX>>,
     /// The vector field; the only one there is, if left out.
     field: Option<String>,
     /// Take the hits of some servers of a Redis Cluster where others do not answer.
     allow_partial: Option<bool>,
     /// In place of all the others: up to 100 searches, answered in order. Their documents may have 32 MiB together.
-    #[schema(value_type = Option<Vec<SearchShape>>, no_recursion, max_items = 100)]
+    #[schema(value_type = Option<Vec<SearchRequestBody>>, no_recursion, max_items = 100)]
     searches: Option<S>,
 }
 
-impl SearchShape {
+impl SearchRequestBody {
     /// The searches, if this is several.
-    pub(crate) fn take_searches(&mut self) -> Result<Option<Vec<SearchShape<IgnoredAny>>>, Problem> {
+    pub(crate) fn take_searches(&mut self) -> Result<Option<Vec<SearchRequestBody<IgnoredAny>>>, Problem> {
         let Some(searches) = self.searches.take() else { return Ok(None) };
-        if *self != SearchShape::default() {
+        if *self != SearchRequestBody::default() {
             let detail = "beside searches nothing else may stand: put it into each of them";
             return Err(Problem::invalid("search", detail).at("searches"));
         }
-        match searches.all() {
-            Ok(searches) => Ok(Some(searches.into_iter().map(|Object(search)| search).collect())),
+        match searches.into_vec() {
+            Ok(searches) => Ok(Some(searches.into_iter().map(|ObjectOnly(search)| search).collect())),
             Err(given) => {
                 let detail = format!("{given} searches in one request; at most {SEARCHES_MAX} are taken");
-                Err(Problem::invalid("searches-many", detail).at("searches"))
+                Err(Problem::invalid("too-many-searches", detail).at("searches"))
             }
         }
     }
 }
 
-impl<S> SearchShape<S> {
+impl<S> SearchRequestBody<S> {
     /// The search, in `collection`.
     pub(crate) fn into_search(self, collection: &str) -> Result<Search, Problem> {
         if self.searches.is_some() {
@@ -81,9 +81,11 @@ impl<S> SearchShape<S> {
         }
         let leg = match (self.text, self.vector) {
             (Some(text), None) => Leg::Text(text),
-            (None, Some(ValueShape::Value(Value::Vector(vector)))) => Leg::Vector(vector),
-            (None, Some(ValueShape::Value(Value::Bytes(blob)))) => Leg::Blob(blob),
-            (None, Some(ValueShape::Value(Value::Tags(tags)))) if tags.is_empty() => Leg::Vector(Vec::new()),
+            (None, Some(RequestValue::Value(Value::Vector(vector)))) => Leg::Vector(vector),
+            (None, Some(RequestValue::Value(Value::Bytes(blob)))) => Leg::Blob(blob),
+            (None, Some(RequestValue::Value(Value::Tags(tags)))) if tags.is_empty() => {
+                Leg::Vector(Vec::new())
+            }
             (None, Some(_)) => {
                 let detail = r#"vector must be an array of numbers or {"base64": "..."}"#;
                 return Err(Problem::invalid("search", detail).at("vector"));
@@ -93,7 +95,7 @@ impl<S> SearchShape<S> {
                 return Err(Problem::invalid("search", "give text or vector, not both").at("text"));
             }
         };
-        let fields = self.fields.map(AtMost::all).transpose().map_err(service::too_many_fields)?;
+        let fields = self.fields.map(BoundedVec::into_vec).transpose().map_err(service::too_many_fields)?;
         Ok(Search {
             collection: Some(collection.to_owned()),
             field: self.field,
@@ -112,7 +114,7 @@ impl<S> SearchShape<S> {
 
 /// Where an answer's time went, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub(crate) struct TimingView {
+pub(crate) struct TimingResponse {
     /// Waiting for a worker.
     queue_us: u64,
     /// Text to vector, tokenizing included.
@@ -127,9 +129,9 @@ pub(crate) struct TimingView {
     total_us: u64,
 }
 
-impl From<Timing> for TimingView {
-    fn from(timing: Timing) -> TimingView {
-        TimingView {
+impl From<Timing> for TimingResponse {
+    fn from(timing: Timing) -> TimingResponse {
+        TimingResponse {
             queue_us: timing.queue_us,
             embed_us: timing.embed_us,
             filter_us: timing.filter_us,
@@ -147,22 +149,22 @@ pub(crate) fn took_ms(us: u64) -> f64 {
 
 /// Answer of `/search`.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ArticlesView<'a> {
+pub(crate) struct ArticleSearchResponse<'a> {
     query: &'a str,
     took_ms: f64,
-    results: Vec<ArticleView<'a>>,
+    results: Vec<ArticleHit<'a>>,
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unanswered: &'a [String],
-    timing: TimingView,
+    timing: TimingResponse,
 }
 
 /// A found document, as the article has it.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ArticleView<'a> {
+pub(crate) struct ArticleHit<'a> {
     id: &'a str,
     #[schema(value_type = String)]
     title: Cow<'a, str>,
@@ -175,22 +177,22 @@ pub(crate) struct ArticleView<'a> {
 
 /// Answer of `/kb/search`.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct SnippetsView<'a> {
+pub(crate) struct SnippetSearchResponse<'a> {
     query: &'a str,
     took_ms: f64,
-    results: Vec<SnippetView<'a>>,
+    results: Vec<SnippetHit<'a>>,
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unanswered: &'a [String],
-    timing: TimingView,
+    timing: TimingResponse,
 }
 
 /// A found document, with the beginning of its content.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct SnippetView<'a> {
+pub(crate) struct SnippetHit<'a> {
     id: &'a str,
     #[schema(value_type = String)]
     title: Cow<'a, str>,
@@ -202,16 +204,16 @@ pub(crate) struct SnippetView<'a> {
     distance: f32,
 }
 
-impl<'a> ArticlesView<'a> {
-    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> ArticlesView<'a> {
-        let article = |hit: &'a service::Hit| ArticleView {
+impl<'a> ArticleSearchResponse<'a> {
+    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> ArticleSearchResponse<'a> {
+        let article = |hit: &'a service::Hit| ArticleHit {
             id: &hit.id,
             title: text(&hit.document, "title"),
             content: text(&hit.document, "content"),
             score: hit.score,
             distance: hit.distance,
         };
-        ArticlesView {
+        ArticleSearchResponse {
             query,
             took_ms: took_ms(answer.timing.total_us),
             results: answer.hits.iter().map(article).collect(),
@@ -222,16 +224,16 @@ impl<'a> ArticlesView<'a> {
     }
 }
 
-impl<'a> SnippetsView<'a> {
-    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> SnippetsView<'a> {
-        let snippet = |hit: &'a service::Hit| SnippetView {
+impl<'a> SnippetSearchResponse<'a> {
+    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> SnippetSearchResponse<'a> {
+        let snippet = |hit: &'a service::Hit| SnippetHit {
             id: &hit.id,
             title: text(&hit.document, "title"),
             snippet: Snippet(text(&hit.document, "content")),
             score: hit.score,
             distance: hit.distance,
         };
-        SnippetsView {
+        SnippetSearchResponse {
             query,
             took_ms: took_ms(answer.timing.total_us),
             results: answer.hits.iter().map(snippet).collect(),
@@ -262,41 +264,41 @@ impl Serialize for Snippet<'_> {
 
 /// Answer of a search in a collection.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AnswerView<'a> {
+pub(crate) struct SearchResponseBody<'a> {
     took_ms: f64,
     collection: &'a str,
-    results: Vec<HitView<'a>>,
+    results: Vec<HitResponse<'a>>,
     /// Whether the text was longer than the model reads; left out, if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unanswered: &'a [String],
-    timing: TimingView,
+    timing: TimingResponse,
 }
 
 /// A found document.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct HitView<'a> {
+pub(crate) struct HitResponse<'a> {
     id: &'a str,
     /// Higher is nearer.
     score: f32,
     /// Redis's distance.
     distance: f32,
     #[schema(value_type = Object)]
-    fields: FieldsView<'a>,
+    fields: DocumentFields<'a>,
 }
 
-impl<'a> AnswerView<'a> {
+impl<'a> SearchResponseBody<'a> {
     /// `answer`, with vector fields if `vectors` (they were asked for by name).
-    pub(crate) fn new(answer: &'a Answer, schema: &'a Schema, vectors: bool) -> AnswerView<'a> {
-        let hit = |hit: &'a service::Hit| HitView {
+    pub(crate) fn new(answer: &'a Answer, schema: &'a Schema, vectors: bool) -> SearchResponseBody<'a> {
+        let hit = |hit: &'a service::Hit| HitResponse {
             id: &hit.id,
             score: hit.score,
             distance: hit.distance,
-            fields: FieldsView::new(&hit.document, schema, vectors),
+            fields: DocumentFields::new(&hit.document, schema, vectors),
         };
-        AnswerView {
+        SearchResponseBody {
             took_ms: took_ms(answer.timing.total_us),
             collection: &answer.collection,
             results: answer.hits.iter().map(hit).collect(),
@@ -310,26 +312,26 @@ impl<'a> AnswerView<'a> {
 /// An answer, or with `searches` their answers.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub(crate) enum SearchedView<'a> {
+pub(crate) enum CollectionSearchResponse<'a> {
     /// Of one search.
-    One(AnswerView<'a>),
+    One(SearchResponseBody<'a>),
     /// Of several.
-    Many(AnswersView<'a>),
+    Many(MultiSearchResponse<'a>),
 }
 
 /// Answers of several searches, in order.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AnswersView<'a> {
+pub(crate) struct MultiSearchResponse<'a> {
     pub(crate) took_ms: f64,
-    pub(crate) answers: Vec<AnswerOrError<'a>>,
+    pub(crate) answers: Vec<MultiSearchResult<'a>>,
 }
 
 /// An answer, or why there is none.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub(crate) enum AnswerOrError<'a> {
+pub(crate) enum MultiSearchResult<'a> {
     /// An answer.
-    Answer(AnswerView<'a>),
+    Answer(SearchResponseBody<'a>),
     /// Why there is none.
     Error {
         /// The problem.
@@ -353,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_search_has_one_leg() {
-        let read = |json: &str| serde_json::from_str::<SearchShape>(json).unwrap().into_search("kb");
+        let read = |json: &str| serde_json::from_str::<SearchRequestBody>(json).unwrap().into_search("kb");
         assert_eq!(read(r#"{"text":"t"}"#).unwrap().legs, [Leg::Text("t".to_owned())]);
         assert_eq!(read(r#"{"vector":[1,2]}"#).unwrap().legs, [Leg::Vector(vec![1.0, 2.0])]);
         assert_eq!(
@@ -366,7 +368,7 @@ mod tests {
         {
             assert_eq!(read(bad).unwrap_err().status(), 422, "{bad}");
         }
-        let unknown = serde_json::from_str::<SearchShape>(r#"{"text":"t","limit":3}"#).unwrap_err();
+        let unknown = serde_json::from_str::<SearchRequestBody>(r#"{"text":"t","limit":3}"#).unwrap_err();
         assert!(unknown.to_string().contains("unknown field `limit`"));
     }
 }

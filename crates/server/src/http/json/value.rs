@@ -14,17 +14,17 @@ const EXACT_MAX: u64 = 1 << 53;
 /// A field's value, or why it is none. What is wrong with one field does not make the whole body
 /// unreadable, so that it can be told by name.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ValueShape {
+pub(crate) enum RequestValue {
     /// A value.
     Value(Value),
     /// Take the field away.
     Null,
     /// Not a value, in the words of a sentence's end.
-    Wrong(String),
+    Invalid(String),
 }
 
-impl<'de> Deserialize<'de> for ValueShape {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ValueShape, D::Error> {
+impl<'de> Deserialize<'de> for RequestValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RequestValue, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
 }
@@ -33,54 +33,54 @@ struct ValueVisitor;
 
 const EXPECTED: &str = r#"a string, a number, an array of strings, an array of numbers or {"base64": "..."}"#;
 
-fn wrong(found: &str) -> ValueShape {
-    ValueShape::Wrong(format!("{found} is no value: expected {EXPECTED}"))
+fn invalid(found: &str) -> RequestValue {
+    RequestValue::Invalid(format!("{found} is no value: expected {EXPECTED}"))
 }
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = ValueShape;
+    type Value = RequestValue;
 
     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(EXPECTED)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<ValueShape, E> {
-        Ok(ValueShape::Value(Value::Bytes(text.as_bytes().to_vec())))
+    fn visit_str<E: Error>(self, text: &str) -> Result<RequestValue, E> {
+        Ok(RequestValue::Value(Value::Bytes(text.as_bytes().to_vec())))
     }
 
-    fn visit_string<E: Error>(self, text: String) -> Result<ValueShape, E> {
-        Ok(ValueShape::Value(Value::Bytes(text.into_bytes())))
+    fn visit_string<E: Error>(self, text: String) -> Result<RequestValue, E> {
+        Ok(RequestValue::Value(Value::Bytes(text.into_bytes())))
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<ValueShape, E> {
-        Ok(ValueShape::Value(Value::Number(number)))
+    fn visit_f64<E: Error>(self, number: f64) -> Result<RequestValue, E> {
+        Ok(RequestValue::Value(Value::Number(number)))
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<ValueShape, E> {
-        Ok(ValueShape::Value(match number {
+    fn visit_u64<E: Error>(self, number: u64) -> Result<RequestValue, E> {
+        Ok(RequestValue::Value(match number {
             0..=EXACT_MAX => Value::Number(number as f64),
             _ => Value::Bytes(number.to_string().into_bytes()),
         }))
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<ValueShape, E> {
-        Ok(ValueShape::Value(match number.unsigned_abs() {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<RequestValue, E> {
+        Ok(RequestValue::Value(match number.unsigned_abs() {
             0..=EXACT_MAX => Value::Number(number as f64),
             _ => Value::Bytes(number.to_string().into_bytes()),
         }))
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<ValueShape, E> {
-        Ok(wrong("a boolean"))
+    fn visit_bool<E: Error>(self, _: bool) -> Result<RequestValue, E> {
+        Ok(invalid("a boolean"))
     }
 
-    fn visit_unit<E: Error>(self) -> Result<ValueShape, E> {
-        Ok(ValueShape::Null)
+    fn visit_unit<E: Error>(self) -> Result<RequestValue, E> {
+        Ok(RequestValue::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ValueShape, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RequestValue, A::Error> {
         let value = match seq.next_element::<Element>()? {
-            None => return Ok(ValueShape::Value(Value::Tags(Vec::new()))),
+            None => return Ok(RequestValue::Value(Value::Tags(Vec::new()))),
             Some(Element::Text(first)) => {
                 let mut tags = vec![first];
                 loop {
@@ -105,15 +105,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
             Some(Element::Other) => None,
         };
         match value {
-            Some(value) => Ok(ValueShape::Value(value)),
+            Some(value) => Ok(RequestValue::Value(value)),
             None => {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(wrong("an array of mixed or other things"))
+                Ok(invalid("an array of mixed or other things"))
             }
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValueShape, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestValue, A::Error> {
         let first = match map.next_key::<String>()? {
             Some(key) if key == "base64" => map.next_value()?,
             Some(_) => {
@@ -128,10 +128,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
         }
         Ok(match first {
             Element::Text(text) if alone => match binary::decode(&text) {
-                Ok(bytes) => ValueShape::Value(Value::Bytes(bytes)),
-                Err(reason) => ValueShape::Wrong(format!("is not {reason}")),
+                Ok(bytes) => RequestValue::Value(Value::Bytes(bytes)),
+                Err(reason) => RequestValue::Invalid(format!("is not {reason}")),
             },
-            _ => wrong("an object"),
+            _ => invalid("an object"),
         })
     }
 }
@@ -197,12 +197,12 @@ impl<'de> Visitor<'de> for ElementVisitor {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> ValueShape {
+    fn read(json: &str) -> RequestValue {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
     }
 
-    fn value(value: Value) -> ValueShape {
-        ValueShape::Value(value)
+    fn value(value: Value) -> RequestValue {
+        RequestValue::Value(value)
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(read(r#"["a","b"]"#), value(Value::Tags(vec!["a".to_owned(), "b".to_owned()])));
         assert_eq!(read("[1,-2.5,3]"), value(Value::Vector(vec![1.0, -2.5, 3.0])));
         assert_eq!(read(r#"{"base64":"AP8="}"#), value(Value::Bytes(vec![0, 255])));
-        assert_eq!(read("null"), ValueShape::Null);
+        assert_eq!(read("null"), RequestValue::Null);
     }
 
     #[test]
@@ -241,9 +241,9 @@ mod tests {
             r#"[{"a":1}]"#,
         ] {
             let json = format!("[{bad}, \"after\"]");
-            let values: Vec<ValueShape> =
+            let values: Vec<RequestValue> =
                 serde_json::from_str(&json).unwrap_or_else(|error| panic!("{json}: {error}"));
-            assert!(matches!(values[0], ValueShape::Wrong(_)), "{bad}: {:?}", values[0]);
+            assert!(matches!(values[0], RequestValue::Invalid(_)), "{bad}: {:?}", values[0]);
             assert_eq!(values[1], value(Value::Bytes(b"after".to_vec())), "{bad}");
         }
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    at_most::AtMost,
-    document::{DocumentView, Item},
+    bounded_vec::BoundedVec,
+    document::{ArrayDocument, DocumentResponse},
 };
 use crate::http::Problem;
 use service::{Outcome, PutResult};
@@ -14,18 +14,18 @@ use service::{Outcome, PutResult};
 pub(crate) const DOCUMENTS_MAX: usize = 10_000;
 
 /// Documents of a JSON body.
-pub(crate) type Items = AtMost<Item, DOCUMENTS_MAX>;
+pub(crate) type DocumentArray = BoundedVec<ArrayDocument, DOCUMENTS_MAX>;
 
 /// `{"documents": [...]}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DocumentsShape {
-    pub(crate) documents: Items,
+pub(crate) struct DocumentsRequest {
+    pub(crate) documents: DocumentArray,
 }
 
 /// What became of one document.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ResultView {
+pub(crate) struct WriteResult {
     /// Its line, of NDJSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
@@ -44,30 +44,30 @@ pub(crate) struct ResultView {
     error: Option<Problem>,
 }
 
-impl ResultView {
-    pub(crate) fn written(result: PutResult) -> ResultView {
-        ResultView {
+impl WriteResult {
+    pub(crate) fn success(result: PutResult) -> WriteResult {
+        WriteResult {
             line: None,
             id: Some(result.id),
-            status: word(result.outcome),
+            status: outcome_name(result.outcome),
             seq: Some(result.seq),
             truncated: result.truncated,
             error: None,
         }
     }
 
-    pub(crate) fn refused(id: Option<String>, problem: Problem) -> ResultView {
-        ResultView { line: None, id, status: "error", seq: None, truncated: false, error: Some(problem) }
+    pub(crate) fn rejected(id: Option<String>, problem: Problem) -> WriteResult {
+        WriteResult { line: None, id, status: "error", seq: None, truncated: false, error: Some(problem) }
     }
 
     /// The same, of a line.
-    pub(crate) fn on_line(mut self, number: u64) -> ResultView {
+    pub(crate) fn on_line(mut self, number: u64) -> WriteResult {
         self.line = Some(number);
         self
     }
 
     /// Why it was refused, if it was.
-    pub(crate) fn error(self) -> Result<ResultView, Problem> {
+    pub(crate) fn into_result(self) -> Result<WriteResult, Problem> {
         match self.error {
             Some(problem) => Err(problem),
             None => Ok(self),
@@ -75,7 +75,7 @@ impl ResultView {
     }
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Created => "created",
         Outcome::Updated => "updated",
@@ -85,15 +85,15 @@ fn word(outcome: Outcome) -> &'static str {
 
 /// How many came to what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Counts {
+pub(crate) struct WriteCounts {
     pub(crate) created: u64,
     pub(crate) updated: u64,
     pub(crate) unchanged: u64,
     pub(crate) errors: u64,
 }
 
-impl Counts {
-    pub(crate) fn count(&mut self, result: &ResultView) {
+impl WriteCounts {
+    pub(crate) fn add(&mut self, result: &WriteResult) {
         *match result.status {
             "created" => &mut self.created,
             "updated" => &mut self.updated,
@@ -103,22 +103,22 @@ impl Counts {
     }
 
     /// Documents that stand as they were given.
-    pub(crate) fn standing(self) -> u64 {
+    pub(crate) fn written(self) -> u64 {
         self.created + self.updated + self.unchanged
     }
 }
 
 /// What became of several documents, in the order given.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ResultsView {
-    pub(crate) results: Vec<ResultView>,
+pub(crate) struct WriteResultsResponse {
+    pub(crate) results: Vec<WriteResult>,
     #[serde(flatten)]
-    pub(crate) counts: Counts,
+    pub(crate) counts: WriteCounts,
 }
 
 /// What became of the one document of a request.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct WrittenView {
+pub(crate) struct WriteResponse {
     pub(crate) id: String,
     /// `created`, `updated` or `unchanged`.
     #[schema(value_type = String)]
@@ -130,11 +130,11 @@ pub(crate) struct WrittenView {
     truncated: bool,
 }
 
-impl From<PutResult> for WrittenView {
-    fn from(result: PutResult) -> WrittenView {
-        WrittenView {
+impl From<PutResult> for WriteResponse {
+    fn from(result: PutResult) -> WriteResponse {
+        WriteResponse {
             id: result.id,
-            status: word(result.outcome),
+            status: outcome_name(result.outcome),
             seq: result.seq,
             truncated: result.truncated,
         }
@@ -143,8 +143,8 @@ impl From<PutResult> for WrittenView {
 
 /// One page of documents.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct PageView<'a> {
-    pub(crate) documents: Vec<DocumentView<'a>>,
+pub(crate) struct DocumentPageResponse<'a> {
+    pub(crate) documents: Vec<DocumentResponse<'a>>,
     /// Pass it on as `after` to go on; null at the end.
     pub(crate) next: Option<String>,
 }
@@ -152,13 +152,13 @@ pub(crate) struct PageView<'a> {
 /// Which documents shall go.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DeleteShape {
+pub(crate) struct DeleteRequest {
     /// A filter; `*` for all.
     pub(crate) filter: String,
 }
 
 /// How many documents went.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct DeletedView {
+pub(crate) struct DeleteResponse {
     pub(crate) deleted: u64,
 }

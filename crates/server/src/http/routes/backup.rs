@@ -9,7 +9,7 @@ use axum::{
 };
 use futures_util::stream;
 
-use crate::http::{Door, Problem, call::Call, query::Query};
+use crate::http::{AppState, Problem, query::Query, request_context::RequestContext};
 
 /// A backup of all documents, vectors and collections as they stand now, for `nearfield restore`.
 ///
@@ -19,12 +19,12 @@ use crate::http::{Door, Problem, call::Call, query::Query};
     responses((status = 200, content_type = "application/octet-stream", description = "The backup", body = [u8]))
 )]
 pub(super) async fn backup(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     uri: Uri,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let backup = door.service.back_up(&call.cx).await?;
+    let backup = state.service.back_up(&request.cx).await?;
     let pieces = stream::unfold(backup, |mut backup| async {
         let piece = backup.next().await?;
         Some((piece, backup))

@@ -10,33 +10,33 @@ use axum::{
 };
 
 use crate::http::{
-    Door, Problem,
+    AppState, Problem,
     auth::Grant,
     body::{self, Json},
-    call::Call,
     json::{
-        info::{AliasShape, AliasView, CollectionsView, InfoView, StatsView},
-        schema::SchemaShape,
+        collections::{AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse},
+        schema::SchemaBody,
     },
     path::Path,
     query::{self, Query},
-    reply,
+    request_context::RequestContext,
+    response,
 };
 use service::{Documents, VectorSchema};
 
 /// All collections that the caller's key is for.
-#[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsView)))]
+#[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsResponse)))]
 pub(super) async fn list(
-    State(door): State<Arc<Door>>,
+    State(state): State<Arc<AppState>>,
     Extension(grant): Extension<Grant>,
-    call: Call,
+    request: RequestContext,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    let collections = door.service.collections(&call.cx).await?;
-    let reached = collections.into_iter().filter(|info| grant.reaches(&info.name));
-    let collections = reached.map(|info| InfoView::new(info, &door.service)).collect();
-    Ok(reply::json(StatusCode::OK, &CollectionsView { collections }))
+    let collections = state.service.collections(&request.cx).await?;
+    let reached = collections.into_iter().filter(|info| grant.covers(&info.name));
+    let collections = reached.map(|info| CollectionResponse::new(info, &state.service)).collect();
+    Ok(response::json(StatusCode::OK, &CollectionsResponse { collections }))
 }
 
 /// Makes a collection, or finds that it stands already.
@@ -48,52 +48,52 @@ pub(super) async fn list(
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots"),
         ("rebuild" = Option<bool>, Query, description = "Where it stands with another schema, build it anew in the background"),
     ),
-    request_body = Option<SchemaShape>,
+    request_body = Option<SchemaBody>,
     responses(
-        (status = 200, body = InfoView, description = "It stands with this schema"),
-        (status = 201, body = InfoView, description = "Made"),
-        (status = 202, body = InfoView, description = "Being rebuilt with this schema; the old one answers until it is complete"),
+        (status = 200, body = CollectionResponse, description = "It stands with this schema"),
+        (status = 201, body = CollectionResponse, description = "Made"),
+        (status = 202, body = CollectionResponse, description = "Being rebuilt with this schema; the old one answers until it is complete"),
     )
 )]
 pub(super) async fn put(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(name): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let rebuild = Query::parse(uri.query(), &["rebuild"])?.flag("rebuild")?;
-    let mut shape: SchemaShape = body::json_or_default(&door, &headers, body).await?;
-    for (model, dim) in shape.open_dims() {
-        *dim = Some(door.service.model_dim(&call.cx, model).await?);
+    let mut shape: SchemaBody = body::json_or_default(&state, &headers, body).await?;
+    for (model, dim) in shape.unset_dimensions() {
+        *dim = Some(state.service.model_dim(&request.cx, model).await?);
     }
-    let open = |field: &str, vector: &VectorSchema| door.service.default_quantization(&name, field, vector);
+    let open = |field: &str, vector: &VectorSchema| state.service.default_quantization(&name, field, vector);
     let schema = shape.into_schema(&name, open)?;
-    let (info, made) = door.service.put_collection(&call.cx, &name, schema, rebuild).await?;
+    let (info, made) = state.service.put_collection(&request.cx, &name, schema, rebuild).await?;
     let status = match (made, info.rebuilding) {
         (true, _) => StatusCode::CREATED,
         (false, Some(_)) => StatusCode::ACCEPTED,
         (false, None) => StatusCode::OK,
     };
-    Ok(reply::json(status, &InfoView::new(info, &door.service)))
+    Ok(response::json(status, &CollectionResponse::new(info, &state.service)))
 }
 
 /// One collection.
 #[utoipa::path(
     get, path = "/collections/{c}", tag = "collections",
     params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
-    responses((status = 200, body = InfoView))
+    responses((status = 200, body = CollectionResponse))
 )]
 pub(super) async fn get(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    let info = door.service.collection(&call.cx, &name).await?;
-    Ok(reply::json(StatusCode::OK, &InfoView::new(info, &door.service)))
+    let info = state.service.collection(&request.cx, &name).await?;
+    Ok(response::json(StatusCode::OK, &CollectionResponse::new(info, &state.service)))
 }
 
 /// Drops a collection. Its documents stay unless told otherwise.
@@ -106,8 +106,8 @@ pub(super) async fn get(
     responses((status = 204, description = "Dropped"))
 )]
 pub(super) async fn delete(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -117,27 +117,27 @@ pub(super) async fn delete(
         Some("delete") => Documents::Delete,
         Some(found) => return Err(query::refuse("documents", "keep or delete", found)),
     };
-    door.service.drop_collection(&call.cx, &name, documents).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    state.service.drop_collection(&request.cx, &name, documents).await?;
+    Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
 /// Points an alias at a collection.
 #[utoipa::path(
     put, path = "/aliases/{a}", tag = "collections",
     params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots")),
-    request_body = AliasShape,
-    responses((status = 200, body = AliasView))
+    request_body = AliasRequest,
+    responses((status = 200, body = AliasResponse))
 )]
 pub(super) async fn put_alias(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(alias): Path<String>,
     uri: Uri,
-    Json(AliasShape { collection }): Json<AliasShape>,
+    Json(AliasRequest { collection }): Json<AliasRequest>,
 ) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    door.service.put_alias(&call.cx, &alias, &collection).await?;
-    Ok(reply::json(StatusCode::OK, &AliasView { alias, collection }))
+    state.service.put_alias(&request.cx, &alias, &collection).await?;
+    Ok(response::json(StatusCode::OK, &AliasResponse { alias, collection }))
 }
 
 /// Removes an alias.
@@ -147,20 +147,24 @@ pub(super) async fn put_alias(
     responses((status = 204, description = "Removed"))
 )]
 pub(super) async fn delete_alias(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(alias): Path<String>,
     uri: Uri,
 ) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    door.service.drop_alias(&call.cx, &alias).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    state.service.drop_alias(&request.cx, &alias).await?;
+    Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
 /// Counts of the whole system.
-#[utoipa::path(get, path = "/stats", tag = "operation", responses((status = 200, body = StatsView)))]
-pub(super) async fn stats(State(door): State<Arc<Door>>, call: Call, uri: Uri) -> Result<Response, Problem> {
+#[utoipa::path(get, path = "/stats", tag = "operation", responses((status = 200, body = StatsResponse)))]
+pub(super) async fn stats(
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
+    uri: Uri,
+) -> Result<Response, Problem> {
     Query::parse(uri.query(), &[])?;
-    let stats = door.service.stats(&call.cx).await?;
-    Ok(reply::json(StatusCode::OK, &StatsView::from(stats)))
+    let stats = state.service.stats(&request.cx).await?;
+    Ok(response::json(StatusCode::OK, &StatsResponse::from(stats)))
 }

@@ -8,16 +8,19 @@ use axum::{
     http::{Response, StatusCode, Uri},
 };
 
-use crate::http::{Door, Problem, call::Call, json::doctor::DiagnosisView, query::Query, reply};
+use crate::http::{
+    AppState, Problem, json::doctor::DiagnosisResponse, query::Query, request_context::RequestContext,
+    response,
+};
 
 /// Where the time of the last searches went, in sentences, and what to turn.
-#[utoipa::path(get, path = "/doctor", tag = "operation", responses((status = 200, body = DiagnosisView)))]
+#[utoipa::path(get, path = "/doctor", tag = "operation", responses((status = 200, body = DiagnosisResponse)))]
 pub(super) async fn doctor(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     uri: Uri,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let diagnosis = door.service.diagnose(&call.cx).await?;
-    Ok(reply::json(StatusCode::OK, &DiagnosisView::from(diagnosis)))
+    let diagnosis = state.service.diagnose(&request.cx).await?;
+    Ok(response::json(StatusCode::OK, &DiagnosisResponse::from(diagnosis)))
 }

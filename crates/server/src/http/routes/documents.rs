@@ -9,18 +9,18 @@ use axum::{
 };
 
 use crate::http::{
-    Door, Problem,
+    AppState, Problem,
     body::Json,
-    call::Call,
-    etag::{self, Guard},
     json::{
-        document::{DocumentShape, DocumentView, FieldsView},
-        info::CountView,
-        write::{DeleteShape, DeletedView, PageView, WrittenView},
+        collections::CountResponse,
+        document::{DocumentFields, DocumentRequest, DocumentResponse},
+        write::{DeleteRequest, DeleteResponse, DocumentPageResponse, WriteResponse},
     },
     path::Path,
+    precondition::{self, Precondition},
     query::Query,
-    reply,
+    request_context::RequestContext,
+    response,
 };
 use service::{Document, Error, ErrorKind, Expected, Outcome, PutResult, Schema};
 
@@ -36,30 +36,30 @@ const LIMIT_DEFAULT: usize = 100;
         ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
         ("If-None-Match" = Option<String>, Header, description = "*: only if there is none"),
     ),
-    request_body = DocumentShape,
+    request_body = DocumentRequest,
     responses(
-        (status = 200, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))),
-        (status = 201, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 200, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 201, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))),
     )
 )]
 pub(super) async fn put(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path((collection, id)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
-    Json(shape): Json<DocumentShape>,
+    Json(shape): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let guard = Guard::of(&headers)?;
-    let put = shape.into_put(Some(id), expected(guard)).map_err(|refused| refused.problem)?;
-    let result = if guard == Guard::Present {
-        door.service.replace(&call.cx, &collection, put).await
+    let precondition = Precondition::of(&headers)?;
+    let put = shape.into_put(Some(id), expected(precondition)).map_err(|refused| refused.problem)?;
+    let result = if precondition == Precondition::Present {
+        state.service.replace(&request.cx, &collection, put).await
     } else {
-        let mut results = door.service.put(&call.cx, &collection, vec![put]).await?;
+        let mut results = state.service.put(&request.cx, &collection, vec![put]).await?;
         results.pop().expect("one result for one document")
     };
-    Ok(written(result.map_err(|error| guarded(guard, error))?))
+    Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
 }
 
 /// A document.
@@ -72,26 +72,26 @@ pub(super) async fn put(
         ("If-None-Match" = Option<String>, Header, description = "ETag of the state that is known already"),
     ),
     responses(
-        (status = 200, body = DocumentView, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 200, body = DocumentResponse, headers(("ETag" = String, description = "The document's sequence"))),
         (status = 304, description = "It stands as it is known already"),
     )
 )]
 pub(super) async fn get(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path((collection, id)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let vectors = Query::parse(uri.query(), &["vectors"])?.flag("vectors")?;
-    let document = door.service.get(&call.cx, &collection, &id).await?;
-    let mut response = if etag::is_known(&headers, document.seq) {
-        reply::empty(StatusCode::NOT_MODIFIED)
+    let document = state.service.get(&request.cx, &collection, &id).await?;
+    let mut response = if precondition::is_known(&headers, document.seq) {
+        response::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let schema = door.service.schema(&collection)?;
-        reply::json_sized(StatusCode::OK, &view(&id, &document, &schema, vectors), 1024)
+        let schema = state.service.schema(&collection)?;
+        response::json_sized(StatusCode::OK, &view(&id, &document, &schema, vectors), 1024)
     };
-    response.headers_mut().insert(header::ETAG, etag::etag(document.seq));
+    response.headers_mut().insert(header::ETAG, precondition::etag(document.seq));
     Ok(response)
 }
 
@@ -103,22 +103,22 @@ pub(super) async fn get(
         ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
         ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
     ),
-    request_body = DocumentShape,
-    responses((status = 200, body = WrittenView, headers(("ETag" = String, description = "The document's sequence"))))
+    request_body = DocumentRequest,
+    responses((status = 200, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))))
 )]
 pub(super) async fn patch(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path((collection, id)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
-    Json(shape): Json<DocumentShape>,
+    Json(shape): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let guard = change_guard(&headers)?;
-    let patch = shape.into_patch(id, expected(guard))?;
-    let result = door.service.patch(&call.cx, &collection, patch).await;
-    Ok(written(result.map_err(|error| guarded(guard, error))?))
+    let precondition = update_precondition(&headers)?;
+    let patch = shape.into_patch(id, expected(precondition))?;
+    let result = state.service.patch(&request.cx, &collection, patch).await;
+    Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
 }
 
 /// Takes a document away.
@@ -132,20 +132,23 @@ pub(super) async fn patch(
     responses((status = 204, description = "Gone"))
 )]
 pub(super) async fn delete(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path((collection, id)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let guard = change_guard(&headers)?;
-    let existed = door.service.delete(&call.cx, &collection, &id, expected(guard)).await;
-    if existed.map_err(|error| guarded(guard, error))? {
-        Ok(reply::empty(StatusCode::NO_CONTENT))
+    let precondition = update_precondition(&headers)?;
+    let existed = state.service.delete(&request.cx, &collection, &id, expected(precondition)).await;
+    if existed.map_err(|error| precondition_failure(precondition, error))? {
+        Ok(response::empty(StatusCode::NO_CONTENT))
     } else {
         let detail = format!("there is no document {id:?} in collection {collection:?}");
-        Err(guarded(guard, Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id")))
+        Err(precondition_failure(
+            precondition,
+            Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id"),
+        ))
     }
 }
 
@@ -159,27 +162,28 @@ pub(super) async fn delete(
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("vectors" = Option<bool>, Query, description = "With vector fields"),
     ),
-    responses((status = 200, body = PageView))
+    responses((status = 200, body = DocumentPageResponse))
 )]
 pub(super) async fn scroll(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(collection): Path<String>,
     uri: Uri,
 ) -> Result<Response<Body>, Problem> {
     let query = Query::parse(uri.query(), &["filter", "limit", "after", "vectors"])?;
     let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
     let (after, vectors) = (query.text("after"), query.flag("vectors")?);
-    let schema = door.service.schema(&collection)?;
-    let scrolled = door.service.scroll(&call.cx, &collection, query.word("filter")?, after, limit).await?;
+    let schema = state.service.schema(&collection)?;
+    let scrolled =
+        state.service.scroll(&request.cx, &collection, query.word("filter")?, after, limit).await?;
     let ids: Vec<String> =
-        scrolled.documents.iter().map(|document| door.service.id_of(&schema, &document.key)).collect();
+        scrolled.documents.iter().map(|document| state.service.id_of(&schema, &document.key)).collect();
     let pairs = ids.iter().zip(&scrolled.documents);
-    let page = PageView {
+    let page = DocumentPageResponse {
         documents: pairs.map(|(id, document)| view(id, document, &schema, vectors)).collect(),
         next: scrolled.next,
     };
-    Ok(reply::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
+    Ok(response::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
 }
 
 /// How many documents match.
@@ -189,48 +193,48 @@ pub(super) async fn scroll(
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax; all, if left out"),
     ),
-    responses((status = 200, body = CountView))
+    responses((status = 200, body = CountResponse))
 )]
 pub(super) async fn count(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(collection): Path<String>,
     uri: Uri,
 ) -> Result<Response<Body>, Problem> {
     let query = Query::parse(uri.query(), &["filter"])?;
-    let count = door.service.count(&call.cx, &collection, query.word("filter")?).await?;
-    Ok(reply::json(StatusCode::OK, &CountView { count }))
+    let count = state.service.count(&request.cx, &collection, query.word("filter")?).await?;
+    Ok(response::json(StatusCode::OK, &CountResponse { count }))
 }
 
 /// Takes every document away that matches.
 #[utoipa::path(
     post, path = "/collections/{c}/delete", tag = "documents",
     params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
-    request_body = DeleteShape,
-    responses((status = 200, body = DeletedView))
+    request_body = DeleteRequest,
+    responses((status = 200, body = DeleteResponse))
 )]
 pub(super) async fn delete_matching(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(collection): Path<String>,
     uri: Uri,
-    Json(DeleteShape { filter }): Json<DeleteShape>,
+    Json(DeleteRequest { filter }): Json<DeleteRequest>,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
     if filter.trim().is_empty() {
         return Err(Problem::invalid("filter", "the filter is empty: write \"*\" to delete every document")
             .at("filter"));
     }
-    let deleted = door.service.delete_matching(&call.cx, &collection, &filter).await?;
-    Ok(reply::json(StatusCode::OK, &DeletedView { deleted }))
+    let deleted = state.service.delete_matching(&request.cx, &collection, &filter).await?;
+    Ok(response::json(StatusCode::OK, &DeleteResponse { deleted }))
 }
 
-fn view<'a>(id: &'a str, document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentView<'a> {
-    DocumentView {
+fn view<'a>(id: &'a str, document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentResponse<'a> {
+    DocumentResponse {
         id,
         seq: document.seq,
         expires_at_ms: document.expires_at_ms,
-        fields: FieldsView::new(document, schema, vectors),
+        fields: DocumentFields::new(document, schema, vectors),
     }
 }
 
@@ -239,42 +243,42 @@ fn written(result: PutResult) -> Response<Body> {
         Outcome::Created => StatusCode::CREATED,
         Outcome::Updated | Outcome::Unchanged => StatusCode::OK,
     };
-    let etag = etag::etag(result.seq);
-    let mut response = reply::json(status, &WrittenView::from(result));
+    let etag = precondition::etag(result.seq);
+    let mut response = response::json(status, &WriteResponse::from(result));
     response.headers_mut().insert(header::ETAG, etag);
     response
 }
 
 /// The guard of a change to what stands, of which nothing to stand can be no part.
-fn change_guard(headers: &HeaderMap) -> Result<Guard, Problem> {
-    match Guard::of(headers)? {
-        Guard::Absent => {
+fn update_precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
+    match Precondition::of(headers)? {
+        Precondition::Absent => {
             let detail = "If-None-Match: * makes no sense here: what is changed has to stand";
-            Err(Problem::unreadable("header", detail).at("If-None-Match"))
+            Err(Problem::bad_request("header", detail).at("If-None-Match"))
         }
-        guard => Ok(guard),
+        precondition => Ok(precondition),
     }
 }
 
 /// What the guard expects, in the service's words. Which document stands is nothing to expect: whoever is faster
 /// leaves another one.
-fn expected(guard: Guard) -> Expected {
-    match guard {
-        Guard::None | Guard::Present => Expected::Any,
-        Guard::Absent => Expected::Absent,
-        Guard::Seq(seq) => Expected::Seq(seq),
+fn expected(precondition: Precondition) -> Expected {
+    match precondition {
+        Precondition::None | Precondition::Present => Expected::Any,
+        Precondition::Absent => Expected::Absent,
+        Precondition::Seq(seq) => Expected::Seq(seq),
     }
 }
 
 /// A conflict is a failed precondition where the request named what it expects, and so is a document that is missing
 /// where any would have done.
-fn guarded(guard: Guard, error: Error) -> Problem {
-    match guard {
-        Guard::Present if error.code == "document-not-found" => {
+fn precondition_failure(precondition: Precondition, error: Error) -> Problem {
+    match precondition {
+        Precondition::Present if error.code == "document-not-found" => {
             let detail = format!("{}: If-Match: * asks for one", error.message);
             Problem::new(StatusCode::PRECONDITION_FAILED, "document-not-found", detail)
         }
-        Guard::None | Guard::Present => error.into(),
-        Guard::Absent | Guard::Seq(_) => Problem::from(error).precondition(),
+        Precondition::None | Precondition::Present => error.into(),
+        Precondition::Absent | Precondition::Seq(_) => Problem::from(error).precondition(),
     }
 }

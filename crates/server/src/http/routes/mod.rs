@@ -5,7 +5,7 @@ mod collections;
 mod doctor;
 mod documents;
 mod health;
-mod load;
+mod ingest;
 mod page;
 mod search;
 
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use axum::http::{StatusCode, Uri};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Door, Problem, openapi};
+use super::{AppState, Problem, openapi};
 
 /// Every route.
-pub(super) fn table() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn table() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(search::search))
         .routes(routes!(search::kb_search))
@@ -28,7 +28,7 @@ pub(super) fn table() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(collections::stats))
         .routes(routes!(backup::backup))
         .routes(routes!(doctor::doctor))
-        .routes(routes!(load::post, documents::scroll))
+        .routes(routes!(ingest::post, documents::scroll))
         .routes(routes!(documents::put, documents::get, documents::patch, documents::delete))
         .routes(routes!(documents::count))
         .routes(routes!(documents::delete_matching))

@@ -10,16 +10,16 @@ use axum::{
 use serde::de::IgnoredAny;
 
 use crate::http::{
-    Door, Problem,
+    AppState, Problem,
     body::Json,
-    call::Call,
     json::search::{
-        AnswerOrError, AnswerView, AnswersView, ArticlesView, SearchShape, SearchedView, SnippetsView,
-        took_ms,
+        ArticleSearchResponse, CollectionSearchResponse, MultiSearchResponse, MultiSearchResult,
+        SearchRequestBody, SearchResponseBody, SnippetSearchResponse, took_ms,
     },
     path::Path,
     query::{self, Query},
-    reply,
+    request_context::RequestContext,
+    response,
 };
 use service::{Answer, FieldKind, Paging, Schema, Search};
 
@@ -58,14 +58,18 @@ const HIT_BYTES: usize = 1024;
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
         ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
-    responses((status = 200, body = ArticlesView, headers(("Server-Timing" = String, description = "Time of each stage"))))
+    responses((status = 200, body = ArticleSearchResponse, headers(("Server-Timing" = String, description = "Time of each stage"))))
 )]
-pub(super) async fn search(State(door): State<Arc<Door>>, call: Call, uri: Uri) -> Result<Response, Problem> {
+pub(super) async fn search(
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let (text, search) = asked(&uri)?;
-    let answer = door.service.search(&call.cx, search).await?;
+    let answer = state.service.search(&request.cx, search).await?;
     let bytes = 512 + answer.hits.len() * HIT_BYTES;
-    let response = reply::json_sized(StatusCode::OK, &ArticlesView::new(&text, &answer), bytes);
-    Ok(reply::with_timing(response, &answer.timing))
+    let response = response::json_sized(StatusCode::OK, &ArticleSearchResponse::new(&text, &answer), bytes);
+    Ok(response::with_timing(response, &answer.timing))
 }
 
 /// Finds documents by the meaning of a text, with the beginning of each.
@@ -84,18 +88,18 @@ pub(super) async fn search(State(door): State<Arc<Door>>, call: Call, uri: Uri) 
         ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
         ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
-    responses((status = 200, body = SnippetsView, headers(("Server-Timing" = String, description = "Time of each stage"))))
+    responses((status = 200, body = SnippetSearchResponse, headers(("Server-Timing" = String, description = "Time of each stage"))))
 )]
 pub(super) async fn kb_search(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let (text, search) = asked(&uri)?;
-    let answer = door.service.search(&call.cx, search).await?;
+    let answer = state.service.search(&request.cx, search).await?;
     let bytes = 512 + answer.hits.len() * HIT_BYTES / 2;
-    let response = reply::json_sized(StatusCode::OK, &SnippetsView::new(&text, &answer), bytes);
-    Ok(reply::with_timing(response, &answer.timing))
+    let response = response::json_sized(StatusCode::OK, &SnippetSearchResponse::new(&text, &answer), bytes);
+    Ok(response::with_timing(response, &answer.timing))
 }
 
 /// The text that is asked for, and the search.
@@ -123,36 +127,36 @@ fn asked(uri: &Uri) -> Result<(String, Search), Problem> {
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
     ),
-    request_body = SearchShape,
-    responses((status = 200, body = SearchedView, description = "An answer, or with `searches` their answers"))
+    request_body = SearchRequestBody,
+    responses((status = 200, body = CollectionSearchResponse, description = "An answer, or with `searches` their answers"))
 )]
 pub(super) async fn search_collection(
-    State(door): State<Arc<Door>>,
-    call: Call,
+    State(state): State<Arc<AppState>>,
+    request: RequestContext,
     Path(collection): Path<String>,
-    Json(mut shape): Json<SearchShape>,
+    Json(mut shape): Json<SearchRequestBody>,
 ) -> Result<Response, Problem> {
     if let Some(searches) = shape.take_searches()? {
-        return search_many(&door, &call, &collection, searches).await;
+        return search_many(&state, &request, &collection, searches).await;
     }
     let search = shape.into_search(&collection)?;
-    let schema = door.service.schema(&collection)?;
+    let schema = state.service.schema(&collection)?;
     let vectors = names_vectors(&schema, &search);
-    let answer = door.service.search(&call.cx, search).await?;
+    let answer = state.service.search(&request.cx, search).await?;
     let bytes = 512 + answer.hits.len() * HIT_BYTES;
-    let view = SearchedView::One(AnswerView::new(&answer, &schema, vectors));
-    let response = reply::json_sized(StatusCode::OK, &view, bytes);
-    Ok(reply::with_timing(response, &answer.timing))
+    let view = CollectionSearchResponse::One(SearchResponseBody::new(&answer, &schema, vectors));
+    let response = response::json_sized(StatusCode::OK, &view, bytes);
+    Ok(response::with_timing(response, &answer.timing))
 }
 
 async fn search_many(
-    door: &Door,
-    call: &Call,
+    state: &AppState,
+    request: &RequestContext,
     collection: &str,
-    shapes: Vec<SearchShape<IgnoredAny>>,
+    shapes: Vec<SearchRequestBody<IgnoredAny>>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
-    let schema = door.service.schema(collection)?;
+    let schema = state.service.schema(collection)?;
     let mut wanted = Vec::with_capacity(shapes.len());
     let mut searches = Vec::with_capacity(shapes.len());
     for shape in shapes {
@@ -165,7 +169,7 @@ async fn search_many(
             Err(problem) => Err(problem),
         });
     }
-    let mut answers = door.service.search_many(&call.cx, searches).await?.into_iter();
+    let mut answers = state.service.search_many(&request.cx, searches).await?.into_iter();
     let answers: Vec<Result<(Answer, bool), Problem>> = wanted
         .into_iter()
         .map(|wanted| {
@@ -176,11 +180,16 @@ async fn search_many(
         .collect();
     let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let views = answers.iter().map(|answer| match answer {
-        Ok((answer, vectors)) => AnswerOrError::Answer(AnswerView::new(answer, &schema, *vectors)),
-        Err(problem) => AnswerOrError::Error { error: Problem::clone(problem) },
+        Ok((answer, vectors)) => {
+            MultiSearchResult::Answer(SearchResponseBody::new(answer, &schema, *vectors))
+        }
+        Err(problem) => MultiSearchResult::Error { error: Problem::clone(problem) },
     });
-    let view = SearchedView::Many(AnswersView { took_ms: took_ms(took_us), answers: views.collect() });
-    Ok(reply::json(StatusCode::OK, &view))
+    let view = CollectionSearchResponse::Many(MultiSearchResponse {
+        took_ms: took_ms(took_us),
+        answers: views.collect(),
+    });
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// Whether a vector field is among the fields asked for.

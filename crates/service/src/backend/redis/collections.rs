@@ -71,7 +71,7 @@ impl Core {
         if let Some(clash) = state.clash(name, &schema) {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                "collections-clash",
+                "schema-conflict",
                 format!(
                     "collection {name:?} cannot stand beside others in one Redis: {clash}; choose another prefix or field name"
                 ),

@@ -171,7 +171,7 @@ impl Core {
                         _ => continue,
                     }
                 }
-                Err(error) if error.code == "notes-damaged" => {
+                Err(error) if error.code == "metadata-damaged" => {
                     if state.troubles.insert(name.clone(), error.message.clone()).is_none() {
                         tracing::warn!(collection = name, %error, "a collection cannot be read");
                     }

@@ -112,7 +112,7 @@ pub(super) fn index_missing(collection: &str) -> Error {
 /// An index does not hold yet what stands on its shard.
 pub(super) fn index_unfinished(collection: &str, documents: u64) -> Error {
     Error::unavailable(
-        "index-unfinished",
+        "index-incomplete",
         format!(
             "the index of collection {collection:?} is new there and still takes in what stands ({documents} documents so far); its hits would not be all there are"
         ),

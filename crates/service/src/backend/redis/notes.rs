@@ -49,7 +49,7 @@ impl Notes {
     pub(super) fn read(collection: &str, hash: Value) -> Result<Option<Notes>, Error> {
         let damaged = |what: &str| {
             Error::unavailable(
-                "notes-damaged",
+                "metadata-damaged",
                 format!(
                     "the notes on collection {collection:?} under {:?} cannot be read ({what}): delete them and make the collection again",
                     key(collection)

@@ -287,7 +287,7 @@ fn scan(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
 fn moved() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "scroll-moved",
+        "scroll-interrupted",
         "the Redis Cluster has moved slots, or a primary was replaced, since this scroll began: begin it again",
     )
     .at("after")

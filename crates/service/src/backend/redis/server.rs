@@ -82,7 +82,7 @@ pub(super) fn spreads(value: Value) -> Result<bool, Error> {
 }
 
 fn unfit(why: &str) -> Error {
-    Error::unavailable("redis-unfit", format!("this Redis cannot be the store: {why}"))
+    Error::unavailable("redis-unsupported", format!("this Redis cannot be the store: {why}"))
 }
 
 /// The version of the search module, if it is loaded.

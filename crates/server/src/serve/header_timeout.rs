@@ -19,7 +19,7 @@ use hyper::rt::{Sleep, Timer};
 
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct HeaderTimeouts {
     /// From a head's first byte to its last; for the first head, from the beginning of the connection.
     pub(super) head: Duration,
     /// From the end of an answer to the first byte of the next head, if that is more.
@@ -28,20 +28,20 @@ pub(super) struct Limits {
 
 /// The clock by which Hyper waits for heads.
 #[derive(Debug)]
-pub(super) struct HeadTimer {
-    limits: Limits,
+pub(super) struct HeaderTimer {
+    timeouts: HeaderTimeouts,
     is_first: AtomicBool,
     /// Something came since the last wait began.
     has_begun: Arc<AtomicBool>,
 }
 
-impl HeadTimer {
-    pub(super) fn new(limits: Limits) -> HeadTimer {
-        HeadTimer { limits, is_first: AtomicBool::new(true), has_begun: Arc::default() }
+impl HeaderTimer {
+    pub(super) fn new(timeouts: HeaderTimeouts) -> HeaderTimer {
+        HeaderTimer { timeouts, is_first: AtomicBool::new(true), has_begun: Arc::default() }
     }
 
     /// What to call with what is read from the connection.
-    pub(super) fn listener(&self) -> impl FnMut(&[u8]) + Send + use<> {
+    pub(super) fn read_observer(&self) -> impl FnMut(&[u8]) + Send + use<> {
         let has_begun = Arc::clone(&self.has_begun);
         move |bytes| {
             if !bytes.is_empty() {
@@ -51,12 +51,12 @@ impl HeadTimer {
     }
 
     /// Until the head's time is up.
-    fn wait(&self) -> Pin<Box<dyn Sleep>> {
+    fn deadline(&self) -> Pin<Box<dyn Sleep>> {
         let is_first = self.is_first.swap(false, Ordering::Relaxed);
         self.has_begun.store(false, Ordering::Relaxed);
-        let Limits { head, idle } = self.limits;
+        let HeaderTimeouts { head, idle } = self.timeouts;
         let wait = if is_first { head } else { idle.max(head) };
-        Box::pin(Wait {
+        Box::pin(HeaderDeadline {
             sleep: Box::pin(tokio::time::sleep(wait)),
             head: (!is_first).then_some(head),
             has_begun: Arc::clone(&self.has_begun),
@@ -65,24 +65,24 @@ impl HeadTimer {
 }
 
 /// How long is asked for is left out of account: it is the limits that count.
-impl Timer for HeadTimer {
+impl Timer for HeaderTimer {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
-        self.wait()
+        self.deadline()
     }
 
     fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
-        self.wait()
+        self.deadline()
     }
 }
 
-struct Wait {
+struct HeaderDeadline {
     sleep: Pin<Box<tokio::time::Sleep>>,
     /// What the head is given once it begins; none when that has been taken into account.
     head: Option<Duration>,
     has_begun: Arc<AtomicBool>,
 }
 
-impl Future for Wait {
+impl Future for HeaderDeadline {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -96,4 +96,4 @@ impl Future for Wait {
     }
 }
 
-impl Sleep for Wait {}
+impl Sleep for HeaderDeadline {}

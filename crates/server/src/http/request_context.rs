@@ -11,7 +11,7 @@ use axum::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Door, Peer, Problem};
+use super::{AppState, Peer, Problem};
 use service::{Caller, Context};
 
 /// The header that sets a request's deadline, in milliseconds from its arrival.
@@ -21,29 +21,29 @@ const TIMEOUT_MS_MAX: u64 = 60_000;
 
 /// A call in progress. Dropped, for one because the client hung up and its handler with it, it
 /// cancels what it started.
-pub(super) struct Call {
+pub(super) struct RequestContext {
     /// What verbs are called with.
     pub(super) cx: Context,
     timeout: Option<Duration>,
-    gone: Option<DropGuard>,
+    cancel_guard: Option<DropGuard>,
 }
 
-impl Call {
+impl RequestContext {
     /// The same caller with a new deadline, for work in batches: each may take as long as a request.
     pub(super) fn batch(&self) -> Context {
         Context { deadline: self.timeout.map(|timeout| Instant::now() + timeout), ..self.cx.clone() }
     }
 
     /// Gives the guard away: from here on, whoever drops it cancels the call.
-    pub(super) fn hand_over(&mut self) -> DropGuard {
-        self.gone.take().expect("a call is handed over once")
+    pub(super) fn take_cancel_guard(&mut self) -> DropGuard {
+        self.cancel_guard.take().expect("a request is handed over once")
     }
 }
 
-impl FromRequestParts<Arc<Door>> for Call {
+impl FromRequestParts<Arc<AppState>> for RequestContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _door: &Arc<Door>) -> Result<Call, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _door: &Arc<AppState>) -> Result<RequestContext, Problem> {
         let caller = match parts.extensions.get::<Peer>() {
             Some(&Peer(peer)) => Caller::Remote { peer },
             None => Caller::Local,
@@ -57,7 +57,7 @@ impl FromRequestParts<Arc<Door>> for Call {
                     None => {
                         let detail =
                             format!("X-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX}");
-                        return Err(Problem::unreadable("header", detail).at("X-Timeout-Ms"));
+                        return Err(Problem::bad_request("header", detail).at("X-Timeout-Ms"));
                     }
                 }
             }
@@ -68,7 +68,7 @@ impl FromRequestParts<Arc<Door>> for Call {
             deadline: timeout.map(|timeout| Instant::now() + timeout),
             cancel: cancel.clone(),
         };
-        Ok(Call { cx, timeout, gone: Some(cancel.drop_guard()) })
+        Ok(RequestContext { cx, timeout, cancel_guard: Some(cancel.drop_guard()) })
     }
 }
 
@@ -76,29 +76,29 @@ impl FromRequestParts<Arc<Door>> for Call {
 mod tests {
     use super::*;
 
-    fn call() -> Call {
+    fn request() -> RequestContext {
         let cancel = CancellationToken::new();
         let cx = Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() };
-        Call { cx, timeout: Some(Duration::from_secs(1)), gone: Some(cancel.drop_guard()) }
+        RequestContext { cx, timeout: Some(Duration::from_secs(1)), cancel_guard: Some(cancel.drop_guard()) }
     }
 
     #[test]
     fn a_handler_that_is_dropped_cancels_what_it_started() {
-        let call = call();
-        let started = call.batch();
+        let request = request();
+        let started = request.batch();
         assert!(!started.cancel.is_cancelled() && started.deadline.is_some());
-        drop(call);
+        drop(request);
         assert!(started.cancel.is_cancelled());
     }
 
     #[test]
     fn a_call_that_was_handed_over_lasts_as_long_as_its_guard() {
-        let mut call = call();
-        let cancel = call.cx.cancel.clone();
-        let guard = call.hand_over();
-        drop(call);
+        let mut request = request();
+        let cancel = request.cx.cancel.clone();
+        let precondition = request.take_cancel_guard();
+        drop(request);
         assert!(!cancel.is_cancelled());
-        drop(guard);
+        drop(precondition);
         assert!(cancel.is_cancelled());
     }
 }

@@ -13,53 +13,53 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::http::Patience;
+use crate::http::MinimumRate;
 
 /// A stream that fails once nothing could be written for a while, though there was something, or so little that its
 /// reader keeps no pace.
 #[derive(Debug)]
-pub(super) struct Unstalled<S> {
+pub(super) struct WriteTimeoutStream<S> {
     stream: S,
-    patience: Patience,
-    waiting: Option<Waiting>,
+    rate: MinimumRate,
+    stall: Option<Stall>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Stall {
     since: Instant,
-    over: Pin<Box<Sleep>>,
+    expires: Pin<Box<Sleep>>,
 }
 
-impl<S> Unstalled<S> {
+impl<S> WriteTimeoutStream<S> {
     /// `stream`, which may stand still for `limit`.
-    pub(super) fn new(stream: S, limit: Duration) -> Unstalled<S> {
-        Unstalled { stream, patience: Patience::new(limit), waiting: None }
+    pub(super) fn new(stream: S, limit: Duration) -> WriteTimeoutStream<S> {
+        WriteTimeoutStream { stream, rate: MinimumRate::new(limit), stall: None }
     }
 
     /// Passes progress on, and counts the time without.
-    fn watch<T>(
+    fn enforce_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
         progress: Poll<io::Result<T>>,
         bytes: impl FnOnce(&T) -> usize,
     ) -> Poll<io::Result<T>> {
-        let left = self.patience.left();
+        let remaining = self.rate.remaining();
         if let Poll::Ready(written) = &progress {
-            if let (Some(waiting), Ok(written)) = (self.waiting.take(), written) {
-                self.patience.spend(waiting.since.elapsed(), bytes(written));
+            if let (Some(stall), Ok(written)) = (self.stall.take(), written) {
+                self.rate.record(stall.since.elapsed(), bytes(written));
             }
             return progress;
         }
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+        let stall = self.stall.get_or_insert_with(|| Stall {
             since: Instant::now(),
-            over: Box::pin(tokio::time::sleep(left)),
+            expires: Box::pin(tokio::time::sleep(remaining)),
         });
-        ready!(waiting.over.as_mut().poll(cx));
+        ready!(stall.expires.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,10 +69,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Unstalled<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeoutStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, progress, |written| *written)
+        self.enforce_timeout(cx, progress, |written| *written)
     }
 
     fn poll_write_vectored(
@@ -81,7 +81,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, progress, |written| *written)
+        self.enforce_timeout(cx, progress, |written| *written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -90,12 +90,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unstalled<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, progress, |()| 0)
+        self.enforce_timeout(cx, progress, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, progress, |()| 0)
+        self.enforce_timeout(cx, progress, |()| 0)
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_who_stands_still_is_given_up_and_a_slow_one_is_not() {
         let (near, mut far) = tokio::io::duplex(8);
-        let mut near = Unstalled::new(near, Duration::from_millis(20));
+        let mut near = WriteTimeoutStream::new(near, Duration::from_millis(20));
         let reader = tokio::spawn(async move {
             let mut read = [0; 32];
             far.read_exact(&mut read).await.unwrap();
@@ -123,7 +123,7 @@ mod tests {
     async fn a_reader_who_takes_a_byte_now_and_then_is_given_up() {
         let (near, mut far) = tokio::io::duplex(1);
         let limit = Duration::from_millis(50);
-        let mut near = Unstalled::new(near, limit);
+        let mut near = WriteTimeoutStream::new(near, limit);
         // Far more than is waited for, were each byte put up with by itself.
         let reader = tokio::spawn(async move {
             while far.read_u8().await.is_ok() {

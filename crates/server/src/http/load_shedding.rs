@@ -12,77 +12,81 @@ use axum::{
 use metrics::Counter;
 use tower::Service as _;
 
-use super::{Problem, metering};
+use super::{Problem, telemetry};
 use service::Service;
 
 /// Extension of searches that are turned away further in: a page of another origin may read why only with the headers
 /// that its answer gets there.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TurnedAway;
+pub(super) struct Shed;
 
 /// What answers requests that come over a socket.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct RequestHandler {
     router: Router,
-    gate: Option<Arc<Gate>>,
+    shedder: Option<Arc<LoadShedder>>,
 }
 
-impl App {
+impl RequestHandler {
     /// Routes that ask nobody for room.
-    pub(crate) fn open(router: Router) -> App {
-        App { router, gate: None }
+    pub(crate) fn without_shedding(router: Router) -> RequestHandler {
+        RequestHandler { router, shedder: None }
     }
 
     /// The routes over `service`, behind a gate.
-    pub(crate) fn gated(router: Router, service: Service) -> App {
-        App::gated_by(router, move || service.refuses_searches())
+    pub(crate) fn with_shedding(router: Router, service: Service) -> RequestHandler {
+        RequestHandler::with_shedding_if(router, move || service.refuses_searches())
     }
 
-    fn gated_by(router: Router, refuses: impl Fn() -> bool + Send + Sync + 'static) -> App {
-        App { router, gate: Some(Arc::new(Gate::new(Box::new(refuses)))) }
+    fn with_shedding_if(
+        router: Router,
+        refuses: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> RequestHandler {
+        RequestHandler { router, shedder: Some(Arc::new(LoadShedder::new(Box::new(refuses)))) }
     }
 
     /// Answers a request.
-    pub(crate) async fn answer(&self, mut request: Request) -> Result<Response<Body>, Infallible> {
-        if let Some(gate) = &self.gate
-            && let Some(searched) = gate.refuses(&request)
+    pub(crate) async fn handle(&self, mut request: Request) -> Result<Response<Body>, Infallible> {
+        if let Some(shedder) = &self.shedder
+            && let Some(searched) = shedder.refuses(&request)
         {
             if !request.headers().contains_key(header::ORIGIN) {
-                return Ok(gate.refusal(searched));
+                return Ok(shedder.refusal(searched));
             }
-            request.extensions_mut().insert(TurnedAway);
+            request.extensions_mut().insert(Shed);
         }
         self.router.clone().call(request).await
     }
 }
 
-struct Gate {
+struct LoadShedder {
     /// Whether a search that comes now is refused.
     refuses: Box<dyn Fn() -> bool + Send + Sync>,
     /// The refusal, made once.
     headers: HeaderMap,
     body: Bytes,
-    refused: [Counter; Searched::ALL.len()],
+    refused: [Counter; SearchRoute::ALL.len()],
 }
 
 /// A route that searches.
 #[derive(Clone, Copy)]
-enum Searched {
+enum SearchRoute {
     Articles,
     KnowledgeBase,
     Collection,
 }
 
-impl Searched {
-    const ALL: [Searched; 3] = [Searched::Articles, Searched::KnowledgeBase, Searched::Collection];
+impl SearchRoute {
+    const ALL: [SearchRoute; 3] =
+        [SearchRoute::Articles, SearchRoute::KnowledgeBase, SearchRoute::Collection];
 
-    fn of(method: &Method, path: &str) -> Option<Searched> {
+    fn of(method: &Method, path: &str) -> Option<SearchRoute> {
         match (method, path) {
-            (&Method::GET | &Method::HEAD, "/search") => Some(Searched::Articles),
-            (&Method::GET | &Method::HEAD, "/kb/search") => Some(Searched::KnowledgeBase),
+            (&Method::GET | &Method::HEAD, "/search") => Some(SearchRoute::Articles),
+            (&Method::GET | &Method::HEAD, "/kb/search") => Some(SearchRoute::KnowledgeBase),
             (&Method::POST, _) => {
                 let name = path.strip_prefix("/collections/")?.strip_suffix("/search")?;
-                (!name.contains('/')).then_some(Searched::Collection)
+                (!name.contains('/')).then_some(SearchRoute::Collection)
             }
             _ => None,
         }
@@ -91,30 +95,30 @@ impl Searched {
     /// Method and route, as they are counted.
     fn labels(self) -> (&'static str, &'static str) {
         match self {
-            Searched::Articles => ("GET", "/search"),
-            Searched::KnowledgeBase => ("GET", "/kb/search"),
-            Searched::Collection => ("POST", "/collections/{c}/search"),
+            SearchRoute::Articles => ("GET", "/search"),
+            SearchRoute::KnowledgeBase => ("GET", "/kb/search"),
+            SearchRoute::Collection => ("POST", "/collections/{c}/search"),
         }
     }
 }
 
-impl Gate {
-    fn new(refuses: Box<dyn Fn() -> bool + Send + Sync>) -> Gate {
-        let refused = Searched::ALL.map(|searched| {
+impl LoadShedder {
+    fn new(refuses: Box<dyn Fn() -> bool + Send + Sync>) -> LoadShedder {
+        let refused = SearchRoute::ALL.map(|searched| {
             let (method, route) = searched.labels();
-            metering::requests(method, route, StatusCode::SERVICE_UNAVAILABLE)
+            telemetry::requests(method, route, StatusCode::SERVICE_UNAVAILABLE)
         });
         let (mut headers, body) = Problem::from(Service::overloaded()).parts();
-        metering::dress(&mut headers);
-        Gate { refuses, headers, body, refused }
+        telemetry::add_security_headers(&mut headers);
+        LoadShedder { refuses, headers, body, refused }
     }
 
     /// What is searched by a request that is refused.
-    fn refuses(&self, request: &Request) -> Option<Searched> {
-        Searched::of(request.method(), request.uri().path()).filter(|_| (self.refuses)())
+    fn refuses(&self, request: &Request) -> Option<SearchRoute> {
+        SearchRoute::of(request.method(), request.uri().path()).filter(|_| (self.refuses)())
     }
 
-    fn refusal(&self, searched: Searched) -> Response<Body> {
+    fn refusal(&self, searched: SearchRoute) -> Response<Body> {
         self.refused[searched as usize].increment(1);
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -133,15 +137,18 @@ mod tests {
     use crate::access::Origin;
     use crate::http::{HttpSettings, router};
 
-    async fn status(app: &App, method: &str, path: &str) -> u16 {
+    async fn status(app: &RequestHandler, method: &str, path: &str) -> u16 {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        app.answer(request).await.unwrap().status().as_u16()
+        app.handle(request).await.unwrap().status().as_u16()
     }
 
     #[tokio::test]
     async fn searches_are_turned_away_while_there_is_no_room_and_nothing_else_is() {
         let routes = || Router::new().fallback(any(|| async {}));
-        let (closed, wide) = (App::gated_by(routes(), || true), App::gated_by(routes(), || false));
+        let (closed, wide) = (
+            RequestHandler::with_shedding_if(routes(), || true),
+            RequestHandler::with_shedding_if(routes(), || false),
+        );
         for (method, path, is_search) in [
             ("GET", "/search?q=a", true),
             ("HEAD", "/search", true),
@@ -171,13 +178,13 @@ mod tests {
         let service = Service::open(config).unwrap();
         let cors_origins = vec![Origin::new(PAGE).unwrap()];
         let routes = router(service.clone(), HttpSettings { cors_origins, ..HttpSettings::default() });
-        let app = App::gated_by(routes, || true);
+        let app = RequestHandler::with_shedding_if(routes, || true);
         for (method, path) in
             [("GET", "/search?q=a"), ("GET", "/kb/search?q=a"), ("POST", "/collections/kb/search")]
         {
             for (origin, may_read) in [(PAGE, true), ("https://other.example.com", false)] {
                 let request = Request::builder().method(method).uri(path).header("origin", origin);
-                let response = app.answer(request.body(Body::empty()).unwrap()).await.unwrap();
+                let response = app.handle(request.body(Body::empty()).unwrap()).await.unwrap();
                 assert_eq!(response.status(), 503, "{method} {path} from {origin}");
                 let headers = response.headers();
                 assert_eq!(headers["retry-after"], "1");
@@ -193,9 +200,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_refusal_is_a_problem_dressed_as_all_answers_are() {
-        let app = App::gated_by(Router::new(), || true);
+        let app = RequestHandler::with_shedding_if(Router::new(), || true);
         let request = Request::get("/search?q=a").body(Body::empty()).unwrap();
-        let response = app.answer(request).await.unwrap();
+        let response = app.handle(request).await.unwrap();
         let headers = response.headers();
         assert_eq!(headers["content-type"], "application/problem+json");
         assert_eq!(headers["retry-after"], "1");

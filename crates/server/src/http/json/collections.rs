@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::schema::SchemaShape;
+use super::schema::SchemaBody;
 use service::{CollectionInfo, Durability, Service, Stats};
 
 /// What is known of a collection.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct InfoView {
+pub(crate) struct CollectionResponse {
     name: String,
     aliases: Vec<String>,
     /// Number of the collection, never used again.
     id: u32,
     /// Version of its schema, from 1.
     version: u32,
-    schema: SchemaShape,
+    schema: SchemaBody,
     documents: u64,
     /// Vectors that can be found.
     vectors: u64,
@@ -36,11 +36,11 @@ pub(crate) struct InfoView {
     shards: BTreeMap<String, u64>,
 }
 
-impl InfoView {
-    pub(crate) fn new(info: CollectionInfo, service: &Service) -> InfoView {
-        InfoView {
+impl CollectionResponse {
+    pub(crate) fn new(info: CollectionInfo, service: &Service) -> CollectionResponse {
+        CollectionResponse {
             shards: service.shards(&info.name).into_iter().collect(),
-            schema: SchemaShape::from(&info.schema),
+            schema: SchemaBody::from(&info.schema),
             name: info.name,
             aliases: info.aliases,
             id: info.version.id,
@@ -59,28 +59,28 @@ impl InfoView {
 
 /// All collections.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct CollectionsView {
-    pub(crate) collections: Vec<InfoView>,
+pub(crate) struct CollectionsResponse {
+    pub(crate) collections: Vec<CollectionResponse>,
 }
 
 /// Where an alias shall lead.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct AliasShape {
+pub(crate) struct AliasRequest {
     /// Name of the collection.
     pub(crate) collection: String,
 }
 
 /// Where an alias leads.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct AliasView {
+pub(crate) struct AliasResponse {
     pub(crate) alias: String,
     pub(crate) collection: String,
 }
 
 /// Counts of the whole system.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct StatsView {
+pub(crate) struct StatsResponse {
     /// Documents in the keyspace.
     documents: u64,
     /// The last change.
@@ -102,9 +102,9 @@ pub(crate) struct StatsView {
     version: &'static str,
 }
 
-impl From<Stats> for StatsView {
-    fn from(stats: Stats) -> StatsView {
-        StatsView {
+impl From<Stats> for StatsResponse {
+    fn from(stats: Stats) -> StatsResponse {
+        StatsResponse {
             documents: stats.documents,
             last_seq: stats.last_seq,
             durable_seq: stats.durable_seq,
@@ -119,6 +119,6 @@ impl From<Stats> for StatsView {
 
 /// A count of documents.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct CountView {
+pub(crate) struct CountResponse {
     pub(crate) count: u64,
 }

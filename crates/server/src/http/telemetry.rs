@@ -37,7 +37,7 @@ pub(super) const COMMITS: &str = "nearfield_commits_total";
 pub(crate) const SECONDS_BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 1.0, 4.0, 16.0];
 
-/// Tells the installed recorder what the names mean. Call it once, after installing one.
+/// Tells the installed recorder what the names mean. RequestContext it once, after installing one.
 pub fn describe_metrics() {
     describe_counter!(REQUESTS, "Requests answered, by method, route and status");
     describe_histogram!(
@@ -71,7 +71,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         .increment(1);
     histogram!(SECONDS, "route" => route.to_owned()).record(took);
     tracing::debug!(method, route, status, ms = took.as_secs_f64() * 1000.0, "request");
-    dress(response.headers_mut());
+    add_security_headers(response.headers_mut());
     response
 }
 
@@ -112,7 +112,7 @@ fn label(method: &Method) -> &'static str {
 }
 
 /// Headers that keep browsers from guessing, leaking, framing and storing. What a handler set stays.
-pub(super) fn dress(headers: &mut HeaderMap) {
+pub(super) fn add_security_headers(headers: &mut HeaderMap) {
     const EVERYWHERE: [(HeaderName, HeaderValue); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),

@@ -10,45 +10,45 @@ use serde::{
 /// An array of at most `MAX` elements. Of one that has more the others are counted only: a body of `[{},{},...]` would
 /// take many times its own length.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct AtMost<T, const MAX: usize> {
-    kept: Vec<T>,
-    given: usize,
+pub(crate) struct BoundedVec<T, const MAX: usize> {
+    elements: Vec<T>,
+    count: usize,
 }
 
-impl<T, const MAX: usize> AtMost<T, MAX> {
+impl<T, const MAX: usize> BoundedVec<T, MAX> {
     /// All elements, or how many there are if that is too many.
-    pub(crate) fn all(self) -> Result<Vec<T>, usize> {
-        if self.given > MAX { Err(self.given) } else { Ok(self.kept) }
+    pub(crate) fn into_vec(self) -> Result<Vec<T>, usize> {
+        if self.count > MAX { Err(self.count) } else { Ok(self.elements) }
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for AtMost<T, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AtMost<T, MAX>, D::Error> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedVec<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoundedVec<T, MAX>, D::Error> {
         struct Elements<T, const MAX: usize>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Elements<T, MAX> {
-            type Value = AtMost<T, MAX>;
+            type Value = BoundedVec<T, MAX>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a sequence")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AtMost<T, MAX>, A::Error> {
-                let mut kept = Vec::new();
-                while kept.len() < MAX {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<BoundedVec<T, MAX>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() < MAX {
                     match seq.next_element()? {
-                        Some(element) => kept.push(element),
-                        None => return Ok(AtMost { given: kept.len(), kept }),
+                        Some(element) => elements.push(element),
+                        None => return Ok(BoundedVec { count: elements.len(), elements }),
                     }
                 }
-                let mut given = kept.len();
+                let mut count = elements.len();
                 while seq.next_element::<IgnoredAny>()?.is_some() {
-                    given += 1;
+                    count += 1;
                 }
-                if given > MAX {
-                    kept = Vec::new();
+                if count > MAX {
+                    elements = Vec::new();
                 }
-                Ok(AtMost { kept, given })
+                Ok(BoundedVec { elements, count })
             }
         }
 
@@ -81,13 +81,13 @@ mod tests {
     fn what_is_beyond_the_most_is_counted_and_not_read() {
         let read = |json: &str| {
             READ.set(0);
-            (serde_json::from_str::<AtMost<Number, 3>>(json).map(AtMost::all), READ.get())
+            (serde_json::from_str::<BoundedVec<Number, 3>>(json).map(BoundedVec::into_vec), READ.get())
         };
         assert_eq!(read("[]").0.unwrap(), Ok(vec![]));
         assert_eq!(read("[1,2,3]").0.unwrap(), Ok(vec![Number(1), Number(2), Number(3)]));
-        for (json, given) in [("[1,2,3,4]", 4), (r#"[1,2,3,"four",{"five":[5]},6]"#, 6)] {
+        for (json, count) in [("[1,2,3,4]", 4), (r#"[1,2,3,"four",{"five":[5]},6]"#, 6)] {
             let (numbers, read) = read(json);
-            assert_eq!((numbers.unwrap(), read), (Err(given), 3), "{json}");
+            assert_eq!((numbers.unwrap(), read), (Err(count), 3), "{json}");
         }
         for bad in ["1", "{}", "[1,2,3,4", "[1,\"two\",3,4]", "[1,2,3,}]"] {
             assert!(read(bad).0.is_err(), "{bad}");

@@ -47,7 +47,7 @@ pub(super) enum Counted {
 }
 
 /// Counts.
-pub(super) struct Limits {
+pub(super) struct RateLimits {
     wrong_keys_max: u32,
     wrong_keys: Mutex<unsync::Cache<Network, WrongKeys>>,
     requests: Option<Requests>,
@@ -65,33 +65,33 @@ struct Requests {
     callers: sync::Cache<Counted, Arc<DefaultDirectRateLimiter>>,
 }
 
-impl std::fmt::Debug for Limits {
+impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Limits").finish_non_exhaustive()
+        f.debug_struct("RateLimits").finish_non_exhaustive()
     }
 }
 
-impl Limits {
+impl RateLimits {
     /// At most `wrong_keys_max` wrong keys a minute of each network, and `rate_limit` requests a second of each
     /// caller; no limit, if 0.
-    pub(super) fn new(wrong_keys_max: u32, rate_limit: u32) -> Limits {
+    pub(super) fn new(wrong_keys_max: u32, rate_limit: u32) -> RateLimits {
         let requests = NonZero::new(rate_limit).map(|limit| Requests {
             quota: Quota::per_second(limit),
             clock: DefaultClock::default(),
             callers: sync::Cache::new(NETWORKS_MAX),
         });
-        Limits { wrong_keys_max, wrong_keys: Mutex::new(unsync::Cache::new(NETWORKS_MAX)), requests }
+        RateLimits { wrong_keys_max, wrong_keys: Mutex::new(unsync::Cache::new(NETWORKS_MAX)), requests }
     }
 
     /// How long no key of this network is looked at any more, if that is so.
-    pub(super) fn barred(&self, network: Network) -> Option<Duration> {
+    pub(super) fn locked_out(&self, network: Network) -> Option<Duration> {
         let counted = *self.wrong_keys.lock().get(&network)?;
         let left = PERIOD.saturating_sub(counted.since.elapsed());
         (counted.count >= self.wrong_keys_max && !left.is_zero()).then_some(left)
     }
 
     /// Counts a wrong key.
-    pub(super) fn wrong_key(&self, network: Network) {
+    pub(super) fn record_wrong_key(&self, network: Network) {
         let mut wrong_keys = self.wrong_keys.lock();
         let now = Instant::now();
         let before = wrong_keys.get(&network).copied().filter(|counted| counted.since.elapsed() < PERIOD);
@@ -118,13 +118,13 @@ mod tests {
 
     #[test]
     fn the_tenth_wrong_key_bars_a_network_and_no_other() {
-        let limits = Limits::new(10, 0);
+        let limits = RateLimits::new(10, 0);
         for _ in 0..10 {
-            assert_eq!(limits.barred(network(1)), None);
-            limits.wrong_key(network(1));
+            assert_eq!(limits.locked_out(network(1)), None);
+            limits.record_wrong_key(network(1));
         }
-        assert!(limits.barred(network(1)).is_some_and(|left| left <= PERIOD));
-        assert_eq!(limits.barred(network(2)), None);
+        assert!(limits.locked_out(network(1)).is_some_and(|left| left <= PERIOD));
+        assert_eq!(limits.locked_out(network(2)), None);
     }
 
     #[test]
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn a_million_networks_take_bounded_memory() {
-        let limits = Limits::new(10, 5);
+        let limits = RateLimits::new(10, 5);
         for number in 0..1_000_000 {
-            limits.wrong_key(network(number));
+            limits.record_wrong_key(network(number));
             limits.request(Counted::Network(network(number)));
         }
         // What a cache of so many entries takes is bounded by their number.
@@ -150,11 +150,11 @@ mod tests {
 
     #[test]
     fn requests_are_limited_by_caller() {
-        let limits = Limits::new(10, 3);
+        let limits = RateLimits::new(10, 3);
         let (one, other) = (Counted::Key([0; 32]), Counted::Key([1; 32]));
         let refused = (0..10).filter(|_| limits.request(one).is_some()).count();
         assert!((5..=7).contains(&refused), "{refused} of ten at once");
         assert_eq!(limits.request(other), None);
-        assert_eq!(Limits::new(10, 0).request(one), None);
+        assert_eq!(RateLimits::new(10, 0).request(one), None);
     }
 }

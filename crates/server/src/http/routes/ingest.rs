@@ -14,17 +14,19 @@ use axum::{
 use tokio::sync::mpsc;
 
 use crate::http::{
-    Door, Problem,
+    AppState, Problem,
     body::{self, BodyReader, JSON_BYTES_MAX, MediaType},
-    call::Call,
     json::{
-        document::{DocumentShape, Item, Refused},
-        write::{Counts, DOCUMENTS_MAX, DocumentsShape, Items, ResultView, ResultsView},
+        document::{ArrayDocument, DocumentRequest, RejectedDocument},
+        write::{
+            DOCUMENTS_MAX, DocumentArray, DocumentsRequest, WriteCounts, WriteResult, WriteResultsResponse,
+        },
     },
-    ndjson::{Fed, Gathered, Lines, write_line},
+    ndjson::{ChannelBody, ChunkedBody, Lines, write_line},
     path::Path,
     query::Query,
-    reply,
+    request_context::RequestContext,
+    response,
 };
 use service::{Error, ErrorKind, Expected, Put};
 
@@ -54,33 +56,33 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
         ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
         ("Accept" = Option<String>, Header, description = "application/x-ndjson: results as they are made"),
     ),
-    request_body(content((DocumentShape = "application/json"), (DocumentShape = "application/x-ndjson"))),
+    request_body(content((DocumentRequest = "application/json"), (DocumentRequest = "application/x-ndjson"))),
     responses((status = 200, description = "A result for each document", content(
-        (ResultsView = "application/json"), (ResultView = "application/x-ndjson"))))
+        (WriteResultsResponse = "application/json"), (WriteResult = "application/x-ndjson"))))
 )]
 pub(super) async fn post(
-    State(door): State<Arc<Door>>,
-    mut call: Call,
+    State(state): State<Arc<AppState>>,
+    mut request: RequestContext,
     Path(collection): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
     Query::parse(uri.query(), &[])?;
-    let stall = door.settings.body_timeout;
+    let stall = state.settings.body_timeout;
     if MediaType::of(&headers)? == MediaType::Json {
         let body = BodyReader::new(&headers, body, JSON_BYTES_MAX, stall)?.all().await?;
-        return load_json(&Loading { door, call, collection }, &body).await;
+        return ingest_json(&Ingest { state, request, collection }, &body).await;
     }
     let lines = Lines::new(BodyReader::new(&headers, body, NDJSON_BYTES_MAX, stall)?);
-    door.service.schema(&collection)?;
+    state.service.schema(&collection)?;
     if !accepts_ndjson(&headers) {
-        return load_lines(&Loading { door, call, collection }, lines).await;
+        return ingest_lines(&Ingest { state, request, collection }, lines).await;
     }
     let (results, answer) = mpsc::channel(1);
-    let gone = call.hand_over();
-    tokio::spawn(stream_lines(Loading { door, call, collection }, lines, results));
-    let mut response = Response::new(Body::new(Fed::new(answer, gone)));
+    let cancel_guard = request.take_cancel_guard();
+    tokio::spawn(stream_lines(Ingest { state, request, collection }, lines, results));
+    let mut response = Response::new(Body::new(ChannelBody::new(answer, cancel_guard)));
     response.headers_mut().insert(header::CONTENT_TYPE, NDJSON);
     Ok(response)
 }
@@ -96,60 +98,61 @@ fn accepts_ndjson(headers: &HeaderMap) -> bool {
 }
 
 /// Where documents of a request go.
-struct Loading {
-    door: Arc<Door>,
-    call: Call,
+struct Ingest {
+    state: Arc<AppState>,
+    request: RequestContext,
     collection: String,
 }
 
 /// A document on its way, or why it is none.
-type Prepared = Result<Put, Box<Refused>>;
+type ParsedDocument = Result<Put, Box<RejectedDocument>>;
 
-impl Loading {
+impl Ingest {
     /// Writes a batch: a result for each, in order. With `wait`, a service without room is asked
     /// again until the batch's time is over.
-    async fn write(&self, batch: Vec<Prepared>, wait: bool) -> Result<Vec<ResultView>, Problem> {
+    async fn write(&self, batch: Vec<ParsedDocument>, wait: bool) -> Result<Vec<WriteResult>, Problem> {
         let mut puts = Vec::with_capacity(batch.len());
-        let refused: Vec<Option<Box<Refused>>> =
+        let rejected: Vec<Option<Box<RejectedDocument>>> =
             batch.into_iter().map(|prepared| prepared.map(|put| puts.push(put)).err()).collect();
         let written = if puts.is_empty() { Vec::new() } else { self.put(puts, wait).await? };
         let mut written = written.into_iter();
-        let result = |refused: Option<Box<Refused>>| match refused {
-            Some(refused) => ResultView::refused(refused.id, refused.problem),
+        let result = |rejected: Option<Box<RejectedDocument>>| match rejected {
+            Some(rejected) => WriteResult::rejected(rejected.id, rejected.problem),
             None => written.next().expect("one result for one document"),
         };
-        Ok(refused.into_iter().map(result).collect())
+        Ok(rejected.into_iter().map(result).collect())
     }
 
     /// Puts documents: a result for each. With `wait`, those the service has no room for are put
     /// again until patience ends.
-    async fn put(&self, puts: Vec<Put>, wait: bool) -> Result<Vec<ResultView>, Problem> {
-        let cx = self.call.batch();
-        let until = Instant::now() + self.door.settings.overload_patience;
-        let mut results: Vec<Option<ResultView>> = puts.iter().map(|_| None).collect();
-        let mut open: Vec<usize> = (0..puts.len()).collect();
+    async fn put(&self, puts: Vec<Put>, wait: bool) -> Result<Vec<WriteResult>, Problem> {
+        let cx = self.request.batch();
+        let retry_until = Instant::now() + self.state.settings.overload_retry_timeout;
+        let mut results: Vec<Option<WriteResult>> = puts.iter().map(|_| None).collect();
+        let mut pending: Vec<usize> = (0..puts.len()).collect();
         loop {
-            let patient = wait && Instant::now() < until;
-            let again = |error: &Error| patient && error.kind == ErrorKind::Overloaded;
-            let batch = open.iter().map(|&at| puts[at].clone()).collect();
-            match self.door.service.put(&cx, &self.collection, batch).await {
-                Err(error) if again(&error) => (),
-                answers => {
-                    let mut answers = answers?.into_iter();
-                    open.retain(|&at| match answers.next().expect("one result for one document") {
-                        Err(error) if again(&error) => true,
+            let may_retry = wait && Instant::now() < retry_until;
+            let should_retry = |error: &Error| may_retry && error.kind == ErrorKind::Overloaded;
+            let batch = pending.iter().map(|&at| puts[at].clone()).collect();
+            match self.state.service.put(&cx, &self.collection, batch).await {
+                Err(error) if should_retry(&error) => (),
+                outcomes => {
+                    let mut outcomes = outcomes?.into_iter();
+                    pending.retain(|&at| match outcomes.next().expect("one result for one document") {
+                        Err(error) if should_retry(&error) => true,
                         Err(error) => {
-                            results[at] = Some(ResultView::refused(Some(puts[at].id.clone()), error.into()));
+                            results[at] =
+                                Some(WriteResult::rejected(Some(puts[at].id.clone()), error.into()));
                             false
                         }
                         Ok(result) => {
-                            results[at] = Some(ResultView::written(result));
+                            results[at] = Some(WriteResult::success(result));
                             false
                         }
                     });
                 }
             }
-            if open.is_empty() {
+            if pending.is_empty() {
                 return Ok(results.into_iter().flatten().collect());
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -157,28 +160,28 @@ impl Loading {
     }
 
     /// Writes a batch of lines; what refuses the whole batch refuses each of its lines.
-    async fn write_lines(&self, batch: Batch) -> Vec<ResultView> {
+    async fn write_lines(&self, batch: Batch) -> Vec<WriteResult> {
         let ids: Vec<Option<String>> = batch
             .documents
             .iter()
             .map(|prepared| match prepared {
                 Ok(put) => Some(put.id.clone()),
-                Err(refused) => refused.id.clone(),
+                Err(rejected) => rejected.id.clone(),
             })
             .collect();
         let results = match self.write(batch.documents, true).await {
             Ok(results) => results,
-            Err(problem) => ids.into_iter().map(|id| ResultView::refused(id, problem.clone())).collect(),
+            Err(problem) => ids.into_iter().map(|id| WriteResult::rejected(id, problem.clone())).collect(),
         };
-        results.into_iter().zip(batch.numbers).map(|(result, number)| result.on_line(number)).collect()
+        results.into_iter().zip(batch.line_numbers).map(|(result, number)| result.on_line(number)).collect()
     }
 }
 
 /// Lines that are written together.
 #[derive(Default)]
 struct Batch {
-    documents: Vec<Prepared>,
-    numbers: Vec<u64>,
+    documents: Vec<ParsedDocument>,
+    line_numbers: Vec<u64>,
 }
 
 /// The next batch, which is empty at the end, and why the body cannot be read on.
@@ -193,102 +196,107 @@ async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
         bytes += line.text.as_ref().map_or(0, Vec::len);
         let document = line
             .text
-            .and_then(|text| body::parse::<DocumentShape>(&text))
-            .map_err(|problem| Box::new(Refused { id: None, problem }));
+            .and_then(|text| body::parse::<DocumentRequest>(&text))
+            .map_err(|problem| Box::new(RejectedDocument { id: None, problem }));
         batch.documents.push(document.and_then(|document| document.into_put(None, Expected::Any)));
-        batch.numbers.push(line.number);
+        batch.line_numbers.push(line.number);
     }
     (batch, None)
 }
 
 /// Documents of a JSON body.
-async fn load_json(loading: &Loading, body: &[u8]) -> Result<Response<Body>, Problem> {
+async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Problem> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let items: Items = if first == Some(&b'[') {
+    let items: DocumentArray = if first == Some(&b'[') {
         body::parse(body)?
     } else {
-        let document: DocumentShape = body::parse(body)?;
+        let document: DocumentRequest = body::parse(body)?;
         if !document.is_wrapper() {
             let put = document.into_put(None, Expected::Any);
-            let result =
-                loading.write(vec![put], false).await?.pop().expect("one result for one document").error()?;
-            return Ok(answer(vec![result]));
+            let result = ingest
+                .write(vec![put], false)
+                .await?
+                .pop()
+                .expect("one result for one document")
+                .into_result()?;
+            return Ok(results_response(vec![result]));
         }
-        body::parse::<DocumentsShape>(body)?.documents
+        body::parse::<DocumentsRequest>(body)?.documents
     };
-    let items = items.all().map_err(|given| {
+    let items = items.into_vec().map_err(|given| {
         let detail = format!("{given} documents: a JSON body may have {DOCUMENTS_MAX}, send more as NDJSON");
-        Problem::invalid("documents-count", detail)
+        Problem::invalid("too-many-documents", detail)
     })?;
-    let mut results: Vec<ResultView> = Vec::with_capacity(items.len());
-    let mut items = items.into_iter().map(|Item(document)| document.into_put(None, Expected::Any)).peekable();
+    let mut results: Vec<WriteResult> = Vec::with_capacity(items.len());
+    let mut items =
+        items.into_iter().map(|ArrayDocument(document)| document.into_put(None, Expected::Any)).peekable();
     while items.peek().is_some() {
-        let batch: Vec<Prepared> = items.by_ref().take(BATCH_DOCUMENTS).collect();
-        let standing = results.len();
-        let written = loading.write(batch, standing > 0).await;
+        let batch: Vec<ParsedDocument> = items.by_ref().take(BATCH_DOCUMENTS).collect();
+        let written_count = results.len();
+        let written = ingest.write(batch, written_count > 0).await;
         results.extend(written.map_err(|problem| interrupted(problem, counts(&results)))?);
     }
-    Ok(answer(results))
+    Ok(results_response(results))
 }
 
 /// NDJSON, answered in JSON.
-async fn load_lines(loading: &Loading, mut lines: Lines) -> Result<Response<Body>, Problem> {
-    let mut counts = Counts::default();
+async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body>, Problem> {
+    let mut counts = WriteCounts::default();
     // In pieces: one text that grows would need twice its room.
-    let mut pieces = VecDeque::from([Bytes::from_static(b"{\"results\":[")]);
+    let mut chunks = VecDeque::from([Bytes::from_static(b"{\"results\":[")]);
     let mut bytes = 0;
     loop {
-        let (batch, broken) = next_batch(&mut lines).await;
-        if batch.documents.is_empty() && broken.is_none() {
+        let (batch, failure) = next_batch(&mut lines).await;
+        if batch.documents.is_empty() && failure.is_none() {
             break;
         }
-        let mut piece = Vec::with_capacity(batch.documents.len() * 96);
-        for result in loading.write_lines(batch).await {
-            if counts.standing() + counts.errors > 0 {
-                piece.push(b',');
+        let mut chunk = Vec::with_capacity(batch.documents.len() * 96);
+        for result in ingest.write_lines(batch).await {
+            if counts.written() + counts.errors > 0 {
+                chunk.push(b',');
             }
-            counts.count(&result);
-            write_line(&mut piece, &result);
+            counts.add(&result);
+            write_line(&mut chunk, &result);
         }
-        if let Some(problem) = broken {
+        if let Some(problem) = failure {
             return Err(interrupted(problem, counts));
         }
-        bytes += piece.len();
+        bytes += chunk.len();
         if bytes > RESULTS_BYTES_MAX {
             let detail =
                 "too many results for an answer in JSON: ask for them with Accept: application/x-ndjson";
             let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "results-size", detail);
             return Err(interrupted(problem, counts));
         }
-        pieces.push_back(Bytes::from(piece));
+        chunks.push_back(Bytes::from(chunk));
     }
-    let Counts { created, updated, unchanged, errors } = counts;
+    let WriteCounts { created, updated, unchanged, errors } = counts;
     let end = format!(
         "],\"created\":{created},\"updated\":{updated},\"unchanged\":{unchanged},\"errors\":{errors}}}"
     );
-    pieces.push_back(Bytes::from(end));
-    let mut response = Response::new(Body::new(Gathered::new(pieces)));
+    chunks.push_back(Bytes::from(end));
+    let mut response = Response::new(Body::new(ChunkedBody::new(chunks)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
 /// NDJSON, answered in NDJSON. Ends when the client hangs up.
-async fn stream_lines(loading: Loading, mut lines: Lines, results: mpsc::Sender<Bytes>) {
+async fn stream_lines(ingest: Ingest, mut lines: Lines, results: mpsc::Sender<Bytes>) {
     loop {
-        let (batch, broken) = tokio::select! {
+        let (batch, failure) = tokio::select! {
             next = next_batch(&mut lines) => next,
             () = results.closed() => return,
         };
         let ended = batch.documents.is_empty();
-        let mut piece = Vec::with_capacity(batch.documents.len() * 96);
-        for result in loading.write_lines(batch).await {
-            write_line(&mut piece, &result);
+        let mut chunk = Vec::with_capacity(batch.documents.len() * 96);
+        for result in ingest.write_lines(batch).await {
+            write_line(&mut chunk, &result);
         }
-        let broke = broken.is_some();
-        if let Some(problem) = broken {
-            write_line(&mut piece, &ResultView::refused(None, problem));
+        let broke = failure.is_some();
+        if let Some(problem) = failure {
+            write_line(&mut chunk, &WriteResult::rejected(None, problem));
         }
-        if !piece.is_empty() && results.send(Bytes::from(piece)).await.is_err() {
+        if !chunk.is_empty() && results.send(Bytes::from(chunk)).await.is_err() {
             return;
         }
         if ended || broke {
@@ -297,22 +305,24 @@ async fn stream_lines(loading: Loading, mut lines: Lines, results: mpsc::Sender<
     }
 }
 
-fn counts(results: &[ResultView]) -> Counts {
-    let mut counts = Counts::default();
-    results.iter().for_each(|result| counts.count(result));
+fn counts(results: &[WriteResult]) -> WriteCounts {
+    let mut counts = WriteCounts::default();
+    results.iter().for_each(|result| counts.add(result));
     counts
 }
 
-fn answer(results: Vec<ResultView>) -> Response<Body> {
+fn results_response(results: Vec<WriteResult>) -> Response<Body> {
     let counts = counts(&results);
     let bytes = 128 + results.len() * 96;
-    reply::json_sized(StatusCode::OK, &ResultsView { results, counts }, bytes)
+    response::json_sized(StatusCode::OK, &WriteResultsResponse { results, counts }, bytes)
 }
 
 /// A request that broke off after some documents were written.
-fn interrupted(problem: Problem, counts: Counts) -> Problem {
-    match counts.standing() {
+fn interrupted(problem: Problem, counts: WriteCounts) -> Problem {
+    match counts.written() {
         0 => problem,
-        standing => problem.and(&format!(" ({standing} documents before this were written and stay)")),
+        written_count => {
+            problem.and(&format!(" ({written_count} documents before this were written and stay)"))
+        }
     }
 }

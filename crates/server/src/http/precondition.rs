@@ -7,7 +7,7 @@ use service::Seq;
 
 /// What a request expects to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guard {
+pub(super) enum Precondition {
     /// Anything.
     None,
     /// `If-None-Match: *`: nothing.
@@ -18,17 +18,17 @@ pub(super) enum Guard {
     Seq(Seq),
 }
 
-impl Guard {
+impl Precondition {
     /// Reads the guard of a write.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Guard, Problem> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Precondition, Problem> {
         let matches = single(headers, &header::IF_MATCH)?;
         let none = single(headers, &header::IF_NONE_MATCH)?;
         match (matches, none) {
-            (None, None) => Ok(Guard::None),
-            (None, Some("*")) => Ok(Guard::Absent),
-            (Some("*"), None) => Ok(Guard::Present),
+            (None, None) => Ok(Precondition::None),
+            (None, Some("*")) => Ok(Precondition::Absent),
+            (Some("*"), None) => Ok(Precondition::Present),
             (Some(tag), None) => match parse(tag) {
-                Some(seq) => Ok(Guard::Seq(seq)),
+                Some(seq) => Ok(Precondition::Seq(seq)),
                 None => {
                     Err(refuse(&header::IF_MATCH, "one ETag as this server gave it, such as \"42\", or *"))
                 }
@@ -79,15 +79,15 @@ fn parse(tag: &str) -> Option<Seq> {
 }
 
 fn refuse(name: &HeaderName, allowed: &str) -> Problem {
-    Problem::unreadable("header", format!("{name} must be {allowed}")).at(name.as_str())
+    Problem::bad_request("header", format!("{name} must be {allowed}")).at(name.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn guard(pairs: &[(HeaderName, &'static str)]) -> Result<Guard, Problem> {
-        Guard::of(
+    fn precondition(pairs: &[(HeaderName, &'static str)]) -> Result<Precondition, Problem> {
+        Precondition::of(
             &pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect(),
         )
     }
@@ -109,14 +109,14 @@ mod tests {
     #[test]
     fn guards_are_read_strictly() {
         use header::{IF_MATCH, IF_NONE_MATCH};
-        assert_eq!(guard(&[]), Ok(Guard::None));
-        assert_eq!(guard(&[(IF_MATCH, "\"42\"")]), Ok(Guard::Seq(42)));
-        assert_eq!(guard(&[(IF_MATCH, "*")]), Ok(Guard::Present));
-        assert_eq!(guard(&[(IF_NONE_MATCH, "*")]), Ok(Guard::Absent));
+        assert_eq!(precondition(&[]), Ok(Precondition::None));
+        assert_eq!(precondition(&[(IF_MATCH, "\"42\"")]), Ok(Precondition::Seq(42)));
+        assert_eq!(precondition(&[(IF_MATCH, "*")]), Ok(Precondition::Present));
+        assert_eq!(precondition(&[(IF_NONE_MATCH, "*")]), Ok(Precondition::Absent));
         for bad in ["42", "W/\"42\"", "\"+42\"", "\"\"", "\"4\", \"5\"", "\"99999999999999999999\""] {
-            assert!(guard(&[(IF_MATCH, bad)]).is_err(), "{bad}");
+            assert!(precondition(&[(IF_MATCH, bad)]).is_err(), "{bad}");
         }
-        assert!(guard(&[(IF_NONE_MATCH, "\"42\"")]).is_err());
-        assert!(guard(&[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")]).is_err());
+        assert!(precondition(&[(IF_NONE_MATCH, "\"42\"")]).is_err());
+        assert!(precondition(&[(IF_MATCH, "*"), (IF_NONE_MATCH, "*")]).is_err());
     }
 }

@@ -10,11 +10,11 @@ use axum::{
 };
 
 use super::{
-    Door, HealthOnly, Peer, Problem,
-    auth::{ApiKeys, Grant, Identified},
-    gate::TurnedAway,
-    limits::{Counted, Network},
+    AppState, HealthOnly, Peer, Problem,
+    auth::{ApiKeys, Grant, Identity},
+    load_shedding::Shed,
     policy::{self, Access},
+    rate_limits::{Counted, Network},
 };
 use crate::access::Role;
 use service::{ErrorKind, Service};
@@ -29,8 +29,8 @@ const HEALTH: [&str; 3] = ["/healthz", "/livez", READY];
 const READY: &str = "/readyz";
 
 /// Passes a request on, or refuses it.
-pub(super) async fn admit(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    match check(&door, &request) {
+pub(super) async fn admit(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
+    match check(&state, &request) {
         Ok(grant) => {
             grant.and_then(|grant| request.extensions_mut().insert(grant));
             next.run(request).await
@@ -40,7 +40,7 @@ pub(super) async fn admit(State(door): State<Arc<Door>>, mut request: Request, n
 }
 
 /// The refusal of connections beyond those that are served.
-pub(super) fn no_room() -> Problem {
+pub(super) fn too_many_connections() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "connections",
@@ -48,14 +48,14 @@ pub(super) fn no_room() -> Problem {
     )
 }
 
-fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
+fn check(state: &AppState, request: &Request) -> Result<Option<Grant>, Problem> {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     if request.extensions().get::<HealthOnly>().is_some()
         && !route.is_some_and(|route| HEALTH.contains(&route))
     {
-        return Err(no_room());
+        return Err(too_many_connections());
     }
-    if request.extensions().get::<TurnedAway>().is_some() {
+    if request.extensions().get::<Shed>().is_some() {
         return Err(Service::overloaded().into());
     }
     if request.uri().path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX) {
@@ -67,32 +67,32 @@ fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
         true => authority(request.headers(), request.uri(), request.version())?,
         false => None,
     };
-    let keys = door.settings.api_keys.load();
+    let keys = state.settings.api_keys.load();
     if keys.is_empty() && authority.as_ref().is_some_and(|authority| !is_loopback(authority)) {
         let detail = "without an API key only loopback names (localhost, 127.0.0.1, [::1]) are served: \
                       use one of these, or start the server with --api-key";
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail).at("Host"));
     }
-    check_origin(door, request, authority.as_ref())?;
+    check_origin(state, request, authority.as_ref())?;
     let access = route.map(|route| policy::access(request.method(), route));
-    let network = network(door, request);
+    let network = network(state, request);
     if access == Some(Some(Access::Open)) {
         let grant = || match keys.is_empty() {
-            true => Some(Grant::of_everyone()),
+            true => Some(Grant::unrestricted()),
             // A wrong key counts as one: nobody tries keys here that are not tried elsewhere.
-            false => identify(door, &keys, request, network).ok(),
+            false => identify(state, &keys, request, network).ok(),
         };
         return Ok((route == Some(READY)).then(grant).flatten());
     }
     let everybody = || Counted::Network(network.unwrap_or_default());
     let (grant, caller) = if keys.is_empty() {
-        (Ok(Grant::of_everyone()), everybody())
+        (Ok(Grant::unrestricted()), everybody())
     } else {
-        let grant = identify(door, &keys, request, network);
+        let grant = identify(state, &keys, request, network);
         let key = grant.as_ref().ok().and_then(|grant| grant.key);
         (grant, key.map_or_else(everybody, Counted::Key))
     };
-    if is_remote && let Some(wait) = door.limits.request(caller) {
+    if is_remote && let Some(wait) = state.limits.request(caller) {
         let detail = "more requests a second than this server takes of one caller (rate_limit): wait";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", detail).retry_after(wait));
     }
@@ -100,34 +100,41 @@ fn check(door: &Door, request: &Request) -> Result<Option<Grant>, Problem> {
     match access {
         // No such path, which its handler tells; it opens nothing.
         None => Ok(Some(grant)),
-        Some(access) => allow(door, access, grant, request).map(Some),
+        Some(access) => allow(state, access, grant, request).map(Some),
     }
 }
 
 /// Who calls, by the key that is brought.
 fn identify(
-    door: &Door,
+    state: &AppState,
     keys: &ApiKeys,
     request: &Request,
     network: Option<Network>,
 ) -> Result<Grant, Problem> {
-    if let Some(left) = network.and_then(|network| door.limits.barred(network)) {
+    if let Some(left) = network.and_then(|network| state.limits.locked_out(network)) {
         let detail = "too many wrong keys came from this address: no key of it is looked at for a while";
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "wrong-keys", detail).retry_after(left));
+        return Err(
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-wrong-keys", detail).retry_after(left)
+        );
     }
     let needed = "an API key is needed: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`";
     match keys.identify(request.headers())? {
-        Identified::By(grant) => Ok(grant),
-        Identified::Nobody => Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", needed)),
-        Identified::Wrongly => {
-            network.into_iter().for_each(|network| door.limits.wrong_key(network));
+        Identity::By(grant) => Ok(grant),
+        Identity::Anonymous => Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", needed)),
+        Identity::UnknownKey => {
+            network.into_iter().for_each(|network| state.limits.record_wrong_key(network));
             Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is no key of this server"))
         }
     }
 }
 
 /// Whether a caller may use a route, by what the route asks for.
-fn allow(door: &Door, access: Option<Access>, grant: Grant, request: &Request) -> Result<Grant, Problem> {
+fn allow(
+    state: &AppState,
+    access: Option<Access>,
+    grant: Grant,
+    request: &Request,
+) -> Result<Grant, Problem> {
     let forbidden = |detail: String| Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
     // What nobody has thought about is for those who may do anything.
     let access = access.unwrap_or(Access::Whole(Role::Admin));
@@ -149,12 +156,12 @@ fn allow(door: &Door, access: Option<Access>, grant: Grant, request: &Request) -
         Access::Whole(_) => forbidden("this takes a key that is for all collections".to_owned()),
         Access::Collection(_) => match collection(request) {
             // Told here: who comes further is told which collections there are.
-            Some(name) if grant.reaches(&name) && is_missing(door, &name) => {
+            Some(name) if grant.covers(&name) && is_missing(state, &name) => {
                 let detail = format!("there is no collection or alias {name:?}");
                 let problem = Problem::new(StatusCode::NOT_FOUND, "collection-not-found", detail);
                 Err(problem.at("collection"))
             }
-            Some(name) if grant.reaches(&name) => Ok(grant),
+            Some(name) if grant.covers(&name) => Ok(grant),
             Some(name) => forbidden(format!("this key is not for the collection {name:?}")),
             None => forbidden("this key is for certain collections: name one with `collection`".to_owned()),
         },
@@ -163,8 +170,8 @@ fn allow(door: &Door, access: Option<Access>, grant: Grant, request: &Request) -
 }
 
 /// Whether there is surely no collection of this name.
-fn is_missing(door: &Door, name: &str) -> bool {
-    door.service.schema(name).is_err_and(|error| error.kind == ErrorKind::NotFound)
+fn is_missing(state: &AppState, name: &str) -> bool {
+    state.service.schema(name).is_err_and(|error| error.kind == ErrorKind::NotFound)
 }
 
 /// The collection a request names, in its path or its query.
@@ -181,10 +188,10 @@ fn collection(request: &Request) -> Option<String> {
 }
 
 /// Where a request came from: the peer, or, where that is a proxy that is trusted, whom it names last that is none.
-fn network(door: &Door, request: &Request) -> Option<Network> {
+fn network(state: &AppState, request: &Request) -> Option<Network> {
     let Peer(peer) = request.extensions().get::<Peer>()?;
     let trusted = |address: &IpAddr| {
-        door.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+        state.settings.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     };
     let mut address = peer.ip();
     if trusted(&address) {
@@ -208,7 +215,7 @@ fn authority(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<Option<
         return Ok(Some(authority.clone()));
     }
     let mut hosts = headers.get_all(header::HOST).iter();
-    let problem = |detail: &str| Problem::unreadable("host", detail).at("Host");
+    let problem = |detail: &str| Problem::bad_request("host", detail).at("Host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => match Authority::try_from(host.as_bytes()) {
             Ok(authority) => Ok(Some(authority)),
@@ -228,7 +235,7 @@ fn is_loopback(authority: &Authority) -> bool {
 }
 
 /// A page of another origin may change nothing unless it is on the list, key or no key.
-fn check_origin(door: &Door, request: &Request, authority: Option<&Authority>) -> Result<(), Problem> {
+fn check_origin(state: &AppState, request: &Request, authority: Option<&Authority>) -> Result<(), Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
@@ -239,7 +246,7 @@ fn check_origin(door: &Door, request: &Request, authority: Option<&Authority>) -
             host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_str()))
         });
         let listed =
-            door.settings.cors_origins.iter().any(|listed| listed.as_str().eq_ignore_ascii_case(origin));
+            state.settings.cors_origins.iter().any(|listed| listed.as_str().eq_ignore_ascii_case(origin));
         if !own && !listed {
             let detail =
                 format!("pages of {origin:?} may change nothing here: allow them with --cors-origin");

@@ -12,16 +12,16 @@ use axum::{
 
 use super::{
     Problem,
-    json::health::{AliveView, ReadyView},
-    metering, reply,
+    json::health::{LivenessResponse, ReadinessResponse},
+    response, telemetry,
 };
 use service::Progress;
 
 /// Answers health, and nothing else.
-pub(crate) fn starting(progress: Arc<Progress>) -> Router {
+pub(crate) fn startup_router(progress: Arc<Progress>) -> Router {
     let told = move || async move {
-        let view = ReadyView { ready: false, notes: vec![progress.told()] };
-        let mut response = reply::json(StatusCode::SERVICE_UNAVAILABLE, &view);
+        let view = ReadinessResponse { ready: false, notes: vec![progress.told()] };
+        let mut response = response::json(StatusCode::SERVICE_UNAVAILABLE, &view);
         response.headers_mut().insert(axum::http::header::RETRY_AFTER, 1.into());
         response
     };
@@ -30,11 +30,11 @@ pub(crate) fn starting(progress: Arc<Progress>) -> Router {
         .route("/livez", get(alive))
         .route("/readyz", get(told))
         .fallback(not_yet)
-        .layer(middleware::from_fn(metering::observe))
+        .layer(middleware::from_fn(telemetry::observe))
 }
 
 async fn alive() -> Response<Body> {
-    reply::json(StatusCode::OK, &AliveView { status: "ok" })
+    response::json(StatusCode::OK, &LivenessResponse { status: "ok" })
 }
 
 async fn not_yet() -> Problem {
@@ -51,7 +51,7 @@ mod tests {
 
     #[tokio::test]
     async fn alive_but_not_ready() {
-        let router = starting(Arc::default());
+        let router = startup_router(Arc::default());
         for (path, status, waits) in [
             ("/healthz", 200, false),
             ("/livez", 200, false),

@@ -6,10 +6,10 @@ const OTHER_FILES: u64 = 128;
 /// Connections that can be served of the `wanted`, beside `headroom` for questions about health: as many as the
 /// system lets the process have files. Where it may have more than it has (`ulimit -n` is often 1024), it takes them.
 #[cfg(target_os = "linux")]
-pub(super) fn connections_max(wanted: usize, headroom: usize) -> usize {
+pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    let needed = wanted as u64 + headroom as u64 + OTHER_FILES;
+    let needed = wanted as u64 + health_connections as u64 + OTHER_FILES;
     if limit.current.is_some_and(|files| files < needed) {
         let before = limit.current;
         limit.current = limit.maximum.map_or(Some(needed), |files| Some(files.min(needed)));
@@ -18,7 +18,8 @@ pub(super) fn connections_max(wanted: usize, headroom: usize) -> usize {
             limit.current = before;
         }
     }
-    let connections = limit.current.map_or(wanted, |files| within(files, wanted, headroom));
+    let connections =
+        limit.current.map_or(wanted, |files| connections_within(files, wanted, health_connections));
     if connections < wanted {
         tracing::warn!(
             "connections_max is {wanted}, but this process may have {} files open: {connections} connections are \
@@ -31,14 +32,14 @@ pub(super) fn connections_max(wanted: usize, headroom: usize) -> usize {
 
 /// Elsewhere limits are not looked at.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn connections_max(wanted: usize, _headroom: usize) -> usize {
+pub(super) fn connection_limit(wanted: usize, _headroom: usize) -> usize {
     wanted
 }
 
 /// How many of the `wanted` connections `files` allow; one at least.
 #[cfg(any(target_os = "linux", test))]
-fn within(files: u64, wanted: usize, headroom: usize) -> usize {
-    let room = files.saturating_sub(headroom as u64 + OTHER_FILES).max(1);
+fn connections_within(files: u64, wanted: usize, health_connections: usize) -> usize {
+    let room = files.saturating_sub(health_connections as u64 + OTHER_FILES).max(1);
     usize::try_from(room).unwrap_or(usize::MAX).min(wanted)
 }
 
@@ -48,10 +49,10 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest() {
-        assert_eq!(within(20_000, 1024, 32), 1024);
-        assert_eq!(within(1024, 1024, 32), 1024 - 32 - 128);
-        assert_eq!(within(1024 + 32 + 128, 1024, 32), 1024);
-        assert_eq!(within(64, 1024, 32), 1);
-        assert_eq!(within(u64::MAX, 65_536, 32), 65_536);
+        assert_eq!(connections_within(20_000, 1024, 32), 1024);
+        assert_eq!(connections_within(1024, 1024, 32), 1024 - 32 - 128);
+        assert_eq!(connections_within(1024 + 32 + 128, 1024, 32), 1024);
+        assert_eq!(connections_within(64, 1024, 32), 1);
+        assert_eq!(connections_within(u64::MAX, 65_536, 32), 65_536);
     }
 }
