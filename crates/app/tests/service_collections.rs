@@ -7,7 +7,7 @@ use std::{fs, sync::Arc};
 use engine::{ComputedVector, Engine, Op, Options};
 use fixture::{COLLECTION, Fixture, article, cx, ids, patch, put, tiny_model, vector};
 use service::{
-    Algorithm, Config, Documents, ErrorKind, FieldKind, Outcome, Put, Schema, Search, Service, VectorSchema,
+    Algorithm, Config, DropMode, ErrorKind, FieldKind, Outcome, Put, Schema, Search, Service, VectorSchema,
     VectorType,
 };
 
@@ -47,7 +47,7 @@ async fn the_collection_meant_is_the_only_one() {
     assert_eq!((unknown.kind, unknown.code), (ErrorKind::NotFound, "collection-not-found"));
     assert!(unknown.message.contains("articles, books"), "{unknown}");
 
-    house.service.drop_collection(&cx(), COLLECTION, Documents::Keep).await.unwrap();
+    house.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
     assert_eq!(house.service.default_collection().unwrap(), "books");
 }
 
@@ -129,7 +129,7 @@ async fn names_and_aliases_lead_to_the_same_documents() {
     assert_eq!((answer.collection.as_str(), ids(&answer)), (COLLECTION, vec!["1".to_owned()]));
     assert_eq!(house.service.default_collection().unwrap(), COLLECTION);
     // What is not easily mended takes the collection's own name.
-    let dropped = house.service.drop_collection(&cx(), "kb", Documents::Delete).await.unwrap_err();
+    let dropped = house.service.drop_collection(&cx(), "kb", DropMode::DeleteDocuments).await.unwrap_err();
     assert_eq!(dropped.kind, ErrorKind::Conflict);
     house.service.drop_alias(&cx(), "kb").await.unwrap();
     assert_eq!(house.service.get(&cx(), "kb", "1").await.unwrap_err().code, "collection-not-found");
@@ -142,12 +142,12 @@ async fn names_and_aliases_lead_to_the_same_documents() {
 async fn a_dropped_collection_leaves_its_documents_unless_told_otherwise() {
     let house = Fixture::new().await;
     house.put("1", "apple", "").await.unwrap();
-    house.service.drop_collection(&cx(), COLLECTION, Documents::Keep).await.unwrap();
+    house.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
     assert_eq!(house.service.stats(&cx()).await.unwrap().documents, 1);
     house.make(COLLECTION, article("a:")).await;
     house.settled().await;
     assert_eq!(house.ids("apple", 9).await, ["1"]);
-    house.service.drop_collection(&cx(), COLLECTION, Documents::Delete).await.unwrap();
+    house.service.drop_collection(&cx(), COLLECTION, DropMode::DeleteDocuments).await.unwrap();
     assert_eq!(house.service.stats(&cx()).await.unwrap().documents, 0);
 }
 
@@ -327,8 +327,8 @@ fn engine(config: &Config) -> Engine {
         verify_bytes_max: u64::MAX,
         tail_max: config.tail_max,
         index_threads: config.index_threads,
-        give_way: || {},
-        on_refusal: |_| {},
+        lower_priority: || {},
+        on_read_only: |_| {},
     })
     .unwrap()
 }

@@ -177,8 +177,8 @@ fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
         durability: engine::Durability::Always,
         tail_max: 10_000,
         index_threads: 1,
-        give_way: || {},
-        on_refusal: |_| {},
+        lower_priority: || {},
+        on_read_only: |_| {},
     })
     .unwrap()
 }

@@ -9,7 +9,7 @@ mod spreading_cluster;
 use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
 use redis_stack::RedisStack;
 use service::{
-    Algorithm, Documents, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
+    Algorithm, DropMode, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
     Search, Store, VectorSchema, VectorType,
 };
 use spreading_cluster::SpreadingCluster;
@@ -87,7 +87,7 @@ async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_a
     for _ in 0..3 {
         assert_eq!(house.service.collections(&cx()).await.unwrap().len(), 1, "whoever is asked");
     }
-    house.service.drop_collection(&cx(), "kb", Documents::Keep).await.unwrap();
+    house.service.drop_collection(&cx(), "kb", DropMode::KeepDocuments).await.unwrap();
     let dropped: Vec<Vec<String>> = cluster.sent("FT.DROPINDEX").into_iter().flatten().collect();
     assert_eq!(dropped.len(), 1, "{dropped:?}");
     assert_eq!(dropped[0][1], "kb");

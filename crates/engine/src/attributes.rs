@@ -6,20 +6,20 @@ mod tags;
 use roaring::RoaringBitmap;
 
 use crate::schema::{FieldKind, Schema};
-use numbers::Numbers;
+use numbers::NumericIndex;
 pub(crate) use tags::split as split_tags;
-use tags::{Tags, fold};
+use tags::{TagIndex, fold};
 
 /// Tags and numbers of one document, in the order of the schema's TAG and NUMERIC fields.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct DocumentAttributes {
     /// Tags of each TAG field, folded, sorted, distinct.
     pub(crate) tags: Vec<Vec<Box<[u8]>>>,
     /// The number of each NUMERIC field, finite.
     pub(crate) numbers: Vec<Option<f64>>,
 }
 
-impl Row {
+impl DocumentAttributes {
     /// Whether the TAG field `field` has one of `values`.
     pub(crate) fn has_tag(&self, schema: &Schema, field: &str, values: &[Vec<u8>]) -> bool {
         let tags = schema.fields.iter().filter_map(|field| match field.kind {
@@ -43,28 +43,28 @@ impl Row {
 
 /// Postings of every TAG and NUMERIC field of a schema.
 #[derive(Debug)]
-pub(crate) struct Attributes {
+pub(crate) struct AttributeIndex {
     tags: Vec<TagField>,
-    numbers: Vec<(String, Numbers)>,
+    numbers: Vec<(String, NumericIndex)>,
 }
 
 #[derive(Debug)]
 struct TagField {
     name: String,
     case_sensitive: bool,
-    tags: Tags,
+    tags: TagIndex,
 }
 
-impl Attributes {
-    pub(crate) fn new(schema: &Schema) -> Attributes {
-        let mut attributes = Attributes { tags: Vec::new(), numbers: Vec::new() };
+impl AttributeIndex {
+    pub(crate) fn new(schema: &Schema) -> AttributeIndex {
+        let mut attributes = AttributeIndex { tags: Vec::new(), numbers: Vec::new() };
         for field in &schema.fields {
             let name = field.name.clone();
             match field.kind {
                 FieldKind::Tag { case_sensitive, .. } => {
-                    attributes.tags.push(TagField { name, case_sensitive, tags: Tags::default() });
+                    attributes.tags.push(TagField { name, case_sensitive, tags: TagIndex::default() });
                 }
-                FieldKind::Numeric => attributes.numbers.push((name, Numbers::default())),
+                FieldKind::Numeric => attributes.numbers.push((name, NumericIndex::default())),
                 FieldKind::Text | FieldKind::Vector(_) => {}
             }
         }
@@ -72,11 +72,11 @@ impl Attributes {
     }
 
     /// Gives `ordinal` this row in place of any it had.
-    pub(crate) fn set(&mut self, ordinal: u32, row: &Row) {
-        for (field, tags) in self.tags.iter_mut().zip(&row.tags) {
+    pub(crate) fn set(&mut self, ordinal: u32, values: &DocumentAttributes) {
+        for (field, tags) in self.tags.iter_mut().zip(&values.tags) {
             field.tags.set(ordinal, tags);
         }
-        for ((_, numbers), number) in self.numbers.iter_mut().zip(&row.numbers) {
+        for ((_, numbers), number) in self.numbers.iter_mut().zip(&values.numbers) {
             numbers.set(ordinal, *number);
         }
     }
@@ -92,15 +92,15 @@ impl Attributes {
     }
 
     /// The row of `ordinal`.
-    pub(crate) fn row(&self, ordinal: u32) -> Row {
-        Row {
-            tags: self.tags.iter().map(|field| field.tags.of(ordinal)).collect(),
-            numbers: self.numbers.iter().map(|(_, numbers)| numbers.of(ordinal)).collect(),
+    pub(crate) fn get(&self, ordinal: u32) -> DocumentAttributes {
+        DocumentAttributes {
+            tags: self.tags.iter().map(|field| field.tags.get(ordinal)).collect(),
+            numbers: self.numbers.iter().map(|(_, numbers)| numbers.get(ordinal)).collect(),
         }
     }
 
     /// Ordinals with one of `values` in the TAG field `field`.
-    pub(crate) fn tagged(&self, field: &str, values: &[Vec<u8>]) -> RoaringBitmap {
+    pub(crate) fn with_any_tag(&self, field: &str, values: &[Vec<u8>]) -> RoaringBitmap {
         let field = self
             .tags
             .iter()
@@ -111,13 +111,13 @@ impl Attributes {
 
     /// Ordinals whose number in the NUMERIC field `field` lies between two ends, each given with
     /// whether the end itself is out.
-    pub(crate) fn within(&self, field: &str, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
+    pub(crate) fn in_range(&self, field: &str, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
         let (_, numbers) = self
             .numbers
             .iter()
             .find(|(known, _)| known == field)
             .expect("a filter is checked against the schema before it is evaluated");
-        numbers.within(min, max)
+        numbers.in_range(min, max)
     }
 
     /// Bytes held, about.

@@ -38,17 +38,17 @@ impl Clock for SystemClock {
 /// So time stands still at the latest moment anybody has seen until all that had ended by then is deleted, and
 /// follows the clock back then.
 #[derive(Debug)]
-pub(crate) struct Time {
+pub(crate) struct EngineClock {
     clock: Arc<dyn Clock>,
     latest_ms: AtomicU64,
 }
 
-impl Time {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Time {
-        Time { clock, latest_ms: AtomicU64::new(0) }
+impl EngineClock {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> EngineClock {
+        EngineClock { clock, latest_ms: AtomicU64::new(0) }
     }
 
-    /// Unix milliseconds; never before what was answered since the last [`Time::follow`].
+    /// Unix milliseconds; never before what was answered since the last [`EngineClock::follow`].
     pub(crate) fn now_ms(&self) -> u64 {
         let mut latest_ms = self.latest_ms.load(Ordering::Acquire);
         loop {
@@ -71,13 +71,13 @@ impl Time {
     }
 
     /// Whether the clock was put back, and time stands still.
-    pub(crate) fn stands(&self) -> bool {
+    pub(crate) fn is_frozen(&self) -> bool {
         self.clock.now_ms() < self.latest_ms.load(Ordering::Acquire)
     }
 
     /// Follows the clock back: nothing is left that had ended by `seen_ms`, the latest moment seen. If somebody has
     /// seen a later one meanwhile, time stands there.
-    pub(crate) fn follow(&self, seen_ms: u64) {
+    pub(crate) fn follow_clock(&self, seen_ms: u64) {
         let now_ms = self.clock.now_ms();
         if now_ms < seen_ms {
             let _ = self.latest_ms.compare_exchange(seen_ms, now_ms, Ordering::AcqRel, Ordering::Acquire);
@@ -91,13 +91,13 @@ mod tests {
 
     /// A clock that is put back, and whose time has followed, while somebody reads it.
     #[derive(Debug)]
-    struct Jumping {
+    struct RewindableClock {
         ms: AtomicU64,
-        during: std::sync::OnceLock<(Arc<Time>, u64)>,
+        during: std::sync::OnceLock<(Arc<EngineClock>, u64)>,
         jumped: std::sync::atomic::AtomicBool,
     }
 
-    impl Clock for Jumping {
+    impl Clock for RewindableClock {
         fn now_ms(&self) -> u64 {
             let read = self.ms.load(Ordering::SeqCst);
             if let Some((time, back_ms)) = self.during.get()
@@ -105,8 +105,8 @@ mod tests {
             {
                 assert_eq!(time.now_ms(), read, "somebody else has seen it");
                 self.ms.store(*back_ms, Ordering::SeqCst);
-                assert!(time.stands());
-                time.follow(read);
+                assert!(time.is_frozen());
+                time.follow_clock(read);
             }
             read
         }
@@ -114,34 +114,34 @@ mod tests {
 
     #[test]
     fn a_moment_from_before_a_jump_does_not_come_back() {
-        let clock = Arc::new(Jumping {
+        let clock = Arc::new(RewindableClock {
             ms: AtomicU64::new(500),
             during: std::sync::OnceLock::new(),
             jumped: false.into(),
         });
-        let time = Arc::new(Time::new(clock.clone()));
+        let time = Arc::new(EngineClock::new(clock.clone()));
         assert_eq!(time.now_ms(), 500);
         clock.ms.store(1_000, Ordering::SeqCst);
         clock.during.set((time.clone(), 900)).unwrap();
         assert_eq!(time.now_ms(), 900);
-        assert!(!time.stands());
+        assert!(!time.is_frozen());
     }
 
     #[test]
     fn time_stands_until_it_may_follow() {
-        let clock = Arc::new(Jumping {
+        let clock = Arc::new(RewindableClock {
             ms: AtomicU64::new(1_000),
             during: std::sync::OnceLock::new(),
             jumped: false.into(),
         });
-        let time = Time::new(clock.clone());
+        let time = EngineClock::new(clock.clone());
         assert_eq!(time.now_ms(), 1_000);
         clock.ms.store(900, Ordering::SeqCst);
-        assert_eq!((time.now_ms(), time.stands()), (1_000, true));
-        time.follow(999);
+        assert_eq!((time.now_ms(), time.is_frozen()), (1_000, true));
+        time.follow_clock(999);
         assert_eq!(time.now_ms(), 1_000, "somebody has seen a later moment");
-        time.follow(1_000);
-        assert_eq!((time.now_ms(), time.stands()), (900, false));
+        time.follow_clock(1_000);
+        assert_eq!((time.now_ms(), time.is_frozen()), (900, false));
         clock.ms.store(1_100, Ordering::SeqCst);
         assert_eq!(time.now_ms(), 1_100);
     }

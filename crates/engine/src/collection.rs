@@ -10,11 +10,11 @@ use roaring::{MultiOps, RoaringBitmap};
 use store::{CollectionVersion, DocId, Seq};
 
 use crate::{
-    attributes::Attributes,
-    binary::show,
+    attributes::AttributeIndex,
+    binary::printable,
     filter::Filter,
     ordinals::Ordinals,
-    projection::{Misfit, Projection, Projector, Slot},
+    projection::{FieldVector, Projection, Projector, SchemaViolation},
     schema::{Algorithm, Quantization, Schema, VectorSchema},
     sync::{
         RwLock, RwLockReadGuard,
@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Steps published under one lock: few enough that a search waits only microseconds.
-const STEPS_A_LOCK: usize = 32;
+const CHANGES_PER_LOCK: usize = 32;
 /// No document of the collection ends.
-const NEVER: u64 = u64::MAX;
+const NO_EXPIRY: u64 = u64::MAX;
 /// Where no snapshot reaches. One made before anything was written reaches to change 0.
 const NO_SNAPSHOT: Seq = Seq::MAX;
 
@@ -39,14 +39,14 @@ pub(crate) struct Collection {
     pub(crate) indexes: Vec<Index>,
     state: RwLock<State>,
     /// When the next document ends, so that a search can see without a lock that none has.
-    soonest_end_ms: AtomicU64,
+    next_expiry_ms: AtomicU64,
     /// Documents taken in since the last snapshot, and vectors whose links a finished pass over the graph
     /// chose anew.
-    pub(crate) unsaved: AtomicU64,
+    pub(crate) unsaved_changes: AtomicU64,
     /// Vectors that the pass under way has been over.
     refined: AtomicU64,
     /// The change the last snapshot reaches to.
-    saved_seq: AtomicU64,
+    snapshot_seq: AtomicU64,
 }
 
 /// What a filter needs and a hit is translated with. Index and state change together, under its lock.
@@ -55,39 +55,39 @@ pub(crate) struct State {
     /// The last change that is in.
     pub(crate) published: Seq,
     pub(crate) ordinals: Ordinals,
-    pub(crate) attributes: Attributes,
+    pub(crate) attributes: AttributeIndex,
     /// Ordinals whose vector has not been computed yet, by slot.
     pub(crate) unembedded: Vec<RoaringBitmap>,
     /// Documents under the prefixes that do not fit the schema.
-    pub(crate) misfits: BTreeSet<DocId>,
-    pub(crate) last_misfit: Option<String>,
+    pub(crate) invalid: BTreeSet<DocId>,
+    pub(crate) last_violation: Option<String>,
     /// While documents that stood before are being read in.
-    filling: Option<Filling>,
+    backfill: Option<Backfill>,
 }
 
 /// What was published while documents that stood before are being read in.
 #[derive(Debug, Default)]
-struct Filling {
+struct Backfill {
     /// Documents that were written: those win.
-    claimed: HashSet<DocId>,
+    written: HashSet<DocId>,
     /// Vectors of documents that have not been read in yet.
-    embedded: Vec<Step>,
+    embedded: Vec<DocumentChange>,
 }
 
 /// A change of one document as one collection sees it.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub(crate) struct DocumentChange {
     pub(crate) doc: DocId,
     pub(crate) seq: Seq,
-    pub(crate) what: What,
+    pub(crate) kind: DocumentChangeKind,
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum DocumentChangeKind {
     /// The document is now this.
-    Placed { expires_at_ms: Option<u64>, projection: Projection },
+    Upserted { expires_at_ms: Option<u64>, projection: Projection },
     /// The document is now something the schema does not take.
-    Misfit { key: Box<[u8]>, misfit: Misfit },
+    Invalid { key: Box<[u8]>, violation: SchemaViolation },
     /// The document is gone.
     Removed,
     /// Some of its vectors, by slot, have been computed.
@@ -109,28 +109,28 @@ impl Collection {
         let indexes =
             projector.vectors.iter().map(|field| Index::new(index_options(&field.schema), cpu)).collect();
         let state = State::new(&schema, projector.vectors.len());
-        Collection::with(version, schema, indexes, state)
+        Collection::from_parts(version, schema, indexes, state)
     }
 
     /// A collection made of parts that were read back.
-    pub(crate) fn with(
+    pub(crate) fn from_parts(
         version: CollectionVersion,
         schema: Arc<Schema>,
         indexes: Vec<Index>,
         state: State,
     ) -> Collection {
         let projector = Projector::new(&schema);
-        let soonest_end_ms = AtomicU64::new(state.ordinals.soonest_end_ms().unwrap_or(NEVER));
+        let next_expiry_ms = AtomicU64::new(state.ordinals.next_expiry_ms().unwrap_or(NO_EXPIRY));
         Collection {
             version,
             schema,
             projector,
             indexes,
             state: RwLock::new(state),
-            soonest_end_ms,
-            unsaved: AtomicU64::new(0),
+            next_expiry_ms,
+            unsaved_changes: AtomicU64::new(0),
             refined: AtomicU64::new(0),
-            saved_seq: AtomicU64::new(NO_SNAPSHOT),
+            snapshot_seq: AtomicU64::new(NO_SNAPSHOT),
         }
     }
 
@@ -139,54 +139,56 @@ impl Collection {
     }
 
     /// The change the last snapshot reaches to; `None` if there is none.
-    pub(crate) fn saved_to(&self) -> Option<Seq> {
-        Some(self.saved_seq.load(Ordering::Relaxed)).filter(|seq| *seq != NO_SNAPSHOT)
+    pub(crate) fn snapshot_seq(&self) -> Option<Seq> {
+        Some(self.snapshot_seq.load(Ordering::Relaxed)).filter(|seq| *seq != NO_SNAPSHOT)
     }
 
     /// There is a snapshot now that reaches to `seq`.
-    pub(crate) fn note_saved(&self, seq: Seq) {
-        self.saved_seq.store(seq, Ordering::Relaxed);
+    pub(crate) fn set_snapshot_seq(&self, seq: Seq) {
+        self.snapshot_seq.store(seq, Ordering::Relaxed);
     }
 
-    /// From now on documents that are published win over those [`Collection::fill`] brings.
-    pub(crate) fn begin_filling(&self) {
-        self.state.write().filling = Some(Filling::default());
+    /// From now on documents that are published win over those [`Collection::backfill`] brings.
+    pub(crate) fn begin_backfill(&self) {
+        self.state.write().backfill = Some(Backfill::default());
     }
 
     /// Takes in documents that stood before, except those that were published meanwhile.
-    pub(crate) fn fill(&self, steps: Vec<Step>) {
-        self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
-        self.in_small_groups(steps, |state, step| {
-            if !state.is_claimed(step.doc) {
-                self.take(state, step);
+    pub(crate) fn backfill(&self, changes: Vec<DocumentChange>) {
+        self.unsaved_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        self.apply_in_batches(changes, |state, change| {
+            if !state.was_written_during_backfill(change.doc) {
+                self.apply(state, change);
             }
         });
     }
 
     /// Ends filling: everything up to `seq` is in.
-    pub(crate) fn end_filling(&self, seq: Seq) {
+    pub(crate) fn end_backfill(&self, seq: Seq) {
         let mut state = self.state.write();
-        if let Some(Filling { claimed, embedded }) = state.filling.take() {
-            for step in embedded.into_iter().filter(|step| !claimed.contains(&step.doc)) {
-                self.take(&mut state, step);
+        if let Some(Backfill { written, embedded }) = state.backfill.take() {
+            for change in embedded.into_iter().filter(|change| !written.contains(&change.doc)) {
+                self.apply(&mut state, change);
             }
         }
         state.published = state.published.max(seq);
     }
 
     /// Takes in changes that have been committed. On return everything up to `seq` can be found.
-    pub(crate) fn publish(&self, steps: Vec<Step>, seq: Seq) {
-        self.unsaved.fetch_add(steps.len() as u64, Ordering::Relaxed);
-        self.in_small_groups(steps, |state, step| {
-            state.published = state.published.max(step.seq);
-            let is_here = state.ordinals.ordinal(step.doc).is_some();
-            match (&mut state.filling, &step.what) {
+    pub(crate) fn publish(&self, changes: Vec<DocumentChange>, seq: Seq) {
+        self.unsaved_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
+        self.apply_in_batches(changes, |state, change| {
+            state.published = state.published.max(change.seq);
+            let is_here = state.ordinals.ordinal(change.doc).is_some();
+            match (&mut state.backfill, &change.kind) {
                 // A vector is no document: that is yet to be read in.
-                (Some(filling), What::Embedded { .. }) if !is_here => filling.embedded.push(step),
-                (None, _) | (_, What::Embedded { .. }) => self.take(state, step),
-                (Some(filling), _) => {
-                    filling.claimed.insert(step.doc);
-                    self.take(state, step);
+                (Some(backfill), DocumentChangeKind::Embedded { .. }) if !is_here => {
+                    backfill.embedded.push(change)
+                }
+                (None, _) | (_, DocumentChangeKind::Embedded { .. }) => self.apply(state, change),
+                (Some(backfill), _) => {
+                    backfill.written.insert(change.doc);
+                    self.apply(state, change);
                 }
             }
         });
@@ -194,58 +196,62 @@ impl Collection {
         state.published = state.published.max(seq);
     }
 
-    fn in_small_groups(&self, steps: Vec<Step>, mut each: impl FnMut(&mut State, Step)) {
-        let mut steps = steps.into_iter().peekable();
-        while steps.peek().is_some() {
+    fn apply_in_batches(
+        &self,
+        changes: Vec<DocumentChange>,
+        mut each: impl FnMut(&mut State, DocumentChange),
+    ) {
+        let mut changes = changes.into_iter().peekable();
+        while changes.peek().is_some() {
             let mut state = self.state.write();
-            for step in steps.by_ref().take(STEPS_A_LOCK) {
-                each(&mut state, step);
+            for change in changes.by_ref().take(CHANGES_PER_LOCK) {
+                each(&mut state, change);
             }
-            self.note_soonest_end(&state);
+            self.update_next_expiry(&state);
         }
     }
 
-    fn note_soonest_end(&self, state: &State) {
-        let soonest = state.ordinals.soonest_end_ms().unwrap_or(NEVER);
-        self.soonest_end_ms.store(soonest, Ordering::Release);
+    fn update_next_expiry(&self, state: &State) {
+        let soonest = state.ordinals.next_expiry_ms().unwrap_or(NO_EXPIRY);
+        self.next_expiry_ms.store(soonest, Ordering::Release);
     }
 
-    fn take(&self, state: &mut State, step: Step) {
-        let Step { doc, seq, what } = step;
-        match what {
-            What::Placed { expires_at_ms, projection } => {
-                state.misfits.remove(&doc);
-                let ordinal = state.ordinals.give(doc, seq, expires_at_ms);
-                state.attributes.set(ordinal, &projection.row);
+    fn apply(&self, state: &mut State, change: DocumentChange) {
+        let DocumentChange { doc, seq, kind } = change;
+        match kind {
+            DocumentChangeKind::Upserted { expires_at_ms, projection } => {
+                state.invalid.remove(&doc);
+                let ordinal = state.ordinals.assign(doc, seq, expires_at_ms);
+                state.attributes.set(ordinal, &projection.attributes);
                 for (slot, vector) in projection.vectors.into_iter().enumerate() {
                     match &vector {
-                        Slot::Vector(values) => self.indexes[slot].upsert(ordinal, values),
-                        Slot::Empty | Slot::Unembedded => {
+                        FieldVector::Present(values) => self.indexes[slot].upsert(ordinal, values),
+                        FieldVector::Absent | FieldVector::Pending => {
                             self.indexes[slot].remove(ordinal);
                         }
                     }
-                    if matches!(vector, Slot::Unembedded) {
+                    if matches!(vector, FieldVector::Pending) {
                         state.unembedded[slot].insert(ordinal);
                     } else {
                         state.unembedded[slot].remove(ordinal);
                     }
                 }
             }
-            What::Misfit { key, misfit } => {
+            DocumentChangeKind::Invalid { key, violation } => {
                 self.remove(state, doc);
-                state.misfits.insert(doc);
-                state.last_misfit = Some(format!(
+                state.invalid.insert(doc);
+                state.last_violation = Some(format!(
                     "document \"{}\", field \"{}\": {}",
-                    show(&key),
-                    misfit.field,
-                    misfit.reason
+                    printable(&key),
+                    violation.field,
+                    violation.reason
                 ));
             }
-            What::Removed => {
+            DocumentChangeKind::Removed => {
                 self.remove(state, doc);
-                state.misfits.remove(&doc);
+                state.invalid.remove(&doc);
             }
-            What::Embedded { vectors } => {
+            DocumentChangeKind::Embedded { vectors } => {
                 // A document that has ended meanwhile has no ordinal any more.
                 let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
                 for (slot, values) in vectors {
@@ -268,17 +274,17 @@ impl Collection {
     }
 
     /// Hides the documents that have ended by `now_ms`; the store still has them until they are reaped.
-    pub(crate) fn retire_due(&self, now_ms: u64) {
-        while self.soonest_end_ms.load(Ordering::Acquire) <= now_ms {
+    pub(crate) fn hide_expired(&self, now_ms: u64) {
+        while self.next_expiry_ms.load(Ordering::Acquire) <= now_ms {
             let mut state = self.state.write();
-            let due = state.ordinals.due(now_ms, STEPS_A_LOCK);
+            let due = state.ordinals.expired(now_ms, CHANGES_PER_LOCK);
             if due.is_empty() {
                 break;
             }
             for doc in due {
                 self.remove(&mut state, doc);
             }
-            self.note_soonest_end(&state);
+            self.update_next_expiry(&state);
         }
     }
 
@@ -295,7 +301,7 @@ impl Collection {
         let refined = self.indexes.iter().map(|index| index.refine(max) as u64).sum();
         if refined == 0 {
             // A pass is worth a snapshot when it is over: one that is interrupted begins again.
-            self.unsaved.fetch_add(self.refined.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+            self.unsaved_changes.fetch_add(self.refined.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         } else {
             self.refined.fetch_add(refined, Ordering::Relaxed);
         }
@@ -309,7 +315,7 @@ impl Collection {
     }
 
     /// Up to `limit` documents that lack computed vectors, with the positions of the fields.
-    pub(crate) fn lacking_vectors(&self, limit: usize) -> Vec<(DocId, Vec<u16>)> {
+    pub(crate) fn documents_missing_vectors(&self, limit: usize) -> Vec<(DocId, Vec<u16>)> {
         let state = self.state.read();
         let lacking = state.unembedded.iter().union();
         let documents = lacking.iter().take(limit).filter_map(|ordinal| {
@@ -340,17 +346,17 @@ impl State {
         State {
             published: 0,
             ordinals: Ordinals::default(),
-            attributes: Attributes::new(schema),
+            attributes: AttributeIndex::new(schema),
             unembedded: vec![RoaringBitmap::new(); slots],
-            misfits: BTreeSet::new(),
-            last_misfit: None,
-            filling: None,
+            invalid: BTreeSet::new(),
+            last_violation: None,
+            backfill: None,
         }
     }
 
     /// Whether the document was written while older ones are being read in.
-    fn is_claimed(&self, doc: DocId) -> bool {
-        self.filling.as_ref().is_some_and(|filling| filling.claimed.contains(&doc))
+    fn was_written_during_backfill(&self, doc: DocId) -> bool {
+        self.backfill.as_ref().is_some_and(|backfill| backfill.written.contains(&doc))
     }
 
     /// Ordinals `filter` lets through.

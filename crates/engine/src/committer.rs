@@ -9,24 +9,24 @@ use std::{
 use store::StoreError;
 
 use crate::{
-    binary::show,
+    binary::printable,
     core::Core,
-    durability::Unsynced,
-    queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, Job},
-    transaction::{Committed, Failure, Transaction},
-    write::{Op, WriteError, Written},
+    durability::UnsyncedWrites,
+    queue::{GROUP_BYTES_MAX, GROUP_OPS_MAX, WriteJob},
+    transaction::{ApplyError, CommittedChanges, Transaction},
+    write::{Op, WriteError, WriteOutcome},
 };
 
 /// Vectors the committer links itself, for each it brings, while a tail is full.
-const LINKED_FOR_EACH: usize = 2;
+const DRAINED_PER_NEW_VECTOR: usize = 2;
 /// Slots it sweeps for each vector it brings, while enough of them are dead: so a pass over all of them is
 /// over before a 64th more have died.
-const SWEPT_FOR_EACH: usize = 64;
+const VACUUMED_PER_NEW_VECTOR: usize = 64;
 
 impl Core {
     /// Commits what is queued until the queue is closed and empty. On return all of it is durable.
     pub(crate) fn run_committer(&self) {
-        let mut unsynced = Unsynced::new(self.durability);
+        let mut unsynced = UnsyncedWrites::new(self.durability);
         while let Some(jobs) = self.queue.take(unsynced.time_left(self.time.elapsed())) {
             self.commit_jobs(jobs, &mut unsynced);
             if unsynced.time_left(self.time.elapsed()).is_some_and(|left| left.is_zero()) {
@@ -38,20 +38,20 @@ impl Core {
 
     /// Makes durable what was answered before it was. Where that fails, nobody waits to be told: it is
     /// [`Core::refusal`] that tells.
-    fn sync_answered(&self, unsynced: &mut Unsynced) {
+    fn sync_answered(&self, unsynced: &mut UnsyncedWrites) {
         let _ = self.sync();
         unsynced.clear();
     }
 
     /// Makes durable all that was committed, or takes no more writes.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock();
+        let _commit_lock = self.commit_lock.lock();
         self.store.sync().inspect_err(|error| {
-            self.refuse_writes(error.to_string());
+            self.enter_read_only(error.to_string());
         })
     }
 
-    fn commit_jobs(&self, jobs: Vec<Job>, unsynced: &mut Unsynced) {
+    fn commit_jobs(&self, jobs: Vec<WriteJob>, unsynced: &mut UnsyncedWrites) {
         let mut ops = Vec::new();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -65,7 +65,7 @@ impl Core {
             // A bug in here must not leave writers waiting for ever.
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(group, unsynced)));
             results.extend(committed.unwrap_or_else(|_| {
-                let reason = self.refuse_writes("the committer panicked".to_owned());
+                let reason = self.enter_read_only("the committer panicked".to_owned());
                 vec![Err(WriteError::ReadOnly { reason }); group.len()]
             }));
             rest = later;
@@ -81,18 +81,18 @@ impl Core {
 
     /// Writes one group in one transaction: on return it can be found, and is durable or counted as `unsynced`, except
     /// what was refused.
-    fn commit(&self, ops: &[Op], unsynced: &mut Unsynced) -> Vec<Result<Written, WriteError>> {
-        self.make_room(ops);
-        let mut lacks_room = self.lacks_room(ops, unsynced);
-        if lacks_room.is_some() && unsynced.bytes() > 0 {
+    fn commit(&self, ops: &[Op], unsynced: &mut UnsyncedWrites) -> Vec<Result<WriteOutcome, WriteError>> {
+        self.apply_backpressure(ops);
+        let mut check_disk_space = self.check_disk_space(ops, unsynced);
+        if check_disk_space.is_some() && unsynced.bytes() > 0 {
             // Better while there is room for it; and then it is known how much there is.
             self.sync_answered(unsynced);
-            lacks_room = self.lacks_room(ops, unsynced);
+            check_disk_space = self.check_disk_space(ops, unsynced);
         }
-        let _turn = self.turn.lock();
+        let _commit_lock = self.commit_lock.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        let lacking = self.lacks_memory().or(lacks_room);
+        let lacking = self.check_memory().or(check_disk_space);
         if let Some(lacking) = lacking {
             // Deleting makes room, and the reserve is there for it.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
@@ -102,12 +102,12 @@ impl Core {
         }
         // Begun again, without the culprit, each time the store fails on one operation.
         'transaction: loop {
-            if let Some(reason) = self.refusal.get() {
+            if let Some(reason) = self.read_only_reason.get() {
                 return failed(ops, refused, |_| WriteError::ReadOnly { reason: reason.clone() });
             }
             let writer = match self.store.write() {
                 Ok(writer) => writer,
-                Err(error) => return self.lose(ops, refused, error),
+                Err(error) => return self.fail_group(ops, refused, error),
             };
             let mut transaction = Transaction::new(writer, &registry, self.time.now_ms());
             let mut written = Vec::with_capacity(ops.len());
@@ -118,22 +118,22 @@ impl Core {
                 }
                 match transaction.apply(op) {
                     Ok(result) => written.push(Some(result)),
-                    Err(Failure::Refused(error)) => {
+                    Err(ApplyError::Rejected(error)) => {
                         *refusal = Some(error);
                         written.push(None);
                     }
-                    Err(Failure::Store(error @ StoreError::Corrupt { .. })) => {
-                        let key = show(op.key());
+                    Err(ApplyError::Store(error @ StoreError::Corrupt { .. })) => {
+                        let key = printable(op.key());
                         *refusal = Some(WriteError::Store { key, source: Arc::new(error) });
                         continue 'transaction;
                     }
-                    Err(Failure::Store(error)) => return self.lose(ops, refused, error),
+                    Err(ApplyError::Store(error)) => return self.fail_group(ops, refused, error),
                 }
             }
             let due = unsynced.is_due(self.time.elapsed());
             match transaction.commit(due) {
                 Ok(committed) => self.publish(committed),
-                Err(error) => return self.lose(ops, refused, error),
+                Err(error) => return self.fail_group(ops, refused, error),
             }
             if self.store.is_synced() {
                 unsynced.clear();
@@ -152,7 +152,7 @@ impl Core {
     }
 
     /// Why a group is refused before the disk is full, if it is to be.
-    fn lacks_room(&self, ops: &[Op], unsynced: &Unsynced) -> Option<WriteError> {
+    fn check_disk_space(&self, ops: &[Op], unsynced: &UnsyncedWrites) -> Option<WriteError> {
         let reserve = self.disk_reserve_bytes;
         if reserve == 0 {
             return None;
@@ -173,24 +173,24 @@ impl Core {
 
     /// Why a group is refused that would take memory, if there is a limit and it is reached. What deletes have left
     /// vacant is for those who come.
-    fn lacks_memory(&self) -> Option<WriteError> {
+    fn check_memory(&self) -> Option<WriteError> {
         let max = self.memory_max_bytes;
         let used = || self.registry().all().map(|collection| collection.memory_used() as u64).sum::<u64>();
         (max > 0).then(used).filter(|used| *used >= max).map(|used| WriteError::Memory { used, max })
     }
 
     /// Lets searches find what was committed, and wakes those who index it.
-    pub(crate) fn publish(&self, committed: Option<Committed>) {
+    pub(crate) fn publish(&self, committed: Option<CommittedChanges>) {
         if let Some(committed) = committed {
             self.commits.fetch_add(1, Ordering::Relaxed);
             committed.publish();
-            self.indexing.ring();
+            self.indexing_wake.notify();
         }
     }
 
     /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks. Also
     /// while removed vectors lie about: sweeps for each that comes, which then takes one's place.
-    fn make_room(&self, ops: &[Op]) {
+    fn apply_backpressure(&self, ops: &[Op]) {
         let brought = |op: &Op| match op {
             // A document may bring its own vector among its fields.
             Op::Put { vectors, .. } => vectors.len().max(1),
@@ -198,49 +198,49 @@ impl Core {
             Op::Delete { .. } => 0,
         };
         let brought: usize = ops.iter().map(brought).sum();
-        let swept = u32::try_from(SWEPT_FOR_EACH * brought).unwrap_or(u32::MAX);
+        let vacuumed = u32::try_from(VACUUMED_PER_NEW_VECTOR * brought).unwrap_or(u32::MAX);
         for collection in self.registry().all() {
             for index in &collection.indexes {
                 if index.tail_len() >= self.tail_max {
-                    index.drain(LINKED_FOR_EACH * brought);
+                    index.drain(DRAINED_PER_NEW_VECTOR * brought);
                 }
                 if brought > 0 && index.needs_vacuum() {
-                    index.vacuum_step(swept);
+                    index.vacuum_step(vacuumed);
                 }
             }
         }
     }
 
     /// Takes no more writes from here on, and says why.
-    fn refuse_writes(&self, reason: String) -> String {
-        let told = self.refusal.get_or_init(|| {
-            (self.on_refusal)(&reason);
+    fn enter_read_only(&self, reason: String) -> String {
+        let told = self.read_only_reason.get_or_init(|| {
+            (self.on_read_only)(&reason);
             reason
         });
         told.clone()
     }
 
     /// The answer to a group the store has failed on: nothing of it is acknowledged.
-    fn lose(
+    fn fail_group(
         &self,
         ops: &[Op],
         refused: Vec<Option<WriteError>>,
         error: StoreError,
-    ) -> Vec<Result<Written, WriteError>> {
+    ) -> Vec<Result<WriteOutcome, WriteError>> {
         if error.is_full() {
             let reason = error.to_string();
             return failed(ops, refused, |_| WriteError::Full { reason: reason.clone() });
         }
-        self.note_failure(&error);
+        self.latch_failure(&error);
         let source = Arc::new(error);
-        failed(ops, refused, |op| WriteError::Store { key: show(op.key()), source: source.clone() })
+        failed(ops, refused, |op| WriteError::Store { key: printable(op.key()), source: source.clone() })
     }
 
     /// Latches: after a failed write nothing is acknowledged until the engine is opened again, unless there only was
     /// no room and nothing to be lost: the store takes writes again once there is.
-    pub(crate) fn note_failure(&self, error: &StoreError) {
+    pub(crate) fn latch_failure(&self, error: &StoreError) {
         if !error.is_full() {
-            self.refuse_writes(error.to_string());
+            self.enter_read_only(error.to_string());
         }
     }
 }
@@ -249,7 +249,7 @@ fn failed(
     ops: &[Op],
     refused: Vec<Option<WriteError>>,
     error: impl Fn(&Op) -> WriteError,
-) -> Vec<Result<Written, WriteError>> {
+) -> Vec<Result<WriteOutcome, WriteError>> {
     let refused = ops.iter().zip(refused);
     refused.map(|(op, refused)| Err(refused.unwrap_or_else(|| error(op)))).collect()
 }

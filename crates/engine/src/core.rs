@@ -11,7 +11,8 @@ use parking_lot::{Mutex, RwLock};
 use store::Store;
 
 use crate::{
-    bell::Bell, clock::Time, durability::Durability, queue::Queue, registry::Registry, snapshot::Snapshots,
+    clock::EngineClock, durability::Durability, queue::WriteQueue, registry::Registry, snapshot::Snapshots,
+    wake_signal::WakeSignal,
 };
 
 /// The heart of an engine.
@@ -19,29 +20,29 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
-    pub(crate) time: Time,
+    pub(crate) time: EngineClock,
     pub(crate) cpu: Cpu,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk_reserve_bytes: u64,
     pub(crate) memory_max_bytes: u64,
     pub(crate) tail_max: usize,
     pub(crate) durability: Durability,
-    pub(crate) on_refusal: fn(&str),
-    pub(crate) queue: Queue,
+    pub(crate) on_read_only: fn(&str),
+    pub(crate) queue: WriteQueue,
     /// Held from the beginning of a transaction until what it wrote is published, and while the
     /// registry is replaced: so both agree.
-    pub(crate) turn: Mutex<()>,
+    pub(crate) commit_lock: Mutex<()>,
     /// Held for a whole verb on collections: they come and go one at a time. Taken before `turn`.
-    pub(crate) structure: Mutex<()>,
+    pub(crate) ddl_lock: Mutex<()>,
     registry: RwLock<Arc<Registry>>,
     /// Why no writes are taken any more.
-    pub(crate) refusal: OnceLock<String>,
+    pub(crate) read_only_reason: OnceLock<String>,
     pub(crate) commits: AtomicU64,
     closing: AtomicBool,
     /// Rung when vectors came into a tail or left an index.
-    pub(crate) indexing: Bell,
+    pub(crate) indexing_wake: WakeSignal,
     /// Rung when the engine closes.
-    pub(crate) upkeep: Bell,
+    pub(crate) maintenance_wake: WakeSignal,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -53,23 +54,23 @@ impl Core {
         Core {
             store,
             snapshots,
-            time: Time::new(options.clock.clone()),
+            time: EngineClock::new(options.clock.clone()),
             cpu: options.cpu,
             data_dir: options.data_dir.clone(),
             disk_reserve_bytes: options.disk_reserve_bytes,
             memory_max_bytes: options.memory_max_bytes,
             tail_max: options.tail_max,
             durability: options.durability,
-            on_refusal: options.on_refusal,
-            queue: Queue::default(),
-            turn: Mutex::new(()),
-            structure: Mutex::new(()),
+            on_read_only: options.on_read_only,
+            queue: WriteQueue::default(),
+            commit_lock: Mutex::new(()),
+            ddl_lock: Mutex::new(()),
             registry: RwLock::default(),
-            refusal: OnceLock::new(),
+            read_only_reason: OnceLock::new(),
             commits: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            indexing: Bell::default(),
-            upkeep: Bell::default(),
+            indexing_wake: WakeSignal::default(),
+            maintenance_wake: WakeSignal::default(),
             warnings: Mutex::default(),
         }
     }
@@ -90,8 +91,8 @@ impl Core {
     /// Tells the background threads to stop, and wakes them.
     pub(crate) fn stop(&self) {
         self.closing.store(true, Ordering::Release);
-        self.indexing.ring();
-        self.upkeep.ring();
+        self.indexing_wake.notify();
+        self.maintenance_wake.notify();
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -11,7 +11,7 @@ use store::{Backup, BackupError, CollectionVersion, IntegrityReport, Options, St
 
 use crate::{
     OpenError,
-    folder::{Directory, Folder as _, sync_directory},
+    file_storage::{DirectoryStorage, FileStorage as _, sync_directory},
     schema::Schema,
     snapshot::Snapshots,
 };
@@ -33,14 +33,14 @@ pub struct DataDir {
 
 /// What a look through a data directory found.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckReport {
     /// What the store holds, and what is wrong with it.
     pub store: IntegrityReport,
     /// Each snapshot's file, and what is wrong with it if anything is. Snapshots are made again from the store.
     pub snapshots: Vec<(String, Option<String>)>,
 }
 
-impl Checked {
+impl CheckReport {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
         self.store.is_clean() && self.snapshots.iter().all(|(_, damage)| damage.is_none())
@@ -71,7 +71,7 @@ pub enum RestoreError {
         path.display(),
         kept.as_ref().map(|kept| format!("; the old one is {}", kept.display())).unwrap_or_default()
     )]
-    Unsynced { path: PathBuf, kept: Option<PathBuf>, source: io::Error },
+    UnsyncedWrites { path: PathBuf, kept: Option<PathBuf>, source: io::Error },
 }
 
 impl DataDir {
@@ -79,7 +79,7 @@ impl DataDir {
     /// made from still stands.
     pub fn lock(path: &Path) -> Result<DataDir, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
-        make_durably(path).map_err(failed)?;
+        create_dir_durably(path).map_err(failed)?;
         let lock = take_lock(path.join(LOCK_FILE))?;
         match fs::remove_file(path.join(UNFINISHED_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -93,13 +93,13 @@ impl DataDir {
         self.path.join(STORE_FILE)
     }
 
-    pub(crate) fn snapshots(&self) -> Result<Directory, OpenError> {
+    pub(crate) fn snapshots(&self) -> Result<DirectoryStorage, OpenError> {
         let path = self.path.join(SNAPSHOT_DIRECTORY);
-        Directory::open(path.clone()).map_err(|source| OpenError::Io { path, source })
+        DirectoryStorage::open(path.clone()).map_err(|source| OpenError::Io { path, source })
     }
 
     /// Reads everything: pages and rows of the store, whether they agree, and each snapshot.
-    pub fn check(&self, cpu: Cpu) -> Result<Checked, OpenError> {
+    pub fn check(&self, cpu: Cpu) -> Result<CheckReport, OpenError> {
         let mut store = self.open_existing()?;
         let mut findings = store.check();
         let folder = std::sync::Arc::new(self.snapshots()?);
@@ -108,13 +108,13 @@ impl DataDir {
         names.sort();
         let snapshots = Snapshots::open(folder, store.id()).map_err(failed)?;
         let schemas = store.read().and_then(|reader| reader.schemas()).unwrap_or_default();
-        findings.damage.extend(unusable(&schemas).map(|reason| StoreError::Damaged { reason }));
+        findings.damage.extend(invalid_schemas(&schemas).map(|reason| StoreError::Damaged { reason }));
         let look = |name: &str| -> Option<String> {
             let found = schemas.iter().find(|(version, _)| Snapshots::file_name(*version) == name);
             let Some((version, schema)) = found else {
                 return Some("it is of no collection that is there".to_owned());
             };
-            let schema = match Schema::stored(schema) {
+            let schema = match Schema::from_stored_bytes(schema) {
                 Ok(schema) => std::sync::Arc::new(schema),
                 Err(reason) => return Some(format!("its collection's schema is damaged: {reason}")),
             };
@@ -124,7 +124,7 @@ impl DataDir {
             let damage = look(&name);
             (name, damage)
         });
-        Ok(Checked { store: findings, snapshots: snapshots.collect() })
+        Ok(CheckReport { store: findings, snapshots: snapshots.collect() })
     }
 
     /// Makes the store from a backup; documents that stand are replaced only if `replace` says so, and the store
@@ -143,18 +143,18 @@ impl DataDir {
                 return Err(RestoreError::NotEmpty { path: self.path.clone(), documents });
             }
         }
-        let made = self.make_of(backup).inspect_err(|_| self.discard_unfinished())?;
-        let kept = self.put_in_place(stands.then_some("replaced"))?;
+        let made = self.build_from(backup).inspect_err(|_| self.discard_unfinished())?;
+        let kept = self.install(stands.then_some("replaced"))?;
         Ok((made, kept))
     }
 
     /// The unfinished store, of a backup whose every row is right and whose schemas collections can be made with.
-    fn make_of(&self, backup: impl Read) -> Result<Backup, RestoreError> {
+    fn build_from(&self, backup: impl Read) -> Result<Backup, RestoreError> {
         let path = self.path.join(UNFINISHED_FILE);
         let made = Backup::restore(backup, &path, OPTIONS)?;
         let store = Store::open(&path, OPTIONS)?;
         let schemas = store.read().and_then(|reader| reader.schemas()).map_err(BackupError::Store)?;
-        match unusable(&schemas).next() {
+        match invalid_schemas(&schemas).next() {
             None => Ok(made),
             Some(reason) => Err(BackupError::Damaged { reason }.into()),
         }
@@ -167,7 +167,7 @@ impl DataDir {
         let saved = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
         let findings = saved.inspect_err(|_| self.discard_unfinished())?;
         drop(store);
-        let kept = self.put_in_place(Some("damaged"))?;
+        let kept = self.install(Some("damaged"))?;
         Ok((findings, kept.expect("a store that was read stands")))
     }
 
@@ -187,7 +187,7 @@ impl DataDir {
 
     /// The unfinished store becomes the store, at once or not at all; the old one is kept under another name, if
     /// `keep_as` says what it is.
-    fn put_in_place(&self, keep_as: Option<&str>) -> Result<Option<PathBuf>, RestoreError> {
+    fn install(&self, keep_as: Option<&str>) -> Result<Option<PathBuf>, RestoreError> {
         let store = self.store_file();
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -213,7 +213,7 @@ impl DataDir {
             None => None,
         };
         fs::rename(self.path.join(UNFINISHED_FILE), &store).map_err(failed(&store))?;
-        sync_directory(&self.path).map_err(|source| RestoreError::Unsynced {
+        sync_directory(&self.path).map_err(|source| RestoreError::UnsyncedWrites {
             path: store,
             kept: kept.clone(),
             source,
@@ -226,7 +226,7 @@ impl DataDir {
 }
 
 /// Makes a directory and those it lies in, if need be, so that they outlast a loss of power.
-fn make_durably(path: &Path) -> io::Result<()> {
+fn create_dir_durably(path: &Path) -> io::Result<()> {
     let lies_in = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
         Some(parent) => parent.to_owned(),
@@ -244,9 +244,9 @@ fn make_durably(path: &Path) -> io::Result<()> {
 }
 
 /// What is wrong with those schemas no collection can be made with.
-fn unusable(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<Item = String> {
+fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<Item = String> {
     schemas.iter().filter_map(|(CollectionVersion { id, version }, schema)| {
-        let reason = Schema::stored(schema).err()?;
+        let reason = Schema::from_stored_bytes(schema).err()?;
         Some(format!("the schema of collection {id}, version {version}: {reason}"))
     })
 }

@@ -43,17 +43,17 @@ impl Durability {
 
 /// What the committer has answered before it was durable.
 #[derive(Debug)]
-pub(crate) struct Unsynced {
+pub(crate) struct UnsyncedWrites {
     durability: Durability,
     /// When the first of it was answered.
     since: Option<Duration>,
     bytes: usize,
 }
 
-impl Unsynced {
+impl UnsyncedWrites {
     /// Nothing yet.
-    pub(crate) fn new(durability: Durability) -> Unsynced {
-        Unsynced { durability, since: None, bytes: 0 }
+    pub(crate) fn new(durability: Durability) -> UnsyncedWrites {
+        UnsyncedWrites { durability, since: None, bytes: 0 }
     }
 
     /// Whether a commit made now has to be durable. `now` is [`crate::Clock::elapsed`].
@@ -96,14 +96,14 @@ mod tests {
 
     #[test]
     fn always_is_due_at_once_and_leaves_nothing() {
-        let unsynced = Unsynced::new(Durability::Always);
+        let unsynced = UnsyncedWrites::new(Durability::Always);
         assert!(unsynced.is_due(ms(0)) && unsynced.is_due(ms(5)));
         assert_eq!(unsynced.time_left(ms(5)), None);
     }
 
     #[test]
     fn a_second_counts_from_the_first_write_that_is_not_durable() {
-        let mut unsynced = Unsynced::new(Durability::EverySec);
+        let mut unsynced = UnsyncedWrites::new(Durability::EverySec);
         assert!(!unsynced.is_due(ms(90_000)), "nothing has waited");
         assert_eq!(unsynced.time_left(ms(90_000)), None);
         unsynced.add(10, ms(90_000));
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn much_is_due_at_once() {
-        let mut unsynced = Unsynced::new(Durability::None);
+        let mut unsynced = UnsyncedWrites::new(Durability::None);
         unsynced.add(BYTES_MAX - 1, ms(0));
         assert!(!unsynced.is_due(ms(29_999)) && unsynced.is_due(ms(30_000)));
         unsynced.add(1, ms(1));

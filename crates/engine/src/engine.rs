@@ -14,25 +14,25 @@ use store::{
 };
 
 use crate::{
-    Clock, Documents, Durability,
-    binary::show,
-    checker::check_document,
+    Clock, DropMode, Durability,
+    binary::printable,
+    byte_budget::ByteBudget,
     core::Core,
     data_dir::{DataDir, SNAPSHOT_DIRECTORY, STORE_FILE},
+    ddl::CollectionError,
+    file_storage::FileStorage,
     filter::Filter,
-    folder::Folder,
     info::{CollectionInfo, Stats, info},
+    maintenance::is_snapshot_stale,
     progress::Progress,
-    query::{ANSWER_BYTES_MAX, Found, Page, Query, QueryError},
-    queue::{Done, Job, Refused},
+    query::{Query, QueryError, RESPONSE_BYTES_MAX, ScrollPage, SearchResult},
+    queue::{SubmitError, WriteCallback, WriteJob},
     registry::Versions,
-    room::Room,
     schema::Schema,
     snapshot::Snapshots,
-    structure::CollectionError,
-    transaction::{has_ended, project},
-    upkeep::is_stale,
-    write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, Written},
+    transaction::{is_expired, project},
+    validator::check_document,
+    write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, WriteOutcome},
 };
 
 /// How to open an engine.
@@ -61,14 +61,14 @@ pub struct Options {
     pub index_threads: usize,
     /// Called first on each of these, to lower its priority: they may give way to searches, since one
     /// thread more, which does not, drains a tail that grows long.
-    pub give_way: fn(),
+    pub lower_priority: fn(),
     /// Called once if no more writes are taken until the engine is opened again, with the reason: nobody may be waiting
     /// for an answer then.
-    pub on_refusal: fn(&str),
+    pub on_read_only: fn(&str),
 }
 
 impl Options {
-    fn of_store(&self) -> store::Options {
+    fn store_options(&self) -> store::Options {
         store::Options { cache_bytes: self.cache_bytes, verify_bytes_max: self.verify_bytes_max }
     }
 }
@@ -110,12 +110,12 @@ pub enum OpenError {
 pub struct Engine {
     core: Arc<Core>,
     /// Taken away by the first to close, who then waits for them.
-    running: Mutex<Option<Running>>,
+    running: Mutex<Option<EngineThreads>>,
 }
 
 /// What an open engine holds besides its core.
 #[derive(Debug)]
-struct Running {
+struct EngineThreads {
     committer: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
     /// Holds the lock, if it is a directory.
@@ -126,15 +126,15 @@ impl Engine {
     /// Opens or creates the data directory, reads snapshots and catches up with the store.
     /// On return every answer is complete and correct.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
-        Engine::open_telling(options, &Progress::default())
+        Engine::open_with_progress(options, &Progress::default())
     }
 
     /// [`Engine::open`], which tells how far it has come.
-    pub fn open_telling(options: Options, progress: &Progress) -> Result<Engine, OpenError> {
-        progress.begin("the store is being opened".to_owned());
+    pub fn open_with_progress(options: Options, progress: &Progress) -> Result<Engine, OpenError> {
+        progress.start("the store is being opened".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
-        let store = Store::open(&directory.store_file(), options.of_store())?;
+        let store = Store::open(&directory.store_file(), options.store_options())?;
         Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)
     }
 
@@ -142,17 +142,17 @@ impl Engine {
     /// `data_dir` is only a name.
     pub fn open_on(
         store: impl StorageBackend,
-        snapshots: Arc<dyn Folder>,
+        snapshots: Arc<dyn FileStorage>,
         options: Options,
     ) -> Result<Engine, OpenError> {
-        let store = Store::open_with_backend(store, options.of_store())?;
+        let store = Store::open_with_backend(store, options.store_options())?;
         Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 
     /// Reads everything in from an open store, and starts the threads.
     fn start(
         store: Store,
-        snapshots: Arc<dyn Folder>,
+        snapshots: Arc<dyn FileStorage>,
         directory: Option<DataDir>,
         options: &Options,
         progress: &Progress,
@@ -175,17 +175,17 @@ impl Engine {
         };
         let started = (|| {
             let committer = spawn("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
-            let mut background = vec![spawn("nearfield-upkeep".to_owned(), Box::new(Core::run_upkeep))?];
+            let mut background = vec![spawn("nearfield-upkeep".to_owned(), Box::new(Core::run_maintenance))?];
             for thread in 0..options.index_threads {
-                let give_way = options.give_way;
+                let lower_priority = options.lower_priority;
                 let run = move |core: &Core| {
-                    give_way();
+                    lower_priority();
                     core.run_indexer(thread);
                 };
                 background.push(spawn(format!("nearfield-index-{thread}"), Box::new(run))?);
             }
-            background.push(spawn("nearfield-relief".to_owned(), Box::new(Core::run_relief))?);
-            Ok(Running { committer, background, _directory: directory })
+            background.push(spawn("nearfield-relief".to_owned(), Box::new(Core::run_tail_drainer))?);
+            Ok(EngineThreads { committer, background, _directory: directory })
         })();
         match started {
             Ok(running) => Ok(Engine { core, running: Mutex::new(Some(running)) }),
@@ -201,7 +201,7 @@ impl Engine {
     /// refused. Closing again does nothing but wait until the engine is closed.
     pub fn close(&self) {
         let mut running = self.running.lock();
-        let Some(Running { committer, background, _directory }) = running.take() else { return };
+        let Some(EngineThreads { committer, background, _directory }) = running.take() else { return };
         self.core.queue.close();
         self.join(committer);
         self.core.stop();
@@ -209,8 +209,8 @@ impl Engine {
             self.join(thread);
         }
         // A verb on collections may still be at work; it sees that the engine closes.
-        let _structure = self.core.structure.lock();
-        self.core.save(is_stale);
+        let _ddl_lock = self.core.ddl_lock.lock();
+        self.core.save(is_snapshot_stale);
     }
 
     fn join(&self, thread: JoinHandle<()>) {
@@ -249,7 +249,7 @@ impl Engine {
     }
 
     /// Drops a collection and the aliases that lead to it.
-    pub fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), CollectionError> {
+    pub fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), CollectionError> {
         self.core.drop_collection(name, documents)
     }
 
@@ -276,7 +276,9 @@ impl Engine {
         let registry = self.core.registry();
         match registry.resolve(name) {
             Some((name, versions)) => Ok(info(&registry, name, versions, self.core.time.now_ms())),
-            None => Err(CollectionError::NotFound { name: name.to_owned(), known: registry.known() }),
+            None => {
+                Err(CollectionError::NotFound { name: name.to_owned(), known: registry.collection_names() })
+            }
         }
     }
 
@@ -284,7 +286,7 @@ impl Engine {
     /// A field that brings its own vector needs none.
     pub fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         let registry = self.core.registry();
-        let taking = registry.all().filter(|collection| collection.schema.takes(key));
+        let taking = registry.all().filter(|collection| collection.schema.matches_key(key));
         taking.flat_map(|collection| collection.projector.texts(collection.version, fields)).collect()
     }
 
@@ -297,7 +299,10 @@ impl Engine {
     ) -> Result<Vec<(Document, Vec<TextToEmbed>)>, CollectionError> {
         let registry = self.core.registry();
         let Some((_, versions)) = registry.resolve(collection) else {
-            return Err(CollectionError::NotFound { name: collection.to_owned(), known: registry.known() });
+            return Err(CollectionError::NotFound {
+                name: collection.to_owned(),
+                known: registry.collection_names(),
+            });
         };
         self.core.unembedded(versions, limit).map_err(CollectionError::Read)
     }
@@ -315,11 +320,11 @@ impl Engine {
     /// [`Options::durability`] wants it, with one result for each. Never blocks.
     ///
     /// A closed engine calls `done` at once, on this thread.
-    pub fn submit(&self, ops: Vec<Op>, done: Done) -> Result<(), QueueFull> {
-        match self.core.queue.submit(Job::new(ops, done)) {
+    pub fn submit(&self, ops: Vec<Op>, done: WriteCallback) -> Result<(), QueueFull> {
+        match self.core.queue.submit(WriteJob::new(ops, done)) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(full)) => Err(full),
-            Err(Refused::Closed(job)) => {
+            Err(SubmitError::Full(full)) => Err(full),
+            Err(SubmitError::Closed(job)) => {
                 let closed = vec![Err(WriteError::Closed); job.ops.len()];
                 (job.done)(closed);
                 Ok(())
@@ -328,14 +333,14 @@ impl Engine {
     }
 
     /// [`Engine::submit`], waiting for room and for the results. Not to be called from `done`.
-    pub fn write(&self, ops: Vec<Op>) -> Vec<Result<Written, WriteError>> {
+    pub fn write(&self, ops: Vec<Op>) -> Vec<Result<WriteOutcome, WriteError>> {
         let len = ops.len();
         let (answer, results) = mpsc::sync_channel(1);
-        let done: Done = Box::new(move |results| {
+        let done: WriteCallback = Box::new(move |results| {
             // The receiver waits below until it has them.
             answer.send(results).expect("whoever writes waits for the results");
         });
-        match self.core.queue.submit_blocking(Job::new(ops, done)) {
+        match self.core.queue.submit_blocking(WriteJob::new(ops, done)) {
             Ok(()) => results.recv().expect("the committer answers every job"),
             Err(_) => vec![Err(WriteError::Closed); len],
         }
@@ -351,17 +356,17 @@ impl Engine {
     pub fn get(&self, key: &[u8]) -> Result<Option<Document>, QueryError> {
         let found = self.core.store.read()?.get(key)?;
         let now_ms = self.core.time.now_ms();
-        Ok(found.map(|(_, document)| document).filter(|document| !has_ended(document, now_ms)))
+        Ok(found.map(|(_, document)| document).filter(|document| !is_expired(document, now_ms)))
     }
 
     /// Computed vectors of the document under `key` in a collection, by field name: those of the
     /// last write. For export.
     pub fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<(String, ComputedVector)>, QueryError> {
-        let (_, collection) = self.core.answering(collection)?;
+        let (_, collection) = self.core.active(collection)?;
         let reader = self.core.store.read()?;
         let now_ms = self.core.time.now_ms();
         let mut vectors = Vec::new();
-        let standing = reader.get(key)?.filter(|(_, document)| !has_ended(document, now_ms));
+        let standing = reader.get(key)?.filter(|(_, document)| !is_expired(document, now_ms));
         let Some((doc, _)) = standing else { return Ok(vectors) };
         for field in &collection.projector.vectors {
             let place = VectorKey { collection: collection.version, field: field.position, doc, passage: 0 };
@@ -370,7 +375,7 @@ impl Engine {
                 let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)
                     .map_err(|_| StoreError::Corrupt {
                         table: "vectors",
-                        key: show(key),
+                        key: printable(key),
                         reason: "the vector does not fit the schema it was computed for",
                     })?;
                 let vector = ComputedVector {
@@ -387,30 +392,30 @@ impl Engine {
 
     /// Parses a filter in RediSearch's syntax against a collection's schema.
     pub fn parse_filter(&self, collection: &str, text: &str) -> Result<Filter, QueryError> {
-        let (_, collection) = self.core.answering(collection)?;
+        let (_, collection) = self.core.active(collection)?;
         Ok(Filter::parse(text, &collection.schema)?)
     }
 
     /// The nearest documents: as many as were asked for, or as there are that match.
-    pub fn search(&self, query: &Query<'_>) -> Result<Found, QueryError> {
-        self.core.search(query, None, &Room::new(ANSWER_BYTES_MAX))
+    pub fn search(&self, query: &Query<'_>) -> Result<SearchResult, QueryError> {
+        self.core.search(query, None, &ByteBudget::new(RESPONSE_BYTES_MAX))
     }
 
     /// The version of a collection that answers now, by name or alias. Waits for nothing.
     pub fn version(&self, collection: &str) -> Option<CollectionVersion> {
-        self.core.registry().resolve(collection).map(|(_, versions)| versions.answering.version)
+        self.core.registry().resolve(collection).map(|(_, versions)| versions.active.version)
     }
 
-    /// [`Engine::search`], refused as [`QueryError::OtherVersion`] unless this version of the collection answers: a
+    /// [`Engine::search`], refused as [`QueryError::VersionMismatch`] unless this version of the collection answers: a
     /// query's vector is worth nothing beside those of another model. Its documents share `room` with those of other
     /// searches.
     pub fn search_version(
         &self,
         query: &Query<'_>,
         version: CollectionVersion,
-        room: &Room,
-    ) -> Result<Found, QueryError> {
-        self.core.search(query, Some(version), room)
+        budget: &ByteBudget,
+    ) -> Result<SearchResult, QueryError> {
+        self.core.search(query, Some(version), budget)
     }
 
     /// Documents of a collection in the order they were first written, from `after` on: those that
@@ -422,7 +427,7 @@ impl Engine {
         filter: Option<&Filter>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Page, QueryError> {
+    ) -> Result<ScrollPage, QueryError> {
         self.core.scroll(collection, filter, after, limit)
     }
 
@@ -434,8 +439,8 @@ impl Engine {
     /// Deletes every document whose end has come, durably; says how many. Happens by itself about
     /// every second, and documents that have ended are never shown: this is for those who cannot wait.
     /// What is damaged stays, and is the error when all else is gone.
-    pub fn reap(&self) -> Result<u64, QueryError> {
-        Ok(self.core.reap()?)
+    pub fn purge_expired(&self) -> Result<u64, QueryError> {
+        Ok(self.core.purge_expired()?)
     }
 
     /// Writes all there is to `out`, as of now; writes go on meanwhile.
@@ -471,7 +476,7 @@ impl Engine {
         if self.core.is_closing() {
             return Err(WriteError::Closed.to_string());
         }
-        match self.core.refusal.get() {
+        match self.core.read_only_reason.get() {
             Some(reason) => Err(WriteError::ReadOnly { reason: reason.clone() }.to_string()),
             None => Ok(()),
         }
@@ -494,8 +499,8 @@ impl Core {
         let reader = self.store.read()?;
         let mut found: Vec<(Document, Vec<TextToEmbed>)> = Vec::new();
         for collection in versions.all() {
-            collection.retire_due(now_ms);
-            for (doc, fields) in collection.lacking_vectors(limit) {
+            collection.hide_expired(now_ms);
+            for (doc, fields) in collection.documents_missing_vectors(limit) {
                 let Some(document) = reader.document(doc)? else { continue };
                 let mut texts = collection.projector.texts(collection.version, &document.fields);
                 texts.retain(|text| fields.contains(&text.field));

@@ -5,7 +5,7 @@ mod parse;
 mod print;
 
 use crate::{
-    binary::show,
+    binary::printable,
     schema::{FieldKind, Schema},
 };
 
@@ -138,9 +138,9 @@ impl Filter {
         }
         match self {
             Filter::All => Ok(()),
-            Filter::Tag { field, .. } => check_kind(schema, field, position, Term::Tag),
+            Filter::Tag { field, .. } => check_kind(schema, field, position, ConditionKind::Tag),
             Filter::Range { field, min, max, .. } => {
-                check_kind(schema, field, position, Term::Range)?;
+                check_kind(schema, field, position, ConditionKind::Range)?;
                 check_range(field, *min, *max, position)
             }
             Filter::And(parts) | Filter::Or(parts) => {
@@ -153,19 +153,19 @@ impl Filter {
 
 /// The two things that can be asked of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Term {
+enum ConditionKind {
     Tag,
     Range,
 }
 
 /// Refuses a field the schema lacks, or of another kind than `term` asks of.
-fn check_kind(schema: &Schema, field: &str, position: usize, term: Term) -> Result<(), FilterError> {
+fn check_kind(schema: &Schema, field: &str, position: usize, term: ConditionKind) -> Result<(), FilterError> {
     let Some(kind) = schema.field(field) else {
         return Err(unknown_field(schema, field, position));
     };
     let (fits, expected, syntax) = match term {
-        Term::Tag => (matches!(kind, FieldKind::Tag { .. }), "TAG", "{...}"),
-        Term::Range => (matches!(kind, FieldKind::Numeric), "NUMERIC", "[min max]"),
+        ConditionKind::Tag => (matches!(kind, FieldKind::Tag { .. }), "TAG", "{...}"),
+        ConditionKind::Range => (matches!(kind, FieldKind::Numeric), "NUMERIC", "[min max]"),
     };
     if fits {
         return Ok(());
@@ -176,8 +176,8 @@ fn check_kind(schema: &Schema, field: &str, position: usize, term: Term) -> Resu
 fn unknown_field(schema: &Schema, field: &str, position: usize) -> FilterError {
     FilterError::UnknownField {
         position,
-        field: show(field.as_bytes()),
-        known: schema.names_of(|kind| matches!(kind, FieldKind::Tag { .. } | FieldKind::Numeric)),
+        field: printable(field.as_bytes()),
+        known: schema.field_names(|kind| matches!(kind, FieldKind::Tag { .. } | FieldKind::Numeric)),
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use store::{CollectionVersion, FrameWriter};
 
 use crate::{
-    Algorithm, FieldKind, FieldSchema, Filter, Folder, NewFile, Quantization, Schema, VectorSchema,
+    Algorithm, FieldKind, FieldSchema, FileStorage, Filter, Quantization, Schema, VectorSchema, WritableFile,
     collection::Collection,
     schema,
     snapshot::{self, Snapshots},
@@ -121,7 +121,7 @@ fn snapshots(memory: &Memory) -> Snapshots {
     Snapshots::open(Arc::new(memory.clone()), STORE).expect("memory has no unfinished files")
 }
 
-fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::Unusable> {
+fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::SnapshotError> {
     let memory = Memory(Arc::new(Mutex::new(file.to_vec())));
     snapshots(&memory).read(VERSION, &STORED, Cpu::detect())
 }
@@ -140,7 +140,7 @@ fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
 #[derive(Clone, Debug, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
-impl Folder for Memory {
+impl FileStorage for Memory {
     fn names(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -149,7 +149,7 @@ impl Folder for Memory {
         Ok(Box::new(io::Cursor::new(self.0.lock().clone())))
     }
 
-    fn create(&self, _name: &str) -> io::Result<Box<dyn NewFile>> {
+    fn create(&self, _name: &str) -> io::Result<Box<dyn WritableFile>> {
         self.0.lock().clear();
         Ok(Box::new(self.clone()))
     }
@@ -177,7 +177,7 @@ impl Write for Memory {
     }
 }
 
-impl NewFile for Memory {
+impl WritableFile for Memory {
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -5,11 +5,11 @@ use index::Index;
 use crate::core::Core;
 
 /// Vectors linked between two looks around: a fraction of a second's work.
-const LINKED_AT_ONCE: usize = 64;
+const DRAIN_BATCH: usize = 64;
 /// Slots swept between two looks around: those who bring vectors wait for as much.
-const SWEPT_AT_ONCE: u32 = 256;
+const VACUUM_BATCH: u32 = 256;
 /// Vectors refined between two looks around: less, for new ones may be waiting.
-const REFINED_AT_ONCE: usize = 16;
+const REFINE_BATCH: usize = 16;
 
 /// A tail is long from this share of its bound on: every search scans it.
 const LONG_TAIL_SHARE: usize = 4;
@@ -17,16 +17,16 @@ const LONG_TAIL_SHARE: usize = 4;
 impl Core {
     /// Drains tails that have grown long until the engine closes: where searches take all there is of
     /// the processor, the threads that give way to them would let each search become slower.
-    pub(crate) fn run_relief(&self) {
+    pub(crate) fn run_tail_drainer(&self) {
         loop {
             // In this order, so that the ring of closing is not taken for one that was answered.
-            let heard = self.indexing.heard();
+            let seen = self.indexing_wake.generation();
             if self.is_closing() {
                 return;
             }
             let is_long = |index: &Index| index.tail_len() > self.tail_max / LONG_TAIL_SHARE;
-            if !self.each_index(|index| is_long(index) && index.drain(LINKED_AT_ONCE) > 0) {
-                self.indexing.wait(heard);
+            if !self.each_index(|index| is_long(index) && index.drain(DRAIN_BATCH) > 0) {
+                self.indexing_wake.wait(seen);
             }
         }
     }
@@ -36,17 +36,17 @@ impl Core {
     pub(crate) fn run_indexer(&self, thread: usize) {
         loop {
             // In this order, so that the ring of closing is not taken for one that was answered.
-            let heard = self.indexing.heard();
+            let seen = self.indexing_wake.generation();
             if self.is_closing() {
                 return;
             }
             let drained = self.drain_once(thread);
             // One sweeps, and between bites: where tails never become empty, the dead would grow without
             // a bound. It also refines, which is never urgent.
-            let swept = thread == 0 && self.sweep_once();
+            let swept = thread == 0 && self.vacuum_once();
             let worked = drained || swept || (thread == 0 && self.refine_once());
             if !worked {
-                self.indexing.wait(heard);
+                self.indexing_wake.wait(seen);
             }
         }
     }
@@ -61,20 +61,20 @@ impl Core {
                 return worked;
             }
             let index = indexes[(at + thread) % indexes.len()];
-            worked |= index.drain(LINKED_AT_ONCE) > 0;
+            worked |= index.drain(DRAIN_BATCH) > 0;
         }
         worked
     }
 
-    fn sweep_once(&self) -> bool {
-        self.each_index(|index| index.vacuum_step(SWEPT_AT_ONCE))
+    fn vacuum_once(&self) -> bool {
+        self.each_index(|index| index.vacuum_step(VACUUM_BATCH))
     }
 
     fn refine_once(&self) -> bool {
         let registry = self.registry();
         let mut worked = false;
         for collection in registry.all() {
-            worked |= !self.is_closing() && collection.refine(REFINED_AT_ONCE);
+            worked |= !self.is_closing() && collection.refine(REFINE_BATCH);
         }
         worked
     }

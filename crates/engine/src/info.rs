@@ -59,8 +59,8 @@ pub struct Stats {
 
 /// What is known of the collection called `name`.
 pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, now_ms: u64) -> CollectionInfo {
-    let collection = &versions.answering;
-    collection.retire_due(now_ms);
+    let collection = &versions.active;
+    collection.hide_expired(now_ms);
     let stats: Vec<index::Stats> = collection.indexes.iter().map(index::Index::stats).collect();
     let memory_bytes = collection.memory_bytes() as u64;
     let unembedded = versions.all().map(|collection| collection.state().unembedded_count()).sum();
@@ -74,8 +74,8 @@ pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, now_ms:
         vectors: stats.iter().map(|stats| stats.vectors as u64).sum(),
         tail: stats.iter().map(|stats| stats.tail as u64).sum(),
         unembedded,
-        failures: state.misfits.len() as u64,
-        last_failure: state.last_misfit.clone().filter(|_| !state.misfits.is_empty()),
+        failures: state.invalid.len() as u64,
+        last_failure: state.last_violation.clone().filter(|_| !state.invalid.is_empty()),
         memory_bytes,
         rebuilding: versions.rebuilding.as_ref().map(|rebuilding| rebuilding.version),
     }

@@ -9,47 +9,48 @@
 //! [`Durability`] lets it be answered before it is durable. Searches wait for no commit and no graph.
 
 mod attributes;
-mod bell;
 mod binary;
-mod checker;
+mod byte_budget;
 mod clock;
 mod collection;
 mod committer;
 mod core;
 mod data_dir;
+mod ddl;
 mod durability;
 mod engine;
+mod file_storage;
 mod filter;
-mod folder;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod indexer;
 mod info;
 mod load;
+mod maintenance;
 mod ordinals;
 mod progress;
 mod projection;
 mod query;
 mod queue;
 mod registry;
-mod room;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 mod schema;
 mod snapshot;
-mod structure;
 mod sync;
 mod transaction;
-mod upkeep;
+mod validator;
+mod wake_signal;
 mod write;
 
-pub use checker::{Checker, check_document};
+pub use byte_budget::ByteBudget;
 pub use clock::{Clock, SystemClock};
-pub use data_dir::{Checked, DataDir, RestoreError};
+pub use data_dir::{CheckReport, DataDir, RestoreError};
+pub use ddl::{CollectionError, DropMode, check_name};
 pub use durability::Durability;
 pub use engine::{Engine, OpenError, Options};
+pub use file_storage::{FileStorage, WritableFile};
 pub use filter::{Filter, FilterError};
-pub use folder::{Folder, NewFile};
 pub use index::{
     Cpu, Level, Metric, VectorError, VectorType, check as check_vector, decode as decode_vector,
     encode as encode_vector,
@@ -57,9 +58,9 @@ pub use index::{
 pub use info::{CollectionInfo, Stats};
 pub use progress::Progress;
 pub use query::{
-    ANSWER_BYTES_MAX, EF_MAX, Found, Hit, K_MAX, PAGE_BYTES, Page, Query, QueryError, WINDOW_MAX, score,
+    EF_MAX, Hit, K_MAX, PAGE_BYTES, Query, QueryError, RESPONSE_BYTES_MAX, ScrollPage, SearchResult,
+    WINDOW_MAX, score,
 };
-pub use room::Room;
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
 };
@@ -67,5 +68,5 @@ pub use store::{
     Backup, BackupError, CollectionVersion, Document, FIELDS_MAX, Field, IntegrityReport, RecordCounts, Seq,
     StorageBackend, StoreError,
 };
-pub use structure::{CollectionError, Documents, check_name};
-pub use write::{ComputedVector, Expected, Op, QueueFull, TextToEmbed, WriteError, Written};
+pub use validator::{DocumentValidator, check_document};
+pub use write::{ComputedVector, Expected, Op, QueueFull, TextToEmbed, WriteError, WriteOutcome};

@@ -9,7 +9,7 @@ use store::{
 
 use crate::{
     OpenError,
-    collection::{Collection, Step, What},
+    collection::{Collection, DocumentChange, DocumentChangeKind},
     core::Core,
     data_dir::SNAPSHOT_DIRECTORY,
     progress::Progress,
@@ -19,21 +19,21 @@ use crate::{
 };
 
 /// Documents read before they are taken in together.
-const READ_AT_ONCE: usize = 256;
+const LOAD_BATCH: usize = 256;
 
 impl Core {
     /// Reads in everything the store names, and removes what nothing names any more.
     pub(crate) fn load(&self, path: &Path, progress: &Progress) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
-        progress.begin("keys and changes are being verified".to_owned());
+        progress.start("keys and changes are being verified".to_owned());
         reader.verify_references().map_err(failed)?;
         let mut registry = Registry::default();
         let mut versions = Vec::new();
-        let mut answering = Vec::new();
+        let mut active = Vec::new();
         for (name, target) in reader.names().map_err(failed)? {
             match target {
-                NameTarget::Collection(version) => answering.push((name, version)),
+                NameTarget::Collection(version) => active.push((name, version)),
                 NameTarget::Alias(collection) => {
                     registry.aliases.insert(name, collection);
                 }
@@ -44,20 +44,20 @@ impl Core {
         for (version, schema) in reader.schemas().map_err(failed)? {
             // A version newer than the one that answers is being rebuilt; an older one, or one of a
             // collection without a name, was left behind.
-            let named = answering
+            let named = active
                 .iter()
                 .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
             if !named {
                 abandoned.push(version);
                 continue;
             }
-            let schema = Schema::stored(&schema).map_err(|reason| OpenError::Schema {
+            let schema = Schema::from_stored_bytes(&schema).map_err(|reason| OpenError::Schema {
                 path: path.to_owned(),
                 collection: version,
                 reason,
             })?;
             let (collection, warning) =
-                open(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)
+                open_collection(version, Arc::new(schema), &reader, &self.snapshots, self.cpu, progress)
                     .map_err(failed)?;
             if let Some(warning) = warning {
                 self.warn(warning);
@@ -68,23 +68,23 @@ impl Core {
             }
             versions.push(Arc::new(collection));
         }
-        for (name, version) in answering {
+        for (name, version) in active {
             let of_this = |collection: &&Arc<Collection>| collection.version.id == version.id;
             let mut found = versions.iter().filter(of_this).cloned();
-            let answering = found.next().filter(|collection| collection.version == version);
-            let Some(answering) = answering else {
+            let active = found.next().filter(|collection| collection.version == version);
+            let Some(active) = active else {
                 return Err(OpenError::Schema {
                     path: path.to_owned(),
                     collection: version,
                     reason: "it is missing".to_owned(),
                 });
             };
-            registry.named.insert(name, Versions { answering, rebuilding: found.next() });
+            registry.named.insert(name, Versions { active, rebuilding: found.next() });
         }
         drop(reader);
         self.remove_abandoned(&abandoned).map_err(failed)?;
         let kept: Vec<CollectionVersion> = versions.iter().map(|collection| collection.version).collect();
-        if let Err(error) = self.snapshots.keep(&kept) {
+        if let Err(error) = self.snapshots.retain(&kept) {
             self.warn(format!("old snapshots stay: {error}"));
         }
         self.change_registry(|empty| *empty = registry);
@@ -105,7 +105,7 @@ impl Core {
 
 /// The collection as it stands in `reader`: from its snapshot if that fits, else from the
 /// documents. Says in words why a snapshot was thrown away.
-fn open(
+fn open_collection(
     version: CollectionVersion,
     schema: Arc<Schema>,
     reader: &Reader,
@@ -114,7 +114,7 @@ fn open(
     progress: &Progress,
 ) -> Result<(Collection, Option<String>), StoreError> {
     let CollectionVersion { id, version: number } = version;
-    progress.begin(format!(
+    progress.start(format!(
         "the snapshot of collection {id}, version {number}, is being read, and changes since"
     ));
     let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu, progress)? {
@@ -126,9 +126,9 @@ fn open(
     };
     let collection = Collection::new(version, schema, cpu);
     let documents = reader.document_count()?;
-    progress.begin(format!("{documents} documents are being read for collection {id}, version {number}"));
-    fill(&collection, reader, progress)?;
-    collection.end_filling(reader.last_seq()?);
+    progress.start(format!("{documents} documents are being read for collection {id}, version {number}"));
+    backfill(&collection, reader, progress)?;
+    collection.end_backfill(reader.last_seq()?);
     Ok((collection, discarded))
 }
 
@@ -153,11 +153,13 @@ fn from_snapshot(
     if seq < trimmed_to {
         return Ok(Err(format!("it reaches to change {seq}, changes up to {trimmed_to} are forgotten")));
     }
-    let mut steps = Vec::new();
+    let mut changes = Vec::new();
     for change in reader.changes(seq)? {
         let change = change?;
-        steps.push(match change.kind {
-            ChangeKind::Deleted => Step { doc: change.doc, seq: change.seq, what: What::Removed },
+        changes.push(match change.kind {
+            ChangeKind::Deleted => {
+                DocumentChange { doc: change.doc, seq: change.seq, kind: DocumentChangeKind::Removed }
+            }
             ChangeKind::Written => {
                 // The last change of a document is the only one of it.
                 let document = reader.document(change.doc)?.ok_or_else(|| StoreError::Corrupt {
@@ -165,11 +167,11 @@ fn from_snapshot(
                     key: change.seq.to_string(),
                     reason: "the document it says was written is not there",
                 })?;
-                if !collection.schema.takes(&document.key) {
+                if !collection.schema.matches_key(&document.key) {
                     continue;
                 }
                 let mut failure = None;
-                let step = step(&collection, change.doc, document, |field| {
+                let updated = document_change(&collection, change.doc, document, |field| {
                     let key = VectorKey { collection: version, field, doc: change.doc, passage: 0 };
                     reader.vector(key).unwrap_or_else(|error| {
                         failure = Some(error);
@@ -179,57 +181,61 @@ fn from_snapshot(
                 if let Some(error) = failure {
                     return Err(error);
                 }
-                Step { seq: change.seq, ..step }
+                DocumentChange { seq: change.seq, ..updated }
             }
         });
-        if steps.len() == READ_AT_ONCE {
-            progress.advance(steps.len());
-            collection.publish(std::mem::take(&mut steps), seq);
+        if changes.len() == LOAD_BATCH {
+            progress.advance(changes.len());
+            collection.publish(std::mem::take(&mut changes), seq);
         }
     }
-    collection.publish(steps, last_seq);
+    collection.publish(changes, last_seq);
     Ok(Ok(Some(collection)))
 }
 
 /// Takes in every document of `reader` under the collection's prefixes, with the vectors computed
 /// for it, except those that were written meanwhile.
-pub(crate) fn fill(collection: &Collection, reader: &Reader, progress: &Progress) -> Result<(), StoreError> {
-    let mut vectors = ComputedVectors::of(collection, reader)?;
-    let mut steps = Vec::with_capacity(READ_AT_ONCE);
+pub(crate) fn backfill(
+    collection: &Collection,
+    reader: &Reader,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let mut vectors = ComputedVectorReader::of(collection, reader)?;
+    let mut changes = Vec::with_capacity(LOAD_BATCH);
     for document in reader.documents()? {
         let (doc, document) = document?;
-        if !collection.schema.takes(&document.key) {
+        if !collection.schema.matches_key(&document.key) {
             continue;
         }
-        let computed = vectors.take(doc)?;
-        steps.push(step(collection, doc, document, |field| {
+        let computed = vectors.read(doc)?;
+        changes.push(document_change(collection, doc, document, |field| {
             computed.iter().find(|(known, _)| *known == field).map(|(_, vector)| vector.clone())
         }));
-        if steps.len() == READ_AT_ONCE {
-            progress.advance(steps.len());
-            collection.fill(std::mem::take(&mut steps));
+        if changes.len() == LOAD_BATCH {
+            progress.advance(changes.len());
+            collection.backfill(std::mem::take(&mut changes));
         }
     }
-    collection.fill(steps);
+    collection.backfill(changes);
     Ok(())
 }
 
 /// The step that has a collection take a document in as it stands.
-pub(crate) fn step(
+pub(crate) fn document_change(
     collection: &Collection,
     doc: DocId,
     document: Document,
     mut computed: impl FnMut(u16) -> Option<StoredVector>,
-) -> Step {
+) -> DocumentChange {
     let projection = collection.projector.project(&document.fields, |slot| {
         let field = &collection.projector.vectors[slot];
         Some(decode(collection, slot, &computed(field.position)?))
     });
-    let what = match projection {
-        Ok(projection) => What::Placed { expires_at_ms: document.expires_at_ms, projection },
-        Err(misfit) => What::Misfit { key: document.key, misfit },
+    let kind = match projection {
+        Ok(projection) => DocumentChangeKind::Upserted { expires_at_ms: document.expires_at_ms, projection },
+        Err(violation) => DocumentChangeKind::Invalid { key: document.key, violation },
     };
-    Step { doc, seq: document.seq, what }
+    DocumentChange { doc, seq: document.seq, kind }
 }
 
 fn decode(collection: &Collection, slot: usize, vector: &StoredVector) -> Result<Vec<f32>, VectorError> {
@@ -240,12 +246,12 @@ fn decode(collection: &Collection, slot: usize, vector: &StoredVector) -> Result
 type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
 
 /// The computed vectors of a collection, read along with the documents: both lie by document.
-struct ComputedVectors {
+struct ComputedVectorReader {
     fields: Vec<(u16, Peekable<VectorRows>)>,
 }
 
-impl ComputedVectors {
-    fn of(collection: &Collection, reader: &Reader) -> Result<ComputedVectors, StoreError> {
+impl ComputedVectorReader {
+    fn of(collection: &Collection, reader: &Reader) -> Result<ComputedVectorReader, StoreError> {
         let mut fields = Vec::new();
         for field in &collection.projector.vectors {
             if field.schema.embed.is_some() {
@@ -253,11 +259,11 @@ impl ComputedVectors {
                 fields.push((field.position, rows.peekable()));
             }
         }
-        Ok(ComputedVectors { fields })
+        Ok(ComputedVectorReader { fields })
     }
 
     /// Vectors of `doc`, by field. Documents are asked for in ascending order.
-    fn take(&mut self, doc: DocId) -> Result<Vec<(u16, StoredVector)>, StoreError> {
+    fn read(&mut self, doc: DocId) -> Result<Vec<(u16, StoredVector)>, StoreError> {
         let mut found = Vec::with_capacity(self.fields.len());
         for (field, rows) in &mut self.fields {
             while let Some(row) = rows.next_if(|row| row.as_ref().map_or(true, |(key, _)| key.doc <= doc)) {

@@ -12,11 +12,11 @@ use store::{DocId, Seq};
 #[derive(Debug, Default)]
 pub(crate) struct Ordinals {
     entries: Vec<Entry>,
-    of_doc: BTreeMap<DocId, u32>,
+    by_doc: BTreeMap<DocId, u32>,
     free: Vec<u32>,
     live: RoaringBitmap,
     /// Ends of the documents that have one, soonest first.
-    ends: BTreeSet<(u64, u32)>,
+    expiries: BTreeSet<(u64, u32)>,
 }
 
 /// Whose an ordinal is. Of a free one, whose it was.
@@ -30,8 +30,8 @@ pub(crate) struct Entry {
 
 impl Ordinals {
     /// The ordinal of `doc`, a new one if it has none, with its end noted.
-    pub(crate) fn give(&mut self, doc: DocId, seq: Seq, expires_at_ms: Option<u64>) -> u32 {
-        let ordinal = match self.of_doc.get(&doc) {
+    pub(crate) fn assign(&mut self, doc: DocId, seq: Seq, expires_at_ms: Option<u64>) -> u32 {
+        let ordinal = match self.by_doc.get(&doc) {
             Some(ordinal) => *ordinal,
             None => {
                 let entry = Entry { doc, since: seq, expires_at_ms: None };
@@ -46,12 +46,12 @@ impl Ordinals {
                             .expect("a collection holds fewer than 2^32 documents")
                     }
                 };
-                self.of_doc.insert(doc, ordinal);
+                self.by_doc.insert(doc, ordinal);
                 self.live.insert(ordinal);
                 ordinal
             }
         };
-        self.set_end(ordinal, expires_at_ms);
+        self.set_expiry(ordinal, expires_at_ms);
         ordinal
     }
 
@@ -62,10 +62,10 @@ impl Ordinals {
             let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
             self.entries.resize(at + 1, vacant);
         }
-        self.of_doc.insert(entry.doc, ordinal);
+        self.by_doc.insert(entry.doc, ordinal);
         self.live.insert(ordinal);
         self.entries[at] = Entry { expires_at_ms: None, ..entry };
-        self.set_end(ordinal, entry.expires_at_ms);
+        self.set_expiry(ordinal, entry.expires_at_ms);
     }
 
     /// Makes every ordinal below `len` that nobody has free to give. Ends a restore.
@@ -76,28 +76,28 @@ impl Ordinals {
         self.free = (0..all).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
     }
 
-    fn set_end(&mut self, ordinal: u32, expires_at_ms: Option<u64>) {
+    fn set_expiry(&mut self, ordinal: u32, expires_at_ms: Option<u64>) {
         let entry = &mut self.entries[ordinal as usize];
         if entry.expires_at_ms == expires_at_ms {
             return;
         }
         if let Some(old) = std::mem::replace(&mut entry.expires_at_ms, expires_at_ms) {
-            self.ends.remove(&(old, ordinal));
+            self.expiries.remove(&(old, ordinal));
         }
-        self.ends.extend(expires_at_ms.map(|end| (end, ordinal)));
+        self.expiries.extend(expires_at_ms.map(|end| (end, ordinal)));
     }
 
     /// Takes the ordinal of `doc` back, if it has one.
     pub(crate) fn release(&mut self, doc: DocId) -> Option<u32> {
-        let ordinal = self.of_doc.remove(&doc)?;
-        self.set_end(ordinal, None);
+        let ordinal = self.by_doc.remove(&doc)?;
+        self.set_expiry(ordinal, None);
         self.live.remove(ordinal);
         self.free.push(ordinal);
         Some(ordinal)
     }
 
     pub(crate) fn ordinal(&self, doc: DocId) -> Option<u32> {
-        self.of_doc.get(&doc).copied()
+        self.by_doc.get(&doc).copied()
     }
 
     /// Whose `ordinal` is now.
@@ -116,7 +116,7 @@ impl Ordinals {
             None => std::ops::Bound::Unbounded,
             Some(after) => std::ops::Bound::Excluded(after),
         };
-        self.of_doc.range((from, std::ops::Bound::Unbounded)).map(|(doc, ordinal)| (*doc, *ordinal))
+        self.by_doc.range((from, std::ops::Bound::Unbounded)).map(|(doc, ordinal)| (*doc, *ordinal))
     }
 
     /// Ordinals that are somebody's.
@@ -130,13 +130,13 @@ impl Ordinals {
     }
 
     /// The soonest end.
-    pub(crate) fn soonest_end_ms(&self) -> Option<u64> {
-        self.ends.first().map(|(end, _)| *end)
+    pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
+        self.expiries.first().map(|(end, _)| *end)
     }
 
     /// Up to `limit` documents whose end is at or before `now_ms`, soonest first.
-    pub(crate) fn due(&self, now_ms: u64, limit: usize) -> Vec<DocId> {
-        let due = self.ends.range(..=(now_ms, u32::MAX)).take(limit);
+    pub(crate) fn expired(&self, now_ms: u64, limit: usize) -> Vec<DocId> {
+        let due = self.expiries.range(..=(now_ms, u32::MAX)).take(limit);
         due.map(|(_, ordinal)| self.entries[*ordinal as usize].doc).collect()
     }
 
@@ -144,8 +144,8 @@ impl Ordinals {
     pub(crate) fn memory_bytes(&self) -> usize {
         // A BTreeMap's leaves are about three quarters full.
         self.entries.len() * size_of::<Entry>()
-            + self.of_doc.len() * 22
-            + self.ends.len() * 22
+            + self.by_doc.len() * 22
+            + self.expiries.len() * 22
             + self.free.len() * 4
             + self.live.serialized_size()
     }
@@ -159,15 +159,15 @@ mod tests {
     fn an_ordinal_given_again_is_not_taken_for_its_earlier_owner() {
         let mut ordinals = Ordinals::default();
         let (a, b) = (DocId(1), DocId(2));
-        let ordinal = ordinals.give(a, 10, None);
+        let ordinal = ordinals.assign(a, 10, None);
         assert_eq!(ordinals.doc(ordinal, 10), Some(a));
         assert_eq!(ordinals.release(a), Some(ordinal));
         assert_eq!(ordinals.doc(ordinal, 11), None);
-        assert_eq!(ordinals.give(b, 12, None), ordinal);
+        assert_eq!(ordinals.assign(b, 12, None), ordinal);
         assert_eq!(ordinals.doc(ordinal, 11), None);
         assert_eq!(ordinals.doc(ordinal, 12), Some(b));
         // An update keeps the ordinal, and the moment it was given.
-        assert_eq!(ordinals.give(b, 15, None), ordinal);
+        assert_eq!(ordinals.assign(b, 15, None), ordinal);
         assert_eq!(ordinals.doc(ordinal, 12), Some(b));
     }
 
@@ -175,17 +175,17 @@ mod tests {
     fn ends_follow_their_documents() {
         let mut ordinals = Ordinals::default();
         for (doc, end) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20))] {
-            ordinals.give(DocId(doc), doc, end);
+            ordinals.assign(DocId(doc), doc, end);
         }
-        assert_eq!(ordinals.soonest_end_ms(), Some(10));
-        ordinals.give(DocId(3), 5, None);
-        ordinals.give(DocId(2), 6, Some(25));
+        assert_eq!(ordinals.next_expiry_ms(), Some(10));
+        ordinals.assign(DocId(3), 5, None);
+        ordinals.assign(DocId(2), 6, Some(25));
         ordinals.release(DocId(4));
-        assert_eq!(ordinals.due(30, 9), [DocId(2), DocId(1)]);
-        assert_eq!(ordinals.due(29, 9), [DocId(2)]);
-        assert_eq!(ordinals.due(30, 1), [DocId(2)]);
+        assert_eq!(ordinals.expired(30, 9), [DocId(2), DocId(1)]);
+        assert_eq!(ordinals.expired(29, 9), [DocId(2)]);
+        assert_eq!(ordinals.expired(30, 1), [DocId(2)]);
         ordinals.release(DocId(2));
         ordinals.release(DocId(1));
-        assert_eq!(ordinals.soonest_end_ms(), None);
+        assert_eq!(ordinals.next_expiry_ms(), None);
     }
 }

@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 /// What is being read, for whoever asks meanwhile.
 #[derive(Debug, Default)]
 pub struct Progress {
-    what: Mutex<String>,
+    stage: Mutex<String>,
     done: AtomicU64,
 }
 
 impl Progress {
-    pub(crate) fn begin(&self, what: String) {
-        *self.what.lock() = what;
+    pub(crate) fn start(&self, stage: String) {
+        *self.stage.lock() = stage;
         self.done.store(0, Ordering::Relaxed);
     }
 
@@ -22,11 +22,11 @@ impl Progress {
     }
 
     /// In words; empty before anything has begun.
-    pub fn told(&self) -> String {
-        let what = self.what.lock().clone();
+    pub fn message(&self) -> String {
+        let stage = self.stage.lock().clone();
         match self.done.load(Ordering::Relaxed) {
-            0 => what,
-            done => format!("{what}: {done} read"),
+            0 => stage,
+            done => format!("{stage}: {done} read"),
         }
     }
 }

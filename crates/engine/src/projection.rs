@@ -4,8 +4,8 @@ use index::VectorError;
 use store::{CollectionVersion, Field};
 
 use crate::{
-    attributes::{Row, split_tags},
-    binary::show,
+    attributes::{DocumentAttributes, split_tags},
+    binary::printable,
     schema::{Embedding, FieldKind, Schema, VectorSchema},
     write::TextToEmbed,
 };
@@ -36,31 +36,31 @@ pub(crate) struct VectorField {
 /// What a collection indexes of one document.
 #[derive(Debug)]
 pub(crate) struct Projection {
-    pub(crate) row: Row,
+    pub(crate) attributes: DocumentAttributes,
     /// By slot.
-    pub(crate) vectors: Vec<Slot>,
+    pub(crate) vectors: Vec<FieldVector>,
 }
 
 /// What a document has in a VECTOR field.
 #[derive(Debug)]
-pub(crate) enum Slot {
+pub(crate) enum FieldVector {
     /// No vector, and no text to make one of.
-    Empty,
+    Absent,
     /// Text whose vector has not been computed yet.
-    Unembedded,
+    Pending,
     /// A vector, brought or computed.
-    Vector(Vec<f32>),
+    Present(Vec<f32>),
 }
 
 /// Why a document does not fit a schema.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Misfit {
+pub(crate) struct SchemaViolation {
     pub(crate) field: String,
-    pub(crate) reason: Reason,
+    pub(crate) reason: ViolationReason,
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub(crate) enum Reason {
+pub(crate) enum ViolationReason {
     #[error("{0}")]
     Value(String),
     #[error(transparent)]
@@ -99,50 +99,51 @@ impl Projector {
         &self,
         fields: &[Field],
         mut computed: impl FnMut(usize) -> Option<Result<Vec<f32>, VectorError>>,
-    ) -> Result<Projection, Misfit> {
-        let row = self.row(fields)?;
+    ) -> Result<Projection, SchemaViolation> {
+        let attributes = self.attributes(fields)?;
         let mut vectors = Vec::with_capacity(self.vectors.len());
         for (slot, field) in self.vectors.iter().enumerate() {
-            let misfit = |error| Misfit { field: field.name.clone(), reason: Reason::Vector(error) };
+            let violation =
+                |error| SchemaViolation { field: field.name.clone(), reason: ViolationReason::Vector(error) };
             let VectorSchema { dim, vector_type, metric, .. } = field.schema;
             vectors.push(match (value(fields, &field.name), &field.schema.embed) {
                 (Some(blob), _) => {
-                    Slot::Vector(index::decode(blob, dim, vector_type, metric).map_err(misfit)?)
+                    FieldVector::Present(index::decode(blob, dim, vector_type, metric).map_err(violation)?)
                 }
                 (None, Some(embed)) if text(fields, embed)?.is_some() => match computed(slot) {
-                    None => Slot::Unembedded,
-                    Some(vector) => Slot::Vector(vector.map_err(misfit)?),
+                    None => FieldVector::Pending,
+                    Some(vector) => FieldVector::Present(vector.map_err(violation)?),
                 },
-                (None, _) => Slot::Empty,
+                (None, _) => FieldVector::Absent,
             });
         }
-        Ok(Projection { row, vectors })
+        Ok(Projection { attributes, vectors })
     }
 
     /// Tags and numbers of a document with these fields.
-    pub(crate) fn row(&self, fields: &[Field]) -> Result<Row, Misfit> {
-        let mut row = Row::default();
+    pub(crate) fn attributes(&self, fields: &[Field]) -> Result<DocumentAttributes, SchemaViolation> {
+        let mut attributes = DocumentAttributes::default();
         for (name, separator, case_sensitive) in &self.tags {
             let tags = value(fields, name)
                 .map_or_else(Vec::new, |value| split_tags(value, *separator, *case_sensitive));
             if tags.len() > TAGS_MAX {
-                return Err(misfit(name, format!("{} tags, at most {TAGS_MAX} are allowed", tags.len())));
+                return Err(violation(name, format!("{} tags, at most {TAGS_MAX} are allowed", tags.len())));
             }
             if let Some(tag) = tags.iter().find(|tag| tag.len() > TAG_BYTES_MAX) {
                 let reason = format!("a tag of {} bytes, at most {TAG_BYTES_MAX} are allowed", tag.len());
-                return Err(misfit(name, reason));
+                return Err(violation(name, reason));
             }
-            row.tags.push(tags);
+            attributes.tags.push(tags);
         }
         for name in &self.numbers {
-            row.numbers.push(match value(fields, name) {
+            attributes.numbers.push(match value(fields, name) {
                 None => None,
                 Some(value) => Some(number(value).ok_or_else(|| {
-                    misfit(name, format!("expected a finite number, found \"{}\"", show(value)))
+                    violation(name, format!("expected a finite number, found \"{}\"", printable(value)))
                 })?),
             });
         }
-        Ok(row)
+        Ok(attributes)
     }
 
     /// Texts of a document with these fields that have to be embedded.
@@ -165,8 +166,8 @@ impl Projector {
     }
 }
 
-fn misfit(field: &str, reason: String) -> Misfit {
-    Misfit { field: field.to_owned(), reason: Reason::Value(reason) }
+fn violation(field: &str, reason: String) -> SchemaViolation {
+    SchemaViolation { field: field.to_owned(), reason: ViolationReason::Value(reason) }
 }
 
 fn value<'a>(fields: &'a [Field], name: &str) -> Option<&'a [u8]> {
@@ -179,12 +180,12 @@ fn number(value: &[u8]) -> Option<f64> {
 }
 
 /// The text fields there are, joined by a space; `None` if there is nothing to read in them.
-fn text(fields: &[Field], embed: &Embedding) -> Result<Option<String>, Misfit> {
+fn text(fields: &[Field], embed: &Embedding) -> Result<Option<String>, SchemaViolation> {
     let mut text = String::new();
     for name in &embed.fields {
         let Some(value) = value(fields, name).filter(|value| !value.is_empty()) else { continue };
         let value = std::str::from_utf8(value)
-            .map_err(|error| misfit(name, format!("text to embed is not UTF-8: {error}")))?;
+            .map_err(|error| violation(name, format!("text to embed is not UTF-8: {error}")))?;
         if !text.is_empty() {
             text.push(' ');
         }

@@ -6,12 +6,12 @@ use index::{SearchParams, VectorError};
 use store::{CollectionVersion, DocId, Document, FIELDS_MAX, Field, Reader, StoreError};
 
 use crate::{
+    byte_budget::{ByteBudget, Reservation, document_bytes},
     collection::{Collection, Selection},
     core::Core,
     filter::{Filter, FilterError},
-    room::{Room, Taken, size},
     schema::{Algorithm, FieldKind},
-    transaction::has_ended,
+    transaction::is_expired,
 };
 
 /// Most hits of one search.
@@ -21,7 +21,7 @@ pub const EF_MAX: usize = 4096;
 /// How deep one can page into the hits of a search, and how many documents a page of a scroll has.
 pub const WINDOW_MAX: usize = 10_000;
 /// Bytes that the documents of an answer may have, of the fields asked for. No document has more.
-pub const ANSWER_BYTES_MAX: usize = 32 << 20;
+pub const RESPONSE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of documents with which a page of a scroll ends, whatever its limit.
 pub const PAGE_BYTES: usize = 16 << 20;
 /// Times a search is made again when hits went away under it.
@@ -37,7 +37,7 @@ pub enum QueryError {
     CollectionNotFound { name: String, known: String },
     /// The collection answers by another version than the query was made for.
     #[error("collection \"{name}\" answers by another version than the query was made for: ask again")]
-    OtherVersion { name: String },
+    VersionMismatch { name: String },
     /// A field the schema lacks.
     #[error("no field \"{field}\" in the schema of collection \"{collection}\"; its fields: {known}")]
     FieldNotFound { collection: String, field: String, known: String },
@@ -45,7 +45,7 @@ pub enum QueryError {
     #[error(
         "field \"{field}\" of collection \"{collection}\" is {found}, a search needs a VECTOR field: {known}"
     )]
-    NotAVector { collection: String, field: String, found: &'static str, known: String },
+    NotAVectorField { collection: String, field: String, found: &'static str, known: String },
     /// A search that does not say where, with nothing or too much to choose from.
     #[error("name the VECTOR field to search in collection \"{collection}\"; there are: {known}")]
     FieldMissing { collection: String, known: String },
@@ -66,7 +66,7 @@ pub enum QueryError {
         "the documents found have more than {max} bytes together, which is what an answer may have: ask for fewer \
          hits (k), for some of their fields only (fields), or for less at once (searches)"
     )]
-    AnswerSize { max: usize },
+    ResponseSize { max: usize },
     /// A lowest score that is no number.
     #[error("min_score must be a finite number, found {found}")]
     MinScore { found: f32 },
@@ -113,7 +113,7 @@ pub struct Hit {
 
 /// What a search found, and where its time went.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// Nearest first.
     pub hits: Vec<Hit>,
     /// Microseconds to evaluate the filter.
@@ -126,7 +126,7 @@ pub struct Found {
 
 /// One page of a scroll.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page {
+pub struct ScrollPage {
     /// Documents in the order they were first written, whole.
     pub documents: Vec<Document>,
     /// Where to go on; `None` at the end.
@@ -135,11 +135,14 @@ pub struct Page {
 
 impl Core {
     /// The collection that answers under a name or an alias, and its own name.
-    pub(crate) fn answering(&self, name: &str) -> Result<(String, Arc<Collection>), QueryError> {
+    pub(crate) fn active(&self, name: &str) -> Result<(String, Arc<Collection>), QueryError> {
         let registry = self.registry();
         match registry.resolve(name) {
-            Some((name, versions)) => Ok((name.to_owned(), versions.answering.clone())),
-            None => Err(QueryError::CollectionNotFound { name: name.to_owned(), known: registry.known() }),
+            Some((name, versions)) => Ok((name.to_owned(), versions.active.clone())),
+            None => Err(QueryError::CollectionNotFound {
+                name: name.to_owned(),
+                known: registry.collection_names(),
+            }),
         }
     }
 
@@ -148,21 +151,21 @@ impl Core {
         &self,
         query: &Query<'_>,
         version: Option<CollectionVersion>,
-        room: &Room,
-    ) -> Result<Found, QueryError> {
-        let (name, collection) = self.answering(query.collection)?;
+        budget: &ByteBudget,
+    ) -> Result<SearchResult, QueryError> {
+        let (name, collection) = self.active(query.collection)?;
         if version.is_some_and(|version| version != collection.version) {
-            return Err(QueryError::OtherVersion { name });
+            return Err(QueryError::VersionMismatch { name });
         }
         let slot = check_query(&name, &collection, query)?;
-        let mut found = Found { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 };
+        let mut found = SearchResult { hits: Vec::new(), filter_us: 0, search_us: 0, fetch_us: 0 };
         for attempt in 1.. {
-            let mut taken = room.begin();
-            let wanted = self.search_once(&collection, slot, query, &mut found, &mut taken)?;
+            let mut reservation = budget.reserve();
+            let wanted = self.search_once(&collection, slot, query, &mut found, &mut reservation)?;
             // Documents that went away between the steps leave gaps: look again, but not for ever
             // after those who write faster than this reads.
             if found.hits.len() >= wanted || attempt == ATTEMPTS {
-                taken.keep();
+                reservation.commit();
                 break;
             }
         }
@@ -175,13 +178,13 @@ impl Core {
         collection: &Collection,
         slot: usize,
         query: &Query<'_>,
-        found: &mut Found,
-        taken: &mut Taken<'_>,
+        found: &mut SearchResult,
+        reservation: &mut Reservation<'_>,
     ) -> Result<usize, QueryError> {
         let field = &collection.projector.vectors[slot];
         let now_ms = self.time.now_ms();
         let began = Instant::now();
-        collection.retire_due(now_ms);
+        collection.hide_expired(now_ms);
         let selection = collection.select(query.filter);
         found.filter_us += micros(began);
 
@@ -214,16 +217,17 @@ impl Core {
             .collect();
         let docs: Vec<Option<DocId>> = {
             let state = collection.state();
-            near.iter().map(|(owner, ..)| state.ordinals.doc(*owner, selection.seen)).collect()
+            near.iter().map(|(label, ..)| state.ordinals.doc(*label, selection.seen)).collect()
         };
-        let fetch = Fetch { core: self, collection, selection: &selection, filter: query.filter, now_ms };
-        let returned = Returned::new(collection, query.fields);
+        let fetch =
+            DocumentFetcher { core: self, collection, selection: &selection, filter: query.filter, now_ms };
+        let returned = ReturnedFields::new(collection, query.fields);
         let reader = self.store.read()?;
         found.hits.clear();
         for ((_, distance, score), doc) in near.iter().zip(docs) {
             let Some(mut document) = fetch.document(&reader, doc)? else { continue };
             returned.keep(&mut document.fields);
-            taken.take(&document)?;
+            reservation.add(&document)?;
             found.hits.push(Hit { document, distance: *distance, score: *score });
         }
         found.fetch_us += micros(began);
@@ -236,12 +240,13 @@ impl Core {
         filter: Option<&Filter>,
         after: Option<u64>,
         limit: usize,
-    ) -> Result<Page, QueryError> {
-        within("limit", 1..=WINDOW_MAX, limit)?;
-        let (_, collection) = self.answering(collection)?;
+    ) -> Result<ScrollPage, QueryError> {
+        check_limit("limit", 1..=WINDOW_MAX, limit)?;
+        let (_, collection) = self.active(collection)?;
         let now_ms = self.time.now_ms();
         let selection = check_and_select(&collection, filter, now_ms)?;
-        let fetch = Fetch { core: self, collection: &collection, selection: &selection, filter, now_ms };
+        let fetch =
+            DocumentFetcher { core: self, collection: &collection, selection: &selection, filter, now_ms };
         // Documents that go away between the steps only make a page shorter.
         let (docs, more) = {
             let state = collection.state();
@@ -261,18 +266,18 @@ impl Core {
         let (mut documents, mut bytes) = (Vec::with_capacity(docs.len()), 0);
         for (place, doc) in docs.iter().enumerate() {
             let Some(document) = fetch.document(&reader, Some(*doc))? else { continue };
-            bytes += size(&document);
+            bytes += document_bytes(&document);
             documents.push(document);
             if bytes >= PAGE_BYTES && place + 1 < docs.len() {
                 next = Some(doc.0);
                 break;
             }
         }
-        Ok(Page { documents, next })
+        Ok(ScrollPage { documents, next })
     }
 
     pub(crate) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, QueryError> {
-        let (_, collection) = self.answering(collection)?;
+        let (_, collection) = self.active(collection)?;
         let selection = check_and_select(&collection, filter, self.time.now_ms())?;
         Ok(match selection.allowed {
             Some(allowed) => allowed.len(),
@@ -284,9 +289,9 @@ impl Core {
 impl Core {
     /// Whether a document the collection had a moment ago was deleted since, as far as can be told without waiting:
     /// one that is missing from the store all the same was lost by it.
-    fn check_gone(&self, collection: &Collection, doc: DocId) -> Result<(), StoreError> {
+    fn check_deleted(&self, collection: &Collection, doc: DocId) -> Result<(), StoreError> {
         // With the turn in hand, nothing is committed that is not published.
-        let Some(_turn) = self.turn.try_lock() else { return Ok(()) };
+        let Some(_commit_lock) = self.commit_lock.try_lock() else { return Ok(()) };
         let stands = collection.state().ordinals.ordinal(doc).is_some();
         // A version that was dropped or switched away from hears of no delete any more.
         let is_told = self.registry().all().any(|known| std::ptr::eq(&**known, collection));
@@ -304,12 +309,12 @@ fn check_and_select(
     now_ms: u64,
 ) -> Result<Selection, QueryError> {
     filter.map_or(Ok(()), |filter| filter.check(&collection.schema))?;
-    collection.retire_due(now_ms);
+    collection.hide_expired(now_ms);
     Ok(collection.select(filter))
 }
 
 /// Reads documents that were selected a moment ago.
-pub(crate) struct Fetch<'a> {
+pub(crate) struct DocumentFetcher<'a> {
     pub(crate) core: &'a Core,
     pub(crate) collection: &'a Collection,
     pub(crate) selection: &'a Selection,
@@ -317,7 +322,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) now_ms: u64,
 }
 
-impl Fetch<'_> {
+impl DocumentFetcher<'_> {
     /// The document, if it still stands, has not ended, and, where it was written since the
     /// filter was asked, still passes it: nobody is shown what the filter keeps from them.
     pub(crate) fn document(
@@ -327,9 +332,9 @@ impl Fetch<'_> {
     ) -> Result<Option<Document>, StoreError> {
         let Some(doc) = doc else { return Ok(None) };
         let Some(document) = reader.document(doc)? else {
-            return self.core.check_gone(self.collection, doc).map(|()| None);
+            return self.core.check_deleted(self.collection, doc).map(|()| None);
         };
-        if has_ended(&document, self.now_ms) {
+        if is_expired(&document, self.now_ms) {
             return Ok(None);
         }
         if let Some(filter) = self.filter
@@ -338,8 +343,8 @@ impl Fetch<'_> {
             let passes = self
                 .collection
                 .projector
-                .row(&document.fields)
-                .is_ok_and(|row| filter.lets_through(&row, &self.collection.schema));
+                .attributes(&document.fields)
+                .is_ok_and(|attributes| filter.matches(&attributes, &self.collection.schema));
             return Ok(passes.then_some(document));
         }
         Ok(Some(document))
@@ -348,15 +353,15 @@ impl Fetch<'_> {
 
 /// Checks all of a query, and finds the slot it searches.
 fn check_query(name: &str, collection: &Collection, query: &Query<'_>) -> Result<usize, QueryError> {
-    within("k", 1..=K_MAX, query.k)?;
-    within("offset + k", 1..=WINDOW_MAX, query.offset.saturating_add(query.k))?;
+    check_limit("k", 1..=K_MAX, query.k)?;
+    check_limit("offset + k", 1..=WINDOW_MAX, query.offset.saturating_add(query.k))?;
     if let Some(ef_search) = query.ef_search {
-        within("ef_search", 1..=EF_MAX, ef_search)?;
+        check_limit("ef_search", 1..=EF_MAX, ef_search)?;
     }
     if let Some(found) = query.min_score.filter(|score| !score.is_finite()) {
         return Err(QueryError::MinScore { found });
     }
-    within("fields", 0..=FIELDS_MAX, query.fields.unwrap_or_default().len())?;
+    check_limit("fields", 0..=FIELDS_MAX, query.fields.unwrap_or_default().len())?;
     let slot = slot_to_search(name, collection, query.field)?;
     let schema = &collection.projector.vectors[slot].schema;
     index::check(query.vector, schema.dim, schema.metric)?;
@@ -373,7 +378,7 @@ fn check_query(name: &str, collection: &Collection, query: &Query<'_>) -> Result
 
 fn slot_to_search(name: &str, collection: &Collection, field: Option<&str>) -> Result<usize, QueryError> {
     let vectors = &collection.projector.vectors;
-    let known = || collection.schema.names_of(|kind| matches!(kind, FieldKind::Vector(_)));
+    let known = || collection.schema.field_names(|kind| matches!(kind, FieldKind::Vector(_)));
     let Some(field) = field else {
         return match vectors.len() {
             1 => Ok(0),
@@ -386,7 +391,7 @@ fn slot_to_search(name: &str, collection: &Collection, field: Option<&str>) -> R
             .iter()
             .position(|vector| vector.name == field)
             .expect("every VECTOR field of the schema has a slot")),
-        Some(other) => Err(QueryError::NotAVector {
+        Some(other) => Err(QueryError::NotAVectorField {
             collection: name.to_owned(),
             field: field.to_owned(),
             found: other.name(),
@@ -399,11 +404,11 @@ fn field_not_found(name: &str, collection: &Collection, field: &str) -> QueryErr
     QueryError::FieldNotFound {
         collection: name.to_owned(),
         field: field.to_owned(),
-        known: collection.schema.names_of(|_| true),
+        known: collection.schema.field_names(|_| true),
     }
 }
 
-fn within(
+fn check_limit(
     what: &'static str,
     range: std::ops::RangeInclusive<usize>,
     found: usize,
@@ -415,26 +420,26 @@ fn within(
 }
 
 /// Which fields of documents are returned.
-enum Returned<'a> {
+enum ReturnedFields<'a> {
     /// Those of these names.
     Named(BTreeSet<&'a [u8]>),
     /// All but vectors.
     NoVectors(&'a Collection),
 }
 
-impl<'a> Returned<'a> {
-    fn new(collection: &'a Collection, wanted: Option<&'a [String]>) -> Returned<'a> {
+impl<'a> ReturnedFields<'a> {
+    fn new(collection: &'a Collection, wanted: Option<&'a [String]>) -> ReturnedFields<'a> {
         match wanted {
-            Some(wanted) => Returned::Named(wanted.iter().map(String::as_bytes).collect()),
-            None => Returned::NoVectors(collection),
+            Some(wanted) => ReturnedFields::Named(wanted.iter().map(String::as_bytes).collect()),
+            None => ReturnedFields::NoVectors(collection),
         }
     }
 
     /// Takes away the others.
     fn keep(&self, fields: &mut Vec<Field>) {
         match self {
-            Returned::Named(names) => fields.retain(|field| names.contains(&*field.name)),
-            Returned::NoVectors(collection) => {
+            ReturnedFields::Named(names) => fields.retain(|field| names.contains(&*field.name)),
+            ReturnedFields::NoVectors(collection) => {
                 let vectors = &collection.projector.vectors;
                 fields.retain(|field| !vectors.iter().any(|vector| *vector.name.as_bytes() == *field.name));
             }

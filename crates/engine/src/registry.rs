@@ -11,19 +11,19 @@ pub(crate) struct Registry {
     /// Name of the collection each alias leads to.
     pub(crate) aliases: BTreeMap<String, String>,
     /// Collections that are being filled and do not answer yet.
-    pub(crate) coming: Vec<Arc<Collection>>,
+    pub(crate) building: Vec<Arc<Collection>>,
 }
 
 /// The versions of one collection.
 #[derive(Clone, Debug)]
 pub(crate) struct Versions {
-    pub(crate) answering: Arc<Collection>,
+    pub(crate) active: Arc<Collection>,
     pub(crate) rebuilding: Option<Arc<Collection>>,
 }
 
 impl Versions {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Collection>> {
-        std::iter::once(&self.answering).chain(&self.rebuilding)
+        std::iter::once(&self.active).chain(&self.rebuilding)
     }
 }
 
@@ -31,24 +31,24 @@ impl Versions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Searches ask it: what does not fit its schema is refused.
-    Answering,
+    Active,
     /// It is being made: what does not fit is counted, as among the documents that stood before.
-    Coming,
+    Building,
 }
 
 impl Registry {
     /// Every collection that writes feed.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Collection>> {
-        self.named.values().flat_map(Versions::all).chain(&self.coming)
+        self.named.values().flat_map(Versions::all).chain(&self.building)
     }
 
     /// Every collection that writes feed, and what it is to them.
     pub(crate) fn with_roles(&self) -> impl Iterator<Item = (&Arc<Collection>, Role)> {
         let named = self.named.values().flat_map(|versions| {
-            let rebuilding = versions.rebuilding.iter().map(|collection| (collection, Role::Coming));
-            std::iter::once((&versions.answering, Role::Answering)).chain(rebuilding)
+            let rebuilding = versions.rebuilding.iter().map(|collection| (collection, Role::Building));
+            std::iter::once((&versions.active, Role::Active)).chain(rebuilding)
         });
-        named.chain(self.coming.iter().map(|collection| (collection, Role::Coming)))
+        named.chain(self.building.iter().map(|collection| (collection, Role::Building)))
     }
 
     /// The collection's own name and versions, by name or alias.
@@ -64,7 +64,7 @@ impl Registry {
     }
 
     /// The names of all collections, for messages.
-    pub(crate) fn known(&self) -> String {
+    pub(crate) fn collection_names(&self) -> String {
         if self.named.is_empty() {
             return "none".to_owned();
         }

@@ -10,12 +10,12 @@ use shuttle::{sync::atomic::AtomicUsize, thread};
 use store::{CollectionVersion, DocId, Seq};
 
 use crate::{
-    attributes::Row,
-    bell::Bell,
-    collection::{Collection, Step, What},
-    projection::{Projection, Slot},
-    queue::{Job, Queue, Refused},
+    attributes::DocumentAttributes,
+    collection::{Collection, DocumentChange, DocumentChangeKind},
+    projection::{FieldVector, Projection},
+    queue::{SubmitError, WriteJob, WriteQueue},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, Schema, VectorSchema},
+    wake_signal::WakeSignal,
     write::{Expected, Op},
 };
 
@@ -36,7 +36,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
     const WRITERS: usize = 2;
     const WRITES: usize = 3;
     model_checker::check(SCHEDULES, || {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WriteQueue::default());
         let answered = Arc::new(AtomicUsize::new(0));
         let committer = {
             let queue = queue.clone();
@@ -63,14 +63,14 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
                         let done = move |_| {
                             counts.fetch_add(1, Ordering::SeqCst);
                         };
-                        let job = Job::new(write(writer, number), Box::new(done));
+                        let job = WriteJob::new(write(writer, number), Box::new(done));
                         let got_in = if writer == 0 {
                             queue.submit_blocking(job).is_ok()
                         } else {
                             match queue.submit(job) {
                                 Ok(()) => true,
-                                Err(Refused::Closed(_)) => false,
-                                Err(Refused::Full(_)) => panic!("so few have room"),
+                                Err(SubmitError::Closed(_)) => false,
+                                Err(SubmitError::Full(_)) => panic!("so few have room"),
                             }
                         };
                         entered += usize::from(got_in);
@@ -89,15 +89,15 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
 #[test]
 fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
     model_checker::check(SCHEDULES, || {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(WriteQueue::default());
         // Alone it gets in, and leaves no room.
         let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
-        assert!(queue.submit_blocking(Job::new(large, Box::new(|_| ()))).is_ok());
+        assert!(queue.submit_blocking(WriteJob::new(large, Box::new(|_| ()))).is_ok());
         let writers: Vec<_> = (0..2)
             .map(|writer| {
                 let queue = queue.clone();
                 thread::spawn(move || {
-                    let job = Job::new(write(writer, 0), Box::new(|_| ()));
+                    let job = WriteJob::new(write(writer, 0), Box::new(|_| ()));
                     usize::from(queue.submit_blocking(job).is_ok())
                 })
             })
@@ -117,7 +117,7 @@ fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
 #[test]
 fn nobody_sleeps_through_the_bell() {
     model_checker::check(SCHEDULES, || {
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(WakeSignal::default());
         let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let workers: Vec<_> = (0..2)
             .map(|_| {
@@ -126,13 +126,13 @@ fn nobody_sleeps_through_the_bell() {
                     let mut done = 0;
                     loop {
                         // In this order: what is closing brings no more work.
-                        let heard = bell.heard();
+                        let seen = bell.generation();
                         let is_closing = closing.load(Ordering::SeqCst) == 1;
                         let less = |left: usize| left.checked_sub(1);
                         match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
                             Ok(_) => done += 1,
                             Err(_) if is_closing => return done,
-                            Err(_) => bell.wait(heard),
+                            Err(_) => bell.wait(seen),
                         }
                     }
                 })
@@ -140,10 +140,10 @@ fn nobody_sleeps_through_the_bell() {
             .collect();
         for _ in 0..3 {
             work.fetch_add(1, Ordering::SeqCst);
-            bell.ring();
+            bell.notify();
         }
         closing.store(1, Ordering::SeqCst);
-        bell.ring();
+        bell.notify();
         assert_eq!(workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>(), 3);
     });
 }
@@ -168,24 +168,31 @@ fn place(doc: u64) -> Vec<f32> {
     vec![doc as f32 * 10.0, 1.0]
 }
 
-fn placed(doc: u64, seq: Seq) -> Step {
-    let projection = Projection { row: Row::default(), vectors: vec![Slot::Vector(place(doc))] };
-    Step { doc: DocId(doc), seq, what: What::Placed { expires_at_ms: None, projection } }
+fn upserted(doc: u64, seq: Seq) -> DocumentChange {
+    let projection = Projection {
+        attributes: DocumentAttributes::default(),
+        vectors: vec![FieldVector::Present(place(doc))],
+    };
+    DocumentChange {
+        doc: DocId(doc),
+        seq,
+        kind: DocumentChangeKind::Upserted { expires_at_ms: None, projection },
+    }
 }
 
 #[test]
 fn an_ordinal_given_again_during_a_search_is_never_another_document() {
     model_checker::check(SCHEDULES, || {
         let collection = collection();
-        collection.publish(vec![placed(1, 1), placed(2, 2)], 2);
+        collection.publish(vec![upserted(1, 1), upserted(2, 2)], 2);
         let writer = {
             let collection = collection.clone();
             thread::spawn(move || {
                 // The ordinal of 1 goes to 3, and that of 3 to 4.
                 for (gone, comes, seq) in [(1, 3, 3), (3, 4, 5)] {
-                    let removed = Step { doc: DocId(gone), seq, what: What::Removed };
+                    let removed = DocumentChange { doc: DocId(gone), seq, kind: DocumentChangeKind::Removed };
                     collection.publish(vec![removed], seq);
-                    collection.publish(vec![placed(comes, seq + 1)], seq + 1);
+                    collection.publish(vec![upserted(comes, seq + 1)], seq + 1);
                 }
             })
         };

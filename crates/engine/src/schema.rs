@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use index::{Metric, VectorType};
 
-use crate::binary::show;
+use crate::binary::printable;
 pub(crate) use encoding::{decode, encode};
 
 /// Prefixes a schema may have.
@@ -171,7 +171,7 @@ pub enum SchemaError {
     Range { field: String, option: &'static str, min: usize, max: usize, found: usize },
     /// An embedding without text.
     #[error("VECTOR field \"{field}\": embed names no TEXT field")]
-    EmbedNothing { field: String },
+    EmbedNoFields { field: String },
     /// An embedding without model.
     #[error("VECTOR field \"{field}\": embed names no model")]
     EmbedModel { field: String },
@@ -202,7 +202,7 @@ impl Schema {
         for (position, field) in self.fields.iter().enumerate() {
             if field.name.is_empty() || field.name.len() > FIELD_NAME_BYTES_MAX {
                 return Err(SchemaError::FieldName {
-                    field: show(field.name.as_bytes()),
+                    field: printable(field.name.as_bytes()),
                     max: FIELD_NAME_BYTES_MAX,
                     found: field.name.len(),
                 });
@@ -241,13 +241,13 @@ impl Schema {
         for (position, prefix) in self.prefixes.iter().enumerate() {
             if prefix.len() > PREFIX_BYTES_MAX {
                 return Err(SchemaError::PrefixLength {
-                    prefix: show(prefix),
+                    prefix: printable(prefix),
                     max: PREFIX_BYTES_MAX,
                     found: prefix.len(),
                 });
             }
             if self.prefixes[..position].contains(prefix) {
-                return Err(SchemaError::PrefixRepeated { prefix: show(prefix) });
+                return Err(SchemaError::PrefixRepeated { prefix: printable(prefix) });
             }
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Schema {
 
     fn validate_embedding(&self, field: &str, embed: &Embedding) -> Result<(), SchemaError> {
         if embed.fields.is_empty() {
-            return Err(SchemaError::EmbedNothing { field: field.to_owned() });
+            return Err(SchemaError::EmbedNoFields { field: field.to_owned() });
         }
         if embed.model.is_empty() {
             return Err(SchemaError::EmbedModel { field: field.to_owned() });
@@ -296,9 +296,9 @@ impl Schema {
             };
             return Err(SchemaError::EmbedField {
                 field: field.to_owned(),
-                text: show(text.as_bytes()),
+                text: printable(text.as_bytes()),
                 found,
-                known: self.names_of(|kind| matches!(kind, FieldKind::Text)),
+                known: self.field_names(|kind| matches!(kind, FieldKind::Text)),
             });
         }
         Ok(())
@@ -316,7 +316,7 @@ impl Schema {
 
     /// Reads back what a store holds. Its checksum was right, yet another program may have written it: what no
     /// collection could be made with is refused, as it was when it came.
-    pub(crate) fn stored(bytes: &[u8]) -> Result<Schema, String> {
+    pub(crate) fn from_stored_bytes(bytes: &[u8]) -> Result<Schema, String> {
         let schema = Schema::from_bytes(bytes)?;
         schema.validate().map_err(|refused| refused.to_string())?;
         Ok(schema)
@@ -328,12 +328,12 @@ impl Schema {
     }
 
     /// Whether a document under `key` belongs to the collection.
-    pub fn takes(&self, key: &[u8]) -> bool {
+    pub fn matches_key(&self, key: &[u8]) -> bool {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
     /// Names of the fields of some kind, for messages.
-    pub(crate) fn names_of(&self, kind: impl Fn(&FieldKind) -> bool) -> String {
+    pub(crate) fn field_names(&self, kind: impl Fn(&FieldKind) -> bool) -> String {
         let names: Vec<&str> =
             self.fields.iter().filter(|field| kind(&field.kind)).map(|field| field.name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }

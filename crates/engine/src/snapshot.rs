@@ -4,7 +4,7 @@
 //! come streams of checked frames: a header (format, store, collection version, schema, the change
 //! the rest reaches to), each index in the order of the schema, and the rows of the documents.
 
-mod rows;
+mod documents;
 
 use std::{
     io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
@@ -15,9 +15,9 @@ use index::{Cpu, Index};
 use store::{CollectionVersion, FrameReader, FrameWriter, Seq, StoreError};
 
 use crate::{
-    binary::{Input, Malformed, put_bytes},
+    binary::{ByteReader, DecodeError, write_bytes},
     collection::{Collection, index_options},
-    folder::Folder,
+    file_storage::FileStorage,
     projection::Projector,
     schema::{Schema, encode},
 };
@@ -33,17 +33,17 @@ const HEADER_BYTES_MAX: u64 = 2 << 20;
 /// The snapshots of one store.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    folder: Arc<dyn Folder>,
+    storage: Arc<dyn FileStorage>,
     store: [u8; 16],
 }
 
 /// Why a snapshot is not used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
+pub(crate) enum SnapshotError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("it is damaged: {0}")]
-    Malformed(#[from] Malformed),
+    DecodeError(#[from] DecodeError),
     #[error("it is damaged: {0}")]
     Index(#[from] index::LoadError),
     #[error("{0}")]
@@ -51,9 +51,9 @@ pub(crate) enum Unusable {
 }
 
 impl Snapshots {
-    /// The snapshots in `folder`. Files that were never finished go.
-    pub(crate) fn open(folder: Arc<dyn Folder>, store: [u8; 16]) -> io::Result<Snapshots> {
-        let snapshots = Snapshots { folder, store };
+    /// The snapshots in `storage`. Files that were never finished go.
+    pub(crate) fn open(storage: Arc<dyn FileStorage>, store: [u8; 16]) -> io::Result<Snapshots> {
+        let snapshots = Snapshots { storage, store };
         snapshots.remove_files(|name| name.ends_with(UNFINISHED))?;
         Ok(snapshots)
     }
@@ -81,25 +81,25 @@ impl Snapshots {
     ) -> io::Result<Seq> {
         // Taken first: whatever changes from here on is read again from the store.
         let seq = collection.state().published;
-        let unsaved = collection.unsaved.load(Ordering::Relaxed);
+        let unsaved = collection.unsaved_changes.load(Ordering::Relaxed);
         let name = Snapshots::file_name(collection.version);
         let unfinished = format!("{name}{UNFINISHED}");
         let written = self.write_to(&unfinished, collection, seq);
         let durable = written.and_then(|()| sync().map_err(io::Error::other));
-        if let Err(error) = durable.and_then(|()| self.folder.rename(&unfinished, &name)) {
+        if let Err(error) = durable.and_then(|()| self.storage.rename(&unfinished, &name)) {
             // It would take room that may be what was lacking; if it cannot go now, it goes when
             // the store is next opened.
-            let _ = self.folder.remove(&unfinished);
+            let _ = self.storage.remove(&unfinished);
             return Err(error);
         }
-        self.folder.sync()?;
-        collection.note_saved(seq);
-        collection.unsaved.fetch_sub(unsaved, Ordering::Relaxed);
+        self.storage.sync()?;
+        collection.set_snapshot_seq(seq);
+        collection.unsaved_changes.fetch_sub(unsaved, Ordering::Relaxed);
         Ok(seq)
     }
 
     fn write_to(&self, name: &str, collection: &Collection, seq: Seq) -> io::Result<()> {
-        let mut file = BufWriter::with_capacity(BUFFER_BYTES, self.folder.create(name)?);
+        let mut file = BufWriter::with_capacity(BUFFER_BYTES, self.storage.create(name)?);
         file.write_all(&MAGIC)?;
         let mut frames = FrameWriter::new(file);
         frames.write_all(&self.header(collection.version, &collection.schema, seq))?;
@@ -109,7 +109,7 @@ impl Snapshots {
             frames.end_stream()?;
         }
         // After the indexes: an ordinal that is free by now has no vector that counts.
-        rows::write(collection, &mut frames)?;
+        documents::write(collection, &mut frames)?;
         frames.end_stream()?;
         let mut file = frames.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync()
@@ -120,7 +120,7 @@ impl Snapshots {
         header.extend_from_slice(&self.store);
         header.extend_from_slice(&version.id.to_le_bytes());
         header.extend_from_slice(&version.version.to_le_bytes());
-        put_bytes(&mut header, &encode(schema));
+        write_bytes(&mut header, &encode(schema));
         header.extend_from_slice(&seq.to_le_bytes());
         header
     }
@@ -131,8 +131,8 @@ impl Snapshots {
         version: CollectionVersion,
         schema: &Arc<Schema>,
         cpu: Cpu,
-    ) -> Result<Option<Collection>, Unusable> {
-        let mut file = match self.folder.open(&Snapshots::file_name(version)) {
+    ) -> Result<Option<Collection>, SnapshotError> {
+        let mut file = match self.storage.open(&Snapshots::file_name(version)) {
             Ok(file) => BufReader::with_capacity(BUFFER_BYTES, file),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -140,7 +140,7 @@ impl Snapshots {
         let mut magic = [0; MAGIC.len()];
         file.read_exact(&mut magic)?;
         if magic != MAGIC {
-            return Err(Unusable::Other("it is not a snapshot"));
+            return Err(SnapshotError::Other("it is not a snapshot"));
         }
         let mut frames = FrameReader::new(file, MAGIC.len() as u64);
         let seq = self.check_header(&mut frames, version, schema)?;
@@ -153,7 +153,7 @@ impl Snapshots {
         let mut bytes = Vec::new();
         frames.read_to_end(&mut bytes)?;
         frames.end()?;
-        let mut state = rows::read(&bytes, schema)?;
+        let mut state = documents::read(&bytes, schema)?;
         state.published = seq;
         let live = state.ordinals.live();
         for ordinal in (0..state.ordinals.len()).filter(|ordinal| !live.contains(*ordinal)) {
@@ -162,8 +162,8 @@ impl Snapshots {
                 index.remove(ordinal);
             }
         }
-        let collection = Collection::with(version, schema.clone(), indexes, state);
-        collection.note_saved(seq);
+        let collection = Collection::from_parts(version, schema.clone(), indexes, state);
+        collection.set_snapshot_seq(seq);
         Ok(Some(collection))
     }
 
@@ -172,21 +172,21 @@ impl Snapshots {
         frames: &mut FrameReader<impl Read>,
         version: CollectionVersion,
         schema: &Schema,
-    ) -> Result<Seq, Unusable> {
+    ) -> Result<Seq, SnapshotError> {
         let mut header = Vec::new();
         frames.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header)?;
-        let mut input = Input::new(&header);
+        let mut input = ByteReader::new(&header);
         if input.u32()? != FORMAT {
-            return Err(Unusable::Other("it has another format"));
+            return Err(SnapshotError::Other("it has another format"));
         }
         if input.take(16)? != self.store {
-            return Err(Unusable::Other("it is of another store"));
+            return Err(SnapshotError::Other("it is of another store"));
         }
         if (CollectionVersion { id: input.u32()?, version: input.u32()? }) != version {
-            return Err(Unusable::Other("it is of another collection"));
+            return Err(SnapshotError::Other("it is of another collection"));
         }
         if input.bytes()? != encode(schema) {
-            return Err(Unusable::Other("its schema is another"));
+            return Err(SnapshotError::Other("its schema is another"));
         }
         let seq = input.u64()?;
         input.end()?;
@@ -196,26 +196,26 @@ impl Snapshots {
     /// Removes the snapshot of a collection version, durably.
     pub(crate) fn remove_durably(&self, version: CollectionVersion) -> io::Result<()> {
         self.remove(version)?;
-        self.folder.sync()
+        self.storage.sync()
     }
 
     /// Removes the snapshot of a collection version, if there is one.
     pub(crate) fn remove(&self, version: CollectionVersion) -> io::Result<()> {
-        match self.folder.remove(&Snapshots::file_name(version)) {
+        match self.storage.remove(&Snapshots::file_name(version)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
     /// Removes every snapshot but those of these versions.
-    pub(crate) fn keep(&self, versions: &[CollectionVersion]) -> io::Result<()> {
+    pub(crate) fn retain(&self, versions: &[CollectionVersion]) -> io::Result<()> {
         let kept: Vec<String> = versions.iter().map(|version| Snapshots::file_name(*version)).collect();
         self.remove_files(|name| Snapshots::is_file_name(name) && !kept.iter().any(|kept| kept == name))
     }
 
     fn remove_files(&self, goes: impl Fn(&str) -> bool) -> io::Result<()> {
-        for name in self.folder.names()?.iter().filter(|name| goes(name)) {
-            self.folder.remove(name)?;
+        for name in self.storage.names()?.iter().filter(|name| goes(name)) {
+            self.storage.remove(name)?;
         }
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Op {
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WriteOutcome {
     /// The change's number; for a delete of nothing, 0.
     pub seq: Seq,
     /// Whether a document stood under the key before.

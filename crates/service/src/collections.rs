@@ -1,7 +1,7 @@
 //! The verbs of collections.
 
 use super::{
-    Algorithm, CollectionInfo, Context, Documents, Error, FieldKind, Quantization, Schema, Service,
+    Algorithm, CollectionInfo, Context, DropMode, Error, FieldKind, Quantization, Schema, Service,
     VectorSchema, VectorType,
     backend::Fingerprints,
     catalog::vector_fields,
@@ -82,7 +82,7 @@ impl Service {
     }
 
     /// Drops a collection, by its own name.
-    pub async fn drop_collection(&self, cx: &Context, name: &str, documents: Documents) -> Result<(), Error> {
+    pub async fn drop_collection(&self, cx: &Context, name: &str, documents: DropMode) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
         self.shared().backend.drop_collection(&call, name, documents).await
     }

@@ -1,6 +1,6 @@
 //! A data directory that no service has open.
 
-use engine::{Checked, DataDir};
+use engine::{CheckReport, DataDir};
 
 use super::{Config, Error, Store, refusal};
 
@@ -14,6 +14,6 @@ pub fn lock(config: &Config) -> Result<DataDir, Error> {
 }
 
 /// Reads everything in a data directory.
-pub fn check(directory: &DataDir, config: &Config) -> Result<Checked, Error> {
+pub fn check(directory: &DataDir, config: &Config) -> Result<CheckReport, Error> {
     directory.check(config.cpu()).map_err(|error| refusal::open(&error))
 }

@@ -46,10 +46,10 @@ pub use data_dir::{check, lock};
 pub use doctor::{Diagnosis, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
-    Algorithm, Backup, BackupError, Checked, Clock, CollectionInfo, DataDir, Document, Documents, Durability,
-    Embedding, Expected, FIELDS_MAX, Field, FieldKind, FieldSchema, IntegrityReport, Metric, OpenError, Page,
-    Progress, Quantization, RecordCounts, RestoreError, Schema, Seq, Stats, SystemClock, VectorSchema,
-    VectorType, check_name,
+    Algorithm, Backup, BackupError, CheckReport, Clock, CollectionInfo, DataDir, Document, DropMode,
+    Durability, Embedding, Expected, FIELDS_MAX, Field, FieldKind, FieldSchema, IntegrityReport, Metric,
+    OpenError, Progress, Quantization, RecordCounts, RestoreError, Schema, ScrollPage, Seq, Stats,
+    SystemClock, VectorSchema, VectorType, check_name,
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use engine::{FIELDS_MAX, Room, check_vector, decode_vector};
+use engine::{ByteBudget, FIELDS_MAX, check_vector, decode_vector};
 
 use super::{
     Answer, Error, Hit, Leg, Search, Timing,
-    backend::{Embedded, Filter, Found, Kind, Query, Sought},
+    backend::{Embedded, Filter, Kind, Query, SearchResult, Sought},
     catalog::Known,
     refusal,
     search::us,
@@ -177,10 +177,10 @@ impl Posed {
         mut self,
         shared: &Shared,
         embedded: &Embedded,
-        room: &Room,
-    ) -> Result<(Found, Posed), Error> {
+        budget: &ByteBudget,
+    ) -> Result<(SearchResult, Posed), Error> {
         loop {
-            if let Some(found) = embedded.search(&self.query(), self.known.version, room)? {
+            if let Some(found) = embedded.search(&self.query(), self.known.version, budget)? {
                 return Ok((found, self));
             }
             let Posed { search, mut timing, .. } = self;
@@ -196,7 +196,7 @@ impl Posed {
         Sought { query: self.query(), allow_partial: self.search.allow_partial }
     }
 
-    pub(super) fn answer(self, found: Found, unanswered: Vec<String>) -> Answer {
+    pub(super) fn answer(self, found: SearchResult, unanswered: Vec<String>) -> Answer {
         let Posed { known, truncated, mut timing, .. } = self;
         timing.filter_us += found.filter_us;
         timing.search_us = found.search_us;

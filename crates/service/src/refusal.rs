@@ -55,14 +55,14 @@ pub(super) fn query(error: QueryError) -> Error {
     let message = error.to_string();
     match error {
         E::CollectionNotFound { .. } => Error::new(ErrorKind::NotFound, "collection-not-found", message),
-        E::FieldNotFound { field, .. } | E::NotAVector { field, .. } => {
+        E::FieldNotFound { field, .. } | E::NotAVectorField { field, .. } => {
             Error::invalid("field-not-found", message).at(field)
         }
         E::FieldMissing { .. } => Error::invalid("field-ambiguous", message).at("field"),
         E::Vector { source } => Error::invalid(vector_code(&source), message),
         E::Filter(_) => Error::invalid("filter", message).at("filter"),
         E::Limit { what, .. } => Error::invalid("limit", message).at(what),
-        E::AnswerSize { .. } => Error::invalid("response-size", message).at("k"),
+        E::ResponseSize { .. } => Error::invalid("response-size", message).at("k"),
         E::MinScore { .. } => Error::invalid("min-score", message).at("min_score"),
         _ => Error::new(ErrorKind::Internal, "store", message),
     }

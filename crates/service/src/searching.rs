@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine::{ANSWER_BYTES_MAX, Room};
+use engine::{ByteBudget, RESPONSE_BYTES_MAX};
 use tokio::sync::oneshot;
 
 use super::{
@@ -28,7 +28,7 @@ impl Service {
         let question = Question::new(self.shared(), search)?;
         let mut answer = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let (asking, pending) = self.asking(&call, embedded, &room(), question);
+                let (asking, pending) = self.asking(&call, embedded, &response_budget(), question);
                 self.shared().workers.push_in_company(Lane::Direct, call.ticket(), vec![asking])?;
                 call.wait(pending).await?
             }
@@ -62,8 +62,8 @@ impl Service {
         let questions = questions.into_iter().flatten();
         let mut answers = match self.shared().backend.kind() {
             Kind::Embedded(embedded) => {
-                let room = room();
-                let asking = |question| self.asking(&call, embedded, &room, question);
+                let budget = response_budget();
+                let asking = |question| self.asking(&call, embedded, &budget, question);
                 let (asking, pending): (Vec<_>, Vec<_>) = questions.map(asking).unzip();
                 self.shared().workers.push_in_company(Lane::Direct, call.ticket(), asking)?;
                 let mut answers = Vec::with_capacity(pending.len());
@@ -98,14 +98,14 @@ impl Service {
         &self,
         call: &Call,
         embedded: &Arc<Embedded>,
-        room: &Arc<Room>,
+        budget: &Arc<ByteBudget>,
         question: Question,
     ) -> (Asking, Pending<Answer>) {
         let (shared, embedded, started) = (self.shared().clone(), embedded.clone(), call.started());
-        let room = room.clone();
+        let budget = budget.clone();
         let (answer, pending) = oneshot::channel();
         let search = move |posed: Result<Posed, Error>| {
-            let found = posed.and_then(|posed| posed.search(&shared, &embedded, &room));
+            let found = posed.and_then(|posed| posed.search(&shared, &embedded, &budget));
             // A caller who has gone leaves nobody to tell.
             let _ = answer.send(found.map(|(found, posed)| {
                 let mut answer = posed.answer(found, Vec::new());
@@ -153,12 +153,12 @@ impl Service {
         let posed: Vec<Result<Posed, Error>> = posed.into_iter().flatten().collect();
         let queries: Vec<Sought<'_>> = posed.iter().flatten().map(Posed::sought).collect();
         let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
-        let room = room();
+        let budget = response_budget();
         let mut answer = |posed: Posed| {
             let Gathered { found, unanswered } = found.next().expect("one list a query")?;
-            let mut taken = room.begin();
-            found.hits.iter().try_for_each(|hit| taken.take(&hit.document)).map_err(refusal::query)?;
-            taken.keep();
+            let mut reservation = budget.reserve();
+            found.hits.iter().try_for_each(|hit| reservation.add(&hit.document)).map_err(refusal::query)?;
+            reservation.commit();
             let mut answer = posed.answer(found, unanswered);
             answer.timing.total_us = us(call.elapsed());
             shared.meter.searched(&answer.timing);
@@ -168,9 +168,9 @@ impl Service {
     }
 }
 
-/// Room for the documents of a call's answers.
-pub(super) fn room() -> Arc<Room> {
-    Arc::new(Room::new(ANSWER_BYTES_MAX))
+/// Byte budget for the documents of a call's answers.
+pub(super) fn response_budget() -> Arc<ByteBudget> {
+    Arc::new(ByteBudget::new(RESPONSE_BYTES_MAX))
 }
 
 /// A question for a worker, and what is done with it once it has its vector.

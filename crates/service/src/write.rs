@@ -7,7 +7,7 @@ use engine::{Expected, Seq};
 
 use super::{
     Context, Document, Error, ErrorKind, Field, Outcome, Patch, Put, PutResult, Service,
-    backend::{ComputedVector, NotWritten, Op, Standing, TextToEmbed, WriteError, Written},
+    backend::{ComputedVector, NotWritten, Op, Standing, TextToEmbed, WriteError, WriteOutcome},
     call::Call,
     catalog::{Known, vector_fields},
     embedding::{Plan, gather},
@@ -266,7 +266,7 @@ impl Writing<'_> {
             for ((position, truncated), written) in places.into_iter().zip(written) {
                 let change = &self.changes[position];
                 match written {
-                    Ok(Written { seq, existed }) => {
+                    Ok(WriteOutcome { seq, existed }) => {
                         let outcome = if existed { Outcome::Updated } else { Outcome::Created };
                         results[position] =
                             Some(Ok(PutResult { id: change.id().to_owned(), outcome, seq, truncated }));

@@ -10,7 +10,7 @@ use super::{
     exit::{Exit, heard},
     terminal::{Terminal, thousands},
 };
-use service::{self, Checked, DataDir, IntegrityReport};
+use service::{self, CheckReport, DataDir, IntegrityReport};
 
 /// Read everything in the data directory, or a backup, and say what is damaged
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ impl CheckArgs {
     }
 }
 
-fn report(terminal: Terminal, directory: &DataDir, checked: &Checked) -> anyhow::Result<()> {
+fn report(terminal: Terminal, directory: &DataDir, checked: &CheckReport) -> anyhow::Result<()> {
     let counts = checked.store.counts;
     if terminal.json {
         let snapshots = checked.snapshots.iter();

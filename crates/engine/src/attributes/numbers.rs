@@ -9,16 +9,16 @@ use roaring::RoaringBitmap;
 /// A narrow range walks the sorted set. A wide one, where that would visit a good part of all
 /// documents, reads the column from end to end instead, which is many times faster a document.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers {
+pub(crate) struct NumericIndex {
     /// By ordinal; NaN where there is none.
     column: Vec<f64>,
-    sorted: BTreeSet<(Key, u32)>,
+    sorted: BTreeSet<(SortKey, u32)>,
 }
 
 /// The range is wide if more than one document in this many lies in it.
 const NARROW_SHARE: usize = 16;
 
-impl Numbers {
+impl NumericIndex {
     /// Gives `ordinal` this number in place of any it had.
     pub(crate) fn set(&mut self, ordinal: u32, number: Option<f64>) {
         let at = ordinal as usize;
@@ -30,21 +30,21 @@ impl Numbers {
         }
         let old = std::mem::replace(&mut self.column[at], number.unwrap_or(f64::NAN));
         if !old.is_nan() {
-            self.sorted.remove(&(Key::of(old), ordinal));
+            self.sorted.remove(&(SortKey::of(old), ordinal));
         }
         if let Some(number) = number {
-            self.sorted.insert((Key::of(number), ordinal));
+            self.sorted.insert((SortKey::of(number), ordinal));
         }
     }
 
     /// The number of `ordinal`.
-    pub(crate) fn of(&self, ordinal: u32) -> Option<f64> {
+    pub(crate) fn get(&self, ordinal: u32) -> Option<f64> {
         self.column.get(ordinal as usize).copied().filter(|number| !number.is_nan())
     }
 
     /// Ordinals with a number between two ends, each given with whether the end itself is out.
-    pub(crate) fn within(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
-        let (low, high) = (Key::of(min.0), Key::of(max.0));
+    pub(crate) fn in_range(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
+        let (low, high) = (SortKey::of(min.0), SortKey::of(max.0));
         if low > high || (low == high && (min.1 || max.1)) {
             return RoaringBitmap::new();
         }
@@ -94,13 +94,13 @@ impl Numbers {
 
 /// A number as an integer that sorts like it; both zeros are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(u64);
+struct SortKey(u64);
 
-impl Key {
-    fn of(number: f64) -> Key {
+impl SortKey {
+    fn of(number: f64) -> SortKey {
         const SIGN: u64 = 1 << 63;
         let bits = (number + 0.0).to_bits();
-        Key(if bits & SIGN == 0 { bits | SIGN } else { !bits })
+        SortKey(if bits & SIGN == 0 { bits | SIGN } else { !bits })
     }
 }
 
@@ -112,14 +112,14 @@ mod tests {
     fn keys_sort_like_numbers() {
         let numbers = [f64::NEG_INFINITY, -1e300, -1.0, -1e-300, 0.0, 1e-300, 1.0, 1e300, f64::INFINITY];
         for pair in numbers.windows(2) {
-            assert!(Key::of(pair[0]) < Key::of(pair[1]), "{pair:?}");
+            assert!(SortKey::of(pair[0]) < SortKey::of(pair[1]), "{pair:?}");
         }
-        assert_eq!(Key::of(-0.0), Key::of(0.0));
+        assert_eq!(SortKey::of(-0.0), SortKey::of(0.0));
     }
 
     #[test]
     fn narrow_walks_and_wide_scans_find_the_same() {
-        let mut numbers = Numbers::default();
+        let mut numbers = NumericIndex::default();
         for ordinal in 0..1000u32 {
             let number = f64::from(ordinal * 7 % 100);
             numbers.set(ordinal, (ordinal % 11 != 0).then_some(number));
@@ -129,14 +129,14 @@ mod tests {
                 for (min_out, max_out) in [(false, false), (false, true), (true, false), (true, true)] {
                     let expected: RoaringBitmap = (0..1000u32)
                         .filter(|ordinal| {
-                            numbers.of(*ordinal).is_some_and(|number| {
+                            numbers.get(*ordinal).is_some_and(|number| {
                                 (number > min || (number == min && !min_out))
                                     && (number < max || (number == max && !max_out))
                             })
                         })
                         .collect();
                     let (min, max) = ((min, min_out), (max, max_out));
-                    assert_eq!(numbers.within(min, max), expected, "{min:?} {max:?}");
+                    assert_eq!(numbers.in_range(min, max), expected, "{min:?} {max:?}");
                     assert_eq!(numbers.scan(min, max), expected, "{min:?} {max:?}");
                 }
             }

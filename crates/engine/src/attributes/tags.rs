@@ -6,7 +6,7 @@ use roaring::{MultiOps, RoaringBitmap};
 
 /// Which ordinals have a tag, and which tags an ordinal has.
 #[derive(Debug, Default)]
-pub(crate) struct Tags {
+pub(crate) struct TagIndex {
     /// Number of each tag in use.
     numbers: HashMap<Box<[u8]>, u32>,
     /// Tag and ordinals by number; an empty posting's number waits in `free`.
@@ -22,7 +22,7 @@ struct Posting {
     ordinals: RoaringBitmap,
 }
 
-impl Tags {
+impl TagIndex {
     /// Gives `ordinal` these tags in place of any it had.
     pub(crate) fn set(&mut self, ordinal: u32, tags: &[Box<[u8]>]) {
         let at = ordinal as usize;
@@ -69,7 +69,7 @@ impl Tags {
     }
 
     /// Tags of `ordinal`.
-    pub(crate) fn of(&self, ordinal: u32) -> Vec<Box<[u8]>> {
+    pub(crate) fn get(&self, ordinal: u32) -> Vec<Box<[u8]>> {
         let numbers = self.of_ordinal.get(ordinal as usize).map_or(&[][..], |numbers| &**numbers);
         numbers.iter().map(|number| self.postings[*number as usize].tag.clone()).collect()
     }
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn numbers_of_forgotten_tags_are_given_again() {
-        let mut postings = Tags::default();
+        let mut postings = TagIndex::default();
         for round in 0..100 {
             postings.set(7, &tags(&["stays", &format!("goes {round}")]));
         }
-        assert_eq!(postings.of(7), tags(&["stays", "goes 99"]));
+        assert_eq!(postings.get(7), tags(&["stays", "goes 99"]));
         assert!(postings.postings.len() <= 3, "{} postings", postings.postings.len());
         postings.set(7, &[]);
         assert_eq!(postings.numbers.len(), 0);

@@ -4,7 +4,7 @@ use index::{Metric, VectorType};
 
 use super::*;
 use crate::{
-    attributes::Row,
+    attributes::DocumentAttributes,
     schema::{FieldKind, FieldSchema},
 };
 
@@ -22,13 +22,21 @@ fn collection() -> Collection {
     Collection::new(CollectionVersion { id: 1, version: 1 }, Arc::new(schema), Cpu::detect())
 }
 
-fn placed(doc: u64, seq: Seq, vector: Slot) -> Step {
-    let projection = Projection { row: Row::default(), vectors: vec![vector] };
-    Step { doc: DocId(doc), seq, what: What::Placed { expires_at_ms: None, projection } }
+fn upserted(doc: u64, seq: Seq, vector: FieldVector) -> DocumentChange {
+    let projection = Projection { attributes: DocumentAttributes::default(), vectors: vec![vector] };
+    DocumentChange {
+        doc: DocId(doc),
+        seq,
+        kind: DocumentChangeKind::Upserted { expires_at_ms: None, projection },
+    }
 }
 
-fn embedded(doc: u64, seq: Seq, value: f32) -> Step {
-    Step { doc: DocId(doc), seq, what: What::Embedded { vectors: vec![(0, vec![value])] } }
+fn embedded(doc: u64, seq: Seq, value: f32) -> DocumentChange {
+    DocumentChange {
+        doc: DocId(doc),
+        seq,
+        kind: DocumentChangeKind::Embedded { vectors: vec![(0, vec![value])] },
+    }
 }
 
 fn vector(collection: &Collection, doc: u64) -> Option<Vec<f32>> {
@@ -39,14 +47,15 @@ fn vector(collection: &Collection, doc: u64) -> Option<Vec<f32>> {
 #[test]
 fn a_vector_that_comes_before_its_document_is_not_taken_for_it() {
     let collection = collection();
-    collection.begin_filling();
-    collection.fill(vec![placed(1, 1, Slot::Unembedded)]);
+    collection.begin_backfill();
+    collection.backfill(vec![upserted(1, 1, FieldVector::Pending)]);
     // Of one that is here, of two that are not, one of which is then written, and of one that is deleted.
     collection.publish((1..=4).map(|doc| embedded(doc, 10 + doc, doc as f32)).collect(), 14);
-    collection.publish(vec![placed(3, 15, Slot::Vector(vec![30.0]))], 15);
-    collection.publish(vec![Step { doc: DocId(4), seq: 16, what: What::Removed }], 16);
-    collection.fill((2..=4).map(|doc| placed(doc, doc, Slot::Unembedded)).collect());
-    collection.end_filling(16);
+    collection.publish(vec![upserted(3, 15, FieldVector::Present(vec![30.0]))], 15);
+    collection
+        .publish(vec![DocumentChange { doc: DocId(4), seq: 16, kind: DocumentChangeKind::Removed }], 16);
+    collection.backfill((2..=4).map(|doc| upserted(doc, doc, FieldVector::Pending)).collect());
+    collection.end_backfill(16);
 
     let vectors = [1, 2, 3, 4].map(|doc| vector(&collection, doc));
     assert_eq!(vectors, [Some(vec![1.0]), Some(vec![2.0]), Some(vec![30.0]), None]);

@@ -54,8 +54,8 @@ fn open(path: &Path) -> Result<Engine, OpenError> {
         durability: crate::Durability::Always,
         tail_max: 100,
         index_threads: 1,
-        give_way: || {},
-        on_refusal: |_| {},
+        lower_priority: || {},
+        on_read_only: |_| {},
     })
 }
 

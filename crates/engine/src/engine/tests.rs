@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     SystemClock,
-    folder::Directory,
-    query::Fetch,
+    file_storage::DirectoryStorage,
+    query::DocumentFetcher,
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
     write::Expected,
 };
@@ -109,11 +109,11 @@ fn open_in(dir: &TempDir, disk: Disk) -> Engine {
     open_with(dir, disk, Durability::Always, Arc::new(directory(dir)))
 }
 
-fn directory(dir: &TempDir) -> Directory {
-    Directory::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap()
+fn directory(dir: &TempDir) -> DirectoryStorage {
+    DirectoryStorage::open(dir.path().join(SNAPSHOT_DIRECTORY)).unwrap()
 }
 
-fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<dyn Folder>) -> Engine {
+fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<dyn FileStorage>) -> Engine {
     let options = Options {
         data_dir: dir.path().to_owned(),
         cpu: Cpu::detect(),
@@ -125,10 +125,10 @@ fn open_with(dir: &TempDir, disk: Disk, durability: Durability, snapshots: Arc<d
         durability,
         tail_max: 100,
         index_threads: 1,
-        give_way: || {},
-        on_refusal: |_| {},
+        lower_priority: || {},
+        on_read_only: |_| {},
     };
-    let store = Store::open_with_backend(disk, options.of_store()).unwrap();
+    let store = Store::open_with_backend(disk, options.store_options()).unwrap();
     Engine::start(store, snapshots, None, &options, &Progress::default()).unwrap()
 }
 
@@ -306,12 +306,12 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
     };
     put(b"a");
     let filter = engine.parse_filter("docs", "@tenant:{a}").unwrap();
-    let (_, collection) = engine.core.answering("docs").unwrap();
+    let (_, collection) = engine.core.active("docs").unwrap();
     let selection = collection.select(Some(&filter));
     let doc = collection.state().ordinals.doc(0, selection.seen);
     assert!(doc.is_some());
     let shown = || {
-        let fetch = Fetch {
+        let fetch = DocumentFetcher {
             core: &engine.core,
             collection: &collection,
             selection: &selection,
@@ -335,7 +335,7 @@ fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
         let (_dir, engine) = open_on(Disk::default());
         engine.create_collection("docs", schema()).unwrap();
         engine.write(vec![put(1)]).remove(0).unwrap();
-        let (_, collection) = engine.core.answering("docs").unwrap();
+        let (_, collection) = engine.core.active("docs").unwrap();
         let selection = collection.select(None);
         let doc = collection.state().ordinals.doc(0, selection.seen);
         if is_switched {
@@ -344,11 +344,11 @@ fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
             engine.rebuild_collection("docs", other).unwrap();
             engine.switch_collection("docs").unwrap();
         } else {
-            engine.drop_collection("docs", Documents::Keep).unwrap();
+            engine.drop_collection("docs", DropMode::KeepDocuments).unwrap();
         }
         let delete = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Any };
         engine.write(vec![delete]).remove(0).unwrap();
-        let fetch = Fetch {
+        let fetch = DocumentFetcher {
             core: &engine.core,
             collection: &collection,
             selection: &selection,

@@ -4,19 +4,19 @@ use roaring::{MultiOps, RoaringBitmap};
 
 use super::Filter;
 use crate::{
-    attributes::{Attributes, Row},
+    attributes::{AttributeIndex, DocumentAttributes},
     schema::Schema,
 };
 
 impl Filter {
     /// Ordinals in `all` that this filter lets through. It has passed [`Filter::check`] against
     /// the schema the attributes were made for.
-    pub(crate) fn evaluate(&self, attributes: &Attributes, all: &RoaringBitmap) -> RoaringBitmap {
+    pub(crate) fn evaluate(&self, attributes: &AttributeIndex, all: &RoaringBitmap) -> RoaringBitmap {
         match self {
             Filter::All => all.clone(),
-            Filter::Tag { field, values } => attributes.tagged(field, values),
+            Filter::Tag { field, values } => attributes.with_any_tag(field, values),
             Filter::Range { field, min, min_exclusive, max, max_exclusive } => {
-                attributes.within(field, (*min, *min_exclusive), (*max, *max_exclusive))
+                attributes.in_range(field, (*min, *min_exclusive), (*max, *max_exclusive))
             }
             Filter::And(parts) => {
                 let Some((first, rest)) = parts.split_first() else { return all.clone() };
@@ -37,21 +37,21 @@ impl Filter {
         }
     }
 
-    /// Whether this filter lets one document through, by its row for `schema`.
-    pub(crate) fn lets_through(&self, row: &Row, schema: &Schema) -> bool {
+    /// Whether this filter lets one document through, by its values for `schema`.
+    pub(crate) fn matches(&self, document: &DocumentAttributes, schema: &Schema) -> bool {
         match self {
             Filter::All => true,
-            Filter::Tag { field, values } => row.has_tag(schema, field, values),
+            Filter::Tag { field, values } => document.has_tag(schema, field, values),
             Filter::Range { field, min, min_exclusive, max, max_exclusive } => {
-                row.number(schema, field).is_some_and(|number| {
+                document.number(schema, field).is_some_and(|number| {
                     let above = number > *min || (number == *min && !min_exclusive);
                     let below = number < *max || (number == *max && !max_exclusive);
                     above && below
                 })
             }
-            Filter::And(parts) => parts.iter().all(|part| part.lets_through(row, schema)),
-            Filter::Or(parts) => parts.iter().any(|part| part.lets_through(row, schema)),
-            Filter::Not(part) => !part.lets_through(row, schema),
+            Filter::And(parts) => parts.iter().all(|part| part.matches(document, schema)),
+            Filter::Or(parts) => parts.iter().any(|part| part.matches(document, schema)),
+            Filter::Not(part) => !part.matches(document, schema),
         }
     }
 }

@@ -12,10 +12,11 @@
 //! ```
 
 use super::{
-    DEPTH_MAX, Filter, FilterError, TERMS_MAX, TEXT_BYTES_MAX, Term, check_kind, check_range, unknown_field,
+    ConditionKind, DEPTH_MAX, Filter, FilterError, TERMS_MAX, TEXT_BYTES_MAX, check_kind, check_range,
+    unknown_field,
 };
 use crate::{
-    binary::show,
+    binary::printable,
     schema::{FieldKind, Schema},
 };
 
@@ -109,7 +110,7 @@ impl<'a> Parser<'a> {
             Some(len) => len,
             None => rest.len(),
         };
-        show(&rest.as_bytes()[..len])
+        printable(&rest.as_bytes()[..len])
     }
 
     fn unsupported(&self, what: &'static str, instead: &'static str) -> FilterError {
@@ -117,14 +118,14 @@ impl<'a> Parser<'a> {
     }
 
     fn union(&mut self, depth: usize) -> Result<Filter, FilterError> {
-        let mut rows = vec![self.row(depth)?];
+        let mut alternatives = vec![self.intersection(depth)?];
         while self.eat('|') {
-            rows.push(self.row(depth)?);
+            alternatives.push(self.intersection(depth)?);
         }
-        Ok(one_or(rows, Filter::Or))
+        Ok(one_or(alternatives, Filter::Or))
     }
 
-    fn row(&mut self, depth: usize) -> Result<Filter, FilterError> {
+    fn intersection(&mut self, depth: usize) -> Result<Filter, FilterError> {
         let mut parts = vec![self.part(depth)?];
         while !matches!(self.peek(), None | Some('|' | ')')) {
             parts.push(self.part(depth)?);
@@ -187,18 +188,18 @@ impl<'a> Parser<'a> {
         self.expect(':', ": after the field's name")?;
         match self.peek() {
             Some('{') => {
-                check_kind(self.schema, &name, start, Term::Tag)?;
+                check_kind(self.schema, &name, start, ConditionKind::Tag)?;
                 self.tags(name)
             }
             Some('[') => {
-                check_kind(self.schema, &name, start, Term::Range)?;
+                check_kind(self.schema, &name, start, ConditionKind::Range)?;
                 self.range(name)
             }
             _ => Err(match self.schema.field(&name) {
                 None => unknown_field(self.schema, &name, start),
                 Some(FieldKind::Text) => FilterError::FullText {
                     position: start,
-                    found: show(&self.text.as_bytes()[start..self.position]) + &self.word_ahead(),
+                    found: printable(&self.text.as_bytes()[start..self.position]) + &self.word_ahead(),
                 },
                 Some(FieldKind::Tag { .. }) => self.unexpected("{ before the tags"),
                 Some(FieldKind::Numeric) => self.unexpected("[ before the range"),
@@ -332,7 +333,7 @@ impl<'a> Parser<'a> {
             "-inf" => f64::NEG_INFINITY,
             // Rust also reads "infinity", "nan" and digits that overflow; Redis does not.
             _ => word.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| {
-                FilterError::Number { position: self.position, found: show(word.as_bytes()) }
+                FilterError::Number { position: self.position, found: printable(word.as_bytes()) }
             })?,
         };
         self.position += word.len();

@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 
 use super::*;
 use crate::{
-    attributes::{Attributes, Row, split_tags},
+    attributes::{AttributeIndex, DocumentAttributes, split_tags},
     schema::FieldSchema,
 };
 
@@ -269,14 +269,14 @@ fn documents() -> impl Strategy<Value = Vec<Option<Values>>> {
     prop::collection::vec(prop::option::weighted(0.9, document), 0..60)
 }
 
-fn row(values: &Values) -> Row {
+fn document_attributes(values: &Values) -> DocumentAttributes {
     let tags = |field, separator, case_sensitive| {
         values
             .get(field)
             .map_or_else(Vec::new, |value: &String| split_tags(value.as_bytes(), separator, case_sensitive))
     };
     let number = |field| values.get(field).map(|value: &String| value.parse().unwrap());
-    Row {
+    DocumentAttributes {
         tags: vec![tags("category", b',', false), tags("Code-1", b';', true)],
         numbers: vec![number("year"), number("price")],
     }
@@ -335,17 +335,17 @@ proptest! {
         first in documents(),
         second in documents(),
     ) {
-        let mut attributes = Attributes::new(&schema());
+        let mut attributes = AttributeIndex::new(&schema());
         // The second generation overwrites part of the first, as updates and deletes do.
         let mut current = first;
         for (ordinal, values) in current.iter().enumerate() {
             if let Some(values) = values {
-                attributes.set(ordinal as u32, &row(values));
+                attributes.set(ordinal as u32, &document_attributes(values));
             }
         }
         for (ordinal, values) in second.into_iter().enumerate().step_by(2) {
             match &values {
-                Some(values) => attributes.set(ordinal as u32, &row(values)),
+                Some(values) => attributes.set(ordinal as u32, &document_attributes(values)),
                 None => attributes.clear(ordinal as u32),
             }
             if ordinal >= current.len() {
@@ -362,12 +362,12 @@ proptest! {
                 .collect();
             prop_assert_eq!(&filter.evaluate(&attributes, &all), &expected, "{}", filter);
             for ordinal in &all {
-                let one = filter.lets_through(&attributes.row(ordinal), &schema());
+                let one = filter.matches(&attributes.get(ordinal), &schema());
                 prop_assert_eq!(one, expected.contains(ordinal), "{} of {}", filter, ordinal);
             }
         }
         for ordinal in &all {
-            prop_assert_eq!(attributes.row(ordinal), row(current[ordinal as usize].as_ref().unwrap()));
+            prop_assert_eq!(attributes.get(ordinal), document_attributes(current[ordinal as usize].as_ref().unwrap()));
         }
     }
 }

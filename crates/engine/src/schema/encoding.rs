@@ -9,7 +9,7 @@ use std::time::Duration;
 use index::{Metric, VectorType};
 
 use super::{Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, VectorSchema};
-use crate::binary::{Input, Malformed, put_bytes};
+use crate::binary::{ByteReader, DecodeError, write_bytes};
 
 const FORMAT: u8 = 1;
 const NO_TTL: u64 = u64::MAX;
@@ -19,7 +19,7 @@ pub(crate) fn encode(schema: &Schema) -> Vec<u8> {
     let mut out = vec![FORMAT];
     put_count(&mut out, schema.prefixes.len());
     for prefix in &schema.prefixes {
-        put_bytes(&mut out, prefix);
+        write_bytes(&mut out, prefix);
     }
     let ttl_ms = schema
         .ttl
@@ -27,7 +27,7 @@ pub(crate) fn encode(schema: &Schema) -> Vec<u8> {
     out.extend_from_slice(&ttl_ms.to_le_bytes());
     put_count(&mut out, schema.fields.len());
     for field in &schema.fields {
-        put_bytes(&mut out, field.name.as_bytes());
+        write_bytes(&mut out, field.name.as_bytes());
         put_kind(&mut out, &field.kind);
     }
     out
@@ -85,16 +85,16 @@ fn put_vector(out: &mut Vec<u8>, vector: &VectorSchema) {
             out.push(1);
             put_count(out, embed.fields.len());
             for field in &embed.fields {
-                put_bytes(out, field.as_bytes());
+                write_bytes(out, field.as_bytes());
             }
-            put_bytes(out, embed.model.as_bytes());
+            write_bytes(out, embed.model.as_bytes());
         }
     }
 }
 
 /// Reads a schema back.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Schema, Malformed> {
-    let mut input = Input::new(bytes);
+pub(crate) fn decode(bytes: &[u8]) -> Result<Schema, DecodeError> {
+    let mut input = ByteReader::new(bytes);
     if input.u8()? != FORMAT {
         return Err(input.malformed("unknown format of a schema"));
     }
@@ -115,7 +115,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Schema, Malformed> {
     Ok(Schema { prefixes, fields, ttl })
 }
 
-fn take_kind(input: &mut Input<'_>) -> Result<FieldKind, Malformed> {
+fn take_kind(input: &mut ByteReader<'_>) -> Result<FieldKind, DecodeError> {
     Ok(match input.u8()? {
         0 => FieldKind::Text,
         1 => FieldKind::Tag { separator: input.u8()?, case_sensitive: take_flag(input)? },
@@ -125,7 +125,7 @@ fn take_kind(input: &mut Input<'_>) -> Result<FieldKind, Malformed> {
     })
 }
 
-fn take_flag(input: &mut Input<'_>) -> Result<bool, Malformed> {
+fn take_flag(input: &mut ByteReader<'_>) -> Result<bool, DecodeError> {
     match input.u8()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -133,7 +133,7 @@ fn take_flag(input: &mut Input<'_>) -> Result<bool, Malformed> {
     }
 }
 
-fn take_vector(input: &mut Input<'_>) -> Result<VectorSchema, Malformed> {
+fn take_vector(input: &mut ByteReader<'_>) -> Result<VectorSchema, DecodeError> {
     let algorithm = match input.u8()? {
         0 => Algorithm::Flat,
         1 => Algorithm::Hnsw {

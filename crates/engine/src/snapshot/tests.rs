@@ -3,12 +3,12 @@ use store::DocId;
 
 use super::*;
 use crate::{
-    attributes::Row,
-    collection::{Step, What},
-    folder::Directory,
-    projection::{Misfit, Projection, Reason, Slot},
+    attributes::DocumentAttributes,
+    collection::{DocumentChange, DocumentChangeKind},
+    file_storage::DirectoryStorage,
+    maintenance::{is_snapshot_stale, should_snapshot},
+    projection::{FieldVector, Projection, SchemaViolation, ViolationReason},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
-    upkeep::{is_stale, is_worth_while},
 };
 
 fn schema() -> Arc<Schema> {
@@ -25,14 +25,17 @@ fn schema() -> Arc<Schema> {
 }
 
 fn open(directory: &tempfile::TempDir) -> Snapshots {
-    let folder = Directory::open(directory.path().to_owned()).unwrap();
+    let folder = DirectoryStorage::open(directory.path().to_owned()).unwrap();
     Snapshots::open(Arc::new(folder), [7; 16]).unwrap()
 }
 
-fn placed(doc: u64, seq: Seq) -> Step {
-    let vectors = vec![Slot::Vector(vec![doc as f32, 1.0])];
-    let what = What::Placed { expires_at_ms: None, projection: Projection { row: Row::default(), vectors } };
-    Step { doc: DocId(doc), seq, what }
+fn upserted(doc: u64, seq: Seq) -> DocumentChange {
+    let vectors = vec![FieldVector::Present(vec![doc as f32, 1.0])];
+    let kind = DocumentChangeKind::Upserted {
+        expires_at_ms: None,
+        projection: Projection { attributes: DocumentAttributes::default(), vectors },
+    };
+    DocumentChange { doc: DocId(doc), seq, kind }
 }
 
 #[test]
@@ -41,8 +44,8 @@ fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
     let collection = Collection::new(version, schema(), Cpu::detect());
-    collection.publish((1..=4).map(|doc| placed(doc, doc)).collect(), 4);
-    collection.publish(vec![Step { doc: DocId(2), seq: 5, what: What::Removed }], 5);
+    collection.publish((1..=4).map(|doc| upserted(doc, doc)).collect(), 4);
+    collection.publish(vec![DocumentChange { doc: DocId(2), seq: 5, kind: DocumentChangeKind::Removed }], 5);
     // As if the index had been written before that, and the rows after it.
     collection.indexes[0].upsert(1, &[2.0, 1.0]);
     assert_eq!(snapshots.write(&collection, || Ok(())).unwrap(), 5);
@@ -51,7 +54,7 @@ fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
     assert_eq!(read.indexes[0].stats().vectors, 3);
     assert_eq!(read.indexes[0].vector(1), None);
     // Its ordinal is the next to be given.
-    read.publish(vec![placed(9, 6)], 6);
+    read.publish(vec![upserted(9, 6)], 6);
     assert_eq!(read.state().ordinals.ordinal(DocId(9)), Some(1));
     assert_eq!(read.state().published, 6);
 }
@@ -74,17 +77,17 @@ fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
     let collection = Collection::new(version, schema(), Cpu::detect());
-    collection.publish((1..=400).map(|doc| placed(doc, doc)).collect(), 400);
+    collection.publish((1..=400).map(|doc| upserted(doc, doc)).collect(), 400);
     collection.indexes[0].drain(usize::MAX);
     snapshots.write(&collection, || Ok(())).unwrap();
-    assert!(!is_stale(&collection));
+    assert!(!is_snapshot_stale(&collection));
 
     assert!(collection.refine(100));
-    assert!(!is_stale(&collection), "half a pass is not kept");
+    assert!(!is_snapshot_stale(&collection), "half a pass is not kept");
     while collection.refine(100) {}
-    assert!(is_stale(&collection));
+    assert!(is_snapshot_stale(&collection));
     snapshots.write(&collection, || Ok(())).unwrap();
-    assert!(!is_stale(&collection));
+    assert!(!is_snapshot_stale(&collection));
     let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
     assert!(!read.refine(100));
 }
@@ -94,36 +97,36 @@ fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
-    collection.publish(vec![placed(1, 1)], 1);
+    collection.publish(vec![upserted(1, 1)], 1);
     snapshots.write(&collection, || Ok(())).unwrap();
     // What happens elsewhere is heard of, too.
     collection.publish(Vec::new(), 100_001);
-    assert!(!is_worth_while(&collection));
+    assert!(!should_snapshot(&collection));
     collection.publish(Vec::new(), 100_002);
-    assert!(is_worth_while(&collection));
+    assert!(should_snapshot(&collection));
     snapshots.write(&collection, || Ok(())).unwrap();
-    assert!(!is_worth_while(&collection));
+    assert!(!should_snapshot(&collection));
 
     // A large one is worth its writing later.
-    collection.publish((2..=30_000).map(|doc| placed(doc, 100_001 + doc)).collect(), 130_001);
+    collection.publish((2..=30_000).map(|doc| upserted(doc, 100_001 + doc)).collect(), 130_001);
     snapshots.write(&collection, || Ok(())).unwrap();
     collection.publish(Vec::new(), 130_001 + 120_000);
-    assert!(!is_worth_while(&collection));
+    assert!(!should_snapshot(&collection));
     collection.publish(Vec::new(), 130_001 + 120_001);
-    assert!(is_worth_while(&collection));
+    assert!(should_snapshot(&collection));
 }
 
 #[test]
 fn a_collection_without_a_snapshot_holds_no_changes_back() {
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
-    collection.publish(vec![placed(1, 1)], 1_000_000);
-    assert!(!is_worth_while(&collection));
+    collection.publish(vec![upserted(1, 1)], 1_000_000);
+    assert!(!should_snapshot(&collection));
 }
 
 /// Has something happen once, after the first rows have been written.
-struct Meddling<F>(Vec<u8>, Option<F>);
+struct WriteHook<F>(Vec<u8>, Option<F>);
 
-impl<F: FnOnce()> Write for Meddling<F> {
+impl<F: FnOnce()> Write for WriteHook<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(meddle) = self.1.take() {
             meddle();
@@ -139,35 +142,42 @@ impl<F: FnOnce()> Write for Meddling<F> {
 #[test]
 fn a_document_that_did_not_fit_for_a_while_has_its_later_row() {
     const DOCUMENTS: u64 = 2_000;
-    let ends = |doc, seq, end_ms| match placed(doc, seq) {
-        Step { what: What::Placed { projection, .. }, .. } => {
-            Step { doc: DocId(doc), seq, what: What::Placed { expires_at_ms: Some(end_ms), projection } }
-        }
+    let expiries = |doc, seq, end_ms| match upserted(doc, seq) {
+        DocumentChange { kind: DocumentChangeKind::Upserted { projection, .. }, .. } => DocumentChange {
+            doc: DocId(doc),
+            seq,
+            kind: DocumentChangeKind::Upserted { expires_at_ms: Some(end_ms), projection },
+        },
         _ => unreachable!("a document is placed"),
     };
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
-    let mut steps: Vec<Step> = (1..=DOCUMENTS).map(|doc| placed(doc, doc)).collect();
-    steps[2] = ends(3, 3, 1_000);
-    collection.publish(steps, DOCUMENTS);
-    let mut out = Meddling(
+    let mut changes: Vec<DocumentChange> = (1..=DOCUMENTS).map(|doc| upserted(doc, doc)).collect();
+    changes[2] = expiries(3, 3, 1_000);
+    collection.publish(changes, DOCUMENTS);
+    let mut out = WriteHook(
         Vec::new(),
         Some(|| {
-            let misfit =
-                Misfit { field: "v".to_owned(), reason: Reason::Value("of another length".to_owned()) };
-            let unfit =
-                Step { doc: DocId(3), seq: 2_001, what: What::Misfit { key: Box::default(), misfit } };
+            let violation = SchemaViolation {
+                field: "v".to_owned(),
+                reason: ViolationReason::Value("of another length".to_owned()),
+            };
+            let unfit = DocumentChange {
+                doc: DocId(3),
+                seq: 2_001,
+                kind: DocumentChangeKind::Invalid { key: Box::default(), violation },
+            };
             // Another takes its place, and it gets one that is written later.
-            collection.publish(vec![unfit, placed(2_001, 2_002), ends(3, 2_003, 2_000)], 2_003);
+            collection.publish(vec![unfit, upserted(2_001, 2_002), expiries(3, 2_003, 2_000)], 2_003);
         }),
     );
-    rows::write(&collection, &mut out).unwrap();
+    documents::write(&collection, &mut out).unwrap();
     assert!(out.1.is_none());
 
-    let read = rows::read(&out.0, &schema()).unwrap();
+    let read = documents::read(&out.0, &schema()).unwrap();
     let place = collection.state().ordinals.ordinal(DocId(3)).unwrap();
     assert_eq!((place, read.ordinals.ordinal(DocId(3))), (2_000, Some(2_000)));
     // Who came meanwhile is among the changes that are read again, and finds the place vacant.
     assert!(read.ordinals.entry(2).is_none());
     assert_eq!(read.ordinals.live().len(), DOCUMENTS);
-    assert_eq!((read.ordinals.due(1_999, 9), read.ordinals.due(2_000, 9)), (vec![], vec![DocId(3)]));
+    assert_eq!((read.ordinals.expired(1_999, 9), read.ordinals.expired(2_000, 9)), (vec![], vec![DocId(3)]));
 }

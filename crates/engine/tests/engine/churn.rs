@@ -6,7 +6,7 @@ use engine::{
     Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Query, Schema, VectorSchema, VectorType,
 };
 
-use crate::{disks::SplitMix64, world::*};
+use crate::{disks::SplitMix64, test_engine::*};
 
 /// Slots come by the thousand: so many that one thousand is no more than the tenth.
 const DOCUMENTS: u64 = 20_000;
@@ -32,7 +32,7 @@ fn collection(quantization: Quantization) -> Schema {
 }
 
 /// A vector near one of few places.
-fn near_a_place(number: u64) -> Vec<f32> {
+fn vector_near_cluster(number: u64) -> Vec<f32> {
     let mut own = SplitMix64(number);
     let mut place = SplitMix64(1_000_000 + own.next() % CLUSTERS);
     let uniform = |random: &mut SplitMix64| (random.next() >> 40) as f32 / (1 << 23) as f32 - 1.0;
@@ -40,19 +40,19 @@ fn near_a_place(number: u64) -> Vec<f32> {
 }
 
 /// Writes documents by number, each with the vector of another number.
-fn write(world: &World, documents: &BTreeMap<u64, u64>) {
+fn write(test: &TestEngine, documents: &BTreeMap<u64, u64>) {
     let put = |(number, vector): (&u64, &u64)| {
-        put(&format!("doc:{number}"), &[("v", &blob(&near_a_place(*vector)))])
+        put(&format!("doc:{number}"), &[("v", &blob(&vector_near_cluster(*vector)))])
     };
-    assert!(world.engine().write(documents.iter().map(put).collect()).iter().all(Result::is_ok));
+    assert!(test.engine().write(documents.iter().map(put).collect()).iter().all(Result::is_ok));
 }
 
 /// The share of the ten nearest that the graph finds.
-fn recall(world: &World) -> f64 {
+fn recall(test: &TestEngine) -> f64 {
     let found = (0..QUERIES).map(|number| {
-        let wanted = near_a_place(5_000_000 + number);
-        let exact = world.keys(&Query { exact: true, ..query("docs", &wanted, 10) });
-        let walked = world.keys(&query("docs", &wanted, 10));
+        let wanted = vector_near_cluster(5_000_000 + number);
+        let exact = test.keys(&Query { exact: true, ..query("docs", &wanted, 10) });
+        let walked = test.keys(&query("docs", &wanted, 10));
         walked.iter().filter(|key| exact.contains(key)).count()
     });
     found.sum::<usize>() as f64 / (10 * QUERIES) as f64
@@ -60,43 +60,43 @@ fn recall(world: &World) -> f64 {
 
 #[test]
 fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory() {
-    churned(Quantization::None);
+    check_recall_after_churn(Quantization::None);
 }
 
 #[test]
 fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory_in_codes() {
-    churned(Quantization::Int8);
+    check_recall_after_churn(Quantization::Int8);
 }
 
-fn churned(quantization: Quantization) {
-    let world = World::with(|options| options.tail_max = TAIL_MAX);
-    world.engine().create_collection("docs", collection(quantization)).unwrap();
-    let mut standing: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
-    write(&world, &standing);
+fn check_recall_after_churn(quantization: Quantization) {
+    let test = TestEngine::with(|options| options.tail_max = TAIL_MAX);
+    test.engine().create_collection("docs", collection(quantization)).unwrap();
+    let mut live: BTreeMap<u64, u64> = (0..DOCUMENTS).map(|number| (number, number)).collect();
+    write(&test, &live);
     let mut random = SplitMix64(43);
     for round in 1..=ROUNDS {
-        let half: Vec<u64> = standing.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
+        let half: Vec<u64> = live.keys().copied().filter(|_| random.next().is_multiple_of(2)).collect();
         for some in half.chunks(GROUP) {
             let delete =
                 |number: &u64| Op::Delete { key: format!("doc:{number}").into(), expected: Expected::Any };
-            let deleted = world.engine().write(some.iter().map(delete).collect());
+            let deleted = test.engine().write(some.iter().map(delete).collect());
             assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
             let left = DOCUMENTS - some.len() as u64;
-            assert_eq!(world.engine().count("docs", None).unwrap(), left);
+            assert_eq!(test.engine().count("docs", None).unwrap(), left);
             let again: BTreeMap<u64, u64> =
                 some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
-            write(&world, &again);
-            standing.extend(again);
+            write(&test, &again);
+            live.extend(again);
         }
     }
-    world.settle();
-    let fresh = World::new();
+    test.settle();
+    let fresh = TestEngine::new();
     fresh.engine().create_collection("docs", collection(quantization)).unwrap();
-    write(&fresh, &standing);
+    write(&fresh, &live);
     fresh.settle();
-    let (churned, made_anew) = (recall(&world), recall(&fresh));
-    let bytes = |world: &World| world.engine().collection("docs").unwrap().memory_bytes;
-    let (held, needed) = (bytes(&world), bytes(&fresh));
+    let (churned, made_anew) = (recall(&test), recall(&fresh));
+    let bytes = |test: &TestEngine| test.engine().collection("docs").unwrap().memory_bytes;
+    let (held, needed) = (bytes(&test), bytes(&fresh));
     println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
     assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
     // A sixteenth of the slots may be dead before they are swept, and a few more while they are.

@@ -1,10 +1,10 @@
 //! Making, rebuilding, switching, naming and dropping collections.
 
 use engine::{
-    CollectionError, ComputedVector, Documents, Engine, Expected, Metric, Op, Query, Schema, WriteError,
+    CollectionError, ComputedVector, DropMode, Engine, Expected, Metric, Op, Query, Schema, WriteError,
 };
 
-use crate::world::*;
+use crate::test_engine::*;
 
 /// Embeds whatever lacks its vectors, as a service does in the background; says how many.
 fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
@@ -39,20 +39,19 @@ fn of_text(text: &str) -> Vec<f32> {
 
 #[test]
 fn a_collection_takes_in_the_documents_that_stand() {
-    let mut world = World::new();
+    let mut test = TestEngine::new();
     for number in 0..700u64 {
-        world
-            .engine()
+        test.engine()
             .submit(
                 vec![put(&format!("doc:{number}"), &[("year", b"1"), ("v", &blob(&vector(number)))])],
                 Box::new(|results| assert!(results[0].is_ok())),
             )
             .unwrap();
     }
-    world.put("doc:bad vector", &[("v", b"123")]);
-    world.put("doc:bad year", &[("year", b"soon")]);
-    world.put("elsewhere", &[("v", &blob(&vector(1)))]);
-    let info = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    test.put("doc:bad vector", &[("v", b"123")]);
+    test.put("doc:bad year", &[("year", b"soon")]);
+    test.put("elsewhere", &[("v", &blob(&vector(1)))]);
+    let info = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     assert_eq!((info.documents, info.vectors, info.failures), (700, 700, 2));
     assert_eq!(
         info.last_failure.as_deref(),
@@ -61,35 +60,35 @@ fn a_collection_takes_in_the_documents_that_stand() {
     for again in 0..2 {
         for number in [0, 255, 256, 699] {
             let vector = vector(number);
-            assert_eq!(world.keys(&query("docs", &vector, 1)), [format!("doc:{number}")]);
+            assert_eq!(test.keys(&query("docs", &vector, 1)), [format!("doc:{number}")]);
         }
-        assert_eq!(world.engine().collection("docs").unwrap().failures, 2, "opened {again} times");
-        world.reopen();
+        assert_eq!(test.engine().collection("docs").unwrap().failures, 2, "opened {again} times");
+        test.reopen();
     }
-    world.put("doc:bad year", &[("year", b"2020")]);
-    world.delete("doc:bad vector");
-    let info = world.engine().collection("docs").unwrap();
+    test.put("doc:bad year", &[("year", b"2020")]);
+    test.delete("doc:bad vector");
+    let info = test.engine().collection("docs").unwrap();
     assert_eq!((info.documents, info.failures, info.last_failure), (701, 0, None));
 }
 
 #[test]
 fn texts_are_named_and_vectors_demanded() {
-    let world = World::new();
-    world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
     let values: &[(&str, &[u8])] = &[("content", b"reset it"), ("title", b"Password"), ("other", b"x")];
-    let texts = world.engine().texts_to_embed(b"doc:1", &fields(values));
+    let texts = test.engine().texts_to_embed(b"doc:1", &fields(values));
     assert_eq!(texts.len(), 1);
     assert_eq!(texts[0].text, "Password reset it");
     assert_eq!((texts[0].field, texts[0].model.as_str()), (4, "toy"));
-    assert_eq!(world.engine().texts_to_embed(b"elsewhere", &fields(values)), []);
-    assert_eq!(world.engine().texts_to_embed(b"doc:1", &fields(&[("title", b"  "), ("content", b"")])), []);
+    assert_eq!(test.engine().texts_to_embed(b"elsewhere", &fields(values)), []);
+    assert_eq!(test.engine().texts_to_embed(b"doc:1", &fields(&[("title", b"  "), ("content", b"")])), []);
 
     let bare = put("doc:1", values);
-    assert!(matches!(world.engine().validate(&bare), Err(WriteError::VectorsMissing { .. })));
-    assert!(matches!(world.write(bare), Err(WriteError::VectorsMissing { .. })));
-    world.write(embedded_put(world.engine(), "doc:1", values)).unwrap();
-    assert_eq!(world.keys(&query("docs", &of_text("Password reset it"), 1)), ["doc:1"]);
-    let stored = world.engine().vectors("docs", b"doc:1").unwrap();
+    assert!(matches!(test.engine().validate(&bare), Err(WriteError::VectorsMissing { .. })));
+    assert!(matches!(test.write(bare), Err(WriteError::VectorsMissing { .. })));
+    test.write(embedded_put(test.engine(), "doc:1", values)).unwrap();
+    assert_eq!(test.keys(&query("docs", &of_text("Password reset it"), 1)), ["doc:1"]);
+    let stored = test.engine().vectors("docs", b"doc:1").unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].0.as_str(), stored[0].1.model), ("v", [9; 16]));
     assert_eq!(stored[0].1.values, of_text("Password reset it"));
@@ -97,10 +96,10 @@ fn texts_are_named_and_vectors_demanded() {
     // A vector of its own needs none computed, and takes the computed one's place.
     let own = blob(&vector(5));
     let brought: &[(&str, &[u8])] = &[("title", b"Password"), ("v", &own)];
-    assert_eq!(world.engine().texts_to_embed(b"doc:1", &fields(brought)), []);
-    world.put("doc:1", brought);
-    assert_eq!(world.engine().vectors("docs", b"doc:1").unwrap(), []);
-    let hit = world.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
+    assert_eq!(test.engine().texts_to_embed(b"doc:1", &fields(brought)), []);
+    test.put("doc:1", brought);
+    assert_eq!(test.engine().vectors("docs", b"doc:1").unwrap(), []);
+    let hit = test.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
     assert!(hit.distance.abs() < 1e-6);
 
     // One too many, of the wrong size, or twice.
@@ -108,7 +107,7 @@ fn texts_are_named_and_vectors_demanded() {
         let Op::Put { key, fields, expires_at_ms, expected, .. } = put("doc:1", values) else {
             unreachable!()
         };
-        world.write(Op::Put { key, fields, expires_at_ms, expected, vectors }).unwrap_err()
+        test.write(Op::Put { key, fields, expires_at_ms, expected, vectors }).unwrap_err()
     };
     let computed = embed(&texts[0]);
     let error = vectors_for(brought, vec![computed.clone()]);
@@ -123,113 +122,113 @@ fn texts_are_named_and_vectors_demanded() {
 
 #[test]
 fn documents_that_stood_before_are_embedded_later() {
-    let mut world = World::new();
+    let mut test = TestEngine::new();
     for number in 0..10 {
-        world.put(&format!("doc:{number}"), &[("title", format!("t{number}").as_bytes())]);
+        test.put(&format!("doc:{number}"), &[("title", format!("t{number}").as_bytes())]);
     }
-    world.put("doc:no text", &[("year", b"1")]);
-    let info = world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    test.put("doc:no text", &[("year", b"1")]);
+    let info = test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
     assert_eq!((info.documents, info.vectors, info.unembedded), (11, 0, 10));
-    world.delete("doc:0");
-    world.write(embedded_put(world.engine(), "doc:1", &[("title", b"new")])).unwrap();
-    assert_eq!(world.engine().collection("docs").unwrap().unembedded, 8);
-    world.reopen();
-    assert_eq!(world.engine().collection("docs").unwrap().unembedded, 8);
+    test.delete("doc:0");
+    test.write(embedded_put(test.engine(), "doc:1", &[("title", b"new")])).unwrap();
+    assert_eq!(test.engine().collection("docs").unwrap().unembedded, 8);
+    test.reopen();
+    assert_eq!(test.engine().collection("docs").unwrap().unembedded, 8);
 
     // What was computed from an older text is refused.
-    let (document, texts) = world.engine().unembedded("docs", 1).unwrap().remove(0);
+    let (document, texts) = test.engine().unembedded("docs", 1).unwrap().remove(0);
     let late = Op::SetVectors {
         key: document.key.to_vec(),
         expected: document.seq,
         vectors: texts.iter().map(embed).collect(),
     };
-    world.write(embedded_put(world.engine(), &text(&document.key), &[("title", b"newer")])).unwrap();
-    assert!(matches!(world.write(late), Err(WriteError::Conflict { .. })));
+    test.write(embedded_put(test.engine(), &text(&document.key), &[("title", b"newer")])).unwrap();
+    assert!(matches!(test.write(late), Err(WriteError::Conflict { .. })));
 
-    assert_eq!(embed_the_rest(world.engine(), "docs"), 7);
+    assert_eq!(embed_the_rest(test.engine(), "docs"), 7);
     for _ in 0..2 {
-        let info = world.engine().collection("docs").unwrap();
+        let info = test.engine().collection("docs").unwrap();
         assert_eq!((info.vectors, info.unembedded), (9, 0));
-        assert_eq!(world.keys(&query("docs", &of_text("newer"), 1)), [text(&document.key)]);
-        assert_eq!(world.keys(&query("docs", &of_text("t9"), 1)), ["doc:9"]);
-        world.crash();
+        assert_eq!(test.keys(&query("docs", &of_text("newer"), 1)), [text(&document.key)]);
+        assert_eq!(test.keys(&query("docs", &of_text("t9"), 1)), ["doc:9"]);
+        test.crash();
     }
 }
 
 #[test]
 fn the_same_schema_again_is_no_error_and_another_is() {
-    let world = World::new();
-    let made = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let again = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let test = TestEngine::new();
+    let made = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let again = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     assert_eq!(made.version, again.version);
-    let error = world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
+    let error = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "there is a collection \"docs\" already, with another schema: field \"v\" differs; rebuild it or \
          drop it first"
     );
     for name in ["", "a b", "a/b", "../x", ".", "..", "...", "\u{e4}", &"x".repeat(129)] {
-        let error = world.engine().create_collection(name, schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
+        let error = test.engine().create_collection(name, schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
         assert!(matches!(error, CollectionError::Name { .. }), "{error}");
     }
     let mut bad = schema("doc:", hnsw(), Metric::Ip);
     bad.fields.clear();
-    assert!(matches!(world.engine().create_collection("bad", bad), Err(CollectionError::Schema(_))));
+    assert!(matches!(test.engine().create_collection("bad", bad), Err(CollectionError::Schema(_))));
 }
 
 #[test]
 fn aliases_lead_to_collections() {
-    let mut world = World::new();
-    world.engine().create_collection("one", schema("1:", hnsw(), Metric::L2)).unwrap();
-    world.engine().create_collection("two", schema("2:", hnsw(), Metric::L2)).unwrap();
-    world.put("1:a", &[("v", &blob(&vector(1)))]);
-    world.put("2:a", &[("v", &blob(&vector(1)))]);
-    let found = |world: &World| world.keys(&query("now", &vector(1), 9));
-    world.engine().set_alias("now", "one").unwrap();
-    assert_eq!(found(&world), ["1:a"]);
-    world.engine().set_alias("now", "two").unwrap();
-    world.reopen();
-    assert_eq!(found(&world), ["2:a"]);
-    assert_eq!(world.engine().collection("now").unwrap().name, "two");
-    assert_eq!(world.engine().collection("two").unwrap().aliases, ["now"]);
+    let mut test = TestEngine::new();
+    test.engine().create_collection("one", schema("1:", hnsw(), Metric::L2)).unwrap();
+    test.engine().create_collection("two", schema("2:", hnsw(), Metric::L2)).unwrap();
+    test.put("1:a", &[("v", &blob(&vector(1)))]);
+    test.put("2:a", &[("v", &blob(&vector(1)))]);
+    let found = |test: &TestEngine| test.keys(&query("now", &vector(1), 9));
+    test.engine().set_alias("now", "one").unwrap();
+    assert_eq!(found(&test), ["1:a"]);
+    test.engine().set_alias("now", "two").unwrap();
+    test.reopen();
+    assert_eq!(found(&test), ["2:a"]);
+    assert_eq!(test.engine().collection("now").unwrap().name, "two");
+    assert_eq!(test.engine().collection("two").unwrap().aliases, ["now"]);
 
-    assert!(matches!(world.engine().set_alias("one", "two"), Err(CollectionError::NameTaken { .. })));
-    assert!(matches!(world.engine().set_alias("x", "none"), Err(CollectionError::NotFound { .. })));
-    assert!(matches!(world.engine().set_alias("x", "now"), Err(CollectionError::IsAlias { .. })));
+    assert!(matches!(test.engine().set_alias("one", "two"), Err(CollectionError::NameTaken { .. })));
+    assert!(matches!(test.engine().set_alias("x", "none"), Err(CollectionError::NotFound { .. })));
+    assert!(matches!(test.engine().set_alias("x", "now"), Err(CollectionError::IsAlias { .. })));
     let schema = schema("1:", hnsw(), Metric::L2);
-    assert!(matches!(world.engine().create_collection("now", schema), Err(CollectionError::IsAlias { .. })));
-    let dropped = world.engine().drop_collection("now", Documents::Keep);
+    assert!(matches!(test.engine().create_collection("now", schema), Err(CollectionError::IsAlias { .. })));
+    let dropped = test.engine().drop_collection("now", DropMode::KeepDocuments);
     assert!(matches!(dropped, Err(CollectionError::IsAlias { .. })));
 
-    world.engine().drop_collection("two", Documents::Keep).unwrap();
-    assert!(world.engine().search(&query("now", &vector(1), 1)).is_err());
-    world.engine().set_alias("now", "one").unwrap();
-    world.engine().remove_alias("now").unwrap();
-    assert!(matches!(world.engine().remove_alias("now"), Err(CollectionError::NotFound { .. })));
-    assert!(matches!(world.engine().remove_alias("one"), Err(CollectionError::NotFound { .. })));
+    test.engine().drop_collection("two", DropMode::KeepDocuments).unwrap();
+    assert!(test.engine().search(&query("now", &vector(1), 1)).is_err());
+    test.engine().set_alias("now", "one").unwrap();
+    test.engine().remove_alias("now").unwrap();
+    assert!(matches!(test.engine().remove_alias("now"), Err(CollectionError::NotFound { .. })));
+    assert!(matches!(test.engine().remove_alias("one"), Err(CollectionError::NotFound { .. })));
 }
 
 #[test]
 fn a_dropped_collection_leaves_or_takes_its_documents() {
-    let mut world = World::new();
-    world.engine().create_collection("all", schema("", hnsw(), Metric::L2)).unwrap();
-    for (prefix, documents) in [("keep:", Documents::Keep), ("take:", Documents::Delete)] {
-        let made = world.engine().create_collection("docs", schema(prefix, hnsw(), Metric::L2)).unwrap();
+    let mut test = TestEngine::new();
+    test.engine().create_collection("all", schema("", hnsw(), Metric::L2)).unwrap();
+    for (prefix, documents) in [("keep:", DropMode::KeepDocuments), ("take:", DropMode::DeleteDocuments)] {
+        let made = test.engine().create_collection("docs", schema(prefix, hnsw(), Metric::L2)).unwrap();
         let ops =
             (0..1100u64).map(|number| put(&format!("{prefix}{number}"), &[("v", &blob(&vector(number)))]));
-        assert!(world.engine().write(ops.collect()).iter().all(Result::is_ok));
-        world.engine().drop_collection("docs", documents).unwrap();
-        assert!(matches!(world.engine().collection("docs"), Err(CollectionError::NotFound { .. })));
+        assert!(test.engine().write(ops.collect()).iter().all(Result::is_ok));
+        test.engine().drop_collection("docs", documents).unwrap();
+        assert!(matches!(test.engine().collection("docs"), Err(CollectionError::NotFound { .. })));
         assert_eq!(made.version.version, 1);
         for _ in 0..2 {
-            let infos = world.engine().collections();
+            let infos = test.engine().collections();
             assert_eq!(infos.len(), 1);
             assert_eq!((infos[0].name.as_str(), infos[0].documents), ("all", 1100));
-            world.crash();
+            test.crash();
         }
     }
     // Its number is not given again.
-    let made = world.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
+    let made = test.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
     assert_eq!((made.version.id, made.documents), (4, 1100));
 }
 
@@ -243,97 +242,96 @@ fn with_colour(mut schema: Schema) -> Schema {
 
 #[test]
 fn a_rebuilt_version_answers_once_switched() {
-    let mut world = World::new();
+    let mut test = TestEngine::new();
     let v = |number| blob(&vector(number));
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    world.put("doc:1", &[("colour", b"red"), ("v", &v(1))]);
-    let before = world.engine().collection("docs").unwrap().version;
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    test.put("doc:1", &[("colour", b"red"), ("v", &v(1))]);
+    let before = test.engine().collection("docs").unwrap().version;
     let next = with_colour(schema("doc:", hnsw(), Metric::Cosine));
-    let info = world.engine().rebuild_collection("docs", next.clone()).unwrap();
+    let info = test.engine().rebuild_collection("docs", next.clone()).unwrap();
     assert_eq!(info.version, before);
     assert_eq!(info.rebuilding.map(|version| (version.id, version.version)), Some((before.id, 2)));
-    assert!(world.engine().rebuild_collection("docs", next.clone()).is_ok());
+    assert!(test.engine().rebuild_collection("docs", next.clone()).is_ok());
     let other = schema("other:", hnsw(), Metric::Cosine);
     assert!(matches!(
-        world.engine().rebuild_collection("docs", other),
+        test.engine().rebuild_collection("docs", other),
         Err(CollectionError::Rebuilding { .. })
     ));
-    world.put("doc:2", &[("colour", b"red|blue"), ("v", &v(2))]);
-    assert!(world.engine().parse_filter("docs", "@colour:{red}").is_err());
-    world.crash();
-    world.put("doc:3", &[("colour", b"blue"), ("v", &v(3))]);
-    world.delete("doc:1");
-    world.put("doc:4", &[("v", &v(4))]);
+    test.put("doc:2", &[("colour", b"red|blue"), ("v", &v(2))]);
+    assert!(test.engine().parse_filter("docs", "@colour:{red}").is_err());
+    test.crash();
+    test.put("doc:3", &[("colour", b"blue"), ("v", &v(3))]);
+    test.delete("doc:1");
+    test.put("doc:4", &[("v", &v(4))]);
     let wanted = vector(3);
-    let (asked, room) = (query("docs", &wanted, 9), engine::Room::new(engine::ANSWER_BYTES_MAX));
-    assert!(world.engine().search_version(&asked, before, &room).is_ok());
-    let info = world.engine().switch_collection("docs").unwrap();
+    let (asked, room) = (query("docs", &wanted, 9), engine::ByteBudget::new(engine::RESPONSE_BYTES_MAX));
+    assert!(test.engine().search_version(&asked, before, &room).is_ok());
+    let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.version.version, info.rebuilding, info.documents), (2, None, 3));
     // A query made for what answered before is not asked of another version.
-    let other = world.engine().search_version(&asked, before, &room);
-    assert!(matches!(other, Err(engine::QueryError::OtherVersion { .. })), "{other:?}");
-    assert!(world.engine().search_version(&asked, info.version, &room).is_ok());
-    assert_eq!(world.engine().version("docs"), Some(info.version));
+    let other = test.engine().search_version(&asked, before, &room);
+    assert!(matches!(other, Err(engine::QueryError::VersionMismatch { .. })), "{other:?}");
+    assert!(test.engine().search_version(&asked, info.version, &room).is_ok());
+    assert_eq!(test.engine().version("docs"), Some(info.version));
     assert_eq!(info.schema, next);
     for _ in 0..2 {
-        let filter = world.filter("docs", "@colour:{blue}");
+        let filter = test.filter("docs", "@colour:{blue}");
         let vector = vector(2);
-        let found = world.keys(&Query { filter: Some(&filter), ..query("docs", &vector, 9) });
+        let found = test.keys(&Query { filter: Some(&filter), ..query("docs", &vector, 9) });
         assert_eq!(found, ["doc:2", "doc:3"]);
-        world.crash();
+        test.crash();
     }
-    assert!(matches!(world.engine().switch_collection("docs"), Err(CollectionError::NotRebuilding { .. })));
-    assert!(matches!(world.engine().switch_collection("none"), Err(CollectionError::NotFound { .. })));
+    assert!(matches!(test.engine().switch_collection("docs"), Err(CollectionError::NotRebuilding { .. })));
+    assert!(matches!(test.engine().switch_collection("none"), Err(CollectionError::NotFound { .. })));
 }
 
 #[test]
 fn what_only_the_coming_schema_refuses_is_written_and_counted() {
-    let world = World::new();
+    let test = TestEngine::new();
     let mut lax = schema("doc:", hnsw(), Metric::L2);
     lax.fields.remove(3);
-    world.engine().create_collection("docs", lax).unwrap();
-    world.engine().rebuild_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    world.put("doc:1", &[("year", b"soon")]);
-    let info = world.engine().switch_collection("docs").unwrap();
+    test.engine().create_collection("docs", lax).unwrap();
+    test.engine().rebuild_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    test.put("doc:1", &[("year", b"soon")]);
+    let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.documents, info.failures), (0, 1));
-    assert!(world.write(put("doc:2", &[("year", b"soon")])).is_err());
+    assert!(test.write(put("doc:2", &[("year", b"soon")])).is_err());
 }
 
 #[test]
 fn vectors_computed_alike_are_taken_over_by_a_rebuilt_version() {
-    let mut world = World::new();
-    world.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
+    let mut test = TestEngine::new();
+    test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
     for number in 0..20 {
         let title = format!("t{number}");
-        world
-            .write(embedded_put(world.engine(), &format!("doc:{number}"), &[("title", title.as_bytes())]))
+        test.write(embedded_put(test.engine(), &format!("doc:{number}"), &[("title", title.as_bytes())]))
             .unwrap();
     }
-    let info = world.engine().rebuild_collection("docs", with_colour(embedding_schema("doc:"))).unwrap();
+    let info = test.engine().rebuild_collection("docs", with_colour(embedding_schema("doc:"))).unwrap();
     assert_eq!(info.unembedded, 0);
-    world.crash();
-    world.engine().switch_collection("docs").unwrap();
-    assert_eq!(world.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
+    test.crash();
+    test.engine().switch_collection("docs").unwrap();
+    assert_eq!(test.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
 
     // Another text is another vector: those are to be computed again.
     let mut titles_only = embedding_schema("doc:");
     titles_only.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title"]));
-    let info = world.engine().rebuild_collection("docs", titles_only).unwrap();
+    let info = test.engine().rebuild_collection("docs", titles_only).unwrap();
     assert_eq!(info.unembedded, 20);
-    assert_eq!(embed_the_rest(world.engine(), "docs"), 20);
+    assert_eq!(embed_the_rest(test.engine(), "docs"), 20);
     // Writes bring vectors for both versions while both stand.
-    let texts = world.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
+    let texts = test.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
     assert_eq!(texts.len(), 2);
-    world.write(embedded_put(world.engine(), "doc:x", &[("title", b"x")])).unwrap();
-    let info = world.engine().switch_collection("docs").unwrap();
+    test.write(embedded_put(test.engine(), "doc:x", &[("title", b"x")])).unwrap();
+    let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.documents, info.vectors, info.unembedded), (21, 21, 0));
-    assert_eq!(world.keys(&query("docs", &of_text("x"), 1)), ["doc:x"]);
+    assert_eq!(test.keys(&query("docs", &of_text("x"), 1)), ["doc:x"]);
 }
 
 #[test]
 fn a_collection_made_while_others_write_misses_nothing() {
-    let world = World::new();
-    let engine = world.engine();
+    let test = TestEngine::new();
+    let engine = test.engine();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..2u64)
             .map(|writer| {
@@ -358,7 +356,7 @@ fn a_collection_made_while_others_write_misses_nothing() {
         }
     });
     engine.create_collection("last", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let expected = world.scroll("last", None);
+    let expected = test.scroll("last", None);
     assert!(!expected.is_empty());
     let nearest = |collection: &str| {
         let wanted = vector(5);
@@ -368,7 +366,7 @@ fn a_collection_made_while_others_write_misses_nothing() {
     };
     for round in 0..5 {
         let collection = format!("c{round}");
-        assert_eq!(world.scroll(&collection, None), expected);
+        assert_eq!(test.scroll(&collection, None), expected);
         assert_eq!(nearest(&collection).len(), expected.len());
         assert_eq!(
             nearest(&collection).iter().map(|hit| hit.1).collect::<Vec<_>>(),
@@ -379,32 +377,32 @@ fn a_collection_made_while_others_write_misses_nothing() {
 
 #[test]
 fn a_computed_vector_is_held_as_it_will_be_read_again() {
-    let mut world = World::new();
+    let mut test = TestEngine::new();
     let mut half = embedding_schema("doc:");
     let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
     (vector.vector_type, vector.metric) = (engine::VectorType::Float16, Metric::L2);
-    world.engine().create_collection("docs", half.clone()).unwrap();
-    world.write(embedded_put(world.engine(), "doc:1", &[("title", b"x")])).unwrap();
+    test.engine().create_collection("docs", half.clone()).unwrap();
+    test.write(embedded_put(test.engine(), "doc:1", &[("title", b"x")])).unwrap();
     let distance =
-        |world: &World| world.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance;
-    let before = distance(&world);
+        |test: &TestEngine| test.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance;
+    let before = distance(&test);
     assert!(before > 0.0 && before < 1e-4, "rounded to half precision: {before}");
-    world.crash();
-    assert_eq!(distance(&world), before);
+    test.crash();
+    assert_eq!(distance(&test), before);
 
     // It has a direction, but none is left of it in half precision: refused now, instead of lost
     // when it is read again.
     half.prefixes = vec![b"cos:".to_vec()];
     let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
     vector.metric = Metric::Cosine;
-    world.engine().create_collection("cosine", half).unwrap();
+    test.engine().create_collection("cosine", half).unwrap();
     let Op::Put { key, fields, mut vectors, expires_at_ms, expected } =
-        embedded_put(world.engine(), "cos:1", &[("title", b"y")])
+        embedded_put(test.engine(), "cos:1", &[("title", b"y")])
     else {
         unreachable!()
     };
     vectors[0].values = vec![1e-9; DIM];
-    let error = world.write(Op::Put { key, fields, vectors, expires_at_ms, expected }).unwrap_err();
+    let error = test.write(Op::Put { key, fields, vectors, expires_at_ms, expected }).unwrap_err();
     assert_eq!(
         error.to_string(),
         "document \"cos:1\", field \"v\": vector is all zeros: it has no direction, so cosine distance is \

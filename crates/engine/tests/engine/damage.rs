@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use engine::{Engine, Expected, Metric, Op, Options, Query};
 
 use crate::{
-    crashing::Machine,
+    crash_storage::SimulatedMachine,
     disks::SplitMix64,
     faults::options,
-    world::{
+    test_engine::{
         BEGIN_MS, FakeClock, blob, embedded_put, embedding_schema, hnsw, put, put_until, query, schema, text,
         vector,
     },
@@ -33,11 +33,11 @@ const OVERWRITTEN_SHARE: u64 = 1_000;
 struct Files {
     store: Vec<u8>,
     snapshots: BTreeMap<String, Vec<u8>>,
-    answers: Answers,
+    answers: Observations,
 }
 
 /// What was asked, and the answer; an error is no answer.
-type Answers = BTreeMap<String, Result<String, String>>;
+type Observations = BTreeMap<String, Result<String, String>>;
 
 /// What came of opening damaged files.
 #[derive(Debug, Default)]
@@ -49,10 +49,10 @@ struct Tally {
     overwritten: u64,
 }
 
-fn open(machine: &Machine, verify_bytes_max: u64) -> Result<Engine, engine::OpenError> {
+fn open(machine: &SimulatedMachine, verify_bytes_max: u64) -> Result<Engine, engine::OpenError> {
     let clock = Arc::new(FakeClock::at(BEGIN_MS));
     let options = Options { clock, verify_bytes_max, ..options() };
-    Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options)
+    Engine::open_on(machine.disk.clone(), Arc::new(machine.storage.clone()), options)
 }
 
 fn write(engine: &Engine, ops: Vec<Op>) {
@@ -93,16 +93,16 @@ fn fill(engine: &Engine) {
 }
 
 /// Asks everything.
-fn ask(engine: &Engine) -> Answers {
+fn ask(engine: &Engine) -> Observations {
     fn note<T, E: ToString>(
-        answers: &mut Answers,
+        answers: &mut Observations,
         what: String,
         answer: Result<T, E>,
-        show: impl FnOnce(T) -> String,
+        printable: impl FnOnce(T) -> String,
     ) {
-        answers.insert(what, answer.map(show).map_err(|error| error.to_string()));
+        answers.insert(what, answer.map(printable).map_err(|error| error.to_string()));
     }
-    let mut answers = Answers::new();
+    let mut answers = Observations::new();
     let docs = (0..DOCUMENTS + 2).map(|number| format!("doc:{number}"));
     let texts = (0..TEXTS).map(|number| format!("text:{number}"));
     for key in docs.chain(texts).chain((0..6).map(|number| format!("free:{number}"))) {
@@ -149,7 +149,7 @@ fn ask(engine: &Engine) -> Answers {
 impl Files {
     /// As they lie after the engine was closed, or after the machine was switched off.
     fn after(closed: bool) -> Files {
-        let machine = Machine::default();
+        let machine = SimulatedMachine::default();
         let engine = open(&machine, u64::MAX).unwrap();
         fill(&engine);
         engine.close();
@@ -176,7 +176,7 @@ impl Files {
         let snapshots = machine.snapshots();
         assert_eq!(snapshots.len(), 2, "{:?}", snapshots.keys());
         let store = machine.disk.bytes();
-        let engine = open(&Machine::holding(store.clone(), &snapshots), u64::MAX).unwrap();
+        let engine = open(&SimulatedMachine::with_files(store.clone(), &snapshots), u64::MAX).unwrap();
         let answers = ask(&engine);
         assert!(answers.values().all(Result::is_ok), "{answers:?}");
         assert_eq!(engine.warnings(), [] as [&str; 0]);
@@ -187,7 +187,7 @@ impl Files {
     /// Opens the store with damaged snapshots, which it can do without.
     fn check_derived(&self, snapshots: &BTreeMap<String, Vec<u8>>, how: &str, tally: &mut Tally) {
         // The store is as it was: there is nothing to verify.
-        let engine = open(&Machine::holding(self.store.clone(), snapshots), 0)
+        let engine = open(&SimulatedMachine::with_files(self.store.clone(), snapshots), 0)
             .unwrap_or_else(|error| panic!("{how}: {error}"));
         assert_eq!(ask(&engine), self.answers, "{how}");
         let warnings = engine.warnings();
@@ -200,7 +200,7 @@ impl Files {
 
     /// Opens these files, damaged in the way `how` says, and asks everything.
     fn check(&self, store: Vec<u8>, verify_bytes_max: u64, how: &str, tally: &mut Tally) {
-        let engine = match open(&Machine::holding(store, &self.snapshots), verify_bytes_max) {
+        let engine = match open(&SimulatedMachine::with_files(store, &self.snapshots), verify_bytes_max) {
             Ok(engine) => engine,
             Err(error) => {
                 assert!(error.to_string().len() > 20, "{how}: {error}");

@@ -2,51 +2,51 @@
 
 use std::sync::mpsc;
 
-use engine::{Expected, Metric, Op, WriteError, Written};
+use engine::{Expected, Metric, Op, WriteError, WriteOutcome};
 
-use crate::world::*;
+use crate::test_engine::*;
 
 #[test]
 fn what_is_written_is_read_byte_for_byte() {
-    let world = World::new();
+    let test = TestEngine::new();
     let values: &[(&str, &[u8])] = &[("title", b"\x00\xff\xfe"), ("other", b""), ("\u{1f600}", b"smile")];
-    let written = world.put("doc:1", values);
+    let written = test.put("doc:1", values);
     assert!(!written.existed);
-    let document = world.engine().get(b"doc:1").unwrap().unwrap();
+    let document = test.engine().get(b"doc:1").unwrap().unwrap();
     assert_eq!(document.fields, fields(values));
     assert_eq!(document.seq, written.seq);
     assert_eq!(document.expires_at_ms, None);
-    assert_eq!(world.engine().get(b"doc:2").unwrap(), None);
+    assert_eq!(test.engine().get(b"doc:2").unwrap(), None);
 }
 
 #[test]
 fn a_put_replaces_the_whole_document() {
-    let world = World::new();
-    let first = world.put("doc:1", &[("title", b"one"), ("year", b"2020")]);
-    let second = world.put("doc:1", &[("title", b"two")]);
+    let test = TestEngine::new();
+    let first = test.put("doc:1", &[("title", b"one"), ("year", b"2020")]);
+    let second = test.put("doc:1", &[("title", b"two")]);
     assert!(second.existed);
     assert!(second.seq > first.seq);
-    assert_eq!(world.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"two")]));
+    assert_eq!(test.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"two")]));
 }
 
 #[test]
 fn a_delete_says_whether_there_was_anything() {
-    let world = World::new();
-    world.put("doc:1", &[("title", b"one")]);
-    let deleted = world.delete("doc:1");
+    let test = TestEngine::new();
+    test.put("doc:1", &[("title", b"one")]);
+    let deleted = test.delete("doc:1");
     assert!(deleted.existed);
-    assert_eq!(world.engine().get(b"doc:1").unwrap(), None);
-    assert_eq!(world.delete("doc:1"), Written { seq: 0, existed: false });
+    assert_eq!(test.engine().get(b"doc:1").unwrap(), None);
+    assert_eq!(test.delete("doc:1"), WriteOutcome { seq: 0, existed: false });
 }
 
 #[test]
 fn guards_let_only_one_of_two_through() {
-    let world = World::new();
+    let test = TestEngine::new();
     let guarded = |expected, title: &[u8]| {
         let Op::Put { key, fields, expires_at_ms, vectors, .. } = put("doc:1", &[("title", title)]) else {
             unreachable!()
         };
-        world.write(Op::Put { key, fields, expires_at_ms, vectors, expected })
+        test.write(Op::Put { key, fields, expires_at_ms, vectors, expected })
     };
     let first = guarded(Expected::Absent, b"a").unwrap();
     let error = guarded(Expected::Absent, b"b").unwrap_err();
@@ -55,14 +55,14 @@ fn guards_let_only_one_of_two_through() {
     let error = guarded(Expected::Seq(first.seq), b"d").unwrap_err();
     assert!(matches!(error, WriteError::Conflict { found: Some(seq), .. } if seq == second.seq), "{error}");
     let stale = Op::Delete { key: b"doc:1".to_vec(), expected: Expected::Seq(first.seq) };
-    assert!(matches!(world.write(stale), Err(WriteError::Conflict { .. })));
-    assert_eq!(world.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"c")]));
+    assert!(matches!(test.write(stale), Err(WriteError::Conflict { .. })));
+    assert_eq!(test.engine().get(b"doc:1").unwrap().unwrap().fields, fields(&[("title", b"c")]));
 }
 
 #[test]
 fn one_bad_write_harms_no_other_in_its_group() {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     let good = blob(&vector(1));
     let ops = vec![
         put("doc:1", &[("v", &good)]),
@@ -78,11 +78,11 @@ fn one_bad_write_harms_no_other_in_its_group() {
     ];
     for op in &ops {
         // What is refused is refused beforehand, with the same words.
-        let alone = world.engine().validate(op).map_err(|error| error.to_string());
-        let written = world.write(op.clone()).map(|_| ()).map_err(|error| error.to_string());
+        let alone = test.engine().validate(op).map_err(|error| error.to_string());
+        let written = test.write(op.clone()).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(alone, written);
     }
-    let results: Vec<Result<(), String>> = world
+    let results: Vec<Result<(), String>> = test
         .engine()
         .write(ops)
         .into_iter()
@@ -108,30 +108,30 @@ fn one_bad_write_harms_no_other_in_its_group() {
         refused("document \"doc:8\", field \"year\": expected a finite number, found \"inf\""),
     ];
     assert_eq!(results, expected);
-    assert_eq!(world.engine().collection("docs").unwrap().documents, 2);
-    assert_eq!(world.engine().get(b"doc:2").unwrap(), None);
+    assert_eq!(test.engine().collection("docs").unwrap().documents, 2);
+    assert_eq!(test.engine().get(b"doc:2").unwrap(), None);
 }
 
 #[test]
 fn an_acknowledged_write_is_found_from_another_thread() {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
-        let world = &world;
+        let test = &test;
         scope.spawn(move || {
             for number in 0..300u64 {
                 let done = sender.clone();
                 let op = put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]);
-                let done = Box::new(move |results: Vec<Result<Written, WriteError>>| {
+                let done = Box::new(move |results: Vec<Result<WriteOutcome, WriteError>>| {
                     done.send((number, results[0].as_ref().unwrap().seq)).unwrap();
                 });
-                world.engine().submit(vec![op], done).unwrap();
+                test.engine().submit(vec![op], done).unwrap();
             }
         });
         for (number, seq) in receiver {
             let vector = vector(number);
-            let found = world.engine().search(&query("docs", &vector, 1)).unwrap();
+            let found = test.engine().search(&query("docs", &vector, 1)).unwrap();
             assert_eq!(keys(&found), [format!("doc:{number}")]);
             assert_eq!(found.hits[0].document.seq, seq);
         }
@@ -140,26 +140,26 @@ fn an_acknowledged_write_is_found_from_another_thread() {
 
 #[test]
 fn a_large_job_is_committed_in_parts_and_answered_once() {
-    let world = World::new();
+    let test = TestEngine::new();
     let ops: Vec<Op> = (0..1500).map(|number| put(&format!("doc:{number}"), &[("title", b"x")])).collect();
-    let results = world.engine().write(ops);
+    let results = test.engine().write(ops);
     let seqs: Vec<u64> = results.into_iter().map(|result| result.unwrap().seq).collect();
     assert_eq!(seqs, (1..=1500).collect::<Vec<u64>>());
-    assert_eq!(world.engine().stats().unwrap().commits, 3);
-    assert!(world.engine().write(Vec::new()).is_empty());
+    assert_eq!(test.engine().stats().unwrap().commits, 3);
+    assert!(test.engine().write(Vec::new()).is_empty());
 }
 
 #[test]
 fn a_full_queue_is_said_at_once() {
-    let world = World::new();
+    let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
     // Holds the committer inside an answer.
-    let hold = Box::new(move |_: Vec<Result<Written, WriteError>>| {
+    let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
         left.recv().unwrap();
     });
-    world.engine().submit(vec![put("first", &[])], hold).unwrap();
+    test.engine().submit(vec![put("first", &[])], hold).unwrap();
     entered.recv().unwrap();
     let many = || (0..4000).map(|number| put(&format!("doc:{number}"), &[])).collect::<Vec<Op>>();
     let (answer, answers) = mpsc::channel();
@@ -167,7 +167,7 @@ fn a_full_queue_is_said_at_once() {
     let refused = loop {
         let answer = answer.clone();
         let done = Box::new(move |results: Vec<_>| answer.send(results.len()).unwrap());
-        match world.engine().submit(many(), done) {
+        match test.engine().submit(many(), done) {
             Ok(()) => taken += 1,
             Err(full) => break full,
         }
@@ -182,38 +182,38 @@ fn a_full_queue_is_said_at_once() {
 
 #[test]
 fn a_closed_engine_reads_and_does_not_write() {
-    let world = World::new();
-    world.put("doc:1", &[("title", b"one")]);
-    world.engine().close();
-    world.engine().close();
-    assert!(world.engine().get(b"doc:1").unwrap().is_some());
-    assert!(matches!(world.write(put("doc:2", &[])), Err(WriteError::Closed)));
+    let test = TestEngine::new();
+    test.put("doc:1", &[("title", b"one")]);
+    test.engine().close();
+    test.engine().close();
+    assert!(test.engine().get(b"doc:1").unwrap().is_some());
+    assert!(matches!(test.write(put("doc:2", &[])), Err(WriteError::Closed)));
     let (answer, answers) = mpsc::channel();
-    let done = Box::new(move |results: Vec<Result<Written, WriteError>>| answer.send(results).unwrap());
-    world.engine().submit(vec![put("doc:2", &[])], done).unwrap();
+    let done = Box::new(move |results: Vec<Result<WriteOutcome, WriteError>>| answer.send(results).unwrap());
+    test.engine().submit(vec![put("doc:2", &[])], done).unwrap();
     assert!(matches!(answers.recv().unwrap()[..], [Err(WriteError::Closed)]));
-    assert_eq!(world.engine().writable().unwrap_err(), "the engine is closed");
+    assert_eq!(test.engine().writable().unwrap_err(), "the engine is closed");
 }
 
 #[test]
 fn an_answer_that_panics_stops_nobody() {
-    let world = World::new();
-    world.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("on purpose"))).unwrap();
-    world.put("doc:2", &[]);
-    assert!(world.engine().get(b"doc:1").unwrap().is_some());
-    assert_eq!(world.engine().warnings(), ["whoever waited for a write panicked on its result"]);
+    let test = TestEngine::new();
+    test.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("on purpose"))).unwrap();
+    test.put("doc:2", &[]);
+    assert!(test.engine().get(b"doc:1").unwrap().is_some());
+    assert_eq!(test.engine().warnings(), ["whoever waited for a write panicked on its result"]);
 }
 
 #[test]
 fn at_the_limit_of_memory_only_what_takes_none_is_done() {
-    let mut world = World::with(|options| options.memory_max_bytes = 1 << 20);
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let write = |world: &World, number: u64| {
-        world.write(put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]))
+    let mut test = TestEngine::with(|options| options.memory_max_bytes = 1 << 20);
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let write = |test: &TestEngine, number: u64| {
+        test.write(put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]))
     };
     let mut taken = 0;
     let refused = loop {
-        match write(&world, taken) {
+        match write(&test, taken) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
@@ -221,25 +221,25 @@ fn at_the_limit_of_memory_only_what_takes_none_is_done() {
     };
     assert!(matches!(refused, WriteError::Memory { .. }), "{refused}");
     assert!(refused.to_string().contains("memory_max_mib"), "{refused}");
-    let held = world.engine().collection("docs").unwrap().memory_bytes;
+    let held = test.engine().collection("docs").unwrap().memory_bytes;
     assert!((1 << 20..3 << 19).contains(&held), "{held} bytes are held");
-    assert_eq!(world.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reading goes on");
-    assert_eq!(world.engine().count("docs", None).unwrap(), taken);
+    assert_eq!(test.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reading goes on");
+    assert_eq!(test.engine().count("docs", None).unwrap(), taken);
     // Deleting takes none, and what it leaves vacant is written to again, as often as one likes. Some of it is not
     // swept yet.
     for round in 1..=2 {
-        let count = world.engine().count("docs", None).unwrap();
+        let count = test.engine().count("docs", None).unwrap();
         for number in 0..taken / 2 {
-            world.delete(&format!("doc:{number}"));
+            test.delete(&format!("doc:{number}"));
         }
-        assert!(world.engine().count("docs", None).unwrap() < count);
-        let again = (0..taken / 2).take_while(|number| write(&world, *number).is_ok()).count() as u64;
+        assert!(test.engine().count("docs", None).unwrap() < count);
+        let again = (0..taken / 2).take_while(|number| write(&test, *number).is_ok()).count() as u64;
         assert!(again * 10 >= taken / 2 * 9, "{again} of {} were taken again, round {round}", taken / 2);
     }
-    let held_now = world.engine().collection("docs").unwrap().memory_bytes;
+    let held_now = test.engine().collection("docs").unwrap().memory_bytes;
     assert!(held_now < 2 * held, "{held} bytes were held, {held_now} now");
     // More is allowed at the next start.
-    world.options.memory_max_bytes = 0;
-    world.reopen();
-    write(&world, taken).unwrap();
+    test.options.memory_max_bytes = 0;
+    test.reopen();
+    write(&test, taken).unwrap();
 }

@@ -13,26 +13,26 @@ use std::{
 use engine::{Clock, Durability, Engine, Metric, Op, Options, SystemClock, WriteError};
 
 use crate::{
-    crashing::Machine,
+    crash_storage::SimulatedMachine,
     disks::Fault,
     faults,
-    world::{blob, hnsw, put, query, schema, vector},
+    test_engine::{blob, hnsw, put, query, schema, vector},
 };
 
 /// Longer than anything takes: a wait that takes so long is a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A clock whose time goes on when it is told.
 #[derive(Debug, Default)]
-pub(crate) struct HandClock(AtomicU64);
+pub(crate) struct ManualClock(AtomicU64);
 
-impl HandClock {
+impl ManualClock {
     pub(crate) fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
-impl Clock for HandClock {
+impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
         SystemClock.now_ms()
     }
@@ -42,24 +42,24 @@ impl Clock for HandClock {
     }
 }
 
-pub(crate) fn options(durability: Durability, clock: &Arc<HandClock>) -> Options {
+pub(crate) fn options(durability: Durability, clock: &Arc<ManualClock>) -> Options {
     Options { durability, clock: clock.clone(), ..faults::options() }
 }
 
 /// An engine with a collection, on a machine that may lose its power.
-struct Bench {
-    machine: Machine,
-    clock: Arc<HandClock>,
+struct DurabilityTest {
+    machine: SimulatedMachine,
+    clock: Arc<ManualClock>,
     durability: Durability,
     engine: Engine,
 }
 
-impl Bench {
-    fn new(durability: Durability) -> Bench {
-        let (machine, clock) = (Machine::default(), Arc::new(HandClock::default()));
+impl DurabilityTest {
+    fn new(durability: Durability) -> DurabilityTest {
+        let (machine, clock) = (SimulatedMachine::default(), Arc::new(ManualClock::default()));
         let engine = open(&machine, &options(durability, &clock));
         engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-        Bench { machine, clock, durability, engine }
+        DurabilityTest { machine, clock, durability, engine }
     }
 
     fn put(&self, number: u64) -> Result<u64, WriteError> {
@@ -83,8 +83,8 @@ impl Bench {
     }
 }
 
-fn open(machine: &Machine, options: &Options) -> Engine {
-    Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options.clone()).unwrap()
+fn open(machine: &SimulatedMachine, options: &Options) -> Engine {
+    Engine::open_on(machine.disk.clone(), Arc::new(machine.storage.clone()), options.clone()).unwrap()
 }
 
 fn document(number: u64) -> Op {
@@ -93,12 +93,12 @@ fn document(number: u64) -> Op {
 
 /// The documents searches find, each nearest to its own vector, in their order.
 fn keys(engine: &Engine) -> Vec<String> {
-    let mut keys = crate::world::keys(&engine.search(&query("docs", &vector(0), 1000)).unwrap());
+    let mut keys = crate::test_engine::keys(&engine.search(&query("docs", &vector(0), 1000)).unwrap());
     assert_eq!(engine.collection("docs").unwrap().documents, keys.len() as u64);
     for key in &keys {
         let own = vector(key["doc:".len()..].parse().unwrap());
         let nearest = engine.search(&query("docs", &own, 1)).unwrap();
-        assert_eq!((&crate::world::keys(&nearest)[0], nearest.hits[0].distance), (key, 0.0));
+        assert_eq!((&crate::test_engine::keys(&nearest)[0], nearest.hits[0].distance), (key, 0.0));
     }
     keys.sort();
     keys
@@ -107,14 +107,14 @@ fn keys(engine: &Engine) -> Vec<String> {
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
+        assert!(started.elapsed() < TIMEOUT, "{what}");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
 fn always_is_durable_when_it_is_answered() {
-    let bench = Bench::new(Durability::Always);
+    let bench = DurabilityTest::new(Durability::Always);
     for number in 0..3 {
         let before = bench.machine.disk.syncs();
         let seq = bench.put(number).unwrap();
@@ -126,7 +126,7 @@ fn always_is_durable_when_it_is_answered() {
 #[test]
 fn a_second_after_the_first_write_that_is_not_durable_all_are() {
     for (durability, delay_ms) in [(Durability::EverySec, 1000), (Durability::None, 30_000)] {
-        let bench = Bench::new(durability);
+        let bench = DurabilityTest::new(durability);
         let syncs = bench.machine.disk.syncs();
         bench.clock.advance(10 * delay_ms);
         assert_eq!((bench.put(1).unwrap(), bench.durable()), (1, 0));
@@ -147,7 +147,7 @@ fn a_second_after_the_first_write_that_is_not_durable_all_are() {
 
 #[test]
 fn what_was_written_last_becomes_durable_though_nothing_follows() {
-    let bench = Bench::new(Durability::EverySec);
+    let bench = DurabilityTest::new(Durability::EverySec);
     bench.put(1).unwrap();
     let syncs = bench.machine.disk.syncs();
     bench.clock.advance(1000);
@@ -158,7 +158,7 @@ fn what_was_written_last_becomes_durable_though_nothing_follows() {
 
 #[test]
 fn much_is_made_durable_before_its_time() {
-    let bench = Bench::new(Durability::None);
+    let bench = DurabilityTest::new(Durability::None);
     let long = vec![7; 4 << 20];
     let brought = (1..100u64).find(|number| {
         let op = put(&format!("doc:{number}"), &[("title", &long)]);
@@ -171,7 +171,7 @@ fn much_is_made_durable_before_its_time() {
 
 #[test]
 fn collections_aliases_and_deleted_documents_are_durable_at_once() {
-    let bench = Bench::new(Durability::None);
+    let bench = DurabilityTest::new(Durability::None);
     let engine = &bench.engine;
     let durable = || {
         let all = engine.stats().unwrap();
@@ -193,11 +193,11 @@ fn collections_aliases_and_deleted_documents_are_durable_at_once() {
     change("a switch", 4, &|| {
         engine.switch_collection("docs").unwrap();
     });
-    change("a drop", 5, &|| engine.drop_collection("more", engine::Documents::Keep).unwrap());
+    change("a drop", 5, &|| engine.drop_collection("more", engine::DropMode::KeepDocuments).unwrap());
     change("a backup", 6, &|| {
         engine.back_up(std::io::sink()).unwrap();
     });
-    let ended = crate::world::put_until("doc:ends", &[], 1);
+    let ended = crate::test_engine::put_until("doc:ends", &[], 1);
     engine.write(vec![ended]).remove(0).unwrap();
     wait_until("what has ended is deleted, durably", durable);
 }
@@ -205,7 +205,7 @@ fn collections_aliases_and_deleted_documents_are_durable_at_once() {
 #[test]
 fn a_stop_leaves_nothing_that_is_not_durable() {
     for durability in Durability::ALL {
-        let bench = Bench::new(durability);
+        let bench = DurabilityTest::new(durability);
         bench.put_all(1..=10);
         bench.engine.close();
         let (found, warnings) = bench.after_power_loss();
@@ -225,15 +225,15 @@ static REFUSALS: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn what_cannot_be_made_durable_is_told_and_ends_writing() {
-    let (machine, clock) = (Machine::default(), Arc::new(HandClock::default()));
-    let on_refusal = |reason: &str| {
+    let (machine, clock) = (SimulatedMachine::default(), Arc::new(ManualClock::default()));
+    let on_read_only = |reason: &str| {
         assert!(reason.contains("changes 2 to 3 were acknowledged before they were durable"), "{reason}");
         REFUSALS.fetch_add(1, Ordering::SeqCst);
     };
-    let options = Options { on_refusal, ..options(Durability::EverySec, &clock) };
+    let options = Options { on_read_only, ..options(Durability::EverySec, &clock) };
     let engine = open(&machine, &options);
     engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let bench = Bench { machine, clock, durability: Durability::EverySec, engine };
+    let bench = DurabilityTest { machine, clock, durability: Durability::EverySec, engine };
     bench.put(1).unwrap();
     bench.clock.advance(1000);
     wait_until("the first write is never made durable", || bench.durable() == 1);
@@ -259,7 +259,7 @@ fn what_cannot_be_made_durable_is_told_and_ends_writing() {
 #[test]
 fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
     for after in 1..40 {
-        let bench = Bench::new(Durability::EverySec);
+        let bench = DurabilityTest::new(Durability::EverySec);
         bench.put(1).unwrap();
         bench.put(2).unwrap();
         bench.clock.advance(1000);
@@ -289,7 +289,7 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
 /// Without this, the numbers it reaches to would be given again, and it would look right.
 #[test]
 fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
-    let bench = Bench::new(Durability::Always);
+    let bench = DurabilityTest::new(Durability::Always);
     bench.put_all(1..=3);
     let earlier = bench.machine.disk.bytes();
     bench.put_all(4..=6);
@@ -297,7 +297,7 @@ fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
     let ahead: BTreeMap<String, Vec<u8>> = bench.machine.snapshots();
     assert_eq!(ahead.len(), 1);
 
-    let machine = Machine::holding(earlier, &ahead);
+    let machine = SimulatedMachine::with_files(earlier, &ahead);
     let options = options(Durability::Always, &bench.clock);
     let engine = open(&machine, &options);
     let warnings = engine.warnings();

@@ -5,101 +5,101 @@ use std::{path::Path, sync::mpsc, thread, time::Duration};
 use engine::{Expected, Metric, Op, Query, WriteError};
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use crate::world::*;
+use crate::test_engine::*;
 
-fn world() -> World {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
-    world
+fn test_engine() -> TestEngine {
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    test
 }
 
 #[test]
 fn an_ended_document_shows_nowhere_before_it_is_reaped() {
-    let world = world();
+    let test = test_engine();
     for number in 0..40u64 {
         let vector = blob(&vector(number));
         let values: &[(&str, &[u8])] = &[("category", b"a"), ("v", &vector)];
         let end = if number % 2 == 0 { BEGIN_MS + 1_000 } else { BEGIN_MS + 2_000 };
-        world.write(put_until(&format!("doc:{number}"), values, end)).unwrap();
+        test.write(put_until(&format!("doc:{number}"), values, end)).unwrap();
     }
     let wanted = vector(0);
-    world.clock.advance(999);
-    assert_eq!(world.keys(&query("docs", &wanted, 40)).len(), 40);
-    world.clock.advance(1);
+    test.clock.advance(999);
+    assert_eq!(test.keys(&query("docs", &wanted, 40)).len(), 40);
+    test.clock.advance(1);
     for exact in [false, true] {
         // As many as asked for, though half of the nearest have ended.
-        let found = world.keys(&Query { exact, ..query("docs", &wanted, 20) });
+        let found = test.keys(&Query { exact, ..query("docs", &wanted, 20) });
         assert_eq!(found.len(), 20);
         assert!(found.iter().all(|key| key[4..].parse::<u64>().unwrap() % 2 == 1), "{found:?}");
     }
-    assert_eq!(world.engine().get(b"doc:0").unwrap(), None);
-    assert!(world.engine().get(b"doc:1").unwrap().is_some());
-    assert_eq!(world.count("docs", "@category:{a}"), 20);
-    assert_eq!(world.engine().count("docs", None).unwrap(), 20);
-    assert_eq!(world.scroll("docs", None).len(), 20);
-    assert_eq!(world.engine().collection("docs").unwrap().documents, 20);
-    world.clock.advance(10_000);
-    assert_eq!(world.keys(&query("docs", &wanted, 20)), [] as [&str; 0]);
+    assert_eq!(test.engine().get(b"doc:0").unwrap(), None);
+    assert!(test.engine().get(b"doc:1").unwrap().is_some());
+    assert_eq!(test.count("docs", "@category:{a}"), 20);
+    assert_eq!(test.engine().count("docs", None).unwrap(), 20);
+    assert_eq!(test.scroll("docs", None).len(), 20);
+    assert_eq!(test.engine().collection("docs").unwrap().documents, 20);
+    test.clock.advance(10_000);
+    assert_eq!(test.keys(&query("docs", &wanted, 20)), [] as [&str; 0]);
 }
 
 #[test]
 fn reaping_gives_the_space_back_and_survives() {
-    let mut world = world();
+    let mut test = test_engine();
     // The reaper looks by itself now and then: how many it left to be reaped here is its secret.
     let ops = (0..1200).map(|number| put_until(&format!("doc:{number}"), &[], BEGIN_MS + 5)).collect();
-    assert!(world.engine().write(ops).iter().all(Result::is_ok));
-    world.put("doc:stays", &[]);
-    world.clock.advance(5);
-    world.engine().reap().unwrap();
-    assert_eq!(world.engine().stats().unwrap().documents, 1);
-    assert_eq!(world.engine().reap().unwrap(), 0);
-    world.clock.set(BEGIN_MS);
-    world.reopen();
-    assert_eq!(world.scroll("docs", None), ["doc:stays"]);
+    assert!(test.engine().write(ops).iter().all(Result::is_ok));
+    test.put("doc:stays", &[]);
+    test.clock.advance(5);
+    test.engine().purge_expired().unwrap();
+    assert_eq!(test.engine().stats().unwrap().documents, 1);
+    assert_eq!(test.engine().purge_expired().unwrap(), 0);
+    test.clock.set(BEGIN_MS);
+    test.reopen();
+    assert_eq!(test.scroll("docs", None), ["doc:stays"]);
 }
 
 #[test]
 fn documents_without_an_end_take_the_shortest_of_their_collections() {
-    let world = World::new();
+    let test = TestEngine::new();
     let mut long = schema("doc:", hnsw(), Metric::Cosine);
     long.ttl = Some(Duration::from_secs(100));
     let mut short = schema("doc:s", hnsw(), Metric::Cosine);
     short.ttl = Some(Duration::from_secs(10));
-    world.engine().create_collection("long", long).unwrap();
-    world.engine().create_collection("short", short).unwrap();
-    let end = |key: &str| world.engine().get(key.as_bytes()).unwrap().unwrap().expires_at_ms;
-    world.put("doc:l", &[]);
-    world.put("doc:s", &[]);
-    world.put("other", &[]);
+    test.engine().create_collection("long", long).unwrap();
+    test.engine().create_collection("short", short).unwrap();
+    let end = |key: &str| test.engine().get(key.as_bytes()).unwrap().unwrap().expires_at_ms;
+    test.put("doc:l", &[]);
+    test.put("doc:s", &[]);
+    test.put("other", &[]);
     assert_eq!(end("doc:l"), Some(BEGIN_MS + 100_000));
     assert_eq!(end("doc:s"), Some(BEGIN_MS + 10_000));
     assert_eq!(end("other"), None);
-    world.write(put_until("doc:s", &[], BEGIN_MS + 500_000)).unwrap();
+    test.write(put_until("doc:s", &[], BEGIN_MS + 500_000)).unwrap();
     assert_eq!(end("doc:s"), Some(BEGIN_MS + 500_000));
-    world.put("doc:s", &[]);
+    test.put("doc:s", &[]);
     assert_eq!(end("doc:s"), Some(BEGIN_MS + 10_000));
 }
 
 #[test]
 fn a_write_moves_the_end_or_takes_it_away() {
-    let world = world();
-    let found = |world: &World| world.keys(&query("docs", &vector(1), 5));
+    let test = test_engine();
+    let found = |test: &TestEngine| test.keys(&query("docs", &vector(1), 5));
     let v = blob(&vector(1));
-    world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 1_000)).unwrap();
-    world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 2_000)).unwrap();
-    world.clock.advance(1_500);
-    assert_eq!(found(&world), ["doc:1"]);
-    world.put("doc:1", &[("v", &v)]);
-    world.clock.advance(1_000_000);
-    assert_eq!(found(&world), ["doc:1"]);
+    test.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 1_000)).unwrap();
+    test.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 2_000)).unwrap();
+    test.clock.advance(1_500);
+    assert_eq!(found(&test), ["doc:1"]);
+    test.put("doc:1", &[("v", &v)]);
+    test.clock.advance(1_000_000);
+    assert_eq!(found(&test), ["doc:1"]);
 }
 
 #[test]
 fn an_ended_document_is_absent_to_whoever_writes() {
-    let world = world();
+    let test = test_engine();
     let v = blob(&vector(1));
-    let first = world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
-    world.clock.advance(10);
+    let first = test.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
+    test.clock.advance(10);
     let Op::Put { key, fields, expires_at_ms, vectors, .. } = put("doc:1", &[("v", &v)]) else {
         unreachable!()
     };
@@ -110,57 +110,57 @@ fn an_ended_document_is_absent_to_whoever_writes() {
         vectors: vectors.clone(),
         expected,
     };
-    let error = world.write(guarded(Expected::Seq(first.seq))).unwrap_err();
+    let error = test.write(guarded(Expected::Seq(first.seq))).unwrap_err();
     assert!(matches!(error, WriteError::Conflict { found: None, .. }), "{error}");
-    let again = world.write(guarded(Expected::Absent)).unwrap();
+    let again = test.write(guarded(Expected::Absent)).unwrap();
     assert!(!again.existed);
-    assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:1"]);
+    assert_eq!(test.keys(&query("docs", &vector(1), 5)), ["doc:1"]);
 
-    world.write(put_until("doc:2", &[], BEGIN_MS + 20)).unwrap();
-    world.clock.advance(10);
-    let deleted = world.delete("doc:2");
+    test.write(put_until("doc:2", &[], BEGIN_MS + 20)).unwrap();
+    test.clock.advance(10);
+    let deleted = test.delete("doc:2");
     assert_eq!((deleted.seq, deleted.existed), (0, false));
 }
 
 #[test]
 fn what_ended_while_nothing_ran_is_not_shown_after_opening() {
     for saved in [true, false] {
-        let mut world = world();
+        let mut test = test_engine();
         let v = blob(&vector(1));
-        world.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
-        world.put("doc:2", &[("v", &v)]);
-        world.close();
+        test.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
+        test.put("doc:2", &[("v", &v)]);
+        test.close();
         if !saved {
-            std::fs::remove_dir_all(world.options.data_dir.join("snapshots")).unwrap();
+            std::fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
         }
-        world.clock.advance(10);
-        world.open();
-        assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
-        assert_eq!(world.engine().count("docs", None).unwrap(), 1);
+        test.clock.advance(10);
+        test.open();
+        assert_eq!(test.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+        assert_eq!(test.engine().count("docs", None).unwrap(), 1);
     }
 }
 
 #[test]
 fn the_reaper_needs_no_asking() {
-    let world = world();
-    world.write(put_until("doc:1", &[], BEGIN_MS + 10)).unwrap();
-    world.clock.advance(10);
+    let test = test_engine();
+    test.write(put_until("doc:1", &[], BEGIN_MS + 10)).unwrap();
+    test.clock.advance(10);
     // Bounded by the test runner's patience only: the reaper's own pace is not what is tested.
-    while world.engine().stats().unwrap().documents > 0 {
+    while test.engine().stats().unwrap().documents > 0 {
         thread::yield_now();
     }
 }
 
 #[test]
 fn the_end_of_time_is_an_end_like_any_other() {
-    let world = world();
-    world.write(put_until("doc:1", &[], u64::MAX)).unwrap();
-    world.put("doc:2", &[]);
-    world.clock.set(u64::MAX - 1);
-    assert_eq!(world.engine().count("docs", None).unwrap(), 2);
-    world.clock.set(u64::MAX);
-    assert_eq!(world.engine().count("docs", None).unwrap(), 1);
-    assert_eq!(world.scroll("docs", None), ["doc:2"]);
+    let test = test_engine();
+    test.write(put_until("doc:1", &[], u64::MAX)).unwrap();
+    test.put("doc:2", &[]);
+    test.clock.set(u64::MAX - 1);
+    assert_eq!(test.engine().count("docs", None).unwrap(), 2);
+    test.clock.set(u64::MAX);
+    assert_eq!(test.engine().count("docs", None).unwrap(), 1);
+    assert_eq!(test.scroll("docs", None), ["doc:2"]);
 }
 
 /// Ends are moments, not spans: a clock that jumps ends what has come due by what it says, no more and no less.
@@ -168,7 +168,7 @@ fn the_end_of_time_is_an_end_like_any_other() {
 fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
     const DAY_MS: u64 = 24 * 3_600_000;
     const YEAR_MS: u64 = 365 * DAY_MS;
-    let mut world = world();
+    let mut test = test_engine();
     let ends = [None, Some(DAY_MS / 2), Some(2 * DAY_MS), Some(9 * YEAR_MS), Some(11 * YEAR_MS)]
         .map(|end| end.map(|ms| BEGIN_MS + ms));
     for (number, end) in (0..).zip(ends) {
@@ -176,87 +176,87 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
         let key = format!("doc:{number}");
         let values: &[(&str, &[u8])] = &[("category", b"a"), ("v", &v)];
         let op = end.map_or_else(|| put(&key, values), |end| put_until(&key, values, end));
-        world.write(op).unwrap();
+        test.write(op).unwrap();
     }
-    let check = |world: &World, now_ms: u64| {
+    let check = |test: &TestEngine, now_ms: u64| {
         let stands = |end: &Option<u64>| end.is_none_or(|end| end > now_ms);
-        let standing: Vec<String> = (0..)
+        let live: Vec<String> = (0..)
             .zip(ends)
             .filter(|(_, end)| stands(end))
             .map(|(number, _): (u64, _)| format!("doc:{number}"))
             .collect();
         for (number, end) in ends.iter().enumerate() {
-            let found = world.engine().get(format!("doc:{number}").as_bytes()).unwrap();
+            let found = test.engine().get(format!("doc:{number}").as_bytes()).unwrap();
             assert_eq!(found.map(|found| found.expires_at_ms), stands(end).then_some(*end), "at {now_ms}");
         }
         for exact in [true, false] {
-            let mut found = world.keys(&Query { exact, ..query("docs", &vector(7), 10) });
+            let mut found = test.keys(&Query { exact, ..query("docs", &vector(7), 10) });
             found.sort();
-            assert_eq!(found, standing, "at {now_ms}");
+            assert_eq!(found, live, "at {now_ms}");
         }
-        assert_eq!(world.scroll("docs", None), standing, "at {now_ms}");
-        let count = standing.len() as u64;
-        assert_eq!(world.count("docs", "@category:{a}"), count, "at {now_ms}");
-        assert_eq!(world.engine().count("docs", None).unwrap(), count, "at {now_ms}");
-        assert_eq!(world.engine().collection("docs").unwrap().documents, count, "at {now_ms}");
+        assert_eq!(test.scroll("docs", None), live, "at {now_ms}");
+        let count = live.len() as u64;
+        assert_eq!(test.count("docs", "@category:{a}"), count, "at {now_ms}");
+        assert_eq!(test.engine().count("docs", None).unwrap(), count, "at {now_ms}");
+        assert_eq!(test.engine().collection("docs").unwrap().documents, count, "at {now_ms}");
     };
-    check(&world, BEGIN_MS);
+    check(&test, BEGIN_MS);
     // Back by a day, on by a day twice, on by ten years, and back again by one day: what was reaped is gone.
     for now_ms in [BEGIN_MS - DAY_MS, BEGIN_MS, BEGIN_MS + DAY_MS, BEGIN_MS + DAY_MS + 10 * YEAR_MS] {
-        world.clock.set(now_ms);
-        check(&world, now_ms);
-        world.reopen();
-        check(&world, now_ms);
-        world.engine().reap().unwrap();
-        check(&world, now_ms);
-        let standing = world.scroll("docs", None).len() as u64;
-        assert_eq!(world.engine().stats().unwrap().documents, standing, "the store keeps what has not ended");
+        test.clock.set(now_ms);
+        check(&test, now_ms);
+        test.reopen();
+        check(&test, now_ms);
+        test.engine().purge_expired().unwrap();
+        check(&test, now_ms);
+        let live = test.scroll("docs", None).len() as u64;
+        assert_eq!(test.engine().stats().unwrap().documents, live, "the store keeps what has not ended");
     }
-    world.clock.set(BEGIN_MS + 10 * YEAR_MS);
-    check(&world, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
+    test.clock.set(BEGIN_MS + 10 * YEAR_MS);
+    check(&test, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
 }
 
 /// Whether a search has hidden it or only a look at its key, and whether the reaper comes before or after.
 #[test]
 fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
     for searched in [false, true] {
-        let world = world();
+        let test = test_engine();
         let v = blob(&vector(1));
         for (key, end) in [("doc:1", 10), ("doc:2", 1_000), ("elsewhere", 10)] {
-            world.write(put_until(key, &[("category", b"a"), ("v", &v)], BEGIN_MS + end)).unwrap();
+            test.write(put_until(key, &[("category", b"a"), ("v", &v)], BEGIN_MS + end)).unwrap();
         }
-        let shows = |key: &str| world.engine().get(key.as_bytes()).unwrap().is_some();
+        let shows = |key: &str| test.engine().get(key.as_bytes()).unwrap().is_some();
         let check = || {
             assert_eq!(["doc:1", "doc:2", "elsewhere"].map(shows), [false, true, false]);
-            assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
-            assert_eq!(world.count("docs", "@category:{a}"), 1);
-            assert_eq!(world.scroll("docs", None), ["doc:2"]);
+            assert_eq!(test.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+            assert_eq!(test.count("docs", "@category:{a}"), 1);
+            assert_eq!(test.scroll("docs", None), ["doc:2"]);
         };
-        world.clock.advance(10);
+        test.clock.advance(10);
         if searched {
-            assert_eq!(world.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
+            assert_eq!(test.keys(&query("docs", &vector(1), 5)), ["doc:2"]);
         } else {
             assert!(!shows("elsewhere"));
         }
-        world.clock.set(BEGIN_MS - 5);
+        test.clock.set(BEGIN_MS - 5);
         check();
-        world.engine().reap().unwrap();
+        test.engine().purge_expired().unwrap();
         check();
-        assert_eq!(world.engine().stats().unwrap().documents, 1);
+        assert_eq!(test.engine().stats().unwrap().documents, 1);
 
         // Nothing is left of that moment: what comes now ends by the clock as it stands.
-        assert_eq!(world.engine().now_ms(), BEGIN_MS - 5);
-        world.write(put_until("doc:1", &[("category", b"a"), ("v", &v)], BEGIN_MS)).unwrap();
+        assert_eq!(test.engine().now_ms(), BEGIN_MS - 5);
+        test.write(put_until("doc:1", &[("category", b"a"), ("v", &v)], BEGIN_MS)).unwrap();
         assert!(shows("doc:1"));
-        assert_eq!(world.count("docs", "@category:{a}"), 2);
-        world.clock.set(BEGIN_MS);
+        assert_eq!(test.count("docs", "@category:{a}"), 2);
+        test.clock.set(BEGIN_MS);
         check();
     }
 }
 
 #[test]
 fn what_ended_gives_its_room_to_what_comes() {
-    let world = world();
+    let test = test_engine();
     let mut after_first = 0;
     for round in 0..12u64 {
         let end = BEGIN_MS + (round + 1) * 1_000;
@@ -265,10 +265,10 @@ fn what_ended_gives_its_room_to_what_comes() {
             let v = blob(&vector(round * 500 + number));
             put_until(&format!("doc:{round}:{number}"), &[("content", &text), ("v", &v)], end)
         });
-        assert!(world.engine().write(ops.collect()).iter().all(Result::is_ok));
-        world.clock.set(end);
-        world.engine().reap().unwrap();
-        let stats = world.engine().stats().unwrap();
+        assert!(test.engine().write(ops.collect()).iter().all(Result::is_ok));
+        test.clock.set(end);
+        test.engine().purge_expired().unwrap();
+        let stats = test.engine().stats().unwrap();
         assert_eq!(stats.documents, 0);
         if round == 1 {
             after_first = stats.file_bytes;
@@ -285,7 +285,7 @@ fn what_ended_gives_its_room_to_what_comes() {
 const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
 const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinition::new("expiries");
 /// Longer than any reaping takes: one that takes so long goes round in a circle.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The entry of the end at `end_ms` of a document, by number.
 fn entry(store: &Path, end_ms: u64, doc: u64) -> u32 {
@@ -319,36 +319,36 @@ fn damage_record(store: &Path, doc: u64) {
 fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
     const OTHERS: u64 = 1_500;
     for damage in ["the record", "another end", "no document", "the entry"] {
-        let mut world = World::new();
+        let mut test = TestEngine::new();
         let end = |number: u64| BEGIN_MS + number;
-        world.write(put_until("damaged", &[], end(1))).unwrap();
+        test.write(put_until("damaged", &[], end(1))).unwrap();
         let others = (0..OTHERS).map(|number| put_until(&format!("{number}"), &[], end(2 + number % 3)));
-        assert!(world.engine().write(others.collect()).iter().all(Result::is_ok));
-        world.close();
-        let store = world.options.data_dir.join("nearfield.redb");
+        assert!(test.engine().write(others.collect()).iter().all(Result::is_ok));
+        test.close();
+        let store = test.options.data_dir.join("nearfield.redb");
         let whole = entry(&store, end(1), 1);
         match damage {
             "the record" => damage_record(&store, 1),
             "the entry" => put_entry(&store, end(1), 1, whole ^ 1),
             _ => {
-                world.open();
+                test.open();
                 if damage == "no document" {
-                    world.delete("damaged");
+                    test.delete("damaged");
                 } else {
-                    world.write(put_until("damaged", &[], end(1_000_000))).unwrap();
+                    test.write(put_until("damaged", &[], end(1_000_000))).unwrap();
                 }
-                world.close();
+                test.close();
                 put_entry(&store, end(1), 1, whole);
             }
         }
-        world.open();
-        world.clock.advance(10);
-        let engine = world.engine();
+        test.open();
+        test.clock.advance(10);
+        let engine = test.engine();
         let reaped = thread::scope(|scope| {
             let (answer, answered) = mpsc::channel();
-            scope.spawn(move || answer.send(engine.reap()));
+            scope.spawn(move || answer.send(engine.purge_expired()));
             // Ends the reaping as well.
-            answered.recv_timeout(PATIENCE).inspect_err(|_| engine.close())
+            answered.recv_timeout(TIMEOUT).inspect_err(|_| engine.close())
         });
         let told = reaped.expect("reaping has an end").unwrap_err().to_string();
         let place = if damage == "the record" { "table documents, key 1:" } else { "table expiries, key" };
@@ -356,9 +356,9 @@ fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
         let left = u64::from(damage != "no document");
         assert_eq!(engine.stats().unwrap().documents, left, "{damage}");
         // And it goes on.
-        world.write(put_until("later", &[], BEGIN_MS + 20)).unwrap();
-        world.clock.advance(10);
-        world.engine().reap().unwrap_err();
-        assert_eq!(world.engine().stats().unwrap().documents, left, "{damage}");
+        test.write(put_until("later", &[], BEGIN_MS + 20)).unwrap();
+        test.clock.advance(10);
+        test.engine().purge_expired().unwrap_err();
+        assert_eq!(test.engine().stats().unwrap().documents, left, "{damage}");
     }
 }

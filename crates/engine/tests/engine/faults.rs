@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use engine::{Algorithm, Cpu, Durability, Engine, Metric, Options, SystemClock};
 
 use crate::{
-    crashing::Machine,
+    crash_storage::SimulatedMachine,
     disks::{Fault, SplitMix64},
+    test_engine::{hnsw, schema, vector},
     versions::{GROUP, KEYS, SESSIONS, check_search, op, seeds, version},
-    world::{hnsw, schema, vector},
 };
 
 const GROUPS: usize = 6;
@@ -20,7 +20,7 @@ const GROUPS: usize = 6;
 type State = Option<u64>;
 
 #[derive(Clone, Debug, Default)]
-struct Ledger {
+struct AcknowledgedWrites {
     acknowledged: BTreeMap<u64, State>,
     /// Asked for, and refused or not answered.
     uncertain: BTreeMap<u64, Vec<State>>,
@@ -39,18 +39,18 @@ pub(crate) fn options() -> Options {
         durability: Durability::Always,
         tail_max: 8,
         index_threads: 1,
-        give_way: || {},
-        on_refusal: |_| {},
+        lower_priority: || {},
+        on_read_only: |_| {},
     }
 }
 
-fn open(machine: &Machine) -> Result<Engine, engine::OpenError> {
-    Engine::open_on(machine.disk.clone(), Arc::new(machine.folder.clone()), options())
+fn open(machine: &SimulatedMachine) -> Result<Engine, engine::OpenError> {
+    Engine::open_on(machine.disk.clone(), Arc::new(machine.storage.clone()), options())
 }
 
 /// Lives until the end, or until the disk does not let it.
-fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
-    let mut ledger = Ledger::default();
+fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> AcknowledgedWrites {
+    let mut ledger = AcknowledgedWrites::default();
     for session in 0..SESSIONS {
         let Ok(engine) = open(machine) else { break };
         let failed = machine.disk.syncs_failed();
@@ -84,15 +84,15 @@ fn live(machine: &Machine, random: &mut SplitMix64) -> Ledger {
     ledger
 }
 
-impl Ledger {
+impl AcknowledgedWrites {
     /// Opens what is left, without anybody's help, and compares.
-    fn check(&self, machine: &Machine, how: &str) {
+    fn check(&self, machine: &SimulatedMachine, how: &str) {
         let engine = open(machine).unwrap_or_else(|error| panic!("{how}: {error}"));
         let Ok(info) = engine.collection("docs") else {
             assert!(self.acknowledged.is_empty(), "{how}: the collection is lost");
             return;
         };
-        let mut standing = BTreeMap::new();
+        let mut live = BTreeMap::new();
         for number in 0..KEYS {
             let is = version(&engine, number, how);
             let acknowledged = self.acknowledged.get(&number).copied().flatten();
@@ -101,11 +101,11 @@ impl Ledger {
                 is == acknowledged || uncertain,
                 "{how}: document {number} is {is:?}, acknowledged was {acknowledged:?}"
             );
-            standing.extend(is.map(|version| (number, version)));
+            live.extend(is.map(|version| (number, version)));
         }
-        assert_eq!(info.documents, standing.len() as u64, "{how}: {:?}", engine.warnings());
+        assert_eq!(info.documents, live.len() as u64, "{how}: {:?}", engine.warnings());
         for near in 0..3 {
-            check_search(&engine, &standing, &vector(1000 + near), how);
+            check_search(&engine, &live, &vector(1000 + near), how);
         }
         // And it goes on.
         let written = engine.write(vec![op(0, Some(1_000_000))]);
@@ -117,15 +117,15 @@ impl Ledger {
 #[test]
 fn power_is_lost_at_any_moment() {
     assert!(matches!(hnsw(), Algorithm::Hnsw { .. }));
-    let whole = Machine::default();
-    live(&whole, &mut SplitMix64(1));
+    let whole = SimulatedMachine::default();
+    run_workload(&whole, &mut SplitMix64(1));
     let calls = whole.disk.calls();
     let seeds = seeds(500);
     for seed in 1..=seeds {
         let mut random = SplitMix64(seed);
         let call = 1 + random.next() % calls;
-        let machine = Machine::with_fault(Fault::From { call });
-        let ledger = live(&machine, &mut random);
+        let machine = SimulatedMachine::with_fault(Fault::From { call });
+        let ledger = run_workload(&machine, &mut random);
         ledger.check(&machine.after_power_loss(seed), &format!("seed {seed}, power lost at call {call}"));
     }
     println!(
@@ -137,12 +137,12 @@ fn power_is_lost_at_any_moment() {
 fn any_one_call_fails() {
     let mut call = 1;
     loop {
-        let machine = Machine::with_fault(Fault::Once { call });
-        let ledger = live(&machine, &mut SplitMix64(call));
+        let machine = SimulatedMachine::with_fault(Fault::Once { call });
+        let ledger = run_workload(&machine, &mut SplitMix64(call));
         if machine.disk.calls() < call {
             break;
         }
-        ledger.check(&machine.mended(), &format!("call {call} failed"));
+        ledger.check(&machine.without_faults(), &format!("call {call} failed"));
         ledger.check(&machine.after_power_loss(call), &format!("call {call} failed, then power was lost"));
         call += 1;
     }

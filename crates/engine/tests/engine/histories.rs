@@ -6,29 +6,29 @@
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use engine::{Algorithm, Documents, Engine, Expected, Metric, Op, Options, Query, Schema};
+use engine::{Algorithm, DropMode, Engine, Expected, Metric, Op, Options, Query, Schema};
 use proptest::{
     prelude::*,
     test_runner::{FileFailurePersistence, RngSeed, TestRunner},
 };
 
 use crate::{
-    crashing::Machine,
+    crash_storage::SimulatedMachine,
     disks::Fault,
     faults::options,
-    model::{FILTERS, KEYS, Known, Model, name, passes},
-    world::{BEGIN_MS, FakeClock, blob, field, hnsw, keys, query, schema, text, vector},
+    model::{FILTERS, KEYS, Model, ModelDocument, matches_filter, name},
+    test_engine::{BEGIN_MS, FakeClock, blob, field, hnsw, keys, query, schema, text, vector},
 };
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const YEAR_MS: u64 = 365 * DAY_MS;
-const ENDS_MS: [u64; 5] = [1, 40, 12 * HOUR_MS, 36 * HOUR_MS, 20 * YEAR_MS];
+const EXPIRIES_MS: [u64; 5] = [1, 40, 12 * HOUR_MS, 36 * HOUR_MS, 20 * YEAR_MS];
 const SEED: u64 = 4141;
 /// Walks of a graph that is all comings and goings may miss a document in so many of them.
 const MISSED_MAX: f64 = 0.001;
 /// Two ways of computing one distance differ by less.
-const NEAR: f64 = 1e-5;
+const DISTANCE_TOLERANCE: f64 = 1e-5;
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -81,7 +81,7 @@ struct Put {
 }
 
 fn put() -> impl Strategy<Value = Put> {
-    let ends_in = prop::option::weighted(0.3, 0..ENDS_MS.len());
+    let ends_in = prop::option::weighted(0.3, 0..EXPIRIES_MS.len());
     let year = prop::option::of(0..5);
     (0..KEYS, prop::bool::weighted(0.9), 0..4u8, year, ends_in).prop_map(
         |(key, has_vector, category, year, ends_in)| Put { key, has_vector, category, year, ends_in },
@@ -108,7 +108,7 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-const HOW: [(fn() -> Algorithm, Metric); 4] = [
+const CONFIGURATIONS: [(fn() -> Algorithm, Metric); 4] = [
     (hnsw, Metric::L2),
     (|| Algorithm::Flat, Metric::L2),
     (hnsw, Metric::Cosine),
@@ -116,7 +116,7 @@ const HOW: [(fn() -> Algorithm, Metric); 4] = [
 ];
 
 fn schema_of(how: usize) -> Schema {
-    let (algorithm, metric) = HOW[how];
+    let (algorithm, metric) = CONFIGURATIONS[how];
     schema("doc:", algorithm(), metric)
 }
 
@@ -133,29 +133,29 @@ fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// A life, and what is known of it.
-struct Life {
-    machine: Machine,
+struct HistoryRunner {
+    machine: SimulatedMachine,
     clock: Arc<FakeClock>,
     verify_bytes_max: u64,
     engine: Option<Engine>,
     model: Model,
     /// How the collection is that answers, and the one that is being built.
-    answering: Option<usize>,
+    active: Option<usize>,
     rebuilding: Option<usize>,
     /// Searches of the graph, and those that found not all of the nearest.
     wanted: u64,
     missed: u64,
 }
 
-impl Life {
-    fn begin(verify_bytes_max: u64) -> Life {
-        let mut life = Life {
-            machine: Machine::default(),
+impl HistoryRunner {
+    fn begin(verify_bytes_max: u64) -> HistoryRunner {
+        let mut life = HistoryRunner {
+            machine: SimulatedMachine::default(),
             clock: Arc::new(FakeClock::at(BEGIN_MS)),
             verify_bytes_max,
             engine: None,
             model: Model { now_ms: BEGIN_MS, ..Model::default() },
-            answering: None,
+            active: None,
             rebuilding: None,
             wanted: 0,
             missed: 0,
@@ -165,10 +165,10 @@ impl Life {
     }
 
     fn open(&mut self) {
-        let Life { clock, verify_bytes_max, .. } = self;
+        let HistoryRunner { clock, verify_bytes_max, .. } = self;
         let options = Options { clock: clock.clone(), verify_bytes_max: *verify_bytes_max, ..options() };
-        let folder = Arc::new(self.machine.folder.clone());
-        let opened = Engine::open_on(self.machine.disk.clone(), folder, options);
+        let storage = Arc::new(self.machine.storage.clone());
+        let opened = Engine::open_on(self.machine.disk.clone(), storage, options);
         self.engine = Some(opened.unwrap_or_else(|error| panic!("opens without anybody's help: {error}")));
     }
 
@@ -177,14 +177,14 @@ impl Life {
     }
 
     /// Writes; what would stand under the key is the second, unless the write is refused.
-    fn put(&mut self, put: &Put) -> (Result<(), TestCaseError>, Known) {
+    fn put(&mut self, put: &Put) -> (Result<(), TestCaseError>, ModelDocument) {
         self.model.writes += 1;
         let vector = put.has_vector.then(|| vector(self.model.writes));
         let mut fields = vec![field("category", format!("C{} , all", put.category).as_bytes())];
         fields.extend(put.year.map(|year| field("year", year.to_string().as_bytes())));
         fields.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
-        let end_ms = put.ends_in.map(|ends_in| self.model.now_ms + ENDS_MS[ends_in]);
-        let old = self.model.standing().get(&put.key).cloned();
+        let end_ms = put.ends_in.map(|ends_in| self.model.now_ms + EXPIRIES_MS[ends_in]);
+        let old = self.model.live().get(&put.key).cloned();
         let written = self.engine().write(vec![Op::Put {
             key: name(put.key).into(),
             fields,
@@ -193,7 +193,8 @@ impl Life {
             expected: old.as_ref().map_or(Expected::Absent, |old| Expected::Seq(old.seq)),
         }]);
         let born = old.as_ref().map_or(self.model.writes, |old| old.born);
-        let mut known = Known { born, seq: 0, vector, category: put.category, year: put.year, end_ms };
+        let mut known =
+            ModelDocument { born, seq: 0, vector, category: put.category, year: put.year, end_ms };
         let outcome = match &written[0] {
             Ok(written) => {
                 known.seq = written.seq;
@@ -214,7 +215,7 @@ impl Life {
             Action::Put(put) => self.put(put).0?,
             Action::Patch { key, year } => {
                 let found = self.engine().get(name(*key).as_bytes()).unwrap();
-                let old = self.model.standing().get(key).cloned();
+                let old = self.model.live().get(key).cloned();
                 prop_assert_eq!(found.is_some(), old.is_some());
                 let (Some(found), Some(old)) = (found, old) else { return Ok(()) };
                 let mut fields = found.fields;
@@ -228,10 +229,10 @@ impl Life {
                     expected: Expected::Seq(found.seq),
                 }]);
                 let seq = written[0].as_ref().unwrap().seq;
-                self.model.documents.insert(*key, Known { seq, year: Some(*year), ..old });
+                self.model.documents.insert(*key, ModelDocument { seq, year: Some(*year), ..old });
             }
             Action::Delete { key } => {
-                let stood = self.model.standing().contains_key(key);
+                let stood = self.model.live().contains_key(key);
                 let delete = Op::Delete { key: name(*key).into(), expected: Expected::Any };
                 let written = self.engine().write(vec![delete]);
                 prop_assert_eq!(written[0].as_ref().unwrap().existed, stood);
@@ -245,22 +246,22 @@ impl Life {
             Action::BackADay => {
                 // Seen by the engine, this moment holds until what had ended by it is gone.
                 self.engine().now_ms();
-                self.model.standing();
+                self.model.live();
                 self.model.now_ms -= DAY_MS;
                 self.clock.set(self.model.now_ms);
                 self.agree()?;
-                self.reap()?;
+                self.purge_expired()?;
             }
-            Action::Reap => self.reap()?,
+            Action::Reap => self.purge_expired()?,
             Action::Create { how } => {
                 let made = self.engine().create_collection("docs", schema_of(*how));
-                let stands = self.answering.is_none_or(|standing| standing == *how);
+                let stands = self.active.is_none_or(|live| live == *how);
                 prop_assert_eq!(made.is_ok(), stands, "{:?}", made);
-                self.answering = Some(self.answering.unwrap_or(*how));
+                self.active = Some(self.active.unwrap_or(*how));
             }
             Action::Rebuild { how } => {
                 let begun = self.engine().rebuild_collection("docs", schema_of(*how));
-                let may = self.answering.is_some() && self.rebuilding.is_none_or(|standing| standing == *how);
+                let may = self.active.is_some() && self.rebuilding.is_none_or(|live| live == *how);
                 prop_assert_eq!(begun.is_ok(), may, "{:?}", begun);
                 if may {
                     self.rebuilding = Some(*how);
@@ -269,23 +270,23 @@ impl Life {
             Action::Switch => {
                 let switched = self.engine().switch_collection("docs");
                 prop_assert_eq!(switched.is_ok(), self.rebuilding.is_some(), "{:?}", switched);
-                self.answering = self.rebuilding.take().or(self.answering);
+                self.active = self.rebuilding.take().or(self.active);
             }
             Action::Drop { documents } => {
-                let with = if *documents { Documents::Delete } else { Documents::Keep };
+                let with = if *documents { DropMode::DeleteDocuments } else { DropMode::KeepDocuments };
                 let dropped = self.engine().drop_collection("docs", with);
-                prop_assert_eq!(dropped.is_ok(), self.answering.is_some(), "{:?}", dropped);
-                if *documents && self.answering.is_some() {
+                prop_assert_eq!(dropped.is_ok(), self.active.is_some(), "{:?}", dropped);
+                if *documents && self.active.is_some() {
                     self.model.documents.clear();
                 }
-                (self.answering, self.rebuilding) = (None, None);
+                (self.active, self.rebuilding) = (None, None);
             }
             Action::Reopen { with_snapshots } => {
                 let engine = self.engine.take().expect("the engine is open");
                 engine.close();
                 drop(engine);
                 if !with_snapshots {
-                    self.machine = Machine::holding(self.machine.disk.bytes(), &BTreeMap::new());
+                    self.machine = SimulatedMachine::with_files(self.machine.disk.bytes(), &BTreeMap::new());
                 }
                 self.open();
                 prop_assert_eq!(self.engine().warnings(), Vec::<String>::new());
@@ -296,10 +297,10 @@ impl Life {
         Ok(())
     }
 
-    fn reap(&mut self) -> Result<(), TestCaseError> {
-        self.engine().reap().unwrap();
-        let standing = self.model.standing().len() as u64;
-        prop_assert_eq!(self.engine().stats().unwrap().documents, standing);
+    fn purge_expired(&mut self) -> Result<(), TestCaseError> {
+        self.engine().purge_expired().unwrap();
+        let live = self.model.live().len() as u64;
+        prop_assert_eq!(self.engine().stats().unwrap().documents, live);
         Ok(())
     }
 
@@ -319,26 +320,26 @@ impl Life {
         self.open();
         if let Some((key, known)) = uncertain
             && let Some(found) = self.engine().get(name(key).as_bytes()).unwrap()
-            && self.model.standing().get(&key).is_none_or(|old| old.seq != found.seq)
+            && self.model.live().get(&key).is_none_or(|old| old.seq != found.seq)
         {
             // Durable, and not answered any more.
-            self.model.documents.insert(key, Known { seq: found.seq, ..known });
+            self.model.documents.insert(key, ModelDocument { seq: found.seq, ..known });
         }
         self.agree()
     }
 
     fn search(&mut self, near: u64, k: usize, filter: usize) -> Result<(), TestCaseError> {
         let wanted = vector(near);
-        let Some(how) = self.answering else {
+        let Some(how) = self.active else {
             prop_assert!(self.engine().search(&query("docs", &wanted, k)).is_err());
             return Ok(());
         };
-        let metric = HOW[how].1;
+        let metric = CONFIGURATIONS[how].1;
         let away: BTreeMap<String, f64> = self
             .model
-            .standing()
+            .live()
             .iter()
-            .filter(|(_, document)| passes(filter as u8, document))
+            .filter(|(_, document)| matches_filter(filter as u8, document))
             .filter_map(|(key, document)| {
                 Some((name(*key), distance(metric, &wanted, document.vector.as_ref()?)))
             })
@@ -351,10 +352,10 @@ impl Life {
             let asked = Query { filter: Some(&parsed), exact, ..query("docs", &wanted, k) };
             let mut found = keys(&self.engine().search(&asked).unwrap());
             let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
-            let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < NEAR;
+            let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < DISTANCE_TOLERANCE;
             // A document that must not be found is nowhere.
-            let is_ordered =
-                !are.iter().any(|at| at.is_nan()) && are.windows(2).all(|pair| pair[0] < pair[1] + NEAR);
+            let is_ordered = !are.iter().any(|at| at.is_nan())
+                && are.windows(2).all(|pair| pair[0] < pair[1] + DISTANCE_TOLERANCE);
             let missed = are.iter().zip(&nearest).filter(|pair| !is_near(*pair)).count();
             prop_assert!(
                 are.len() == nearest.len() && (missed == 0 || !exact) && is_ordered,
@@ -378,10 +379,10 @@ impl Life {
 
     /// Everything at once.
     fn agree(&mut self) -> Result<(), TestCaseError> {
-        let standing = self.model.standing().clone();
+        let live = self.model.live().clone();
         for key in 0..KEYS {
             let found = self.engine().get(name(key).as_bytes()).unwrap();
-            let known = standing.get(&key);
+            let known = live.get(&key);
             prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
             let end_ms = found.as_ref().and_then(|found| found.expires_at_ms);
             prop_assert_eq!(end_ms, known.and_then(|known| known.end_ms));
@@ -389,14 +390,14 @@ impl Life {
             let vector = known.and_then(|known| known.vector.as_deref()).map(blob);
             prop_assert_eq!(held, vector.as_deref());
         }
-        if self.answering.is_none() {
+        if self.active.is_none() {
             prop_assert!(self.engine().collections().is_empty());
             return Ok(());
         }
-        let mut in_order: Vec<(&u64, &Known)> = standing.iter().collect();
+        let mut in_order: Vec<(&u64, &ModelDocument)> = live.iter().collect();
         in_order.sort_by_key(|(_, document)| document.born);
         for (number, filter) in FILTERS.iter().enumerate() {
-            let passing = in_order.iter().filter(|(_, document)| passes(number as u8, document));
+            let passing = in_order.iter().filter(|(_, document)| matches_filter(number as u8, document));
             let expected: Vec<String> = passing.map(|(key, _)| name(**key)).collect();
             let filter = self.engine().parse_filter("docs", filter).unwrap();
             prop_assert_eq!(self.engine().count("docs", Some(&filter)).unwrap(), expected.len() as u64);
@@ -438,7 +439,7 @@ fn long_histories_end_as_in_a_map() {
     let (wanted, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let histories = (history(), prop::bool::weighted(0.2));
     let ran = TestRunner::new(config).run(&histories, |(history, verified)| {
-        let mut life = Life::begin(if verified { u64::MAX } else { 0 });
+        let mut life = HistoryRunner::begin(if verified { u64::MAX } else { 0 });
         for action in &history {
             life.apply(action)?;
         }

@@ -2,7 +2,8 @@
 
 mod churn;
 mod collections;
-mod crashing;
+mod concurrency;
+mod crash_storage;
 mod damage;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/disks.rs"]
@@ -12,18 +13,17 @@ mod durability;
 mod expiry;
 mod faults;
 mod histories;
-mod mending;
 mod model;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/pages.rs"]
 mod pages;
 mod prefixes;
 mod reopening;
+mod repair;
 mod searching;
 mod snapshots;
 mod stress;
+mod test_engine;
 #[path = "../../../index/tests/timed_run/mod.rs"]
 mod timed_run;
-mod together;
 mod versions;
-mod world;

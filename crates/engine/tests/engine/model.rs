@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use engine::{Expected, Filter, Metric, Op, Query, WriteError};
 use proptest::prelude::*;
 
-use crate::world::*;
+use crate::test_engine::*;
 
 pub(crate) const KEYS: u64 = 14;
 
@@ -37,7 +37,7 @@ fn actions() -> impl Strategy<Value = Action> {
 
 /// A document as the map holds it.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct ModelDocument {
     /// When it was first written, in the map's own count.
     pub(crate) born: u64,
     pub(crate) seq: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Known {
 
 #[derive(Default)]
 pub(crate) struct Model {
-    pub(crate) documents: BTreeMap<u64, Known>,
+    pub(crate) documents: BTreeMap<u64, ModelDocument>,
     pub(crate) writes: u64,
     pub(crate) now_ms: u64,
 }
@@ -69,7 +69,7 @@ pub(crate) const FILTERS: [&str; 8] = [
     "@category:{none}",
 ];
 
-pub(crate) fn passes(filter: u8, document: &Known) -> bool {
+pub(crate) fn matches_filter(filter: u8, document: &ModelDocument) -> bool {
     let category = document.category;
     let year = document.year;
     match filter {
@@ -85,14 +85,14 @@ pub(crate) fn passes(filter: u8, document: &Known) -> bool {
 }
 
 impl Model {
-    pub(crate) fn standing(&mut self) -> &BTreeMap<u64, Known> {
+    pub(crate) fn live(&mut self) -> &BTreeMap<u64, ModelDocument> {
         let now_ms = self.now_ms;
         self.documents.retain(|_, document| document.end_ms.is_none_or(|end| end > now_ms));
         &self.documents
     }
 }
 
-fn apply(world: &mut World, model: &mut Model, action: &Action) -> Result<(), TestCaseError> {
+fn apply(test: &mut TestEngine, model: &mut Model, action: &Action) -> Result<(), TestCaseError> {
     match *action {
         Action::Put { key, vector, category, year, ttl_ms } => {
             model.writes += 1;
@@ -101,8 +101,8 @@ fn apply(world: &mut World, model: &mut Model, action: &Action) -> Result<(), Te
             values.extend(year.map(|year| field("year", year.to_string().as_bytes())));
             values.extend(vector.as_ref().map(|vector| field("v", &blob(vector))));
             let end_ms = ttl_ms.map(|ttl_ms| model.now_ms + ttl_ms);
-            let old = model.standing().get(&key).cloned();
-            let written = world.write(Op::Put {
+            let old = model.live().get(&key).cloned();
+            let written = test.write(Op::Put {
                 key: name(key).into(),
                 fields: values,
                 expires_at_ms: end_ms,
@@ -112,17 +112,17 @@ fn apply(world: &mut World, model: &mut Model, action: &Action) -> Result<(), Te
             let written = written.unwrap();
             prop_assert_eq!(written.existed, old.is_some());
             let born = old.map_or(model.writes, |old| old.born);
-            let known = Known { born, seq: written.seq, vector, category, year, end_ms };
+            let known = ModelDocument { born, seq: written.seq, vector, category, year, end_ms };
             model.documents.insert(key, known);
         }
         Action::Delete { key, guarded } => {
-            let old = model.standing().get(&key).cloned();
+            let old = model.live().get(&key).cloned();
             let expected = if guarded {
                 Expected::Seq(old.as_ref().map_or(1 << 40, |old| old.seq))
             } else {
                 Expected::Any
             };
-            let result = world.write(Op::Delete { key: name(key).into(), expected });
+            let result = test.write(Op::Delete { key: name(key).into(), expected });
             match (result, old) {
                 (Ok(written), Some(_)) => prop_assert!(written.existed && written.seq > 0),
                 (Ok(written), None) => prop_assert!(!guarded && !written.existed && written.seq == 0),
@@ -131,39 +131,45 @@ fn apply(world: &mut World, model: &mut Model, action: &Action) -> Result<(), Te
             }
             model.documents.remove(&key);
         }
-        Action::Search { near, k, filter } => search(world, model, near, k, filter)?,
+        Action::Search { near, k, filter } => search(test, model, near, k, filter)?,
         Action::Pass { ms } => {
-            world.clock.advance(ms);
+            test.clock.advance(ms);
             model.now_ms += ms;
         }
         Action::Reap => {
-            world.engine().reap().unwrap();
-            let standing = model.standing().len() as u64;
-            prop_assert_eq!(world.engine().stats().unwrap().documents, standing);
+            test.engine().purge_expired().unwrap();
+            let live = model.live().len() as u64;
+            prop_assert_eq!(test.engine().stats().unwrap().documents, live);
         }
-        Action::Settle => world.settle(),
+        Action::Settle => test.settle(),
         Action::Reopen { with_snapshots } => {
-            world.close();
+            test.close();
             if !with_snapshots {
-                std::fs::remove_dir_all(world.options.data_dir.join("snapshots")).unwrap();
+                std::fs::remove_dir_all(test.options.data_dir.join("snapshots")).unwrap();
             }
-            world.open();
-            prop_assert_eq!(world.engine().warnings(), Vec::<String>::new());
+            test.open();
+            prop_assert_eq!(test.engine().warnings(), Vec::<String>::new());
         }
         Action::Crash => {
-            world.crash();
-            prop_assert_eq!(world.engine().warnings(), Vec::<String>::new());
+            test.crash();
+            prop_assert_eq!(test.engine().warnings(), Vec::<String>::new());
         }
     }
     Ok(())
 }
 
-fn search(world: &World, model: &mut Model, near: u64, k: usize, filter: u8) -> Result<(), TestCaseError> {
+fn search(
+    test: &TestEngine,
+    model: &mut Model,
+    near: u64,
+    k: usize,
+    filter: u8,
+) -> Result<(), TestCaseError> {
     let wanted = vector(near);
     let mut expected: Vec<(f64, u64)> = model
-        .standing()
+        .live()
         .iter()
-        .filter(|(_, document)| passes(filter, document))
+        .filter(|(_, document)| matches_filter(filter, document))
         .filter_map(|(key, document)| {
             let vector = document.vector.as_ref()?;
             let difference = wanted.iter().zip(vector).map(|(a, b)| f64::from(*a) - f64::from(*b));
@@ -172,37 +178,37 @@ fn search(world: &World, model: &mut Model, near: u64, k: usize, filter: u8) -> 
         .collect();
     expected.sort_by(|a, b| a.0.total_cmp(&b.0));
     let expected: Vec<String> = expected.into_iter().take(k).map(|(_, key)| name(key)).collect();
-    let parsed: Filter = world.filter("docs", FILTERS[usize::from(filter)]);
+    let parsed: Filter = test.filter("docs", FILTERS[usize::from(filter)]);
     let query = Query { filter: Some(&parsed), ..query("docs", &wanted, k) };
-    prop_assert_eq!(world.keys(&Query { exact: true, ..query.clone() }), expected.clone());
+    prop_assert_eq!(test.keys(&Query { exact: true, ..query.clone() }), expected.clone());
     // So few documents are all candidates: the graph finds what the scan finds.
-    prop_assert_eq!(world.keys(&query), expected);
+    prop_assert_eq!(test.keys(&query), expected);
     Ok(())
 }
 
 /// Everything at once, after every history.
-fn agree(world: &World, model: &mut Model) -> Result<(), TestCaseError> {
-    let mut standing: Vec<(u64, Known)> =
-        model.standing().iter().map(|(key, document)| (*key, document.clone())).collect();
-    standing.sort_by_key(|(_, document)| document.born);
-    let names = |passing: &dyn Fn(&Known) -> bool| -> Vec<String> {
-        standing.iter().filter(|(_, document)| passing(document)).map(|(key, _)| name(*key)).collect()
+fn agree(test: &TestEngine, model: &mut Model) -> Result<(), TestCaseError> {
+    let mut live: Vec<(u64, ModelDocument)> =
+        model.live().iter().map(|(key, document)| (*key, document.clone())).collect();
+    live.sort_by_key(|(_, document)| document.born);
+    let names = |passing: &dyn Fn(&ModelDocument) -> bool| -> Vec<String> {
+        live.iter().filter(|(_, document)| passing(document)).map(|(key, _)| name(*key)).collect()
     };
-    prop_assert_eq!(world.scroll("docs", None), names(&|_| true));
+    prop_assert_eq!(test.scroll("docs", None), names(&|_| true));
     for (number, text) in FILTERS.iter().enumerate() {
-        let filter = world.filter("docs", text);
-        let expected = names(&|document| passes(number as u8, document));
-        prop_assert_eq!(world.engine().count("docs", Some(&filter)).unwrap(), expected.len() as u64);
-        prop_assert_eq!(world.scroll("docs", Some(&filter)), expected);
+        let filter = test.filter("docs", text);
+        let expected = names(&|document| matches_filter(number as u8, document));
+        prop_assert_eq!(test.engine().count("docs", Some(&filter)).unwrap(), expected.len() as u64);
+        prop_assert_eq!(test.scroll("docs", Some(&filter)), expected);
     }
     for key in 0..KEYS {
         let known = model.documents.get(&key);
-        let found = world.engine().get(name(key).as_bytes()).unwrap();
+        let found = test.engine().get(name(key).as_bytes()).unwrap();
         prop_assert_eq!(found.as_ref().map(|found| found.seq), known.map(|known| known.seq));
         prop_assert_eq!(found.and_then(|found| found.expires_at_ms), known.and_then(|known| known.end_ms));
     }
     for number in 0..4 {
-        search(world, model, 2000 + number, 20, 0)?;
+        search(test, model, 2000 + number, 20, 0)?;
     }
     Ok(())
 }
@@ -212,14 +218,14 @@ proptest! {
 
     #[test]
     fn random_histories_end_as_in_a_map(history in prop::collection::vec(actions(), 1..40)) {
-        let mut world = World::new();
-        world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+        let mut test = TestEngine::new();
+        test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
         let mut model = Model { now_ms: BEGIN_MS, ..Model::default() };
         for action in &history {
-            apply(&mut world, &mut model, action)?;
+            apply(&mut test, &mut model, action)?;
         }
-        agree(&world, &mut model)?;
-        world.crash();
-        agree(&world, &mut model)?;
+        agree(&test, &mut model)?;
+        test.crash();
+        agree(&test, &mut model)?;
     }
 }

@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use engine::{Durability, Engine, Metric};
 
 use crate::{
-    crashing::Machine,
+    crash_storage::SimulatedMachine,
     disks::{Fault, SplitMix64},
-    durability::{HandClock, options},
+    durability::{ManualClock, options},
+    test_engine::{hnsw, schema, vector},
     versions::{GROUP, KEYS, SESSIONS, check_search, op, seeds, version},
-    world::{hnsw, schema, vector},
 };
 
 const GROUPS: u64 = 12;
@@ -21,7 +21,7 @@ const GROUPS: u64 = 12;
 type State = BTreeMap<u64, u64>;
 
 /// What may be left, oldest first: the state that was durable for certain, and each one after.
-struct Possible {
+struct PossibleStates {
     /// With the number of its last change; `None` for the one under way.
     states: Vec<(Option<u64>, State)>,
     has_collection: bool,
@@ -29,7 +29,7 @@ struct Possible {
     whole: bool,
 }
 
-impl Possible {
+impl PossibleStates {
     /// Forgets what was there before the change `seq`, which is durable.
     fn settle(&mut self, seq: u64) {
         let is_earlier = |(last, _): &(Option<u64>, State)| last.is_some_and(|last| last < seq);
@@ -38,16 +38,20 @@ impl Possible {
     }
 }
 
-fn open(machine: &Machine, durability: Durability, clock: &Arc<HandClock>) -> Option<Engine> {
-    let folder = Arc::new(machine.folder.clone());
-    Engine::open_on(machine.disk.clone(), folder, options(durability, clock)).ok()
+fn open(machine: &SimulatedMachine, durability: Durability, clock: &Arc<ManualClock>) -> Option<Engine> {
+    let storage = Arc::new(machine.storage.clone());
+    Engine::open_on(machine.disk.clone(), storage, options(durability, clock)).ok()
 }
 
 /// Lives until the end, or until the disk does not let it.
-fn live(machine: &Machine, durability: Durability, random: &mut SplitMix64) -> Possible {
-    let clock = Arc::new(HandClock::default());
+fn run_workload(
+    machine: &SimulatedMachine,
+    durability: Durability,
+    random: &mut SplitMix64,
+) -> PossibleStates {
+    let clock = Arc::new(ManualClock::default());
     let mut possible =
-        Possible { states: vec![(Some(0), State::new())], has_collection: false, whole: false };
+        PossibleStates { states: vec![(Some(0), State::new())], has_collection: false, whole: false };
     let mut versions = 0;
     for session in 0..SESSIONS {
         let Some(engine) = open(machine, durability, &clock) else { return possible };
@@ -103,33 +107,33 @@ fn live(machine: &Machine, durability: Durability, random: &mut SplitMix64) -> P
 }
 
 /// The documents that stand, as the store and as searches have them.
-fn standing(engine: &Engine, how: &str) -> State {
+fn live(engine: &Engine, how: &str) -> State {
     let stands = |number| version(engine, number, how).map(|version| (number, version));
-    let standing: State = (0..KEYS).filter_map(stands).collect();
+    let live: State = (0..KEYS).filter_map(stands).collect();
     let warnings = engine.warnings();
     assert_eq!(warnings, [] as [&str; 0], "{how}");
-    check_search(engine, &standing, &vector(1_000_000), how);
-    assert_eq!(engine.collection("docs").unwrap().documents, standing.len() as u64, "{how}");
-    standing
+    check_search(engine, &live, &vector(1_000_000), how);
+    assert_eq!(engine.collection("docs").unwrap().documents, live.len() as u64, "{how}");
+    live
 }
 
 /// Opens what is left, finds a possible state, writes on and opens it once more. Says how many acknowledged groups
 /// were lost, and how many might have been.
 fn check(
-    possible: &Possible,
-    left: &Machine,
+    possible: &PossibleStates,
+    left: &SimulatedMachine,
     durability: Durability,
     random: &mut SplitMix64,
     how: &str,
 ) -> (usize, usize) {
-    let clock = Arc::new(HandClock::default());
+    let clock = Arc::new(ManualClock::default());
     let open = || open(left, durability, &clock).unwrap_or_else(|| panic!("{how}: it does not open"));
     let engine = open();
     if engine.collection("docs").is_err() {
         assert!(!possible.has_collection, "{how}: the collection is lost");
         return (0, 0);
     }
-    let mut is = standing(&engine, how);
+    let mut is = live(&engine, how);
     let states = &possible.states;
     let found = states.iter().rposition(|(_, state)| *state == is);
     let found = found.unwrap_or_else(|| panic!("{how}: {is:?} is none of {states:?}"));
@@ -140,21 +144,21 @@ fn check(
         is.insert(number, version);
     }
     engine.close();
-    assert_eq!(standing(&open(), how), is, "{how}, and opened again");
+    assert_eq!(live(&open(), how), is, "{how}, and opened again");
     let acknowledged = states.iter().filter(|(last, _)| last.is_some()).count();
     (acknowledged.saturating_sub(found + 1), acknowledged - 1)
 }
 
 fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
-    let whole = Machine::default();
-    assert!(live(&whole, durability, &mut SplitMix64(1)).whole);
+    let whole = SimulatedMachine::default();
+    assert!(run_workload(&whole, durability, &mut SplitMix64(1)).whole);
     let calls = whole.disk.calls();
     let (mut lost, mut might) = (0, 0);
     for seed in 1..=seeds {
         let mut random = SplitMix64(seed);
         let call = 1 + random.next() % calls;
-        let machine = Machine::with_fault(Fault::From { call });
-        let possible = live(&machine, durability, &mut random);
+        let machine = SimulatedMachine::with_fault(Fault::From { call });
+        let possible = run_workload(&machine, durability, &mut random);
         let how = format!("{durability:?}, seed {seed}, power lost at call {call}");
         let left = machine.after_power_loss(seed);
         let (was_lost, might_be) = check(&possible, &left, durability, &mut random, &how);
@@ -184,13 +188,15 @@ fn what_is_left_after_power_is_lost_is_the_beginning_of_what_was_answered() {
 fn any_one_call_may_fail_while_writes_are_not_durable() {
     let mut call = 1;
     loop {
-        let machine = Machine::with_fault(Fault::Once { call });
+        let machine = SimulatedMachine::with_fault(Fault::Once { call });
         let mut random = SplitMix64(call);
-        let possible = live(&machine, Durability::EverySec, &mut random);
+        let possible = run_workload(&machine, Durability::EverySec, &mut random);
         if machine.disk.calls() < call {
             break;
         }
-        for (left, how) in [(machine.mended(), "killed"), (machine.after_power_loss(call), "power lost")] {
+        for (left, how) in
+            [(machine.without_faults(), "killed"), (machine.after_power_loss(call), "power lost")]
+        {
             let how = format!("call {call} failed, then {how}");
             check(&possible, &left, Durability::EverySec, &mut random, &how);
         }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use engine::{Field, Filter, Metric, PAGE_BYTES, Query, QueryError, Room};
+use engine::{ByteBudget, Field, Filter, Metric, PAGE_BYTES, Query, QueryError};
 
-use crate::world::*;
+use crate::test_engine::*;
 
 const DOCUMENTS: u64 = 600;
 
 /// Documents 0..600: `n` says the number's remainders, year is the number itself.
-fn filled(metric: Metric, algorithm: engine::Algorithm) -> World {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", algorithm, metric)).unwrap();
+fn filled(metric: Metric, algorithm: engine::Algorithm) -> TestEngine {
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", algorithm, metric)).unwrap();
     let ops = (0..DOCUMENTS)
         .map(|number| {
             let categories = format!("All, mod {}, mod {} of 100", number % 2, number % 100);
@@ -26,16 +26,16 @@ fn filled(metric: Metric, algorithm: engine::Algorithm) -> World {
             )
         })
         .collect();
-    assert!(world.engine().write(ops).iter().all(Result::is_ok));
-    world
+    assert!(test.engine().write(ops).iter().all(Result::is_ok));
+    test
 }
 
-/// The oracle: all documents `passes` lets through, nearest first, in double precision.
-fn nearest(metric: Metric, query: &[f32], passes: impl Fn(u64) -> bool) -> Vec<(f64, u64)> {
+/// The oracle: all documents `matches_filter` lets through, nearest first, in double precision.
+fn nearest(metric: Metric, query: &[f32], matches_filter: impl Fn(u64) -> bool) -> Vec<(f64, u64)> {
     let dot =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     let mut found: Vec<(f64, u64)> = (0..DOCUMENTS)
-        .filter(|number| passes(*number))
+        .filter(|number| matches_filter(*number))
         .map(|number| {
             let v = vector(number);
             let distance = match metric {
@@ -54,16 +54,16 @@ fn nearest(metric: Metric, query: &[f32], passes: impl Fn(u64) -> bool) -> Vec<(
 fn every_metric_finds_what_a_scan_finds() {
     for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
         for algorithm in [engine::Algorithm::Flat, hnsw()] {
-            let world = filled(metric, algorithm);
+            let test = filled(metric, algorithm);
             for linked in [false, true] {
                 if linked {
-                    world.settle();
+                    test.settle();
                 }
                 for number in 0..20 {
                     let wanted = vector(10_000 + number);
                     let expected = nearest(metric, &wanted, |_| true);
                     let exact = Query { exact: true, ..query("docs", &wanted, 10) };
-                    let found = world.engine().search(&exact).unwrap();
+                    let found = test.engine().search(&exact).unwrap();
                     assert_eq!(found.hits.len(), 10);
                     for (hit, (distance, number)) in found.hits.iter().zip(&expected) {
                         assert_eq!(text(&hit.document.key), format!("doc:{number:03}"), "{metric:?}");
@@ -82,7 +82,7 @@ fn every_metric_finds_what_a_scan_finds() {
 
 #[test]
 fn as_many_hits_as_match_at_every_selectivity() {
-    let world = filled(Metric::Cosine, hnsw());
+    let test = filled(Metric::Cosine, hnsw());
     type Passes = fn(u64) -> bool;
     let filters: [(&str, Passes); 11] = [
         ("*", |_| true),
@@ -101,17 +101,17 @@ fn as_many_hits_as_match_at_every_selectivity() {
     ];
     for linked in [false, true] {
         if linked {
-            world.settle();
+            test.settle();
         }
-        for (text, passes) in filters {
-            let filter = world.filter("docs", text);
-            let matches = (0..DOCUMENTS).filter(|number| passes(*number)).count();
-            assert_eq!(world.count("docs", text), matches as u64, "{text}");
+        for (text, matches_filter) in filters {
+            let filter = test.filter("docs", text);
+            let matches = (0..DOCUMENTS).filter(|number| matches_filter(*number)).count();
+            assert_eq!(test.count("docs", text), matches as u64, "{text}");
             for k in [1, 5, 50, 1000] {
                 let wanted = vector(77_777);
                 let filtered = Query { filter: Some(&filter), ..query("docs", &wanted, k) };
-                let found = world.keys(&filtered);
-                let expected: Vec<String> = nearest(Metric::Cosine, &wanted, passes)
+                let found = test.keys(&filtered);
+                let expected: Vec<String> = nearest(Metric::Cosine, &wanted, matches_filter)
                     .into_iter()
                     .map(|(_, number)| format!("doc:{number:03}"))
                     .collect();
@@ -120,12 +120,12 @@ fn as_many_hits_as_match_at_every_selectivity() {
                 assert_eq!(distinct.len(), found.len(), "{text}, k {k}");
                 assert!(found.iter().all(|key| expected.contains(key)), "{text}, k {k}");
                 let exact = Query { exact: true, ..filtered };
-                assert_eq!(world.keys(&exact), expected[..k.min(matches)], "{text}, k {k}");
+                assert_eq!(test.keys(&exact), expected[..k.min(matches)], "{text}, k {k}");
             }
             let mut scrolled: Vec<String> =
-                (0..DOCUMENTS).filter(|n| passes(*n)).map(|n| format!("doc:{n:03}")).collect();
+                (0..DOCUMENTS).filter(|n| matches_filter(*n)).map(|n| format!("doc:{n:03}")).collect();
             scrolled.truncate(100);
-            let page = world.engine().scroll("docs", Some(&filter), None, 100).unwrap();
+            let page = test.engine().scroll("docs", Some(&filter), None, 100).unwrap();
             let page: Vec<String> = page.documents.iter().map(|document| self::text(&document.key)).collect();
             assert_eq!(page, scrolled, "{text}");
         }
@@ -134,26 +134,26 @@ fn as_many_hits_as_match_at_every_selectivity() {
 
 #[test]
 fn offset_and_lowest_score_cut_the_same_ranking() {
-    let world = filled(Metric::Cosine, hnsw());
+    let test = filled(Metric::Cosine, hnsw());
     let wanted = vector(5);
-    let all = world.engine().search(&Query { exact: true, ..query("docs", &wanted, 40) }).unwrap().hits;
+    let all = test.engine().search(&Query { exact: true, ..query("docs", &wanted, 40) }).unwrap().hits;
     let page = Query { exact: true, offset: 10, ..query("docs", &wanted, 7) };
-    assert_eq!(world.engine().search(&page).unwrap().hits, all[10..17]);
+    assert_eq!(test.engine().search(&page).unwrap().hits, all[10..17]);
     let beyond = Query { offset: 9_000, ..query("docs", &wanted, 1000) };
-    assert_eq!(world.engine().search(&beyond).unwrap().hits, []);
+    assert_eq!(test.engine().search(&beyond).unwrap().hits, []);
     let lowest = all[5].score;
     let good = Query { exact: true, min_score: Some(lowest), ..query("docs", &wanted, 40) };
-    assert_eq!(world.engine().search(&good).unwrap().hits, all[..6]);
+    assert_eq!(test.engine().search(&good).unwrap().hits, all[..6]);
 }
 
 #[test]
 fn only_the_fields_asked_for_come_back() {
-    let world = filled(Metric::Cosine, hnsw());
-    world.put("doc:003", &[("title", b"x"), ("colour", b"red"), ("v", &blob(&vector(3)))]);
+    let test = filled(Metric::Cosine, hnsw());
+    test.put("doc:003", &[("title", b"x"), ("colour", b"red"), ("v", &blob(&vector(3)))]);
     let wanted = vector(3);
     let names = |fields: Option<&[String]>| {
         let hit =
-            world.engine().search(&Query { fields, ..query("docs", &wanted, 1) }).unwrap().hits.remove(0);
+            test.engine().search(&Query { fields, ..query("docs", &wanted, 1) }).unwrap().hits.remove(0);
         hit.document.fields.iter().map(|field: &Field| text(&field.name)).collect::<Vec<String>>()
     };
     assert_eq!(names(None), ["title", "colour"]);
@@ -163,21 +163,21 @@ fn only_the_fields_asked_for_come_back() {
 
 #[test]
 fn an_answer_has_no_more_bytes_than_there_is_room_for() {
-    let world = filled(Metric::Cosine, hnsw());
+    let test = filled(Metric::Cosine, hnsw());
     let long = [b'x'; 1000];
     for number in 0..4 {
-        world.put(&format!("doc:00{number}"), &[("title", &long), ("v", &blob(&vector(number)))]);
+        test.put(&format!("doc:00{number}"), &[("title", &long), ("v", &blob(&vector(number)))]);
     }
-    let (wanted, version) = (vector(2), world.engine().version("docs").unwrap());
-    let search = |k, fields, room: &Room| {
+    let (wanted, version) = (vector(2), test.engine().version("docs").unwrap());
+    let search = |k, fields, room: &ByteBudget| {
         let query = Query { exact: true, fields, ..query("docs", &wanted, k) };
-        world.engine().search_version(&query, version, room).map(|found| found.hits.len())
+        test.engine().search_version(&query, version, room).map(|found| found.hits.len())
     };
     // Whatever room the search takes that is refused is there for the next.
-    let room = Room::new(1500);
+    let room = ByteBudget::new(1500);
     for _ in 0..3 {
         let refused = search(600, None, &room).unwrap_err();
-        assert!(matches!(refused, QueryError::AnswerSize { max: 1500 }), "{refused}");
+        assert!(matches!(refused, QueryError::ResponseSize { max: 1500 }), "{refused}");
         let refused = refused.to_string();
         assert!(refused.contains("(k)") && refused.contains("(fields)"), "{refused}");
     }
@@ -189,14 +189,14 @@ fn an_answer_has_no_more_bytes_than_there_is_room_for() {
 
 #[test]
 fn a_page_ends_with_the_document_that_fills_it() {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     let large = vec![b'x'; PAGE_BYTES / 4];
     let ops = (0..11).map(|number| put(&format!("doc:{number:02}"), &[("title", &large)])).collect();
-    assert!(world.engine().write(ops).iter().all(Result::is_ok));
+    assert!(test.engine().write(ops).iter().all(Result::is_ok));
     let (mut pages, mut keys, mut after) = (Vec::new(), Vec::new(), None);
     loop {
-        let page = world.engine().scroll("docs", None, after, 10).unwrap();
+        let page = test.engine().scroll("docs", None, after, 10).unwrap();
         pages.push(page.documents.len());
         keys.extend(page.documents.iter().map(|document| text(&document.key)));
         after = page.next;
@@ -207,23 +207,23 @@ fn a_page_ends_with_the_document_that_fills_it() {
     assert_eq!(pages, [4, 4, 3]);
     assert_eq!(keys, (0..11).map(|number| format!("doc:{number:02}")).collect::<Vec<_>>());
     // The end of a page that is full to the last document is the end.
-    let page = world.engine().scroll("docs", None, Some(page_before_last_four(&world)), 10).unwrap();
+    let page = test.engine().scroll("docs", None, Some(page_before_last_four(&test)), 10).unwrap();
     assert_eq!((page.documents.len(), page.next), (4, None));
 }
 
 /// Where a page ends that leaves four documents.
-fn page_before_last_four(world: &World) -> u64 {
-    let first = world.engine().scroll("docs", None, None, 3).unwrap();
-    let rest = world.engine().scroll("docs", None, first.next, 4).unwrap();
+fn page_before_last_four(test: &TestEngine) -> u64 {
+    let first = test.engine().scroll("docs", None, None, 3).unwrap();
+    let rest = test.engine().scroll("docs", None, first.next, 4).unwrap();
     rest.next.unwrap()
 }
 
 #[test]
 fn what_cannot_be_asked_is_refused_with_words() {
-    let world = filled(Metric::Cosine, hnsw());
+    let test = filled(Metric::Cosine, hnsw());
     let mut two = schema("two:", hnsw(), Metric::Cosine);
     two.fields.push(vector_field("w", hnsw(), Metric::L2, None));
-    world.engine().create_collection("two", two).unwrap();
+    test.engine().create_collection("two", two).unwrap();
     let good = vector(1);
     let colour = ["colour".to_owned()];
     let base = query("docs", &good, 3);
@@ -268,43 +268,43 @@ fn what_cannot_be_asked_is_refused_with_words() {
         ),
     ];
     for (query, message) in cases {
-        let error = world.engine().search(&query).unwrap_err();
+        let error = test.engine().search(&query).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
-    let error = world.engine().parse_filter("docs", "@title:{x}").unwrap_err();
+    let error = test.engine().parse_filter("docs", "@title:{x}").unwrap_err();
     assert!(matches!(error, QueryError::Filter(_)), "{error}");
-    assert!(matches!(world.engine().scroll("docs", None, None, 0), Err(QueryError::Limit { .. })));
-    assert!(matches!(world.engine().scroll("docs", None, None, 10_001), Err(QueryError::Limit { .. })));
-    assert!(world.engine().search(&Query { field: Some("w"), ..query("two", &good, 3) }).is_ok());
+    assert!(matches!(test.engine().scroll("docs", None, None, 0), Err(QueryError::Limit { .. })));
+    assert!(matches!(test.engine().scroll("docs", None, None, 10_001), Err(QueryError::Limit { .. })));
+    assert!(test.engine().search(&Query { field: Some("w"), ..query("two", &good, 3) }).is_ok());
 }
 
 #[test]
 fn a_document_in_two_collections_is_found_in_both() {
-    let world = World::new();
-    world.engine().create_collection("a", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
-    world.engine().create_collection("b", schema("doc:x:", engine::Algorithm::Flat, Metric::L2)).unwrap();
-    world.put("doc:x:1", &[("v", &blob(&vector(1)))]);
-    world.put("doc:2", &[("v", &blob(&vector(2)))]);
-    world.put("other", &[("v", b"not a vector, and no business of theirs")]);
+    let test = TestEngine::new();
+    test.engine().create_collection("a", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    test.engine().create_collection("b", schema("doc:x:", engine::Algorithm::Flat, Metric::L2)).unwrap();
+    test.put("doc:x:1", &[("v", &blob(&vector(1)))]);
+    test.put("doc:2", &[("v", &blob(&vector(2)))]);
+    test.put("other", &[("v", b"not a vector, and no business of theirs")]);
     let wanted = vector(1);
-    assert_eq!(world.keys(&query("a", &wanted, 10)), ["doc:x:1", "doc:2"]);
-    assert_eq!(world.keys(&query("b", &wanted, 10)), ["doc:x:1"]);
-    world.delete("doc:x:1");
-    assert_eq!(world.keys(&query("a", &wanted, 10)), ["doc:2"]);
-    assert_eq!(world.keys(&query("b", &wanted, 10)), [] as [&str; 0]);
+    assert_eq!(test.keys(&query("a", &wanted, 10)), ["doc:x:1", "doc:2"]);
+    assert_eq!(test.keys(&query("b", &wanted, 10)), ["doc:x:1"]);
+    test.delete("doc:x:1");
+    assert_eq!(test.keys(&query("a", &wanted, 10)), ["doc:2"]);
+    assert_eq!(test.keys(&query("b", &wanted, 10)), [] as [&str; 0]);
 }
 
 #[test]
 fn a_document_without_a_vector_is_filtered_and_scrolled_but_not_near_anything() {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
-    world.put("doc:1", &[("category", b"a")]);
-    world.put("doc:2", &[("category", b"a"), ("v", &blob(&vector(2)))]);
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
+    test.put("doc:1", &[("category", b"a")]);
+    test.put("doc:2", &[("category", b"a"), ("v", &blob(&vector(2)))]);
     let wanted = vector(2);
-    assert_eq!(world.keys(&query("docs", &wanted, 10)), ["doc:2"]);
-    assert_eq!(world.count("docs", "@category:{a}"), 2);
-    assert_eq!(world.scroll("docs", None), ["doc:1", "doc:2"]);
-    world.put("doc:2", &[("category", b"b")]);
-    assert_eq!(world.keys(&query("docs", &wanted, 10)), [] as [&str; 0]);
-    assert_eq!(world.count("docs", "@category:{a}"), 1);
+    assert_eq!(test.keys(&query("docs", &wanted, 10)), ["doc:2"]);
+    assert_eq!(test.count("docs", "@category:{a}"), 2);
+    assert_eq!(test.scroll("docs", None), ["doc:1", "doc:2"]);
+    test.put("doc:2", &[("category", b"b")]);
+    assert_eq!(test.keys(&query("docs", &wanted, 10)), [] as [&str; 0]);
+    assert_eq!(test.count("docs", "@category:{a}"), 1);
 }

@@ -4,13 +4,13 @@ use std::{fs, path::PathBuf};
 
 use engine::{Metric, Op, Query};
 
-use crate::world::*;
+use crate::test_engine::*;
 
 /// Two collections with 60 documents each.
-fn world() -> World {
-    let world = World::new();
+fn test_engine() -> TestEngine {
+    let test = TestEngine::new();
     for name in ["a", "b"] {
-        world.engine().create_collection(name, schema(name, hnsw(), Metric::Cosine)).unwrap();
+        test.engine().create_collection(name, schema(name, hnsw(), Metric::Cosine)).unwrap();
         let ops: Vec<Op> = (0..60u64)
             .map(|number| {
                 let year = number.to_string();
@@ -19,26 +19,26 @@ fn world() -> World {
                 put_until(&format!("{name}{number}"), values, BEGIN_MS + 1_000_000)
             })
             .collect();
-        assert!(world.engine().write(ops).iter().all(Result::is_ok));
+        assert!(test.engine().write(ops).iter().all(Result::is_ok));
     }
-    world.settle();
-    world
+    test.settle();
+    test
 }
 
-fn answers(world: &World) -> Vec<String> {
+fn answers(test: &TestEngine) -> Vec<String> {
     let mut answers = Vec::new();
     for name in ["a", "b"] {
-        let filter = world.filter(name, "@year:[10 40] @category:{y}");
+        let filter = test.filter(name, "@year:[10 40] @category:{y}");
         let wanted = vector(7);
         let exact = Query { exact: true, filter: Some(&filter), ..query(name, &wanted, 100) };
-        answers.extend(world.keys(&exact));
-        answers.push(world.engine().count(name, None).unwrap().to_string());
+        answers.extend(test.keys(&exact));
+        answers.push(test.engine().count(name, None).unwrap().to_string());
     }
     answers
 }
 
-fn files(world: &World) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(world.options.data_dir.join("snapshots"))
+fn files(test: &TestEngine) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(test.options.data_dir.join("snapshots"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -48,10 +48,10 @@ fn files(world: &World) -> Vec<PathBuf> {
 
 #[test]
 fn a_damaged_snapshot_is_noticed_and_done_without() {
-    let mut world = world();
-    let before = answers(&world);
-    world.close();
-    let path = files(&world).remove(0);
+    let mut test = test_engine();
+    let before = answers(&test);
+    test.close();
+    let path = files(&test).remove(0);
     assert!(path.ends_with("000001-000001.snapshot"), "{path:?}");
     let good = fs::read(&path).unwrap();
     let mut damaged: Vec<(String, Vec<u8>)> = Vec::new();
@@ -66,84 +66,84 @@ fn a_damaged_snapshot_is_noticed_and_done_without() {
     damaged.push(("longer".to_owned(), [&good[..], b"x"].concat()));
     for (how, bytes) in damaged {
         fs::write(&path, bytes).unwrap();
-        world.open();
-        assert_eq!(answers(&world), before, "{how}");
-        let warnings = world.engine().warnings();
+        test.open();
+        assert_eq!(answers(&test), before, "{how}");
+        let warnings = test.engine().warnings();
         assert_eq!(warnings.len(), 1, "{how}: {warnings:?}");
         assert!(
             warnings[0].starts_with("the snapshot of collection 1, version 1, is not used"),
             "{how}: {warnings:?}"
         );
-        world.close();
+        test.close();
     }
-    world.open();
-    assert_eq!(world.engine().warnings(), [] as [&str; 0], "a good one has been written again");
+    test.open();
+    assert_eq!(test.engine().warnings(), [] as [&str; 0], "a good one has been written again");
 }
 
 #[test]
 fn a_snapshot_of_something_else_is_not_used() {
-    let mut world = world();
-    let before = answers(&world);
-    world.close();
-    let [a, b] = files(&world).try_into().unwrap();
+    let mut test = test_engine();
+    let before = answers(&test);
+    test.close();
+    let [a, b] = files(&test).try_into().unwrap();
     fs::copy(&b, &a).unwrap();
-    world.open();
-    assert_eq!(answers(&world), before);
-    assert!(world.engine().warnings()[0].ends_with("it is of another collection"));
-    world.close();
+    test.open();
+    assert_eq!(answers(&test), before);
+    assert!(test.engine().warnings()[0].ends_with("it is of another collection"));
+    test.close();
 
-    let mut other = self::world();
+    let mut other = test_engine();
     other.close();
     fs::copy(&files(&other)[0], &a).unwrap();
-    world.open();
-    assert_eq!(answers(&world), before);
-    assert!(world.engine().warnings()[0].ends_with("it is of another store"));
+    test.open();
+    assert_eq!(answers(&test), before);
+    assert!(test.engine().warnings()[0].ends_with("it is of another store"));
 }
 
 #[test]
 fn a_snapshot_older_than_the_changes_that_are_kept_is_not_used() {
-    let mut world = world();
-    world.close();
-    let old = fs::read(&files(&world)[0]).unwrap();
-    world.open();
-    world.delete("a7");
-    world.delete("b7");
-    let before = answers(&world);
-    world.close();
-    fs::write(&files(&world)[0], old).unwrap();
-    world.open();
-    assert_eq!(answers(&world), before);
-    let warnings = world.engine().warnings();
+    let mut test = test_engine();
+    test.close();
+    let old = fs::read(&files(&test)[0]).unwrap();
+    test.open();
+    test.delete("a7");
+    test.delete("b7");
+    let before = answers(&test);
+    test.close();
+    fs::write(&files(&test)[0], old).unwrap();
+    test.open();
+    assert_eq!(answers(&test), before);
+    let warnings = test.engine().warnings();
     assert!(warnings[0].contains("changes up to 122 are forgotten"), "{warnings:?}");
 }
 
 #[test]
 fn leftovers_are_cleared_away() {
-    let mut world = world();
-    world.close();
-    let directory = world.options.data_dir.join("snapshots");
+    let mut test = test_engine();
+    test.close();
+    let directory = test.options.data_dir.join("snapshots");
     fs::write(directory.join("000001-000001.unfinished"), b"half").unwrap();
     fs::write(directory.join("000009-000001.snapshot"), b"of a collection long gone").unwrap();
-    world.open();
-    assert_eq!(files(&world).len(), 2);
-    world.engine().drop_collection("a", engine::Documents::Keep).unwrap();
-    let left = files(&world);
+    test.open();
+    assert_eq!(files(&test).len(), 2);
+    test.engine().drop_collection("a", engine::DropMode::KeepDocuments).unwrap();
+    let left = files(&test);
     assert_eq!(left.len(), 1);
     assert!(left[0].ends_with("000002-000001.snapshot"));
 }
 
 #[test]
 fn enough_changes_are_saved_while_the_engine_runs() {
-    let mut world = World::new();
-    world.engine().create_collection("docs", schema("", hnsw(), Metric::L2)).unwrap();
+    let mut test = TestEngine::new();
+    test.engine().create_collection("docs", schema("", hnsw(), Metric::L2)).unwrap();
     let ops: Vec<Op> = (0..10_000).map(|number| put(&number.to_string(), &[("year", b"1")])).collect();
-    assert!(world.engine().write(ops).iter().all(Result::is_ok));
+    assert!(test.engine().write(ops).iter().all(Result::is_ok));
     // It comes by itself; the test only cannot know when.
-    while !files(&world).iter().any(|path| path.extension().is_some_and(|end| end == "snapshot")) {
+    while !files(&test).iter().any(|path| path.extension().is_some_and(|end| end == "snapshot")) {
         std::thread::yield_now();
     }
-    world.put("one more", &[]);
-    world.crash();
-    assert_eq!(world.engine().warnings(), [] as [&str; 0]);
-    assert_eq!(world.engine().count("docs", None).unwrap(), 10_001);
+    test.put("one more", &[]);
+    test.crash();
+    assert_eq!(test.engine().warnings(), [] as [&str; 0]);
+    assert_eq!(test.engine().count("docs", None).unwrap(), 10_001);
 }

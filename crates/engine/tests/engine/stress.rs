@@ -8,16 +8,16 @@ use std::{
 
 use engine::{Clock, Metric, Query};
 
-use crate::{disks::SplitMix64, timed_run::TimedRun, world::*};
+use crate::{disks::SplitMix64, test_engine::*, timed_run::TimedRun};
 
 const WRITERS: u64 = 3;
-const KEYS_A_WRITER: u64 = 200;
+const KEYS_PER_WRITER: u64 = 200;
 const KEPT: u64 = 50;
 /// The clock is put forward by so much for a group of writes or several.
 const TICK_MS: u64 = 10;
 
 struct Stress {
-    world: World,
+    test: TestEngine,
     timed_run: TimedRun,
     /// Writes, searches.
     done: [AtomicU64; 2],
@@ -27,13 +27,13 @@ impl Stress {
     /// Writes, replaces and deletes documents with ends and without, in groups, and returns their ends.
     fn write(&self, writer: u64) -> BTreeMap<String, Option<u64>> {
         let mut random = SplitMix64(71 + writer);
-        let mut standing = BTreeMap::new();
+        let mut live = BTreeMap::new();
         self.timed_run.repeat(|| {
             let key = |number: u64| format!("doc:{writer}:{number}");
-            let mut keys: Vec<String> = (0..8).map(|_| key(random.next() % KEYS_A_WRITER)).collect();
+            let mut keys: Vec<String> = (0..8).map(|_| key(random.next() % KEYS_PER_WRITER)).collect();
             keys.sort_unstable();
             keys.dedup();
-            let now = self.world.clock.now_ms();
+            let now = self.test.clock.now_ms();
             let ops = keys.iter().map(|key| match random.next() % 4 {
                 0 => (None, engine::Op::Delete { key: key.clone().into(), expected: engine::Expected::Any }),
                 1 => {
@@ -47,27 +47,27 @@ impl Stress {
                 _ => (Some(None), put(key, &[("v", &blob(&vector(random.next() % 1_000)))])),
             });
             let (ends, ops): (Vec<_>, Vec<_>) = ops.unzip();
-            assert!(self.world.engine().write(ops).iter().all(Result::is_ok));
+            assert!(self.test.engine().write(ops).iter().all(Result::is_ok));
             for (key, end) in keys.into_iter().zip(ends) {
                 match end {
-                    Some(end) => drop(standing.insert(key, end)),
-                    None => drop(standing.remove(&key)),
+                    Some(end) => drop(live.insert(key, end)),
+                    None => drop(live.remove(&key)),
                 }
             }
             self.done[0].fetch_add(1, Relaxed);
         });
-        standing
+        live
     }
 
     fn search(&self, searcher: u64) {
-        let stays = self.world.filter("docs", "@category:{stays}");
+        let stays = self.test.filter("docs", "@category:{stays}");
         let mut random = SplitMix64(81 + searcher);
         self.timed_run.repeat(|| {
-            let now = self.world.clock.now_ms();
+            let now = self.test.clock.now_ms();
             let wanted = vector(random.next() % 1_000);
             for exact in [false, true] {
                 let found =
-                    self.world.engine().search(&Query { exact, ..query("docs", &wanted, 20) }).unwrap();
+                    self.test.engine().search(&Query { exact, ..query("docs", &wanted, 20) }).unwrap();
                 // Documents that went away meanwhile may leave gaps.
                 assert!(found.hits.len() <= 20);
                 for hit in found.hits {
@@ -76,7 +76,7 @@ impl Stress {
                 }
             }
             let filtered = Query { filter: Some(&stays), ..query("docs", &wanted, 100) };
-            assert_eq!(self.world.engine().search(&filtered).unwrap().hits.len(), KEPT as usize);
+            assert_eq!(self.test.engine().search(&filtered).unwrap().hits.len(), KEPT as usize);
             self.done[1].fetch_add(1, Relaxed);
         });
     }
@@ -84,18 +84,18 @@ impl Stress {
 
 #[test]
 fn eight_threads_write_search_and_let_documents_end() {
-    let world = World::with(|options| {
+    let test = TestEngine::with(|options| {
         // Small, so that writers help to link and sweep; two threads drain.
         options.tail_max = 32;
         options.index_threads = 2;
     });
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     for number in 0..KEPT {
         let v = blob(&vector(2_000 + number));
-        world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+        test.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
     }
-    let stress = Stress { world, timed_run: TimedRun::new(), done: Default::default() };
-    let mut standing = BTreeMap::new();
+    let stress = Stress { test, timed_run: TimedRun::new(), done: Default::default() };
+    let mut live = BTreeMap::new();
     std::thread::scope(|scope| {
         let stress = &stress;
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || stress.write(writer))).collect();
@@ -111,50 +111,50 @@ fn eight_threads_write_search_and_let_documents_end() {
                     std::thread::yield_now();
                 } else {
                     seen = writes;
-                    stress.world.clock.advance(TICK_MS);
-                    stress.world.engine().reap().unwrap();
+                    stress.test.clock.advance(TICK_MS);
+                    stress.test.engine().purge_expired().unwrap();
                 }
             });
         }));
         others.push(scope.spawn(|| {
             stress.timed_run.repeat(|| {
-                let keys = stress.world.scroll("docs", None);
+                let keys = stress.test.scroll("docs", None);
                 assert!(keys.iter().filter(|key| key.starts_with("doc:stays:")).count() == KEPT as usize);
             });
         }));
         others.push(scope.spawn(|| {
             stress.timed_run.repeat(|| {
-                let count = stress.world.engine().count("docs", None).unwrap();
-                assert!((KEPT..=KEPT + WRITERS * KEYS_A_WRITER).contains(&count), "{count} documents");
-                let info = stress.world.engine().collection("docs").unwrap();
+                let count = stress.test.engine().count("docs", None).unwrap();
+                assert!((KEPT..=KEPT + WRITERS * KEYS_PER_WRITER).contains(&count), "{count} documents");
+                let info = stress.test.engine().collection("docs").unwrap();
                 assert!(info.memory_bytes > 0);
             });
         }));
         // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
         others.into_iter().for_each(|other| other.join().unwrap());
         for writer in writers {
-            standing.extend(writer.join().unwrap());
+            live.extend(writer.join().unwrap());
         }
     });
     let [writes, searches] = stress.done.each_ref().map(|done| done.load(Relaxed));
     println!("{writes} groups written, {searches} rounds of searches");
-    let mut world = stress.world;
+    let mut test = stress.test;
     for reopened in [false, true] {
         if reopened {
-            world.reopen();
+            test.reopen();
         }
-        world.settle();
-        let now = world.clock.now_ms();
-        let mut expected: Vec<String> = standing
+        test.settle();
+        let now = test.clock.now_ms();
+        let mut expected: Vec<String> = live
             .iter()
             .filter(|(_, end)| end.is_none_or(|end| end > now))
             .map(|(key, _)| key.clone())
             .collect();
         expected.extend((0..KEPT).map(|number| format!("doc:stays:{number}")));
-        let mut keys = world.scroll("docs", None);
+        let mut keys = test.scroll("docs", None);
         expected.sort_unstable();
         keys.sort_unstable();
         assert_eq!(keys, expected, "reopened: {reopened}");
-        assert_eq!(world.engine().collection("docs").unwrap().vectors, expected.len() as u64);
+        assert_eq!(test.engine().collection("docs").unwrap().vectors, expected.len() as u64);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::{Engine, Expected, Op, Query};
 
-use crate::world::{blob, keys, put, query, vector};
+use crate::test_engine::{blob, keys, put, query, vector};
 
 /// Numbers there are.
 pub(crate) const KEYS: u64 = 24;
@@ -40,13 +40,13 @@ pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
 }
 
 /// That searches near `wanted` find just those that stand, nearest first, by the graph and without.
-pub(crate) fn check_search(engine: &Engine, standing: &BTreeMap<u64, u64>, wanted: &[f32], how: &str) {
+pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &[f32], how: &str) {
     let distance = |version: u64| -> f64 {
         let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
         pairs.map(|difference| difference * difference).sum()
     };
     let mut nearest: Vec<(u64, f64)> =
-        standing.iter().map(|(number, version)| (*number, distance(*version))).collect();
+        live.iter().map(|(number, version)| (*number, distance(*version))).collect();
     nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
     let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
     for exact in [true, false] {

@@ -20,7 +20,7 @@ use service::Progress;
 /// Answers health, and nothing else.
 pub(crate) fn startup_router(progress: Arc<Progress>) -> Router {
     let told = move || async move {
-        let view = ReadinessResponse { ready: false, notes: vec![progress.told()] };
+        let view = ReadinessResponse { ready: false, notes: vec![progress.message()] };
         let mut response = response::json(StatusCode::SERVICE_UNAVAILABLE, &view);
         response.headers_mut().insert(axum::http::header::RETRY_AFTER, 1.into());
         response

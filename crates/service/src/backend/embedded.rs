@@ -1,11 +1,11 @@
 //! The engine inside this process.
 
-use engine::{CollectionVersion, Engine, Options, Progress, QueryError, QueueFull, Room};
+use engine::{ByteBudget, CollectionVersion, Engine, Options, Progress, QueryError, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    ComputedVector, Cursor, Document, Documents, Error, Filter, Found, Lacking, Op, Query, Schema, Scrolled,
-    WriteError, Written,
+    ComputedVector, Cursor, Document, DropMode, Error, Filter, Lacking, Op, Query, Schema, Scrolled,
+    SearchResult, WriteError, WriteOutcome,
 };
 use crate::{ErrorKind, call::Call, refusal};
 
@@ -23,7 +23,7 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     pub(super) fn open(options: Options, progress: &Progress) -> Result<Embedded, Error> {
-        let engine = Engine::open_telling(options, progress).map_err(|error| refusal::open(&error))?;
+        let engine = Engine::open_with_progress(options, progress).map_err(|error| refusal::open(&error))?;
         Ok(Embedded { engine, write_room: Semaphore::new(WRITES_MAX) })
     }
 
@@ -37,10 +37,10 @@ impl Embedded {
         &self,
         query: &Query<'_>,
         version: CollectionVersion,
-        room: &Room,
-    ) -> Result<Option<Found>, Error> {
-        match self.engine.search_version(query, version, room) {
-            Err(QueryError::OtherVersion { .. }) => Ok(None),
+        budget: &ByteBudget,
+    ) -> Result<Option<SearchResult>, Error> {
+        match self.engine.search_version(query, version, budget) {
+            Err(QueryError::VersionMismatch { .. }) => Ok(None),
             found => found.map(Some).map_err(refusal::query),
         }
     }
@@ -80,7 +80,7 @@ impl Embedded {
         }
     }
 
-    pub(crate) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+    pub(crate) fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
         self.engine.drop_collection(name, documents).map_err(refusal::collection)
     }
 
@@ -89,7 +89,7 @@ impl Embedded {
         &self,
         call: &Call,
         ops: Vec<Op>,
-    ) -> Result<Vec<Result<Written, WriteError>>, Error> {
+    ) -> Result<Vec<Result<WriteOutcome, WriteError>>, Error> {
         let permits = u32::try_from(ops.len().min(WRITES_MAX)).expect("WRITES_MAX is small");
         let _room =
             call.within(self.write_room.acquire_many(permits)).await?.map_err(|_| Error::closing())?;
@@ -98,7 +98,10 @@ impl Embedded {
     }
 
     /// Queues writes for the committer.
-    fn submit(&self, ops: Vec<Op>) -> Result<oneshot::Receiver<Vec<Result<Written, WriteError>>>, Error> {
+    fn submit(
+        &self,
+        ops: Vec<Op>,
+    ) -> Result<oneshot::Receiver<Vec<Result<WriteOutcome, WriteError>>>, Error> {
         let (done, committed) = oneshot::channel();
         let answer = Box::new(move |results| {
             // A caller who has gone leaves nobody to tell.

@@ -13,7 +13,7 @@ pub(crate) use redis::fuzzing;
 use std::collections::HashMap;
 
 pub(super) use engine::{
-    Clock, ComputedVector, Filter, Found, Op, Progress, Query, TextToEmbed, WriteError, Written,
+    Clock, ComputedVector, Filter, Op, Progress, Query, SearchResult, TextToEmbed, WriteError, WriteOutcome,
 };
 
 pub(super) use self::{
@@ -21,7 +21,7 @@ pub(super) use self::{
     redis::{Gathered, Redis, Sought},
 };
 use super::{
-    CollectionInfo, Config, Document, Documents, Error, Field, Schema, Scrolled, Stats, Store,
+    CollectionInfo, Config, Document, DropMode, Error, Field, Schema, Scrolled, Stats, Store,
     call::Call,
     catalog::Known,
     refusal,
@@ -30,7 +30,7 @@ use super::{
 };
 
 /// What became of each write of a group.
-pub(super) type Results = Vec<Result<Written, NotWritten>>;
+pub(super) type Results = Vec<Result<WriteOutcome, NotWritten>>;
 
 /// Why one write of a group was not made.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl From<WriteError> for NotWritten {
     }
 }
 
-fn results(written: Vec<Result<Written, WriteError>>) -> Results {
+fn results(written: Vec<Result<WriteOutcome, WriteError>>) -> Results {
     written.into_iter().map(|written| written.map_err(NotWritten::from)).collect()
 }
 
@@ -180,8 +180,8 @@ impl Backend {
                     durability: config.durability,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
-                    give_way,
-                    on_refusal: |reason| tracing::error!(reason, "no more writes are taken"),
+                    lower_priority: give_way,
+                    on_read_only: |reason| tracing::error!(reason, "no more writes are taken"),
                 };
                 Kind::Embedded(Arc::new(Embedded::open(options, progress)?))
             }
@@ -298,7 +298,7 @@ impl Backend {
         &self,
         call: &Call,
         name: &str,
-        documents: Documents,
+        documents: DropMode,
     ) -> Result<(), Error> {
         match &self.store {
             Kind::Embedded(embedded) => {

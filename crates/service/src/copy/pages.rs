@@ -45,7 +45,9 @@ pub(super) async fn read(
             limit = next_limit(&documents).unwrap_or(limit);
             // A document in several collections comes with the first of them.
             let earlier = &plan.collections[..place];
-            documents.retain(|held| !earlier.iter().any(|other| other.from.schema.takes(&held.document.key)));
+            documents.retain(|held| {
+                !earlier.iter().any(|other| other.from.schema.matches_key(&held.document.key))
+            });
             read += documents.len() as u64;
             if !documents.is_empty() {
                 let page = Page { collection: place, documents };

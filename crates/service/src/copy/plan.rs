@@ -52,7 +52,7 @@ impl CopyPlan {
 
     /// The collections a document under this key falls into, with their places.
     pub(super) fn taking<'p>(&'p self, key: &'p [u8]) -> impl Iterator<Item = (usize, &'p Planned)> {
-        self.collections.iter().enumerate().filter(|(_, planned)| planned.from.schema.takes(key))
+        self.collections.iter().enumerate().filter(|(_, planned)| planned.from.schema.matches_key(key))
     }
 }
 

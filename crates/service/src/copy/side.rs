@@ -100,7 +100,7 @@ impl Side {
             for key in keys {
                 let Some(document) = standing.find(std::slice::from_ref(&key))? else { continue };
                 let mut vectors = Vec::new();
-                for known in collections.iter().filter(|known| known.schema.takes(&key)) {
+                for known in collections.iter().filter(|known| known.schema.matches_key(&key)) {
                     vectors.extend(standing.vectors(known, &key)?);
                 }
                 found.insert(key.into(), Held { document, vectors });

@@ -43,7 +43,7 @@ async fn service_that_drops(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::ta
     let dropping = {
         let service = service.clone();
         tokio::spawn(async move {
-            service.drop_collection(&cx(), "doomed", Documents::Delete).await.unwrap();
+            service.drop_collection(&cx(), "doomed", DropMode::DeleteDocuments).await.unwrap();
         })
     };
     tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
@@ -128,7 +128,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     metrics::with_local_recorder(&recorder, || {
         ["articles", "other"].into_iter().for_each(|name| shared.meter.unembedded(name, 7));
         let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
-        embedded.drop_collection("articles", Documents::Keep).unwrap();
+        embedded.drop_collection("articles", DropMode::KeepDocuments).unwrap();
         shared.refresh_catalog();
     });
     let notes = service.readiness().notes;
@@ -138,7 +138,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     for line in ["{collection=\"articles\"} 0", "{collection=\"other\"} 7"] {
         assert!(metrics.contains(&format!("nearfield_unembedded_documents{line}")), "{line}: {metrics}");
     }
-    service.drop_collection(&cx(), "other", Documents::Keep).await.unwrap();
+    service.drop_collection(&cx(), "other", DropMode::KeepDocuments).await.unwrap();
     assert!(service.readiness().ready);
 }
 
@@ -206,7 +206,7 @@ async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
     service.put_collection(&cx(), "articles", other, true).await.unwrap();
     until(|| shared.catalog().resolve(None).unwrap().version.version == 2).await;
     let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
-    let (found, _) = posed.search(shared, embedded, &searching::room()).unwrap();
+    let (found, _) = posed.search(shared, embedded, &searching::response_budget()).unwrap();
     // The same text is nowhere but where the same model puts it.
     assert!(found.hits[0].distance.abs() < 1e-5, "{:?}", found.hits);
 }

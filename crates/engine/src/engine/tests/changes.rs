@@ -20,9 +20,9 @@ fn where_there_is_no_snapshot_no_change_is_kept() {
             engine.create_collection("docs", schema()).unwrap();
         }
         put_all(&engine, 0..25);
-        engine.core.forget_changes(26, 100).unwrap();
+        engine.core.trim_changes(26, 100).unwrap();
         assert_eq!(log(&engine), (25, 0), "a few are not worth a commit");
-        engine.core.forget_changes(25, 100).unwrap();
+        engine.core.trim_changes(25, 100).unwrap();
         assert_eq!(log(&engine), (0, 25));
         // It goes on, and what there is can be changed and opened as ever.
         put_all(&engine, 10..20);
@@ -38,7 +38,7 @@ fn changes_since_the_oldest_snapshot_are_kept() {
     engine.core.save(|_| true);
     assert_eq!(log(&engine), (0, 25));
     put_all(&engine, 25..30);
-    engine.core.forget_changes(1, 100).unwrap();
+    engine.core.trim_changes(1, 100).unwrap();
     assert_eq!(log(&engine), (5, 25));
 }
 
@@ -49,7 +49,7 @@ fn a_snapshot_made_before_anything_was_written_is_one() {
     engine.create_collection("docs", schema()).unwrap();
     engine.core.save(|_| true);
     put_all(&engine, 0..5);
-    engine.core.forget_changes(1, 100).unwrap();
+    engine.core.trim_changes(1, 100).unwrap();
     assert_eq!(log(&engine), (5, 0));
     let engine = open_in(&dir, disk.after_power_loss());
     assert_eq!(engine.warnings(), [] as [&str; 0]);
@@ -62,6 +62,6 @@ fn a_long_log_is_forgotten_in_small_transactions() {
     put_all(&engine, 0..25);
     let syncs = || disk.0.syncs.load(Ordering::Relaxed);
     let before = syncs();
-    engine.core.forget_changes(1, 10).unwrap();
+    engine.core.trim_changes(1, 10).unwrap();
     assert_eq!((log(&engine), syncs() - before), ((0, 25), 3 * 2), "two syncs each");
 }

@@ -54,7 +54,7 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
         let stop = Stop(&writing);
         for _ in 0..12 {
             engine.core.save(|_| true);
-            let turn = engine.core.turn.lock();
+            let turn = engine.core.commit_lock.lock();
             let killed = disk.after_power_loss();
             let (with, without) = (copy_of_snapshots(&dir), tempfile::tempdir().unwrap());
             drop(turn);
@@ -73,8 +73,8 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
 type Once = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
 /// A folder that has something happen while a snapshot is being written.
-struct Meddling {
-    directory: Directory,
+struct WriteHook {
+    directory: DirectoryStorage,
     /// Before the first byte.
     begins: Once,
     /// When it is in its place.
@@ -87,13 +87,13 @@ fn happen(once: &Once) {
     }
 }
 
-impl std::fmt::Debug for Meddling {
+impl std::fmt::Debug for WriteHook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.directory.fmt(formatter)
     }
 }
 
-impl Folder for Meddling {
+impl FileStorage for WriteHook {
     fn names(&self) -> io::Result<Vec<String>> {
         self.directory.names()
     }
@@ -102,7 +102,7 @@ impl Folder for Meddling {
         self.directory.open(name)
     }
 
-    fn create(&self, name: &str) -> io::Result<Box<dyn crate::NewFile>> {
+    fn create(&self, name: &str) -> io::Result<Box<dyn crate::WritableFile>> {
         happen(&self.begins);
         self.directory.create(name)
     }
@@ -128,7 +128,7 @@ impl Folder for Meddling {
 fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
     let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
     let folder =
-        Arc::new(Meddling { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
+        Arc::new(WriteHook { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
     let engine = Arc::new(open_with(&dir, disk.clone(), Durability::None, folder.clone()));
     engine.create_collection("docs", schema()).unwrap();
     engine.write(vec![put(1)]).remove(0).unwrap();
@@ -163,8 +163,11 @@ fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
 fn a_collection_dropped_while_its_snapshot_is_written_leaves_none() {
     for is_switched in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let folder =
-            Arc::new(Meddling { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
+        let folder = Arc::new(WriteHook {
+            directory: directory(&dir),
+            begins: Once::default(),
+            ends: Once::default(),
+        });
         let engine = Arc::new(open_with(&dir, Disk::default(), Durability::Always, folder.clone()));
         engine.create_collection("docs", schema()).unwrap();
         engine.write(vec![put(1)]).remove(0).unwrap();
@@ -176,7 +179,7 @@ fn a_collection_dropped_while_its_snapshot_is_written_leaves_none() {
                 other.rebuild_collection("docs", schema).unwrap();
                 other.switch_collection("docs").unwrap();
             } else {
-                other.drop_collection("docs", Documents::Keep).unwrap();
+                other.drop_collection("docs", DropMode::KeepDocuments).unwrap();
             }
         }));
         engine.core.save(|_| true);

@@ -22,7 +22,7 @@ use crate::http::{
     request_context::RequestContext,
     response,
 };
-use service::{Documents, VectorSchema};
+use service::{DropMode, VectorSchema};
 
 /// All collections that the caller's key is for.
 #[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsResponse)))]
@@ -113,8 +113,8 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let query = Query::parse(uri.query(), &["documents"])?;
     let documents = match query.text("documents") {
-        None | Some("keep") => Documents::Keep,
-        Some("delete") => Documents::Delete,
+        None | Some("keep") => DropMode::KeepDocuments,
+        Some("delete") => DropMode::DeleteDocuments,
         Some(found) => return Err(query::refuse("documents", "keep or delete", found)),
     };
     state.service.drop_collection(&request.cx, &name, documents).await?;

@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use redis::Cmd;
 
 use super::{
-    CollectionInfo, Documents, Error, Fingerprints, Schema,
+    CollectionInfo, DropMode, Error, Fingerprints, Schema,
     core::Core,
     error, index,
     notes::{self, Notes},
@@ -102,7 +102,7 @@ impl Core {
     }
 
     /// Drops a collection and its aliases.
-    pub(super) async fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+    pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
         let _structure = self.structure.lock().await;
         let state = self.state();
         let collection = state.own(name)?;
@@ -122,7 +122,7 @@ impl Core {
             }
         }
         self.set_collection(name, None);
-        if documents == Documents::Delete {
+        if documents == DropMode::DeleteDocuments {
             self.unlink_under(&collection.schema().prefixes).await?;
         }
         Ok(())

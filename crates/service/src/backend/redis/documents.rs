@@ -7,7 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    ComputedVector, Document, Error, Field, NotWritten, Op, Results, Stood, WriteError, Written,
+    ComputedVector, Document, Error, Field, NotWritten, Op, Results, Stood, WriteError, WriteOutcome,
     core::Core,
     document::{self, content},
     error,
@@ -106,7 +106,7 @@ impl Core {
         let of_shard =
             |(shard, places): &Part| self.write_on(shard.clone(), &state, &ops, places.clone(), now_ms);
         let written = join_all(parts.iter().map(of_shard)).await;
-        let mut results: Vec<Option<Result<Written, NotWritten>>> = ops.iter().map(|_| None).collect();
+        let mut results: Vec<Option<Result<WriteOutcome, NotWritten>>> = ops.iter().map(|_| None).collect();
         for ((_, places), written) in parts.iter().zip(written) {
             for (place, result) in places.iter().zip(written) {
                 results[*place] = Some(result);
@@ -227,9 +227,9 @@ impl Core {
 }
 
 impl Way {
-    fn became(&self, reply: Value) -> Result<Written, NotWritten> {
+    fn became(&self, reply: Value) -> Result<WriteOutcome, NotWritten> {
         match ran(reply) {
-            Ok(Ran::Written { existed }) => Ok(Written { seq: self.seq, existed }),
+            Ok(Ran::Written { existed }) => Ok(WriteOutcome { seq: self.seq, existed }),
             Ok(Ran::Conflict { found }) => {
                 Err(WriteError::Conflict { expected: self.expected, found }.into())
             }

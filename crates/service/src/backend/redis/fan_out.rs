@@ -10,7 +10,7 @@ use futures_util::future::{join_all, try_join_all};
 use redis::Pipeline;
 
 use super::{
-    Error, Found, Query, Schema,
+    Error, Query, Schema, SearchResult,
     core::Core,
     search::{self, Asking},
     servers::Shard,
@@ -32,7 +32,7 @@ pub(crate) struct Sought<'q> {
 /// What was found for it.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    pub(crate) found: Found,
+    pub(crate) found: SearchResult,
     /// Why shards have not answered whose hits are missing.
     pub(crate) unanswered: Vec<String>,
 }
@@ -238,7 +238,7 @@ fn join(
     if are_parts {
         hits = nearest(hits, &asked.query);
     }
-    let found = Found { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
+    let found = SearchResult { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
     let unanswered = unanswered.into_iter().map(|error| error.message).collect();
     Ok((Gathered { found, unanswered }, vanished))
 }

@@ -44,9 +44,9 @@ use self::{
     servers::{Servers, Shard, refused},
 };
 use super::{
-    Clock, CollectionInfo, ComputedVector, Cursor, Document, Documents, Error, Field, Filter, Fingerprints,
-    Found, Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, Stats, Stood, TextToEmbed,
-    WriteError, Written, no_cursor,
+    Clock, CollectionInfo, ComputedVector, Cursor, Document, DropMode, Error, Field, Filter, Fingerprints,
+    Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, SearchResult, Stats, Stood,
+    TextToEmbed, WriteError, WriteOutcome, no_cursor,
 };
 use crate::{
     Expected, RedisStore, refusal,
@@ -152,7 +152,7 @@ impl Redis {
         self.to_the_end(async move { core.put_collection(&name, schema, rebuild, models).await }).await
     }
 
-    pub(super) async fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), Error> {
+    pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
         let (core, name) = (self.core.clone(), name.to_owned());
         self.to_the_end(async move { core.drop_collection(&name, documents).await }).await
     }

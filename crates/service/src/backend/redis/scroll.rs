@@ -83,7 +83,7 @@ impl Core {
         let state = self.state();
         let collection = state.get(collection)?;
         let passes = |document: &Document| {
-            filter.is_none_or(|filter| collection.checker.lets_through(filter, &document.fields))
+            filter.is_none_or(|filter| collection.checker.matches(filter, &document.fields))
         };
         let (documents, next) = self.walk(collection, after, limit, &[], passes).await?;
         let documents = documents.into_iter().map(|document| state.split(document).0).collect();
@@ -162,7 +162,7 @@ impl Core {
         }
         if place.shard > shards.len()
             || place.prefix >= schema.prefixes.len()
-            || !place.left.iter().all(|key| schema.takes(key))
+            || !place.left.iter().all(|key| schema.matches_key(key))
         {
             return Err(no_cursor(after.map_or("", |cursor| cursor)));
         }

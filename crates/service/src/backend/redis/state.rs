@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Checker, CollectionError, check_document, decode_vector};
+use engine::{CollectionError, DocumentValidator, check_document, decode_vector};
 
 use super::{
     CollectionInfo, ComputedVector, Document, Error, Field, Fingerprints, Op, Schema, TextToEmbed,
@@ -25,7 +25,7 @@ pub(super) struct State {
 pub(super) struct Collection {
     pub(super) name: String,
     pub(super) aliases: Vec<String>,
-    pub(super) checker: Arc<Checker>,
+    pub(super) checker: Arc<DocumentValidator>,
     pub(super) models: Fingerprints,
     /// The index on each shard, by the shard's name.
     pub(super) indexes: BTreeMap<String, Index>,
@@ -53,7 +53,7 @@ impl Collection {
         aliases: Vec<String>,
         indexes: BTreeMap<String, Index>,
     ) -> Collection {
-        let checker = Arc::new(Checker::new(notes.version, notes.schema));
+        let checker = Arc::new(DocumentValidator::new(notes.version, notes.schema));
         let info = Info::sum(indexes.values().map(|index| &index.info));
         Collection { name: name.to_owned(), aliases, checker, models: notes.models, indexes, info }
     }
@@ -212,7 +212,7 @@ impl State {
 
     /// The collections that take a document under this key.
     fn taking<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
-        self.collections.values().map(|collection| &**collection).filter(|it| it.schema().takes(key))
+        self.collections.values().map(|collection| &**collection).filter(|it| it.schema().matches_key(key))
     }
 
     pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use store::{CollectionVersion, NAME_BYTES_MAX, NameTarget, StoreError, Writer};
 
 use crate::{
-    binary::show,
+    binary::printable,
     collection::Collection,
     core::Core,
     load,
@@ -68,36 +68,36 @@ pub enum CollectionError {
 
 /// What becomes of the documents of a dropped collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Documents {
+pub enum DropMode {
     /// They stay.
-    Keep,
+    KeepDocuments,
     /// They go with it: every document under its prefixes.
-    Delete,
+    DeleteDocuments,
 }
 
 impl Core {
     pub(crate) fn create_collection(&self, name: &str, schema: Schema) -> Result<(), CollectionError> {
         check_name(name)?;
         schema.validate()?;
-        let _structure = self.structure.lock();
+        let _ddl_lock = self.ddl_lock.lock();
         let registry = self.registry();
         if let Some(collection) = registry.aliases.get(name) {
             return Err(CollectionError::IsAlias { name: name.to_owned(), collection: collection.clone() });
         }
         if let Some(versions) = registry.named.get(name) {
-            return match versions.answering.schema.difference(&schema) {
+            return match versions.active.schema.difference(&schema) {
                 None => Ok(()),
                 Some(difference) => Err(CollectionError::Exists { name: name.to_owned(), difference }),
             };
         }
-        let collection = self.begin(schema, |writer| {
+        let collection = self.begin_building(schema, |writer| {
             let version = CollectionVersion { id: writer.allocate_collection_id()?, version: 1 };
             writer.set_name(name, &NameTarget::Collection(version))?;
             Ok(version)
         })?;
-        let filled = self.fill(&collection);
-        let versions = Versions { answering: collection.clone(), rebuilding: None };
-        self.finish(
+        let filled = self.backfill(&collection);
+        let versions = Versions { active: collection.clone(), rebuilding: None };
+        self.finish_building(
             &collection,
             filled,
             |writer| writer.remove_name(name).map(drop),
@@ -109,20 +109,20 @@ impl Core {
 
     pub(crate) fn rebuild_collection(&self, name: &str, schema: Schema) -> Result<(), CollectionError> {
         schema.validate()?;
-        let _structure = self.structure.lock();
-        let versions = self.own_name(name)?;
+        let _ddl_lock = self.ddl_lock.lock();
+        let versions = self.versions_of(name)?;
         if let Some(rebuilding) = &versions.rebuilding {
             return match rebuilding.schema.difference(&schema) {
                 None => Ok(()),
                 Some(difference) => Err(CollectionError::Rebuilding { name: name.to_owned(), difference }),
             };
         }
-        let old = versions.answering;
+        let old = versions.active;
         let version = CollectionVersion { id: old.version.id, version: old.version.version + 1 };
-        let collection = self.begin(schema, |_| Ok(version))?;
-        let filled = self.inherit(&old, &collection).and_then(|()| self.fill(&collection));
-        let versions = Versions { answering: old, rebuilding: Some(collection.clone()) };
-        self.finish(
+        let collection = self.begin_building(schema, |_| Ok(version))?;
+        let filled = self.reuse_vectors(&old, &collection).and_then(|()| self.backfill(&collection));
+        let versions = Versions { active: old, rebuilding: Some(collection.clone()) };
+        self.finish_building(
             &collection,
             filled,
             |_| Ok(()),
@@ -133,34 +133,34 @@ impl Core {
     }
 
     pub(crate) fn switch_collection(&self, name: &str) -> Result<(), CollectionError> {
-        let _structure = self.structure.lock();
-        let versions = self.own_name(name)?;
+        let _ddl_lock = self.ddl_lock.lock();
+        let versions = self.versions_of(name)?;
         let Some(rebuilt) = versions.rebuilding else {
             return Err(CollectionError::NotRebuilding { name: name.to_owned() });
         };
-        let old = versions.answering.version;
-        self.restructure(|writer| {
+        let old = versions.active.version;
+        self.commit_ddl(|writer| {
             writer.set_name(name, &NameTarget::Collection(rebuilt.version))?;
             writer.remove_schema(old)?;
-            let versions = Versions { answering: rebuilt, rebuilding: None };
+            let versions = Versions { active: rebuilt, rebuilding: None };
             Ok(((), |registry: &mut Registry| {
                 registry.named.insert(name.to_owned(), versions);
             }))
         })?;
-        self.forget_snapshot(old);
+        self.remove_snapshot(old);
         Ok(())
     }
 
-    pub(crate) fn drop_collection(&self, name: &str, documents: Documents) -> Result<(), CollectionError> {
-        let _structure = self.structure.lock();
-        let versions = self.own_name(name)?;
-        if documents == Documents::Delete {
-            for prefix in &versions.answering.schema.prefixes {
-                self.delete_under(prefix)?;
+    pub(crate) fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), CollectionError> {
+        let _ddl_lock = self.ddl_lock.lock();
+        let versions = self.versions_of(name)?;
+        if documents == DropMode::DeleteDocuments {
+            for prefix in &versions.active.schema.prefixes {
+                self.delete_prefix(prefix)?;
             }
         }
         let aliases = self.registry().aliases_of(name);
-        self.restructure(|writer| {
+        self.commit_ddl(|writer| {
             writer.remove_name(name)?;
             for alias in &aliases {
                 writer.remove_name(alias)?;
@@ -174,19 +174,19 @@ impl Core {
             }))
         })?;
         for collection in versions.all() {
-            self.forget_snapshot(collection.version);
+            self.remove_snapshot(collection.version);
         }
         Ok(())
     }
 
     pub(crate) fn set_alias(&self, alias: &str, collection: &str) -> Result<(), CollectionError> {
         check_name(alias)?;
-        let _structure = self.structure.lock();
-        self.own_name(collection)?;
+        let _ddl_lock = self.ddl_lock.lock();
+        self.versions_of(collection)?;
         if self.registry().named.contains_key(alias) {
             return Err(CollectionError::NameTaken { alias: alias.to_owned() });
         }
-        self.restructure(|writer| {
+        self.commit_ddl(|writer| {
             writer.set_name(alias, &NameTarget::Alias(collection.to_owned()))?;
             Ok(((), |registry: &mut Registry| {
                 registry.aliases.insert(alias.to_owned(), collection.to_owned());
@@ -195,14 +195,14 @@ impl Core {
     }
 
     pub(crate) fn remove_alias(&self, alias: &str) -> Result<(), CollectionError> {
-        let _structure = self.structure.lock();
+        let _ddl_lock = self.ddl_lock.lock();
         let registry = self.registry();
         if !registry.aliases.contains_key(alias) {
             let known = registry.aliases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let known = if known.is_empty() { "no aliases".to_owned() } else { known };
             return Err(CollectionError::NotFound { name: alias.to_owned(), known });
         }
-        self.restructure(|writer| {
+        self.commit_ddl(|writer| {
             writer.remove_name(alias)?;
             Ok(((), |registry: &mut Registry| {
                 registry.aliases.remove(alias);
@@ -211,60 +211,60 @@ impl Core {
     }
 
     /// Begins a version that nobody can search yet, but writes feed from here on.
-    fn begin(
+    fn begin_building(
         &self,
         schema: Schema,
         number: impl FnOnce(&mut Writer<'_>) -> Result<CollectionVersion, StoreError>,
     ) -> Result<Arc<Collection>, CollectionError> {
-        self.restructure(|writer| {
+        self.commit_ddl(|writer| {
             let version = number(writer)?;
             writer.set_schema(version, &encode(&schema))?;
             let collection = Arc::new(Collection::new(version, Arc::new(schema), self.cpu));
-            collection.begin_filling();
+            collection.begin_backfill();
             let coming = collection.clone();
-            Ok((collection, move |registry: &mut Registry| registry.coming.push(coming)))
+            Ok((collection, move |registry: &mut Registry| registry.building.push(coming)))
         })
     }
 
     /// Lets a version in that has been filled, or takes one back that could not be: nobody has
     /// been told of it.
-    fn finish(
+    fn finish_building(
         &self,
         collection: &Collection,
         filled: Result<(), StoreError>,
-        take_back: impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError>,
-        let_in: impl FnOnce(&mut Registry),
+        undo: impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError>,
+        activate: impl FnOnce(&mut Registry),
     ) -> Result<(), CollectionError> {
-        let comes_no_more = |registry: &mut Registry| {
-            registry.coming.retain(|coming| coming.version != collection.version);
+        let stop_building = |registry: &mut Registry| {
+            registry.building.retain(|coming| coming.version != collection.version);
         };
         if let Err(error) = filled {
-            self.restructure(|writer| {
-                take_back(writer)?;
+            self.commit_ddl(|writer| {
+                undo(writer)?;
                 writer.remove_schema(collection.version)?;
-                Ok(((), comes_no_more))
+                Ok(((), stop_building))
             })?;
             return Err(error.into());
         }
-        let _turn = self.turn.lock();
+        let _commit_lock = self.commit_lock.lock();
         self.change_registry(|registry| {
-            comes_no_more(registry);
-            let_in(registry);
+            stop_building(registry);
+            activate(registry);
         });
-        self.indexing.ring();
+        self.indexing_wake.notify();
         Ok(())
     }
 
     /// Commits a change of schemas and names together with the registry's.
-    fn restructure<T, C: FnOnce(&mut Registry)>(
+    fn commit_ddl<T, C: FnOnce(&mut Registry)>(
         &self,
         change: impl FnOnce(&mut Writer<'_>) -> Result<(T, C), StoreError>,
     ) -> Result<T, CollectionError> {
-        let _turn = self.turn.lock();
+        let _commit_lock = self.commit_lock.lock();
         self.check_writable()?;
-        let mut writer = self.store.write().inspect_err(|error| self.latch(error))?;
-        let (result, change) = change(&mut writer).inspect_err(|error| self.latch(error))?;
-        writer.commit().inspect_err(|error| self.latch(error))?;
+        let mut writer = self.store.write().inspect_err(|error| self.latch_ddl_failure(error))?;
+        let (result, change) = change(&mut writer).inspect_err(|error| self.latch_ddl_failure(error))?;
+        writer.commit().inspect_err(|error| self.latch_ddl_failure(error))?;
         self.change_registry(change);
         Ok(result)
     }
@@ -273,14 +273,14 @@ impl Core {
         if self.is_closing() {
             return Err(CollectionError::Closed);
         }
-        match self.refusal.get() {
+        match self.read_only_reason.get() {
             Some(reason) => Err(CollectionError::ReadOnly { reason: reason.clone() }),
             None => Ok(()),
         }
     }
 
     /// A damaged entry is in the way of one verb only; anything else the disk does ends writing.
-    fn latch(&self, error: &StoreError) {
+    fn latch_ddl_failure(&self, error: &StoreError) {
         if matches!(
             error,
             StoreError::Io { .. }
@@ -288,33 +288,35 @@ impl Core {
                 | StoreError::DiskFailedEarlier
                 | StoreError::Damaged { .. }
         ) {
-            self.note_failure(error);
+            self.latch_failure(error);
         }
     }
 
     /// The versions of the collection that is itself called `name`.
-    fn own_name(&self, name: &str) -> Result<Versions, CollectionError> {
+    fn versions_of(&self, name: &str) -> Result<Versions, CollectionError> {
         let registry = self.registry();
         match (registry.named.get(name), registry.aliases.get(name)) {
             (Some(versions), _) => Ok(versions.clone()),
             (None, Some(collection)) => {
                 Err(CollectionError::IsAlias { name: name.to_owned(), collection: collection.clone() })
             }
-            (None, None) => Err(CollectionError::NotFound { name: name.to_owned(), known: registry.known() }),
+            (None, None) => {
+                Err(CollectionError::NotFound { name: name.to_owned(), known: registry.collection_names() })
+            }
         }
     }
 
     /// Takes the documents that stand into a collection that writes feed already.
-    fn fill(&self, collection: &Collection) -> Result<(), StoreError> {
+    fn backfill(&self, collection: &Collection) -> Result<(), StoreError> {
         let reader = self.store.read()?;
-        load::fill(collection, &reader, &Progress::default())?;
-        collection.end_filling(reader.last_seq()?);
+        load::backfill(collection, &reader, &Progress::default())?;
+        collection.end_backfill(reader.last_seq()?);
         Ok(())
     }
 
     /// Gives a rebuilt version the computed vectors of the old one where both embed the same texts
     /// by the same model alike: they need not be computed again.
-    fn inherit(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
+    fn reuse_vectors(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
         let mut fields = Vec::new();
         for field in new.projector.vectors.iter().filter(|field| field.schema.embed.is_some()) {
             let heir = |known: &&VectorField| {
@@ -330,8 +332,8 @@ impl Core {
         for (from, to) in fields {
             let mut rows = reader.vectors(old.version, from)?.peekable();
             while rows.peek().is_some() {
-                let _turn = self.turn.lock();
-                let mut writer = self.store.write().inspect_err(|error| self.latch(error))?;
+                let _commit_lock = self.commit_lock.lock();
+                let mut writer = self.store.write().inspect_err(|error| self.latch_ddl_failure(error))?;
                 for row in rows.by_ref().take(GROUP_OPS_MAX) {
                     let (key, vector) = row?;
                     // Written since: then the write has brought its own vector.
@@ -341,17 +343,17 @@ impl Core {
                         writer.set_vector(key, vector.model, &vector.bytes)?;
                     }
                 }
-                writer.commit().inspect_err(|error| self.latch(error))?;
+                writer.commit().inspect_err(|error| self.latch_ddl_failure(error))?;
             }
         }
         Ok(())
     }
 
     /// Deletes every document whose key starts with `prefix`, in groups like other writes.
-    fn delete_under(&self, prefix: &[u8]) -> Result<(), CollectionError> {
+    fn delete_prefix(&self, prefix: &[u8]) -> Result<(), CollectionError> {
         loop {
             self.check_writable()?;
-            let _turn = self.turn.lock();
+            let _commit_lock = self.commit_lock.lock();
             let reader = self.store.read()?;
             let keys: Vec<Box<[u8]>> = reader
                 .keys(prefix, None)?
@@ -375,15 +377,15 @@ impl Core {
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let writer = self.store.write().inspect_err(|error| self.latch(error))?;
+        let writer = self.store.write().inspect_err(|error| self.latch_ddl_failure(error))?;
         let mut transaction = Transaction::new(writer, &self.registry(), self.time.now_ms());
-        let result = change(&mut transaction).inspect_err(|error| self.latch(error))?;
-        let committed = transaction.commit(true).inspect_err(|error| self.latch(error))?;
+        let result = change(&mut transaction).inspect_err(|error| self.latch_ddl_failure(error))?;
+        let committed = transaction.commit(true).inspect_err(|error| self.latch_ddl_failure(error))?;
         self.publish(committed);
         Ok(result)
     }
 
-    pub(crate) fn forget_snapshot(&self, version: CollectionVersion) {
+    pub(crate) fn remove_snapshot(&self, version: CollectionVersion) {
         if let Err(error) = self.snapshots.remove(version) {
             // Harmless: it is not read any more, and goes when the engine is opened next.
             self.warn(format!(
@@ -401,6 +403,6 @@ pub fn check_name(name: &str) -> Result<(), CollectionError> {
     if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !is_dots {
         Ok(())
     } else {
-        Err(CollectionError::Name { name: show(name.as_bytes()) })
+        Err(CollectionError::Name { name: printable(name.as_bytes()) })
     }
 }

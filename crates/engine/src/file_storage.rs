@@ -8,13 +8,13 @@ use std::{
 };
 
 /// Where derived files lie: a directory, or something that fails as a disk may.
-pub trait Folder: Debug + Send + Sync {
+pub trait FileStorage: Debug + Send + Sync {
     /// Names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
     /// Opens a file to read it from its beginning.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
     /// Makes an empty file, in place of any of that name.
-    fn create(&self, name: &str) -> io::Result<Box<dyn NewFile>>;
+    fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>>;
     /// Gives a file another name, in place of any of that name; a reader sees the one or the other.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -24,24 +24,24 @@ pub trait Folder: Debug + Send + Sync {
 }
 
 /// A file being written.
-pub trait NewFile: Write {
+pub trait WritableFile: Write {
     /// Makes what was written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
 /// A directory of the file system.
 #[derive(Debug)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct DirectoryStorage(PathBuf);
 
-impl Directory {
+impl DirectoryStorage {
     /// The directory `path`, which is made if need be.
-    pub(crate) fn open(path: PathBuf) -> io::Result<Directory> {
+    pub(crate) fn open(path: PathBuf) -> io::Result<DirectoryStorage> {
         fs::create_dir_all(&path)?;
-        Ok(Directory(path))
+        Ok(DirectoryStorage(path))
     }
 }
 
-impl Folder for Directory {
+impl FileStorage for DirectoryStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -55,7 +55,7 @@ impl Folder for Directory {
         Ok(Box::new(File::open(self.0.join(name))?))
     }
 
-    fn create(&self, name: &str) -> io::Result<Box<dyn NewFile>> {
+    fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>> {
         Ok(Box::new(File::create(self.0.join(name))?))
     }
 
@@ -78,7 +78,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
-impl NewFile for File {
+impl WritableFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }

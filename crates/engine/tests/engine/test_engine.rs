@@ -11,8 +11,8 @@ use std::{
 
 use engine::{
     Algorithm, Clock, ComputedVector, Cpu, Durability, Embedding, Engine, Expected, Field, FieldKind,
-    FieldSchema, Filter, Found, Metric, Op, Options, Quantization, Query, Schema, TextToEmbed, VectorSchema,
-    VectorType, WriteError, Written,
+    FieldSchema, Filter, Metric, Op, Options, Quantization, Query, Schema, SearchResult, TextToEmbed,
+    VectorSchema, VectorType, WriteError, WriteOutcome,
 };
 use tempfile::TempDir;
 
@@ -43,19 +43,19 @@ impl Clock for FakeClock {
     }
 }
 
-pub(crate) struct World {
+pub(crate) struct TestEngine {
     pub(crate) dir: TempDir,
     pub(crate) clock: Arc<FakeClock>,
     pub(crate) options: Options,
     engine: Option<Engine>,
 }
 
-impl World {
-    pub(crate) fn new() -> World {
-        World::with(|_| {})
+impl TestEngine {
+    pub(crate) fn new() -> TestEngine {
+        TestEngine::with(|_| {})
     }
 
-    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> World {
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> TestEngine {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(FakeClock::at(BEGIN_MS));
         let mut options = Options {
@@ -69,12 +69,12 @@ impl World {
             durability: Durability::Always,
             tail_max: 10_000,
             index_threads: 1,
-            give_way: || {},
-            on_refusal: |_| {},
+            lower_priority: || {},
+            on_read_only: |_| {},
         };
         change(&mut options);
         let engine = Engine::open(options.clone()).unwrap();
-        World { dir, clock, options, engine: Some(engine) }
+        TestEngine { dir, clock, options, engine: Some(engine) }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -105,15 +105,15 @@ impl World {
         self.open();
     }
 
-    pub(crate) fn put(&self, key: &str, fields: &[(&str, &[u8])]) -> Written {
+    pub(crate) fn put(&self, key: &str, fields: &[(&str, &[u8])]) -> WriteOutcome {
         self.write(put(key, fields)).unwrap_or_else(|error| panic!("{key}: {error}"))
     }
 
-    pub(crate) fn delete(&self, key: &str) -> Written {
+    pub(crate) fn delete(&self, key: &str) -> WriteOutcome {
         self.write(Op::Delete { key: key.into(), expected: Expected::Any }).unwrap()
     }
 
-    pub(crate) fn write(&self, op: Op) -> Result<Written, WriteError> {
+    pub(crate) fn write(&self, op: Op) -> Result<WriteOutcome, WriteError> {
         self.engine().write(vec![op]).remove(0)
     }
 
@@ -195,7 +195,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-pub(crate) fn keys(found: &Found) -> Vec<String> {
+pub(crate) fn keys(found: &SearchResult) -> Vec<String> {
     found.hits.iter().map(|hit| text(&hit.document.key)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! A machine that loses power or whose disk fails: a store file and a folder of snapshots on one
+//! A machine that loses power or whose disk fails: a store file and a storage of snapshots on one
 //! disk, whose calls are counted together.
 
 use std::{
@@ -7,61 +7,61 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use engine::{Folder, NewFile};
+use engine::{FileStorage, WritableFile};
 use redb::StorageBackend as _;
 
 use crate::disks::{Disk, Fault, SplitMix64};
 
-/// The disk of the store and the folder beside it.
+/// The disk of the store and the storage beside it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Machine {
+pub(crate) struct SimulatedMachine {
     pub(crate) disk: Disk,
-    pub(crate) folder: CrashingFolder,
+    pub(crate) storage: CrashingStorage,
 }
 
-impl Machine {
-    pub(crate) fn with_fault(fault: Fault) -> Machine {
-        Machine::of(Disk::with_fault(fault), Files::default())
+impl SimulatedMachine {
+    pub(crate) fn with_fault(fault: Fault) -> SimulatedMachine {
+        SimulatedMachine::of(Disk::with_fault(fault), Files::default())
     }
 
     /// The same disk, on which nothing fails any more.
-    pub(crate) fn mended(&self) -> Machine {
-        Machine::of(Disk::with_bytes(self.disk.bytes()), self.folder.files.lock().unwrap().clone())
+    pub(crate) fn without_faults(&self) -> SimulatedMachine {
+        SimulatedMachine::of(Disk::with_bytes(self.disk.bytes()), self.storage.files.lock().unwrap().clone())
     }
 
     /// What is found after losing power now.
-    pub(crate) fn after_power_loss(&self, seed: u64) -> Machine {
-        let files = self.folder.files.lock().unwrap().after_power_loss(&mut SplitMix64(seed ^ 0x736e_6170));
-        Machine::of(self.disk.after_power_loss(seed), files)
+    pub(crate) fn after_power_loss(&self, seed: u64) -> SimulatedMachine {
+        let files = self.storage.files.lock().unwrap().after_power_loss(&mut SplitMix64(seed ^ 0x736e_6170));
+        SimulatedMachine::of(self.disk.after_power_loss(seed), files)
     }
 
     /// A machine on which these files lie, all of them durable.
-    pub(crate) fn holding(store: Vec<u8>, snapshots: &BTreeMap<String, Vec<u8>>) -> Machine {
+    pub(crate) fn with_files(store: Vec<u8>, snapshots: &BTreeMap<String, Vec<u8>>) -> SimulatedMachine {
         let mut files = Files::default();
         for (number, (name, bytes)) in snapshots.iter().enumerate() {
             files.contents.push(Content { synced: bytes.len(), bytes: bytes.clone() });
             files.names.insert(name.clone(), number);
         }
         files.durable_names = files.names.clone();
-        Machine::of(Disk::with_bytes(store), files)
+        SimulatedMachine::of(Disk::with_bytes(store), files)
     }
 
-    /// The files of the folder as they are read.
+    /// The files of the storage as they are read.
     pub(crate) fn snapshots(&self) -> BTreeMap<String, Vec<u8>> {
-        let files = self.folder.files.lock().unwrap();
+        let files = self.storage.files.lock().unwrap();
         files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.clone())).collect()
     }
 
-    fn of(disk: Disk, files: Files) -> Machine {
-        let folder = CrashingFolder { files: Arc::new(Mutex::new(files)), disk: disk.clone() };
-        Machine { disk, folder }
+    fn of(disk: Disk, files: Files) -> SimulatedMachine {
+        let storage = CrashingStorage { files: Arc::new(Mutex::new(files)), disk: disk.clone() };
+        SimulatedMachine { disk, storage }
     }
 }
 
 /// Files in memory, of which what was not synced may be lost: contents sector by sector, names in the
 /// order they were changed in.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CrashingFolder {
+pub(crate) struct CrashingStorage {
     files: Arc<Mutex<Files>>,
     /// Counts the calls, and fails.
     disk: Disk,
@@ -74,7 +74,7 @@ struct Files {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     /// Changes of names since they were last made durable.
-    renaming: Vec<Naming>,
+    renaming: Vec<NameChange>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,24 +85,24 @@ struct Content {
 }
 
 #[derive(Clone, Debug)]
-enum Naming {
+enum NameChange {
     Given { name: String, file: usize },
     Renamed { from: String, to: String },
     Removed { name: String },
 }
 
-impl Naming {
+impl NameChange {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
-            Naming::Given { name, file } => {
+            NameChange::Given { name, file } => {
                 names.insert(name.clone(), *file);
             }
-            Naming::Renamed { from, to } => {
+            NameChange::Renamed { from, to } => {
                 if let Some(file) = names.remove(from) {
                     names.insert(to.clone(), file);
                 }
             }
-            Naming::Removed { name } => {
+            NameChange::Removed { name } => {
                 names.remove(name);
             }
         }
@@ -110,7 +110,7 @@ impl Naming {
 }
 
 impl Files {
-    fn name(&mut self, naming: Naming) {
+    fn name(&mut self, naming: NameChange) {
         naming.apply(&mut self.names);
         self.renaming.push(naming);
     }
@@ -135,14 +135,14 @@ impl Files {
     }
 }
 
-impl CrashingFolder {
+impl CrashingStorage {
     /// Every call counts as one of the disk.
     fn call(&self) -> io::Result<()> {
         self.disk.len().map(drop)
     }
 }
 
-impl Folder for CrashingFolder {
+impl FileStorage for CrashingStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         self.call()?;
         Ok(self.files.lock().unwrap().names.keys().cloned().collect())
@@ -155,18 +155,18 @@ impl Folder for CrashingFolder {
         Ok(Box::new(io::Cursor::new(files.contents[file].bytes.clone())))
     }
 
-    fn create(&self, name: &str) -> io::Result<Box<dyn NewFile>> {
+    fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>> {
         self.call()?;
         let mut files = self.files.lock().unwrap();
         let file = files.contents.len();
         files.contents.push(Content::default());
-        files.name(Naming::Given { name: name.to_owned(), file });
-        Ok(Box::new(CrashingFile { folder: self.clone(), file }))
+        files.name(NameChange::Given { name: name.to_owned(), file });
+        Ok(Box::new(CrashingFile { storage: self.clone(), file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.call()?;
-        self.files.lock().unwrap().name(Naming::Renamed { from: from.to_owned(), to: to.to_owned() });
+        self.files.lock().unwrap().name(NameChange::Renamed { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Folder for CrashingFolder {
         if !files.names.contains_key(name) {
             return Err(ErrorKind::NotFound.into());
         }
-        files.name(Naming::Removed { name: name.to_owned() });
+        files.name(NameChange::Removed { name: name.to_owned() });
         Ok(())
     }
 
@@ -190,16 +190,16 @@ impl Folder for CrashingFolder {
 }
 
 struct CrashingFile {
-    folder: CrashingFolder,
+    storage: CrashingStorage,
     file: usize,
 }
 
 impl Write for CrashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let outcome = self.folder.call();
+        let outcome = self.storage.call();
         // A write that fails may be half done.
         let written = if outcome.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
-        let mut files = self.folder.files.lock().unwrap();
+        let mut files = self.storage.files.lock().unwrap();
         files.contents[self.file].bytes.extend_from_slice(written);
         outcome.map(|()| bytes.len())
     }
@@ -209,10 +209,10 @@ impl Write for CrashingFile {
     }
 }
 
-impl NewFile for CrashingFile {
+impl WritableFile for CrashingFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.folder.call()?;
-        let content = &mut self.folder.files.lock().unwrap().contents[self.file];
+        self.storage.call()?;
+        let content = &mut self.storage.files.lock().unwrap().contents[self.file];
         content.synced = content.bytes.len();
         Ok(())
     }

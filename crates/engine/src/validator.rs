@@ -8,23 +8,23 @@ use crate::{
     filter::Filter,
     projection::Projector,
     schema::Schema,
-    transaction::project_one,
+    transaction::project_document,
     write::{ComputedVector, TextToEmbed, WriteError},
 };
 
 /// A schema put to use without an engine: the same rules for who keeps documents in another store.
 #[derive(Debug)]
-pub struct Checker {
+pub struct DocumentValidator {
     version: CollectionVersion,
     schema: Schema,
     projector: Projector,
 }
 
-impl Checker {
+impl DocumentValidator {
     /// The rules of a schema that has been validated.
-    pub fn new(version: CollectionVersion, schema: Schema) -> Checker {
+    pub fn new(version: CollectionVersion, schema: Schema) -> DocumentValidator {
         let projector = Projector::new(&schema);
-        Checker { version, schema, projector }
+        DocumentValidator { version, schema, projector }
     }
 
     /// Number and version of the collection.
@@ -46,19 +46,19 @@ impl Checker {
     /// Checks a document as [`crate::Engine::validate`] would for one collection: the values of its
     /// fields, and those of `vectors` that were computed for this collection.
     pub fn check(&self, key: &[u8], fields: &[Field], vectors: &[ComputedVector]) -> Result<(), WriteError> {
-        if !self.schema.takes(key) {
+        if !self.schema.matches_key(key) {
             return Ok(());
         }
-        match project_one(&self.projector, self.version, key, fields, vectors)? {
+        match project_document(&self.projector, self.version, key, fields, vectors)? {
             Ok(_) => Ok(()),
-            Err(misfit) => Err(misfit.refuse(key)),
+            Err(violation) => Err(violation.into_write_error(key)),
         }
     }
 
     /// Whether `filter`, which fits the schema, lets a document with these fields through. One that
     /// does not fit the schema is not in the collection.
-    pub fn lets_through(&self, filter: &Filter, fields: &[Field]) -> bool {
-        self.projector.row(fields).is_ok_and(|row| filter.lets_through(&row, &self.schema))
+    pub fn matches(&self, filter: &Filter, fields: &[Field]) -> bool {
+        self.projector.attributes(fields).is_ok_and(|attributes| filter.matches(&attributes, &self.schema))
     }
 }
 

@@ -7,28 +7,28 @@ use store::{DocId, StoreError};
 use crate::{collection::Collection, core::Core, queue::GROUP_OPS_MAX};
 
 /// How often to look.
-const PERIOD: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Changes that make a new snapshot worth while, at least.
 const CHANGES_MIN: u64 = 10_000;
 /// And at least one for this many documents, so that a growing collection is not written over and
 /// over again.
-const DOCUMENTS_A_CHANGE: u64 = 3;
+const DOCUMENTS_PER_CHANGE: u64 = 3;
 /// A snapshot saves the linking of its vectors: it waits until all but one in this many are linked,
-const VECTORS_A_TAIL: usize = 8;
+const VECTORS_PER_TAIL_VECTOR: usize = 8;
 /// unless it has waited this many times as long as it should.
-const PATIENCE: u64 = 4;
+const TAIL_WAIT_FACTOR: u64 = 4;
 /// A snapshot that lies so many changes behind is written again, though its collection has not changed: it keeps the
 /// log of changes from being shortened.
-const BEHIND_MAX: u64 = 100_000;
+const LAG_MAX: u64 = 100_000;
 /// While the engine runs only if it also lies this many changes a document behind, so that a large one is not
 /// written over and over again.
-const BEHIND_A_DOCUMENT: u64 = 4;
+const LAG_PER_DOCUMENT: u64 = 4;
 /// Changes forgotten in one transaction: those who write wait for it.
-const FORGOTTEN_AT_ONCE: u64 = 100_000;
+const TRIM_BATCH: u64 = 100_000;
 
 /// What is in the way of deleting what has ended.
 #[derive(Default)]
-struct Damaged {
+struct CorruptExpiries {
     /// Documents, each with its end.
     known: HashSet<(u64, DocId)>,
     first: Option<StoreError>,
@@ -36,38 +36,38 @@ struct Damaged {
 
 impl Core {
     /// Looks after the engine until it closes.
-    pub(crate) fn run_upkeep(&self) {
+    pub(crate) fn run_maintenance(&self) {
         loop {
-            let heard = self.upkeep.heard();
+            let seen = self.maintenance_wake.generation();
             if self.is_closing() {
                 return;
             }
-            if let Err(error) = self.reap() {
+            if let Err(error) = self.purge_expired() {
                 self.warn(format!("documents that have ended could not be deleted: {error}"));
             }
-            self.save(is_worth_while);
+            self.save(should_snapshot);
             if !self.is_closing() {
-                self.upkeep.wait_for(heard, PERIOD);
+                self.maintenance_wake.wait_for(seen, INTERVAL);
             }
         }
     }
 
     /// Deletes every document whose end has come, in groups like other writes; says how many. What is damaged is
     /// passed over, at most a group of it: the first of it is the error, when the rest is done.
-    pub(crate) fn reap(&self) -> Result<u64, StoreError> {
-        let (mut reaped, mut damaged) = (0, Damaged::default());
-        while !self.is_closing() && self.refusal.get().is_none() {
+    pub(crate) fn purge_expired(&self) -> Result<u64, StoreError> {
+        let (mut purged, mut damaged) = (0, CorruptExpiries::default());
+        while !self.is_closing() && self.read_only_reason.get().is_none() {
             let now_ms = self.time.now_ms();
-            if !self.time.stands() && self.due(now_ms, &mut damaged)?.is_empty() {
+            if !self.time.is_frozen() && self.due_documents(now_ms, &mut damaged)?.is_empty() {
                 break;
             }
             // With the turn in hand, nobody moves an end between the look at it and the transaction.
-            let _turn = self.turn.lock();
-            let due = self.due(now_ms, &mut damaged)?;
+            let _commit_lock = self.commit_lock.lock();
+            let due = self.due_documents(now_ms, &mut damaged)?;
             if due.is_empty() {
                 // A clock that was put back is followed once nothing is left that had ended.
                 if damaged.first.is_none() {
-                    self.time.follow(now_ms);
+                    self.time.follow_clock(now_ms);
                 }
                 break;
             }
@@ -75,13 +75,13 @@ impl Core {
             let gone = self.transact(|transaction| {
                 for (end_ms, doc) in &due {
                     at = Some((*end_ms, *doc));
-                    transaction.reap(*end_ms, *doc)?;
+                    transaction.purge(*end_ms, *doc)?;
                 }
                 at = None;
                 Ok(())
             });
             match (gone, at) {
-                (Ok(()), _) => reaped += due.len() as u64,
+                (Ok(()), _) => purged += due.len() as u64,
                 // Once more without it.
                 (Err(error @ StoreError::Corrupt { .. }), Some(culprit)) => {
                     damaged.known.insert(culprit);
@@ -90,11 +90,15 @@ impl Core {
                 (Err(error), _) => return Err(error),
             }
         }
-        damaged.first.map_or(Ok(reaped), Err)
+        damaged.first.map_or(Ok(purged), Err)
     }
 
     /// The next group of documents whose end has come, each with its end, but for those that are damaged.
-    fn due(&self, now_ms: u64, damaged: &mut Damaged) -> Result<Vec<(u64, DocId)>, StoreError> {
+    fn due_documents(
+        &self,
+        now_ms: u64,
+        damaged: &mut CorruptExpiries,
+    ) -> Result<Vec<(u64, DocId)>, StoreError> {
         let mut due = Vec::new();
         for end in self.store.read()?.expired(now_ms, GROUP_OPS_MAX)? {
             match end {
@@ -118,7 +122,7 @@ impl Core {
                 let written = self.snapshots.write(collection, || self.sync());
                 // Where it was dropped meanwhile, what was to go with it had not been there yet.
                 if !self.registry().all().any(|known| known.version == collection.version) {
-                    self.forget_snapshot(collection.version);
+                    self.remove_snapshot(collection.version);
                 }
                 match written {
                     Ok(_) => saved = true,
@@ -129,21 +133,21 @@ impl Core {
                 }
             }
         }
-        let least = if saved { 1 } else { FORGOTTEN_AT_ONCE };
-        if let Err(error) = self.forget_changes(least, FORGOTTEN_AT_ONCE) {
+        let least = if saved { 1 } else { TRIM_BATCH };
+        if let Err(error) = self.trim_changes(least, TRIM_BATCH) {
             self.warn(format!("old changes could not be forgotten: {error}"));
         }
     }
 
     /// Forgets the changes that no snapshot needs, if they are `least` or more, in transactions of `at_once`; of
     /// an engine that is closing only so many.
-    pub(crate) fn forget_changes(&self, least: u64, at_once: u64) -> Result<(), StoreError> {
-        if self.refusal.get().is_some() {
+    pub(crate) fn trim_changes(&self, least: u64, at_once: u64) -> Result<(), StoreError> {
+        if self.read_only_reason.get().is_some() {
             return Ok(());
         }
         let registry = self.registry();
         // A collection without a snapshot is read from the documents: it needs no changes.
-        let oldest = registry.all().filter_map(|collection| collection.saved_to()).min();
+        let oldest = registry.all().filter_map(|collection| collection.snapshot_seq()).min();
         let (mut trimmed_to, last_seq) = {
             let reader = self.store.read()?;
             (reader.changes_trimmed_to()?, reader.last_seq()?)
@@ -154,10 +158,10 @@ impl Core {
         }
         while trimmed_to < unneeded_to {
             trimmed_to = unneeded_to.min(trimmed_to + at_once);
-            let _turn = self.turn.lock();
+            let _commit_lock = self.commit_lock.lock();
             let mut writer = self.store.write()?;
             writer.trim_changes(trimmed_to)?;
-            writer.commit().inspect_err(|error| self.note_failure(error))?;
+            writer.commit().inspect_err(|error| self.latch_failure(error))?;
             if self.is_closing() {
                 break;
             }
@@ -167,22 +171,23 @@ impl Core {
 }
 
 /// Whether a snapshot should be written while the engine runs.
-pub(crate) fn is_worth_while(collection: &Collection) -> bool {
-    let unsaved = collection.unsaved.load(Ordering::Relaxed);
+pub(crate) fn should_snapshot(collection: &Collection) -> bool {
+    let unsaved = collection.unsaved_changes.load(Ordering::Relaxed);
     let documents = collection.state().ordinals.live().len();
-    let enough = CHANGES_MIN.max(documents / DOCUMENTS_A_CHANGE);
+    let enough = CHANGES_MIN.max(documents / DOCUMENTS_PER_CHANGE);
     let (tail, vectors) = collection.tail_and_vectors();
-    let has_changed = unsaved >= enough && (tail <= vectors / VECTORS_A_TAIL || unsaved >= PATIENCE * enough);
-    has_changed || changes_held_back(collection) > BEHIND_MAX.max(BEHIND_A_DOCUMENT * documents)
+    let has_changed = unsaved >= enough
+        && (tail <= vectors / VECTORS_PER_TAIL_VECTOR || unsaved >= TAIL_WAIT_FACTOR * enough);
+    has_changed || changes_retained(collection) > LAG_MAX.max(LAG_PER_DOCUMENT * documents)
 }
 
 /// Whether a snapshot should be written when the engine closes.
-pub(crate) fn is_stale(collection: &Collection) -> bool {
-    let has_changed = collection.unsaved.load(Ordering::Relaxed) > 0;
-    collection.saved_to().is_none() || has_changed || changes_held_back(collection) > BEHIND_MAX
+pub(crate) fn is_snapshot_stale(collection: &Collection) -> bool {
+    let has_changed = collection.unsaved_changes.load(Ordering::Relaxed) > 0;
+    collection.snapshot_seq().is_none() || has_changed || changes_retained(collection) > LAG_MAX
 }
 
 /// How many changes its snapshot, if it has one, keeps from being forgotten, at most.
-fn changes_held_back(collection: &Collection) -> u64 {
-    collection.saved_to().map_or(0, |saved| collection.state().published.saturating_sub(saved))
+fn changes_retained(collection: &Collection) -> u64 {
+    collection.snapshot_seq().map_or(0, |saved| collection.state().published.saturating_sub(saved))
 }

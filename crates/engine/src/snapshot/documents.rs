@@ -11,19 +11,19 @@ use std::io::{self, Write};
 use store::DocId;
 
 use crate::{
-    attributes::Row,
-    binary::{Input, Malformed, put_bytes},
+    attributes::DocumentAttributes,
+    binary::{ByteReader, DecodeError, write_bytes},
     collection::{Collection, State},
     ordinals::Entry,
     schema::{FieldKind, Schema},
 };
 
 /// Rows written under one lock, so that no writer waits long.
-const ROWS_A_LOCK: u32 = 1024;
+const ORDINALS_PER_LOCK: u32 = 1024;
 
-const SOMEBODYS: u8 = 1;
-const WITH_END: u8 = 2;
-const END_OF_ROWS: u8 = u8::MAX;
+const IN_USE: u8 = 1;
+const HAS_EXPIRY: u8 = 2;
+const END_OF_DOCUMENTS: u8 = u8::MAX;
 
 /// Writes the rows of `collection`. Documents may change while this runs: each row is whole, but
 /// they are not all of one moment. Whoever reads them applies every change since it began.
@@ -33,18 +33,18 @@ pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<
     loop {
         let state = collection.state();
         let len = state.ordinals.len();
-        let end = len.min(first + ROWS_A_LOCK);
+        let end = len.min(first + ORDINALS_PER_LOCK);
         for ordinal in first..end {
-            put_row(&state, ordinal, &mut out);
+            write_document(&state, ordinal, &mut out);
         }
         let done = end == len;
         if done {
-            out.push(END_OF_ROWS);
-            out.extend_from_slice(&(state.misfits.len() as u64).to_le_bytes());
-            for doc in &state.misfits {
+            out.push(END_OF_DOCUMENTS);
+            out.extend_from_slice(&(state.invalid.len() as u64).to_le_bytes());
+            for doc in &state.invalid {
                 out.extend_from_slice(&doc.0.to_le_bytes());
             }
-            put_bytes(&mut out, state.last_misfit.as_deref().unwrap_or_default().as_bytes());
+            write_bytes(&mut out, state.last_violation.as_deref().unwrap_or_default().as_bytes());
         }
         drop(state);
         to.write_all(&out)?;
@@ -56,26 +56,26 @@ pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<
     }
 }
 
-fn put_row(state: &State, ordinal: u32, out: &mut Vec<u8>) {
+fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
     let Some(entry) = state.ordinals.entry(ordinal) else {
         out.push(0);
         return;
     };
-    out.push(SOMEBODYS | if entry.expires_at_ms.is_some() { WITH_END } else { 0 });
+    out.push(IN_USE | if entry.expires_at_ms.is_some() { HAS_EXPIRY } else { 0 });
     out.extend_from_slice(&entry.doc.0.to_le_bytes());
     out.extend_from_slice(&entry.since.to_le_bytes());
     if let Some(end) = entry.expires_at_ms {
         out.extend_from_slice(&end.to_le_bytes());
     }
-    let row = state.attributes.row(ordinal);
-    for number in row.numbers {
+    let values = state.attributes.get(ordinal);
+    for number in values.numbers {
         out.extend_from_slice(&number.unwrap_or(f64::NAN).to_le_bytes());
     }
-    for tags in row.tags {
+    for tags in values.tags {
         let count = u16::try_from(tags.len()).expect("tags of a value are bounded");
         out.extend_from_slice(&count.to_le_bytes());
         for tag in tags {
-            put_bytes(out, &tag);
+            write_bytes(out, &tag);
         }
     }
     for unembedded in &state.unembedded {
@@ -84,27 +84,27 @@ fn put_row(state: &State, ordinal: u32, out: &mut Vec<u8>) {
 }
 
 /// Reads rows back into the state of a collection with this schema. Of two rows of a document the later holds.
-pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
+pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> {
     let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
     let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
     let tags = count(|kind| matches!(kind, FieldKind::Tag { .. }));
     let vectors = count(|kind| matches!(kind, FieldKind::Vector(_)));
 
     let mut state = State::new(schema, vectors);
-    let mut input = Input::new(bytes);
+    let mut input = ByteReader::new(bytes);
     let mut ordinal = 0;
     loop {
         let flags = input.u8()?;
-        if flags == END_OF_ROWS {
+        if flags == END_OF_DOCUMENTS {
             break;
         }
-        if flags & !(SOMEBODYS | WITH_END) != 0 {
+        if flags & !(IN_USE | HAS_EXPIRY) != 0 {
             return Err(input.malformed("unknown flags of a row"));
         }
-        if flags & SOMEBODYS != 0 {
+        if flags & IN_USE != 0 {
             let doc = DocId(input.u64()?);
             let since = input.u64()?;
-            let expires_at_ms = if flags & WITH_END != 0 { Some(input.u64()?) } else { None };
+            let expires_at_ms = if flags & HAS_EXPIRY != 0 { Some(input.u64()?) } else { None };
             // One that did not fit for a while, while the rows were written, has another ordinal since.
             if let Some(earlier) = state.ordinals.release(doc) {
                 state.attributes.clear(earlier);
@@ -113,8 +113,8 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
                 }
             }
             state.ordinals.restore(ordinal, Entry { doc, since, expires_at_ms });
-            let row = take_row(&mut input, numbers, tags)?;
-            state.attributes.set(ordinal, &row);
+            let values = read_attributes(&mut input, numbers, tags)?;
+            state.attributes.set(ordinal, &values);
             for unembedded in &mut state.unembedded {
                 if input.u8()? != 0 {
                     unembedded.insert(ordinal);
@@ -125,18 +125,22 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, Malformed> {
     }
     state.ordinals.restore_free(ordinal);
     for _ in 0..input.u64()? {
-        state.misfits.insert(DocId(input.u64()?));
+        state.invalid.insert(DocId(input.u64()?));
     }
-    state.last_misfit = Some(input.text()?).filter(|reason| !reason.is_empty());
+    state.last_violation = Some(input.text()?).filter(|reason| !reason.is_empty());
     input.end()?;
     Ok(state)
 }
 
-fn take_row(input: &mut Input<'_>, numbers: usize, tags: usize) -> Result<Row, Malformed> {
-    let mut row = Row::default();
+fn read_attributes(
+    input: &mut ByteReader<'_>,
+    numbers: usize,
+    tags: usize,
+) -> Result<DocumentAttributes, DecodeError> {
+    let mut values = DocumentAttributes::default();
     for _ in 0..numbers {
         let number = input.f64()?;
-        row.numbers.push((!number.is_nan()).then_some(number));
+        values.numbers.push((!number.is_nan()).then_some(number));
     }
     for _ in 0..tags {
         let count = input.u16()?;
@@ -144,7 +148,7 @@ fn take_row(input: &mut Input<'_>, numbers: usize, tags: usize) -> Result<Row, M
         for _ in 0..count {
             tags.push(input.bytes()?.into());
         }
-        row.tags.push(tags);
+        values.tags.push(tags);
     }
-    Ok(row)
+    Ok(values)
 }

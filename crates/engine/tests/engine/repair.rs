@@ -11,7 +11,7 @@ use engine::{DataDir, Engine, Metric, Options};
 use crate::{
     faults::options,
     pages::{empty_leaves, flip_each, leaves},
-    world::{BEGIN_MS, FakeClock, blob, hnsw, put, schema, vector},
+    test_engine::{BEGIN_MS, FakeClock, blob, hnsw, put, schema, vector},
 };
 
 fn open(path: &Path) -> Result<Engine, engine::OpenError> {

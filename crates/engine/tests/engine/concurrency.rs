@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{Expected, Metric, Op, Query, WriteError, Written};
+use engine::{Expected, Metric, Op, Query, WriteError, WriteOutcome};
 
-use crate::world::*;
+use crate::test_engine::*;
 
 const PLACES: u64 = 24;
 const STABLE: u64 = 10;
@@ -19,9 +19,9 @@ const MISSED_MAX: u64 = 2;
 const MISSED_SHARE: u64 = 1_000;
 
 /// Ends the searchers when the writers have, well or not.
-struct Stop<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -36,25 +36,25 @@ fn near_place(place: u64, jitter: u64) -> Vec<f32> {
 
 #[test]
 fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
-    let world = World::with(|options| {
+    let test = TestEngine::with(|options| {
         // Small, so that writers help to link; two threads drain.
         options.tail_max = 16;
         options.index_threads = 2;
     });
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     for number in 0..STABLE {
         let v = blob(&vector(1_000 + number));
-        world.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
+        test.put(&format!("doc:stays:{number}"), &[("category", b"stays"), ("v", &v)]);
     }
-    let stays = world.filter("docs", "@category:{stays}");
-    let even = world.filter("docs", "@category:{even}");
-    let engine = world.engine();
+    let stays = test.filter("docs", "@category:{stays}");
+    let even = test.filter("docs", "@category:{even}");
+    let engine = test.engine();
     let writing = AtomicBool::new(true);
     let (searched, missed) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..3u64)
             .map(|writer| {
-                let world = &world;
+                let test = &test;
                 scope.spawn(move || {
                     for round in 0..250u64 {
                         // Each writer has places of its own, and its keys come and go.
@@ -70,7 +70,7 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
                                 put(&key, &[("category", category), ("v", &v)])
                             }
                         };
-                        world.write(op).unwrap();
+                        test.write(op).unwrap();
                     }
                 })
             })
@@ -105,7 +105,7 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
                 }
             }));
         }
-        let stop = Stop(&writing);
+        let stop = StopOnDrop(&writing);
         for writer in writers {
             writer.join().unwrap();
         }
@@ -117,7 +117,7 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
     let (searched, missed) = (searched.into_inner(), missed.into_inner());
     assert!(missed <= MISSED_MAX + searched / MISSED_SHARE, "{missed} of {searched} walks missed what stays");
     // Few vectors are ever waiting: full tails slowed the writers.
-    world.settle();
+    test.settle();
     let begun = Instant::now();
     while !(0..STABLE).all(|stays| {
         let nearest = engine.search(&query("docs", &vector(1_000 + stays), 1)).unwrap();
@@ -127,49 +127,49 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
         std::thread::yield_now();
     }
     let info = engine.collection("docs").unwrap();
-    assert_eq!(info.documents, world.scroll("docs", None).len() as u64);
+    assert_eq!(info.documents, test.scroll("docs", None).len() as u64);
     assert_eq!(info.vectors, info.documents);
 }
 
 #[test]
 fn writes_that_wait_together_share_a_commit() {
-    let world = World::new();
+    let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
     // Holds the committer inside an answer while the others line up.
-    let hold = Box::new(move |_: Vec<Result<Written, WriteError>>| {
+    let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
         left.recv().unwrap();
     });
-    world.engine().submit(vec![put("first", &[])], hold).unwrap();
+    test.engine().submit(vec![put("first", &[])], hold).unwrap();
     entered.recv().unwrap();
     let (answer, answers) = mpsc::channel();
     for writer in 0..64 {
         let answer = answer.clone();
-        let done = Box::new(move |results: Vec<Result<Written, WriteError>>| {
+        let done = Box::new(move |results: Vec<Result<WriteOutcome, WriteError>>| {
             answer.send(results[0].as_ref().unwrap().seq).unwrap();
         });
-        world.engine().submit(vec![put(&format!("doc:{writer}"), &[])], done).unwrap();
+        test.engine().submit(vec![put(&format!("doc:{writer}"), &[])], done).unwrap();
     }
     leave.send(()).unwrap();
     let seqs: Vec<u64> = answers.into_iter().take(64).collect();
     assert_eq!(seqs, (2..=65).collect::<Vec<u64>>(), "answered in the order they came");
-    assert_eq!(world.engine().stats().unwrap().commits, 2);
+    assert_eq!(test.engine().stats().unwrap().commits, 2);
 }
 
 #[test]
 fn closing_in_the_middle_answers_everybody() {
-    let world = World::new();
-    world.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
+    let test = TestEngine::new();
+    test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4u64)
             .map(|writer| {
-                let world = &world;
+                let test = &test;
                 scope.spawn(move || {
                     let mut acknowledged = Vec::new();
                     for number in 0.. {
                         let key = format!("doc:{writer}:{number}");
-                        match world.write(put(&key, &[("v", &blob(&vector(number)))])) {
+                        match test.write(put(&key, &[("v", &blob(&vector(number)))])) {
                             Ok(_) => acknowledged.push(key),
                             Err(_) => break,
                         }
@@ -178,13 +178,13 @@ fn closing_in_the_middle_answers_everybody() {
                 })
             })
             .collect();
-        while world.engine().stats().unwrap().documents < 50 {
+        while test.engine().stats().unwrap().documents < 50 {
             std::thread::yield_now();
         }
-        world.engine().close();
+        test.engine().close();
         for writer in writers {
             for key in writer.join().unwrap() {
-                assert!(world.engine().get(key.as_bytes()).unwrap().is_some(), "{key}");
+                assert!(test.engine().get(key.as_bytes()).unwrap().is_some(), "{key}");
             }
         }
     });
