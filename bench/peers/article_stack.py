@@ -1,12 +1,12 @@
 """The article's search service: FastAPI, a sentence model, redis.asyncio, an index in Redis Stack.
 
-As its sections 5.1 and 5.3 have it, with what does not work mended: the sorted field is the one that
-is named in the query, dialect 2 is asked for, ef_search is set, fields are decoded, and embedding
-does not stand in the event loop's way (one thread, since onnxruntime lets go of the interpreter).
+The code of its sections 5.1 and 5.3 with its bugs fixed: it sorts by the field named in the query, uses
+dialect 2, sets ef_search, decodes fields, and embeds outside the event loop (one thread, since onnxruntime
+releases the GIL).
 
-sentence-transformers needs torch, half a gigabyte and its CUDA libraries. In its place stands what its
-ONNX backend does: the same tokenizer, the same weights in onnxruntime, mean pooling, normalised. The
-graph is the optimised one of bert_onnx.py, so it is not slower than the original.
+sentence-transformers needs torch, half a gigabyte and CUDA libraries. This does what its ONNX backend does
+instead: the same tokenizer, the same weights in onnxruntime, mean pooling, normalisation. The graph is the
+optimised one of bert_onnx.py, so it is not slower than the original.
 
 GET /search?q=...&k=... answers {"query", "results": [{"id", "score", "content"}]}, GET /readyz 200.
 """
@@ -78,12 +78,12 @@ def app(model, client, index, prefix, ef):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--redis", required=True, help="URL")
+    parser.add_argument("--redis", required=True, help="URL of the Redis")
     parser.add_argument("--index", required=True)
-    parser.add_argument("--prefix", required=True, help="of the documents' keys")
+    parser.add_argument("--prefix", required=True, help="prefix of the documents' keys")
     parser.add_argument("--ef", type=int, required=True)
     parser.add_argument("--model-dir", type=Path, required=True)
-    parser.add_argument("--into", type=Path, required=True, help="directory of composed graphs")
+    parser.add_argument("--into", type=Path, required=True, help="directory for the composed graphs")
     given = parser.parse_args()
     client = redis.asyncio.from_url(given.redis, decode_responses=False)
     service = app(Model(given.model_dir, given.into), client, given.index, given.prefix, given.ef)

@@ -1,8 +1,8 @@
 """A BERT-family sentence encoder as an ONNX graph, composed from its safetensors.
 
-The graph is the one onnxruntime's own optimiser makes of an exported BERT: fused attention, skip
-and layer normalisation, bias and GELU (operators of the domain com.microsoft). Mean pooling and
-normalisation are part of it.
+The graph equals what onnxruntime's optimiser makes of an exported BERT: fused attention, skip and
+layer normalisation, bias and GELU (operators of the domain com.microsoft). It includes mean pooling
+and normalisation.
 
 Inputs `input_ids` and `attention_mask`, int64 [batch, tokens]; output `sentence_embedding`,
 float32 [batch, hidden].
@@ -28,12 +28,11 @@ def build(model_dir, into):
         model = Encoder(tensors(model_dir / "model.safetensors"), settings).model()
         save(lambda path: onnx.save(model, path), float32)
     if not int8.exists():
-        # It recommends a preparation by which ONNX's own shape inference would be served.
+        # Suppresses a recommendation to run ONNX's shape inference first.
         logging.getLogger().setLevel(logging.ERROR)
-        # Signed weights are the fastest on AVX-512 VNNI. A scale a channel costs 2 to 8 % more time
-        # than one a matrix, and raises the mean cosine to float32 from .961 to .994. The type of what
-        # flows between the fused operators has to be said, since ONNX's shape inference does not
-        # know them.
+        # Signed weights are the fastest on AVX-512 VNNI. One scale per channel costs 2 to 8 % more time
+        # than one per matrix, and raises the mean cosine to float32 from .961 to .994. The default tensor
+        # type is needed because ONNX's shape inference does not know the fused operators.
         save(
             lambda path: quantize_dynamic(
                 float32,
@@ -49,7 +48,7 @@ def build(model_dir, into):
 
 
 def save(write, path):
-    """A file that stands in its place is whole."""
+    """Writes under a temporary name and renames, so that an existing file is always complete."""
     part = path.with_suffix(".part")
     write(part)
     part.rename(path)
@@ -107,7 +106,7 @@ class Encoder:
     def embeddings(self):
         self.node("Cast", ["input_ids"], "ids", to=TensorProto.INT32)
         self.node("Cast", ["attention_mask"], "mask", to=TensorProto.INT32)
-        # Every token is of the first segment: its row goes into the positions.
+        # All tokens belong to the first segment, so its embedding is added to the positions.
         positions = (
             self.weights["embeddings.position_embeddings.weight"]
             + self.weights["embeddings.token_type_embeddings.weight"][0]
@@ -170,7 +169,7 @@ class Encoder:
         )
 
     def pool(self, hidden):
-        # The mean's divisor goes away in the normalisation.
+        # The divisor of the mean cancels in the normalisation.
         self.node("Cast", ["attention_mask"], "weights", to=TensorProto.FLOAT)
         self.node("Unsqueeze", ["weights", self.constant("last", np.array([2]))], "column")
         self.node("Mul", [hidden, "column"], "masked")

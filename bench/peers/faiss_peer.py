@@ -1,6 +1,5 @@
-"""faiss's HNSW over float32 ("flat"), over 8-bit codes of each dimension's own range ("sq8"), or over
-those with the nearest rescored on float32 ("sq8-rescored"), as the argument says; what it is asked and
-answers is in vector_index.py."""
+"""faiss's HNSW, by the argument over float32 ("flat"), over 8-bit codes with one range per dimension ("sq8"), or
+over those with the nearest rescored in float32 ("sq8-rescored"). vector_index.py describes the protocol."""
 
 import sys
 from importlib.metadata import version
@@ -10,7 +9,7 @@ import numpy as np
 
 import vector_index
 
-# Times k that are rescored.
+# Candidates rescored, as a multiple of k.
 RESCORED = 3
 
 
@@ -41,7 +40,7 @@ class Sq8(Flat):
 
 class Sq8Rescored(Sq8):
     def create(self, rows):
-        # Kept here too: the outer index does not keep it alive.
+        # The outer index does not own it, so keep a reference.
         self.walked = super().create(rows)
         index = faiss.IndexRefineFlat(self.walked)
         index.k_factor = RESCORED

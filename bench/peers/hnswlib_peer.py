@@ -1,4 +1,4 @@
-"""hnswlib, float32; what it is asked and answers is in vector_index.py."""
+"""hnswlib over float32. vector_index.py describes the protocol."""
 
 from importlib.metadata import version
 

@@ -1,15 +1,15 @@
-"""onnxruntime behind one JSON request a line, one JSON answer a line.
+"""onnxruntime as a peer: one JSON request and one JSON answer per line.
 
-load:    {"do": "load", "model_dir": DIR, "into": DIR} -> {"version"}; composes the model if need be
+load:    {"do": "load", "model_dir": DIR, "into": DIR} -> {"version"}; composes the model if necessary
 embed:   {"do": "embed", "compute": c, "tokens": FILE, "vectors": FILE, "batch": n}
-         -> {}; the vectors go to FILE as little-endian float32 rows, in the order of the texts
+         -> {}; vectors are written to FILE as little-endian float32 rows, in the order of the texts
 measure: {"do": "measure", "compute": c, "tokens": FILE, "batch": n, "seconds": s}
          -> {"us_per_text"}: the median processor time of a pass over n texts, divided by n
 bulk:    {"do": "bulk", "compute": c, "tokens": FILE, "batch": n} -> {"cpu_s"}: all texts once,
-         sorted by length, so that hardly anything is padded
+         sorted by length to minimise padding
 
-`compute` is "f32" or "int8". A file of tokens holds little-endian uint32: for each text their
-number, then their ids. One thread.
+`compute` is "f32" or "int8". A token file contains little-endian uint32: for each text the
+number of tokens, then their ids. One thread.
 """
 
 import json
@@ -43,7 +43,7 @@ def texts(path):
 
 
 def inputs(batch):
-    """Token ids padded to the longest of the batch, with their mask."""
+    """Token ids padded to the longest text of the batch, with the attention mask."""
     width = max(len(ids) for ids in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     mask = np.zeros_like(ids)
@@ -105,7 +105,7 @@ def main():
         request = json.loads(line)
         try:
             answer = verbs[request.pop("do")](**request)
-        except Exception as error:  # the bench prints it and stops
+        except Exception as error:  # the benchmark prints it and stops
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 

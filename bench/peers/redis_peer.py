@@ -1,20 +1,19 @@
-"""redis-py behind one JSON request a line, one JSON answer a line.
+"""redis-py as a peer: one JSON request and one JSON answer per line.
 
 connect:  {"do": "connect", "url": URL} -> {"version"}
-command:  {"do": "command", "arguments": [...]} -> {"reply"}; bytes that are not UTF-8 come as {"hex"}
-documents: {"do": "documents", "texts": FILE, "vectors": FILE, "dim": d, "rows": n} -> {}; what is
-          loaded later. FILE of texts is gzipped JSONL with `text`.
+command:  {"do": "command", "arguments": [...]} -> {"reply"}; bytes that are not UTF-8 are given as {"hex"}
+documents: {"do": "documents", "texts": FILE, "vectors": FILE, "dim": d, "rows": n} -> {}; the
+          documents to load later. The file of texts is gzipped JSONL with `text`.
 load:     {"do": "load", "prefix": p, "first": a, "last": b, "batch": n} -> {"seconds", "cpu_s"}:
           rows a to b as the article's _store_batch writes them
-pipeline: {"do": "pipeline", "prefix": p, "batch": n, "rounds": r} -> {"us_per_command"}: HSET of
-          small documents, alone (n = 1) or in pipelines of n; the median
+pipeline: {"do": "pipeline", "prefix": p, "batch": n, "rounds": r} -> {"us_per_command"}: median time
+          of HSET of small documents, alone (n = 1) or in pipelines of n
 knn:      {"do": "knn", "index": i, "prefix": p, "queries": FILE, "rows": n, "dim": d, "k": k,
           "ef": e, "in_flight": f, "ids": FILE} -> {"seconds", "cpu_s"}: redis.asyncio; the ids
-          found go to FILE as little-endian uint32, k a query, 4294967295 in empty places
+          found are written to FILE as little-endian uint32, k per query, padded with 4294967295
 
 Vectors are little-endian float32 rows; `cpu_s` is the processor time of this whole process, user
-and system. Started with --hiredis it parses and packs with hiredis, otherwise as redis-py does by
-itself.
+and system. With --hiredis it uses hiredis for parsing and packing, otherwise redis-py's own code.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ import time
 import numpy as np
 
 if "--hiredis" not in sys.argv:
-    sys.modules["hiredis"] = None  # an import of it fails, as if it were not installed
+    sys.modules["hiredis"] = None  # makes its import fail, as if it were not installed
 
 import redis
 import redis.asyncio
@@ -38,7 +37,7 @@ NONE = 0xFFFFFFFF
 
 
 def plain(value):
-    """A reply as JSON has it."""
+    """Converts a reply to JSON types."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -128,7 +127,7 @@ async def ask(url, index, prefix, vectors, k, ef, in_flight, found):
             for place, document in enumerate(result.docs):
                 found[row, place] = int(document.id.removeprefix(prefix))
 
-    # Connections are made before the clock starts.
+    # Connect before the measurement starts.
     await asyncio.gather(*(client.ping() for _ in range(in_flight)))
     started, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(worker() for _ in range(in_flight)))
@@ -151,7 +150,7 @@ def main():
         request = json.loads(line)
         try:
             answer = verbs[request.pop("do")](**request)
-        except Exception as error:  # the bench prints it and stops
+        except Exception as error:  # the benchmark prints it and stops
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 

@@ -1,10 +1,9 @@
 """SymphonyQG (Gou et al. 2025, "SymphonyQG: Towards Symphonious Integration of Quantization and Graph for
-Approximate Nearest Neighbor Search") from its authors' library rabitqlib, float32 rows beside 1-bit codes of
-each node's neighbours; what it is asked and answers is in vector_index.py.
+Approximate Nearest Neighbor Search") from its authors' library rabitqlib: float32 rows next to 1-bit codes of
+each node's neighbours. vector_index.py describes the protocol.
 
-Its degree is 32 and its breadth while building 400, whatever is asked for: on this data degree 64 and
-breadth 200 are slower at equal recall. On vectors of unit length squared L2 orders as the inner product does,
-and is the faster of its two metrics.
+The degree is always 32 and ef_construction 400: on this data degree 64 and ef_construction 200 are slower at equal
+recall. On unit vectors squared L2 gives the same order as the inner product and is the faster of its metrics.
 """
 
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import vector_index
 
 
 class SymphonyQg(vector_index.Engine):
-    # It builds from all vectors at once and takes none afterwards.
+    # It builds from all vectors at once and accepts none afterwards.
     takes_all_at_once = True
     fewest = 64
 

@@ -1,6 +1,6 @@
-"""usearch over float32 ("f32"), over 8-bit integers ("i8"), or over those with the 30 nearest rescored
-on float32 ("i8-rescored"; the library leaves that to its caller, so numpy does it here), as the argument
-says; what it is asked and answers is in vector_index.py."""
+"""usearch, by the argument over float32 ("f32"), over 8-bit integers ("i8"), or over those with the 30 nearest
+rescored in float32 ("i8-rescored"; the library has no rescoring, so numpy does it here). vector_index.py describes
+the protocol."""
 
 import sys
 from importlib.metadata import version
@@ -10,9 +10,9 @@ from usearch.index import Index
 
 import vector_index
 
-# Candidates that are rescored.
+# Candidates rescored per query.
 RESCORED = 30
-# Queries whose candidates are rescored together.
+# Queries rescored in one numpy call.
 TOGETHER = 32
 
 

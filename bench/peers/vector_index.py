@@ -1,12 +1,12 @@
-"""What the indexes compared with have in common: one JSON request a line, one JSON answer a line.
+"""Common code of the vector index peers: one JSON request and one JSON answer per line.
 
 build:  {"do": "build", "vectors": FILE, "rows": n, "dim": d, "m": m, "ef_construction": e}
         -> {"version", "m", "ef_construction", "build_s", "bytes_per_vector"}; m and ef_construction
-        are those that were used.
+        are the values that were used.
 search: {"do": "search", "queries": FILE, "rows": n, "first": f, "step": s, "k": k, "ef": e,
          "ids": FILE, "one_by_one": true}
-        -> {"qps", "p50_us", "p99_us"}; the ids found go to FILE as little-endian uint32. Asked are
-        every s-th of the n queries, from number f on. The quantiles are null unless one_by_one.
+        -> {"qps", "p50_us", "p99_us"}; the ids found are written to FILE as little-endian uint32.
+        Every s-th of the n queries is used, starting with number f. The quantiles are null unless one_by_one.
 
 Vectors are little-endian float32 rows, of unit length. One thread.
 """
@@ -18,16 +18,16 @@ import time
 
 import numpy as np
 
-# Asked before anything is timed: what ran on this core meanwhile has emptied its caches.
+# Queries before the measurement, to warm up the caches of this core.
 WARM_UP = 100
 # Vectors added in one call.
 CHUNK = 1000
 
 
 class Engine:
-    """One library with one way of holding vectors. `m` and `ef_construction` may be overruled."""
+    """One library with one vector format. A subclass may override `m` and `ef_construction`."""
 
-    # Vectors of an index that is as good as empty, but answers.
+    # Vectors in the smallest index that can be searched.
     fewest = 1
     takes_all_at_once = False
 
@@ -37,23 +37,23 @@ class Engine:
         self.ef_construction = ef_construction
 
     def create(self, rows):
-        """An index that will hold so many vectors."""
+        """Creates an index for this many vectors."""
         raise NotImplementedError
 
     def train(self, index, vectors):
-        """Shows the index all vectors before any is added, where it wants to see them."""
+        """Trains the index with all vectors before any is added, if it needs that."""
 
     def add(self, index, vectors, first):
-        """Adds vectors, numbered from `first` on."""
+        """Adds vectors, numbered from `first`."""
         raise NotImplementedError
 
     def search(self, index, queries, k, ef):
-        """The numbers of the k nearest of each query, as an array, in one call of the library."""
+        """The numbers of the k nearest vectors of each query, as an array, in one call of the library."""
         raise NotImplementedError
 
 
 def private_bytes():
-    """Memory of this process that no file backs, without what was freed."""
+    """Anonymous memory of this process, after returning freed memory to the system."""
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/status") as status:
         for line in status:
@@ -63,7 +63,7 @@ def private_bytes():
 
 
 def call_overhead_us(engine):
-    """What a call costs before any search: the median over an index that is as good as empty."""
+    """The overhead of a call: the median time of a search of the smallest index."""
     vectors = np.eye(engine.fewest, engine.dim, dtype=np.float32)
     index = engine.create(len(vectors))
     engine.train(index, vectors)
@@ -83,7 +83,7 @@ class Peer:
         self.version = version
 
     def build(self, vectors, rows, dim, m, ef_construction):
-        # Pages of a mapped file are not counted as the index's memory.
+        # A mapped file, whose pages are not counted as the index's memory.
         data = np.memmap(vectors, dtype="<f4", mode="r", shape=(rows, dim))
         self.engine = self.engine_of(dim, m, ef_construction)
         self.overhead_us = call_overhead_us(self.engine)
@@ -94,7 +94,7 @@ class Peer:
         self.engine.train(self.index, data)
         seconds = time.perf_counter() - started
         for first in range(0, rows, chunk_rows):
-            # Read outside the time taken.
+            # Reading is not part of the measured time.
             chunk = np.array(data[first : first + chunk_rows])
             started = time.perf_counter()
             self.engine.add(self.index, chunk, first)
@@ -113,8 +113,8 @@ class Peer:
         data = np.fromfile(queries, dtype="<f4", count=rows * dim).reshape(rows, dim)
         data = np.ascontiguousarray(data[first::step])
         self.engine.search(self.index, data[:WARM_UP], k, ef)
-        # The rate is of one call for all queries, so Python is not in it; the quantiles are
-        # of one call a query, with the cost of an empty call taken off.
+        # The rate is measured with one call for all queries, which excludes Python; the quantiles with
+        # one call per query, less the overhead of a call.
         started = time.perf_counter()
         found = self.engine.search(self.index, data, k, ef)
         seconds = time.perf_counter() - started
@@ -134,15 +134,15 @@ class Peer:
 
 
 def serve(engine, version):
-    """Answers requests until there are no more."""
+    """Answers requests until the input ends."""
     peer = Peer(engine, version)
     verbs = {"build": peer.build, "search": peer.search}
-    # Whatever a library prints must not stand among the answers.
+    # Output of the library must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
         try:
             answer = verbs[request.pop("do")](**request)
-        except Exception as error:  # the bench prints it
+        except Exception as error:  # the benchmark prints it
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
