@@ -71,7 +71,7 @@ fn script_commands() -> Option<Vec<Vec<String>>> {
 }
 
 #[test]
-fn every_service_has_a_program_and_names_only_what_is_there() {
+fn compose_services_are_complete_and_reference_existing_things() {
     let compose = compose();
     let services = &compose["services"];
     let declared = keys(&compose["volumes"]);
@@ -109,7 +109,7 @@ fn every_service_has_a_program_and_names_only_what_is_there() {
 }
 
 #[test]
-fn the_cluster_is_started_by_the_commands_of_the_script() {
+fn compose_starts_the_cluster_with_the_commands_of_the_script() {
     let Some(mut commands) = script_commands() else { return };
     let compose = compose();
     let services = &compose["services"];

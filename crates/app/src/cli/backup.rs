@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
-    Session,
+    atomic_file::{MODE_OWNER_ONLY, write_atomically},
     client::ClientFlags,
     exit::Exit,
-    publish::{PRIVATE, publish},
+    session::Session,
     terminal::{self, thousands},
 };
 use service::Backup;
@@ -23,7 +23,7 @@ use service::Backup;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The file holds every document, vector and collection as of one moment, and only its owner may read it. It is read
-again and verified before it gets its name. With --json: {file, bytes, documents, vectors, last_seq, seconds}.
+again and verify_backup before it gets its name. With --json: {file, bytes, documents, vectors, last_seq, seconds}.
 
 Examples:
   nearfield backup /backups/nearfield-monday
@@ -42,13 +42,14 @@ impl BackupArgs {
         let started = Instant::now();
         let client = session.connect(&self.client)?;
         let write = |out: &mut dyn Write| {
-            let mut counted = Counted { out, bytes: 0 };
-            client.download("/backup", &mut counted)?;
-            counted.flush()?;
-            Ok(counted.bytes)
+            let mut counting = CountingWriter { out, bytes: 0 };
+            client.download("/backup", &mut counting)?;
+            counting.flush()?;
+            Ok(counting.bytes)
         };
-        let (backup, bytes) =
-            publish(&self.file, PRIVATE, write, |written, bytes| Ok((verified(written)?, bytes)))?;
+        let (backup, bytes) = write_atomically(&self.file, MODE_OWNER_ONLY, write, |written, bytes| {
+            Ok((verify_backup(written)?, bytes))
+        })?;
         let seconds = started.elapsed().as_secs_f64();
         let terminal = session.terminal;
         if terminal.json {
@@ -70,18 +71,18 @@ impl BackupArgs {
 }
 
 /// Reads a backup to its end.
-pub(super) fn verified(path: &Path) -> anyhow::Result<Backup> {
+pub(super) fn verify_backup(path: &Path) -> anyhow::Result<Backup> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(name)?;
     Backup::verify(BufReader::new(file)).with_context(|| format!("the backup {}", path.display()))
 }
 
-struct Counted<'a> {
+struct CountingWriter<'a> {
     out: &'a mut dyn Write,
     bytes: u64,
 }
 
-impl Write for Counted<'_> {
+impl Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.bytes += written as u64;

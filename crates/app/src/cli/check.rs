@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{
-    Session,
-    backup::verified,
-    exit::{Exit, heard},
+    backup::verify_backup,
+    exit::{Exit, ignore_closed_output},
+    session::Session,
     terminal::{Terminal, thousands},
 };
 use service::{self, CheckReport, DataDir, IntegrityReport};
@@ -33,7 +33,7 @@ impl CheckArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
         if let Some(file) = &self.file {
-            let backup = verified(file)?;
+            let backup = verify_backup(file)?;
             let counts = backup.counts;
             if terminal.json {
                 terminal.json(&json!({
@@ -49,10 +49,10 @@ impl CheckArgs {
             }
             return Ok(Exit::Done);
         }
-        let config = session.quiet_settings()?.service();
+        let config = session.command_settings()?.service();
         let directory = service::lock(&config)?;
         let checked = service::check(&directory, &config)?;
-        heard(report(terminal, &directory, &checked))?;
+        ignore_closed_output(report(terminal, &directory, &checked))?;
         Ok(if checked.is_clean() { Exit::Done } else { Exit::Failed })
     }
 }
@@ -64,13 +64,13 @@ fn report(terminal: Terminal, directory: &DataDir, checked: &CheckReport) -> any
         let snapshots: Vec<_> =
             snapshots.map(|(file, damage)| json!({"file": file, "damage": damage})).collect();
         terminal.json(&json!({
-            "clean": checked.is_clean(), "store": directory.store_file(), "damage": damage(&checked.store),
+            "clean": checked.is_clean(), "store": directory.store_file(), "damage": describe_damage(&checked.store),
             "unlisted": checked.store.unlisted, "documents": counts.documents, "vectors": counts.vectors,
             "snapshots": snapshots,
         }))?;
         return Ok(());
     }
-    for damage in damage(&checked.store) {
+    for damage in describe_damage(&checked.store) {
         terminal.line(format_args!("{}: {damage}", directory.store_file().display()))?;
     }
     if checked.store.unlisted > 0 {
@@ -92,6 +92,6 @@ fn report(terminal: Terminal, directory: &DataDir, checked: &CheckReport) -> any
 }
 
 /// What is wrong, in words.
-pub(super) fn damage(findings: &IntegrityReport) -> Vec<String> {
+pub(super) fn describe_damage(findings: &IntegrityReport) -> Vec<String> {
     findings.damage.iter().map(ToString::to_string).collect()
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    client::{Client, Path},
-    exit::Usage,
+    client::{ApiPath, Client},
+    error::UsageError,
 };
 
 /// A collection; the members that commands look at.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Info {
+pub(crate) struct CollectionInfo {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
@@ -65,23 +65,24 @@ pub(crate) struct EmbedInfo {
     pub(crate) model: String,
 }
 
+/// The response of `GET /collections`.
 #[derive(Deserialize)]
-struct Collections {
-    collections: Vec<Info>,
+pub(crate) struct CollectionList {
+    pub(crate) collections: Vec<CollectionInfo>,
 }
 
 /// The collection called `name`, or else the only one there is.
-pub(crate) fn named_or_only(client: &Client, name: Option<&str>) -> anyhow::Result<Info> {
+pub(crate) fn named_or_only(client: &Client, name: Option<&str>) -> anyhow::Result<CollectionInfo> {
     if let Some(name) = name {
-        return client.get(Path::collection(name));
+        return client.get(ApiPath::collection(name));
     }
-    let Collections { mut collections } = client.get("/collections")?;
+    let CollectionList { mut collections } = client.get("/collections")?;
     match collections.len() {
         1 => Ok(collections.remove(0)),
-        0 => Err(Usage("there is no collection yet: nearfield index FILE makes one".to_owned()).into()),
+        0 => Err(UsageError("there is no collection yet: nearfield index FILE makes one".to_owned()).into()),
         _ => {
             let names: Vec<&str> = collections.iter().map(|info| info.name.as_str()).collect();
-            Err(Usage(format!(
+            Err(UsageError(format!(
                 "there are several collections, name one with --collection: {}",
                 names.join(", ")
             ))

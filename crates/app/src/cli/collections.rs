@@ -1,13 +1,12 @@
 //! `nearfield collections`.
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Session,
     client::ClientFlags,
-    collection::Info,
+    collection::{CollectionInfo, CollectionList},
     exit::Exit,
+    session::Session,
     terminal::{self, bytes, thousands},
 };
 
@@ -19,11 +18,6 @@ pub(crate) struct CollectionsArgs {
     client: ClientFlags,
 }
 
-#[derive(Deserialize)]
-struct Collections {
-    collections: Vec<Info>,
-}
-
 impl CollectionsArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
@@ -33,7 +27,7 @@ impl CollectionsArgs {
             terminal.json(&value)?;
             return Ok(Exit::Done);
         }
-        let Collections { collections } = serde_json::from_value(value)?;
+        let CollectionList { collections } = serde_json::from_value(value)?;
         if collections.is_empty() {
             terminal.line("no collections")?;
             return Ok(Exit::Done);
@@ -56,7 +50,7 @@ impl CollectionsArgs {
 }
 
 /// What is out of the ordinary.
-fn notes(info: &Info) -> String {
+fn notes(info: &CollectionInfo) -> String {
     let mut notes = Vec::new();
     if !info.aliases.is_empty() {
         notes.push(format!("also {}", info.aliases.join(", ")));

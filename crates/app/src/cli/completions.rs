@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use clap::CommandFactory as _;
 
-use super::{Cli, Session, exit::Exit};
+use super::{Cli, exit::Exit, session::Session};
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]

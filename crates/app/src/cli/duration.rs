@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 /// A span of time, more than none: `90s`, `30m`, `12h`, `7d`, `2w`, or seconds without a unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Duration {
+pub(crate) struct TimeSpan {
     seconds: f64,
 }
 
-impl Duration {
+impl TimeSpan {
     /// In seconds.
     pub(crate) fn seconds(self) -> f64 {
         self.seconds
@@ -18,26 +18,26 @@ impl Duration {
 /// A hundred years: what is meant to last longer needs no end.
 const SECONDS_MAX: f64 = 100.0 * 365.25 * 86_400.0;
 
-impl FromStr for Duration {
+impl FromStr for TimeSpan {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Duration, String> {
-        let wrong =
+    fn from_str(text: &str) -> Result<TimeSpan, String> {
+        let invalid =
             || "expected a number and s, m, h, d or w, such as 90s, 12h or 7d; at most 100 years".to_owned();
         let text = text.trim();
         let at = text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len());
         let (number, unit) = text.split_at(at);
-        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+        let number: f64 = number.trim().parse().map_err(|_| invalid())?;
         let factor = match unit {
             "" | "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86_400.0,
             "w" => 7.0 * 86_400.0,
-            _ => return Err(wrong()),
+            _ => return Err(invalid()),
         };
         let seconds = number * factor;
-        if seconds > 0.0 && seconds <= SECONDS_MAX { Ok(Duration { seconds }) } else { Err(wrong()) }
+        if seconds > 0.0 && seconds <= SECONDS_MAX { Ok(TimeSpan { seconds }) } else { Err(invalid()) }
     }
 }
 
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_read_and_nonsense_refused() {
-        let seconds = |text: &str| text.parse::<Duration>().map(Duration::seconds);
+    fn parses_units_and_rejects_invalid_time_spans() {
+        let seconds = |text: &str| text.parse::<TimeSpan>().map(TimeSpan::seconds);
         for (text, expected) in [
             ("90", 90.0),
             ("90s", 90.0),

@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use super::{
-    client::{Refusal, Unreachable},
+    error::{ApiError, ConnectionError, UsageError},
     terminal::OutputClosed,
 };
 use crate::config::ConfigError;
@@ -59,8 +59,8 @@ impl Exit {
             if io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<OutputClosed>()) {
                 return None;
             }
-            if let Some(refusal) = cause.downcast_ref::<Refusal>() {
-                return Some(match refusal.status {
+            if let Some(api_error) = cause.downcast_ref::<ApiError>() {
+                return Some(match api_error.status {
                     401 | 403 => Exit::Usage,
                     404 => Exit::NotFound,
                     503 | 504 => Exit::Unavailable,
@@ -74,10 +74,10 @@ impl Exit {
                     _ => Exit::Failed,
                 });
             }
-            if cause.is::<Unreachable>() {
+            if cause.is::<ConnectionError>() {
                 return Some(Exit::Unavailable);
             }
-            if cause.is::<Usage>() || cause.is::<ConfigError>() {
+            if cause.is::<UsageError>() || cause.is::<ConfigError>() {
                 return Some(Exit::Usage);
             }
         }
@@ -85,35 +85,33 @@ impl Exit {
     }
 }
 
-/// What became of telling, where a reader that went away (`| head`) has heard enough: how the command ends is no less
+/// What became of telling, where a reader that went away (`| head`) has ignore_closed_output enough: how the command ends is no less
 /// true for it.
-pub(crate) fn heard(told: Result<(), impl Into<anyhow::Error>>) -> anyhow::Result<()> {
+pub(crate) fn ignore_closed_output(told: Result<(), impl Into<anyhow::Error>>) -> anyhow::Result<()> {
     told.map_err(Into::into).or_else(|error| if Exit::of(&error).is_none() { Ok(()) } else { Err(error) })
 }
-
-/// The command line asks for something that cannot be.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_found_under_any_context() {
-        let refusal = |status| Refusal { status, code: String::new(), detail: String::new() };
+    fn finds_the_exit_code_through_added_context() {
+        let api_error = |status| ApiError { status, code: String::new(), detail: String::new() };
         let of = |error: anyhow::Error| Exit::of(&error.context("while doing something"));
-        assert_eq!(of(refusal(404).into()), Some(Exit::NotFound));
-        assert_eq!(of(refusal(401).into()), Some(Exit::Usage));
-        assert_eq!(of(refusal(503).into()), Some(Exit::Unavailable));
-        assert_eq!(of(refusal(422).into()), Some(Exit::Failed));
-        assert_eq!(of(Usage("no".into()).into()), Some(Exit::Usage));
+        assert_eq!(of(api_error(404).into()), Some(Exit::NotFound));
+        assert_eq!(of(api_error(401).into()), Some(Exit::Usage));
+        assert_eq!(of(api_error(503).into()), Some(Exit::Unavailable));
+        assert_eq!(of(api_error(422).into()), Some(Exit::Failed));
+        assert_eq!(of(UsageError("no".into()).into()), Some(Exit::Usage));
         assert_eq!(of(anyhow::anyhow!("anything")), Some(Exit::Failed));
         let broken = |error: io::Error| Exit::of(&anyhow::Error::from(error).context("writing"));
         let closed = || io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed);
         assert_eq!(broken(closed()), None);
-        assert!(heard(Err(closed())).is_ok() && heard(Err(anyhow::anyhow!("no disk"))).is_err());
+        assert!(
+            ignore_closed_output(Err(closed())).is_ok()
+                && ignore_closed_output(Err(anyhow::anyhow!("no disk"))).is_err()
+        );
         assert_eq!(broken(io::ErrorKind::BrokenPipe.into()), Some(Exit::Failed), "the pipe to a server");
     }
 }

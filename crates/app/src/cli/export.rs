@@ -12,18 +12,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Session,
-    client::{Client, ClientFlags, Path},
-    collection::{self, Info},
+    atomic_file::{MODE_DEFAULT, write_atomically},
+    client::{ApiPath, Client, ClientFlags},
+    collection::{self, CollectionInfo},
     exit::Exit,
     index::Format,
-    publish::{READABLE, publish},
+    session::Session,
     terminal::thousands,
 };
 
 /// Documents in one request; fewer with vectors, which are long.
-const PAGE: usize = 500;
-const PAGE_WITH_VECTORS: usize = 100;
+const PAGE_LEN: usize = 500;
+const PAGE_LEN_WITH_VECTORS: usize = 100;
 
 /// Write documents out, in a form that `index` reads
 #[derive(Debug, clap::Args)]
@@ -56,28 +56,28 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Deserialize)]
-struct Page {
-    documents: Vec<Document>,
+struct DocumentPage {
+    documents: Vec<ExportedDocument>,
     next: Option<Value>,
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct ExportedDocument {
     id: String,
     expires_at_ms: Option<u64>,
     fields: Map<String, Value>,
 }
 
-impl Document {
+impl ExportedDocument {
     /// As `index` and the server take it.
-    fn flat(self, now_ms: u64) -> Map<String, Value> {
-        let mut flat = self.fields;
-        flat.insert("id".to_owned(), Value::from(self.id));
+    fn into_row(self, now_ms: u64) -> Map<String, Value> {
+        let mut row = self.fields;
+        row.insert("id".to_owned(), Value::from(self.id));
         if let Some(expires_at_ms) = self.expires_at_ms {
             let left_ms = expires_at_ms.saturating_sub(now_ms).max(1);
-            flat.insert("ttl_s".to_owned(), Value::from(left_ms as f64 / 1e3));
+            row.insert("ttl_s".to_owned(), Value::from(left_ms as f64 / 1e3));
         }
-        flat
+        row
     }
 }
 
@@ -88,17 +88,20 @@ impl ExportArgs {
         let info = collection::named_or_only(&client, self.collection.as_deref())?;
         let written = match &self.output {
             None => self.write(&client, &info, &mut BufWriter::new(session.terminal.output()))?,
-            Some(path) => {
-                publish(path, READABLE, |to| self.write(&client, &info, to), |_, written| Ok(written))?
-            }
+            Some(path) => write_atomically(
+                path,
+                MODE_DEFAULT,
+                |to| self.write(&client, &info, to),
+                |_, written| Ok(written),
+            )?,
         };
         session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));
         Ok(Exit::Done)
     }
 
-    fn write(&self, client: &Client, info: &Info, to: &mut dyn Write) -> anyhow::Result<u64> {
+    fn write(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
         let written = match self.format {
-            Format::Jsonl => self.scroll(client, info, |document| {
+            Format::Jsonl => self.for_each_document(client, info, |document| {
                 serde_json::to_writer(&mut *to, &document).map_err(io::Error::from)?;
                 Ok(to.write_all(b"\n")?)
             })?,
@@ -109,10 +112,10 @@ impl ExportArgs {
     }
 
     /// The columns are known only when the last document was read: documents wait in a file.
-    fn write_csv(&self, client: &Client, info: &Info, to: &mut dyn Write) -> anyhow::Result<u64> {
+    fn write_csv(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
         let mut spool = BufWriter::new(tempfile::tempfile().context("a temporary file")?);
         let mut names = BTreeSet::new();
-        let written = self.scroll(client, info, |document| {
+        let written = self.for_each_document(client, info, |document| {
             names.extend(document.keys().filter(|name| *name != "id").cloned());
             serde_json::to_writer(&mut spool, &document).map_err(io::Error::from)?;
             Ok(spool.write_all(b"\n")?)
@@ -129,17 +132,17 @@ impl ExportArgs {
         writer.write_record(&columns)?;
         for line in BufReader::new(spool).lines() {
             let document: Map<String, Value> = serde_json::from_str(&line?)?;
-            writer.write_record(columns.iter().map(|name| cell(document.get(name), info, name)))?;
+            writer.write_record(columns.iter().map(|name| csv_cell(document.get(name), info, name)))?;
         }
         writer.flush()?;
         Ok(written)
     }
 
     /// Gives every document to `each`.
-    fn scroll(
+    fn for_each_document(
         &self,
         client: &Client,
-        info: &Info,
+        info: &CollectionInfo,
         mut each: impl FnMut(Map<String, Value>) -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         let mut written = 0;
@@ -148,16 +151,16 @@ impl ExportArgs {
             let cursor = after
                 .as_ref()
                 .map(|cursor| cursor.as_str().map_or_else(|| cursor.to_string(), str::to_owned));
-            let path = Path::collection(&info.name)
+            let path = ApiPath::collection(&info.name)
                 .segment("documents")
                 .query("filter", self.filter.as_deref())
-                .query("limit", Some(if self.vectors { PAGE_WITH_VECTORS } else { PAGE }))
+                .query("limit", Some(if self.vectors { PAGE_LEN_WITH_VECTORS } else { PAGE_LEN }))
                 .query("vectors", self.vectors.then_some(true))
                 .query("after", cursor);
-            let page: Page = client.get(path)?;
+            let page: DocumentPage = client.get(path)?;
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
             for document in page.documents {
-                each(document.flat(now_ms))?;
+                each(document.into_row(now_ms))?;
                 written += 1;
             }
             match page.next {
@@ -169,7 +172,7 @@ impl ExportArgs {
 }
 
 /// A value as a cell.
-fn cell(value: Option<&Value>, info: &Info, name: &str) -> String {
+fn csv_cell(value: Option<&Value>, info: &CollectionInfo, name: &str) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),

@@ -4,11 +4,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Session,
-    client::{ClientFlags, Path},
+    client::{ApiPath, ClientFlags},
     collection,
     exit::Exit,
-    terminal::{self, FAINT, STRONG},
+    session::Session,
+    terminal::{self, BOLD, DIM},
 };
 
 /// Show one document
@@ -33,7 +33,7 @@ pub(crate) struct GetArgs {
 }
 
 #[derive(Deserialize)]
-struct Document {
+struct FetchedDocument {
     id: String,
     seq: u64,
     expires_at_ms: Option<u64>,
@@ -45,7 +45,7 @@ impl GetArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let client = session.connect(&self.client)?;
         let name = collection::named_or_only(&client, self.collection.as_deref())?.name;
-        let path = Path::collection(&name)
+        let path = ApiPath::collection(&name)
             .segment("documents")
             .segment(&self.id)
             .query("vectors", self.vectors.then_some(true));
@@ -55,12 +55,13 @@ impl GetArgs {
             terminal.json(&value)?;
             return Ok(Exit::Done);
         }
-        let document: Document = serde_json::from_value(value)?;
-        let mut head = format!("{} in {name}, change {}", terminal::plain(&document.id), document.seq);
+        let document: FetchedDocument = serde_json::from_value(value)?;
+        let mut head =
+            format!("{} in {name}, change {}", terminal::escape_controls(&document.id), document.seq);
         if let Some(expires_at_ms) = document.expires_at_ms {
             head.push_str(&format!(", expires at Unix time {:.3}", expires_at_ms as f64 / 1e3));
         }
-        terminal.line(format_args!("{FAINT}{head}{FAINT:#}"))?;
+        terminal.line(format_args!("{DIM}{head}{DIM:#}"))?;
         for (name, value) in &document.fields {
             let text = match value {
                 Value::String(text) => text.clone(),
@@ -72,9 +73,9 @@ impl GetArgs {
                 other => other.to_string(),
             };
             terminal.line(format_args!(
-                "{STRONG}{}:{STRONG:#} {}",
-                terminal::plain(name),
-                terminal::plain(&text)
+                "{BOLD}{}:{BOLD:#} {}",
+                terminal::escape_controls(name),
+                terminal::escape_controls(&text)
             ))?;
         }
         Ok(Exit::Done)

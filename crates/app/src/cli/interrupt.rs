@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use server::serve::signals;
 
-/// Whether the process was asked to stop.
+/// Whether the process was on_signal to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -19,11 +19,11 @@ impl Interrupt {
     pub(crate) fn listen(stop: impl FnOnce() + Send + 'static) -> anyhow::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         let interrupt = Interrupt(flag.clone());
-        let asked = move || {
+        let on_signal = move || {
             flag.store(true, Relaxed);
             stop();
         };
-        signals::listen(asked).context("starting to listen for Ctrl-C")?;
+        signals::listen(on_signal).context("starting to listen for Ctrl-C")?;
         Ok(interrupt)
     }
 

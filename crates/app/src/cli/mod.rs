@@ -12,21 +12,23 @@ mod delete;
 mod demo;
 mod doctor;
 mod duration;
+mod error;
 mod eval;
 mod exit;
 mod export;
 #[cfg(any(fuzzing, test))]
 pub(crate) use index::fuzzing;
+mod atomic_file;
 mod get;
 mod index;
 mod interrupt;
 mod model;
-mod publish;
 mod rejects;
 mod repair;
 mod restore;
 mod search;
 mod serve;
+mod session;
 mod stats;
 mod terminal;
 
@@ -35,12 +37,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, builder::styling};
 
 use self::{
-    client::{Client, ClientFlags},
     exit::Exit,
+    session::Session,
     terminal::{Color, Terminal},
 };
-use crate::config::{ConfigError, Flags, ServeFlags, Settings};
-use crate::log::start_log;
+use crate::config::Flags;
 
 const STYLES: styling::Styles = styling::Styles::styled()
     .header(styling::AnsiColor::Green.on_default().bold())
@@ -96,55 +97,6 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// What every command is run with.
-#[derive(Debug)]
-struct Session {
-    flags: Flags,
-    terminal: Terminal,
-}
-
-impl Session {
-    /// The settings; of a server too, if its flags are given.
-    fn settings(&self, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
-        let settings = self.settings_of(&self.flags, serve)?;
-        for warning in &settings.warnings {
-            self.terminal.warn(warning);
-        }
-        Ok(settings)
-    }
-
-    /// The settings where other flags are given; their warnings are not told.
-    fn settings_of(&self, flags: &Flags, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
-        // Variables of this program that are no settings of it.
-        const OTHERS: [&str; 6] = [
-            "NEARFIELD_URL",
-            "NEARFIELD_COPY_FROM",
-            "NEARFIELD_COPY_TO",
-            "NEARFIELD_REQUIRE_MODEL",
-            "NEARFIELD_REQUIRE_REDIS",
-            "NEARFIELD_REQUIRE_TOOLS",
-        ];
-        let environment = std::env::vars_os().filter(|(name, _)| !OTHERS.iter().any(|other| name == other));
-        Settings::from_sources(flags, serve, environment)
-    }
-
-    /// The settings of a command that is done when it has its answer: only trouble is logged,
-    /// unless more is asked for.
-    fn quiet_settings(&self) -> Result<Settings, ConfigError> {
-        let mut settings = self.settings(None)?;
-        if self.flags.log.is_none() && std::env::var_os("NEARFIELD_LOG").is_none() {
-            settings.log = "warn".to_owned();
-        }
-        start_log(&settings)?;
-        Ok(settings)
-    }
-
-    /// A way to the data.
-    fn connect(&self, flags: &ClientFlags) -> anyhow::Result<Client> {
-        Client::open(&self.quiet_settings()?, flags)
-    }
-}
-
 /// Runs the program: parses the command line, runs the command, says why it failed.
 pub fn run() -> ExitCode {
     let Cli { flags, json, quiet, color, command } = Cli::parse();
@@ -174,7 +126,7 @@ pub fn run() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => match Exit::of(&error) {
             Some(exit) => {
-                terminal.error(told(&error));
+                terminal.error(error_chain(&error));
                 exit.into()
             }
             None => ExitCode::SUCCESS,
@@ -183,7 +135,7 @@ pub fn run() -> ExitCode {
 }
 
 /// The error and its causes, without those that the words before them give already.
-fn told(error: &anyhow::Error) -> String {
+fn error_chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -201,13 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn error_chain_omits_repeated_causes() {
         let error = anyhow::anyhow!("disk full").context("writing a: disk full").context("exporting");
-        assert_eq!(told(&error), "exporting: writing a: disk full");
+        assert_eq!(error_chain(&error), "exporting: writing a: disk full");
     }
 }

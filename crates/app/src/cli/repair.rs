@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Session, check::damage, exit::Exit, terminal::thousands};
+use super::{check::describe_damage, exit::Exit, session::Session, terminal::thousands};
 
 /// Make a new store of everything in a damaged one that can be reached and read
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,9 @@ pub(crate) struct RepairArgs {}
 impl RepairArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
-        let directory = service::lock(&session.quiet_settings()?.service())?;
+        let directory = service::lock(&session.command_settings()?.service())?;
         let (findings, kept) = directory.repair()?;
-        let (lost, counts, terminal) = (damage(&findings), findings.counts, session.terminal);
+        let (lost, counts, terminal) = (describe_damage(&findings), findings.counts, session.terminal);
         if terminal.json {
             terminal.json(&json!({
                 "lost": lost, "unlisted": findings.unlisted, "lost_rows": findings.lost,

@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, path::PathBuf, time::Instant};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Session, exit::Exit, terminal::thousands};
+use super::{exit::Exit, session::Session, terminal::thousands};
 
 /// Make the data directory from a backup
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ impl RestoreArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let started = Instant::now();
         let file = File::open(&self.file).with_context(|| self.file.display().to_string())?;
-        let directory = service::lock(&session.quiet_settings()?.service())?;
+        let directory = service::lock(&session.command_settings()?.service())?;
         let restored = directory.restore(BufReader::new(file), self.replace);
         let (backup, kept) = restored.with_context(|| self.file.display().to_string())?;
         let seconds = started.elapsed().as_secs_f64();

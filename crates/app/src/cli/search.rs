@@ -7,10 +7,10 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color};
 use serde::Deserialize;
 
 use super::{
-    Session,
-    client::{Call, ClientFlags, Path},
+    client::{ApiPath, ApiRequest, ClientFlags},
     exit::Exit,
-    terminal::{self, FAINT, Terminal},
+    session::Session,
+    terminal::{self, DIM, Terminal},
 };
 
 /// Characters of a document's text that are shown.
@@ -51,28 +51,28 @@ pub(crate) struct SearchArgs {
     /// Documents to skip
     #[arg(long, value_name = "N")]
     offset: Option<usize>,
-    /// Take the hits of some servers of a Redis Cluster where others do not answer
+    /// Take the hits of some servers of a Redis Cluster where others do not results
     #[arg(long)]
     allow_partial: bool,
     #[command(flatten)]
     client: ClientFlags,
 }
 
-/// An answer; the members that are shown.
+/// An results; the members that are shown.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct SearchResults {
     #[serde(default)]
     pub(super) took_ms: f64,
-    pub(super) results: Vec<Hit>,
+    pub(super) results: Vec<SearchHit>,
     #[serde(default)]
     truncated: bool,
     #[serde(default)]
     unanswered: Vec<String>,
-    timing: Timing,
+    timing: SearchTiming,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Hit {
+pub(super) struct SearchHit {
     pub(super) id: String,
     #[serde(default)]
     pub(super) title: String,
@@ -82,7 +82,7 @@ pub(super) struct Hit {
 }
 
 #[derive(Debug, Deserialize)]
-struct Timing {
+struct SearchTiming {
     queue_us: u64,
     embed_us: u64,
     filter_us: u64,
@@ -91,7 +91,7 @@ struct Timing {
     total_us: u64,
 }
 
-impl std::fmt::Display for Timing {
+impl std::fmt::Display for SearchTiming {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ms = |us: u64| us as f64 / 1e3;
         write!(
@@ -111,7 +111,7 @@ impl SearchArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let client = session.connect(&self.client)?;
-        let path = Path::new("/search")
+        let path = ApiPath::new("/search")
             .query("q", Some(self.query.join(" ")))
             .query("k", Some(self.k))
             .query("collection", self.collection)
@@ -121,23 +121,25 @@ impl SearchArgs {
             .query("min_score", self.min_score)
             .query("offset", self.offset)
             .query("allow_partial", self.allow_partial.then_some(true));
-        let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?.accept()?;
+        let response = client
+            .execute(&ApiRequest { method: Method::GET, path: path.as_ref(), body: None })?
+            .error_for_status()?;
         if session.terminal.json {
-            let line = [reply.body.trim_ascii_end(), b"\n"].concat();
+            let line = [response.body.trim_ascii_end(), b"\n"].concat();
             session.terminal.output().write_all(&line)?;
         } else {
-            show(session.terminal, &reply.json()?)?;
+            show(session.terminal, &response.json()?)?;
         }
         Ok(Exit::Done)
     }
 }
 
-fn show(terminal: Terminal, answer: &Answer) -> anyhow::Result<()> {
-    if answer.results.is_empty() {
+fn show(terminal: Terminal, results: &SearchResults) -> anyhow::Result<()> {
+    if results.results.is_empty() {
         terminal.line("nothing found")?;
     } else {
         let mut table = terminal::table(&["score", "title", "snippet"]);
-        for hit in &answer.results {
+        for hit in &results.results {
             let title = if hit.title.is_empty() { &hit.id } else { &hit.title };
             table.add_row(vec![
                 Cell::new(format!("{:.3}", hit.score)).set_alignment(CellAlignment::Right).fg(Color::Cyan),
@@ -152,12 +154,12 @@ fn show(terminal: Terminal, answer: &Answer) -> anyhow::Result<()> {
         }
         terminal.line(table)?;
     }
-    if answer.truncated {
+    if results.truncated {
         terminal.warn("the question is longer than the model reads: only its beginning was used");
     }
-    for unanswered in &answer.unanswered {
+    for unanswered in &results.unanswered {
         terminal.warn(format_args!("hits are missing: {unanswered}"));
     }
-    terminal.line(format_args!("{FAINT}{}{FAINT:#}", answer.timing))?;
+    terminal.line(format_args!("{DIM}{}{DIM:#}", results.timing))?;
     Ok(())
 }

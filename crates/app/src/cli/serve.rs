@@ -2,7 +2,7 @@
 
 use server::serve::{ServeError, Server};
 
-use super::{Session, exit::Exit};
+use super::{exit::Exit, session::Session};
 use crate::{
     config::{ConfigError, ServeFlags, Settings},
     log::start_log,
@@ -51,9 +51,9 @@ impl ServeArgs {
 /// Serves until told to stop.
 pub(super) fn run(
     server: Server,
-    reread: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
+    reload_settings: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
 ) -> anyhow::Result<()> {
-    match server.run(move || Ok(reread()?.server_keys())) {
+    match server.run(move || Ok(reload_settings()?.server_keys())) {
         // As a command tells it that opens the store itself.
         Err(ServeError::Open(error)) => Err(error.into()),
         served => Ok(served?),

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Session,
     client::ClientFlags,
     exit::Exit,
+    session::Session,
     terminal::{self, thousands},
 };
 

@@ -25,9 +25,9 @@ pub(crate) enum Color {
 const WIDTH_UNKNOWN: u16 = 120;
 
 /// Names of things: headings, titles.
-pub(crate) const STRONG: Style = Style::new().bold();
+pub(crate) const BOLD: Style = Style::new().bold();
 /// What matters less.
-pub(crate) const FAINT: Style = Style::new().dimmed();
+pub(crate) const DIM: Style = Style::new().dimmed();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
@@ -53,7 +53,7 @@ impl Terminal {
 
     /// Prints a line of data.
     pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
-        writeln!(anstream::stdout().lock(), "{text}").map_err(of_output)
+        writeln!(anstream::stdout().lock(), "{text}").map_err(tag_stdout_error)
     }
 
     /// Prints data as one line of JSON.
@@ -64,34 +64,34 @@ impl Terminal {
     }
 
     /// Standard output, for data that is written as it is.
-    pub(crate) fn output(&self) -> Output {
-        Output(io::stdout())
+    pub(crate) fn output(&self) -> Stdout {
+        Stdout(io::stdout())
     }
 
     /// Tells people how things go; silent under `--quiet`.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {
-            say(format_args!("{text}"));
+            print_stderr(format_args!("{text}"));
         }
     }
 
     /// Tells people of something they should look at.
     pub(crate) fn warn(&self, text: impl Display) {
-        say(format_args!("{WARNING}warning:{WARNING:#} {text}"));
+        print_stderr(format_args!("{WARNING}warning:{WARNING:#} {text}"));
     }
 
     /// Tells people why it failed.
     pub(crate) fn error(&self, text: impl Display) {
-        say(format_args!("{ERROR}error:{ERROR:#} {text}"));
+        print_stderr(format_args!("{ERROR}error:{ERROR:#} {text}"));
     }
 
     /// Whether there is someone to ask.
-    pub(crate) fn can_ask(&self) -> bool {
+    pub(crate) fn is_interactive(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
     /// Asks a question that is answered with yes or no; anything but yes is no.
-    pub(crate) fn ask(&self, question: &str) -> io::Result<bool> {
+    pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         let mut err = anstream::stderr().lock();
         write!(err, "{question} [y/N] ")?;
         err.flush()?;
@@ -103,15 +103,15 @@ impl Terminal {
 
 /// Standard output.
 #[derive(Debug)]
-pub(crate) struct Output(io::Stdout);
+pub(crate) struct Stdout(io::Stdout);
 
-impl Write for Output {
+impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(of_output)
+        self.0.write(bytes).map_err(tag_stdout_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(of_output)
+        self.0.flush().map_err(tag_stdout_error)
     }
 }
 
@@ -121,7 +121,7 @@ impl Write for Output {
 pub(crate) struct OutputClosed;
 
 /// Marks a broken pipe as that of standard output: one to a server is a failure like any other.
-fn of_output(error: io::Error) -> io::Error {
+fn tag_stdout_error(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed),
         _ => error,
@@ -129,7 +129,7 @@ fn of_output(error: io::Error) -> io::Error {
 }
 
 /// A closed standard error is nobody's failure: there is nobody to tell.
-fn say(text: std::fmt::Arguments<'_>) {
+fn print_stderr(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
@@ -146,17 +146,17 @@ pub(crate) fn table(headings: &[&str]) -> Table {
     table
 }
 
-/// A whole number with its thousands parted: `1,234,567`.
+/// A whole number with its thousands grouped: `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
-    let mut parted = String::with_capacity(digits.len() + digits.len() / 3);
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            parted.push(',');
+            grouped.push(',');
         }
-        parted.push(digit);
+        grouped.push(digit);
     }
-    parted
+    grouped
 }
 
 /// Bytes in the largest unit that leaves a number above one: `12.3 MiB`.
@@ -174,7 +174,7 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// `text` without control characters but for line breaks and tabs.
-pub(crate) fn plain(text: &str) -> String {
+pub(crate) fn escape_controls(text: &str) -> String {
     text.chars()
         .map(|char| if char.is_control() && !"\n\t".contains(char) { '\u{fffd}' } else { char })
         .collect()
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn formats_thousands_and_bytes() {
         assert_eq!(
             ["0", "999", "1,000", "1,234,567"].map(String::from),
             [0, 999, 1000, 1_234_567].map(thousands)
@@ -219,11 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_holds_no_control_characters_and_is_cut_by_characters() {
+    fn one_line_replaces_control_characters_and_truncates_by_characters() {
         assert_eq!(one_line("a\n\tb  c", 10), "a b c");
         assert_eq!(one_line("\u{1b}[31mred", 20), "\u{fffd}[31mred");
         assert_eq!(one_line("äöüäöü", 3), "äöü...");
         assert_eq!(one_line("äöü", 3), "äöü");
-        assert_eq!(plain("a\nb\u{1b}c"), "a\nb\u{fffd}c");
+        assert_eq!(escape_controls("a\nb\u{1b}c"), "a\nb\u{fffd}c");
     }
 }

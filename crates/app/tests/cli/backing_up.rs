@@ -9,14 +9,14 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    documents::{home_of_things, thing, write_things},
-    program::Home,
+    documents::{home_with_items, thing, write_items},
+    program::TestHome,
 };
 
 const THINGS: usize = 300;
 
 /// Everything, as it is given back, but for the time that is left.
-pub(crate) fn content(home: &Home) -> Vec<String> {
+pub(crate) fn content(home: &TestHome) -> Vec<String> {
     let lines = home.ok(&["export", "--vectors"]);
     let mut content: Vec<String> = lines
         .lines()
@@ -31,14 +31,14 @@ pub(crate) fn content(home: &Home) -> Vec<String> {
 }
 
 /// Things in the store, linked and with a snapshot.
-fn filled() -> Home {
-    let (home, things) = home_of_things(THINGS);
+fn filled() -> TestHome {
+    let (home, things) = home_with_items(THINGS);
     home.ok(&["index", &things, "-c", "things", "--ttl", "30d"]);
     home
 }
 
 #[test]
-fn a_backup_comes_back_whole() {
+fn restores_a_complete_backup() {
     let home = filled();
     let before = home.json(&["stats"]);
     let told = home.json(&["backup", "saved"]);
@@ -47,7 +47,7 @@ fn a_backup_comes_back_whole() {
     assert!(home.ok(&["check", "saved"]).contains("300 documents"));
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 300 documents"));
 
-    let other = Home::new();
+    let other = TestHome::new();
     let saved = home.path("saved");
     other.ok(&["restore", saved.to_str().unwrap()]);
     assert_eq!(content(&other), content(&home));
@@ -60,7 +60,7 @@ fn a_backup_comes_back_whole() {
 }
 
 #[test]
-fn documents_are_replaced_only_when_that_is_meant() {
+fn restore_replaces_documents_only_with_replace() {
     let home = filled();
     home.ok(&["backup", "saved"]);
     home.ok(&["delete", "thing/1"]);
@@ -74,7 +74,7 @@ fn documents_are_replaced_only_when_that_is_meant() {
 }
 
 #[test]
-fn a_backup_that_is_not_whole_is_refused_and_changes_nothing() {
+fn rejects_an_incomplete_backup_without_changing_anything() {
     let home = filled();
     home.ok(&["backup", "saved"]);
     let whole = fs::read(home.path("saved")).unwrap();
@@ -102,7 +102,7 @@ fn a_backup_that_is_not_whole_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_restore_that_was_killed_leaves_what_was_there() {
+fn a_killed_restore_keeps_the_old_store() {
     let home = filled();
     home.ok(&["backup", "saved"]);
     let before = content(&home);
@@ -113,7 +113,7 @@ fn a_restore_that_was_killed_leaves_what_was_there() {
 }
 
 #[test]
-fn a_directory_in_use_is_left_alone_and_its_server_makes_the_backup() {
+fn backs_up_through_the_server_and_refuses_to_restore_into_a_directory_in_use() {
     let home = filled();
     let mut server =
         home.command(&["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
@@ -126,13 +126,13 @@ fn a_directory_in_use_is_left_alone_and_its_server_makes_the_backup() {
     }
     server.kill().unwrap();
     server.wait().unwrap();
-    let other = Home::new();
+    let other = TestHome::new();
     other.ok(&["restore", home.path("saved").to_str().unwrap()]);
     assert_eq!(content(&other), content(&home));
 }
 
 #[test]
-fn damage_is_found_and_all_that_can_be_read_is_saved() {
+fn check_finds_damage_and_repair_saves_readable_rows() {
     let home = filled();
     let store = home.path("data/nearfield.redb");
     let mut bytes = fs::read(&store).unwrap();
@@ -170,7 +170,7 @@ fn damage_is_found_and_all_that_can_be_read_is_saved() {
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 299 documents"));
     assert!(!content(&home).iter().any(|document| document.contains("\"thing/123\"")));
     // And it can be written again.
-    let things = write_things(&home, THINGS);
+    let things = write_items(&home, THINGS);
     home.ok(&["index", &things, "-c", "things", "--ttl", "30d"]);
     assert_eq!(content(&home).len(), THINGS);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::{
-    program::Home,
+    program::TestHome,
     real_model,
     redis_stack::{Options, RedisStack},
 };
@@ -18,14 +18,14 @@ fn exported(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_collection_moves_out_and_comes_home() {
+fn copies_a_collection_to_redis_and_back() {
     let secret = "correct-horse";
     let Some(redis) = RedisStack::start(Options { password: Some(secret), ..Options::default() }) else {
         return;
     };
     let Some(models) = real_model::models() else { return };
     let models = models.to_str().unwrap();
-    let home = Home::new();
+    let home = TestHome::new();
     let file = home.write(
         "articles.csv",
         "id,title,content\n1,Reset your password,Choose forgot password\n2,Invoices,Download your invoice as PDF\n\
@@ -62,18 +62,18 @@ fn a_collection_moves_out_and_comes_home() {
 }
 
 #[test]
-fn documents_that_do_not_arrive_are_named_and_the_end_says_so() {
+fn lists_documents_that_were_not_copied_and_fails() {
     let Some(redis) = RedisStack::plain() else { return };
     let Some(models) = real_model::models() else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     let file = home.write("articles.csv", "id,title,content\n1,Reset your password,Choose forgot password\n");
     home.ok(&["index", &file, "--models-dir", models.to_str().unwrap(), "--store", &redis.url()]);
     redis.command(&["HSET", "articles:bare\u{1b}[31m", "title", "written by others"]);
     let args = ["copy", "--from", &redis.url(), "--to", "./back", "--rejects", "rejects.jsonl"];
-    let ended =
+    let output =
         home.fails(1, &args, &["1 documents were rejected", "articles:bare", "has not been computed"]);
-    assert!(!ended.err.contains('\u{1b}'), "{ended:?}");
-    assert!(ended.out.contains("written 1 + unchanged 0 + rejected 1"), "{ended:?}");
+    assert!(!output.err.contains('\u{1b}'), "{output:?}");
+    assert!(output.out.contains("written 1 + unchanged 0 + rejected 1"), "{output:?}");
     let rejects = home.read("rejects.jsonl");
     let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rejects.len(), 2, "rejected, and missing when it was compared: {rejects:?}");
@@ -82,8 +82,8 @@ fn documents_that_do_not_arrive_are_named_and_the_end_says_so() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_refused() {
-    let home = Home::new();
+fn rejects_invalid_copies() {
+    let home = TestHome::new();
     let secret = "correct-horse";
     home.fails(2, &["copy", "--from", "directory"], &["--to"]);
     home.fails(2, &["copy", "--from", "directory", "--to", "./x", "--store", "directory"], &["--store"]);

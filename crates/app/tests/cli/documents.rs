@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use server::http::{self, HttpSettings};
 use tower::ServiceExt as _;
 
-use crate::program::Home;
+use crate::program::TestHome;
 
-fn settings(home: &Home) -> Settings {
+fn settings(home: &TestHome) -> Settings {
     let flags = Flags { home: Some(home.path("")), ..Flags::default() };
     Settings::from_sources(&flags, None, []).unwrap()
 }
 
 /// Makes a collection, as a program that embeds the library would.
-fn make_collection(home: &Home, name: &str, schema: &Value) {
+fn make_collection(home: &TestHome, name: &str, schema: &Value) {
     let service = Service::open(settings(home).service()).unwrap();
     let router = http::router(service.clone(), HttpSettings::default());
     let request = Request::put(format!("/collections/{name}"))
@@ -51,14 +51,14 @@ pub(crate) fn thing(number: usize) -> Value {
     })
 }
 
-pub(crate) fn write_things(home: &Home, count: usize) -> String {
+pub(crate) fn write_items(home: &TestHome, count: usize) -> String {
     home.write("things.jsonl", (0..count).map(|number| format!("{}\n", thing(number))).collect::<String>())
 }
 
-pub(crate) fn home_of_things(count: usize) -> (Home, String) {
-    let home = Home::new();
+pub(crate) fn home_with_items(count: usize) -> (TestHome, String) {
+    let home = TestHome::new();
     make_collection(&home, "things", &things());
-    let file = write_things(&home, count);
+    let file = write_items(&home, count);
     let out = home.ok(&["index", &file, "-c", "things", "--batch-size", "7"]);
     assert_eq!(out, format!("rows in {count} = indexed {count} + unchanged 0 + rejected 0\n"));
     (home, file)
@@ -71,8 +71,8 @@ fn exported(text: &str) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn documents_are_indexed_shown_counted_and_recognised() {
-    let (home, file) = home_of_things(30);
+fn indexes_gets_counts_and_recognises_documents() {
+    let (home, file) = home_with_items(30);
     assert_eq!(
         home.ok(&["index", &file, "-c", "things"]),
         "rows in 30 = indexed 0 + unchanged 30 + rejected 0\n"
@@ -100,8 +100,8 @@ fn documents_are_indexed_shown_counted_and_recognised() {
 }
 
 #[test]
-fn what_is_exported_can_be_indexed_again() {
-    let (home, _) = home_of_things(25);
+fn exported_documents_can_be_indexed_again() {
+    let (home, _) = home_with_items(25);
     let whole = exported(&home.ok(&["export", "--vectors"]));
     assert_eq!(whole.len(), 25);
     home.ok(&["export", "--vectors", "-o", "whole.jsonl"]);
@@ -138,11 +138,11 @@ fn what_is_exported_can_be_indexed_again() {
 }
 
 #[test]
-fn documents_are_deleted_by_id_and_by_filter() {
-    let (home, _) = home_of_things(20);
+fn deletes_documents_by_id_and_by_filter() {
+    let (home, _) = home_with_items(20);
     assert_eq!(home.ok(&["delete", "thing/1", "thing/2"]), "deleted 2\n");
-    let ended = home.fails(3, &["delete", "thing/1", "thing/3"], &["thing/1"]);
-    assert_eq!(ended.out, "deleted 1\n");
+    let output = home.fails(3, &["delete", "thing/1", "thing/3"], &["thing/1"]);
+    assert_eq!(output.out, "deleted 1\n");
     let deleted = home.json(&["delete", "--filter", "@color:{red}", "--yes"]);
     assert_eq!(deleted["deleted"], 9);
     assert_eq!(home.json(&["collections"])["collections"][0]["documents"], 8);
@@ -151,25 +151,25 @@ fn documents_are_deleted_by_id_and_by_filter() {
 }
 
 #[test]
-fn rows_the_schema_refuses_are_rejected_one_by_one() {
-    let (home, _) = home_of_things(2);
+fn rejects_rows_that_violate_the_schema_individually() {
+    let (home, _) = home_with_items(2);
     let file = home.write(
         "bad.jsonl",
         "{\"id\":\"a\",\"place\":[1,2,3]}\n{\"id\":\"b\",\"size\":\"many\"}\n{\"id\":\"c\",\"size\":5}\n{\"id\":\"\\u0007\"}\n",
     );
     let args = ["index", &file, "-c", "things", "--on-error", "skip", "--rejects", "rejects"];
-    let ended = home.run(&args);
-    assert_eq!(ended.out, "rows in 4 = indexed 1 + unchanged 0 + rejected 3\n", "{ended:?}");
+    let output = home.run(&args);
+    assert_eq!(output.out, "rows in 4 = indexed 1 + unchanged 0 + rejected 3\n", "{output:?}");
     assert!(
-        ended.err.contains("bad.jsonl:1 (a)") && ended.err.contains("vector dimensions do not match"),
-        "{ended:?}"
+        output.err.contains("bad.jsonl:1 (a)") && output.err.contains("vector dimensions do not match"),
+        "{output:?}"
     );
     assert_eq!(home.read("rejects").lines().count(), 3);
 }
 
 #[test]
-fn documents_with_an_end_are_exported_with_what_is_left_of_it() {
-    let (home, _) = home_of_things(1);
+fn exports_the_remaining_time_to_live() {
+    let (home, _) = home_with_items(1);
     let file = home.write("short.jsonl", "{\"id\":\"short\",\"name\":\"x\"}\n");
     home.ok(&["index", &file, "-c", "things", "--ttl", "1h"]);
     let documents = exported(&home.ok(&["export"]));
@@ -179,16 +179,16 @@ fn documents_with_an_end_are_exported_with_what_is_left_of_it() {
 }
 
 #[test]
-fn several_collections_have_to_be_named() {
-    let (home, _) = home_of_things(1);
+fn requires_a_collection_name_if_there_are_several() {
+    let (home, _) = home_with_items(1);
     make_collection(&home, "more", &things());
     home.fails(2, &["get", "thing/0"], &["--collection", "more", "things"]);
     home.ok(&["get", "thing/0", "-c", "things"]);
 }
 
 #[test]
-fn a_data_directory_in_use_is_said_with_its_path() {
-    let (home, _) = home_of_things(1);
+fn reports_the_path_of_a_data_directory_in_use() {
+    let (home, _) = home_with_items(1);
     let service = Service::open(settings(&home).service()).unwrap();
     let data = home.path("data").to_str().unwrap().to_owned();
     home.fails(4, &["stats"], &[&data, "in use"]);
@@ -202,8 +202,8 @@ fn a_data_directory_in_use_is_said_with_its_path() {
 
 #[cfg(unix)]
 #[test]
-fn a_running_server_is_talked_to() {
-    let (home, file) = home_of_things(5);
+fn uses_a_running_server() {
+    let (home, file) = home_with_items(5);
     let mut server = home
         .command(&["serve", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::null())
@@ -217,8 +217,8 @@ fn a_running_server_is_talked_to() {
         assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0, "the server ended");
     }
     let address: Value = serde_json::from_str(&home.read("data/server.json")).unwrap();
-    let ended = home.run(&["stats"]);
-    assert!(ended.err.contains(address["url"].as_str().unwrap()), "{ended:?}");
+    let output = home.run(&["stats"]);
+    assert!(output.err.contains(address["url"].as_str().unwrap()), "{output:?}");
     assert_eq!(
         home.ok(&["index", &file, "-c", "things"]),
         "rows in 5 = indexed 0 + unchanged 5 + rejected 0\n"
@@ -234,8 +234,8 @@ fn a_running_server_is_talked_to() {
 }
 
 #[test]
-fn the_doctor_has_something_to_say_before_anybody_searched() {
-    let (home, _) = home_of_things(3);
+fn doctor_reports_before_the_first_search() {
+    let (home, _) = home_with_items(3);
     assert!(home.ok(&["doctor"]).starts_with("nobody has searched yet"));
     let told = home.json(&["doctor"]);
     assert_eq!((&told["searches"], &told["stores"]), (&json!(0), &json!([])), "{told}");

@@ -11,14 +11,14 @@ use std::{
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 
-use crate::{backing_up::content, documents::home_of_things, program::Home};
+use crate::{backing_up::content, documents::home_with_items, program::TestHome};
 
 const FILES: [&str; 3] = ["nearfield.redb", "snapshots/000001-000001.snapshot", "backup"];
 const THINGS: usize = 40;
 /// Beyond the life of any program.
 const TTL: &str = "30000d";
 
-fn kept(format: u32, name: &str) -> PathBuf {
+fn fixture_path(format: u32, name: &str) -> PathBuf {
     let name = name.replace('/', "-");
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data_formats");
     data.join(format!("{format}-{name}.gz"))
@@ -26,23 +26,24 @@ fn kept(format: u32, name: &str) -> PathBuf {
 
 fn unpacked(format: u32, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    GzDecoder::new(fs::File::open(kept(format, name)).unwrap()).read_to_end(&mut bytes).unwrap();
+    GzDecoder::new(fs::File::open(fixture_path(format, name)).unwrap()).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-fn things() -> Home {
-    let (home, things) = home_of_things(THINGS);
+fn things() -> TestHome {
+    let (home, things) = home_with_items(THINGS);
     home.ok(&["index", &things, "-c", "things", "--ttl", TTL]);
     home
 }
 
 #[test]
-fn the_first_format_is_read() {
+fn reads_data_format_1() {
     let made = things();
     if std::env::var_os("WRITE_DATA_FORMAT").is_some() {
         made.ok(&["backup", "data/backup"]);
         for name in FILES {
-            let mut file = GzEncoder::new(fs::File::create(kept(1, name)).unwrap(), Compression::best());
+            let mut file =
+                GzEncoder::new(fs::File::create(fixture_path(1, name)).unwrap(), Compression::best());
             file.write_all(&fs::read(made.path("data").join(name)).unwrap()).unwrap();
             file.finish().unwrap();
         }
@@ -50,7 +51,7 @@ fn the_first_format_is_read() {
     let expected = content(&made);
     assert_eq!(expected.len(), THINGS);
 
-    let home = Home::new();
+    let home = TestHome::new();
     for name in &FILES[..2] {
         home.write(&format!("data/{name}"), unpacked(1, name));
     }
@@ -60,14 +61,14 @@ fn the_first_format_is_read() {
     let things = &info["collections"][0];
     assert_eq!((&things["documents"], &things["vectors"]), (&THINGS.into(), &THINGS.into()), "{info}");
 
-    let home = Home::new();
+    let home = TestHome::new();
     let backup = home.write("backup", unpacked(1, "backup"));
     home.ok(&["restore", &backup]);
     assert_eq!(content(&home), expected);
 }
 
 #[test]
-fn a_newer_format_is_refused_in_words() {
+fn explains_that_a_newer_format_needs_an_upgrade() {
     let home = things();
     home.ok(&["backup", "saved"]);
     // The format is the first number of a backup's first frame, whose checksum follows from it.

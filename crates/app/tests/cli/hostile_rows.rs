@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_server::{FakeServer, Response},
-    program::Home,
+    program::TestHome,
 };
 
 /// Of all that is drawn here.
@@ -24,7 +24,7 @@ const SEED: u64 = 13_002;
 
 /// What has to become of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fate {
+enum Expected {
     Indexed,
     Rejected,
     /// Either, but one of them.
@@ -35,18 +35,18 @@ enum Fate {
 #[derive(Clone, Debug)]
 struct Part {
     bytes: Vec<u8>,
-    rows: Vec<(u64, Fate)>,
+    rows: Vec<(u64, Expected)>,
 }
 
-fn part(bytes: impl AsRef<[u8]>, rows: &[(u64, Fate)]) -> Part {
+fn part(bytes: impl AsRef<[u8]>, rows: &[(u64, Expected)]) -> Part {
     Part { bytes: bytes.as_ref().to_vec(), rows: rows.to_vec() }
 }
 
-fn line(bytes: impl AsRef<[u8]>, fate: Fate) -> Part {
+fn line(bytes: impl AsRef<[u8]>, fate: Expected) -> Part {
     part([bytes.as_ref(), b"\n"].concat(), &[(0, fate)])
 }
 
-use Fate::{Any, Indexed, Rejected};
+use Expected::{Any, Indexed, Rejected};
 
 /// Parts of a CSV file whose header is `id,title,content`.
 fn csv_parts() -> Vec<Part> {
@@ -142,12 +142,12 @@ fn jsonl_ends() -> Vec<Part> {
 
 /// A file of parts: its bytes, and line and fate of every row.
 #[derive(Clone)]
-struct Hostile {
+struct HostileFile {
     bytes: Vec<u8>,
-    rows: Vec<(u64, Fate)>,
+    rows: Vec<(u64, Expected)>,
 }
 
-impl fmt::Debug for Hostile {
+impl fmt::Debug for HostileFile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in self.bytes.split(|byte| *byte == b'\n') {
             writeln!(formatter, "{}", line[..line.len().min(200)].escape_ascii())?;
@@ -156,7 +156,7 @@ impl fmt::Debug for Hostile {
     }
 }
 
-fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<Value = Hostile> {
+fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<Value = HostileFile> {
     let bom = prop::bool::weighted(0.2);
     (bom, prop::collection::vec(select(parts), 0..40), select(ends)).prop_map(move |(bom, parts, end)| {
         let mut bytes = [if bom { "\u{feff}" } else { "" }, head].concat().into_bytes();
@@ -167,14 +167,14 @@ fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<
             line += part.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             bytes.extend_from_slice(&part.bytes);
         }
-        Hostile { bytes, rows }
+        HostileFile { bytes, rows }
     })
 }
 
 /// Indexes the file and compares the program's counts with what the server got, what the file of rejected rows
 /// holds, and what is known of the file.
-fn check(hostile: &Hostile, name: &str) {
-    let home = Home::new();
+fn check(hostile: &HostileFile, name: &str) {
+    let home = TestHome::new();
     let arrived = Arc::new(Mutex::new(0));
     let seen = arrived.clone();
     let server = FakeServer::of_articles(move |request| {
@@ -192,8 +192,8 @@ fn check(hostile: &Hostile, name: &str) {
     });
     let path = home.write(name, &hostile.bytes);
     let args = ["index", &path, "--url", &server.url(), "--on-error", "skip", "--rejects", "rejects.jsonl"];
-    let ended = home.run(&[&args[..], &["--batch-size", "7"]].concat());
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let output = home.run(&[&args[..], &["--batch-size", "7"]].concat());
+    assert_eq!(output.code, Some(0), "{output:?}");
     let indexed = *arrived.lock().unwrap();
     let rejected: Vec<u64> = home
         .read("rejects.jsonl")
@@ -202,9 +202,9 @@ fn check(hostile: &Hostile, name: &str) {
         .collect();
     let rows = hostile.rows.len();
     let told = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
-    assert_eq!(ended.out, told);
+    assert_eq!(output.out, told);
     assert_eq!(rows, indexed + rejected.len());
-    let lines = |fate: Fate| -> BTreeSet<u64> {
+    let lines = |fate: Expected| -> BTreeSet<u64> {
         hostile.rows.iter().filter(|(_, of)| *of == fate).map(|(line, _)| *line).collect()
     };
     let rejected: BTreeSet<u64> = rejected.into_iter().collect();

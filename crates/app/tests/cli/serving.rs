@@ -10,17 +10,17 @@ use std::{
 
 use server::serve::ServerAddress;
 
-use crate::program::Home;
+use crate::program::TestHome;
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-fn told(manager: &UnixDatagram) -> String {
+fn receive(manager: &UnixDatagram) -> String {
     let mut words = [0; 100];
     let length = manager.recv(&mut words).unwrap();
     String::from_utf8(words[..length].to_vec()).unwrap()
@@ -34,10 +34,10 @@ fn status(url: &str, key: &str) -> u16 {
 }
 
 #[test]
-fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
-    let home = Home::new();
+fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
+    let home = TestHome::new();
     let manager = UnixDatagram::bind(home.path("manager")).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     home.write("nearfield.toml", "api_key = \"the-first-key-of-the-house\"\n");
     let mut server = home
         .command(&["serve", "--listen", "127.0.0.1:0"])
@@ -46,7 +46,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    assert_eq!(told(&manager), "READY=1");
+    assert_eq!(receive(&manager), "READY=1");
     let url = ServerAddress::read(&home.path("data")).unwrap().unwrap().url;
     assert_eq!(status(&url, "the-first-key-of-the-house"), 200);
     assert_eq!(status(&url, "the-other-key-of-the-house"), 401);
@@ -69,7 +69,7 @@ fn the_manager_is_told_keys_are_read_again_and_a_signal_ends_it_well() {
     assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
 
     signal(&server, "TERM");
-    assert_eq!(told(&manager), "STOPPING=1");
+    assert_eq!(receive(&manager), "STOPPING=1");
     assert!(server.wait().unwrap().success());
     let log: Vec<String> = log.collect();
     assert!(!log.iter().any(|line| line.contains("read again")), "{log:?}");
@@ -98,11 +98,11 @@ const NUMBERS: [(&str, u64, u64); 16] = [
 ];
 
 #[test]
-fn a_server_starts_and_stops_with_everything_at_its_least_and_at_its_most() {
+fn starts_and_stops_with_minimum_and_maximum_settings() {
     for is_most in [false, true] {
-        let home = Home::new();
+        let home = TestHome::new();
         let manager = UnixDatagram::bind(home.path("manager")).unwrap();
-        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        manager.set_read_timeout(Some(TIMEOUT)).unwrap();
         let line = |(key, least, most): (&str, u64, u64)| {
             format!("{key} = {}\n", if is_most { most } else { least })
         };
@@ -113,15 +113,15 @@ fn a_server_starts_and_stops_with_everything_at_its_least_and_at_its_most() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        assert_eq!(told(&manager), "READY=1");
+        assert_eq!(receive(&manager), "READY=1");
         signal(&server, "TERM");
-        assert_eq!(told(&manager), "STOPPING=1");
+        assert_eq!(receive(&manager), "STOPPING=1");
         assert!(server.wait().unwrap().success());
     }
 }
 
 #[test]
-fn the_unit_for_systemd_starts_what_there_is() {
+fn systemd_unit_runs_a_valid_command() {
     let unit =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nearfield.service"))
             .unwrap();
@@ -129,7 +129,7 @@ fn the_unit_for_systemd_starts_what_there_is() {
     let mut words: Vec<&str> = start.split(' ').collect();
     assert_eq!(words.remove(0), "/usr/local/bin/nearfield");
     words.push("--help");
-    Home::new().ok(&words);
+    TestHome::new().ok(&words);
     for line in ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "NoNewPrivileges=yes"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }

@@ -4,12 +4,12 @@ use std::{io::Read as _, process::Stdio};
 
 use crate::{
     fake_server::{FakeServer, Response},
-    program::Home,
+    program::TestHome,
 };
 
 #[test]
-fn help_and_version_stand_on_standard_output() {
-    let home = Home::new();
+fn prints_help_and_version_to_standard_output() {
+    let home = TestHome::new();
     let help = home.ok(&["--help"]);
     for word in ["index", "search", "serve", "demo", "eval", "model", "Exit codes", "130"] {
         assert!(help.contains(word), "{word}");
@@ -35,8 +35,8 @@ fn help_and_version_stand_on_standard_output() {
 }
 
 #[test]
-fn wrong_usage_is_exit_code_2() {
-    let home = Home::new();
+fn usage_errors_exit_with_2() {
+    let home = TestHome::new();
     home.fails(2, &[], &["Usage"]);
     home.fails(2, &["frobnicate"], &["frobnicate"]);
     home.fails(2, &["index"], &["FILE"]);
@@ -54,8 +54,8 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn settings_beyond_their_limits_refuse_the_start() {
-    let home = Home::new();
+fn settings_out_of_range_exit_with_2() {
+    let home = TestHome::new();
     home.fails(2, &["serve", "--queue-max", "0"], &["--queue-max: queue_max", "from 1 to 1000000"]);
     home.fails(2, &["serve", "--grace-s", "3601"], &["--grace-s: grace_s", "from 0 to 3600"]);
     home.fails(2, &["serve", "--port", "65536"], &["--port", "65535"]);
@@ -86,14 +86,14 @@ fn settings_beyond_their_limits_refuse_the_start() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_exit_code_4() {
-    let home = Home::new();
+fn an_unreachable_server_exits_with_4() {
+    let home = TestHome::new();
     home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &["http://127.0.0.1:1"]);
 }
 
 #[test]
-fn refusals_of_the_server_become_exit_codes() {
-    let home = Home::new();
+fn maps_server_errors_to_exit_codes() {
+    let home = TestHome::new();
     let server = FakeServer::start(|request| match request.path.as_str() {
         "/stats" => Response::problem(401, "unauthorized", "an API key is needed"),
         "/collections/kb" => Response::json(200, r#"{"name":"kb","schema":{"fields":[]}}"#),
@@ -111,8 +111,8 @@ fn refusals_of_the_server_become_exit_codes() {
 }
 
 #[test]
-fn the_key_is_sent_and_not_shown() {
-    let home = Home::new();
+fn sends_the_api_key_without_showing_it() {
+    let home = TestHome::new();
     let server = FakeServer::start(|request| {
         let key = request.header("authorization").unwrap_or_default();
         Response::json(200, &format!("{{\"documents\":{}}}", key.len()))
@@ -128,17 +128,17 @@ fn the_key_is_sent_and_not_shown() {
 }
 
 #[test]
-fn colours_are_for_terminals_only() {
-    let home = Home::new();
-    let ended = home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &[]);
-    assert!(!ended.err.contains('\u{1b}'), "{ended:?}");
-    let ended = home.fails(4, &["stats", "--url", "http://127.0.0.1:1", "--color", "always"], &[]);
-    assert!(ended.err.contains('\u{1b}'), "{ended:?}");
+fn uses_colours_only_on_terminals() {
+    let home = TestHome::new();
+    let output = home.fails(4, &["stats", "--url", "http://127.0.0.1:1"], &[]);
+    assert!(!output.err.contains('\u{1b}'), "{output:?}");
+    let output = home.fails(4, &["stats", "--url", "http://127.0.0.1:1", "--color", "always"], &[]);
+    assert!(output.err.contains('\u{1b}'), "{output:?}");
 }
 
 #[test]
-fn completions_are_scripts_and_a_reader_that_goes_away_is_no_failure() {
-    let home = Home::new();
+fn prints_completion_scripts_and_tolerates_a_closed_pipe() {
+    let home = TestHome::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(home.ok(&["completions", shell]).contains("nearfield"), "{shell}");
     }

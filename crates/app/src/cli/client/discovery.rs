@@ -2,8 +2,8 @@
 
 use axum::http::Method;
 
-use super::{Call, Client, Unreachable, in_process::InProcess, remote::Remote, trust::Trust};
-use crate::config::Settings;
+use super::{Client, in_process::InProcess, message::ApiRequest, remote::Remote, trust::TrustedCertificates};
+use crate::{cli::error::ConnectionError, config::Settings};
 use server::serve::ServerAddress;
 
 /// The data directory, or else the server that holds it. The lock is tried first: a killed server
@@ -18,22 +18,22 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
     }
     let data_dir = settings.data_dir.clone();
     let Some(server) = ServerAddress::read(&data_dir).unwrap_or_default() else {
-        return Err(Unreachable::Locked {
+        return Err(ConnectionError::Locked {
             data_dir,
             holder: "another process (a command, or a server that is just starting)".into(),
         }
         .into());
     };
-    let mut trust = Trust::in_file(settings.ca_cert.as_deref())?;
+    let mut trust = TrustedCertificates::from_file(settings.ca_cert.as_deref())?;
     if let Some(certificate) = &server.certificate {
-        trust = trust.with_here(certificate)?;
+        trust = trust.with_local_server(certificate)?;
     }
     let remote = Remote::new(&server.url, key, trust)?;
-    match remote.call(&Call { method: Method::GET, path: "/healthz", body: None }) {
+    match remote.execute(&ApiRequest { method: Method::GET, path: "/healthz", body: None }) {
         Ok(_) => Ok(Client::Remote(remote)),
         Err(error) => {
             let holder = format!("process {} (a server at {}: {error})", server.pid, server.url);
-            Err(Unreachable::Locked { data_dir, holder }.into())
+            Err(ConnectionError::Locked { data_dir, holder }.into())
         }
     }
 }

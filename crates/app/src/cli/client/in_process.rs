@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
-use super::{Call, Reply};
+use super::message::{self, ApiRequest, ApiResponse};
 use crate::config::Settings;
 use server::http::{self, HttpSettings};
 use service::Service;
@@ -40,60 +40,60 @@ impl InProcess {
             .thread_name("nearfield-cli")
             .enable_all()
             .build()
-            .context("starting the threads that answer calls")?;
+            .context("starting the threads that handle requests")?;
         let router = http::router(service.clone(), HttpSettings::default());
         Ok(InProcess { runtime, router, service })
     }
 
     /// Makes a call.
-    pub(super) fn call(&self, call: &Call<'_>) -> anyhow::Result<Reply> {
-        let mut request = Request::builder()
+    pub(super) fn execute(&self, call: &ApiRequest<'_>) -> anyhow::Result<ApiResponse> {
+        let mut builder = Request::builder()
             .method(call.method.clone())
             .uri(call.path)
             .header(header::ACCEPT, "application/json");
         let body = match call.body {
             Some((content_type, body)) => {
-                request = request.header(header::CONTENT_TYPE, content_type);
+                builder = builder.header(header::CONTENT_TYPE, content_type);
                 Body::from(body.to_vec())
             }
             None => Body::empty(),
         };
-        let request = request.body(body).context("making a call")?;
-        self.runtime.block_on(async { whole(self.answer(request).await).await })
+        let request = builder.body(body).context("making a call")?;
+        self.runtime.block_on(async { read_response(self.route(request).await).await })
     }
 
-    /// Writes the body of an answer to `out` as it comes.
+    /// Writes the body of a response to `out` as it comes.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let request = Request::get(path).body(Body::empty()).context("making a call")?;
         self.runtime.block_on(async {
-            let mut answer = self.answer(request).await;
-            if !answer.status().is_success() {
-                return whole(answer).await?.accept().map(drop).map_err(Into::into);
+            let mut response = self.route(request).await;
+            if !response.status().is_success() {
+                return read_response(response).await?.error_for_status().map(drop).map_err(Into::into);
             }
-            while let Some(frame) = answer.body_mut().frame().await {
-                if let Ok(piece) = frame.context("reading an answer")?.into_data() {
-                    out.write_all(&piece)?;
+            while let Some(frame) = response.body_mut().frame().await {
+                if let Ok(chunk) = frame.context("reading a response")?.into_data() {
+                    out.write_all(&chunk)?;
                 }
             }
             Ok(())
         })
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response {
+    async fn route(&self, request: Request<Body>) -> Response {
         match self.router.clone().oneshot(request).await {
-            Ok(answer) => answer,
+            Ok(response) => response,
             Err(never) => match never {},
         }
     }
 }
 
-/// An answer read to its end.
-async fn whole(answer: Response) -> anyhow::Result<Reply> {
-    let (head, body) = answer.into_parts();
-    Ok(Reply {
+/// An response read to its end.
+async fn read_response(response: Response) -> anyhow::Result<ApiResponse> {
+    let (head, body) = response.into_parts();
+    Ok(ApiResponse {
         status: head.status.as_u16(),
-        retry_after: super::retry_after(&head.headers),
-        body: body.collect().await.context("reading an answer")?.to_bytes().into(),
+        retry_after: message::retry_after(&head.headers),
+        body: body.collect().await.context("reading a response")?.to_bytes().into(),
     })
 }
 

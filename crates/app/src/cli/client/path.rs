@@ -4,24 +4,24 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// A path under construction.
 #[derive(Clone, Debug)]
-pub(crate) struct Path {
+pub(crate) struct ApiPath {
     text: String,
     has_query: bool,
 }
 
-impl Path {
+impl ApiPath {
     /// The path of a collection.
-    pub(crate) fn collection(name: &str) -> Path {
-        Path::new("/collections").segment(name)
+    pub(crate) fn collection(name: &str) -> ApiPath {
+        ApiPath::new("/collections").segment(name)
     }
 
     /// A fixed beginning, such as `/search`.
-    pub(crate) fn new(start: &str) -> Path {
-        Path { text: start.to_owned(), has_query: false }
+    pub(crate) fn new(start: &str) -> ApiPath {
+        ApiPath { text: start.to_owned(), has_query: false }
     }
 
     /// With one more segment.
-    pub(crate) fn segment(mut self, segment: &str) -> Path {
+    pub(crate) fn segment(mut self, segment: &str) -> ApiPath {
         debug_assert!(!self.has_query, "segments come before the query");
         self.text.push('/');
         // A lone dot or two would be resolved away by whoever handles the URL.
@@ -34,7 +34,7 @@ impl Path {
     }
 
     /// With a parameter, if there is a value.
-    pub(crate) fn query(mut self, name: &str, value: Option<impl ToString>) -> Path {
+    pub(crate) fn query(mut self, name: &str, value: Option<impl ToString>) -> ApiPath {
         if let Some(value) = value {
             self.text.push(if self.has_query { '&' } else { '?' });
             self.has_query = true;
@@ -46,7 +46,7 @@ impl Path {
     }
 }
 
-impl AsRef<str> for Path {
+impl AsRef<str> for ApiPath {
     fn as_ref(&self) -> &str {
         &self.text
     }
@@ -57,8 +57,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_from_outside_is_encoded() {
-        let path = Path::collection("a/b").segment("..").query("q", Some("ä&b=c")).query("k", None::<u8>);
+    fn encodes_segments_and_parameters() {
+        let path = ApiPath::collection("a/b").segment("..").query("q", Some("ä&b=c")).query("k", None::<u8>);
         assert_eq!(path.query("x", Some(5)).as_ref(), "/collections/a%2Fb/%2E%2E?q=%C3%A4%26b%3Dc&x=5");
     }
 }

@@ -12,10 +12,14 @@ use ureq::{
     },
 };
 
-use super::{Call, Reply, Unreachable, tls::Tls, trust::Trust};
-use crate::cli::exit::Usage;
+use super::{
+    message::{self, ApiRequest, ApiResponse},
+    tls::TlsConnector,
+    trust::{self, TrustedCertificates},
+};
+use crate::cli::error::{ConnectionError, UsageError};
 
-/// Longest answer taken: a page of documents with their vectors is far below.
+/// Longest response taken: a page of documents with their vectors is far below.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
 /// Header that asks for time: the most a server grants, since a batch of long texts takes long.
@@ -32,20 +36,26 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// A server at `url`. Nothing is sent yet.
-    pub(super) fn new(url: &str, key: Option<&str>, trust: Trust) -> Result<Remote, Usage> {
+    pub(super) fn new(
+        url: &str,
+        key: Option<&str>,
+        trust: TrustedCertificates,
+    ) -> Result<Remote, UsageError> {
         let url = url.trim_end_matches('/').to_owned();
-        let wrong = || {
-            Usage(format!("--url {url}: expected http://HOST:PORT or https://HOST[:PORT], without a query"))
+        let invalid = || {
+            UsageError(format!(
+                "--url {url}: expected http://HOST:PORT or https://HOST[:PORT], without a query"
+            ))
         };
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let host = uri.host().ok_or_else(wrong)?.to_owned();
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let host = uri.host().ok_or_else(invalid)?.to_owned();
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.query().is_some() {
-            return Err(wrong());
+            return Err(invalid());
         }
         let authorization = key
             .map(|key| header::HeaderValue::from_str(&format!("Bearer {key}")))
             .transpose()
-            .map_err(|_| Usage("the API key has characters that no key has".to_owned()))?;
+            .map_err(|_| UsageError("the API key has characters that no key has".to_owned()))?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -58,7 +68,7 @@ impl Remote {
         let connector =
             ().chain(ConnectProxyConnector::default())
                 .chain(TcpConnector::default())
-                .chain(Tls::new(trust.config()));
+                .chain(TlsConnector::new(trust.config()));
         let agent = Agent::with_parts(config.build(), connector, DefaultResolver::default());
         Ok(Remote { url, authorization, agent })
     }
@@ -69,8 +79,8 @@ impl Remote {
     }
 
     /// Makes a call.
-    pub(super) fn call(&self, call: &Call<'_>) -> Result<Reply, Unreachable> {
-        let no_answer = |source: ureq::Error| Unreachable::no_answer(&self.url, source);
+    pub(super) fn execute(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, ConnectionError> {
+        let no_response = |source: ureq::Error| connection_error(&self.url, source);
         let mut request = Request::builder()
             .method(call.method.clone())
             .uri(format!("{}{}", self.url, call.path))
@@ -79,43 +89,56 @@ impl Remote {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let answer = match call.body {
+        let response = match call.body {
             Some((content_type, body)) => request
                 .header(header::CONTENT_TYPE, content_type)
                 .body(body)
-                .map_err(|error| no_answer(error.into()))
-                .and_then(|request| self.agent.run(request).map_err(no_answer)),
+                .map_err(|error| no_response(error.into()))
+                .and_then(|request| self.agent.run(request).map_err(no_response)),
             None => request
                 .body(())
-                .map_err(|error| no_answer(error.into()))
-                .and_then(|request| self.agent.run(request).map_err(no_answer)),
+                .map_err(|error| no_response(error.into()))
+                .and_then(|request| self.agent.run(request).map_err(no_response)),
         };
-        reply(answer?).map_err(no_answer)
+        read_response(response?).map_err(no_response)
     }
 
-    /// Writes the body of an answer to `out` as it comes, however long it is and takes.
+    /// Writes the body of a response to `out` as it comes, however long it is and takes.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-        let no_answer = |source: ureq::Error| Unreachable::no_answer(&self.url, source);
+        let no_response = |source: ureq::Error| connection_error(&self.url, source);
         let mut request = self.agent.get(format!("{}{path}", self.url));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let answer = request.config().timeout_global(None).build().call().map_err(no_answer)?;
-        if !answer.status().is_success() {
-            return reply(answer).map_err(no_answer)?.accept().map(drop).map_err(Into::into);
+        let response = request.config().timeout_global(None).build().call().map_err(no_response)?;
+        if !response.status().is_success() {
+            return read_response(response)
+                .map_err(no_response)?
+                .error_for_status()
+                .map(drop)
+                .map_err(Into::into);
         }
-        let mut body = answer.into_body().into_reader();
+        let mut body = response.into_body().into_reader();
         std::io::copy(&mut body, out).with_context(|| format!("reading from {}", self.url))?;
         Ok(())
     }
 }
 
-/// An answer read to its end.
-fn reply(answer: ureq::http::Response<ureq::Body>) -> Result<Reply, ureq::Error> {
-    let (head, mut body) = answer.into_parts();
-    Ok(Reply {
+fn connection_error(url: &str, source: ureq::Error) -> ConnectionError {
+    let hint = if trust::is_untrusted_certificate(&source) {
+        " (if the certificate is the server's own, or of an authority of yours, name its file: --ca-cert FILE)"
+    } else {
+        ""
+    };
+    ConnectionError::NoResponse { url: url.to_owned(), source: Box::new(source), hint }
+}
+
+/// An response read to its end.
+fn read_response(response: ureq::http::Response<ureq::Body>) -> Result<ApiResponse, ureq::Error> {
+    let (head, mut body) = response.into_parts();
+    Ok(ApiResponse {
         status: head.status.as_u16(),
-        retry_after: super::retry_after(&head.headers),
+        retry_after: message::retry_after(&head.headers),
         body: body.with_config().limit(BODY_BYTES_MAX).read_to_vec()?,
     })
 }
@@ -132,19 +155,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_web_addresses_are_taken() {
+    fn accepts_only_http_and_https_urls() {
         for url in ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x/?a=b"] {
-            assert!(Remote::new(url, None, Trust::default()).is_err(), "{url}");
+            assert!(Remote::new(url, None, TrustedCertificates::default()).is_err(), "{url}");
         }
         assert_eq!(
-            Remote::new("http://127.0.0.1:8000/", Some("key"), Trust::default()).unwrap().url(),
+            Remote::new("http://127.0.0.1:8000/", Some("key"), TrustedCertificates::default()).unwrap().url(),
             "http://127.0.0.1:8000"
         );
-        assert!(Remote::new("http://x", Some("a\nb"), Trust::default()).is_err());
+        assert!(Remote::new("http://x", Some("a\nb"), TrustedCertificates::default()).is_err());
     }
 
     #[test]
-    fn loopback_is_known_by_its_names() {
+    fn recognises_loopback_hosts() {
         assert!(["localhost", "127.0.0.1", "127.9.9.9", "[::1]"].iter().all(|host| is_loopback(host)));
         assert!(!["example.com", "10.0.0.1", "localhost.example.com"].iter().any(|host| is_loopback(host)));
     }

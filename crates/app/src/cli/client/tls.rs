@@ -16,18 +16,18 @@ use ureq::{
 
 /// Speaks TLS over a connection where the address asks for it.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
 }
 
-impl Tls {
-    pub(super) fn new(config: ClientConfig) -> Tls {
-        Tls { config: Arc::new(config) }
+impl TlsConnector {
+    pub(super) fn new(config: ClientConfig) -> TlsConnector {
+        TlsConnector { config: Arc::new(config) }
     }
 }
 
-impl<In: Transport> Connector<In> for Tls {
-    type Out = Either<In, Encrypted>;
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, TlsTransport>;
 
     fn connect(
         &self,
@@ -48,17 +48,17 @@ impl<In: Transport> Connector<In> for Tls {
         connection.complete_io(&mut socket)?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Either::B(Encrypted { buffers, stream: StreamOwned::new(connection, socket) })))
+        Ok(Some(Either::B(TlsTransport { buffers, stream: StreamOwned::new(connection, socket) })))
     }
 }
 
 /// A connection on which keys are agreed.
-pub(super) struct Encrypted {
+pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
 }
 
-impl Transport for Encrypted {
+impl Transport for TlsTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -85,8 +85,8 @@ impl Transport for Encrypted {
     }
 }
 
-impl fmt::Debug for Encrypted {
+impl fmt::Debug for TlsTransport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Encrypted").finish_non_exhaustive()
+        formatter.debug_struct("TlsTransport").finish_non_exhaustive()
     }
 }

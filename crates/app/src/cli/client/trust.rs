@@ -16,46 +16,46 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use crate::cli::exit::Usage;
+use crate::cli::error::UsageError;
 
 /// What is trusted beside the public authorities.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trust {
+pub(super) struct TrustedCertificates {
     /// Authorities, or servers' own certificates.
-    named: Vec<CertificateDer<'static>>,
+    extra: Vec<CertificateDer<'static>>,
     /// What the server of this machine shows, whatever names and dates stand in it: its data directory tells of it.
-    here: Option<CertificateDer<'static>>,
+    local_server: Option<CertificateDer<'static>>,
 }
 
-impl Trust {
+impl TrustedCertificates {
     /// Trusts what stands in a file of PEM certificates, too; `None` changes nothing.
-    pub(super) fn in_file(path: Option<&Path>) -> Result<Trust, Usage> {
-        let Some(path) = path else { return Ok(Trust::default()) };
-        let wrong = |why: String| {
-            Usage(format!(
+    pub(super) fn from_file(path: Option<&Path>) -> Result<TrustedCertificates, UsageError> {
+        let Some(path) = path else { return Ok(TrustedCertificates::default()) };
+        let invalid = |why: String| {
+            UsageError(format!(
                 "--ca-cert {}: {why}: expected certificates in PEM, each from -----BEGIN CERTIFICATE----- on",
                 path.display()
             ))
         };
-        let named = read(path).map_err(|error| wrong(error.to_string()))?;
-        if named.is_empty() {
-            return Err(wrong("no certificate is in it".to_owned()));
+        let extra = read(path).map_err(|error| invalid(error.to_string()))?;
+        if extra.is_empty() {
+            return Err(invalid("no certificate is in it".to_owned()));
         }
-        for (nth, certificate) in named.iter().enumerate() {
+        for (nth, certificate) in extra.iter().enumerate() {
             // Told now and with the file's name, not at the first connection.
             RootCertStore::empty()
                 .add(certificate.clone())
-                .map_err(|error| wrong(format!("certificate {} cannot be used ({error})", nth + 1)))?;
+                .map_err(|error| invalid(format!("certificate {} cannot be used ({error})", nth + 1)))?;
         }
-        Ok(Trust { named, here: None })
+        Ok(TrustedCertificates { extra, local_server: None })
     }
 
     /// Trusts a server that shows the first certificate of this file, too.
-    pub(super) fn with_here(mut self, path: &Path) -> anyhow::Result<Trust> {
+    pub(super) fn with_local_server(mut self, path: &Path) -> anyhow::Result<TrustedCertificates> {
         let shown = read(path).with_context(|| {
             format!("reading {}, the certificate of the server that has the data directory", path.display())
         })?;
-        self.here = shown.into_iter().next();
+        self.local_server = shown.into_iter().next();
         Ok(self)
     }
 
@@ -63,7 +63,7 @@ impl Trust {
     pub(super) fn config(self) -> ClientConfig {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        roots.add_parsable_certificates(self.named.iter().cloned());
+        roots.add_parsable_certificates(self.extra.iter().cloned());
         let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .expect("there are public authorities, and no lists of revoked certificates");
@@ -71,7 +71,7 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers for TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier { authorities, trust: self }))
+            .with_custom_certificate_verifier(Arc::new(CertificateVerifier { authorities, trust: self }))
             .with_no_client_auth()
     }
 }
@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::
 }
 
 /// Whether a call failed because nobody who is trusted vouches for the server.
-pub(super) fn is_refusal(error: &ureq::Error) -> bool {
+pub(super) fn is_untrusted_certificate(error: &ureq::Error) -> bool {
     let rustls = match error {
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()),
@@ -93,12 +93,12 @@ pub(super) fn is_refusal(error: &ureq::Error) -> bool {
 
 /// Asks authorities, but knows two certificates they would refuse.
 #[derive(Debug)]
-struct Verifier {
+struct CertificateVerifier {
     authorities: Arc<WebPkiServerVerifier>,
-    trust: Trust,
+    trust: TrustedCertificates,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,
@@ -107,14 +107,14 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.trust.here.as_ref() == Some(shown) {
+        if self.trust.local_server.as_ref() == Some(shown) {
             return Ok(ServerCertVerified::assertion());
         }
         match self.authorities.verify_server_cert(shown, intermediates, name, ocsp_response, now) {
             // `openssl req -x509` marks what it makes as an authority's, which a server is not to show. Its dates
             // were checked before that.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.trust.named.contains(shown) =>
+                if self.trust.extra.contains(shown) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
                 Ok(ServerCertVerified::assertion())

@@ -1,19 +1,14 @@
 //! `nearfield copy`.
 
-mod watch;
+mod progress;
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use self::watch::Shown;
-use super::{
-    Session,
-    exit::{Exit, Usage},
-    interrupt::Interrupt,
-    terminal::thousands,
-};
+use self::progress::CopyDisplay;
+use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Session, terminal::thousands};
 use crate::config::{Flags, StoreUrl};
 use service::{Context, Copied, CopyPlan, Copying, Verified};
 
@@ -30,7 +25,7 @@ may be in use.
 Copied are schemas, aliases, default lives, documents with their ends, and vectors: none is computed anew, and
 no model is needed. Documents that stand in the target already, equal, are not written again, so a copy that
 was interrupted is simply run again; others under the same keys are replaced, and what only the target has
-stays. Then every document is read back from both stores and compared, and the SHA-256 sums of both are told.
+stays. Then every document is read back from both stores and compared, and the SHA-256 sums of both are state.
 Documents that were not copied, or differ, are named, and the exit code is 1.
 
 A command line can be seen by every user of the machine: a URL with a password belongs into NEARFIELD_COPY_FROM
@@ -43,10 +38,10 @@ Examples:
 pub(crate) struct CopyArgs {
     /// Store to copy from
     #[arg(long, value_name = "STORE", env = "NEARFIELD_COPY_FROM", hide_env_values = true)]
-    from: Place,
+    from: StoreArg,
     /// Store to copy to
     #[arg(long, value_name = "STORE", env = "NEARFIELD_COPY_TO", hide_env_values = true)]
-    to: Place,
+    to: StoreArg,
     /// Collection to copy; may be repeated. All, if not given
     #[arg(long, short, value_name = "NAME")]
     collection: Vec<String>,
@@ -57,17 +52,17 @@ pub(crate) struct CopyArgs {
 
 /// A store as it was given.
 #[derive(Clone, Debug)]
-enum Place {
-    /// What `--store` takes; never shown.
+enum StoreArg {
+    /// What `--store` takes; never display.
     Store(StoreUrl),
     /// A data directory.
     Directory(PathBuf),
 }
 
-impl From<String> for Place {
-    fn from(text: String) -> Place {
+impl From<String> for StoreArg {
+    fn from(text: String) -> StoreArg {
         let is_path = !text.contains("://") && (text.contains('/') || text == "." || text == "..");
-        if is_path { Place::Directory(text.into()) } else { Place::Store(StoreUrl::from(&*text)) }
+        if is_path { StoreArg::Directory(text.into()) } else { StoreArg::Store(StoreUrl::from(&*text)) }
     }
 }
 
@@ -75,12 +70,14 @@ impl CopyArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         if session.flags.store.is_some() {
-            return Err(Usage("copy has two stores: give --from and --to, not --store".to_owned()).into());
+            return Err(
+                UsageError("copy has two stores: give --from and --to, not --store".to_owned()).into()
+            );
         }
-        session.quiet_settings()?;
+        session.command_settings()?;
         let from = self.from.config(session).context("--from")?;
         let to = self.to.config(session).context("--to")?;
-        let mut shown = Shown::new(self.rejects.as_deref(), session.terminal)?;
+        let mut display = CopyDisplay::new(self.rejects.as_deref(), session.terminal)?;
 
         let cx = Context::local();
         let cancel = cx.cancel.clone();
@@ -97,14 +94,14 @@ impl CopyArgs {
             for note in plan.notes() {
                 session.terminal.note(note);
             }
-            shown.begin("copying", plan.documents());
-            let copied = copying.copy(&cx, &plan, &shown).await?;
-            shown.begin("comparing", plan.documents());
-            let verified = copying.verify(&cx, &plan, &shown).await?;
+            display.begin("copying", plan.documents());
+            let copied = copying.copy(&cx, &plan, &display).await?;
+            display.begin("comparing", plan.documents());
+            let verified = copying.verify(&cx, &plan, &display).await?;
             Ok((plan, copied, verified))
         });
-        let seconds = shown.end()?;
-        // What is written is durable, and the data directories are free again, before it is told.
+        let seconds = display.end()?;
+        // What is written is durable, and the data directories are free again, before it is state.
         drop(copying);
         match done {
             Ok((plan, copied, verified)) => report(session, &plan, copied, verified, seconds),
@@ -119,25 +116,25 @@ impl CopyArgs {
     }
 }
 
-impl Place {
+impl StoreArg {
     /// What the store is opened with: the settings of this command, but for where documents are.
     fn config(&self, session: &Session) -> anyhow::Result<service::Config> {
         let flags = match self.clone() {
-            Place::Store(url) => Flags { store: Some(url), ..session.flags.clone() },
-            Place::Directory(path) => Flags {
+            StoreArg::Store(url) => Flags { store: Some(url), ..session.flags.clone() },
+            StoreArg::Directory(path) => Flags {
                 store: Some(StoreUrl::from("directory")),
                 data_dir: Some(path),
                 ..session.flags.clone()
             },
         };
-        Ok(service::Config { timeout: TIMEOUT, ..session.settings_of(&flags, None)?.service() })
+        Ok(service::Config { timeout: TIMEOUT, ..session.settings_with_flags(&flags, None)?.service() })
     }
 }
 
 /// The end of a copy as JSON.
 #[derive(Serialize)]
-struct Report {
-    collections: Vec<Counts>,
+struct CopyReport {
+    collections: Vec<CollectionCounts>,
     written: u64,
     unchanged: u64,
     rejected: u64,
@@ -153,7 +150,7 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct Counts {
+struct CollectionCounts {
     name: String,
     documents: u64,
     documents_in_target: u64,
@@ -173,9 +170,13 @@ fn report(
     let (sum, sum_in_target) = (hex(verified.digest), hex(verified.target_digest));
     if terminal.json {
         let counts = verified.counts.into_iter();
-        terminal.json(&Report {
+        terminal.json(&CopyReport {
             collections: counts
-                .map(|(name, documents, documents_in_target)| Counts { name, documents, documents_in_target })
+                .map(|(name, documents, documents_in_target)| CollectionCounts {
+                    name,
+                    documents,
+                    documents_in_target,
+                })
                 .collect(),
             written,
             unchanged,
@@ -233,12 +234,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_a_url_or_a_path() {
+    fn distinguishes_store_urls_from_paths() {
         for path in ["./data", "/var/lib/nearfield", "..", "old/data"] {
-            assert!(matches!(Place::from(path.to_owned()), Place::Directory(_)), "{path}");
+            assert!(matches!(StoreArg::from(path.to_owned()), StoreArg::Directory(_)), "{path}");
         }
         for store in ["directory", "redis://127.0.0.1/0", "data", ""] {
-            assert!(matches!(Place::from(store.to_owned()), Place::Store(_)), "{store}");
+            assert!(matches!(StoreArg::from(store.to_owned()), StoreArg::Store(_)), "{store}");
         }
     }
 }

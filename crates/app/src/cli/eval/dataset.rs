@@ -30,9 +30,9 @@ impl CorpusDocument {
     }
 }
 
-/// A question and which documents answer it.
+/// A query and which documents answer it.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct JudgedQuery {
     pub(crate) text: String,
     pub(crate) judgements: Judgements,
 }
@@ -42,9 +42,9 @@ pub(crate) struct Question {
 pub(crate) struct Dataset {
     pub(crate) corpus: Vec<CorpusDocument>,
     /// Those with at least one relevant document, by id.
-    pub(crate) questions: Vec<Question>,
+    pub(crate) queries: Vec<JudgedQuery>,
     /// Judged queries whose text is not there.
-    pub(crate) questions_missing: usize,
+    pub(crate) queries_without_text: usize,
 }
 
 #[derive(Deserialize)]
@@ -58,34 +58,34 @@ impl Dataset {
     /// Reads the collection in `directory`. A split other than `test` stands in
     /// `queries.SPLIT.jsonl` and `qrels.SPLIT.tsv`.
     pub(crate) fn read(directory: &Path, split: &str) -> anyhow::Result<Dataset> {
-        let of_split = |stem: &str, extension: &str| match split {
+        let split_file = |stem: &str, extension: &str| match split {
             "test" => directory.join(format!("{stem}.{extension}")),
             _ => directory.join(format!("{stem}.{split}.{extension}")),
         };
         let corpus = lines(&directory.join("corpus.jsonl"))?;
-        let queries: Vec<QueryLine> = lines(&of_split("queries", "jsonl"))?;
+        let queries: Vec<QueryLine> = lines(&split_file("queries", "jsonl"))?;
         let mut texts: HashMap<String, String> =
             queries.into_iter().map(|line| (line.id, line.text)).collect();
-        let mut questions = Vec::new();
-        let mut questions_missing = 0;
-        for (id, judgements) in read_qrels(&of_split("qrels", "tsv"))? {
+        let mut queries = Vec::new();
+        let mut queries_without_text = 0;
+        for (id, judgements) in read_qrels(&split_file("qrels", "tsv"))? {
             if !judgements.values().any(|relevance| *relevance > 0) {
                 continue;
             }
             match texts.remove(&id) {
-                Some(text) => questions.push(Question { text, judgements }),
-                None => questions_missing += 1,
+                Some(text) => queries.push(JudgedQuery { text, judgements }),
+                None => queries_without_text += 1,
             }
         }
-        if corpus.is_empty() || questions.is_empty() {
+        if corpus.is_empty() || queries.is_empty() {
             bail!(
                 "{}: nothing to evaluate: {} documents, {} judged queries",
                 directory.display(),
                 corpus.len(),
-                questions.len()
+                queries.len()
             );
         }
-        Ok(Dataset { corpus, questions, questions_missing })
+        Ok(Dataset { corpus, queries, queries_without_text })
     }
 }
 
@@ -96,9 +96,9 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
 fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let mut values = Vec::new();
     for (number, line) in (1..).zip(open(path)?.lines()) {
-        let line = line.with_context(|| place(path, number))?;
+        let line = line.with_context(|| line_location(path, number))?;
         if !line.trim().is_empty() {
-            values.push(serde_json::from_str(&line).with_context(|| place(path, number))?);
+            values.push(serde_json::from_str(&line).with_context(|| line_location(path, number))?);
         }
     }
     Ok(values)
@@ -109,12 +109,15 @@ fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
 fn read_qrels(path: &Path) -> anyhow::Result<BTreeMap<String, Judgements>> {
     let mut qrels: BTreeMap<String, Judgements> = BTreeMap::new();
     for (number, line) in (1..).zip(open(path)?.lines()) {
-        let line = line.with_context(|| place(path, number))?;
+        let line = line.with_context(|| line_location(path, number))?;
         let parts: Vec<&str> = line.split_whitespace().collect();
         let (query, document, relevance) = match parts[..] {
             [] => continue,
             [query, document, relevance] | [query, _, document, relevance] => (query, document, relevance),
-            _ => bail!("{}: expected query, document and relevance, found {line:?}", place(path, number)),
+            _ => bail!(
+                "{}: expected query, document and relevance, found {line:?}",
+                line_location(path, number)
+            ),
         };
         match relevance.parse() {
             Ok(relevance) => {
@@ -122,14 +125,17 @@ fn read_qrels(path: &Path) -> anyhow::Result<BTreeMap<String, Judgements>> {
             }
             Err(_) if number == 1 => {}
             Err(_) => {
-                bail!("{}: the relevance must be a whole number, found {relevance:?}", place(path, number))
+                bail!(
+                    "{}: the relevance must be a whole number, found {relevance:?}",
+                    line_location(path, number)
+                )
             }
         }
     }
     Ok(qrels)
 }
 
-fn place(path: &Path, line: u32) -> String {
+fn line_location(path: &Path, line: u32) -> String {
     let path: PathBuf = path.to_owned();
     format!("{}:{line}", path.display())
 }
@@ -142,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    fn written(files: &[(&str, &str)]) -> TempDir {
+    fn write_dataset(files: &[(&str, &str)]) -> TempDir {
         let dir = TempDir::new().unwrap();
         for (name, text) in files {
             fs::write(dir.path().join(name), text).unwrap();
@@ -156,30 +162,31 @@ mod tests {
         ("queries.jsonl", "{\"id\":\"q1\",\"text\":\"?\"}\n{\"id\":\"q2\",\"text\":\"!\"}\n");
 
     #[test]
-    fn the_three_layouts_of_judgements_are_read() {
+    fn reads_three_qrels_layouts() {
         for qrels in [
             "q1\td1\t1\nq1\td2\t0\nq2\td2\t0\nq3\td1\t2\n",
             "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq2\td2\t0\nq3\td1\t2\n",
             "q1 0 d1 1\nq1 0 d2 0\nq2 0 d2 0\nq3 0 d1 2\n",
         ] {
-            let dir = written(&[CORPUS, QUERIES, ("qrels.tsv", qrels)]);
+            let dir = write_dataset(&[CORPUS, QUERIES, ("qrels.tsv", qrels)]);
             let dataset = Dataset::read(dir.path(), "test").unwrap();
             assert_eq!(dataset.corpus[0].whole_text(), "T x");
             assert_eq!(dataset.corpus[1].whole_text(), "y");
-            assert_eq!(dataset.questions.len(), 1, "q2 has nothing relevant, q3 no text");
-            assert_eq!(dataset.questions_missing, 1);
-            assert_eq!(dataset.questions[0].judgements, [("d1".into(), 1), ("d2".into(), 0)].into());
+            assert_eq!(dataset.queries.len(), 1, "q2 has nothing relevant, q3 no text");
+            assert_eq!(dataset.queries_without_text, 1);
+            assert_eq!(dataset.queries[0].judgements, [("d1".into(), 1), ("d2".into(), 0)].into());
         }
     }
 
     #[test]
-    fn a_split_has_its_own_files_and_errors_name_file_and_line() {
-        let dir = written(&[CORPUS, ("queries.train.jsonl", QUERIES.1), ("qrels.train.tsv", "q2\td1\t1\n")]);
-        assert_eq!(Dataset::read(dir.path(), "train").unwrap().questions[0].text, "!");
+    fn reads_the_files_of_a_split_and_reports_file_and_line_of_errors() {
+        let dir =
+            write_dataset(&[CORPUS, ("queries.train.jsonl", QUERIES.1), ("qrels.train.tsv", "q2\td1\t1\n")]);
+        assert_eq!(Dataset::read(dir.path(), "train").unwrap().queries[0].text, "!");
         assert!(format!("{:#}", Dataset::read(dir.path(), "test").unwrap_err()).contains("queries.jsonl"));
-        let dir = written(&[CORPUS, QUERIES, ("qrels.tsv", "q1\td1\t1\nq1\td2\tx\n")]);
+        let dir = write_dataset(&[CORPUS, QUERIES, ("qrels.tsv", "q1\td1\t1\nq1\td2\tx\n")]);
         assert!(Dataset::read(dir.path(), "test").unwrap_err().to_string().contains("qrels.tsv:2"));
-        let dir = written(&[CORPUS, QUERIES, ("qrels.tsv", "")]);
+        let dir = write_dataset(&[CORPUS, QUERIES, ("qrels.tsv", "")]);
         assert!(Dataset::read(dir.path(), "test").unwrap_err().to_string().contains("nothing to evaluate"));
     }
 }

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn ndcg_by_hand() {
+    fn ndcg_matches_values_computed_by_hand() {
         // Found: 3 at rank 1, nothing at 2, 2 at 3, 1 at 5: 3 + 2/2 + 1/log2(6) = 4.386853.
         // Ideal: 3, 2, 1, 1: 3 + 2/log2(3) + 1/2 + 1/log2(5) = 5.192536.
         let judgements = judged(&[("a", 3), ("b", 2), ("c", 1), ("d", 1), ("x", 0)]);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn recall_and_reciprocal_rank_by_hand() {
+    fn recall_and_reciprocal_rank_match_values_computed_by_hand() {
         let judgements = judged(&[("a", 1), ("b", 2), ("c", 1), ("x", 0), ("y", -2)]);
         assert_near(recall_at(100, &ranked("xayb"), &judgements), 2.0 / 3.0);
         assert_near(recall_at(2, &ranked("xayb"), &judgements), 1.0 / 3.0);

@@ -1,11 +1,11 @@
-//! `nearfield eval`: how well a test collection's questions are answered.
+//! `nearfield eval`: how well a test collection's queries are answered.
 
 mod dataset;
 mod metrics;
-mod test_bed;
+mod scratch;
 
 use std::{
-    path::{Path as FilePath, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -18,15 +18,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::{
-    dataset::{CorpusDocument, Dataset, Question},
-    test_bed::TestBed,
+    dataset::{CorpusDocument, Dataset, JudgedQuery},
+    scratch::ScratchCollection,
 };
 use super::{
-    Session,
-    client::Path,
-    collection::Info,
-    exit::{Exit, Usage},
-    index::{self, Cut, Item, Ledger, Place, Row, Rows, Run},
+    client::ApiPath,
+    collection::CollectionInfo,
+    error::UsageError,
+    exit::Exit,
+    index::{self, BatchOptions, DocumentRow, IndexJob, OutcomeRecorder, RowLocation, RowReader, RowResult},
+    session::Session,
     terminal::thousands,
 };
 use crate::models;
@@ -34,9 +35,9 @@ use crate::models;
 /// Documents asked for: as deep as the deepest measure looks.
 const DEPTH: usize = 100;
 /// Questions in one request.
-const QUESTIONS_PER_REQUEST: usize = 50;
+const QUERIES_PER_REQUEST: usize = 50;
 
-/// Measure how well the questions of a test collection are answered
+/// Measure how well the queries of a test collection are answered
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 DIR holds corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance).
@@ -52,13 +53,13 @@ pub(crate) struct EvalArgs {
     /// Directory of the test collection
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Compare every question with every document, in place of the graph search
+    /// Compare every query with every document, in location of the graph search
     #[arg(long)]
     exact: bool,
     /// Breadth of the graph search
     #[arg(long, value_name = "N", conflicts_with = "exact")]
     ef_search: Option<usize>,
-    /// Which questions: test is queries.jsonl and qrels.tsv, another SPLIT queries.SPLIT.jsonl and qrels.SPLIT.tsv
+    /// Which queries: test is queries.jsonl and qrels.tsv, another SPLIT queries.SPLIT.jsonl and qrels.SPLIT.tsv
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     split: String,
     /// Model to embed with
@@ -71,8 +72,8 @@ pub(crate) struct EvalArgs {
 
 /// The result. Its JSON is what `eval --json` prints.
 #[derive(Debug, Serialize)]
-struct Evaluated<'a> {
-    dataset: &'a FilePath,
+struct EvalReport<'a> {
+    dataset: &'a Path,
     split: &'a str,
     model: &'a str,
     exact: bool,
@@ -92,27 +93,27 @@ impl EvalArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
         if self.split.contains(['/', '\\']) {
-            return Err(Usage(format!("--split {:?}: a word is needed, not a path", self.split)).into());
+            return Err(UsageError(format!("--split {:?}: a word is needed, not a path", self.split)).into());
         }
         let dataset = Dataset::read(&self.directory, &self.split)?;
-        if dataset.questions_missing > 0 {
-            let missing = dataset.questions_missing;
+        if dataset.queries_without_text > 0 {
+            let missing = dataset.queries_without_text;
             terminal.warn(format_args!("{missing} judged queries have no text and are left out"));
         }
-        let (documents, queries) = (dataset.corpus.len(), dataset.questions.len());
+        let (documents, queries) = (dataset.corpus.len(), dataset.queries.len());
         let started = Instant::now();
-        let bed = TestBed::set_up(session, self.keep.as_deref())?;
-        if let Some(exit) = self.fill(session, &bed, dataset.corpus)? {
+        let scratch = ScratchCollection::create(session, self.keep.as_deref())?;
+        if let Some(exit) = self.index_corpus(session, &scratch, dataset.corpus)? {
             return Ok(exit);
         }
-        terminal.note(format_args!("asking {} questions", thousands(queries as u64)));
-        let rankings = self.ask(&bed, &dataset.questions)?;
+        terminal.note(format_args!("asking {} queries", thousands(queries as u64)));
+        let rankings = self.search_all(&scratch, &dataset.queries)?;
         let mean = |measure: fn(usize, &[String], &metrics::Judgements) -> f64, depth| {
-            let pairs = dataset.questions.iter().zip(&rankings);
-            pairs.map(|(question, ranking)| measure(depth, ranking, &question.judgements)).sum::<f64>()
+            let pairs = dataset.queries.iter().zip(&rankings);
+            pairs.map(|(query, ranking)| measure(depth, ranking, &query.judgements)).sum::<f64>()
                 / queries as f64
         };
-        let evaluated = Evaluated {
+        let report = EvalReport {
             dataset: &self.directory,
             split: &self.split,
             model: &self.model,
@@ -126,9 +127,9 @@ impl EvalArgs {
             seconds: started.elapsed().as_secs_f64(),
         };
         if terminal.json {
-            terminal.json(&evaluated)?;
+            terminal.json(&report)?;
         } else {
-            let Evaluated { ndcg_at_10, recall_at_100, mrr_at_10, seconds, .. } = evaluated;
+            let EvalReport { ndcg_at_10, recall_at_100, mrr_at_10, seconds, .. } = report;
             terminal.line(format_args!("documents      {documents}\nqueries        {queries}"))?;
             terminal
                 .line(format_args!("nDCG@10        {ndcg_at_10:.4}\nrecall@100     {recall_at_100:.4}"))?;
@@ -138,10 +139,10 @@ impl EvalArgs {
     }
 
     /// Indexes the corpus and waits until the graph holds it; an exit code, if that was interrupted.
-    fn fill(
+    fn index_corpus(
         &self,
         session: &Session,
-        bed: &TestBed,
+        scratch: &ScratchCollection,
         corpus: Vec<CorpusDocument>,
     ) -> anyhow::Result<Option<Exit>> {
         let embed = json!({"fields": ["text"], "model": self.model});
@@ -149,62 +150,66 @@ impl EvalArgs {
             {"name": "text", "kind": "text"},
             {"name": "embedding", "kind": "vector", "embed": embed},
         ]);
-        let TestBed { client, collection, .. } = bed;
-        client.send(Method::PUT, Path::collection(collection), Some(&json!({"fields": fields})))?;
+        let ScratchCollection { client, collection, .. } = scratch;
+        client.send(Method::PUT, ApiPath::collection(collection), Some(&json!({"fields": fields})))?;
         let documents = corpus.len();
         session.terminal.note(format_args!("indexing {} documents", thousands(documents as u64)));
-        let run = Run {
+        let run = IndexJob {
             client: client.clone(),
             collection,
-            cut: Cut { rows_max: 200, stop_at_rejected: true },
+            options: BatchOptions { rows_max: 200, stop_at_rejected: true },
             bytes: Some(documents as u64),
-            ledger: Ledger::open(None, None, session.terminal)?,
+            recorder: OutcomeRecorder::open(None, None, session.terminal)?,
             terminal: session.terminal,
         };
         let rows = CorpusRows { file: "corpus.jsonl".into(), line: 0, corpus: corpus.into_iter() };
-        let ran = index::run(run, rows)?;
-        if let Some(failure) = ran.failure {
+        let outcome = index::run(run, rows)?;
+        if let Some(failure) = outcome.failure {
             return Err(failure);
         }
-        if ran.interrupted {
+        if outcome.interrupted {
             session.terminal.warn("interrupted: nothing was measured");
             return Ok(Some(Exit::Interrupted));
         }
-        if ran.tally.rejected > 0 {
+        if outcome.counts.rejected > 0 {
             bail!("a document of the corpus was rejected");
         }
         // Documents the graph does not hold yet are compared exactly, which would flatter it.
-        while !self.exact && client.get::<Info>(Path::collection(collection))?.tail > 0 {
+        while !self.exact && client.get::<CollectionInfo>(ApiPath::collection(collection))?.tail > 0 {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(None)
     }
 
-    /// The ranking of each question.
-    fn ask(&self, bed: &TestBed, questions: &[Question]) -> anyhow::Result<Vec<Vec<String>>> {
-        let path = Path::collection(&bed.collection).segment("search");
-        let mut rankings = Vec::with_capacity(questions.len());
-        for questions in questions.chunks(QUESTIONS_PER_REQUEST) {
-            let searches: Vec<Value> = questions.iter().map(|question| self.search(question)).collect();
-            let reply = bed.client.send(Method::POST, &path, Some(&json!({"searches": searches})))?;
-            let answers = reply.json::<Answers>()?.answers;
-            if answers.len() != questions.len() {
-                bail!("{} answers came for {} questions", answers.len(), questions.len());
+    /// The ranking of each query.
+    fn search_all(
+        &self,
+        scratch: &ScratchCollection,
+        queries: &[JudgedQuery],
+    ) -> anyhow::Result<Vec<Vec<String>>> {
+        let path = ApiPath::collection(&scratch.collection).segment("search");
+        let mut rankings = Vec::with_capacity(queries.len());
+        for queries in queries.chunks(QUERIES_PER_REQUEST) {
+            let searches: Vec<Value> = queries.iter().map(|query| self.search(query)).collect();
+            let response = scratch.client.send(Method::POST, &path, Some(&json!({"searches": searches})))?;
+            let answers = response.json::<SearchManyResponse>()?.answers;
+            if answers.len() != queries.len() {
+                bail!("{} answers came for {} queries", answers.len(), queries.len());
             }
-            for (answer, question) in answers.into_iter().zip(questions) {
+            for (answer, query) in answers.into_iter().zip(queries) {
                 match answer {
-                    Answer::Found { results } => {
+                    SearchOutcome::Found { results } => {
                         rankings.push(results.into_iter().map(|hit| hit.id).collect())
                     }
-                    Answer::Failed { error } => bail!("asking {:?}: {error}", question.text),
+                    SearchOutcome::Failed { error } => bail!("asking {:?}: {error}", query.text),
                 }
             }
         }
         Ok(rankings)
     }
 
-    fn search(&self, question: &Question) -> Value {
-        let mut search = json!({"text": question.text, "k": DEPTH, "exact": self.exact, "fields": []});
+    fn search(&self, query: &JudgedQuery) -> Value {
+        let mut search = json!({"text": query.text, "k": DEPTH, "exact": self.exact, "fields": []});
         if let Some(ef_search) = self.ef_search {
             search["ef_search"] = json!(ef_search);
         }
@@ -213,19 +218,19 @@ impl EvalArgs {
 }
 
 #[derive(Deserialize)]
-struct Answers {
-    answers: Vec<Answer>,
+struct SearchManyResponse {
+    answers: Vec<SearchOutcome>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Answer {
-    Found { results: Vec<Hit> },
+enum SearchOutcome {
+    Found { results: Vec<HitId> },
     Failed { error: Value },
 }
 
 #[derive(Deserialize)]
-struct Hit {
+struct HitId {
     id: String,
 }
 
@@ -236,13 +241,13 @@ struct CorpusRows {
     corpus: vec::IntoIter<CorpusDocument>,
 }
 
-impl Rows for CorpusRows {
-    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+impl RowReader for CorpusRows {
+    fn next(&mut self) -> anyhow::Result<Option<RowResult>> {
         self.line += 1;
         Ok(self.corpus.next().map(|document| {
             let json = json!({"id": document.id, "text": document.whole_text()}).to_string();
-            Ok(Row {
-                place: Place { file: self.file.clone(), line: self.line },
+            Ok(DocumentRow {
+                location: RowLocation { file: self.file.clone(), line: self.line },
                 id: document.id,
                 json,
                 raw: None,
@@ -250,7 +255,7 @@ impl Rows for CorpusRows {
         }))
     }
 
-    /// Of documents in place of bytes.
+    /// Of documents in location of bytes.
     fn bytes_read(&self) -> u64 {
         self.line
     }

@@ -1,20 +1,20 @@
-//! Rows gathered into what goes in one request.
+//! RowReader gathered into what goes in one request.
 
 use std::collections::HashSet;
 
-use super::row::{Item, Rejected, Row, Rows};
+use super::row::{DocumentRow, RejectedRow, RowReader, RowResult};
 
 /// Bytes of a request: one row too large for a whole request is refused by the server, a row that
 /// fits must not be refused for the company it is in.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Rows that are sent together, and the ones in between that are not sent at all.
+/// RowReader that are sent together, and the ones in between that are not sent at all.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// From 0, in the order they are read.
     pub(crate) number: u64,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) rejected: Vec<Rejected>,
+    pub(crate) rows: Vec<DocumentRow>,
+    pub(crate) rejected: Vec<RejectedRow>,
     /// Bytes of all inputs behind its last row.
     pub(crate) bytes_read: u64,
     /// Ids of its rows.
@@ -23,7 +23,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, item: Item) {
+    fn push(&mut self, item: RowResult) {
         match item {
             Ok(row) => {
                 self.body_bytes += row.json.len() + 1;
@@ -35,41 +35,41 @@ impl Batch {
     }
 }
 
-/// How batches are cut.
+/// ReadMode batches are options.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
+pub(crate) struct BatchOptions {
     /// Most rows in one.
     pub(crate) rows_max: usize,
     /// Whether the first row that is rejected ends everything.
     pub(crate) stop_at_rejected: bool,
 }
 
-/// Batches out of rows.
-pub(crate) struct Batches<R> {
+/// BatchReader out of rows.
+pub(crate) struct BatchReader<R> {
     rows: R,
-    cut: Cut,
+    options: BatchOptions,
     number: u64,
     ended: bool,
     failure: Option<anyhow::Error>,
 }
 
-impl<R: Rows> Batches<R> {
-    /// Batches of `rows`.
-    pub(crate) fn new(rows: R, cut: Cut) -> Batches<R> {
-        Batches { rows, cut, number: 0, ended: false, failure: None }
+impl<R: RowReader> BatchReader<R> {
+    /// BatchReader of `rows`.
+    pub(crate) fn new(rows: R, options: BatchOptions) -> BatchReader<R> {
+        BatchReader { rows, options, number: 0, ended: false, failure: None }
     }
 
-    /// The next batch; `None` at the end. Rows before an error come as a batch, the error after it.
+    /// The next batch; `None` at the end. RowReader before an error come as a batch, the error after it.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Batch>> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
         let mut batch = Batch { number: self.number, ..Batch::default() };
         self.number += 1;
-        while !self.ended && batch.rows.len() < self.cut.rows_max && batch.body_bytes < BODY_BYTES_MAX {
+        while !self.ended && batch.rows.len() < self.options.rows_max && batch.body_bytes < BODY_BYTES_MAX {
             match self.rows.next() {
                 Ok(Some(item)) => {
-                    self.ended = item.is_err() && self.cut.stop_at_rejected;
+                    self.ended = item.is_err() && self.options.stop_at_rejected;
                     batch.push(item);
                 }
                 Ok(None) => self.ended = true,
@@ -78,8 +78,8 @@ impl<R: Rows> Batches<R> {
                     self.failure = Some(error);
                 }
             }
-            // Rejected rows alone must not pile up in memory either.
-            if batch.rejected.len() >= self.cut.rows_max {
+            // RejectedRow rows alone must not pile up in memory either.
+            if batch.rejected.len() >= self.options.rows_max {
                 break;
             }
         }
@@ -93,29 +93,29 @@ impl<R: Rows> Batches<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::row::Place, *};
+    use super::{super::row::RowLocation, *};
 
     /// `a` to `z` are rows, `!` is rejected, `#` is an input that breaks.
-    struct Letters(std::vec::IntoIter<char>);
+    struct ScriptedRows(std::vec::IntoIter<char>);
 
-    impl Rows for Letters {
-        fn next(&mut self) -> anyhow::Result<Option<Item>> {
-            let place = Place { file: "x".into(), line: 1 };
+    impl RowReader for ScriptedRows {
+        fn next(&mut self) -> anyhow::Result<Option<RowResult>> {
+            let location = RowLocation { file: "x".into(), line: 1 };
             Ok(match self.0.next() {
                 None => None,
                 Some('#') => anyhow::bail!("broken"),
-                Some('!') => Some(Err(Rejected { place, id: None, reason: "no".into(), raw: None })),
+                Some('!') => Some(Err(RejectedRow { location, id: None, reason: "no".into(), raw: None })),
                 Some(id) => {
                     let json = if id == 'B' { "x".repeat(BODY_BYTES_MAX) } else { "{}".into() };
-                    Some(Ok(Row { place, id: id.into(), json, raw: None }))
+                    Some(Ok(DocumentRow { location, id: id.into(), json, raw: None }))
                 }
             })
         }
     }
 
-    fn cut(letters: &str, stop_at_rejected: bool) -> String {
-        let rows = Letters(letters.chars().collect::<Vec<_>>().into_iter());
-        let mut batches = Batches::new(rows, Cut { rows_max: 3, stop_at_rejected });
+    fn read_batches(letters: &str, stop_at_rejected: bool) -> String {
+        let rows = ScriptedRows(letters.chars().collect::<Vec<_>>().into_iter());
+        let mut batches = BatchReader::new(rows, BatchOptions { rows_max: 3, stop_at_rejected });
         let mut text = String::new();
         loop {
             match batches.next() {
@@ -131,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_cut_by_rows_bytes_and_trouble() {
-        assert_eq!(cut("", false), "");
-        assert_eq!(cut("abcdefg", false), "abc|def|g|");
-        assert_eq!(cut("aBcd", false), "aB|cd|");
-        assert_eq!(cut("ab!cde", false), "abc!|de|");
-        assert_eq!(cut("!!!!", false), "!!!|!|");
-        assert_eq!(cut("ab!cde", true), "ab!|");
-        assert_eq!(cut("abcd#e", false), "abc|d|#");
-        assert_eq!(cut("#", false), "#");
+    fn limits_batches_by_rows_and_bytes_and_stops_at_errors() {
+        assert_eq!(read_batches("", false), "");
+        assert_eq!(read_batches("abcdefg", false), "abc|def|g|");
+        assert_eq!(read_batches("aBcd", false), "aB|cd|");
+        assert_eq!(read_batches("ab!cde", false), "abc!|de|");
+        assert_eq!(read_batches("!!!!", false), "!!!|!|");
+        assert_eq!(read_batches("ab!cde", true), "ab!|");
+        assert_eq!(read_batches("abcd#e", false), "abc|d|#");
+        assert_eq!(read_batches("#", false), "#");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::exit::Usage;
+use crate::cli::error::UsageError;
 
 /// Names the user gave.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(crate) struct Mapping {
+pub(crate) struct ColumnMapping {
     /// Column with the documents' ids [default: id]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) id: Option<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Mapping {
 
 /// What the collection wants of a row.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct SchemaFields {
     /// Text fields that become a vector.
     pub(crate) embedded: Vec<String>,
     /// Fields with a value of a kind: an empty cell is no value for them.
@@ -50,35 +50,42 @@ pub(crate) enum Column {
         trim: bool,
     },
     /// Nothing: it has no name.
-    Nameless,
+    Unnamed,
 }
 
 /// The names rows' members have, and the fields they become.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Renames {
+pub(crate) struct ColumnRenames {
     pub(crate) id: String,
     /// From a column's name to a field's, where they differ.
     pub(crate) fields: BTreeMap<String, String>,
 }
 
 /// Finds out what the columns of `header` become.
-pub(crate) fn resolve(header: &[String], mapping: &Mapping, wanted: &Wanted) -> Result<Vec<Column>, Usage> {
+pub(crate) fn resolve(
+    header: &[String],
+    mapping: &ColumnMapping,
+    schema_fields: &SchemaFields,
+) -> Result<Vec<Column>, UsageError> {
     for (at, name) in header.iter().enumerate() {
         if !name.is_empty() && header[..at].contains(name) {
-            return Err(Usage(format!("the header names the column {name:?} twice: {}", listed(header))));
+            return Err(UsageError(format!(
+                "the header names the column {name:?} twice: {}",
+                describe_header(header)
+            )));
         }
     }
     let given = [&mapping.id, &mapping.title, &mapping.content].into_iter().flatten();
     for name in given.chain(&mapping.tags).chain(&mapping.numerics) {
         if !header.contains(name) {
-            return Err(Usage(format!("there is no column {name:?}: {}", listed(header))));
+            return Err(UsageError(format!("there is no column {name:?}: {}", describe_header(header))));
         }
     }
-    let renames = renames(mapping, wanted, |name| find(header, name));
+    let renames = renames(mapping, schema_fields, |name| find(header, name));
     if !header.contains(&renames.id) {
-        return Err(Usage(format!(
+        return Err(UsageError(format!(
             "no column holds the documents' ids: {}; name one with --id COLUMN",
-            listed(header)
+            describe_header(header)
         )));
     }
     let columns: Vec<Column> = header
@@ -88,25 +95,29 @@ pub(crate) fn resolve(header: &[String], mapping: &Mapping, wanted: &Wanted) -> 
                 return Column::Id;
             }
             if column.is_empty() {
-                return Column::Nameless;
+                return Column::Unnamed;
             }
             let name = renames.fields.get(column).unwrap_or(column).clone();
-            let keep_empty = !wanted.typed.contains(&name);
-            let trim = wanted.numerics.contains(&name);
+            let keep_empty = !schema_fields.typed.contains(&name);
+            let trim = schema_fields.numerics.contains(&name);
             Column::Field { name, keep_empty, trim }
         })
         .collect();
     check_clashes(header, &columns)?;
-    check_text(header, &columns, wanted)?;
+    check_embedded_fields(header, &columns, schema_fields)?;
     Ok(columns)
 }
 
 /// What is renamed in rows whose names `find` knows (and gives in their own spelling).
-pub(crate) fn renames(mapping: &Mapping, wanted: &Wanted, find: impl Fn(&str) -> Option<String>) -> Renames {
+pub(crate) fn renames(
+    mapping: &ColumnMapping,
+    schema_fields: &SchemaFields,
+    find: impl Fn(&str) -> Option<String>,
+) -> ColumnRenames {
     let id = mapping.id.clone().or_else(|| find("id")).unwrap_or_else(|| "id".to_owned());
     let mut fields = BTreeMap::new();
     for (given, field) in [(&mapping.title, "title"), (&mapping.content, "content")] {
-        let is_wanted = wanted.embedded.iter().any(|name| name == field);
+        let is_wanted = schema_fields.embedded.iter().any(|name| name == field);
         let found = match given {
             Some(column) => Some(column.clone()),
             None if is_wanted => find(field),
@@ -117,7 +128,7 @@ pub(crate) fn renames(mapping: &Mapping, wanted: &Wanted, find: impl Fn(&str) ->
             fields.insert(column, field.to_owned());
         }
     }
-    Renames { id, fields }
+    ColumnRenames { id, fields }
 }
 
 /// The column called `name`, or spelled so but for capitals.
@@ -126,17 +137,17 @@ fn find(header: &[String], name: &str) -> Option<String> {
     exact.or_else(|| header.iter().find(|column| column.eq_ignore_ascii_case(name))).cloned()
 }
 
-fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), Usage> {
+fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError> {
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
     for (column, becomes) in header.iter().zip(columns) {
         let Column::Field { name, .. } = becomes else { continue };
         if name == "id" || name == "ttl_s" {
-            return Err(Usage(format!(
+            return Err(UsageError(format!(
                 "the column {column:?} cannot become a field: the name {name:?} has a meaning of its own; rename it"
             )));
         }
         if let Some(first) = taken.insert(name, column) {
-            return Err(Usage(format!(
+            return Err(UsageError(format!(
                 "the columns {first:?} and {column:?} would both become the field {name:?}"
             )));
         }
@@ -145,24 +156,29 @@ fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), Usage> {
 }
 
 /// A row without any text to embed could not be found: refuse a header that says so, once.
-fn check_text(header: &[String], columns: &[Column], wanted: &Wanted) -> Result<(), Usage> {
+fn check_embedded_fields(
+    header: &[String],
+    columns: &[Column],
+    schema_fields: &SchemaFields,
+) -> Result<(), UsageError> {
     let has = |field: &str| {
         columns.iter().any(|column| matches!(column, Column::Field { name, .. } if name == field))
     };
-    let content = wanted.embedded.iter().any(|field| field == "content");
-    let missing = if content { !has("content") } else { !wanted.embedded.iter().any(|field| has(field)) };
-    if wanted.embedded.is_empty() || !missing {
+    let content = schema_fields.embedded.iter().any(|field| field == "content");
+    let missing =
+        if content { !has("content") } else { !schema_fields.embedded.iter().any(|field| has(field)) };
+    if schema_fields.embedded.is_empty() || !missing {
         return Ok(());
     }
-    let how = if content {
+    let hint = if content {
         "name the column with the text with --content COLUMN (and --title COLUMN, --id COLUMN)".to_owned()
     } else {
-        format!("the collection embeds {}", wanted.embedded.join(", "))
+        format!("the collection embeds {}", schema_fields.embedded.join(", "))
     };
-    Err(Usage(format!("no column holds the text to search in: {}; {how}", listed(header))))
+    Err(UsageError(format!("no column holds the text to search in: {}; {hint}", describe_header(header))))
 }
 
-fn listed(header: &[String]) -> String {
+fn describe_header(header: &[String]) -> String {
     if header.is_empty() {
         return "the header is empty".to_owned();
     }
@@ -173,23 +189,23 @@ fn listed(header: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn article() -> Wanted {
+    fn article() -> SchemaFields {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Wanted {
+        SchemaFields {
             embedded: names(&["title", "content"]),
             typed: names(&["category", "year"]),
             numerics: names(&["year"]),
         }
     }
 
-    fn fields(header: &[&str], mapping: &Mapping) -> Result<Vec<String>, String> {
+    fn fields(header: &[&str], mapping: &ColumnMapping) -> Result<Vec<String>, String> {
         let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
         let columns = resolve(&header, mapping, &article()).map_err(|error| error.to_string())?;
         Ok(columns
             .into_iter()
             .map(|column| match column {
                 Column::Id => "=id".to_owned(),
-                Column::Nameless => "-".to_owned(),
+                Column::Unnamed => "-".to_owned(),
                 Column::Field { name, keep_empty, trim } => {
                     format!("{name}{}{}", if keep_empty { "" } else { "?" }, if trim { "~" } else { "" })
                 }
@@ -202,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_headers_need_no_mapping() {
-        let none = Mapping::default();
+    fn maps_common_headers_without_flags() {
+        let none = ColumnMapping::default();
         assert_eq!(fields(&["id", "title", "content"], &none).unwrap(), ["=id", "title", "content"]);
         assert_eq!(fields(&["id", "title", "body"], &none).unwrap(), ["=id", "title", "content"]);
         assert_eq!(fields(&["ID", "Title", "Body"], &none).unwrap(), ["=id", "title", "content"]);
@@ -215,9 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn other_headers_are_mapped() {
-        let mapping =
-            Mapping { id: some("key"), title: some("name"), content: some("text"), ..Mapping::default() };
+    fn maps_columns_named_by_flags() {
+        let mapping = ColumnMapping {
+            id: some("key"),
+            title: some("name"),
+            content: some("text"),
+            ..ColumnMapping::default()
+        };
         assert_eq!(
             fields(&["text", "name", "key", "body"], &mapping).unwrap(),
             ["content", "title", "=id", "body"]
@@ -225,22 +245,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said_with_the_columns_there_are() {
-        let none = Mapping::default();
-        let refused = |header: &[&str], mapping: &Mapping| fields(header, mapping).unwrap_err();
+    fn header_errors_list_the_columns() {
+        let none = ColumnMapping::default();
+        let refused = |header: &[&str], mapping: &ColumnMapping| fields(header, mapping).unwrap_err();
         let text = refused(&["key", "text"], &none);
         assert!(text.contains("--id") && text.contains("key, text"), "{text}");
         let text = refused(&["id", "text"], &none);
         assert!(text.contains("--content") && text.contains("id, text"), "{text}");
         assert!(refused(&["id", "content", "content"], &none).contains("twice"));
-        let mapping = Mapping { tags: vec!["color".into()], ..Mapping::default() };
+        let mapping = ColumnMapping { tags: vec!["color".into()], ..ColumnMapping::default() };
         assert!(refused(&["id", "content"], &mapping).contains("no column \"color\""));
-        let mapping = Mapping { title: some("name"), ..Mapping::default() };
+        let mapping = ColumnMapping { title: some("name"), ..ColumnMapping::default() };
         assert!(
             refused(&["id", "title", "name", "content"], &mapping)
                 .contains("both become the field \"title\"")
         );
-        let mapping = Mapping { id: some("key"), ..Mapping::default() };
+        let mapping = ColumnMapping { id: some("key"), ..ColumnMapping::default() };
         assert!(refused(&["id", "key", "content"], &mapping).contains("rename"));
         assert!(refused(&[], &none).contains("empty"));
     }

@@ -1,4 +1,4 @@
-//! Rows out of CSV (RFC 4180, and what people make of it).
+//! RowReader out of CSV (RFC 4180, and what people make of it).
 
 use std::{
     io::BufRead,
@@ -9,18 +9,21 @@ use anyhow::Context as _;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
 use super::{
-    columns::{self, Column, Mapping, Wanted},
+    columns::{self, Column, ColumnMapping, SchemaFields},
     input::Input,
-    row::{DocumentLine, Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows, quoted},
+    row::{
+        DocumentBuilder, DocumentRow, ROW_BYTES_MAX, RejectedRow, RowLocation, RowReader, RowResult,
+        json_string,
+    },
 };
-use crate::cli::exit::Usage;
+use crate::cli::error::UsageError;
 
 /// Most columns of a row.
 const COLUMNS_MAX: usize = 4096;
 
-/// Rows of a CSV file.
-pub(crate) struct CsvRows {
-    records: Records,
+/// RowReader of a CSV file.
+pub(crate) struct CsvReader {
+    records: RecordReader,
     header: Vec<String>,
     columns: Vec<Column>,
     ttl_s: Option<f64>,
@@ -28,40 +31,40 @@ pub(crate) struct CsvRows {
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
 }
 
-impl CsvRows {
+impl CsvReader {
     /// Reads the header and finds out what its columns become.
     pub(crate) fn new(
         input: Input,
         delimiter: Option<u8>,
-        mapping: &Mapping,
-        wanted: &Wanted,
+        mapping: &ColumnMapping,
+        schema_fields: &SchemaFields,
         ttl_s: Option<f64>,
         keep_raw: bool,
-    ) -> anyhow::Result<CsvRows> {
+    ) -> anyhow::Result<CsvReader> {
         let delimiter = delimiter.unwrap_or(if input.is_tsv { b'\t' } else { b',' });
         let name = input.name.clone();
-        let mut records = Records::new(input, delimiter);
+        let mut records = RecordReader::new(input, delimiter);
         let header = match records.next()? {
             None => {
-                return Err(Usage(format!(
+                return Err(UsageError(format!(
                     "{name} is empty: a header with the names of the columns is needed"
                 ))
                 .into());
             }
-            Some(line) => records.header(line).map_err(|reason| Usage(format!("{name}: {reason}")))?,
+            Some(line) => records.header(line).map_err(|reason| UsageError(format!("{name}: {reason}")))?,
         };
-        let columns =
-            columns::resolve(&header, mapping, wanted).map_err(|error| Usage(format!("{name}: {error}")))?;
+        let columns = columns::resolve(&header, mapping, schema_fields)
+            .map_err(|error| UsageError(format!("{name}: {error}")))?;
         let bytes_read = records.bytes_read.clone();
-        Ok(CsvRows { records, header, columns, ttl_s, keep_raw, bytes_read })
+        Ok(CsvReader { records, header, columns, ttl_s, keep_raw, bytes_read })
     }
 
-    fn row(&self, line: u64) -> Item {
-        let place = Place { file: self.records.name.clone(), line };
+    fn row(&self, line: u64) -> RowResult {
+        let location = RowLocation { file: self.records.name.clone(), line };
         let raw = || self.keep_raw.then(|| String::from_utf8_lossy(&self.records.raw).trim_end().to_owned());
         match self.document() {
-            Ok((id, json)) => Ok(Row { place, id, json, raw: raw() }),
-            Err((id, reason)) => Err(Rejected { place, id, reason, raw: raw() }),
+            Ok((id, json)) => Ok(DocumentRow { location, id, json, raw: raw() }),
+            Err((id, reason)) => Err(RejectedRow { location, id, reason, raw: raw() }),
         }
     }
 
@@ -93,7 +96,7 @@ impl CsvRows {
         let Some(id) = id.filter(|id| !id.is_empty()) else {
             return Err((None, "the id is empty, or is not UTF-8".to_owned()));
         };
-        let mut document = DocumentLine::new(&id, self.ttl_s);
+        let mut document = DocumentBuilder::new(&id, self.ttl_s);
         for (at, column) in self.columns.iter().enumerate() {
             let cell = self.records.cell(at).unwrap_or_default();
             let text = match std::str::from_utf8(cell) {
@@ -109,14 +112,14 @@ impl CsvRows {
             };
             match column {
                 Column::Id => {}
-                Column::Nameless if text.is_empty() => {}
-                Column::Nameless => {
+                Column::Unnamed if text.is_empty() => {}
+                Column::Unnamed => {
                     return Err((Some(id), format!("column {} has a value but no name", at + 1)));
                 }
                 Column::Field { name, keep_empty, trim } => {
                     let text = if *trim { text.trim() } else { text };
                     if *keep_empty || !text.trim().is_empty() {
-                        let new = document.push(name, &quoted(text));
+                        let new = document.push(name, &json_string(text));
                         assert!(new, "columns::resolve lets no two columns become one field");
                     }
                 }
@@ -126,8 +129,8 @@ impl CsvRows {
     }
 }
 
-impl Rows for CsvRows {
-    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+impl RowReader for CsvReader {
+    fn next(&mut self) -> anyhow::Result<Option<RowResult>> {
         Ok(self.records.next()?.map(|line| self.row(line)))
     }
 
@@ -138,7 +141,7 @@ impl Rows for CsvRows {
 
 /// Cuts bytes into records. Unlike `csv::Reader` it bounds a record, and goes on after one that is
 /// too large.
-struct Records {
+struct RecordReader {
     name: Arc<str>,
     reader: Box<dyn BufRead + Send>,
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
@@ -156,9 +159,9 @@ struct Records {
     too_large: bool,
 }
 
-impl Records {
-    fn new(input: Input, delimiter: u8) -> Records {
-        Records {
+impl RecordReader {
+    fn new(input: Input, delimiter: u8) -> RecordReader {
+        RecordReader {
             name: input.name,
             reader: input.reader,
             bytes_read: input.bytes_read,
@@ -205,9 +208,9 @@ impl Records {
             self.ends_len += ended;
             match result {
                 ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull if self.cells.len() >= ROW_BYTES_MAX => self.give_up(),
+                ReadRecordResult::OutputFull if self.cells.len() >= ROW_BYTES_MAX => self.skip_record(),
                 ReadRecordResult::OutputFull => self.cells.resize(self.cells.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= COLUMNS_MAX => self.give_up(),
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= COLUMNS_MAX => self.skip_record(),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::Record => return Ok(Some(first_line)),
                 ReadRecordResult::End => return Ok(None),
@@ -216,7 +219,7 @@ impl Records {
     }
 
     /// Throws away what came of a record that is too large, to read on to its end.
-    fn give_up(&mut self) {
+    fn skip_record(&mut self) {
         (self.cells_len, self.ends_len, self.too_large) = (0, 0, true);
         self.raw = Vec::new();
     }
@@ -256,7 +259,7 @@ mod tests {
 
     use super::{super::input::Format, *};
 
-    fn rows(reader: impl Read + Send + 'static, delimiter: Option<u8>) -> anyhow::Result<Vec<Item>> {
+    fn rows(reader: impl Read + Send + 'static, delimiter: Option<u8>) -> anyhow::Result<Vec<RowResult>> {
         // A small buffer, so that every record crosses its border.
         let input = Input {
             name: "kb.csv".into(),
@@ -265,12 +268,13 @@ mod tests {
             format: Format::Csv,
             is_tsv: false,
         };
-        let wanted = Wanted {
+        let schema_fields = SchemaFields {
             embedded: vec!["title".into(), "content".into()],
             typed: vec!["year".into()],
             numerics: vec!["year".into()],
         };
-        let mut rows = CsvRows::new(input, delimiter, &Mapping::default(), &wanted, None, true)?;
+        let mut rows =
+            CsvReader::new(input, delimiter, &ColumnMapping::default(), &schema_fields, None, true)?;
         let mut items = Vec::new();
         while let Some(item) = rows.next()? {
             items.push(item);
@@ -284,16 +288,16 @@ mod tests {
             .unwrap()
             .into_iter()
             .map(|item| match item {
-                Ok(row) => format!("{} {}", row.place.line, row.json),
+                Ok(row) => format!("{} {}", row.location.line, row.json),
                 Err(rejected) => {
-                    format!("{} {:?} {}", rejected.place.line, rejected.id, rejected.reason)
+                    format!("{} {:?} {}", rejected.location.line, rejected.id, rejected.reason)
                 }
             })
             .collect()
     }
 
     #[test]
-    fn quotes_newlines_crlf_and_blank_lines_keep_their_line_numbers() {
+    fn reports_line_numbers_despite_quotes_crlf_and_blank_lines() {
         let text = "id,title,content\r\n1,\"a \"\"b\"\"\",\"two\r\nlines\"\r\n\r\n\r\n2,c,\"d,e\"\r\n3,,f";
         assert_eq!(
             read(text),
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_does_not_fit_is_rejected_and_the_next_is_read() {
+    fn rejects_a_row_with_the_wrong_number_of_cells_and_continues() {
         assert_eq!(
             read("id,content\n1\n2,a\n3,b,c\n,d\n4,e\n"),
             [
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_numbers_are_no_numbers_and_spaces_around_them_are_cut() {
+    fn omits_empty_numbers_and_trims_spaces() {
         assert_eq!(
             read("id,content,year\n1,a, 2024 \n2,b,\n"),
             [r#"2 {"id":"1","content":"a","year":"2024"}"#, r#"3 {"id":"2","content":"b"}"#]
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn latin_1_is_rejected_with_a_hint_and_its_raw_row() {
+    fn rejects_latin_1_with_a_hint_and_keeps_the_raw_row() {
         let items = rows(Cursor::new(b"id,content\n1,caf\xe9\n2,tea\n".to_vec()), None).unwrap();
         let rejected = items[0].as_ref().unwrap_err();
         assert!(rejected.reason.contains("0xe9") && rejected.reason.contains("iconv"), "{}", rejected.reason);
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_100_mb_is_rejected_without_being_held() {
+    fn rejects_a_100_mb_field_without_buffering_it() {
         let text = Cursor::new(b"id,content\n1,\"".to_vec())
             .chain(std::io::repeat(b'x').take(100_000_000))
             .chain(Cursor::new(b"\"\n2,b\n".to_vec()));
@@ -349,7 +353,8 @@ mod tests {
             is_tsv: false,
         };
         let mut rows =
-            CsvRows::new(input, None, &Mapping::default(), &Wanted::default(), None, true).unwrap();
+            CsvReader::new(input, None, &ColumnMapping::default(), &SchemaFields::default(), None, true)
+                .unwrap();
         let rejected = rows.next().unwrap().unwrap().unwrap_err();
         assert!(rejected.reason.contains("larger than 32 MiB"), "{}", rejected.reason);
         assert!(rows.records.cells.len() <= 2 * ROW_BYTES_MAX);
@@ -358,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn other_delimiters_and_headers_in_trouble() {
+    fn supports_other_delimiters_and_rejects_bad_headers() {
         let items = rows(Cursor::new(b"id;content\n1;a,b\n".to_vec()), Some(b';')).unwrap();
         assert_eq!(items[0].as_ref().unwrap().json, r#"{"id":"1","content":"a,b"}"#);
         let refused = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! Files and standard input as plain bytes: unpacked, without a byte order mark, counted.
+//! Files and standard input as plain bytes: unpacked, without a byte order mark, counting.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ pub(crate) struct Input {
     pub(crate) name: Arc<str>,
     /// The bytes, unpacked.
     pub(crate) reader: Box<dyn BufRead + Send>,
-    /// How many bytes were read of what lies on disk.
+    /// ReadMode many bytes were read of what lies on disk.
     pub(crate) bytes_read: Arc<AtomicU64>,
     pub(crate) format: Format,
     /// Whether the name says tab-separated.
@@ -55,12 +55,13 @@ impl Input {
     /// [`Input::open`], where what lies at `path` is `raw`.
     pub(crate) fn new(path: &str, raw: Box<dyn Read + Send>, given: Option<Format>) -> anyhow::Result<Input> {
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let counted = BufReader::with_capacity(128 << 10, Counted { inner: raw, bytes: bytes_read.clone() });
+        let counting =
+            BufReader::with_capacity(128 << 10, CountingReader { inner: raw, bytes: bytes_read.clone() });
         let (packed, plain_name) = match path.strip_suffix(".gz") {
             Some(name) => (true, name),
             None => (false, path),
         };
-        let (head, rest) = peek(counted, 4).with_context(|| format!("reading {path}"))?;
+        let (head, rest) = peek(counting, 4).with_context(|| format!("reading {path}"))?;
         let packed = packed || head.starts_with(&[0x1f, 0x8b]);
         let whole = Cursor::new(head).chain(rest);
         let plain: Box<dyn Read + Send> =
@@ -107,12 +108,12 @@ fn peek<R: Read>(mut reader: R, count: u64) -> io::Result<(Vec<u8>, R)> {
 }
 
 /// Counts what passes.
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     bytes: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.bytes.fetch_add(read as u64, Relaxed);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_known_by_its_content_and_its_members_are_joined() {
+    fn detects_gzip_by_content_and_joins_its_members() {
         let dir = TempDir::new().unwrap();
         let mut packed = Vec::new();
         for part in ["\u{feff}id,", "title\n"] {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn explains_why_an_input_cannot_be_read() {
         let dir = TempDir::new().unwrap();
         let refused = |name: &str, content: &[u8]| {
             let path = dir.path().join(name);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_tiny_inputs_are_whole() {
+    fn reads_empty_and_tiny_inputs_completely() {
         let dir = TempDir::new().unwrap();
         for content in ["", "a", "abc", "abcd", "abcde"] {
             let path = dir.path().join("a.jsonl");

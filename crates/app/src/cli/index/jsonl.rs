@@ -1,4 +1,4 @@
-//! Rows out of JSONL: one object a line.
+//! RowReader out of JSONL: one object a line.
 
 use std::{
     io::BufRead,
@@ -16,19 +16,19 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    columns::{self, Mapping, Wanted},
+    columns::{self, ColumnMapping, SchemaFields},
     input::Input,
-    row::{DocumentLine, Item, Place, ROW_BYTES_MAX, Rejected, Row, Rows},
+    row::{DocumentBuilder, DocumentRow, ROW_BYTES_MAX, RejectedRow, RowLocation, RowReader, RowResult},
 };
 use crate::cli::terminal;
 
-/// Rows of a JSONL file.
-pub(crate) struct JsonlRows {
+/// RowReader of a JSONL file.
+pub(crate) struct JsonlReader {
     name: Arc<str>,
     reader: Box<dyn BufRead + Send>,
     bytes_read: Arc<AtomicU64>,
-    mapping: Mapping,
-    wanted: Wanted,
+    mapping: ColumnMapping,
+    schema_fields: SchemaFields,
     ttl_s: Option<f64>,
     keep_raw: bool,
     /// Lines read so far.
@@ -36,21 +36,21 @@ pub(crate) struct JsonlRows {
     buffer: Vec<u8>,
 }
 
-impl JsonlRows {
-    /// Rows of `input`.
+impl JsonlReader {
+    /// RowReader of `input`.
     pub(crate) fn new(
         input: Input,
-        mapping: &Mapping,
-        wanted: &Wanted,
+        mapping: &ColumnMapping,
+        schema_fields: &SchemaFields,
         ttl_s: Option<f64>,
         keep_raw: bool,
-    ) -> JsonlRows {
-        JsonlRows {
+    ) -> JsonlReader {
+        JsonlReader {
             name: input.name,
             reader: input.reader,
             bytes_read: input.bytes_read,
             mapping: mapping.clone(),
-            wanted: wanted.clone(),
+            schema_fields: schema_fields.clone(),
             ttl_s,
             keep_raw,
             line: 0,
@@ -87,17 +87,17 @@ impl JsonlRows {
         }
     }
 
-    fn row(&self, fits: bool) -> Item {
-        let place = Place { file: self.name.clone(), line: self.line };
+    fn row(&self, fits: bool) -> RowResult {
+        let location = RowLocation { file: self.name.clone(), line: self.line };
         let raw =
             || (self.keep_raw && fits).then(|| String::from_utf8_lossy(&self.buffer).trim_end().to_owned());
         if !fits {
             let reason = format!("the line is longer than {} MiB", ROW_BYTES_MAX >> 20);
-            return Err(Rejected { place, id: None, reason, raw: None });
+            return Err(RejectedRow { location, id: None, reason, raw: None });
         }
         match self.document() {
-            Ok((id, json)) => Ok(Row { place, id, json, raw: raw() }),
-            Err((id, reason)) => Err(Rejected { place, id, reason, raw: raw() }),
+            Ok((id, json)) => Ok(DocumentRow { location, id, json, raw: raw() }),
+            Err((id, reason)) => Err(RejectedRow { location, id, reason, raw: raw() }),
         }
     }
 
@@ -107,10 +107,10 @@ impl JsonlRows {
             let hint = "if the file is Latin-1, convert it: iconv -f LATIN1 -t UTF-8";
             (None, format!("the line is not UTF-8 (byte 0x{byte:02x}); {hint}"))
         })?;
-        let Members(members) = serde_json::from_str(text)
+        let ObjectMembers(members) = serde_json::from_str(text)
             .map_err(|error| (None, format!("expected one JSON object a line: {error}")))?;
         let find = |name: &str| find(&members, name).map(|(name, _)| name.clone());
-        let renames = columns::renames(&self.mapping, &self.wanted, find);
+        let renames = columns::renames(&self.mapping, &self.schema_fields, find);
         let id = match members.iter().find(|(name, _)| *name == renames.id) {
             Some((_, value)) => id(value).map_err(|reason| (None, format!("{:?} {reason}", renames.id)))?,
             None => {
@@ -125,7 +125,7 @@ impl JsonlRows {
         if members.iter().filter(|(name, _)| *name == renames.id).count() > 1 {
             return Err((None, format!("the member {:?} is there twice", renames.id)));
         }
-        let mut document = DocumentLine::new(&id, self.ttl_s);
+        let mut document = DocumentBuilder::new(&id, self.ttl_s);
         for (name, value) in &members {
             let field = renames.fields.get(name).unwrap_or(name);
             // A member that is null says what a missing one says.
@@ -144,24 +144,24 @@ impl JsonlRows {
 }
 
 /// An object's members, in their order, their values as they stand.
-struct Members(Vec<(String, Box<RawValue>)>);
+struct ObjectMembers(Vec<(String, Box<RawValue>)>);
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+impl<'de> Deserialize<'de> for ObjectMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMembers, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Members;
+            type Value = ObjectMembers;
 
             fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 formatter.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectMembers, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(ObjectMembers(members))
             }
         }
         deserializer.deserialize_map(Collect)
@@ -180,8 +180,8 @@ fn id(value: &RawValue) -> Result<String, String> {
     }
 }
 
-impl Rows for JsonlRows {
-    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+impl RowReader for JsonlReader {
+    fn next(&mut self) -> anyhow::Result<Option<RowResult>> {
         loop {
             match self.read_line()? {
                 None => return Ok(None),
@@ -208,7 +208,7 @@ mod tests {
 
     use super::{super::input::Format, *};
 
-    fn rows(reader: impl Read + Send + 'static, mapping: Mapping, ttl_s: Option<f64>) -> Vec<String> {
+    fn rows(reader: impl Read + Send + 'static, mapping: ColumnMapping, ttl_s: Option<f64>) -> Vec<String> {
         let input = Input {
             name: "a.jsonl".into(),
             reader: Box::new(BufReader::with_capacity(5, reader)),
@@ -216,31 +216,36 @@ mod tests {
             format: Format::Jsonl,
             is_tsv: false,
         };
-        let wanted = Wanted { embedded: vec!["title".into(), "content".into()], ..Wanted::default() };
-        let mut rows = JsonlRows::new(input, &mapping, &wanted, ttl_s, false);
+        let schema_fields =
+            SchemaFields { embedded: vec!["title".into(), "content".into()], ..SchemaFields::default() };
+        let mut rows = JsonlReader::new(input, &mapping, &schema_fields, ttl_s, false);
         let mut seen = Vec::new();
         while let Some(item) = rows.next().unwrap() {
             seen.push(match item {
-                Ok(row) => format!("{} {}", row.place.line, row.json),
-                Err(rejected) => format!("{} {:?} {}", rejected.place.line, rejected.id, rejected.reason),
+                Ok(row) => format!("{} {}", row.location.line, row.json),
+                Err(rejected) => format!("{} {:?} {}", rejected.location.line, rejected.id, rejected.reason),
             });
         }
         seen
     }
 
     fn read(text: &'static str) -> Vec<String> {
-        rows(Cursor::new(text), Mapping::default(), None)
+        rows(Cursor::new(text), ColumnMapping::default(), None)
     }
 
     #[test]
-    fn objects_become_documents() {
+    fn converts_objects_to_documents() {
         assert_eq!(
             read(
                 "{\"id\":\"a\",\"body\":\"x\",\"tags\":[\"t\"],\"gone\":null}\r\n\n  \n{\"content\":\"y\",\"id\":7}"
             ),
             [r#"1 {"id":"a","content":"x","tags":["t"]}"#, r#"4 {"id":"7","content":"y"}"#]
         );
-        let mapping = Mapping { id: Some("key".into()), content: Some("text".into()), ..Mapping::default() };
+        let mapping = ColumnMapping {
+            id: Some("key".into()),
+            content: Some("text".into()),
+            ..ColumnMapping::default()
+        };
         assert_eq!(
             rows(Cursor::new("{\"key\":\"a\",\"text\":\"x\"}"), mapping, Some(60.0)),
             [r#"1 {"id":"a","ttl_s":60,"content":"x"}"#]
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_none_are_rejected_one_by_one() {
+    fn rejects_invalid_lines_individually() {
         let seen =
             read("{\"id\":\n[1]\n{\"x\":1}\n{\"id\":1.5}\n{\"id\":\"\"}\n{\"id\":\"a\",\"content\":\"1\"}\n");
         let reasons = [
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn members_keep_their_order_and_their_spelling_and_are_taken_once() {
+    fn keeps_order_and_spelling_of_members_and_rejects_duplicates() {
         let seen = read("{\"z\":1.10,\"id\":\"b\",\"ID\":\"c\",\"a\":[1e0]}");
         assert_eq!(seen, [r#"1 {"id":"b","z":1.10,"ID":"c","a":[1e0]}"#]);
         let seen =
@@ -276,9 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_rejected_without_being_held() {
+    fn rejects_an_endless_line_without_buffering_it() {
         let text = std::io::repeat(b'x').take(50_000_000).chain(Cursor::new("\n{\"id\":\"a\"}\n"));
-        let seen = rows(BufReader::new(text), Mapping::default(), None);
+        let seen = rows(BufReader::new(text), ColumnMapping::default(), None);
         assert_eq!(seen, ["1 None the line is longer than 32 MiB", r#"2 {"id":"a"}"#]);
     }
 }

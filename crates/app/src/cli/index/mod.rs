@@ -7,11 +7,11 @@ mod csv;
 pub(crate) mod fuzzing;
 mod input;
 mod jsonl;
+mod outcomes;
 mod pipeline;
-mod post;
 mod progress;
 mod row;
-mod tally;
+mod sender;
 mod target;
 
 use std::{collections::VecDeque, fs, path::PathBuf, sync::Arc};
@@ -20,21 +20,22 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 pub(crate) use self::{
-    batch::Cut,
-    columns::{Mapping, Wanted},
-    csv::CsvRows,
+    batch::BatchOptions,
+    columns::{ColumnMapping, SchemaFields},
+    csv::CsvReader,
     input::{Format, Input},
-    jsonl::JsonlRows,
-    pipeline::{Ran, Run, run},
-    row::{Item, Place, Row, Rows},
-    tally::{Ledger, Tally},
-    target::Target,
+    jsonl::JsonlReader,
+    outcomes::{OutcomeRecorder, RowCounts},
+    pipeline::{IndexJob, IndexOutcome, run},
+    row::{DocumentRow, RowLocation, RowReader, RowResult},
+    target::TargetCollection,
 };
 use super::{
-    Session,
     client::ClientFlags,
-    duration::Duration,
-    exit::{Exit, Usage, heard},
+    duration::TimeSpan,
+    error::UsageError,
+    exit::{Exit, ignore_closed_output},
+    session::Session,
 };
 
 /// What happens at a row that is rejected.
@@ -50,7 +51,7 @@ enum OnError {
 /// Index documents out of CSV or JSONL files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Rows whose documents stand there unchanged are recognised and not embedded again: a run that was
+RowReader whose documents stand there unchanged are recognised and not embedded again: a run that was
 interrupted is simply run again. The last line always says what became of all rows:
   rows in 1000 = indexed 980 + unchanged 15 + rejected 5
 
@@ -70,7 +71,7 @@ pub(crate) struct IndexArgs {
     #[arg(long, short, default_value = "articles", value_name = "NAME")]
     collection: String,
     #[command(flatten)]
-    mapping: Mapping,
+    mapping: ColumnMapping,
     /// What the files are, where their names (.csv, .tsv, .jsonl, .ndjson, each also .gz) do not say
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -85,7 +86,7 @@ pub(crate) struct IndexArgs {
     batch_size: u16,
     /// Time after which the documents expire, such as 90s, 30m, 12h, 7d
     #[arg(long, value_name = "DURATION")]
-    ttl: Option<Duration>,
+    ttl: Option<TimeSpan>,
     /// What to do at a row that is rejected
     #[arg(long, value_enum, default_value_t)]
     on_error: OnError,
@@ -113,7 +114,7 @@ impl IndexArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let client = Arc::new(session.connect(&self.client)?);
-        let target = Target::find(&client, &self.collection, &self.mapping, &self.model)?;
+        let target = TargetCollection::find(&client, &self.collection, &self.mapping, &self.model)?;
         let has_kinds = !self.mapping.tags.is_empty() || !self.mapping.numerics.is_empty();
         if has_kinds && !target.is_new() {
             session.terminal.note(format_args!(
@@ -121,32 +122,33 @@ impl IndexArgs {
                 self.collection
             ));
         }
-        let rows = FileRows::new(&self, target.wanted());
+        let rows = FilesReader::new(&self, target.schema_fields());
         rows.check()?;
-        let ledger = Ledger::open(self.rejects.as_deref(), self.acks.as_deref(), session.terminal)?;
+        let recorder =
+            OutcomeRecorder::open(self.rejects.as_deref(), self.acks.as_deref(), session.terminal)?;
         target.create(&client)?;
         let stop_at_rejected = self.on_error == OnError::Fail;
-        let ran = run(
-            Run {
+        let outcome = run(
+            IndexJob {
                 client,
                 collection: &self.collection,
-                cut: Cut { rows_max: self.batch_size.into(), stop_at_rejected },
+                options: BatchOptions { rows_max: self.batch_size.into(), stop_at_rejected },
                 bytes: rows.bytes_on_disk(),
-                ledger,
+                recorder,
                 terminal: session.terminal,
             },
             rows,
         )?;
-        report(session, &self.collection, ran, stop_at_rejected)
+        report(session, &self.collection, outcome, stop_at_rejected)
     }
 }
 
 /// The end of a run as JSON.
 #[derive(Serialize)]
-struct Report<'a> {
+struct IndexReport<'a> {
     collection: &'a str,
     #[serde(flatten)]
-    tally: Tally,
+    counts: RowCounts,
     seconds: f64,
     interrupted: bool,
     error: Option<String>,
@@ -156,92 +158,102 @@ struct Report<'a> {
 pub(crate) fn report(
     session: &Session,
     collection: &str,
-    ran: Ran,
+    outcome: IndexOutcome,
     stop_at_rejected: bool,
 ) -> anyhow::Result<Exit> {
-    let Ran { tally, seconds, interrupted, failure } = ran;
+    let IndexOutcome { counts, seconds, interrupted, failure } = outcome;
     let terminal = session.terminal;
-    if tally.truncated > 0 {
+    if counts.truncated > 0 {
         terminal.note(format_args!(
             "{} documents are longer than the model reads: they are found by their beginning",
-            tally.truncated
+            counts.truncated
         ));
     }
     if terminal.json {
         let error = failure.as_ref().map(|failure| format!("{failure:#}"));
-        heard(terminal.json(&Report { collection, tally, seconds, interrupted, error }))?;
+        ignore_closed_output(terminal.json(&IndexReport {
+            collection,
+            counts,
+            seconds,
+            interrupted,
+            error,
+        }))?;
     } else {
-        let rate = tally.rows as f64 / seconds.max(1e-3);
+        let rate = counts.rows as f64 / seconds.max(1e-3);
         terminal.note(format_args!("{seconds:.1} s, {rate:.0} rows a second"));
-        heard(terminal.line(tally))?;
+        ignore_closed_output(terminal.line(counts))?;
     }
     match failure {
         Some(failure) => Err(failure),
         None if interrupted => Ok(Exit::Interrupted),
-        None if stop_at_rejected && tally.rejected > 0 => {
+        None if stop_at_rejected && counts.rejected > 0 => {
             anyhow::bail!("stopped at a rejected row (--on-error skip goes on; rows before it are indexed)")
         }
         None => Ok(Exit::Done),
     }
 }
 
-/// How rows are read out of files.
+/// ReadMode rows are read out of files.
 #[derive(Clone)]
-struct Reading {
+struct ReadOptions {
     format: Option<Format>,
     delimiter: Option<u8>,
-    mapping: Mapping,
-    wanted: Wanted,
+    mapping: ColumnMapping,
+    schema_fields: SchemaFields,
     ttl_s: Option<f64>,
     keep_raw: bool,
 }
 
-impl Reading {
-    fn open(&self, path: &str) -> anyhow::Result<Box<dyn Rows>> {
+impl ReadOptions {
+    fn open(&self, path: &str) -> anyhow::Result<Box<dyn RowReader>> {
         let input = Input::open(path, self.format)?;
         Ok(match input.format {
-            Format::Csv => Box::new(CsvRows::new(
+            Format::Csv => Box::new(CsvReader::new(
                 input,
                 self.delimiter,
                 &self.mapping,
-                &self.wanted,
+                &self.schema_fields,
                 self.ttl_s,
                 self.keep_raw,
             )?),
-            Format::Jsonl => {
-                Box::new(JsonlRows::new(input, &self.mapping, &self.wanted, self.ttl_s, self.keep_raw))
-            }
+            Format::Jsonl => Box::new(JsonlReader::new(
+                input,
+                &self.mapping,
+                &self.schema_fields,
+                self.ttl_s,
+                self.keep_raw,
+            )),
         })
     }
 }
 
-/// Rows of several files, one file after the other.
-struct FileRows {
-    reading: Reading,
+/// RowReader of several files, one file after the other.
+struct FilesReader {
+    reading: ReadOptions,
     files: VecDeque<String>,
-    current: Option<Box<dyn Rows>>,
+    current: Option<Box<dyn RowReader>>,
     /// Bytes of the files behind the current one.
     bytes_before: u64,
 }
 
-impl FileRows {
-    fn new(args: &IndexArgs, wanted: Wanted) -> FileRows {
-        let reading = Reading {
+impl FilesReader {
+    fn new(args: &IndexArgs, schema_fields: SchemaFields) -> FilesReader {
+        let reading = ReadOptions {
             format: args.format,
             delimiter: args.delimiter,
             mapping: args.mapping.clone(),
-            wanted,
+            schema_fields,
             ttl_s: args.ttl.map(|ttl| ttl.seconds()),
             keep_raw: args.rejects.is_some(),
         };
-        FileRows { reading, files: args.files.clone().into(), current: None, bytes_before: 0 }
+        FilesReader { reading, files: args.files.clone().into(), current: None, bytes_before: 0 }
     }
 
     /// Opens every file once: a wrong name or header in the last of many is better known before
     /// the first is indexed.
     fn check(&self) -> anyhow::Result<()> {
         if self.files.iter().filter(|file| *file == "-").count() > 1 {
-            return Err(Usage("- (standard input) can be read once only".to_owned()).into());
+            return Err(UsageError("- (standard input) can be read once only".to_owned()).into());
         }
         self.files.iter().filter(|file| *file != "-").try_for_each(|file| self.reading.open(file).map(drop))
     }
@@ -254,8 +266,8 @@ impl FileRows {
     }
 }
 
-impl Rows for FileRows {
-    fn next(&mut self) -> anyhow::Result<Option<Item>> {
+impl RowReader for FilesReader {
+    fn next(&mut self) -> anyhow::Result<Option<RowResult>> {
         loop {
             if let Some(rows) = &mut self.current {
                 if let Some(item) = rows.next()? {

@@ -1,4 +1,4 @@
-//! Reading and sending at once: while two batches are being embedded and committed, the next is read.
+//! ReadOptions and sending at once: while two batches are being embedded and committed, the next is read.
 
 use std::{
     collections::HashSet,
@@ -10,32 +10,32 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    batch::{Batch, Batches, Cut},
-    post::{Post, Posted},
+    batch::{Batch, BatchOptions, BatchReader},
+    outcomes::{OutcomeRecorder, RowCounts},
     progress::Progress,
-    row::Rows,
-    tally::{Ledger, Tally},
+    row::RowReader,
+    sender::{BatchOutcome, BatchSender},
 };
 use crate::cli::{client::Client, interrupt::Interrupt, terminal::Terminal};
 
 /// Requests in flight: one is embedded while the other is committed.
 const IN_FLIGHT_MAX: usize = 2;
 
-/// How a run is made.
-pub(crate) struct Run<'a> {
+/// ReadMode a run is made.
+pub(crate) struct IndexJob<'a> {
     pub(crate) client: Arc<Client>,
     pub(crate) collection: &'a str,
-    pub(crate) cut: Cut,
+    pub(crate) options: BatchOptions,
     /// Bytes of all inputs, if that is known.
     pub(crate) bytes: Option<u64>,
-    pub(crate) ledger: Ledger,
+    pub(crate) recorder: OutcomeRecorder,
     pub(crate) terminal: Terminal,
 }
 
-/// How a run ended.
+/// ReadMode a run ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) tally: Tally,
+pub(crate) struct IndexOutcome {
+    pub(crate) counts: RowCounts,
     pub(crate) seconds: f64,
     /// Whether Ctrl-C ended it.
     pub(crate) interrupted: bool,
@@ -46,35 +46,36 @@ pub(crate) struct Ran {
 enum Event {
     Read(Batch),
     End(anyhow::Result<()>),
-    Sent(Batch, thread::Result<Posted>),
+    Sent(Batch, thread::Result<BatchOutcome>),
     Interrupted,
 }
 
-/// Sends all rows. Rows of one id are committed in the order they are read.
-pub(crate) fn run<R: Rows + 'static>(run: Run<'_>, rows: R) -> anyhow::Result<Ran> {
+/// Sends all rows. RowReader of one id are committed in the order they are read.
+pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow::Result<IndexOutcome> {
     let (events, inbox) = mpsc::channel();
     let to_me = events.clone();
     let interrupt = Interrupt::listen(move || {
         // Nobody listens any more once the run is over.
         let _ = to_me.send(Event::Interrupted);
     })?;
-    // One batch is read ahead; a permit says that it has been taken.
+    // One batch is read ahead; a permit says that it has been recorded.
     let (permits, wait) = mpsc::channel();
-    read_ahead(Batches::new(rows, run.cut), events.clone(), wait)?;
+    read_ahead(BatchReader::new(rows, run.options), events.clone(), wait)?;
 
-    let Run { client, collection, cut, bytes, mut ledger, terminal } = run;
+    let IndexJob { client, collection, options, bytes, mut recorder, terminal } = run;
     let mut progress = Progress::begin(bytes, terminal);
     let mut waiting: Option<Batch> = None;
     let mut in_flight: Vec<InFlight> = Vec::new();
     let mut reading = true;
     let mut failure: Option<anyhow::Error> = None;
     loop {
-        let stopping =
-            failure.is_some() || interrupt.is_set() || (cut.stop_at_rejected && ledger.tally.rejected > 0);
+        let stopping = failure.is_some()
+            || interrupt.is_set()
+            || (options.stop_at_rejected && recorder.counts.rejected > 0);
         if stopping {
             (waiting, reading) = (None, false);
         }
-        if let Some(batch) = waiting.take_if(|batch| may_go(&batch.ids, &in_flight)) {
+        if let Some(batch) = waiting.take_if(|batch| can_send(&batch.ids, &in_flight)) {
             in_flight.push(InFlight { number: batch.number, ids: batch.ids.clone() });
             send(&client, collection, terminal, &interrupt, batch, events.clone())?;
             // The reader may have ended; then it needs no permit.
@@ -93,21 +94,21 @@ pub(crate) fn run<R: Rows + 'static>(run: Run<'_>, rows: R) -> anyhow::Result<Ra
             Event::Interrupted => {
                 progress.suspend(|| terminal.note("interrupted: finishing what is in flight"))
             }
-            Event::Sent(mut batch, posted) => {
-                let mut posted = posted.unwrap_or_else(|panic| resume_unwind(panic));
+            Event::Sent(mut batch, outcome) => {
+                let mut outcome = outcome.unwrap_or_else(|panic| resume_unwind(panic));
                 in_flight.retain(|other| other.number != batch.number);
-                posted.rejected.append(&mut batch.rejected);
-                posted.rejected.sort_by_key(|rejected| rejected.place.line);
-                let taken = progress.suspend(|| ledger.take(&posted));
-                failure = failure.or(posted.failure).or(taken.err());
-                progress.show(&ledger.tally, batch.bytes_read);
+                outcome.rejected.append(&mut batch.rejected);
+                outcome.rejected.sort_by_key(|rejected| rejected.location.line);
+                let recorded = progress.suspend(|| recorder.record(&outcome));
+                failure = failure.or(outcome.failure).or(recorded.err());
+                progress.show(&recorder.counts, batch.bytes_read);
             }
         }
     }
-    let closed = ledger.close();
+    let closed = recorder.close();
     let seconds = progress.end();
     failure = failure.or(closed.err());
-    Ok(Ran { tally: ledger.tally, seconds, interrupted: interrupt.is_set(), failure })
+    Ok(IndexOutcome { counts: recorder.counts, seconds, interrupted: interrupt.is_set(), failure })
 }
 
 /// A batch that is with a sender.
@@ -118,13 +119,13 @@ struct InFlight {
 
 /// Whether a batch can be sent beside what is in flight: there is room, and no document of it is
 /// there in an earlier form, which might be committed later.
-fn may_go(ids: &HashSet<String>, in_flight: &[InFlight]) -> bool {
+fn can_send(ids: &HashSet<String>, in_flight: &[InFlight]) -> bool {
     in_flight.len() < IN_FLIGHT_MAX && in_flight.iter().all(|other| ids.is_disjoint(&other.ids))
 }
 
 /// Reads batches on a thread of its own. It is never waited for: it may hang in a read of standard input.
-fn read_ahead<R: Rows + 'static>(
-    mut batches: Batches<R>,
+fn read_ahead<R: RowReader + 'static>(
+    mut batches: BatchReader<R>,
     events: mpsc::Sender<Event>,
     permits: mpsc::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -160,11 +161,12 @@ fn send(
     let (client, collection, interrupt) = (client.clone(), collection.to_owned(), interrupt.clone());
     let work = move || {
         let rows = std::mem::take(&mut batch.rows);
-        let post = Post { client: &client, collection: &collection, terminal, interrupted: interrupt.flag() };
-        let posted = catch_unwind(AssertUnwindSafe(|| post.send(rows)));
+        let sender =
+            BatchSender { client: &client, collection: &collection, terminal, interrupted: interrupt.flag() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| sender.send(rows)));
         drop(client);
         // The run may have ended by a panic of another thread.
-        let _ = events.send(Event::Sent(batch, posted));
+        let _ = events.send(Event::Sent(batch, outcome));
     };
     thread::Builder::new()
         .name("nearfield-send".to_owned())
@@ -178,13 +180,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_of_the_same_documents_wait_for_each_other() {
+    fn batches_with_a_common_document_are_not_sent_concurrently() {
         let ids = |ids: &str| ids.chars().map(String::from).collect::<HashSet<String>>();
         let mine = ids("abc");
         let other = |number, text| InFlight { number, ids: ids(text) };
-        assert!(may_go(&mine, &[]));
-        assert!(may_go(&mine, &[other(0, "xyz")]));
-        assert!(!may_go(&mine, &[other(0, "xcz")]));
-        assert!(!may_go(&mine, &[other(0, ""), other(1, "")]), "two are enough");
+        assert!(can_send(&mine, &[]));
+        assert!(can_send(&mine, &[other(0, "xyz")]));
+        assert!(!can_send(&mine, &[other(0, "xcz")]));
+        assert!(!can_send(&mine, &[other(0, ""), other(1, "")]), "two are enough");
     }
 }

@@ -1,4 +1,4 @@
-//! How far it is: a bar on a terminal, a line now and then elsewhere.
+//! ReadMode far it is: a bar on a terminal, a line now and then elsewhere.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -7,11 +7,11 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::tally::Tally;
+use super::outcomes::RowCounts;
 use crate::cli::terminal::{Terminal, thousands};
 
 /// Time between lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows the progress of a run.
 pub(crate) struct Progress {
@@ -39,13 +39,13 @@ impl Progress {
     }
 
     /// Shows where it stands.
-    pub(crate) fn show(&mut self, tally: &Tally, bytes_read: u64) {
-        let rows = thousands(tally.rows);
-        let rate = thousands(self.rows_per_second(tally) as u64);
+    pub(crate) fn show(&mut self, counts: &RowCounts, bytes_read: u64) {
+        let rows = thousands(counts.rows);
+        let rate = thousands(self.rows_per_second(counts) as u64);
         if let Some(bar) = &self.bar {
             bar.set_position(bytes_read);
             bar.set_message(format!("{rows} rows  {rate}/s"));
-        } else if self.last_line.elapsed() >= LINE_EVERY {
+        } else if self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             let part = self.bytes.filter(|bytes| *bytes > 0).map(|bytes| bytes_read.min(bytes) * 100 / bytes);
             let part = part.map(|percent| format!(", {percent}% of the input")).unwrap_or_default();
@@ -69,7 +69,7 @@ impl Progress {
         self.started.elapsed().as_secs_f64()
     }
 
-    fn rows_per_second(&self, tally: &Tally) -> f64 {
-        tally.rows as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
+    fn rows_per_second(&self, counts: &RowCounts) -> f64 {
+        counts.rows as f64 / self.started.elapsed().as_secs_f64().max(1e-3)
     }
 }

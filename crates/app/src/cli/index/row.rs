@@ -9,7 +9,7 @@ pub(crate) const ROW_BYTES_MAX: usize = 32 << 20;
 
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RowLocation {
     /// File, as it was named; `-` for standard input.
     pub(crate) file: Arc<str>,
     /// Line its first byte is in, from 1.
@@ -18,8 +18,8 @@ pub(crate) struct Place {
 
 /// A row that can be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) place: Place,
+pub(crate) struct DocumentRow {
+    pub(crate) location: RowLocation,
     pub(crate) id: String,
     /// The document as one line of JSON, without the line's end.
     pub(crate) json: String,
@@ -29,8 +29,8 @@ pub(crate) struct Row {
 
 /// A row that cannot.
 #[derive(Clone, Debug)]
-pub(crate) struct Rejected {
-    pub(crate) place: Place,
+pub(crate) struct RejectedRow {
+    pub(crate) location: RowLocation,
     pub(crate) id: Option<String>,
     pub(crate) reason: String,
     pub(crate) raw: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Rejected {
 
 /// A line of the file of rejected rows.
 #[derive(Serialize)]
-struct RejectedLine<'a> {
+struct RejectsLine<'a> {
     file: &'a str,
     line: u64,
     id: Option<&'a str>,
@@ -46,12 +46,12 @@ struct RejectedLine<'a> {
     row: Option<&'a str>,
 }
 
-impl Rejected {
+impl RejectedRow {
     /// As a line of JSON: `{"file","line","id","reason","row"}`.
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&RejectedLine {
-            file: &self.place.file,
-            line: self.place.line,
+        serde_json::to_string(&RejectsLine {
+            file: &self.location.file,
+            line: self.location.line,
             id: self.id.as_deref(),
             reason: &self.reason,
             row: self.raw.as_deref(),
@@ -60,16 +60,16 @@ impl Rejected {
 }
 
 /// A document as a line of JSON, in the making.
-pub(crate) struct DocumentLine {
+pub(crate) struct DocumentBuilder {
     json: String,
     names: HashSet<String>,
 }
 
-impl DocumentLine {
+impl DocumentBuilder {
     /// A document with an id and, if `ttl_s` is given, an end.
-    pub(crate) fn new(id: &str, ttl_s: Option<f64>) -> DocumentLine {
-        let mut line = DocumentLine { json: String::from("{"), names: HashSet::new() };
-        line.push("id", &quoted(id));
+    pub(crate) fn new(id: &str, ttl_s: Option<f64>) -> DocumentBuilder {
+        let mut line = DocumentBuilder { json: String::from("{"), names: HashSet::new() };
+        line.push("id", &json_string(id));
         if let Some(ttl_s) = ttl_s {
             line.push("ttl_s", &ttl_s.to_string());
         }
@@ -84,7 +84,7 @@ impl DocumentLine {
         if self.json.len() > 1 {
             self.json.push(',');
         }
-        self.json.push_str(&quoted(name));
+        self.json.push_str(&json_string(name));
         self.json.push(':');
         self.json.push_str(value);
         true
@@ -98,17 +98,17 @@ impl DocumentLine {
 }
 
 /// A text as JSON.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 /// One row of an input.
-pub(crate) type Item = Result<Row, Rejected>;
+pub(crate) type RowResult = Result<DocumentRow, RejectedRow>;
 
-/// Rows, one after the other.
-pub(crate) trait Rows: Send {
+/// RowReader, one after the other.
+pub(crate) trait RowReader: Send {
     /// The next row; `None` at the end. An error is the input's, not the row's: nothing more can be read.
-    fn next(&mut self) -> anyhow::Result<Option<Item>>;
+    fn next(&mut self) -> anyhow::Result<Option<RowResult>>;
 
     /// Bytes of the input behind the last row, where that is known.
     fn bytes_read(&self) -> u64 {

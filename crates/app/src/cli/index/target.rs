@@ -3,15 +3,15 @@
 use axum::http::Method;
 use serde_json::{Value, json};
 
-use super::columns::{Mapping, Wanted};
+use super::columns::{ColumnMapping, SchemaFields};
 use crate::cli::{
-    client::{Call, Client, Path},
-    collection::{FieldInfo, Info},
+    client::{ApiPath, ApiRequest, Client},
+    collection::{CollectionInfo, FieldInfo},
 };
 
 /// A collection, there or to be made.
 #[derive(Debug)]
-pub(crate) enum Target {
+pub(crate) enum TargetCollection {
     /// It is there, with these fields.
     Existing(Vec<FieldInfo>),
     /// It is to be made.
@@ -19,24 +19,25 @@ pub(crate) enum Target {
         name: String,
         /// Its schema as the server takes it.
         schema: Value,
-        wanted: Wanted,
+        schema_fields: SchemaFields,
     },
 }
 
-impl Target {
+impl TargetCollection {
     /// Looks whether `name` is there. If not, it will have title and content, embedded together,
     /// and the tags and numbers of `mapping`.
     pub(crate) fn find(
         client: &Client,
         name: &str,
-        mapping: &Mapping,
+        mapping: &ColumnMapping,
         model: &str,
-    ) -> anyhow::Result<Target> {
-        let path = Path::collection(name);
-        let reply = client.call(&Call { method: Method::GET, path: path.as_ref(), body: None })?;
-        if reply.status != 404 {
-            let info: Info = reply.accept()?.json()?;
-            return Ok(Target::Existing(info.schema.fields));
+    ) -> anyhow::Result<TargetCollection> {
+        let path = ApiPath::collection(name);
+        let response =
+            client.execute(&ApiRequest { method: Method::GET, path: path.as_ref(), body: None })?;
+        if response.status != 404 {
+            let info: CollectionInfo = response.error_for_status()?.json()?;
+            return Ok(TargetCollection::Existing(info.schema.fields));
         }
         let mut fields =
             vec![json!({"name": "title", "kind": "text"}), json!({"name": "content", "kind": "text"})];
@@ -44,28 +45,28 @@ impl Target {
         fields.extend(mapping.numerics.iter().map(|name| json!({"name": name, "kind": "numeric"})));
         let embed = json!({"fields": ["title", "content"], "model": model});
         fields.push(json!({"name": "embedding", "kind": "vector", "embed": embed}));
-        let wanted = Wanted {
+        let schema_fields = SchemaFields {
             embedded: vec!["title".to_owned(), "content".to_owned()],
             typed: mapping.tags.iter().chain(&mapping.numerics).cloned().collect(),
             numerics: mapping.numerics.clone(),
         };
-        Ok(Target::New { name: name.to_owned(), schema: json!({"fields": fields}), wanted })
+        Ok(TargetCollection::New { name: name.to_owned(), schema: json!({"fields": fields}), schema_fields })
     }
 
     /// Whether it is still to be made.
     pub(crate) fn is_new(&self) -> bool {
-        matches!(self, Target::New { .. })
+        matches!(self, TargetCollection::New { .. })
     }
 
     /// What it wants of a row.
-    pub(crate) fn wanted(&self) -> Wanted {
+    pub(crate) fn schema_fields(&self) -> SchemaFields {
         match self {
-            Target::New { wanted, .. } => wanted.clone(),
-            Target::Existing(fields) => {
+            TargetCollection::New { schema_fields, .. } => schema_fields.clone(),
+            TargetCollection::Existing(fields) => {
                 let of = |test: &dyn Fn(&FieldInfo) -> bool| {
                     fields.iter().filter(|field| test(field)).map(|field| field.name.clone()).collect()
                 };
-                Wanted {
+                SchemaFields {
                     embedded: fields
                         .iter()
                         .flat_map(|field| &field.embed)
@@ -80,8 +81,8 @@ impl Target {
 
     /// Makes it, if it is not there.
     pub(crate) fn create(&self, client: &Client) -> anyhow::Result<()> {
-        if let Target::New { name, schema, .. } = self {
-            client.send(Method::PUT, Path::collection(name), Some(schema))?;
+        if let TargetCollection::New { name, schema, .. } = self {
+            client.send(Method::PUT, ApiPath::collection(name), Some(schema))?;
         }
         Ok(())
     }

@@ -19,23 +19,23 @@ use crate::cli::{
 use service::{CopyProgress, CopyTrouble, CopyWatch};
 
 /// Time between lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Documents in trouble that are named; the others stand in the file, if one is wanted.
-const SHOWN_MAX: u64 = 20;
+const PROBLEMS_SHOWN_MAX: u64 = 20;
 
 /// Shows a copy and the comparison after it.
-pub(super) struct Shown {
+pub(super) struct CopyDisplay {
     terminal: Terminal,
     bar: Option<ProgressBar>,
     what: &'static str,
     documents: u64,
     started: Instant,
     began: Instant,
-    told: Mutex<Told>,
+    state: Mutex<DisplayState>,
 }
 
-struct Told {
+struct DisplayState {
     last_line: Instant,
     troubles: u64,
     rejects: Option<(String, BufWriter<File>)>,
@@ -44,30 +44,30 @@ struct Told {
 }
 
 #[derive(Serialize)]
-struct Line<'t> {
+struct RejectedDocument<'t> {
     collection: &'t str,
     key: &'t str,
     reason: &'t str,
 }
 
-impl Shown {
-    pub(super) fn new(rejects: Option<&Path>, terminal: Terminal) -> anyhow::Result<Shown> {
+impl CopyDisplay {
+    pub(super) fn new(rejects: Option<&Path>, terminal: Terminal) -> anyhow::Result<CopyDisplay> {
         let rejects = rejects.map(rejects::create).transpose()?;
         let now = Instant::now();
-        Ok(Shown {
+        Ok(CopyDisplay {
             terminal,
             bar: None,
             what: "",
             documents: 0,
             started: now,
             began: now,
-            told: Mutex::new(Told { last_line: now, troubles: 0, rejects, failure: None }),
+            state: Mutex::new(DisplayState { last_line: now, troubles: 0, rejects, failure: None }),
         })
     }
 
     /// Begins a pass through about so many documents.
     pub(super) fn begin(&mut self, what: &'static str, documents: u64) {
-        self.take_bar_away();
+        self.clear_bar();
         (self.what, self.documents, self.began) = (what, documents, Instant::now());
         self.bar = (!self.terminal.quiet && stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(documents);
@@ -81,22 +81,22 @@ impl Shown {
 
     /// Ends it, and gives the seconds it took.
     pub(super) fn end(&mut self) -> anyhow::Result<f64> {
-        self.take_bar_away();
-        let told = self.told.get_mut().expect("nobody panics with it");
-        if let Some((name, file)) = &mut told.rejects {
-            let flushed = told.failure.take().map_or_else(|| file.flush(), Err);
+        self.clear_bar();
+        let state = self.state.get_mut().expect("nobody panics with it");
+        if let Some((name, file)) = &mut state.rejects {
+            let flushed = state.failure.take().map_or_else(|| file.flush(), Err);
             flushed.with_context(|| format!("writing {name}"))?;
         }
         Ok(self.started.elapsed().as_secs_f64())
     }
 
-    fn take_bar_away(&mut self) {
+    fn clear_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
-    fn say(&self, text: String) {
+    fn warn(&self, text: String) {
         match &self.bar {
             Some(bar) => bar.suspend(|| self.terminal.warn(text)),
             None => self.terminal.warn(text),
@@ -104,16 +104,16 @@ impl Shown {
     }
 }
 
-impl CopyWatch for Shown {
+impl CopyWatch for CopyDisplay {
     fn progress(&self, progress: CopyProgress) {
         let rate = progress.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
         let (done, rate) = (thousands(progress.done), thousands(rate as u64));
-        let mut told = self.told.lock().expect("nobody panics with it");
+        let mut state = self.state.lock().expect("nobody panics with it");
         if let Some(bar) = &self.bar {
             bar.set_position(progress.done);
             bar.set_message(format!("{done} documents  {rate}/s"));
-        } else if told.last_line.elapsed() >= LINE_EVERY {
-            told.last_line = Instant::now();
+        } else if state.last_line.elapsed() >= LINE_INTERVAL {
+            state.last_line = Instant::now();
             let of = thousands(self.documents);
             self.terminal.note(format_args!("{}: {done} documents of {of}, {rate} a second", self.what));
         }
@@ -121,21 +121,21 @@ impl CopyWatch for Shown {
 
     fn trouble(&self, trouble: CopyTrouble) {
         let CopyTrouble { collection, key, reason } = &trouble;
-        let mut told = self.told.lock().expect("nobody panics with it");
-        told.troubles += 1;
-        if told.failure.is_none()
-            && let Some((_, file)) = &mut told.rejects
+        let mut state = self.state.lock().expect("nobody panics with it");
+        state.troubles += 1;
+        if state.failure.is_none()
+            && let Some((_, file)) = &mut state.rejects
         {
-            let written = serde_json::to_writer(&mut *file, &Line { collection, key, reason });
+            let written = serde_json::to_writer(&mut *file, &RejectedDocument { collection, key, reason });
             let written = written.map_err(std::io::Error::from).and_then(|()| file.write_all(b"\n"));
-            told.failure = written.err();
+            state.failure = written.err();
         }
-        if told.troubles <= SHOWN_MAX {
+        if state.troubles <= PROBLEMS_SHOWN_MAX {
             let key = terminal::one_line(key, 80);
             let reason = terminal::one_line(reason, 300);
-            self.say(format!("{}: collection {collection}, key {key}: {reason}", self.what));
-        } else if told.troubles == SHOWN_MAX + 1 {
-            self.say(format!("{SHOWN_MAX} documents are named; --rejects FILE has them all"));
+            self.warn(format!("{}: collection {collection}, key {key}: {reason}", self.what));
+        } else if state.troubles == PROBLEMS_SHOWN_MAX + 1 {
+            self.warn(format!("{PROBLEMS_SHOWN_MAX} documents are named; --rejects FILE has them all"));
         }
     }
 }

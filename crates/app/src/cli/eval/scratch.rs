@@ -1,15 +1,15 @@
-//! Where a test collection's documents are indexed: a directory, or a collection lent by a Redis.
+//! Where a test collection's documents are indexed: a directory, or a collection is_in_redis by a Redis.
 
-use std::{path::Path as FilePath, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use axum::http::Method;
 use tempfile::TempDir;
 
 use super::super::{
-    Session,
-    client::{Client, Path},
-    exit::Usage,
+    client::{ApiPath, Client},
+    error::UsageError,
+    session::Session,
 };
 use service::Store;
 
@@ -17,31 +17,31 @@ use service::Store;
 const COLLECTION: &str = "eval";
 
 /// An empty collection to measure in.
-pub(super) struct TestBed {
+pub(super) struct ScratchCollection {
     pub(super) client: Arc<Client>,
     pub(super) collection: String,
     /// Whether the collection has to be dropped at the end.
-    lent: bool,
+    is_in_redis: bool,
     /// Goes at the end.
     _directory: Option<TempDir>,
 }
 
-impl TestBed {
-    pub(super) fn set_up(session: &Session, keep: Option<&FilePath>) -> anyhow::Result<TestBed> {
-        let mut settings = session.quiet_settings()?;
-        let lent = matches!(settings.store, Store::Redis(_));
+impl ScratchCollection {
+    pub(super) fn create(session: &Session, keep: Option<&Path>) -> anyhow::Result<ScratchCollection> {
+        let mut settings = session.command_settings()?;
+        let is_in_redis = matches!(settings.store, Store::Redis(_));
         let mut collection = COLLECTION.to_owned();
         let mut directory = None;
         match keep {
-            Some(_) if lent => {
+            Some(_) if is_in_redis => {
                 let words = "--keep names a directory, but --store a Redis: leave one of them out";
-                return Err(Usage(words.to_owned()).into());
+                return Err(UsageError(words.to_owned()).into());
             }
             Some(keep) => settings.data_dir = keep.to_owned(),
             None => {
                 let made = tempfile::Builder::new().prefix("nearfield-eval-").tempdir();
                 let made = made.context("making a directory")?;
-                if lent {
+                if is_in_redis {
                     // As much a name of its own as the directory's.
                     let name = made.path().file_name().unwrap_or_default();
                     collection = name.to_string_lossy().into_owned();
@@ -50,19 +50,19 @@ impl TestBed {
                 directory = Some(made);
             }
         }
-        Ok(TestBed {
-            client: Arc::new(Client::open_here(&settings)?),
+        Ok(ScratchCollection {
+            client: Arc::new(Client::open_in_process(&settings)?),
             collection,
-            lent,
+            is_in_redis,
             _directory: directory,
         })
     }
 }
 
-impl Drop for TestBed {
+impl Drop for ScratchCollection {
     fn drop(&mut self) {
-        let path = Path::collection(&self.collection).query("documents", Some("delete"));
-        if self.lent
+        let path = ApiPath::collection(&self.collection).query("documents", Some("delete"));
+        if self.is_in_redis
             && let Err(error) = self.client.send(Method::DELETE, path, None)
         {
             tracing::warn!("collection {} could not be dropped: {error}", self.collection);

@@ -8,13 +8,13 @@ use std::{
 use anyhow::Context as _;
 
 /// Who may read a file, as its mode: all whom the umask allows.
-pub(super) const READABLE: u32 = 0o666;
+pub(super) const MODE_DEFAULT: u32 = 0o666;
 /// Its owner alone.
-pub(super) const PRIVATE: u32 = 0o600;
+pub(super) const MODE_OWNER_ONLY: u32 = 0o600;
 
 /// Writes beside the file, syncs, has what is there now looked at, and renames: the file is the old one or the
 /// whole new one. What `written` refuses never gets the name.
-pub(super) fn publish<T, U>(
+pub(super) fn write_atomically<T, U>(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
@@ -46,12 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_refused_when_it_is_written_leaves_what_was_there() {
+    fn keeps_the_old_file_when_the_new_one_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let make = |text: &'static str| move |to: &mut dyn Write| Ok(to.write_all(text.as_bytes())?);
-        publish(&path, READABLE, make("old"), |_, ()| Ok(())).unwrap();
-        let refused = publish(&path, READABLE, make("new"), |written, ()| {
+        write_atomically(&path, MODE_DEFAULT, make("old"), |_, ()| Ok(())).unwrap();
+        let refused = write_atomically(&path, MODE_DEFAULT, make("new"), |written, ()| {
             assert_eq!(std::fs::read(written)?, b"new", "all of it is there to be looked at");
             Err::<(), _>(anyhow::anyhow!("it is damaged"))
         });

@@ -1,4 +1,4 @@
-//! Sends a batch and waits until it is committed.
+//! Sends a batch and retries until it is committed.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -10,21 +10,22 @@ use anyhow::{Context as _, bail};
 use axum::http::Method;
 use serde::Deserialize;
 
-use super::row::{Rejected, Row};
+use super::row::{DocumentRow, RejectedRow};
 use crate::cli::{
-    client::{Call, Client, Path, Refusal, Reply},
+    client::{ApiPath, ApiRequest, ApiResponse, Client},
+    error::ApiError,
     terminal::Terminal,
 };
 
 /// Waits in a row without one document getting through, before it is given up.
-const WAITS_MAX: u32 = 60;
+const RETRIES_MAX: u32 = 60;
 /// Longest wait, whatever the server asks for.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
 /// What became of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Status {
+pub(crate) enum DocumentStatus {
     Created,
     Updated,
     Unchanged,
@@ -32,20 +33,20 @@ pub(crate) enum Status {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct BulkResponse {
     results: Vec<DocumentResult>,
 }
 
 #[derive(Deserialize)]
 struct DocumentResult {
-    status: Status,
+    status: DocumentStatus,
     #[serde(default)]
     truncated: bool,
-    error: Option<Problem>,
+    error: Option<DocumentError>,
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct DocumentError {
     status: u16,
     #[serde(default)]
     detail: String,
@@ -55,7 +56,7 @@ struct Problem {
 
 /// What became of a batch's rows.
 #[derive(Debug, Default)]
-pub(crate) struct Posted {
+pub(crate) struct BatchOutcome {
     /// Committed ids.
     pub(crate) committed: Vec<String>,
     pub(crate) created: u64,
@@ -63,14 +64,14 @@ pub(crate) struct Posted {
     pub(crate) unchanged: u64,
     /// Texts longer than the model reads.
     pub(crate) truncated: u64,
-    pub(crate) rejected: Vec<Rejected>,
+    pub(crate) rejected: Vec<RejectedRow>,
     /// Why nothing more can be sent, if so; rows that are neither committed nor rejected are not in.
     pub(crate) failure: Option<anyhow::Error>,
 }
 
 /// Where documents go.
 #[derive(Debug)]
-pub(crate) struct Post<'a> {
+pub(crate) struct BatchSender<'a> {
     pub(crate) client: &'a Client,
     pub(crate) collection: &'a str,
     pub(crate) terminal: Terminal,
@@ -78,100 +79,105 @@ pub(crate) struct Post<'a> {
     pub(crate) interrupted: &'a AtomicBool,
 }
 
-impl Post<'_> {
+impl BatchSender<'_> {
     /// Sends rows until each is committed or rejected, waiting where the server asks for it, and
     /// fewer at once where they take it too long.
-    pub(crate) fn send(&self, mut rows: Vec<Row>) -> Posted {
-        let mut posted = Posted::default();
-        let mut waits = 0;
-        let mut at_once = rows.len();
+    pub(crate) fn send(&self, mut rows: Vec<DocumentRow>) -> BatchOutcome {
+        let mut outcome = BatchOutcome::default();
+        let mut retries = 0;
+        let mut request_len = rows.len();
         while !rows.is_empty() {
-            let rest = rows.split_off(at_once.min(rows.len()));
+            let rest = rows.split_off(request_len.min(rows.len()));
             let before = rows.len();
-            let wait = match self.attempt(&mut rows, &mut posted) {
+            let wait = match self.send_once(&mut rows, &mut outcome) {
                 Ok(None) => {
-                    (rows, waits) = (rest, 0);
+                    (rows, retries) = (rest, 0);
                     continue;
                 }
                 Ok(Some(wait)) => wait,
                 Err(failure) => {
-                    posted.failure = Some(failure);
-                    return posted;
+                    outcome.failure = Some(failure);
+                    return outcome;
                 }
             };
-            waits = if rows.len() < before { 1 } else { waits + 1 };
+            retries = if rows.len() < before { 1 } else { retries + 1 };
             rows.extend(rest);
             let reason = &wait.reason;
-            if waits > WAITS_MAX {
-                let text = format!("the server took no documents after {WAITS_MAX} tries");
-                posted.failure = Some(anyhow::Error::new(wait.reason).context(text));
-                return posted;
+            if retries > RETRIES_MAX {
+                let text = format!("the server took no documents after {RETRIES_MAX} tries");
+                outcome.failure = Some(anyhow::Error::new(wait.reason).context(text));
+                return outcome;
             }
             if reason.status == 504 && before > 1 {
-                at_once = before / 2;
+                request_len = before / 2;
                 self.terminal.note(format_args!(
-                    "{before} documents take too long ({reason}): sending {at_once} at once"
+                    "{before} documents take too long ({reason}): sending {request_len} at once"
                 ));
-            } else if waits == 1 {
+            } else if retries == 1 {
                 self.terminal.note(format_args!("the server is busy ({reason}): waiting"));
             }
             if !self.sleep(wait.time) {
-                return posted;
+                return outcome;
             }
         }
-        posted
+        outcome
     }
 
     /// One request. Leaves in `rows` what has to be sent again.
-    fn attempt(&self, rows: &mut Vec<Row>, posted: &mut Posted) -> anyhow::Result<Option<Wait>> {
+    fn send_once(
+        &self,
+        rows: &mut Vec<DocumentRow>,
+        outcome: &mut BatchOutcome,
+    ) -> anyhow::Result<Option<RetryLater>> {
         let mut body = Vec::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum());
         for row in rows.iter() {
             body.extend_from_slice(row.json.as_bytes());
             body.push(b'\n');
         }
-        let path = Path::collection(self.collection).segment("documents");
+        let path = ApiPath::collection(self.collection).segment("documents");
         let body = Some(("application/x-ndjson", body.as_slice()));
-        let reply = self.client.call(&Call { method: Method::POST, path: path.as_ref(), body })?;
-        if matches!(reply.status, 429 | 503 | 504) {
-            return Ok(Some(Wait::of(&reply)));
+        let response =
+            self.client.execute(&ApiRequest { method: Method::POST, path: path.as_ref(), body })?;
+        if matches!(response.status, 429 | 503 | 504) {
+            return Ok(Some(RetryLater::of(&response)));
         }
-        let answer: Answer = reply.accept()?.json()?;
-        if answer.results.len() != rows.len() {
-            bail!("the server answered with {} results for {} documents", answer.results.len(), rows.len());
+        let response: BulkResponse = response.error_for_status()?.json()?;
+        if response.results.len() != rows.len() {
+            bail!("the server answered with {} results for {} documents", response.results.len(), rows.len());
         }
         let mut again = Vec::new();
         let mut wait = None;
         let mut failure = None;
-        for (row, result) in std::mem::take(rows).into_iter().zip(answer.results) {
-            posted.truncated += u64::from(result.truncated);
+        for (row, result) in std::mem::take(rows).into_iter().zip(response.results) {
+            outcome.truncated += u64::from(result.truncated);
             match result.status {
-                Status::Created => posted.created += 1,
-                Status::Updated => posted.updated += 1,
-                Status::Unchanged => posted.unchanged += 1,
-                Status::Error => {
-                    let problem = result
+                DocumentStatus::Created => outcome.created += 1,
+                DocumentStatus::Updated => outcome.updated += 1,
+                DocumentStatus::Unchanged => outcome.unchanged += 1,
+                DocumentStatus::Error => {
+                    let error = result
                         .error
                         .with_context(|| format!("the server refused {:?} without a reason", row.id))?;
-                    match problem.status {
+                    match error.status {
                         429 | 503 | 504 => {
-                            wait = Some(Wait { time: Duration::from_secs(1), reason: problem.into() });
+                            wait = Some(RetryLater { time: Duration::from_secs(1), reason: error.into() });
                             again.push(row);
                         }
                         400..500 => {
-                            let Row { place, id, raw, .. } = row;
-                            posted.rejected.push(Rejected {
-                                place,
+                            let DocumentRow { location, id, raw, .. } = row;
+                            outcome.rejected.push(RejectedRow {
+                                location,
                                 id: Some(id),
-                                reason: problem.detail,
+                                reason: error.detail,
                                 raw,
                             });
                         }
-                        _ => failure = Some(Refusal::from(problem)),
+                        _ => failure = Some(ApiError::from(error)),
                     }
                     continue;
                 }
             }
-            posted.committed.push(row.id);
+            outcome.committed.push(row.id);
         }
         *rows = again;
         match failure {
@@ -195,22 +201,24 @@ impl Post<'_> {
     }
 }
 
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Refusal {
-        Refusal { status: problem.status, code: problem.code, detail: problem.detail }
+impl From<DocumentError> for ApiError {
+    fn from(error: DocumentError) -> ApiError {
+        ApiError { status: error.status, code: error.code, detail: error.detail }
     }
 }
 
 /// The server wants to be asked again later.
-struct Wait {
+struct RetryLater {
     time: Duration,
-    reason: Refusal,
+    reason: ApiError,
 }
 
-impl Wait {
-    fn of(reply: &Reply) -> Wait {
-        let time =
-            reply.retry_after.unwrap_or(Duration::from_secs(1)).clamp(Duration::from_millis(100), WAIT_MAX);
-        Wait { time, reason: reply.refusal() }
+impl RetryLater {
+    fn of(response: &ApiResponse) -> RetryLater {
+        let time = response
+            .retry_after
+            .unwrap_or(Duration::from_secs(1))
+            .clamp(Duration::from_millis(100), RETRY_DELAY_MAX);
+        RetryLater { time, reason: response.to_error() }
     }
 }

@@ -9,19 +9,19 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{post::Posted, row::Rejected};
+use super::{row::RejectedRow, sender::BatchOutcome};
 use crate::cli::{
     rejects,
     terminal::{self, Terminal},
 };
 
-/// Rejected rows that are shown one by one.
-const SHOWN_MAX: u64 = 10;
+/// RejectedRow rows that are shown one by one.
+const REJECTED_SHOWN_MAX: u64 = 10;
 
 /// What became of all rows so far. Its JSON is what `index --json` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Tally {
-    /// Rows read whose fate is known: the sum of indexed, unchanged and rejected.
+pub(crate) struct RowCounts {
+    /// RowReader read whose fate is known: the sum of indexed, unchanged and rejected.
     pub(crate) rows: u64,
     /// Documents written: created and updated.
     pub(crate) indexed: u64,
@@ -34,42 +34,42 @@ pub(crate) struct Tally {
     pub(crate) truncated: u64,
 }
 
-impl Tally {
-    fn add(&mut self, posted: &Posted) {
-        self.created += posted.created;
-        self.updated += posted.updated;
-        self.indexed += posted.created + posted.updated;
-        self.unchanged += posted.unchanged;
-        self.truncated += posted.truncated;
-        self.rejected += posted.rejected.len() as u64;
+impl RowCounts {
+    fn add(&mut self, outcome: &BatchOutcome) {
+        self.created += outcome.created;
+        self.updated += outcome.updated;
+        self.indexed += outcome.created + outcome.updated;
+        self.unchanged += outcome.unchanged;
+        self.truncated += outcome.truncated;
+        self.rejected += outcome.rejected.len() as u64;
         self.rows = self.indexed + self.unchanged + self.rejected;
     }
 }
 
-impl std::fmt::Display for Tally {
+impl std::fmt::Display for RowCounts {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Tally { rows, indexed, unchanged, rejected, .. } = self;
+        let RowCounts { rows, indexed, unchanged, rejected, .. } = self;
         write!(formatter, "rows in {rows} = indexed {indexed} + unchanged {unchanged} + rejected {rejected}")
     }
 }
 
 /// Writes down what became of rows.
 #[derive(Debug)]
-pub(crate) struct Ledger {
-    pub(crate) tally: Tally,
+pub(crate) struct OutcomeRecorder {
+    pub(crate) counts: RowCounts,
     rejects: Option<(String, BufWriter<File>)>,
     acks: Option<(String, File)>,
     terminal: Terminal,
 }
 
-impl Ledger {
-    /// A ledger that writes rejected rows to `rejects` (made anew) and committed ids to `acks`
+impl OutcomeRecorder {
+    /// A recorder that writes rejected rows to `rejects` (made anew) and committed ids to `acks`
     /// (appended to).
     pub(crate) fn open(
         rejects: Option<&Path>,
         acks: Option<&Path>,
         terminal: Terminal,
-    ) -> anyhow::Result<Ledger> {
+    ) -> anyhow::Result<OutcomeRecorder> {
         let rejects = rejects.map(rejects::create).transpose()?;
         let acks = acks
             .map(|path| {
@@ -78,37 +78,38 @@ impl Ledger {
                 anyhow::Ok((name.clone(), file.with_context(|| format!("--acks {name}"))?))
             })
             .transpose()?;
-        Ok(Ledger { tally: Tally::default(), rejects, acks, terminal })
+        Ok(OutcomeRecorder { counts: RowCounts::default(), rejects, acks, terminal })
     }
 
     /// Takes in what became of a batch.
-    pub(crate) fn take(&mut self, posted: &Posted) -> anyhow::Result<()> {
-        let before = self.tally.rejected;
-        self.tally.add(posted);
+    pub(crate) fn record(&mut self, outcome: &BatchOutcome) -> anyhow::Result<()> {
+        let before = self.counts.rejected;
+        self.counts.add(outcome);
         if let Some((name, file)) = &mut self.acks
-            && !posted.committed.is_empty()
+            && !outcome.committed.is_empty()
         {
             // One write a batch: a line is never torn by a kill between two of them.
-            let mut lines = posted.committed.join("\n");
+            let mut lines = outcome.committed.join("\n");
             lines.push('\n');
             file.write_all(lines.as_bytes()).with_context(|| format!("writing {name}"))?;
         }
-        for (at, rejected) in (before..).zip(&posted.rejected) {
+        for (at, rejected) in (before..).zip(&outcome.rejected) {
             self.reject(at, rejected)?;
         }
         Ok(())
     }
 
-    fn reject(&mut self, at: u64, rejected: &Rejected) -> anyhow::Result<()> {
-        if at < SHOWN_MAX {
+    fn reject(&mut self, at: u64, rejected: &RejectedRow) -> anyhow::Result<()> {
+        if at < REJECTED_SHOWN_MAX {
             let id = rejected
                 .id
                 .as_ref()
                 .map(|id| format!(" ({})", terminal::one_line(id, 60)))
                 .unwrap_or_default();
             let reason = terminal::one_line(&rejected.reason, 300);
-            self.terminal.warn(format_args!("{}:{}{id}: {reason}", rejected.place.file, rejected.place.line));
-        } else if at == SHOWN_MAX {
+            self.terminal
+                .warn(format_args!("{}:{}{id}: {reason}", rejected.location.file, rejected.location.line));
+        } else if at == REJECTED_SHOWN_MAX {
             let hint = if self.rejects.is_some() {
                 "they are in the --rejects file"
             } else {
@@ -134,33 +135,35 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::index::row::Place;
+    use crate::cli::index::row::RowLocation;
 
     #[test]
-    fn rows_are_the_sum_of_their_fates() {
+    fn rows_equal_indexed_plus_unchanged_plus_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let (rejects, acks) = (dir.path().join("rejects"), dir.path().join("acks"));
         std::fs::write(&acks, "before\n").unwrap();
         let terminal = Terminal { json: false, quiet: true };
-        let mut ledger = Ledger::open(Some(&rejects), Some(&acks), terminal).unwrap();
-        let rejected = Rejected {
-            place: Place { file: "kb.csv".into(), line: 7 },
+        let mut recorder = OutcomeRecorder::open(Some(&rejects), Some(&acks), terminal).unwrap();
+        let rejected = RejectedRow {
+            location: RowLocation { file: "kb.csv".into(), line: 7 },
             id: Some("c".into()),
             reason: "no such \"thing\"".into(),
             raw: Some("c,x".into()),
         };
-        let posted = Posted {
+        let outcome = BatchOutcome {
             committed: vec!["a".into(), "b".into()],
             created: 1,
             unchanged: 1,
             truncated: 1,
             rejected: vec![rejected],
-            ..Posted::default()
+            ..BatchOutcome::default()
         };
-        ledger.take(&posted).unwrap();
-        ledger.take(&Posted { committed: vec!["d".into()], updated: 1, ..Posted::default() }).unwrap();
-        ledger.close().unwrap();
-        assert_eq!(ledger.tally.to_string(), "rows in 4 = indexed 2 + unchanged 1 + rejected 1");
+        recorder.record(&outcome).unwrap();
+        recorder
+            .record(&BatchOutcome { committed: vec!["d".into()], updated: 1, ..BatchOutcome::default() })
+            .unwrap();
+        recorder.close().unwrap();
+        assert_eq!(recorder.counts.to_string(), "rows in 4 = indexed 2 + unchanged 1 + rejected 1");
         assert_eq!(std::fs::read_to_string(&acks).unwrap(), "before\na\nb\nd\n");
         assert_eq!(
             std::fs::read_to_string(&rejects).unwrap(),
