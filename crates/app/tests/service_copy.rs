@@ -21,8 +21,8 @@ use fixture::{COLLECTION, Closed, Fixture, HandClock, article, cx, put, text};
 use redis_cluster::{ClusterOptions, RedisCluster};
 use redis_stack::{RedisStack, Reply};
 use service::{
-    Config, Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Document, ErrorKind, FieldKind,
-    Put, Quantization, RedisStore, Schema, Service, Store, Value, VectorType, Verified,
+    Config, Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification,
+    Document, ErrorKind, FieldKind, Put, Quantization, RedisStore, Schema, Service, Store, Value, VectorType,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +31,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Listens, and cancels the copy after so many documents were written.
 #[derive(Default)]
 struct Listener {
-    troubles: Mutex<Vec<CopyTrouble>>,
+    troubles: Mutex<Vec<CopyFailure>>,
     written: AtomicU64,
     cancel_after: Option<(u64, CancellationToken)>,
 }
 
-impl CopyWatch for Listener {
+impl CopyObserver for Listener {
     fn progress(&self, progress: CopyProgress) {
         self.written.store(progress.written, Relaxed);
         if let Some((after, cancel)) = &self.cancel_after
@@ -46,8 +46,8 @@ impl CopyWatch for Listener {
         }
     }
 
-    fn trouble(&self, trouble: CopyTrouble) {
-        self.troubles.lock().unwrap().push(trouble);
+    fn failure(&self, failure: CopyFailure) {
+        self.troubles.lock().unwrap().push(failure);
     }
 }
 
@@ -93,12 +93,17 @@ impl Stores {
         Config { store: Store::Redis(RedisStore::new(url)), ..self.home() }
     }
 
-    fn open(&self, from: Config, to: Config) -> Copying {
-        Copying::open_with_clock(from, to, self.clock.clone()).unwrap()
+    fn open(&self, from: Config, to: Config) -> Copier {
+        Copier::open_with_clock(from, to, self.clock.clone()).unwrap()
     }
 
     /// Copies everything and verifies it.
-    async fn copy(&self, from: Config, to: Config, listener: &Listener) -> (CopyPlan, Copied, Verified) {
+    async fn copy(
+        &self,
+        from: Config,
+        to: Config,
+        listener: &Listener,
+    ) -> (CopyPlan, CopySummary, CopyVerification) {
         let copying = self.open(from, to);
         let plan = copying.plan(&cx(), None).await.unwrap();
         let copied = copying.copy(&cx(), &plan, listener).await.unwrap();
@@ -107,7 +112,7 @@ impl Stores {
     }
 
     /// Copies everything, which has to arrive.
-    async fn moved(&self, from: Config, to: Config) -> (CopyPlan, Copied) {
+    async fn moved(&self, from: Config, to: Config) -> (CopyPlan, CopySummary) {
         let listener = Listener::default();
         let (plan, copied, verified) = self.copy(from, to, &listener).await;
         assert!(verified.is_equal(), "{verified:?} {:?}", listener.troubles());
@@ -233,12 +238,12 @@ async fn documents_go_to_a_redis_and_come_home_the_same() {
     let (plan, copied) = stores.moved(stores.home(), stores.redis(&redis)).await;
     assert_eq!(plan.collections().collect::<Vec<_>>(), [COLLECTION, "own"]);
     assert_eq!(plan.notes(), &[] as &[String], "nothing is otherwise there");
-    let expected = Copied { written: 451, left_behind: Some(0), ..Copied::default() };
+    let expected = CopySummary { written: 451, skipped: Some(0), ..CopySummary::default() };
     assert_eq!(copied, expected, "a document in two collections is written once");
 
     let back = stores.directory("back");
     let (_, copied) = stores.moved(stores.redis(&redis), back.clone()).await;
-    assert_eq!(copied, Copied { written: 451, ..Copied::default() });
+    assert_eq!(copied, CopySummary { written: 451, ..CopySummary::default() });
     for collection in [COLLECTION, "own"] {
         let before = stores.content(stores.home(), collection).await;
         let after = stores.content(back.clone(), collection).await;
@@ -284,7 +289,7 @@ async fn documents_go_from_directory_to_directory_and_again_without_being_writte
         stores.content(stores.home(), COLLECTION).await == stores.content(other.clone(), COLLECTION).await
     );
     let (_, again) = stores.moved(stores.home(), other).await;
-    assert_eq!(again, Copied { unchanged: 451, left_behind: Some(0), ..Copied::default() });
+    assert_eq!(again, CopySummary { unchanged: 451, skipped: Some(0), ..CopySummary::default() });
 }
 
 #[tokio::test]
@@ -293,7 +298,7 @@ async fn documents_go_to_a_cluster_from_a_redis_and_come_home_the_same() {
     let stores = Stores::filled(fill).await;
     stores.moved(stores.home(), stores.redis(&redis)).await;
     let (_, copied) = stores.moved(stores.redis(&redis), stores.at(cluster.url())).await;
-    assert_eq!(copied, Copied { written: 451, ..Copied::default() });
+    assert_eq!(copied, CopySummary { written: 451, ..CopySummary::default() });
     let keys = |port: u16| match cluster.ask(port, &["DBSIZE"]) {
         Reply::Integer(keys) => keys,
         other => panic!("DBSIZE: {other:?}"),
@@ -306,7 +311,7 @@ async fn documents_go_to_a_cluster_from_a_redis_and_come_home_the_same() {
         let before = stores.content(stores.home(), collection).await;
         assert!(before == stores.content(back.clone(), collection).await, "{collection}");
     }
-    let refused = Copying::open(stores.at(cluster.url()), stores.at(cluster.url())).unwrap_err();
+    let refused = Copier::open(stores.at(cluster.url()), stores.at(cluster.url())).unwrap_err();
     assert_eq!(refused.code, "same-store");
 }
 
@@ -498,7 +503,7 @@ async fn a_collection_is_copied_alone() {
     let listener = Listener::default();
     let plan = copying.plan(&cx(), Some(&["mine".to_owned(), "own".to_owned()])).await.unwrap();
     let copied = copying.copy(&cx(), &plan, &listener).await.unwrap();
-    assert_eq!(copied, Copied { written: 50, ..Copied::default() });
+    assert_eq!(copied, CopySummary { written: 50, ..CopySummary::default() });
     assert!(copying.verify(&cx(), &plan, &listener).await.unwrap().is_equal());
     let missing = copying.plan(&cx(), Some(&["nowhere".to_owned()])).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
@@ -514,7 +519,7 @@ async fn stores_that_do_not_go_together_are_refused_before_anything_is_written()
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
     let refused =
-        |from: Config, to: Config| Copying::open_with_clock(from, to, stores.clock.clone()).unwrap_err();
+        |from: Config, to: Config| Copier::open_with_clock(from, to, stores.clock.clone()).unwrap_err();
     assert_eq!(refused(stores.home(), stores.home()).code, "same-store");
     let linked = stores.directory("link");
     std::os::unix::fs::symlink(&stores.home().data_dir, &linked.data_dir).unwrap();

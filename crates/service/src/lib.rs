@@ -41,7 +41,7 @@ pub use article::{MODEL, article_schema};
 pub use back_up::BackupStream;
 pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
-pub use copy::{Copied, CopyPlan, CopyProgress, CopyTrouble, CopyWatch, Copying, Verified};
+pub use copy::{Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification};
 pub use data_dir::{check, lock};
 pub use doctor::{Diagnosis, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};

@@ -6,7 +6,7 @@ use engine::{ByteBudget, FIELDS_MAX, check_vector, decode_vector};
 
 use super::{
     Answer, Error, Hit, Leg, Search, Timing,
-    backend::{Embedded, Filter, Kind, Query, SearchResult, Sought},
+    backend::{Embedded, Filter, Kind, Query, SearchResult, ShardQuery},
     catalog::Known,
     refusal,
     search::us,
@@ -192,8 +192,8 @@ impl Posed {
         }
     }
 
-    pub(super) fn sought(&self) -> Sought<'_> {
-        Sought { query: self.query(), allow_partial: self.search.allow_partial }
+    pub(super) fn shard_query(&self) -> ShardQuery<'_> {
+        ShardQuery { query: self.query(), allow_partial: self.search.allow_partial }
     }
 
     pub(super) fn answer(self, found: SearchResult, unanswered: Vec<String>) -> Answer {

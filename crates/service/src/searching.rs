@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Answer, Context, Error, Search, Service, Timing,
-    backend::{Embedded, Gathered, Kind, Redis, Sought},
+    backend::{Embedded, Kind, MergedHits, Redis, ShardQuery},
     call::Call,
     question::{AskedVector, Posed, Question, vectors},
     refusal,
@@ -151,11 +151,11 @@ impl Service {
             }
         }
         let posed: Vec<Result<Posed, Error>> = posed.into_iter().flatten().collect();
-        let queries: Vec<Sought<'_>> = posed.iter().flatten().map(Posed::sought).collect();
+        let queries: Vec<ShardQuery<'_>> = posed.iter().flatten().map(Posed::shard_query).collect();
         let mut found = call.within(redis.search(&queries, call.deadline())).await??.into_iter();
         let budget = response_budget();
         let mut answer = |posed: Posed| {
-            let Gathered { found, unanswered } = found.next().expect("one list a query")?;
+            let MergedHits { found, unanswered } = found.next().expect("one list a query")?;
             let mut reservation = budget.reserve();
             found.hits.iter().try_for_each(|hit| reservation.add(&hit.document)).map_err(refusal::query)?;
             reservation.commit();

@@ -18,7 +18,7 @@ pub(super) use engine::{
 
 pub(super) use self::{
     embedded::Embedded,
-    redis::{Gathered, Redis, Sought},
+    redis::{MergedHits, Redis, ShardQuery},
 };
 use super::{
     CollectionInfo, Config, Document, DropMode, Error, Field, Schema, Scrolled, Stats, Store,
@@ -234,7 +234,7 @@ impl Backend {
     pub(super) fn seen(&self) -> Vec<CollectionInfo> {
         match &self.store {
             Kind::Embedded(embedded) => embedded.engine.collections(),
-            Kind::Redis(redis) => redis.seen(),
+            Kind::Redis(redis) => redis.cached_collections(),
         }
     }
 
@@ -242,7 +242,7 @@ impl Backend {
     pub(super) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
         match &self.store {
             Kind::Embedded(embedded) => embedded.engine.collection(name).map_err(refusal::collection),
-            Kind::Redis(redis) => redis.seen_one(name),
+            Kind::Redis(redis) => redis.cached_collection(name),
         }
     }
 
@@ -250,7 +250,7 @@ impl Backend {
     pub(super) fn shards(&self, name: &str) -> Vec<(String, u64)> {
         match &self.store {
             Kind::Embedded(_) => Vec::new(),
-            Kind::Redis(redis) => redis.shards(name),
+            Kind::Redis(redis) => redis.documents_per_shard(name),
         }
     }
 
@@ -375,7 +375,7 @@ impl Backend {
                 let embedded = embedded.clone();
                 call.run(move || embedded.find(&keys)).await
             }
-            Kind::Redis(redis) => call.within(redis.find(keys)).await?,
+            Kind::Redis(redis) => call.within(redis.get_first(keys)).await?,
         }
     }
 
@@ -392,7 +392,7 @@ impl Backend {
     pub(super) async fn read_ahead(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Standing, Error> {
         match &self.store {
             Kind::Embedded(embedded) => Ok(Standing::AtHand(embedded.clone())),
-            Kind::Redis(redis) => Ok(Standing::Read(Arc::new(call.within(redis.read(keys)).await??))),
+            Kind::Redis(redis) => Ok(Standing::Read(Arc::new(call.within(redis.prefetch(keys)).await??))),
         }
     }
 
@@ -407,7 +407,7 @@ impl Backend {
     pub(super) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
         match &self.store {
             Kind::Embedded(embedded) => Ok(results(embedded.engine.write(ops))),
-            Kind::Redis(redis) => redis.wait(redis.write(ops)),
+            Kind::Redis(redis) => redis.block_on(redis.write(ops)),
         }
     }
 
@@ -455,7 +455,7 @@ impl Backend {
     ) -> Result<Scrolled, Error> {
         match &self.store {
             Kind::Embedded(embedded) => embedded.scroll(collection, None, after, limit),
-            Kind::Redis(redis) => redis.wait(redis.scroll(collection, None, after, limit)),
+            Kind::Redis(redis) => redis.block_on(redis.scroll(collection, None, after, limit)),
         }
     }
 
@@ -483,7 +483,7 @@ impl Backend {
     ) -> Result<Lacking, Error> {
         match &self.store {
             Kind::Embedded(embedded) => embedded.unembedded(collection, limit),
-            Kind::Redis(redis) => redis.wait(redis.unembedded(collection, after, limit)),
+            Kind::Redis(redis) => redis.block_on(redis.unembedded(collection, after, limit)),
         }
     }
 
@@ -519,7 +519,7 @@ impl Backend {
     pub(super) fn note_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
         match &self.store {
             Kind::Embedded(_) => Ok(()),
-            Kind::Redis(redis) => redis.wait(redis.note_models(collection, models)),
+            Kind::Redis(redis) => redis.block_on(redis.save_models(collection, models)),
         }
     }
 
@@ -567,7 +567,7 @@ impl Backend {
             Kind::Embedded(embedded) => {
                 embedded.engine.writable().err().map(|reason| format!("writes are not taken: {reason}"))
             }
-            Kind::Redis(redis) => redis.obstacle().map(|obstacle| obstacle.message),
+            Kind::Redis(redis) => redis.unavailable_reason().map(|obstacle| obstacle.message),
         }
     }
 
@@ -575,7 +575,7 @@ impl Backend {
     pub(super) fn out_of_reach(&self) -> Option<Error> {
         match &self.store {
             Kind::Embedded(_) => None,
-            Kind::Redis(redis) => redis.out_of_reach(),
+            Kind::Redis(redis) => redis.catalog_unavailable_reason(),
         }
     }
 }

@@ -6,10 +6,10 @@
 //! under its key in the target, and written if that differs: so a copy that was interrupted, made
 //! again, writes only what is missing, and goes through the rest as fast as both stores are read.
 
-mod content;
+mod digest;
+mod endpoint;
 mod pages;
 mod plan;
-mod side;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,9 +21,9 @@ use tokio::sync::mpsc;
 
 pub use self::plan::CopyPlan;
 use self::{
-    content::{Digest, differs, translate},
-    pages::Page,
-    side::{Held, Side},
+    digest::{DocumentDigest, difference, to_put},
+    endpoint::{CopyEndpoint, StoredDocument},
+    pages::DocumentPage,
 };
 use super::{
     Clock, Config, Context, Error, ErrorKind, Expected, Store, SystemClock,
@@ -40,22 +40,22 @@ const READ_AHEAD: usize = 2;
 const WRITERS: usize = 2;
 
 /// How long trouble that may pass (a server that fails over, a full queue) is waited out.
-const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// First pause before something is tried again; twice as long each time, up to the longest.
-const PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// Two stores, opened to copy from the one to the other: data directories for this alone, a Redis
 /// beside whoever else uses it. Dropped, they are closed, which blocks.
-pub struct Copying {
-    from: Side,
-    to: Side,
+pub struct Copier {
+    from: CopyEndpoint,
+    to: CopyEndpoint,
     /// To know what a model is called by its fingerprint where no vector tells.
     models: Arc<Models>,
 }
 
-impl std::fmt::Debug for Copying {
+impl std::fmt::Debug for Copier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copying").finish_non_exhaustive()
     }
@@ -72,7 +72,7 @@ pub struct CopyProgress {
 
 /// A document that was not copied, or that is not in the target as in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyTrouble {
+pub struct CopyFailure {
     /// The collection it was met in.
     pub collection: String,
     /// Its key; what is not UTF-8 replaced.
@@ -82,17 +82,17 @@ pub struct CopyTrouble {
 }
 
 /// Who is told how it goes, while pages are worked on: it must not block.
-pub trait CopyWatch: Sync {
+pub trait CopyObserver: Sync {
     /// Told after every page.
     fn progress(&self, progress: CopyProgress);
     /// Told of every document in trouble.
-    fn trouble(&self, trouble: CopyTrouble);
+    fn failure(&self, failure: CopyFailure);
 }
 
 /// What became of the documents of a copy. Those written, unchanged, rejected and ended are all that
 /// were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
+pub struct CopySummary {
     /// Written.
     pub written: u64,
     /// Stood in the target already, equal.
@@ -100,15 +100,15 @@ pub struct Copied {
     /// Refused by the target, or not whole in the source; told one by one.
     pub rejected: u64,
     /// Their end came while they were being copied.
-    pub ended: u64,
+    pub expired: u64,
     /// Documents of the source that stand in none of the copied collections, or do not fit it, where
     /// the source can tell.
-    pub left_behind: Option<u64>,
+    pub skipped: Option<u64>,
 }
 
 /// What a comparison of all documents found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
+pub struct CopyVerification {
     /// Documents of the source that were compared.
     pub documents: u64,
     /// Of these, not in the target; told one by one.
@@ -124,7 +124,7 @@ pub struct Verified {
     pub counts: Vec<(String, u64, u64)>,
 }
 
-impl Verified {
+impl CopyVerification {
     /// Whether every document of the source stands in the target, the same.
     pub fn is_equal(&self) -> bool {
         self.missing == 0 && self.different == 0 && self.digest == self.target_digest
@@ -133,31 +133,31 @@ impl Verified {
 
 /// What is counted while pages come in from several sides.
 #[derive(Debug, Default)]
-struct Tally {
+struct CopyCounters {
     written: AtomicU64,
     unchanged: AtomicU64,
     rejected: AtomicU64,
-    ended: AtomicU64,
+    expired: AtomicU64,
 }
 
-impl Tally {
+impl CopyCounters {
     fn progress(&self) -> CopyProgress {
-        let [written, unchanged, rejected, ended] =
-            [&self.written, &self.unchanged, &self.rejected, &self.ended].map(|count| count.load(Relaxed));
-        CopyProgress { done: written + unchanged + rejected + ended, written }
+        let [written, unchanged, rejected, expired] =
+            [&self.written, &self.unchanged, &self.rejected, &self.expired].map(|count| count.load(Relaxed));
+        CopyProgress { done: written + unchanged + rejected + expired, written }
     }
 }
 
-impl Copying {
+impl Copier {
     /// Opens both stores. Blocking. A source that is not there, or that is the target, is refused.
-    pub fn open(from: Config, to: Config) -> Result<Copying, Error> {
-        Copying::open_with_clock(from, to, Arc::new(SystemClock))
+    pub fn open(from: Config, to: Config) -> Result<Copier, Error> {
+        Copier::open_with_clock(from, to, Arc::new(SystemClock))
     }
 
-    /// [`Copying::open`] with another clock for expiry.
-    pub fn open_with_clock(from: Config, to: Config, clock: Arc<dyn Clock>) -> Result<Copying, Error> {
+    /// [`Copier::open`] with another clock for expiry.
+    pub fn open_with_clock(from: Config, to: Config, clock: Arc<dyn Clock>) -> Result<Copier, Error> {
         if let (Store::Directory, Store::Directory) = (&from.store, &to.store)
-            && place(&from.data_dir) == place(&to.data_dir)
+            && canonical_path(&from.data_dir) == canonical_path(&to.data_dir)
         {
             return Err(same_store(&from.data_dir.display().to_string()));
         }
@@ -168,15 +168,15 @@ impl Copying {
                 format!("there is no data directory {} to copy from", from.data_dir.display()),
             ));
         }
-        let source = Side::open(&from, clock.clone())?;
-        let target = Side::open(&to, clock)?;
+        let source = CopyEndpoint::open(&from, clock.clone())?;
+        let target = CopyEndpoint::open(&to, clock)?;
         if let (Some(one), Some(other)) = (source.backend.server_id(), target.backend.server_id())
             && one == other
         {
             return Err(same_store("one Redis, under whatever name"));
         }
         let models = Arc::new(Models::new(&to, engine::Cpu::detect(), Arc::new(Meter::new())));
-        Ok(Copying { from: source, to: target, models })
+        Ok(Copier { from: source, to: target, models })
     }
 
     /// Makes the collections in the target, with their aliases, or finds equal ones: those named, or
@@ -188,8 +188,13 @@ impl Copying {
 
     /// Copies the documents: those that stand in the target already, equal, are not written again;
     /// others in their place are replaced.
-    pub async fn copy(&self, cx: &Context, plan: &CopyPlan, watch: &dyn CopyWatch) -> Result<Copied, Error> {
-        let tally = Tally::default();
+    pub async fn copy(
+        &self,
+        cx: &Context,
+        plan: &CopyPlan,
+        observer: &dyn CopyObserver,
+    ) -> Result<CopySummary, Error> {
+        let counters = CopyCounters::default();
         let (pages, receiver) = mpsc::channel(READ_AHEAD);
         let receiver = tokio::sync::Mutex::new(receiver);
         let read = async {
@@ -201,25 +206,25 @@ impl Copying {
         let write = || async {
             loop {
                 let Some(page) = receiver.lock().await.recv().await else { return Ok(()) };
-                self.write(cx, plan, page, &tally, watch).await?;
-                watch.progress(tally.progress());
+                self.write(cx, plan, page, &counters, observer).await?;
+                observer.progress(counters.progress());
             }
         };
         const { assert!(WRITERS == 2, "as many as are joined here") };
         let (read, ..) = tokio::try_join!(read, write(), write())?;
-        let left_behind = if plan.is_everything && self.from.counts_own_documents() {
+        let skipped = if plan.is_complete && self.from.counts_only_documents() {
             let call = self.from.begin(cx)?;
             Some(self.from.backend.stats(&call).await?.documents.saturating_sub(read))
         } else {
             None
         };
-        let Tally { written, unchanged, rejected, ended } = tally;
-        Ok(Copied {
+        let CopyCounters { written, unchanged, rejected, expired } = counters;
+        Ok(CopySummary {
             written: written.into_inner(),
             unchanged: unchanged.into_inner(),
             rejected: rejected.into_inner(),
-            ended: ended.into_inner(),
-            left_behind,
+            expired: expired.into_inner(),
+            skipped,
         })
     }
 
@@ -228,9 +233,9 @@ impl Copying {
         &self,
         cx: &Context,
         plan: &CopyPlan,
-        watch: &dyn CopyWatch,
-    ) -> Result<Verified, Error> {
-        let mut verified = Verified::default();
+        observer: &dyn CopyObserver,
+    ) -> Result<CopyVerification, Error> {
+        let mut verified = CopyVerification::default();
         let (pages, mut receiver) = mpsc::channel(READ_AHEAD);
         let read = async {
             let read = pages::read(&self.from, cx, plan, &pages).await;
@@ -239,8 +244,8 @@ impl Copying {
         };
         let compare = async {
             while let Some(page) = receiver.recv().await {
-                self.compare(cx, plan, page, &mut verified, watch).await?;
-                watch.progress(CopyProgress { done: verified.documents, written: 0 });
+                self.compare(cx, plan, page, &mut verified, observer).await?;
+                observer.progress(CopyProgress { done: verified.documents, written: 0 });
             }
             Ok(())
         };
@@ -261,47 +266,48 @@ impl Copying {
         &self,
         cx: &Context,
         plan: &CopyPlan,
-        page: Page,
-        tally: &Tally,
-        watch: &dyn CopyWatch,
+        page: DocumentPage,
+        counters: &CopyCounters,
+        observer: &dyn CopyObserver,
     ) -> Result<(), Error> {
         let collection = &plan.collections[page.collection].from.name;
         let mut open = page.documents;
-        patiently(async || self.attempt(cx, plan, collection, &mut open, tally, watch).await).await
+        retry(async || self.write_once(cx, plan, collection, &mut open, counters, observer).await).await
     }
 
     /// Writes what is not in the target yet of these documents, and takes those out that are done:
     /// all of them, unless it fails.
-    async fn attempt(
+    async fn write_once(
         &self,
         cx: &Context,
         plan: &CopyPlan,
         collection: &str,
-        open: &mut Vec<Held>,
-        tally: &Tally,
-        watch: &dyn CopyWatch,
+        open: &mut Vec<StoredDocument>,
+        counters: &CopyCounters,
+        observer: &dyn CopyObserver,
     ) -> Result<(), Error> {
-        let rejected = |held: &Held, reason: String| {
-            tally.rejected.fetch_add(1, Relaxed);
-            watch.trouble(trouble(collection, held, reason));
+        let rejected = |held: &StoredDocument, reason: String| {
+            counters.rejected.fetch_add(1, Relaxed);
+            observer.failure(failure(collection, held, reason));
         };
         let call = self.to.begin(cx)?;
         let keys = open.iter().map(|held| held.document.key.to_vec()).collect();
-        let standing = self.to.held(&call, plan.collections.iter().map(|planned| &planned.to), keys).await?;
+        let existing_by_key =
+            self.to.documents(&call, plan.collections.iter().map(|planned| &planned.to), keys).await?;
         let now_ms = self.to.backend.now_ms();
         let (mut writing, mut ops) = (Vec::new(), Vec::new());
         for held in std::mem::take(open) {
-            if held.has_ended(now_ms) {
-                tally.ended.fetch_add(1, Relaxed);
+            if held.has_expired(now_ms) {
+                counters.expired.fetch_add(1, Relaxed);
                 continue;
             }
-            let stands = standing.get(&held.document.key);
-            if stands.is_some_and(|stands| differs(plan, &held, stands).is_none()) {
-                tally.unchanged.fetch_add(1, Relaxed);
+            let existing = existing_by_key.get(&held.document.key);
+            if existing.is_some_and(|existing| difference(plan, &held, existing).is_none()) {
+                counters.unchanged.fetch_add(1, Relaxed);
                 continue;
             }
-            let expected = stands.map_or(Expected::Absent, |stands| Expected::Seq(stands.document.seq));
-            let op = match translate(plan, &held, expected) {
+            let expected = existing.map_or(Expected::Absent, |existing| Expected::Seq(existing.document.seq));
+            let op = match to_put(plan, &held, expected) {
                 Ok(op) => op,
                 Err(reason) => {
                     rejected(&held, reason);
@@ -309,7 +315,7 @@ impl Copying {
                 }
             };
             if let Err(error) = self.to.backend.validate(&op) {
-                rejected(&held, plan::refused(&error));
+                rejected(&held, plan::rejection_reason(&error));
                 continue;
             }
             writing.push(held);
@@ -330,14 +336,14 @@ impl Copying {
         for (held, result) in writing.into_iter().zip(results) {
             match result {
                 Ok(_) => {
-                    tally.written.fetch_add(1, Relaxed);
+                    counters.written.fetch_add(1, Relaxed);
                 }
                 // Changed by others between the look and the write: it is looked at again.
                 Err(NotWritten::Conflict(error)) => {
                     failed.get_or_insert(error);
                     open.push(held);
                 }
-                Err(NotWritten::Refused(error)) if is_of_the_document(&error) => {
+                Err(NotWritten::Refused(error)) if is_document_error(&error) => {
                     rejected(&held, error.message);
                 }
                 Err(other) => {
@@ -356,57 +362,57 @@ impl Copying {
         &self,
         cx: &Context,
         plan: &CopyPlan,
-        page: Page,
-        verified: &mut Verified,
-        watch: &dyn CopyWatch,
+        page: DocumentPage,
+        verified: &mut CopyVerification,
+        observer: &dyn CopyObserver,
     ) -> Result<(), Error> {
         let collection = &plan.collections[page.collection].from.name;
         let keys: Vec<Vec<u8>> = page.documents.iter().map(|held| held.document.key.to_vec()).collect();
         let targets = || plan.collections.iter().map(|planned| &planned.to);
-        let standing = patiently(async || {
+        let existing_by_key = retry(async || {
             let call = self.to.begin(cx)?;
-            self.to.held(&call, targets(), keys.clone()).await
+            self.to.documents(&call, targets(), keys.clone()).await
         })
         .await?;
         let now_ms = self.to.backend.now_ms();
         for held in page.documents {
-            if held.has_ended(now_ms) {
+            if held.has_expired(now_ms) {
                 continue;
             }
             verified.documents += 1;
-            let digest = Digest::of_source(plan, &held);
+            let digest = DocumentDigest::of_source(plan, &held);
             verified.digest = verified.digest.wrapping_add(digest.sum());
-            let Some(stands) = standing.get(&held.document.key) else {
+            let Some(existing) = existing_by_key.get(&held.document.key) else {
                 verified.missing += 1;
-                watch.trouble(trouble(collection, &held, "it is not in the target".to_owned()));
+                observer.failure(failure(collection, &held, "it is not in the target".to_owned()));
                 continue;
             };
             verified.target_digest =
-                verified.target_digest.wrapping_add(Digest::of_target(plan, stands).sum());
-            if let Some(difference) = differs(plan, &held, stands) {
+                verified.target_digest.wrapping_add(DocumentDigest::of_target(plan, existing).sum());
+            if let Some(difference) = difference(plan, &held, existing) {
                 verified.different += 1;
-                watch.trouble(trouble(collection, &held, difference));
+                observer.failure(failure(collection, &held, difference));
             }
         }
         Ok(())
     }
 }
 
-fn trouble(collection: &str, held: &Held, reason: String) -> CopyTrouble {
+fn failure(collection: &str, held: &StoredDocument, reason: String) -> CopyFailure {
     let key = String::from_utf8_lossy(&held.document.key).into_owned();
-    CopyTrouble { collection: collection.to_owned(), key, reason }
+    CopyFailure { collection: collection.to_owned(), key, reason }
 }
 
 /// Asks again while the trouble may pass.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     let began = Instant::now();
-    let mut pause = PAUSE;
+    let mut pause = RETRY_PAUSE_MIN;
     loop {
         match ask().await {
-            Err(error) if may_pass(&error) && began.elapsed() < PATIENCE => {
+            Err(error) if is_transient(&error) && began.elapsed() < RETRY_TIME_MAX => {
                 tracing::warn!(%error, "a store is waited for");
                 tokio::time::sleep(pause).await;
-                pause = PAUSE_MAX.min(2 * pause);
+                pause = RETRY_PAUSE_MAX.min(2 * pause);
             }
             answer => return answer,
         }
@@ -414,7 +420,7 @@ async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<
 }
 
 /// Whether trouble may be over in a moment.
-fn may_pass(error: &Error) -> bool {
+fn is_transient(error: &Error) -> bool {
     let is_final = matches!(error.code, "cancelled" | "closing" | "read-only" | "redis-refused");
     let is_passing =
         matches!(error.kind, ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Conflict);
@@ -422,12 +428,12 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// Whether a document is refused for what it is, and no other with it.
-fn is_of_the_document(error: &Error) -> bool {
+fn is_document_error(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict)
 }
 
 /// Where a directory is, whatever leads to it.
-fn place(directory: &Path) -> PathBuf {
+fn canonical_path(directory: &Path) -> PathBuf {
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     absolute.canonicalize().unwrap_or(absolute)
 }

@@ -3,40 +3,41 @@
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    CopyPlan, patiently,
-    side::{Held, Side},
+    CopyPlan,
+    endpoint::{CopyEndpoint, StoredDocument},
+    retry,
 };
 use crate::{Context, Error};
 
 /// Documents of the first page, until it is known how large they are.
-const FIRST: usize = 64;
+const FIRST_PAGE_DOCUMENTS: usize = 64;
 
 /// Documents a page.
-const DOCUMENTS_MAX: usize = 1000;
+const PAGE_DOCUMENTS_MAX: usize = 1000;
 
 /// Bytes a page, about.
-const BYTES: usize = 4 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 
 /// Documents of one collection.
-pub(super) struct Page {
+pub(super) struct DocumentPage {
     /// Its place in the plan.
     pub(super) collection: usize,
-    pub(super) documents: Vec<Held>,
+    pub(super) documents: Vec<StoredDocument>,
 }
 
 /// Reads all documents of the planned collections, each document once, and how many they were.
 pub(super) async fn read(
-    from: &Side,
+    from: &CopyEndpoint,
     cx: &Context,
     plan: &CopyPlan,
-    pages: &Sender<Page>,
+    pages: &Sender<DocumentPage>,
 ) -> Result<u64, Error> {
     let mut read = 0;
-    for (place, planned) in plan.collections.iter().enumerate() {
+    for (position, planned) in plan.collections.iter().enumerate() {
         let mut after = None;
-        let mut limit = FIRST;
+        let mut limit = FIRST_PAGE_DOCUMENTS;
         loop {
-            let (mut documents, next) = patiently(async || {
+            let (mut documents, next) = retry(async || {
                 let call = from.begin(cx)?;
                 let all = plan.collections.iter().map(|planned| &planned.from);
                 from.page(&call, &planned.from, all, after.clone(), limit).await
@@ -44,13 +45,13 @@ pub(super) async fn read(
             .await?;
             limit = next_limit(&documents).unwrap_or(limit);
             // A document in several collections comes with the first of them.
-            let earlier = &plan.collections[..place];
-            documents.retain(|held| {
-                !earlier.iter().any(|other| other.from.schema.matches_key(&held.document.key))
+            let earlier = &plan.collections[..position];
+            documents.retain(|document| {
+                !earlier.iter().any(|other| other.from.schema.matches_key(&document.document.key))
             });
             read += documents.len() as u64;
             if !documents.is_empty() {
-                let page = Page { collection: place, documents };
+                let page = DocumentPage { collection: position, documents };
                 pages.send(page).await.map_err(drop).expect("who takes the pages stays until the last");
             }
             after = next;
@@ -63,10 +64,10 @@ pub(super) async fn read(
 }
 
 /// As many documents as make up a page, if they are like these.
-fn next_limit(documents: &[Held]) -> Option<usize> {
-    let bytes: usize = documents.iter().map(Held::bytes).sum();
+fn next_limit(documents: &[StoredDocument]) -> Option<usize> {
+    let bytes: usize = documents.iter().map(StoredDocument::bytes).sum();
     let one = bytes.checked_div(documents.len())?.max(1);
-    Some((BYTES / one).clamp(1, DOCUMENTS_MAX))
+    Some((PAGE_BYTES / one).clamp(1, PAGE_DOCUMENTS_MAX))
 }
 
 #[cfg(test)]
@@ -80,10 +81,10 @@ mod tests {
             let field = Field { name: b"f".as_slice().into(), value: vec![0; bytes - 2].into() };
             let document =
                 Document { key: b"k".as_slice().into(), seq: 1, expires_at_ms: None, fields: vec![field] };
-            vec![Held { document, vectors: vec![] }; count]
+            vec![StoredDocument { document, vectors: vec![] }; count]
         };
         assert_eq!(next_limit(&[]), None);
-        assert_eq!(next_limit(&of(3, 100)), Some(DOCUMENTS_MAX));
+        assert_eq!(next_limit(&of(3, 100)), Some(PAGE_DOCUMENTS_MAX));
         assert_eq!(next_limit(&of(3, 1 << 20)), Some(4));
         assert_eq!(next_limit(&of(1, 8 << 20)), Some(1));
     }

@@ -2,7 +2,7 @@
 
 use engine::WriteError;
 
-use super::{patiently, side::Side};
+use super::{endpoint::CopyEndpoint, retry};
 use crate::{
     CollectionInfo, Context, Error, ErrorKind, FieldKind, Quantization, Schema,
     backend::Fingerprints,
@@ -19,15 +19,15 @@ const SAMPLE: usize = 256;
 /// The collections of a copy, as they stand in source and target.
 #[derive(Debug)]
 pub struct CopyPlan {
-    pub(super) collections: Vec<Planned>,
-    pub(super) is_everything: bool,
+    pub(super) collections: Vec<PlannedCollection>,
+    pub(super) is_complete: bool,
     documents: u64,
     notes: Vec<String>,
 }
 
 /// One collection.
 #[derive(Debug)]
-pub(super) struct Planned {
+pub(super) struct PlannedCollection {
     pub(super) from: Arc<Known>,
     pub(super) to: Arc<Known>,
     /// What the target notes its vectors to be made by, where it notes that once for all.
@@ -51,28 +51,31 @@ impl CopyPlan {
     }
 
     /// The collections a document under this key falls into, with their places.
-    pub(super) fn taking<'p>(&'p self, key: &'p [u8]) -> impl Iterator<Item = (usize, &'p Planned)> {
+    pub(super) fn collections_for_key<'p>(
+        &'p self,
+        key: &'p [u8],
+    ) -> impl Iterator<Item = (usize, &'p PlannedCollection)> {
         self.collections.iter().enumerate().filter(|(_, planned)| planned.from.schema.matches_key(key))
     }
 }
 
 /// Makes the collections in the target, or finds them there.
 pub(super) async fn make(
-    from: &Side,
-    to: &Side,
+    from: &CopyEndpoint,
+    to: &CopyEndpoint,
     models: &Arc<Models>,
     cx: &Context,
     names: Option<&[String]>,
 ) -> Result<CopyPlan, Error> {
-    let all = patiently(async || from.backend.collections(&from.begin(cx)?).await).await?;
-    let chosen = choose(all, names)?;
-    let standing = patiently(async || to.backend.collections(&to.begin(cx)?).await).await?;
+    let all = retry(async || from.backend.collections(&from.begin(cx)?).await).await?;
+    let chosen = select(all, names)?;
+    let in_target = retry(async || to.backend.collections(&to.begin(cx)?).await).await?;
     let mut notes = Vec::new();
     let mut schemas = Vec::with_capacity(chosen.len());
     for info in &chosen {
-        let stands = standing.iter().find(|stands| stands.name == info.name);
-        let schema = adapt(from, to, info, stands.map(|stands| &stands.schema), &mut notes);
-        if let Some(difference) = stands.and_then(|stands| stands.schema.difference(&schema)) {
+        let existing = in_target.iter().find(|existing| existing.name == info.name);
+        let schema = target_schema(from, to, info, existing.map(|existing| &existing.schema), &mut notes);
+        if let Some(difference) = existing.and_then(|existing| existing.schema.difference(&schema)) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 refusal::COLLECTION_EXISTS,
@@ -82,20 +85,20 @@ pub(super) async fn make(
                 ),
             ));
         }
-        check_aliases(info, &standing)?;
+        check_aliases(info, &in_target)?;
         schemas.push(schema);
     }
-    let mut plan = CopyPlan { collections: Vec::new(), is_everything: names.is_none(), documents: 0, notes };
+    let mut plan = CopyPlan { collections: Vec::new(), is_complete: names.is_none(), documents: 0, notes };
     for (info, schema) in chosen.into_iter().zip(schemas) {
-        let made = make_one(from, to, models, cx, &info, schema).await?;
+        let created = plan_collection(from, to, models, cx, &info, schema).await?;
         plan.documents += info.documents;
-        plan.collections.push(made);
+        plan.collections.push(created);
     }
     Ok(plan)
 }
 
 /// Those that are named, each once, or all.
-fn choose(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<CollectionInfo>, Error> {
+fn select(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<CollectionInfo>, Error> {
     let Some(names) = names else { return Ok(all) };
     let mut chosen: Vec<CollectionInfo> = Vec::with_capacity(names.len());
     for name in names {
@@ -118,22 +121,22 @@ fn choose(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<Coll
 
 /// The schema in the target: the same, but that vectors are held as the collection there holds
 /// them, or as the target can.
-fn adapt(
-    from: &Side,
-    to: &Side,
+fn target_schema(
+    from: &CopyEndpoint,
+    to: &CopyEndpoint,
     info: &CollectionInfo,
-    stands: Option<&Schema>,
+    existing: Option<&Schema>,
     notes: &mut Vec<String>,
 ) -> Schema {
     let mut schema = info.schema.clone();
     for field in &mut schema.fields {
         let FieldKind::Vector(vector) = &mut field.kind else { continue };
-        let standing = match stands.and_then(|stands| stands.field(&field.name)) {
-            Some(FieldKind::Vector(standing)) => Some(standing.quantization),
+        let existing = match existing.and_then(|existing| existing.field(&field.name)) {
+            Some(FieldKind::Vector(existing)) => Some(existing.quantization),
             _ => None,
         };
-        let held = match (standing, to.backend.quantizes(), from.backend.quantizes()) {
-            (Some(standing), ..) => standing,
+        let held = match (existing, to.backend.quantizes(), from.backend.quantizes()) {
+            (Some(existing), ..) => existing,
             (None, false, _) => Quantization::None,
             // Where it comes from it had no choice.
             (None, true, false) => default_quantization(vector),
@@ -144,8 +147,8 @@ fn adapt(
                 "collection {:?}: the index of field {:?} holds vectors as {}, in the source as {}; the vectors themselves are the same",
                 info.name,
                 field.name,
-                word(held),
-                word(vector.quantization)
+                representation(held),
+                representation(vector.quantization)
             ));
             vector.quantization = held;
         }
@@ -153,7 +156,7 @@ fn adapt(
     schema
 }
 
-fn word(quantization: Quantization) -> &'static str {
+fn representation(quantization: Quantization) -> &'static str {
     match quantization {
         Quantization::None => "they are (quantization none)",
         Quantization::Int8 => "8-bit codes (quantization int8)",
@@ -162,7 +165,7 @@ fn word(quantization: Quantization) -> &'static str {
 }
 
 /// Whether the names of a collection are free in the target, or lead where they do in the source.
-fn check_aliases(info: &CollectionInfo, standing: &[CollectionInfo]) -> Result<(), Error> {
+fn check_aliases(info: &CollectionInfo, in_target: &[CollectionInfo]) -> Result<(), Error> {
     let taken = |name: &str, by: &CollectionInfo| {
         Error::new(
             ErrorKind::Conflict,
@@ -173,7 +176,7 @@ fn check_aliases(info: &CollectionInfo, standing: &[CollectionInfo]) -> Result<(
             ),
         )
     };
-    for other in standing.iter().filter(|other| other.name != info.name) {
+    for other in in_target.iter().filter(|other| other.name != info.name) {
         let names = std::iter::once(&info.name).chain(&info.aliases);
         for name in names {
             if other.name == *name || other.aliases.contains(name) {
@@ -184,14 +187,14 @@ fn check_aliases(info: &CollectionInfo, standing: &[CollectionInfo]) -> Result<(
     Ok(())
 }
 
-async fn make_one(
-    from: &Side,
-    to: &Side,
+async fn plan_collection(
+    from: &CopyEndpoint,
+    to: &CopyEndpoint,
     models: &Arc<Models>,
     cx: &Context,
     info: &CollectionInfo,
     schema: Schema,
-) -> Result<Planned, Error> {
+) -> Result<PlannedCollection, Error> {
     let known = |info: &CollectionInfo| {
         Arc::new(Known { name: info.name.clone(), version: info.version, schema: info.schema.clone() })
     };
@@ -215,20 +218,20 @@ async fn make_one(
         }
     }
     let call = to.begin(cx)?;
-    let (made, _) = to.backend.put_collection(&call, &info.name, schema, false, fingerprints).await?;
+    let (created, _) = to.backend.put_collection(&call, &info.name, schema, false, fingerprints).await?;
     for alias in &info.aliases {
-        if !made.aliases.contains(alias) {
+        if !created.aliases.contains(alias) {
             to.backend.set_alias(&call, alias, &info.name).await?;
         }
     }
     let models = to.backend.models(&info.name);
-    Ok(Planned { from: source, to: known(&made), models })
+    Ok(PlannedCollection { from: source, to: known(&created), models })
 }
 
 /// What the vectors of a collection in the source were made by: as it notes, or as the first vector
 /// of each field says; for a field without any, the model there is.
 async fn fingerprints(
-    from: &Side,
+    from: &CopyEndpoint,
     models: &Arc<Models>,
     cx: &Context,
     source: &Arc<Known>,
@@ -242,7 +245,7 @@ async fn fingerprints(
     let mut found = Fingerprints::new();
     let mut after = None;
     while found.len() < computed.len() {
-        let (page, next) = patiently(async || {
+        let (page, next) = retry(async || {
             let call = from.begin(cx)?;
             from.page(&call, source, std::iter::once(source), after.clone(), SAMPLE).await
         })
@@ -274,7 +277,7 @@ async fn fingerprints(
 }
 
 /// Why a document was not taken, for who reads of it in a list of many.
-pub(super) fn refused(error: &WriteError) -> String {
+pub(super) fn rejection_reason(error: &WriteError) -> String {
     match error {
         WriteError::VectorsMissing { .. } => {
             "the vector of its text has not been computed yet, or does not fit: let a server on the source \

@@ -10,7 +10,7 @@ use serde::Serialize;
 use self::progress::CopyDisplay;
 use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Session, terminal::thousands};
 use crate::config::{Flags, StoreUrl};
-use service::{Context, Copied, CopyPlan, Copying, Verified};
+use service::{Context, Copier, CopyPlan, CopySummary, CopyVerification};
 
 /// A deadline protects a server from clients that have given up; the one caller here waits.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -87,7 +87,7 @@ impl CopyArgs {
             .enable_all()
             .build()
             .context("starting the thread that copies")?;
-        let copying = Copying::open(from, to)?;
+        let copying = Copier::open(from, to)?;
         let names = (!self.collection.is_empty()).then_some(&*self.collection);
         let done: Result<_, service::Error> = runtime.block_on(async {
             let plan = copying.plan(&cx, names).await?;
@@ -159,14 +159,14 @@ struct CollectionCounts {
 fn report(
     session: &Session,
     plan: &CopyPlan,
-    copied: Copied,
-    verified: Verified,
+    copied: CopySummary,
+    verified: CopyVerification,
     seconds: f64,
 ) -> anyhow::Result<Exit> {
     let terminal = session.terminal;
     let is_whole = verified.is_equal() && copied.rejected == 0;
-    let Copied { written, unchanged, rejected, ended, left_behind } = copied;
-    let Verified { documents: compared, missing, different, .. } = verified;
+    let CopySummary { written, unchanged, rejected, expired: ended, skipped: left_behind } = copied;
+    let CopyVerification { documents: compared, missing, different, .. } = verified;
     let (sum, sum_in_target) = (hex(verified.digest), hex(verified.target_digest));
     if terminal.json {
         let counts = verified.counts.into_iter();

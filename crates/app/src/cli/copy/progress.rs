@@ -16,7 +16,7 @@ use crate::cli::{
     rejects,
     terminal::{self, Terminal, thousands},
 };
-use service::{CopyProgress, CopyTrouble, CopyWatch};
+use service::{CopyFailure, CopyObserver, CopyProgress};
 
 /// Time between lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -104,7 +104,7 @@ impl CopyDisplay {
     }
 }
 
-impl CopyWatch for CopyDisplay {
+impl CopyObserver for CopyDisplay {
     fn progress(&self, progress: CopyProgress) {
         let rate = progress.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
         let (done, rate) = (thousands(progress.done), thousands(rate as u64));
@@ -119,8 +119,8 @@ impl CopyWatch for CopyDisplay {
         }
     }
 
-    fn trouble(&self, trouble: CopyTrouble) {
-        let CopyTrouble { collection, key, reason } = &trouble;
+    fn failure(&self, failure: CopyFailure) {
+        let CopyFailure { collection, key, reason } = &failure;
         let mut state = self.state.lock().expect("nobody panics with it");
         state.troubles += 1;
         if state.failure.is_none()

@@ -9,7 +9,7 @@ use super::{Error, error};
 pub(super) struct Address {
     pub(super) client: Client,
     /// Host and port, for messages. Never user or password.
-    shown: String,
+    display: String,
 }
 
 /// What a store's URL names.
@@ -22,7 +22,7 @@ pub(super) struct Addresses {
 impl Addresses {
     /// Reads `redis://...` or `redis-cluster://...`, or either with `rediss`.
     pub(super) fn parse(url: &str) -> Result<Addresses, Error> {
-        let of_cluster = |scheme: &str, rest: &str| {
+        let parse_seeds = |scheme: &str, rest: &str| {
             let (place, options) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let (login, hosts) = match place.rsplit_once('@') {
                 Some((login, hosts)) => (format!("{login}@"), hosts),
@@ -35,7 +35,7 @@ impl Addresses {
         };
         for scheme in ["redis", "rediss"] {
             if let Some(rest) = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("-cluster://")) {
-                return Ok(Addresses { seeds: of_cluster(scheme, rest)?, is_cluster: true });
+                return Ok(Addresses { seeds: parse_seeds(scheme, rest)?, is_cluster: true });
             }
         }
         Ok(Addresses { seeds: vec![Address::parse(url)?], is_cluster: false })
@@ -73,15 +73,17 @@ impl Address {
             settings = settings.set_protocol(ProtocolVersion::RESP3);
         }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Address::of(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)
+        Address::from_info(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)
     }
 
-    fn of(info: ConnectionInfo) -> Result<Address, RedisError> {
-        let shown = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => show(host, *port),
+    fn from_info(info: ConnectionInfo) -> Result<Address, RedisError> {
+        let display = match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                host_and_port(host, *port)
+            }
             other => other.to_string(),
         };
-        Ok(Address { client: Client::open(info)?, shown })
+        Ok(Address { client: Client::open(info)?, display })
     }
 
     /// Another server, asked in the same way. An empty host is this one's.
@@ -97,17 +99,17 @@ impl Address {
             ConnectionAddr::Tcp(own, _) if host.is_empty() => ConnectionAddr::Tcp(own, port),
             _ => ConnectionAddr::Tcp(host.to_owned(), port),
         };
-        Address::of(info.set_addr(addr)).map_err(|_| error::reply("the address of a server"))
+        Address::from_info(info.set_addr(addr)).map_err(|_| error::reply("the address of a server"))
     }
 }
 
-fn show(host: &str, port: u16) -> String {
+fn host_and_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.display)
     }
 }
 
@@ -154,8 +156,8 @@ mod tests {
         let url = "rediss-cluster://ada:sesame@one:7001,two:7002,[::1]:7003/0?protocol=resp2";
         let Addresses { seeds, is_cluster } = Addresses::parse(url).unwrap();
         assert!(is_cluster);
-        let shown: Vec<String> = seeds.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["one:7001", "two:7002", "[::1]:7003"]);
+        let display: Vec<String> = seeds.iter().map(ToString::to_string).collect();
+        assert_eq!(display, ["one:7001", "two:7002", "[::1]:7003"]);
         for seed in &seeds {
             let info = seed.client.get_connection_info();
             assert_eq!(info.redis_settings().password(), Some("sesame"));

@@ -19,12 +19,12 @@ impl LastReply {
     }
 
     /// A reply came, whatever it said.
-    pub(super) fn replied(&self, now: Instant) {
+    pub(super) fn record_reply(&self, now: Instant) {
         self.us.fetch_max(self.us(now), Ordering::AcqRel);
     }
 
     /// Whether anything has been answered after `at`.
-    pub(super) fn answered_since(&self, at: Instant) -> bool {
+    pub(super) fn replied_since(&self, at: Instant) -> bool {
         self.us.load(Ordering::Acquire) > self.us(at)
     }
 
@@ -37,15 +37,15 @@ impl LastReply {
 /// been answered since it was sent: a server that is only slow with one command goes on answering
 /// others. Who probes the server closes it again.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(super) struct CircuitBreaker {
     last_reply: LastReply,
     open: AtomicBool,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Closed, as if the last reply had come `now`.
-    pub(super) fn new(now: Instant) -> Breaker {
-        Breaker { last_reply: LastReply::new(now), open: AtomicBool::new(false) }
+    pub(super) fn new(now: Instant) -> CircuitBreaker {
+        CircuitBreaker { last_reply: LastReply::new(now), open: AtomicBool::new(false) }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -53,18 +53,18 @@ impl Breaker {
     }
 
     /// A reply came, whatever it said.
-    pub(super) fn replied(&self, now: Instant) {
-        self.last_reply.replied(now);
+    pub(super) fn record_reply(&self, now: Instant) {
+        self.last_reply.record_reply(now);
     }
 
     /// Whether anything has been answered after `at`.
-    pub(super) fn answered_since(&self, at: Instant) -> bool {
-        self.last_reply.answered_since(at)
+    pub(super) fn replied_since(&self, at: Instant) -> bool {
+        self.last_reply.replied_since(at)
     }
 
     /// A command sent at `sent` ran out of time; `true` if that opens the breaker.
-    pub(super) fn timed_out(&self, sent: Instant) -> bool {
-        !self.answered_since(sent) && self.trip()
+    pub(super) fn record_timeout(&self, sent: Instant) -> bool {
+        !self.replied_since(sent) && self.trip()
     }
 
     /// Opens it; `true` if it was closed.
@@ -74,7 +74,7 @@ impl Breaker {
 
     /// Closes it: a probe sent after it opened was answered.
     pub(super) fn close(&self, now: Instant) {
-        self.replied(now);
+        self.record_reply(now);
         self.open.store(false, Ordering::Release);
     }
 }
@@ -90,40 +90,40 @@ mod tests {
     #[test]
     fn a_silent_server_opens_it_with_the_first_timeout() {
         let start = Instant::now();
-        let breaker = Breaker::new(start);
-        breaker.replied(start + SECOND);
+        let breaker = CircuitBreaker::new(start);
+        breaker.record_reply(start + SECOND);
         assert!(!breaker.is_open());
-        assert!(breaker.timed_out(start + 2 * SECOND), "nothing was answered since it was sent");
+        assert!(breaker.record_timeout(start + 2 * SECOND), "nothing was answered since it was sent");
         assert!(breaker.is_open());
-        assert!(!breaker.timed_out(start + 2 * SECOND), "it opens once");
+        assert!(!breaker.record_timeout(start + 2 * SECOND), "it opens once");
     }
 
     #[test]
     fn one_slow_command_among_answers_does_not_open_it() {
         let start = Instant::now();
-        let breaker = Breaker::new(start);
-        breaker.replied(start + 3 * SECOND);
-        assert!(!breaker.timed_out(start + 2 * SECOND));
+        let breaker = CircuitBreaker::new(start);
+        breaker.record_reply(start + 3 * SECOND);
+        assert!(!breaker.record_timeout(start + 2 * SECOND));
         assert!(!breaker.is_open());
     }
 
     #[test]
     fn replies_out_of_order_count_by_their_time() {
         let start = Instant::now();
-        let breaker = Breaker::new(start);
-        breaker.replied(start + 5 * SECOND);
-        breaker.replied(start + SECOND);
-        assert!(!breaker.timed_out(start + 4 * SECOND));
+        let breaker = CircuitBreaker::new(start);
+        breaker.record_reply(start + 5 * SECOND);
+        breaker.record_reply(start + SECOND);
+        assert!(!breaker.record_timeout(start + 4 * SECOND));
     }
 
     #[test]
     fn a_probe_closes_it_and_counts_as_an_answer() {
         let start = Instant::now();
-        let breaker = Breaker::new(start);
+        let breaker = CircuitBreaker::new(start);
         assert!(breaker.trip());
         breaker.close(start + 10 * SECOND);
         assert!(!breaker.is_open());
-        assert!(!breaker.timed_out(start + 9 * SECOND), "sent before the probe was answered");
-        assert!(breaker.timed_out(start + 11 * SECOND));
+        assert!(!breaker.record_timeout(start + 9 * SECOND), "sent before the probe was answered");
+        assert!(breaker.record_timeout(start + 11 * SECOND));
     }
 }

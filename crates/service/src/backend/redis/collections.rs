@@ -6,34 +6,34 @@ use redis::Cmd;
 
 use super::{
     CollectionInfo, DropMode, Error, Fingerprints, Schema,
-    core::Core,
+    discovery::Core,
     error, index,
-    notes::{self, Notes},
+    metadata::{self, CollectionMetadata},
     reply,
-    servers::{Shard, refused},
-    state::{Collection, Index},
+    servers::{Shard, into_result},
+    state::{Collection, ShardIndex},
 };
 use crate::{ErrorKind, Stats, refusal};
 
 impl Core {
     /// All collections, asked anew.
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
-        if let Some(obstacle) = self.servers.obstacle()
-            && !self.is_known()
+        if let Some(obstacle) = self.servers.unavailable_reason()
+            && !self.has_cached_collections()
         {
             return Err(obstacle);
         }
         let state = self.state();
         let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
-        self.read_infos(&names).await?;
-        Ok(self.state().collections.values().map(|collection| collection.show()).collect())
+        self.refresh_index_info(&names).await?;
+        Ok(self.state().collections.values().map(|collection| collection.to_info()).collect())
     }
 
     /// One collection, asked anew.
     pub(super) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
         self.state().get(name)?;
-        self.read_infos(&[name]).await?;
-        Ok(self.state().get(name)?.show())
+        self.refresh_index_info(&[name]).await?;
+        Ok(self.state().get(name)?.to_info())
     }
 
     /// Makes a collection, or takes over an index that is there and equal; `true` if it was made.
@@ -45,116 +45,116 @@ impl Core {
         models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
         check_name(name).map_err(refusal::collection)?;
-        let _structure = self.structure.lock().await;
+        let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
-        let oldest = state.servers.values().map(|server| server.search).min();
-        index::check(&schema, oldest.unwrap_or_default())?;
+        let oldest = state.servers.values().map(|server| server.search_version).min();
+        index::check_supported(&schema, oldest.unwrap_or_default())?;
         schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
-        if let Some(collection) = state.of_alias(name) {
+        if let Some(collection) = state.by_alias(name) {
             let collection = collection.name.clone();
             return Err(refusal::collection(CollectionError::IsAlias { name: name.to_owned(), collection }));
         }
         let differs = |difference: String| {
             if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) }
         };
-        let noted = self.notes(name).await?;
-        if let Some(difference) = noted.as_ref().and_then(|noted| noted.schema.difference(&schema)) {
+        let saved = self.load_metadata(name).await?;
+        if let Some(difference) = saved.as_ref().and_then(|saved| saved.schema.difference(&schema)) {
             return Err(differs(difference));
         }
-        let shards = self.shards(&self.servers.map())?;
+        let shards = self.index_shards(&self.servers.map())?;
         let found = try_join_all(shards.iter().map(|shard| self.indexes_on(shard))).await?;
-        let mut stands: Vec<Option<Index>> =
+        let mut existing: Vec<Option<ShardIndex>> =
             found.into_iter().map(|(mut indexes, _)| indexes.remove(name)).collect();
-        if let Some(difference) = stands.iter().flatten().find_map(|index| index.info.difference(&schema)) {
+        if let Some(difference) = existing.iter().flatten().find_map(|index| index.info.difference(&schema)) {
             return Err(differs(difference));
         }
-        if let Some(clash) = state.clash(name, &schema) {
+        if let Some(conflict) = state.conflict(name, &schema) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "schema-conflict",
                 format!(
-                    "collection {name:?} cannot stand beside others in one Redis: {clash}; choose another prefix or field name"
+                    "collection {name:?} cannot stand beside others in one Redis: {conflict}; choose another prefix or field name"
                 ),
             ));
         }
-        let made = stands.iter().any(Option::is_none);
-        let notes = match noted {
-            Some(noted) => noted,
+        let created = existing.iter().any(Option::is_none);
+        let metadata = match saved {
+            Some(saved) => saved,
             None => {
                 let mut next = redis::cmd("INCR");
-                next.arg(notes::COUNTER);
-                let id = notes::number(self.ask(notes::COUNTER, &next).await?)?;
-                Notes { version: CollectionVersion { id, version: 1 }, schema, models }
+                next.arg(metadata::ID_COUNTER_KEY);
+                let id = metadata::parse_id(self.send(metadata::ID_COUNTER_KEY, &next).await?)?;
+                CollectionMetadata { version: CollectionVersion { id, version: 1 }, schema, models }
             }
         };
-        for (shard, index) in shards.iter().zip(&mut stands) {
+        for (shard, index) in shards.iter().zip(&mut existing) {
             if index.is_none() {
-                *index = Some(self.make_index(name, &notes, shard).await?);
+                *index = Some(self.create_index(name, &metadata, shard).await?);
             }
         }
-        self.ask(&notes::key(name), &notes.write(name)).await?;
-        let indexes = shards.iter().map(|shard| shard.name()).zip(stands.into_iter().flatten()).collect();
+        self.send(&metadata::key(name), &metadata.to_hset(name)).await?;
+        let indexes = shards.iter().map(|shard| shard.name()).zip(existing.into_iter().flatten()).collect();
         let aliases = state.get(name).map_or_else(|_| Vec::new(), |known| known.aliases.clone());
-        let collection = Collection::new(name, notes, aliases, indexes);
-        let shown = collection.show();
-        self.set_collection(name, Some(collection));
-        Ok((shown, made))
+        let collection = Collection::new(name, metadata, aliases, indexes);
+        let info = collection.to_info();
+        self.cache_collection(name, Some(collection));
+        Ok((info, created))
     }
 
     /// Drops a collection and its aliases.
     pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
-        let _structure = self.structure.lock().await;
+        let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
-        let collection = state.own(name)?;
-        let mut unname = redis::cmd("DEL");
-        unname.arg(notes::key(name));
-        self.ask(&notes::key(name), &unname).await?;
+        let collection = state.get_by_own_name(name)?;
+        let mut delete = redis::cmd("DEL");
+        delete.arg(metadata::key(name));
+        self.send(&metadata::key(name), &delete).await?;
         for alias in &collection.aliases {
-            self.ask(notes::ALIASES, &forget_alias(alias)).await?;
+            self.send(metadata::ALIASES_KEY, &remove_alias_command(alias)).await?;
         }
-        for shard in self.shards(&self.servers.map())? {
+        for shard in self.index_shards(&self.servers.map())? {
             let Some(index) = collection.index_of(&shard) else { continue };
             let mut drop_index = redis::cmd("FT.DROPINDEX");
             drop_index.arg(&index.name);
-            match shard.primary.connections.ask(&drop_index).await.and_then(refused) {
-                Err(error) if error.code != error::INDEX_MISSING => return Err(shard.blame(error)),
+            match shard.primary.connections.send(&drop_index).await.and_then(into_result) {
+                Err(error) if error.code != error::INDEX_MISSING => return Err(shard.with_shard(error)),
                 _ => {}
             }
         }
-        self.set_collection(name, None);
+        self.cache_collection(name, None);
         if documents == DropMode::DeleteDocuments {
-            self.unlink_under(&collection.schema().prefixes).await?;
+            self.unlink_prefixes(&collection.schema().prefixes).await?;
         }
         Ok(())
     }
 
     pub(super) async fn set_alias(&self, alias: &str, name: &str) -> Result<(), Error> {
         check_name(alias).map_err(refusal::collection)?;
-        let _structure = self.structure.lock().await;
+        let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
-        let collection = state.own(name)?;
+        let collection = state.get_by_own_name(name)?;
         if state.collections.contains_key(alias) {
             return Err(refusal::collection(CollectionError::NameTaken { alias: alias.to_owned() }));
         }
-        self.write_alias(alias, name).await?;
-        if let Some(former) = state.of_alias(alias) {
+        self.save_alias(alias, name).await?;
+        if let Some(former) = state.by_alias(alias) {
             let mut former = Collection::clone(former);
             former.aliases.retain(|known| known != alias);
             let name = former.name.clone();
-            self.set_collection(&name, Some(former));
+            self.cache_collection(&name, Some(former));
         }
         // As it stands now: the alias may have led here already.
         let mut named = Collection::clone(self.state().get(&collection.name)?);
         named.aliases.push(alias.to_owned());
         named.aliases.sort_unstable();
-        self.set_collection(name, Some(named));
+        self.cache_collection(name, Some(named));
         Ok(())
     }
 
     pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
-        let _structure = self.structure.lock().await;
+        let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
-        let Some(collection) = state.of_alias(alias) else {
+        let Some(collection) = state.by_alias(alias) else {
             let known: Vec<&str> =
                 state.collections.values().flat_map(|known| &known.aliases).map(String::as_str).collect();
             let known = if known.is_empty() { "no aliases".to_owned() } else { known.join(", ") };
@@ -163,26 +163,26 @@ impl Core {
         if !self.servers.is_cluster() {
             let mut remove = redis::cmd("FT.ALIASDEL");
             remove.arg(alias);
-            match self.ask(alias, &remove).await {
+            match self.send(alias, &remove).await {
                 // Others have removed it there: what is left is the note.
                 Err(error) if error.kind != ErrorKind::Internal => return Err(error),
                 _ => {}
             }
         }
-        self.ask(notes::ALIASES, &forget_alias(alias)).await?;
+        self.send(metadata::ALIASES_KEY, &remove_alias_command(alias)).await?;
         let mut collection = Collection::clone(collection);
         collection.aliases.retain(|known| known != alias);
         let name = collection.name.clone();
-        self.set_collection(&name, Some(collection));
+        self.cache_collection(&name, Some(collection));
         Ok(())
     }
 
     /// Notes that all vectors of a collection are computed by these models now.
-    pub(super) async fn note_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
-        let _structure = self.structure.lock().await;
+    pub(super) async fn save_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
+        let _ddl = self.ddl_lock.lock().await;
         let collection = Collection { models, ..Collection::clone(self.state().get(name)?) };
-        self.ask(&notes::key(name), &collection.notes().write(name)).await?;
-        self.set_collection(name, Some(collection));
+        self.send(&metadata::key(name), &collection.metadata().to_hset(name)).await?;
+        self.cache_collection(name, Some(collection));
         Ok(())
     }
 
@@ -190,8 +190,8 @@ impl Core {
     pub(super) async fn stats(&self) -> Result<Stats, Error> {
         let map = self.servers.map();
         let count = async |shard: &Shard| {
-            let asked = shard.primary.connections.ask(&redis::cmd("DBSIZE")).await;
-            asked.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.blame(error))
+            let asked = shard.primary.connections.send(&redis::cmd("DBSIZE")).await;
+            asked.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.with_shard(error))
         };
         let counts = try_join_all(map.shards().iter().map(|shard| count(shard))).await?;
         let documents = counts.into_iter().map(i64::unsigned_abs).sum();
@@ -200,9 +200,9 @@ impl Core {
     }
 }
 
-fn forget_alias(alias: &str) -> Cmd {
+fn remove_alias_command(alias: &str) -> Cmd {
     let mut command = redis::cmd("HDEL");
-    command.arg(notes::ALIASES).arg(alias);
+    command.arg(metadata::ALIASES_KEY).arg(alias);
     command
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Error,
     address::Address,
-    breaker::{Breaker, LastReply},
+    breaker::{CircuitBreaker, LastReply},
     error,
 };
 use crate::{
@@ -30,7 +30,7 @@ const SECONDS: &str = "nearfield_redis_seconds";
 const UP: &str = "nearfield_redis_up";
 
 /// Weight of a command on its way, in bytes of it.
-const BYTES_A_UNIT: usize = 16 << 10;
+const BYTES_PER_UNIT: usize = 16 << 10;
 
 /// Weight on its way up to which a connection is filled before the next one is used: commands that
 /// share a connection share its system calls.
@@ -43,34 +43,34 @@ const LOAD_MAX: usize = 512;
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) address: Address,
-    slots: Vec<Slot>,
-    room: Semaphore,
+    pool: Vec<PooledConnection>,
+    capacity: Semaphore,
     wait_timeout: Duration,
     pub(super) command_timeout: Duration,
-    pub(super) breaker: Breaker,
+    pub(super) breaker: CircuitBreaker,
     /// Why the server cannot be asked, as it was last seen.
-    trouble: Mutex<Error>,
+    last_error: Mutex<Error>,
     /// Ends the waiting for a server that has fallen silent.
-    tripped: Notify,
+    breaker_opened: Notify,
     /// Wakes whoever looks after connections and collections.
-    look: Arc<Notify>,
+    wake_supervisor: Arc<Notify>,
     /// Whether a replica is to answer what it is asked, as far as it knows.
     reads_from_replica: bool,
-    watch: Watch,
+    metrics: NodeMetrics,
 }
 
 /// What is told of one server to whoever collects metrics.
-struct Watch {
+struct NodeMetrics {
     commands: Counter,
     failures: Counter,
     seconds: Histogram,
     up: Gauge,
 }
 
-impl Watch {
-    fn new(address: &Address) -> Watch {
+impl NodeMetrics {
+    fn new(address: &Address) -> NodeMetrics {
         let node = address.to_string();
-        Watch {
+        NodeMetrics {
             commands: counter!(COMMANDS, "node" => node.clone()),
             failures: counter!(FAILURES, "node" => node.clone()),
             seconds: histogram!(SECONDS, "node" => node.clone()),
@@ -79,14 +79,14 @@ impl Watch {
     }
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for NodeMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Watch")
     }
 }
 
 /// Describes what is told of every server.
-pub(super) fn describe() {
+pub(super) fn describe_metrics() {
     describe_counter!(COMMANDS, "Commands and pipelines sent to a Redis, by node");
     describe_counter!(FAILURES, "Commands and pipelines that were not answered, by node");
     describe_histogram!(SECONDS, Unit::Seconds, "Time from a command or pipeline to its reply, by node");
@@ -94,28 +94,28 @@ pub(super) fn describe() {
 }
 
 #[derive(Debug)]
-struct Slot {
-    connection: ArcSwapOption<Open>,
+struct PooledConnection {
+    connection: ArcSwapOption<OpenConnection>,
     /// Weight on its way.
     load: AtomicUsize,
     last_reply: LastReply,
 }
 
 #[derive(Debug)]
-struct Open(MultiplexedConnection);
+struct OpenConnection(MultiplexedConnection);
 
 /// What is sent at once.
-enum Sending<'c> {
+enum Request<'c> {
     One(&'c Cmd),
     Several(&'c Pipeline),
 }
 
-impl Sending<'_> {
+impl Request<'_> {
     /// The reply, or a list of all replies.
-    async fn by(self, mut connection: MultiplexedConnection) -> Result<Value, RedisError> {
+    async fn send_on(self, mut connection: MultiplexedConnection) -> Result<Value, RedisError> {
         match self {
-            Sending::One(command) => connection.send_packed_command(command).await,
-            Sending::Several(commands) => {
+            Request::One(command) => connection.send_packed_command(command).await,
+            Request::Several(commands) => {
                 connection.send_packed_commands(commands, 0, commands.len()).await.map(Value::Array)
             }
         }
@@ -123,101 +123,103 @@ impl Sending<'_> {
 }
 
 /// Weight a slot is relieved of when a command is done with, however it ends.
-struct Load<'s> {
-    slot: &'s Slot,
+struct LoadGuard<'s> {
+    pooled: &'s PooledConnection,
     weight: usize,
 }
 
-impl Drop for Load<'_> {
+impl Drop for LoadGuard<'_> {
     fn drop(&mut self) {
-        self.slot.load.fetch_sub(self.weight, Ordering::Relaxed);
+        self.pooled.load.fetch_sub(self.weight, Ordering::Relaxed);
     }
 }
 
 impl Connections {
     /// None is open yet, and so is the breaker.
-    pub(super) fn new(address: Address, store: &RedisStore, look: Arc<Notify>) -> Connections {
+    pub(super) fn new(address: Address, store: &RedisStore, wake_supervisor: Arc<Notify>) -> Connections {
         let now = Instant::now();
-        let breaker = Breaker::new(now);
+        let breaker = CircuitBreaker::new(now);
         breaker.trip();
-        let slot = || Slot {
+        let pooled = || PooledConnection {
             connection: ArcSwapOption::empty(),
             load: AtomicUsize::new(0),
             last_reply: LastReply::new(now),
         };
         Connections {
-            trouble: Mutex::new(error::connecting(&address)),
-            watch: Watch::new(&address),
+            last_error: Mutex::new(error::connecting(&address)),
+            metrics: NodeMetrics::new(&address),
             address,
-            slots: (0..store.connections).map(|_| slot()).collect(),
-            room: Semaphore::new(store.connections * LOAD_MAX),
+            pool: (0..store.connections).map(|_| pooled()).collect(),
+            capacity: Semaphore::new(store.connections * LOAD_MAX),
             wait_timeout: store.wait_timeout,
             command_timeout: store.command_timeout,
             breaker,
-            tripped: Notify::new(),
-            look,
+            breaker_opened: Notify::new(),
+            wake_supervisor,
             reads_from_replica: store.read_from_replicas,
         }
     }
 
     /// Why the server cannot be asked, if it cannot.
-    pub(super) fn obstacle(&self) -> Option<Error> {
-        self.breaker.is_open().then(|| self.trouble.lock().clone())
+    pub(super) fn unavailable_reason(&self) -> Option<Error> {
+        self.breaker.is_open().then(|| self.last_error.lock().clone())
     }
 
     /// Sends one command and waits for its reply: what it says, or what it refuses.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Error> {
-        let bytes: usize = command.args_iter().map(|argument| size(&argument)).sum();
-        let weight = (1 + bytes / BYTES_A_UNIT).min(LOAD_MAX);
-        self.exchange(weight, Sending::One(command)).await
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Error> {
+        let bytes: usize = command.args_iter().map(|argument| argument_bytes(&argument)).sum();
+        let weight = (1 + bytes / BYTES_PER_UNIT).min(LOAD_MAX);
+        self.exchange(weight, Request::One(command)).await
     }
 
     /// Sends commands together and waits for a reply to each: what it says, or what it refuses.
     /// Nothing binds them: others' commands may come between them.
-    pub(super) async fn ask_all(&self, commands: &Pipeline, bytes: usize) -> Result<Vec<Value>, Error> {
+    pub(super) async fn send_pipeline(&self, commands: &Pipeline, bytes: usize) -> Result<Vec<Value>, Error> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         let count = commands.len();
-        let weight = (1 + bytes / BYTES_A_UNIT + count / 16).min(LOAD_MAX);
-        match self.exchange(weight, Sending::Several(commands)).await? {
+        let weight = (1 + bytes / BYTES_PER_UNIT + count / 16).min(LOAD_MAX);
+        match self.exchange(weight, Request::Several(commands)).await? {
             Value::Array(replies) if replies.len() == count => Ok(replies),
             _ => Err(error::reply("not as many replies as commands")),
         }
     }
 
-    async fn exchange(&self, weight: usize, sending: Sending<'_>) -> Result<Value, Error> {
+    async fn exchange(&self, weight: usize, request: Request<'_>) -> Result<Value, Error> {
         let began = Instant::now();
         let permits = u32::try_from(weight).expect("a weight is at most LOAD_MAX");
-        let _room = match self.room.try_acquire_many(permits) {
-            Ok(room) => room,
-            Err(_) => timeout(self.wait_timeout.min(self.command_timeout), self.room.acquire_many(permits))
-                .await
-                .map_err(|_| self.obstacle().unwrap_or_else(|| error::busy(&self.address)))?
-                .map_err(|_| Error::closing())?,
+        let _permit = match self.capacity.try_acquire_many(permits) {
+            Ok(capacity) => capacity,
+            Err(_) => {
+                timeout(self.wait_timeout.min(self.command_timeout), self.capacity.acquire_many(permits))
+                    .await
+                    .map_err(|_| self.unavailable_reason().unwrap_or_else(|| error::busy(&self.address)))?
+                    .map_err(|_| Error::closing())?
+            }
         };
-        if let Some(obstacle) = self.obstacle() {
+        if let Some(obstacle) = self.unavailable_reason() {
             return Err(obstacle);
         }
-        let (slot, open) = self.pick(weight).ok_or_else(|| error::connecting(&self.address))?;
-        slot.load.fetch_add(weight, Ordering::Relaxed);
-        let _load = Load { slot, weight };
+        let (pooled, open) = self.select(weight).ok_or_else(|| error::connecting(&self.address))?;
+        pooled.load.fetch_add(weight, Ordering::Relaxed);
+        let _load = LoadGuard { pooled, weight };
         let sent = Instant::now();
-        self.watch.commands.increment(1);
+        self.metrics.commands.increment(1);
         let replied = tokio::select! {
             biased;
-            replied = sending.by(open.0.clone()) => replied,
-            () = self.tripped.notified() => {
-                self.watch.failures.increment(1);
+            replied = request.send_on(open.0.clone()) => replied,
+            () = self.breaker_opened.notified() => {
+                self.metrics.failures.increment(1);
                 return Err(error::timeout(&self.address, sent.elapsed()));
             }
             () = sleep_until((began + self.command_timeout).into()) => {
-                self.watch.failures.increment(1);
-                if self.breaker.timed_out(sent) {
-                    self.tripped(error::silent(&self.address, sent.elapsed()));
-                } else if !slot.last_reply.answered_since(sent) {
+                self.metrics.failures.increment(1);
+                if self.breaker.record_timeout(sent) {
+                    self.on_breaker_opened(error::silent(&self.address, sent.elapsed()));
+                } else if !pooled.last_reply.replied_since(sent) {
                     // Others are answered: what is between here and there may have dropped it.
-                    self.forget(slot, &open);
+                    self.discard(pooled, &open);
                 }
                 return Err(error::timeout(&self.address, sent.elapsed()));
             }
@@ -225,96 +227,100 @@ impl Connections {
         match replied {
             Ok(reply) => {
                 let now = Instant::now();
-                slot.last_reply.replied(now);
-                self.breaker.replied(now);
-                self.watch.seconds.record(now - sent);
+                pooled.last_reply.record_reply(now);
+                self.breaker.record_reply(now);
+                self.metrics.seconds.record(now - sent);
                 Ok(reply)
             }
             Err(failed) => {
-                self.watch.failures.increment(1);
-                self.forget(slot, &open);
+                self.metrics.failures.increment(1);
+                self.discard(pooled, &open);
                 Err(error::connection(&self.address, &failed))
             }
         }
     }
 
     /// The first open connection with room to fill, or else the one with the least on its way.
-    fn pick(&self, weight: usize) -> Option<(&Slot, Arc<Open>)> {
-        let mut least: Option<(usize, &Slot)> = None;
-        for slot in &self.slots {
-            let load = slot.load.load(Ordering::Relaxed);
-            let is_open = || slot.connection.load().is_some();
+    fn select(&self, weight: usize) -> Option<(&PooledConnection, Arc<OpenConnection>)> {
+        let mut least: Option<(usize, &PooledConnection)> = None;
+        for pooled in &self.pool {
+            let load = pooled.load.load(Ordering::Relaxed);
+            let is_open = || pooled.connection.load().is_some();
             if load + weight <= FILL_MAX && is_open() {
-                least = Some((load, slot));
+                least = Some((load, pooled));
                 break;
             }
             if least.is_none_or(|(least, _)| load < least) && is_open() {
-                least = Some((load, slot));
+                least = Some((load, pooled));
             }
         }
-        let (_, slot) = least?;
-        Some((slot, slot.connection.load_full()?))
+        let (_, pooled) = least?;
+        Some((pooled, pooled.connection.load_full()?))
     }
 
     /// Gives up a connection that broke, if it has not been replaced already.
-    fn forget(&self, slot: &Slot, open: &Arc<Open>) {
-        slot.connection.compare_and_swap(&Some(open.clone()), None);
-        self.look.notify_one();
+    fn discard(&self, pooled: &PooledConnection, open: &Arc<OpenConnection>) {
+        pooled.connection.compare_and_swap(&Some(open.clone()), None);
+        self.wake_supervisor.notify_one();
     }
 
     /// From now on nobody asks, until [`Connections::mend`] finds the server well.
     pub(super) fn trip(&self, why: Error) {
         if self.breaker.trip() {
-            self.tripped(why);
+            self.on_breaker_opened(why);
         } else {
-            *self.trouble.lock() = why;
+            *self.last_error.lock() = why;
         }
     }
 
-    fn tripped(&self, why: Error) {
-        self.watch.up.set(0.0);
+    fn on_breaker_opened(&self, why: Error) {
+        self.metrics.up.set(0.0);
         tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
-        *self.trouble.lock() = why;
-        self.tripped.notify_waiters();
-        self.look.notify_one();
+        *self.last_error.lock() = why;
+        self.breaker_opened.notify_waiters();
+        self.wake_supervisor.notify_one();
     }
 
     /// Opens what is not open and probes what is; `true` if one was opened, perhaps to another
     /// server than before.
-    pub(super) async fn mend(&self, patience: Duration) -> Result<bool, Error> {
+    pub(super) async fn reconnect(&self, probe_timeout: Duration) -> Result<bool, Error> {
         // The first one tells whether the others are worth trying.
-        let (first, others) = self.slots.split_first().expect("a store has at least one connection");
-        let mut opened = self.mend_slot(first, patience).await?;
-        for slot in others {
-            if slot.connection.load().is_none() || self.breaker.is_open() {
-                opened |= self.mend_slot(slot, patience).await?;
+        let (first, others) = self.pool.split_first().expect("a store has at least one connection");
+        let mut opened = self.reconnect_slot(first, probe_timeout).await?;
+        for pooled in others {
+            if pooled.connection.load().is_none() || self.breaker.is_open() {
+                opened |= self.reconnect_slot(pooled, probe_timeout).await?;
             }
         }
         Ok(opened)
     }
 
-    async fn mend_slot(&self, slot: &Slot, patience: Duration) -> Result<bool, Error> {
+    async fn reconnect_slot(
+        &self,
+        pooled: &PooledConnection,
+        probe_timeout: Duration,
+    ) -> Result<bool, Error> {
         let began = Instant::now();
-        if let Some(open) = slot.connection.load_full() {
-            match timeout(patience, probe(open.0.clone())).await {
+        if let Some(open) = pooled.connection.load_full() {
+            match timeout(probe_timeout, probe(open.0.clone())).await {
                 Ok(Ok(())) => {
-                    self.breaker.replied(Instant::now());
+                    self.breaker.record_reply(Instant::now());
                     return Ok(false);
                 }
                 // It is there, but it is not ready or refuses us.
                 Ok(Err(failed)) if failed.code().is_some() => {
                     return Err(error::connection(&self.address, &failed));
                 }
-                Ok(Err(_)) => self.forget(slot, &open),
+                Ok(Err(_)) => self.discard(pooled, &open),
                 // A slow command before it is no sign of a broken connection while others answer.
                 Err(_) if !self.breaker.is_open() => {
-                    if self.breaker.answered_since(began) {
+                    if self.breaker.replied_since(began) {
                         return Ok(false);
                     }
-                    slot.connection.store(None);
-                    return Err(error::silent(&self.address, patience));
+                    pooled.connection.store(None);
+                    return Err(error::silent(&self.address, probe_timeout));
                 }
-                Err(_) => slot.connection.store(None),
+                Err(_) => pooled.connection.store(None),
             }
         }
         let connect = async {
@@ -331,38 +337,42 @@ impl Connections {
             }
             Ok(connection)
         };
-        let connection = timeout(patience, connect)
+        let connection = timeout(probe_timeout, connect)
             .await
-            .map_err(|_| error::silent(&self.address, patience))?
+            .map_err(|_| error::silent(&self.address, probe_timeout))?
             .map_err(|failed: RedisError| error::connection(&self.address, &failed))?;
-        self.breaker.replied(Instant::now());
-        slot.connection.store(Some(Arc::new(Open(connection))));
+        self.breaker.record_reply(Instant::now());
+        pooled.connection.store(Some(Arc::new(OpenConnection(connection))));
         Ok(true)
     }
 
     /// Whether everybody may ask, and something has been answered since `at`.
-    pub(super) fn is_well_since(&self, at: Instant) -> bool {
-        !self.breaker.is_open() && self.breaker.answered_since(at)
+    pub(super) fn is_healthy_since(&self, at: Instant) -> bool {
+        !self.breaker.is_open() && self.breaker.replied_since(at)
     }
 
     /// Lets everybody ask again.
-    pub(super) fn well(&self) {
+    pub(super) fn mark_healthy(&self) {
         if self.breaker.is_open() {
             tracing::info!(address = %self.address, "Redis answers");
-            self.watch.up.set(1.0);
+            self.metrics.up.set(1.0);
             self.breaker.close(Instant::now());
         }
     }
 
     /// One command on an open connection, whatever the breaker says: for who finds out whether
     /// the server is well.
-    pub(super) async fn ask_first(&self, command: &Cmd, patience: Duration) -> Result<Value, Error> {
-        let open = self.slots[0].connection.load_full();
+    pub(super) async fn send_unguarded(
+        &self,
+        command: &Cmd,
+        probe_timeout: Duration,
+    ) -> Result<Value, Error> {
+        let open = self.pool[0].connection.load_full();
         let open = open.ok_or_else(|| error::connecting(&self.address))?;
         let mut connection = open.0.clone();
-        let reply = timeout(patience, connection.send_packed_command(command))
+        let reply = timeout(probe_timeout, connection.send_packed_command(command))
             .await
-            .map_err(|_| error::silent(&self.address, patience))?
+            .map_err(|_| error::silent(&self.address, probe_timeout))?
             .map_err(|failed| error::connection(&self.address, &failed))?;
         match reply {
             Value::ServerError(refused) => Err(error::server(&refused)),
@@ -372,12 +382,12 @@ impl Connections {
 
     /// Gives up all connections, and whoever waits for room.
     pub(super) fn close(&self) {
-        *self.trouble.lock() = Error::closing();
+        *self.last_error.lock() = Error::closing();
         self.breaker.trip();
-        self.tripped.notify_waiters();
-        self.room.close();
-        for slot in &self.slots {
-            slot.connection.store(None);
+        self.breaker_opened.notify_waiters();
+        self.capacity.close();
+        for pooled in &self.pool {
+            pooled.connection.store(None);
         }
     }
 }
@@ -387,7 +397,7 @@ async fn probe(mut connection: MultiplexedConnection) -> Result<(), RedisError> 
     redis::cmd("PING").query_async::<Value>(&mut connection).await.map(drop)
 }
 
-fn size(argument: &redis::Arg<&[u8]>) -> usize {
+fn argument_bytes(argument: &redis::Arg<&[u8]>) -> usize {
     match argument {
         redis::Arg::Simple(bytes) => bytes.len(),
         redis::Arg::Cursor => 20,

@@ -5,30 +5,34 @@ use redis::{Cmd, Value};
 use super::{Error, node::Node, reply};
 
 /// Slow commands that are told.
-const SLOW: usize = 3;
+const SLOW_COMMANDS_MAX: usize = 3;
 /// Characters of what a server says that are passed on: it may say anything.
 const CHARS_MAX: usize = 600;
 
 /// A sentence for each thing worth knowing, at least one; a server that does not answer is such a thing.
-pub(super) async fn ask(node: &Node) -> Vec<String> {
+pub(super) async fn diagnose(node: &Node) -> Vec<String> {
     let address = node.address().to_string();
-    let told = match sentences(node).await {
-        Ok(sentences) => sentences,
+    let findings = match findings(node).await {
+        Ok(findings) => findings,
         Err(error) => vec![format!("it cannot be asked: {error}")],
     };
-    told.into_iter().map(|sentence| format!("Redis {address}: {sentence}")).collect()
+    findings.into_iter().map(|sentence| format!("Redis {address}: {sentence}")).collect()
 }
 
-async fn sentences(node: &Node) -> Result<Vec<String>, Error> {
-    let mut told = vec![format!(
+async fn findings(node: &Node) -> Result<Vec<String>, Error> {
+    let mut findings = vec![format!(
         "LATENCY DOCTOR says: {}",
-        plain(&reply::text(refusable(node, &command(&["LATENCY", "DOCTOR"])).await?, "LATENCY DOCTOR")?)
+        sanitize(&reply::text(
+            send_or_error_text(node, &command(&["LATENCY", "DOCTOR"])).await?,
+            "LATENCY DOCTOR"
+        )?)
     )];
-    let slow = refusable(node, &command(&["SLOWLOG", "GET", &SLOW.to_string()])).await?;
-    told.extend(slow_commands(slow));
-    let info = reply::text(refusable(node, &command(&["INFO", "everything"])).await?, "INFO")?;
-    told.extend(of_info(&info));
-    Ok(told)
+    let slow =
+        send_or_error_text(node, &command(&["SLOWLOG", "GET", &SLOW_COMMANDS_MAX.to_string()])).await?;
+    findings.extend(slow_commands(slow));
+    let info = reply::text(send_or_error_text(node, &command(&["INFO", "everything"])).await?, "INFO")?;
+    findings.extend(info_findings(&info));
+    Ok(findings)
 }
 
 fn command(words: &[&str]) -> Cmd {
@@ -40,15 +44,15 @@ fn command(words: &[&str]) -> Cmd {
 }
 
 /// The reply, or in its place the server's refusal in words (a user may not be allowed to ask).
-async fn refusable(node: &Node, command: &Cmd) -> Result<Value, Error> {
-    Ok(match node.connections.ask(command).await? {
+async fn send_or_error_text(node: &Node, command: &Cmd) -> Result<Value, Error> {
+    Ok(match node.connections.send(command).await? {
         Value::ServerError(error) => Value::SimpleString(format!("({error})")),
         value => value,
     })
 }
 
 /// One line of bounded length, without control characters.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn sanitize(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
 }
@@ -56,34 +60,34 @@ pub(super) fn plain(text: &str) -> String {
 /// The slowest commands that SLOWLOG GET tells, by their name alone: their arguments may hold what is nobody's business.
 pub(super) fn slow_commands(reply: Value) -> Vec<String> {
     let entries = reply::items(reply, "SLOWLOG GET").unwrap_or_default();
-    let slow = entries.into_iter().take(SLOW).filter_map(|entry| {
+    let slow = entries.into_iter().take(SLOW_COMMANDS_MAX).filter_map(|entry| {
         let mut parts = reply::items(entry, "SLOWLOG GET").ok()?.into_iter().skip(2);
         let us = reply::integer(parts.next()?, "SLOWLOG GET").ok()?;
         let words = reply::items(parts.next()?, "SLOWLOG GET").ok()?;
         let name = reply::text(words.into_iter().next()?, "SLOWLOG GET").ok()?;
-        Some(format!("a slow command: {} took {:.1} ms (SLOWLOG)", plain(&name), us as f64 / 1e3))
+        Some(format!("a slow command: {} took {:.1} ms (SLOWLOG)", sanitize(&name), us as f64 / 1e3))
     });
     slow.collect()
 }
 
 /// What of INFO is out of the ordinary.
-pub(super) fn of_info(info: &str) -> Vec<String> {
+pub(super) fn info_findings(info: &str) -> Vec<String> {
     let value = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(plain)
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(sanitize)
     };
     let number = |name: &str| value(name).and_then(|text| text.parse::<f64>().ok());
-    let mut told = Vec::new();
+    let mut findings = Vec::new();
     if let (Some(used), Some(max)) = (number("used_memory"), number("maxmemory"))
         && max > 0.0
         && used > 0.9 * max
     {
         let percent = (used / max * 100.0).round();
-        told.push(format!(
+        findings.push(format!(
             "{percent} % of its memory is used (maxmemory): soon it refuses writes, or evicts"
         ));
     }
     if let Some(policy) = value("maxmemory_policy").filter(|policy| policy != "noeviction") {
-        told.push(format!(
+        findings.push(format!(
             "its maxmemory-policy is {policy}: documents may be evicted; noeviction keeps them"
         ));
     }
@@ -93,20 +97,20 @@ pub(super) fn of_info(info: &str) -> Vec<String> {
         ("blocked_clients", "clients are blocked on it"),
     ] {
         if let Some(count) = number(name).filter(|count| *count > 0.0) {
-            told.push(format!("{count} {sentence}"));
+            findings.push(format!("{count} {sentence}"));
         }
     }
     if let Some(ratio) = number("mem_fragmentation_ratio").filter(|ratio| *ratio > 1.5)
         && number("used_memory").is_some_and(|used| used > 100e6)
     {
-        told.push(format!(
+        findings.push(format!(
             "it holds {ratio} times the memory it uses (fragmentation): activedefrag gives it back"
         ));
     }
     if value("loading").as_deref() == Some("1") {
-        told.push("it is loading its data from disk".to_owned());
+        findings.push("it is loading its data from disk".to_owned());
     }
-    told
+    findings
 }
 
 #[cfg(test)]
@@ -116,15 +120,17 @@ mod tests {
     #[test]
     fn what_is_out_of_the_ordinary_is_told_and_nothing_else() {
         assert_eq!(
-            of_info("used_memory:100\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nevicted_keys:0\r\n"),
+            info_findings(
+                "used_memory:100\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nevicted_keys:0\r\n"
+            ),
             [] as [&str; 0]
         );
-        let told = of_info(
+        let findings = info_findings(
             "used_memory:950000000\r\nmaxmemory:1000000000\r\nmaxmemory_policy:allkeys-lru\r\nevicted_keys:7\r\n\
              mem_fragmentation_ratio:2.5\r\nloading:1\r\nrejected_connections:1\r\nblocked_clients:2\r\n",
         );
-        assert_eq!(told.len(), 7, "{told:?}");
-        assert!(told[0].starts_with("95 %") && told[1].contains("allkeys-lru"), "{told:?}");
+        assert_eq!(findings.len(), 7, "{findings:?}");
+        assert!(findings[0].starts_with("95 %") && findings[1].contains("allkeys-lru"), "{findings:?}");
     }
 
     #[test]
@@ -141,8 +147,8 @@ mod tests {
                 word(""),
             ])
         };
-        let told = slow_commands(Value::Array((0..9).map(|_| entry(12_340)).collect()));
-        assert_eq!(told, ["a slow command: FT.SEARCH took 12.3 ms (SLOWLOG)"; 3]);
+        let findings = slow_commands(Value::Array((0..9).map(|_| entry(12_340)).collect()));
+        assert_eq!(findings, ["a slow command: FT.SEARCH took 12.3 ms (SLOWLOG)"; 3]);
         for nonsense in [
             Value::Nil,
             Value::Int(1),
@@ -155,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_one_bounded_line() {
-        assert_eq!(plain(" Dave, I\r\n\thave \u{7}bad news "), "Dave, I have bad news");
-        assert_eq!(plain(&"x".repeat(10_000)).len(), CHARS_MAX);
+        assert_eq!(sanitize(" Dave, I\r\n\thave \u{7}bad news "), "Dave, I have bad news");
+        assert_eq!(sanitize(&"x".repeat(10_000)).len(), CHARS_MAX);
     }
 }

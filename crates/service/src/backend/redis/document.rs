@@ -7,13 +7,13 @@ use super::{Document, Error, Field, reply};
 use crate::Seq;
 
 /// Hexadecimal digits of each digest that count: 52 bits, which both JSON and Lua hold exactly.
-const DIGITS: usize = 13;
+const HEX_DIGITS: usize = 13;
 
 /// The content's number is counted modulo 2 to this.
-const BITS: u32 = 4 * DIGITS as u32;
+const BITS: u32 = 4 * HEX_DIGITS as u32;
 
 /// What a hash holds as it was read: fields, and when it ends.
-pub(super) fn read(key: &[u8], hash: Value, end: Value) -> Result<Option<Document>, Error> {
+pub(super) fn parse(key: &[u8], hash: Value, expiry: Value) -> Result<Option<Document>, Error> {
     let fields: Vec<Field> = reply::pairs(hash, "a hash")?
         .into_iter()
         .map(|(name, value)| {
@@ -25,8 +25,8 @@ pub(super) fn read(key: &[u8], hash: Value, end: Value) -> Result<Option<Documen
         // Redis has no empty hashes.
         return Ok(None);
     }
-    let expires_at_ms = u64::try_from(reply::integer(end, "a key's end")?).ok();
-    let seq = content(fields.iter().map(|field| (&*field.name, &*field.value)), expires_at_ms);
+    let expires_at_ms = u64::try_from(reply::integer(expiry, "a key's end")?).ok();
+    let seq = content_hash(fields.iter().map(|field| (&*field.name, &*field.value)), expires_at_ms);
     Ok(Some(Document { key: key.into(), seq, expires_at_ms, fields }))
 }
 
@@ -35,13 +35,13 @@ pub(super) fn read(key: &[u8], hash: Value, end: Value) -> Result<Option<Documen
 /// The sum modulo 2^52 of the first 52 bits of SHA-1 over `LENGTH:NAMEVALUE` of every field, and of
 /// a field without name whose value is the end in Unix milliseconds, if there is one. The scripts
 /// count alike.
-pub(super) fn content<'f>(
+pub(super) fn content_hash<'f>(
     fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
     expires_at_ms: Option<u64>,
 ) -> Seq {
-    let end = expires_at_ms.map(|end| end.to_string());
-    let end = end.iter().map(|end| digest(b"", end.as_bytes()));
-    let sum = fields.map(|(name, value)| digest(name, value)).chain(end).fold(0u64, u64::wrapping_add);
+    let expiry = expires_at_ms.map(|expiry| expiry.to_string());
+    let expiry = expiry.iter().map(|expiry| digest(b"", expiry.as_bytes()));
+    let sum = fields.map(|(name, value)| digest(name, value)).chain(expiry).fold(0u64, u64::wrapping_add);
     sum % (1 << BITS)
 }
 
@@ -64,16 +64,16 @@ mod tests {
     fn the_number_is_that_of_the_content_in_any_order() {
         let fields = [(&b"title"[..], &b"Hello"[..]), (b"year", b"2024")];
         let turned = [fields[1], fields[0]];
-        assert_eq!(content(fields.into_iter(), None), content(turned.into_iter(), None));
+        assert_eq!(content_hash(fields.into_iter(), None), content_hash(turned.into_iter(), None));
         // printf 5:titleHello | sha1sum; printf 4:year2024 | sha1sum
         let expected = (0x000e_81bd_f058_3b32u64 + 0x0009_823b_2d95_8f70u64) % (1 << 52);
-        assert_eq!(content(fields.into_iter(), None), expected);
+        assert_eq!(content_hash(fields.into_iter(), None), expected);
     }
 
     #[test]
     fn every_part_counts() {
-        let number = |fields: &[(&str, &str)], end| {
-            content(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), end)
+        let number = |fields: &[(&str, &str)], expiry| {
+            content_hash(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), expiry)
         };
         let one = number(&[("a", "bc")], None);
         for other in [
@@ -92,11 +92,11 @@ mod tests {
     fn a_hash_reads_alike_by_both_protocols() {
         let two = reply::recorded("*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nv\r\n$4\r\n\x00\x01\x02\x03\r\n");
         let three = reply::recorded("%2\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nv\r\n$4\r\n\x00\x01\x02\x03\r\n");
-        let two = read(b"k", two, Value::Int(-1)).unwrap().unwrap();
-        assert_eq!(Some(&two), read(b"k", three, Value::Int(-1)).unwrap().as_ref());
+        let two = parse(b"k", two, Value::Int(-1)).unwrap().unwrap();
+        assert_eq!(Some(&two), parse(b"k", three, Value::Int(-1)).unwrap().as_ref());
         assert_eq!((two.field(b"v"), two.expires_at_ms), (Some(&[0, 1, 2, 3][..]), None));
-        assert_eq!(read(b"k", Value::Array(vec![]), Value::Int(-2)).unwrap(), None);
+        assert_eq!(parse(b"k", Value::Array(vec![]), Value::Int(-2)).unwrap(), None);
         let ending = reply::recorded("%1\r\n$1\r\na\r\n$1\r\n1\r\n");
-        assert_eq!(read(b"k", ending, Value::Int(77)).unwrap().unwrap().expires_at_ms, Some(77));
+        assert_eq!(parse(b"k", ending, Value::Int(77)).unwrap().unwrap().expires_at_ms, Some(77));
     }
 }

@@ -8,12 +8,12 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::{
     ComputedVector, Document, Error, Field, NotWritten, Op, Results, Stood, WriteError, WriteOutcome,
-    core::Core,
-    document::{self, content},
+    discovery::Core,
+    document::{self, content_hash},
     error,
     node::{Node, PIPELINE_MAX},
-    script::{Ran, ran},
-    servers::{Part, Shard},
+    script::{WriteReply, parse_reply},
+    servers::{KeyGroup, Shard},
     state::State,
 };
 use crate::{
@@ -25,72 +25,74 @@ use crate::{
 const PIPELINE_BYTES_MAX: usize = 4 << 20;
 
 /// Writes after which the index is looked at.
-const MANY: usize = 256;
+const REFRESH_AFTER_WRITES: usize = 256;
 
 /// A write on its way.
-struct Way {
+struct PendingWrite {
     expected: Expected,
     /// The number of the content it leaves.
     seq: Seq,
 }
 
 /// Writes that go in one pipeline.
-struct Group {
-    ways: Vec<Way>,
+struct WriteBatch {
+    writes: Vec<PendingWrite>,
     commands: Pipeline,
     bytes: usize,
 }
 
 impl Core {
     /// The documents under these keys, without the vectors computed from them.
-    pub(super) async fn read(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+    pub(super) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
         let state = self.state();
         let mut stood = HashMap::with_capacity(keys.len());
-        for document in self.raw(&keys).await?.into_iter().flatten() {
-            let (document, vectors) = state.split(document);
+        for document in self.get_hashes(&keys).await?.into_iter().flatten() {
+            let (document, vectors) = state.split_vectors(document);
             stood.insert(document.key.to_vec(), (document, vectors));
         }
         Ok(stood)
     }
 
     /// The hashes under these keys, each as it is; nothing for what is no hash.
-    pub(super) async fn raw(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Document>>, Error> {
-        let (parts, unserved) = self.servers.map().divide(keys.iter().map(Vec::as_slice));
+    pub(super) async fn get_hashes(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Document>>, Error> {
+        let (groups, unserved) = self.servers.map().group_by_shard(keys.iter().map(Vec::as_slice));
         if let Some((_, error)) = unserved.into_iter().next() {
             return Err(error);
         }
-        let read = try_join_all(parts.iter().map(|(shard, places)| self.raw_of(shard, keys, places))).await?;
+        let read =
+            try_join_all(groups.iter().map(|(shard, positions)| self.get_hashes_on(shard, keys, positions)))
+                .await?;
         let mut documents: Vec<Option<Document>> = keys.iter().map(|_| None).collect();
-        for ((_, places), read) in parts.iter().zip(read) {
-            for (place, document) in places.iter().zip(read) {
-                documents[*place] = document;
+        for ((_, positions), read) in groups.iter().zip(read) {
+            for (position, document) in positions.iter().zip(read) {
+                documents[*position] = document;
             }
         }
         Ok(documents)
     }
 
     /// Those of these keys at `places`, which a shard holds.
-    async fn raw_of(
+    async fn get_hashes_on(
         &self,
         shard: &Shard,
         keys: &[Vec<u8>],
-        places: &[usize],
+        positions: &[usize],
     ) -> Result<Vec<Option<Document>>, Error> {
-        let mut documents = Vec::with_capacity(places.len());
-        for places in places.chunks(PIPELINE_MAX / 2) {
-            let mut pipeline = Pipeline::with_capacity(2 * places.len());
-            for place in places {
-                pipeline.cmd("HGETALL").arg(&keys[*place]).cmd("PEXPIRETIME").arg(&keys[*place]);
+        let mut documents = Vec::with_capacity(positions.len());
+        for positions in positions.chunks(PIPELINE_MAX / 2) {
+            let mut pipeline = Pipeline::with_capacity(2 * positions.len());
+            for position in positions {
+                pipeline.cmd("HGETALL").arg(&keys[*position]).cmd("PEXPIRETIME").arg(&keys[*position]);
             }
-            let asked = self.servers.ask_all(&shard.primary, &pipeline, 0, 0).await;
-            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
-            for place in places {
+            let asked = self.servers.send_pipeline(&shard.primary, &pipeline, 0, 0).await;
+            let mut replies = asked.map_err(|error| shard.with_shard(error))?.into_iter();
+            for position in positions {
                 let mut next = || replies.next().expect("as many replies as commands");
-                let (hash, end) = (next()?, next()?);
-                documents.push(match document::read(&keys[*place], hash, end) {
+                let (hash, expiry) = (next()?, next()?);
+                documents.push(match document::parse(&keys[*position], hash, expiry) {
                     // Something else than a document stands there.
                     Err(error) if error.kind == ErrorKind::Conflict => None,
-                    read => read.map_err(|error| shard.blame(error))?,
+                    read => read.map_err(|error| shard.with_shard(error))?,
                 });
             }
         }
@@ -101,23 +103,24 @@ impl Core {
     pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
         let state = self.state();
         let now_ms = self.clock.now_ms();
-        let many = ops.len() >= MANY;
-        let (parts, unserved) = self.servers.map().divide(ops.iter().map(key));
-        let of_shard =
-            |(shard, places): &Part| self.write_on(shard.clone(), &state, &ops, places.clone(), now_ms);
-        let written = join_all(parts.iter().map(of_shard)).await;
+        let refresh = ops.len() >= REFRESH_AFTER_WRITES;
+        let (groups, unserved) = self.servers.map().group_by_shard(ops.iter().map(key));
+        let of_shard = |(shard, positions): &KeyGroup| {
+            self.write_on(shard.clone(), &state, &ops, positions.clone(), now_ms)
+        };
+        let written = join_all(groups.iter().map(of_shard)).await;
         let mut results: Vec<Option<Result<WriteOutcome, NotWritten>>> = ops.iter().map(|_| None).collect();
-        for ((_, places), written) in parts.iter().zip(written) {
-            for (place, result) in places.iter().zip(written) {
-                results[*place] = Some(result);
+        for ((_, positions), written) in groups.iter().zip(written) {
+            for (position, result) in positions.iter().zip(written) {
+                results[*position] = Some(result);
             }
         }
-        for (place, error) in unserved {
-            results[place] = Some(Err(NotWritten::Refused(error)));
+        for (position, error) in unserved {
+            results[position] = Some(Err(NotWritten::Refused(error)));
         }
-        if many {
+        if refresh {
             // Whether Redis has left any of them out of its index.
-            self.servers.look.notify_one();
+            self.servers.wake_supervisor.notify_one();
         }
         Ok(results.into_iter().map(|result| result.expect("every key has a shard, or none")).collect())
     }
@@ -128,19 +131,19 @@ impl Core {
         shard: Arc<Shard>,
         state: &State,
         ops: &[Op],
-        places: Vec<usize>,
+        positions: Vec<usize>,
         now_ms: u64,
     ) -> Results {
-        let mut results: Results = Vec::with_capacity(places.len());
-        let mut ops = places.into_iter().map(|place| &ops[place]);
+        let mut results: Results = Vec::with_capacity(positions.len());
+        let mut ops = positions.into_iter().map(|position| &ops[position]);
         while ops.len() > 0 {
-            let group = self.next_group(&shard.primary, state, &mut ops, now_ms);
-            match self.write_group(&shard.primary, &group).await {
+            let batch = self.next_batch(&shard.primary, state, &mut ops, now_ms);
+            match self.send_batch(&shard.primary, &batch).await {
                 Ok(written) => results.extend(written),
                 // What was written before stands, so each write has its own fate.
                 Err(error) => {
-                    let error = shard.blame(error);
-                    results.extend(group.ways.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
+                    let error = shard.with_shard(error);
+                    results.extend(batch.writes.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
                 }
             }
         }
@@ -148,89 +151,92 @@ impl Core {
     }
 
     /// As many writes as go into one pipeline.
-    fn next_group<'o>(
+    fn next_batch<'o>(
         &self,
         node: &Node,
         state: &State,
         ops: &mut impl Iterator<Item = &'o Op>,
         now_ms: u64,
-    ) -> Group {
-        let most = node.group.load(Ordering::Relaxed);
-        let commands = Pipeline::with_capacity(most);
-        let mut group = Group { ways: Vec::with_capacity(most), commands, bytes: 0 };
-        while group.ways.len() < most && group.bytes < PIPELINE_BYTES_MAX {
+    ) -> WriteBatch {
+        let count_max = node.batch_size.load(Ordering::Relaxed);
+        let commands = Pipeline::with_capacity(count_max);
+        let mut batch = WriteBatch { writes: Vec::with_capacity(count_max), commands, bytes: 0 };
+        while batch.writes.len() < count_max && batch.bytes < PIPELINE_BYTES_MAX {
             let Some(op) = ops.next() else { break };
-            let (way, command) = self.way(state, op, now_ms);
-            group.bytes += command.args_iter().map(|argument| length(&argument)).sum::<usize>();
-            group.ways.push(way);
-            group.commands.add_command(command);
+            let (write, command) = self.write_command(state, op, now_ms);
+            batch.bytes += command.args_iter().map(|argument| argument_bytes(&argument)).sum::<usize>();
+            batch.writes.push(write);
+            batch.commands.add_command(command);
         }
-        group
+        batch
     }
 
     /// One pipeline; an error is of all its writes.
-    async fn write_group(&self, node: &Arc<Node>, group: &Group) -> Result<Results, Error> {
-        let _turn = node.writing.acquire().await.map_err(|_| Error::closing())?;
+    async fn send_batch(&self, node: &Arc<Node>, batch: &WriteBatch) -> Result<Results, Error> {
+        let _permit = node.write_permits.acquire().await.map_err(|_| Error::closing())?;
         let replicas = self.servers.store().wait_replicas;
         let began = Instant::now();
-        let asked = self.servers.ask_all(node, &group.commands, group.bytes, replicas).await;
+        let asked = self.servers.send_pipeline(node, &batch.commands, batch.bytes, replicas).await;
         if asked.is_err() {
             // A server that could not work through it in time is not asked for as much again.
-            node.note_pace(group.ways.len(), began.elapsed());
+            node.adapt_batch_size(batch.writes.len(), began.elapsed());
         }
         let mut replies = asked?;
         let is_missing = |reply: &Result<Value, Error>| matches!(reply, Ok(Value::ServerError(refused)) if error::is_script_missing(refused));
         if replies.iter().any(is_missing) {
             // A server has been restarted, or its scripts were flushed.
             self.servers.load_script(node).await?;
-            let places: Vec<usize> =
-                (0..replies.len()).filter(|place| is_missing(&replies[*place])).collect();
-            let mut again = Pipeline::with_capacity(places.len());
+            let positions: Vec<usize> =
+                (0..replies.len()).filter(|position| is_missing(&replies[*position])).collect();
+            let mut again = Pipeline::with_capacity(positions.len());
             for (_, command) in
-                group.commands.cmd_iter().enumerate().filter(|(place, _)| places.contains(place))
+                batch.commands.cmd_iter().enumerate().filter(|(position, _)| positions.contains(position))
             {
                 again.add_command(command.clone());
             }
-            let repeated = self.servers.ask_all(node, &again, group.bytes, replicas).await?;
-            for (place, reply) in places.into_iter().zip(repeated) {
-                replies[place] = reply;
+            let repeated = self.servers.send_pipeline(node, &again, batch.bytes, replicas).await?;
+            for (position, reply) in positions.into_iter().zip(repeated) {
+                replies[position] = reply;
             }
         }
-        node.note_pace(replies.len(), began.elapsed());
-        let became = |(way, reply): (&Way, Result<Value, Error>)| match reply {
-            Ok(reply) => way.became(reply),
+        node.adapt_batch_size(replies.len(), began.elapsed());
+        let outcome = |(write, reply): (&PendingWrite, Result<Value, Error>)| match reply {
+            Ok(reply) => write.outcome(reply),
             Err(error) => Err(NotWritten::Refused(error)),
         };
-        Ok(group.ways.iter().zip(replies).map(became).collect())
+        Ok(batch.writes.iter().zip(replies).map(outcome).collect())
     }
 
-    fn way(&self, state: &State, op: &Op, now_ms: u64) -> (Way, Cmd) {
+    fn write_command(&self, state: &State, op: &Op, now_ms: u64) -> (PendingWrite, Cmd) {
         match op {
             Op::Put { key, fields, expires_at_ms, vectors, expected } => {
-                let computed = blobs(state, vectors);
-                let end = expires_at_ms.or_else(|| state.default_end(key, now_ms));
+                let computed = encode_vectors(state, vectors);
+                let expiry = expires_at_ms.or_else(|| state.default_expiry(key, now_ms));
                 let all: Vec<(&[u8], &[u8])> =
                     fields.iter().chain(&computed).map(|field| (&*field.name, &*field.value)).collect();
-                let seq = content(all.iter().copied(), end);
-                let command = self.servers.script.put(key, all.into_iter(), end, *expected);
-                (Way { expected: *expected, seq }, command)
+                let seq = content_hash(all.iter().copied(), expiry);
+                let command = self.servers.script.put(key, all.into_iter(), expiry, *expected);
+                (PendingWrite { expected: *expected, seq }, command)
             }
             Op::Delete { key, expected } => {
-                (Way { expected: *expected, seq: 0 }, self.servers.script.delete(key, *expected))
+                (PendingWrite { expected: *expected, seq: 0 }, self.servers.script.delete(key, *expected))
             }
             Op::SetVectors { key, expected, vectors } => {
                 let expected = Expected::Seq(*expected);
-                (Way { expected, seq: 0 }, self.servers.script.set(key, &blobs(state, vectors), expected))
+                (
+                    PendingWrite { expected, seq: 0 },
+                    self.servers.script.set(key, &encode_vectors(state, vectors), expected),
+                )
             }
         }
     }
 }
 
-impl Way {
-    fn became(&self, reply: Value) -> Result<WriteOutcome, NotWritten> {
-        match ran(reply) {
-            Ok(Ran::Written { existed }) => Ok(WriteOutcome { seq: self.seq, existed }),
-            Ok(Ran::Conflict { found }) => {
+impl PendingWrite {
+    fn outcome(&self, reply: Value) -> Result<WriteOutcome, NotWritten> {
+        match parse_reply(reply) {
+            Ok(WriteReply::Written { existed }) => Ok(WriteOutcome { seq: self.seq, existed }),
+            Ok(WriteReply::Conflict { found }) => {
                 Err(WriteError::Conflict { expected: self.expected, found }.into())
             }
             Err(error) => Err(NotWritten::Refused(error)),
@@ -245,17 +251,17 @@ fn key(op: &Op) -> &[u8] {
 }
 
 /// Computed vectors as fields of a hash.
-fn blobs(state: &State, vectors: &[ComputedVector]) -> Vec<Field> {
+fn encode_vectors(state: &State, vectors: &[ComputedVector]) -> Vec<Field> {
     let blob = |vector| {
         // Of a collection that was dropped meanwhile nothing is left to write.
-        let (name, schema) = state.field_of(vector)?;
+        let (name, schema) = state.vector_field(vector)?;
         let value = encode_vector(&vector.values, schema.vector_type).into();
         Some(Field { name: name.as_bytes().into(), value })
     };
     vectors.iter().filter_map(blob).collect()
 }
 
-fn length(argument: &redis::Arg<&[u8]>) -> usize {
+fn argument_bytes(argument: &redis::Arg<&[u8]>) -> usize {
     match argument {
         redis::Arg::Simple(bytes) => bytes.len(),
         _ => 0,

@@ -11,8 +11,8 @@ use redis::Pipeline;
 
 use super::{
     Error, Query, Schema, SearchResult,
-    core::Core,
-    search::{self, Asking},
+    discovery::Core,
+    search::{self, SearchCommand},
     servers::Shard,
     state::State,
 };
@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 4;
 
 /// A query, and what its asker can do with.
 #[derive(Debug)]
-pub(crate) struct Sought<'q> {
+pub(crate) struct ShardQuery<'q> {
     pub(crate) query: Query<'q>,
     /// Whether the hits of some shards are better than none.
     pub(crate) allow_partial: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Sought<'q> {
 
 /// What was found for it.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct MergedHits {
     pub(crate) found: SearchResult,
     /// Why shards have not answered whose hits are missing.
     pub(crate) unanswered: Vec<String>,
@@ -41,10 +41,10 @@ impl Core {
     /// Answers these queries, asked together; one list of hits or one error each.
     pub(super) async fn search(
         &self,
-        queries: &[Sought<'_>],
+        queries: &[ShardQuery<'_>],
         deadline: Instant,
-    ) -> Result<Vec<Result<Gathered, Error>>, Error> {
-        let mut found: Vec<Option<Result<Gathered, Error>>> = queries.iter().map(|_| None).collect();
+    ) -> Result<Vec<Result<MergedHits, Error>>, Error> {
+        let mut found: Vec<Option<Result<MergedHits, Error>>> = queries.iter().map(|_| None).collect();
         for attempt in 1.. {
             let open = found.iter().enumerate().filter(|(_, found)| found.is_none());
             let open: Vec<usize> = open.map(|(position, _)| position).collect();
@@ -62,25 +62,25 @@ impl Core {
     /// and are asked again unless this is the `last` time.
     async fn search_once(
         &self,
-        queries: &[Sought<'_>],
+        queries: &[ShardQuery<'_>],
         positions: &[usize],
         deadline: Instant,
         last: bool,
-    ) -> Result<Vec<(usize, Option<Result<Gathered, Error>>)>, Error> {
+    ) -> Result<Vec<(usize, Option<Result<MergedHits, Error>>)>, Error> {
         let began = Instant::now();
         let (state, map) = (self.state(), self.servers.map());
-        let shards = self.shards(&map)?;
+        let shards = self.index_shards(&map)?;
         let time = deadline.saturating_duration_since(began).min(self.servers.store().command_timeout);
-        let is_part = self.is_divided();
-        let ask = || {
+        let is_part = self.has_index_per_shard();
+        let send_all = || {
             let asked =
                 shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
             join_all(asked)
         };
-        let mut answers = ask().await;
-        if is_part && self.servers.are_moving() {
+        let mut answers = send_all().await;
+        if is_part && self.servers.is_migrating() {
             // What went to a shard after that was asked is there by now.
-            for (first, second) in answers.iter_mut().flatten().zip(ask().await.into_iter().flatten()) {
+            for (first, second) in answers.iter_mut().flatten().zip(send_all().await.into_iter().flatten()) {
                 match (first, second) {
                     (Ok(first), Ok(second)) => {
                         first.vanished += second.vanished;
@@ -93,65 +93,67 @@ impl Core {
         }
         let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
         let search_us = us(began.elapsed());
-        let joined: Vec<_> = positions
+        let merged_all: Vec<_> = positions
             .iter()
             .map(|position| {
                 let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
-                join(&queries[*position], &shards, of_shards, is_part)
+                merge(&queries[*position], &shards, of_shards, is_part)
             })
             .collect();
-        let finish = async |position: &usize, joined: Result<(Gathered, usize), Error>| {
-            let (mut gathered, mut vanished) = joined?;
+        let finish = async |position: &usize, merged_all: Result<(MergedHits, usize), Error>| {
+            let (mut merged, mut vanished) = merged_all?;
             if is_part {
                 let began = Instant::now();
                 let query = &queries[*position].query;
                 let schema = state.get(query.collection)?.schema();
-                vanished += self.read_hits(query, schema, &mut gathered.found.hits).await?;
-                gathered.found.fetch_us = us(began.elapsed());
+                vanished += self.fetch_fields(query, schema, &mut merged.found.hits).await?;
+                merged.found.fetch_us = us(began.elapsed());
             }
-            gathered.found.search_us = search_us;
-            Ok((gathered, vanished))
+            merged.found.search_us = search_us;
+            Ok((merged, vanished))
         };
-        let finished =
-            join_all(positions.iter().zip(joined).map(|(position, joined)| finish(position, joined))).await;
-        let result = |finished: Result<(Gathered, usize), Error>| match finished {
+        let finished = join_all(
+            positions.iter().zip(merged_all).map(|(position, merged_all)| finish(position, merged_all)),
+        )
+        .await;
+        let result = |finished: Result<(MergedHits, usize), Error>| match finished {
             Ok((_, vanished)) if vanished > 0 && !last => None,
-            finished => Some(finished.map(|(gathered, _)| gathered)),
+            finished => Some(finished.map(|(merged, _)| merged)),
         };
         Ok(positions.iter().copied().zip(finished.into_iter().map(result)).collect())
     }
 
     /// Reads the fields of hits that came without; hits that stand no more are taken out, and counted.
-    async fn read_hits(
+    async fn fetch_fields(
         &self,
         query: &Query<'_>,
         schema: &Schema,
         hits: &mut Vec<Hit>,
     ) -> Result<usize, Error> {
-        let wanted = search::wanted(query, schema)?;
+        let wanted = search::returned_fields(query, schema)?;
         let servers = &self.servers;
-        let (parts, unserved) = servers.map().divide(hits.iter().map(|hit| &*hit.document.key));
+        let (groups, unserved) = servers.map().group_by_shard(hits.iter().map(|hit| &*hit.document.key));
         if let Some((_, error)) = unserved.into_iter().next() {
             return Err(error);
         }
-        let of_shard = async |shard: &Arc<Shard>, places: &[usize]| -> Result<Vec<_>, Error> {
-            let mut pipeline = Pipeline::with_capacity(2 * places.len());
-            for place in places {
-                search::read(&mut pipeline, &hits[*place].document.key, &wanted);
+        let of_shard = async |shard: &Arc<Shard>, positions: &[usize]| -> Result<Vec<_>, Error> {
+            let mut pipeline = Pipeline::with_capacity(2 * positions.len());
+            for position in positions {
+                search::add_fetch(&mut pipeline, &hits[*position].document.key, &wanted);
             }
-            let asked = servers.ask_all(&servers.reader(shard), &pipeline, 0, 0).await;
-            let mut replies = asked.map_err(|error| shard.blame(error))?.into_iter();
+            let asked = servers.send_pipeline(&servers.read_node(shard), &pipeline, 0, 0).await;
+            let mut replies = asked.map_err(|error| shard.with_shard(error))?.into_iter();
             let mut next = || replies.next().expect("as many replies as commands");
-            let mut fields = || search::fields(next()?, next()?, &wanted);
-            places.iter().map(|_| fields().map_err(|error| shard.blame(error))).collect()
+            let mut fields = || search::parse_fields(next()?, next()?, &wanted);
+            positions.iter().map(|_| fields().map_err(|error| shard.with_shard(error))).collect()
         };
-        let read = try_join_all(parts.iter().map(|(shard, places)| of_shard(shard, places))).await?;
+        let read = try_join_all(groups.iter().map(|(shard, positions)| of_shard(shard, positions))).await?;
         let mut gone = vec![false; hits.len()];
-        for ((_, places), read) in parts.iter().zip(read) {
-            for (place, fields) in places.iter().zip(read) {
+        for ((_, positions), read) in groups.iter().zip(read) {
+            for (position, fields) in positions.iter().zip(read) {
                 match fields {
-                    Some(fields) => hits[*place].document.fields = fields,
-                    None => gone[*place] = true,
+                    Some(fields) => hits[*position].document.fields = fields,
+                    None => gone[*position] = true,
                 }
             }
         }
@@ -166,50 +168,50 @@ impl Core {
         &self,
         shard: &Arc<Shard>,
         state: &State,
-        queries: &[Sought<'_>],
+        queries: &[ShardQuery<'_>],
         positions: &[usize],
         time: Duration,
         is_part: bool,
-    ) -> Vec<Result<search::Answered, Error>> {
+    ) -> Vec<Result<search::ShardHits, Error>> {
         let began = Instant::now();
         let mut pipeline = Pipeline::with_capacity(positions.len());
-        let mut asked: Vec<Result<Option<Asking>, Error>> = positions
+        let mut asked: Vec<Result<Option<SearchCommand>, Error>> = positions
             .iter()
             .map(|position| {
                 let query = &queries[*position].query;
                 let collection = state.get(query.collection)?;
-                let index = collection.index_on(shard)?;
-                search::ask(query, index, collection.schema(), time, is_part)
+                let index = collection.queryable_index(shard)?;
+                search::build_search(query, index, collection.schema(), time, is_part)
             })
             .collect();
-        for asking in asked.iter_mut().flatten().flatten() {
-            pipeline.add_command(asking.command.take());
+        for command in asked.iter_mut().flatten().flatten() {
+            pipeline.add_command(command.command.take());
         }
-        let replies = self.servers.reader(shard).connections.ask_all(&pipeline, 0).await;
+        let replies = self.servers.read_node(shard).connections.send_pipeline(&pipeline, 0).await;
         let took = began.elapsed();
         let mut replies = replies.map(Vec::into_iter);
-        let answer = |asking: Result<Option<Asking>, Error>| {
-            let Some(asking) = asking? else { return Ok(search::Answered::default()) };
+        let answer = |command: Result<Option<SearchCommand>, Error>| {
+            let Some(command) = command? else { return Ok(search::ShardHits::default()) };
             let reply = replies.as_mut().map_err(|error| error.clone())?.next().expect("a reply to each");
-            let answered = asking.read(reply)?;
+            let answered = command.parse(reply)?;
             // The older protocol does not say that hits are not all there are.
             if took >= time {
                 return Err(search::incomplete("its time was over"));
             }
             Ok(answered)
         };
-        let blame = |error| shard.blame(self.noticed(error));
+        let blame = |error| shard.with_shard(self.refresh_if_index_missing(error));
         asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
     }
 }
 
 /// What shards answered to one query, brought together: the hits it asks for, and how many had gone.
-fn join(
-    asked: &Sought<'_>,
+fn merge(
+    asked: &ShardQuery<'_>,
     shards: &[Arc<Shard>],
-    of_shards: impl Iterator<Item = Result<search::Answered, Error>>,
+    of_shards: impl Iterator<Item = Result<search::ShardHits, Error>>,
     are_parts: bool,
-) -> Result<(Gathered, usize), Error> {
+) -> Result<(MergedHits, usize), Error> {
     let (mut hits, mut vanished) = (Vec::new(), 0);
     let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
     for (shard, answered) in shards.iter().zip(of_shards) {
@@ -221,7 +223,7 @@ fn join(
             Err(error) => {
                 // Where one shard is gone, others may answer that the cluster is down: it is the one
                 // to name.
-                if trouble.is_none() || shard.primary.connections.obstacle().is_some() {
+                if trouble.is_none() || shard.primary.connections.unavailable_reason().is_some() {
                     trouble = Some(error.clone());
                 }
                 unanswered.push(error);
@@ -240,7 +242,7 @@ fn join(
     }
     let found = SearchResult { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
     let unanswered = unanswered.into_iter().map(|error| error.message).collect();
-    Ok((Gathered { found, unanswered }, vanished))
+    Ok((MergedHits { found, unanswered }, vanished))
 }
 
 /// The hits `query` asks for, of all that shards gave. One that moved from one to another while they

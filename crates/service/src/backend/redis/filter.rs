@@ -5,62 +5,66 @@ use super::Filter;
 
 /// What is left of a filter.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Simple {
+pub(super) enum SimplifiedFilter {
     /// It lets everything through.
-    Everything,
+    MatchAll,
     /// It lets nothing through: there is nothing to ask.
-    Nothing,
+    MatchNone,
     /// It has to be asked.
-    Some(Filter),
+    Filter(Filter),
 }
 
 /// A filter that no document passes: no index has this field, and RediSearch finds nothing in a
 /// field an index does not have.
-pub(super) const NOBODY: &str = "@__nobody:{x}";
+pub(super) const MATCH_NONE: &str = "@__nobody:{x}";
 
 /// Takes out of a filter what needs no asking.
-pub(super) fn simplify(filter: &Filter) -> Simple {
+pub(super) fn simplify(filter: &Filter) -> SimplifiedFilter {
     match filter {
-        Filter::All => Simple::Everything,
-        Filter::Tag { values, .. } if values.is_empty() => Simple::Nothing,
-        Filter::Tag { .. } | Filter::Range { .. } => Simple::Some(filter.clone()),
+        Filter::All => SimplifiedFilter::MatchAll,
+        Filter::Tag { values, .. } if values.is_empty() => SimplifiedFilter::MatchNone,
+        Filter::Tag { .. } | Filter::Range { .. } => SimplifiedFilter::Filter(filter.clone()),
         Filter::And(parts) => {
             let mut left = Vec::with_capacity(parts.len());
             for part in parts {
                 match simplify(part) {
-                    Simple::Everything => {}
-                    Simple::Nothing => return Simple::Nothing,
-                    Simple::Some(part) => left.push(part),
+                    SimplifiedFilter::MatchAll => {}
+                    SimplifiedFilter::MatchNone => return SimplifiedFilter::MatchNone,
+                    SimplifiedFilter::Filter(part) => left.push(part),
                 }
             }
-            joined(left, Filter::And, Simple::Everything)
+            joined(left, Filter::And, SimplifiedFilter::MatchAll)
         }
         Filter::Or(parts) => {
             let mut left = Vec::with_capacity(parts.len());
             for part in parts {
                 match simplify(part) {
-                    Simple::Everything => return Simple::Everything,
-                    Simple::Nothing => {}
-                    Simple::Some(part) => left.push(part),
+                    SimplifiedFilter::MatchAll => return SimplifiedFilter::MatchAll,
+                    SimplifiedFilter::MatchNone => {}
+                    SimplifiedFilter::Filter(part) => left.push(part),
                 }
             }
-            joined(left, Filter::Or, Simple::Nothing)
+            joined(left, Filter::Or, SimplifiedFilter::MatchNone)
         }
         Filter::Not(part) => match simplify(part) {
-            Simple::Everything => Simple::Nothing,
-            Simple::Nothing => Simple::Everything,
+            SimplifiedFilter::MatchAll => SimplifiedFilter::MatchNone,
+            SimplifiedFilter::MatchNone => SimplifiedFilter::MatchAll,
             // Twice not is once: RediSearch reads no minus after a minus.
-            Simple::Some(Filter::Not(part)) => Simple::Some(*part),
-            Simple::Some(part) => Simple::Some(Filter::Not(Box::new(part))),
+            SimplifiedFilter::Filter(Filter::Not(part)) => SimplifiedFilter::Filter(*part),
+            SimplifiedFilter::Filter(part) => SimplifiedFilter::Filter(Filter::Not(Box::new(part))),
         },
     }
 }
 
-fn joined(mut parts: Vec<Filter>, join: impl FnOnce(Vec<Filter>) -> Filter, none: Simple) -> Simple {
+fn joined(
+    mut parts: Vec<Filter>,
+    join: impl FnOnce(Vec<Filter>) -> Filter,
+    none: SimplifiedFilter,
+) -> SimplifiedFilter {
     match parts.len() {
         0 => none,
-        1 => Simple::Some(parts.remove(0)),
-        _ => Simple::Some(join(parts)),
+        1 => SimplifiedFilter::Filter(parts.remove(0)),
+        _ => SimplifiedFilter::Filter(join(parts)),
     }
 }
 
@@ -79,19 +83,19 @@ mod tests {
     #[test]
     fn everything_and_nothing_never_stand_inside() {
         let cases = [
-            (Filter::And(vec![]), Simple::Everything),
-            (Filter::Or(vec![]), Simple::Nothing),
-            (Filter::And(vec![Filter::All, tag("a")]), Simple::Some(tag("a"))),
-            (Filter::Or(vec![Filter::All, tag("a")]), Simple::Everything),
-            (Filter::And(vec![not(Filter::All), tag("a")]), Simple::Nothing),
-            (Filter::Or(vec![not(Filter::All), tag("a")]), Simple::Some(tag("a"))),
-            (not(Filter::And(vec![Filter::All])), Simple::Nothing),
-            (not(not(tag("a"))), Simple::Some(tag("a"))),
+            (Filter::And(vec![]), SimplifiedFilter::MatchAll),
+            (Filter::Or(vec![]), SimplifiedFilter::MatchNone),
+            (Filter::And(vec![Filter::All, tag("a")]), SimplifiedFilter::Filter(tag("a"))),
+            (Filter::Or(vec![Filter::All, tag("a")]), SimplifiedFilter::MatchAll),
+            (Filter::And(vec![not(Filter::All), tag("a")]), SimplifiedFilter::MatchNone),
+            (Filter::Or(vec![not(Filter::All), tag("a")]), SimplifiedFilter::Filter(tag("a"))),
+            (not(Filter::And(vec![Filter::All])), SimplifiedFilter::MatchNone),
+            (not(not(tag("a"))), SimplifiedFilter::Filter(tag("a"))),
             (
                 not(Filter::Or(vec![tag("a"), tag("b")])),
-                Simple::Some(not(Filter::Or(vec![tag("a"), tag("b")]))),
+                SimplifiedFilter::Filter(not(Filter::Or(vec![tag("a"), tag("b")]))),
             ),
-            (Filter::Tag { field: "t".to_owned(), values: vec![] }, Simple::Nothing),
+            (Filter::Tag { field: "t".to_owned(), values: vec![] }, SimplifiedFilter::MatchNone),
         ];
         for (filter, expected) in cases {
             assert_eq!(simplify(&filter), expected, "{filter:?}");
@@ -109,7 +113,8 @@ mod tests {
             max: f64::INFINITY,
             max_exclusive: false,
         };
-        let Simple::Some(filter) = simplify(&Filter::And(vec![tag, Filter::All, not(range)])) else {
+        let SimplifiedFilter::Filter(filter) = simplify(&Filter::And(vec![tag, Filter::All, not(range)]))
+        else {
             panic!()
         };
         assert_eq!(filter.to_string(), "@my\\-tags:{a\\ b\\|c\\{\\}|\u{fc}} (-@n:[(-0.5 +inf])");

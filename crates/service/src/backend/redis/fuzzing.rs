@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{
-    Error, Query, Schema, address::Addresses, doctor, document, error, index::Info, notes, notes::Notes,
-    reply, script, scroll, search, server, server::Server, slots,
+    Error, Query, Schema, address::Addresses, doctor, document, error, index::IndexInfo, metadata,
+    metadata::CollectionMetadata, reply, script, scroll, search, server, server::ServerInfo, slots,
 };
 use crate::article_schema;
 
@@ -15,30 +15,32 @@ pub fn redis_reply(input: &[u8]) {
     let Some((&to, wire)) = input.split_first() else { return };
     if to == b'u' {
         let text = String::from_utf8_lossy(wire);
-        return told(Addresses::parse(&text).map(drop));
+        return check_error(Addresses::parse(&text).map(drop));
     }
     if to == b'c' {
         return cursor(&String::from_utf8_lossy(wire));
     }
     let Ok(value) = redis::parse_redis_value(wire) else { return };
     match to {
-        b'i' => told(Info::read(value).map(|info| check_info(&info))),
-        b'n' => told(Notes::read("kb", value).map(|notes| notes.iter().for_each(check_notes))),
-        b'd' => told(split(value).and_then(|(hash, end)| document::read(b"k", hash, end)).map(drop)),
-        b's' => told(search(value, false)),
-        b'p' => told(search(value, true)),
-        b'f' => told(split(value).and_then(|(stands, values)| fields(stands, values))),
-        b't' => told(search::counted(value).map(drop)),
-        b'r' => told(script::ran(value).map(drop)),
-        b'v' => told(split(value).and_then(|(info, modules)| server(info, modules))),
-        b'w' => told(server::spreads(value).map(drop)),
-        b'l' => told(slots::read(value).map(|ranges| check_ranges(&ranges))),
-        b'm' => told(slots::are_moving(value).map(drop)),
-        b'k' => told(scroll::scanned(value).map(|(_, keys)| assert!(keys.is_sorted()))),
-        b'g' => told(notes::number(value).map(drop)),
-        b'o' => doctor::slow_commands(value).iter().for_each(|told| assert!(told.len() < 10_000)),
+        b'i' => check_error(IndexInfo::parse(value).map(|info| check_info(&info))),
+        b'n' => check_error(
+            CollectionMetadata::parse("kb", value).map(|metadata| metadata.iter().for_each(check_metadata)),
+        ),
+        b'd' => check_error(split(value).and_then(|(hash, end)| document::parse(b"k", hash, end)).map(drop)),
+        b's' => check_error(search(value, false)),
+        b'p' => check_error(search(value, true)),
+        b'f' => check_error(split(value).and_then(|(stands, values)| fields(stands, values))),
+        b't' => check_error(search::parse_count(value).map(drop)),
+        b'r' => check_error(script::parse_reply(value).map(drop)),
+        b'v' => check_error(split(value).and_then(|(info, modules)| server(info, modules))),
+        b'w' => check_error(server::has_coordinator(value).map(drop)),
+        b'l' => check_error(slots::parse_ranges(value).map(|ranges| check_ranges(&ranges))),
+        b'm' => check_error(slots::is_migrating(value).map(drop)),
+        b'k' => check_error(scroll::parse_scan(value).map(|(_, keys)| assert!(keys.is_sorted()))),
+        b'g' => check_error(metadata::parse_id(value).map(drop)),
+        b'o' => doctor::slow_commands(value).iter().for_each(|entry| assert!(entry.len() < 10_000)),
         b'e' => {
-            let _ = slots::Redirection::read(&value);
+            let _ = slots::Redirection::parse(&value);
             if let Value::ServerError(refused) = &value {
                 let error = error::server(refused);
                 assert!(!error.message.is_empty() && !error.code.is_empty());
@@ -49,7 +51,7 @@ pub fn redis_reply(input: &[u8]) {
 }
 
 /// A refusal says why.
-fn told(read: Result<(), Error>) {
+fn check_error(read: Result<(), Error>) {
     if let Err(error) = read {
         assert!(!error.message.is_empty() && !error.code.is_empty());
     }
@@ -66,17 +68,17 @@ fn schema() -> Schema {
     article_schema("article:", &["tags".to_owned()], &["year".to_owned()])
 }
 
-fn check_info(info: &Info) {
+fn check_info(info: &IndexInfo) {
     let schema = schema();
     let _ = info.difference(&schema);
-    let both = Info::sum([info, info].into_iter());
+    let both = IndexInfo::sum([info, info].into_iter());
     assert!(both.documents >= info.documents);
-    let _ = (info.waiting(), both.waiting());
+    let _ = (info.pending_documents(), both.pending_documents());
 }
 
 /// Notes come back as they are written.
-fn check_notes(notes: &Notes) {
-    let command = notes.write("kb");
+fn check_metadata(metadata: &CollectionMetadata) {
+    let command = metadata.to_hset("kb");
     let words: Vec<Value> = command
         .args_iter()
         .skip(2)
@@ -85,14 +87,14 @@ fn check_notes(notes: &Notes) {
             _ => panic!("no cursors in a HSET"),
         })
         .collect();
-    let again = Notes::read("kb", Value::Array(words)).expect("what was written is read");
-    assert_eq!(again.as_ref(), Some(notes));
+    let again = CollectionMetadata::parse("kb", Value::Array(words)).expect("what was written is read");
+    assert_eq!(again.as_ref(), Some(metadata));
 }
 
 /// A place in a walk comes back as it is written.
 fn cursor(text: &str) {
-    if let Ok(place) = scroll::Place::read(text) {
-        assert_eq!(scroll::Place::read(&place.write()).expect("what was written is read"), place);
+    if let Ok(cursor) = scroll::ScrollCursor::decode(text) {
+        assert_eq!(scroll::ScrollCursor::decode(&cursor.encode()).expect("what was written is read"), cursor);
     }
 }
 
@@ -111,8 +113,8 @@ fn search(value: Value, is_part: bool) -> Result<(), Error> {
         min_score: Some(-1.0),
         fields: None,
     };
-    let asking = search::ask(&query, "kb", &schema, Duration::from_secs(1), is_part)?;
-    let answered = asking.expect("no filter keeps all out").read(value)?;
+    let asking = search::build_search(&query, "kb", &schema, Duration::from_secs(1), is_part)?;
+    let answered = asking.expect("no filter keeps all out").parse(value)?;
     for hit in answered.hits {
         assert!(!hit.distance.is_nan() && hit.score >= -1.0);
     }
@@ -121,23 +123,23 @@ fn search(value: Value, is_part: bool) -> Result<(), Error> {
 
 fn fields(stands: Value, values: Value) -> Result<(), Error> {
     let wanted = ["title", "content"];
-    let fields = search::fields(stands, values, &wanted)?.unwrap_or_default();
+    let fields = search::parse_fields(stands, values, &wanted)?.unwrap_or_default();
     assert!(fields.iter().all(|field| wanted.iter().any(|name| name.as_bytes() == &*field.name)));
     Ok(())
 }
 
 fn server(info: Value, modules: Value) -> Result<(), Error> {
     let text = reply::text(info.clone(), "INFO")?;
-    assert!(doctor::of_info(&text).len() < 10);
+    assert!(doctor::info_findings(&text).len() < 10);
     for is_cluster in [false, true] {
-        if let Ok(server) = Server::read(info.clone(), modules.clone(), is_cluster) {
+        if let Ok(server) = ServerInfo::read(info.clone(), modules.clone(), is_cluster) {
             assert!(server.warnings().len() < 2);
         }
     }
     Ok(())
 }
 
-fn check_ranges(ranges: &[slots::Range]) {
+fn check_ranges(ranges: &[slots::SlotRange]) {
     assert!(ranges.is_sorted_by_key(|range| range.first));
     for range in ranges {
         assert!(range.first <= range.last && range.last < slots::SLOTS && !range.servers.is_empty());

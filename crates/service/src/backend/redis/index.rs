@@ -6,11 +6,11 @@ use super::{Error, Schema, reply};
 use crate::{Algorithm, FieldKind, FieldSchema, Metric, Quantization, VectorSchema, VectorType};
 
 /// The first search module that knows FLOAT16 and BFLOAT16: 2.10.
-const SHORT_FLOATS_SINCE: u32 = 21_000;
+const HALF_FLOATS_SINCE: u32 = 21_000;
 
 /// Why a search module of version `search` cannot hold a schema.
-pub(super) fn check(schema: &Schema, search: u32) -> Result<(), Error> {
-    let own = super::notes::OWN_PREFIX.as_bytes();
+pub(super) fn check_supported(schema: &Schema, search: u32) -> Result<(), Error> {
+    let own = super::metadata::KEY_PREFIX.as_bytes();
     for prefix in &schema.prefixes {
         if own.starts_with(prefix) || prefix.starts_with(own) {
             let shown = String::from_utf8_lossy(prefix);
@@ -31,7 +31,7 @@ pub(super) fn check(schema: &Schema, search: u32) -> Result<(), Error> {
                 "quantization is Nearfield's own and unknown to Redis: leave it out, or use the embedded store"
             }
             VectorSchema { vector_type: VectorType::Float16 | VectorType::Bfloat16, .. }
-                if search < SHORT_FLOATS_SINCE =>
+                if search < HALF_FLOATS_SINCE =>
             {
                 "this Redis's search module is older than 2.10 and knows FLOAT32 alone of the types"
             }
@@ -45,7 +45,7 @@ pub(super) fn check(schema: &Schema, search: u32) -> Result<(), Error> {
 }
 
 /// `FT.CREATE`.
-pub(super) fn create(name: &str, schema: &Schema) -> Cmd {
+pub(super) fn create_command(name: &str, schema: &Schema) -> Cmd {
     let mut command = redis::cmd("FT.CREATE");
     command.arg(name).arg("ON").arg("HASH").arg("PREFIX").arg(schema.prefixes.len());
     for prefix in &schema.prefixes {
@@ -119,7 +119,7 @@ const SIZE_MB_MAX: f64 = 1e9;
 
 /// What `FT.INFO` says of an index.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Info {
+pub(super) struct IndexInfo {
     prefixes: Vec<Vec<u8>>,
     key_type: String,
     has_filter: bool,
@@ -154,11 +154,11 @@ impl Attribute {
     }
 }
 
-impl Info {
+impl IndexInfo {
     /// Reads the reply to `FT.INFO`.
-    pub(super) fn read(value: Value) -> Result<Info, Error> {
+    pub(super) fn parse(value: Value) -> Result<IndexInfo, Error> {
         const WHAT: &str = "FT.INFO";
-        let mut info = Info { percent_indexed: 1.0, ..Info::default() };
+        let mut info = IndexInfo { percent_indexed: 1.0, ..IndexInfo::default() };
         for (name, value) in reply::pairs(value, WHAT)? {
             match reply::text(name, WHAT)?.as_str() {
                 "index_definition" => info.read_definition(value)?,
@@ -215,11 +215,11 @@ impl Info {
     }
 
     /// What several indexes come to, each over a part of the keys.
-    pub(super) fn sum<'i>(infos: impl Iterator<Item = &'i Info>) -> Info {
+    pub(super) fn sum<'i>(infos: impl Iterator<Item = &'i IndexInfo>) -> IndexInfo {
         infos
-            .fold(None, |sum: Option<Info>, info| {
+            .fold(None, |sum: Option<IndexInfo>, info| {
                 let Some(mut sum) = sum else { return Some(info.clone()) };
-                let share = |info: &Info| info.documents as f64 / info.percent_indexed.max(0.001);
+                let share = |info: &IndexInfo| info.documents as f64 / info.percent_indexed.max(0.001);
                 let all = share(&sum) + share(info);
                 sum.documents += info.documents;
                 sum.percent_indexed = match (sum.percent_indexed, info.percent_indexed) {
@@ -237,7 +237,7 @@ impl Info {
     }
 
     /// Documents still to be indexed, about.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(super) fn pending_documents(&self) -> u64 {
         if self.percent_indexed >= 1.0 {
             return 0;
         }

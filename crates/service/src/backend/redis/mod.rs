@@ -9,7 +9,7 @@ mod address;
 mod breaker;
 mod collections;
 mod connections;
-mod core;
+mod discovery;
 mod doctor;
 mod document;
 mod documents;
@@ -19,18 +19,18 @@ mod filter;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod index;
-mod keeper;
+mod metadata;
 mod node;
-mod notes;
 mod reply;
 mod script;
 mod scroll;
 mod search;
-mod seen;
 mod server;
 mod servers;
 mod slots;
 mod state;
+mod state_cache;
+mod supervisor;
 
 use std::{sync::mpsc, time::Instant};
 
@@ -38,10 +38,10 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::fan_out::{Gathered, Sought};
+pub(crate) use self::fan_out::{MergedHits, ShardQuery};
 use self::{
-    core::Core,
-    servers::{Servers, Shard, refused},
+    discovery::Core,
+    servers::{Servers, Shard, into_result},
 };
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, DropMode, Error, Field, Filter, Fingerprints,
@@ -80,7 +80,7 @@ impl Redis {
             .map_err(|error| refusal::thread(&error))?;
         let closing = CancellationToken::new();
         let (tried, first) = mpsc::sync_channel(1);
-        runtime.spawn(keeper::keep(core.clone(), closing.clone(), tried));
+        runtime.spawn(supervisor::supervise(core.clone(), closing.clone(), tried));
         // The keeper is patient with each step for at most a second at first.
         let _ = first.recv();
         let handle = runtime.handle().clone();
@@ -102,7 +102,7 @@ impl Redis {
     }
 
     /// Waits for one of the verbs below. For threads that may block.
-    pub(super) fn wait<T>(&self, verb: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(super) fn block_on<T>(&self, verb: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if self.closing.is_cancelled() {
             return Err(Error::closing());
         }
@@ -110,7 +110,7 @@ impl Redis {
     }
 
     /// Runs what must not stop half-way because its caller has gone.
-    async fn to_the_end<T: Send + 'static>(
+    async fn run_to_completion<T: Send + 'static>(
         &self,
         verb: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -125,12 +125,12 @@ impl Redis {
         (!ids.is_empty()).then(|| ids.join(" "))
     }
 
-    pub(super) fn seen(&self) -> Vec<CollectionInfo> {
-        self.core.state().collections.values().map(|collection| collection.show()).collect()
+    pub(super) fn cached_collections(&self) -> Vec<CollectionInfo> {
+        self.core.state().collections.values().map(|collection| collection.to_info()).collect()
     }
 
-    pub(super) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
-        Ok(self.core.state().get(name)?.show())
+    pub(super) fn cached_collection(&self, name: &str) -> Result<CollectionInfo, Error> {
+        Ok(self.core.state().get(name)?.to_info())
     }
 
     pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
@@ -149,31 +149,31 @@ impl Redis {
         models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
         let (core, name) = (self.core.clone(), name.to_owned());
-        self.to_the_end(async move { core.put_collection(&name, schema, rebuild, models).await }).await
+        self.run_to_completion(async move { core.put_collection(&name, schema, rebuild, models).await }).await
     }
 
     pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
         let (core, name) = (self.core.clone(), name.to_owned());
-        self.to_the_end(async move { core.drop_collection(&name, documents).await }).await
+        self.run_to_completion(async move { core.drop_collection(&name, documents).await }).await
     }
 
     pub(super) async fn set_alias(&self, alias: &str, collection: &str) -> Result<(), Error> {
         let (core, alias, collection) = (self.core.clone(), alias.to_owned(), collection.to_owned());
-        self.to_the_end(async move { core.set_alias(&alias, &collection).await }).await
+        self.run_to_completion(async move { core.set_alias(&alias, &collection).await }).await
     }
 
     pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
         let (core, alias) = (self.core.clone(), alias.to_owned());
-        self.to_the_end(async move { core.remove_alias(&alias).await }).await
+        self.run_to_completion(async move { core.remove_alias(&alias).await }).await
     }
 
-    pub(super) async fn find(&self, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
-        let document = self.core.raw(&keys).await?.into_iter().flatten().next();
-        Ok(document.map(|document| self.core.state().split(document).0))
+    pub(super) async fn get_first(&self, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
+        let document = self.core.get_hashes(&keys).await?.into_iter().flatten().next();
+        Ok(document.map(|document| self.core.state().split_vectors(document).0))
     }
 
-    pub(super) async fn read(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
-        self.core.read(keys).await
+    pub(super) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+        self.core.prefetch(keys).await
     }
 
     pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
@@ -192,8 +192,8 @@ impl Redis {
         self.core.state().get(collection).map_or_else(|_| Vec::new(), |known| known.models.clone())
     }
 
-    pub(super) async fn note_models(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
-        self.core.note_models(collection, models).await
+    pub(super) async fn save_models(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
+        self.core.save_models(collection, models).await
     }
 
     pub(super) async fn scroll(
@@ -219,14 +219,16 @@ impl Redis {
         let servers = &self.core.servers;
         let (state, map) = (self.core.state(), servers.map());
         let collection = state.get(collection)?;
-        let shards = self.core.shards(&map)?;
+        let shards = self.core.index_shards(&map)?;
         let of_shard = async |shard: &Arc<Shard>| {
-            let index = collection.index_on(shard)?;
-            let Some(command) = search::count(index, filter, servers.store().command_timeout) else {
+            let index = collection.queryable_index(shard)?;
+            let Some(command) = search::build_count(index, filter, servers.store().command_timeout) else {
                 return Ok(0);
             };
-            let asked = servers.reader(shard).connections.ask(&command).await.and_then(refused);
-            asked.and_then(search::counted).map_err(|error| shard.blame(self.core.noticed(error)))
+            let asked = servers.read_node(shard).connections.send(&command).await.and_then(into_result);
+            asked
+                .and_then(search::parse_count)
+                .map_err(|error| shard.with_shard(self.core.refresh_if_index_missing(error)))
         };
         Ok(try_join_all(shards.iter().map(of_shard)).await?.into_iter().sum())
     }
@@ -238,43 +240,43 @@ impl Redis {
     /// What each server says of itself.
     pub(super) async fn diagnose(&self) -> Vec<String> {
         let map = self.core.servers.map();
-        join_all(map.shards().iter().map(|shard| doctor::ask(&shard.primary))).await.concat()
+        join_all(map.shards().iter().map(|shard| doctor::diagnose(&shard.primary))).await.concat()
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.core.state().warnings();
-        if self.core.servers.are_moving() {
+        if self.core.servers.is_migrating() {
             warnings.push("slots of the Redis Cluster are on their way from server to server".to_owned());
         }
         warnings
     }
 
     /// What keeps collections from being known.
-    pub(super) fn out_of_reach(&self) -> Option<Error> {
-        self.obstacle().filter(|_| !self.core.is_known())
+    pub(super) fn catalog_unavailable_reason(&self) -> Option<Error> {
+        self.unavailable_reason().filter(|_| !self.core.has_cached_collections())
     }
 
-    pub(super) fn obstacle(&self) -> Option<Error> {
-        self.core.servers.obstacle()
+    pub(super) fn unavailable_reason(&self) -> Option<Error> {
+        self.core.servers.unavailable_reason()
     }
 
     /// Answers these queries, asked together; one list of hits or one error each.
     pub(crate) async fn search(
         &self,
-        queries: &[Sought<'_>],
+        queries: &[ShardQuery<'_>],
         deadline: Instant,
-    ) -> Result<Vec<Result<Gathered, Error>>, Error> {
+    ) -> Result<Vec<Result<MergedHits, Error>>, Error> {
         self.core.search(queries, deadline).await
     }
 
     /// The documents of a collection on each shard, as last seen; empty where there is but one.
-    pub(super) fn shards(&self, collection: &str) -> Vec<(String, u64)> {
+    pub(super) fn documents_per_shard(&self, collection: &str) -> Vec<(String, u64)> {
         let state = self.core.state();
         let Ok(collection) = state.get(collection) else { return Vec::new() };
         if collection.indexes.len() < 2 {
             return Vec::new();
         }
-        let documents = |(shard, index): (&String, &state::Index)| (shard.clone(), index.info.documents);
+        let documents = |(shard, index): (&String, &state::ShardIndex)| (shard.clone(), index.info.documents);
         collection.indexes.iter().map(documents).collect()
     }
 }

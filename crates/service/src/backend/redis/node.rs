@@ -10,7 +10,7 @@ use super::{
     connections::Connections,
     error::UNAVAILABLE,
     script::Script,
-    server::{self, Server},
+    server::{self, ServerInfo},
     slots,
 };
 use crate::{
@@ -25,41 +25,41 @@ const WRITES_MAX: usize = 2;
 pub(super) const PIPELINE_MAX: usize = 512;
 
 /// Fewest documents a pipeline of writes is cut down to.
-const GROUP_MIN: usize = 8;
+const BATCH_MIN: usize = 8;
 
 /// How long a pipeline of writes should take: long enough to be worth its round trip, and far
 /// from the command timeout however slow the index is.
-const GROUP_TIME: Duration = Duration::from_millis(200);
+const BATCH_TARGET_TIME: Duration = Duration::from_millis(200);
 
 /// Documents in the first pipeline of writes, until it is known how fast they go.
-const GROUP_FIRST: usize = 16;
+const BATCH_INITIAL: usize = 16;
 
 /// Longest wait for one answer of a server that did not answer before: it is tried again soon. One that
 /// was well has two thirds of what a command has, so that it is known to be silent before commands
 /// find out one by one.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
 /// A server.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) connections: Connections,
     /// Held by pipelines of writes.
-    pub(super) writing: Semaphore,
+    pub(super) write_permits: Semaphore,
     /// Documents in a pipeline of writes, as fast as they went last.
-    pub(super) group: AtomicUsize,
+    pub(super) batch_size: AtomicUsize,
     /// Whether its replicas had not taken in what was last written within the time they have.
-    pub(super) is_ahead: AtomicBool,
+    pub(super) replicas_lag: AtomicBool,
     /// What it was when it was last asked.
-    server: RwLock<Option<Server>>,
+    server: RwLock<Option<ServerInfo>>,
 }
 
 impl Node {
-    pub(super) fn new(address: Address, store: &RedisStore, look: Arc<Notify>) -> Node {
+    pub(super) fn new(address: Address, store: &RedisStore, wake_supervisor: Arc<Notify>) -> Node {
         Node {
-            connections: Connections::new(address, store, look),
-            writing: Semaphore::new(WRITES_MAX),
-            group: AtomicUsize::new(GROUP_FIRST),
-            is_ahead: AtomicBool::new(false),
+            connections: Connections::new(address, store, wake_supervisor),
+            write_permits: Semaphore::new(WRITES_MAX),
+            batch_size: AtomicUsize::new(BATCH_INITIAL),
+            replicas_lag: AtomicBool::new(false),
             server: RwLock::new(None),
         }
     }
@@ -69,19 +69,19 @@ impl Node {
     }
 
     /// What it was when it was last asked, if it ever was.
-    pub(super) fn server(&self) -> Option<Server> {
+    pub(super) fn server(&self) -> Option<ServerInfo> {
         self.server.read().clone()
     }
 
     /// Whether it asks the other servers of its cluster by itself what concerns an index.
-    pub(super) fn spreads(&self) -> bool {
-        self.server.read().as_ref().is_some_and(|server| server.spreads)
+    pub(super) fn has_coordinator(&self) -> bool {
+        self.server.read().as_ref().is_some_and(|server| server.has_coordinator)
     }
 
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn probe_timeout(&self) -> Duration {
         let command_timeout = self.connections.command_timeout;
-        if self.connections.obstacle().is_some() {
-            PATIENCE.min(command_timeout)
+        if self.connections.unavailable_reason().is_some() {
+            PROBE_TIMEOUT_MAX.min(command_timeout)
         } else {
             command_timeout * 2 / 3
         }
@@ -90,11 +90,16 @@ impl Node {
     /// Finds the server well and lets everybody ask, or lets nobody ask and says why; `true` if it
     /// may be another server than before, or has been away. What it is, is asked then, and if that is
     /// wanted.
-    pub(super) async fn attend(&self, look: bool, script: &Script, is_cluster: bool) -> Result<bool, Error> {
+    pub(super) async fn health_check(
+        &self,
+        reload_info: bool,
+        script: &Script,
+        is_cluster: bool,
+    ) -> Result<bool, Error> {
         let began = Instant::now();
-        match self.find_well(look, script, is_cluster).await {
+        match self.probe_and_recover(reload_info, script, is_cluster).await {
             // One command was slow, or one connection broke, while others were answered.
-            Err(error) if error.code == UNAVAILABLE && self.connections.is_well_since(began) => {
+            Err(error) if error.code == UNAVAILABLE && self.connections.is_healthy_since(began) => {
                 tracing::debug!(%error, "Redis is busy");
                 Ok(false)
             }
@@ -107,61 +112,68 @@ impl Node {
         }
     }
 
-    async fn find_well(&self, look: bool, script: &Script, is_cluster: bool) -> Result<bool, Error> {
-        let (connections, patience) = (&self.connections, self.patience());
+    async fn probe_and_recover(
+        &self,
+        reload_info: bool,
+        script: &Script,
+        is_cluster: bool,
+    ) -> Result<bool, Error> {
+        let (connections, probe_timeout) = (&self.connections, self.probe_timeout());
         let was_open = connections.breaker.is_open();
-        let opened = connections.mend(patience).await?;
-        if !(look || opened || was_open) {
+        let opened = connections.reconnect(probe_timeout).await?;
+        if !(reload_info || opened || was_open) {
             return Ok(false);
         }
-        let info = connections.ask_first(&redis::cmd("INFO"), patience).await?;
+        let info = connections.send_unguarded(&redis::cmd("INFO"), probe_timeout).await?;
         let mut modules = redis::cmd("MODULE");
         modules.arg("LIST");
-        let mut server = Server::read(info, connections.ask_first(&modules, patience).await?, is_cluster)?;
+        let mut server =
+            ServerInfo::read(info, connections.send_unguarded(&modules, probe_timeout).await?, is_cluster)?;
         if is_cluster {
             let mut search = redis::cmd("COMMAND");
             search.arg("INFO").arg("FT.SEARCH");
-            server.spreads = server::spreads(connections.ask_first(&search, patience).await?)?;
+            server.has_coordinator =
+                server::has_coordinator(connections.send_unguarded(&search, probe_timeout).await?)?;
         }
         let restarted = self.server.read().as_ref().is_none_or(|known| known.run_id != server.run_id);
         if was_open || restarted {
-            connections.ask_first(&script.load(), patience).await?;
+            connections.send_unguarded(&script.load(), probe_timeout).await?;
         }
         if restarted {
             let address = self.address();
-            tracing::info!(%address, version = server.version, search = server.search, "a Redis is there");
+            tracing::info!(%address, version = server.version, search = server.search_version, "a Redis is there");
         }
         *self.server.write() = Some(server);
-        connections.well();
+        connections.mark_healthy();
         Ok(opened || was_open)
     }
 
     /// Whether slots are on their way from it or to it.
-    pub(super) async fn is_moving_slots(&self) -> Result<bool, Error> {
+    pub(super) async fn is_migrating_slots(&self) -> Result<bool, Error> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("NODES");
-        slots::are_moving(self.connections.ask_first(&command, self.patience()).await?)
+        slots::is_migrating(self.connections.send_unguarded(&command, self.probe_timeout()).await?)
     }
 
     /// Makes the next pipelines of writes as long as they may be for their time.
-    pub(super) fn note_pace(&self, count: usize, took: Duration) {
-        let group = self.group.load(Ordering::Relaxed);
-        self.group.store(next_group(group, count, took), Ordering::Relaxed);
+    pub(super) fn adapt_batch_size(&self, count: usize, took: Duration) {
+        let batch_size = self.batch_size.load(Ordering::Relaxed);
+        self.batch_size.store(next_batch_size(batch_size, count, took), Ordering::Relaxed);
     }
 }
 
 /// How many documents go into a pipeline after one of `count` `took` so long, where `group` went so
 /// far: at most twice as many, and fewer at once.
-fn next_group(group: usize, count: usize, took: Duration) -> usize {
-    let ideal = count as f64 * GROUP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
-    let ideal = (ideal as usize).clamp(GROUP_MIN, PIPELINE_MAX);
-    if ideal < group {
+fn next_batch_size(batch_size: usize, count: usize, took: Duration) -> usize {
+    let ideal = count as f64 * BATCH_TARGET_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
+    let ideal = (ideal as usize).clamp(BATCH_MIN, PIPELINE_MAX);
+    if ideal < batch_size {
         // A short one tells little of how long a full one would take.
-        if took > GROUP_TIME { ideal } else { group }
-    } else if count >= group {
-        ideal.min(2 * group)
+        if took > BATCH_TARGET_TIME { ideal } else { batch_size }
+    } else if count >= batch_size {
+        ideal.min(2 * batch_size)
     } else {
-        group
+        batch_size
     }
 }
 
@@ -177,14 +189,14 @@ mod tests {
             ((16, 16, ms(150)), 21),
             ((400, 400, ms(1)), PIPELINE_MAX),
             ((512, 512, ms(2000)), 51),
-            ((64, 64, ms(2000)), GROUP_MIN),
+            ((64, 64, ms(2000)), BATCH_MIN),
             ((64, 3, ms(1)), 64),
-            ((64, 3, ms(300)), GROUP_MIN),
+            ((64, 3, ms(300)), BATCH_MIN),
             ((64, 64, ms(200)), 64),
             ((64, 64, Duration::ZERO), 128),
         ];
-        for ((group, count, took), expected) in cases {
-            assert_eq!(next_group(group, count, took), expected, "{group} {count} {took:?}");
+        for ((batch_size, count, took), expected) in cases {
+            assert_eq!(next_batch_size(batch_size, count, took), expected, "{batch_size} {count} {took:?}");
         }
     }
 }

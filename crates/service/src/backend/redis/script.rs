@@ -7,7 +7,7 @@ use super::{Error, Expected, Field, error, reply};
 use crate::Seq;
 
 /// The script.
-const TEXT: &str = include_str!("write.lua");
+const SOURCE: &str = include_str!("write.lua");
 
 /// The script and the name it is called by.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Script {
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ran {
+pub(super) enum WriteReply {
     /// It was made; whether a document stood there before.
     Written { existed: bool },
     /// The guard did not hold: what stands there.
@@ -26,14 +26,14 @@ pub(super) enum Ran {
 
 impl Script {
     pub(super) fn new() -> Script {
-        let digest = Sha1::digest(TEXT.as_bytes());
+        let digest = Sha1::digest(SOURCE.as_bytes());
         Script { sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
     }
 
     /// Has the server keep the script.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(TEXT);
+        command.arg("LOAD").arg(SOURCE);
         command
     }
 
@@ -47,7 +47,7 @@ impl Script {
     ) -> Cmd {
         let mut command = self.call(key, "put", expected);
         match expires_at_ms {
-            Some(end) => command.arg(end),
+            Some(expiry) => command.arg(expiry),
             None => command.arg(""),
         };
         for (name, value) in fields {
@@ -84,19 +84,19 @@ impl Script {
 }
 
 /// Reads what the script replies.
-pub(super) fn ran(value: Value) -> Result<Ran, Error> {
+pub(super) fn parse_reply(value: Value) -> Result<WriteReply, Error> {
     const WHAT: &str = "what became of a write";
     let items = reply::items(value, WHAT)?;
     let Ok([made, what]) = <[Value; 2]>::try_from(items) else { return Err(error::reply(WHAT)) };
     if reply::integer(made, WHAT)? == 1 {
-        return Ok(Ran::Written { existed: reply::integer(what, WHAT)? == 1 });
+        return Ok(WriteReply::Written { existed: reply::integer(what, WHAT)? == 1 });
     }
     let found = reply::text(what, WHAT)?;
     if found.is_empty() {
-        return Ok(Ran::Conflict { found: None });
+        return Ok(WriteReply::Conflict { found: None });
     }
     let found = found.parse().map_err(|_| error::reply(WHAT))?;
-    Ok(Ran::Conflict { found: Some(found) })
+    Ok(WriteReply::Conflict { found: Some(found) })
 }
 
 #[cfg(test)]
@@ -125,12 +125,21 @@ mod tests {
 
     #[test]
     fn what_the_script_replies_is_read() {
-        assert_eq!(ran(reply::recorded("*2\r\n:1\r\n:0\r\n")).unwrap(), Ran::Written { existed: false });
-        assert_eq!(ran(reply::recorded("*2\r\n:1\r\n:1\r\n")).unwrap(), Ran::Written { existed: true });
-        assert_eq!(ran(reply::recorded("*2\r\n:0\r\n$0\r\n\r\n")).unwrap(), Ran::Conflict { found: None });
-        let found = ran(reply::recorded("*2\r\n:0\r\n$16\r\n4503599627370495\r\n")).unwrap();
-        assert_eq!(found, Ran::Conflict { found: Some((1 << 52) - 1) });
-        let taken = ran(reply::recorded("-WRONGTYPE Operation against a key\r\n")).unwrap_err();
+        assert_eq!(
+            parse_reply(reply::recorded("*2\r\n:1\r\n:0\r\n")).unwrap(),
+            WriteReply::Written { existed: false }
+        );
+        assert_eq!(
+            parse_reply(reply::recorded("*2\r\n:1\r\n:1\r\n")).unwrap(),
+            WriteReply::Written { existed: true }
+        );
+        assert_eq!(
+            parse_reply(reply::recorded("*2\r\n:0\r\n$0\r\n\r\n")).unwrap(),
+            WriteReply::Conflict { found: None }
+        );
+        let found = parse_reply(reply::recorded("*2\r\n:0\r\n$16\r\n4503599627370495\r\n")).unwrap();
+        assert_eq!(found, WriteReply::Conflict { found: Some((1 << 52) - 1) });
+        let taken = parse_reply(reply::recorded("-WRONGTYPE Operation against a key\r\n")).unwrap_err();
         assert_eq!(taken.code, "key-taken");
     }
 }

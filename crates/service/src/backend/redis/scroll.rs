@@ -7,31 +7,31 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::{
     Cursor, Document, Error, Filter, Lacking, Scrolled,
-    core::Core,
+    discovery::Core,
     error, no_cursor, reply,
-    servers::{Shard, refused},
-    state::{Collection, computed},
+    servers::{Shard, into_result},
+    state::{Collection, computed_fields},
 };
 use crate::{ErrorKind, Schema};
 
 /// Keys looked at in one step.
-const STEP: usize = 1000;
+const SCAN_COUNT: usize = 1000;
 
 /// Bytes of keys left over: they have to fit into an address, in base64, escaped.
-const LEFT_BYTES_MAX: usize = 2048;
+const REMAINING_BYTES_MAX: usize = 2048;
 
 /// How long a page may be looked for before it is given as it is, even if it is empty.
 const PAGE_TIME: Duration = Duration::from_millis(1000);
 
 /// Keys taken away at once.
-const UNLINK_MAX: usize = 512;
+const UNLINK_BATCH_MAX: usize = 512;
 
 /// Longest cursor that is read.
 const CURSOR_BYTES_MAX: usize = 1 << 20;
 
 /// Where a walk over all keys stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ScrollCursor {
     /// What the servers and their slots were when it began: a place in one server's keys is none in
     /// another's.
     map: u64,
@@ -42,31 +42,32 @@ pub(super) struct Place {
     /// Redis's own cursor.
     scan: u64,
     /// Keys that came but were not given yet: Redis gives a few more than it is asked for.
-    left: Vec<Vec<u8>>,
+    remaining: Vec<Vec<u8>>,
 }
 
-impl Place {
-    pub(super) fn write(&self) -> Cursor {
-        let mut cursor = format!("{:x}.{}.{}.{}", self.map, self.shard, self.prefix, self.scan);
-        for key in &self.left {
-            cursor.push('.');
-            BASE64_URL_SAFE_NO_PAD.encode_string(key, &mut cursor);
+impl ScrollCursor {
+    pub(super) fn encode(&self) -> Cursor {
+        let mut text = format!("{:x}.{}.{}.{}", self.map, self.shard, self.prefix, self.scan);
+        for key in &self.remaining {
+            text.push('.');
+            BASE64_URL_SAFE_NO_PAD.encode_string(key, &mut text);
         }
-        cursor
+        text
     }
 
-    pub(super) fn read(cursor: &str) -> Result<Place, Error> {
-        let place = || {
-            let mut parts = cursor.split('.');
+    pub(super) fn decode(text: &str) -> Result<ScrollCursor, Error> {
+        let parse = || {
+            let mut parts = text.split('.');
             let map = u64::from_str_radix(parts.next()?, 16).ok()?;
             let shard = parts.next()?.parse().ok()?;
             let prefix = parts.next()?.parse().ok()?;
             let scan = parts.next()?.parse().ok()?;
-            let left = parts.map(|key| BASE64_URL_SAFE_NO_PAD.decode(key).ok()).collect::<Option<_>>()?;
-            Some(Place { map, shard, prefix, scan, left })
+            let remaining =
+                parts.map(|key| BASE64_URL_SAFE_NO_PAD.decode(key).ok()).collect::<Option<_>>()?;
+            Some(ScrollCursor { map, shard, prefix, scan, remaining })
         };
-        let place = (cursor.len() <= CURSOR_BYTES_MAX).then(place).flatten();
-        place.ok_or_else(|| no_cursor(cursor))
+        let cursor = (text.len() <= CURSOR_BYTES_MAX).then(parse).flatten();
+        cursor.ok_or_else(|| no_cursor(text))
     }
 }
 
@@ -85,8 +86,8 @@ impl Core {
         let passes = |document: &Document| {
             filter.is_none_or(|filter| collection.checker.matches(filter, &document.fields))
         };
-        let (documents, next) = self.walk(collection, after, limit, &[], passes).await?;
-        let documents = documents.into_iter().map(|document| state.split(document).0).collect();
+        let (documents, next) = self.scan_documents(collection, after, limit, &[], passes).await?;
+        let documents = documents.into_iter().map(|document| state.split_vectors(document).0).collect();
         Ok(Scrolled { documents, next })
     }
 
@@ -100,16 +101,17 @@ impl Core {
         let state = self.state();
         let collection = state.get(collection)?;
         let version = collection.checker.version();
-        let fields: Vec<&str> = computed(collection.schema()).map(|(_, name, _)| name).collect();
-        if fields.is_empty() || self.swept.lock().contains(&version) {
+        let fields: Vec<&str> = computed_fields(collection.schema()).map(|(_, name, _)| name).collect();
+        if fields.is_empty() || self.fully_embedded.lock().contains(&version) {
             return Ok(Lacking { documents: Vec::new(), next: None });
         }
         let texts = |document: &Document| collection.checker.texts_to_embed(&document.fields);
-        let (documents, next) =
-            self.walk(collection, after, limit, &fields, |document| !texts(document).is_empty()).await?;
+        let (documents, next) = self
+            .scan_documents(collection, after, limit, &fields, |document| !texts(document).is_empty())
+            .await?;
         if next.is_none() {
             // From here on whoever writes through Nearfield brings the vectors.
-            self.swept.lock().insert(version);
+            self.fully_embedded.lock().insert(version);
         }
         let documents = documents.into_iter().map(|document| {
             let texts = texts(&document);
@@ -119,32 +121,33 @@ impl Core {
     }
 
     /// Those of these keys whose hashes lack one of these fields.
-    async fn without(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
-        let (parts, unserved) = self.servers.map().divide(keys.iter().map(Vec::as_slice));
+    async fn keys_lacking(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        let (groups, unserved) = self.servers.map().group_by_shard(keys.iter().map(Vec::as_slice));
         if let Some((_, error)) = unserved.into_iter().next() {
             return Err(error);
         }
         let mut lacks = vec![false; keys.len()];
-        for (shard, places) in parts {
-            let mut pipeline = Pipeline::with_capacity(places.len() * fields.len());
-            for place in &places {
+        for (shard, positions) in groups {
+            let mut pipeline = Pipeline::with_capacity(positions.len() * fields.len());
+            for position in &positions {
                 for field in fields {
-                    pipeline.cmd("HEXISTS").arg(&keys[*place]).arg(field);
+                    pipeline.cmd("HEXISTS").arg(&keys[*position]).arg(field);
                 }
             }
-            let replies = self.servers.ask_all(&shard.primary, &pipeline, 0, 0).await;
-            let mut replies = replies.map_err(|error| shard.blame(error))?.into_iter();
-            for place in places {
+            let replies = self.servers.send_pipeline(&shard.primary, &pipeline, 0, 0).await;
+            let mut replies = replies.map_err(|error| shard.with_shard(error))?.into_iter();
+            for position in positions {
                 let of_key = replies.by_ref().take(fields.len());
                 // What is no hash is told by whoever reads it.
-                lacks[place] = of_key.fold(false, |lacks, reply| lacks | matches!(reply, Ok(Value::Int(0))));
+                lacks[position] =
+                    of_key.fold(false, |lacks, reply| lacks | matches!(reply, Ok(Value::Int(0))));
             }
         }
         Ok(keys.into_iter().zip(lacks).filter(|(_, lacks)| *lacks).map(|(key, _)| key).collect())
     }
 
     /// Documents that are `wanted`, and, if fields are named, that lack one of them.
-    async fn walk(
+    async fn scan_documents(
         &self,
         collection: &Collection,
         after: Option<&Cursor>,
@@ -154,88 +157,88 @@ impl Core {
     ) -> Result<(Vec<Document>, Option<Cursor>), Error> {
         let schema = collection.schema();
         let map = self.servers.map();
-        let start = || Ok(Place { map: map.fingerprint(), ..Place::default() });
-        let mut place = after.map_or_else(start, |cursor| Place::read(cursor))?;
+        let start = || Ok(ScrollCursor { map: map.fingerprint(), ..ScrollCursor::default() });
+        let mut cursor = after.map_or_else(start, |text| ScrollCursor::decode(text))?;
         let shards = map.shards();
         if shards.is_empty() {
-            return Err(self.servers.obstacle().unwrap_or_else(error::moving));
+            return Err(self.servers.unavailable_reason().unwrap_or_else(error::moving));
         }
-        if place.shard > shards.len()
-            || place.prefix >= schema.prefixes.len()
-            || !place.left.iter().all(|key| schema.matches_key(key))
+        if cursor.shard > shards.len()
+            || cursor.prefix >= schema.prefixes.len()
+            || !cursor.remaining.iter().all(|key| schema.matches_key(key))
         {
-            return Err(no_cursor(after.map_or("", |cursor| cursor)));
+            return Err(no_cursor(after.map_or("", |text| text)));
         }
         let began = Instant::now();
         let mut found: Vec<Document> = Vec::new();
         loop {
-            if place.map != self.servers.map().fingerprint() {
-                return Err(moved());
+            if cursor.map != self.servers.map().fingerprint() {
+                return Err(slots_moved());
             }
-            while !place.left.is_empty() && found.len() < limit {
-                let count = place.left.len().min(limit - found.len());
-                let mut keys: Vec<Vec<u8>> = place.left.drain(..count).collect();
+            while !cursor.remaining.is_empty() && found.len() < limit {
+                let count = cursor.remaining.len().min(limit - found.len());
+                let mut keys: Vec<Vec<u8>> = cursor.remaining.drain(..count).collect();
                 if !lacking.is_empty() {
-                    keys = self.without(keys, lacking).await?;
+                    keys = self.keys_lacking(keys, lacking).await?;
                 }
-                found.extend(self.raw(&keys).await?.into_iter().flatten().filter(&wanted));
+                found.extend(self.get_hashes(&keys).await?.into_iter().flatten().filter(&wanted));
             }
-            if place.shard == shards.len() && place.left.is_empty() {
+            if cursor.shard == shards.len() && cursor.remaining.is_empty() {
                 return Ok((found, None));
             }
-            if found.len() >= limit || (began.elapsed() > PAGE_TIME && place.left.is_empty()) {
-                return Ok((found, Some(place.write())));
+            if found.len() >= limit || (began.elapsed() > PAGE_TIME && cursor.remaining.is_empty()) {
+                return Ok((found, Some(cursor.encode())));
             }
-            self.step(&shards[place.shard], schema, &mut place, limit - found.len()).await?;
+            self.scan_step(&shards[cursor.shard], schema, &mut cursor, limit - found.len()).await?;
         }
     }
 
     /// Looks at some more keys, at hardly more than `room`.
-    async fn step(
+    async fn scan_step(
         &self,
         shard: &Shard,
         schema: &Schema,
-        place: &mut Place,
+        cursor: &mut ScrollCursor,
         room: usize,
     ) -> Result<(), Error> {
-        let prefix = &schema.prefixes[place.prefix];
-        let mut count = STEP;
+        let prefix = &schema.prefixes[cursor.prefix];
+        let mut count = SCAN_COUNT;
         let (next, mut keys) = loop {
-            let (next, keys) = self.scan(shard, prefix, place.scan, count).await?;
+            let (next, keys) = self.scan(shard, prefix, cursor.scan, count).await?;
             // What is left over travels with the cursor.
-            let left_bytes: usize = keys.iter().skip(room).map(Vec::len).sum();
-            if left_bytes <= LEFT_BYTES_MAX || count == 1 {
+            let remaining_bytes: usize = keys.iter().skip(room).map(Vec::len).sum();
+            if remaining_bytes <= REMAINING_BYTES_MAX || count == 1 {
                 break (next, keys);
             }
             count = (count * room / keys.len()).clamp(1, count - 1);
         };
         // A key under two prefixes is gone through under the first of them.
-        let earlier = &schema.prefixes[..place.prefix];
+        let earlier = &schema.prefixes[..cursor.prefix];
         keys.retain(|key| !earlier.iter().any(|prefix| key.starts_with(prefix)));
-        place.left.extend(keys);
-        place.scan = next;
-        place.prefix += usize::from(next == 0);
-        if place.prefix == schema.prefixes.len() {
-            place.prefix = 0;
-            place.shard += 1;
+        cursor.remaining.extend(keys);
+        cursor.scan = next;
+        cursor.prefix += usize::from(next == 0);
+        if cursor.prefix == schema.prefixes.len() {
+            cursor.prefix = 0;
+            cursor.shard += 1;
         }
         Ok(())
     }
 
     /// Takes away every key under these prefixes.
-    pub(super) async fn unlink_under(&self, prefixes: &[Vec<u8>]) -> Result<(), Error> {
+    pub(super) async fn unlink_prefixes(&self, prefixes: &[Vec<u8>]) -> Result<(), Error> {
         for shard in self.servers.map().shards() {
             for prefix in prefixes {
                 let mut scan = 0;
                 loop {
-                    let (next, keys) = self.scan(shard, prefix, scan, STEP).await?;
-                    for keys in keys.chunks(UNLINK_MAX) {
+                    let (next, keys) = self.scan(shard, prefix, scan, SCAN_COUNT).await?;
+                    for keys in keys.chunks(UNLINK_BATCH_MAX) {
                         let mut unlink = Pipeline::with_capacity(keys.len());
                         for key in keys {
                             unlink.cmd("UNLINK").arg(key);
                         }
-                        for reply in self.servers.ask_all(&shard.primary, &unlink, 0, 0).await? {
-                            refused(reply?)?;
+                        for reply in self.servers.send_pipeline(&shard.primary, &unlink, 0, 0).await? {
+                            into_result(reply?)?;
                         }
                     }
                     scan = next;
@@ -256,14 +259,14 @@ impl Core {
         cursor: u64,
         count: usize,
     ) -> Result<(u64, Vec<Vec<u8>>), Error> {
-        let asked = shard.primary.connections.ask(&scan(prefix, cursor, count)).await;
-        let reply = asked.and_then(refused).map_err(|error| shard.blame(error))?;
-        scanned(reply)
+        let asked = shard.primary.connections.send(&scan_command(prefix, cursor, count)).await;
+        let reply = asked.and_then(into_result).map_err(|error| shard.with_shard(error))?;
+        parse_scan(reply)
     }
 }
 
 /// Reads the reply to SCAN.
-pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
+pub(super) fn parse_scan(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
     const WHAT: &str = "SCAN";
     let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
         return Err(error::reply(WHAT));
@@ -277,14 +280,21 @@ pub(super) fn scanned(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
     Ok((next, keys))
 }
 
-fn scan(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
+fn scan_command(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
     let mut command = redis::cmd("SCAN");
-    command.arg(cursor).arg("MATCH").arg(pattern(prefix)).arg("COUNT").arg(count).arg("TYPE").arg("hash");
+    command
+        .arg(cursor)
+        .arg("MATCH")
+        .arg(glob_pattern(prefix))
+        .arg("COUNT")
+        .arg(count)
+        .arg("TYPE")
+        .arg("hash");
     command
 }
 
-/// The refusal of a place in keys that have gone to other servers.
-fn moved() -> Error {
+/// The refusal of a cursor in keys that have gone to other servers.
+fn slots_moved() -> Error {
     Error::new(
         ErrorKind::Conflict,
         "scroll-interrupted",
@@ -294,16 +304,16 @@ fn moved() -> Error {
 }
 
 /// The glob pattern of all keys under a prefix.
-fn pattern(prefix: &[u8]) -> Vec<u8> {
-    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+fn glob_pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut glob_pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix {
         if b"*?[]\\^-".contains(byte) {
-            pattern.push(b'\\');
+            glob_pattern.push(b'\\');
         }
-        pattern.push(*byte);
+        glob_pattern.push(*byte);
     }
-    pattern.push(b'*');
-    pattern
+    glob_pattern.push(b'*');
+    glob_pattern
 }
 
 #[cfg(test)]
@@ -312,18 +322,18 @@ mod tests {
 
     #[test]
     fn a_place_reads_back_as_it_was_written() {
-        for left in [vec![], vec![b"a:1".to_vec(), b"\xff.\x00".to_vec()]] {
-            let place = Place { map: u64::MAX, shard: 2, prefix: 3, scan: u64::MAX, left };
-            assert_eq!(Place::read(&place.write()).unwrap(), place);
+        for remaining in [vec![], vec![b"a:1".to_vec(), b"\xff.\x00".to_vec()]] {
+            let cursor = ScrollCursor { map: u64::MAX, shard: 2, prefix: 3, scan: u64::MAX, remaining };
+            assert_eq!(ScrollCursor::decode(&cursor.encode()).unwrap(), cursor);
         }
         for wrong in ["", "x", "1", "1.", "1.2", "1.2.3", "1.2.3.4.!", "1.2.-3.4", "x.2.3.4"] {
-            assert_eq!(Place::read(wrong).unwrap_err().code, "cursor", "{wrong:?}");
+            assert_eq!(ScrollCursor::decode(wrong).unwrap_err().code, "cursor", "{wrong:?}");
         }
     }
 
     #[test]
     fn a_prefix_is_matched_as_it_is() {
-        assert_eq!(pattern(b"article:"), b"article:*");
-        assert_eq!(pattern(b"a*[b]?\\"), b"a\\*\\[b\\]\\?\\\\*");
+        assert_eq!(glob_pattern(b"article:"), b"article:*");
+        assert_eq!(glob_pattern(b"a*[b]?\\"), b"a\\*\\[b\\]\\?\\\\*");
     }
 }

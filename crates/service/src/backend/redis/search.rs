@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::{
     Document, Error, Field, Filter, Query, Schema, error,
-    filter::{NOBODY, Simple, simplify},
+    filter::{MATCH_NONE, SimplifiedFilter, simplify},
     reply,
 };
 use crate::{Algorithm, ErrorKind, FieldKind, Metric, VectorSchema, refusal};
@@ -22,7 +22,7 @@ fn score_name(schema: &Schema) -> String {
 }
 
 /// A search as it is asked.
-pub(super) struct Asking {
+pub(super) struct SearchCommand {
     pub(super) command: Cmd,
     score_name: String,
     metric: Metric,
@@ -31,7 +31,7 @@ pub(super) struct Asking {
 
 /// What came of it.
 #[derive(Default)]
-pub(super) struct Answered {
+pub(super) struct ShardHits {
     /// Nearest first.
     pub(super) hits: Vec<Hit>,
     /// Documents that were found but had gone when they were to be read.
@@ -44,29 +44,29 @@ pub(super) struct Answered {
 /// An index that is but a part of the whole is asked for what goes before the page too, and for no fields:
 /// only the nearest of all parts are worth reading. (It could not give them: within a search Redis 7.4
 /// looks documents up in the slot of the index's name, and finds none.)
-pub(super) fn ask(
+pub(super) fn build_search(
     query: &Query<'_>,
     index: &str,
     schema: &Schema,
     time: Duration,
     is_part: bool,
-) -> Result<Option<Asking>, Error> {
+) -> Result<Option<SearchCommand>, Error> {
     let name = query.field.expect("the service names the field to search");
     let Some(FieldKind::Vector(vector)) = schema.field(name) else {
         return Err(field_not_found(query.collection, name, schema));
     };
-    let filter = match query.filter.map_or(Simple::Everything, simplify) {
-        Simple::Nothing => return Ok(None),
-        Simple::Everything => None,
-        Simple::Some(filter) => Some(filter),
+    let filter = match query.filter.map_or(SimplifiedFilter::MatchAll, simplify) {
+        SimplifiedFilter::MatchNone => return Ok(None),
+        SimplifiedFilter::MatchAll => None,
+        SimplifiedFilter::Filter(filter) => Some(filter),
     };
     let window = query.offset + query.k;
     let score_name = score_name(schema);
     let mut command = redis::cmd("FT.SEARCH");
-    command.arg(index).arg(text(query, vector, name, filter.as_ref(), window, &score_name));
+    command.arg(index).arg(query_text(query, vector, name, filter.as_ref(), window, &score_name));
     command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(query.vector, vector.vector_type));
     command.arg("SORTBY").arg(&score_name).arg("ASC");
-    let mut fields = wanted(query, schema)?;
+    let mut fields = returned_fields(query, schema)?;
     if is_part {
         command.arg("LIMIT").arg(0).arg(window);
         fields.clear();
@@ -76,11 +76,11 @@ pub(super) fn ask(
     command.arg("RETURN").arg(fields.len() + 1).arg(&score_name).arg(fields);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
     command.arg("DIALECT").arg(2);
-    Ok(Some(Asking { command, score_name, metric: vector.metric, min_score: query.min_score }))
+    Ok(Some(SearchCommand { command, score_name, metric: vector.metric, min_score: query.min_score }))
 }
 
 /// The query in RediSearch's language.
-fn text(
+fn query_text(
     query: &Query<'_>,
     vector: &VectorSchema,
     name: &str,
@@ -94,7 +94,7 @@ fn text(
         if query.exact {
             // Comparing with every vector is a way to work through a filter, so there has to be
             // one: this lets everybody through.
-            filter = filter.or_else(|| Some(format!("-{NOBODY}")));
+            filter = filter.or_else(|| Some(format!("-{MATCH_NONE}")));
             how.push_str(" HYBRID_POLICY ADHOC_BF");
         } else {
             let ef = query.ef_search.unwrap_or(ef_search).max(window);
@@ -102,11 +102,11 @@ fn text(
         }
     }
     let filter = filter.map_or_else(|| "*".to_owned(), |filter| format!("({filter})"));
-    format!("{filter}=>[KNN {window} @{} $v{how} AS {score_name}]", escaped(name))
+    format!("{filter}=>[KNN {window} @{} $v{how} AS {score_name}]", escape(name))
 }
 
 /// A field's name as the query language takes it.
-fn escaped(name: &str) -> String {
+fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         if c.is_ascii_whitespace() || (c.is_ascii_punctuation() && c != '_') {
@@ -118,7 +118,7 @@ fn escaped(name: &str) -> String {
 }
 
 /// Asks for the fields of a hit, and whether it still stands: two commands.
-pub(super) fn read(pipeline: &mut Pipeline, key: &[u8], wanted: &[&str]) {
+pub(super) fn add_fetch(pipeline: &mut Pipeline, key: &[u8], wanted: &[&str]) {
     pipeline.cmd("EXISTS").arg(key);
     if wanted.is_empty() {
         pipeline.cmd("PING");
@@ -128,7 +128,11 @@ pub(super) fn read(pipeline: &mut Pipeline, key: &[u8], wanted: &[&str]) {
 }
 
 /// Reads the replies to these; `None` if it stands no more.
-pub(super) fn fields(stands: Value, values: Value, wanted: &[&str]) -> Result<Option<Vec<Field>>, Error> {
+pub(super) fn parse_fields(
+    stands: Value,
+    values: Value,
+    wanted: &[&str],
+) -> Result<Option<Vec<Field>>, Error> {
     const WHAT: &str = "fields of a hit";
     if reply::integer(stands, WHAT)? == 0 {
         return Ok(None);
@@ -154,7 +158,7 @@ pub(super) fn fields(stands: Value, values: Value, wanted: &[&str]) -> Result<Op
 }
 
 /// The fields to return: those asked for, or all of the schema but vectors.
-pub(super) fn wanted<'q>(query: &'q Query<'_>, schema: &'q Schema) -> Result<Vec<&'q str>, Error> {
+pub(super) fn returned_fields<'q>(query: &'q Query<'_>, schema: &'q Schema) -> Result<Vec<&'q str>, Error> {
     let Some(wanted) = query.fields else {
         let plain = schema.fields.iter().filter(|field| !matches!(field.kind, FieldKind::Vector(_)));
         return Ok(plain.map(|field| field.name.as_str()).collect());
@@ -176,11 +180,11 @@ fn field_not_found(collection: &str, field: &str, schema: &Schema) -> Error {
     })
 }
 
-impl Asking {
+impl SearchCommand {
     /// Reads the reply.
-    pub(super) fn read(&self, value: Value) -> Result<Answered, Error> {
+    pub(super) fn parse(&self, value: Value) -> Result<ShardHits, Error> {
         const WHAT: &str = "hits of a search";
-        let mut answered = Answered::default();
+        let mut hits = ShardHits::default();
         match value {
             Value::Map(parts) => {
                 for (name, value) in parts {
@@ -197,10 +201,10 @@ impl Asking {
                                         _ => {}
                                     }
                                 }
-                                self.take(&mut answered, key.ok_or_else(|| error::reply(WHAT))?, fields)?;
+                                self.add_hit(&mut hits, key.ok_or_else(|| error::reply(WHAT))?, fields)?;
                             }
                         }
-                        "warning" => refuse_partial(value)?,
+                        "warning" => reject_partial(value)?,
                         _ => {}
                     }
                 }
@@ -210,14 +214,14 @@ impl Asking {
                 reply::integer(items.next().ok_or_else(|| error::reply(WHAT))?, WHAT)?;
                 while let Some(key) = items.next() {
                     let fields = items.next().ok_or_else(|| error::reply(WHAT))?;
-                    self.take(&mut answered, key, fields)?;
+                    self.add_hit(&mut hits, key, fields)?;
                 }
             }
         }
-        Ok(answered)
+        Ok(hits)
     }
 
-    fn take(&self, answered: &mut Answered, key: Value, fields: Value) -> Result<(), Error> {
+    fn add_hit(&self, hits: &mut ShardHits, key: Value, fields: Value) -> Result<(), Error> {
         const WHAT: &str = "a hit of a search";
         let pairs = reply::pairs(fields, WHAT)?;
         let mut fields = Vec::with_capacity(pairs.len().saturating_sub(1));
@@ -233,7 +237,7 @@ impl Asking {
         }
         let Some(distance) = distance else {
             // It expired or was deleted between being found and being read.
-            answered.vanished += 1;
+            hits.vanished += 1;
             return Ok(());
         };
         let score = score(self.metric, distance);
@@ -244,13 +248,13 @@ impl Asking {
         let key = reply::bytes(key, WHAT)?.into();
         // A hit is a part of the document: whoever wants its number or its end reads it.
         let document = Document { key, seq: 0, expires_at_ms: None, fields };
-        answered.hits.push(Hit { document, distance, score });
+        hits.hits.push(Hit { document, distance, score });
         Ok(())
     }
 }
 
 /// Refuses hits that are not all there are.
-fn refuse_partial(warnings: Value) -> Result<(), Error> {
+fn reject_partial(warnings: Value) -> Result<(), Error> {
     const WHAT: &str = "warnings of a search";
     let mut warnings = reply::items(warnings, WHAT)?.into_iter();
     let Some(warning) = warnings.next() else { return Ok(()) };
@@ -263,11 +267,11 @@ pub(super) fn incomplete(why: &str) -> Error {
 }
 
 /// `FT.SEARCH` for the count of what matches alone; `None` if the filter lets nothing through.
-pub(super) fn count(index: &str, filter: Option<&Filter>, time: Duration) -> Option<Cmd> {
-    let text = match filter.map_or(Simple::Everything, simplify) {
-        Simple::Nothing => return None,
-        Simple::Everything => "*".to_owned(),
-        Simple::Some(filter) => filter.to_string(),
+pub(super) fn build_count(index: &str, filter: Option<&Filter>, time: Duration) -> Option<Cmd> {
+    let text = match filter.map_or(SimplifiedFilter::MatchAll, simplify) {
+        SimplifiedFilter::MatchNone => return None,
+        SimplifiedFilter::MatchAll => "*".to_owned(),
+        SimplifiedFilter::Filter(filter) => filter.to_string(),
     };
     let mut command = redis::cmd("FT.SEARCH");
     command.arg(index).arg(text).arg("LIMIT").arg(0).arg(0);
@@ -277,7 +281,7 @@ pub(super) fn count(index: &str, filter: Option<&Filter>, time: Duration) -> Opt
 }
 
 /// Reads the reply to it.
-pub(super) fn counted(value: Value) -> Result<u64, Error> {
+pub(super) fn parse_count(value: Value) -> Result<u64, Error> {
     const WHAT: &str = "a count";
     let total = match value {
         Value::Map(parts) => {
@@ -285,7 +289,7 @@ pub(super) fn counted(value: Value) -> Result<u64, Error> {
             for (name, value) in parts {
                 match &*reply::text(name, WHAT)? {
                     "total_results" => total = Some(value),
-                    "warning" => refuse_partial(value)?,
+                    "warning" => reject_partial(value)?,
                     _ => {}
                 }
             }

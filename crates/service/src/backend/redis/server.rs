@@ -6,54 +6,56 @@ use super::{Error, error, reply};
 
 /// What is known of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Server {
+pub(super) struct ServerInfo {
     /// Another after every start.
     pub(super) run_id: String,
     pub(super) version: String,
     /// Version of the search module, such as 21005 for 2.10.5.
-    pub(super) search: u32,
+    pub(super) search_version: u32,
     /// What it does where memory runs out.
     eviction: String,
     /// Bytes it holds in memory.
     pub(super) memory_bytes: u64,
     /// Whether it asks the other servers of its cluster by itself what concerns an index.
-    pub(super) spreads: bool,
+    pub(super) has_coordinator: bool,
 }
 
 /// Lines of `INFO`.
-struct Info(String);
+struct InfoSection(String);
 
-impl Info {
+impl InfoSection {
     fn line(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }
 }
 
-impl Server {
+impl ServerInfo {
     /// Reads `INFO` and `MODULE LIST`; a server that cannot be the store, or not this kind of it, is
     /// refused.
-    pub(super) fn read(info: Value, modules: Value, is_cluster: bool) -> Result<Server, Error> {
-        let info = Info(reply::text(info, "INFO")?);
+    pub(super) fn read(info: Value, modules: Value, is_cluster: bool) -> Result<ServerInfo, Error> {
+        let info = InfoSection(reply::text(info, "INFO")?);
         let text = |name: &str| info.line(name).unwrap_or_default().to_owned();
         let is_node = info.line("cluster_enabled") == Some("1") || info.line("redis_mode") == Some("cluster");
         match (is_node, is_cluster) {
             (true, false) => {
-                return Err(unfit("it is a node of a cluster: name the store redis-cluster://HOST:PORT"));
+                return Err(unsuitable(
+                    "it is a node of a cluster: name the store redis-cluster://HOST:PORT",
+                ));
             }
             (false, true) => {
-                return Err(unfit("it is no node of a cluster: name the store redis://HOST:PORT"));
+                return Err(unsuitable("it is no node of a cluster: name the store redis://HOST:PORT"));
             }
             _ => {}
         }
-        let search = search_module(modules)?
-            .ok_or_else(|| unfit("it has no search module: use Redis Stack, or load redisearch.so"))?;
-        Ok(Server {
+        let search_version = search_module(modules)?
+            .ok_or_else(|| unsuitable("it has no search module: use Redis Stack, or load redisearch.so"))?;
+        Ok(ServerInfo {
             run_id: text("run_id"),
             version: text("redis_version"),
-            search,
+            search_version,
             eviction: text("maxmemory_policy"),
             memory_bytes: text("used_memory").parse().unwrap_or(0),
-            spreads: false,
+            has_coordinator: false,
         })
     }
 
@@ -72,7 +74,7 @@ impl Server {
 
 /// Whether a server spreads searches over its cluster, from `COMMAND INFO FT.SEARCH`: then the name
 /// of an index is no key, by which others would route it.
-pub(super) fn spreads(value: Value) -> Result<bool, Error> {
+pub(super) fn has_coordinator(value: Value) -> Result<bool, Error> {
     const WHAT: &str = "COMMAND INFO";
     /// Where the position of the first key stands.
     const FIRST_KEY: usize = 3;
@@ -81,7 +83,7 @@ pub(super) fn spreads(value: Value) -> Result<bool, Error> {
     Ok(reply::integer(first_key.ok_or_else(|| error::reply(WHAT))?, WHAT)? == 0)
 }
 
-fn unfit(why: &str) -> Error {
+fn unsuitable(why: &str) -> Error {
     Error::unavailable("redis-unsupported", format!("this Redis cannot be the store: {why}"))
 }
 
@@ -117,34 +119,37 @@ mod tests {
     #[test]
     fn a_server_tells_what_it_is() {
         let lines = "redis_version:7.4.1\nrun_id:abc\nused_memory:1048576\nmaxmemory_policy:noeviction\ncluster_enabled:0\n";
-        let server = Server::read(info(lines), reply::recorded(MODULES), false).unwrap();
-        assert_eq!((&*server.version, &*server.run_id, server.search), ("7.4.1", "abc", 21005));
+        let server = ServerInfo::read(info(lines), reply::recorded(MODULES), false).unwrap();
+        assert_eq!((&*server.version, &*server.run_id, server.search_version), ("7.4.1", "abc", 21005));
         assert_eq!(server.memory_bytes, 1 << 20);
         assert_eq!(server.warnings(), Vec::<String>::new());
     }
 
     #[test]
     fn a_server_that_cannot_be_the_store_is_refused_with_the_reason() {
-        let error = Server::read(info("run_id:a\n"), Value::Array(vec![]), false).unwrap_err();
+        let error = ServerInfo::read(info("run_id:a\n"), Value::Array(vec![]), false).unwrap_err();
         assert!(error.message.contains("search module"), "{error}");
-        let error = Server::read(info("cluster_enabled:1\n"), reply::recorded(MODULES), false).unwrap_err();
+        let error =
+            ServerInfo::read(info("cluster_enabled:1\n"), reply::recorded(MODULES), false).unwrap_err();
         assert!(error.message.contains("redis-cluster://"), "{error}");
-        let error = Server::read(info("cluster_enabled:0\n"), reply::recorded(MODULES), true).unwrap_err();
+        let error =
+            ServerInfo::read(info("cluster_enabled:0\n"), reply::recorded(MODULES), true).unwrap_err();
         assert!(error.message.contains("redis://"), "{error}");
     }
 
     #[test]
     fn a_server_that_spreads_searches_itself_is_told_by_its_commands() {
         let alone = "*1\r\n*6\r\n$9\r\nFT.SEARCH\r\n:-1\r\n*2\r\n+readonly\r\n+module\r\n:1\r\n:1\r\n:1\r\n";
-        assert!(!spreads(reply::recorded(alone)).unwrap());
-        assert!(spreads(reply::recorded(&alone.replace(":1\r\n", ":0\r\n"))).unwrap());
-        assert_eq!(spreads(reply::recorded("*1\r\n*-1\r\n")).unwrap_err().code, "redis-reply");
+        assert!(!has_coordinator(reply::recorded(alone)).unwrap());
+        assert!(has_coordinator(reply::recorded(&alone.replace(":1\r\n", ":0\r\n"))).unwrap());
+        assert_eq!(has_coordinator(reply::recorded("*1\r\n*-1\r\n")).unwrap_err().code, "redis-reply");
     }
 
     #[test]
     fn one_that_drops_documents_is_warned_of() {
         let server =
-            Server::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES), false).unwrap();
+            ServerInfo::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES), false)
+                .unwrap();
         assert!(server.warnings()[0].contains("allkeys-lru"));
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn slot(key: &[u8]) -> u16 {
 }
 
 /// A word that falls into a slot.
-pub(super) fn word_in(wanted: u16) -> String {
+pub(super) fn hash_tag_for(wanted: u16) -> String {
     // Each number has one chance in 16,384: far fewer than these are ever tried.
     let mut words = (0u32..).map(|number| format!("{number:x}"));
     words.find(|word| slot(word.as_bytes()) == wanted).expect("every slot has words")
@@ -30,7 +30,7 @@ pub(super) fn word_in(wanted: u16) -> String {
 
 /// Slots from the first to the last, and who serves them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub(super) struct SlotRange {
     pub(super) first: u16,
     pub(super) last: u16,
     /// Host and port of the primary, then of its replicas. An empty host is that of who told.
@@ -38,7 +38,7 @@ pub(super) struct Range {
 }
 
 /// Reads the reply to `CLUSTER SLOTS`, in order of slots.
-pub(super) fn read(value: Value) -> Result<Vec<Range>, Error> {
+pub(super) fn parse_ranges(value: Value) -> Result<Vec<SlotRange>, Error> {
     const WHAT: &str = "CLUSTER SLOTS";
     let bound = |value: Option<Value>| {
         let number = reply::integer(value.ok_or_else(|| error::reply(WHAT))?, WHAT)?;
@@ -67,7 +67,7 @@ pub(super) fn read(value: Value) -> Result<Vec<Range>, Error> {
             return Err(error::reply(WHAT));
         }
         if !servers.is_empty() {
-            ranges.push(Range { first, last, servers });
+            ranges.push(SlotRange { first, last, servers });
         }
     }
     ranges.sort_unstable_by_key(|range| range.first);
@@ -76,7 +76,7 @@ pub(super) fn read(value: Value) -> Result<Vec<Range>, Error> {
 
 /// Whether slots are on their way from or to the server that replied to `CLUSTER NODES`: it lists them in
 /// brackets in the line about itself.
-pub(super) fn are_moving(value: Value) -> Result<bool, Error> {
+pub(super) fn is_migrating(value: Value) -> Result<bool, Error> {
     let text = reply::text(value, "CLUSTER NODES")?;
     let is_own = |line: &&str| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself"));
     Ok(text.lines().filter(is_own).any(|line| line.contains('[')))
@@ -86,7 +86,7 @@ pub(super) fn are_moving(value: Value) -> Result<bool, Error> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Redirection {
     /// Whether the slot is on its way there (`ASK`); else it has come there (`MOVED`).
-    pub(super) is_on_its_way: bool,
+    pub(super) is_ask: bool,
     /// An empty host is that of who redirects.
     pub(super) host: String,
     pub(super) port: u16,
@@ -94,16 +94,16 @@ pub(super) struct Redirection {
 
 impl Redirection {
     /// Reads it off a reply, if it is one.
-    pub(super) fn read(value: &Value) -> Option<Redirection> {
+    pub(super) fn parse(value: &Value) -> Option<Redirection> {
         let Value::ServerError(refused) = value else { return None };
-        let is_on_its_way = match refused.code() {
+        let is_ask = match refused.code() {
             "MOVED" => false,
             "ASK" => true,
             _ => return None,
         };
         let (_slot, address) = refused.details()?.split_once(' ')?;
         let (host, port) = address.trim().rsplit_once(':')?;
-        Some(Redirection { is_on_its_way, host: host.to_owned(), port: port.parse().ok()? })
+        Some(Redirection { is_ask, host: host.to_owned(), port: port.parse().ok()? })
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn every_slot_has_a_word() {
         for wanted in [0, 1, 5460, 10_922, SLOTS - 1] {
-            let word = word_in(wanted);
+            let word = hash_tag_for(wanted);
             assert_eq!(slot(format!("articles:{{{word}}}").as_bytes()), wanted);
         }
     }
@@ -138,23 +138,23 @@ mod tests {
         let wire = "*2\r\n*4\r\n:5461\r\n:16383\r\n*3\r\n$0\r\n\r\n:7392\r\n$1\r\nb\r\n*3\r\n$1\r\n?\r\n:1\r\n$1\r\nx\r\n*4\r\n:0\r\n:5460\r\n*4\r\n$9\r\n127.0.0.1\r\n:7391\r\n$1\r\na\r\n*0\r\n*4\r\n$9\r\n127.0.0.1\r\n:7394\r\n$1\r\nc\r\n*0\r\n";
         let host = || "127.0.0.1".to_owned();
         assert_eq!(
-            read(reply::recorded(wire)).unwrap(),
+            parse_ranges(reply::recorded(wire)).unwrap(),
             [
-                Range { first: 0, last: 5460, servers: vec![(host(), 7391), (host(), 7394)] },
-                Range { first: 5461, last: 16_383, servers: vec![(String::new(), 7392)] },
+                SlotRange { first: 0, last: 5460, servers: vec![(host(), 7391), (host(), 7394)] },
+                SlotRange { first: 5461, last: 16_383, servers: vec![(String::new(), 7392)] },
             ]
         );
         for wrong in
             ["*1\r\n*1\r\n:1\r\n", "*1\r\n*2\r\n:1\r\n:16384\r\n", "*1\r\n*2\r\n:2\r\n:1\r\n", "+x\r\n"]
         {
-            assert_eq!(read(reply::recorded(wrong)).unwrap_err().code, "redis-reply", "{wrong:?}");
+            assert_eq!(parse_ranges(reply::recorded(wrong)).unwrap_err().code, "redis-reply", "{wrong:?}");
         }
     }
 
     #[test]
     fn slots_on_their_way_are_in_brackets() {
         let line = |flags, slots| format!("ab 127.0.0.1:1@2 {flags} - 0 1 1 connected 0-5460{slots}\n");
-        let moving = |text: String| are_moving(Value::BulkString(text.into_bytes())).unwrap();
+        let moving = |text: String| is_migrating(Value::BulkString(text.into_bytes())).unwrap();
         assert!(!moving(line("master", "") + &line("myself,master", "")));
         assert!(moving(line("master", "") + &line("myself,master", " [93-<-cd]")));
         assert!(!moving(line("master", " [93->-cd]") + &line("myself,master", "")));
@@ -162,10 +162,8 @@ mod tests {
 
     #[test]
     fn redirections_are_told_from_other_replies() {
-        let read = |wire| Redirection::read(&reply::recorded(wire));
-        let to = |is_on_its_way, host: &str, port| {
-            Some(Redirection { is_on_its_way, host: host.to_owned(), port })
-        };
+        let read = |wire| Redirection::parse(&reply::recorded(wire));
+        let to = |is_ask, host: &str, port| Some(Redirection { is_ask, host: host.to_owned(), port });
         assert_eq!(read("-MOVED 14503 127.0.0.1:7393\r\n"), to(false, "127.0.0.1", 7393));
         assert_eq!(read("-ASK 1 ::1:7393\r\n"), to(true, "::1", 7393));
         assert_eq!(read("-MOVED 1 :7393\r\n"), to(false, "", 7393));

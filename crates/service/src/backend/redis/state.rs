@@ -6,7 +6,7 @@ use engine::{CollectionError, DocumentValidator, check_document, decode_vector};
 
 use super::{
     CollectionInfo, ComputedVector, Document, Error, Field, Fingerprints, Op, Schema, TextToEmbed,
-    WriteError, error, index::Info, notes::Notes, server::Server, servers::Shard,
+    WriteError, error, index::IndexInfo, metadata::CollectionMetadata, server::ServerInfo, servers::Shard,
 };
 use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     /// The primaries that were reached, by address.
-    pub(super) servers: BTreeMap<String, Server>,
+    pub(super) servers: BTreeMap<String, ServerInfo>,
     pub(super) collections: BTreeMap<String, Arc<Collection>>,
     /// What was lost and made again, and what cannot be read.
-    pub(super) troubles: BTreeMap<String, String>,
+    pub(super) warnings: BTreeMap<String, String>,
 }
 
 /// One collection.
@@ -28,44 +28,44 @@ pub(super) struct Collection {
     pub(super) checker: Arc<DocumentValidator>,
     pub(super) models: Fingerprints,
     /// The index on each shard, by the shard's name.
-    pub(super) indexes: BTreeMap<String, Index>,
+    pub(super) indexes: BTreeMap<String, ShardIndex>,
     /// What they come to.
-    pub(super) info: Info,
+    pub(super) info: IndexInfo,
 }
 
 /// An index of RediSearch, over the documents of one shard.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Index {
+pub(super) struct ShardIndex {
     pub(super) name: String,
-    pub(super) info: Info,
+    pub(super) info: IndexInfo,
 }
 
 /// Documents a shard holds compared with the mean, beyond which it is told.
-const UNEVEN: f64 = 1.5;
+const IMBALANCE_FACTOR: f64 = 1.5;
 
 /// Documents below which unevenness is chance.
-const MANY: u64 = 1000;
+const IMBALANCE_DOCUMENTS_MIN: u64 = 1000;
 
 impl Collection {
     pub(super) fn new(
         name: &str,
-        notes: Notes,
+        metadata: CollectionMetadata,
         aliases: Vec<String>,
-        indexes: BTreeMap<String, Index>,
+        indexes: BTreeMap<String, ShardIndex>,
     ) -> Collection {
-        let checker = Arc::new(DocumentValidator::new(notes.version, notes.schema));
-        let info = Info::sum(indexes.values().map(|index| &index.info));
-        Collection { name: name.to_owned(), aliases, checker, models: notes.models, indexes, info }
+        let checker = Arc::new(DocumentValidator::new(metadata.version, metadata.schema));
+        let info = IndexInfo::sum(indexes.values().map(|index| &index.info));
+        Collection { name: name.to_owned(), aliases, checker, models: metadata.models, indexes, info }
     }
 
     /// With what these indexes are known to hold now.
-    pub(super) fn with(&self, indexes: BTreeMap<String, Index>) -> Collection {
-        let info = Info::sum(indexes.values().map(|index| &index.info));
+    pub(super) fn with_indexes(&self, indexes: BTreeMap<String, ShardIndex>) -> Collection {
+        let info = IndexInfo::sum(indexes.values().map(|index| &index.info));
         Collection { indexes, info, ..self.clone() }
     }
 
     /// Tells the log of documents that do not fit, if there are more than were `known`.
-    pub(super) fn tell_failures(&self, known: Option<&Arc<Collection>>) {
+    pub(super) fn log_failures(&self, known: Option<&Arc<Collection>>) {
         if let Some(failure) = &self.info.last_failure
             && known.is_none_or(|known| known.info.failures < self.info.failures)
         {
@@ -78,33 +78,33 @@ impl Collection {
     }
 
     /// The shard that holds far more documents than the others.
-    fn uneven(&self) -> Option<String> {
+    fn imbalance_warning(&self) -> Option<String> {
         let shards = self.indexes.len();
         let mean = self.info.documents as f64 / shards.max(1) as f64;
         let (shard, most) = self.indexes.iter().max_by_key(|(_, index)| index.info.documents)?;
         let documents = most.info.documents;
-        (self.info.documents >= MANY && documents as f64 > UNEVEN * mean).then(|| {
+        (self.info.documents >= IMBALANCE_DOCUMENTS_MIN && documents as f64 > IMBALANCE_FACTOR * mean).then(|| {
             format!(
-                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {UNEVEN} times the mean: hash tags in ids keep documents together, and slots can be moved",
+                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {IMBALANCE_FACTOR} times the mean: hash tags in ids keep documents together, and slots can be moved",
                 self.name, self.info.documents
             )
         })
     }
 
     /// Its index on a shard; where the servers of a cluster ask each other, any answers for the only one.
-    pub(super) fn index_of(&self, shard: &Shard) -> Option<&Index> {
+    pub(super) fn index_of(&self, shard: &Shard) -> Option<&ShardIndex> {
         let only = || self.indexes.values().find(|index| index.name == self.name);
         self.indexes.get(&shard.name()).or_else(only)
     }
 
     /// The name of its index on a shard, which holds everything that stands there.
-    pub(super) fn index_on(&self, shard: &Shard) -> Result<&str, Error> {
+    pub(super) fn queryable_index(&self, shard: &Shard) -> Result<&str, Error> {
         match self.index_of(shard) {
-            None => Err(shard.blame(error::index_missing(&self.name))),
-            Some(Index { name, info }) if info.is_scanning && *name != self.name => {
-                Err(shard.blame(error::index_unfinished(&self.name, info.documents)))
+            None => Err(shard.with_shard(error::index_missing(&self.name))),
+            Some(ShardIndex { name, info }) if info.is_scanning && *name != self.name => {
+                Err(shard.with_shard(error::index_unfinished(&self.name, info.documents)))
             }
-            Some(Index { name, .. }) => Ok(name),
+            Some(ShardIndex { name, .. }) => Ok(name),
         }
     }
 
@@ -112,20 +112,24 @@ impl Collection {
         self.checker.schema()
     }
 
-    pub(super) fn notes(&self) -> Notes {
-        Notes { version: self.checker.version(), schema: self.schema().clone(), models: self.models.clone() }
+    pub(super) fn metadata(&self) -> CollectionMetadata {
+        CollectionMetadata {
+            version: self.checker.version(),
+            schema: self.schema().clone(),
+            models: self.models.clone(),
+        }
     }
 
     /// Whether calls would see a difference.
-    fn is_as(&self, other: &Collection) -> bool {
+    fn is_equivalent(&self, other: &Collection) -> bool {
         self.aliases == other.aliases
             && self.models == other.models
             && self.checker.version() == other.checker.version()
             && self.schema() == other.schema()
     }
 
-    pub(super) fn show(&self) -> CollectionInfo {
-        let vector_fields = vectors(self.schema()).count() as u64;
+    pub(super) fn to_info(&self) -> CollectionInfo {
+        let vector_fields = vector_fields(self.schema()).count() as u64;
         CollectionInfo {
             name: self.name.clone(),
             aliases: self.aliases.clone(),
@@ -144,11 +148,11 @@ impl Collection {
 }
 
 /// The vector fields of a schema that are computed, with their positions.
-pub(super) fn computed(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
-    vectors(schema).filter(|(_, _, vector)| vector.embed.is_some())
+pub(super) fn computed_fields(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
+    vector_fields(schema).filter(|(_, _, vector)| vector.embed.is_some())
 }
 
-fn vectors(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
+fn vector_fields(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
     schema.fields.iter().enumerate().filter_map(|(position, field)| match &field.kind {
         FieldKind::Vector(vector) => {
             let position = u16::try_from(position).expect("a validated schema is small");
@@ -161,14 +165,14 @@ fn vectors(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> 
 impl State {
     pub(super) fn get(&self, name: &str) -> Result<&Arc<Collection>, Error> {
         self.collections.get(name).ok_or_else(|| {
-            let known = self.known();
+            let known = self.names();
             refusal::collection(CollectionError::NotFound { name: name.to_owned(), known })
         })
     }
 
     /// The collection of this own name.
-    pub(super) fn own(&self, name: &str) -> Result<&Arc<Collection>, Error> {
-        match self.of_alias(name) {
+    pub(super) fn get_by_own_name(&self, name: &str) -> Result<&Arc<Collection>, Error> {
+        match self.by_alias(name) {
             Some(collection) => Err(refusal::collection(CollectionError::IsAlias {
                 name: name.to_owned(),
                 collection: collection.name.clone(),
@@ -186,11 +190,11 @@ impl State {
         self.collections.values().flat_map(of).collect()
     }
 
-    pub(super) fn of_alias(&self, alias: &str) -> Option<&Arc<Collection>> {
+    pub(super) fn by_alias(&self, alias: &str) -> Option<&Arc<Collection>> {
         self.collections.values().find(|collection| collection.aliases.iter().any(|known| known == alias))
     }
 
-    fn known(&self) -> String {
+    fn names(&self) -> String {
         if self.collections.is_empty() {
             return "none".to_owned();
         }
@@ -203,20 +207,22 @@ impl State {
     }
 
     /// Whether calls would see a difference.
-    pub(super) fn is_as(&self, other: &State) -> bool {
+    pub(super) fn is_equivalent(&self, other: &State) -> bool {
         self.collections.len() == other.collections.len()
             && self.collections.iter().all(|(name, collection)| {
-                other.collections.get(name).is_some_and(|other| collection.is_as(other))
+                other.collections.get(name).is_some_and(|other| collection.is_equivalent(other))
             })
     }
 
     /// The collections that take a document under this key.
-    fn taking<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
+    fn collections_for_key<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
         self.collections.values().map(|collection| &**collection).filter(|it| it.schema().matches_key(key))
     }
 
     pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
-        self.taking(key).flat_map(|collection| collection.checker.texts_to_embed(fields)).collect()
+        self.collections_for_key(key)
+            .flat_map(|collection| collection.checker.texts_to_embed(fields))
+            .collect()
     }
 
     /// Checks a write as the engine would, and besides what Redis would take but not index.
@@ -233,7 +239,7 @@ impl State {
         }
         // Vectors may still be to come: what is wrong for good is told before that they are missing.
         let mut missing = None;
-        for collection in self.taking(key) {
+        for collection in self.collections_for_key(key) {
             match collection.checker.check(key, fields, vectors) {
                 Err(error @ WriteError::VectorsMissing { .. }) => missing = Some(error),
                 checked => checked?,
@@ -251,29 +257,29 @@ impl State {
     }
 
     /// When a document ends that brings no end of its own.
-    pub(super) fn default_end(&self, key: &[u8], now_ms: u64) -> Option<u64> {
-        let ttl = self.taking(key).filter_map(|collection| collection.schema().ttl).min()?;
+    pub(super) fn default_expiry(&self, key: &[u8], now_ms: u64) -> Option<u64> {
+        let ttl = self.collections_for_key(key).filter_map(|collection| collection.schema().ttl).min()?;
         Some(now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// The name and the element type of the field a computed vector is for; `None` if its
     /// collection has gone.
-    pub(super) fn field_of(&self, vector: &ComputedVector) -> Option<(&str, &VectorSchema)> {
+    pub(super) fn vector_field(&self, vector: &ComputedVector) -> Option<(&str, &VectorSchema)> {
         let known = self.collections.values();
         let collection =
             known.into_iter().find(|collection| collection.checker.version() == vector.collection)?;
-        computed(collection.schema())
+        computed_fields(collection.schema())
             .find(|(position, ..)| *position == vector.field)
             .map(|(_, name, schema)| (name, schema))
     }
 
     /// Takes the vectors of computed fields out of a document as it was read: they are no fields of
     /// the document but what was made of them.
-    pub(super) fn split(&self, mut document: Document) -> (Document, Vec<ComputedVector>) {
+    pub(super) fn split_vectors(&self, mut document: Document) -> (Document, Vec<ComputedVector>) {
         let mut taken = Vec::new();
         let mut names: Vec<&str> = Vec::new();
-        for collection in self.taking(&document.key) {
-            for (position, name, schema) in computed(collection.schema()) {
+        for collection in self.collections_for_key(&document.key) {
+            for (position, name, schema) in computed_fields(collection.schema()) {
                 let Some(blob) = document.field(name.as_bytes()) else { continue };
                 names.push(name);
                 let model = collection.models.iter().find(|(field, _)| field == name);
@@ -291,7 +297,7 @@ impl State {
 
     /// Why a collection cannot stand beside the others: a key that falls into two has one field of a
     /// name, and it can be a vector of one kind only.
-    pub(super) fn clash(&self, name: &str, schema: &Schema) -> Option<String> {
+    pub(super) fn conflict(&self, name: &str, schema: &Schema) -> Option<String> {
         let overlap = |other: &Schema| {
             schema
                 .prefixes
@@ -300,7 +306,7 @@ impl State {
         };
         let others = self.collections.values().filter(|other| other.name != name && overlap(other.schema()));
         for other in others {
-            for (_, field, vector) in vectors(schema) {
+            for (_, field, vector) in vector_fields(schema) {
                 let same = match other.schema().field(field) {
                     Some(FieldKind::Vector(other)) => {
                         (other.dim, other.vector_type, &other.embed)
@@ -326,16 +332,16 @@ impl State {
         for (address, server) in &self.servers {
             warnings.extend(server.warnings().into_iter().map(|warning| format!("{address}: {warning}")));
         }
-        warnings.extend(self.troubles.values().cloned());
+        warnings.extend(self.warnings.values().cloned());
         for collection in self.collections.values() {
-            let waiting = collection.info.waiting();
+            let waiting = collection.info.pending_documents();
             if waiting > 0 {
                 warnings.push(format!(
                     "collection {:?}: about {waiting} documents still to be indexed by Redis",
                     collection.name
                 ));
             }
-            warnings.extend(collection.uneven());
+            warnings.extend(collection.imbalance_warning());
         }
         warnings
     }

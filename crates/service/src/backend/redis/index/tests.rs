@@ -9,8 +9,8 @@ const INFO: [&str; 2] =
 const INFO_OPTIONS: [&str; 2] =
     [include_str!("../recorded/info_options_resp2.txt"), include_str!("../recorded/info_options_resp3.txt")];
 
-fn read(recorded: &str) -> Info {
-    Info::read(reply::recorded(&recorded.replace('\n', "\r\n"))).unwrap()
+fn read(recorded: &str) -> IndexInfo {
+    IndexInfo::parse(reply::recorded(&recorded.replace('\n', "\r\n"))).unwrap()
 }
 
 fn field(name: &str, kind: FieldKind) -> FieldSchema {
@@ -55,7 +55,7 @@ fn options_of_a_vector_are_counted_in_words() {
     let flat = VectorSchema { algorithm: Algorithm::Flat, metric: Metric::L2, ..vector() };
     schema.fields.push(field("flat", FieldKind::Vector(flat)));
     assert_eq!(
-        words(&create("kb", &schema)),
+        words(&create_command("kb", &schema)),
         "FT.CREATE kb ON HASH PREFIX 2 article: note: SCHEMA title TEXT tags TAG SEPARATOR ; CASESENSITIVE \
          embedding VECTOR HNSW 12 TYPE FLOAT32 DIM 4 DISTANCE_METRIC COSINE M 16 EF_CONSTRUCTION 200 \
          EF_RUNTIME 80 year NUMERIC flat VECTOR FLAT 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2"
@@ -146,7 +146,7 @@ fn options_of_tags_count_and_a_filter_is_never_adopted() {
 
 #[test]
 fn what_a_redis_cannot_hold_is_refused() {
-    assert_eq!(check(&article(), 21_005), Ok(()));
+    assert_eq!(check_supported(&article(), 21_005), Ok(()));
     let mut schema = article();
     for other in [
         VectorSchema { vector_type: VectorType::Int8, ..vector() },
@@ -154,14 +154,18 @@ fn what_a_redis_cannot_hold_is_refused() {
         VectorSchema { quantization: Quantization::Int4, ..vector() },
     ] {
         schema.fields[2].kind = FieldKind::Vector(other);
-        let refused = check(&schema, 21_005).unwrap_err();
+        let refused = check_supported(&schema, 21_005).unwrap_err();
         assert_eq!((refused.code, refused.at.as_deref()), ("schema", Some("embedding")));
     }
     schema.fields[2].kind = FieldKind::Vector(VectorSchema { vector_type: VectorType::Float16, ..vector() });
-    assert_eq!(check(&schema, 21_005), Ok(()));
-    assert!(check(&schema, 20_811).unwrap_err().message.contains("2.10"));
+    assert_eq!(check_supported(&schema, 21_005), Ok(()));
+    assert!(check_supported(&schema, 20_811).unwrap_err().message.contains("2.10"));
     for prefix in ["", "near", "nearfield:", "nearfield:meta:"] {
         let schema = Schema { prefixes: vec![prefix.into()], ..article() };
-        assert_eq!(check(&schema, 21_005).unwrap_err().at.as_deref(), Some("prefixes"), "{prefix:?}");
+        assert_eq!(
+            check_supported(&schema, 21_005).unwrap_err().at.as_deref(),
+            Some("prefixes"),
+            "{prefix:?}"
+        );
     }
 }

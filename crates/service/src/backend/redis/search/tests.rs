@@ -23,7 +23,7 @@ fn query<'a>(vector: &'a [f32]) -> Query<'a> {
 }
 
 fn asked(query: &Query<'_>) -> String {
-    let asking = ask(query, "kb", &schema(), Duration::from_millis(1500), false).unwrap().unwrap();
+    let asking = build_search(query, "kb", &schema(), Duration::from_millis(1500), false).unwrap().unwrap();
     let words = asking.command.args_iter().map(|argument| match argument {
         redis::Arg::Simple(bytes) if bytes.len() == 4 * query.vector.len() => "BLOB".to_owned(),
         redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
@@ -58,7 +58,7 @@ fn a_search_names_its_window_its_fields_and_its_time() {
 }
 
 #[test]
-fn an_exact_search_compares_with_everything_a_filter_lets_through() {
+fn an_exact_search_compares_with_everything_a_filter_matches() {
     let vector = vec![0.5; 384];
     let exact = Query { exact: true, ..query(&vector) };
     assert!(
@@ -74,8 +74,8 @@ fn a_filter_that_lets_nothing_through_asks_nothing() {
     let vector = vec![0.5; 384];
     let nothing = Filter::Not(Box::new(Filter::All));
     let query = Query { filter: Some(&nothing), ..query(&vector) };
-    assert!(ask(&query, "kb", &schema(), Duration::from_secs(1), false).unwrap().is_none());
-    assert!(count("kb", Some(&nothing), Duration::from_secs(1)).is_none());
+    assert!(build_search(&query, "kb", &schema(), Duration::from_secs(1), false).unwrap().is_none());
+    assert!(build_count("kb", Some(&nothing), Duration::from_secs(1)).is_none());
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn a_field_the_schema_lacks_is_named() {
     let vector = vec![0.5; 384];
     let fields = ["titel".to_owned()];
     let query = Query { fields: Some(&fields), ..query(&vector) };
-    let error = ask(&query, "kb", &schema(), Duration::from_secs(1), false).err().unwrap();
+    let error = build_search(&query, "kb", &schema(), Duration::from_secs(1), false).err().unwrap();
     assert_eq!((error.code, error.at.as_deref()), ("field-not-found", Some("titel")));
 }
 
-fn asking(min_score: Option<f32>) -> Asking {
-    Asking { command: Cmd::new(), score_name: "__score".to_owned(), metric: Metric::Cosine, min_score }
+fn asking(min_score: Option<f32>) -> SearchCommand {
+    SearchCommand { command: Cmd::new(), score_name: "__score".to_owned(), metric: Metric::Cosine, min_score }
 }
 
 fn replies() -> [Value; 2] {
@@ -102,7 +102,7 @@ fn replies() -> [Value; 2] {
 
 #[test]
 fn hits_read_alike_by_both_protocols() {
-    let [two, three] = replies().map(|reply| asking(None).read(reply).unwrap());
+    let [two, three] = replies().map(|reply| asking(None).parse(reply).unwrap());
     assert_eq!((&two.hits, two.vanished), (&three.hits, 0));
     let keys: Vec<&[u8]> = two.hits.iter().map(|hit| &*hit.document.key).collect();
     assert_eq!(keys, [&b"article:1"[..], b"article:4", b"article:2"]);
@@ -115,7 +115,7 @@ fn hits_read_alike_by_both_protocols() {
 #[test]
 fn hits_below_the_least_score_are_cut() {
     for reply in replies() {
-        assert_eq!(asking(Some(0.9985)).read(reply).unwrap().hits.len(), 2);
+        assert_eq!(asking(Some(0.9985)).parse(reply).unwrap().hits.len(), 2);
     }
 }
 
@@ -125,7 +125,7 @@ fn documents_that_have_gone_are_counted_and_left_out() {
     let three = "%2\r\n+total_results\r\n:2\r\n+results\r\n*2\r\n%1\r\n+id\r\n$1\r\na\r\n\
                  %2\r\n+id\r\n$1\r\nb\r\n+extra_attributes\r\n%1\r\n$7\r\n__score\r\n$1\r\n0\r\n";
     for wire in [two, three] {
-        let answered = asking(None).read(reply::recorded(wire)).unwrap();
+        let answered = asking(None).parse(reply::recorded(wire)).unwrap();
         assert_eq!((answered.hits.len(), answered.vanished), (1, 1), "{wire:?}");
     }
 }
@@ -133,21 +133,21 @@ fn documents_that_have_gone_are_counted_and_left_out() {
 #[test]
 fn a_distance_that_is_no_number_is_no_hit() {
     let wire = "*3\r\n:1\r\n$1\r\na\r\n*2\r\n$7\r\n__score\r\n$4\r\n-nan\r\n";
-    assert!(asking(None).read(reply::recorded(wire)).unwrap().hits.is_empty());
+    assert!(asking(None).parse(reply::recorded(wire)).unwrap().hits.is_empty());
 }
 
 #[test]
 fn hits_that_are_not_all_there_are_are_refused() {
     let wire = "%2\r\n+results\r\n*0\r\n+warning\r\n*1\r\n+Timeout limit was reached\r\n";
-    let error = asking(None).read(reply::recorded(wire)).err().unwrap();
+    let error = asking(None).parse(reply::recorded(wire)).err().unwrap();
     assert_eq!(error.code, "deadline");
     let wire = "%2\r\n+total_results\r\n:5\r\n+warning\r\n*1\r\n+Timeout limit was reached\r\n";
-    assert_eq!(counted(reply::recorded(wire)).unwrap_err().code, "deadline");
+    assert_eq!(parse_count(reply::recorded(wire)).unwrap_err().code, "deadline");
 }
 
 #[test]
 fn a_missing_index_and_other_refusals_are_told_apart() {
-    let read = |wire| asking(None).read(reply::recorded(wire)).err().unwrap().code;
+    let read = |wire| asking(None).parse(reply::recorded(wire)).err().unwrap().code;
     assert_eq!(read("-kb: no such index\r\n"), "index-missing");
     assert_eq!(read("-LOADING Redis is loading the dataset in memory\r\n"), "redis-unavailable");
     assert_eq!(read("-NOPERM User x has no permissions\r\n"), "redis-refused");
@@ -157,7 +157,7 @@ fn a_missing_index_and_other_refusals_are_told_apart() {
 
 #[test]
 fn counts_are_read_by_both_protocols() {
-    assert_eq!(counted(reply::recorded("*1\r\n:42\r\n")).unwrap(), 42);
+    assert_eq!(parse_count(reply::recorded("*1\r\n:42\r\n")).unwrap(), 42);
     let three = "%2\r\n+total_results\r\n:42\r\n+warning\r\n*0\r\n";
-    assert_eq!(counted(reply::recorded(three)).unwrap(), 42);
+    assert_eq!(parse_count(reply::recorded(three)).unwrap(), 42);
 }

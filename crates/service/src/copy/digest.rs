@@ -8,8 +8,8 @@ use engine::{Expected, encode_vector};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    plan::{CopyPlan, Planned},
-    side::Held,
+    endpoint::StoredDocument,
+    plan::{CopyPlan, PlannedCollection},
 };
 use crate::{
     VectorSchema,
@@ -19,16 +19,16 @@ use crate::{
 
 /// The SHA-256 of a document's key, fields and vectors. Its end is compared apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Digest([u8; 32]);
+pub(super) struct DocumentDigest([u8; 32]);
 
-impl Digest {
+impl DocumentDigest {
     /// Of a document as the source holds it.
-    pub(super) fn of_source(plan: &CopyPlan, held: &Held) -> Digest {
+    pub(super) fn of_source(plan: &CopyPlan, held: &StoredDocument) -> DocumentDigest {
         digest(plan, held, |planned| &planned.from)
     }
 
     /// Of a document as the target holds it.
-    pub(super) fn of_target(plan: &CopyPlan, held: &Held) -> Digest {
+    pub(super) fn of_target(plan: &CopyPlan, held: &StoredDocument) -> DocumentDigest {
         digest(plan, held, |planned| &planned.to)
     }
 
@@ -39,25 +39,29 @@ impl Digest {
 }
 
 /// In what the target's document is not the source's; `None` if they are equal.
-pub(super) fn differs(plan: &CopyPlan, source: &Held, target: &Held) -> Option<String> {
-    if Digest::of_source(plan, source) != Digest::of_target(plan, target) {
+pub(super) fn difference(
+    plan: &CopyPlan,
+    source: &StoredDocument,
+    target: &StoredDocument,
+) -> Option<String> {
+    if DocumentDigest::of_source(plan, source) != DocumentDigest::of_target(plan, target) {
         return Some("fields or vectors differ".to_owned());
     }
     let (wanted, found) = (source.document.expires_at_ms, target.document.expires_at_ms);
     // Without an end of its own it has been given the collection's.
     let given = wanted.is_none()
-        && plan.taking(&source.document.key).any(|(_, planned)| planned.to.schema.ttl.is_some());
+        && plan.collections_for_key(&source.document.key).any(|(_, planned)| planned.to.schema.ttl.is_some());
     let end = |end: Option<u64>| end.map_or_else(|| "never".to_owned(), |end| format!("at {end} ms"));
     (wanted != found && !(given && found.is_some()))
         .then(|| format!("it ends {}, in the source {}", end(found), end(wanted)))
 }
 
 /// The write that makes the target's document the source's; `Err` says why there is none.
-pub(super) fn translate(plan: &CopyPlan, held: &Held, expected: Expected) -> Result<Op, String> {
-    let Held { document, vectors } = held;
+pub(super) fn to_put(plan: &CopyPlan, held: &StoredDocument, expected: Expected) -> Result<Op, String> {
+    let StoredDocument { document, vectors } = held;
     let mut computed = Vec::with_capacity(vectors.len());
     for vector in vectors {
-        let of = |planned: &&Planned| planned.from.version == vector.collection;
+        let of = |planned: &&PlannedCollection| planned.from.version == vector.collection;
         let planned = plan.collections.iter().find(of).expect("vectors are read for planned collections");
         let name = &planned.from.schema.fields[usize::from(vector.field)].name;
         if let Some(models) = &planned.models
@@ -85,8 +89,12 @@ pub(super) fn translate(plan: &CopyPlan, held: &Held, expected: Expected) -> Res
     })
 }
 
-fn digest<'p>(plan: &'p CopyPlan, held: &'p Held, known: impl Fn(&'p Planned) -> &'p Known) -> Digest {
-    let Held { document, vectors } = held;
+fn digest<'p>(
+    plan: &'p CopyPlan,
+    held: &'p StoredDocument,
+    known: impl Fn(&'p PlannedCollection) -> &'p Known,
+) -> DocumentDigest {
+    let StoredDocument { document, vectors } = held;
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -94,14 +102,14 @@ fn digest<'p>(plan: &'p CopyPlan, held: &'p Held, known: impl Fn(&'p Planned) ->
     };
     add(&document.key);
     let mut embedded: Vec<&str> = Vec::new();
-    for (place, planned) in plan.taking(&document.key) {
+    for (index, planned) in plan.collections_for_key(&document.key) {
         let known = known(planned);
         for (position, name, schema) in computed(known) {
             embedded.push(name);
             let of = |vector: &&ComputedVector| {
                 (vector.collection, usize::from(vector.field)) == (known.version, position)
             };
-            add(&(place as u64).to_le_bytes());
+            add(&(index as u64).to_le_bytes());
             add(name.as_bytes());
             match (document.field(name.as_bytes()), vectors.iter().find(of)) {
                 (Some(own), _) => add(own),
@@ -119,7 +127,7 @@ fn digest<'p>(plan: &'p CopyPlan, held: &'p Held, known: impl Fn(&'p Planned) ->
         add(name);
         add(value);
     }
-    Digest(hash.finalize().into())
+    DocumentDigest(hash.finalize().into())
 }
 
 /// The vector fields that are computed, with their positions in the schema.

@@ -5,15 +5,15 @@ use crate::sync::{Arc, RwLock};
 
 /// What all calls look at.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct StateCache {
     state: RwLock<Arc<State>>,
     on_change: Arc<OnChange>,
 }
 
-impl Seen {
+impl StateCache {
     /// Nothing is known yet.
-    pub(super) fn new(on_change: Arc<OnChange>) -> Seen {
-        Seen { state: RwLock::default(), on_change }
+    pub(super) fn new(on_change: Arc<OnChange>) -> StateCache {
+        StateCache { state: RwLock::default(), on_change }
     }
 
     pub(super) fn get(&self) -> Arc<State> {
@@ -22,15 +22,15 @@ impl Seen {
 
     /// Changes the state as it stands now, whoever else changes it; tells of it if calls would see a
     /// difference.
-    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(super) fn update(&self, update: impl FnOnce(&mut State)) {
         let (old, new) = {
-            let mut standing = self.state.write();
-            let mut state = State::clone(&standing);
-            change(&mut state);
+            let mut current = self.state.write();
+            let mut state = State::clone(&current);
+            update(&mut state);
             let new = Arc::new(state);
-            (std::mem::replace(&mut *standing, new.clone()), new)
+            (std::mem::replace(&mut *current, new.clone()), new)
         };
-        if !new.is_as(&old) {
+        if !new.is_equivalent(&old) {
             self.on_change.call();
         }
     }
@@ -43,19 +43,19 @@ mod tests {
     #[test]
     fn changes_at_the_same_time_are_all_kept() {
         const CHANGES: usize = 2000;
-        let seen = Seen::new(Arc::default());
+        let cache = StateCache::new(Arc::default());
         std::thread::scope(|scope| {
             for who in ["one", "two"] {
-                let seen = &seen;
+                let cache = &cache;
                 scope.spawn(move || {
                     for number in 0..CHANGES {
-                        seen.change(|state| {
-                            state.troubles.insert(format!("{who} {number}"), String::new());
+                        cache.update(|state| {
+                            state.warnings.insert(format!("{who} {number}"), String::new());
                         });
                     }
                 });
             }
         });
-        assert_eq!(seen.get().troubles.len(), 2 * CHANGES);
+        assert_eq!(cache.get().warnings.len(), 2 * CHANGES);
     }
 }

@@ -15,12 +15,12 @@ use crate::{
 
 /// A document with the vectors computed from it.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct StoredDocument {
     pub(super) document: Document,
     pub(super) vectors: Vec<ComputedVector>,
 }
 
-impl Held {
+impl StoredDocument {
     /// Bytes it takes, about.
     pub(super) fn bytes(&self) -> usize {
         let fields = self.document.fields.iter().map(|field| field.name.len() + field.value.len());
@@ -29,20 +29,20 @@ impl Held {
     }
 
     /// Whether its end has come.
-    pub(super) fn has_ended(&self, now_ms: u64) -> bool {
+    pub(super) fn has_expired(&self, now_ms: u64) -> bool {
         self.document.expires_at_ms.is_some_and(|end| end <= now_ms)
     }
 }
 
 /// A store and the threads that work for it.
-pub(super) struct Side {
+pub(super) struct CopyEndpoint {
     pub(super) backend: Backend,
     workers: Arc<Workers>,
     timeout: std::time::Duration,
 }
 
-impl Side {
-    pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Side, Error> {
+impl CopyEndpoint {
+    pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<CopyEndpoint, Error> {
         config.check()?;
         let cpu = config.cpu();
         let backend = Backend::open(config, cpu, clock, &super::super::Progress::default())?;
@@ -56,7 +56,7 @@ impl Side {
             backend.close();
             refusal::thread(&error)
         })?;
-        Ok(Side { backend, workers: Arc::new(workers), timeout: config.timeout })
+        Ok(CopyEndpoint { backend, workers: Arc::new(workers), timeout: config.timeout })
     }
 
     pub(super) fn begin(&self, cx: &Context) -> Result<Call, Error> {
@@ -64,7 +64,7 @@ impl Side {
     }
 
     /// Whether documents that its statistics count are all its own.
-    pub(super) fn counts_own_documents(&self) -> bool {
+    pub(super) fn counts_only_documents(&self) -> bool {
         matches!(self.backend.kind(), Kind::Embedded(_))
     }
 
@@ -77,33 +77,34 @@ impl Side {
         all: impl Iterator<Item = &Arc<Known>>,
         after: Option<Cursor>,
         limit: usize,
-    ) -> Result<(Vec<Held>, Option<Cursor>), Error> {
+    ) -> Result<(Vec<StoredDocument>, Option<Cursor>), Error> {
         let page = self.backend.scroll(call, collection, None, after, limit).await?;
         let keys: Vec<Vec<u8>> = page.documents.iter().map(|document| document.key.to_vec()).collect();
-        let mut held = self.held(call, all, keys).await?;
+        let mut documents = self.documents(call, all, keys).await?;
         // In the order of the page; those that went away meanwhile are left out.
-        let held = page.documents.iter().filter_map(|document| held.remove(&document.key)).collect();
-        Ok((held, page.next))
+        let documents =
+            page.documents.iter().filter_map(|document| documents.remove(&document.key)).collect();
+        Ok((documents, page.next))
     }
 
     /// The documents under these keys that stand, by key, with their vectors in these collections.
-    pub(super) async fn held(
+    pub(super) async fn documents(
         &self,
         call: &Call,
         collections: impl Iterator<Item = &Arc<Known>>,
         keys: Vec<Vec<u8>>,
-    ) -> Result<HashMap<Box<[u8]>, Held>, Error> {
+    ) -> Result<HashMap<Box<[u8]>, StoredDocument>, Error> {
         let collections: Vec<Arc<Known>> = collections.cloned().collect();
-        let standing = self.backend.read_ahead(call, keys.clone()).await?;
+        let existing_by_key = self.backend.read_ahead(call, keys.clone()).await?;
         let gather = move || {
             let mut found = HashMap::with_capacity(keys.len());
             for key in keys {
-                let Some(document) = standing.find(std::slice::from_ref(&key))? else { continue };
+                let Some(document) = existing_by_key.find(std::slice::from_ref(&key))? else { continue };
                 let mut vectors = Vec::new();
                 for known in collections.iter().filter(|known| known.schema.matches_key(&key)) {
-                    vectors.extend(standing.vectors(known, &key)?);
+                    vectors.extend(existing_by_key.vectors(known, &key)?);
                 }
-                found.insert(key.into(), Held { document, vectors });
+                found.insert(key.into(), StoredDocument { document, vectors });
             }
             Ok(found)
         };
@@ -111,7 +112,7 @@ impl Side {
     }
 }
 
-impl Drop for Side {
+impl Drop for CopyEndpoint {
     fn drop(&mut self) {
         self.workers.close();
         self.backend.close();

@@ -10,40 +10,40 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::core::Core;
+use super::discovery::Core;
 use crate::{Error, call::panicked, sync::Arc};
 
 /// Time between two probes of servers that are well.
-const TICK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Probes between two looks at their collections, which others may change.
-const TICKS_A_LOOK: u32 = 10;
+const CHECKS_PER_REFRESH: u32 = 10;
 
 /// Shortest and longest pause before trying again.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Looks after the servers until `closing`. Tells `first` when it has tried once.
-pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: SyncSender<()>) {
+pub(super) async fn supervise(core: Arc<Core>, closing: CancellationToken, first: SyncSender<()>) {
     let mut first = Some(first);
     let mut failed = 0;
-    let mut ticks = 0;
+    let mut checks = 0;
     loop {
-        let look = ticks % TICKS_A_LOOK == 0 || core.state().is_scanning();
-        let attending = core.clone();
-        let attended = tokio::select! {
+        let reload = checks % CHECKS_PER_REFRESH == 0 || core.state().is_scanning();
+        let checked = core.clone();
+        let outcome = tokio::select! {
             () = closing.cancelled() => return,
-            attended = survive(async move { attending.attend(look).await }) => attended,
+            outcome = catch_panic(async move { checked.health_check(reload).await }) => outcome,
         };
-        let pause = match attended {
+        let backoff = match outcome {
             Ok(()) => {
                 failed = 0;
-                TICK
+                CHECK_INTERVAL
             }
             Err(error) => {
                 tracing::debug!(%error, "not all of Redis can be asked");
                 failed += 1;
-                pause(failed)
+                backoff(failed)
             }
         };
         if let Some(first) = first.take() {
@@ -51,19 +51,23 @@ pub(super) async fn keep(core: Arc<Core>, closing: CancellationToken, first: Syn
             let _ = first.send(());
         }
         let woken = async {
-            if failed > 0 { std::future::pending().await } else { core.servers.look.notified().await }
+            if failed > 0 {
+                std::future::pending().await
+            } else {
+                core.servers.wake_supervisor.notified().await
+            }
         };
         tokio::select! {
             () = closing.cancelled() => return,
-            () = tokio::time::sleep(pause) => ticks += 1,
+            () = tokio::time::sleep(backoff) => checks += 1,
             // Somebody has seen that something is wrong, or done much.
-            () = woken => ticks = 0,
+            () = woken => checks = 0,
         }
     }
 }
 
 /// What `work` comes to; a panic in it is a failure like others, so that the next attempt is made.
-async fn survive(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
+async fn catch_panic(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
     // Dropped, a set ends its tasks.
     let mut task = JoinSet::new();
     task.spawn(work);
@@ -75,8 +79,8 @@ async fn survive(work: impl Future<Output = Result<(), Error>> + Send + 'static)
 
 /// The pause after so many failures in a row: twice as long each time, and up to a half of it by
 /// chance, so that many clients do not come back at once.
-fn pause(failed: u32) -> Duration {
-    let full = PAUSE_MIN.saturating_mul(1 << failed.min(10)).min(PAUSE_MAX);
+fn backoff(failed: u32) -> Duration {
+    let full = BACKOFF_MIN.saturating_mul(1 << failed.min(10)).min(BACKOFF_MAX);
     let chance = RandomState::new().hash_one(failed) % 1000;
     full / 2 + full / 2 * u32::try_from(chance).expect("below a thousand") / 1000
 }
@@ -87,18 +91,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_failure_like_others() {
-        assert_eq!(survive(async { panic!("on purpose") }).await, Err(panicked()));
-        assert_eq!(survive(async { Ok(()) }).await, Ok(()));
+        assert_eq!(catch_panic(async { panic!("on purpose") }).await, Err(panicked()));
+        assert_eq!(catch_panic(async { Ok(()) }).await, Ok(()));
     }
 
     #[test]
     fn pauses_grow_to_a_limit_and_differ() {
         for failed in 1..100 {
-            let full = PAUSE_MIN.saturating_mul(1 << failed.min(10)).min(PAUSE_MAX);
-            let pause = pause(failed);
-            assert!((full / 2..=full).contains(&pause), "{failed}: {pause:?}");
+            let full = BACKOFF_MIN.saturating_mul(1 << failed.min(10)).min(BACKOFF_MAX);
+            let backoff = backoff(failed);
+            assert!((full / 2..=full).contains(&backoff), "{failed}: {backoff:?}");
         }
-        let several: std::collections::BTreeSet<Duration> = (0..20).map(|_| pause(5)).collect();
+        let several: std::collections::BTreeSet<Duration> = (0..20).map(|_| backoff(5)).collect();
         assert!(several.len() > 1);
     }
 }

@@ -6,13 +6,13 @@ use redis::{Cmd, Value};
 use super::{Error, Fingerprints, Schema, error, reply};
 
 /// Every key of Nearfield's own begins with it.
-pub(super) const OWN_PREFIX: &str = "nearfield:";
+pub(super) const KEY_PREFIX: &str = "nearfield:";
 
 /// The hash of aliases: alias to collection.
-pub(super) const ALIASES: &str = "nearfield:aliases";
+pub(super) const ALIASES_KEY: &str = "nearfield:aliases";
 
 /// The counter collections get their numbers from.
-pub(super) const COUNTER: &str = "nearfield:collections";
+pub(super) const ID_COUNTER_KEY: &str = "nearfield:collections";
 
 /// How notes are written. Others are refused.
 const FORMAT: &str = "1";
@@ -21,7 +21,7 @@ const MODEL: &str = "model:";
 
 /// What is noted of one collection.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Notes {
+pub(super) struct CollectionMetadata {
     pub(super) version: CollectionVersion,
     pub(super) schema: Schema,
     /// What all vectors of its computed fields were made by.
@@ -30,12 +30,12 @@ pub(super) struct Notes {
 
 /// The key of a collection's notes.
 pub(super) fn key(collection: &str) -> String {
-    format!("{OWN_PREFIX}meta:{collection}")
+    format!("{KEY_PREFIX}meta:{collection}")
 }
 
-impl Notes {
+impl CollectionMetadata {
     /// Writes them.
-    pub(super) fn write(&self, collection: &str) -> Cmd {
+    pub(super) fn to_hset(&self, collection: &str) -> Cmd {
         let mut command = redis::cmd("HSET");
         command.arg(key(collection)).arg("format").arg(FORMAT).arg("number").arg(self.version.id);
         command.arg("schema").arg(self.schema.to_bytes());
@@ -46,7 +46,7 @@ impl Notes {
     }
 
     /// Reads them; `None` if there are none.
-    pub(super) fn read(collection: &str, hash: Value) -> Result<Option<Notes>, Error> {
+    pub(super) fn parse(collection: &str, hash: Value) -> Result<Option<CollectionMetadata>, Error> {
         let damaged = |what: &str| {
             Error::unavailable(
                 "metadata-damaged",
@@ -85,12 +85,12 @@ impl Notes {
         schema.validate().map_err(|refused| damaged(&refused.to_string()))?;
         let id = number.ok_or_else(|| damaged("no number"))?;
         models.sort_unstable();
-        Ok(Some(Notes { version: CollectionVersion { id, version: 1 }, schema, models }))
+        Ok(Some(CollectionMetadata { version: CollectionVersion { id, version: 1 }, schema, models }))
     }
 }
 
 /// Reads the number a collection gets.
-pub(super) fn number(counter: Value) -> Result<u32, Error> {
+pub(super) fn parse_id(counter: Value) -> Result<u32, Error> {
     let number = reply::integer(counter, "the number of a collection")?;
     u32::try_from(number).map_err(|_| error::reply("the number of a collection"))
 }
@@ -109,8 +109,8 @@ mod tests {
     use super::*;
     use crate::article_schema;
 
-    fn notes() -> Notes {
-        Notes {
+    fn metadata() -> CollectionMetadata {
+        CollectionMetadata {
             version: CollectionVersion { id: 7, version: 1 },
             schema: article_schema("article:", &["tags".to_owned()], &["year".to_owned()]),
             models: vec![("embedding".to_owned(), [0xab; 16])],
@@ -132,18 +132,18 @@ mod tests {
 
     #[test]
     fn notes_read_back() {
-        let stored = stored(&notes().write("kb"));
-        assert_eq!(Notes::read("kb", stored).unwrap(), Some(notes()));
-        assert_eq!(Notes::read("kb", Value::Array(vec![])).unwrap(), None);
+        let stored = stored(&metadata().to_hset("kb"));
+        assert_eq!(CollectionMetadata::parse("kb", stored).unwrap(), Some(metadata()));
+        assert_eq!(CollectionMetadata::parse("kb", Value::Array(vec![])).unwrap(), None);
     }
 
     #[test]
     fn notes_that_cannot_be_read_are_refused_by_name() {
-        let Value::Array(good) = stored(&notes().write("kb")) else { unreachable!() };
+        let Value::Array(good) = stored(&metadata().to_hset("kb")) else { unreachable!() };
         for (position, value) in [(1, "2"), (3, "x"), (5, "x"), (7, "abc")] {
             let mut damaged = good.clone();
             damaged[position] = Value::BulkString(value.as_bytes().to_vec());
-            let error = Notes::read("kb", Value::Array(damaged)).unwrap_err();
+            let error = CollectionMetadata::parse("kb", Value::Array(damaged)).unwrap_err();
             assert!(error.message.contains("nearfield:meta:kb"), "{}", error.message);
         }
     }
