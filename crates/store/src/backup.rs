@@ -1,75 +1,74 @@
-//! A whole store as a stream of bytes, and a store made of one.
+//! Writing a store to a stream of bytes, and restoring a store from one.
 //!
 //! ```text
 //! magic 8 bytes | frames ([`crate::FrameWriter`]) of three streams:
 //!   format u32 | store 16 bytes | next doc u64 | next collection u32 | last seq u64
-//!   items: documents, blocks of computed vectors, schemas, names, an end
+//!   rows: documents, blocks of computed vectors, schemas, names, end marker
 //!   counts, 4 x u64
 //! ```
 //!
-//! Numbers are little-endian. Each frame has a checksum over its number and its bytes, each row its own.
+//! Numbers are little-endian. Each frame has a checksum over its number and its bytes, and each row has its own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
-use crate::contain::contain;
+use crate::builder::{Counters, RecordCounts, StoreBuilder};
 use crate::cursor::Cursor;
 use crate::frame::{FrameReader, FrameWriter};
-use crate::item::{Item, Verified};
-use crate::rebuild::{Numbers, Rebuild, RecordCounts};
+use crate::panic::catch_panic;
+use crate::primary_row::{PrimaryRow, VerifiedRow};
 use crate::{Options, Reader, Seq, Store, StoreError, error::OpenError};
 
 pub(crate) const MAGIC: [u8; 8] = *b"NFBACKUP";
 pub(crate) const FORMAT: u32 = 1;
 const HEADER_BYTES: u64 = 4 + 16 + 8 + 4 + 8;
 
-/// What a backup holds.
+/// A summary of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// The last change in it.
+    /// Sequence number of the last change in it.
     pub last_seq: Seq,
-    /// How much of what.
+    /// The number of records of each kind.
     pub counts: RecordCounts,
 }
 
-/// Why a backup could not be made or used.
+/// Why a backup could not be created, verified or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// It cannot be read or written.
+    /// The backup could not be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is no backup.
-    #[error("it is not a backup made by Nearfield")]
+    /// The file is not a backup.
+    #[error("it is not a Nearfield backup")]
     NotABackup,
-    /// It was made by a newer version.
+    /// The backup was created by a newer version.
     #[error(
-        "it was made by a newer version of Nearfield (format {found}; this version reads up to {FORMAT}): upgrade to use it"
+        "it was created by a newer version of Nearfield (format {found}; this version reads formats up to {FORMAT}): upgrade Nearfield to use it"
     )]
     NewerFormat {
-        /// Its format.
+        /// Format of the backup.
         found: u32,
     },
-    /// Its frames are whole, and what they hold is not.
+    /// The frames are intact, but their content is inconsistent.
     #[error("it is damaged: {reason}")]
     Damaged {
-        /// What was found.
+        /// What is inconsistent.
         reason: String,
     },
-    /// The store cannot be read or written.
+    /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The new store cannot be made.
+    /// The new store could not be created.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
 impl Reader {
-    /// Writes all of this view to `out`. Writes to the store go on meanwhile; what they replace stays on the disk
-    /// until the end.
+    /// Writes this snapshot to `out`. The store accepts writes meanwhile; the pages they replace stay on the disk until
+    /// the backup ends.
     ///
-    /// A row that does not match its checksum is an error, and so is one that leads nowhere: what is made here
-    /// can be restored.
+    /// Fails on a row with a wrong checksum or a dangling reference, so that every backup can be restored.
     pub fn back_up(&self, mut out: impl Write) -> Result<Backup, BackupError> {
         let state = self.state()?;
         out.write_all(&MAGIC)?;
@@ -81,16 +80,16 @@ impl Reader {
         frames.write_all(&state.last_seq.to_le_bytes())?;
         frames.end_stream()?;
         let mut counts = RecordCounts::default();
-        self.each_item(|item| -> Result<(), BackupError> {
-            let item = item?;
-            let row = item.verify()?;
-            contain(|| self.check_leads(&row))?;
-            counts.add(&row);
-            Ok(item.write(&mut frames)?)
+        self.scan_rows(|row| -> Result<(), BackupError> {
+            let row = row?;
+            let verified = row.verify()?;
+            catch_panic(|| self.check_target(&verified))?;
+            counts.add(&verified);
+            Ok(row.write(&mut frames)?)
         })?;
-        Item::write_end(&mut frames)?;
+        PrimaryRow::write_end(&mut frames)?;
         frames.end_stream()?;
-        for count in counts.all() {
+        for count in counts.to_array() {
             frames.write_all(&count.to_le_bytes())?;
         }
         frames.end_stream()?;
@@ -100,33 +99,33 @@ impl Reader {
 }
 
 impl Backup {
-    /// Reads a backup to its end and verifies all of it.
+    /// Reads and verifies a complete backup.
     pub fn verify(input: impl Read) -> Result<Backup, BackupError> {
         read(input, |_, _| Ok(())).map(|(_, backup)| backup)
     }
 
-    /// Makes the store in `path`, where there is none, from a backup. The store is another one than that
-    /// which was backed up: nothing that was derived from the one fits the other.
+    /// Creates a new store at `path` from a backup. The new store has its own identity, so data derived from the
+    /// original store (graphs, snapshots) does not match it.
     pub fn restore(input: impl Read, path: &Path, options: Options) -> Result<Backup, BackupError> {
         let (_, backup) = Backup::restore_into(input, Store::open(path, options)?)?;
         Ok(backup)
     }
 
-    /// [`Backup::restore`] into `store`, which is empty.
+    /// Like [`Backup::restore`], but into `store`, which must be empty.
     pub(crate) fn restore_into(input: impl Read, store: Store) -> Result<(Store, Backup), BackupError> {
-        let mut rebuild = Rebuild::begin(store);
-        let (numbers, backup) = read(input, |item, row| Ok(rebuild.add(item, row)?))?;
-        if let Some(damage) = rebuild.remove_loose()?.damage.into_iter().next() {
+        let mut builder = StoreBuilder::new(store);
+        let (counters, backup) = read(input, |row, verified| Ok(builder.add(row, verified)?))?;
+        if let Some(damage) = builder.remove_orphans()?.damage.into_iter().next() {
             return Err(damage.into());
         }
-        Ok((rebuild.finish(numbers)?, backup))
+        Ok((builder.finish(counters)?, backup))
     }
 }
 
 fn read(
     mut input: impl Read,
-    mut take: impl FnMut(&Item, &Verified) -> Result<(), BackupError>,
-) -> Result<(Numbers, Backup), BackupError> {
+    mut visit: impl FnMut(&PrimaryRow, &VerifiedRow) -> Result<(), BackupError>,
+) -> Result<(Counters, Backup), BackupError> {
     let mut magic = [0; MAGIC.len()];
     match input.read_exact(&mut magic) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(BackupError::NotABackup),
@@ -144,30 +143,30 @@ fn read(
     if format > FORMAT {
         return Err(BackupError::NewerFormat { found: format });
     }
-    let mut numbers = || {
+    let mut counters = || {
         cursor.array::<16>()?;
-        Ok(Numbers { next_doc: cursor.u64()?, next_collection: cursor.u32()?, last_seq: cursor.u64()? })
+        Ok(Counters { next_doc: cursor.u64()?, next_collection: cursor.u32()?, last_seq: cursor.u64()? })
     };
-    let numbers = numbers().map_err(damaged)?;
-    if !numbers.are_possible() {
-        return Err(damaged("its store says to have come to a number that none comes to"));
+    let counters = counters().map_err(damaged)?;
+    if !counters.are_valid() {
+        return Err(damaged("its next document or sequence number is out of range"));
     }
     frames.next_stream()?;
     let mut counts = RecordCounts::default();
-    while let Some(item) = Item::read(&mut frames)? {
-        let row = item.verify()?;
-        if !numbers.are_after(&row) {
-            return Err(damaged("it holds a row with a number that was not given yet"));
+    while let Some(row) = PrimaryRow::read(&mut frames)? {
+        let verified = row.verify()?;
+        if !counters.allow(&verified) {
+            return Err(damaged("it contains a row whose number exceeds the counters in its header"));
         }
-        counts.add(&row);
-        take(&item, &row)?;
+        counts.add(&verified);
+        visit(&row, &verified)?;
     }
     frames.next_stream()?;
-    let mut told = Vec::new();
-    frames.by_ref().take(4 * 8).read_to_end(&mut told)?;
+    let mut stored_counts = Vec::new();
+    frames.by_ref().take(4 * 8).read_to_end(&mut stored_counts)?;
     frames.end()?;
-    if told != counts.all().map(u64::to_le_bytes).concat() {
-        return Err(damaged("it holds another number of rows than it says"));
+    if stored_counts != counts.to_array().map(u64::to_le_bytes).concat() {
+        return Err(damaged("its row counts do not match its content"));
     }
-    Ok((numbers, Backup { last_seq: numbers.last_seq, counts }))
+    Ok((counters, Backup { last_seq: counters.last_seq, counts }))
 }

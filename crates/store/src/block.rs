@@ -1,23 +1,23 @@
-//! Neighbouring vectors of one field, packed into one row.
+//! Consecutive vectors of one field, packed into one row.
 //!
-//! redb rounds a row that does not fit into a page of 4 KiB up to the next power of two, and a
-//! page holds whole rows: one vector a row leaves a quarter of the file empty at 1,536 bytes and
-//! half of it at 4,096. A block grows to just under 16 KiB instead.
+//! redb rounds a row that does not fit into a 4 KiB page up to the next power of two, and a page
+//! holds only whole rows. Storing one vector per row would waste a quarter of the file at 1,536
+//! bytes per vector and half of it at 4,096. Blocks of just under 16 KiB avoid this.
 //!
 //! ```text
-//! entries, ascending: doc u64 | passage u16 | elements' length u32 | model 16 bytes | elements
+//! entries, ascending: doc u64 | passage u16 | length of elements u32 | model 16 bytes | elements
 //! CRC-32 over the row's key and all of the above, u32
 //! ```
 //!
-//! Numbers are little-endian. The row's key is a lower bound of its entries' and greater than
-//! those of the row before it.
+//! Numbers are little-endian. The row's key is a lower bound for the keys of its entries, and is
+//! greater than every key in the preceding row.
 
+use crate::checksum::{append_checksum, strip_checksum};
 use crate::cursor::Cursor;
-use crate::seal::{seal, unseal};
-use crate::vector::VECTOR_KEY_BYTES;
+use crate::vector_key::VECTOR_KEY_BYTES;
 use crate::{DocId, StoredVector};
 
-/// A block of more than one entry is not longer: with redb's own bytes it fills 16 KiB.
+/// Maximum length of a block with more than one entry. With redb's overhead it fills 16 KiB.
 pub(crate) const BLOCK_BYTES_MAX: usize = (16 << 10) - 64;
 
 const ENTRY_HEAD_BYTES: usize = 8 + 2 + 4 + 16;
@@ -32,7 +32,7 @@ pub(crate) struct Entry<'b> {
 }
 
 impl Entry<'_> {
-    fn place(&self) -> (DocId, u16) {
+    fn position(&self) -> (DocId, u16) {
         (self.doc, self.passage)
     }
 
@@ -41,7 +41,7 @@ impl Entry<'_> {
     }
 }
 
-/// Entries by document and passage, each once.
+/// Entries in ascending order of document and passage, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Block<'b> {
     entries: Vec<Entry<'b>>,
@@ -49,16 +49,17 @@ pub(crate) struct Block<'b> {
 
 impl<'b> Block<'b> {
     pub(crate) fn decode(row_key: &[u8; VECTOR_KEY_BYTES], row: &'b [u8]) -> Result<Block<'b>, &'static str> {
-        let mut cursor = Cursor(unseal(row_key, row)?);
+        let mut cursor = Cursor(strip_checksum(row_key, row)?);
         let mut entries: Vec<Entry<'_>> = Vec::new();
         while !cursor.0.is_empty() {
             let doc = DocId(cursor.u64()?);
             let passage = cursor.u16()?;
-            let len = usize::try_from(cursor.u32()?).map_err(|_| "a vector is longer than memory")?;
+            let len = usize::try_from(cursor.u32()?)
+                .map_err(|_| "the length of a vector exceeds the address space")?;
             let model = cursor.array()?;
             let entry = Entry { doc, passage, model, elements: cursor.slice(len)? };
-            if entries.last().is_some_and(|last| last.place() >= entry.place()) {
-                return Err("vectors out of order");
+            if entries.last().is_some_and(|last| last.position() >= entry.position()) {
+                return Err("vectors are out of order");
             }
             entries.push(entry);
         }
@@ -75,7 +76,7 @@ impl<'b> Block<'b> {
             row.extend_from_slice(&entry.model);
             row.extend_from_slice(entry.elements);
         }
-        seal(row_key, &mut row);
+        append_checksum(row_key, &mut row);
         row
     }
 
@@ -89,15 +90,15 @@ impl<'b> Block<'b> {
     }
 
     pub(crate) fn get(&self, doc: DocId, passage: u16) -> Option<&Entry<'b>> {
-        let at = self.entries.binary_search_by_key(&(doc, passage), Entry::place).ok()?;
+        let at = self.entries.binary_search_by_key(&(doc, passage), Entry::position).ok()?;
         Some(&self.entries[at])
     }
 
-    /// Adds an entry, or replaces the one in its place. If that makes the block too long, returns
-    /// its upper part: the entry alone if it is the last one, so that blocks written in order are
-    /// left full, else half of the block.
+    /// Inserts an entry, or replaces the entry with the same position. If the block becomes too
+    /// long, splits it and returns the upper part. The upper part is the new entry alone if that is
+    /// the last one, so that sequential writes leave full blocks; otherwise it is half of the block.
     pub(crate) fn set(&mut self, entry: Entry<'b>) -> Option<Block<'b>> {
-        let at = match self.entries.binary_search_by_key(&entry.place(), Entry::place) {
+        let at = match self.entries.binary_search_by_key(&entry.position(), Entry::position) {
             Ok(at) => {
                 self.entries[at] = entry;
                 at
@@ -115,7 +116,7 @@ impl<'b> Block<'b> {
         Some(Block { entries: self.entries.split_off(upper) })
     }
 
-    /// Takes the entries of a document away; `false` if there were none.
+    /// Removes the entries of a document. Returns `false` if there were none.
     pub(crate) fn remove(&mut self, doc: DocId) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| entry.doc != doc);
@@ -150,22 +151,22 @@ mod tests {
         #![proptest_config(config())]
 
         #[test]
-        fn holds_what_was_set_and_splits_in_order(
+        fn returns_what_was_set_and_splits_in_order(
             sets in prop::collection::vec((0..20u64, 0..3u16, 0..5_000usize), 0..40),
             removed in 0..20u64,
         ) {
             let zeros = [0; 5_000];
-            let (mut block, mut model, mut cut) = (Block::default(), BTreeMap::new(), BTreeMap::new());
+            let (mut block, mut model, mut upper_model) = (Block::default(), BTreeMap::new(), BTreeMap::new());
             for (doc, passage, len) in sets {
                 let upper = block.set(entry(doc, passage, &zeros[..len]));
                 model.insert((doc, passage), len);
                 if let Some(upper) = upper {
-                    let border = upper.entries()[0].place();
-                    prop_assert!(block.entries().iter().all(|entry| entry.place() < border));
-                    cut = model.split_off(&(border.0.0, border.1));
-                    prop_assert_eq!(upper.entries().len(), cut.len());
+                    let split_at = upper.entries()[0].position();
+                    prop_assert!(block.entries().iter().all(|entry| entry.position() < split_at));
+                    upper_model = model.split_off(&(split_at.0.0, split_at.1));
+                    prop_assert_eq!(upper.entries().len(), upper_model.len());
                 }
-                prop_assert!(block.entries().len() <= 1 || block.bytes() <= BLOCK_BYTES_MAX || !cut.is_empty());
+                prop_assert!(block.entries().len() <= 1 || block.bytes() <= BLOCK_BYTES_MAX || !upper_model.is_empty());
             }
             block.remove(DocId(removed));
             model.retain(|(doc, _), _| *doc != removed);
@@ -173,15 +174,15 @@ mod tests {
             prop_assert_eq!(row.len(), block.bytes());
             let read = Block::decode(&ROW_KEY, &row).unwrap();
             prop_assert_eq!(&read, &block);
-            let held: BTreeMap<_, _> =
+            let found: BTreeMap<_, _> =
                 read.entries().iter().map(|entry| ((entry.doc.0, entry.passage), entry.elements.len())).collect();
-            prop_assert_eq!(held, model);
+            prop_assert_eq!(found, model);
         }
 
         #[test]
-        fn nonsense_is_an_error_or_a_block(mut bytes in prop::collection::vec(any::<u8>(), 0..200), seal_it in any::<bool>()) {
-            if seal_it {
-                seal(&ROW_KEY, &mut bytes);
+        fn arbitrary_bytes_are_an_error_or_a_block(mut bytes in prop::collection::vec(any::<u8>(), 0..200), with_checksum in any::<bool>()) {
+            if with_checksum {
+                append_checksum(&ROW_KEY, &mut bytes);
             }
             if let Ok(block) = Block::decode(&ROW_KEY, &bytes) {
                 prop_assert_eq!(block.encode(&ROW_KEY), bytes);
@@ -189,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn damage_is_noticed(at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        fn detects_every_flipped_bit(at in any::<prop::sample::Index>(), bit in 0..8u8) {
             let mut block = Block::default();
             block.set(entry(5, 0, b"elements"));
             block.set(entry(5, 1, b"more"));
@@ -201,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn blocks_written_in_order_are_left_full() {
+    fn sequential_writes_leave_full_blocks() {
         let elements = [0; 1_536];
         let mut block = Block::default();
-        let first_over = (0..).find_map(|doc| block.set(entry(doc, 0, &elements)));
-        assert_eq!(first_over.unwrap().entries().len(), 1);
+        let overflow = (0..).find_map(|doc| block.set(entry(doc, 0, &elements)));
+        assert_eq!(overflow.unwrap().entries().len(), 1);
         assert_eq!(block.entries().len(), 10);
     }
 }

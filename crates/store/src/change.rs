@@ -1,34 +1,34 @@
-//! The log of changes: the last change of every document, in order.
+//! The change log: the last change of every document, in sequence order.
 
 use crate::DocId;
+use crate::checksum::{append_checksum, strip_checksum};
 use crate::cursor::Cursor;
-use crate::seal::{seal, unseal};
 
-/// Position of a change in the history of a store; grows by one with every changed document.
+/// Sequence number of a change. It increases by one with every changed document.
 pub type Seq = u64;
 
 /// What happened to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// Written: read the document to see how it stands now.
+    /// The document was written. Read the document for its current content.
     Written,
-    /// Gone.
+    /// The document was deleted.
     Deleted,
 }
 
 /// The last change of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// When, in the store's own order.
+    /// Sequence number of the change.
     pub seq: Seq,
-    /// Which.
+    /// The changed document.
     pub doc: DocId,
-    /// What.
+    /// What happened to it.
     pub kind: ChangeKind,
 }
 
 impl Change {
-    /// `doc u64 | kind u8 | CRC-32`, little-endian; the place is the sequence number.
+    /// `doc u64 | kind u8 | CRC-32`, little-endian. The checksum covers the sequence number as key.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut entry = Vec::with_capacity(8 + 1 + 4);
         entry.extend_from_slice(&self.doc.0.to_le_bytes());
@@ -36,12 +36,12 @@ impl Change {
             ChangeKind::Written => 0,
             ChangeKind::Deleted => 1,
         });
-        seal(&self.seq.to_le_bytes(), &mut entry);
+        append_checksum(&self.seq.to_le_bytes(), &mut entry);
         entry
     }
 
     pub(crate) fn decode(seq: Seq, entry: &[u8]) -> Result<Change, &'static str> {
-        let mut cursor = Cursor(unseal(&seq.to_le_bytes(), entry)?);
+        let mut cursor = Cursor(strip_checksum(&seq.to_le_bytes(), entry)?);
         let doc = DocId(cursor.u64()?);
         let kind = match cursor.u8()? {
             0 => ChangeKind::Written,

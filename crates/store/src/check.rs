@@ -1,35 +1,35 @@
-//! Reading everything a store holds, and saying what is wrong with it.
+//! Integrity check: reading the whole store and reporting all damage.
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use crate::builder::RecordCounts;
 use crate::change::ChangeKind;
-use crate::contain::contain;
-use crate::error::shown;
+use crate::error::printable;
 use crate::expiry;
-use crate::item::Verified;
 use crate::key_entry::KeyEntry;
-use crate::rebuild::RecordCounts;
+use crate::panic::catch_panic;
+use crate::primary_row::VerifiedRow;
 use crate::tables::{self, corrupt};
-use crate::{Change, CollectionVersion, DocId, Reader, Store, StoreError, VectorKey, loose};
+use crate::{Change, CollectionVersion, DocId, Reader, Store, StoreError, VectorKey, orphans};
 
-/// What a look at everything found.
+/// The result of checking or salvaging a store.
 #[derive(Debug, Default)]
 pub struct IntegrityReport {
-    /// How much of what could be read.
+    /// The number of readable records of each kind.
     pub counts: RecordCounts,
-    /// What is wrong, each with its table and key.
+    /// The damage found, with tables and keys. At most 1,000 errors are listed.
     pub damage: Vec<StoreError>,
-    /// How much more is wrong than is listed.
+    /// Number of further errors that are not listed.
     pub unlisted: u64,
-    /// Rows of the damaged store that are not in the new one, where one was made.
+    /// Number of rows that salvaging could not recover; 0 after a check.
     pub lost: u64,
 }
 
-/// Damage that is listed.
+/// Maximum number of listed errors.
 const LISTED_MAX: usize = 1000;
 
 impl IntegrityReport {
-    pub(crate) fn note(&mut self, damage: StoreError) {
+    pub(crate) fn add(&mut self, damage: StoreError) {
         if self.damage.len() < LISTED_MAX {
             self.damage.push(damage);
         } else {
@@ -37,67 +37,68 @@ impl IntegrityReport {
         }
     }
 
-    fn note_if<T>(&mut self, result: Result<T, StoreError>) {
+    fn add_if_err<T>(&mut self, result: Result<T, StoreError>) {
         if let Err(damage) = result {
-            self.note(damage);
+            self.add(damage);
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether no damage was found.
     pub fn is_clean(&self) -> bool {
         self.damage.is_empty()
     }
 }
 
 impl Store {
-    /// Verifies every page, every row, and that rows which belong together agree. Needs a store nobody
-    /// reads or writes.
+    /// Verifies all pages and rows, and that related rows agree. The store must have no readers or
+    /// writers.
     pub fn check(&mut self) -> IntegrityReport {
-        let mut findings = IntegrityReport::default();
+        let mut report = IntegrityReport::default();
         let verified = self.verify();
-        findings.note_if(verified);
+        report.add_if_err(verified);
         match self.read() {
-            Ok(reader) => reader.check(&mut findings),
-            Err(error) => findings.note(error),
+            Ok(reader) => reader.check(&mut report),
+            Err(error) => report.add(error),
         }
-        findings
+        report
     }
 }
 
 impl Reader {
-    fn check(&self, findings: &mut IntegrityReport) {
-        let mut listed = Vec::new();
-        let checked = self.each_reachable(|item| -> Result<(), StoreError> {
-            match item.and_then(|item| item.verify()) {
-                Ok(row) => {
-                    findings.counts.add(&row);
-                    let agrees = contain(|| self.check_row(&row));
-                    listed.extend(agrees.err());
+    fn check(&self, report: &mut IntegrityReport) {
+        let mut damage = Vec::new();
+        let checked = self.scan_readable_rows(|row| -> Result<(), StoreError> {
+            match row.and_then(|row| row.verify()) {
+                Ok(verified) => {
+                    report.counts.add(&verified);
+                    damage.extend(catch_panic(|| self.check_row(&verified)).err());
                 }
-                Err(damage) => listed.push(damage),
+                Err(error) => damage.push(error),
             }
             Ok(())
         });
-        listed.extend(checked.err());
-        for damage in listed {
-            findings.note(damage);
-        }
-        for table in [Reader::check_keys, Reader::check_expiries, Reader::check_changes] {
+        damage.extend(checked.err());
+        damage.into_iter().for_each(|error| report.add(error));
+        for check in [Reader::check_keys, Reader::check_expiries, Reader::check_changes] {
             let mut found = Vec::new();
-            let ended = contain(|| table(self, &mut found));
-            found.into_iter().chain(ended.err()).for_each(|damage| findings.note(damage));
+            let completed = catch_panic(|| check(self, &mut found));
+            found.into_iter().chain(completed.err()).for_each(|damage| report.add(damage));
         }
     }
 
-    /// Whether what a row refers to is there.
-    fn check_row(&self, row: &Verified) -> Result<(), StoreError> {
+    /// Verifies that everything a row refers to exists.
+    fn check_row(&self, row: &VerifiedRow) -> Result<(), StoreError> {
         match row {
-            Verified::Document(doc, document) => {
+            VerifiedRow::Document(doc, document) => {
                 let entry = tables::key_entry(&self.table(tables::KEYS)?, &document.key)?;
                 if entry
                     .is_none_or(|entry| entry.doc != *doc || entry.expires_at_ms != document.expires_at_ms)
                 {
-                    return Err(corrupt("documents", doc.0.to_string(), "its key does not lead back to it"));
+                    return Err(corrupt(
+                        "documents",
+                        doc.0.to_string(),
+                        "its key refers to another document",
+                    ));
                 }
                 if let Some(at_ms) = document.expires_at_ms
                     && self.table(tables::EXPIRIES)?.get((at_ms, doc.0))?.is_none()
@@ -105,33 +106,34 @@ impl Reader {
                     return Err(corrupt("documents", doc.0.to_string(), "its expiry is missing"));
                 }
             }
-            Verified::Vectors(key, vectors) => {
+            VerifiedRow::Vectors(key, vectors) => {
                 for vector in vectors {
                     if self.document(vector.doc)?.is_none() {
-                        return Err(corrupt("vectors", shown(key), "it is of a document that is not there"));
+                        return Err(corrupt("vectors", printable(key), "the document does not exist"));
                     }
                 }
             }
-            Verified::Schema(_) | Verified::Name(..) => {}
+            VerifiedRow::Schema(_) | VerifiedRow::Name(..) => {}
         }
-        self.check_leads(row)
+        self.check_target(row)
     }
 
-    /// Whether the collection a row is of, or leads to, is there.
-    pub(crate) fn check_leads(&self, row: &Verified) -> Result<(), StoreError> {
+    /// Verifies that the collection of a row, or the target of a name, exists.
+    pub(crate) fn check_target(&self, row: &VerifiedRow) -> Result<(), StoreError> {
         match row {
-            Verified::Vectors(key, _) => {
+            VerifiedRow::Vectors(key, _) => {
                 let CollectionVersion { id, version } = VectorKey::decode(key).collection;
                 if self.table(tables::SCHEMAS)?.get((id, version))?.is_none() {
-                    return Err(corrupt("vectors", shown(key), loose::NO_SCHEMA));
+                    return Err(corrupt("vectors", printable(key), orphans::UNKNOWN_COLLECTION));
                 }
             }
-            Verified::Name(name, target) => {
-                if !tables::leads(&self.table(tables::SCHEMAS)?, &self.table(tables::NAMES)?, target)? {
-                    return Err(corrupt("names", shown(name.as_bytes()), loose::NOWHERE));
+            VerifiedRow::Name(name, target) => {
+                if !tables::target_exists(&self.table(tables::SCHEMAS)?, &self.table(tables::NAMES)?, target)?
+                {
+                    return Err(corrupt("names", printable(name.as_bytes()), orphans::UNKNOWN_TARGET));
                 }
             }
-            Verified::Document(..) | Verified::Schema(_) => {}
+            VerifiedRow::Document(..) | VerifiedRow::Schema(_) => {}
         }
         Ok(())
     }
@@ -143,14 +145,14 @@ impl Reader {
             let key = key.value();
             match KeyEntry::decode(key, row.value()) {
                 Ok(entry) if self.table(tables::DOCUMENTS)?.get(entry.doc.0)?.is_none() => {
-                    found.push(corrupt("keys", shown(key), "leads to no document"));
+                    found.push(corrupt("keys", printable(key), "its document does not exist"));
                 }
                 Ok(_) => {}
-                Err(reason) => found.push(corrupt("keys", shown(key), reason)),
+                Err(reason) => found.push(corrupt("keys", printable(key), reason)),
             }
         }
         if keys.len()? != self.document_count()? {
-            found.push(corrupt("keys", "all", "there are more or fewer than documents"));
+            found.push(corrupt("keys", "all", "their number differs from the number of documents"));
         }
         Ok(())
     }
@@ -159,15 +161,15 @@ impl Reader {
         for row in self.table(tables::EXPIRIES)?.iter()? {
             let (key, sum) = row?;
             let (at_ms, doc) = key.value();
-            let place = || format!("{at_ms}, {doc}");
-            if sum.value() != expiry::row(at_ms, DocId(doc)) {
-                found.push(corrupt("expiries", place(), "checksum does not match"));
+            let key_text = || format!("{at_ms}, {doc}");
+            if sum.value() != expiry::checksum(at_ms, DocId(doc)) {
+                found.push(corrupt("expiries", key_text(), "the checksum does not match"));
                 continue;
             }
             match self.document(DocId(doc)) {
                 Ok(Some(document)) if document.expires_at_ms == Some(at_ms) => {}
-                Ok(_) => found.push(corrupt("expiries", place(), "no document ends then")),
-                // Told where the document is.
+                Ok(_) => found.push(corrupt("expiries", key_text(), "no document expires at this time")),
+                // Reported with the document.
                 Err(_) => {}
             }
         }
@@ -181,9 +183,9 @@ impl Reader {
             let seq = seq.value();
             match Change::decode(seq, row.value()) {
                 Ok(change) => {
-                    let stands = documents.get(change.doc.0)?.is_some();
-                    if stands != (change.kind == ChangeKind::Written) {
-                        found.push(corrupt("changes", seq.to_string(), "the document says otherwise"));
+                    let exists = documents.get(change.doc.0)?.is_some();
+                    if exists != (change.kind == ChangeKind::Written) {
+                        found.push(corrupt("changes", seq.to_string(), "it contradicts the documents"));
                     }
                 }
                 Err(reason) => found.push(corrupt("changes", seq.to_string(), reason)),

@@ -1,17 +1,17 @@
-//! Taking an entry apart.
+//! Decoding entries.
 
-/// Takes fixed-size values off the front of an entry.
+/// Reads values from the front of an entry.
 pub(crate) struct Cursor<'e>(pub(crate) &'e [u8]);
 
 impl<'e> Cursor<'e> {
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("entry ends too early")?;
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or("the entry is truncated")?;
         self.0 = rest;
         Ok(*head)
     }
 
     pub(crate) fn slice(&mut self, len: usize) -> Result<&'e [u8], &'static str> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or("entry ends too early")?;
+        let (head, rest) = self.0.split_at_checked(len).ok_or("the entry is truncated")?;
         self.0 = rest;
         Ok(head)
     }
@@ -33,6 +33,6 @@ impl<'e> Cursor<'e> {
     }
 
     pub(crate) fn end(self) -> Result<(), &'static str> {
-        if self.0.is_empty() { Ok(()) } else { Err("entry has bytes left over") }
+        if self.0.is_empty() { Ok(()) } else { Err("the entry has trailing bytes") }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Seq;
 
-/// Number of a document, given when its key is first written and never used again.
+/// Number of a document, assigned when its key is first written and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocId(pub u64);
 
@@ -15,16 +15,16 @@ pub struct Field {
     pub value: Box<[u8]>,
 }
 
-/// What stands under a key. The stored record also carries a kind (hash; others may come).
+/// The document stored under a key. The stored record also contains a kind; the only kind is "hash".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// The key.
     pub key: Box<[u8]>,
-    /// The change that last wrote it.
+    /// Sequence number of the last change to the fields or the expiry.
     pub seq: Seq,
-    /// When it ends, in Unix milliseconds.
+    /// When the document expires, in Unix milliseconds.
     pub expires_at_ms: Option<u64>,
-    /// Fields in the order given, names distinct.
+    /// Fields in the order they were written, with distinct names.
     pub fields: Vec<Field>,
 }
 

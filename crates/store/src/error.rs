@@ -1,37 +1,37 @@
-//! What can go wrong.
+//! Errors of opening, reading and writing a store.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a store could not be opened. Messages carry the path.
+/// Why a store could not be opened. Every message contains the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The file cannot be read or written.
+    /// The file could not be read or written.
     #[error("cannot open the store {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The file is open elsewhere.
-    #[error("the store {} is open already, in this process or another: close it there first", path.display())]
+    /// The file is already open in this process or another one.
+    #[error("the store {} is already open in this or another process: close it there first", path.display())]
     AlreadyOpen {
         /// The file.
         path: PathBuf,
     },
-    /// The file holds something else.
+    /// The file is not a store.
     #[error("{} is not a Nearfield store: {reason}", path.display())]
     NotAStore {
         /// The file.
         path: PathBuf,
-        /// How one can tell.
+        /// How this was determined.
         reason: String,
     },
-    /// The file's format is not known yet.
+    /// A newer version created the file, in an unknown format.
     #[error(
-        "the store {} was made by a newer version of Nearfield (format {found}; this version reads up to {supported}): upgrade to open it",
+        "the store {} was created by a newer version of Nearfield (format {found}; this version reads formats up to {supported}): upgrade Nearfield to open it",
         path.display()
     )]
     NewerFormat {
@@ -42,7 +42,7 @@ pub enum OpenError {
         /// Highest format this version reads.
         supported: u32,
     },
-    /// The file is a store, and damaged.
+    /// The file is a damaged store.
     #[error("the store {} is damaged: {reason}; restore it from a backup", path.display())]
     Corrupt {
         /// The file.
@@ -56,70 +56,68 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk failed. The store refuses writes from here on.
-    #[error("the store's disk failed: {source}")]
+    /// An I/O error. After a failed write the store rejects further writes.
+    #[error("the store cannot access its disk: {source}")]
     Io {
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// An earlier write failed, and what the disk holds of it is unknown.
-    #[error("the store takes no more writes since one failed ({reason}): open it again")]
+    /// An earlier write failed, and the state of the disk is unknown.
+    #[error("the store has been read-only since a write failed ({reason}): reopen it")]
     ReadOnly {
         /// The first failure.
         reason: String,
     },
-    /// An earlier write found no room, and there is still none.
-    #[error(
-        "the store takes no writes while its disk is full ({reason}): make room, and it takes them again"
-    )]
+    /// An earlier write failed because the disk was full, and it still is.
+    #[error("the store is read-only while its disk is full ({reason}): free disk space to resume writes")]
     DiskFull {
         /// The first failure.
         reason: String,
     },
-    /// redb refuses to read after its disk failed.
-    #[error("the store's disk failed earlier: open the store again")]
+    /// redb rejects reads after an I/O error.
+    #[error("the store's disk failed earlier: reopen the store")]
     DiskFailedEarlier,
-    /// A step of this transaction failed half-way: nothing of it can be committed.
-    #[error("an earlier step of this transaction failed: begin another")]
+    /// An earlier step of this transaction failed, so it can no longer be committed.
+    #[error("an earlier step of this transaction failed: start a new transaction")]
     Aborted,
     /// One stored entry is damaged.
     #[error("the store is damaged: table {table}, key {key}: {reason}")]
     Corrupt {
-        /// Table.
+        /// Name of the table.
         table: &'static str,
-        /// Key in the table, printable.
+        /// Key in the table, in printable form.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         reason: &'static str,
     },
-    /// The file below the entries is damaged.
+    /// The file is damaged at the level of redb's pages.
     #[error("the store is damaged: {reason}")]
     Damaged {
-        /// What redb found.
+        /// What redb reported.
         reason: String,
     },
-    /// The store cannot be verified while it is read or written.
-    #[error("the store is being read or written: end that first")]
+    /// The store cannot be verified while readers or writers exist.
+    #[error("the store is in use: close all readers and writers first")]
     InUse,
-    /// Something given exceeds a limit; nothing was written.
+    /// An argument exceeds a limit. Nothing was written.
     #[error("{key}: {found} {what}, at most {max} allowed")]
     TooLarge {
-        /// What there is too much of.
+        /// The limited quantity.
         what: &'static str,
-        /// Of which key, printable and shortened.
+        /// The key it belongs to, in printable form and shortened.
         key: String,
-        /// As given.
+        /// The given amount.
         found: usize,
         /// The limit.
         max: usize,
     },
-    /// Something given is empty; nothing was written.
+    /// An argument is empty. Nothing was written.
     #[error("empty {what}: at least one byte is needed")]
     Empty {
-        /// What is empty.
+        /// Name of the argument.
         what: &'static str,
     },
-    /// A field was given twice; nothing was written.
+    /// A field was given twice. Nothing was written.
     #[error("{key}: field {field} is given twice")]
     DuplicateField {
         /// Key of the document.
@@ -127,25 +125,23 @@ pub enum StoreError {
         /// Name of the field.
         field: String,
     },
-    /// There is no document with this number; nothing was written.
+    /// There is no document with this number. Nothing was written.
     #[error("there is no document with number {doc}")]
     UnknownDocument {
         /// The number.
         doc: u64,
     },
-    /// Every number a document or a change can have has been given; nothing was written.
-    #[error(
-        "this store has had as many documents or changes as it can number: export its documents to a new one"
-    )]
+    /// All document or sequence numbers have been assigned. Nothing was written.
+    #[error("the store has run out of document or sequence numbers: export its documents to a new store")]
     IdsExhausted,
-    /// Every number a collection can have has been given; nothing was written.
-    #[error("this store has had as many collections as it can number: export its documents to a new one")]
+    /// All collection numbers have been assigned. Nothing was written.
+    #[error("the store has run out of collection numbers: export its documents to a new store")]
     CollectionIdsExhausted,
 }
 
 impl StoreError {
-    /// Whether the request was refused before it changed anything.
-    pub(crate) fn is_refusal(&self) -> bool {
+    /// Whether the request was rejected before it changed anything.
+    pub(crate) fn is_rejection(&self) -> bool {
         matches!(
             self,
             StoreError::TooLarge { .. }
@@ -157,7 +153,7 @@ impl StoreError {
         )
     }
 
-    /// Whether the disk has no room.
+    /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match self {
@@ -167,17 +163,17 @@ impl StoreError {
         }
     }
 
-    /// Whether nothing more may be written before the store was opened again.
+    /// Whether the store must be reopened before it can be written to again.
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(self, StoreError::Io { .. } | StoreError::DiskFailedEarlier | StoreError::Damaged { .. })
     }
 }
 
-/// Bytes as a message shows them: escaped, and cut after 64.
-pub(crate) fn shown(bytes: &[u8]) -> String {
-    const SHOWN_BYTES_MAX: usize = 64;
-    match bytes.get(..SHOWN_BYTES_MAX) {
-        Some(head) if bytes.len() > SHOWN_BYTES_MAX => format!("\"{}\"...", head.escape_ascii()),
+/// Bytes in printable form: escaped, and truncated after 64 bytes.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    const PRINTED_BYTES_MAX: usize = 64;
+    match bytes.get(..PRINTED_BYTES_MAX) {
+        Some(head) if bytes.len() > PRINTED_BYTES_MAX => format!("\"{}\"...", head.escape_ascii()),
         _ => format!("\"{}\"", bytes.escape_ascii()),
     }
 }
@@ -186,7 +182,7 @@ impl From<redb::StorageError> for StoreError {
     fn from(error: redb::StorageError) -> StoreError {
         match error {
             redb::StorageError::Io(source) => StoreError::Io { source },
-            // Closed it is, under those who are reading, once it is opened again after a failure.
+            // Reopening after a failure closes the database that existing readers use.
             redb::StorageError::PreviousIo | redb::StorageError::DatabaseClosed => {
                 StoreError::DiskFailedEarlier
             }

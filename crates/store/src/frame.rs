@@ -1,15 +1,15 @@
-//! Streams of bytes in checked frames: nothing that is read has not been verified.
+//! Byte streams in frames with checksums. A reader returns only verified bytes.
 //!
-//! A frame is its length (32 bits), a CRC-32 over its number in the file and its bytes, and the
-//! bytes. A frame of length 0 ends a stream. Little-endian.
+//! A frame consists of its length (32 bits), a CRC-32 over its number in the file and its bytes,
+//! and the bytes. A frame of length 0 ends a stream. Numbers are little-endian.
 
 use std::io::{self, ErrorKind, Read, Write};
 
-/// Most bytes of a frame.
+/// Maximum number of bytes per frame.
 const FRAME_BYTES_MAX: usize = 1 << 20;
-const HEAD_BYTES: usize = 8;
+const HEADER_BYTES: usize = 8;
 
-/// Writes streams.
+/// Writes a sequence of streams.
 #[derive(Debug)]
 pub struct FrameWriter<W> {
     to: W,
@@ -18,24 +18,24 @@ pub struct FrameWriter<W> {
 }
 
 impl<W: Write> FrameWriter<W> {
-    /// Frames that go to `to`.
+    /// Creates a writer whose frames go to `to`.
     pub fn new(to: W) -> FrameWriter<W> {
         FrameWriter { to, frame: Vec::with_capacity(FRAME_BYTES_MAX), number: 0 }
     }
 
-    /// Ends a stream; what is written next is the next one.
+    /// Ends the current stream. Later writes belong to the next one.
     pub fn end_stream(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.put_frame()
+        self.write_frame()
     }
 
-    /// What was written to, once the last stream was ended.
+    /// Returns the underlying writer. The last stream must have been ended.
     pub fn into_inner(self) -> W {
         debug_assert!(self.frame.is_empty(), "the last stream was ended");
         self.to
     }
 
-    fn put_frame(&mut self) -> io::Result<()> {
+    fn write_frame(&mut self) -> io::Result<()> {
         let len = u32::try_from(self.frame.len()).expect("a frame has at most FRAME_BYTES_MAX bytes");
         self.to.write_all(&len.to_le_bytes())?;
         self.to.write_all(&checksum(self.number, &self.frame).to_le_bytes())?;
@@ -49,7 +49,7 @@ impl<W: Write> FrameWriter<W> {
 impl<W: Write> Write for FrameWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.frame.len() == FRAME_BYTES_MAX {
-            self.put_frame()?;
+            self.write_frame()?;
         }
         let taken = bytes.len().min(FRAME_BYTES_MAX - self.frame.len());
         self.frame.extend_from_slice(&bytes[..taken]);
@@ -57,11 +57,11 @@ impl<W: Write> Write for FrameWriter<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.frame.is_empty() { Ok(()) } else { self.put_frame() }
+        if self.frame.is_empty() { Ok(()) } else { self.write_frame() }
     }
 }
 
-/// Reads streams one after the other; each ends like a file of its own.
+/// Reads a sequence of streams. At the end of each stream `read` returns 0.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     from: R,
@@ -69,57 +69,58 @@ pub struct FrameReader<R> {
     position: usize,
     number: u64,
     ended: bool,
-    /// Where in the file the next frame begins.
+    /// Offset of the next frame in the file.
     offset: u64,
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Frames that come from `from`, the first of them `offset` bytes into the file.
+    /// Creates a reader of the frames in `from`. The first frame is at `offset` in the file.
     pub fn new(from: R, offset: u64) -> FrameReader<R> {
         FrameReader { from, frame: Vec::new(), position: 0, number: 0, ended: false, offset }
     }
 
-    /// Goes on to the next stream; the one before has been read to its end.
+    /// Advances to the next stream. Fails if the current one has not been read to its end.
     pub fn next_stream(&mut self) -> io::Result<()> {
         if self.read(&mut [0])? > 0 {
-            return Err(malformed("a stream is longer than it should be"));
+            return Err(malformed("a stream is longer than expected"));
         }
         self.ended = false;
         Ok(())
     }
 
-    /// Refuses anything after the last stream.
+    /// Fails if any bytes follow the last stream.
     pub fn end(mut self) -> io::Result<()> {
         self.next_stream()?;
         match self.from.read(&mut [0])? {
             0 => Ok(()),
-            _ => Err(malformed("bytes left over")),
+            _ => Err(malformed("unexpected bytes after the end")),
         }
     }
 
-    fn take_frame(&mut self) -> io::Result<()> {
+    fn read_frame(&mut self) -> io::Result<()> {
         let at = self.offset;
         let damaged = |reason: &str| malformed(&format!("the frame at byte {at} {reason}"));
-        let cut = |error: io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof => damaged("is cut off"),
+        let truncated = |error: io::Error| match error.kind() {
+            ErrorKind::UnexpectedEof => damaged("is truncated"),
             _ => error,
         };
-        let mut head = [0; HEAD_BYTES];
-        self.from.read_exact(&mut head).map_err(cut)?;
-        let (len, sum) = head.split_at(4);
-        let word = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four of eight bytes"));
+        let mut header = [0; HEADER_BYTES];
+        self.from.read_exact(&mut header).map_err(truncated)?;
+        let (len, sum) = header.split_at(4);
+        let word =
+            |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("half of the header has four bytes"));
         let len = word(len) as usize;
         if len > FRAME_BYTES_MAX {
             return Err(damaged("is too long"));
         }
         self.frame.resize(len, 0);
         self.position = 0;
-        self.from.read_exact(&mut self.frame).map_err(cut)?;
+        self.from.read_exact(&mut self.frame).map_err(truncated)?;
         if checksum(self.number, &self.frame) != word(sum) {
             return Err(damaged("does not match its checksum"));
         }
         self.number += 1;
-        self.offset += (HEAD_BYTES + len) as u64;
+        self.offset += (HEADER_BYTES + len) as u64;
         self.ended = len == 0;
         Ok(())
     }
@@ -131,7 +132,7 @@ impl<R: Read> Read for FrameReader<R> {
             return Ok(0);
         }
         if self.position == self.frame.len() && !self.ended {
-            self.take_frame()?;
+            self.read_frame()?;
         }
         let rest = &self.frame[self.position..];
         let len = rest.len().min(out.len());
@@ -181,28 +182,28 @@ mod tests {
     }
 
     #[test]
-    fn streams_come_back() {
+    fn reads_what_was_written() {
         let (bytes, streams) = written();
         assert!(read(&bytes).unwrap() == streams);
     }
 
     #[test]
-    fn every_cut_and_every_flip_is_noticed() {
+    fn detects_truncation_and_flipped_bits() {
         let (bytes, _) = written();
         for len in (0..64).chain(bytes.len() - 64..bytes.len()) {
-            assert!(read(&bytes[..len]).is_err(), "cut to {len} bytes");
+            assert!(read(&bytes[..len]).is_err(), "truncated to {len} bytes");
         }
         for position in (0..64).chain((64..bytes.len()).step_by(40_009)) {
             let mut changed = bytes.clone();
             changed[position] ^= 1 << (position % 8);
-            assert!(read(&changed).is_err(), "flipped in byte {position}");
+            assert!(read(&changed).is_err(), "bit flipped in byte {position}");
         }
         let longer = [&bytes[..], &[0]].concat();
         assert!(read(&longer).is_err());
     }
 
     #[test]
-    fn frames_in_another_order_are_noticed() {
+    fn detects_reordered_frames() {
         let mut writer = FrameWriter::new(Vec::new());
         for stream in [b"aaaa", b"bbbb"] {
             writer.write_all(stream).unwrap();

@@ -1,50 +1,51 @@
-//! The durable keyspace: documents, vectors, schemas and the log of changes, on redb.
+//! The durable keyspace: documents, vectors, schemas and the change log, stored in redb.
 //!
-//! One truth. Whatever else the system holds (graphs, postings, bitmaps) is derived from what
-//! stands here. Knows nothing of vector geometry or of text models: a schema is bytes, a vector is bytes.
+//! The store is the single source of truth. Graphs, posting lists and bitmaps are derived from
+//! it. It knows nothing about vector geometry or text models: schemas and vectors are bytes.
 //!
-//! redb verifies the checksums of its pages when it repairs a file, not when it reads one. So
-//! every entry written here carries a CRC-32 of its own, bound to the place it stands in, and is
-//! checked on every read: a damaged or misplaced entry is an error that names table and key,
-//! never an answer.
+//! redb verifies page checksums when it repairs a file, but not when it reads one. Therefore
+//! every entry carries its own CRC-32, computed over its key and its value, and every read
+//! verifies it. Reading a damaged or misplaced entry returns an error that names the table and
+//! the key.
 
 mod backup;
 mod block;
+mod builder;
 mod change;
 mod check;
-mod collection;
-mod contain;
+mod checksum;
+mod collection_version;
 mod cursor;
-mod disk;
 mod document;
 mod error;
 mod expiry;
 mod frame;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
-mod item;
 mod key_entry;
 mod limits;
-mod loose;
-mod name;
-mod reach;
+mod name_target;
+mod orphans;
+mod panic;
+mod primary_row;
 mod reader;
-mod rebuild;
 mod record;
-mod rows;
+mod row_iter;
+mod row_scan;
 mod salvage;
-mod seal;
+mod shared_backend;
 mod state;
 mod store;
 mod tables;
-mod vector;
-mod vectors;
+mod vector_key;
+mod vector_table;
 mod writer;
 
 pub use backup::{Backup, BackupError};
+pub use builder::RecordCounts;
 pub use change::{Change, ChangeKind, Seq};
 pub use check::IntegrityReport;
-pub use collection::CollectionVersion;
+pub use collection_version::CollectionVersion;
 pub use document::{DocId, Document, Field};
 pub use error::{OpenError, StoreError};
 pub use frame::{FrameReader, FrameWriter};
@@ -52,10 +53,9 @@ pub use limits::{
     DOCUMENT_BYTES_MAX, FIELD_NAME_BYTES_MAX, FIELDS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, SCHEMA_BYTES_MAX,
     VECTOR_BYTES_MAX, check_document,
 };
-pub use name::NameTarget;
+pub use name_target::NameTarget;
 pub use reader::{ExpiryEntry, KeyedDoc, Reader};
-pub use rebuild::RecordCounts;
 pub use redb::StorageBackend;
 pub use store::{Options, Store};
-pub use vector::{StoredVector, VectorKey};
+pub use vector_key::{StoredVector, VectorKey};
 pub use writer::Writer;

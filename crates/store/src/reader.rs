@@ -1,20 +1,20 @@
-//! Reading one commit.
+//! Reading from one committed snapshot.
 
 use std::ops::Bound;
 
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, Value};
 
 use crate::block::Entry;
-use crate::contain::contain;
-use crate::error::shown;
+use crate::checksum::strip_checksum;
+use crate::error::printable;
 use crate::expiry;
 use crate::key_entry::KeyEntry;
-use crate::rows::{COUNT, Rows};
-use crate::seal::unseal;
+use crate::panic::catch_panic;
+use crate::row_iter::{ROW_COUNT_MISMATCH, RowIter};
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::vector::{VECTOR_KEY_BYTES, field_range};
-use crate::vectors;
+use crate::vector_key::{VECTOR_KEY_BYTES, field_range};
+use crate::vector_table;
 use crate::{
     Change, ChangeKind, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector,
     VectorKey, record,
@@ -22,17 +22,17 @@ use crate::{
 
 type Bytes = &'static [u8];
 
-/// A key and the number of the document under it.
+/// A key and the number of its document.
 pub type KeyedDoc = (Box<[u8]>, DocId);
 
-/// A document's end in Unix milliseconds and its number, or what is wrong with the entry.
+/// A document's expiry in Unix milliseconds and its number, or the error for a damaged entry.
 pub type ExpiryEntry = Result<(u64, DocId), StoreError>;
 
-/// A consistent view of one commit. Its iterators keep the view alive by themselves.
+/// A consistent snapshot of one commit. Its iterators keep the snapshot alive after the `Reader` is dropped.
 pub struct Reader {
     transaction: ReadTransaction,
-    /// Open from the start: most readers are there for documents alone, and opening a table costs
-    /// about as much as reading a row of it.
+    /// Opened eagerly, because most readers only read documents, and opening a table costs about
+    /// as much as reading one of its rows.
     documents: ReadOnlyTable<u64, Bytes>,
 }
 
@@ -50,40 +50,41 @@ impl Reader {
     }
 
     pub(crate) fn state(&self) -> Result<State, StoreError> {
-        contain(|| tables::state(&self.table(tables::META)?))
+        catch_panic(|| tables::state(&self.table(tables::META)?))
     }
 
-    /// The last change in this view; 0 in an empty store.
+    /// Sequence number of the last change in this snapshot; 0 in an empty store.
     pub fn last_seq(&self) -> Result<Seq, StoreError> {
         Ok(self.state()?.last_seq)
     }
 
-    /// Whether nothing was ever written.
+    /// Whether the store has never been written to.
     pub fn is_new(&self) -> Result<bool, StoreError> {
         let state = self.state()?;
         Ok(state.last_seq == 0 && state.next_collection == 1)
     }
 
-    /// Documents in the whole keyspace.
+    /// Number of documents in the keyspace.
     pub fn document_count(&self) -> Result<u64, StoreError> {
-        contain(|| Ok(self.documents.len()?))
+        catch_panic(|| Ok(self.documents.len()?))
     }
 
-    /// A document by number.
+    /// Gets a document by number.
     pub fn document(&self, doc: DocId) -> Result<Option<Document>, StoreError> {
-        contain(|| tables::document(&self.documents, doc))
+        catch_panic(|| tables::document(&self.documents, doc))
     }
 
-    /// A document and its number by key.
+    /// Gets a document and its number by key.
     pub fn get(&self, key: &[u8]) -> Result<Option<(DocId, Document)>, StoreError> {
-        contain(|| tables::get(&self.table(tables::KEYS)?, &self.documents, key))
+        catch_panic(|| tables::get(&self.table(tables::KEYS)?, &self.documents, key))
     }
 
-    /// All documents, by number. Ends with an error if there are not as many as [`Reader::document_count`] says.
+    /// All documents in order of their numbers. Ends with an error if their count differs from
+    /// [`Reader::document_count`].
     pub fn documents(
         &self,
     ) -> Result<impl Iterator<Item = Result<(DocId, Document), StoreError>> + use<>, StoreError> {
-        Rows::of(&self.documents, "documents", |doc, record| {
+        RowIter::table(&self.documents, "documents", |doc, record| {
             let doc = DocId(doc);
             match record::decode(doc, record) {
                 Ok(document) => Ok(Some((doc, document))),
@@ -92,7 +93,7 @@ impl Reader {
         })
     }
 
-    /// Keys that start with `prefix` and come after `after`, ascending, with their documents' numbers.
+    /// The keys that start with `prefix` and are greater than `after`, in ascending order, with their document numbers.
     pub fn keys(
         &self,
         prefix: &[u8],
@@ -103,36 +104,36 @@ impl Reader {
             _ => Bound::Included(prefix),
         };
         let rows =
-            contain(|| Ok(self.table(tables::KEYS)?.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
+            catch_panic(|| Ok(self.table(tables::KEYS)?.range_owned::<&[u8]>((start, Bound::Unbounded))?))?;
         let prefix: Box<[u8]> = prefix.into();
-        Ok(Rows::within(rows, "keys", move |key: &[u8], entry| {
+        Ok(RowIter::range(rows, "keys", move |key: &[u8], entry| {
             if !key.starts_with(&prefix) {
                 return Ok(None);
             }
             match KeyEntry::decode(key, entry) {
                 Ok(entry) => Ok(Some((key.into(), entry.doc))),
-                Err(reason) => Err(corrupt("keys", shown(key), reason)),
+                Err(reason) => Err(corrupt("keys", printable(key), reason)),
             }
         }))
     }
 
-    /// A computed vector.
+    /// Gets a computed vector.
     pub fn vector(&self, key: VectorKey) -> Result<Option<StoredVector>, StoreError> {
-        contain(|| vectors::find(&self.table(tables::VECTORS)?, key))
+        catch_panic(|| vector_table::find(&self.table(tables::VECTORS)?, key))
     }
 
-    /// All computed vectors of a field of a collection, by document.
+    /// All computed vectors of a collection's field, in order of document and passage.
     pub fn vectors(
         &self,
         collection: CollectionVersion,
         field: u16,
     ) -> Result<impl Iterator<Item = Result<(VectorKey, StoredVector), StoreError>> + use<>, StoreError> {
         let (first, last) = field_range(collection, field);
-        let rows = contain(|| {
+        let rows = catch_panic(|| {
             Ok(self.table(tables::VECTORS)?.range_owned::<&[u8; VECTOR_KEY_BYTES]>(&first..=&last)?)
         })?;
-        let blocks = Rows::within(rows, "vectors", move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
-            let block = vectors::decode(row_key, row)?;
+        let blocks = RowIter::range(rows, "vectors", move |row_key: &[u8; VECTOR_KEY_BYTES], row| {
+            let block = vector_table::decode(row_key, row)?;
             let keyed = |entry: &Entry<'_>| {
                 let key = VectorKey { collection, field, doc: entry.doc, passage: entry.passage };
                 (key, entry.vector())
@@ -148,25 +149,24 @@ impl Reader {
         }))
     }
 
-    /// The last change of every document changed after `after`, oldest first. A document written
-    /// twice stands here once, under its last change.
+    /// The last change of every document that changed after `after`, oldest first. A document that
+    /// was written several times appears once, at its last change.
     pub fn changes(
         &self,
         after: Seq,
     ) -> Result<impl Iterator<Item = Result<Change, StoreError>> + use<>, StoreError> {
         let range = (Bound::Excluded(after), Bound::Unbounded);
-        let rows = contain(|| Ok(self.table(tables::CHANGES)?.range_owned::<u64>(range)?))?;
-        Ok(Rows::within(rows, "changes", |seq, entry| match Change::decode(seq, entry) {
+        let rows = catch_panic(|| Ok(self.table(tables::CHANGES)?.range_owned::<u64>(range)?))?;
+        Ok(RowIter::range(rows, "changes", |seq, entry| match Change::decode(seq, entry) {
             Ok(change) => Ok(Some(change)),
             Err(reason) => Err(corrupt("changes", seq.to_string(), reason)),
         }))
     }
 
-    /// Reads all keys and all changes, and whether they agree: that a key or a change is *missing*, because a page
-    /// that led to it was damaged, no other read can tell. A look at what all documents are reached by, in a small
-    /// part of the time that reading them takes.
+    /// Reads all keys and changes, and verifies that they agree. Only this detects a key or a change that is *missing*
+    /// because a page above it is damaged. It takes a small fraction of the time needed to read all documents.
     pub fn verify_references(&self) -> Result<(), StoreError> {
-        contain(|| {
+        catch_panic(|| {
             let state = self.state()?;
             let (mut keys, mut logged) = (0, 0);
             let mut last: Option<Box<[u8]>> = None;
@@ -174,21 +174,21 @@ impl Reader {
             for row in table.range::<&[u8]>(..)? {
                 let (key, entry) = row?;
                 let key = key.value();
-                // One by one they are reached by other pages than in their order.
+                // A lookup by key reaches the row through other pages than the iterator does.
                 if table.get(key)?.is_none_or(|found| found.value() != entry.value()) {
-                    return Err(corrupt("keys", shown(key), "it is not found where it stands"));
+                    return Err(corrupt("keys", printable(key), "a lookup does not find it"));
                 }
                 let entry = KeyEntry::decode(key, entry.value())
-                    .map_err(|reason| corrupt("keys", shown(key), reason))?;
+                    .map_err(|reason| corrupt("keys", printable(key), reason))?;
                 if last.as_ref().is_some_and(|last| **last >= *key) {
-                    return Err(corrupt("keys", shown(key), "it does not stand where it belongs"));
+                    return Err(corrupt("keys", printable(key), "it is out of order"));
                 }
                 last = Some(key.into());
                 keys += 1;
                 logged += u64::from(entry.changed > state.trimmed_to);
             }
             if keys != self.documents.len()? {
-                return Err(corrupt("keys", "all", "there are more or fewer than documents"));
+                return Err(corrupt("keys", "all", "their number differs from the number of documents"));
             }
             let mut last = state.trimmed_to;
             let table = self.table(tables::CHANGES)?;
@@ -199,66 +199,68 @@ impl Reader {
                 let change = Change::decode(seq, change.value())
                     .map_err(|reason| corrupt("changes", seq.to_string(), reason))?;
                 if seq <= last || seq > state.last_seq {
-                    return Err(corrupt("changes", seq.to_string(), "it does not stand where it belongs"));
+                    return Err(corrupt("changes", seq.to_string(), "it is out of order"));
                 }
                 last = seq;
                 changes += 1;
                 if change.kind == ChangeKind::Written {
                     logged = logged
                         .checked_sub(1)
-                        .ok_or_else(|| corrupt("changes", seq.to_string(), "it is of no key"))?;
+                        .ok_or_else(|| corrupt("changes", seq.to_string(), "no key refers to it"))?;
                 }
             }
-            // Deletions are of no key.
+            // Deletions have no key, so they are only counted.
             if changes != table.len()? {
-                return Err(corrupt("changes", "all", COUNT));
+                return Err(corrupt("changes", "all", ROW_COUNT_MISMATCH));
             }
             if logged > 0 {
-                return Err(corrupt("changes", "all", "there are fewer than keys say"));
+                return Err(corrupt("changes", "all", "changes are missing that keys refer to"));
             }
             Ok(())
         })
     }
 
-    /// Changes up to here have been forgotten: who needs older ones must read everything.
+    /// Changes up to this sequence number have been trimmed. A consumer that needs older ones must read all documents.
     pub fn changes_trimmed_to(&self) -> Result<Seq, StoreError> {
         Ok(self.state()?.trimmed_to)
     }
 
-    /// Up to `limit` documents whose end is at or before `now_ms`, soonest first, each with its end
-    /// in Unix milliseconds. A damaged entry is an error in its own place.
+    /// Up to `limit` documents that expire at or before `now_ms`, in order of their expiry. A damaged
+    /// entry appears as an error and does not end the list.
     pub fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<ExpiryEntry>, StoreError> {
-        contain(|| {
+        catch_panic(|| {
             let mut expired = Vec::new();
             for row in self.table(tables::EXPIRIES)?.range((0, 0)..=(now_ms, u64::MAX))?.take(limit) {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
                 let doc = DocId(doc);
-                let is_whole = sum.value() == expiry::row(at_ms, doc);
-                let damaged = || expiry::corrupt(at_ms, doc, "checksum does not match");
+                let is_whole = sum.value() == expiry::checksum(at_ms, doc);
+                let damaged = || expiry::corrupt(at_ms, doc, "the checksum does not match");
                 expired.push(if is_whole { Ok((at_ms, doc)) } else { Err(damaged()) });
             }
             Ok(expired)
         })
     }
 
-    /// Every stored schema, by collection and version.
+    /// All stored schemas, in order of collection and version.
     pub fn schemas(&self) -> Result<Vec<(CollectionVersion, Vec<u8>)>, StoreError> {
-        let table = contain(|| self.table(tables::SCHEMAS))?;
-        let rows = Rows::of(&table, "schemas", |(id, version): (u32, u32), entry| {
+        let table = catch_panic(|| self.table(tables::SCHEMAS))?;
+        let rows = RowIter::table(&table, "schemas", |(id, version): (u32, u32), entry| {
             let collection = CollectionVersion { id, version };
-            let schema = unseal(&collection.encode(), entry)
+            let schema = strip_checksum(&collection.encode(), entry)
                 .map_err(|reason| corrupt("schemas", format!("{id}, version {version}"), reason))?;
             Ok(Some((collection, schema.to_vec())))
         });
         rows?.collect()
     }
 
-    /// Every name and alias, by name.
+    /// All names and aliases, in order.
     pub fn names(&self) -> Result<Vec<(String, NameTarget)>, StoreError> {
-        let table = contain(|| self.table(tables::NAMES))?;
-        let rows = Rows::of(&table, "names", |name: &[u8], entry| {
-            NameTarget::decode(name, entry).map(Some).map_err(|reason| corrupt("names", shown(name), reason))
+        let table = catch_panic(|| self.table(tables::NAMES))?;
+        let rows = RowIter::table(&table, "names", |name: &[u8], entry| {
+            NameTarget::decode(name, entry)
+                .map(Some)
+                .map_err(|reason| corrupt("names", printable(name), reason))
         });
         rows?.collect()
     }

@@ -1,4 +1,4 @@
-//! How a document lies on disk.
+//! The encoding of a document on disk.
 //!
 //! ```text
 //! format u8 = 1 | kind u8 = 0 (hash) | seq u64 | expiry: flag u8 [, Unix ms u64]
@@ -8,15 +8,15 @@
 //!
 //! Numbers are little-endian.
 
+use crate::checksum::{append_checksum, strip_checksum};
 use crate::cursor::Cursor;
 use crate::expiry;
-use crate::seal::{seal, unseal};
 use crate::{DocId, Document, Field, Seq};
 
 const FORMAT: u8 = 1;
 const KIND_HASH: u8 = 0;
 
-/// Lengths are within the limits of [`crate::limits`], which fit their width.
+/// The caller has checked the document against [`crate::limits`], so every length fits its field.
 pub(crate) fn encode(
     doc: DocId,
     key: &[u8],
@@ -29,7 +29,7 @@ pub(crate) fn encode(
     record.push(FORMAT);
     record.push(KIND_HASH);
     record.extend_from_slice(&seq.to_le_bytes());
-    expiry::put(&mut record, expires_at_ms);
+    expiry::encode(&mut record, expires_at_ms);
     put_len16(&mut record, key.len());
     record.extend_from_slice(key);
     put_len16(&mut record, fields.len());
@@ -40,35 +40,35 @@ pub(crate) fn encode(
         record.extend_from_slice(&field.name);
         record.extend_from_slice(&field.value);
     }
-    seal(&doc.0.to_le_bytes(), &mut record);
+    append_checksum(&doc.0.to_le_bytes(), &mut record);
     record
 }
 
 fn put_len16(record: &mut Vec<u8>, len: usize) {
-    let len = u16::try_from(len).expect("keys, names and field counts are limited to less than 65,536");
+    let len = u16::try_from(len).expect("keys, field names and field counts are limited to less than 65,536");
     record.extend_from_slice(&len.to_le_bytes());
 }
 
-/// The document, or what is wrong with the record.
+/// Decodes a document, or returns what is wrong with the record.
 pub(crate) fn decode(doc: DocId, record: &[u8]) -> Result<Document, &'static str> {
-    let mut cursor = Cursor(unseal(&doc.0.to_le_bytes(), record)?);
+    let mut cursor = Cursor(strip_checksum(&doc.0.to_le_bytes(), record)?);
     if cursor.u8()? != FORMAT {
-        return Err("unknown format of a document");
+        return Err("unknown document format");
     }
     if cursor.u8()? != KIND_HASH {
-        return Err("unknown kind of document");
+        return Err("unknown document kind");
     }
     let seq = cursor.u64()?;
-    let expires_at_ms = expiry::take(&mut cursor)?;
+    let expires_at_ms = expiry::decode(&mut cursor)?;
     let key_len = cursor.u16()?;
     let key = cursor.slice(usize::from(key_len))?.into();
     let count = usize::from(cursor.u16()?);
-    // A count that lies must not reserve memory: each field takes at least six bytes.
+    // A wrong count must not reserve excessive memory. Each field takes at least six bytes.
     let mut fields = Vec::with_capacity(count.min(cursor.0.len() / 6));
     for _ in 0..count {
         let name_len = usize::from(cursor.u16()?);
-        let value_len =
-            usize::try_from(cursor.u32()?).map_err(|_| "a field's value is longer than memory")?;
+        let value_len = usize::try_from(cursor.u32()?)
+            .map_err(|_| "the length of a field value exceeds the address space")?;
         let name = cursor.slice(name_len)?.into();
         let value = cursor.slice(value_len)?.into();
         fields.push(Field { name, value });
@@ -102,7 +102,7 @@ mod tests {
         #![proptest_config(config())]
 
         #[test]
-        fn comes_back(
+        fn decodes_what_was_encoded(
             doc in any::<u64>(),
             key in prop::collection::vec(any::<u8>(), 1..100),
             seq in any::<u64>(),
@@ -112,11 +112,11 @@ mod tests {
             let record = encode(DocId(doc), &key, seq, expires_at_ms, &fields);
             let document = Document { key: key.into(), seq, expires_at_ms, fields };
             prop_assert_eq!(decode(DocId(doc), &record), Ok(document));
-            prop_assert!(decode(DocId(doc ^ 1), &record).is_err(), "a record of another document");
+            prop_assert!(decode(DocId(doc ^ 1), &record).is_err(), "a record under another document number");
         }
 
         #[test]
-        fn damage_is_noticed(fields in fields(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        fn detects_every_flipped_bit_and_truncation(fields in fields(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
             let mut record = encode(DocId(1), b"key", 2, Some(3), &fields);
             let at = at.index(record.len());
             record[at] ^= 1 << bit;
@@ -125,14 +125,14 @@ mod tests {
             prop_assert!(decode(DocId(1), &record[..at]).is_err());
         }
 
-        /// Behind a right checksum anything may stand, when another program wrote it.
+        /// A correct checksum does not guarantee valid content, because another program may have written it.
         #[test]
-        fn nonsense_is_an_error_or_a_document(mut bytes in prop::collection::vec(any::<u8>(), 0..300), seal_it in any::<bool>()) {
+        fn arbitrary_bytes_are_an_error_or_a_document(mut bytes in prop::collection::vec(any::<u8>(), 0..300), with_checksum in any::<bool>()) {
             if let [format, kind, ..] = &mut *bytes {
                 (*format, *kind) = (FORMAT, KIND_HASH);
             }
-            if seal_it {
-                seal(&1u64.to_le_bytes(), &mut bytes);
+            if with_checksum {
+                append_checksum(&1u64.to_le_bytes(), &mut bytes);
             }
             if let Ok(document) = decode(DocId(1), &bytes) {
                 let again = encode(DocId(1), &document.key, document.seq, document.expires_at_ms, &document.fields);
@@ -141,9 +141,9 @@ mod tests {
         }
     }
 
-    /// Pinned, so that a change of the format is one somebody meant.
+    /// Pins the format, so that it cannot change by accident.
     #[test]
-    fn lies_on_disk_as_written_down() {
+    fn encodes_the_documented_format() {
         let fields = [Field { name: b"n"[..].into(), value: b"val"[..].into() }];
         let record = encode(DocId(7), b"key", 5, Some(9), &fields);
         let mut expected = vec![1, 0];

@@ -1,62 +1,62 @@
-//! Saving what can be read of a damaged store.
+//! Salvaging the readable rows of a damaged store.
 
 use std::path::Path;
 
+use crate::builder::{Counters, ID_MAX, StoreBuilder};
 use crate::check::IntegrityReport;
-use crate::item::Verified;
-use crate::rebuild::{NUMBER_MAX, Numbers, Rebuild};
+use crate::primary_row::VerifiedRow;
 use crate::tables::corrupt;
 use crate::{OpenError, Options, Store, StoreError};
 
 impl Store {
-    /// Makes the store in `path`, where there is none, of every row of this one that can be reached and read, with
-    /// what it belongs to; the rest is what is found, and counted.
+    /// Creates a new store at `path` from every row of this store that can be read and whose references can be
+    /// resolved. The report lists and counts everything else.
     pub fn salvage(&self, path: &Path, options: Options) -> Result<IntegrityReport, OpenError> {
-        let mut findings = IntegrityReport::default();
-        let mut rebuild = Rebuild::begin(Store::open(path, options)?);
-        let lost =
+        let mut report = IntegrityReport::default();
+        let mut builder = StoreBuilder::new(Store::open(path, options)?);
+        let open_error =
             |error: StoreError| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
-        let reader = self.read().map_err(lost)?;
-        let state = reader.state().map_err(lost)?;
+        let reader = self.read().map_err(open_error)?;
+        let state = reader.state().map_err(open_error)?;
         let rows = reader.row_count();
         let (mut next_doc, mut last_seq) = (state.next_doc, state.last_seq);
-        let mut saved = 0;
+        let mut salvaged = 0;
         reader
-            .each_reachable(|item| {
-                let added = item.and_then(|item| {
-                    let row = item.verify()?;
-                    if let Verified::Document(doc, document) = &row
-                        && doc.0.max(document.seq) >= NUMBER_MAX
+            .scan_readable_rows(|row| {
+                let added = row.and_then(|row| {
+                    let verified = row.verify()?;
+                    if let VerifiedRow::Document(doc, document) = &verified
+                        && doc.0.max(document.seq) >= ID_MAX
                     {
-                        return Err(corrupt("documents", doc.0.to_string(), "no store comes to its number"));
+                        return Err(corrupt("documents", doc.0.to_string(), "its number is out of range"));
                     }
-                    rebuild.add(&item, &row).map(|()| row)
+                    builder.add(&row, &verified).map(|()| verified)
                 });
                 match added {
                     Ok(row) => {
-                        if let Verified::Document(doc, document) = &row {
+                        if let VerifiedRow::Document(doc, document) = &row {
                             next_doc = next_doc.max(doc.0 + 1);
                             last_seq = last_seq.max(document.seq);
                         }
-                        findings.counts.add(&row);
-                        saved += 1;
+                        report.counts.add(&row);
+                        salvaged += 1;
                     }
                     Err(damage @ (StoreError::Corrupt { .. } | StoreError::Damaged { .. })) => {
-                        findings.note(damage);
+                        report.add(damage);
                     }
                     Err(failure) => return Err(failure),
                 }
                 Ok(())
             })
-            .map_err(lost)?;
-        let loose = rebuild.remove_loose().map_err(lost)?;
-        findings.counts = findings.counts.without(loose.counts);
-        findings.lost = rows.saturating_sub(saved).saturating_add(loose.rows);
-        loose.damage.into_iter().for_each(|damage| findings.note(damage));
-        rebuild
-            .finish(Numbers { next_doc, next_collection: state.next_collection, last_seq })
-            .map_err(lost)?;
-        Ok(findings)
+            .map_err(open_error)?;
+        let orphans = builder.remove_orphans().map_err(open_error)?;
+        report.counts = report.counts.minus(orphans.counts);
+        report.lost = rows.saturating_sub(salvaged).saturating_add(orphans.rows);
+        orphans.damage.into_iter().for_each(|damage| report.add(damage));
+        builder
+            .finish(Counters { next_doc, next_collection: state.next_collection, last_seq })
+            .map_err(open_error)?;
+        Ok(report)
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use crate::{DocId, record, tables};
 
     #[test]
-    fn a_document_with_a_number_no_store_comes_to_is_left_out() {
+    fn skips_documents_with_out_of_range_numbers() {
         let damaged = Store::open_with_backend(InMemoryBackend::new(), Options::default()).unwrap();
         let transaction = damaged.begin().unwrap();
         {
@@ -80,11 +80,11 @@ mod tests {
         }
         transaction.commit().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("saved");
-        let found = damaged.salvage(&path, Options::default()).unwrap();
-        assert_eq!((found.counts.documents, found.lost), (1, 2), "{:?}", found.damage);
-        let saved = Store::open(&path, Options::default()).unwrap();
-        let mut writer = saved.write().unwrap();
+        let path = directory.path().join("salvaged");
+        let report = damaged.salvage(&path, Options::default()).unwrap();
+        assert_eq!((report.counts.documents, report.lost), (1, 2), "{:?}", report.damage);
+        let salvaged = Store::open(&path, Options::default()).unwrap();
+        let mut writer = salvaged.write().unwrap();
         assert_eq!(writer.put(b"d", &[], None).unwrap(), (DocId(6), 10));
     }
 }

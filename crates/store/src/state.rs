@@ -1,14 +1,14 @@
-//! The one row that counts: format, identity, and the next numbers to give.
+//! The store's state row: format, identity and counters.
 
+use crate::checksum::{append_checksum, strip_checksum};
 use crate::cursor::Cursor;
-use crate::seal::{seal, unseal};
 use crate::{DocId, Seq, StoreError};
 
-/// Version of the layout of all tables. A file with a higher one was made by a newer program.
+/// Format version of all tables. A newer version of Nearfield created a file with a higher one.
 pub(crate) const FORMAT: u32 = 1;
 
 /// `format u32 | id 16 bytes | next doc u64 | next collection u32 | last seq u64 | trimmed to u64 | CRC-32`,
-/// little-endian. The format comes first in every version, so that any program can read it.
+/// little-endian. Every format version starts with the format, so that any version can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) id: [u8; 16],
@@ -18,14 +18,15 @@ pub(crate) struct State {
     pub(crate) trimmed_to: Seq,
 }
 
-/// Why there is no state to be had from a row.
+/// Why the state row cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
+pub(crate) enum StateError {
     NewerFormat { format: u32 },
     Corrupt { reason: &'static str },
 }
 
-pub(crate) const PLACE: &[u8] = b"nearfield store";
+/// Takes the place of a key in the checksum of the state row.
+pub(crate) const CHECKSUM_KEY: &[u8] = b"nearfield store";
 
 impl State {
     pub(crate) fn new(id: [u8; 16]) -> State {
@@ -40,20 +41,20 @@ impl State {
         row.extend_from_slice(&self.next_collection.to_le_bytes());
         row.extend_from_slice(&self.last_seq.to_le_bytes());
         row.extend_from_slice(&self.trimmed_to.to_le_bytes());
-        seal(PLACE, &mut row);
+        append_checksum(CHECKSUM_KEY, &mut row);
         row
     }
 
-    pub(crate) fn decode(row: &[u8]) -> Result<State, Unreadable> {
-        let corrupt = |reason| Unreadable::Corrupt { reason };
+    pub(crate) fn decode(row: &[u8]) -> Result<State, StateError> {
+        let corrupt = |reason| StateError::Corrupt { reason };
         let format = Cursor(row).u32().map_err(corrupt)?;
         if format > FORMAT {
-            return Err(Unreadable::NewerFormat { format });
+            return Err(StateError::NewerFormat { format });
         }
         let read = || {
-            let mut cursor = Cursor(unseal(PLACE, row)?);
+            let mut cursor = Cursor(strip_checksum(CHECKSUM_KEY, row)?);
             if cursor.u32()? != FORMAT {
-                return Err("unknown format of the store");
+                return Err("unknown store format");
             }
             let state = State {
                 id: cursor.array()?,
@@ -68,14 +69,14 @@ impl State {
         read().map_err(corrupt)
     }
 
-    /// The number of the next change.
-    pub(crate) fn advance(&mut self) -> Result<Seq, StoreError> {
+    /// Assigns the next sequence number.
+    pub(crate) fn next_seq(&mut self) -> Result<Seq, StoreError> {
         self.last_seq = self.last_seq.checked_add(1).ok_or(StoreError::IdsExhausted)?;
         Ok(self.last_seq)
     }
 
-    /// The number of the next new document.
-    pub(crate) fn number_document(&mut self) -> Result<DocId, StoreError> {
+    /// Assigns the next document number.
+    pub(crate) fn allocate_doc(&mut self) -> Result<DocId, StoreError> {
         let doc = DocId(self.next_doc);
         self.next_doc = self.next_doc.checked_add(1).ok_or(StoreError::IdsExhausted)?;
         Ok(doc)
@@ -87,11 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_number_is_given_twice() {
+    fn exhausted_counters_are_errors_and_do_not_wrap() {
         let last = State { next_doc: u64::MAX, last_seq: u64::MAX, ..State::new([0; 16]) };
         let mut state = last;
-        assert!(matches!(state.advance(), Err(StoreError::IdsExhausted)));
-        assert!(matches!(state.number_document(), Err(StoreError::IdsExhausted)));
+        assert!(matches!(state.next_seq(), Err(StoreError::IdsExhausted)));
+        assert!(matches!(state.allocate_doc(), Err(StoreError::IdsExhausted)));
         assert_eq!(state, last);
     }
 }

@@ -1,4 +1,4 @@
-//! Opening a store, and its transactions.
+//! Opening a store and starting transactions.
 
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
@@ -13,35 +13,35 @@ use redb::{
     BackendError, Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, WriteTransaction,
 };
 
-use crate::contain::{contain, message};
-use crate::disk::{Content, Disk};
-use crate::state::{FORMAT, State, Unreadable};
+use crate::panic::{catch_panic, panic_message};
+use crate::shared_backend::{FileContent, SharedBackend};
+use crate::state::{FORMAT, State, StateError};
 use crate::tables;
 use crate::{OpenError, Reader, Seq, StoreError, Writer};
 
-/// How to open.
+/// Options for opening a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bytes of redb's page cache.
+    /// Size of redb's page cache, in bytes.
     pub cache_bytes: usize,
-    /// The longest file whose every page is verified when it is opened, which takes about a second a
-    /// gigabyte. In a longer one damage is noticed where an entry is read, and by [`Store::verify`].
+    /// Files up to this length are verified completely when they are opened, which takes about one second
+    /// per gigabyte. In longer files, damage is detected when an entry is read, and by [`Store::verify`].
     pub verify_bytes_max: u64,
 }
 
 impl Default for Options {
-    /// 8 MiB of cache, 512 MiB verified.
+    /// A cache of 8 MiB, and verification of files up to 512 MiB.
     fn default() -> Options {
         Options { cache_bytes: 8 << 20, verify_bytes_max: 512 << 20 }
     }
 }
 
-/// An open store. Readers see the last commit and wait for nobody; one writer at a time.
+/// An open store. Readers see the last commit and never block. There is one writer at a time.
 #[derive(Debug)]
 pub struct Store {
-    /// There until it is dropped, and while it is opened again.
+    /// `None` only while the store is being reopened or dropped, and after a failed attempt to reopen it.
     database: RwLock<Option<Database>>,
-    disk: Disk,
+    backend: SharedBackend,
     path: PathBuf,
     options: Options,
     id: [u8; 16],
@@ -49,12 +49,12 @@ pub struct Store {
     committed: Mutex<Committed>,
 }
 
-/// What the store holds.
+/// The store's state at the last commit and at the last durable commit.
 #[derive(Clone, Copy, Debug)]
 struct Committed {
-    /// As the last commit left it.
+    /// State after the last commit.
     last: State,
-    /// As the last durable one did.
+    /// State after the last durable commit.
     synced: State,
     is_synced: bool,
 }
@@ -63,12 +63,12 @@ struct Committed {
 #[derive(Clone, Debug)]
 struct Failure {
     reason: String,
-    /// Whether the disk had no room: then nothing is unknown or lost, and the store may be opened again.
-    full: bool,
+    /// Whether the disk was full. In that case no data is lost or in doubt, and the store may be reopened.
+    disk_full: bool,
 }
 
 impl Store {
-    /// Opens or creates the store in the file `path`, whose directory exists.
+    /// Opens the store in the file `path`, or creates it. The directory must exist.
     pub fn open(path: &Path, options: Options) -> Result<Store, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new()
@@ -80,25 +80,26 @@ impl Store {
             .map_err(failed)?;
         let backend = FileBackend::new(file).map_err(|error| open_error(path, error))?;
         let store = Store::open_at(path.to_owned(), backend, options)?;
-        // Whether it is new or not: who made it may have been killed before.
+        // Also for an existing file: the process that created it may have been killed before this step.
         sync_directory_of(path).map_err(failed)?;
         Ok(store)
     }
 
-    /// Opens a store on another disk: memory, or one that fails on purpose.
-    pub fn open_with_backend(disk: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
-        Store::open_at(PathBuf::from("(on a disk given by the program)"), disk, options)
+    /// Opens a store on another backend, such as memory or a backend that injects faults.
+    pub fn open_with_backend(backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
+        Store::open_at(PathBuf::from("(custom backend)"), backend, options)
     }
 
     fn open_at(path: PathBuf, backend: impl StorageBackend, options: Options) -> Result<Store, OpenError> {
-        let disk = Disk::new(backend);
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, &disk, options)));
-        let opened = opened
-            .unwrap_or_else(|panic| Err(OpenError::Corrupt { path: path.clone(), reason: message(&*panic) }));
+        let backend = SharedBackend::new(backend);
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&path, &backend, options)));
+        let opened = opened.unwrap_or_else(|panic| {
+            Err(OpenError::Corrupt { path: path.clone(), reason: panic_message(&*panic) })
+        });
         let (database, state) = opened?;
         Ok(Store {
             database: RwLock::new(Some(database)),
-            disk,
+            backend,
             path,
             options,
             id: state.id,
@@ -107,88 +108,89 @@ impl Store {
         })
     }
 
-    /// This store's identity, drawn at random when it was made.
+    /// The store's identity, chosen at random when it was created.
     pub fn id(&self) -> [u8; 16] {
         self.id
     }
 
-    /// A consistent view of the last commit.
+    /// A consistent snapshot of the last commit.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        self.recover();
-        self.with(|database| Reader::new(database.begin_read()?))
+        self.reopen_if_disk_was_full();
+        self.with_database(|database| Reader::new(database.begin_read()?))
     }
 
-    /// Begins a transaction, waiting for the one before it to end. Dropped without
-    /// [`Writer::commit`], it never happened.
+    /// Begins a write transaction, after waiting for the previous one to end. Dropping it without
+    /// [`Writer::commit`] discards its changes.
     pub fn write(&self) -> Result<Writer<'_>, StoreError> {
-        self.recover();
+        self.reopen_if_disk_was_full();
         self.check_writable()?;
-        let begun = self.begin().and_then(|begun| contain(|| Writer::new(self, begun)));
-        let begun = begun.map_err(|error| self.refuse_writes_if_fatal(error));
-        // Again, since the transaction this one waited for may have failed meanwhile.
+        let begun = self.begin().and_then(|begun| catch_panic(|| Writer::new(self, begun)));
+        let begun = begun.map_err(|error| self.record_if_fatal(error));
+        // Checked again, because the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
         begun
     }
 
-    /// A transaction of redb's own, for rows that are put in as they are.
+    /// Begins a redb transaction, for inserting rows without interpreting them.
     pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
-        self.with(|database| Ok(database.begin_write()?))
+        self.with_database(|database| Ok(database.begin_write()?))
     }
 
-    /// Makes all durable that was committed. Does nothing where it is. After a failure the store refuses writes until
-    /// it is opened again, which loses what was not durable.
+    /// Makes all commits durable. Does nothing if they already are. After a failure the store rejects writes until it is
+    /// reopened, and reopening loses the commits that were not durable.
     pub fn sync(&self) -> Result<(), StoreError> {
         if self.is_synced() { Ok(()) } else { self.write()?.commit() }
     }
 
-    /// Whether all that was committed is durable.
+    /// Whether all commits are durable.
     pub fn is_synced(&self) -> bool {
         self.committed.lock().expect(UNPOISONED).is_synced
     }
 
-    /// The last change that is durable.
+    /// Sequence number of the last durable change.
     pub fn synced_seq(&self) -> Seq {
         self.committed.lock().expect(UNPOISONED).synced.last_seq
     }
 
-    /// Bytes of the file.
+    /// Length of the file, in bytes.
     pub fn file_bytes(&self) -> Result<u64, StoreError> {
-        self.disk.len().map_err(|source| StoreError::Io { source })
+        self.backend.len().map_err(|source| StoreError::Io { source })
     }
 
-    /// Reads the whole file and verifies the checksum of every page. What a read returns was
-    /// verified by itself; that something is *missing*, because a page which led to it was
-    /// damaged, only this can tell. Needs a store without readers, iterators or a writer.
+    /// Reads the whole file and verifies the checksum of every page. Reads verify each entry they
+    /// return, but only this method detects all entries that are *missing* because a page above them
+    /// is damaged. The store must have no readers, iterators or writer.
     ///
-    /// After [`StoreError::Damaged`] the store refuses writes.
+    /// After [`StoreError::Damaged`] the store rejects writes.
     pub fn verify(&mut self) -> Result<(), StoreError> {
         let database = self.database.get_mut().expect(UNPOISONED).as_mut();
         let Some(database) = database else { return Err(StoreError::DiskFailedEarlier) };
-        let verified = contain(|| match database.check_integrity() {
+        let verified = catch_panic(|| match database.check_integrity() {
             Ok(true) => Ok(()),
-            Ok(false) => {
-                Err(StoreError::Damaged { reason: "pages did not match their checksums".to_owned() })
-            }
+            Ok(false) => Err(StoreError::Damaged { reason: "page checksums do not match".to_owned() }),
             Err(DatabaseError::TransactionInProgress) => Err(StoreError::InUse),
             Err(DatabaseError::Storage(error)) => Err(error.into()),
             Err(other) => Err(StoreError::Damaged { reason: other.to_string() }),
         });
-        verified.map_err(|error| self.refuse_writes_if_fatal(error))
+        verified.map_err(|error| self.record_if_fatal(error))
     }
 
-    fn with<T>(&self, step: impl FnOnce(&Database) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn with_database<T>(
+        &self,
+        step: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let database = self.database.read().expect(UNPOISONED);
         let Some(database) = &*database else { return Err(StoreError::DiskFailedEarlier) };
-        contain(|| step(database))
+        catch_panic(|| step(database))
     }
 
-    /// Opens a store whose disk was full again: redb reads and writes no more after a failure. Nothing of what was
-    /// committed is in doubt, as it would be after a failed sync, or lost, as would be what was not synced.
+    /// Reopens a store whose disk was full, because redb rejects all calls after a failure. This happens only if no sync
+    /// has failed and all commits are durable, so no committed data is lost or in doubt.
     ///
-    /// Readers begun before find [`StoreError::DiskFailedEarlier`], those that come wait meanwhile.
-    fn recover(&self) {
-        let is_full = |failure: &Option<Failure>| failure.as_ref().is_some_and(|failure| failure.full);
-        if !is_full(&self.failure.read().expect(UNPOISONED)) || self.disk.sync_has_failed() {
+    /// Existing readers get [`StoreError::DiskFailedEarlier`]. New readers and writers wait meanwhile.
+    fn reopen_if_disk_was_full(&self) {
+        let is_full = |failure: &Option<Failure>| failure.as_ref().is_some_and(|failure| failure.disk_full);
+        if !is_full(&self.failure.read().expect(UNPOISONED)) || self.backend.sync_has_failed() {
             return;
         }
         let mut database = self.database.write().expect(UNPOISONED);
@@ -196,29 +198,34 @@ impl Store {
             return;
         }
         close(database.take());
-        // Verified as a whole when it was first opened, if it was to be: everybody waits, and each failure comes here.
+        // Full verification is skipped: the file was verified when it was first opened, all callers wait for this, and it
+        // can happen after every failed write.
         let options = Options { verify_bytes_max: 0, ..self.options };
-        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.disk, options)));
-        // Where there is no room even for that, the next one tries again.
+        let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.backend, options)));
+        // If the disk is too full even for that, the next call tries again.
         if let Ok(Ok((opened, state))) = opened {
             *database = Some(opened);
-            // What was refused may have been made all the same; whoever derived something from this store did not
-            // hear of it.
-            let as_known = state == self.committed.lock().expect(UNPOISONED).last;
-            let reason = "a write that found no room was made all the same".to_owned();
-            *self.failure.write().expect(UNPOISONED) = (!as_known).then_some(Failure { reason, full: false });
+            // The write that failed may have been committed after all. Data derived from this store does not
+            // reflect it, so the store becomes read-only.
+            let is_unchanged = state == self.committed.lock().expect(UNPOISONED).last;
+            let reason =
+                "a write that failed because the disk was full was committed nevertheless".to_owned();
+            *self.failure.write().expect(UNPOISONED) =
+                (!is_unchanged).then_some(Failure { reason, disk_full: false });
         }
     }
 
     fn check_writable(&self) -> Result<(), StoreError> {
         match &*self.failure.read().expect(UNPOISONED) {
-            Some(Failure { reason, full: true }) => Err(StoreError::DiskFull { reason: reason.clone() }),
-            Some(Failure { reason, full: false }) => Err(StoreError::ReadOnly { reason: reason.clone() }),
+            Some(Failure { reason, disk_full: true }) => Err(StoreError::DiskFull { reason: reason.clone() }),
+            Some(Failure { reason, disk_full: false }) => {
+                Err(StoreError::ReadOnly { reason: reason.clone() })
+            }
             None => Ok(()),
         }
     }
 
-    pub(crate) fn note_committed(&self, state: State, is_synced: bool) {
+    pub(crate) fn record_commit(&self, state: State, is_synced: bool) {
         let mut committed = self.committed.lock().expect(UNPOISONED);
         committed.last = state;
         committed.is_synced = is_synced;
@@ -227,40 +234,41 @@ impl Store {
         }
     }
 
-    /// Remembers the first failure, of a write that was `structural` or not, and returns what is to be said of it.
+    /// Records the first failed write and returns the error to report. `ddl` is whether the write changed schemas or
+    /// names.
     ///
-    /// What is not synced is lost when redb is closed after a failure. Opened again, the store would be behind
-    /// whatever was derived from it, so that must not happen in this process, though only room was lacking.
-    pub(crate) fn refuse_writes(&self, failure: StoreError, structural: bool) -> StoreError {
+    /// Closing redb after a failure loses the commits that were not synced. If this process reopened the store, it
+    /// would be behind the data derived from it. So even a full disk is permanent then.
+    pub(crate) fn record_failure(&self, failure: StoreError, ddl: bool) -> StoreError {
         let Committed { last, synced, is_synced } = *self.committed.lock().expect(UNPOISONED);
-        let full = failure.is_full() && !structural && !self.disk.sync_has_failed() && is_synced;
+        let disk_full = failure.is_full() && !ddl && !self.backend.sync_has_failed() && is_synced;
         let reason = if is_synced {
             failure.to_string()
         } else {
             format!(
-                "{failure}; changes {} to {} were acknowledged before they were durable, and may be lost",
+                "{failure}; changes {} to {} were acknowledged but are not durable, and may be lost",
                 synced.last_seq + 1,
                 last.last_seq
             )
         };
-        let mut known = self.failure.write().expect(UNPOISONED);
-        let known = known.get_or_insert_with(|| Failure { reason: reason.clone(), full });
-        // What is told of room must not be waited for, where room does not help.
-        let is_passing = known.full || !failure.is_full();
-        if is_synced && is_passing { failure } else { StoreError::ReadOnly { reason } }
+        let mut recorded = self.failure.write().expect(UNPOISONED);
+        let recorded = recorded.get_or_insert_with(|| Failure { reason: reason.clone(), disk_full });
+        // Reporting a full disk makes callers wait for space. If the store stays read-only, that would be in vain.
+        let is_transient = recorded.disk_full || !failure.is_full();
+        if is_synced && is_transient { failure } else { StoreError::ReadOnly { reason } }
     }
 
-    pub(crate) fn refuse_writes_if_fatal(&self, error: StoreError) -> StoreError {
-        if error.is_fatal() { self.refuse_writes(error, false) } else { error }
+    pub(crate) fn record_if_fatal(&self, error: StoreError) -> StoreError {
+        if error.is_fatal() { self.record_failure(error, false) } else { error }
     }
 }
 
-const UNPOISONED: &str = "panics of redb are contained while a lock is held";
+const UNPOISONED: &str = "panics of redb are caught while a lock is held";
 
-/// Closing commits once more, and on a damaged or full disk redb may panic at it: what was acknowledged is durable
-/// already, or [`Store::sync`] has told that it is not, and there is nobody to tell.
+/// Closes a database. Closing commits once more, and redb may panic at it on a damaged or full disk. The error is
+/// ignored: acknowledged changes are either durable already, or [`Store::is_synced`] has reported that they are not.
 fn close(database: Option<Database>) {
-    let _ = contain(|| {
+    let _ = catch_panic(|| {
         drop(database);
         Ok(())
     });
@@ -272,23 +280,27 @@ impl Drop for Store {
     }
 }
 
-fn open_database(path: &Path, disk: &Disk, options: Options) -> Result<(Database, State), OpenError> {
+fn open_database(
+    path: &Path,
+    backend: &SharedBackend,
+    options: Options,
+) -> Result<(Database, State), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
-    match disk.content().map_err(failed)? {
-        Content::Empty | Content::Redb => {}
-        Content::Unfinished => clear(path, disk)?,
-        Content::Foreign => {
+    match backend.content().map_err(failed)? {
+        FileContent::Empty | FileContent::Redb => {}
+        FileContent::Unfinished => truncate_unfinished(path, backend)?,
+        FileContent::Foreign => {
             return Err(OpenError::NotAStore {
                 path: path.to_owned(),
-                reason: "it does not begin as one".to_owned(),
+                reason: "its first bytes are not those of a store".to_owned(),
             });
         }
     }
-    let verifies = disk.len().map_err(failed)? <= options.verify_bytes_max;
+    let verify = backend.len().map_err(failed)? <= options.verify_bytes_max;
     let database = Database::builder()
         .set_cache_size(options.cache_bytes)
-        .set_check_integrity_on_open(verifies)
-        .create_with_backend(disk.clone())
+        .set_check_integrity_on_open(verify)
+        .create_with_backend(backend.clone())
         .map_err(|error| open_error(path, error))?;
     let state = match stored_state(path, &database)? {
         Some(state) => state,
@@ -300,11 +312,11 @@ fn open_database(path: &Path, disk: &Disk, options: Options) -> Result<(Database
     Ok((database, state))
 }
 
-/// Empties a file whose creation was cut off, unless another process is creating it just now.
-fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
+/// Truncates a file whose creation was interrupted, unless another process is creating it at this moment.
+fn truncate_unfinished(path: &Path, backend: &SharedBackend) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
     let whole = (Bound::Unbounded, Bound::Unbounded);
-    let locked = match disk.try_lock_range(whole.0, whole.1) {
+    let locked = match backend.try_lock_range(whole.0, whole.1) {
         Ok(true) => true,
         Ok(false) => {
             return Err(OpenError::AlreadyOpen { path: path.to_owned() });
@@ -312,17 +324,17 @@ fn clear(path: &Path, disk: &Disk) -> Result<(), OpenError> {
         Err(BackendError::Unsupported) => false,
         Err(error) => return Err(failed(error.into())),
     };
-    let cleared = match disk.content() {
-        Ok(Content::Unfinished) => disk.set_len(0),
+    let cleared = match backend.content() {
+        Ok(FileContent::Unfinished) => backend.set_len(0),
         other => other.map(|_| ()),
     };
     if locked {
-        disk.unlock_range(whole.0, whole.1).map_err(|error| failed(error.into()))?;
+        backend.unlock_range(whole.0, whole.1).map_err(|error| failed(error.into()))?;
     }
     cleared.map_err(failed)
 }
 
-/// The state of the store in `database`; `None` where nothing was ever committed.
+/// The state of the store in `database`, or `None` if nothing was ever committed.
 fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenError> {
     let corrupt = |reason: String| OpenError::Corrupt { path: path.to_owned(), reason };
     let foreign = |reason: &str| OpenError::NotAStore { path: path.to_owned(), reason: reason.to_owned() };
@@ -333,21 +345,21 @@ fn stored_state(path: &Path, database: &Database) -> Result<Option<State>, OpenE
     let meta = match transaction.open_table(tables::META) {
         Ok(meta) => meta,
         Err(redb::TableError::Storage(error)) => return Err(open_error(path, error.into())),
-        Err(_) => return Err(foreign("it is a redb database of another program")),
+        Err(_) => return Err(foreign("it is the redb database of another program")),
     };
     let Some(row) = tables::state_row(&meta).map_err(|error| open_error(path, error.into()))? else {
-        return Err(foreign("it is a redb database of another program"));
+        return Err(foreign("it is the redb database of another program"));
     };
     match State::decode(row.value()) {
         Ok(state) => Ok(Some(state)),
-        Err(Unreadable::NewerFormat { format }) => {
+        Err(StateError::NewerFormat { format }) => {
             Err(OpenError::NewerFormat { path: path.to_owned(), found: format, supported: FORMAT })
         }
-        Err(Unreadable::Corrupt { reason }) => Err(corrupt(format!("table meta, key state: {reason}"))),
+        Err(StateError::Corrupt { reason }) => Err(corrupt(format!("table meta, key state: {reason}"))),
     }
 }
 
-/// Makes every table, so that none is missing later, and draws the identity.
+/// Creates all tables, so that later reads find them, and chooses the store's identity.
 fn initialise(database: &Database) -> Result<State, StoreError> {
     let state = State::new(random_id());
     let transaction = database.begin_write()?;
@@ -363,7 +375,7 @@ fn initialise(database: &Database) -> Result<State, StoreError> {
     Ok(state)
 }
 
-/// SipHash under keys the standard library draws from the system: unique, which is all an identity needs.
+/// Hashes with the standard library's randomly keyed SipHash. An identity must be unique, but not unpredictable.
 fn random_id() -> [u8; 16] {
     let keys = RandomState::new();
     let mut id = [0; 16];
@@ -379,14 +391,14 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
             OpenError::AlreadyOpen { path }
         }
         DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::UnexpectedEof => {
-            OpenError::Corrupt { path, reason: "the file is shorter than it says".to_owned() }
+            OpenError::Corrupt { path, reason: "the file is truncated".to_owned() }
         }
         DatabaseError::Storage(StorageError::Io(source)) => OpenError::Io { path, source },
         other => OpenError::Corrupt { path, reason: other.to_string() },
     }
 }
 
-/// Makes the entry of a file in its directory durable: syncing the file does not.
+/// Syncs the directory of a file, because syncing a file does not make its directory entry durable.
 #[cfg(unix)]
 fn sync_directory_of(path: &Path) -> io::Result<()> {
     let directory = match path.parent() {
@@ -396,7 +408,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Elsewhere directories cannot be synced.
+/// Other platforms cannot sync directories.
 #[cfg(not(unix))]
 fn sync_directory_of(_path: &Path) -> io::Result<()> {
     Ok(())

@@ -1,29 +1,29 @@
-//! The tables, and how a row is read from them.
+//! Table definitions, and reading rows from them.
 
 use redb::{AccessGuard, ReadableTable, TableDefinition};
 
-use crate::error::{StoreError, shown};
+use crate::error::{StoreError, printable};
 use crate::key_entry::KeyEntry;
-use crate::state::{State, Unreadable};
-use crate::vector::VECTOR_KEY_BYTES;
+use crate::state::{State, StateError};
+use crate::vector_key::VECTOR_KEY_BYTES;
 use crate::{DocId, Document, NameTarget, record};
 
 /// Row 0 is the [`State`].
 pub(crate) const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
-/// Key to [`KeyEntry`].
+/// Maps a key to its [`KeyEntry`].
 pub(crate) const KEYS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("keys");
-/// Number of the document to its record.
+/// Maps a document number to the document's record.
 pub(crate) const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
-/// Least [`crate::VectorKey`] of a block to the [`crate::block::Block`].
+/// Maps the lowest [`crate::VectorKey`] of a block to the [`crate::block::Block`].
 pub(crate) const VECTORS: TableDefinition<'_, &[u8; VECTOR_KEY_BYTES], &[u8]> =
     TableDefinition::new("vectors");
-/// Sequence number to [`crate::Change`].
+/// Maps a sequence number to a [`crate::Change`].
 pub(crate) const CHANGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("changes");
-/// (Unix milliseconds, number of the document) to the checksum of the two.
+/// Maps (expiry in Unix milliseconds, document number) to the checksum of the two.
 pub(crate) const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinition::new("expiries");
-/// (Collection, version) to its schema.
+/// Maps (collection, version) to a schema.
 pub(crate) const SCHEMAS: TableDefinition<'_, (u32, u32), &[u8]> = TableDefinition::new("schemas");
-/// Name to [`crate::NameTarget`].
+/// Maps a name to a [`crate::NameTarget`].
 pub(crate) const NAMES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("names");
 
 pub(crate) const STATE_ROW: u8 = 0;
@@ -38,20 +38,20 @@ pub(crate) fn state_row<'t>(
     meta.get(STATE_ROW)
 }
 
-/// The state of a store that was opened, hence had one that could be read.
+/// Reads the state of an open store.
 pub(crate) fn state(meta: &impl ReadableTable<u8, &'static [u8]>) -> Result<State, StoreError> {
     let row = state_row(meta)?.ok_or_else(|| corrupt("meta", "state", "the row is missing"))?;
     State::decode(row.value()).map_err(|unreadable| {
         let reason = match unreadable {
-            Unreadable::NewerFormat { .. } => "the format changed while the store was open",
-            Unreadable::Corrupt { reason } => reason,
+            StateError::NewerFormat { .. } => "the format changed while the store was open",
+            StateError::Corrupt { reason } => reason,
         };
         corrupt("meta", "state", reason)
     })
 }
 
-/// Whether a name leads to a collection that has its schema, or an alias to the name of one.
-pub(crate) fn leads(
+/// Whether a name's target exists: for a collection its schema, for an alias the collection's name.
+pub(crate) fn target_exists(
     schemas: &impl ReadableTable<(u32, u32), &'static [u8]>,
     names: &impl ReadableTable<&'static [u8], &'static [u8]>,
     target: &NameTarget,
@@ -71,7 +71,7 @@ pub(crate) fn key_entry(
     let Some(entry) = keys.get(key)? else {
         return Ok(None);
     };
-    KeyEntry::decode(key, entry.value()).map(Some).map_err(|reason| corrupt("keys", shown(key), reason))
+    KeyEntry::decode(key, entry.value()).map(Some).map_err(|reason| corrupt("keys", printable(key), reason))
 }
 
 pub(crate) fn document(
@@ -86,7 +86,7 @@ pub(crate) fn document(
         .map_err(|reason| corrupt("documents", doc.0.to_string(), reason))
 }
 
-/// The document under a key, which its entry must lead to.
+/// Gets the document stored under a key, and verifies that it has that key.
 pub(crate) fn get(
     keys: &impl ReadableTable<&'static [u8], &'static [u8]>,
     documents: &impl ReadableTable<u64, &'static [u8]>,
@@ -95,10 +95,10 @@ pub(crate) fn get(
     let Some(KeyEntry { doc, .. }) = key_entry(keys, key)? else {
         return Ok(None);
     };
-    let document =
-        document(documents, doc)?.ok_or_else(|| corrupt("keys", shown(key), "leads to no document"))?;
+    let document = document(documents, doc)?
+        .ok_or_else(|| corrupt("keys", printable(key), "its document does not exist"))?;
     if *document.key != *key {
-        return Err(corrupt("keys", shown(key), "leads to a document with another key"));
+        return Err(corrupt("keys", printable(key), "its document has another key"));
     }
     Ok(Some((doc, document)))
 }

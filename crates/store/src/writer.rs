@@ -1,60 +1,60 @@
-//! Writing one transaction.
+//! Write transactions.
 
 use redb::{Durability, ReadableTable, WriteTransaction};
 
-use crate::contain::contain;
-use crate::error::shown;
+use crate::checksum::append_checksum;
+use crate::error::printable;
 use crate::expiry;
 use crate::key_entry::KeyEntry;
 use crate::limits;
-use crate::seal::seal;
+use crate::panic::catch_panic;
 use crate::state::State;
 use crate::tables::{self, corrupt};
-use crate::vectors;
+use crate::vector_table;
 use crate::{
     Change, ChangeKind, CollectionVersion, DocId, Document, Field, NameTarget, Seq, Store, StoreError,
     VectorKey, record,
 };
 
-/// A transaction: sees the last commit and its own changes.
+/// A write transaction. It sees the last commit and its own changes.
 ///
-/// When a step fails for another reason than a refused argument, part of it may have been
-/// written: the transaction then takes no further step and cannot be committed.
+/// If a step fails for any reason other than a rejected argument, part of it may have been
+/// written. The transaction then accepts no further steps and cannot be committed.
 pub struct Writer<'s> {
     store: &'s Store,
     transaction: WriteTransaction,
     state: State,
     aborted: bool,
-    /// Whether schemas or names change.
-    structural: bool,
+    /// Whether the transaction changes schemas or names.
+    ddl: bool,
 }
 
 impl Writer<'_> {
     pub(crate) fn new(store: &Store, mut transaction: WriteTransaction) -> Result<Writer<'_>, StoreError> {
-        // Opening after a crash takes milliseconds instead of a walk over the whole file.
+        // With quick repair, opening after a crash takes milliseconds instead of a scan of the whole file.
         transaction.set_quick_repair(true);
         let state = tables::state(&transaction.open_table(tables::META)?)?;
-        Ok(Writer { store, transaction, state, aborted: false, structural: false })
+        Ok(Writer { store, transaction, state, aborted: false, ddl: false })
     }
 
-    /// A document and its number by key, as this transaction has left it.
+    /// Gets a document and its number by key, including this transaction's changes.
     pub fn get(&self, key: &[u8]) -> Result<Option<(DocId, Document)>, StoreError> {
-        contain(|| {
+        catch_panic(|| {
             let keys = self.transaction.open_table(tables::KEYS)?;
             let documents = self.transaction.open_table(tables::DOCUMENTS)?;
             tables::get(&keys, &documents, key)
         })
     }
 
-    /// A document by number, as this transaction has left it.
+    /// Gets a document by number, including this transaction's changes.
     pub fn document(&self, doc: DocId) -> Result<Option<Document>, StoreError> {
-        contain(|| tables::document(&self.transaction.open_table(tables::DOCUMENTS)?, doc))
+        catch_panic(|| tables::document(&self.transaction.open_table(tables::DOCUMENTS)?, doc))
     }
 
-    /// Writes a whole document in place of any under `key`, and says its number and the change's.
-    /// Computed vectors of an older text stay until [`Writer::remove_vectors`].
+    /// Writes a document, replacing any document under `key`. Returns the document's number and the
+    /// sequence number of the change. Existing computed vectors remain until [`Writer::remove_vectors`].
     ///
-    /// Refuses an empty key, a field given twice, and what exceeds [`crate::KEY_BYTES_MAX`],
+    /// Rejects an empty key, a duplicate field, and arguments that exceed [`crate::KEY_BYTES_MAX`],
     /// [`crate::FIELDS_MAX`], [`crate::FIELD_NAME_BYTES_MAX`] or [`crate::DOCUMENT_BYTES_MAX`].
     pub fn put(
         &mut self,
@@ -68,16 +68,16 @@ impl Writer<'_> {
             let old = tables::key_entry(&keys, key)?;
             let doc = match old {
                 Some(old) => old.doc,
-                None => writer.state.number_document()?,
+                None => writer.state.allocate_doc()?,
             };
-            let changed = writer.state.advance()?;
-            log(
+            let changed = writer.state.next_seq()?;
+            log_change(
                 &writer.transaction,
                 &writer.state,
                 old,
                 Change { seq: changed, doc, kind: ChangeKind::Written },
             )?;
-            move_expiry(&writer.transaction, doc, old.and_then(|old| old.expires_at_ms), expires_at_ms)?;
+            update_expiry(&writer.transaction, doc, old.and_then(|old| old.expires_at_ms), expires_at_ms)?;
             let record = record::encode(doc, key, changed, expires_at_ms, fields);
             writer.transaction.open_table(tables::DOCUMENTS)?.insert(doc.0, &*record)?;
             keys.insert(key, &*KeyEntry { doc, changed, expires_at_ms }.encode(key))?;
@@ -85,9 +85,9 @@ impl Writer<'_> {
         })
     }
 
-    /// Takes the document under `key` away with all its computed vectors; `None` if there was none.
+    /// Deletes the document under `key` and all its computed vectors. Returns `None` if there was none.
     ///
-    /// Costs one look-up in each vector field of each collection that holds vectors.
+    /// Costs one lookup per vector field of each collection that contains vectors.
     pub fn delete(&mut self, key: &[u8]) -> Result<Option<(DocId, Seq)>, StoreError> {
         self.step(|writer| {
             let mut keys = writer.transaction.open_table(tables::KEYS)?;
@@ -95,32 +95,32 @@ impl Writer<'_> {
                 return Ok(None);
             };
             let doc = old.doc;
-            let seq = writer.state.advance()?;
-            log(
+            let seq = writer.state.next_seq()?;
+            log_change(
                 &writer.transaction,
                 &writer.state,
                 Some(old),
                 Change { seq, doc, kind: ChangeKind::Deleted },
             )?;
-            move_expiry(&writer.transaction, doc, old.expires_at_ms, None)?;
+            update_expiry(&writer.transaction, doc, old.expires_at_ms, None)?;
             if writer.transaction.open_table(tables::DOCUMENTS)?.remove(doc.0)?.is_none() {
-                return Err(corrupt("keys", shown(key), "leads to no document"));
+                return Err(corrupt("keys", printable(key), "its document does not exist"));
             }
             keys.remove(key)?;
-            vectors::remove(&mut writer.transaction.open_table(tables::VECTORS)?, None, doc)?;
+            vector_table::remove(&mut writer.transaction.open_table(tables::VECTORS)?, None, doc)?;
             Ok(Some((doc, seq)))
         })
     }
 
-    /// Writes a computed vector of a document that is there. Does not count as a change of the
-    /// document: whoever writes only vectors calls [`Writer::touch`].
+    /// Writes a computed vector of an existing document. This does not log a change of the document;
+    /// a caller that writes only vectors also calls [`Writer::touch`].
     ///
-    /// Refuses an unknown document and more than [`crate::VECTOR_BYTES_MAX`].
+    /// Rejects an unknown document and vectors of more than [`crate::VECTOR_BYTES_MAX`] bytes.
     pub fn set_vector(&mut self, key: VectorKey, model: [u8; 16], bytes: &[u8]) -> Result<(), StoreError> {
         self.step(|writer| {
             if bytes.len() > limits::VECTOR_BYTES_MAX {
                 return Err(StoreError::TooLarge {
-                    what: "bytes of vector",
+                    what: "bytes in the vector",
                     key: format!("document {}", key.doc.0),
                     found: bytes.len(),
                     max: limits::VECTOR_BYTES_MAX,
@@ -129,19 +129,19 @@ impl Writer<'_> {
             if writer.transaction.open_table(tables::DOCUMENTS)?.get(key.doc.0)?.is_none() {
                 return Err(StoreError::UnknownDocument { doc: key.doc.0 });
             }
-            vectors::set(&mut writer.transaction.open_table(tables::VECTORS)?, key, model, bytes)
+            vector_table::set(&mut writer.transaction.open_table(tables::VECTORS)?, key, model, bytes)
         })
     }
 
-    /// Removes the computed vectors of one document in one collection.
+    /// Removes a document's computed vectors in one collection version.
     pub fn remove_vectors(&mut self, collection: CollectionVersion, doc: DocId) -> Result<(), StoreError> {
         self.step(|writer| {
-            vectors::remove(&mut writer.transaction.open_table(tables::VECTORS)?, Some(collection), doc)
+            vector_table::remove(&mut writer.transaction.open_table(tables::VECTORS)?, Some(collection), doc)
         })
     }
 
-    /// Logs a change of the document without changing its fields (its vectors changed).
-    /// The document's own `seq` stays as it was. Refuses an unknown document.
+    /// Logs a change of a document whose vectors, but not its fields, have changed.
+    /// The document's own `seq` remains unchanged. Rejects an unknown document.
     pub fn touch(&mut self, doc: DocId) -> Result<Seq, StoreError> {
         self.step(|writer| {
             let Some(document) = tables::document(&writer.transaction.open_table(tables::DOCUMENTS)?, doc)?
@@ -151,10 +151,10 @@ impl Writer<'_> {
             let key = &*document.key;
             let mut keys = writer.transaction.open_table(tables::KEYS)?;
             let Some(old) = tables::key_entry(&keys, key)?.filter(|entry| entry.doc == doc) else {
-                return Err(corrupt("documents", doc.0.to_string(), "its key does not lead back to it"));
+                return Err(corrupt("documents", doc.0.to_string(), "its key refers to another document"));
             };
-            let changed = writer.state.advance()?;
-            log(
+            let changed = writer.state.next_seq()?;
+            log_change(
                 &writer.transaction,
                 &writer.state,
                 Some(old),
@@ -165,7 +165,7 @@ impl Writer<'_> {
         })
     }
 
-    /// A number no collection has had.
+    /// Allocates a collection number that was never used before.
     pub fn allocate_collection_id(&mut self) -> Result<u32, StoreError> {
         self.step(|writer| {
             let id = writer.state.next_collection;
@@ -174,38 +174,38 @@ impl Writer<'_> {
         })
     }
 
-    /// Writes a schema, at most [`crate::SCHEMA_BYTES_MAX`] long.
+    /// Writes a schema of at most [`crate::SCHEMA_BYTES_MAX`] bytes.
     pub fn set_schema(&mut self, collection: CollectionVersion, schema: &[u8]) -> Result<(), StoreError> {
-        self.structural = true;
+        self.ddl = true;
         self.step(|writer| {
             if schema.len() > limits::SCHEMA_BYTES_MAX {
                 return Err(StoreError::TooLarge {
-                    what: "bytes of schema",
+                    what: "bytes in the schema",
                     key: format!("collection {}, version {}", collection.id, collection.version),
                     found: schema.len(),
                     max: limits::SCHEMA_BYTES_MAX,
                 });
             }
             let mut entry = schema.to_vec();
-            seal(&collection.encode(), &mut entry);
+            append_checksum(&collection.encode(), &mut entry);
             let mut schemas = writer.transaction.open_table(tables::SCHEMAS)?;
             schemas.insert((collection.id, collection.version), &*entry)?;
             Ok(())
         })
     }
 
-    /// Removes a schema and every computed vector of that collection version.
+    /// Removes a schema and all computed vectors of its collection version.
     pub fn remove_schema(&mut self, collection: CollectionVersion) -> Result<(), StoreError> {
-        self.structural = true;
+        self.ddl = true;
         self.step(|writer| {
             writer.transaction.open_table(tables::SCHEMAS)?.remove((collection.id, collection.version))?;
-            vectors::clear(&mut writer.transaction.open_table(tables::VECTORS)?, collection)
+            vector_table::clear(&mut writer.transaction.open_table(tables::VECTORS)?, collection)
         })
     }
 
-    /// Points a name or an alias, at most [`crate::NAME_BYTES_MAX`] long, somewhere.
+    /// Sets the target of a name or an alias of at most [`crate::NAME_BYTES_MAX`] bytes.
     pub fn set_name(&mut self, name: &str, target: &NameTarget) -> Result<(), StoreError> {
-        self.structural = true;
+        self.ddl = true;
         self.step(|writer| {
             limits::check_name(name)?;
             if let NameTarget::Alias(target) = target {
@@ -216,9 +216,9 @@ impl Writer<'_> {
         })
     }
 
-    /// Removes a name or an alias; `false` if there was none.
+    /// Removes a name or an alias. Returns `false` if there was none.
     pub fn remove_name(&mut self, name: &str) -> Result<bool, StoreError> {
-        self.structural = true;
+        self.ddl = true;
         self.step(|writer| {
             let mut names = writer.transaction.open_table(tables::NAMES)?;
             let removed = names.remove(name.as_bytes())?.is_some();
@@ -226,7 +226,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Forgets changes up to and including `seq`.
+    /// Trims the change log up to and including `seq`.
     pub fn trim_changes(&mut self, seq: Seq) -> Result<(), StoreError> {
         self.step(|writer| {
             let seq = seq.min(writer.state.last_seq);
@@ -239,32 +239,33 @@ impl Writer<'_> {
         })
     }
 
-    /// Makes all of it durable, or none of it. After a failure the store refuses further writes
-    /// until it is opened again.
+    /// Commits the transaction atomically and durably. After a failure the store rejects further
+    /// writes until it is reopened.
     ///
-    /// Costs two fsyncs, one before and one after the new root is written: with only one, opening
+    /// Costs two fsyncs, one before and one after the new root is written. With only one, opening
     /// after a crash would have to verify the whole file.
     ///
-    /// All that was committed before becomes durable with it.
+    /// All earlier unsynced commits become durable as well.
     pub fn commit(self) -> Result<(), StoreError> {
         self.commit_with(Durability::Immediate)
     }
 
-    /// Shows all of it to readers, or none of it, and leaves it to the next [`Writer::commit`] or [`Store::sync`] to
-    /// make it durable: until then it is lost with the process. Schemas and names are durable at once all the same.
+    /// Commits the transaction atomically, without making it durable. Readers see it immediately. It becomes durable
+    /// with the next [`Writer::commit`] or [`Store::sync`]; if the process dies before, it is corrupt_change. Transactions that
+    /// change schemas or names are made durable immediately nevertheless.
     ///
-    /// Costs no fsync. What is lost is lost from its end: a commit is never there without those before it.
+    /// Costs no fsync. A crash loses only a suffix of the commits: no commit survives without all earlier ones.
     pub fn commit_unsynced(self) -> Result<(), StoreError> {
-        let durability = if self.structural { Durability::Immediate } else { Durability::None };
+        let durability = if self.ddl { Durability::Immediate } else { Durability::None };
         self.commit_with(durability)
     }
 
     fn commit_with(self, durability: Durability) -> Result<(), StoreError> {
-        let Writer { store, mut transaction, state, aborted, structural } = self;
+        let Writer { store, mut transaction, state, aborted, ddl } = self;
         if aborted {
             return Err(StoreError::Aborted);
         }
-        let committed = contain(|| {
+        let committed = catch_panic(|| {
             transaction
                 .set_durability(durability)
                 .map_err(|error| StoreError::Damaged { reason: error.to_string() })?;
@@ -274,10 +275,10 @@ impl Writer<'_> {
         });
         match committed {
             Ok(()) => {
-                store.note_committed(state, matches!(durability, Durability::Immediate));
+                store.record_commit(state, matches!(durability, Durability::Immediate));
                 Ok(())
             }
-            Err(error) => Err(store.refuse_writes(error, structural)),
+            Err(error) => Err(store.record_failure(error, ddl)),
         }
     }
 
@@ -285,15 +286,15 @@ impl Writer<'_> {
         if self.aborted {
             return Err(StoreError::Aborted);
         }
-        contain(|| step(self)).map_err(|error| {
-            self.aborted = !error.is_refusal();
-            self.store.refuse_writes_if_fatal(error)
+        catch_panic(|| step(self)).map_err(|error| {
+            self.aborted = !error.is_rejection();
+            self.store.record_if_fatal(error)
         })
     }
 }
 
-/// Enters a change, in place of the document's one before it.
-fn log(
+/// Appends a change to the log and removes the document's previous entry.
+fn log_change(
     transaction: &WriteTransaction,
     state: &State,
     old: Option<KeyEntry>,
@@ -301,18 +302,19 @@ fn log(
 ) -> Result<(), StoreError> {
     let mut changes = transaction.open_table(tables::CHANGES)?;
     if let Some(old) = old.filter(|old| old.changed > state.trimmed_to) {
-        let lost = |reason| corrupt("changes", old.changed.to_string(), reason);
-        let entry =
-            changes.remove(old.changed)?.ok_or_else(|| lost("the change of a document is missing"))?;
-        if Change::decode(old.changed, entry.value()).map_err(lost)?.doc != change.doc {
-            return Err(lost("the change is of another document than its key says"));
+        let corrupt_change = |reason| corrupt("changes", old.changed.to_string(), reason);
+        let entry = changes
+            .remove(old.changed)?
+            .ok_or_else(|| corrupt_change("the change log lacks an entry that a key refers to"))?;
+        if Change::decode(old.changed, entry.value()).map_err(corrupt_change)?.doc != change.doc {
+            return Err(corrupt_change("the entry belongs to another document than its key"));
         }
     }
     changes.insert(change.seq, &*change.encode())?;
     Ok(())
 }
 
-fn move_expiry(
+fn update_expiry(
     transaction: &WriteTransaction,
     doc: DocId,
     from: Option<u64>,
@@ -328,7 +330,7 @@ fn move_expiry(
         return Err(expiry::corrupt(at_ms, doc, "the expiry of a document is missing"));
     }
     if let Some(at_ms) = to {
-        expiries.insert((at_ms, doc.0), expiry::row(at_ms, doc))?;
+        expiries.insert((at_ms, doc.0), expiry::checksum(at_ms, doc))?;
     }
     Ok(())
 }

@@ -227,7 +227,7 @@ static REFUSALS: AtomicUsize = AtomicUsize::new(0);
 fn what_cannot_be_made_durable_is_told_and_ends_writing() {
     let (machine, clock) = (SimulatedMachine::default(), Arc::new(ManualClock::default()));
     let on_read_only = |reason: &str| {
-        assert!(reason.contains("changes 2 to 3 were acknowledged before they were durable"), "{reason}");
+        assert!(reason.contains("changes 2 to 3 were acknowledged but are not durable"), "{reason}");
         REFUSALS.fetch_add(1, Ordering::SeqCst);
     };
     let options = Options { on_read_only, ..options(Durability::EverySec, &clock) };

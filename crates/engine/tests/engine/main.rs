@@ -15,7 +15,7 @@ mod faults;
 mod histories;
 mod model;
 #[allow(dead_code, reason = "the store's tests use the rest")]
-#[path = "../../../store/tests/keyspace/pages.rs"]
+#[path = "../../../store/tests/keyspace/page_damage.rs"]
 mod pages;
 mod prefixes;
 mod reopening;

@@ -64,7 +64,9 @@ fn a_page_of_names_that_says_it_has_none_costs_no_collection() {
     filled(path);
     let whole = fs::read(path.join("nearfield.redb")).unwrap();
     damage(path, |bytes| empty_leaves(bytes, b"others"));
-    assert!(refusal(path).contains("table names, key all: there are more or fewer rows than it says"));
+    assert!(
+        refusal(path).contains("table names, key all: the number of rows differs from the table's row count")
+    );
     // What was not damaged is as it was: schemas that no name leads to are removed otherwise.
     damage(path, |bytes| {
         for leaf in leaves(&whole, b"others") {
@@ -102,6 +104,6 @@ fn a_page_of_documents_that_says_it_has_none_is_missed_with_and_without_snapshot
     assert!(refusal_of_change.contains(reason), "{refusal_of_change}");
     fs::remove_dir_all(&snapshots).unwrap();
     let refusal_of_all = refusal(path);
-    let reason = "table documents, key all: there are more or fewer rows than it says";
+    let reason = "table documents, key all: the number of rows differs from the table's row count";
     assert!(refusal_of_all.contains(reason), "{refusal_of_all}");
 }

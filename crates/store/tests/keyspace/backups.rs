@@ -1,12 +1,12 @@
-//! Backups that no store of ours makes, though their checksums are right.
+//! Inconsistent backups with correct checksums.
 
 use std::io::Read as _;
 
 use store::{Backup, BackupError, FrameReader, FrameWriter, NameTarget, Store};
 
 use crate::OPTIONS;
-use crate::damaged::{COLLECTION, fill};
 use crate::disks::Disk;
+use crate::sample_store::{COLLECTION, fill};
 
 const MAGIC_BYTES: usize = 8;
 
@@ -35,23 +35,23 @@ fn backup_of(streams: &Streams) -> Vec<u8> {
     frames.into_inner()
 }
 
-/// Takes the rows of a kind out of the second stream.
+/// Removes the rows of one kind from the second stream.
 fn without(rows: &[u8], kind: u8) -> Vec<u8> {
-    let (mut at, mut left) = (0, Vec::new());
+    let (mut at, mut kept) = (0, Vec::new());
     while rows[at] != 0 {
         let key = u16::from_le_bytes(rows[at + 1..at + 3].try_into().unwrap());
         let row = u32::from_le_bytes(rows[at + 3..at + 7].try_into().unwrap());
         let end = at + 7 + usize::from(key) + row as usize;
         if rows[at] != kind {
-            left.extend_from_slice(&rows[at..end]);
+            kept.extend_from_slice(&rows[at..end]);
         }
         at = end;
     }
-    left.push(0);
-    left
+    kept.push(0);
+    kept
 }
 
-fn restored(backup: &[u8]) -> Result<Backup, BackupError> {
+fn restore(backup: &[u8]) -> Result<Backup, BackupError> {
     let directory = tempfile::tempdir().unwrap();
     Backup::restore(backup, &directory.path().join("store"), OPTIONS)
 }
@@ -65,58 +65,57 @@ fn backup() -> Vec<u8> {
 }
 
 #[test]
-fn a_backup_whose_rows_lead_nowhere_is_refused() {
+fn restoring_rejects_dangling_references() {
     const SCHEMA: u8 = 3;
     const NAME: u8 = 4;
-    let whole = backup();
-    let streams = streams(&whole);
-    assert_eq!(backup_of(&streams), whole);
-    restored(&whole).unwrap();
+    let intact = backup();
+    let streams = streams(&intact);
+    assert_eq!(backup_of(&streams), intact);
+    restore(&intact).unwrap();
     let [header, rows, mut counts] = streams;
     counts[16..24].fill(0);
-    let nameless = without(&without(&rows, SCHEMA), NAME);
-    let refusal =
-        restored(&backup_of(&[header.clone(), without(&rows, SCHEMA), counts.clone()])).unwrap_err();
-    assert!(refusal.to_string().contains("table names, key \"docs\": it leads nowhere"), "{refusal}");
+    let without_names = without(&without(&rows, SCHEMA), NAME);
+    let error = restore(&backup_of(&[header.clone(), without(&rows, SCHEMA), counts.clone()])).unwrap_err();
+    assert!(error.to_string().contains("table names, key \"docs\": its target does not exist"), "{error}");
     counts[24..32].fill(0);
-    let refusal = restored(&backup_of(&[header, nameless, counts])).unwrap_err();
-    let reason = "table vectors, key collection 1, version 1: it is of a collection that is not there";
-    assert!(refusal.to_string().contains(reason), "{refusal}");
+    let error = restore(&backup_of(&[header, without_names, counts])).unwrap_err();
+    let reason = "table vectors, key collection 1, version 1: the collection does not exist";
+    assert!(error.to_string().contains(reason), "{error}");
 }
 
 #[test]
-fn a_store_whose_names_lead_nowhere_is_not_backed_up() {
+fn backing_up_rejects_dangling_names() {
     for (name, target) in [
         ("docs", NameTarget::Collection(COLLECTION)),
         ("alias", NameTarget::Alias("docs".to_owned())),
-        // To itself, and so to no collection.
+        // An alias of itself refers to no collection.
         ("alias", NameTarget::Alias("alias".to_owned())),
     ] {
         let store = Store::open_with_backend(Disk::default(), OPTIONS).unwrap();
         let mut writer = store.write().unwrap();
         writer.set_name(name, &target).unwrap();
         writer.commit().unwrap();
-        let refusal = store.read().unwrap().back_up(std::io::sink()).unwrap_err();
-        assert!(refusal.to_string().contains("it leads nowhere"), "{refusal}");
+        let error = store.read().unwrap().back_up(std::io::sink()).unwrap_err();
+        assert!(error.to_string().contains("its target does not exist"), "{error}");
     }
 }
 
-/// Where the header has the number of the next document, and of the last change.
+/// Offsets of the next document number and the last sequence number in the header.
 const NEXT_DOC_AT: usize = 20;
 const LAST_SEQ_AT: usize = 32;
 
 #[test]
-fn a_backup_with_numbers_no_store_comes_to_is_refused() {
-    let whole = streams(&backup());
+fn restoring_rejects_out_of_range_counters() {
+    let intact = streams(&backup());
     for at in [NEXT_DOC_AT, LAST_SEQ_AT] {
         for number in [u64::MAX, u64::MAX / 2 + 1] {
-            let mut hostile = whole.clone();
+            let mut hostile = intact.clone();
             hostile[0][at..at + 8].copy_from_slice(&number.to_le_bytes());
-            let refusal = restored(&backup_of(&hostile)).unwrap_err();
-            assert!(refusal.to_string().contains("a number that none comes to"), "{refusal}");
+            let error = restore(&backup_of(&hostile)).unwrap_err();
+            assert!(error.to_string().contains("is out of range"), "{error}");
         }
-        let mut high = whole.clone();
+        let mut high = intact.clone();
         high[0][at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
-        restored(&backup_of(&high)).unwrap();
+        restore(&backup_of(&high)).unwrap();
     }
 }

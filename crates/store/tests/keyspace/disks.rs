@@ -1,24 +1,24 @@
-//! Disks for tests.
+//! A simulated disk for tests.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-/// What is kept or lost as one when power fails.
+/// A power loss keeps or loses whole sectors of this size.
 const SECTOR_BYTES: usize = 512;
 
-/// A disk in memory which outlives the store on it, counts what is asked of it, and fails when told.
+/// An in-memory disk that outlives its store, counts calls and injects faults.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What a reader sees.
+    /// The content that reads return.
     bytes: Vec<u8>,
-    /// What is certain to survive a loss of power.
+    /// The content that survives a power loss for certain.
     synced: Vec<u8>,
-    /// What happened since, in order.
+    /// Changes since the last sync, in order.
     unsynced: Vec<Unsynced>,
     calls: u64,
     syncs: u64,
@@ -32,17 +32,17 @@ enum Unsynced {
     SetLen { len: usize },
 }
 
-/// What goes wrong at one call (counted from 1).
+/// A fault that occurs at one call (counted from 1).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// This call fails, a write half done; those after it work.
+    /// This call fails, with a write half done. Later calls succeed.
     Once { call: u64 },
-    /// This call and all after it fail.
+    /// This call and all later ones fail.
     From { call: u64 },
 }
 
 impl Fault {
-    /// What the disk says at a call that fails, in turn.
+    /// The kind of error at a failing call. The kinds alternate with the number of the call.
     pub(crate) fn kind(call: u64) -> io::ErrorKind {
         const KINDS: [io::ErrorKind; 3] =
             [io::ErrorKind::Other, io::ErrorKind::StorageFull, io::ErrorKind::Interrupted];
@@ -59,12 +59,12 @@ impl Disk {
         Disk(Arc::new(Mutex::new(State { fault: Some(fault), ..State::default() })))
     }
 
-    /// From now on this goes wrong.
+    /// Sets the fault to inject.
     pub(crate) fn fail(&self, fault: Fault) {
         self.0.lock().unwrap().fault = Some(fault);
     }
 
-    /// Changes what it holds behind the back of the store.
+    /// Modifies the content without the store's knowledge.
     pub(crate) fn damage(&self, how: impl FnOnce(&mut [u8])) {
         how(&mut self.0.lock().unwrap().bytes);
     }
@@ -73,7 +73,7 @@ impl Disk {
         self.0.lock().unwrap().bytes.clone()
     }
 
-    /// Calls so far, of any kind.
+    /// Number of calls so far, of any kind.
     pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
     }
@@ -82,17 +82,17 @@ impl Disk {
         self.0.lock().unwrap().syncs
     }
 
-    /// How often making something durable has failed.
+    /// Number of failed syncs.
     pub(crate) fn syncs_failed(&self) -> u64 {
         self.0.lock().unwrap().syncs_failed
     }
 
-    /// What a machine finds on the disk after losing power now: all that was synced and, sector
-    /// by sector, a random part of the rest.
+    /// The disk after a power loss at this moment: all synced changes and, sector by sector, a random part of the
+    /// others.
     pub(crate) fn after_power_loss(&self, seed: u64) -> Disk {
         let state = self.0.lock().unwrap();
         let mut random = SplitMix64(seed);
-        // From nearly nothing to nearly everything.
+        // Keeps anything from nearly nothing to nearly everything.
         let kept_of_256 = random.next() % 257;
         let mut bytes = state.synced.clone();
         for unsynced in &state.unsynced {
@@ -127,7 +127,7 @@ impl State {
             None => false,
         };
         let kind = Fault::kind(self.calls);
-        if fails { Err(io::Error::new(kind, "the disk fails on purpose")) } else { Ok(()) }
+        if fails { Err(io::Error::new(kind, "injected disk fault")) } else { Ok(()) }
     }
 
     fn apply(&mut self, change: Unsynced) {

@@ -1,27 +1,27 @@
-//! What the keyspace promises, tested through its public door.
+//! Tests of the keyspace's guarantees through its public API.
 
-mod agrees_with_maps;
 mod backups;
-mod damaged;
-#[allow(dead_code, reason = "the engine's tests use the rest")]
+#[allow(dead_code, reason = "the engine's tests use the remaining functions")]
 mod disks;
-mod failing_disk;
-mod missing;
+mod io_errors;
+mod matches_model;
+mod missing_rows;
 mod model;
 mod opening;
-mod pages;
+mod page_damage;
 mod power_loss;
-mod repairing;
+mod salvage;
+mod sample_store;
 mod transactions;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use store::Options;
 
-/// A cache so small that pages also leave it before a commit.
+/// A cache so small that pages are also evicted before a commit.
 const OPTIONS: Options = Options { cache_bytes: 64 << 10, verify_bytes_max: 0 };
 
-/// As many cases as said, or as `PROPTEST_CASES` says for a long run; always from the same seed.
+/// Runs `cases` cases, or as many as `PROPTEST_CASES` says for a long run, from a fixed seed.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };

@@ -1,4 +1,4 @@
-//! What a store must hold, kept in plain maps, and random transactions to apply to both.
+//! A model of the store made of plain maps, and random transactions to apply to both.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use store::{
     StoreError, StoredVector, VectorKey, Writer,
 };
 
-/// One step of a transaction. Small numbers choose among few keys, collections and names, so that
-/// steps meet.
+/// One step of a transaction. Small numbers select among few keys, collections and names, so that
+/// steps often affect the same data.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Put { key: u8, fields: Vec<(u8, Vec<u8>)>, expires_at_ms: Option<u64> },
@@ -30,7 +30,7 @@ pub(crate) enum Step {
 pub(crate) struct Transaction {
     pub(crate) steps: Vec<Step>,
     pub(crate) commit: bool,
-    /// How, if it is committed.
+    /// Whether the commit is durable.
     pub(crate) synced: bool,
 }
 
@@ -44,13 +44,13 @@ pub(crate) fn transaction(steps_max: usize) -> impl Strategy<Value = Transaction
 }
 
 impl Transaction {
-    /// Commits what was prepared as it is to be.
+    /// Commits the prepared transaction, durably or not.
     pub(crate) fn commit(&self, writer: Writer<'_>) -> Result<(), StoreError> {
         if self.synced { writer.commit() } else { writer.commit_unsynced() }
     }
 }
 
-/// [`transaction`], of which most are not made durable when they are committed.
+/// Like [`transaction`], but most commits are not durable.
 pub(crate) fn unsynced_transaction(steps_max: usize) -> impl Strategy<Value = Transaction> {
     let synced = prop_oneof![3 => Just(false), 1 => Just(true)];
     (transaction(steps_max), synced).prop_map(|(transaction, synced)| Transaction { synced, ..transaction })
@@ -67,13 +67,13 @@ fn step() -> impl Strategy<Value = Step> {
         ]
     };
     let fields = prop::collection::btree_map(0..6u8, payload(), 0..5);
-    // Long enough that a few of one field do not fit into one block.
+    // So long that a few vectors of one field do not fit into one block.
     let elements = prop_oneof![
         1 => prop::collection::vec(any::<u8>(), 0..40),
         3 => (any::<u8>(), 2000..9000usize).prop_map(|(byte, len)| vec![byte; len]),
     ];
-    // Most in one place, so that blocks fill; others at both ends of the ranges of collections and
-    // fields, where the skip from field to field turns over.
+    // Most vectors are in one field, so that blocks fill up. The others are at both ends of the ranges of
+    // collections and fields, where skipping from field to field could overflow.
     let collection_field = prop_oneof![
         4 => Just((0, 0)),
         2 => (collection(), prop::sample::select(vec![0, 1, u16::MAX])),
@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn key_bytes(key: u8) -> Vec<u8> {
-    // Some keys are prefixes of others, one is not text.
+    // Some keys are prefixes of others, and one is not UTF-8.
     match key {
         0 => b"doc".to_vec(),
         11 => vec![0xff, 0x00, 0xfe],
@@ -128,18 +128,18 @@ fn name_target(target: u8) -> NameTarget {
     }
 }
 
-/// The refusal that must come, or the disk's failure that came before it.
-fn expect_unknown<T: std::fmt::Debug>(told: Result<T, StoreError>) -> Result<(), StoreError> {
-    match told {
+/// Expects the error for an unknown document. Other errors, such as disk failures, are passed on.
+fn expect_unknown<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Result<(), StoreError> {
+    match result {
         Err(StoreError::UnknownDocument { .. }) => Ok(()),
         Err(error) => Err(error),
-        Ok(told) => panic!("an unknown document was taken: {told:?}"),
+        Ok(value) => panic!("an unknown document was accepted: {value:?}"),
     }
 }
 
 const MODEL: [u8; 16] = *b"model of a model";
 
-/// The store as maps.
+/// The expected content of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Model {
     documents: BTreeMap<Vec<u8>, (DocId, Document)>,
@@ -149,8 +149,8 @@ pub(crate) struct Model {
     names: BTreeMap<String, NameTarget>,
     last_seq: Seq,
     trimmed_to: Seq,
-    docs_given: u64,
-    collections_given: u32,
+    docs_allocated: u64,
+    collections_allocated: u32,
 }
 
 impl Model {
@@ -161,7 +161,7 @@ impl Model {
         self.last_seq
     }
 
-    /// Applies one step to the writer and to the model, and compares what they say.
+    /// Applies one step to the writer and to the model, and compares the results.
     pub(crate) fn apply(&mut self, writer: &mut Writer<'_>, step: &Step) -> Result<(), StoreError> {
         match step {
             Step::Put { key, fields, expires_at_ms } => {
@@ -170,32 +170,32 @@ impl Model {
                     .iter()
                     .map(|(name, value)| Field { name: vec![*name].into(), value: value.clone().into() })
                     .collect();
-                let told = writer.put(&key, &fields, *expires_at_ms)?;
+                let actual = writer.put(&key, &fields, *expires_at_ms)?;
                 let doc = match self.documents.get(&key) {
                     Some((doc, _)) => *doc,
                     None => {
-                        self.docs_given += 1;
-                        DocId(self.docs_given)
+                        self.docs_allocated += 1;
+                        DocId(self.docs_allocated)
                     }
                 };
                 let seq = self.log(doc, ChangeKind::Written);
-                assert_eq!(told, (doc, seq));
+                assert_eq!(actual, (doc, seq));
                 let document =
                     Document { key: key.clone().into(), seq, expires_at_ms: *expires_at_ms, fields };
                 self.documents.insert(key, (doc, document));
             }
             Step::Delete { key } => {
-                let told = writer.delete(&key_bytes(*key))?;
+                let actual = writer.delete(&key_bytes(*key))?;
                 let expected = self.documents.remove(&key_bytes(*key)).map(|(doc, _)| {
                     self.vectors.retain(|key, _| key.doc != doc);
                     (doc, self.log(doc, ChangeKind::Deleted))
                 });
-                assert_eq!(told, expected);
+                assert_eq!(actual, expected);
             }
             Step::Touch { key } => match self.documents.get(&key_bytes(*key)).map(|(doc, _)| *doc) {
                 Some(doc) => assert_eq!(writer.touch(doc)?, self.log(doc, ChangeKind::Written)),
                 None => {
-                    let unknown = DocId(self.docs_given + 1);
+                    let unknown = DocId(self.docs_allocated + 1);
                     expect_unknown(writer.touch(unknown))?;
                 }
             },
@@ -204,15 +204,15 @@ impl Model {
                 let key = VectorKey {
                     collection: collection_version(*collection),
                     field: *field,
-                    doc: doc.unwrap_or(DocId(self.docs_given + 1)),
+                    doc: doc.unwrap_or(DocId(self.docs_allocated + 1)),
                     passage: *passage,
                 };
-                let told = writer.set_vector(key, MODEL, bytes);
+                let actual = writer.set_vector(key, MODEL, bytes);
                 if doc.is_some() {
-                    told?;
+                    actual?;
                     self.vectors.insert(key, StoredVector { model: MODEL, bytes: bytes.clone().into() });
                 } else {
-                    expect_unknown(told)?;
+                    expect_unknown(actual)?;
                 }
             }
             Step::RemoveVectors { key, collection } => {
@@ -233,8 +233,8 @@ impl Model {
                 self.vectors.retain(|key, _| key.collection != collection);
             }
             Step::NextCollection => {
-                self.collections_given += 1;
-                assert_eq!(writer.allocate_collection_id()?, self.collections_given);
+                self.collections_allocated += 1;
+                assert_eq!(writer.allocate_collection_id()?, self.collections_allocated);
             }
             Step::SetName { name, target } => {
                 writer.set_name(&name_text(*name), &name_target(*target))?;
@@ -254,7 +254,7 @@ impl Model {
         Ok(())
     }
 
-    /// Runs one transaction on the store; the model takes it over if it was committed.
+    /// Runs one transaction on the store and, if it was committed, on the model.
     pub(crate) fn run(&mut self, store: &Store, transaction: &Transaction) -> Result<(), StoreError> {
         let mut after = self.clone();
         let writer = after.prepare(store, transaction)?;
@@ -265,7 +265,7 @@ impl Model {
         Ok(())
     }
 
-    /// Does everything but commit, on a new writer and on the model.
+    /// Applies all steps to a new writer and to the model, without committing.
     pub(crate) fn prepare<'s>(
         &mut self,
         store: &'s Store,
@@ -282,67 +282,73 @@ impl Model {
         Ok(writer)
     }
 
-    /// Everything the view holds, as a model. Numbers not given yet cannot be seen in a view.
-    pub(crate) fn read(view: &Reader) -> Result<Model, StoreError> {
-        let mut model =
-            Model { last_seq: view.last_seq()?, trimmed_to: view.changes_trimmed_to()?, ..Model::default() };
-        for row in view.documents()? {
+    /// Reads the whole snapshot as a model. Snapshots do not contain the counters for new numbers.
+    pub(crate) fn read(reader: &Reader) -> Result<Model, StoreError> {
+        let mut model = Model {
+            last_seq: reader.last_seq()?,
+            trimmed_to: reader.changes_trimmed_to()?,
+            ..Model::default()
+        };
+        for row in reader.documents()? {
             let (doc, document) = row?;
             model.documents.insert(document.key.to_vec(), (doc, document));
         }
         for collection in (0..4).map(collection_version) {
             for field in [0, 1, u16::MAX] {
-                for row in view.vectors(collection, field)? {
+                for row in reader.vectors(collection, field)? {
                     let (key, vector) = row?;
                     assert_eq!((key.collection, key.field), (collection, field));
                     model.vectors.insert(key, vector);
                 }
             }
         }
-        for change in view.changes(0)? {
+        for change in reader.changes(0)? {
             let Change { seq, doc, kind } = change?;
             model.changes.insert(seq, (doc, kind));
         }
-        model.schemas = view.schemas()?.into_iter().collect();
-        model.names = view.names()?.into_iter().collect();
+        model.schemas = reader.schemas()?.into_iter().collect();
+        model.names = reader.names()?.into_iter().collect();
         Ok(model)
     }
 
-    /// The numbers the store would give next, asked in a transaction that is dropped.
+    /// The next numbers of the store, determined in a transaction that is dropped.
     fn next_numbers(store: &Store) -> Result<(DocId, u32), StoreError> {
         let mut writer = store.write()?;
         let (doc, _) = writer.put(b"a key of no step", &[], None)?;
         Ok((doc, writer.allocate_collection_id()?))
     }
 
-    /// Whether the store holds exactly this.
-    pub(crate) fn is_seen_in(&self, store: &Store) -> Result<bool, StoreError> {
-        let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
-        let next = (DocId(self.docs_given + 1), self.collections_given + 1);
+    /// Whether the store's content equals the model.
+    pub(crate) fn matches(&self, store: &Store) -> Result<bool, StoreError> {
+        let visible = Model { docs_allocated: 0, collections_allocated: 0, ..self.clone() };
+        let next = (DocId(self.docs_allocated + 1), self.collections_allocated + 1);
         Ok(Model::read(&store.read()?)? == visible && Model::next_numbers(store)? == next)
     }
 
-    /// Compares every way to read with the model.
+    /// Compares the results of all read methods with the model.
     pub(crate) fn check(&self, store: &Store) -> Result<(), StoreError> {
-        assert_eq!(Model::next_numbers(store)?, (DocId(self.docs_given + 1), self.collections_given + 1));
-        let view = store.read()?;
-        let visible = Model { docs_given: 0, collections_given: 0, ..self.clone() };
-        assert_eq!(Model::read(&view)?, visible);
-        assert_eq!(view.document_count()?, self.documents.len() as u64);
+        assert_eq!(
+            Model::next_numbers(store)?,
+            (DocId(self.docs_allocated + 1), self.collections_allocated + 1)
+        );
+        let reader = store.read()?;
+        let visible = Model { docs_allocated: 0, collections_allocated: 0, ..self.clone() };
+        assert_eq!(Model::read(&reader)?, visible);
+        assert_eq!(reader.document_count()?, self.documents.len() as u64);
         for key in (0..12).map(key_bytes) {
             let expected = self.documents.get(&key).cloned();
             if let Some((doc, document)) = &expected {
-                assert_eq!(view.document(*doc)?.as_ref(), Some(document));
+                assert_eq!(reader.document(*doc)?.as_ref(), Some(document));
             }
-            assert_eq!(view.get(&key)?, expected);
+            assert_eq!(reader.get(&key)?, expected);
         }
         for (key, vector) in &self.vectors {
-            assert_eq!(view.vector(*key)?.as_ref(), Some(vector));
+            assert_eq!(reader.vector(*key)?.as_ref(), Some(vector));
         }
         let prefixes: [&[u8]; 4] = [b"", b"doc", b"doc:1", b"\xff"];
         let cursors: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"doc"), Some(b"doc:10"), Some(b"doc:zz")];
         for (prefix, after) in prefixes.into_iter().flat_map(|prefix| cursors.map(|after| (prefix, after))) {
-            let told: Vec<_> = view.keys(prefix, after)?.collect::<Result<_, _>>()?;
+            let actual: Vec<_> = reader.keys(prefix, after)?.collect::<Result<_, _>>()?;
             let expected: Vec<_> = self
                 .documents
                 .iter()
@@ -351,19 +357,19 @@ impl Model {
                 })
                 .map(|(key, (doc, _))| (key.clone().into_boxed_slice(), *doc))
                 .collect();
-            assert_eq!(told, expected, "prefix {prefix:?} after {after:?}");
+            assert_eq!(actual, expected, "prefix {prefix:?} after {after:?}");
         }
         for after in [self.last_seq / 2, self.last_seq, self.last_seq + 1] {
-            let told: Vec<_> = view.changes(after)?.collect::<Result<_, _>>()?;
+            let actual: Vec<_> = reader.changes(after)?.collect::<Result<_, _>>()?;
             let expected: Vec<_> = self
                 .changes
                 .range(after + 1..)
                 .map(|(seq, (doc, kind))| Change { seq: *seq, doc: *doc, kind: *kind })
                 .collect();
-            assert_eq!(told, expected, "changes after {after}");
+            assert_eq!(actual, expected, "changes after {after}");
         }
         for now_ms in [0, 25, 49, u64::MAX - 1, u64::MAX] {
-            let expired = |limit| view.expired(now_ms, limit)?.into_iter().collect::<Result<Vec<_>, _>>();
+            let expired = |limit| reader.expired(now_ms, limit)?.into_iter().collect::<Result<Vec<_>, _>>();
             let mut expected: Vec<_> = self
                 .documents
                 .values()

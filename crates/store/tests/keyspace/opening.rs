@@ -1,4 +1,4 @@
-//! Opening what is a store, what is none, and what was one.
+//! Opening stores, foreign files and damaged files.
 
 use std::error::Error;
 use std::fs;
@@ -11,9 +11,12 @@ use crate::OPTIONS;
 use crate::disks::{Disk, SplitMix64};
 use crate::model::Model;
 
-fn refusal(path: &Path) -> OpenError {
-    let error = Store::open(path, OPTIONS).expect_err("this is no store that can be opened");
-    assert!(error.to_string().contains(path.to_str().unwrap()), "the message names the file: {error}");
+fn open_error(path: &Path) -> OpenError {
+    let error = Store::open(path, OPTIONS).expect_err("the store cannot be opened");
+    assert!(
+        error.to_string().contains(path.to_str().unwrap()),
+        "the message does not name the file: {error}"
+    );
     error
 }
 
@@ -33,7 +36,7 @@ fn fill(store: &Store, documents: u32) {
 }
 
 #[test]
-fn a_store_keeps_its_identity_and_each_has_its_own() {
+fn every_store_has_a_permanent_unique_identity() {
     let directory = tempfile::tempdir().unwrap();
     let [one, two] = ["one", "two"].map(|name| directory.path().join(name));
     let id = Store::open(&one, OPTIONS).unwrap().id();
@@ -42,39 +45,39 @@ fn a_store_keeps_its_identity_and_each_has_its_own() {
 }
 
 #[test]
-fn the_directory_must_be_there() {
+fn fails_if_the_directory_does_not_exist() {
     let directory = tempfile::tempdir().unwrap();
-    let error = refusal(&directory.path().join("missing").join("store"));
+    let error = open_error(&directory.path().join("missing").join("store"));
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
 }
 
 #[test]
-fn a_store_opens_once_at_a_time() {
+fn rejects_a_store_that_is_already_open() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     let store = Store::open(&path, OPTIONS).unwrap();
-    let error = refusal(&path);
+    let error = open_error(&path);
     assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error}");
     drop(store);
     Store::open(&path, OPTIONS).unwrap();
 }
 
 #[test]
-fn other_files_are_refused_and_left_alone() {
+fn rejects_foreign_files_without_changing_them() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notes.txt");
     let mut zeros_then_text = vec![0; 10_000];
     zeros_then_text[9_999] = b'x';
     for content in [&b"id,title,content\n"[..], b"x", b"redb", &zeros_then_text] {
         fs::write(&path, content).unwrap();
-        let error = refusal(&path);
+        let error = open_error(&path);
         assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
 
 #[test]
-fn another_programs_database_is_refused() {
+fn rejects_redb_databases_of_other_programs() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("theirs.redb");
     let same_name: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
@@ -85,13 +88,13 @@ fn another_programs_database_is_refused() {
         transaction.open_table(table).unwrap().insert("a", "b").unwrap();
         transaction.commit().unwrap();
         drop(database);
-        let error = refusal(&path);
+        let error = open_error(&path);
         assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
     }
 }
 
 #[test]
-fn damage_is_named_and_stops_its_transaction_alone() {
+fn a_damaged_entry_is_reported_and_aborts_only_its_transaction() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     fill(&Store::open(&path, OPTIONS).unwrap(), 3);
@@ -103,14 +106,14 @@ fn damage_is_named_and_stops_its_transaction_alone() {
     drop(database);
 
     let store = Store::open(&path, OPTIONS).unwrap();
-    let view = store.read().unwrap();
-    let error = view.get(&key(1)).unwrap_err();
+    let reader = store.read().unwrap();
+    let error = reader.get(&key(1)).unwrap_err();
     let message = error.to_string();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{message}");
     assert!(message.contains("table keys, key \"key 1\""), "{message}");
-    assert!(view.get(&key(2)).unwrap().is_some());
-    let told: Vec<_> = view.keys(b"", None).unwrap().map(|row| row.is_ok()).collect();
-    assert_eq!(told, [true, false], "the iterator ends with the error");
+    assert!(reader.get(&key(2)).unwrap().is_some());
+    let results: Vec<_> = reader.keys(b"", None).unwrap().map(|row| row.is_ok()).collect();
+    assert_eq!(results, [true, false], "the iterator ends with the error");
 
     let mut writer = store.write().unwrap();
     writer.put(b"other", &[], None).unwrap();
@@ -123,7 +126,7 @@ fn damage_is_named_and_stops_its_transaction_alone() {
     writer.commit().unwrap();
 }
 
-/// Writes a row over the state of a store.
+/// Overwrites the state row of a store.
 fn overwrite_state(path: &Path, row: &[u8]) {
     let meta: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
     let database = Database::create(path).unwrap();
@@ -133,25 +136,25 @@ fn overwrite_state(path: &Path, row: &[u8]) {
 }
 
 #[test]
-fn a_newer_store_is_refused() {
+fn rejects_a_store_of_a_newer_format() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     drop(Store::open(&path, OPTIONS).unwrap());
-    // A later format may look any way after its number.
+    // A later format may have any content after the format number.
     overwrite_state(&path, &[9, 0, 0, 0, 1, 2, 3]);
-    let error = refusal(&path);
+    let error = open_error(&path);
     assert!(matches!(error, OpenError::NewerFormat { found: 9, .. }), "{error}");
-    assert!(error.to_string().contains("made by a newer version"), "{error}");
+    assert!(error.to_string().contains("created by a newer version"), "{error}");
 }
 
 #[test]
-fn a_damaged_state_is_refused() {
+fn rejects_a_damaged_state_row() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
     drop(Store::open(&path, OPTIONS).unwrap());
     for row in [&[][..], &[1, 0, 0], &[0; 52], &[1; 4], &[1, 0, 0, 0, 5, 5, 5, 5, 5, 5, 5, 5, 5]] {
         overwrite_state(&path, row);
-        let error = refusal(&path);
+        let error = open_error(&path);
         assert!(
             matches!(error, OpenError::Corrupt { .. } | OpenError::NewerFormat { .. }),
             "{row:?}: {error}"
@@ -160,41 +163,41 @@ fn a_damaged_state_is_refused() {
 }
 
 #[test]
-fn a_store_that_was_not_closed_opens_with_its_last_commit() {
+fn a_store_that_was_not_closed_opens_at_its_last_commit() {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, 50);
     let mut writer = store.write().unwrap();
     writer.put(b"never committed", &[], None).unwrap();
-    // What the disk holds at this moment, as if the process had been killed.
+    // The content of the disk at this moment, as if the process had been killed.
     let reopened = Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
-    let view = reopened.read().unwrap();
-    assert_eq!((view.document_count().unwrap(), view.last_seq().unwrap()), (50, 50));
-    assert_eq!(view.get(b"never committed").unwrap(), None);
+    let reader = reopened.read().unwrap();
+    assert_eq!((reader.document_count().unwrap(), reader.last_seq().unwrap()), (50, 50));
+    assert_eq!(reader.get(b"never committed").unwrap(), None);
 }
 
-/// Reads everything, row by row and document by document: what is told must be the truth, or an
-/// error. Says whether there was none.
-fn truth_or_error(disk: Disk, truth: &Model) -> bool {
+/// Reads the intact store by iteration and by key. Every result must match `expected` or be an error.
+/// Returns whether there was no error.
+fn matches_or_fails(disk: Disk, expected: &Model) -> bool {
     let read = move || -> Result<(), Box<dyn Error>> {
         let mut store = Store::open_with_backend(disk, OPTIONS)?;
-        let unverified = store.read().and_then(|view| Model::read(&view));
-        assert!(unverified.is_err() || unverified.is_ok_and(|read| &read == truth));
+        let unverified = store.read().and_then(|reader| Model::read(&reader));
+        assert!(unverified.is_err() || unverified.is_ok_and(|read| &read == expected));
         store.verify()?;
-        let view = store.read()?;
-        assert_eq!(&Model::read(&view)?, truth);
+        let reader = store.read()?;
+        assert_eq!(&Model::read(&reader)?, expected);
         for number in 0..DOCUMENTS {
-            let (doc, document) = view.get(&key(number))?.expect("a document is not lost silently");
+            let (doc, document) = reader.get(&key(number))?.expect("a document is not lost silently");
             assert_eq!(doc, DocId(u64::from(number) + 1));
-            assert_eq!(view.document(doc)?, Some(document));
+            assert_eq!(reader.document(doc)?, Some(document));
         }
         Ok(())
     };
     read().is_ok()
 }
 
-/// Writes to a store that may be damaged: whatever comes of it, it is not a panic.
-fn write_anyway(disk: Disk) -> Result<(), Box<dyn Error>> {
+/// Writes to a store that may be damaged. Errors are allowed, panics are not.
+fn write_to_damaged_store(disk: Disk) -> Result<(), Box<dyn Error>> {
     let store = Store::open_with_backend(disk, OPTIONS)?;
     for round in 0..2 {
         let mut writer = store.write()?;
@@ -209,12 +212,12 @@ fn write_anyway(disk: Disk) -> Result<(), Box<dyn Error>> {
 }
 
 #[test]
-fn verification_waits_for_no_reader() {
+fn verification_fails_while_readers_exist() {
     let mut store = Store::open_with_backend(Disk::default(), OPTIONS).unwrap();
     fill(&store, 10);
-    let view = store.read().unwrap();
+    let reader = store.read().unwrap();
     assert!(matches!(store.verify(), Err(StoreError::InUse)));
-    drop(view);
+    drop(reader);
     store.verify().unwrap();
     fill(&store, 20);
     assert_eq!(store.read().unwrap().last_seq().unwrap(), 30);
@@ -225,34 +228,34 @@ fn truncated_files_are_errors() {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, DOCUMENTS);
-    let truth = Model::read(&store.read().unwrap()).unwrap();
+    let expected = Model::read(&store.read().unwrap()).unwrap();
     drop(store);
-    let whole = disk.bytes();
+    let intact = disk.bytes();
     let mut random = SplitMix64(3);
     for _ in 0..60 {
-        let len = usize::try_from(random.next() % whole.len() as u64).unwrap();
-        truth_or_error(Disk::with_bytes(whole[..len].to_vec()), &truth);
+        let len = usize::try_from(random.next() % intact.len() as u64).unwrap();
+        matches_or_fails(Disk::with_bytes(intact[..len].to_vec()), &expected);
     }
 }
 
 #[test]
-fn flipped_bits_are_errors_or_change_nothing() {
+fn flipped_bits_are_errors_or_have_no_effect() {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store, DOCUMENTS);
-    let truth = Model::read(&store.read().unwrap()).unwrap();
+    let expected = Model::read(&store.read().unwrap()).unwrap();
     drop(store);
-    let whole = disk.bytes();
+    let intact = disk.bytes();
     let mut random = SplitMix64(4);
-    let mut noticed = 0;
+    let mut detected = 0;
     for _ in 0..150 {
-        let mut damaged = whole.clone();
-        let at = usize::try_from(random.next() % whole.len() as u64).unwrap();
+        let mut damaged = intact.clone();
+        let at = usize::try_from(random.next() % intact.len() as u64).unwrap();
         damaged[at] ^= 1 << (random.next() % 8);
-        if !truth_or_error(Disk::with_bytes(damaged.clone()), &truth) {
-            noticed += 1;
+        if !matches_or_fails(Disk::with_bytes(damaged.clone()), &expected) {
+            detected += 1;
         }
-        drop(write_anyway(Disk::with_bytes(damaged)));
+        drop(write_to_damaged_store(Disk::with_bytes(damaged)));
     }
-    assert!(noticed > 15, "much of the file holds data, yet only {noticed} of 150 flips were noticed");
+    assert!(detected > 15, "only {detected} of 150 flipped bits were detected");
 }

@@ -1,4 +1,4 @@
-//! Power fails at a random moment, and of what was not synced a random part is lost, torn at 512 bytes.
+//! Power fails at a random moment: a random part of the unsynced writes is lost, in units of 512 bytes.
 
 use proptest::prelude::*;
 use store::{Store, StoreError};
@@ -7,13 +7,13 @@ use crate::disks::{Disk, Fault};
 use crate::model::{self, Model, Transaction};
 use crate::{OPTIONS, config};
 
-/// What may be there after the disk stopped: the last durable commit, each one since that was acknowledged before it was
-/// durable, and the one under way.
-struct Outcome(Vec<Model>);
+/// The states that may exist after the power loss: the last durable commit, each later commit that was acknowledged
+/// before it was durable, and the commit in progress.
+struct PossibleStates(Vec<Model>);
 
-fn run(disk: &Disk, history: &[Transaction]) -> Outcome {
+fn run(disk: &Disk, history: &[Transaction]) -> PossibleStates {
     let mut possible = vec![Model::default()];
-    let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) else { return Outcome(possible) };
+    let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) else { return PossibleStates(possible) };
     for transaction in history {
         let mut after = possible.last().unwrap().clone();
         let Ok(writer) = after.prepare(&store, transaction) else { break };
@@ -31,20 +31,22 @@ fn run(disk: &Disk, history: &[Transaction]) -> Outcome {
             }
         }
     }
-    Outcome(possible)
+    PossibleStates(possible)
 }
 
-impl Outcome {
-    /// Opens what is left, finds one of the states in it, and goes on from there. Says how many there might have been.
+impl PossibleStates {
+    /// Reopens the store, verifies that it is in one of these states, and continues from there. Returns the number of
+    /// possible states.
     fn check(self, disk: &Disk, next: &Transaction) -> Result<usize, StoreError> {
-        let store = Store::open_with_backend(disk.clone(), OPTIONS).expect("opens without anybody's help");
+        let store =
+            Store::open_with_backend(disk.clone(), OPTIONS).expect("the store opens without manual recovery");
         let mut found = None;
         for state in &self.0 {
-            if state.is_seen_in(&store)? {
+            if state.matches(&store)? {
                 found = Some(state.clone());
             }
         }
-        let mut found = found.expect("a state the store had since it was last synced");
+        let mut found = found.expect("the store is in a state that it had since its last sync");
         found.check(&store)?;
         found.run(&store, next)?;
         found.check(&store)?;
@@ -52,32 +54,32 @@ impl Outcome {
     }
 }
 
-/// Loses power at `moment` of the history, 0 to 1.
+/// Loses power at `moment` of the history, between 0 and 1.
 fn lose_power(history: &[Transaction], next: &Transaction, moment: f64, seed: u64) -> usize {
-    let whole = Disk::default();
-    run(&whole, history);
-    let call = 1 + (moment * whole.calls() as f64) as u64;
+    let unfailed = Disk::default();
+    run(&unfailed, history);
+    let call = 1 + (moment * unfailed.calls() as f64) as u64;
     let disk = Disk::with_fault(Fault::From { call });
-    let outcome = run(&disk, history);
-    outcome.check(&disk.after_power_loss(seed), next).unwrap()
+    let states = run(&disk, history);
+    states.check(&disk.after_power_loss(seed), next).unwrap()
 }
 
 proptest! {
     #![proptest_config(config(150))]
 
     #[test]
-    fn loses_nothing_acknowledged(
+    fn never_loses_durable_commits(
         history in prop::collection::vec(model::transaction(10), 1..8),
         next in model::transaction(10),
         moment in 0.0..1.0f64,
         seed in any::<u64>(),
     ) {
         let possible = lose_power(&history, &next, moment, seed);
-        prop_assert!(possible <= 2, "the last commit, or the one under way");
+        prop_assert!(possible <= 2, "only the last commit and the one in progress are possible");
     }
 
     #[test]
-    fn what_is_left_of_what_was_not_synced_is_its_beginning(
+    fn a_prefix_of_the_unsynced_commits_survives(
         history in prop::collection::vec(model::unsynced_transaction(10), 1..12),
         next in model::unsynced_transaction(10),
         moment in 0.0..1.0f64,
@@ -87,9 +89,9 @@ proptest! {
     }
 }
 
-/// A process that is killed leaves the file as redb wrote it: commits that were not synced lie in its memory.
+/// A killed process leaves the file as redb wrote it. Unsynced commits exist only in its memory.
 #[test]
-fn what_was_not_synced_is_lost_with_the_process() {
+fn a_killed_process_loses_unsynced_commits() {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     let put = |key: &[u8]| {
@@ -99,7 +101,7 @@ fn what_was_not_synced_is_lost_with_the_process() {
     };
     put(b"durable").commit().unwrap();
     put(b"not").commit_unsynced().unwrap();
-    assert!(store.read().unwrap().get(b"not").unwrap().is_some(), "readers see it");
+    assert!(store.read().unwrap().get(b"not").unwrap().is_some(), "readers see unsynced commits");
     assert_eq!((store.is_synced(), store.synced_seq()), (false, 1));
     let killed = || Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
     assert_eq!(killed().read().unwrap().last_seq().unwrap(), 1);
@@ -107,23 +109,23 @@ fn what_was_not_synced_is_lost_with_the_process() {
     store.sync().unwrap();
     assert_eq!((store.is_synced(), store.synced_seq(), disk.syncs() - before), (true, 2, 2));
     store.sync().unwrap();
-    assert_eq!(disk.syncs() - before, 2, "there is nothing to sync");
+    assert_eq!(disk.syncs() - before, 2, "syncing again does nothing");
     assert!(killed().read().unwrap().get(b"not").unwrap().is_some());
     let mut writer = put(b"with a name");
     writer.set_name("name", &store::NameTarget::Alias("other".to_owned())).unwrap();
     writer.commit_unsynced().unwrap();
-    assert!(store.is_synced(), "names are durable at once");
+    assert!(store.is_synced(), "changes of names are durable immediately");
     put(b"closed").commit_unsynced().unwrap();
     drop(store);
-    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 4, "closing makes it durable");
+    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 4, "closing makes commits durable");
 }
 
-/// Creating a store is not one write: it must be possible to lose power at any of them.
+/// Creating a store takes several writes. Power may fail at each of them.
 #[test]
-fn creation_can_be_cut_off_anywhere() {
-    let whole = Disk::default();
-    drop(Store::open_with_backend(whole.clone(), OPTIONS).unwrap());
-    for call in 1..=whole.calls() {
+fn creation_survives_power_loss_at_any_write() {
+    let unfailed = Disk::default();
+    drop(Store::open_with_backend(unfailed.clone(), OPTIONS).unwrap());
+    for call in 1..=unfailed.calls() {
         for seed in 0..8 {
             let disk = Disk::with_fault(Fault::From { call });
             drop(Store::open_with_backend(disk.clone(), OPTIONS));

@@ -1,4 +1,4 @@
-//! What a transaction refuses, and what others see of it.
+//! Argument checks, numbering and isolation of transactions.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,7 +21,7 @@ fn empty_store() -> Store {
     Store::open_with_backend(Disk::default(), OPTIONS).unwrap()
 }
 
-/// A store with one document and one vector of it.
+/// A store with one document that has one vector.
 fn store_of_one() -> (Store, VectorKey) {
     let store = empty_store();
     let mut writer = store.write().unwrap();
@@ -32,15 +32,15 @@ fn store_of_one() -> (Store, VectorKey) {
     (store, key)
 }
 
-fn too_large<T: std::fmt::Debug>(told: Result<T, StoreError>, limit: usize) {
-    match told {
+fn assert_too_large<T: std::fmt::Debug>(result: Result<T, StoreError>, limit: usize) {
+    match result {
         Err(StoreError::TooLarge { found, max, .. }) => assert_eq!((found, max), (limit + 1, limit)),
-        other => panic!("not refused for its size: {other:?}"),
+        other => panic!("not rejected for its size: {other:?}"),
     }
 }
 
 #[test]
-fn limits_are_reached_but_not_passed() {
+fn accepts_sizes_up_to_each_limit_and_rejects_larger_ones() {
     let (store, vector) = store_of_one();
     let mut writer = store.write().unwrap();
     let fields = |count: usize| -> Vec<Field> {
@@ -49,36 +49,39 @@ fn limits_are_reached_but_not_passed() {
     let long = |len: usize| "n".repeat(len);
 
     writer.put(&vec![b'k'; KEY_BYTES_MAX], &[], None).unwrap();
-    too_large(writer.put(&vec![b'k'; KEY_BYTES_MAX + 1], &[], None), KEY_BYTES_MAX);
+    assert_too_large(writer.put(&vec![b'k'; KEY_BYTES_MAX + 1], &[], None), KEY_BYTES_MAX);
     writer.put(b"a", &fields(FIELDS_MAX), None).unwrap();
-    too_large(writer.put(b"a", &fields(FIELDS_MAX + 1), None), FIELDS_MAX);
+    assert_too_large(writer.put(b"a", &fields(FIELDS_MAX + 1), None), FIELDS_MAX);
     writer.put(b"b", &[field(&vec![0; FIELD_NAME_BYTES_MAX], b"")], None).unwrap();
-    too_large(
+    assert_too_large(
         writer.put(b"b", &[field(&vec![0; FIELD_NAME_BYTES_MAX + 1], b"")], None),
         FIELD_NAME_BYTES_MAX,
     );
     writer.put(b"c", &[field(b"f", &vec![0; DOCUMENT_BYTES_MAX - 2])], None).unwrap();
-    too_large(writer.put(b"c", &[field(b"f", &vec![0; DOCUMENT_BYTES_MAX - 1])], None), DOCUMENT_BYTES_MAX);
+    assert_too_large(
+        writer.put(b"c", &[field(b"f", &vec![0; DOCUMENT_BYTES_MAX - 1])], None),
+        DOCUMENT_BYTES_MAX,
+    );
     writer.set_vector(vector, [0; 16], &vec![0; VECTOR_BYTES_MAX]).unwrap();
-    too_large(writer.set_vector(vector, [0; 16], &vec![0; VECTOR_BYTES_MAX + 1]), VECTOR_BYTES_MAX);
+    assert_too_large(writer.set_vector(vector, [0; 16], &vec![0; VECTOR_BYTES_MAX + 1]), VECTOR_BYTES_MAX);
     writer.set_schema(COLLECTION, &vec![0; SCHEMA_BYTES_MAX]).unwrap();
-    too_large(writer.set_schema(COLLECTION, &vec![0; SCHEMA_BYTES_MAX + 1]), SCHEMA_BYTES_MAX);
+    assert_too_large(writer.set_schema(COLLECTION, &vec![0; SCHEMA_BYTES_MAX + 1]), SCHEMA_BYTES_MAX);
     let target = NameTarget::Collection(COLLECTION);
     writer.set_name(&long(NAME_BYTES_MAX), &target).unwrap();
-    too_large(writer.set_name(&long(NAME_BYTES_MAX + 1), &target), NAME_BYTES_MAX);
-    too_large(writer.set_name("alias", &NameTarget::Alias(long(NAME_BYTES_MAX + 1))), NAME_BYTES_MAX);
+    assert_too_large(writer.set_name(&long(NAME_BYTES_MAX + 1), &target), NAME_BYTES_MAX);
+    assert_too_large(writer.set_name("alias", &NameTarget::Alias(long(NAME_BYTES_MAX + 1))), NAME_BYTES_MAX);
 
-    // What was refused left no trace and did not spoil the rest.
+    // Rejected arguments leave no trace and do not abort the transaction.
     writer.commit().unwrap();
-    let view = store.read().unwrap();
-    assert_eq!((view.document_count().unwrap(), view.last_seq().unwrap()), (5, 5));
-    let (_, largest) = view.get(b"c").unwrap().unwrap();
+    let reader = store.read().unwrap();
+    assert_eq!((reader.document_count().unwrap(), reader.last_seq().unwrap()), (5, 5));
+    let (_, largest) = reader.get(b"c").unwrap().unwrap();
     assert_eq!(largest.field(b"f").unwrap().len(), DOCUMENT_BYTES_MAX - 2);
-    assert_eq!(view.vector(vector).unwrap().unwrap().bytes.len(), VECTOR_BYTES_MAX);
+    assert_eq!(reader.vector(vector).unwrap().unwrap().bytes.len(), VECTOR_BYTES_MAX);
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn rejects_empty_keys_duplicate_fields_and_unknown_documents() {
     let (store, vector) = store_of_one();
     let mut writer = store.write().unwrap();
     assert!(matches!(writer.put(b"", &[], None), Err(StoreError::Empty { .. })));
@@ -90,8 +93,11 @@ fn nonsense_is_refused() {
     let error = writer.put(b"key", &twice, None).unwrap_err();
     assert_eq!(error.to_string(), "\"key\": field \"f\" is given twice");
     let unknown = DocId(99);
-    let nowhere = VectorKey { doc: unknown, ..vector };
-    assert!(matches!(writer.set_vector(nowhere, [0; 16], b""), Err(StoreError::UnknownDocument { doc: 99 })));
+    let unknown_vector = VectorKey { doc: unknown, ..vector };
+    assert!(matches!(
+        writer.set_vector(unknown_vector, [0; 16], b""),
+        Err(StoreError::UnknownDocument { doc: 99 })
+    ));
     assert!(matches!(writer.touch(unknown), Err(StoreError::UnknownDocument { doc: 99 })));
     assert_eq!(writer.delete(b"nobody").unwrap(), None);
     writer.commit().unwrap();
@@ -99,7 +105,7 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn numbers_are_never_used_again() {
+fn numbers_are_never_reused() {
     let store = empty_store();
     let mut writer = store.write().unwrap();
     assert_eq!(writer.put(b"a", &[], None).unwrap(), (DocId(1), 1));
@@ -128,14 +134,14 @@ fn rewrite_everything(store: &Store, round: u8) {
 }
 
 #[test]
-fn a_view_and_its_iterators_stay_while_others_commit() {
+fn snapshots_and_their_iterators_are_isolated_from_later_commits() {
     let store = empty_store();
     rewrite_everything(&store, 1);
-    let view = store.read().unwrap();
-    let mut documents = view.documents().unwrap();
-    let mut keys = view.keys(b"k", None).unwrap();
-    let mut vectors = view.vectors(COLLECTION, 0).unwrap();
-    let mut changes = view.changes(0).unwrap();
+    let reader = store.read().unwrap();
+    let mut documents = reader.documents().unwrap();
+    let mut keys = reader.keys(b"k", None).unwrap();
+    let mut vectors = reader.vectors(COLLECTION, 0).unwrap();
+    let mut changes = reader.changes(0).unwrap();
     for round in 2..6 {
         rewrite_everything(&store, round);
         for _ in 0..20 {
@@ -146,8 +152,8 @@ fn a_view_and_its_iterators_stay_while_others_commit() {
             assert!(changes.next().unwrap().unwrap().seq <= 200);
         }
     }
-    // The iterators hold on to what they read even when the view is gone.
-    drop(view);
+    // The iterators keep their snapshot alive after the reader was dropped.
+    drop(reader);
     rewrite_everything(&store, 7);
     assert_eq!(documents.map(|row| row.unwrap()).filter(|(_, document)| document.seq <= 200).count(), 120);
     assert_eq!((keys.count(), vectors.count(), changes.count()), (120, 120, 120));
@@ -155,7 +161,7 @@ fn a_view_and_its_iterators_stay_while_others_commit() {
 }
 
 #[test]
-fn one_writer_at_a_time_and_readers_wait_for_none() {
+fn writers_are_serialized_and_readers_do_not_wait() {
     let (store, _) = store_of_one();
     let first_ended = AtomicBool::new(false);
     let mut first = store.write().unwrap();
@@ -176,7 +182,7 @@ fn one_writer_at_a_time_and_readers_wait_for_none() {
 }
 
 #[test]
-fn the_file_has_a_size() {
+fn reports_the_file_size() {
     let (store, _) = store_of_one();
     assert!(store.file_bytes().unwrap() > 4096);
 }

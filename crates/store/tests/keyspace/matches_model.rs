@@ -1,4 +1,4 @@
-//! Random transactions on a store and on plain maps: both must always say the same.
+//! Random transactions applied to a store and to a model made of maps: both must always agree.
 
 use crate::disks::Disk;
 use crate::model::{self, Model, Transaction};
@@ -7,7 +7,7 @@ use store::Store;
 
 use crate::{OPTIONS, config};
 
-/// Transactions, each followed by closing and opening the store or not.
+/// Transactions, and for each whether the store is reopened after it.
 fn history() -> impl Strategy<Value = Vec<(Transaction, bool)>> {
     prop::collection::vec((model::transaction(40), prop::bool::weighted(0.3)), 1..8)
 }

@@ -1,5 +1,5 @@
-//! Every single call to the disk fails once: nothing panics, nothing is acknowledged that is not
-//! there, and nothing more is until the store is opened again.
+//! Every single call to the disk fails once. Nothing panics, every acknowledged write is there, and no
+//! further write is acknowledged until the store is reopened.
 
 use std::io::ErrorKind;
 
@@ -17,15 +17,15 @@ fn history(len: usize, transaction: impl Strategy<Value = Transaction>) -> Vec<T
     prop::collection::vec(transaction, len).new_tree(&mut runner).unwrap().current()
 }
 
-/// What a store was told and has told.
+/// The states of the model while a history ran.
 #[derive(Default)]
 struct Run {
-    /// The states since it was last synced that were acknowledged, the one then first.
+    /// The acknowledged states since the last sync, starting with the synced one.
     acknowledged: Vec<Model>,
-    /// The one it failed to commit.
+    /// The state whose commit failed.
     in_flight: Option<Model>,
-    /// What it said of that.
-    told: Option<StoreError>,
+    /// The error of that commit.
+    error: Option<StoreError>,
 }
 
 impl Run {
@@ -33,7 +33,7 @@ impl Run {
         Run { acknowledged: vec![Model::default()], ..Run::default() }
     }
 
-    /// Runs the history until something fails; says whether all of it went through.
+    /// Runs the history until a step fails. Returns whether the unfailed history succeeded.
     fn of(store: &Store, history: &[Transaction]) -> (Run, bool) {
         let mut run = Run::new();
         for transaction in history {
@@ -42,7 +42,7 @@ impl Run {
             if transaction.commit {
                 if let Err(error) = transaction.commit(writer) {
                     run.in_flight = Some(after);
-                    run.told = Some(error);
+                    run.error = Some(error);
                     return (run, false);
                 }
                 if store.is_synced() {
@@ -58,53 +58,58 @@ impl Run {
         self.acknowledged.last().unwrap()
     }
 
-    /// Whatever is left is one of the states it may be.
+    /// Verifies that the disk contains one of the possible states.
     fn check(&self, left: Disk, call: u64) {
         let store =
             Store::open_with_backend(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
         let possible = self.acknowledged.iter().chain(&self.in_flight);
-        let found = possible.filter(|state| state.is_seen_in(&store).unwrap()).last();
+        let found = possible.filter(|state| state.matches(&store).unwrap()).last();
         found.unwrap_or(&self.acknowledged[0]).check(&store).unwrap();
     }
 }
 
-/// Lets every call fail; how often that was noticed, and how often writes went on.
+/// Makes each call fail in turn. Returns how many failures were reported, and how often writes resumed.
 fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
-    let whole = Disk::default();
-    let store = Store::open_with_backend(whole.clone(), OPTIONS).unwrap();
+    let unfailed = Disk::default();
+    let store = Store::open_with_backend(unfailed.clone(), OPTIONS).unwrap();
     assert!(Run::of(&store, history).1);
-    let calls = whole.calls();
-    assert!(calls > 100, "a history of {calls} calls hardly tests anything");
+    let calls = unfailed.calls();
+    assert!(calls > 100, "a history of {calls} calls is too short");
     let (mut failures, mut recovered) = (0, 0);
     for call in 1..=calls {
         let disk = Disk::with_fault(Fault::Once { call });
         let mut run = Run::new();
         if let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) {
-            let through;
-            (run, through) = Run::of(&store, history);
-            failures += u64::from(!through);
-            // The disk works again, the store must not: it cannot know what is on it, unless there only was no room.
-            for _ in 0..if through { 0 } else { 2 } {
+            let succeeded;
+            (run, succeeded) = Run::of(&store, history);
+            failures += u64::from(!succeeded);
+            // The disk works again, but the store must reject writes, because it does not know the content of the disk.
+            // The exception is a disk that was only full.
+            for _ in 0..if succeeded { 0 } else { 2 } {
                 match store.write() {
                     Err(error) => {
                         assert!(matches!(error, StoreError::ReadOnly { .. }), "call {call}: {error}");
-                        let told = error.to_string().contains("may be lost");
-                        assert_eq!(told, run.acknowledged.len() > 1, "call {call}: {error}");
-                        // Whoever is told of room waits for it, which must not be in vain; save where what was
-                        // refused was made all the same, which only the one after can know.
-                        let in_vain = run.told.as_ref().is_some_and(StoreError::is_full);
-                        let was_made = error.to_string().contains("was made all the same");
-                        assert!(!in_vain || was_made, "call {call}: {error}, after {:?}", run.told);
+                        let says_lost = error.to_string().contains("may be lost");
+                        assert_eq!(says_lost, run.acknowledged.len() > 1, "call {call}: {error}");
+                        // If the failed commit reported a full disk, writes must resume. The exception is a failed
+                        // commit that took effect nevertheless, which only a later call can detect.
+                        let reported_full = run.error.as_ref().is_some_and(StoreError::is_full);
+                        let was_committed = error.to_string().contains("was committed nevertheless");
+                        assert!(
+                            !reported_full || was_committed,
+                            "call {call}: {error}, after {:?}",
+                            run.error
+                        );
                     }
                     Ok(writer) => {
                         drop(writer);
-                        let had_no_room = Fault::kind(call) == ErrorKind::StorageFull;
+                        let disk_was_full = Fault::kind(call) == ErrorKind::StorageFull;
                         assert!(
-                            had_no_room && disk.syncs_failed() == 0,
-                            "call {call}: a write after a failed one"
+                            disk_was_full && disk.syncs_failed() == 0,
+                            "call {call}: a write was accepted after a failed one"
                         );
                         recovered += 1;
-                        // Above all, nothing that was acknowledged is taken back.
+                        // No acknowledged write is lost.
                         run.last().check(&store).unwrap();
                     }
                 }
@@ -119,19 +124,19 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
 #[test]
 fn any_call_may_fail_once() {
     let (failures, recovered) = fail_every_call(&history(6, model::transaction(10)));
-    assert!(recovered > 10, "only {recovered} writes went on after there was room again");
-    assert!(failures > 20, "only {failures} failing calls were noticed");
+    assert!(recovered > 10, "writes resumed only {recovered} times after the disk was full");
+    assert!(failures > 20, "only {failures} failures were reported");
 }
 
 #[test]
 fn any_call_may_fail_once_while_commits_are_not_synced() {
     let (failures, recovered) = fail_every_call(&history(16, model::unsynced_transaction(10)));
-    assert!(recovered > 0, "no write went on after there was room again, though all was synced");
-    assert!(failures > 20, "only {failures} failing calls were noticed");
+    assert!(recovered > 0, "writes never resumed after the disk was full, although all commits were synced");
+    assert!(failures > 20, "only {failures} failures were reported");
 }
 
 #[test]
-fn a_commit_of_one_document_syncs_twice() {
+fn a_commit_syncs_twice() {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     for round in 0..5u8 {
@@ -145,9 +150,9 @@ fn a_commit_of_one_document_syncs_twice() {
     }
 }
 
-/// Everybody waits while a store is opened again: that must not take the time of reading all of it.
+/// All callers wait while a store is reopened, so reopening must not read the unfailed file.
 #[test]
-fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
+fn reopening_after_a_full_disk_does_not_verify_the_whole_file() {
     const DOCUMENTS: u64 = 400;
     let disk = Disk::default();
     let put = |store: &Store, number: u64| -> Result<(), StoreError> {
@@ -160,13 +165,13 @@ fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
     let store = Store::open_with_backend(disk.clone(), options).unwrap();
     (0..DOCUMENTS).for_each(|number| put(&store, number).unwrap());
     let reader = store.read().unwrap();
-    // The kind of failure goes by the number of the call: this one finds no room.
+    // The kind of failure depends on the number of the call. At this one the disk is full.
     let call = (disk.calls() + 1..).find(|call| Fault::kind(*call) == ErrorKind::StorageFull).unwrap();
     disk.fail(Fault::Once { call });
     let error = put(&store, DOCUMENTS).unwrap_err();
     assert!(error.is_full(), "{error}");
 
-    // redb reads every page once when it is built for debugging, and twice when it also verifies.
+    // In debug builds redb reads every page once when it opens a file, and twice when it also verifies it.
     let unverified = Disk::with_bytes(disk.bytes());
     drop(Store::open_with_backend(unverified.clone(), OPTIONS).unwrap());
     let before = disk.calls();
@@ -178,9 +183,9 @@ fn a_store_that_found_no_room_is_not_read_as_a_whole_again() {
         match reader.document(DocId(number)) {
             Ok(document) => assert!(document.is_some(), "{number}"),
             Err(StoreError::DiskFailedEarlier) => closed += 1,
-            Err(other) => panic!("nothing is damaged: {other}"),
+            Err(other) => panic!("unexpected error: {other}"),
         }
     }
-    assert!(closed > 0, "all of it was in the cache");
+    assert!(closed > 0, "every read was served from the cache");
     assert_eq!(store.read().unwrap().document_count().unwrap(), DOCUMENTS);
 }

@@ -1,33 +1,33 @@
-//! Computed vectors and where they stand.
+//! Computed vectors and their keys.
 
 use crate::{CollectionVersion, DocId};
 
-/// Where a computed vector stands: (collection version, field, document, passage).
+/// Identifies a computed vector: collection version, field, document, passage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VectorKey {
-    /// Collection and schema version it was computed for.
+    /// Collection and schema version for which it was computed.
     pub collection: CollectionVersion,
     /// Position of the vector field in that schema.
     pub field: u16,
     /// The document.
     pub doc: DocId,
-    /// Which of the document's vectors: 0 unless it was cut into passages.
+    /// Passage number. Only 0 is produced for now.
     pub passage: u16,
 }
 
-/// A computed vector and the model that made it.
+/// A computed vector and the model that produced it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredVector {
     /// The model's fingerprint.
     pub model: [u8; 16],
-    /// Little-endian elements.
+    /// The elements, little-endian.
     pub bytes: Box<[u8]>,
 }
 
 pub(crate) const VECTOR_KEY_BYTES: usize = 20;
 
 impl VectorKey {
-    /// Big-endian, so that the order of the bytes is the order of the keys.
+    /// Encodes the key in big-endian, so that keys sort like their bytes.
     pub(crate) fn encode(self) -> [u8; VECTOR_KEY_BYTES] {
         let mut key = [0; VECTOR_KEY_BYTES];
         key[0..4].copy_from_slice(&self.collection.id.to_be_bytes());
@@ -52,7 +52,7 @@ impl VectorKey {
     }
 }
 
-/// First and last possible key of a collection's field.
+/// The lowest and the highest possible key of a collection's field.
 pub(crate) fn field_range(
     collection: CollectionVersion,
     field: u16,
@@ -62,7 +62,7 @@ pub(crate) fn field_range(
     (first.encode(), last.encode())
 }
 
-/// The least key after those of the field `key` is in; `None` after the last possible field.
+/// The lowest key after the field of `key`, or `None` after the highest possible field.
 pub(crate) fn after_field(key: VectorKey) -> Option<[u8; VECTOR_KEY_BYTES]> {
     let (_, last) = field_range(key.collection, key.field);
     let position = last.iter().rposition(|byte| *byte != u8::MAX)?;

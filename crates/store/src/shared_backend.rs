@@ -1,4 +1,4 @@
-//! The disk a store lies on, shared between redb and the store.
+//! The storage backend, shared between redb and the store.
 
 use std::io;
 use std::ops::Bound;
@@ -7,57 +7,58 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{BackendError, StorageBackend};
 
-/// Passes everything on. redb takes its disk away for good; the store still asks for its length.
+/// Forwards every call. redb takes ownership of its backend, but the store still needs the file's length and
+/// must know whether a sync has failed.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk {
+pub(crate) struct SharedBackend {
     backend: Arc<dyn StorageBackend>,
-    /// Whether making something durable has failed: what the disk holds is unknown from then on.
+    /// Whether a sync has failed. The content of the disk is unknown from then on.
     sync_failed: Arc<AtomicBool>,
 }
 
-/// How redb's files begin.
+/// The first bytes of a redb file.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
-/// redb writes its header, and while creating a file nothing else, in the first page.
+/// redb writes its header to the first page. While creating a file it writes nothing else.
 const HEADER_PAGE_BYTES: u64 = 4096;
 
-/// What a disk holds before redb has looked at it.
+/// The content of a file before redb opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// Nothing: a store may be made here.
+pub(crate) enum FileContent {
+    /// No content: a store can be created here.
     Empty,
-    /// A file whose creation was cut off: it never held a commit.
+    /// A file whose creation was interrupted. It never contained a commit.
     Unfinished,
-    /// A redb file, by its first bytes.
+    /// A redb file, judging by its first bytes.
     Redb,
-    /// Something else.
+    /// Any other file.
     Foreign,
 }
 
-impl Disk {
-    pub(crate) fn new(backend: impl StorageBackend) -> Disk {
-        Disk { backend: Arc::new(backend), sync_failed: Arc::default() }
+impl SharedBackend {
+    pub(crate) fn new(backend: impl StorageBackend) -> SharedBackend {
+        SharedBackend { backend: Arc::new(backend), sync_failed: Arc::default() }
     }
 
     pub(crate) fn sync_has_failed(&self) -> bool {
         self.sync_failed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn content(&self) -> io::Result<Content> {
+    pub(crate) fn content(&self) -> io::Result<FileContent> {
         let len = self.len()?;
         if len == 0 {
-            return Ok(Content::Empty);
+            return Ok(FileContent::Empty);
         }
         let mut head = vec![0; MAGIC.len().min(usize::try_from(len).unwrap_or(usize::MAX))];
         self.read(0, &mut head)?;
         if head == MAGIC {
-            return Ok(Content::Redb);
+            return Ok(FileContent::Redb);
         }
-        // redb makes the file long, writes and syncs the header without its first bytes, and
-        // only then those. Of a creation that was cut off there is a header at most.
+        // redb extends the file, writes and syncs the header without the magic number, and then
+        // writes the magic number. An interrupted creation leaves at most a header.
         if head.iter().all(|byte| *byte == 0) && self.is_zero_from(HEADER_PAGE_BYTES, len)? {
-            return Ok(Content::Unfinished);
+            return Ok(FileContent::Unfinished);
         }
-        Ok(Content::Foreign)
+        Ok(FileContent::Foreign)
     }
 
     fn is_zero_from(&self, from: u64, len: u64) -> io::Result<bool> {
@@ -75,7 +76,7 @@ impl Disk {
     }
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for SharedBackend {
     fn len(&self) -> io::Result<u64> {
         self.backend.len()
     }

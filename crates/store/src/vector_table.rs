@@ -1,4 +1,4 @@
-//! The table of vectors: finding and changing them in their blocks.
+//! The `vectors` table: finding, setting and removing vectors within their blocks.
 
 use std::ops::Bound;
 
@@ -6,7 +6,7 @@ use redb::{AccessGuard, ReadableTable, Table};
 
 use crate::block::{Block, Entry};
 use crate::tables::corrupt;
-use crate::vector::{VECTOR_KEY_BYTES, after_field, field_range};
+use crate::vector_key::{VECTOR_KEY_BYTES, after_field, field_range};
 use crate::{CollectionVersion, DocId, StoreError, StoredVector, VectorKey};
 
 type RowKey = [u8; VECTOR_KEY_BYTES];
@@ -16,16 +16,16 @@ type Row<'t> = (AccessGuard<'t, &'static RowKey>, AccessGuard<'t, &'static [u8]>
 pub(crate) fn decode<'r>(row_key: &RowKey, row: &'r [u8]) -> Result<Block<'r>, StoreError> {
     Block::decode(row_key, row).map_err(|reason| {
         let VectorKey { collection, field, doc, passage } = VectorKey::decode(row_key);
-        let place = format!(
+        let key = format!(
             "collection {}, version {}, field {field}, from document {}, passage {passage}",
             collection.id, collection.version, doc.0
         );
-        corrupt("vectors", place, reason)
+        corrupt("vectors", key, reason)
     })
 }
 
-/// The row that holds `key` if any does: the last of its field which does not begin after it.
-fn row_for<'t>(
+/// The only row that can contain `key`: the last row of its field whose key is not greater.
+fn row_containing<'t>(
     vectors: &'t impl ReadableTable<&'static RowKey, &'static [u8]>,
     key: VectorKey,
 ) -> Result<Option<Row<'t>>, StoreError> {
@@ -37,7 +37,7 @@ pub(crate) fn find(
     vectors: &impl ReadableTable<&'static RowKey, &'static [u8]>,
     key: VectorKey,
 ) -> Result<Option<StoredVector>, StoreError> {
-    let Some((row_key, row)) = row_for(vectors, key)? else { return Ok(None) };
+    let Some((row_key, row)) = row_containing(vectors, key)? else { return Ok(None) };
     let block = decode(row_key.value(), row.value())?;
     Ok(block.get(key.doc, key.passage).map(Entry::vector))
 }
@@ -50,7 +50,7 @@ pub(crate) fn set(
 ) -> Result<(), StoreError> {
     let entry = Entry { doc: key.doc, passage: key.passage, model, elements };
     let (row_key, lower, upper) = {
-        let row = row_for(vectors, key)?;
+        let row = row_containing(vectors, key)?;
         let (row_key, mut block) = match &row {
             Some((row_key, row)) => (*row_key.value(), decode(row_key.value(), row.value())?),
             None => (key.encode(), Block::default()),
@@ -71,8 +71,8 @@ pub(crate) fn set(
 
 /// Removes a document's vectors in one collection version, or in all.
 ///
-/// Vectors lie by collection and field first, so this skips from one field that has any to the
-/// next: a look-up for each, instead of an index to be kept with every write.
+/// Vectors are ordered by collection and field first, so this skips from one non-empty field to the
+/// next. That costs one lookup per field, but needs no index that every write would have to maintain.
 pub(crate) fn remove(
     vectors: &mut Vectors<'_>,
     within: Option<CollectionVersion>,
@@ -98,9 +98,9 @@ pub(crate) fn remove(
     }
 }
 
-/// Removes the vectors of the document and field of `first`, its least possible key.
+/// Removes a document's vectors in one field. `first` is the lowest possible key of that document and field.
 fn remove_in_field(vectors: &mut Vectors<'_>, first: VectorKey) -> Result<(), StoreError> {
-    let start = match row_for(vectors, first)? {
+    let start = match row_containing(vectors, first)? {
         Some((row_key, _)) => *row_key.value(),
         None => first.encode(),
     };

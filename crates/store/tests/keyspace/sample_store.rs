@@ -1,4 +1,4 @@
-//! Stores that are damaged on purpose.
+//! A sample store for tests that damage it.
 
 use store::{CollectionVersion, DocId, Field, NameTarget, Store, VectorKey};
 
@@ -15,14 +15,15 @@ pub(crate) fn key(number: u64) -> Vec<u8> {
     format!("key {number:04}").into_bytes()
 }
 
-/// Documents 1 to [`DOCUMENTS`] over many pages, each with a vector in a collection that has a name and an alias.
+/// Writes documents 1 to [`DOCUMENTS`], which span many pages, each with a vector in a collection with a name and two
+/// aliases.
 pub(crate) fn fill(store: &Store) {
     let mut writer = store.write().unwrap();
     let collection = CollectionVersion { id: writer.allocate_collection_id().unwrap(), version: 1 };
     assert_eq!(collection, COLLECTION);
     writer.set_schema(collection, SCHEMA).unwrap();
     writer.set_name("docs", &NameTarget::Collection(collection)).unwrap();
-    // Before and behind what they lead to.
+    // Aliases that sort before and after their target.
     for alias in ["a", "z"] {
         writer.set_name(alias, &NameTarget::Alias("docs".to_owned())).unwrap();
     }
@@ -37,8 +38,8 @@ pub(crate) fn fill(store: &Store) {
     writer.commit().unwrap();
 }
 
-/// The bytes of a filled store that was closed.
-pub(crate) fn filled() -> Vec<u8> {
+/// The bytes of a filled and closed store.
+pub(crate) fn filled_bytes() -> Vec<u8> {
     let disk = Disk::default();
     let store = Store::open_with_backend(disk.clone(), OPTIONS).unwrap();
     fill(&store);
@@ -46,7 +47,7 @@ pub(crate) fn filled() -> Vec<u8> {
     disk.bytes()
 }
 
-/// The store on damaged bytes, which no page was verified of.
+/// Opens a store from bytes, without verifying its pages.
 pub(crate) fn open(bytes: Vec<u8>) -> Store {
     Store::open_with_backend(Disk::with_bytes(bytes), OPTIONS).unwrap()
 }

@@ -1,20 +1,20 @@
 //! Names of collections and aliases.
 
 use crate::CollectionVersion;
+use crate::checksum::{append_checksum, strip_checksum};
 use crate::cursor::Cursor;
-use crate::seal::{seal, unseal};
 
-/// What a collection's name or an alias leads to.
+/// The target of a name: a collection or, for an alias, another name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameTarget {
-    /// A collection and the version that answers.
+    /// A collection and its current version.
     Collection(CollectionVersion),
-    /// An alias of the collection with this name.
+    /// An alias for the collection with this name.
     Alias(String),
 }
 
 impl NameTarget {
-    /// `0 | id u32 | version u32 | CRC-32` or `1 | name | CRC-32`, little-endian; the place is the name.
+    /// `0 | id u32 | version u32 | CRC-32` or `1 | name | CRC-32`, little-endian. The checksum covers the name as key.
     pub(crate) fn encode(&self, name: &str) -> Vec<u8> {
         let mut entry = Vec::new();
         match self {
@@ -28,12 +28,12 @@ impl NameTarget {
                 entry.extend_from_slice(target.as_bytes());
             }
         }
-        seal(name.as_bytes(), &mut entry);
+        append_checksum(name.as_bytes(), &mut entry);
         entry
     }
 
     pub(crate) fn decode(name: &[u8], entry: &[u8]) -> Result<(String, NameTarget), &'static str> {
-        let mut cursor = Cursor(unseal(name, entry)?);
+        let mut cursor = Cursor(strip_checksum(name, entry)?);
         let target = match cursor.u8()? {
             0 => {
                 let collection = CollectionVersion { id: cursor.u32()?, version: cursor.u32()? };
