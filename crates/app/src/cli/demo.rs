@@ -96,7 +96,7 @@ impl DemoArgs {
         // The server takes the store over.
         drop(client);
         let server = Server::bind(&settings.server()?, self.flags.listen.is_none())?;
-        if let Some(taken) = server.moved_from() {
+        if let Some(taken) = server.unavailable_address() {
             terminal.note(format_args!("\n{taken} is taken"));
         }
         terminal.note(format_args!("\nopen {} in a browser; Ctrl-C ends it", server.url()));

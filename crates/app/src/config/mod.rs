@@ -25,7 +25,8 @@ use ipnet::IpNet;
 
 pub use flags::{Flags, ServeFlags};
 use layer::Layer;
-pub use server::access::{ApiKey, KnownKey, Origin, Role};
+pub use server::access::{ApiKey, KnownKey, Role};
+pub use server::http::Origin;
 use server::serve::{ServerKeys, ServerSettings, TlsFiles};
 pub use store_url::StoreUrl;
 

@@ -54,10 +54,10 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
     home.write("nearfield.toml", "[[keys]]\nkey = \"the-other-key-of-the-house\"\nrole = \"read\"\n");
     signal(&server, "HUP");
-    assert!(log.any(|line| line.contains("were read again")));
+    assert!(log.any(|line| line.contains("reloaded the keys")));
     // Not to a terminal: without colours.
     assert!(log.next().is_some_and(|line| {
-        line.contains(" WARN nearfield::serve: 1 of the keys are from flags or the environment")
+        line.contains(" WARN server::serve: 1 of the keys come from flags or the environment")
     }));
     assert_eq!(status(&url, "the-permanent-key-of-the-house"), 200);
     assert_eq!(status(&url, "the-first-key-of-the-house"), 401);
@@ -65,14 +65,14 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
     // What cannot be used leaves the keys as they are.
     home.write("nearfield.toml", "[[keys]]\nkey = \"short\"\nrole = \"read\"\n");
     signal(&server, "HUP");
-    assert!(log.any(|line| line.contains("the keys stay as they were")));
+    assert!(log.any(|line| line.contains("keys not reloaded")));
     assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
 
     signal(&server, "TERM");
     assert_eq!(receive(&manager), "STOPPING=1");
     assert!(server.wait().unwrap().success());
     let log: Vec<String> = log.collect();
-    assert!(!log.iter().any(|line| line.contains("read again")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("reloaded the")), "{log:?}");
     assert!(!log.iter().any(|line| line.contains("-key-of-the-house")), "{log:?}");
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use nearfield::config::{ApiKey, KnownKey, Origin, Role};
 use serde_json::json;
-use server::http::{ApiKeys, HttpSettings};
+use server::access::{AccessControl, AccessSettings, ApiKeys};
+use server::http::HttpSettings;
 use server::serve::ConnectionSettings;
 
 use crate::{
@@ -18,8 +18,9 @@ const APP: &str = "https://app.example.com";
 
 /// A server that takes so many wrong keys a minute.
 pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
-    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(keys)));
-    let http = HttpSettings { api_keys, wrong_keys_max, ..HttpSettings::default() };
+    let keys = ApiKeys::new(keys);
+    let access = AccessSettings { keys, wrong_keys_max, ..AccessSettings::default() };
+    let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
     Server::with(ConnectionSettings { http, ..ConnectionSettings::default() })
 }
 
@@ -30,8 +31,8 @@ fn with_key() -> Server {
 #[test]
 fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
     let keys = [KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
-    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&keys)));
-    let http = HttpSettings { api_keys, rate_limit: 3, wrong_keys_max: u32::MAX, ..HttpSettings::default() };
+    let access = AccessSettings { keys: ApiKeys::new(&keys), rate_limit: 3, wrong_keys_max: u32::MAX };
+    let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     // However slow the machine is, thirty requests do not take ten seconds.
     let tallied = |headers: &[(&str, &str)], taken: u16| {
@@ -50,13 +51,15 @@ fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
 fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
     let known = |key: &str| KnownKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
     let other = "another-key-of-the-house-0123456";
-    let api_keys = Arc::new(ArcSwap::from_pointee(ApiKeys::new(&[known(KEY), known(other)])));
-    let http = HttpSettings { api_keys: api_keys.clone(), rate_limit: 1, ..HttpSettings::default() };
+    let keys = ApiKeys::new(&[known(KEY), known(other)]);
+    let access =
+        Arc::new(AccessControl::new(AccessSettings { keys, rate_limit: 1, ..AccessSettings::default() }));
+    let http = HttpSettings { access: access.clone(), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
     // Until one is refused, and so the next would be.
     while status(KEY) != 429 {}
-    api_keys.store(Arc::new(ApiKeys::new(&[known(other), known(KEY)])));
+    access.replace_keys(ApiKeys::new(&[known(other), known(KEY)]));
     assert_eq!(status(other), 200);
 }
 

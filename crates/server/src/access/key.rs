@@ -1,13 +1,13 @@
-//! API keys: what they open, and never what they are.
+//! API keys and their roles.
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// Fewest bytes of a key: 128 bits, if it was drawn at random.
+/// Least bytes of a key: 128 bits if it is random.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Most bytes of a key: it has to fit a header.
+/// Most bytes of a key: it must fit into a header.
 const KEY_BYTES_MAX: usize = 1024;
 
 /// A key as it is sent.
@@ -15,27 +15,27 @@ const KEY_BYTES_MAX: usize = 1024;
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// What may be a key, in words.
+    /// What a key may consist of, for messages.
     pub const ALLOWED: &str = "16 to 1024 visible ASCII characters";
 
-    /// What can be told of one that is refused.
+    /// A description of an invalid key that does not reveal it.
     pub fn describe(key: &str) -> String {
         format!("one of {} characters", key.chars().count())
     }
 
-    /// Takes a key of 16 to 1024 visible ASCII characters; `None` for anything else.
+    /// Takes 16 to 1024 visible ASCII characters; `None` for anything else.
     pub fn new(key: impl Into<String>) -> Option<ApiKey> {
         let key = key.into();
         let fits = (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len());
         (fits && key.bytes().all(|byte| byte.is_ascii_graphic())).then_some(ApiKey(key))
     }
 
-    /// The key itself, to be sent or digested.
+    /// The key itself, to send or to hash it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What a server knows it by: its SHA-256.
+    /// SHA-256 of the key.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
     }
@@ -47,22 +47,22 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// What a key opens; each role opens what those before it do.
+/// What a key permits. Each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Searches and documents.
+    /// Search and read documents.
     Read,
-    /// Writing documents, too.
+    /// Write documents.
     Write,
-    /// Everything: collections, backups.
+    /// Everything, including collections and backups.
     Admin,
 }
 
 impl Role {
-    /// All, the least first.
+    /// All roles in ascending order.
     pub const ALL: [Role; 3] = [Role::Read, Role::Write, Role::Admin];
 
-    /// Its name in a configuration.
+    /// Its name in configuration files.
     pub fn name(self) -> &'static str {
         match self {
             Role::Read => "read",
@@ -72,19 +72,19 @@ impl Role {
     }
 }
 
-/// A key a server lets in.
+/// A key that the server accepts. Only its digest is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KnownKey {
     /// SHA-256 of the key.
     pub digest: [u8; 32],
-    /// What it opens.
+    /// What it permits.
     pub role: Role,
-    /// Collections it is for, by the names or aliases it may use; all, if there are none.
+    /// Names and aliases of the collections it covers; all if empty.
     pub collections: Vec<String>,
 }
 
 impl KnownKey {
-    /// A key for every collection.
+    /// A key for all collections.
     pub fn new(key: &ApiKey, role: Role) -> KnownKey {
         KnownKey { digest: key.digest(), role, collections: Vec::new() }
     }

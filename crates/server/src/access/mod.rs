@@ -1,7 +1,22 @@
-//! Who may use a server: API keys with their roles and collections, and origins of web pages.
+//! Access control, shared by all network interfaces: API keys with roles and collections, rate limits, lockout after
+//! wrong keys, and load shedding.
+//!
+//! An interface maps each of its operations to an [`Action`] and asks here whether the caller may perform it. Nothing
+//! here knows a protocol: keys are byte strings, addresses are IP addresses, and a [`Denial`] is translated into a
+//! response by the interface.
 
+mod action;
+mod control;
+mod grant;
 mod key;
-mod origin;
+mod keys;
+mod limits;
+mod load_shedding;
 
+pub use action::{Action, Scope};
+pub use control::{AccessControl, AccessSettings};
+pub use grant::{Denial, Grant};
 pub use key::{ApiKey, KnownKey, Role};
-pub use origin::Origin;
+pub use keys::ApiKeys;
+pub use limits::Network;
+pub use load_shedding::LoadShedder;

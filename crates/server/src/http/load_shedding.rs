@@ -1,5 +1,5 @@
-//! The gate before the routes: turns searches away before anything is done for them, while more wait than can be
-//! answered in time. At ten times the load that can be carried, what is left for answers is what refusals leave.
+//! Early rejection of searches: while the service is overloaded, requests that would be shed are answered before they
+//! reach the router. At ten times the sustainable load, answering rejections must cost next to nothing.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -12,46 +12,46 @@ use axum::{
 use metrics::Counter;
 use tower::Service as _;
 
-use super::{Problem, telemetry};
+use super::{AppState, HttpSettings, Problem, router_over, routes::RouteActions, telemetry};
+use crate::access::{Action, LoadShedder};
 use service::Service;
 
-/// Extension of searches that are turned away further in: a page of another origin may read why only with the headers
-/// that its answer gets there.
+/// Extension of requests that admission rejects as shed. Requests of web pages take this way, since a page of another
+/// origin can read the response only with the CORS headers that are added there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shed;
 
-/// What answers requests that come over a socket.
+/// Answers requests that come over a socket.
 #[derive(Clone)]
 pub(crate) struct RequestHandler {
     router: Router,
-    shedder: Option<Arc<LoadShedder>>,
+    shedding: Option<Arc<Shedding>>,
 }
 
 impl RequestHandler {
-    /// Routes that ask nobody for room.
+    /// Answers with `router` alone.
     pub(crate) fn without_shedding(router: Router) -> RequestHandler {
-        RequestHandler { router, shedder: None }
+        RequestHandler { router, shedding: None }
     }
 
-    /// The routes over `service`, behind a gate.
-    pub(crate) fn with_shedding(router: Router, service: Service) -> RequestHandler {
-        RequestHandler::with_shedding_if(router, move || service.refuses_searches())
+    /// Answers with the routes over `service`, shedding load.
+    pub(crate) fn new(service: Service, settings: HttpSettings) -> RequestHandler {
+        let shedder = LoadShedder::new(service.clone());
+        let state = AppState::new(service, settings);
+        RequestHandler::with_shedder(router_over(&state), shedder, &state.actions)
     }
 
-    fn with_shedding_if(
-        router: Router,
-        refuses: impl Fn() -> bool + Send + Sync + 'static,
-    ) -> RequestHandler {
-        RequestHandler { router, shedder: Some(Arc::new(LoadShedder::new(Box::new(refuses)))) }
+    fn with_shedder(router: Router, shedder: LoadShedder, actions: &RouteActions) -> RequestHandler {
+        RequestHandler { router, shedding: Some(Arc::new(Shedding::new(shedder, actions))) }
     }
 
     /// Answers a request.
     pub(crate) async fn handle(&self, mut request: Request) -> Result<Response<Body>, Infallible> {
-        if let Some(shedder) = &self.shedder
-            && let Some(searched) = shedder.refuses(&request)
+        if let Some(shedding) = &self.shedding
+            && let Some(route) = shedding.shed_route(&request)
         {
             if !request.headers().contains_key(header::ORIGIN) {
-                return Ok(shedder.refusal(searched));
+                return Ok(shedding.rejection(route));
             }
             request.extensions_mut().insert(Shed);
         }
@@ -59,67 +59,63 @@ impl RequestHandler {
     }
 }
 
-struct LoadShedder {
-    /// Whether a search that comes now is refused.
-    refuses: Box<dyn Fn() -> bool + Send + Sync>,
-    /// The refusal, made once.
+struct Shedding {
+    shedder: LoadShedder,
+    routes: Vec<SheddableRoute>,
+    /// The rejection, built once.
     headers: HeaderMap,
     body: Bytes,
-    refused: [Counter; SearchRoute::ALL.len()],
 }
 
-/// A route that searches.
-#[derive(Clone, Copy)]
-enum SearchRoute {
-    Articles,
-    KnowledgeBase,
-    Collection,
+/// A route whose requests may be shed.
+struct SheddableRoute {
+    method: Method,
+    path: String,
+    action: Action,
+    shed_requests: Counter,
 }
 
-impl SearchRoute {
-    const ALL: [SearchRoute; 3] =
-        [SearchRoute::Articles, SearchRoute::KnowledgeBase, SearchRoute::Collection];
-
-    fn of(method: &Method, path: &str) -> Option<SearchRoute> {
-        match (method, path) {
-            (&Method::GET | &Method::HEAD, "/search") => Some(SearchRoute::Articles),
-            (&Method::GET | &Method::HEAD, "/kb/search") => Some(SearchRoute::KnowledgeBase),
-            (&Method::POST, _) => {
-                let name = path.strip_prefix("/collections/")?.strip_suffix("/search")?;
-                (!name.contains('/')).then_some(SearchRoute::Collection)
-            }
-            _ => None,
-        }
+impl SheddableRoute {
+    fn matches(&self, method: &Method, path: &str) -> bool {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        *method == self.method && matches_pattern(&self.path, path)
     }
+}
 
-    /// Method and route, as they are counted.
-    fn labels(self) -> (&'static str, &'static str) {
-        match self {
-            SearchRoute::Articles => ("GET", "/search"),
-            SearchRoute::KnowledgeBase => ("GET", "/kb/search"),
-            SearchRoute::Collection => ("POST", "/collections/{c}/search"),
+/// Whether `path` has the segments of `pattern`, in which `{name}` stands for any segment.
+fn matches_pattern(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(segment)) if expected.starts_with('{') || expected == segment => (),
+            _ => return false,
         }
     }
 }
 
-impl LoadShedder {
-    fn new(refuses: Box<dyn Fn() -> bool + Send + Sync>) -> LoadShedder {
-        let refused = SearchRoute::ALL.map(|searched| {
-            let (method, route) = searched.labels();
-            telemetry::requests(method, route, StatusCode::SERVICE_UNAVAILABLE)
+impl Shedding {
+    fn new(shedder: LoadShedder, actions: &RouteActions) -> Shedding {
+        let routes = actions.iter().filter(|route| route.action.is_sheddable()).map(|route| SheddableRoute {
+            method: route.method.clone(),
+            path: route.path.clone(),
+            action: route.action,
+            shed_requests: telemetry::requests(&route.method, &route.path, StatusCode::SERVICE_UNAVAILABLE),
         });
         let (mut headers, body) = Problem::from(Service::overloaded()).parts();
         telemetry::add_security_headers(&mut headers);
-        LoadShedder { refuses, headers, body, refused }
+        Shedding { shedder, routes: routes.collect(), headers, body }
     }
 
-    /// What is searched by a request that is refused.
-    fn refuses(&self, request: &Request) -> Option<SearchRoute> {
-        SearchRoute::of(request.method(), request.uri().path()).filter(|_| (self.refuses)())
+    /// The route of a request that is to be shed.
+    fn shed_route(&self, request: &Request) -> Option<&SheddableRoute> {
+        let (method, path) = (request.method(), request.uri().path());
+        let route = self.routes.iter().find(|route| route.matches(method, path))?;
+        self.shedder.sheds(route.action).then_some(route)
     }
 
-    fn refusal(&self, searched: SearchRoute) -> Response<Body> {
-        self.refused[searched as usize].increment(1);
+    fn rejection(&self, route: &SheddableRoute) -> Response<Body> {
+        route.shed_requests.increment(1);
         let mut response = Response::new(Body::from(self.body.clone()));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         *response.headers_mut() = self.headers.clone();
@@ -134,21 +130,25 @@ mod tests {
     use super::*;
     use service::Config;
 
-    use crate::access::Origin;
-    use crate::http::{HttpSettings, router};
+    use crate::http::{Origin, router, routes};
 
-    async fn status(app: &RequestHandler, method: &str, path: &str) -> u16 {
+    fn handler(router: Router, is_overloaded: bool) -> RequestHandler {
+        RequestHandler::with_shedder(
+            router,
+            LoadShedder::with(move || is_overloaded),
+            &routes::table().actions,
+        )
+    }
+
+    async fn status(handler: &RequestHandler, method: &str, path: &str) -> u16 {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        app.handle(request).await.unwrap().status().as_u16()
+        handler.handle(request).await.unwrap().status().as_u16()
     }
 
     #[tokio::test]
-    async fn searches_are_turned_away_while_there_is_no_room_and_nothing_else_is() {
+    async fn only_searches_are_shed_under_overload() {
         let routes = || Router::new().fallback(any(|| async {}));
-        let (closed, wide) = (
-            RequestHandler::with_shedding_if(routes(), || true),
-            RequestHandler::with_shedding_if(routes(), || false),
-        );
+        let (overloaded, idle) = (handler(routes(), true), handler(routes(), false));
         for (method, path, is_search) in [
             ("GET", "/search?q=a", true),
             ("HEAD", "/search", true),
@@ -162,35 +162,35 @@ mod tests {
             ("GET", "/collections", false),
         ] {
             assert_eq!(
-                status(&closed, method, path).await,
+                status(&overloaded, method, path).await,
                 if is_search { 503 } else { 200 },
                 "{method} {path}"
             );
-            assert_eq!(status(&wide, method, path).await, 200, "{method} {path}");
+            assert_eq!(status(&idle, method, path).await, 200, "{method} {path}");
         }
     }
 
     #[tokio::test]
-    async fn a_page_of_a_listed_origin_may_read_that_it_is_turned_away() {
+    async fn a_page_of_a_listed_origin_can_read_the_rejection() {
         const PAGE: &str = "https://app.example.com";
         let home = tempfile::TempDir::new().unwrap();
         let config = Config::new(home.path().join("data"), home.path().join("models"));
         let service = Service::open(config).unwrap();
         let cors_origins = vec![Origin::new(PAGE).unwrap()];
         let routes = router(service.clone(), HttpSettings { cors_origins, ..HttpSettings::default() });
-        let app = RequestHandler::with_shedding_if(routes, || true);
+        let handler = handler(routes, true);
         for (method, path) in
             [("GET", "/search?q=a"), ("GET", "/kb/search?q=a"), ("POST", "/collections/kb/search")]
         {
-            for (origin, may_read) in [(PAGE, true), ("https://other.example.com", false)] {
+            for (origin, can_read) in [(PAGE, true), ("https://other.example.com", false)] {
                 let request = Request::builder().method(method).uri(path).header("origin", origin);
-                let response = app.handle(request.body(Body::empty()).unwrap()).await.unwrap();
+                let response = handler.handle(request.body(Body::empty()).unwrap()).await.unwrap();
                 assert_eq!(response.status(), 503, "{method} {path} from {origin}");
                 let headers = response.headers();
                 assert_eq!(headers["retry-after"], "1");
                 assert_eq!(headers["x-content-type-options"], "nosniff");
                 let allowed = headers.get("access-control-allow-origin");
-                assert_eq!(allowed.is_some_and(|allowed| allowed == PAGE), may_read, "{method} {path}");
+                assert_eq!(allowed.is_some_and(|allowed| allowed == PAGE), can_read, "{method} {path}");
                 let exposed = headers.get("access-control-expose-headers");
                 assert!(exposed.is_some_and(|names| names.to_str().unwrap().contains("retry-after")));
             }
@@ -199,10 +199,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_refusal_is_a_problem_dressed_as_all_answers_are() {
-        let app = RequestHandler::with_shedding_if(Router::new(), || true);
+    async fn the_rejection_is_a_problem_with_security_headers() {
+        let handler = handler(Router::new(), true);
         let request = Request::get("/search?q=a").body(Body::empty()).unwrap();
-        let response = app.handle(request).await.unwrap();
+        let response = handler.handle(request).await.unwrap();
         let headers = response.headers();
         assert_eq!(headers["content-type"], "application/problem+json");
         assert_eq!(headers["retry-after"], "1");

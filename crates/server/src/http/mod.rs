@@ -1,24 +1,23 @@
-//! The HTTP door: translates requests into verbs of [`Service`] and answers into JSON.
+//! The HTTP interface: translates requests into calls of [`Service`] and results into JSON.
 //!
-//! Free of sockets: [`router`] answers requests wherever they come from, `crate::serve` brings
-//! those from the network.
+//! Independent of sockets: [`router`] answers requests from any source, and `crate::serve` feeds it those from the
+//! network.
 
 mod admission;
-mod auth;
 mod body;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod json;
+mod key_header;
 mod load_shedding;
 mod minimum_rate;
 mod ndjson;
 mod openapi;
+mod origin;
 mod path;
-mod policy;
 mod precondition;
 mod problem;
 mod query;
-mod rate_limits;
 mod request_context;
 mod response;
 mod routes;
@@ -27,7 +26,6 @@ mod telemetry;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use axum::{Router, http::HeaderValue, middleware};
 use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -35,10 +33,10 @@ use tokio_util::sync::CancellationToken;
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, cors};
 
-pub use auth::ApiKeys;
 pub use json::doctor::DiagnosisResponse;
 pub(crate) use load_shedding::RequestHandler;
 pub(crate) use minimum_rate::MinimumRate;
+pub use origin::Origin;
 pub use problem::Problem;
 pub(crate) use startup::startup_router;
 pub use telemetry::describe_metrics;
@@ -46,40 +44,36 @@ pub(crate) use telemetry::{CONNECTIONS, SECONDS_BUCKETS};
 
 use service::Service;
 
-use crate::access::Origin;
+use crate::access::AccessControl;
 
 /// Address of the client; an extension of requests that came over a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Extension of requests that came while there was no room (or while the server is stopping):
-/// only questions about health are answered.
+/// Extension of requests on connections beyond the limit, or while the server is stopping: only health checks are
+/// answered.
 #[derive(Clone, Copy, Debug)]
 pub struct HealthOnly;
 
-/// What is said over a connection for which there is no room at all.
+/// The raw HTTP response to a connection that cannot even be used for health checks.
 pub(crate) fn too_many_connections() -> bytes::Bytes {
     admission::too_many_connections().raw_response()
 }
 
-/// How the door behaves.
+/// Settings of the HTTP interface.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Keys that open the door; without any, only requests to a loopback name are answered.
-    pub api_keys: Arc<ArcSwap<ApiKeys>>,
-    /// Wrong keys a minute after which no key of their address is looked at.
-    pub wrong_keys_max: u32,
-    /// Requests a second of one key, or without keys of one address; no limit, if 0.
-    pub rate_limit: u32,
-    /// Networks whose word on where a request came from is taken.
+    /// Keys and limits; without keys, only requests to a loopback name are answered.
+    pub access: Arc<AccessControl>,
+    /// Networks of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Origins whose pages may read answers.
+    /// Origins whose web pages may read responses and change data.
     pub cors_origins: Vec<Origin>,
-    /// How long a body may stand still.
+    /// How long a request body may pause.
     pub body_timeout: Duration,
-    /// How long a stream's batch waits for room in the service.
+    /// How long a batch of a document stream is retried while the service is overloaded.
     pub overload_retry_timeout: Duration,
-    /// What `/metrics` shows.
+    /// The recorder behind `/metrics`.
     pub metrics: Option<PrometheusHandle>,
     /// Fires when the server begins to stop: `/readyz` then answers 503.
     pub stopping: CancellationToken,
@@ -89,9 +83,7 @@ impl Default for HttpSettings {
     /// For requests made within the process.
     fn default() -> HttpSettings {
         HttpSettings {
-            api_keys: Arc::default(),
-            wrong_keys_max: 10,
-            rate_limit: 0,
+            access: Arc::default(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
             body_timeout: Duration::from_secs(30),
@@ -102,30 +94,41 @@ impl Default for HttpSettings {
     }
 }
 
-/// What handlers share.
+/// State shared by all handlers.
 #[derive(Debug)]
 struct AppState {
     service: Service,
     settings: HttpSettings,
-    limits: rate_limits::RateLimits,
+    actions: routes::RouteActions,
     /// The document behind `/openapi.json`.
     openapi: bytes::Bytes,
 }
 
+impl AppState {
+    fn new(service: Service, settings: HttpSettings) -> Arc<AppState> {
+        let routes::RoutingTable { router, actions } = routes::table();
+        let openapi = openapi::document(router.into_openapi());
+        Arc::new(AppState { service, settings, actions, openapi })
+    }
+}
+
 /// The routes over `service`.
 pub fn router(service: Service, settings: HttpSettings) -> Router {
-    let (routes, openapi) = routes::table().split_for_parts();
-    let cors = option_layer((!settings.cors_origins.is_empty()).then(|| cors(&settings.cors_origins)));
-    let limits = rate_limits::RateLimits::new(settings.wrong_keys_max, settings.rate_limit);
-    let state = Arc::new(AppState { service, settings, limits, openapi: openapi::document(openapi) });
+    router_over(&AppState::new(service, settings))
+}
+
+fn router_over(state: &Arc<AppState>) -> Router {
+    let (routes, _) = routes::table().router.split_for_parts();
+    let origins = &state.settings.cors_origins;
+    let cors = option_layer((!origins.is_empty()).then(|| cors(origins)));
     routes
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), admission::admit))
+        .layer(middleware::from_fn_with_state(Arc::clone(state), admission::admit))
         .layer(cors)
         .layer(CatchPanicLayer::custom(problem::panic_response))
         .layer(middleware::from_fn(telemetry::observe))
-        .with_state(state)
+        .with_state(Arc::clone(state))
 }
 
 fn cors(origins: &[Origin]) -> cors::CorsLayer {
@@ -143,7 +146,7 @@ fn cors(origins: &[Origin]) -> cors::CorsLayer {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
             request_context::TIMEOUT_HEADER,
-            auth::KEY_HEADER,
+            key_header::KEY_HEADER,
         ])
         .expose_headers([header::ETAG, header::RETRY_AFTER, response::SERVER_TIMING])
         .max_age(Duration::from_secs(600))

@@ -76,8 +76,8 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
 }
 
 /// The counter of requests that are answered so.
-pub(super) fn requests(method: &'static str, route: &'static str, status: StatusCode) -> Counter {
-    counter!(REQUESTS, "method" => method, "route" => route, "status" => status.as_str().to_owned())
+pub(super) fn requests(method: &Method, route: &str, status: StatusCode) -> Counter {
+    counter!(REQUESTS, "method" => label(method), "route" => route.to_owned(), "status" => status.as_str().to_owned())
 }
 
 /// Counts a request for as long as it lives, even if its client hangs up.

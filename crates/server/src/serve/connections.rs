@@ -1,4 +1,4 @@
-//! Connections: accepted while there is room, each served until it ends or the server stops.
+//! Connections: accepted up to a limit, each served until it ends or the server stops.
 
 use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
@@ -25,37 +25,37 @@ use super::{
 use crate::http::{self, CONNECTIONS, HealthOnly, HttpSettings, Peer, RequestHandler};
 use service::Service;
 
-/// Connections beyond the limit, for questions about health alone.
+/// Connections beyond the limit that are accepted for health checks.
 pub(super) const HEALTH_CONNECTIONS_MAX: usize = 32;
 
-/// How long such a connection may take over its one request's head.
+/// How long the request head may take on such a connection.
 const HEALTH_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Headers of a request.
+/// Headers per request.
 const HEADERS_MAX: usize = 100;
 
-/// Bytes of a request's head.
+/// Bytes of a request head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Pause after the system refused to accept, for one because there are too many open files.
+/// Pause after the system failed to accept a connection, for example because of too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct ConnectionSettings {
-    /// How the door behaves.
+    /// Settings of the HTTP interface.
     pub http: HttpSettings,
-    /// How long a request's head may take.
+    /// How long a request head may take.
     pub header_timeout: Duration,
     /// How long a connection may wait for its next request to begin.
     pub idle_timeout: Duration,
-    /// How long a client may leave an answer unread.
+    /// How long a client may leave a response unread.
     pub write_timeout: Duration,
-    /// Connections served at once.
+    /// Concurrent connections.
     pub connections_max: usize,
     /// How long requests in flight may take once `stop` has fired.
     pub grace: Duration,
-    /// Speaks HTTPS, if given.
+    /// Serves HTTPS if set.
     pub tls: Option<Tls>,
 }
 
@@ -73,27 +73,27 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// Serves what comes in on `listeners` until `stop` fires. From then on `/readyz` says so, nothing
-/// new is begun, requests in flight may finish, and the rest is cut off after the grace.
+/// Serves connections to `listeners` until `stop` fires. From then on `/readyz` answers 503 and only health checks are
+/// accepted; requests in flight may finish within the grace period, and the rest is cut off.
 pub async fn run(
     listeners: Vec<TcpListener>,
     service: Service,
     settings: ConnectionSettings,
     stop: CancellationToken,
 ) {
-    let router = http::router(service.clone(), settings.http.clone());
-    let handler = Arc::new(ArcSwap::from_pointee(RequestHandler::with_shedding(router, service)));
+    let handler = RequestHandler::new(service, settings.http.clone());
+    let handler = Arc::new(ArcSwap::from_pointee(handler));
     serve_with(listeners, handler, settings, stop).await;
 }
 
-/// [`run`], with whatever answers at the moment a request comes.
+/// [`run`] with a replaceable handler: each request is answered by the handler that is set when it arrives.
 pub(super) async fn serve_with(
     listeners: Vec<TcpListener>,
     handler: Arc<ArcSwap<RequestHandler>>,
     settings: ConnectionSettings,
     stop: CancellationToken,
 ) {
-    assert!(!listeners.is_empty(), "a server listens somewhere");
+    assert!(!listeners.is_empty(), "a server has a listener");
     let stopping = settings.http.stopping.clone();
     let (grace, connections_max) = (settings.grace, settings.connections_max);
     let connection_slots = Arc::new(Semaphore::new(connections_max));
@@ -113,7 +113,10 @@ pub(super) async fn serve_with(
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
         if tokio::time::timeout(grace, connection_slots.acquire_many(all)).await.is_err() {
             let left = connections_max - connection_slots.available_permits();
-            tracing::warn!(left, "connections were cut off: their requests took longer than the grace");
+            tracing::warn!(
+                left,
+                "connections were cut off: their requests took longer than the grace period"
+            );
         }
     };
     tokio::select! {
@@ -129,13 +132,13 @@ struct Acceptor {
     timeouts: HeaderTimeouts,
     write_timeout: Duration,
     tls: Option<Tls>,
-    /// What is said where there is not even headroom.
+    /// The response to connections beyond the limit and the health slots.
     rejection: Bytes,
     stopping: CancellationToken,
 }
 
 impl Acceptor {
-    /// Accepts for ever. While the server is stopping, questions about health are still answered.
+    /// Accepts connections forever. While the server is stopping, health checks are still answered.
     async fn accept(&self, listeners: &[TcpListener]) {
         loop {
             match accept_any(listeners).await {
@@ -154,7 +157,7 @@ impl Acceptor {
         }
     }
 
-    /// Room for a connection, if there is any, and whether it is only the headroom.
+    /// A slot for a connection, if one is free, and whether it is for health checks only.
     fn admit(&self) -> Option<(OwnedSemaphorePermit, bool)> {
         let connection_slots = || {
             Arc::clone(&self.connection_slots)
@@ -168,17 +171,17 @@ impl Acceptor {
             .or_else(|| health_slots().map(|permit| (permit, true)))
     }
 
-    /// Ends a connection for which there is not even headroom: accepting goes on, so that nobody waits for an answer
-    /// longer than those who were sent away. Said in words where they can be read without waiting for anything.
+    /// Closes a connection for which no slot is free, without waiting, so that accepting continues. Without TLS the
+    /// client gets a response if it fits into the socket's buffer.
     fn reject(&self, stream: &TcpStream) {
         if self.tls.is_none()
             && let Err(error) = stream.try_write(&self.rejection)
         {
-            tracing::debug!("a client that was turned away was not told: {error}");
+            tracing::debug!("cannot write the rejection of a connection: {error}");
         }
     }
 
-    /// Serves a connection in a task of its own.
+    /// Serves a connection in its own task.
     fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit, health_only: bool) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, "cannot set TCP_NODELAY: {error}");
@@ -203,18 +206,18 @@ impl Acceptor {
             let Some(tls) = tls else { return connection.serve(stream).await };
             let accepted = tokio::select! {
                 accepted = tls.accept(stream, connection.timeouts.head) => accepted,
-                // It has not asked for anything yet.
+                // No request has arrived yet.
                 () = stopping.cancelled(), if !health_only => return,
             };
             match accepted {
                 Ok(stream) => connection.serve(stream).await,
-                Err(error) => tracing::debug!(%peer, "a client did not speak TLS: {error}"),
+                Err(error) => tracing::debug!(%peer, "TLS handshake failed: {error}"),
             }
         });
     }
 }
 
-/// What a connection is served with.
+/// A connection and the settings it is served with.
 struct Connection {
     handler: Arc<ArcSwap<RequestHandler>>,
     peer: SocketAddr,
@@ -225,7 +228,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves a connection to its end.
+    /// Serves the connection to its end.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Connection { handler, peer, health_only, timeouts, write_timeout, stopping } = self;
         let answer = service_fn(move |request: Request<Incoming>| {
@@ -290,7 +293,7 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketA
     .await
 }
 
-/// Whether a failure to accept says nothing of the next.
+/// Whether a failed accept concerns one connection, so that the next may succeed at once.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

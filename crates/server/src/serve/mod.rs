@@ -1,4 +1,4 @@
-//! The server: listens, brings requests from sockets to the HTTP door, and stops gracefully.
+//! The server: listens, passes requests from sockets to the interfaces, and stops gracefully.
 
 mod address;
 mod connections;
@@ -30,41 +30,40 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use service::{Progress, Service, Store, SystemClock};
 
 use crate::{
-    access::{KnownKey, Origin},
-    http::{self, ApiKeys, HttpSettings, RequestHandler},
+    access::{AccessControl, AccessSettings, ApiKeys, KnownKey},
+    http::{self, HttpSettings, Origin, RequestHandler},
 };
 
-/// Ports tried after the one asked for, where others will do.
+/// Ports tried after the requested one if a fallback is allowed.
 const PORTS_TRIED: u16 = 100;
 
-/// Connections that may wait to be accepted: a burst of clients beyond the usual 128 would be sent away to try again
-/// after a second.
+/// Length of the accept queue. With the usual 128, a burst of clients would have to retry after a second.
 #[cfg(target_os = "linux")]
 const BACKLOG: i32 = 4096;
 
-/// How often histograms are tidied.
+/// How often the recorder drains its histograms.
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why a server did not start. Messages name the address or path.
+/// Why a server cannot start. Messages name the address or path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {source}{hint}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
         /// What to do.
         hint: &'static str,
     },
-    /// The file that tells where the server is cannot be written.
+    /// The file with the server's address cannot be written.
     #[error("cannot write {path}: {source}")]
     AddressFile {
         /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The store cannot be opened.
@@ -73,30 +72,30 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Threads, timers or signals are not to be had.
+    /// Threads, timers or signal handlers are not available.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
 }
 
-/// A server that listens but does not answer yet.
+/// A server that listens but does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    moved_from: Option<SocketAddr>,
+    unavailable_address: Option<SocketAddr>,
     metrics: Option<PrometheusHandle>,
     tls: Option<Tls>,
     settings: ServerSettings,
 }
 
-/// What a server is started with.
+/// Settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// How the service is opened.
+    /// Configuration of the service.
     pub service: service::Config,
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// API keys that are accepted; none is required if there are none.
+    /// API keys that are accepted; without any, none is required.
     pub keys: ServerKeys,
     /// Requests per second and key, or per address without keys; 0: unlimited.
     pub rate_limit: u32,
@@ -106,15 +105,15 @@ pub struct ServerSettings {
     pub cors_origins: Vec<Origin>,
     /// Certificate chain and private key, to serve HTTPS.
     pub tls: Option<TlsFiles>,
-    /// Connections served at once.
+    /// Concurrent connections.
     pub connections_max: usize,
-    /// How long requests in flight may take after a stop was requested.
+    /// Grace period: how long requests in flight may take once the server stops.
     pub grace: Duration,
-    /// How long the head of a request may take.
+    /// How long a request head may take.
     pub header_timeout: Duration,
     /// How long a connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// How long a body may make no progress.
+    /// How long a request body may pause, and a response may stay unread.
     pub body_timeout: Duration,
     /// The service manager's notification socket (NOTIFY_SOCKET).
     pub notify_socket: Option<OsString>,
@@ -123,15 +122,15 @@ pub struct ServerSettings {
 /// The keys a server accepts.
 #[derive(Clone, Debug, Default)]
 pub struct ServerKeys {
-    /// All of them.
+    /// All keys.
     pub keys: Vec<KnownKey>,
-    /// How many of them come from flags and the environment, and so last as long as the process.
+    /// How many of them come from flags and the environment, so that only a restart revokes them.
     pub permanent: usize,
 }
 
 impl Server {
-    /// Installs the metrics recorder and listens.
-    /// With `port_fallback`, a taken port is answered by trying those after it.
+    /// Installs the metrics recorder and listens. With `port_fallback`, the following ports are tried if the requested
+    /// one is taken.
     pub fn bind(settings: &ServerSettings, port_fallback: bool) -> Result<Server, ServeError> {
         let tls = settings.tls.clone().map(Tls::new).transpose()?;
         let (listener, address) = listen(settings.listen, port_fallback)?;
@@ -139,7 +138,7 @@ impl Server {
         Ok(Server {
             listener,
             address,
-            moved_from: moved.then_some(settings.listen),
+            unavailable_address: moved.then_some(settings.listen),
             metrics: install_metrics_recorder(),
             tls,
             settings: settings.clone(),
@@ -151,24 +150,23 @@ impl Server {
         self.address
     }
 
-    /// The address that was asked for, if it was taken.
-    pub fn moved_from(&self) -> Option<SocketAddr> {
-        self.moved_from
+    /// The requested address, if it was taken and a following port is used instead.
+    pub fn unavailable_address(&self) -> Option<SocketAddr> {
+        self.unavailable_address
     }
 
-    /// Where a client of this machine finds it.
+    /// The URL for clients on this machine.
     pub fn url(&self) -> String {
         address::url(self.address, self.tls.is_some())
     }
 
-    /// Opens the store, telling meanwhile how far that has come, and answers until SIGTERM or SIGINT; then lets
-    /// requests in flight finish and closes the store. A second signal ends the process at once. Blocking; call it
-    /// outside any runtime.
+    /// Opens the store, reporting the progress at `/readyz`, and serves until SIGTERM or SIGINT; then waits for requests
+    /// in flight and closes the store. A second signal ends the process at once. Blocking; call it outside any runtime.
     ///
-    /// At SIGHUP the certificate and, by `reread`, the keys are read again; what cannot be used leaves the old ones.
+    /// SIGHUP reloads the certificate and, with `load_keys`, the keys. If that fails, the previous ones stay.
     pub fn run(
         self,
-        reread: impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>> + Send + 'static,
+        load_keys: impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>> + Send + 'static,
     ) -> Result<(), ServeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("nearfield-http")
@@ -176,9 +174,11 @@ impl Server {
             .build()
             .map_err(ServeError::Runtime)?;
         let http = HttpSettings {
-            api_keys: Arc::new(ArcSwap::from_pointee(ApiKeys::new(&self.settings.keys.keys))),
-            wrong_keys_max: HttpSettings::default().wrong_keys_max,
-            rate_limit: self.settings.rate_limit,
+            access: Arc::new(AccessControl::new(AccessSettings {
+                keys: ApiKeys::new(&self.settings.keys.keys),
+                rate_limit: self.settings.rate_limit,
+                ..AccessSettings::default()
+            })),
             trusted_proxies: self.settings.trusted_proxies.clone(),
             cors_origins: self.settings.cors_origins.clone(),
             body_timeout: self.settings.body_timeout,
@@ -200,9 +200,8 @@ impl Server {
         };
         let (url, manager) = (self.url(), self.settings.notify_socket.clone());
         let progress = Arc::new(Progress::default());
-        let app = Arc::new(ArcSwap::from_pointee(RequestHandler::without_shedding(http::startup_router(
-            progress.clone(),
-        ))));
+        let startup = RequestHandler::without_shedding(http::startup_router(progress.clone()));
+        let handler = Arc::new(ArcSwap::from_pointee(startup));
         let stop = signals::stop_token().map_err(ServeError::Runtime)?;
         let served: Result<Option<Service>, ServeError> = runtime.block_on(async {
             self.listener.set_nonblocking(true).map_err(ServeError::Runtime)?;
@@ -211,19 +210,23 @@ impl Server {
             if let Some(metrics) = self.metrics {
                 tokio::spawn(run_metrics_upkeep(metrics));
             }
-            // From the beginning on: who renews a certificate does not know that the store is still being opened.
-            let (keys, tls) = (http.api_keys.clone(), self.tls.clone());
-            signals::on_reload(move || reload(&reread, &keys, tls.as_ref())).map_err(ServeError::Runtime)?;
-            let serving =
-                tokio::spawn(connections::serve_with(vec![listener], app.clone(), settings, stop.clone()));
+            // Before the store is open: a program that renews the certificate does not wait for that.
+            let (access, tls) = (http.access.clone(), self.tls.clone());
+            signals::on_reload(move || reload(&load_keys, &access, tls.as_ref()))
+                .map_err(ServeError::Runtime)?;
+            let serving = tokio::spawn(connections::serve_with(
+                vec![listener],
+                handler.clone(),
+                settings,
+                stop.clone(),
+            ));
             let opened = tokio::select! {
                 opened = open(self.settings.service.clone(), progress) => opened?,
-                // Nothing is written yet that would have to be finished.
+                // Nothing has been written yet.
                 () = stop.cancelled() => return Ok(None),
             };
-            let router = http::router(opened.clone(), http.clone());
-            app.store(Arc::new(RequestHandler::with_shedding(router, opened.clone())));
-            // A Redis is nobody's alone: who wants its documents goes there, not through this server.
+            handler.store(Arc::new(RequestHandler::new(opened.clone(), http.clone())));
+            // Only a directory belongs to this server; commands on a Redis connect to the Redis itself.
             let address_file = match self.settings.service.store {
                 Store::Directory => Some({
                     let certificate = self.tls.as_ref().map(Tls::certificate_file);
@@ -235,7 +238,7 @@ impl Server {
             notify(manager.as_deref(), "READY=1");
             stop.cancelled().await;
             notify(manager.as_deref(), "STOPPING=1");
-            // It ends when what was in flight is answered, or the grace is over.
+            // Ends when all requests are answered or the grace period is over.
             let _ = serving.await;
             drop(address_file);
             Ok(Some(opened))
@@ -249,8 +252,8 @@ impl Server {
     }
 }
 
-/// Opens the service on a thread that ends: an allocator keeps at hand what a thread has freed, and opening frees a
-/// hundred megabytes.
+/// Opens the service on a temporary thread: opening frees about 100 MB, which the allocator would keep for a thread
+/// that lives on.
 async fn open(config: service::Config, progress: Arc<Progress>) -> Result<Service, ServeError> {
     let (sender, opened) = tokio::sync::oneshot::channel();
     if let Some(warning) = config.may_be_lost() {
@@ -259,44 +262,46 @@ async fn open(config: service::Config, progress: Arc<Progress>) -> Result<Servic
     let thread = std::thread::Builder::new().name("nearfield-open".to_owned());
     let spawned = thread.spawn(move || {
         let opened = Service::open_telling(config, Arc::new(SystemClock), &progress);
-        // Who has stopped waiting ends the process.
+        // The receiver is gone only when the process is stopping.
         let _ = sender.send(opened);
     });
     spawned.map_err(ServeError::Runtime)?;
     match opened.await {
         Ok(opened) => Ok(opened?),
         Err(_) => {
-            Err(ServeError::Runtime(io::Error::other("opening the store ended in a fault of the program")))
+            Err(ServeError::Runtime(io::Error::other("opening the store panicked; the log has the message")))
         }
     }
 }
 
-/// Takes over the keys and the certificate as they stand now.
+/// Reloads the keys and the certificate.
 fn reload(
-    reread: &impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>>,
-    keys: &ArcSwap<ApiKeys>,
+    load_keys: &impl Fn() -> Result<ServerKeys, Box<dyn std::error::Error>>,
+    access: &AccessControl,
     tls: Option<&Tls>,
 ) {
-    match reread() {
-        Ok(read) if read.keys.is_empty() && !keys.load().is_empty() => {
-            tracing::error!("the keys stay as they were: without any, everybody would be let in");
+    match load_keys() {
+        Ok(loaded) if loaded.keys.is_empty() && access.requires_key() => {
+            tracing::error!(
+                "keys not reloaded: the new configuration has none, which would permit every request"
+            );
         }
-        Ok(read) => {
-            keys.store(Arc::new(ApiKeys::new(&read.keys)));
-            tracing::info!("the keys were read again");
-            if read.permanent > 0 {
+        Ok(loaded) => {
+            access.replace_keys(ApiKeys::new(&loaded.keys));
+            tracing::info!("reloaded the keys");
+            if loaded.permanent > 0 {
                 tracing::warn!(
-                    "{} of the keys are from flags or the environment and stay until a restart: only those in the file \
-                     can be taken back",
-                    read.permanent
+                    "{} of the keys come from flags or the environment and stay valid until a restart; a reload revokes only \
+                     keys in the file",
+                    loaded.permanent
                 );
             }
         }
-        Err(error) => tracing::error!("the keys stay as they were: {error}"),
+        Err(error) => tracing::error!("keys not reloaded: {error}"),
     }
     match tls.map(Tls::reload) {
-        Some(Ok(())) => tracing::info!("the certificate was read again"),
-        Some(Err(error)) => tracing::error!("the certificate stays as it was: {error}"),
+        Some(Ok(())) => tracing::info!("reloaded the certificate"),
+        Some(Err(error)) => tracing::error!("certificate not reloaded: {error}"),
         None => {}
     }
 }
@@ -318,7 +323,9 @@ fn listen(wanted: SocketAddr, port_fallback: bool) -> Result<(TcpListener, Socke
             Some(next) if taken && port_fallback => address.set_port(next),
             _ => {
                 let hint = match (taken, source.kind()) {
-                    (true, _) => "; another program has it: stop that, or choose another with --listen",
+                    (true, _) => {
+                        "; another program uses it: stop that program, or choose another address with --listen"
+                    }
                     (_, io::ErrorKind::PermissionDenied) => "; ports below 1024 need privileges",
                     _ => "",
                 };
@@ -328,17 +335,17 @@ fn listen(wanted: SocketAddr, port_fallback: bool) -> Result<(TcpListener, Socke
     }
 }
 
-/// Lets more connections wait to be accepted than the standard library does.
+/// Makes the accept queue longer than the standard library's.
 fn lengthen_backlog(listener: &TcpListener) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::net::listen(listener, BACKLOG) {
-        tracing::debug!("fewer connections than wished may wait to be accepted: {error}");
+        tracing::debug!("cannot lengthen the accept queue: {error}");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = listener;
 }
 
-/// Installs the recorder, or takes up the one installed before.
+/// Installs the metrics recorder once per process.
 fn install_metrics_recorder() -> Option<PrometheusHandle> {
     static INSTALLED: std::sync::OnceLock<Option<PrometheusHandle>> = std::sync::OnceLock::new();
     INSTALLED
@@ -372,10 +379,10 @@ async fn run_metrics_upkeep(metrics: PrometheusHandle) {
 mod tests {
     use super::*;
 
-    /// The kernel cuts the backlog at net.core.somaxconn, which is 4096 on Linux since 5.4.
+    /// The kernel limits the queue to net.core.somaxconn, which is 4096 since Linux 5.4.
     #[cfg(target_os = "linux")]
     #[test]
-    fn hundreds_of_clients_may_come_at_once() {
+    fn hundreds_of_clients_can_connect_at_once() {
         let (_listener, address) = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         // Anonymous accepts: the 130th would wait for a second, and again and again.
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
@@ -384,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named_or_the_next_is_taken() {
+    fn a_taken_port_is_reported_or_skipped() {
         let first = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = first.local_addr().unwrap();
         let message = listen(taken, false).unwrap_err().to_string();

@@ -9,9 +9,9 @@ use axum::{
     response::Response,
 };
 
+use crate::access::Grant;
 use crate::http::{
     AppState, Problem,
-    auth::Grant,
     body::{self, Json},
     json::{
         collections::{AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse},

@@ -9,9 +9,9 @@ use axum::{
 };
 use metrics::{counter, gauge};
 
+use crate::access::Grant;
 use crate::http::{
     AppState, Problem,
-    auth::Grant,
     json::health::{LivenessResponse, ReadinessResponse},
     request_context::RequestContext,
     response, telemetry,
