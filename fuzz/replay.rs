@@ -1,14 +1,14 @@
-//! Tests that run the inputs libFuzzer begins with, and those it once failed on, through the same
-//! bodies with the tests' own compiler: `corpora!(target, ...)` in a crate's module `fuzzing`.
+//! Runs the seed inputs of the fuzz targets, including inputs that once failed, as normal tests. Use
+//! `corpora!(target, ...)` in the `fuzzing` module of a crate.
 
 use std::{fs, path::Path};
 
-/// Runs every file of `fuzz/corpus/TARGET` through the target's body. A file that makes it panic is
-/// the last one named.
+/// Runs the target's body with every file in `fuzz/corpus/TARGET`. If it panics, the last printed path is
+/// the failing file.
 ///
 /// # Panics
 ///
-/// If the body does, or if there is no file: a corpus is part of the repository.
+/// If the body panics, or if the corpus is empty.
 pub(crate) fn replay(target: &str, run: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let files = fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()));
@@ -21,7 +21,7 @@ pub(crate) fn replay(target: &str, run: fn(&[u8])) {
     }
 }
 
-/// A test for each of these targets, called like it.
+/// Defines one test per target, with the name of the target.
 macro_rules! corpora {
     ($($target:ident),+ $(,)?) => {
         $(#[test]

@@ -3,8 +3,8 @@
 
 Reads texts from crates/embed/tests/data/reference.jsonl (one object with "text" per line), embeds
 each separately with sentence-transformers in float32 on the CPU, writes the lines back with
-"tokens" (those the model reads, special tokens included) and "truncated", and writes the vectors to
-reference.f32 beside it: little-endian, one row per line.
+"tokens" (their number after truncation, including special tokens) and "truncated", and writes the vectors to
+reference.f32 in the same directory: little-endian, one row per line.
 
     pip install -r tools/requirements.txt
     tools/reference_vectors.py MODEL_DIR
@@ -24,7 +24,7 @@ DATA = Path(__file__).resolve().parent.parent / "crates/embed/tests/data"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model_dir", type=Path, help="directory of all-MiniLM-L6-v2")
-    parser.add_argument("--data", type=Path, default=DATA, help="directory of reference.jsonl")
+    parser.add_argument("--data", type=Path, default=DATA, help="directory that contains reference.jsonl")
     options = parser.parse_args()
 
     torch.manual_seed(0)

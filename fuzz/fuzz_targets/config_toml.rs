@@ -1,4 +1,4 @@
-//! Settings: within their limits, or refused without showing a secret.
+//! Settings: values are within their limits, or are rejected without revealing secrets.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| nearfield::fuzzing::config_toml(input));

@@ -1,4 +1,4 @@
-//! Requests: any address, headers and body get an answer that is no fault of the program.
+//! HTTP requests: no path, header or body causes an internal error.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| server::fuzzing::http_request(input));

@@ -1,4 +1,4 @@
-//! JSONL files: rows in are rows to send and rows rejected.
+//! JSONL files: every row is either parsed or rejected.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| nearfield::fuzzing::jsonl_rows(input));

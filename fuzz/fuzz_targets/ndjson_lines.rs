@@ -1,4 +1,4 @@
-//! Lines of bodies, zipped or not, in pieces of any size.
+//! NDJSON bodies: plain or gzip, in chunks of any size.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| server::fuzzing::ndjson_lines(input));

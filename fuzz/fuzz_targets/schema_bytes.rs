@@ -1,4 +1,4 @@
-//! Schemas as bytes: what is read is written as it was.
+//! Encoded schemas: encoding a decoded schema reproduces its bytes.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| engine::fuzzing::schema_bytes(input));

@@ -1,4 +1,4 @@
-//! Rows of the store and frames of files: what is read is written as it was.
+//! Store rows and frames: encoding a decoded row reproduces its bytes.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| store::fuzzing::storage_record(input));

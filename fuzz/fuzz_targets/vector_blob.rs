@@ -1,4 +1,4 @@
-//! Vectors as bytes: what is taken is finite, as long as it should be, and comes back.
+//! Vector blobs: a decoded vector is finite, has the right dimension, and encodes to the same bytes.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| engine::fuzzing::vector_blob(input));

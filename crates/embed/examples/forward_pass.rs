@@ -1,11 +1,11 @@
-//! What a forward pass costs, by arithmetic, length and batch.
+//! Measures the time of a forward pass by compute type, text length and batch size.
 //!
-//!     taskset -c 1 cargo run --release -p embed --example forward_pass -- MODEL_DIR [COMPUTE...]
+//!     taskset -c 1 cargo run --release -p embed --example forward_pass -- MODEL_DIR [COMPUTE or LEVEL...]
 //!
-//! Prints, for each arithmetic, how long the model took to load, and for each length and batch the
-//! least and the median of the microseconds a text took: on a machine with other work the least is the
-//! one to compare. Kinds alternate, so that what else the machine does falls on all of them. Last come
-//! the stages of an int8 query of 12 tokens, each alone, on matrices of MiniLM-L6's shape.
+//! Prints the load time per compute type and, per length and batch size, the minimum and the median time
+//! per text in microseconds. On a busy machine, compare the minimum. The compute types alternate, so that
+//! other load affects all of them equally. Finally it prints the time of each stage of an int8 query of 12
+//! tokens, measured separately on matrices with the dimensions of MiniLM-L6.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use embed::{ComputeType, Model, Tokens};
 use kernels::simd::dense::{Activation, add_layer_norm};
 use kernels::simd::{Cpu, Level, bf16, int8};
 
-/// Tokens a text and texts a batch.
+/// Tokens per text and texts per batch.
 const CASES: [(usize, usize); 7] = [(8, 1), (12, 1), (20, 1), (64, 1), (128, 1), (256, 1), (12, 32)];
-/// How long each case is measured in each round.
+/// Measuring time per case and round.
 const CASE_TIME: Duration = Duration::from_millis(60);
 const ROUNDS: usize = 5;
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         match (ComputeType::from_name(&name), Level::from_name(&name)) {
             (Some(compute), _) => computes.push(compute),
             (None, Some(level)) => cpu = cpu.at_most(level),
-            (None, None) => return Err(format!("no compute or level is called {name}").into()),
+            (None, None) => return Err(format!("{name} is neither a compute type nor a SIMD level").into()),
         }
     }
     if computes.is_empty() {
@@ -42,9 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:>5}: loaded in {:.0} ms", compute.name(), started.elapsed().as_secs_f64() * 1e3);
     }
     let model = Model::load(&dir, cpu, &computes)?;
-    println!("compute tokens batch   least us  median us  least us/token");
+    println!("compute tokens batch     min us  median us    min us/token");
     for (tokens, batch) in CASES {
-        // Common words of the vocabulary; which ones does not matter for the time.
+        // Common words of the vocabulary. The choice does not affect the time.
         let batch: Vec<Tokens> = (0..batch)
             .map(|text| {
                 let ids = (0..tokens).map(|i| (2000 + (text * 31 + i * 7) % 5000) as u32).collect();
@@ -56,9 +56,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for (&compute, times) in computes.iter().zip(&mut times) {
                 let started = Instant::now();
                 while started.elapsed() < CASE_TIME {
-                    let begun = Instant::now();
+                    let start = Instant::now();
                     black_box(model.embed(black_box(&batch), compute));
-                    times.push(begun.elapsed().as_secs_f64() * 1e6 / batch.len() as f64);
+                    times.push(start.elapsed().as_secs_f64() * 1e6 / batch.len() as f64);
                 }
             }
         }
@@ -74,22 +74,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
     }
-    stages(cpu);
+    measure_stages(cpu);
     Ok(())
 }
 
-/// Times each stage of six layers, 384 wide, in int8.
-fn stages(cpu: Cpu) {
+/// Measures each int8 stage of six layers with a width of 384.
+fn measure_stages(cpu: Cpu) {
     const LAYERS: usize = 6;
     const TOKENS: usize = 12;
     const WIDTH: usize = 384;
     let values =
         |len: usize| -> Vec<f32> { (0..len).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect() };
-    println!("stage of {LAYERS} layers, {TOKENS} tokens   least us");
+    println!("stage of {LAYERS} layers, {TOKENS} tokens     min us");
     for (stage, inputs, outputs, activation) in [
         ("query, key and value", WIDTH, 3 * WIDTH, Activation::Identity),
-        ("attention's projection", WIDTH, WIDTH, Activation::Identity),
-        ("inner", WIDTH, 4 * WIDTH, Activation::Identity),
+        ("attention output", WIDTH, WIDTH, Activation::Identity),
+        ("intermediate", WIDTH, 4 * WIDTH, Activation::Identity),
         ("GELU and output", 4 * WIDTH, WIDTH, Activation::Gelu),
     ] {
         let layers: Vec<int8::Linear> = (0..LAYERS)
@@ -100,32 +100,32 @@ fn stages(cpu: Cpu) {
             .collect();
         let (x, mut y) = (values(TOKENS * inputs), vec![0.0; TOKENS * outputs]);
         let mut scratch = int8::LinearScratch::default();
-        least(stage, || {
+        print_min(stage, || {
             layers.iter().for_each(|l| l.apply(cpu, black_box(&x), activation, &mut y, &mut scratch))
         });
     }
     let (qkv, mut context) = (values(TOKENS * 3 * WIDTH), vec![0.0; TOKENS * WIDTH]);
     let mut scratch = bf16::AttentionScratch::default();
-    least("attention", || {
+    print_min("attention", || {
         for _ in 0..LAYERS {
             bf16::attention(cpu, black_box(&qkv), WIDTH, 12, &mut context, &mut scratch);
         }
     });
     let (mut hidden, delta, gamma) = (values(TOKENS * WIDTH), values(TOKENS * WIDTH), vec![1.0; WIDTH]);
-    least("layer norms", || {
+    print_min("layer norms", || {
         for _ in 0..2 * LAYERS {
             add_layer_norm(cpu, black_box(&mut hidden), &delta, &gamma, &gamma, 1e-12);
         }
     });
 }
 
-/// Prints the least time of many calls.
-fn least(stage: &str, mut call: impl FnMut()) {
-    let mut least = f64::INFINITY;
+/// Prints the minimum time of 500 calls.
+fn print_min(stage: &str, mut call: impl FnMut()) {
+    let mut min = f64::INFINITY;
     for _ in 0..500 {
-        let begun = Instant::now();
+        let start = Instant::now();
         call();
-        least = least.min(begun.elapsed().as_secs_f64() * 1e6);
+        min = min.min(start.elapsed().as_secs_f64() * 1e6);
     }
-    println!("{stage:>28}   {least:>10.0}");
+    println!("{stage:>28}   {min:>10.0}");
 }

@@ -1,17 +1,17 @@
-//! What the inputs of integer layers look like, found out from a few texts while a model is loaded.
+//! Calibration: measuring the input ranges of int8 layers with a few texts while a model is loaded.
 //!
-//! A channel or two of every BERT are many times as large as the others, and not because of their
-//! weights: that shows only when texts run through. Which texts they are hardly matters.
+//! In every BERT model one or two channels are many times as large as the others. The weights do not
+//! show this; it is only visible in activations. The choice of texts hardly matters.
 
 use kernels::simd::Cpu;
 
 use crate::ComputeType;
 use crate::embeddings::Embeddings;
-use crate::layer::{Layer, LayerSmoothing, Matrices, Scratch};
-use crate::settings::Shape;
+use crate::layer::{Layer, LayerScratch, LayerSmoothing, LayerWeights};
+use crate::settings::ModelShape;
 use crate::smoothing::Smoothing;
 
-/// Questions and statements, short and long, of several fields.
+/// Short and long questions and statements from several domains.
 pub(crate) const TEXTS: [&str; 16] = [
     "how do I reset my password",
     "The river rises in the mountains and flows south through three countries before it reaches the sea.",
@@ -31,39 +31,45 @@ pub(crate) const TEXTS: [&str; 16] = [
     "Wie wird das Wetter morgen in Berlin?",
 ];
 
-/// [`TEXTS`] on their way through the layers, in bfloat16: exact enough, and the same bits at every level of
-/// instructions, so that the layers that are packed after it are the same as well.
+/// Runs [`TEXTS`] through the layers in bfloat16. That is exact enough, and gives the same bits at every SIMD
+/// level, so that the packed layers are identical as well.
 pub(crate) struct Calibration {
     cpu: Cpu,
-    shape: Shape,
+    shape: ModelShape,
     hidden: Vec<f32>,
     lengths: Vec<usize>,
-    scratch: Scratch,
+    scratch: LayerScratch,
 }
 
 impl Calibration {
-    /// Before the first layer. `texts` are the tokens of [`TEXTS`].
-    pub(crate) fn new(cpu: Cpu, shape: Shape, embeddings: &Embeddings, texts: &[Vec<u32>]) -> Calibration {
+    /// Embeds the texts. `texts` contains the tokens of [`TEXTS`].
+    pub(crate) fn new(
+        cpu: Cpu,
+        shape: ModelShape,
+        embeddings: &Embeddings,
+        texts: &[Vec<u32>],
+    ) -> Calibration {
         let width = shape.width;
         let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
         let mut hidden = vec![0.0; lengths.iter().sum::<usize>() * width];
         let mut rest = &mut hidden[..];
         for ids in texts {
-            let (of_text, later) = rest.split_at_mut(ids.len() * width);
-            let mut places = vec![0.0; of_text.len()];
-            embeddings.embed(cpu, ComputeType::Bf16, ids, of_text, &mut places);
-            rest = later;
+            let (of_text, remaining) = rest.split_at_mut(ids.len() * width);
+            let mut position_rows = vec![0.0; of_text.len()];
+            embeddings.embed(cpu, ComputeType::Bf16, ids, of_text, &mut position_rows);
+            rest = remaining;
         }
-        Calibration { cpu, shape, hidden, lengths, scratch: Scratch::default() }
+        Calibration { cpu, shape, hidden, lengths, scratch: LayerScratch::default() }
     }
 
-    /// Runs the next layer and says how its inputs are to be smoothed.
-    pub(crate) fn run(&mut self, matrices: &Matrices) -> LayerSmoothing {
+    /// Runs the next layer and returns the smoothing for it.
+    pub(crate) fn run(&mut self, layer_weights: &LayerWeights) -> LayerSmoothing {
         let Calibration { cpu, shape, hidden, lengths, scratch } = self;
-        let layer = Layer::pack(*cpu, ComputeType::Bf16, *shape, matrices, &LayerSmoothing::none(*shape));
-        let qkv = Smoothing::of(hidden, matrices.qkv());
+        let layer =
+            Layer::pack(*cpu, ComputeType::Bf16, *shape, layer_weights, &LayerSmoothing::identity(*shape));
+        let qkv = Smoothing::fit(hidden, layer_weights.qkv());
         layer.attend(*cpu, hidden, lengths, scratch);
-        let intermediate = Smoothing::of(hidden, matrices.intermediate());
+        let intermediate = Smoothing::fit(hidden, layer_weights.intermediate());
         layer.feed_forward(*cpu, hidden, scratch);
         LayerSmoothing { qkv, intermediate }
     }

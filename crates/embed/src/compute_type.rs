@@ -1,35 +1,35 @@
-//! In what arithmetic vectors are computed.
+//! The arithmetic in which vectors are computed.
 
 use kernels::simd::Cpu;
 
-/// The arithmetic of a forward pass, chosen for each call. Vectors of different kinds may be compared
-/// with one another: they differ by rounding only.
+/// The arithmetic of a forward pass, selected per call. Vectors of different compute types are comparable:
+/// they differ only by rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ComputeType {
-    /// Linear layers in 8-bit integers: the fastest.
+    /// Linear layers in 8-bit integers. The fastest.
     Int8,
-    /// Linear layers and attention in bfloat16, sums in single precision. On a processor without
-    /// instructions for it the same numbers come out of single-precision arithmetic, at its speed.
+    /// Linear layers and attention in bfloat16, with sums in single precision. On a processor without bfloat16
+    /// instructions, single-precision arithmetic computes the same values at its own speed.
     Bf16,
     /// Single precision throughout.
     F32,
 }
 
 impl ComputeType {
-    /// Every kind, the fastest first.
+    /// All compute types, fastest first.
     pub const ALL: [ComputeType; 3] = [ComputeType::Int8, ComputeType::Bf16, ComputeType::F32];
 
-    /// The kind queries are best computed in: a query is read once, and someone waits for it.
+    /// The default for queries, where latency matters and a vector is used only once.
     pub fn for_queries(_cpu: Cpu) -> ComputeType {
         ComputeType::Int8
     }
 
-    /// The kind documents are best computed in: their vectors stay, so they are (all but) exact.
+    /// The default for documents, whose vectors are stored and should therefore be (nearly) exact.
     pub fn for_documents(cpu: Cpu) -> ComputeType {
         if cpu.has_bf16() { ComputeType::Bf16 } else { ComputeType::F32 }
     }
 
-    /// The name by which a kind is asked for and printed.
+    /// The name used in settings and in output.
     pub fn name(self) -> &'static str {
         match self {
             ComputeType::Int8 => "int8",
@@ -38,7 +38,7 @@ impl ComputeType {
         }
     }
 
-    /// The kind of that name, if there is one.
+    /// The compute type with this name, if there is one.
     pub fn from_name(name: &str) -> Option<ComputeType> {
         ComputeType::ALL.into_iter().find(|compute| compute.name() == name)
     }

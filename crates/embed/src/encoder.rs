@@ -6,35 +6,34 @@ use kernels::simd::Cpu;
 
 use crate::calibration::Calibration;
 use crate::embeddings::Embeddings;
-use crate::layer::{Layer, LayerSmoothing, Matrices, Scratch as LayerScratch, resized};
-use crate::settings::Shape;
+use crate::layer::{Layer, LayerScratch, LayerSmoothing, LayerWeights, resized};
+use crate::settings::ModelShape;
 use crate::weights::Weights;
 use crate::{ComputeType, LoadError};
 
-/// Embeddings and layers, packed for the kernels.
+/// The embeddings, and the layers packed for the kernels.
 pub(crate) struct Encoder {
     cpu: Cpu,
-    shape: Shape,
+    shape: ModelShape,
     embeddings: Embeddings,
-    /// The layers in each arithmetic that was asked for, once they are packed.
+    /// The layers for each requested compute type. They are packed at load or later.
     stacks: Vec<(ComputeType, OnceLock<Vec<Layer>>)>,
 }
 
-/// Memory of a forward pass, kept between passes so that it is allocated once a call.
+/// Working memory of a forward pass, reused so that it is allocated once per call.
 #[derive(Default)]
-pub(crate) struct Scratch {
+pub(crate) struct EncoderScratch {
     hidden: Vec<f32>,
-    places: Vec<f32>,
+    position_rows: Vec<f32>,
     lengths: Vec<usize>,
     layer: LayerScratch,
 }
 
 impl Encoder {
-    /// Takes the embeddings out of `weights`, such as each of `computes` needs them. The layers come with
-    /// [`Encoder::pack`].
+    /// Loads the embeddings from `weights`, for all of `computes`. [`Encoder::pack`] loads the layers.
     pub(crate) fn load(
         cpu: Cpu,
-        shape: Shape,
+        shape: ModelShape,
         weights: &Weights<'_>,
         computes: &[ComputeType],
     ) -> Result<Encoder, LoadError> {
@@ -48,8 +47,9 @@ impl Encoder {
         Ok(Encoder { cpu, shape, embeddings, stacks })
     }
 
-    /// Takes the layers out of `weights` and packs them for each of `computes` that was asked for at load
-    /// and is not packed yet. `calibration` are the tokens of [`crate::calibration::TEXTS`].
+    /// Loads the layers from `weights` and packs them for those of `computes` that were passed to
+    /// [`Encoder::load`] and are not packed yet. `calibration` contains the tokens of
+    /// [`crate::calibration::TEXTS`].
     pub(crate) fn pack(
         &self,
         weights: &Weights<'_>,
@@ -57,29 +57,29 @@ impl Encoder {
         calibration: &[Vec<u32>],
     ) -> Result<(), LoadError> {
         let Encoder { cpu, shape, ref embeddings, ref stacks } = *self;
-        let (places, mut packed): (Vec<&OnceLock<_>>, Vec<(ComputeType, Vec<Layer>)>) = stacks
+        let (slots, mut packed): (Vec<&OnceLock<_>>, Vec<(ComputeType, Vec<Layer>)>) = stacks
             .iter()
             .filter(|(compute, layers)| computes.contains(compute) && layers.get().is_none())
-            .map(|(compute, place)| (place, (*compute, Vec::with_capacity(shape.layers))))
+            .map(|(compute, slot)| (slot, (*compute, Vec::with_capacity(shape.layers))))
             .unzip();
         let mut calibration = packed
             .iter()
             .any(|(compute, _)| *compute == ComputeType::Int8)
             .then(|| Calibration::new(cpu, shape, embeddings, calibration));
         for i in 0..shape.layers {
-            // One layer at a time, so that only one stands in memory unpacked.
-            let matrices = Matrices::load(weights, &format!("encoder.layer.{i}"), shape)?;
+            // One layer at a time, so that at most one unpacked layer is in memory.
+            let layer_weights = LayerWeights::load(weights, &format!("encoder.layer.{i}"), shape)?;
             let smoothing = match &mut calibration {
-                Some(calibration) => calibration.run(&matrices),
-                None => LayerSmoothing::none(shape),
+                Some(calibration) => calibration.run(&layer_weights),
+                None => LayerSmoothing::identity(shape),
             };
             for (compute, layers) in &mut packed {
-                layers.push(Layer::pack(cpu, *compute, shape, &matrices, &smoothing));
+                layers.push(Layer::pack(cpu, *compute, shape, &layer_weights, &smoothing));
             }
         }
-        for (place, (_, layers)) in places.into_iter().zip(packed) {
-            // Whoever else packed them meanwhile packed the same.
-            place.get_or_init(|| layers);
+        for (slot, (_, layers)) in slots.into_iter().zip(packed) {
+            // If another thread has packed them meanwhile, its result is identical.
+            slot.get_or_init(|| layers);
         }
         Ok(())
     }
@@ -94,28 +94,28 @@ impl Encoder {
         layers.get().map(Vec::as_slice)
     }
 
-    /// The last layer's vectors of `texts`, a row a token, text after text. Panics if a text has
-    /// more tokens than there are positions, an id beyond the vocabulary, or the layers are not packed
-    /// for `compute`.
+    /// Encodes `texts` and returns the last layer's vectors, one row per token, text after text. Panics
+    /// if a text has more tokens than there are positions, if an id is not in the vocabulary, or if the
+    /// layers are not packed for `compute`.
     pub(crate) fn encode<'s>(
         &self,
         texts: &[&[u32]],
         compute: ComputeType,
-        scratch: &'s mut Scratch,
+        scratch: &'s mut EncoderScratch,
     ) -> &'s [f32] {
-        let layers = self.layers(compute).expect("a model computes in what it was loaded for");
+        let layers = self.layers(compute).expect("the model was not loaded for this compute type");
         let (cpu, width) = (self.cpu, self.shape.width);
-        let Scratch { hidden, places, lengths, layer: layer_scratch } = scratch;
+        let EncoderScratch { hidden, position_rows, lengths, layer: layer_scratch } = scratch;
         lengths.clear();
         lengths.extend(texts.iter().map(|ids| ids.len()));
         let values = lengths.iter().sum::<usize>() * width;
-        let (hidden, places) = (resized(hidden, values), resized(places, values));
+        let (hidden, position_rows) = (resized(hidden, values), resized(position_rows, values));
         let mut first = 0;
         for ids in texts {
-            let of_text = first..first + ids.len() * width;
-            let (hidden, places) = (&mut hidden[of_text.clone()], &mut places[of_text.clone()]);
-            self.embeddings.embed(cpu, compute, ids, hidden, places);
-            first = of_text.end;
+            let range = first..first + ids.len() * width;
+            let (hidden, position_rows) = (&mut hidden[range.clone()], &mut position_rows[range.clone()]);
+            self.embeddings.embed(cpu, compute, ids, hidden, position_rows);
+            first = range.end;
         }
         for layer in layers {
             layer.apply(cpu, hidden, lengths, layer_scratch);

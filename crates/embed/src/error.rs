@@ -1,36 +1,36 @@
-//! Why a model directory is refused.
+//! Errors of loading a model.
 
 use std::path::PathBuf;
 
-/// Why a model could not be loaded. Every message names the file, and what in it was wrong.
+/// Why a model could not be loaded. Every message names the file and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// A file is missing or unreadable.
-    #[error("cannot read {}: a sentence-transformers model directory needs it", path.display())]
+    #[error("cannot read {}, which a sentence-transformers model directory must contain", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file is larger than any model this crate reads.
-    #[error("{} has more than {bytes_max} bytes, the most that is read", path.display())]
+    /// A file exceeds the supported size.
+    #[error("{} has more than {bytes_max} bytes, the maximum supported size", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// The limit.
         bytes_max: u64,
     },
-    /// A configuration file that is not the JSON it should be.
+    /// A configuration file is not valid JSON or lacks required values.
     #[error("{} is not a valid configuration: {source}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// Line, column and what was expected there.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
-    /// A setting with a value that is wrong or that this implementation does not know.
+    /// A setting has an invalid or unsupported value.
     #[error("{}: {key} is {found}; {expected}", path.display())]
     Setting {
         /// The file.
@@ -42,18 +42,18 @@ pub enum LoadError {
         /// What would be accepted.
         expected: String,
     },
-    /// A tokenizer file that the tokenizer library refuses.
+    /// The tokenizer library rejects the tokenizer file.
     #[error("{} is not a valid tokenizer: {source}", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The library's error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The tokenizer knows more tokens than the model has embeddings.
+    /// The tokenizer has more tokens than the model has embeddings.
     #[error(
         "{} has token id {id}, but the model has embeddings for {vocabulary} ids: \
-         tokenizer and weights are not of one model",
+         tokenizer and weights belong to different models",
         path.display()
     )]
     Vocabulary {
@@ -64,15 +64,15 @@ pub enum LoadError {
         /// Rows of the embedding table.
         vocabulary: usize,
     },
-    /// A weights file that is not valid safetensors.
+    /// The weights file is not valid safetensors.
     #[error("{} is not a valid safetensors file: {source}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The library's error.
         source: safetensors::SafeTensorError,
     },
-    /// The weights lack a tensor.
+    /// The weights file lacks a tensor.
     #[error("{} has no tensor {tensor} (with or without the prefix \"bert.\")", path.display())]
     MissingTensor {
         /// The file.
@@ -80,21 +80,21 @@ pub enum LoadError {
         /// The tensor's name.
         tensor: String,
     },
-    /// A tensor of another shape, element type or with impossible values.
+    /// A tensor has the wrong shape, an unsupported element type or invalid values.
     #[error("{}: tensor {tensor} {found}; expected {expected}", path.display())]
     Tensor {
         /// The file.
         path: PathBuf,
         /// The tensor's name.
         tensor: String,
-        /// What it is.
+        /// What was found.
         found: String,
-        /// What it should be.
+        /// What was expected.
         expected: String,
     },
-    /// Files that are read again are not those the model was loaded from.
+    /// The files have changed since the model was loaded.
     #[error(
-        "the model in {} has been replaced since it was loaded: restart, so that it is loaded anew",
+        "the model in {} has been replaced since it was loaded: restart Nearfield to load the new one",
         path.display()
     )]
     Changed {

@@ -3,56 +3,59 @@
 use kernels::simd::Cpu;
 use kernels::simd::dense::{Activation, add_layer_norm};
 
-use crate::projection::{Projection, Scratch as ProjectionScratch, attention};
-use crate::settings::Shape;
+use crate::linear_layer::{LinearLayer, LinearScratch, attention};
+use crate::settings::ModelShape;
 use crate::smoothing::Smoothing;
 use crate::weights::Weights;
 use crate::{ComputeType, LoadError};
 
-/// Tokens that go through the feed-forward part together: its inner activations, four times as wide as
-/// the others, then stay in the second-level cache.
+/// Number of tokens per block in the feed-forward part. Its inner activations, four times as wide as the
+/// others, then fit into the second-level cache.
 const FEED_FORWARD_TOKENS: usize = 96;
 
-/// A layer's matrices as the file has them.
-pub(crate) struct Matrices {
-    qkv: Matrix,
-    attention_output: Matrix,
+/// A layer's weights, unpacked.
+pub(crate) struct LayerWeights {
+    qkv: LinearWeights,
+    attention_output: LinearWeights,
     attention_norm: LayerNorm,
-    intermediate: Matrix,
-    output: Matrix,
+    intermediate: LinearWeights,
+    output: LinearWeights,
     output_norm: LayerNorm,
 }
 
-/// Weights (a row an output) and bias of a linear layer.
-pub(crate) struct Matrix {
+/// Weights (one row per output) and bias of a linear layer, unpacked.
+pub(crate) struct LinearWeights {
     pub(crate) weights: Vec<f32>,
     pub(crate) bias: Vec<f32>,
     pub(crate) inputs: usize,
 }
 
-/// How the inputs that come out of a layer normalisation are smoothed where they become integers. What
-/// attention and GELU put out has no such outliers, and smoothing it made results worse.
+/// Smoothing of the int8 layers that follow a layer normalization. The outputs of attention and GELU have
+/// no such outliers, and smoothing them reduced quality.
 pub(crate) struct LayerSmoothing {
     pub(crate) qkv: Smoothing,
     pub(crate) intermediate: Smoothing,
 }
 
 impl LayerSmoothing {
-    pub(crate) fn none(shape: Shape) -> LayerSmoothing {
-        LayerSmoothing { qkv: Smoothing::none(shape.width), intermediate: Smoothing::none(shape.width) }
+    pub(crate) fn identity(shape: ModelShape) -> LayerSmoothing {
+        LayerSmoothing {
+            qkv: Smoothing::identity(shape.width),
+            intermediate: Smoothing::identity(shape.width),
+        }
     }
 }
 
-/// A layer in one arithmetic.
+/// A layer packed for one compute type.
 pub(crate) struct Layer {
     compute: ComputeType,
-    shape: Shape,
-    /// Query, key and value, one after the other.
-    qkv: Projection,
-    attention_output: Projection,
+    shape: ModelShape,
+    /// Query, key and value, concatenated.
+    qkv: LinearLayer,
+    attention_output: LinearLayer,
     attention_norm: LayerNorm,
-    intermediate: Projection,
-    output: Projection,
+    intermediate: LinearLayer,
+    output: LinearLayer,
     output_norm: LayerNorm,
 }
 
@@ -62,42 +65,46 @@ pub(crate) struct LayerNorm {
     beta: Vec<f32>,
 }
 
-/// Memory of a forward pass, kept between passes so that it is allocated once a call.
+/// Working memory of a layer, reused so that it is allocated once per call.
 #[derive(Default)]
-pub(crate) struct Scratch {
+pub(crate) struct LayerScratch {
     delta: Vec<f32>,
     qkv: Vec<f32>,
     context: Vec<f32>,
     intermediate: Vec<f32>,
-    projection: ProjectionScratch,
+    projection: LinearScratch,
 }
 
-impl Matrices {
-    /// Query, key and value, one after the other.
-    pub(crate) fn qkv(&self) -> &Matrix {
+impl LayerWeights {
+    /// Query, key and value, concatenated.
+    pub(crate) fn qkv(&self) -> &LinearWeights {
         &self.qkv
     }
 
-    /// The first of the feed-forward part.
-    pub(crate) fn intermediate(&self) -> &Matrix {
+    /// The first linear layer of the feed-forward part.
+    pub(crate) fn intermediate(&self) -> &LinearWeights {
         &self.intermediate
     }
 
-    pub(crate) fn load(weights: &Weights<'_>, name: &str, shape: Shape) -> Result<Matrices, LoadError> {
-        let Shape { width, intermediate, .. } = shape;
+    pub(crate) fn load(
+        weights: &Weights<'_>,
+        name: &str,
+        shape: ModelShape,
+    ) -> Result<LayerWeights, LoadError> {
+        let ModelShape { width, intermediate, .. } = shape;
         let norm = |part| LayerNorm::load(weights, &format!("{name}.{part}"), width);
         let matrix = |part: &str, inputs, outputs| {
             let weights_of = weights.tensor(&format!("{name}.{part}.weight"), &[outputs, inputs])?;
             let bias = weights.tensor(&format!("{name}.{part}.bias"), &[outputs])?;
-            Ok(Matrix { weights: weights_of, bias, inputs })
+            Ok(LinearWeights { weights: weights_of, bias, inputs })
         };
-        let mut qkv: Matrix = matrix("attention.self.query", width, width)?;
+        let mut qkv: LinearWeights = matrix("attention.self.query", width, width)?;
         for part in ["attention.self.key", "attention.self.value"] {
             let more = matrix(part, width, width)?;
             qkv.weights.extend(more.weights);
             qkv.bias.extend(more.bias);
         }
-        Ok(Matrices {
+        Ok(LayerWeights {
             qkv,
             attention_output: matrix("attention.output.dense", width, width)?,
             attention_norm: norm("attention.output.LayerNorm")?,
@@ -109,38 +116,41 @@ impl Matrices {
 }
 
 impl Layer {
-    /// Packs the layer for one arithmetic.
+    /// Packs the layer for one compute type.
     pub(crate) fn pack(
         cpu: Cpu,
         compute: ComputeType,
-        shape: Shape,
-        matrices: &Matrices,
+        shape: ModelShape,
+        layer_weights: &LayerWeights,
         smoothing: &LayerSmoothing,
     ) -> Layer {
-        let pack = |matrix: &Matrix, smoothing: &Smoothing| Projection::pack(cpu, compute, matrix, smoothing);
+        let pack = |matrix: &LinearWeights, smoothing: &Smoothing| {
+            LinearLayer::pack(cpu, compute, matrix, smoothing)
+        };
         Layer {
             compute,
             shape,
-            qkv: pack(&matrices.qkv, &smoothing.qkv),
-            attention_output: pack(&matrices.attention_output, &Smoothing::none(shape.width)),
-            attention_norm: matrices.attention_norm.clone(),
-            intermediate: pack(&matrices.intermediate, &smoothing.intermediate),
-            output: pack(&matrices.output, &Smoothing::none(shape.intermediate)),
-            output_norm: matrices.output_norm.clone(),
+            qkv: pack(&layer_weights.qkv, &smoothing.qkv),
+            attention_output: pack(&layer_weights.attention_output, &Smoothing::identity(shape.width)),
+            attention_norm: layer_weights.attention_norm.clone(),
+            intermediate: pack(&layer_weights.intermediate, &smoothing.intermediate),
+            output: pack(&layer_weights.output, &Smoothing::identity(shape.intermediate)),
+            output_norm: layer_weights.output_norm.clone(),
         }
     }
 
-    /// Replaces the vectors of `lengths.sum()` tokens, text after text, by the layer's.
-    pub(crate) fn apply(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut Scratch) {
+    /// Replaces the vectors in `hidden` with the layer's output. The texts, whose token counts are in `lengths`,
+    /// are stored consecutively.
+    pub(crate) fn apply(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut LayerScratch) {
         self.attend(cpu, hidden, lengths, scratch);
         self.feed_forward(cpu, hidden, scratch);
     }
 
-    /// The first part: attention, with its residual connection and normalisation.
-    pub(crate) fn attend(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut Scratch) {
-        let Shape { width, layer_norm_eps: eps, heads, .. } = self.shape;
+    /// The first part: attention, residual connection and normalization.
+    pub(crate) fn attend(&self, cpu: Cpu, hidden: &mut [f32], lengths: &[usize], scratch: &mut LayerScratch) {
+        let ModelShape { width, layer_norm_eps: eps, heads, .. } = self.shape;
         let tokens = hidden.len() / width;
-        let Scratch { delta, qkv, context, projection, .. } = scratch;
+        let LayerScratch { delta, qkv, context, projection, .. } = scratch;
         let delta = resized(delta, tokens * width);
         let qkv = resized(qkv, tokens * 3 * width);
         let context = resized(context, tokens * width);
@@ -164,11 +174,11 @@ impl Layer {
         self.attention_norm.apply(cpu, hidden, delta, eps);
     }
 
-    /// The second part: two linear layers with GELU between, residual connection and normalisation.
-    pub(crate) fn feed_forward(&self, cpu: Cpu, hidden: &mut [f32], scratch: &mut Scratch) {
-        let Shape { width, intermediate: inner, layer_norm_eps: eps, .. } = self.shape;
+    /// The second part: two linear layers with GELU in between, residual connection and normalization.
+    pub(crate) fn feed_forward(&self, cpu: Cpu, hidden: &mut [f32], scratch: &mut LayerScratch) {
+        let ModelShape { width, intermediate: inner, layer_norm_eps: eps, .. } = self.shape;
         let tokens = hidden.len() / width;
-        let Scratch { delta, intermediate, projection, .. } = scratch;
+        let LayerScratch { delta, intermediate, projection, .. } = scratch;
         let delta = resized(delta, tokens * width);
         let intermediate = resized(intermediate, tokens.min(FEED_FORWARD_TOKENS) * inner);
         let blocks = hidden.chunks_mut(FEED_FORWARD_TOKENS * width);

@@ -1,8 +1,8 @@
-//! Token vectors to a sentence vector.
+//! Pooling token vectors into a sentence vector.
 
 use crate::settings::Pooling;
 
-/// Pools the rows of `tokens`, `width` values each, into `sentence`. Without tokens it is zero.
+/// Pools the rows of `tokens`, `width` values each, into `sentence`. Without tokens the result is zero.
 pub(crate) fn pool(pooling: Pooling, tokens: &[f32], width: usize, sentence: &mut [f32]) {
     sentence.fill(0.0);
     match pooling {
@@ -25,10 +25,10 @@ pub(crate) fn pool(pooling: Pooling, tokens: &[f32], width: usize, sentence: &mu
     }
 }
 
-/// Scales `sentence` to length one; a zero vector stays zero.
+/// Scales `sentence` to length one. A zero vector remains zero.
 pub(crate) fn normalize(sentence: &mut [f32]) {
     let squares: f64 = sentence.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-    // The reference divides by at least this.
+    // sentence-transformers uses the same lower bound.
     let length = squares.sqrt().max(1e-12) as f32;
     for value in sentence {
         *value /= length;

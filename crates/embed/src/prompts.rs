@@ -1,4 +1,4 @@
-//! What a model wants to read before a text.
+//! Prompts that a model expects before a text.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use crate::{
     LoadError,
-    settings::{read_json_if_present, setting},
+    settings::{invalid_setting, read_json_if_present},
 };
 
-/// Bytes of a prompt. It takes tokens from every text.
+/// Maximum length of a prompt, in bytes. A prompt reduces the number of tokens available for every text.
 const PROMPT_BYTES_MAX: usize = 1024;
 
-/// Families whose early files do not name the prompts their authors trained them with, by the
-/// beginning of a model's name: for queries and for documents.
+/// Model families whose early files omit the prompts they were trained with: prefix of the model's
+/// name, query prompt, document prompt.
 const FAMILIES: [(&str, &str, &str); 5] = [
     ("e5-", "query: ", "passage: "),
     ("multilingual-e5-", "query: ", "passage: "),
@@ -22,7 +22,7 @@ const FAMILIES: [(&str, &str, &str); 5] = [
     ("bge-large-en", "Represent this sentence for searching relevant passages: ", ""),
 ];
 
-/// Texts put before each text, by what it is; mostly none.
+/// The prompts before queries and documents. Most models have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Prompts {
     pub(crate) query: String,
@@ -30,29 +30,35 @@ pub(crate) struct Prompts {
 }
 
 #[derive(Default, Deserialize)]
-struct Config {
+struct PromptConfig {
     #[serde(default)]
     prompts: BTreeMap<String, String>,
     default_prompt_name: Option<String>,
 }
 
 impl Prompts {
-    /// Reads `config_sentence_transformers.json` of the model directory `dir`. As in
-    /// sentence-transformers, a query takes the prompt `query`, a document `document`, `passage`
-    /// or `corpus`, either else the default one. Where the file names none, the model's family counts.
+    /// Reads `config_sentence_transformers.json` in the model directory `dir`. As in
+    /// sentence-transformers, queries use the prompt `query`, documents use `document`, `passage` or
+    /// `corpus`, and both fall back to the default prompt. If the file specifies no prompts, those of
+    /// the model's family apply.
     pub(crate) fn read(dir: &Path) -> Result<Prompts, LoadError> {
         let path = dir.join("config_sentence_transformers.json");
-        let config: Config = read_json_if_present(&path)?.unwrap_or_default();
+        let config: PromptConfig = read_json_if_present(&path)?.unwrap_or_default();
         for prompt in config.prompts.values() {
             if prompt.len() > PROMPT_BYTES_MAX {
                 let found = format!("a prompt of {} bytes", prompt.len());
-                return Err(setting(&path, "prompts", found, format!("at most {PROMPT_BYTES_MAX} are read")));
+                return Err(invalid_setting(
+                    &path,
+                    "prompts",
+                    found,
+                    format!("at most {PROMPT_BYTES_MAX} bytes are supported"),
+                ));
             }
         }
         let default = match &config.default_prompt_name {
             None => "",
             Some(name) => config.prompts.get(name).ok_or_else(|| {
-                setting(&path, "default_prompt_name", name, "it must be one of the prompts of this file")
+                invalid_setting(&path, "default_prompt_name", name, "it must name a prompt of this file")
             })?,
         };
         let named = |names: &[&str]| -> String {
@@ -62,13 +68,13 @@ impl Prompts {
             Prompts { query: named(&["query"]), document: named(&["document", "passage", "corpus"]) };
         if prompts == Prompts::default() {
             let name = dir.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-            return Ok(Prompts::of_family(&name));
+            return Ok(Prompts::for_family(&name));
         }
         Ok(prompts)
     }
 
-    fn of_family(name: &str) -> Prompts {
-        let family = FAMILIES.iter().find(|(beginning, ..)| name.starts_with(beginning));
+    fn for_family(name: &str) -> Prompts {
+        let family = FAMILIES.iter().find(|(prefix, ..)| name.starts_with(prefix));
         family.map_or_else(Prompts::default, |(_, query, document)| Prompts {
             query: (*query).to_owned(),
             document: (*document).to_owned(),

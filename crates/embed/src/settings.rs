@@ -1,4 +1,4 @@
-//! What a model's configuration files say.
+//! Reading a model's configuration files.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,18 +10,18 @@ use serde::de::DeserializeOwned;
 use crate::LoadError;
 use crate::prompts::Prompts;
 
-/// How token vectors become one sentence vector.
+/// How token vectors are combined into one sentence vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pooling {
-    /// Their mean.
+    /// The mean of all token vectors.
     Mean,
-    /// The first token's.
+    /// The vector of the first token.
     Cls,
 }
 
-/// The shape of the network.
+/// The dimensions of the network.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Shape {
+pub(crate) struct ModelShape {
     pub(crate) width: usize,
     pub(crate) layers: usize,
     pub(crate) heads: usize,
@@ -32,20 +32,20 @@ pub(crate) struct Shape {
     pub(crate) layer_norm_eps: f32,
 }
 
-/// Everything the model's files say beside weights and vocabulary.
+/// The configuration of a model: everything except weights and vocabulary.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) shape: Shape,
+    pub(crate) shape: ModelShape,
     pub(crate) pooling: Pooling,
     pub(crate) normalize: bool,
     pub(crate) tokens_max: usize,
     pub(crate) lowercase: bool,
     pub(crate) prompts: Prompts,
-    /// Where config.json, tokenizer.json and model.safetensors are.
+    /// The directory of config.json, tokenizer.json and model.safetensors.
     pub(crate) transformer_dir: PathBuf,
 }
 
-/// Bytes a configuration file may have.
+/// Maximum size of a configuration file, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 impl Settings {
@@ -60,14 +60,14 @@ impl Settings {
         let sentence: SentenceConfig = read_json_if_present(&path)?.unwrap_or_default();
         let tokens_max = match sentence.max_seq_length {
             Some(0 | 1) => {
-                return Err(setting(&path, "max_seq_length", "too small", "at least 2 is needed"));
+                return Err(invalid_setting(&path, "max_seq_length", "too small", "at least 2 is needed"));
             }
-            // The position table bounds what the model can read, whatever the file says.
+            // The number of positions limits the length, regardless of this setting.
             Some(length) => length.min(shape.positions),
             None => {
                 let path = transformer_dir.join("tokenizer_config.json");
                 let tokenizer: TokenizerConfig = read_json_if_present(&path)?.unwrap_or_default();
-                // Some files say 1e30, "no limit".
+                // Some files use 1e30 for "no limit".
                 let length = tokenizer.model_max_length.unwrap_or(f64::INFINITY);
                 shape.positions.min(length.max(2.0) as usize)
             }
@@ -84,7 +84,7 @@ impl Settings {
     }
 }
 
-/// modules.json: the stages of the model, in order.
+/// Content of modules.json: the modules of the model, in order.
 struct Modules {
     transformer: PathBuf,
     pooling: PathBuf,
@@ -102,21 +102,26 @@ impl Modules {
     fn read(dir: &Path) -> Result<Modules, LoadError> {
         let path = dir.join("modules.json");
         let modules: Vec<Module> = read_json(&path)?;
-        // Classes have moved between Python modules over the years; their names have stayed.
+        // Classes have moved between Python modules over the years, but their names have not changed.
         let classes: Vec<&str> =
             modules.iter().map(|module| module.class.rsplit('.').next().unwrap_or_default()).collect();
         let normalize = match classes[..] {
             ["Transformer", "Pooling"] => false,
             ["Transformer", "Pooling", "Normalize"] => true,
             _ => {
-                let expected = "Transformer, Pooling and perhaps Normalize are understood, in this order";
-                return Err(setting(&path, "type", classes.join(", "), expected));
+                let expected = "supported are Transformer, Pooling and optionally Normalize, in this order";
+                return Err(invalid_setting(&path, "type", classes.join(", "), expected));
             }
         };
         for module in &modules {
             let plain = Path::new(&module.path).components().all(|c| matches!(c, Component::Normal(_)));
             if !plain {
-                return Err(setting(&path, "path", &module.path, "it must stay inside the model directory"));
+                return Err(invalid_setting(
+                    &path,
+                    "path",
+                    &module.path,
+                    "it must be inside the model directory",
+                ));
             }
         }
         Ok(Modules {
@@ -127,7 +132,7 @@ impl Modules {
     }
 }
 
-/// config.json, as `transformers` writes it.
+/// Content of config.json, as written by `transformers`.
 #[derive(Deserialize)]
 struct BertConfig {
     model_type: String,
@@ -137,70 +142,75 @@ struct BertConfig {
     intermediate_size: usize,
     vocab_size: usize,
     max_position_embeddings: usize,
-    #[serde(default = "two")]
+    #[serde(default = "default_type_vocab_size")]
     type_vocab_size: usize,
-    #[serde(default = "gelu")]
+    #[serde(default = "default_hidden_act")]
     hidden_act: String,
-    #[serde(default = "default_eps")]
+    #[serde(default = "default_layer_norm_eps")]
     layer_norm_eps: f64,
     position_embedding_type: Option<String>,
     #[serde(default)]
     is_decoder: bool,
 }
 
-fn two() -> usize {
+fn default_type_vocab_size() -> usize {
     2
 }
 
-fn gelu() -> String {
+fn default_hidden_act() -> String {
     "gelu".into()
 }
 
-fn default_eps() -> f64 {
+fn default_layer_norm_eps() -> f64 {
     1e-12
 }
 
-fn read_shape(path: &Path) -> Result<Shape, LoadError> {
+fn read_shape(path: &Path) -> Result<ModelShape, LoadError> {
     let config: BertConfig = read_json(path)?;
-    let of_kind = |key, found: &str, known: &str| {
+    let expect_value = |key, found: &str, known: &str| {
         if found == known {
             return Ok(());
         }
-        Err(setting(path, key, format!("\"{found}\""), format!("only \"{known}\" is understood")))
+        Err(invalid_setting(path, key, format!("\"{found}\""), format!("only \"{known}\" is supported")))
     };
-    of_kind("model_type", &config.model_type, "bert")?;
-    of_kind("hidden_act", &config.hidden_act, "gelu")?;
+    expect_value("model_type", &config.model_type, "bert")?;
+    expect_value("hidden_act", &config.hidden_act, "gelu")?;
     if let Some(kind) = &config.position_embedding_type {
-        of_kind("position_embedding_type", kind, "absolute")?;
+        expect_value("position_embedding_type", kind, "absolute")?;
     }
     if config.is_decoder {
-        return Err(setting(path, "is_decoder", "true", "only encoders are understood"));
+        return Err(invalid_setting(path, "is_decoder", "true", "only encoders are supported"));
     }
-    let within = |key, found: usize, max: usize| {
+    let expect_range = |key, found: usize, max: usize| {
         if (1..=max).contains(&found) {
             return Ok(());
         }
-        Err(setting(path, key, found.to_string(), format!("expected 1 to {max}")))
+        Err(invalid_setting(path, key, found.to_string(), format!("expected 1 to {max}")))
     };
-    within("hidden_size", config.hidden_size, 4096)?;
-    within("num_hidden_layers", config.num_hidden_layers, 128)?;
-    within("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
-    within("intermediate_size", config.intermediate_size, 65_536)?;
-    within("vocab_size", config.vocab_size, 4_000_000)?;
-    within("max_position_embeddings", config.max_position_embeddings, 65_536)?;
-    within("type_vocab_size", config.type_vocab_size, 1024)?;
+    expect_range("hidden_size", config.hidden_size, 4096)?;
+    expect_range("num_hidden_layers", config.num_hidden_layers, 128)?;
+    expect_range("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
+    expect_range("intermediate_size", config.intermediate_size, 65_536)?;
+    expect_range("vocab_size", config.vocab_size, 4_000_000)?;
+    expect_range("max_position_embeddings", config.max_position_embeddings, 65_536)?;
+    expect_range("type_vocab_size", config.type_vocab_size, 1024)?;
     if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
         let found = config.num_attention_heads.to_string();
-        let expected = format!("it must divide hidden_size, {}", config.hidden_size);
-        return Err(setting(path, "num_attention_heads", found, expected));
+        let expected = format!("it must divide hidden_size, which is {}", config.hidden_size);
+        return Err(invalid_setting(path, "num_attention_heads", found, expected));
     }
     if !(0.0..1.0).contains(&config.layer_norm_eps) {
-        return Err(setting(path, "layer_norm_eps", config.layer_norm_eps.to_string(), "expected 0 to 1"));
+        return Err(invalid_setting(
+            path,
+            "layer_norm_eps",
+            config.layer_norm_eps.to_string(),
+            "expected 0 to 1",
+        ));
     }
     if config.max_position_embeddings < 2 {
-        return Err(setting(path, "max_position_embeddings", "1", "at least 2 is needed"));
+        return Err(invalid_setting(path, "max_position_embeddings", "1", "at least 2 is needed"));
     }
-    Ok(Shape {
+    Ok(ModelShape {
         width: config.hidden_size,
         layers: config.num_hidden_layers,
         heads: config.num_attention_heads,
@@ -215,16 +225,16 @@ fn read_shape(path: &Path) -> Result<Shape, LoadError> {
 fn read_pooling(path: &Path, width: usize, prompts: &Prompts) -> Result<Pooling, LoadError> {
     let config: serde_json::Map<String, serde_json::Value> = read_json(path)?;
     if config.get("include_prompt") == Some(&false.into()) && *prompts != Prompts::default() {
-        let expected = "of a model with prompts, only pooling that takes them in is understood";
-        return Err(setting(path, "include_prompt", "false", expected));
+        let expected = "pooling that excludes prompts is not supported for a model with prompts";
+        return Err(invalid_setting(path, "include_prompt", "false", expected));
     }
     if let Some(found) = config.get("word_embedding_dimension").or_else(|| config.get("embedding_dimension"))
         && found.as_u64() != Some(width as u64)
     {
-        let expected = format!("expected hidden_size of config.json, {width}");
-        return Err(setting(path, "word_embedding_dimension", found.to_string(), expected));
+        let expected = format!("expected {width}, the hidden_size in config.json");
+        return Err(invalid_setting(path, "word_embedding_dimension", found.to_string(), expected));
     }
-    // Older files have a boolean for each mode, newer ones the mode's name.
+    // Older files have one boolean per mode. Newer files have the name of the mode.
     let mut modes: Vec<&str> = config
         .iter()
         .filter(|(_, value)| value.as_bool() == Some(true))
@@ -238,7 +248,7 @@ fn read_pooling(path: &Path, width: usize, prompts: &Prompts) -> Result<Pooling,
         ["cls_token" | "cls"] => Ok(Pooling::Cls),
         _ => {
             let found = if modes.is_empty() { "not set".to_owned() } else { modes.join(", ") };
-            Err(setting(path, "pooling_mode", found, "only mean or cls pooling is understood"))
+            Err(invalid_setting(path, "pooling_mode", found, "only mean or cls pooling is supported"))
         }
     }
 }
@@ -255,7 +265,7 @@ struct TokenizerConfig {
     model_max_length: Option<f64>,
 }
 
-pub(crate) fn setting(
+pub(crate) fn invalid_setting(
     path: &Path,
     key: &'static str,
     found: impl Into<String>,
@@ -264,7 +274,7 @@ pub(crate) fn setting(
     LoadError::Setting { path: path.into(), key, found: found.into(), expected: expected.into() }
 }
 
-/// Reads a whole file of at most `bytes_max` bytes.
+/// Reads a file of at most `bytes_max` bytes.
 pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
     let read = || {
         let file = File::open(path)?;

@@ -1,35 +1,35 @@
-//! Making the inputs of integer layers easy to quantise.
+//! Smoothing the inputs of int8 layers, so that they lose less precision when quantized.
 
-use crate::layer::Matrix;
+use crate::layer::LinearWeights;
 
-/// What is done to each input of a linear layer before it becomes a byte: `(x - shift) * factor`. Its
-/// weights and bias make up for it.
+/// Transforms each input of a linear layer before quantization: `(x - shift) * factor`. The layer's weights
+/// and bias compensate for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Smoothing {
     pub(crate) shifts: Vec<f32>,
     pub(crate) factors: Vec<f32>,
 }
 
-/// What ranges are taken to be at least, so that a channel that is never used has a factor.
+/// Lower bound for ranges, so that the factor of an unused channel is finite.
 const RANGE_MIN: f32 = 1e-6;
 
 impl Smoothing {
-    /// Nothing is done to any of the `inputs`.
-    pub(crate) fn none(inputs: usize) -> Smoothing {
+    /// Leaves all `inputs` unchanged.
+    pub(crate) fn identity(inputs: usize) -> Smoothing {
         Smoothing { shifts: vec![0.0; inputs], factors: vec![1.0; inputs] }
     }
 
-    /// For inputs like `rows`, as many a row as `matrix` takes.
+    /// Fits the smoothing to sample inputs. Each row of `rows` has as many values as `matrix` has inputs.
     ///
-    /// A step of a byte is as large as the largest channel makes it. So each channel's mean is
-    /// subtracted (Wei et al. 2023, Outlier Suppression+, equation 3), and half of what is left, on a
+    /// The largest channel determines the quantization step. So each channel's mean is subtracted
+    /// (Wei et al. 2023, Outlier Suppression+, equation 3), and half of the remaining range, on a
     /// logarithmic scale, is moved to the weights (Xiao et al. 2023, SmoothQuant, equation 4 with a
     /// strength of 0.5).
-    pub(crate) fn of(rows: &[f32], matrix: &Matrix) -> Smoothing {
+    pub(crate) fn fit(rows: &[f32], matrix: &LinearWeights) -> Smoothing {
         let inputs = matrix.inputs;
         let count = rows.len() / inputs;
         if count == 0 {
-            return Smoothing::none(inputs);
+            return Smoothing::identity(inputs);
         }
         let mut shifts = vec![0.0; inputs];
         for row in rows.chunks_exact(inputs) {
@@ -59,15 +59,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_end_up_centred_and_no_larger_than_their_weights() {
+    fn centres_channels_and_balances_their_ranges_with_the_weights() {
         let matrix =
-            Matrix { weights: vec![0.5, 0.01, 0.0, -1.0, -0.04, 0.0], bias: vec![0.0; 2], inputs: 3 };
+            LinearWeights { weights: vec![0.5, 0.01, 0.0, -1.0, -0.04, 0.0], bias: vec![0.0; 2], inputs: 3 };
         let rows = [1.0, -20.0, 3.0, 3.0, -28.0, 3.0];
-        let Smoothing { shifts, factors } = Smoothing::of(&rows, &matrix);
+        let Smoothing { shifts, factors } = Smoothing::fit(&rows, &matrix);
         assert_eq!(shifts, [2.0, -24.0, 3.0]);
         assert_eq!(factors[0], 1.0);
         assert!((factors[1] - 0.1).abs() < 1e-6, "{factors:?}");
-        assert_eq!(factors[2], 1.0, "a channel nobody uses");
-        assert_eq!(Smoothing::of(&[], &matrix), Smoothing::none(3));
+        assert_eq!(factors[2], 1.0, "an unused channel");
+        assert_eq!(Smoothing::fit(&[], &matrix), Smoothing::identity(3));
     }
 }

@@ -7,22 +7,22 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::LoadError;
 
-/// The tensors of a weights file, found by the names BERT gives them.
+/// The tensors of a weights file, by their BERT names.
 pub(crate) struct Weights<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
 }
 
 impl<'a> Weights<'a> {
-    /// Reads the header in `bytes`, the content of the file at `path`.
+    /// Parses `bytes`, the content of the file at `path`.
     pub(crate) fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Weights<'a>, LoadError> {
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|source| LoadError::Weights { path: path.into(), source })?;
         Ok(Weights { path, tensors })
     }
 
-    /// The tensor `name` (or `bert.` and that name, as some exports have it) in single precision.
-    /// Its shape must be `shape` and all its values finite.
+    /// Gets the tensor `name` (or `bert.` followed by that name, as some exports have it) in single
+    /// precision. It must have the shape `shape`, and all values must be finite.
     pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let view = self
             .tensors
@@ -38,7 +38,7 @@ impl<'a> Weights<'a> {
         if view.shape() != shape {
             return Err(wrong(
                 format!("has shape {:?}", view.shape()),
-                format!("shape {shape:?}, as config.json says"),
+                format!("shape {shape:?} according to config.json"),
             ));
         }
         let values: Vec<f32> = match view.dtype() {

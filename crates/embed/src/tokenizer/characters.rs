@@ -1,7 +1,7 @@
-//! What BERT's normaliser and pre-tokenizer make of each character.
+//! The effect of BERT's normalizer and pre-tokenizer on each character.
 //!
-//! Both look at one character at a time, so what they make of all of them can be asked of the
-//! library once and looked up from then on; asked when first met, 256 neighbours at a time.
+//! Both process one character at a time. So this table queries the library once per character and
+//! caches the result. It does so on first use, in blocks of 256 characters.
 
 use std::sync::OnceLock;
 
@@ -10,49 +10,49 @@ use tokenizers::{
     PreTokenizer as _, PreTokenizerWrapper,
 };
 
-/// Characters asked about at a time.
-const BLOCK: usize = 256;
+/// Number of characters that are classified at a time.
+const BLOCK_CHARS: usize = 256;
 
-/// Bytes that a character becomes at most, to be looked up: a Hangul syllable has nine.
-const LETTERS_MAX: usize = 12;
+/// Maximum number of UTF-8 bytes of a normalized character. A Hangul syllable needs nine.
+const NORMALIZED_BYTES_MAX: usize = 12;
 
-/// Characters that stay and that decomposition may put in another order when several follow one
-/// another: those with a combining class that are no nonspacing marks (Unicode 17, DerivedCombiningClass).
-const REORDERED: [std::ops::RangeInclusive<char>; 4] = [
+/// Characters that normalization keeps but may reorder when several follow one another: those that have a
+/// combining class but are not nonspacing marks (Unicode 17, DerivedCombiningClass).
+const REORDERABLE: [std::ops::RangeInclusive<char>; 4] = [
     '\u{302E}'..='\u{302F}',
     '\u{16FF0}'..='\u{16FF1}',
     '\u{1D165}'..='\u{1D166}',
     '\u{1D16D}'..='\u{1D172}',
 ];
 
-/// What a character becomes.
+/// The effect of tokenization on a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Character {
-    /// Nothing.
+pub(super) enum CharacterClass {
+    /// Removed.
     Dropped,
-    /// The end of a word.
-    Space,
+    /// Ends a word.
+    Whitespace,
     /// Part of a word.
-    Letters(Letters),
-    /// A word of its own.
-    Alone(Letters),
-    /// Something that depends on its neighbours, or none of these.
-    Unclear,
+    WordPart(NormalizedChars),
+    /// A separate word.
+    Standalone(NormalizedChars),
+    /// None of these, or dependent on its neighbours.
+    Unsupported,
 }
 
-/// A few characters in UTF-8.
+/// The characters that normalization produces from one character, in UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Letters {
-    bytes: [u8; LETTERS_MAX],
+pub(super) struct NormalizedChars {
+    bytes: [u8; NORMALIZED_BYTES_MAX],
     len: u8,
     chars: u8,
 }
 
-impl Letters {
-    fn new(text: &str) -> Option<Letters> {
-        let mut bytes = [0; LETTERS_MAX];
+impl NormalizedChars {
+    fn new(text: &str) -> Option<NormalizedChars> {
+        let mut bytes = [0; NORMALIZED_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some(Letters { bytes, len: text.len() as u8, chars: text.chars().count() as u8 })
+        Some(NormalizedChars { bytes, len: text.len() as u8, chars: text.chars().count() as u8 })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -64,17 +64,17 @@ impl Letters {
     }
 }
 
-/// What every character becomes.
-pub(super) struct Characters {
+/// Maps every character to its class.
+pub(super) struct CharacterTable {
     normalizer: NormalizerWrapper,
     pre_tokenizer: PreTokenizerWrapper,
-    ascii: [Character; 128],
-    blocks: Box<[OnceLock<Box<[Character; BLOCK]>>]>,
+    ascii: [CharacterClass; 128],
+    blocks: Box<[OnceLock<Box<[CharacterClass; BLOCK_CHARS]>>]>,
 }
 
-impl Characters {
-    /// `None` unless normaliser and pre-tokenizer are BERT's.
-    pub(super) fn of(tokenizer: &tokenizers::Tokenizer) -> Option<Characters> {
+impl CharacterTable {
+    /// Returns `None` unless the normalizer and the pre-tokenizer are BERT's.
+    pub(super) fn from_library(tokenizer: &tokenizers::Tokenizer) -> Option<CharacterTable> {
         let normalizer = tokenizer.get_normalizer()?;
         let pre_tokenizer = tokenizer.get_pre_tokenizer()?;
         if !matches!(normalizer, NormalizerWrapper::BertNormalizer(_))
@@ -82,54 +82,55 @@ impl Characters {
         {
             return None;
         }
-        let mut characters = Characters {
+        let mut characters = CharacterTable {
             normalizer: normalizer.clone(),
             pre_tokenizer: pre_tokenizer.clone(),
-            ascii: [Character::Unclear; 128],
-            blocks: (0..=char::MAX as usize / BLOCK).map(|_| OnceLock::new()).collect(),
+            ascii: [CharacterClass::Unsupported; 128],
+            blocks: (0..=char::MAX as usize / BLOCK_CHARS).map(|_| OnceLock::new()).collect(),
         };
-        characters.ascii = std::array::from_fn(|code| characters.ask(char::from(code as u8)));
+        characters.ascii = std::array::from_fn(|code| characters.classify(char::from(code as u8)));
         Some(characters)
     }
 
-    /// What `character` becomes.
-    pub(super) fn get(&self, character: char) -> &Character {
+    /// The class of `character`.
+    pub(super) fn get(&self, character: char) -> &CharacterClass {
         let code = character as usize;
         if let Some(found) = self.ascii.get(code) {
             return found;
         }
-        let block = self.blocks[code / BLOCK].get_or_init(|| {
-            let first = code / BLOCK * BLOCK;
-            let ask = |code| char::from_u32(code as u32).map_or(Character::Unclear, |c| self.ask(c));
-            Box::new(std::array::from_fn(|place| ask(first + place)))
+        let block = self.blocks[code / BLOCK_CHARS].get_or_init(|| {
+            let first = code / BLOCK_CHARS * BLOCK_CHARS;
+            let classify =
+                |code| char::from_u32(code as u32).map_or(CharacterClass::Unsupported, |c| self.classify(c));
+            Box::new(std::array::from_fn(|offset| classify(first + offset)))
         });
-        &block[code % BLOCK]
+        &block[code % BLOCK_CHARS]
     }
 
-    fn ask(&self, character: char) -> Character {
-        if REORDERED.iter().any(|range| range.contains(&character)) {
-            return Character::Unclear;
+    fn classify(&self, character: char) -> CharacterClass {
+        if REORDERABLE.iter().any(|range| range.contains(&character)) {
+            return CharacterClass::Unsupported;
         }
-        self.asked(character).unwrap_or(Character::Unclear)
+        self.try_classify(character).unwrap_or(CharacterClass::Unsupported)
     }
 
-    fn asked(&self, character: char) -> Option<Character> {
+    fn try_classify(&self, character: char) -> Option<CharacterClass> {
         let mut normalized = NormalizedString::from(character.to_string());
         self.normalizer.normalize(&mut normalized).ok()?;
-        let letters = normalized.get();
-        if letters.is_empty() {
-            return Some(Character::Dropped);
+        let normalized_text = normalized.get();
+        if normalized_text.is_empty() {
+            return Some(CharacterClass::Dropped);
         }
-        // Between two letters it shows whether it joins words, parts them, or stands between.
-        let between = format!("a{letters}a");
+        // Placed between two normalized_text, the character either joins them, separates them or is a word itself.
+        let between = format!("a{normalized_text}a");
         let mut split = PreTokenizedString::from(between.as_str());
         self.pre_tokenizer.pre_tokenize(&mut split).ok()?;
         let words = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
         let words: Vec<&str> = words.into_iter().map(|(word, ..)| word).collect();
         match words[..] {
-            ["a", "a"] => Some(Character::Space),
-            ["a", alone, "a"] => Letters::new(alone).map(Character::Alone),
-            [word] if word == between => Letters::new(letters).map(Character::Letters),
+            ["a", "a"] => Some(CharacterClass::Whitespace),
+            ["a", word, "a"] => NormalizedChars::new(word).map(CharacterClass::Standalone),
+            [word] if word == between => NormalizedChars::new(normalized_text).map(CharacterClass::WordPart),
             _ => None,
         }
     }

@@ -1,11 +1,11 @@
 //! Text to token ids.
 //!
-//! The `tokenizers` library reads the file, and is the measure of what is right. Vocabularies of
-//! BERT's kind get a tokenizer of our own, which hands the few texts it does not cover to the library.
+//! The `tokenizers` library parses the tokenizer file and defines the expected result. BERT
+//! vocabularies use our own, faster tokenizer, which leaves the few texts it does not support to the library.
 
 mod characters;
 #[cfg(any(fuzzing, test))]
-pub(crate) mod small;
+pub(crate) mod small_tokenizer;
 mod trie;
 mod wordpiece;
 
@@ -16,24 +16,25 @@ use tokenizers::{PostProcessor, TruncationDirection, TruncationParams, Truncatio
 use self::wordpiece::WordPiece;
 use crate::{LoadError, Tokens};
 
-/// Letters that hardly any vocabulary has: cuneiform, Linear A and a hieroglyph.
-const PROBE: &str = "\u{12000} \u{10600} \u{13000}";
+/// Characters that hardly any vocabulary contains: cuneiform, Linear A and a hieroglyph.
+const UNKNOWN_CHARACTERS: &str = "\u{12000} \u{10600} \u{13000}";
 
-/// How much of a long text is tokenized first, for each token the model reads: prose in any script
-/// has far fewer bytes a token.
+/// Size of the part of a long text that is tokenized first, in bytes per token of the model's maximum
+/// length. Prose in any script has far fewer bytes per token.
 const HEAD_BYTES_PER_TOKEN: usize = 16;
 
-/// The model's tokenizer, with the truncation of the model and no padding, whatever its file says.
+/// The model's tokenizer. It truncates to the model's maximum length and does not pad, regardless of the
+/// settings in its file.
 pub(crate) struct Tokenizer {
     tokenizer: tokenizers::Tokenizer,
-    /// `None` where the library is not of BERT's kind.
+    /// `None` if the vocabulary or its settings are not BERT's.
     wordpiece: Option<WordPiece>,
     pub(crate) tokens_max: usize,
     lowercase: bool,
 }
 
 impl Tokenizer {
-    /// Parses tokenizer.json, `bytes` of the file at `path`, for a model with embeddings for
+    /// Parses `bytes`, the content of the tokenizer.json at `path`, for a model with embeddings for
     /// `vocabulary` ids.
     pub(crate) fn parse(
         path: &Path,
@@ -42,8 +43,8 @@ impl Tokenizer {
         lowercase: bool,
         vocabulary: usize,
     ) -> Result<Tokenizer, LoadError> {
-        let refused = |source| LoadError::Tokenizer { path: path.into(), source };
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(refused)?;
+        let invalid = |source| LoadError::Tokenizer { path: path.into(), source };
+        let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(invalid)?;
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         if largest as usize >= vocabulary {
             return Err(LoadError::Vocabulary { path: path.into(), id: largest, vocabulary });
@@ -51,42 +52,42 @@ impl Tokenizer {
         let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         if special >= tokens_max {
             let message = format!(
-                "it adds {special} special tokens to a text, which leaves no room for words in the \
-                 {tokens_max} that the model reads"
+                "it adds {special} special tokens to every text, which leaves no room for words within the \
+                 model's maximum of {tokens_max} tokens"
             );
-            return Err(refused(message.into()));
+            return Err(invalid(message.into()));
         }
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(refused)?;
-        // A text that is written in small letters as a whole may come out different from one whose
-        // letters are (a Greek sigma at the end of a word), so the library has to do it.
-        let wordpiece = if lowercase { None } else { WordPiece::of(&tokenizer) };
+        tokenizer.with_truncation(None).map_err(invalid)?;
+        // Lowercasing a whole text can differ from lowercasing its characters one by one (for example a
+        // Greek sigma at the end of a word), so this case is left to the library.
+        let wordpiece = if lowercase { None } else { WordPiece::from_library(&tokenizer) };
         let truncation = TruncationParams {
-            // The library stops at this many tokens without looking for more. Special tokens make
-            // room to see that there were more; without them one token is added for that.
+            // The library stops at this many tokens. With special tokens it reports overflow. Without
+            // them, one additional token is needed to detect it.
             max_length: if special == 0 { tokens_max + 1 } else { tokens_max },
             direction: TruncationDirection::Right,
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
         };
-        tokenizer.with_truncation(Some(truncation)).map_err(refused)?;
-        // Vocabularies without a token for the unknown fail on their first unknown character:
-        // better now than in the middle of a search.
-        tokenizer.encode_fast(PROBE, true).map_err(refused)?;
+        tokenizer.with_truncation(Some(truncation)).map_err(invalid)?;
+        // Without an unknown token, encoding fails at the first unknown character. This detects such
+        // a vocabulary at load rather than during a search.
+        tokenizer.encode_fast(UNKNOWN_CHARACTERS, true).map_err(invalid)?;
         Ok(Tokenizer { tokenizer, wordpiece, tokens_max, lowercase })
     }
 
-    /// Tokenizes `text`, with special tokens, cut at the model's length.
+    /// Tokenizes `text` with special tokens, truncated to the model's maximum length.
     pub(crate) fn tokenize(&self, text: &str) -> Tokens {
         let own = self.wordpiece.as_ref().and_then(|own| own.tokenize(text, self.tokens_max));
-        own.unwrap_or_else(|| self.by_library(text))
+        own.unwrap_or_else(|| self.tokenize_with_library(text))
     }
 
-    fn by_library(&self, text: &str) -> Tokens {
-        // The library normalises a text to its end before it cuts. Of a long one the words of the
-        // head are nearly always enough; they are complete, so they give the tokens that the whole
-        // text begins with.
-        if let Some(head) = words_within(text, self.tokens_max.saturating_mul(HEAD_BYTES_PER_TOKEN)) {
+    fn tokenize_with_library(&self, text: &str) -> Tokens {
+        // The library normalizes the whole text before truncating it. The first words of a long text
+        // are nearly always sufficient. Since they are complete words, their tokens are a prefix of the
+        // tokens of the whole text.
+        if let Some(head) = whole_words_within(text, self.tokens_max.saturating_mul(HEAD_BYTES_PER_TOKEN)) {
             let tokens = self.encode(head);
             if tokens.truncated {
                 return tokens;
@@ -101,7 +102,7 @@ impl Tokenizer {
         } else {
             self.tokenizer.encode_fast(text, true)
         };
-        let encoding = encoding.expect("a tokenizer that knows the unknown character knows every text");
+        let encoding = encoding.expect("a tokenizer with an unknown token encodes every text");
         let mut ids = encoding.get_ids().to_vec();
         let truncated = ids.len() > self.tokens_max || !encoding.get_overflowing().is_empty();
         ids.truncate(self.tokens_max);
@@ -109,8 +110,8 @@ impl Tokenizer {
     }
 }
 
-/// The words that lie wholly in the first `bytes` of a longer text, if there are any.
-fn words_within(text: &str, bytes: usize) -> Option<&str> {
+/// The words that are completely within the first `bytes` of a longer text, if there are any.
+fn whole_words_within(text: &str, bytes: usize) -> Option<&str> {
     if text.len() <= bytes {
         return None;
     }

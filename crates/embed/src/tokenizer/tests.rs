@@ -5,19 +5,19 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::small::{SCRIPTS, agrees, parse, small};
+use super::small_tokenizer::{SCRIPTS, matches_library, parse, small_tokenizer};
 use super::*;
 
 #[path = "../../tests/minilm/mod.rs"]
 mod minilm;
 
-/// all-MiniLM-L6-v2's, where the model is installed.
-fn minilm() -> Option<Tokenizer> {
+/// The tokenizer of all-MiniLM-L6-v2, if the model is installed.
+fn minilm_tokenizer() -> Option<Tokenizer> {
     let bytes = std::fs::read(minilm::dir()?.join("tokenizer.json")).expect("a readable tokenizer");
     Some(parse(&bytes, 256))
 }
 
-/// Words of one to a few scripts, some far too long.
+/// Words from several scripts, some of them longer than the limit.
 fn text() -> impl Strategy<Value = String> {
     let character = (0..SCRIPTS.len()).prop_flat_map(|script| {
         let (first, last) = SCRIPTS[script];
@@ -38,66 +38,66 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn makes_of_any_text_what_the_library_makes(text in text()) {
-        thread_local!(static SMALL: Tokenizer = small());
+    fn random_texts_match_the_library(text in text()) {
+        thread_local!(static SMALL: Tokenizer = small_tokenizer());
         SMALL.with(|small| {
-            let holds_reserved = ["[CLS]", "[SEP]", "[MASK]"].iter().any(|word| text.contains(word));
-            prop_assert_eq!(agrees(small, &text), !holds_reserved);
+            let contains_special_token = ["[CLS]", "[SEP]", "[MASK]"].iter().any(|word| text.contains(word));
+            prop_assert_eq!(matches_library(small, &text), !contains_special_token);
             Ok(())
         })?;
     }
 }
 
 #[test]
-fn knows_every_character_there_is() {
-    let small = small();
-    // The first plane, which holds the living scripts, and some of every block of the others.
-    let asked = |character: &char| *character < '\u{10000}' || (*character as u32).is_multiple_of(16);
-    let unclear: Vec<char> = ('\0'..=char::MAX)
-        .filter(asked)
-        .filter(|character| !agrees(&small, &format!("a{character}b {character}")))
+fn classifies_nearly_every_character() {
+    let small = small_tokenizer();
+    // All characters of the first plane, which contains the modern scripts, and a sample of the others.
+    let is_sampled = |character: &char| *character < '\u{10000}' || (*character as u32).is_multiple_of(16);
+    let unsupported: Vec<char> = ('\0'..=char::MAX)
+        .filter(is_sampled)
+        .filter(|character| !matches_library(&small, &format!("a{character}b {character}")))
         .collect();
-    assert!(unclear.contains(&'\u{302E}'));
-    assert!(unclear.len() < 10, "left to the library: {unclear:?}");
+    assert!(unsupported.contains(&'\u{302E}'));
+    assert!(unsupported.len() < 10, "unsupported characters: {unsupported:?}");
 }
 
 #[test]
-fn leaves_reserved_words_to_the_library() {
-    let small = small();
+fn leaves_texts_with_special_tokens_to_the_library() {
+    let small = small_tokenizer();
     for text in ["[SEP]", "a [MASK] b", "a[CLS]"] {
-        assert!(!agrees(&small, text), "{text:?}");
-        assert_eq!(small.tokenize(text), small.by_library(text));
+        assert!(!matches_library(&small, text), "{text:?}");
+        assert_eq!(small.tokenize(text), small.tokenize_with_library(text));
     }
-    assert!(agrees(&small, "[sep] [ SEP ]"));
+    assert!(matches_library(&small, "[sep] [ SEP ]"));
 }
 
 #[test]
-fn cuts_where_the_library_cuts() {
-    let small = small();
+fn truncates_where_the_library_truncates() {
+    let small = small_tokenizer();
     for words in 36..42 {
         for end in ["", " ", "\n\u{AD}"] {
-            assert!(agrees(&small, &format!("{}{end}", "a ".repeat(words))));
+            assert!(matches_library(&small, &format!("{}{end}", "a ".repeat(words))));
         }
     }
     assert!(small.tokenize(&"a ".repeat(39)).truncated);
 }
 
 #[test]
-fn makes_of_real_texts_what_the_library_makes() {
-    let Some(minilm) = minilm() else { return };
-    let shared = std::env::var_os("NEARFIELD_SHARED")
+fn real_texts_match_the_library() {
+    let Some(minilm) = minilm_tokenizer() else { return };
+    let data = std::env::var_os("NEARFIELD_DATA")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = shared.join("corpora/packages_250k.jsonl.gz");
+    let path = data.join("corpora/packages_250k.jsonl.gz");
     let Ok(file) = std::fs::File::open(&path) else {
         eprintln!("SKIPPED: no {}", path.display());
         return;
     };
-    let (mut texts, mut own) = (0, 0);
+    let (mut texts, mut supported) = (0, 0);
     for line in BufReader::new(flate2::read::GzDecoder::new(file)).lines().take(100_000) {
         let line: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("an object");
         texts += 1;
-        own += usize::from(agrees(&minilm, line["text"].as_str().expect("a text")));
+        supported += usize::from(matches_library(&minilm, line["text"].as_str().expect("a text")));
     }
     assert_eq!(texts, 100_000);
-    assert!(own >= 99_900, "only {own} of {texts} texts are tokenized without the library");
+    assert!(supported >= 99_900, "only {supported} of {texts} texts are supported without the library");
 }

@@ -1,73 +1,74 @@
-//! The pieces of a vocabulary, to be found by their bytes.
+//! A trie of the pieces of a vocabulary.
 
 use std::{collections::VecDeque, ops::Range};
 
-/// A node: a beginning that some pieces share.
+/// A node: a prefix that some pieces share.
 pub(super) type Node = u32;
 
-/// Id of a node at which no piece ends.
+/// The id of a node at which no piece ends.
 const NONE: u32 = u32::MAX;
 
-/// A byte trie in level order: the children of a node stand side by side, sorted by label. Nine
-/// bytes a node, so that the 30,000 pieces of BERT's English vocabulary stay in the cache.
+/// A byte trie in level order. The children of a node are adjacent and sorted by label. It uses nine
+/// bytes per node, so that the 30,000 pieces of BERT's English vocabulary fit into the cache.
 pub(super) struct Trie {
     /// The byte that leads to each node.
     labels: Vec<u8>,
-    /// Where the children of each node begin; those of the next node begin where they end.
+    /// Index of each node's first child. Its children end where those of the next node start.
     children: Vec<Node>,
-    /// The piece that ends at each node.
+    /// Id of the piece that ends at each node, or [`NONE`].
     ids: Vec<u32>,
 }
 
 impl Trie {
-    /// Where every piece begins.
+    /// The root node.
     pub(super) const ROOT: Node = 0;
 
     pub(super) fn new(pieces: impl IntoIterator<Item = (String, u32)>) -> Trie {
         let mut pieces: Vec<(String, u32)> = pieces.into_iter().collect();
         pieces.sort_unstable();
         let mut trie = Trie { labels: vec![0], children: Vec::new(), ids: Vec::new() };
-        // Each node's pieces, and how many bytes of them lead to it.
-        let mut open: VecDeque<(Range<usize>, usize)> = [(0..pieces.len(), 0)].into();
-        while let Some((mut range, depth)) = open.pop_front() {
+        // For each pending node the range of its pieces and its depth in bytes.
+        let mut pending: VecDeque<(Range<usize>, usize)> = [(0..pieces.len(), 0)].into();
+        while let Some((mut range, depth)) = pending.pop_front() {
             let ends_here = !range.is_empty() && pieces[range.start].0.len() == depth;
             trie.ids.push(if ends_here { pieces[range.start].1 } else { NONE });
             range.start += usize::from(ends_here);
-            trie.children.push(u32::try_from(trie.labels.len()).expect("a file holds fewer bytes"));
+            trie.children
+                .push(u32::try_from(trie.labels.len()).expect("a vocabulary has fewer than 2^32 bytes"));
             while !range.is_empty() {
                 let label = pieces[range.start].0.as_bytes()[depth];
                 let same =
                     pieces[range.clone()].partition_point(|(piece, _)| piece.as_bytes()[depth] <= label);
                 trie.labels.push(label);
-                open.push_back((range.start..range.start + same, depth + 1));
+                pending.push_back((range.start..range.start + same, depth + 1));
                 range.start += same;
             }
         }
-        trie.children.push(u32::try_from(trie.labels.len()).expect("a file holds fewer bytes"));
+        trie.children.push(u32::try_from(trie.labels.len()).expect("a vocabulary has fewer than 2^32 bytes"));
         trie
     }
 
-    /// The node that `label` leads to from `node`.
+    /// The child of `node` with the label `label`.
     pub(super) fn child(&self, node: Node, label: u8) -> Option<Node> {
         let (first, end) = (self.children[node as usize], self.children[node as usize + 1]);
         let labels = &self.labels[first as usize..end as usize];
-        labels.binary_search(&label).ok().map(|place| first + place as u32)
+        labels.binary_search(&label).ok().map(|index| first + index as u32)
     }
 
-    /// The node all of `bytes` lead to from the root.
+    /// The node reached from the root by `bytes`.
     pub(super) fn descend(&self, bytes: &[u8]) -> Option<Node> {
         bytes.iter().try_fold(Trie::ROOT, |node, &byte| self.child(node, byte))
     }
 
-    /// The longest piece that `bytes` begin with, read from `node`: its length and id.
+    /// The longest piece that is a prefix of `bytes`, starting at `node`: its length and id.
     pub(super) fn longest(&self, mut node: Node, bytes: &[u8]) -> Option<(usize, u32)> {
         let mut longest = None;
-        for (place, &byte) in bytes.iter().enumerate() {
+        for (index, &byte) in bytes.iter().enumerate() {
             let Some(child) = self.child(node, byte) else { break };
             node = child;
             let id = self.ids[node as usize];
             if id != NONE {
-                longest = Some((place + 1, id));
+                longest = Some((index + 1, id));
             }
         }
         longest
@@ -84,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_what_a_map_finds(
+        fn longest_prefix_matches_a_map(
             pieces in proptest::collection::btree_map("[ab#é]{0,6}", 0..1000u32, 0..40),
             word in "[ab#é]{0,12}",
         ) {

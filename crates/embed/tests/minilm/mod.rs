@@ -1,10 +1,10 @@
-//! Where the real model is.
+//! Finding the installed all-MiniLM-L6-v2 model.
 
 use std::path::{Path, PathBuf};
 
-/// The directory of all-MiniLM-L6-v2 under `$NEARFIELD_HOME` (by default `target/nearfield-home` of
-/// the repository), or `None`, said loudly, where it has not been pulled. With
-/// `NEARFIELD_REQUIRE_MODEL=1` its absence is a failure.
+/// The directory of all-MiniLM-L6-v2 under `$NEARFIELD_HOME` (by default `target/nearfield-home` in
+/// the repository). Prints a message and returns `None` if the model is not installed. With
+/// `NEARFIELD_REQUIRE_MODEL=1` that is a failure.
 pub(crate) fn dir() -> Option<PathBuf> {
     let home = std::env::var_os("NEARFIELD_HOME").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home"),
@@ -16,6 +16,6 @@ pub(crate) fn dir() -> Option<PathBuf> {
     }
     let required = std::env::var_os("NEARFIELD_REQUIRE_MODEL").is_some_and(|value| value == "1");
     assert!(!required, "NEARFIELD_REQUIRE_MODEL is set, but there is no model in {}", dir.display());
-    eprintln!("SKIPPED: no model in {}; `nearfield model pull` brings it", dir.display());
+    eprintln!("SKIPPED: no model in {}; `nearfield model pull` installs it", dir.display());
     None
 }

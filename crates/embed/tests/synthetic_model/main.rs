@@ -1,5 +1,5 @@
-//! Loading and running small random models: no download needed.
+//! Loading and running small random models, which need no download.
 
-mod accepted;
-mod refused;
+mod rejected_models;
+mod supported_models;
 mod synthetic;

@@ -1,4 +1,4 @@
-//! A BERT of a few thousand random weights, written to disk as sentence-transformers would.
+//! A BERT model with a few thousand random weights, written in the format of sentence-transformers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ pub(crate) const INTERMEDIATE: usize = 40;
 pub(crate) const POSITIONS: usize = 16;
 pub(crate) const TOKENS_MAX: usize = 12;
 pub(crate) const EPS: f64 = 1e-6;
-/// Ids are places in this list.
+/// A token's id is its index in this list.
 pub(crate) const VOCABULARY: [&str; 12] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "river", "stone", "##s", "green", "sea", "##side", "?"];
 
@@ -26,21 +26,21 @@ pub(crate) struct Tensor {
     pub(crate) values: Vec<f32>,
 }
 
-/// A model directory in the making: change what should differ, then [`Synthetic::write`] it.
+/// The content of a model directory. Tests modify it and then call [`SyntheticModel::write`].
 #[derive(Clone)]
-pub(crate) struct Synthetic {
+pub(crate) struct SyntheticModel {
     /// Configuration files by path.
     pub(crate) files: BTreeMap<&'static str, Value>,
     pub(crate) tensors: BTreeMap<String, Tensor>,
-    /// Put before each tensor's name in the file.
+    /// Prefix of each tensor's name in the file.
     pub(crate) prefix: &'static str,
     /// F32, F16 or BF16.
     pub(crate) dtype: &'static str,
 }
 
-impl Synthetic {
-    /// Mean pooling, normalised, random weights that depend on `seed` alone.
-    pub(crate) fn new(seed: u64) -> Synthetic {
+impl SyntheticModel {
+    /// A model with mean pooling, normalization, and random weights that depend only on `seed`.
+    pub(crate) fn new(seed: u64) -> SyntheticModel {
         let files = [
             (
                 "modules.json",
@@ -66,23 +66,23 @@ impl Synthetic {
             ),
             ("tokenizer.json", tokenizer()),
         ];
-        Synthetic { files: files.into(), tensors: tensors(seed), prefix: "", dtype: "F32" }
+        SyntheticModel { files: files.into(), tensors: tensors(seed), prefix: "", dtype: "F32" }
     }
 
     /// Sets `key` of the configuration file `file`.
-    pub(crate) fn with(mut self, file: &str, key: &str, value: Value) -> Synthetic {
+    pub(crate) fn with(mut self, file: &str, key: &str, value: Value) -> SyntheticModel {
         self.files.get_mut(file).expect("a file of the model")[key] = value;
         self
     }
 
-    /// Removes the last stage, which normalises.
-    pub(crate) fn without_normalize(mut self) -> Synthetic {
+    /// Removes the normalization module.
+    pub(crate) fn without_normalize(mut self) -> SyntheticModel {
         self.files.get_mut("modules.json").and_then(Value::as_array_mut).expect("a list").pop();
         self
     }
 
-    /// Pools the first token instead of the mean.
-    pub(crate) fn with_cls_pooling(self) -> Synthetic {
+    /// Uses the vector of the first token instead of the mean.
+    pub(crate) fn with_cls_pooling(self) -> SyntheticModel {
         self.with("1_Pooling/config.json", "pooling_mode_mean_tokens", json!(false)).with(
             "1_Pooling/config.json",
             "pooling_mode_cls_token",
@@ -90,7 +90,7 @@ impl Synthetic {
         )
     }
 
-    /// Writes all files to a new directory.
+    /// Writes all files to a new temporary directory.
     pub(crate) fn write(&self) -> TempDir {
         let dir = TempDir::with_prefix("synthetic-").expect("a temporary directory");
         fs::create_dir(dir.path().join("1_Pooling")).expect("a directory for the pooling module");
@@ -139,9 +139,9 @@ fn tensors(seed: u64) -> BTreeMap<String, Tensor> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     let mut tensors = BTreeMap::new();
-    let mut add = |name: String, shape: &[usize], around: f32| {
-        // Values that F16 and BF16 hold exactly: one set of expected vectors serves all three.
-        let value = |random: f32| (random * 64.0).round() / 128.0 + around;
+    let mut add = |name: String, shape: &[usize], mean: f32| {
+        // F16 and BF16 represent these values exactly, so that the expected vectors are the same for all types.
+        let value = |random: f32| (random * 64.0).round() / 128.0 + mean;
         let values = (0..shape.iter().product()).map(|_| value(random())).collect();
         tensors.insert(name, Tensor { shape: shape.to_vec(), values });
     };
@@ -170,7 +170,7 @@ fn tensors(seed: u64) -> BTreeMap<String, Tensor> {
     tensors
 }
 
-/// WordPiece that says, as files in the wild do, to cut and pad to other lengths than the model's.
+/// A WordPiece tokenizer whose file, like many real ones, truncates and pads to other lengths than the model's.
 fn tokenizer() -> Value {
     let vocab: BTreeMap<&str, usize> = VOCABULARY.iter().enumerate().map(|(i, &word)| (word, i)).collect();
     let special = |id: usize| {

@@ -1,17 +1,17 @@
-//! Model directories in bad order are refused with a message that names file and fault.
+//! Invalid model directories are rejected with a message that names the file and the problem.
 
 use std::fs;
 use std::path::Path;
 
-use crate::synthetic::{Synthetic, Tensor, WIDTH, weights_path};
+use crate::synthetic::{SyntheticModel, Tensor, WIDTH, weights_path};
 use embed::{ComputeType, Model};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
 #[track_caller]
-fn assert_refused(dir: &Path, expected: &[&str]) {
-    let error = Model::load(dir, Cpu::detect(), &[ComputeType::F32]).expect_err("this model must be refused");
-    // The chain of causes belongs to the message a user sees.
+fn assert_rejected(dir: &Path, expected: &[&str]) {
+    let error = Model::load(dir, Cpu::detect(), &[ComputeType::F32]).expect_err("the model is invalid");
+    // Users see the message with the chain of causes.
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
@@ -24,8 +24,8 @@ fn assert_refused(dir: &Path, expected: &[&str]) {
 }
 
 #[test]
-fn settings_that_are_not_understood() {
-    let base = || Synthetic::new(1);
+fn rejects_unsupported_settings() {
+    let base = || SyntheticModel::new(1);
     let pooling = "1_Pooling/config.json";
     for (model, expected) in [
         (
@@ -69,119 +69,123 @@ fn settings_that_are_not_understood() {
             ["tokenizer.json", "not a valid", ""],
         ),
     ] {
-        assert_refused(model.write().path(), &expected);
+        assert_rejected(model.write().path(), &expected);
     }
 }
 
 #[test]
-fn stages_that_are_not_understood() {
-    let stage = |class: &str, path: &str| json!({"idx": 0, "name": "0", "path": path, "type": class});
-    for (stages, expected) in [
-        (json!([stage("a.Transformer", "")]), ["modules.json", "Transformer", "Pooling"]),
+fn rejects_unsupported_modules() {
+    let module = |class: &str, path: &str| json!({"idx": 0, "name": "0", "path": path, "type": class});
+    for (modules, expected) in [
+        (json!([module("a.Transformer", "")]), ["modules.json", "Transformer", "Pooling"]),
         (
-            json!([stage("a.Transformer", ""), stage("a.Pooling", "1_Pooling"), stage("a.Dense", "2_Dense")]),
+            json!([
+                module("a.Transformer", ""),
+                module("a.Pooling", "1_Pooling"),
+                module("a.Dense", "2_Dense")
+            ]),
             ["modules.json", "Dense", "Normalize"],
         ),
         (
-            json!([stage("a.Transformer", "../x"), stage("a.Pooling", "p")]),
+            json!([module("a.Transformer", "../x"), module("a.Pooling", "p")]),
             ["modules.json", "path", "inside"],
         ),
         (
-            json!([stage("a.Transformer", "/etc"), stage("a.Pooling", "p")]),
+            json!([module("a.Transformer", "/etc"), module("a.Pooling", "p")]),
             ["modules.json", "path", "inside"],
         ),
         (json!({"not": "a list"}), ["modules.json", "line 1", "sequence"]),
     ] {
-        let mut model = Synthetic::new(1);
-        model.files.insert("modules.json", stages);
-        assert_refused(model.write().path(), &expected);
+        let mut model = SyntheticModel::new(1);
+        model.files.insert("modules.json", modules);
+        assert_rejected(model.write().path(), &expected);
     }
 }
 
 #[test]
-fn prompts_that_are_not_understood() {
+fn rejects_invalid_prompts() {
     let file = "config_sentence_transformers.json";
-    let mut model = Synthetic::new(1);
+    let mut model = SyntheticModel::new(1);
     model.files.insert(file, json!({"prompts": {"query": "q: "}, "default_prompt_name": "passage"}));
-    assert_refused(model.write().path(), &[file, "default_prompt_name", "passage"]);
+    assert_rejected(model.write().path(), &[file, "default_prompt_name", "passage"]);
     model.files.insert(file, json!({"prompts": {"query": "q".repeat(1025)}}));
-    assert_refused(model.write().path(), &[file, "1025 bytes", "at most 1024"]);
+    assert_rejected(model.write().path(), &[file, "1025 bytes", "at most 1024"]);
     model.files.insert(file, json!({"prompts": {"query": "q: "}}));
     let model = model.with("1_Pooling/config.json", "include_prompt", json!(false));
-    assert_refused(model.write().path(), &["1_Pooling", "include_prompt", "prompts"]);
+    assert_rejected(model.write().path(), &["1_Pooling", "include_prompt", "prompts"]);
 }
 
 #[test]
-fn missing_files() {
+fn rejects_missing_files() {
     for file in
         ["modules.json", "config.json", "1_Pooling/config.json", "tokenizer.json", "model.safetensors"]
     {
-        let dir = Synthetic::new(1).write();
+        let dir = SyntheticModel::new(1).write();
         fs::remove_file(dir.path().join(file)).expect("the file was there");
-        assert_refused(dir.path(), &["cannot read", file]);
+        assert_rejected(dir.path(), &["cannot read", file]);
     }
 }
 
 #[test]
-fn a_configuration_file_of_absurd_size() {
-    let dir = Synthetic::new(1).write();
+fn rejects_oversized_configuration_files() {
+    let dir = SyntheticModel::new(1).write();
     fs::write(dir.path().join("config.json"), vec![b' '; (1 << 20) + 1]).expect("written");
-    assert_refused(dir.path(), &["config.json", "more than 1048576 bytes"]);
+    assert_rejected(dir.path(), &["config.json", "more than 1048576 bytes"]);
 }
 
 #[test]
-fn a_vocabulary_beyond_the_embeddings() {
-    let mut model = Synthetic::new(1);
+fn rejects_token_ids_without_an_embedding() {
+    let mut model = SyntheticModel::new(1);
     model.files.get_mut("tokenizer.json").expect("the tokenizer")["model"]["vocab"]["extra"] = json!(12);
-    assert_refused(model.write().path(), &["tokenizer.json", "token id 12", "12 ids"]);
+    assert_rejected(model.write().path(), &["tokenizer.json", "token id 12", "12 ids"]);
 }
 
 #[test]
-fn a_vocabulary_without_a_token_for_the_unknown() {
-    let mut model = Synthetic::new(1);
+fn rejects_vocabularies_without_an_unknown_token() {
+    let mut model = SyntheticModel::new(1);
     let tokenizer = model.files.get_mut("tokenizer.json").expect("the tokenizer");
     tokenizer["model"]["vocab"].as_object_mut().expect("a map").remove("[UNK]");
     tokenizer["added_tokens"].as_array_mut().expect("a list").retain(|token| token["content"] != "[UNK]");
-    assert_refused(model.write().path(), &["tokenizer.json", "[UNK]"]);
+    assert_rejected(model.write().path(), &["tokenizer.json", "[UNK]"]);
 }
 
 #[test]
-fn missing_and_misshapen_tensors() {
-    let full = Synthetic::new(1);
+fn rejects_missing_tensors_and_wrong_shapes() {
+    let full = SyntheticModel::new(1);
     for name in full.tensors.keys() {
         let mut model = full.clone();
         model.tensors.remove(name);
-        assert_refused(model.write().path(), &["model.safetensors", "no tensor", name]);
+        assert_rejected(model.write().path(), &["model.safetensors", "no tensor", name]);
     }
     let name = "encoder.layer.1.output.dense.weight";
     let mut model = full.clone();
     model.tensors.insert(name.into(), Tensor { shape: vec![2, 3], values: vec![0.0; 6] });
-    assert_refused(model.write().path(), &["model.safetensors", name, "[2, 3]", "[24, 40]"]);
-    // Of the right size, but turned: Conv1D checkpoints have it so.
+    assert_rejected(model.write().path(), &["model.safetensors", name, "[2, 3]", "[24, 40]"]);
+    // The right size but transposed, as in Conv1D checkpoints.
     let mut model = full.clone();
     model.tensors.get_mut(name).expect("the tensor").shape.reverse();
-    assert_refused(model.write().path(), &["model.safetensors", name, "[40, 24]", "[24, 40]"]);
+    assert_rejected(model.write().path(), &["model.safetensors", name, "[40, 24]", "[24, 40]"]);
 }
 
 #[test]
-fn weights_that_are_not_finite() {
+fn rejects_weights_that_are_not_finite() {
     let name = "encoder.layer.0.attention.self.key.bias";
-    for (value, said) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
-        let mut model = Synthetic::new(1);
+    for (value, text) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let mut model = SyntheticModel::new(1);
         model.tensors.get_mut(name).expect("the tensor").values[WIDTH - 1] = value;
-        assert_refused(model.write().path(), &["model.safetensors", name, said, "finite"]);
+        assert_rejected(model.write().path(), &["model.safetensors", name, text, "finite"]);
     }
 }
 
 #[test]
-fn weights_of_another_type() {
-    let mut model = Synthetic::new(1);
+fn rejects_unsupported_element_types() {
+    let mut model = SyntheticModel::new(1);
     model.tensors.clear();
     let dir = model.write();
     let table = json!({"embeddings.word_embeddings.weight":
         {"dtype": "I8", "shape": [12, WIDTH], "data_offsets": [0, 12 * WIDTH]}});
     fs::write(weights_path(dir.path()), with_header(&table.to_string(), 12 * WIDTH)).expect("written");
-    assert_refused(dir.path(), &["model.safetensors", "word_embeddings", "I8", "BF16"]);
+    assert_rejected(dir.path(), &["model.safetensors", "word_embeddings", "I8", "BF16"]);
 }
 
 fn with_header(header: &str, data_len: usize) -> Vec<u8> {
@@ -192,8 +196,8 @@ fn with_header(header: &str, data_len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn broken_weights_files() {
-    let dir = Synthetic::new(1).write();
+fn rejects_malformed_weights_files() {
+    let dir = SyntheticModel::new(1).write();
     let whole = fs::read(weights_path(dir.path())).expect("the weights");
     let entry = |shape: Value, end: u64| {
         json!({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}).to_string()
@@ -210,6 +214,6 @@ fn broken_weights_files() {
     files.push(with_header(&entry(json!([2]), 4), 4));
     for file in files {
         fs::write(weights_path(dir.path()), &file).expect("written");
-        assert_refused(dir.path(), &["model.safetensors", "not a valid safetensors file"]);
+        assert_rejected(dir.path(), &["model.safetensors", "not a valid safetensors file"]);
     }
 }

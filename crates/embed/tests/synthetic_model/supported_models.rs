@@ -1,18 +1,18 @@
-//! A small random BERT against a plain double-precision forward pass.
+//! Compares small random BERT models with a naive double-precision forward pass.
 
-use crate::synthetic::{EPS, HEADS, LAYERS, Synthetic, TOKENS_MAX, VOCABULARY, WIDTH, weights_path};
+use crate::synthetic::{EPS, HEADS, LAYERS, SyntheticModel, TOKENS_MAX, VOCABULARY, WIDTH, weights_path};
 use embed::{ComputeType, LoadError, Model, Tokens};
 use kernels::simd::Cpu;
 use serde_json::{Value, json};
 
 const SEED: u64 = 20_240_229;
 
-/// The forward pass as the papers write it, one token and one value at a time.
-struct Naive<'a>(&'a Synthetic);
+/// The forward pass as defined in the papers, one token and one value at a time.
+struct NaiveEncoder<'a>(&'a SyntheticModel);
 
 type Rows = Vec<Vec<f64>>;
 
-impl Naive<'_> {
+impl NaiveEncoder<'_> {
     fn values(&self, name: &str) -> Vec<f64> {
         self.0.tensors[name].values.iter().map(|&value| f64::from(value)).collect()
     }
@@ -27,13 +27,13 @@ impl Naive<'_> {
 
     fn add_norm(&self, name: &str, a: &Rows, b: &Rows) -> Rows {
         let (gamma, beta) = (self.values(&format!("{name}.weight")), self.values(&format!("{name}.bias")));
-        let of_row = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+        let normalize_row = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
             let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
             let mean = sum.iter().sum::<f64>() / WIDTH as f64;
             let variance = sum.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / WIDTH as f64;
             (0..WIDTH).map(|i| (sum[i] - mean) / (variance + EPS).sqrt() * gamma[i] + beta[i]).collect()
         };
-        a.iter().zip(b).map(of_row).collect()
+        a.iter().zip(b).map(normalize_row).collect()
     }
 
     fn attention(&self, name: &str, rows: &Rows) -> Rows {
@@ -58,19 +58,19 @@ impl Naive<'_> {
         context
     }
 
-    /// Vectors of the last layer, a token each.
+    /// The vectors of the last layer, one per token.
     fn encode(&self, ids: &[u32]) -> Rows {
         let row = |table: &str, i: usize| -> Vec<f64> {
             self.values(&format!("embeddings.{table}.weight"))[i * WIDTH..][..WIDTH].to_vec()
         };
         let words: Rows = ids.iter().map(|&id| row("word_embeddings", id as usize)).collect();
-        let places: Rows = (0..ids.len())
+        let position_rows: Rows = (0..ids.len())
             .map(|i| {
-                let of_type = row("token_type_embeddings", 0);
-                row("position_embeddings", i).iter().zip(of_type).map(|(a, b)| a + b).collect()
+                let type_row = row("token_type_embeddings", 0);
+                row("position_embeddings", i).iter().zip(type_row).map(|(a, b)| a + b).collect()
             })
             .collect();
-        let mut hidden = self.add_norm("embeddings.LayerNorm", &words, &places);
+        let mut hidden = self.add_norm("embeddings.LayerNorm", &words, &position_rows);
         for layer in 0..LAYERS {
             let name = |part: &str| format!("encoder.layer.{layer}.{part}");
             let context = self.attention(&name("attention"), &hidden);
@@ -86,7 +86,7 @@ impl Naive<'_> {
 }
 
 fn gelu(x: f64) -> f64 {
-    // erf by a series without cancellation: Abramowitz and Stegun 7.1.6.
+    // Computes erf with a series that avoids cancellation (Abramowitz and Stegun 7.1.6).
     let a = x / std::f64::consts::SQRT_2;
     let (mut term, mut sum) = (a, a);
     for n in 1..400 {
@@ -105,21 +105,25 @@ fn normalized(vector: Vec<f64>) -> Vec<f64> {
     vector.into_iter().map(|x| x / length).collect()
 }
 
-/// Embeds texts of 1 to `TOKENS_MAX` tokens in one batch, at every level, and compares each with
-/// what `pool` makes of the naive pass over `oracle`'s weights.
-fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>) {
+/// Embeds texts of 1 to `TOKENS_MAX` tokens in one batch at every SIMD level, and compares each with the
+/// naive forward pass over the weights of `oracle`, pooled by `pool`.
+fn assert_matches_naive_encoder(
+    model: &SyntheticModel,
+    oracle: &SyntheticModel,
+    pool: impl Fn(Rows) -> Vec<f64>,
+) {
     let dir = model.write();
     let vocabulary = VOCABULARY.len();
     let batch: Vec<Tokens> = (1..=TOKENS_MAX)
         .map(|len| Tokens { ids: (0..len).map(|i| (i * 7 % vocabulary) as u32).collect(), truncated: false })
         .collect();
     for cpu in Cpu::each_level() {
-        let loaded = Model::load(dir.path(), cpu, &ComputeType::ALL).expect("a model in good order");
+        let loaded = Model::load(dir.path(), cpu, &ComputeType::ALL).expect("the model is valid");
         for compute in ComputeType::ALL {
             let vectors = loaded.embed(&batch, compute);
             assert_eq!(vectors.len(), batch.len() * WIDTH);
             for (text, vector) in batch.iter().zip(vectors.chunks_exact(WIDTH)) {
-                let expected = pool(Naive(oracle).encode(&text.ids));
+                let expected = pool(NaiveEncoder(oracle).encode(&text.ids));
                 let length = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
                 let error = vector.iter().zip(&expected).map(|(&found, x)| (f64::from(found) - x).powi(2));
                 let error = error.sum::<f64>().sqrt() / length;
@@ -139,50 +143,52 @@ fn check(model: &Synthetic, oracle: &Synthetic, pool: impl Fn(Rows) -> Vec<f64>)
 }
 
 #[test]
-fn mean_pooling_normalised() {
-    let model = Synthetic::new(SEED);
-    check(&model, &model, |rows| normalized(mean(&rows)));
+fn supports_mean_pooling_with_normalization() {
+    let model = SyntheticModel::new(SEED);
+    assert_matches_naive_encoder(&model, &model, |rows| normalized(mean(&rows)));
 }
 
 #[test]
-fn mean_pooling_as_it_is() {
-    let model = Synthetic::new(SEED).without_normalize();
-    check(&model, &model, |rows| mean(&rows));
+fn supports_mean_pooling_without_normalization() {
+    let model = SyntheticModel::new(SEED).without_normalize();
+    assert_matches_naive_encoder(&model, &model, |rows| mean(&rows));
 }
 
 #[test]
-fn cls_pooling() {
-    let model = Synthetic::new(SEED).with_cls_pooling();
-    check(&model, &model, |rows| normalized(rows[0].clone()));
-    check(&model.clone().without_normalize(), &model, |rows| rows[0].clone());
+fn supports_cls_pooling() {
+    let model = SyntheticModel::new(SEED).with_cls_pooling();
+    assert_matches_naive_encoder(&model, &model, |rows| normalized(rows[0].clone()));
+    assert_matches_naive_encoder(&model.clone().without_normalize(), &model, |rows| rows[0].clone());
 }
 
 #[test]
-fn pooling_named_as_newer_files_name_it() {
-    let mut model = Synthetic::new(SEED);
+fn supports_the_pooling_names_of_newer_files() {
+    let mut model = SyntheticModel::new(SEED);
     model.files.insert("1_Pooling/config.json", json!({"embedding_dimension": WIDTH, "pooling_mode": "cls"}));
-    check(&model, &model, |rows| normalized(rows[0].clone()));
+    assert_matches_naive_encoder(&model, &model, |rows| normalized(rows[0].clone()));
 }
 
 #[test]
-fn tensor_names_with_a_prefix() {
-    let model = Synthetic { prefix: "bert.", ..Synthetic::new(SEED) };
-    check(&model, &model, |rows| normalized(mean(&rows)));
+fn supports_tensor_names_with_a_prefix() {
+    let model = SyntheticModel { prefix: "bert.", ..SyntheticModel::new(SEED) };
+    assert_matches_naive_encoder(&model, &model, |rows| normalized(mean(&rows)));
 }
 
 #[test]
-fn half_precision_files() {
-    // The random weights are such that neither type rounds them.
-    let exact = Synthetic::new(SEED);
+fn supports_half_precision_weights() {
+    // Both types represent the random weights exactly.
+    let exact = SyntheticModel::new(SEED);
     for dtype in ["F16", "BF16"] {
-        check(&Synthetic { dtype, ..exact.clone() }, &exact, |rows| normalized(mean(&rows)));
+        assert_matches_naive_encoder(&SyntheticModel { dtype, ..exact.clone() }, &exact, |rows| {
+            normalized(mean(&rows))
+        });
     }
 }
 
 #[test]
-fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
-    let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
+fn the_models_length_limit_overrides_truncation_and_padding_in_the_tokenizer_file() {
+    let dir = SyntheticModel::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("the model is valid");
     assert_eq!((model.dim(), model.tokens_max()), (WIDTH, TOKENS_MAX));
     assert_eq!(Some(model.name()), dir.path().file_name().and_then(|name| name.to_str()));
     let tokens = |text: &str| {
@@ -199,9 +205,9 @@ fn length_and_padding_are_the_models_and_not_the_tokenizer_files() {
 }
 
 #[test]
-fn long_texts_give_the_tokens_of_the_whole_text() {
-    let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
+fn long_texts_give_a_prefix_of_the_tokens_of_the_whole_text() {
+    let dir = SyntheticModel::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("the model is valid");
     let mut whole = tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).expect("a tokenizer");
     whole.with_padding(None).with_truncation(None).expect("no truncation");
     let pieces =
@@ -229,24 +235,24 @@ fn long_texts_give_the_tokens_of_the_whole_text() {
 }
 
 #[test]
-fn without_special_tokens_truncation_is_still_seen() {
-    let mut model = Synthetic::new(SEED);
+fn detects_truncation_without_special_tokens() {
+    let mut model = SyntheticModel::new(SEED);
     model.files.get_mut("tokenizer.json").expect("the tokenizer")["post_processor"] = Value::Null;
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("the model is valid");
     for (words, truncated) in [(0, false), (TOKENS_MAX, false), (TOKENS_MAX + 1, true), (1000, true)] {
         let tokens = model.tokenize(&"river ".repeat(words));
         assert_eq!((tokens.ids.len(), tokens.truncated), (words.min(TOKENS_MAX), truncated));
     }
     for compute in ComputeType::ALL {
         let vector = model.embed(&[model.tokenize("")], compute);
-        assert_eq!(vector, vec![0.0; WIDTH], "{compute:?}: nothing has no direction");
+        assert_eq!(vector, vec![0.0; WIDTH], "{compute:?}: an empty text has a zero vector");
     }
 }
 
 #[test]
-fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
-    let mut model = Synthetic::new(SEED);
+fn the_positions_and_the_tokenizer_config_limit_the_length_by_default() {
+    let mut model = SyntheticModel::new(SEED);
     model.files.remove("sentence_bert_config.json");
     for (length, expected) in [(None, 16), (Some(json!(9)), 9), (Some(json!(1e30)), 16)] {
         if let Some(length) = length {
@@ -261,9 +267,9 @@ fn without_a_length_the_positions_and_the_tokenizer_bound_it() {
 }
 
 #[test]
-fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
-    let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("a model in good order");
+fn a_text_has_the_same_vector_alone_and_in_a_batch() {
+    let dir = SyntheticModel::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("the model is valid");
     let texts: Vec<Tokens> = (0..300).map(|i| model.tokenize(&"river stones? ".repeat(i % 5))).collect();
     for compute in ComputeType::ALL {
         let vectors = model.embed(&texts, compute);
@@ -275,79 +281,81 @@ fn a_batch_of_any_size_gives_the_rows_of_its_texts() {
 }
 
 #[test]
-fn a_kind_gives_the_same_vectors_whatever_else_was_loaded() {
-    let dir = Synthetic::new(SEED).write();
+fn vectors_do_not_depend_on_which_other_compute_types_are_loaded() {
+    let dir = SyntheticModel::new(SEED).write();
     let load = |computes: &[ComputeType]| {
-        Model::load(dir.path(), Cpu::detect(), computes).expect("a model in good order")
+        Model::load(dir.path(), Cpu::detect(), computes).expect("the model is valid")
     };
     let all = load(&ComputeType::ALL);
     let text = [all.tokenize("river stones? green seaside")];
     for compute in ComputeType::ALL {
         let alone = load(&[compute, compute]);
         assert_eq!(alone.embed(&text, compute), all.embed(&text, compute), "{compute:?}");
-        assert_eq!(alone.fingerprint(), all.fingerprint(), "a fingerprint is of the weights");
+        assert_eq!(
+            alone.fingerprint(),
+            all.fingerprint(),
+            "the fingerprint does not depend on the compute types"
+        );
     }
 }
 
 #[test]
-fn a_kind_that_was_put_off_gives_the_same_vectors() {
-    let dir = Synthetic::new(SEED).write();
+fn a_deferred_compute_type_gives_the_same_vectors() {
+    let dir = SyntheticModel::new(SEED).write();
     for compute in ComputeType::ALL {
         let others: Vec<ComputeType> =
             ComputeType::ALL.into_iter().filter(|other| *other != compute).collect();
         let load = |now: &[ComputeType], later: &[ComputeType]| {
-            Model::load_with_deferred(dir.path(), Cpu::detect(), now, later).expect("a model in good order")
+            Model::load_with_deferred(dir.path(), Cpu::detect(), now, later).expect("the model is valid")
         };
-        let (at_once, partly) = (load(&ComputeType::ALL, &[]), load(&others, &[compute]));
-        let text = [at_once.tokenize("river stones? green seaside")];
-        assert!(at_once.is_prepared(compute) && !partly.is_prepared(compute));
+        let (eager, deferred) = (load(&ComputeType::ALL, &[]), load(&others, &[compute]));
+        let text = [eager.tokenize("river stones? green seaside")];
+        assert!(eager.is_prepared(compute) && !deferred.is_prepared(compute));
         for other in others {
-            assert_eq!(partly.embed(&text, other), at_once.embed(&text, other), "{other:?}");
+            assert_eq!(deferred.embed(&text, other), eager.embed(&text, other), "{other:?}");
         }
         for _ in 0..2 {
-            partly.prepare(compute).expect("the files are still there");
-            assert_eq!(partly.embed(&text, compute), at_once.embed(&text, compute), "{compute:?}");
+            deferred.prepare(compute).expect("the files are still there");
+            assert_eq!(deferred.embed(&text, compute), eager.embed(&text, compute), "{compute:?}");
         }
     }
 }
 
 #[test]
-fn a_kind_that_was_put_off_does_not_come_from_other_weights() {
-    let dir = Synthetic::new(SEED).write();
+fn preparing_a_deferred_compute_type_fails_if_the_weights_have_changed() {
+    let dir = SyntheticModel::new(SEED).write();
     let load =
         || Model::load_with_deferred(dir.path(), Cpu::detect(), &[ComputeType::Int8], &[ComputeType::Bf16]);
-    let model = load().expect("a model in good order");
-    std::fs::write(weights_path(dir.path()), Synthetic::new(SEED + 1).safetensors()).expect("written");
-    let error = model.prepare(ComputeType::Bf16).expect_err("the weights are others");
+    let model = load().expect("the model is valid");
+    std::fs::write(weights_path(dir.path()), SyntheticModel::new(SEED + 1).safetensors()).expect("written");
+    let error = model.prepare(ComputeType::Bf16).expect_err("the weights have changed");
     assert!(matches!(error, LoadError::Changed { .. }), "{error}");
     assert!(error.to_string().contains("restart"), "{error}");
     assert!(!model.is_prepared(ComputeType::Bf16));
-    load().expect("the others are in good order").prepare(ComputeType::Bf16).expect("nothing changed since");
+    load().expect("the new model is valid").prepare(ComputeType::Bf16).expect("nothing changed since");
 }
 
 #[test]
-#[should_panic(expected = "a model computes in what it was loaded for")]
-fn a_kind_that_was_not_loaded_is_refused() {
-    let dir = Synthetic::new(SEED).write();
-    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::Bf16]).expect("a model in good order");
+#[should_panic(expected = "the model was not loaded for this compute type")]
+fn panics_if_the_compute_type_was_not_loaded() {
+    let dir = SyntheticModel::new(SEED).write();
+    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::Bf16]).expect("the model is valid");
     model.embed(&[model.tokenize("river")], ComputeType::Int8);
 }
 
 #[test]
-fn the_fingerprint_follows_weights_vocabulary_and_settings() {
-    let fingerprint = |model: &Synthetic| {
+fn the_fingerprint_depends_on_weights_vocabulary_and_settings() {
+    let fingerprint = |model: &SyntheticModel| {
         let dir = model.write();
-        Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL)
-            .expect("a model in good order")
-            .fingerprint()
+        Model::load(dir.path(), Cpu::detect(), &ComputeType::ALL).expect("the model is valid").fingerprint()
     };
-    let base = Synthetic::new(SEED);
-    assert_eq!(fingerprint(&base), fingerprint(&base), "the directory's name does not count");
+    let base = SyntheticModel::new(SEED);
+    assert_eq!(fingerprint(&base), fingerprint(&base), "the fingerprint does not depend on the directory");
     let mut tokenizer = base.clone();
     tokenizer.files.get_mut("tokenizer.json").expect("the tokenizer")["normalizer"]["lowercase"] =
         json!(false);
     let others = [
-        Synthetic::new(SEED + 1),
+        SyntheticModel::new(SEED + 1),
         tokenizer,
         base.clone().without_normalize(),
         base.clone().with_cls_pooling(),
@@ -361,18 +369,17 @@ fn the_fingerprint_follows_weights_vocabulary_and_settings() {
 }
 
 #[test]
-fn prompts_stand_before_queries_and_documents() {
+fn prompts_precede_queries_and_documents() {
     let file = "config_sentence_transformers.json";
-    let tokens = |model: &Synthetic| {
+    let tokens = |model: &SyntheticModel| {
         let dir = model.write();
-        let model =
-            Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
+        let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("the model is valid");
         (model.tokenize_query("sea").ids, model.tokenize("sea").ids, model.fingerprint())
     };
-    let mut model = Synthetic::new(SEED);
+    let mut model = SyntheticModel::new(SEED);
     let (query, document, plain) = tokens(&model);
     assert_eq!((query, document), (vec![2, 9, 3], vec![2, 9, 3]));
-    // The prompt of documents makes other vectors of them, the prompt of queries does not.
+    // The document prompt changes the vectors of documents and thus the fingerprint. The query prompt does not.
     for (config, query, document, same) in [
         (json!({"prompts": {}, "default_prompt_name": null}), vec![2, 9, 3], vec![2, 9, 3], true),
         (json!({"prompts": {"query": "green "}}), vec![2, 8, 9, 3], vec![2, 9, 3], true),
@@ -396,8 +403,8 @@ fn prompts_stand_before_queries_and_documents() {
 }
 
 #[test]
-fn a_family_whose_files_name_no_prompts_gets_its_own() {
-    let dir = Synthetic::new(SEED).write();
+fn known_model_families_have_default_prompts() {
+    let dir = SyntheticModel::new(SEED).write();
     let renamed = dir.path().join("e5-small-v2");
     std::fs::create_dir(&renamed).expect("a directory");
     for entry in std::fs::read_dir(dir.path()).expect("a directory") {
@@ -406,16 +413,16 @@ fn a_family_whose_files_name_no_prompts_gets_its_own() {
             std::fs::rename(&path, renamed.join(path.file_name().expect("a name"))).expect("moved");
         }
     }
-    let model = Model::load(&renamed, Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
-    // Neither word of the prompts nor the colon is in the vocabulary.
+    let model = Model::load(&renamed, Cpu::detect(), &[ComputeType::F32]).expect("the model is valid");
+    // Neither the word in each prompt nor the colon is in the vocabulary.
     assert_eq!(model.tokenize_query("sea").ids, [2, 1, 1, 9, 3]);
     assert_eq!(model.tokenize("sea").ids, [2, 1, 1, 9, 3]);
 }
 
-/// The tokenizer of multilingual models: pieces of a text in which spaces are letters.
+/// Multilingual models use Unigram tokenizers, in which spaces are part of the pieces.
 #[test]
-fn a_unigram_tokenizer() {
-    let mut model = Synthetic::new(SEED);
+fn supports_unigram_tokenizers() {
+    let mut model = SyntheticModel::new(SEED);
     let vocabulary: Vec<Value> =
         ["<s>", "<pad>", "</s>", "<unk>", "\u{2581}", "\u{2581}river", "s", "\u{2581}sea"]
             .iter()
@@ -438,7 +445,7 @@ fn a_unigram_tokenizer() {
     });
     model.files.insert("tokenizer.json", file);
     let dir = model.write();
-    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("a model in good order");
+    let model = Model::load(dir.path(), Cpu::detect(), &[ComputeType::F32]).expect("the model is valid");
     assert_eq!(model.tokenize("rivers sea").ids, [0, 5, 6, 7, 2]);
     assert!(model.tokenize(&"sea ".repeat(100)).truncated);
 }

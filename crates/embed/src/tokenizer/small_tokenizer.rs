@@ -1,11 +1,10 @@
-//! A tokenizer of BERT's kind made on the spot, for tests and fuzzing.
+//! A small BERT tokenizer built in code, for tests and fuzzing.
 
 use std::{collections::BTreeSet, path::Path};
 
 use super::Tokenizer;
 
-/// Scripts and kinds of characters that texts are put together from: of each the first and the
-/// last character.
+/// Ranges of characters from which texts are composed: the first and the last character of each.
 pub(crate) const SCRIPTS: [(char, char); 18] = [
     (' ', '~'),
     ('\0', '\u{A0}'),
@@ -27,8 +26,8 @@ pub(crate) const SCRIPTS: [(char, char); 18] = [
     ('\u{1F300}', '\u{1F64F}'),
 ];
 
-/// A vocabulary that has something for every script, and long pieces beside short ones.
-pub(crate) fn small() -> Tokenizer {
+/// Builds a tokenizer whose vocabulary covers every script, with short and long pieces.
+pub(crate) fn small_tokenizer() -> Tokenizer {
     let mut pieces: BTreeSet<String> =
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).into();
     for (first, last) in SCRIPTS {
@@ -76,13 +75,15 @@ pub(crate) fn small() -> Tokenizer {
 }
 
 pub(crate) fn parse(bytes: &[u8], tokens_max: usize) -> Tokenizer {
-    Tokenizer::parse(Path::new("tokenizer.json"), bytes, tokens_max, false, 4_000_000).expect("a tokenizer")
+    Tokenizer::parse(Path::new("tokenizer.json"), bytes, tokens_max, false, 4_000_000)
+        .expect("the tokenizer is valid")
 }
 
-/// Whether our own tokenizer took the text; if it did, it must have made of it what the library does.
-pub(crate) fn agrees(tokenizer: &Tokenizer, text: &str) -> bool {
-    let own = tokenizer.wordpiece.as_ref().expect("a vocabulary of BERT's kind");
+/// Asserts that our tokenizer gives the same result as the library. Returns `false` if it does not support the
+/// text.
+pub(crate) fn matches_library(tokenizer: &Tokenizer, text: &str) -> bool {
+    let own = tokenizer.wordpiece.as_ref().expect("the vocabulary is BERT's");
     let Some(tokens) = own.tokenize(text, tokenizer.tokens_max) else { return false };
-    assert_eq!(tokens, tokenizer.by_library(text), "{text:?}");
+    assert_eq!(tokens, tokenizer.tokenize_with_library(text), "{text:?}");
     true
 }
