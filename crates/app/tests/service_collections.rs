@@ -223,6 +223,7 @@ async fn documents_left_without_vectors_get_them_at_the_next_start() {
             vectors: vec![ComputedVector {
                 collection: info.version,
                 field: 4,
+                passage: 0,
                 model: [0; 16],
                 values: vec![1.0; tiny_model::DIM],
             }],
@@ -302,7 +303,7 @@ async fn flat_and_graph_find_the_same_in_a_small_collection() {
         let ask = async |collection: &str| {
             let search = Search { collection: Some(collection.to_owned()), ..Search::text(word, 10) };
             let answer = house.service.search(&cx(), search).await.unwrap();
-            answer.hits.iter().map(|hit| (hit.distance * 1e4).round()).collect::<Vec<_>>()
+            answer.hits.iter().map(|hit| (hit.distance.unwrap() * 1e4).round()).collect::<Vec<_>>()
         };
         assert_eq!(ask(COLLECTION).await, ask("flat").await, "{word}");
     }

@@ -273,7 +273,7 @@ async fn documents_go_to_a_redis_and_come_home_the_same() {
             ..service::Search::text("garden password", 5)
         };
         let answer = service.search(&cx(), search).await.unwrap();
-        assert!(answer.hits.iter().all(|hit| hit.distance < 0.5), "{answer:?}");
+        assert!(answer.hits.iter().all(|hit| hit.distance.unwrap() < 0.5), "{answer:?}");
         assert_eq!(service.activity().embedded_texts, 1, "the query and nothing else was embedded");
         service.close();
     }

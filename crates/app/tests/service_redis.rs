@@ -76,7 +76,7 @@ async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_a
         let search = Search { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..Search::text("", 3) };
         let answer = house.service.search(&cx(), search).await.unwrap();
         let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
-        assert_eq!((hit.id.as_str(), hit.distance), ("1", 0.25));
+        assert_eq!((hit.id.as_str(), hit.distance), ("1", Some(0.25)));
         assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "it came with the hit");
     }
     let asked = cluster.sent("FT.SEARCH");

@@ -26,7 +26,7 @@ async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
     let blob = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     let by_text = house.search("apple pear", 5).await;
     assert_eq!(ids(&by_text)[..2], ["1", "2"]);
-    assert!(by_text.hits[0].distance.abs() < 1e-5);
+    assert!(by_text.hits[0].distance.unwrap().abs() < 1e-5);
     for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
         for exact in [false, true] {
             let search = Search { legs: vec![leg.clone()], exact, ..Search::text("", 5) };
@@ -34,7 +34,7 @@ async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
             assert_eq!(ids(&answer), ids(&by_text));
             for (one, other) in answer.hits.iter().zip(&by_text.hits) {
                 assert!((one.score - other.score).abs() < 1e-5);
-                assert!((one.score - (1.0 - one.distance)).abs() < 1e-6);
+                assert!((one.score - (1.0 - one.distance.unwrap())).abs() < 1e-6);
             }
         }
     }

@@ -14,7 +14,8 @@ use crate::{
     binary::printable,
     filter::Filter,
     ordinals::Ordinals,
-    projection::{FieldVector, Projection, Projector, SchemaViolation},
+    passages::{PassageKey, Passages},
+    projection::{FieldVectors, PassageVector, Projection, Projector, SchemaViolation},
     schema::{Algorithm, Quantization, Schema, VectorSchema},
     sync::{
         RwLock, RwLockReadGuard,
@@ -55,6 +56,7 @@ pub(crate) struct State {
     /// The last change that is in.
     pub(crate) published: Seq,
     pub(crate) ordinals: Ordinals,
+    pub(crate) passages: Passages,
     pub(crate) attributes: AttributeIndex,
     /// Ordinals whose vector has not been computed yet, by slot.
     pub(crate) unembedded: Vec<RoaringBitmap>,
@@ -91,15 +93,25 @@ pub(crate) enum DocumentChangeKind {
     /// The document is gone.
     Removed,
     /// Some of its vectors, by slot, have been computed.
-    Embedded { vectors: Vec<(usize, Vec<f32>)> },
+    Embedded { vectors: Vec<(usize, PassageVector)> },
 }
 
-/// What a filter selected, and when.
+/// The documents that match a filter.
 pub(crate) struct Selection {
-    /// The last change it had seen.
+    /// The last change that the selection includes.
     pub(crate) seen: Seq,
-    /// Ordinals let through; `None` if that is all of them.
-    pub(crate) allowed: Option<RoaringBitmap>,
+    /// Ordinals of the documents; all of them, if `None`.
+    pub(crate) ordinals: Option<RoaringBitmap>,
+}
+
+/// The vectors in one field of the documents that match a filter.
+pub(crate) struct VectorSelection {
+    /// The last change that the selection includes.
+    pub(crate) seen: Seq,
+    /// Labels of the vectors; all of them, if `None`.
+    pub(crate) labels: Option<RoaringBitmap>,
+    /// Whether any document has several vectors in this field.
+    pub(crate) has_passages: bool,
 }
 
 impl Collection {
@@ -146,6 +158,16 @@ impl Collection {
     /// There is a snapshot now that reaches to `seq`.
     pub(crate) fn set_snapshot_seq(&self, seq: Seq) {
         self.snapshot_seq.store(seq, Ordering::Relaxed);
+    }
+
+    /// The snapshot was removed.
+    pub(crate) fn clear_snapshot_seq(&self) {
+        self.snapshot_seq.store(NO_SNAPSHOT, Ordering::Relaxed);
+    }
+
+    /// Whether any document has several vectors in one field.
+    pub(crate) fn has_passages(&self) -> bool {
+        !self.state.read().passages.is_empty()
     }
 
     /// From now on documents that are published win over those [`Collection::backfill`] brings.
@@ -223,18 +245,17 @@ impl Collection {
                 state.invalid.remove(&doc);
                 let ordinal = state.ordinals.assign(doc, seq, expires_at_ms);
                 state.attributes.set(ordinal, &projection.attributes);
-                for (slot, vector) in projection.vectors.into_iter().enumerate() {
-                    match &vector {
-                        FieldVector::Present(values) => self.indexes[slot].upsert(ordinal, values),
-                        FieldVector::Absent | FieldVector::Pending => {
-                            self.indexes[slot].remove(ordinal);
-                        }
-                    }
-                    if matches!(vector, FieldVector::Pending) {
+                for (slot, vectors) in projection.vectors.into_iter().enumerate() {
+                    if matches!(vectors, FieldVectors::Pending) {
                         state.unembedded[slot].insert(ordinal);
                     } else {
                         state.unembedded[slot].remove(ordinal);
                     }
+                    let vectors = match vectors {
+                        FieldVectors::Present(vectors) => vectors,
+                        FieldVectors::Absent | FieldVectors::Pending => Vec::new(),
+                    };
+                    self.replace_vectors(state, slot, ordinal, seq, &vectors);
                 }
             }
             DocumentChangeKind::Invalid { key, violation } => {
@@ -254,20 +275,72 @@ impl Collection {
             DocumentChangeKind::Embedded { vectors } => {
                 // A document that has ended meanwhile has no ordinal any more.
                 let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
-                for (slot, values) in vectors {
-                    self.indexes[slot].upsert(ordinal, &values);
+                for (slot, vector) in vectors {
+                    self.set_vector(state, slot, ordinal, seq, &vector);
                     state.unembedded[slot].remove(ordinal);
                 }
             }
         }
     }
 
+    /// Makes these the only vectors that the document has in a field.
+    fn replace_vectors(
+        &self,
+        state: &mut State,
+        slot: usize,
+        ordinal: u32,
+        seq: Seq,
+        vectors: &[PassageVector],
+    ) {
+        let stays = |passage: u16| vectors.iter().any(|vector| vector.passage == passage);
+        if !stays(0) {
+            self.indexes[slot].remove(ordinal);
+        }
+        self.remove_passages(state, slot, ordinal, stays);
+        for vector in vectors {
+            self.set_vector(state, slot, ordinal, seq, vector);
+        }
+    }
+
+    fn set_vector(
+        &self,
+        state: &mut State,
+        slot: usize,
+        ordinal: u32,
+        seq: Seq,
+        PassageVector { passage, values }: &PassageVector,
+    ) {
+        let label = match *passage {
+            0 => ordinal,
+            passage => {
+                let key = PassageKey { slot, ordinal, passage };
+                state.passages.assign(key, seq, &mut state.ordinals)
+            }
+        };
+        self.indexes[slot].upsert(label, values);
+    }
+
+    /// Removes the document's further passages in a field, except those that stay.
+    fn remove_passages(&self, state: &mut State, slot: usize, ordinal: u32, stays: impl Fn(u16) -> bool) {
+        if state.passages.is_empty() {
+            return;
+        }
+        let gone: Vec<(PassageKey, u32)> =
+            state.passages.of(slot, ordinal).filter(|(key, _)| !stays(key.passage)).collect();
+        for (key, label) in gone {
+            // The index first: a label that can be assigned again must have no vector.
+            self.indexes[slot].remove(label);
+            state.passages.release(key, &mut state.ordinals);
+        }
+    }
+
     fn remove(&self, state: &mut State, doc: DocId) {
         // The index lets go first: an ordinal that can be given again has no vector.
         let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
-        for (index, unembedded) in self.indexes.iter().zip(&mut state.unembedded) {
+        for (slot, index) in self.indexes.iter().enumerate() {
             index.remove(ordinal);
-            unembedded.remove(ordinal);
+            self.remove_passages(state, slot, ordinal, |_| false);
+            state.unembedded[slot].remove(ordinal);
         }
         state.attributes.clear(ordinal);
         state.ordinals.release(doc);
@@ -288,12 +361,31 @@ impl Collection {
         }
     }
 
-    /// Which documents `filter` lets through. It has been checked against the schema.
+    /// The documents that match `filter`, which has been checked against the schema.
     pub(crate) fn select(&self, filter: Option<&Filter>) -> Selection {
         let state = self.state.read();
-        let allowed = filter.filter(|filter| **filter != Filter::All).map(|filter| state.matching(filter));
-        let allowed = allowed.filter(|allowed| allowed.len() < state.ordinals.live().len());
-        Selection { seen: state.published, allowed }
+        Selection { seen: state.published, ordinals: state.select(filter) }
+    }
+
+    /// The vectors in one field of the documents that match `filter`, which has been checked against the schema.
+    pub(crate) fn select_vectors(&self, filter: Option<&Filter>, slot: usize) -> VectorSelection {
+        let state = self.state.read();
+        let mut labels = state.select(filter);
+        if let Some(labels) = &mut labels {
+            state.passages.add_labels(labels, slot);
+        }
+        VectorSelection { seen: state.published, labels, has_passages: state.passages.has_slot(slot) }
+    }
+
+    /// Whether the store may hold computed vectors of further passages for this document.
+    pub(crate) fn may_have_passages(&self, doc: DocId) -> bool {
+        let state = self.state.read();
+        // A document that has not been backfilled yet may have inherited them from an older version.
+        state.backfill.is_some()
+            || (!state.passages.is_empty()
+                && state.ordinals.ordinal(doc).is_some_and(|ordinal| {
+                    (0..self.indexes.len()).any(|slot| state.passages.of(slot, ordinal).next().is_some())
+                }))
     }
 
     /// Refines up to `max` vectors of every graph; whether there was any to refine.
@@ -337,7 +429,8 @@ impl Collection {
     pub(crate) fn memory_bytes(&self) -> usize {
         let indexes: usize = self.indexes.iter().map(|index| index.stats().bytes).sum();
         let state = self.state.read();
-        indexes + state.ordinals.memory_bytes() + state.attributes.memory_bytes()
+        let passages = state.passages.memory_bytes();
+        indexes + state.ordinals.memory_bytes() + passages + state.attributes.memory_bytes()
     }
 }
 
@@ -346,6 +439,7 @@ impl State {
         State {
             published: 0,
             ordinals: Ordinals::default(),
+            passages: Passages::default(),
             attributes: AttributeIndex::new(schema),
             unembedded: vec![RoaringBitmap::new(); slots],
             invalid: BTreeSet::new(),
@@ -359,9 +453,22 @@ impl State {
         self.backfill.as_ref().is_some_and(|backfill| backfill.written.contains(&doc))
     }
 
-    /// Ordinals `filter` lets through.
-    pub(crate) fn matching(&self, filter: &Filter) -> RoaringBitmap {
-        filter.evaluate(&self.attributes, self.ordinals.live())
+    /// Ordinals of the documents that match `filter`; `None` if all do.
+    fn select(&self, filter: Option<&Filter>) -> Option<RoaringBitmap> {
+        let filter = filter.filter(|filter| **filter != Filter::All)?;
+        let live = self.ordinals.live();
+        Some(filter.evaluate(&self.attributes, live)).filter(|matching| matching.len() < live.len())
+    }
+
+    /// The document and the passage of a label that was found by a search which includes changes up to `seen`.
+    pub(crate) fn document_of_label(&self, label: u32, seen: Seq) -> Option<(DocId, u16)> {
+        match self.ordinals.doc(label, seen) {
+            Some(doc) => Some((doc, 0)),
+            None => {
+                let PassageKey { ordinal, passage, .. } = self.passages.entry(label, seen)?;
+                Some((self.ordinals.doc(ordinal, seen)?, passage))
+            }
+        }
     }
 
     /// Documents that lack a computed vector.

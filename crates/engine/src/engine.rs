@@ -9,9 +9,7 @@ use std::{
 
 use index::Cpu;
 use parking_lot::Mutex;
-use store::{
-    Backup, BackupError, CollectionVersion, Document, Field, StorageBackend, Store, StoreError, VectorKey,
-};
+use store::{Backup, BackupError, CollectionVersion, Document, Field, StorageBackend, Store, StoreError};
 
 use crate::{
     Clock, DropMode, Durability,
@@ -369,8 +367,7 @@ impl Engine {
         let standing = reader.get(key)?.filter(|(_, document)| !is_expired(document, now_ms));
         let Some((doc, _)) = standing else { return Ok(vectors) };
         for field in &collection.projector.vectors {
-            let place = VectorKey { collection: collection.version, field: field.position, doc, passage: 0 };
-            if let Some(stored) = reader.vector(place)? {
+            for (passage, stored) in reader.document_vectors(collection.version, field.position, doc)? {
                 let schema = &field.schema;
                 let values = index::decode(&stored.bytes, schema.dim, schema.vector_type, schema.metric)
                     .map_err(|_| StoreError::Corrupt {
@@ -381,6 +378,7 @@ impl Engine {
                 let vector = ComputedVector {
                     collection: collection.version,
                     field: field.position,
+                    passage,
                     model: stored.model,
                     values,
                 };

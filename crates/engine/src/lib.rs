@@ -28,6 +28,7 @@ mod info;
 mod load;
 mod maintenance;
 mod ordinals;
+mod passages;
 mod progress;
 mod projection;
 mod query;
@@ -36,6 +37,8 @@ mod registry;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
 mod schema;
+mod scroll;
+mod search;
 mod snapshot;
 mod sync;
 mod transaction;
@@ -58,8 +61,8 @@ pub use index::{
 pub use info::{CollectionInfo, Stats};
 pub use progress::Progress;
 pub use query::{
-    EF_MAX, Hit, K_MAX, PAGE_BYTES, Query, QueryError, RESPONSE_BYTES_MAX, ScrollPage, SearchResult,
-    WINDOW_MAX, score,
+    EF_MAX, Hit, K_MAX, Leg, Order, PAGE_BYTES, Page, Query, QueryError, RESPONSE_BYTES_MAX, ScrollPage,
+    SearchResult, VectorLeg, WINDOW_MAX, score,
 };
 pub use schema::{
     Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,

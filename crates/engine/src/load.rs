@@ -13,8 +13,9 @@ use crate::{
     core::Core,
     data_dir::SNAPSHOT_DIRECTORY,
     progress::Progress,
+    projection::PassageVector,
     registry::{Registry, Versions},
-    schema::Schema,
+    schema::{Schema, VectorSchema},
     snapshot::Snapshots,
 };
 
@@ -172,10 +173,9 @@ fn from_snapshot(
                 }
                 let mut failure = None;
                 let updated = document_change(&collection, change.doc, document, |field| {
-                    let key = VectorKey { collection: version, field, doc: change.doc, passage: 0 };
-                    reader.vector(key).unwrap_or_else(|error| {
+                    reader.document_vectors(version, field, change.doc).unwrap_or_else(|error| {
                         failure = Some(error);
-                        None
+                        Vec::new()
                     })
                 });
                 if let Some(error) = failure {
@@ -209,7 +209,8 @@ pub(crate) fn backfill(
         }
         let computed = vectors.read(doc)?;
         changes.push(document_change(collection, doc, document, |field| {
-            computed.iter().find(|(known, _)| *known == field).map(|(_, vector)| vector.clone())
+            let vectors = computed.iter().filter(|(key, _)| key.field == field);
+            vectors.map(|(key, vector)| (key.passage, vector.clone())).collect()
         }));
         if changes.len() == LOAD_BATCH {
             progress.advance(changes.len());
@@ -225,11 +226,12 @@ pub(crate) fn document_change(
     collection: &Collection,
     doc: DocId,
     document: Document,
-    mut computed: impl FnMut(u16) -> Option<StoredVector>,
+    mut computed: impl FnMut(u16) -> Vec<(u16, StoredVector)>,
 ) -> DocumentChange {
     let projection = collection.projector.project(&document.fields, |slot| {
         let field = &collection.projector.vectors[slot];
-        Some(decode(collection, slot, &computed(field.position)?))
+        let vectors = computed(field.position).into_iter();
+        vectors.map(|(passage, vector)| decode(&field.schema, passage, &vector)).collect()
     });
     let kind = match projection {
         Ok(projection) => DocumentChangeKind::Upserted { expires_at_ms: document.expires_at_ms, projection },
@@ -238,16 +240,16 @@ pub(crate) fn document_change(
     DocumentChange { doc, seq: document.seq, kind }
 }
 
-fn decode(collection: &Collection, slot: usize, vector: &StoredVector) -> Result<Vec<f32>, VectorError> {
-    let schema = &collection.projector.vectors[slot].schema;
-    index::decode(&vector.bytes, schema.dim, schema.vector_type, schema.metric)
+fn decode(schema: &VectorSchema, passage: u16, vector: &StoredVector) -> Result<PassageVector, VectorError> {
+    let values = index::decode(&vector.bytes, schema.dim, schema.vector_type, schema.metric)?;
+    Ok(PassageVector { passage, values })
 }
 
 type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
 
 /// The computed vectors of a collection, read along with the documents: both lie by document.
 struct ComputedVectorReader {
-    fields: Vec<(u16, Peekable<VectorRows>)>,
+    fields: Vec<Peekable<VectorRows>>,
 }
 
 impl ComputedVectorReader {
@@ -256,20 +258,20 @@ impl ComputedVectorReader {
         for field in &collection.projector.vectors {
             if field.schema.embed.is_some() {
                 let rows: VectorRows = Box::new(reader.vectors(collection.version, field.position)?);
-                fields.push((field.position, rows.peekable()));
+                fields.push(rows.peekable());
             }
         }
         Ok(ComputedVectorReader { fields })
     }
 
     /// Vectors of `doc`, by field. Documents are asked for in ascending order.
-    fn read(&mut self, doc: DocId) -> Result<Vec<(u16, StoredVector)>, StoreError> {
+    fn read(&mut self, doc: DocId) -> Result<Vec<(VectorKey, StoredVector)>, StoreError> {
         let mut found = Vec::with_capacity(self.fields.len());
-        for (field, rows) in &mut self.fields {
+        for rows in &mut self.fields {
             while let Some(row) = rows.next_if(|row| row.as_ref().map_or(true, |(key, _)| key.doc <= doc)) {
                 let (key, vector) = row?;
-                if key.doc == doc && key.passage == 0 {
-                    found.push((*field, vector));
+                if key.doc == doc {
+                    found.push((key, vector));
                 }
             }
         }

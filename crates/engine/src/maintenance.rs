@@ -119,6 +119,10 @@ impl Core {
         let mut saved = false;
         for versions in registry.named.values() {
             for collection in versions.all().filter(|collection| due(collection)) {
+                if collection.has_passages() {
+                    self.discard_snapshot(collection);
+                    continue;
+                }
                 let written = self.snapshots.write(collection, || self.sync());
                 // Where it was dropped meanwhile, what was to go with it had not been there yet.
                 if !self.registry().all().any(|known| known.version == collection.version) {
@@ -136,6 +140,16 @@ impl Core {
         let least = if saved { 1 } else { TRIM_BATCH };
         if let Err(error) = self.trim_changes(least, TRIM_BATCH) {
             self.warn(format!("old changes could not be forgotten: {error}"));
+        }
+    }
+
+    /// Removes the snapshot of a collection that cannot have a new one: the format does not hold the labels of further
+    /// passages. The collection is read from its documents when the engine is opened next, so no changes need to be
+    /// kept for it.
+    fn discard_snapshot(&self, collection: &Collection) {
+        if collection.snapshot_seq().is_some() {
+            self.remove_snapshot(collection.version);
+            collection.clear_snapshot_seq();
         }
     }
 

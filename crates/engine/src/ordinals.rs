@@ -28,24 +28,17 @@ pub(crate) struct Entry {
     pub(crate) expires_at_ms: Option<u64>,
 }
 
+/// The entry of a number that is no document's.
+const VACANT: Entry = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
+
 impl Ordinals {
     /// The ordinal of `doc`, a new one if it has none, with its end noted.
     pub(crate) fn assign(&mut self, doc: DocId, seq: Seq, expires_at_ms: Option<u64>) -> u32 {
         let ordinal = match self.by_doc.get(&doc) {
             Some(ordinal) => *ordinal,
             None => {
-                let entry = Entry { doc, since: seq, expires_at_ms: None };
-                let ordinal = match self.free.pop() {
-                    Some(ordinal) => {
-                        self.entries[ordinal as usize] = entry;
-                        ordinal
-                    }
-                    None => {
-                        self.entries.push(entry);
-                        u32::try_from(self.entries.len() - 1)
-                            .expect("a collection holds fewer than 2^32 documents")
-                    }
-                };
+                let ordinal = self.allocate();
+                self.entries[ordinal as usize] = Entry { doc, since: seq, expires_at_ms: None };
                 self.by_doc.insert(doc, ordinal);
                 self.live.insert(ordinal);
                 ordinal
@@ -55,12 +48,24 @@ impl Ordinals {
         ordinal
     }
 
+    /// Takes a number out of the sequence without giving it to a document.
+    pub(crate) fn allocate(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.entries.push(VACANT);
+            self.len() - 1
+        })
+    }
+
+    /// Returns a number from [`Ordinals::allocate`].
+    pub(crate) fn free(&mut self, number: u32) {
+        self.free.push(number);
+    }
+
     /// Puts a document that has no place into this one, which is nobody's, when a snapshot is read.
     pub(crate) fn restore(&mut self, ordinal: u32, entry: Entry) {
         let at = ordinal as usize;
         if at >= self.entries.len() {
-            let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
-            self.entries.resize(at + 1, vacant);
+            self.entries.resize(at + 1, VACANT);
         }
         self.by_doc.insert(entry.doc, ordinal);
         self.live.insert(ordinal);
@@ -70,10 +75,8 @@ impl Ordinals {
 
     /// Makes every ordinal below `len` that nobody has free to give. Ends a restore.
     pub(crate) fn restore_free(&mut self, len: u32) {
-        let vacant = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
-        self.entries.resize((len as usize).max(self.entries.len()), vacant);
-        let all = u32::try_from(self.entries.len()).expect("ordinals are 32 bits wide");
-        self.free = (0..all).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
+        self.entries.resize((len as usize).max(self.entries.len()), VACANT);
+        self.free = (0..self.len()).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
     }
 
     fn set_expiry(&mut self, ordinal: u32, expires_at_ms: Option<u64>) {

@@ -38,18 +38,32 @@ pub(crate) struct VectorField {
 pub(crate) struct Projection {
     pub(crate) attributes: DocumentAttributes,
     /// By slot.
-    pub(crate) vectors: Vec<FieldVector>,
+    pub(crate) vectors: Vec<FieldVectors>,
 }
 
 /// What a document has in a VECTOR field.
 #[derive(Debug)]
-pub(crate) enum FieldVector {
-    /// No vector, and no text to make one of.
+pub(crate) enum FieldVectors {
+    /// No vector, and no text to compute one from.
     Absent,
     /// Text whose vector has not been computed yet.
     Pending,
-    /// A vector, brought or computed.
-    Present(Vec<f32>),
+    /// At least one vector, given by the document or computed. No two have the same passage number.
+    Present(Vec<PassageVector>),
+}
+
+/// One of a document's vectors in a field.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PassageVector {
+    pub(crate) passage: u16,
+    pub(crate) values: Vec<f32>,
+}
+
+impl FieldVectors {
+    /// The only vector in a field.
+    pub(crate) fn single(values: Vec<f32>) -> FieldVectors {
+        FieldVectors::Present(vec![PassageVector { passage: 0, values }])
+    }
 }
 
 /// Why a document does not fit a schema.
@@ -93,12 +107,12 @@ impl Projector {
         self.vectors.iter().position(|field| field.position == position)
     }
 
-    /// What is indexed of a document with these fields. `computed` gives the computed vector of a
-    /// slot, if there is one; it is asked only for slots that need one.
+    /// What is indexed of a document with these fields. `computed` returns the computed vectors of a slot, and is
+    /// called only for slots that need them.
     pub(crate) fn project(
         &self,
         fields: &[Field],
-        mut computed: impl FnMut(usize) -> Option<Result<Vec<f32>, VectorError>>,
+        mut computed: impl FnMut(usize) -> Result<Vec<PassageVector>, VectorError>,
     ) -> Result<Projection, SchemaViolation> {
         let attributes = self.attributes(fields)?;
         let mut vectors = Vec::with_capacity(self.vectors.len());
@@ -108,13 +122,13 @@ impl Projector {
             let VectorSchema { dim, vector_type, metric, .. } = field.schema;
             vectors.push(match (value(fields, &field.name), &field.schema.embed) {
                 (Some(blob), _) => {
-                    FieldVector::Present(index::decode(blob, dim, vector_type, metric).map_err(violation)?)
+                    FieldVectors::single(index::decode(blob, dim, vector_type, metric).map_err(violation)?)
                 }
-                (None, Some(embed)) if text(fields, embed)?.is_some() => match computed(slot) {
-                    None => FieldVector::Pending,
-                    Some(vector) => FieldVector::Present(vector.map_err(violation)?),
-                },
-                (None, _) => FieldVector::Absent,
+                (None, Some(embed)) if text(fields, embed)?.is_some() => {
+                    let vectors = computed(slot).map_err(violation)?;
+                    if vectors.is_empty() { FieldVectors::Pending } else { FieldVectors::Present(vectors) }
+                }
+                (None, _) => FieldVectors::Absent,
             });
         }
         Ok(Projection { attributes, vectors })
@@ -157,6 +171,7 @@ impl Projector {
                 texts.push(TextToEmbed {
                     collection,
                     field: field.position,
+                    passage: 0,
                     model: embed.model.clone(),
                     text,
                 });

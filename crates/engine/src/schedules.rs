@@ -12,7 +12,7 @@ use store::{CollectionVersion, DocId, Seq};
 use crate::{
     attributes::DocumentAttributes,
     collection::{Collection, DocumentChange, DocumentChangeKind},
-    projection::{FieldVector, Projection},
+    projection::{FieldVectors, Projection},
     queue::{SubmitError, WriteJob, WriteQueue},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, Schema, VectorSchema},
     wake_signal::WakeSignal,
@@ -171,7 +171,7 @@ fn place(doc: u64) -> Vec<f32> {
 fn upserted(doc: u64, seq: Seq) -> DocumentChange {
     let projection = Projection {
         attributes: DocumentAttributes::default(),
-        vectors: vec![FieldVector::Present(place(doc))],
+        vectors: vec![FieldVectors::single(place(doc))],
     };
     DocumentChange {
         doc: DocId(doc),
@@ -206,8 +206,8 @@ fn an_ordinal_given_again_during_a_search_is_never_another_document() {
             })
         };
         for exact in [true, false] {
-            let selection = collection.select(None);
-            let search = SearchParams { k: 8, ef: 8, allowed: selection.allowed.as_ref(), exact };
+            let selection = collection.select_vectors(None, 0);
+            let search = SearchParams { k: 8, ef: 8, allowed: selection.labels.as_ref(), exact };
             let found = collection.indexes[0].search(&place(0), &search);
             let state = collection.state();
             let mut stays = false;

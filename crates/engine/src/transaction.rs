@@ -9,7 +9,7 @@ use store::{CollectionVersion, DocId, Document, Field, Seq, StoreError, VectorKe
 use crate::{
     binary::printable,
     collection::{Collection, DocumentChange, DocumentChangeKind},
-    projection::{FieldVector, Projection, Projector, SchemaViolation, ViolationReason},
+    projection::{FieldVectors, PassageVector, Projection, Projector, SchemaViolation, ViolationReason},
     registry::{Registry, Role},
     schema::VectorSchema,
     write::{ComputedVector, Expected, Op, WriteError, WriteOutcome},
@@ -28,6 +28,8 @@ struct CollectionChanges {
     collection: Arc<Collection>,
     role: Role,
     changes: Vec<DocumentChange>,
+    /// Whether this transaction stored a vector of a passage other than 0.
+    stored_passages: bool,
 }
 
 /// Why a write did not go in.
@@ -69,6 +71,7 @@ impl<'s> Transaction<'s> {
                 collection: collection.clone(),
                 role,
                 changes: Vec::new(),
+                stored_passages: false,
             })
             .collect();
         Transaction { writer, now_ms, collections, last_seq: None }
@@ -108,7 +111,7 @@ impl<'s> Transaction<'s> {
         let mut upserted = Vec::with_capacity(projections.len());
         for (at, projection) in projections {
             let version = self.collections[at].collection.version;
-            if old.is_some() && may_leave_stale_vectors(&self.collections[at].collection, vectors) {
+            if old.is_some() && self.collections[at].may_leave_stale_vectors(doc, vectors) {
                 self.writer.remove_vectors(version, doc)?;
             }
             let kind = match projection {
@@ -237,11 +240,27 @@ impl<'s> Transaction<'s> {
     /// Stores a computed vector, unless its collection was dropped meanwhile.
     fn store_vector(&mut self, doc: DocId, vector: &ComputedVector) -> Result<(), StoreError> {
         let Some(at) = self.collection_index(vector.collection) else { return Ok(()) };
+        self.collections[at].stored_passages |= vector.passage > 0;
         let projector = &self.collections[at].collection.projector;
         let slot = projector.slot(vector.field).expect("a vector is checked before it is stored");
         let bytes = index::encode(&vector.values, projector.vectors[slot].schema.vector_type);
-        let key = VectorKey { collection: vector.collection, field: vector.field, doc, passage: 0 };
+        let key =
+            VectorKey { collection: vector.collection, field: vector.field, doc, passage: vector.passage };
         self.writer.set_vector(key, vector.model, &bytes)
+    }
+}
+
+impl CollectionChanges {
+    /// Whether the document may have computed vectors in this collection that the new ones do not replace.
+    fn may_leave_stale_vectors(&self, doc: DocId, vectors: &[ComputedVector]) -> bool {
+        let Collection { version, projector, .. } = &*self.collection;
+        let is_replaced = |position: u16| {
+            let place = (*version, position, 0);
+            vectors.iter().any(|vector| (vector.collection, vector.field, vector.passage) == place)
+        };
+        projector.vectors.iter().any(|field| field.schema.embed.is_some() && !is_replaced(field.position))
+            || self.stored_passages
+            || self.collection.may_have_passages(doc)
     }
 }
 
@@ -267,15 +286,6 @@ fn check_expected(expected: Expected, old: Option<&(DocId, Document)>) -> Result
         Expected::Seq(seq) => found == Some(seq),
     };
     if holds { Ok(()) } else { Err(WriteError::Conflict { expected, found }) }
-}
-
-/// Whether the document may have computed vectors in `collection` that the new ones do not replace.
-fn may_leave_stale_vectors(collection: &Collection, vectors: &[ComputedVector]) -> bool {
-    let version = collection.version;
-    collection.projector.vectors.iter().any(|field| {
-        field.schema.embed.is_some()
-            && !vectors.iter().any(|vector| (vector.collection, vector.field) == (version, field.position))
-    })
 }
 
 /// What collections index of one document, or why they do not take it, by position in a list.
@@ -316,12 +326,18 @@ pub(crate) fn project_document(
     let mut used = 0;
     let projection = projector.project(fields, |slot| {
         let field = &projector.vectors[slot];
-        let vector = computed.iter().find(|vector| vector.field == field.position)?;
-        used += 1;
-        Some(round_to_stored_type(&vector.values, &field.schema))
+        let mut vectors: Vec<PassageVector> = Vec::new();
+        for vector in computed.iter().filter(|vector| vector.field == field.position) {
+            if vectors.iter().all(|known| known.passage != vector.passage) {
+                let values = round_to_stored_type(&vector.values, &field.schema)?;
+                vectors.push(PassageVector { passage: vector.passage, values });
+            }
+        }
+        used += vectors.len();
+        Ok(vectors)
     });
     if let Ok(projection) = &projection {
-        if projection.vectors.iter().any(|slot| matches!(slot, FieldVector::Pending)) {
+        if projection.vectors.iter().any(|slot| matches!(slot, FieldVectors::Pending)) {
             return Err(WriteError::VectorsMissing { collection: version });
         }
         if used < computed.len() {
@@ -353,7 +369,7 @@ fn embed(
     key: &[u8],
     fields: &[Field],
     vector: &ComputedVector,
-) -> Result<(usize, Vec<f32>), WriteError> {
+) -> Result<(usize, PassageVector), WriteError> {
     let wanted = collection.projector.texts(collection.version, fields);
     if !collection.schema.matches_key(key) || !wanted.iter().any(|text| text.field == vector.field) {
         return Err(unexpected_vectors(key, &collection.projector, &[vector]));
@@ -362,7 +378,7 @@ fn embed(
     let field = &collection.projector.vectors[slot];
     let values = round_to_stored_type(&vector.values, &field.schema)
         .map_err(|source| WriteError::Vector { key: printable(key), field: field.name.clone(), source })?;
-    Ok((slot, values))
+    Ok((slot, PassageVector { passage: vector.passage, values }))
 }
 
 /// A computed vector as it will be read back, rounded to the type it is stored in: so that what is

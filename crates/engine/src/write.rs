@@ -5,13 +5,15 @@ use std::sync::Arc;
 use index::VectorError;
 use store::{CollectionVersion, Field, Seq, StoreError};
 
-/// A computed vector for one field of one collection.
+/// A computed vector of a document in one field of one collection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComputedVector {
     /// Collection version and position of the field, as [`TextToEmbed`] named them.
     pub collection: CollectionVersion,
     /// Position of the vector field in the schema.
     pub field: u16,
+    /// Which of the document's vectors in this field.
+    pub passage: u16,
     /// Who made it.
     pub model: [u8; 16],
     /// The values.
@@ -25,6 +27,8 @@ pub struct TextToEmbed {
     pub collection: CollectionVersion,
     /// For which vector field.
     pub field: u16,
+    /// Which passage of the document the text is. The whole text is passage 0.
+    pub passage: u16,
     /// By which model, by name.
     pub model: String,
     /// The text fields of the schema's `embed.fields`, joined by a space.

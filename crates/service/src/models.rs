@@ -38,6 +38,7 @@ impl Embedded {
         ComputedVector {
             collection: text.collection,
             field: text.field,
+            passage: text.passage,
             model: self.model,
             values: self.values.clone(),
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use engine::{ByteBudget, FIELDS_MAX, check_vector, decode_vector};
+use engine::{ByteBudget, FIELDS_MAX, Order, Page, VectorLeg, check_vector, decode_vector};
 
 use super::{
     Answer, Error, Hit, Leg, Search, Timing,
@@ -159,13 +159,15 @@ impl Posed {
     pub(super) fn query(&self) -> Query<'_> {
         Query {
             collection: &self.known.name,
-            field: Some(&self.field),
-            vector: &self.vector,
-            offset: self.search.paging.offset,
-            k: self.search.paging.k,
+            legs: vec![engine::Leg::Vector(VectorLeg {
+                field: Some(&self.field),
+                vector: &self.vector,
+                ef_search: self.search.ef_search,
+                exact: self.search.exact,
+            })],
+            order: Order::Score,
+            page: Page { offset: self.search.paging.offset, k: self.search.paging.k },
             filter: self.filter.as_ref(),
-            ef_search: self.search.ef_search,
-            exact: self.search.exact,
             min_score: self.search.min_score,
             fields: self.search.fields.as_deref(),
         }

@@ -126,8 +126,8 @@ pub struct Hit {
     pub document: Document,
     /// Higher is nearer.
     pub score: f32,
-    /// Redis's distance.
-    pub distance: f32,
+    /// Distance from the query vector, as Redis defines it, if the document was found by a vector.
+    pub distance: Option<f32>,
 }
 
 /// What a search found.

@@ -122,6 +122,17 @@ impl Reader {
         catch_panic(|| vector_table::find(&self.table(tables::VECTORS)?, key))
     }
 
+    /// Gets the computed vectors of one document in a field of a collection, in order of passage.
+    pub fn document_vectors(
+        &self,
+        collection: CollectionVersion,
+        field: u16,
+        doc: DocId,
+    ) -> Result<Vec<(u16, StoredVector)>, StoreError> {
+        let first = VectorKey { collection, field, doc, passage: 0 };
+        catch_panic(|| vector_table::find_document(&self.table(tables::VECTORS)?, first))
+    }
+
     /// All computed vectors of a collection's field, in order of document and passage.
     pub fn vectors(
         &self,

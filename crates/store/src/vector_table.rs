@@ -42,6 +42,29 @@ pub(crate) fn find(
     Ok(block.get(key.doc, key.passage).map(Entry::vector))
 }
 
+/// The vectors of the document and field of `first`, its least possible key, in ascending order of passages.
+pub(crate) fn find_document(
+    vectors: &impl ReadableTable<&'static RowKey, &'static [u8]>,
+    first: VectorKey,
+) -> Result<Vec<(u16, StoredVector)>, StoreError> {
+    let field_start = field_range(first.collection, first.field).0;
+    let (first, last) = (first.encode(), VectorKey { passage: u16::MAX, ..first }.encode());
+    let doc = VectorKey::decode(&first).doc;
+    let mut found = Vec::new();
+    // Backwards, as the row that holds the first passage may begin with an earlier document.
+    for row in vectors.range::<&RowKey>(&field_start..=&last)?.rev() {
+        let (row_key, row) = row?;
+        let block = decode(row_key.value(), row.value())?;
+        let of_document = block.entries().iter().filter(|entry| entry.doc == doc);
+        found.extend(of_document.map(|entry| (entry.passage, entry.vector())));
+        if *row_key.value() <= first {
+            break;
+        }
+    }
+    found.sort_unstable_by_key(|(passage, _)| *passage);
+    Ok(found)
+}
+
 pub(crate) fn set(
     vectors: &mut Vectors<'_>,
     key: VectorKey,

@@ -22,7 +22,7 @@ fn collection() -> Collection {
     Collection::new(CollectionVersion { id: 1, version: 1 }, Arc::new(schema), Cpu::detect())
 }
 
-fn upserted(doc: u64, seq: Seq, vector: FieldVector) -> DocumentChange {
+fn upserted(doc: u64, seq: Seq, vector: FieldVectors) -> DocumentChange {
     let projection = Projection { attributes: DocumentAttributes::default(), vectors: vec![vector] };
     DocumentChange {
         doc: DocId(doc),
@@ -35,7 +35,9 @@ fn embedded(doc: u64, seq: Seq, value: f32) -> DocumentChange {
     DocumentChange {
         doc: DocId(doc),
         seq,
-        kind: DocumentChangeKind::Embedded { vectors: vec![(0, vec![value])] },
+        kind: DocumentChangeKind::Embedded {
+            vectors: vec![(0, PassageVector { passage: 0, values: vec![value] })],
+        },
     }
 }
 
@@ -48,13 +50,13 @@ fn vector(collection: &Collection, doc: u64) -> Option<Vec<f32>> {
 fn a_vector_that_comes_before_its_document_is_not_taken_for_it() {
     let collection = collection();
     collection.begin_backfill();
-    collection.backfill(vec![upserted(1, 1, FieldVector::Pending)]);
+    collection.backfill(vec![upserted(1, 1, FieldVectors::Pending)]);
     // Of one that is here, of two that are not, one of which is then written, and of one that is deleted.
     collection.publish((1..=4).map(|doc| embedded(doc, 10 + doc, doc as f32)).collect(), 14);
-    collection.publish(vec![upserted(3, 15, FieldVector::Present(vec![30.0]))], 15);
+    collection.publish(vec![upserted(3, 15, FieldVectors::single(vec![30.0]))], 15);
     collection
         .publish(vec![DocumentChange { doc: DocId(4), seq: 16, kind: DocumentChangeKind::Removed }], 16);
-    collection.backfill((2..=4).map(|doc| upserted(doc, doc, FieldVector::Pending)).collect());
+    collection.backfill((2..=4).map(|doc| upserted(doc, doc, FieldVectors::Pending)).collect());
     collection.end_backfill(16);
 
     let vectors = [1, 2, 3, 4].map(|doc| vector(&collection, doc));

@@ -13,8 +13,9 @@ use super::*;
 use crate::{
     SystemClock,
     file_storage::DirectoryStorage,
-    query::DocumentFetcher,
+    query::{Leg, Order, Page, VectorLeg},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
+    search::DocumentFetcher,
     write::Expected,
 };
 
@@ -159,16 +160,13 @@ fn put(number: u8) -> Op {
     }
 }
 
-fn query(vector: &[f32]) -> Query<'_> {
+fn query(vector: &[f32], exact: bool) -> Query<'_> {
     Query {
         collection: "docs",
-        field: None,
-        vector,
-        offset: 0,
-        k: 100,
+        legs: vec![Leg::Vector(VectorLeg { field: None, vector, ef_search: None, exact })],
+        order: Order::Score,
+        page: Page::first(100),
         filter: None,
-        ef_search: None,
-        exact: false,
         min_score: None,
         fields: None,
     }
@@ -215,7 +213,7 @@ fn after_a_failure_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
         drop(engine);
 
         let (_dir, engine) = open_on(disk.after_power_loss());
-        let found = engine.search(&query(&[0.0])).unwrap().hits;
+        let found = engine.search(&query(&[0.0], false)).unwrap().hits;
         let found: Vec<u8> = found
             .iter()
             .map(|hit| String::from_utf8_lossy(&hit.document.key)[4..].parse().unwrap())
@@ -248,19 +246,19 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     disk.fail_from(0, ErrorKind::StorageFull);
     let error = fill_up(&engine);
     assert!(matches!(error, WriteError::Full { .. }), "{error}");
-    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 1);
+    assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 1);
     assert!(engine.get(b"doc:1").unwrap().is_some());
     assert!(engine.get(b"doc:2").unwrap().is_none());
     let error = fill_up(&engine);
     assert!(matches!(error, WriteError::Full { .. }), "{error}");
-    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 1);
+    assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 1);
     // Somebody makes room.
     *disk.0.fault.lock() = None;
     engine.write(vec![put(2)]).remove(0).unwrap();
-    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
+    assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 2);
     drop(engine);
     let (_dir, engine) = open_on(disk.after_power_loss());
-    assert_eq!(engine.search(&query(&[1.0])).unwrap().hits.len(), 2);
+    assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 2);
 }
 
 /// What only was refused for room is told otherwise than what ends writing, though room was lacking there as well.
@@ -314,7 +312,7 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
         let fetch = DocumentFetcher {
             core: &engine.core,
             collection: &collection,
-            selection: &selection,
+            seen: selection.seen,
             filter: Some(&filter),
             now_ms: 0,
         };
@@ -351,7 +349,7 @@ fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
         let fetch = DocumentFetcher {
             core: &engine.core,
             collection: &collection,
-            selection: &selection,
+            seen: selection.seen,
             filter: None,
             now_ms: 0,
         };

@@ -7,7 +7,7 @@ use crate::{
     collection::{DocumentChange, DocumentChangeKind},
     file_storage::DirectoryStorage,
     maintenance::{is_snapshot_stale, should_snapshot},
-    projection::{FieldVector, Projection, SchemaViolation, ViolationReason},
+    projection::{FieldVectors, Projection, SchemaViolation, ViolationReason},
     schema::{Algorithm, FieldKind, FieldSchema, Quantization, VectorSchema},
 };
 
@@ -30,7 +30,7 @@ fn open(directory: &tempfile::TempDir) -> Snapshots {
 }
 
 fn upserted(doc: u64, seq: Seq) -> DocumentChange {
-    let vectors = vec![FieldVector::Present(vec![doc as f32, 1.0])];
+    let vectors = vec![FieldVectors::single(vec![doc as f32, 1.0])];
     let kind = DocumentChangeKind::Upserted {
         expires_at_ms: None,
         projection: Projection { attributes: DocumentAttributes::default(), vectors },

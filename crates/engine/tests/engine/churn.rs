@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{
-    Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Query, Schema, VectorSchema, VectorType,
-};
+use engine::{Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Schema, VectorSchema, VectorType};
 
 use crate::{disks::SplitMix64, test_engine::*};
 
@@ -51,7 +49,7 @@ fn write(test: &TestEngine, documents: &BTreeMap<u64, u64>) {
 fn recall(test: &TestEngine) -> f64 {
     let found = (0..QUERIES).map(|number| {
         let wanted = vector_near_cluster(5_000_000 + number);
-        let exact = test.keys(&Query { exact: true, ..query("docs", &wanted, 10) });
+        let exact = test.keys(&query("docs", &wanted, 10).exact(true));
         let walked = test.keys(&query("docs", &wanted, 10));
         walked.iter().filter(|key| exact.contains(key)).count()
     });

@@ -31,8 +31,13 @@ fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
 /// The vector a model would make of a text.
 fn of_text(text: &str) -> Vec<f32> {
     let version = engine::CollectionVersion { id: 0, version: 0 };
-    let text =
-        engine::TextToEmbed { collection: version, field: 0, model: String::new(), text: text.to_owned() };
+    let text = engine::TextToEmbed {
+        collection: version,
+        field: 0,
+        passage: 0,
+        model: String::new(),
+        text: text.to_owned(),
+    };
     let ComputedVector { values, .. } = embed(&text);
     values
 }
@@ -100,7 +105,7 @@ fn texts_are_named_and_vectors_demanded() {
     test.put("doc:1", brought);
     assert_eq!(test.engine().vectors("docs", b"doc:1").unwrap(), []);
     let hit = test.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
-    assert!(hit.distance.abs() < 1e-6);
+    assert!(hit.distance.unwrap().abs() < 1e-6);
 
     // One too many, of the wrong size, or twice.
     let vectors_for = |values: &[(&str, &[u8])], vectors: Vec<ComputedVector>| {
@@ -360,9 +365,9 @@ fn a_collection_made_while_others_write_misses_nothing() {
     assert!(!expected.is_empty());
     let nearest = |collection: &str| {
         let wanted = vector(5);
-        let exact = Query { exact: true, ..query(collection, &wanted, 1000) };
+        let exact = query(collection, &wanted, 1000).exact(true);
         let hits = engine.search(&exact).unwrap().hits;
-        hits.into_iter().map(|hit| (hit.document.key, hit.distance.to_bits())).collect::<Vec<_>>()
+        hits.into_iter().map(|hit| (hit.document.key, hit.distance.unwrap().to_bits())).collect::<Vec<_>>()
     };
     for round in 0..5 {
         let collection = format!("c{round}");
@@ -383,8 +388,9 @@ fn a_computed_vector_is_held_as_it_will_be_read_again() {
     (vector.vector_type, vector.metric) = (engine::VectorType::Float16, Metric::L2);
     test.engine().create_collection("docs", half.clone()).unwrap();
     test.write(embedded_put(test.engine(), "doc:1", &[("title", b"x")])).unwrap();
-    let distance =
-        |test: &TestEngine| test.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance;
+    let distance = |test: &TestEngine| {
+        test.engine().search(&query("docs", &of_text("x"), 1)).unwrap().hits[0].distance.unwrap()
+    };
     let before = distance(&test);
     assert!(before > 0.0 && before < 1e-4, "rounded to half precision: {before}");
     test.crash();

@@ -88,7 +88,7 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
                     let found = engine.search(&query("docs", &wanted, 5)).unwrap();
                     for hit in &found.hits {
                         let at_place = text(&hit.document.key) == format!("doc:{place}");
-                        assert_eq!(hit.distance < 0.01, at_place, "near {place}: {hit:?}");
+                        assert_eq!((hit.distance.unwrap() < 0.01), at_place, "near {place}: {hit:?}");
                     }
                     let filtered = Query { filter: Some(stays), ..query("docs", &wanted, 100) };
                     assert_eq!(engine.search(&filtered).unwrap().hits.len(), STABLE as usize);

@@ -6,15 +6,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use engine::{Engine, Expected, Metric, Op, Options, Query};
+use engine::{Engine, Expected, Metric, Op, Options};
 
 use crate::{
     crash_storage::SimulatedMachine,
     disks::SplitMix64,
     faults::options,
     test_engine::{
-        BEGIN_MS, FakeClock, blob, embedded_put, embedding_schema, hnsw, put, put_until, query, schema, text,
-        vector,
+        BEGIN_MS, FakeClock, QueryExt as _, blob, embedded_put, embedding_schema, hnsw, put, put_until,
+        query, schema, text, vector,
     },
 };
 
@@ -122,7 +122,7 @@ fn ask(engine: &Engine) -> Observations {
         for near in [3, 77] {
             for exact in [true, false] {
                 let wanted = vector(near);
-                let asked = Query { exact, ef_search: Some(EF), ..query(name, &wanted, 200) };
+                let asked = query(name, &wanted, 200).exact(exact).ef_search(Some(EF));
                 note(
                     &mut answers,
                     format!("search {name} near {near}, exact {exact}"),

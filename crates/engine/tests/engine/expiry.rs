@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
-use engine::{Expected, Metric, Op, Query, WriteError};
+use engine::{Expected, Metric, Op, WriteError};
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::test_engine::*;
@@ -28,7 +28,7 @@ fn an_ended_document_shows_nowhere_before_it_is_reaped() {
     test.clock.advance(1);
     for exact in [false, true] {
         // As many as asked for, though half of the nearest have ended.
-        let found = test.keys(&Query { exact, ..query("docs", &wanted, 20) });
+        let found = test.keys(&query("docs", &wanted, 20).exact(exact));
         assert_eq!(found.len(), 20);
         assert!(found.iter().all(|key| key[4..].parse::<u64>().unwrap() % 2 == 1), "{found:?}");
     }
@@ -190,7 +190,7 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
             assert_eq!(found.map(|found| found.expires_at_ms), stands(end).then_some(*end), "at {now_ms}");
         }
         for exact in [true, false] {
-            let mut found = test.keys(&Query { exact, ..query("docs", &vector(7), 10) });
+            let mut found = test.keys(&query("docs", &vector(7), 10).exact(exact));
             found.sort();
             assert_eq!(found, live, "at {now_ms}");
         }

@@ -17,7 +17,7 @@ use crate::{
     disks::Fault,
     faults::options,
     model::{FILTERS, KEYS, Model, ModelDocument, matches_filter, name},
-    test_engine::{BEGIN_MS, FakeClock, blob, field, hnsw, keys, query, schema, text, vector},
+    test_engine::{BEGIN_MS, FakeClock, QueryExt as _, blob, field, hnsw, keys, query, schema, text, vector},
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -349,7 +349,7 @@ impl HistoryRunner {
         nearest.truncate(k);
         let parsed = self.engine().parse_filter("docs", FILTERS[filter]).unwrap();
         for exact in [true, false] {
-            let asked = Query { filter: Some(&parsed), exact, ..query("docs", &wanted, k) };
+            let asked = Query { filter: Some(&parsed), ..query("docs", &wanted, k).exact(exact) };
             let mut found = keys(&self.engine().search(&asked).unwrap());
             let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
             let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < DISTANCE_TOLERANCE;

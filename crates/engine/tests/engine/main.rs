@@ -17,6 +17,7 @@ mod model;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "../../../store/tests/keyspace/page_damage.rs"]
 mod pages;
+mod passages;
 mod prefixes;
 mod reopening;
 mod repair;

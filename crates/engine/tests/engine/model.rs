@@ -180,7 +180,7 @@ fn search(
     let expected: Vec<String> = expected.into_iter().take(k).map(|(_, key)| name(key)).collect();
     let parsed: Filter = test.filter("docs", FILTERS[usize::from(filter)]);
     let query = Query { filter: Some(&parsed), ..query("docs", &wanted, k) };
-    prop_assert_eq!(test.keys(&Query { exact: true, ..query.clone() }), expected.clone());
+    prop_assert_eq!(test.keys(&query.clone().exact(true)), expected.clone());
     // So few documents are all candidates: the graph finds what the scan finds.
     prop_assert_eq!(test.keys(&query), expected);
     Ok(())

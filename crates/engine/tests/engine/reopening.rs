@@ -32,7 +32,7 @@ fn answers(test: &TestEngine) -> Vec<String> {
         let filter = test.filter("docs", text);
         for number in [3, 77] {
             let wanted = vector(number);
-            let exact = Query { exact: true, filter: Some(&filter), ..query("docs", &wanted, 25) };
+            let exact = Query { filter: Some(&filter), ..query("docs", &wanted, 25).exact(true) };
             let hits = test.engine().search(&exact).unwrap().hits;
             answers.push(format!("{text}: {hits:?}"));
         }

@@ -62,15 +62,15 @@ fn every_metric_finds_what_a_scan_finds() {
                 for number in 0..20 {
                     let wanted = vector(10_000 + number);
                     let expected = nearest(metric, &wanted, |_| true);
-                    let exact = Query { exact: true, ..query("docs", &wanted, 10) };
+                    let exact = query("docs", &wanted, 10).exact(true);
                     let found = test.engine().search(&exact).unwrap();
                     assert_eq!(found.hits.len(), 10);
                     for (hit, (distance, number)) in found.hits.iter().zip(&expected) {
                         assert_eq!(text(&hit.document.key), format!("doc:{number:03}"), "{metric:?}");
-                        assert!((f64::from(hit.distance) - distance).abs() < 1e-5, "{metric:?}");
+                        assert!((f64::from(hit.distance.unwrap()) - distance).abs() < 1e-5, "{metric:?}");
                         let score = match metric {
-                            Metric::Cosine | Metric::Ip => 1.0 - hit.distance,
-                            Metric::L2 => 1.0 / (1.0 + hit.distance),
+                            Metric::Cosine | Metric::Ip => 1.0 - hit.distance.unwrap(),
+                            Metric::L2 => 1.0 / (1.0 + hit.distance.unwrap()),
                         };
                         assert_eq!(hit.score, score);
                     }
@@ -119,7 +119,7 @@ fn as_many_hits_as_match_at_every_selectivity() {
                 let distinct: BTreeSet<&String> = found.iter().collect();
                 assert_eq!(distinct.len(), found.len(), "{text}, k {k}");
                 assert!(found.iter().all(|key| expected.contains(key)), "{text}, k {k}");
-                let exact = Query { exact: true, ..filtered };
+                let exact = filtered.exact(true);
                 assert_eq!(test.keys(&exact), expected[..k.min(matches)], "{text}, k {k}");
             }
             let mut scrolled: Vec<String> =
@@ -136,13 +136,13 @@ fn as_many_hits_as_match_at_every_selectivity() {
 fn offset_and_lowest_score_cut_the_same_ranking() {
     let test = filled(Metric::Cosine, hnsw());
     let wanted = vector(5);
-    let all = test.engine().search(&Query { exact: true, ..query("docs", &wanted, 40) }).unwrap().hits;
-    let page = Query { exact: true, offset: 10, ..query("docs", &wanted, 7) };
+    let all = test.engine().search(&query("docs", &wanted, 40).exact(true)).unwrap().hits;
+    let page = query("docs", &wanted, 7).exact(true).offset(10);
     assert_eq!(test.engine().search(&page).unwrap().hits, all[10..17]);
-    let beyond = Query { offset: 9_000, ..query("docs", &wanted, 1000) };
+    let beyond = query("docs", &wanted, 1000).offset(9_000);
     assert_eq!(test.engine().search(&beyond).unwrap().hits, []);
     let lowest = all[5].score;
-    let good = Query { exact: true, min_score: Some(lowest), ..query("docs", &wanted, 40) };
+    let good = Query { min_score: Some(lowest), ..query("docs", &wanted, 40).exact(true) };
     assert_eq!(test.engine().search(&good).unwrap().hits, all[..6]);
 }
 
@@ -170,7 +170,7 @@ fn an_answer_has_no_more_bytes_than_there_is_room_for() {
     }
     let (wanted, version) = (vector(2), test.engine().version("docs").unwrap());
     let search = |k, fields, room: &ByteBudget| {
-        let query = Query { exact: true, fields, ..query("docs", &wanted, k) };
+        let query = Query { fields, ..query("docs", &wanted, k).exact(true) };
         test.engine().search_version(&query, version, room).map(|found| found.hits.len())
     };
     // Whatever room the search takes that is refused is there for the next.
@@ -228,17 +228,20 @@ fn what_cannot_be_asked_is_refused_with_words() {
     let colour = ["colour".to_owned()];
     let base = query("docs", &good, 3);
     let tag = Filter::Tag { field: "colour".to_owned(), values: vec![b"red".to_vec()] };
-    let cases: [(Query<'_>, &str); 16] = [
+    let leg = &base.legs[0];
+    let cases: [(Query<'_>, &str); 18] = [
         (query("dogs", &good, 3), "no collection or alias \"dogs\"; there are: docs, two"),
-        (Query { k: 0, ..base.clone() }, "k must be 1 to 1000, found 0"),
-        (Query { k: 1001, ..base.clone() }, "k must be 1 to 1000, found 1001"),
-        (Query { offset: 9_998, ..base.clone() }, "offset + k must be 1 to 10000, found 10001"),
+        (Query { legs: Vec::new(), ..base.clone() }, "a query needs exactly one leg, found 0"),
         (
-            Query { offset: usize::MAX, ..base.clone() },
-            "offset + k must be 1 to 10000, found 18446744073709551615",
+            Query { legs: vec![leg.clone(), leg.clone()], ..base.clone() },
+            "a query needs exactly one leg, found 2",
         ),
-        (Query { ef_search: Some(0), ..base.clone() }, "ef_search must be 1 to 4096, found 0"),
-        (Query { ef_search: Some(4097), ..base.clone() }, "ef_search must be 1 to 4096, found 4097"),
+        (base.clone().k(0), "k must be 1 to 1000, found 0"),
+        (base.clone().k(1001), "k must be 1 to 1000, found 1001"),
+        (base.clone().offset(9_998), "offset + k must be 1 to 10000, found 10001"),
+        (base.clone().offset(usize::MAX), "offset + k must be 1 to 10000, found 18446744073709551615"),
+        (base.clone().ef_search(Some(0)), "ef_search must be 1 to 4096, found 0"),
+        (base.clone().ef_search(Some(4097)), "ef_search must be 1 to 4096, found 4097"),
         (Query { min_score: Some(f32::NAN), ..base.clone() }, "min_score must be a finite number, found NaN"),
         (query("docs", &good[1..], 3), "query vector: vector dimensions do not match: expected 8, found 7"),
         (
@@ -251,11 +254,11 @@ fn what_cannot_be_asked_is_refused_with_words() {
         ),
         (query("two", &good, 3), "name the VECTOR field to search in collection \"two\"; there are: v, w"),
         (
-            Query { field: Some("year"), ..base.clone() },
+            base.clone().field(Some("year")),
             "field \"year\" of collection \"docs\" is NUMERIC, a search needs a VECTOR field: v",
         ),
         (
-            Query { field: Some("colour"), ..base.clone() },
+            base.clone().field(Some("colour")),
             "no field \"colour\" in the schema of collection \"docs\"; its fields: title, content, category, year, v",
         ),
         (
@@ -275,7 +278,7 @@ fn what_cannot_be_asked_is_refused_with_words() {
     assert!(matches!(error, QueryError::Filter(_)), "{error}");
     assert!(matches!(test.engine().scroll("docs", None, None, 0), Err(QueryError::Limit { .. })));
     assert!(matches!(test.engine().scroll("docs", None, None, 10_001), Err(QueryError::Limit { .. })));
-    assert!(test.engine().search(&Query { field: Some("w"), ..query("two", &good, 3) }).is_ok());
+    assert!(test.engine().search(&query("two", &good, 3).field(Some("w"))).is_ok());
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn answers(test: &TestEngine) -> Vec<String> {
     for name in ["a", "b"] {
         let filter = test.filter(name, "@year:[10 40] @category:{y}");
         let wanted = vector(7);
-        let exact = Query { exact: true, filter: Some(&filter), ..query(name, &wanted, 100) };
+        let exact = Query { filter: Some(&filter), ..query(name, &wanted, 100).exact(true) };
         answers.extend(test.keys(&exact));
         answers.push(test.engine().count(name, None).unwrap().to_string());
     }

@@ -66,8 +66,7 @@ impl Stress {
             let now = self.test.clock.now_ms();
             let wanted = vector(random.next() % 1_000);
             for exact in [false, true] {
-                let found =
-                    self.test.engine().search(&Query { exact, ..query("docs", &wanted, 20) }).unwrap();
+                let found = self.test.engine().search(&query("docs", &wanted, 20).exact(exact)).unwrap();
                 // Documents that went away meanwhile may leave gaps.
                 assert!(found.hits.len() <= 20);
                 for hit in found.hits {

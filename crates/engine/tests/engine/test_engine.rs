@@ -11,8 +11,8 @@ use std::{
 
 use engine::{
     Algorithm, Clock, ComputedVector, Cpu, Durability, Embedding, Engine, Expected, Field, FieldKind,
-    FieldSchema, Filter, Metric, Op, Options, Quantization, Query, Schema, SearchResult, TextToEmbed,
-    VectorSchema, VectorType, WriteError, WriteOutcome,
+    FieldSchema, Filter, Leg, Metric, Op, Options, Order, Page, Quantization, Query, Schema, SearchResult,
+    TextToEmbed, VectorLeg, VectorSchema, VectorType, WriteError, WriteOutcome,
 };
 use tempfile::TempDir;
 
@@ -217,15 +217,53 @@ pub(crate) fn blob(vector: &[f32]) -> Vec<u8> {
 pub(crate) fn query<'a>(collection: &'a str, vector: &'a [f32], k: usize) -> Query<'a> {
     Query {
         collection,
-        field: None,
-        vector,
-        offset: 0,
-        k,
+        legs: vec![Leg::Vector(VectorLeg { field: None, vector, ef_search: None, exact: false })],
+        order: Order::Score,
+        page: Page::first(k),
         filter: None,
-        ef_search: None,
-        exact: false,
         min_score: None,
         fields: None,
+    }
+}
+
+/// Changes to a query with one vector leg.
+pub(crate) trait QueryExt<'a>: Sized {
+    fn query(&mut self) -> &mut Query<'a>;
+
+    fn leg(&mut self) -> &mut VectorLeg<'a> {
+        let [Leg::Vector(leg)] = self.query().legs.as_mut_slice() else { panic!("one vector leg") };
+        leg
+    }
+
+    fn field(mut self, field: Option<&'a str>) -> Self {
+        self.leg().field = field;
+        self
+    }
+
+    fn ef_search(mut self, ef_search: Option<usize>) -> Self {
+        self.leg().ef_search = ef_search;
+        self
+    }
+
+    fn exact(mut self, exact: bool) -> Self {
+        self.leg().exact = exact;
+        self
+    }
+
+    fn offset(mut self, offset: usize) -> Self {
+        self.query().page.offset = offset;
+        self
+    }
+
+    fn k(mut self, k: usize) -> Self {
+        self.query().page.k = k;
+        self
+    }
+}
+
+impl<'a> QueryExt<'a> for Query<'a> {
+    fn query(&mut self) -> &mut Query<'a> {
+        self
     }
 }
 
@@ -279,7 +317,13 @@ pub(crate) fn embedding_schema(prefix: &str) -> Schema {
 /// What a model would make of a text: the same for the same text.
 pub(crate) fn embed(text: &TextToEmbed) -> ComputedVector {
     let number = text.text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    ComputedVector { collection: text.collection, field: text.field, model: [9; 16], values: vector(number) }
+    ComputedVector {
+        collection: text.collection,
+        field: text.field,
+        passage: text.passage,
+        model: [9; 16],
+        values: vector(number),
+    }
 }
 
 /// A put with every vector the engine asks for.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Engine, Expected, Op, Query};
+use engine::{Engine, Expected, Op};
 
-use crate::test_engine::{blob, keys, put, query, vector};
+use crate::test_engine::{QueryExt as _, blob, keys, put, query, vector};
 
 /// Numbers there are.
 pub(crate) const KEYS: u64 = 24;
@@ -50,7 +50,7 @@ pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &
     nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
     let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
     for exact in [true, false] {
-        let asked = Query { exact, ..query("docs", wanted, KEYS as usize) };
+        let asked = query("docs", wanted, KEYS as usize).exact(exact);
         let found = keys(&engine.search(&asked).unwrap());
         assert_eq!(found, expected, "{how}, exact {exact}: {:?}", engine.warnings());
     }

@@ -344,6 +344,12 @@ impl Model {
         }
         for (key, vector) in &self.vectors {
             assert_eq!(reader.vector(*key)?.as_ref(), Some(vector));
+            let all = self
+                .vectors
+                .iter()
+                .filter(|(other, _)| VectorKey { passage: 0, ..**other } == VectorKey { passage: 0, ..*key });
+            let expected: Vec<_> = all.map(|(key, vector)| (key.passage, vector.clone())).collect();
+            assert_eq!(reader.document_vectors(key.collection, key.field, key.doc)?, expected);
         }
         let prefixes: [&[u8]; 4] = [b"", b"doc", b"doc:1", b"\xff"];
         let cursors: [Option<&[u8]>; 5] = [None, Some(b""), Some(b"doc"), Some(b"doc:10"), Some(b"doc:zz")];

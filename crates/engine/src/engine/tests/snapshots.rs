@@ -32,8 +32,10 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
     let (dir, engine) = open_on(disk.clone());
     engine.create_collection("docs", schema()).unwrap();
     let answers = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
-        let hits = engine.search(&Query { exact: true, ..query(&[0.0]) }).unwrap().hits;
-        hits.into_iter().map(|hit| (hit.document.key, hit.document.seq, hit.distance.to_bits())).collect()
+        let hits = engine.search(&query(&[0.0], true)).unwrap().hits;
+        hits.into_iter()
+            .map(|hit| (hit.document.key, hit.document.seq, hit.distance.unwrap().to_bits()))
+            .collect()
     };
     let writing = AtomicBool::new(true);
     thread::scope(|scope| {
@@ -147,9 +149,9 @@ fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
     let engine = open_in(&snapshots, left.lock().take().expect("the snapshot was written"));
     assert_eq!(engine.warnings(), [] as [&str; 0]);
     let found = || -> Vec<(String, f32)> {
-        let hits = engine.search(&query(&[0.0])).unwrap().hits;
+        let hits = engine.search(&query(&[0.0], false)).unwrap().hits;
         hits.into_iter()
-            .map(|hit| (String::from_utf8(hit.document.key.into()).unwrap(), hit.distance))
+            .map(|hit| (String::from_utf8(hit.document.key.into()).unwrap(), hit.distance.unwrap()))
             .collect()
     };
     assert_eq!(found(), [("doc:1".to_owned(), 1.0), ("doc:2".to_owned(), 4.0)]);

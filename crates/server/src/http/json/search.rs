@@ -172,7 +172,8 @@ pub(crate) struct ArticleHit<'a> {
     content: Cow<'a, str>,
     /// Higher is nearer.
     score: f32,
-    distance: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f32>,
 }
 
 /// Answer of `/kb/search`.
@@ -201,7 +202,8 @@ pub(crate) struct SnippetHit<'a> {
     snippet: Snippet<'a>,
     /// Higher is nearer.
     score: f32,
-    distance: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f32>,
 }
 
 impl<'a> ArticleSearchResponse<'a> {
@@ -283,8 +285,9 @@ pub(crate) struct HitResponse<'a> {
     id: &'a str,
     /// Higher is nearer.
     score: f32,
-    /// Redis's distance.
-    distance: f32,
+    /// Distance from the query vector, as Redis defines it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f32>,
     #[schema(value_type = Object)]
     fields: DocumentFields<'a>,
 }

@@ -1,6 +1,7 @@
 //! A search asked of every shard at once, and brought together.
 
 use std::{
+    cmp::Ordering,
     collections::HashSet,
     time::{Duration, Instant},
 };
@@ -249,35 +250,36 @@ fn merge(
 /// were asked comes once.
 fn nearest(mut hits: Vec<Hit>, query: &Query<'_>) -> Vec<Hit> {
     hits.sort_by(|one, two| {
-        one.distance.total_cmp(&two.distance).then_with(|| one.document.key.cmp(&two.document.key))
+        let by_distance = || one.distance.partial_cmp(&two.distance).unwrap_or(Ordering::Equal);
+        let by_score = two.score.total_cmp(&one.score);
+        by_score.then_with(by_distance).then_with(|| one.document.key.cmp(&two.document.key))
     });
     let mut seen = HashSet::with_capacity(hits.len());
     hits.retain(|hit| seen.insert(hit.document.key.clone()));
-    hits.into_iter().skip(query.offset).take(query.k).collect()
+    hits.into_iter().skip(query.page.offset).take(query.page.k).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::{Order, Page};
+
     use super::*;
     use crate::Document;
 
     fn hit(key: &str, distance: f32) -> Hit {
         let document =
             Document { key: key.as_bytes().into(), seq: 0, expires_at_ms: None, fields: Vec::new() };
-        Hit { document, distance, score: 1.0 - distance }
+        Hit { document, passage: Some(0), distance: Some(distance), score: 1.0 - distance }
     }
 
     #[test]
     fn the_page_is_cut_from_the_nearest_of_all_each_once() {
         let query = Query {
             collection: "kb",
-            field: None,
-            vector: &[],
-            offset: 1,
-            k: 3,
+            legs: Vec::new(),
+            order: Order::Score,
+            page: Page { offset: 1, k: 3 },
             filter: None,
-            ef_search: None,
-            exact: false,
             min_score: None,
             fields: None,
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::{Leg, Order, Page, VectorLeg};
 use redis::Value;
 
 use super::{
@@ -103,20 +104,22 @@ fn search(value: Value, is_part: bool) -> Result<(), Error> {
     let vector = vec![0.5; 384];
     let query = Query {
         collection: "kb",
-        field: Some("embedding"),
-        vector: &vector,
-        offset: 0,
-        k: 3,
+        legs: vec![Leg::Vector(VectorLeg {
+            field: Some("embedding"),
+            vector: &vector,
+            ef_search: None,
+            exact: false,
+        })],
+        order: Order::Score,
+        page: Page::first(3),
         filter: None,
-        ef_search: None,
-        exact: false,
         min_score: Some(-1.0),
         fields: None,
     };
     let asking = search::build_search(&query, "kb", &schema, Duration::from_secs(1), is_part)?;
     let answered = asking.expect("no filter keeps all out").parse(value)?;
     for hit in answered.hits {
-        assert!(!hit.distance.is_nan() && hit.score >= -1.0);
+        assert!(!hit.distance.unwrap().is_nan() && hit.score >= -1.0);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{Hit, encode_vector, score};
+use engine::{Hit, Page, VectorLeg, encode_vector, score};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
@@ -51,7 +51,8 @@ pub(super) fn build_search(
     time: Duration,
     is_part: bool,
 ) -> Result<Option<SearchCommand>, Error> {
-    let name = query.field.expect("the service names the field to search");
+    let leg = query.vector_leg().map_err(refusal::query)?;
+    let name = leg.field.expect("the service names the field to search");
     let Some(FieldKind::Vector(vector)) = schema.field(name) else {
         return Err(field_not_found(query.collection, name, schema));
     };
@@ -60,18 +61,19 @@ pub(super) fn build_search(
         SimplifiedFilter::MatchAll => None,
         SimplifiedFilter::Filter(filter) => Some(filter),
     };
-    let window = query.offset + query.k;
+    let Page { offset, k } = query.page;
+    let window = offset + k;
     let score_name = score_name(schema);
     let mut command = redis::cmd("FT.SEARCH");
-    command.arg(index).arg(query_text(query, vector, name, filter.as_ref(), window, &score_name));
-    command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(query.vector, vector.vector_type));
+    command.arg(index).arg(query_text(leg, vector, name, filter.as_ref(), window, &score_name));
+    command.arg("PARAMS").arg(2).arg("v").arg(encode_vector(leg.vector, vector.vector_type));
     command.arg("SORTBY").arg(&score_name).arg("ASC");
     let mut fields = returned_fields(query, schema)?;
     if is_part {
         command.arg("LIMIT").arg(0).arg(window);
         fields.clear();
     } else {
-        command.arg("LIMIT").arg(query.offset).arg(query.k);
+        command.arg("LIMIT").arg(offset).arg(k);
     }
     command.arg("RETURN").arg(fields.len() + 1).arg(&score_name).arg(fields);
     command.arg("TIMEOUT").arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
@@ -81,7 +83,7 @@ pub(super) fn build_search(
 
 /// The query in RediSearch's language.
 fn query_text(
-    query: &Query<'_>,
+    leg: &VectorLeg<'_>,
     vector: &VectorSchema,
     name: &str,
     filter: Option<&Filter>,
@@ -91,13 +93,13 @@ fn query_text(
     let mut how = String::new();
     let mut filter = filter.map(Filter::to_string);
     if let Algorithm::Hnsw { ef_search, .. } = vector.algorithm {
-        if query.exact {
+        if leg.exact {
             // Comparing with every vector is a way to work through a filter, so there has to be
             // one: this lets everybody through.
             filter = filter.or_else(|| Some(format!("-{MATCH_NONE}")));
             how.push_str(" HYBRID_POLICY ADHOC_BF");
         } else {
-            let ef = query.ef_search.unwrap_or(ef_search).max(window);
+            let ef = leg.ef_search.unwrap_or(ef_search).max(window);
             how = format!(" EF_RUNTIME {ef}");
         }
     }
@@ -248,7 +250,7 @@ impl SearchCommand {
         let key = reply::bytes(key, WHAT)?.into();
         // A hit is a part of the document: whoever wants its number or its end reads it.
         let document = Document { key, seq: 0, expires_at_ms: None, fields };
-        hits.hits.push(Hit { document, distance, score });
+        hits.hits.push(Hit { document, passage: Some(0), distance: Some(distance), score });
         Ok(())
     }
 }

@@ -287,7 +287,13 @@ impl State {
                 let values = decode_vector(blob, schema.dim, schema.vector_type, schema.metric);
                 if let (Ok(values), Some((_, model))) = (values, model) {
                     let collection = collection.checker.version();
-                    taken.push(ComputedVector { collection, field: position, model: *model, values });
+                    taken.push(ComputedVector {
+                        collection,
+                        field: position,
+                        passage: 0,
+                        model: *model,
+                        values,
+                    });
                 }
             }
         }

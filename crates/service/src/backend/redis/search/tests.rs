@@ -1,5 +1,7 @@
 //! Against replies of a real server (Redis 7.4.1, RediSearch 2.10.5), one line of protocol a line.
 
+use engine::{Leg, Order};
+
 use super::*;
 use crate::article_schema;
 
@@ -7,16 +9,17 @@ fn schema() -> Schema {
     article_schema("article:", &["tags".to_owned()], &["year".to_owned()])
 }
 
-fn query<'a>(vector: &'a [f32]) -> Query<'a> {
+fn leg(vector: &[f32]) -> VectorLeg<'_> {
+    VectorLeg { field: Some("embedding"), vector, ef_search: None, exact: false }
+}
+
+fn query(leg: VectorLeg<'_>) -> Query<'_> {
     Query {
         collection: "kb",
-        field: Some("embedding"),
-        vector,
-        offset: 0,
-        k: 3,
+        legs: vec![Leg::Vector(leg)],
+        order: Order::Score,
+        page: Page::first(3),
         filter: None,
-        ef_search: None,
-        exact: false,
         min_score: None,
         fields: None,
     }
@@ -25,7 +28,9 @@ fn query<'a>(vector: &'a [f32]) -> Query<'a> {
 fn asked(query: &Query<'_>) -> String {
     let asking = build_search(query, "kb", &schema(), Duration::from_millis(1500), false).unwrap().unwrap();
     let words = asking.command.args_iter().map(|argument| match argument {
-        redis::Arg::Simple(bytes) if bytes.len() == 4 * query.vector.len() => "BLOB".to_owned(),
+        redis::Arg::Simple(bytes) if bytes.len() == 4 * query.vector_leg().unwrap().vector.len() => {
+            "BLOB".to_owned()
+        }
         redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         _ => panic!("no cursors here"),
     });
@@ -36,7 +41,7 @@ fn asked(query: &Query<'_>) -> String {
 fn a_search_names_its_window_its_fields_and_its_time() {
     let vector = vec![0.5; 384];
     assert_eq!(
-        asked(&query(&vector)),
+        asked(&query(leg(&vector))),
         "FT.SEARCH kb *=>[KNN 3 @embedding $v EF_RUNTIME 80 AS __score] PARAMS 2 v BLOB SORTBY __score ASC \
          LIMIT 0 3 RETURN 5 __score title content tags year TIMEOUT 1500 DIALECT 2"
     );
@@ -44,11 +49,9 @@ fn a_search_names_its_window_its_fields_and_its_time() {
     let fields = ["title".to_owned()];
     let query = Query {
         filter: Some(&filter),
-        offset: 100,
-        k: 50,
-        ef_search: Some(20),
+        page: Page { offset: 100, k: 50 },
         fields: Some(&fields),
-        ..query(&vector)
+        ..query(VectorLeg { ef_search: Some(20), ..leg(&vector) })
     };
     assert_eq!(
         asked(&query),
@@ -60,7 +63,7 @@ fn a_search_names_its_window_its_fields_and_its_time() {
 #[test]
 fn an_exact_search_compares_with_everything_a_filter_matches() {
     let vector = vec![0.5; 384];
-    let exact = Query { exact: true, ..query(&vector) };
+    let exact = query(VectorLeg { exact: true, ..leg(&vector) });
     assert!(
         asked(&exact).contains(" (-@__nobody:{x})=>[KNN 3 @embedding $v HYBRID_POLICY ADHOC_BF AS __score] ")
     );
@@ -73,7 +76,7 @@ fn an_exact_search_compares_with_everything_a_filter_matches() {
 fn a_filter_that_lets_nothing_through_asks_nothing() {
     let vector = vec![0.5; 384];
     let nothing = Filter::Not(Box::new(Filter::All));
-    let query = Query { filter: Some(&nothing), ..query(&vector) };
+    let query = Query { filter: Some(&nothing), ..query(leg(&vector)) };
     assert!(build_search(&query, "kb", &schema(), Duration::from_secs(1), false).unwrap().is_none());
     assert!(build_count("kb", Some(&nothing), Duration::from_secs(1)).is_none());
 }
@@ -82,7 +85,7 @@ fn a_filter_that_lets_nothing_through_asks_nothing() {
 fn a_field_the_schema_lacks_is_named() {
     let vector = vec![0.5; 384];
     let fields = ["titel".to_owned()];
-    let query = Query { fields: Some(&fields), ..query(&vector) };
+    let query = Query { fields: Some(&fields), ..query(leg(&vector)) };
     let error = build_search(&query, "kb", &schema(), Duration::from_secs(1), false).err().unwrap();
     assert_eq!((error.code, error.at.as_deref()), ("field-not-found", Some("titel")));
 }
@@ -107,7 +110,7 @@ fn hits_read_alike_by_both_protocols() {
     let keys: Vec<&[u8]> = two.hits.iter().map(|hit| &*hit.document.key).collect();
     assert_eq!(keys, [&b"article:1"[..], b"article:4", b"article:2"]);
     let first = &two.hits[0];
-    assert!((first.distance - 0.001_247_6).abs() < 1e-6 && (first.score - 0.998_752_4).abs() < 1e-6);
+    assert!((first.distance.unwrap() - 0.001_247_6).abs() < 1e-6 && (first.score - 0.998_752_4).abs() < 1e-6);
     assert_eq!(first.document.field(b"title"), Some(&b"Reset your password"[..]));
     assert_eq!(first.document.fields.len(), 2);
 }

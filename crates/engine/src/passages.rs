@@ -1,0 +1,101 @@
+//! Labels of a document's further vectors in the indexes.
+//!
+//! An index knows its vectors by label. The label of a document's vector number 0 is the document's ordinal, so that a
+//! collection whose documents have one vector per field needs no table to find the document of a label. Every further
+//! passage takes a label from the same sequence of numbers, and this table says whose it is.
+
+use std::collections::{BTreeMap, HashMap};
+
+use roaring::RoaringBitmap;
+use store::Seq;
+
+use crate::ordinals::Ordinals;
+
+/// The further passages of a collection: those whose number is not 0.
+#[derive(Debug, Default)]
+pub(crate) struct Passages {
+    labels: BTreeMap<PassageKey, u32>,
+    entries: HashMap<u32, PassageEntry>,
+}
+
+/// Where a passage belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PassageKey {
+    /// Slot of its VECTOR field.
+    pub(crate) slot: usize,
+    /// Ordinal of its document.
+    pub(crate) ordinal: u32,
+    /// Passage number, at least 1.
+    pub(crate) passage: u16,
+}
+
+/// The owner of a label.
+#[derive(Clone, Copy, Debug)]
+struct PassageEntry {
+    key: PassageKey,
+    /// The change with which the passage got the label.
+    since: Seq,
+}
+
+impl Passages {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The label of a passage. Allocates one if the passage has none.
+    pub(crate) fn assign(&mut self, key: PassageKey, seq: Seq, ordinals: &mut Ordinals) -> u32 {
+        *self.labels.entry(key).or_insert_with(|| {
+            let label = ordinals.allocate();
+            self.entries.insert(label, PassageEntry { key, since: seq });
+            label
+        })
+    }
+
+    /// A document's passages in one field and their labels, in ascending order of passages.
+    pub(crate) fn of(&self, slot: usize, ordinal: u32) -> impl Iterator<Item = (PassageKey, u32)> {
+        let first = PassageKey { slot, ordinal, passage: 0 };
+        let last = PassageKey { passage: u16::MAX, ..first };
+        self.labels.range(first..=last).map(|(key, label)| (*key, *label))
+    }
+
+    /// Frees the label of a passage. Its vector must be out of the index by now.
+    pub(crate) fn release(&mut self, key: PassageKey, ordinals: &mut Ordinals) {
+        if let Some(label) = self.labels.remove(&key) {
+            self.entries.remove(&label);
+            ordinals.free(label);
+        }
+    }
+
+    /// The owner of a label that was found by a search which includes changes up to `seen`.
+    pub(crate) fn entry(&self, label: u32, seen: Seq) -> Option<PassageKey> {
+        self.entries.get(&label).filter(|entry| entry.since <= seen).map(|entry| entry.key)
+    }
+
+    /// Whether any document has further passages in this field.
+    pub(crate) fn has_slot(&self, slot: usize) -> bool {
+        self.of_slot(slot).next().is_some()
+    }
+
+    /// Adds to a set of ordinals the labels of these documents' further passages in one field.
+    pub(crate) fn add_labels(&self, ordinals: &mut RoaringBitmap, slot: usize) {
+        // A label is no document's ordinal, so what is added is not met again here.
+        for (key, label) in self.of_slot(slot) {
+            if ordinals.contains(key.ordinal) {
+                ordinals.insert(label);
+            }
+        }
+    }
+
+    fn of_slot(&self, slot: usize) -> impl Iterator<Item = (PassageKey, u32)> {
+        let first = PassageKey { slot, ordinal: 0, passage: 0 };
+        let last = PassageKey { slot, ordinal: u32::MAX, passage: u16::MAX };
+        self.labels.range(first..=last).map(|(key, label)| (*key, *label))
+    }
+
+    /// Approximate bytes held.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let per_entry = size_of::<PassageEntry>() + size_of::<PassageKey>() + 2 * size_of::<u32>();
+        // Neither a HashMap nor a BTreeMap's leaves are full; three quarters are usual.
+        self.entries.len() * per_entry * 4 / 3
+    }
+}
