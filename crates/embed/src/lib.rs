@@ -24,7 +24,8 @@ pub use compute_type::ComputeType;
 pub use error::LoadError;
 pub use model::Model;
 
-/// Identifies the model that produced a vector: the first 16 bytes of a SHA-256 over weights, tokenizer and settings.
+/// Identifies the model that produced a vector: the first 16 bytes of a SHA-256 over weights, tokenizer and
+/// settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 

@@ -65,8 +65,8 @@ pub enum BackupError {
 }
 
 impl Reader {
-    /// Writes this snapshot to `out`. The store accepts writes meanwhile; the pages they replace stay on the disk until
-    /// the backup ends.
+    /// Writes this snapshot to `out`. The store accepts writes meanwhile; the pages they replace stay on the
+    /// disk until the backup ends.
     ///
     /// Fails on a row with a wrong checksum or a dangling reference, so that every backup can be restored.
     pub fn back_up(&self, mut out: impl Write) -> Result<Backup, BackupError> {

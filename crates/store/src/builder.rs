@@ -101,10 +101,7 @@ impl StoreBuilder {
 
     /// Inserts a verified row. A row that contradicts an earlier one is rejected and leaves the store unchanged.
     pub(crate) fn add(&mut self, row: &PrimaryRow, verified: &VerifiedRow) -> Result<(), StoreError> {
-        let transaction = match self.transaction.take() {
-            Some(transaction) => transaction,
-            None => self.store.begin()?,
-        };
+        let transaction = self.take_transaction()?;
         let added = insert(&transaction, row, verified);
         self.rows += 1;
         self.bytes += row.value.len();
@@ -117,12 +114,13 @@ impl StoreBuilder {
         added
     }
 
+    fn take_transaction(&mut self) -> Result<WriteTransaction, StoreError> {
+        self.transaction.take().map_or_else(|| self.store.begin(), Ok)
+    }
+
     /// Removes rows whose target is missing. Call it after all rows have been inserted.
     pub(crate) fn remove_orphans(&mut self) -> Result<Orphans, StoreError> {
-        let transaction = match self.transaction.take() {
-            Some(transaction) => transaction,
-            None => self.store.begin()?,
-        };
+        let transaction = self.take_transaction()?;
         let removed = catch_panic(|| orphans::remove(&transaction))?;
         self.transaction = Some(transaction);
         Ok(removed)
@@ -130,10 +128,7 @@ impl StoreBuilder {
 
     /// Writes the store's state and commits everything durably.
     pub(crate) fn finish(mut self, numbers: Counters) -> Result<Store, StoreError> {
-        let transaction = match self.transaction.take() {
-            Some(transaction) => transaction,
-            None => self.store.begin()?,
-        };
+        let transaction = self.take_transaction()?;
         let state = State {
             id: self.store.id(),
             next_doc: numbers.next_doc,

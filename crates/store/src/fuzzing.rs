@@ -83,7 +83,8 @@ pub fn storage_record(input: &[u8]) {
     }
 }
 
-/// Reads the bytes as frames, then writes them as two streams, split where the first byte says, and reads them back.
+/// Reads the bytes as frames, then writes them as two streams, split where the first byte says, and reads
+/// them back.
 fn frames(bytes: &[u8]) {
     let _ = FrameReader::new(bytes, 0).read_to_end(&mut Vec::new());
     let Some((&cut, bytes)) = bytes.split_first() else { return };

@@ -14,7 +14,8 @@ pub enum NameTarget {
 }
 
 impl NameTarget {
-    /// `0 | id u32 | version u32 | CRC-32` or `1 | name | CRC-32`, little-endian. The checksum covers the name as key.
+    /// `0 | id u32 | version u32 | CRC-32` or `1 | name | CRC-32`, little-endian. The checksum covers the
+    /// name as key.
     pub(crate) fn encode(&self, name: &str) -> Vec<u8> {
         let mut entry = Vec::new();
         match self {

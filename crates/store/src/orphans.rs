@@ -22,8 +22,8 @@ pub(crate) struct Orphans {
     pub(crate) damage: Vec<StoreError>,
 }
 
-/// Removes names whose target does not exist, and computed vectors of collections that do not exist. Dangling names
-/// would prevent the engine from opening; orphaned vectors could be attributed to another collection.
+/// Removes names whose target does not exist, and computed vectors of collections that do not exist. Dangling
+/// names would prevent the engine from opening; orphaned vectors could be attributed to another collection.
 pub(crate) fn remove(transaction: &WriteTransaction) -> Result<Orphans, StoreError> {
     let mut orphans = Orphans::default();
     remove_names(transaction, &mut orphans)?;

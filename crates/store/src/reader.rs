@@ -93,7 +93,8 @@ impl Reader {
         })
     }
 
-    /// The keys that start with `prefix` and are greater than `after`, in ascending order, with their document numbers.
+    /// The keys that start with `prefix` and are greater than `after`, in ascending order, with their
+    /// document numbers.
     pub fn keys(
         &self,
         prefix: &[u8],
@@ -174,8 +175,9 @@ impl Reader {
         }))
     }
 
-    /// Reads all keys and changes, and verifies that they agree. Only this detects a key or a change that is *missing*
-    /// because a page above it is damaged. It takes a small fraction of the time needed to read all documents.
+    /// Reads all keys and changes, and verifies that they agree. Other reads do not detect that a key or a
+    /// change is *missing* because a page above it is damaged. It takes a small fraction of the time needed
+    /// to read all documents.
     pub fn verify_references(&self) -> Result<(), StoreError> {
         catch_panic(|| {
             let state = self.state()?;
@@ -231,7 +233,8 @@ impl Reader {
         })
     }
 
-    /// Changes up to this sequence number have been trimmed. A consumer that needs older ones must read all documents.
+    /// Changes up to this sequence number have been trimmed. A consumer that needs older ones must read all
+    /// documents.
     pub fn changes_trimmed_to(&self) -> Result<Seq, StoreError> {
         Ok(self.state()?.trimmed_to)
     }

@@ -14,9 +14,9 @@ pub(crate) const ROW_COUNT_MISMATCH: &str = "the number of rows differs from the
 
 /// Iterates over decoded rows and ends at the first `None` or error. It keeps its snapshot alive.
 ///
-/// redb silently skips a page whose row count was damaged to zero, and if one page is read in place of another, its
-/// rows pass their own checksums. So the iterator also verifies that keys ascend and, for a whole table, that the
-/// number of rows matches the table's row count.
+/// redb silently skips a page whose row count was damaged to zero, and if one page is read in place of
+/// another, its rows pass their own checksums. So the iterator also verifies that keys ascend and, for a
+/// whole table, that the number of rows matches the table's row count.
 pub(crate) struct RowIter<K: Key + 'static, F> {
     range: Option<OwnedRange<K, Bytes>>,
     table: &'static str,

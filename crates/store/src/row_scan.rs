@@ -24,7 +24,7 @@ impl Reader {
         mut visit: impl FnMut(Result<PrimaryRow, StoreError>) -> Result<(), E>,
     ) -> Result<(), E> {
         for kind in RowKind::ALL {
-            match catch_panic(|| self.rows(kind)) {
+            match catch_panic(|| self.primary_rows(kind)) {
                 Ok(rows) => rows.into_iter().try_for_each(&mut visit)?,
                 Err(error) => visit(Err(error))?,
             }
@@ -32,7 +32,7 @@ impl Reader {
         Ok(())
     }
 
-    fn rows(
+    fn primary_rows(
         &self,
         kind: RowKind,
     ) -> Result<Box<dyn Iterator<Item = Result<PrimaryRow, StoreError>>>, StoreError> {
@@ -64,9 +64,9 @@ impl Reader {
         })
     }
 
-    /// Visits every primary row that redb can read, and reports the rest to `visit` as errors. redb's iterators stop
-    /// at a damaged page, so each table is outcome from both ends. Documents between the two stopping points are
-    /// looked up individually through the `keys` table.
+    /// Visits every primary row that redb can read, and reports the rest to `visit` as errors. redb's
+    /// iterators stop at a damaged page, so each table is scanned from both ends. Documents between the two
+    /// stopping points are looked up individually through the `keys` table.
     pub(crate) fn scan_readable_rows<E: From<StoreError>>(
         &self,
         mut visit: impl FnMut(Result<PrimaryRow, StoreError>) -> Result<(), E>,
@@ -90,7 +90,8 @@ impl Reader {
         )
     }
 
-    /// The sum of the row counts that redb reports for the four tables. A table that cannot be opened counts as empty.
+    /// The sum of the row counts that redb reports for the four tables. A table that cannot be opened counts
+    /// as empty.
     pub(crate) fn row_count(&self) -> u64 {
         let len = |len: Result<u64, StoreError>| len.unwrap_or(0);
         [
@@ -134,7 +135,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Looks up, through the `keys` table, the documents between two document numbers. Returns how many it visited.
+    /// Looks up, through the `keys` table, the documents between two document numbers. Returns how many it
+    /// visited.
     fn scan_documents_between<E: From<StoreError>>(
         &self,
         after: Option<Vec<u8>>,

@@ -136,8 +136,8 @@ impl Store {
         self.with_database(|database| Ok(database.begin_write()?))
     }
 
-    /// Makes all commits durable. Does nothing if they already are. After a failure the store rejects writes until it is
-    /// reopened, and reopening loses the commits that were not durable.
+    /// Makes all commits durable. Does nothing if they already are. After a failure the store rejects writes
+    /// until it is reopened, and reopening loses the commits that were not durable.
     pub fn sync(&self) -> Result<(), StoreError> {
         if self.is_synced() { Ok(()) } else { self.write()?.commit() }
     }
@@ -184,8 +184,8 @@ impl Store {
         catch_panic(|| step(database))
     }
 
-    /// Reopens a store whose disk was full, because redb rejects all calls after a failure. This happens only if no sync
-    /// has failed and all commits are durable, so no committed data is lost or in doubt.
+    /// Reopens a store whose disk was full, because redb rejects all calls after a failure. This happens only
+    /// if no sync has failed and all commits are durable, so no committed data is lost or in doubt.
     ///
     /// Existing readers get [`StoreError::DiskFailedEarlier`]. New readers and writers wait meanwhile.
     fn reopen_if_disk_was_full(&self) {
@@ -198,8 +198,8 @@ impl Store {
             return;
         }
         close(database.take());
-        // Full verification is skipped: the file was verified when it was first opened, all callers wait for this, and it
-        // can happen after every failed write.
+        // Full verification is skipped: the first opening verified the file as configured, all callers wait for
+        // this, and it can happen after every failed write.
         let options = Options { verify_bytes_max: 0, ..self.options };
         let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.backend, options)));
         // If the disk is too full even for that, the next call tries again.
@@ -234,8 +234,8 @@ impl Store {
         }
     }
 
-    /// Records the first failed write and returns the error to report. `ddl` is whether the write changed schemas or
-    /// names.
+    /// Records the first failed write and returns the error to report. `ddl` is whether the write changed
+    /// schemas or names.
     ///
     /// Closing redb after a failure loses the commits that were not synced. If this process reopened the store, it
     /// would be behind the data derived from it. So even a full disk is permanent then.
@@ -265,8 +265,9 @@ impl Store {
 
 const UNPOISONED: &str = "panics of redb are caught while a lock is held";
 
-/// Closes a database. Closing commits once more, and redb may panic at it on a damaged or full disk. The error is
-/// ignored: acknowledged changes are either durable already, or [`Store::is_synced`] has reported that they are not.
+/// Closes a database. Closing commits once more, and redb may panic at it on a damaged or full disk. The
+/// error is ignored: acknowledged changes are either durable already, or [`Store::is_synced`] has reported
+/// that they are not.
 fn close(database: Option<Database>) {
     let _ = catch_panic(|| {
         drop(database);

@@ -250,9 +250,9 @@ impl Writer<'_> {
         self.commit_with(Durability::Immediate)
     }
 
-    /// Commits the transaction atomically, without making it durable. Readers see it immediately. It becomes durable
-    /// with the next [`Writer::commit`] or [`Store::sync`]; if the process dies before, it is corrupt_change. Transactions that
-    /// change schemas or names are made durable immediately nevertheless.
+    /// Commits the transaction atomically, without making it durable. Readers see it immediately. It becomes
+    /// durable with the next [`Writer::commit`] or [`Store::sync`]; if the process dies before, it is lost.
+    /// Transactions that change schemas or names are made durable immediately nevertheless.
     ///
     /// Costs no fsync. A crash loses only a suffix of the commits: no commit survives without all earlier ones.
     pub fn commit_unsynced(self) -> Result<(), StoreError> {

@@ -121,7 +121,7 @@ impl CharacterTable {
         if normalized_text.is_empty() {
             return Some(CharacterClass::Dropped);
         }
-        // Placed between two normalized_text, the character either joins them, separates them or is a word itself.
+        // Placed between two letters, the character either joins them, separates them or is a word itself.
         let between = format!("a{normalized_text}a");
         let mut split = PreTokenizedString::from(between.as_str());
         self.pre_tokenizer.pre_tokenize(&mut split).ok()?;

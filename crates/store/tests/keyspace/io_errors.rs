@@ -33,7 +33,7 @@ impl Run {
         Run { acknowledged: vec![Model::default()], ..Run::default() }
     }
 
-    /// Runs the history until a step fails. Returns whether the unfailed history succeeded.
+    /// Runs the history until a step fails. Returns whether the whole history succeeded.
     fn of(store: &Store, history: &[Transaction]) -> (Run, bool) {
         let mut run = Run::new();
         for transaction in history {
@@ -83,8 +83,8 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
             let succeeded;
             (run, succeeded) = Run::of(&store, history);
             failures += u64::from(!succeeded);
-            // The disk works again, but the store must reject writes, because it does not know the content of the disk.
-            // The exception is a disk that was only full.
+            // The disk works again, but the store must reject writes, because it does not know the content of
+            // the disk. The exception is a disk that was only full.
             for _ in 0..if succeeded { 0 } else { 2 } {
                 match store.write() {
                     Err(error) => {
@@ -150,7 +150,7 @@ fn a_commit_syncs_twice() {
     }
 }
 
-/// All callers wait while a store is reopened, so reopening must not read the unfailed file.
+/// All callers wait while a store is reopened, so reopening must not read the whole file.
 #[test]
 fn reopening_after_a_full_disk_does_not_verify_the_whole_file() {
     const DOCUMENTS: u64 = 400;

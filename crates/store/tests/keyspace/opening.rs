@@ -176,7 +176,7 @@ fn a_store_that_was_not_closed_opens_at_its_last_commit() {
     assert_eq!(reader.get(b"never committed").unwrap(), None);
 }
 
-/// Reads the intact store by iteration and by key. Every result must match `expected` or be an error.
+/// Reads the whole store by iteration and by key. Every result must match `expected` or be an error.
 /// Returns whether there was no error.
 fn matches_or_fails(disk: Disk, expected: &Model) -> bool {
     let read = move || -> Result<(), Box<dyn Error>> {

@@ -29,8 +29,8 @@ pub(crate) fn leaves(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
     leaves
 }
 
-/// Sets the row count to zero in the pages whose rows contain `needle`. For a count of 1, 2, 4 or 8 a single flipped
-/// bit has this effect.
+/// Sets the row count to zero in the pages whose rows contain `needle`. For a count of 1, 2, 4 or 8 a single
+/// flipped bit has this effect.
 pub(crate) fn empty_leaves(bytes: &mut [u8], needle: &[u8]) {
     for leaf in leaves(bytes, needle) {
         bytes[leaf..][ROW_COUNT_AT].fill(0);

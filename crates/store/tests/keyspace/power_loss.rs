@@ -7,8 +7,8 @@ use crate::disks::{Disk, Fault};
 use crate::model::{self, Model, Transaction};
 use crate::{OPTIONS, config};
 
-/// The states that may exist after the power loss: the last durable commit, each later commit that was acknowledged
-/// before it was durable, and the commit in progress.
+/// The states that may exist after the power loss: the last durable commit, each later commit that was
+/// acknowledged before it was durable, and the commit in progress.
 struct PossibleStates(Vec<Model>);
 
 fn run(disk: &Disk, history: &[Transaction]) -> PossibleStates {
@@ -35,8 +35,8 @@ fn run(disk: &Disk, history: &[Transaction]) -> PossibleStates {
 }
 
 impl PossibleStates {
-    /// Reopens the store, verifies that it is in one of these states, and continues from there. Returns the number of
-    /// possible states.
+    /// Reopens the store, verifies that it is in one of these states, and continues from there. Returns the
+    /// number of possible states.
     fn check(self, disk: &Disk, next: &Transaction) -> Result<usize, StoreError> {
         let store =
             Store::open_with_backend(disk.clone(), OPTIONS).expect("the store opens without manual recovery");

@@ -15,8 +15,8 @@ pub(crate) fn key(number: u64) -> Vec<u8> {
     format!("key {number:04}").into_bytes()
 }
 
-/// Writes documents 1 to [`DOCUMENTS`], which span many pages, each with a vector in a collection with a name and two
-/// aliases.
+/// Writes documents 1 to [`DOCUMENTS`], which span many pages, each with a vector in a collection with a name
+/// and two aliases.
 pub(crate) fn fill(store: &Store) {
     let mut writer = store.write().unwrap();
     let collection = CollectionVersion { id: writer.allocate_collection_id().unwrap(), version: 1 };
