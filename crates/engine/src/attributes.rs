@@ -1,4 +1,4 @@
-//! What a filter can ask of the documents of a collection: their tags and numbers, by ordinal.
+//! Attributes that filters select by: tags and numbers of a collection's documents, by ordinal.
 
 mod numbers;
 mod tags;
@@ -13,9 +13,9 @@ use tags::{TagIndex, fold};
 /// Tags and numbers of one document, in the order of the schema's TAG and NUMERIC fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DocumentAttributes {
-    /// Tags of each TAG field, folded, sorted, distinct.
+    /// Tags per TAG field: case-folded, sorted, distinct.
     pub(crate) tags: Vec<Vec<Box<[u8]>>>,
-    /// The number of each NUMERIC field, finite.
+    /// Number per NUMERIC field, always finite.
     pub(crate) numbers: Vec<Option<f64>>,
 }
 
@@ -41,7 +41,7 @@ impl DocumentAttributes {
     }
 }
 
-/// Postings of every TAG and NUMERIC field of a schema.
+/// Postings of all TAG and NUMERIC fields of a schema.
 #[derive(Debug)]
 pub(crate) struct AttributeIndex {
     tags: Vec<TagField>,
@@ -71,7 +71,7 @@ impl AttributeIndex {
         attributes
     }
 
-    /// Gives `ordinal` this row in place of any it had.
+    /// Sets the attributes of `ordinal`, replacing any it had.
     pub(crate) fn set(&mut self, ordinal: u32, values: &DocumentAttributes) {
         for (field, tags) in self.tags.iter_mut().zip(&values.tags) {
             field.tags.set(ordinal, tags);
@@ -81,7 +81,7 @@ impl AttributeIndex {
         }
     }
 
-    /// Takes the row of `ordinal` away.
+    /// Removes the attributes of `ordinal`.
     pub(crate) fn clear(&mut self, ordinal: u32) {
         for field in &mut self.tags {
             field.tags.set(ordinal, &[]);
@@ -91,7 +91,7 @@ impl AttributeIndex {
         }
     }
 
-    /// The row of `ordinal`.
+    /// The attributes of `ordinal`.
     pub(crate) fn get(&self, ordinal: u32) -> DocumentAttributes {
         DocumentAttributes {
             tags: self.tags.iter().map(|field| field.tags.get(ordinal)).collect(),
@@ -109,8 +109,8 @@ impl AttributeIndex {
         field.tags.any_of(values.iter().map(|value| fold(value, field.case_sensitive)))
     }
 
-    /// Ordinals whose number in the NUMERIC field `field` lies between two ends, each given with
-    /// whether the end itself is out.
+    /// Ordinals whose number in the NUMERIC field `field` is between two ends. Each end comes with a flag that
+    /// excludes the end itself.
     pub(crate) fn in_range(&self, field: &str, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
         let (_, numbers) = self
             .numbers
@@ -120,7 +120,7 @@ impl AttributeIndex {
         numbers.in_range(min, max)
     }
 
-    /// Bytes held, about.
+    /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
         let tags: usize = self.tags.iter().map(|field| field.tags.memory_bytes()).sum();
         let numbers: usize = self.numbers.iter().map(|(_, numbers)| numbers.memory_bytes()).sum();

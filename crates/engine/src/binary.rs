@@ -1,6 +1,6 @@
-//! Little-endian values in and out of byte strings, for the formats this crate writes by hand.
+//! Reads and writes little-endian values of the binary formats of this crate.
 
-/// Why bytes do not read back.
+/// Why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} at byte {position}")]
 pub(crate) struct DecodeError {
@@ -8,7 +8,7 @@ pub(crate) struct DecodeError {
     pub(crate) reason: &'static str,
 }
 
-/// What is left to read of a byte string.
+/// The unread rest of a byte string.
 #[derive(Clone, Debug)]
 pub(crate) struct ByteReader<'a> {
     bytes: &'a [u8],
@@ -57,32 +57,32 @@ impl<'a> ByteReader<'a> {
         Ok(f64::from_le_bytes(self.array()?))
     }
 
-    /// A byte string behind its length in 32 bits.
+    /// Reads a byte string that follows its 32-bit length.
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = self.u32()? as usize;
         self.take(len)
     }
 
-    /// [`ByteReader::bytes`] that must be UTF-8.
+    /// Like [`ByteReader::bytes`], for UTF-8.
     pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
         let bytes = self.bytes()?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.malformed("not UTF-8"))
     }
 
-    /// Refuses anything left over.
+    /// Fails if any bytes are left.
     pub(crate) fn end(self) -> Result<(), DecodeError> {
         if self.position == self.bytes.len() { Ok(()) } else { Err(self.malformed("bytes left over")) }
     }
 }
 
-/// Appends a byte string behind its length in 32 bits.
+/// Appends the 32-bit length of a byte string and the byte string.
 pub(crate) fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let len = u32::try_from(bytes.len()).expect("every byte string is bounded far below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
-/// Bytes for a message: as text, shortened.
+/// Bytes as text for a message, shortened if they are long.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 64;
     let mut text: String =

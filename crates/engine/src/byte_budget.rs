@@ -1,4 +1,4 @@
-//! Room for answers: documents are bounded in number and each in bytes, but not all of an answer's together.
+//! Byte budgets of responses: the number of documents and the size of each are limited, but not their total size.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,8 +6,8 @@ use store::Document;
 
 use crate::QueryError;
 
-/// Bytes that the documents of one answer may have, and those of several that are given together: whoever
-/// finds them takes room for each as it is read.
+/// The bytes that the documents of a response may take. Several searches can share one budget; each reserves bytes
+/// for a document as it reads it.
 #[derive(Debug)]
 pub struct ByteBudget {
     bytes: usize,
@@ -15,18 +15,18 @@ pub struct ByteBudget {
 }
 
 impl ByteBudget {
-    /// Room for so many bytes.
+    /// A budget of `bytes` bytes.
     pub fn new(bytes: usize) -> ByteBudget {
         ByteBudget { bytes, left: AtomicUsize::new(bytes) }
     }
 
-    /// What has been taken so far, which is nothing.
+    /// An empty reservation.
     pub fn reserve(&self) -> Reservation<'_> {
         Reservation { budget: self, bytes: 0 }
     }
 }
 
-/// Room that one search has taken. It is given back if the search comes to nothing.
+/// The bytes that one search has reserved. Dropping it returns them, [`Reservation::commit`] keeps them.
 #[derive(Debug)]
 pub struct Reservation<'r> {
     budget: &'r ByteBudget,
@@ -34,7 +34,7 @@ pub struct Reservation<'r> {
 }
 
 impl Reservation<'_> {
-    /// Takes room for a document.
+    /// Reserves the bytes of a document.
     pub fn add(&mut self, document: &Document) -> Result<(), QueryError> {
         let bytes = document_bytes(document);
         let take = |left: usize| left.checked_sub(bytes);
@@ -47,7 +47,7 @@ impl Reservation<'_> {
         }
     }
 
-    /// Keeps what was taken.
+    /// Keeps the reserved bytes.
     pub fn commit(mut self) {
         self.bytes = 0;
     }

@@ -1,4 +1,4 @@
-//! What time it is.
+//! Clocks.
 
 use std::{
     sync::{
@@ -8,35 +8,35 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// What time it is.
+/// A source of time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// Unix milliseconds, for expiry.
+    /// Unix milliseconds, used for expiry.
     fn now_ms(&self) -> u64;
 
-    /// Time since some moment in the past, for what has to happen within a time. Nobody puts it back.
+    /// Time since a fixed moment in the past, used for delays. Must be monotonic.
     fn elapsed(&self) -> Duration {
         static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
         BEGAN.elapsed()
     }
 }
 
-/// The system's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        // Before 1970 it is 1970: then nothing has ended yet.
+        // A clock set before 1970 reads as 1970, so that nothing expires.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// An engine's time: that of its clock, but for a clock that is put back.
+/// Time as an engine sees it: that of a clock, except that it does not go backwards while documents are hidden.
 ///
-/// What was hidden because its end had come must not be shown again, and could not everywhere: indexes have let it go.
-/// So time stands still at the latest moment anybody has seen until all that had ended by then is deleted, and
-/// follows the clock back then.
+/// A document that was hidden because it expired must stay hidden, and could not reappear everywhere: the indexes
+/// have removed it. So if the clock is set back, this time stays at the latest moment that was read until every
+/// document that expired before is deleted, and only then follows the clock.
 #[derive(Debug)]
 pub(crate) struct EngineClock {
     clock: Arc<dyn Clock>,
@@ -48,12 +48,12 @@ impl EngineClock {
         EngineClock { clock, latest_ms: AtomicU64::new(0) }
     }
 
-    /// Unix milliseconds; never before what was answered since the last [`EngineClock::follow`].
+    /// Unix milliseconds. Never decreases between calls of [`EngineClock::follow_clock`].
     pub(crate) fn now_ms(&self) -> u64 {
         let mut latest_ms = self.latest_ms.load(Ordering::Acquire);
         loop {
-            // Read after what it is compared with: a moment from before the clock was put back must not be taken for
-            // the latest once time has followed.
+            // Read after the value it is compared with: a time from before the clock was set back must not become the
+            // latest time after [`EngineClock::follow_clock`].
             let now_ms = self.clock.now_ms();
             if now_ms <= latest_ms {
                 return latest_ms;
@@ -65,18 +65,18 @@ impl EngineClock {
         }
     }
 
-    /// [`Clock::elapsed`].
+    /// See [`Clock::elapsed`].
     pub(crate) fn elapsed(&self) -> Duration {
         self.clock.elapsed()
     }
 
-    /// Whether the clock was put back, and time stands still.
+    /// Whether the clock was set back and this time does not advance.
     pub(crate) fn is_frozen(&self) -> bool {
         self.clock.now_ms() < self.latest_ms.load(Ordering::Acquire)
     }
 
-    /// Follows the clock back: nothing is left that had ended by `seen_ms`, the latest moment seen. If somebody has
-    /// seen a later one meanwhile, time stands there.
+    /// Follows a clock that was set back. Call it once every document that expired by `seen_ms`, the latest time
+    /// read, is deleted. Does nothing if a later time was read meanwhile.
     pub(crate) fn follow_clock(&self, seen_ms: u64) {
         let now_ms = self.clock.now_ms();
         if now_ms < seen_ms {
@@ -89,7 +89,7 @@ impl EngineClock {
 mod tests {
     use super::*;
 
-    /// A clock that is put back, and whose time has followed, while somebody reads it.
+    /// A clock that is set back, and followed, in the middle of a read.
     #[derive(Debug)]
     struct RewindableClock {
         ms: AtomicU64,

@@ -1,4 +1,4 @@
-//! One version of a collection as it is searched: ordinals, attributes and an index a vector field.
+//! One version of a collection in memory: ordinals, attributes and one index per vector field.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// Steps published under one lock: few enough that a search waits only microseconds.
+/// Changes applied per lock, few enough that a search waits only microseconds.
 const CHANGES_PER_LOCK: usize = 32;
-/// No document of the collection ends.
+/// The value of `next_expiry_ms` if no document expires.
 const NO_EXPIRY: u64 = u64::MAX;
-/// Where no snapshot reaches. One made before anything was written reaches to change 0.
+/// The value of `snapshot_seq` if there is no snapshot. A snapshot made before the first write has change 0.
 const NO_SNAPSHOT: Seq = Seq::MAX;
 
 /// One version of a collection.
@@ -39,44 +39,43 @@ pub(crate) struct Collection {
     /// By slot.
     pub(crate) indexes: Vec<Index>,
     state: RwLock<State>,
-    /// When the next document ends, so that a search can see without a lock that none has.
+    /// When the next document expires. Searches read it without a lock to see that none has.
     next_expiry_ms: AtomicU64,
-    /// Documents taken in since the last snapshot, and vectors whose links a finished pass over the graph
-    /// chose anew.
+    /// Documents applied since the last snapshot, plus vectors whose links a completed refinement pass chose again.
     pub(crate) unsaved_changes: AtomicU64,
-    /// Vectors that the pass under way has been over.
+    /// Vectors refined in the current pass.
     refined: AtomicU64,
-    /// The change the last snapshot reaches to.
+    /// The last change that the last snapshot includes.
     snapshot_seq: AtomicU64,
 }
 
-/// What a filter needs and a hit is translated with. Index and state change together, under its lock.
+/// What filters and the translation of labels need. Indexes and state change together, under the lock of the state.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// The last change that is in.
+    /// The last change applied.
     pub(crate) published: Seq,
     pub(crate) ordinals: Ordinals,
     pub(crate) passages: Passages,
     pub(crate) attributes: AttributeIndex,
-    /// Ordinals whose vector has not been computed yet, by slot.
+    /// By slot: ordinals of documents whose vector has not been computed yet.
     pub(crate) unembedded: Vec<RoaringBitmap>,
-    /// Documents under the prefixes that do not fit the schema.
+    /// Documents under the prefixes that violate the schema.
     pub(crate) invalid: BTreeSet<DocId>,
     pub(crate) last_violation: Option<String>,
-    /// While documents that stood before are being read in.
+    /// Set while existing documents are being loaded.
     backfill: Option<Backfill>,
 }
 
-/// What was published while documents that stood before are being read in.
+/// What was published during a backfill.
 #[derive(Debug, Default)]
 struct Backfill {
-    /// Documents that were written: those win.
+    /// Documents written meanwhile, which replace the loaded ones.
     written: HashSet<DocId>,
-    /// Vectors of documents that have not been read in yet.
+    /// Vectors of documents that have not been loaded yet.
     embedded: Vec<DocumentChange>,
 }
 
-/// A change of one document as one collection sees it.
+/// A change of one document, as it affects one collection.
 #[derive(Debug)]
 pub(crate) struct DocumentChange {
     pub(crate) doc: DocId,
@@ -86,13 +85,13 @@ pub(crate) struct DocumentChange {
 
 #[derive(Debug)]
 pub(crate) enum DocumentChangeKind {
-    /// The document is now this.
+    /// The document now has this content.
     Upserted { expires_at_ms: Option<u64>, projection: Projection },
-    /// The document is now something the schema does not take.
+    /// The document now violates the schema.
     Invalid { key: Box<[u8]>, violation: SchemaViolation },
-    /// The document is gone.
+    /// The document was deleted.
     Removed,
-    /// Some of its vectors, by slot, have been computed.
+    /// Some of its vectors, by slot, were computed.
     Embedded { vectors: Vec<(usize, PassageVector)> },
 }
 
@@ -115,7 +114,7 @@ pub(crate) struct VectorSelection {
 }
 
 impl Collection {
-    /// A collection without documents.
+    /// An empty collection.
     pub(crate) fn new(version: CollectionVersion, schema: Arc<Schema>, cpu: Cpu) -> Collection {
         let projector = Projector::new(&schema);
         let indexes =
@@ -124,7 +123,7 @@ impl Collection {
         Collection::from_parts(version, schema, indexes, state)
     }
 
-    /// A collection made of parts that were read back.
+    /// A collection from the parts of a snapshot.
     pub(crate) fn from_parts(
         version: CollectionVersion,
         schema: Arc<Schema>,
@@ -150,12 +149,12 @@ impl Collection {
         self.state.read()
     }
 
-    /// The change the last snapshot reaches to; `None` if there is none.
+    /// The last change that the last snapshot includes; `None` if there is no snapshot.
     pub(crate) fn snapshot_seq(&self) -> Option<Seq> {
         Some(self.snapshot_seq.load(Ordering::Relaxed)).filter(|seq| *seq != NO_SNAPSHOT)
     }
 
-    /// There is a snapshot now that reaches to `seq`.
+    /// A snapshot that includes changes up to `seq` was written.
     pub(crate) fn set_snapshot_seq(&self, seq: Seq) {
         self.snapshot_seq.store(seq, Ordering::Relaxed);
     }
@@ -170,12 +169,12 @@ impl Collection {
         !self.state.read().passages.is_empty()
     }
 
-    /// From now on documents that are published win over those [`Collection::backfill`] brings.
+    /// From now on, published documents take precedence over those that [`Collection::backfill`] loads.
     pub(crate) fn begin_backfill(&self) {
         self.state.write().backfill = Some(Backfill::default());
     }
 
-    /// Takes in documents that stood before, except those that were published meanwhile.
+    /// Applies existing documents, except those that were published meanwhile.
     pub(crate) fn backfill(&self, changes: Vec<DocumentChange>) {
         self.unsaved_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.apply_in_batches(changes, |state, change| {
@@ -185,7 +184,7 @@ impl Collection {
         });
     }
 
-    /// Ends filling: everything up to `seq` is in.
+    /// Ends a backfill: all changes up to `seq` are applied.
     pub(crate) fn end_backfill(&self, seq: Seq) {
         let mut state = self.state.write();
         if let Some(Backfill { written, embedded }) = state.backfill.take() {
@@ -196,14 +195,14 @@ impl Collection {
         state.published = state.published.max(seq);
     }
 
-    /// Takes in changes that have been committed. On return everything up to `seq` can be found.
+    /// Applies committed changes. On return, searches see all changes up to `seq`.
     pub(crate) fn publish(&self, changes: Vec<DocumentChange>, seq: Seq) {
         self.unsaved_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.apply_in_batches(changes, |state, change| {
             state.published = state.published.max(change.seq);
             let is_here = state.ordinals.ordinal(change.doc).is_some();
             match (&mut state.backfill, &change.kind) {
-                // A vector is no document: that is yet to be read in.
+                // A vector alone does not count as the document, which is still to be loaded.
                 (Some(backfill), DocumentChangeKind::Embedded { .. }) if !is_here => {
                     backfill.embedded.push(change)
                 }
@@ -273,7 +272,7 @@ impl Collection {
                 state.invalid.remove(&doc);
             }
             DocumentChangeKind::Embedded { vectors } => {
-                // A document that has ended meanwhile has no ordinal any more.
+                // A document that has expired meanwhile has no ordinal.
                 let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
                 for (slot, vector) in vectors {
                     self.set_vector(state, slot, ordinal, seq, &vector);
@@ -335,7 +334,7 @@ impl Collection {
     }
 
     fn remove(&self, state: &mut State, doc: DocId) {
-        // The index lets go first: an ordinal that can be given again has no vector.
+        // The index first: an ordinal that can be assigned again must have no vector.
         let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
         for (slot, index) in self.indexes.iter().enumerate() {
             index.remove(ordinal);
@@ -346,7 +345,7 @@ impl Collection {
         state.ordinals.release(doc);
     }
 
-    /// Hides the documents that have ended by `now_ms`; the store still has them until they are reaped.
+    /// Hides documents that expired by `now_ms`. The store keeps them until they are purged.
     pub(crate) fn hide_expired(&self, now_ms: u64) {
         while self.next_expiry_ms.load(Ordering::Acquire) <= now_ms {
             let mut state = self.state.write();
@@ -388,11 +387,11 @@ impl Collection {
                 }))
     }
 
-    /// Refines up to `max` vectors of every graph; whether there was any to refine.
+    /// Refines up to `max` vectors of every graph. Returns whether there were any to refine.
     pub(crate) fn refine(&self, max: usize) -> bool {
         let refined = self.indexes.iter().map(|index| index.refine(max) as u64).sum();
         if refined == 0 {
-            // A pass is worth a snapshot when it is over: one that is interrupted begins again.
+            // Only a completed pass counts as changes for a snapshot: an interrupted pass starts over.
             self.unsaved_changes.fetch_add(self.refined.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         } else {
             self.refined.fetch_add(refined, Ordering::Relaxed);
@@ -400,13 +399,13 @@ impl Collection {
         refined > 0
     }
 
-    /// Vectors still scanned, and vectors that can be found, over all fields.
+    /// Vectors in the tails, and all vectors, over all fields.
     pub(crate) fn tail_and_vectors(&self) -> (usize, usize) {
         let stats = self.indexes.iter().map(Index::stats);
         stats.fold((0, 0), |(tail, vectors), stats| (tail + stats.tail, vectors + stats.vectors))
     }
 
-    /// Up to `limit` documents that lack computed vectors, with the positions of the fields.
+    /// Up to `limit` documents without their computed vectors, each with the positions of the fields.
     pub(crate) fn documents_missing_vectors(&self, limit: usize) -> Vec<(DocId, Vec<u16>)> {
         let state = self.state.read();
         let lacking = state.unembedded.iter().union();
@@ -419,13 +418,13 @@ impl Collection {
         documents.collect()
     }
 
-    /// Of [`Collection::memory_bytes`] those that are not for documents to come.
+    /// The part of [`Collection::memory_bytes`] that is in use, that is, not reserved for future documents.
     pub(crate) fn memory_used(&self) -> usize {
         let vacant: usize = self.indexes.iter().map(|index| index.stats().spare_bytes()).sum();
         self.memory_bytes().saturating_sub(vacant)
     }
 
-    /// Bytes held, about.
+    /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
         let indexes: usize = self.indexes.iter().map(|index| index.stats().bytes).sum();
         let state = self.state.read();
@@ -448,7 +447,7 @@ impl State {
         }
     }
 
-    /// Whether the document was written while older ones are being read in.
+    /// Whether the document was written during a backfill.
     fn was_written_during_backfill(&self, doc: DocId) -> bool {
         self.backfill.as_ref().is_some_and(|backfill| backfill.written.contains(&doc))
     }
@@ -471,13 +470,13 @@ impl State {
         }
     }
 
-    /// Documents that lack a computed vector.
+    /// Number of documents without a computed vector.
     pub(crate) fn unembedded_count(&self) -> u64 {
         self.unembedded.iter().union().len()
     }
 }
 
-/// What the index of a VECTOR field is made of.
+/// Index options of a VECTOR field.
 pub(crate) fn index_options(schema: &VectorSchema) -> index::Options {
     index::Options {
         dim: schema.dim,

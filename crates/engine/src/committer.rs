@@ -1,5 +1,4 @@
-//! The one that writes: groups what waits into one transaction, makes it durable when that is due, publishes it,
-//! answers.
+//! The committer: groups queued writes into transactions, commits them durably when due, publishes them and answers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,14 +16,14 @@ use crate::{
     write::{Op, WriteError, WriteOutcome},
 };
 
-/// Vectors the committer links itself, for each it brings, while a tail is full.
+/// While a tail is full, the committer links this many vectors per new vector.
 const DRAINED_PER_NEW_VECTOR: usize = 2;
-/// Slots it sweeps for each vector it brings, while enough of them are dead: so a pass over all of them is
-/// over before a 64th more have died.
+/// While many slots hold removed vectors, the committer vacuums this many slots per new vector, so that a pass over
+/// all slots ends before another 64th of them is removed.
 const VACUUMED_PER_NEW_VECTOR: usize = 64;
 
 impl Core {
-    /// Commits what is queued until the queue is closed and empty. On return all of it is durable.
+    /// Commits queued writes until the queue is closed and empty. On return, all of them are durable.
     pub(crate) fn run_committer(&self) {
         let mut unsynced = UnsyncedWrites::new(self.durability);
         while let Some(jobs) = self.queue.take(unsynced.time_left(self.time.elapsed())) {
@@ -36,14 +35,14 @@ impl Core {
         self.sync_answered(&mut unsynced);
     }
 
-    /// Makes durable what was answered before it was. Where that fails, nobody waits to be told: it is
-    /// [`Core::refusal`] that tells.
+    /// Syncs writes that were answered before they were durable. If this fails, no caller is waiting for the error:
+    /// it is reported by [`Core::read_only_reason`].
     fn sync_answered(&self, unsynced: &mut UnsyncedWrites) {
         let _ = self.sync();
         unsynced.clear();
     }
 
-    /// Makes durable all that was committed, or takes no more writes.
+    /// Makes all commits durable. If this fails, the engine becomes read-only.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         let _commit_lock = self.commit_lock.lock();
         self.store.sync().inspect_err(|error| {
@@ -62,7 +61,7 @@ impl Core {
         let mut rest = &ops[..];
         while !rest.is_empty() {
             let (group, later) = rest.split_at(group_len(rest));
-            // A bug in here must not leave writers waiting for ever.
+            // A panic must not leave writers waiting forever.
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(group, unsynced)));
             results.extend(committed.unwrap_or_else(|_| {
                 let reason = self.enter_read_only("the committer panicked".to_owned());
@@ -79,13 +78,13 @@ impl Core {
         }
     }
 
-    /// Writes one group in one transaction: on return it can be found, and is durable or counted as `unsynced`, except
-    /// what was refused.
+    /// Writes one group in one transaction. On return, every operation that did not fail is visible, and durable or
+    /// counted in `unsynced`.
     fn commit(&self, ops: &[Op], unsynced: &mut UnsyncedWrites) -> Vec<Result<WriteOutcome, WriteError>> {
         self.apply_backpressure(ops);
         let mut check_disk_space = self.check_disk_space(ops, unsynced);
         if check_disk_space.is_some() && unsynced.bytes() > 0 {
-            // Better while there is room for it; and then it is known how much there is.
+            // Sync while the disk has room for it. Afterwards the free space is exact.
             self.sync_answered(unsynced);
             check_disk_space = self.check_disk_space(ops, unsynced);
         }
@@ -94,13 +93,13 @@ impl Core {
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
         let lacking = self.check_memory().or(check_disk_space);
         if let Some(lacking) = lacking {
-            // Deleting makes room, and the reserve is there for it.
+            // Deletes free space, and the reserve exists for them.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
             for (_, refusal) in growing {
                 *refusal = Some(lacking.clone());
             }
         }
-        // Begun again, without the culprit, each time the store fails on one operation.
+        // Repeated without the failing operation each time the store fails on a single operation.
         'transaction: loop {
             if let Some(reason) = self.read_only_reason.get() {
                 return failed(ops, refused, |_| WriteError::ReadOnly { reason: reason.clone() });
@@ -151,14 +150,14 @@ impl Core {
         }
     }
 
-    /// Why a group is refused before the disk is full, if it is to be.
+    /// Why the disk has no room for a group; `None` if it has.
     fn check_disk_space(&self, ops: &[Op], unsynced: &UnsyncedWrites) -> Option<WriteError> {
         let reserve = self.disk_reserve_bytes;
         if reserve == 0 {
             return None;
         }
         let brought = ops.iter().map(Op::bytes).sum::<usize>() + unsynced.bytes();
-        // Where nobody can tell, the disk will.
+        // If the free space is unknown, the write itself will fail on a full disk.
         let free = fs4::available_space(&self.data_dir).ok()?;
         let needed = reserve.max(2 * brought as u64);
         (free < needed).then(|| WriteError::Full {
@@ -171,15 +170,14 @@ impl Core {
         })
     }
 
-    /// Why a group is refused that would take memory, if there is a limit and it is reached. What deletes have left
-    /// vacant is for those who come.
+    /// Why there is no memory for a group; `None` if there is. Memory that deletes have freed counts as available.
     fn check_memory(&self) -> Option<WriteError> {
         let max = self.memory_max_bytes;
         let used = || self.registry().all().map(|collection| collection.memory_used() as u64).sum::<u64>();
         (max > 0).then(used).filter(|used| *used >= max).map(|used| WriteError::Memory { used, max })
     }
 
-    /// Lets searches find what was committed, and wakes those who index it.
+    /// Makes committed changes visible and wakes the indexers.
     pub(crate) fn publish(&self, committed: Option<CommittedChanges>) {
         if let Some(committed) = committed {
             self.commits.fetch_add(1, Ordering::Relaxed);
@@ -188,11 +186,11 @@ impl Core {
         }
     }
 
-    /// Slows writers while a tail is full: links more vectors than they bring, so that it shrinks. Also
-    /// while removed vectors lie about: sweeps for each that comes, which then takes one's place.
+    /// Slows writers down while a tail is full or many vectors are removed: the committer itself links more vectors
+    /// than the group brings, and vacuums slots.
     fn apply_backpressure(&self, ops: &[Op]) {
         let brought = |op: &Op| match op {
-            // A document may bring its own vector among its fields.
+            // A document may have a vector among its fields.
             Op::Put { vectors, .. } => vectors.len().max(1),
             Op::SetVectors { vectors, .. } => vectors.len(),
             Op::Delete { .. } => 0,
@@ -211,7 +209,7 @@ impl Core {
         }
     }
 
-    /// Takes no more writes from here on, and says why.
+    /// Makes the engine read-only and records the reason. The first reason is kept.
     fn enter_read_only(&self, reason: String) -> String {
         let told = self.read_only_reason.get_or_init(|| {
             (self.on_read_only)(&reason);
@@ -220,7 +218,7 @@ impl Core {
         told.clone()
     }
 
-    /// The answer to a group the store has failed on: nothing of it is acknowledged.
+    /// The results of a group on which the store failed: nothing is acknowledged.
     fn fail_group(
         &self,
         ops: &[Op],
@@ -236,8 +234,8 @@ impl Core {
         failed(ops, refused, |op| WriteError::Store { key: printable(op.key()), source: source.clone() })
     }
 
-    /// Latches: after a failed write nothing is acknowledged until the engine is opened again, unless there only was
-    /// no room and nothing to be lost: the store takes writes again once there is.
+    /// Makes the engine read-only after a failed write, until it is opened again. A full disk is an exception:
+    /// nothing is in doubt then, and the store accepts writes again once there is room.
     pub(crate) fn latch_failure(&self, error: &StoreError) {
         if !error.is_full() {
             self.enter_read_only(error.to_string());
@@ -254,7 +252,7 @@ fn failed(
     refused.map(|(op, refused)| Err(refused.unwrap_or_else(|| error(op)))).collect()
 }
 
-/// Operations that go into one transaction, at least one.
+/// How many operations go into one transaction, at least one.
 fn group_len(ops: &[Op]) -> usize {
     let mut bytes = 0;
     let fitting = ops

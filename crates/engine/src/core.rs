@@ -1,4 +1,4 @@
-//! What the verbs and the threads of an engine share.
+//! State shared by the methods and threads of an engine.
 
 use std::path::PathBuf;
 use std::sync::{
@@ -15,7 +15,7 @@ use crate::{
     wake_signal::WakeSignal,
 };
 
-/// The heart of an engine.
+/// The shared state of an engine.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Store,
@@ -29,24 +29,24 @@ pub(crate) struct Core {
     pub(crate) durability: Durability,
     pub(crate) on_read_only: fn(&str),
     pub(crate) queue: WriteQueue,
-    /// Held from the beginning of a transaction until what it wrote is published, and while the
-    /// registry is replaced: so both agree.
+    /// Held from the start of a transaction until its changes are published, and while the registry is replaced, so
+    /// that the two agree.
     pub(crate) commit_lock: Mutex<()>,
-    /// Held for a whole verb on collections: they come and go one at a time. Taken before `turn`.
+    /// Held during a whole DDL operation: they run one at a time. Acquired before `commit_lock`.
     pub(crate) ddl_lock: Mutex<()>,
     registry: RwLock<Arc<Registry>>,
-    /// Why no writes are taken any more.
+    /// Why the engine is read-only, if it is.
     pub(crate) read_only_reason: OnceLock<String>,
     pub(crate) commits: AtomicU64,
     closing: AtomicBool,
-    /// Rung when vectors came into a tail or left an index.
+    /// Notified when vectors enter a tail or are removed from an index.
     pub(crate) indexing_wake: WakeSignal,
-    /// Rung when the engine closes.
+    /// Notified when the engine closes.
     pub(crate) maintenance_wake: WakeSignal,
     warnings: Mutex<Vec<String>>,
 }
 
-/// Warnings kept; the oldest go first.
+/// Most warnings kept; the oldest are dropped first.
 const WARNINGS_MAX: usize = 100;
 
 impl Core {
@@ -75,12 +75,13 @@ impl Core {
         }
     }
 
-    /// The collections there are now.
+    /// The current collections.
     pub(crate) fn registry(&self) -> Arc<Registry> {
         self.registry.read().clone()
     }
 
-    /// Replaces the registry by a changed one. The caller holds `turn` if writes must notice at once.
+    /// Replaces the registry with a changed copy. The caller holds `commit_lock` if the next write must see the
+    /// change.
     pub(crate) fn change_registry(&self, change: impl FnOnce(&mut Registry)) {
         let mut current = self.registry.write();
         let mut next = Registry::clone(&current);
@@ -88,7 +89,7 @@ impl Core {
         *current = Arc::new(next);
     }
 
-    /// Tells the background threads to stop, and wakes them.
+    /// Tells the background threads to stop and wakes them.
     pub(crate) fn stop(&self) {
         self.closing.store(true, Ordering::Release);
         self.indexing_wake.notify();
@@ -99,10 +100,10 @@ impl Core {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Keeps a warning for whoever asks.
+    /// Records a warning for [`crate::Engine::warnings`].
     pub(crate) fn warn(&self, warning: String) {
         let mut warnings = self.warnings.lock();
-        // What goes wrong every second is one warning.
+        // A failure that repeats every second is recorded once.
         if warnings.last() == Some(&warning) {
             return;
         }

@@ -1,4 +1,4 @@
-//! A data directory no engine has open: looking through it, making it from a backup, repairing it.
+//! Maintenance of a data directory that no engine has open: check, restore, repair.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -19,52 +19,53 @@ use crate::{
 pub(crate) const STORE_FILE: &str = "nearfield.redb";
 pub(crate) const SNAPSHOT_DIRECTORY: &str = "snapshots";
 const LOCK_FILE: &str = "lock";
-/// A store that is being made, and no store yet.
+/// A store under construction.
 const UNFINISHED_FILE: &str = "nearfield.redb.unfinished";
-/// For stores that are read once, damaged or not.
+/// For stores that are read once and may be damaged.
 const OPTIONS: Options = Options { cache_bytes: 64 << 20, verify_bytes_max: 0 };
 
-/// A data directory, and the lock on it for as long as this lives.
+/// A data directory and the lock on it. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
 }
 
-/// What a look through a data directory found.
+/// The result of [`DataDir::check`].
 #[derive(Debug)]
 pub struct CheckReport {
-    /// What the store holds, and what is wrong with it.
+    /// What the store holds, and its damage.
     pub store: IntegrityReport,
-    /// Each snapshot's file, and what is wrong with it if anything is. Snapshots are made again from the store.
+    /// Name of each snapshot file, and what is wrong with it, if anything. Snapshots can be rebuilt from the store.
     pub snapshots: Vec<(String, Option<String>)>,
 }
 
 impl CheckReport {
-    /// Whether nothing is wrong.
+    /// Whether no damage was found.
     pub fn is_clean(&self) -> bool {
         self.store.is_clean() && self.snapshots.iter().all(|(_, damage)| damage.is_none())
     }
 }
 
-/// Why a data directory could not be restored or repaired. It stands as it stood before, unless it says otherwise.
+/// Why a data directory could not be restored or repaired. Unless the error says otherwise, the directory is
+/// unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum RestoreError {
-    /// There are documents.
+    /// The directory holds documents.
     #[error("{} holds {documents} documents: restore into another directory, or say that they are to be replaced", path.display())]
     NotEmpty { path: PathBuf, documents: u64 },
-    /// The backup is of no use.
+    /// The backup is damaged or not a backup.
     #[error("the backup cannot be restored: {0}")]
     Backup(#[from] BackupError),
     /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] store::OpenError),
-    /// Files cannot be moved.
+    /// Files cannot be written or renamed.
     #[error("cannot write {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// The new store has taken the place of the old one, and the disk did not confirm it.
+    /// The new store has replaced the old one, but the disk did not confirm it.
     #[error(
         "the new store is in place as {}, and may not be after a loss of power, since the directory cannot be \
          synced: {source}{}",
@@ -75,8 +76,8 @@ pub enum RestoreError {
 }
 
 impl DataDir {
-    /// Takes the lock on `path`, which is made if need be. A store that was not finished is removed: what it was
-    /// made from still stands.
+    /// Locks `path`, creating it if necessary. Removes a store whose construction was interrupted: its source still
+    /// exists.
     pub fn lock(path: &Path) -> Result<DataDir, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         create_dir_durably(path).map_err(failed)?;
@@ -88,7 +89,7 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), _lock: lock })
     }
 
-    /// The store's file.
+    /// Path of the store file.
     pub fn store_file(&self) -> PathBuf {
         self.path.join(STORE_FILE)
     }
@@ -98,7 +99,7 @@ impl DataDir {
         DirectoryStorage::open(path.clone()).map_err(|source| OpenError::Io { path, source })
     }
 
-    /// Reads everything: pages and rows of the store, whether they agree, and each snapshot.
+    /// Reads and verifies everything: the store's pages and rows, their consistency, and every snapshot.
     pub fn check(&self, cpu: Cpu) -> Result<CheckReport, OpenError> {
         let mut store = self.open_existing()?;
         let mut findings = store.check();
@@ -127,8 +128,8 @@ impl DataDir {
         Ok(CheckReport { store: findings, snapshots: snapshots.collect() })
     }
 
-    /// Makes the store from a backup; documents that stand are replaced only if `replace` says so, and the store
-    /// they are in is kept beside the new one, under the name returned.
+    /// Restores the store from a backup. Fails if the directory holds documents, unless `replace` is set: then the
+    /// old store is kept under the returned path.
     pub fn restore(
         &self,
         backup: impl Read,
@@ -148,7 +149,7 @@ impl DataDir {
         Ok((made, kept))
     }
 
-    /// The unfinished store, of a backup whose every row is right and whose schemas collections can be made with.
+    /// Restores a backup into the unfinished store, and checks every row and schema.
     fn build_from(&self, backup: impl Read) -> Result<Backup, RestoreError> {
         let path = self.path.join(UNFINISHED_FILE);
         let made = Backup::restore(backup, &path, OPTIONS)?;
@@ -160,8 +161,8 @@ impl DataDir {
         }
     }
 
-    /// Makes a new store of everything the old one holds that can be read, and keeps the old one beside it, under the
-    /// name returned. What was lost is what was found. Snapshots go: they are made again.
+    /// Copies everything readable of a damaged store into a new one and returns what was lost. The old store is kept
+    /// under the returned path. Snapshots are removed and rebuilt later.
     pub fn repair(&self) -> Result<(IntegrityReport, PathBuf), RestoreError> {
         let store = self.open_existing()?;
         let saved = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
@@ -171,7 +172,7 @@ impl DataDir {
         Ok((findings, kept.expect("a store that was read stands")))
     }
 
-    /// The store, if there is one: opening would make an empty one.
+    /// Opens the store only if it exists: opening a missing one would create it.
     fn open_existing(&self) -> Result<Store, store::OpenError> {
         let path = self.store_file();
         match fs::metadata(&path) {
@@ -181,12 +182,12 @@ impl DataDir {
     }
 
     fn discard_unfinished(&self) {
-        // If it cannot go now, it goes when the directory is next opened.
+        // If it cannot be removed now, it is removed when the directory is next locked.
         let _ = fs::remove_file(self.path.join(UNFINISHED_FILE));
     }
 
-    /// The unfinished store becomes the store, at once or not at all; the old one is kept under another name, if
-    /// `keep_as` says what it is.
+    /// Atomically makes the unfinished store the store. With `keep_as`, keeps the old store under a name that
+    /// contains it.
     fn install(&self, keep_as: Option<&str>) -> Result<Option<PathBuf>, RestoreError> {
         let store = self.store_file();
         let failed = |path: &Path| {
@@ -199,7 +200,7 @@ impl DataDir {
                 let kept = loop {
                     let number: u32 = numbered.next().expect("there are fewer files than numbers");
                     let name = self.path.join(format!("{STORE_FILE}.{what}-{number}"));
-                    // A second name for the same file: a store stands at every moment.
+                    // A second link to the same file, so that a store exists at every moment.
                     match fs::hard_link(&store, &name) {
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                         linked => {
@@ -218,14 +219,14 @@ impl DataDir {
             kept: kept.clone(),
             source,
         })?;
-        // Made for the store that was there. Where they cannot be removed they are thrown away when the engine is
-        // opened, with a warning: the new store has another identity.
+        // The snapshots belong to the old store. If they cannot be removed, the engine discards them when it opens,
+        // with a warning: the new store has another id.
         let _ = fs::remove_dir_all(self.path.join(SNAPSHOT_DIRECTORY));
         Ok(kept)
     }
 }
 
-/// Makes a directory and those it lies in, if need be, so that they outlast a loss of power.
+/// Creates a directory and its missing parents, and syncs them so that they survive a power loss.
 fn create_dir_durably(path: &Path) -> io::Result<()> {
     let lies_in = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
@@ -236,14 +237,15 @@ fn create_dir_durably(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     fs::create_dir_all(path)?;
     if missing.is_empty() {
-        // Who made it may have been killed before this. What it lies in may be nothing of ours, where one may not.
+        // The process that created it may have been killed before its sync. The parent may not permit a sync by this
+        // user.
         let _ = sync_directory(&lies_in(path));
         return Ok(());
     }
     missing.into_iter().try_for_each(|made| sync_directory(&lies_in(made)))
 }
 
-/// What is wrong with those schemas no collection can be made with.
+/// Descriptions of the schemas that no collection could be created with.
 fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<Item = String> {
     schemas.iter().filter_map(|(CollectionVersion { id, version }, schema)| {
         let reason = Schema::from_stored_bytes(schema).err()?;
@@ -251,7 +253,7 @@ fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<It
     })
 }
 
-/// Takes the lock on the data directory, for as long as the file is open.
+/// Locks the data directory for as long as the file is open.
 fn take_lock(path: PathBuf) -> Result<File, OpenError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let file = match opened {

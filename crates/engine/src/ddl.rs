@@ -1,4 +1,4 @@
-//! The verbs that make, rebuild, switch, drop and name collections.
+//! DDL: create, rebuild, switch, drop and alias collections.
 
 use std::sync::Arc;
 
@@ -17,31 +17,31 @@ use crate::{
     transaction::Transaction,
 };
 
-/// Why a collection verb failed.
+/// Why a DDL operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum CollectionError {
-    /// No collection of this name.
+    /// No collection has this name.
     #[error("no collection \"{name}\"; there are: {known}")]
     NotFound { name: String, known: String },
-    /// The name is an alias where a collection's own name is needed.
+    /// The name is an alias, but the operation needs a collection's own name.
     #[error("\"{name}\" is an alias of collection \"{collection}\": give the collection's own name")]
     IsAlias { name: String, collection: String },
-    /// The name leads elsewhere already.
+    /// The name belongs to another collection.
     #[error(
         "there is a collection \"{name}\" already, with another schema: {difference}; rebuild it or drop it first"
     )]
     Exists { name: String, difference: String },
-    /// An alias cannot have the name of a collection.
+    /// The alias has the name of a collection.
     #[error("\"{alias}\" is the name of a collection, give the alias another")]
     NameTaken { alias: String },
-    /// A name with other characters than allowed.
+    /// The name has characters that are not allowed, or a wrong length.
     #[error(
         "\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed, not all dots"
     )]
     Name { name: String },
-    /// Another version is being built already.
+    /// Another version is being built.
     #[error(
         "collection \"{name}\" is being rebuilt with another schema: {difference}; switch to it or drop the collection first"
     )]
@@ -49,29 +49,29 @@ pub enum CollectionError {
     /// No other version is being built.
     #[error("collection \"{name}\" is not being rebuilt: there is nothing to switch to")]
     NotRebuilding { name: String },
-    /// The schema is refused.
+    /// The schema is invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The store failed, or refuses writes since it did.
+    /// The store failed.
     #[error("the collection was not changed: {0}")]
     Store(#[from] StoreError),
     /// The store cannot be read.
     #[error("the collection cannot be read: {0}")]
     Read(#[source] StoreError),
-    /// The engine takes no writes since one failed.
+    /// The engine is read-only after a failed write.
     #[error("no writes are taken since one failed ({reason}): open the engine again")]
     ReadOnly { reason: String },
-    /// The engine is closing.
+    /// The engine is closed.
     #[error("the engine is closed")]
     Closed,
 }
 
-/// What becomes of the documents of a dropped collection.
+/// What happens to the documents of a dropped collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropMode {
-    /// They stay.
+    /// They are kept.
     KeepDocuments,
-    /// They go with it: every document under its prefixes.
+    /// Every document under the collection's prefixes is deleted.
     DeleteDocuments,
 }
 
@@ -210,7 +210,7 @@ impl Core {
         })
     }
 
-    /// Begins a version that nobody can search yet, but writes feed from here on.
+    /// Starts a version that no search sees yet, but that receives writes from now on.
     fn begin_building(
         &self,
         schema: Schema,
@@ -226,8 +226,7 @@ impl Core {
         })
     }
 
-    /// Lets a version in that has been filled, or takes one back that could not be: nobody has
-    /// been told of it.
+    /// Completes a version after its backfill: activates it, or undoes its creation if the backfill failed.
     fn finish_building(
         &self,
         collection: &Collection,
@@ -255,7 +254,7 @@ impl Core {
         Ok(())
     }
 
-    /// Commits a change of schemas and names together with the registry's.
+    /// Commits a change of schemas and names, and applies it to the registry.
     fn commit_ddl<T, C: FnOnce(&mut Registry)>(
         &self,
         change: impl FnOnce(&mut Writer<'_>) -> Result<(T, C), StoreError>,
@@ -279,7 +278,7 @@ impl Core {
         }
     }
 
-    /// A damaged entry is in the way of one verb only; anything else the disk does ends writing.
+    /// A corrupt row fails this operation only. Any other failure of the disk makes the engine read-only.
     fn latch_ddl_failure(&self, error: &StoreError) {
         if matches!(
             error,
@@ -292,7 +291,7 @@ impl Core {
         }
     }
 
-    /// The versions of the collection that is itself called `name`.
+    /// The versions of the collection with this own name.
     fn versions_of(&self, name: &str) -> Result<Versions, CollectionError> {
         let registry = self.registry();
         match (registry.named.get(name), registry.aliases.get(name)) {
@@ -306,7 +305,7 @@ impl Core {
         }
     }
 
-    /// Takes the documents that stand into a collection that writes feed already.
+    /// Loads existing documents into a collection that already receives writes.
     fn backfill(&self, collection: &Collection) -> Result<(), StoreError> {
         let reader = self.store.read()?;
         load::backfill(collection, &reader, &Progress::default())?;
@@ -314,8 +313,8 @@ impl Core {
         Ok(())
     }
 
-    /// Gives a rebuilt version the computed vectors of the old one where both embed the same texts
-    /// by the same model alike: they need not be computed again.
+    /// Copies computed vectors of the old version to a rebuilt one, for fields that embed the same text with the same
+    /// model, so that they need not be computed again.
     fn reuse_vectors(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
         let mut fields = Vec::new();
         for field in new.projector.vectors.iter().filter(|field| field.schema.embed.is_some()) {
@@ -336,7 +335,7 @@ impl Core {
                 let mut writer = self.store.write().inspect_err(|error| self.latch_ddl_failure(error))?;
                 for row in rows.by_ref().take(GROUP_OPS_MAX) {
                     let (key, vector) = row?;
-                    // Written since: then the write has brought its own vector.
+                    // A document written since has stored its own vector.
                     let stood = reader.document(key.doc)?.map(|document| document.seq);
                     if stood.is_some() && writer.document(key.doc)?.map(|document| document.seq) == stood {
                         let key = store::VectorKey { collection: new.version, field: to, ..key };
@@ -372,7 +371,8 @@ impl Core {
         }
     }
 
-    /// One transaction outside the queue, durable at once and published like the committer's. The caller has the turn.
+    /// Runs one durable transaction outside the queue and publishes it as the committer does. The caller holds
+    /// `commit_lock`.
     pub(crate) fn transact<T>(
         &self,
         change: impl FnOnce(&mut Transaction<'_>) -> Result<T, StoreError>,
@@ -387,7 +387,7 @@ impl Core {
 
     pub(crate) fn remove_snapshot(&self, version: CollectionVersion) {
         if let Err(error) = self.snapshots.remove(version) {
-            // Harmless: it is not read any more, and goes when the engine is opened next.
+            // Harmless: no longer read, and removed when the engine next opens.
             self.warn(format!(
                 "the snapshot of dropped collection {}, version {}, stays: {error}",
                 version.id, version.version
@@ -396,7 +396,8 @@ impl Core {
     }
 }
 
-/// Whether `name` can be that of a collection or an alias. One of dots alone leads elsewhere as part of an address.
+/// Checks that `name` can be the name of a collection or an alias. Names of dots alone are rejected, as URLs resolve
+/// them as relative paths.
 pub fn check_name(name: &str) -> Result<(), CollectionError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     let is_dots = name.bytes().all(|byte| byte == b'.');

@@ -1,28 +1,28 @@
-//! When what was acknowledged becomes durable.
+//! When acknowledged writes become durable.
 
 use std::time::Duration;
 
-/// When a write is made durable, seen from its answer. Named as in Redis's `appendfsync`; unlike there, what is not
-/// durable is lost with the process too, not only with the machine.
+/// When a write becomes durable, relative to its answer. The names are those of Redis's `appendfsync`. Unlike there,
+/// writes that are not durable are lost even if only the process dies, not the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Before it is answered.
+    /// Before the answer.
     #[default]
     Always,
-    /// Within about a second.
+    /// Within about one second.
     EverySec,
-    /// Within about half a minute, or when there is much of it.
+    /// Within about 30 seconds, or sooner if there are many unsynced bytes.
     None,
 }
 
-/// How much may be answered and not durable. Meanwhile the store's file keeps the pages it replaces.
+/// Most bytes that may be answered but not durable. Until they are, the store's file keeps the pages they replace.
 const BYTES_MAX: usize = 64 << 20;
 
 impl Durability {
-    /// From the safest on.
+    /// All modes, safest first.
     pub const ALL: [Durability; 3] = [Durability::Always, Durability::EverySec, Durability::None];
 
-    /// As it is written in a configuration.
+    /// The name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Durability::Always => "always",
@@ -31,7 +31,7 @@ impl Durability {
         }
     }
 
-    /// How long a write may be answered and not durable; about, since its turn has to come.
+    /// How long an answered write may stay unsynced. Approximate, as a sync waits for the committer.
     pub fn delay_max(self) -> Duration {
         match self {
             Durability::Always => Duration::ZERO,
@@ -41,46 +41,46 @@ impl Durability {
     }
 }
 
-/// What the committer has answered before it was durable.
+/// Writes that were answered before they are durable.
 #[derive(Debug)]
 pub(crate) struct UnsyncedWrites {
     durability: Durability,
-    /// When the first of it was answered.
+    /// When the first of them was answered.
     since: Option<Duration>,
     bytes: usize,
 }
 
 impl UnsyncedWrites {
-    /// Nothing yet.
+    /// No writes.
     pub(crate) fn new(durability: Durability) -> UnsyncedWrites {
         UnsyncedWrites { durability, since: None, bytes: 0 }
     }
 
-    /// Whether a commit made now has to be durable. `now` is [`crate::Clock::elapsed`].
+    /// Whether the next commit must be durable. `now` is [`crate::Clock::elapsed`].
     pub(crate) fn is_due(&self, now: Duration) -> bool {
         let since = self.since.unwrap_or(now);
         now.saturating_sub(since) >= self.durability.delay_max() || self.bytes >= BYTES_MAX
     }
 
-    /// How long until all has to be made durable, though nothing more is committed; `None` where all is.
+    /// Time left until everything must be synced even if nothing more is committed; `None` if everything is durable.
     pub(crate) fn time_left(&self, now: Duration) -> Option<Duration> {
         let since = self.since?;
         let delay = if self.is_due(now) { Duration::ZERO } else { self.durability.delay_max() };
         Some((since + delay).saturating_sub(now))
     }
 
-    /// Bytes of it, which may have no place on the disk yet.
+    /// Bytes of these writes, which may have no space on the disk yet.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// So many bytes were committed, and are not durable.
+    /// Records a commit of `bytes` bytes that is not durable.
     pub(crate) fn add(&mut self, bytes: usize, now: Duration) {
         self.since.get_or_insert(now);
         self.bytes += bytes;
     }
 
-    /// Everything is durable, or never will be.
+    /// Forgets these writes: they are durable, or lost for good.
     pub(crate) fn clear(&mut self) {
         (self.since, self.bytes) = (None, 0);
     }

@@ -1,4 +1,4 @@
-//! The engine: opening, closing, and the verbs.
+//! The engine's public interface.
 
 use std::{
     io::{self, Write},
@@ -33,7 +33,7 @@ use crate::{
     write::{ComputedVector, Op, QueueFull, TextToEmbed, WriteError, WriteOutcome},
 };
 
-/// How to open an engine.
+/// Options of [`Engine::open`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Directory of the store file, the snapshots and the lock.
@@ -44,24 +44,24 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Bytes of the store's page cache.
     pub cache_bytes: usize,
-    /// Bytes of the disk that are left free: a write that would take of them is refused; none, if 0.
+    /// Free disk space in bytes that writes must not use; 0 for none.
     pub disk_reserve_bytes: u64,
-    /// Bytes that indexes and tables in memory may take, together, before writes that add to them are refused; no limit,
-    /// if 0.
+    /// Most bytes of memory for all indexes and attributes. Beyond it, writes that add to them are rejected; 0 for no
+    /// limit.
     pub memory_max_bytes: u64,
-    /// The longest store file that is verified as a whole when it is opened.
+    /// Largest store file in bytes that is verified completely when it is opened.
     pub verify_bytes_max: u64,
-    /// When a write is made durable.
+    /// When writes become durable.
     pub durability: Durability,
-    /// Vectors a tail may hold before writers are slowed.
+    /// Vectors in a tail beyond which writers are slowed down.
     pub tail_max: usize,
-    /// Threads that drain tails into graphs.
+    /// Number of threads that link vectors from the tails into the graphs.
     pub index_threads: usize,
-    /// Called first on each of these, to lower its priority: they may give way to searches, since one
-    /// thread more, which does not, drains a tail that grows long.
+    /// Called at the start of each of these threads, to lower its priority in favour of searches. One additional
+    /// thread at normal priority drains tails that grow long.
     pub lower_priority: fn(),
-    /// Called once if no more writes are taken until the engine is opened again, with the reason: nobody may be waiting
-    /// for an answer then.
+    /// Called once, with the reason, if the engine becomes read-only. No caller may be waiting for an answer at that
+    /// moment.
     pub on_read_only: fn(&str),
 }
 
@@ -71,18 +71,18 @@ impl Options {
     }
 }
 
-/// Why an engine could not be opened. Messages carry the path.
+/// Why an engine could not be opened. Messages contain the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum OpenError {
-    /// Another engine has the directory.
+    /// Another process uses the directory.
     #[error("{} is in use by another Nearfield process: stop it first, or talk to it", path.display())]
     Locked { path: PathBuf },
-    /// The directory or the lock cannot be made.
+    /// The directory or the lock cannot be created.
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// There are snapshots of a store, and no store.
+    /// Snapshots exist, but their store does not.
     #[error(
         "{} is missing or empty, and snapshots beside it tell that there was a store: restore it from a backup, or \
          remove the directory of snapshots to begin anew",
@@ -95,7 +95,7 @@ pub enum OpenError {
     /// The store cannot be read.
     #[error("cannot read the store in {}: {source}; `nearfield check` tells all that is damaged, `nearfield repair` and `nearfield restore` mend it", path.display())]
     Read { path: PathBuf, source: StoreError },
-    /// A stored schema does not read back.
+    /// A stored schema is damaged.
     #[error("the schema of collection {}, version {} in {} is damaged: {reason}", collection.id, collection.version, path.display())]
     Schema { path: PathBuf, collection: CollectionVersion, reason: String },
     /// A thread could not be started.
@@ -107,27 +107,27 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Engine {
     core: Arc<Core>,
-    /// Taken away by the first to close, who then waits for them.
+    /// Taken by the first call of [`Engine::close`], which then joins the threads.
     running: Mutex<Option<EngineThreads>>,
 }
 
-/// What an open engine holds besides its core.
+/// The threads of an open engine.
 #[derive(Debug)]
 struct EngineThreads {
     committer: JoinHandle<()>,
     background: Vec<JoinHandle<()>>,
-    /// Holds the lock, if it is a directory.
+    /// Holds the lock, if the engine has a directory.
     _directory: Option<DataDir>,
 }
 
 impl Engine {
-    /// Opens or creates the data directory, reads snapshots and catches up with the store.
-    /// On return every answer is complete and correct.
+    /// Opens or creates the data directory, loads snapshots and applies the changes since. On return, the engine is
+    /// completely up to date.
     pub fn open(options: Options) -> Result<Engine, OpenError> {
         Engine::open_with_progress(options, &Progress::default())
     }
 
-    /// [`Engine::open`], which tells how far it has come.
+    /// Like [`Engine::open`], and reports its progress.
     pub fn open_with_progress(options: Options, progress: &Progress) -> Result<Engine, OpenError> {
         progress.start("the store is being opened".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
@@ -136,8 +136,7 @@ impl Engine {
         Engine::start(store, Arc::new(snapshots), Some(directory), &options, progress)
     }
 
-    /// [`Engine::open`] on other disks than the file system: one for the store, one for snapshots.
-    /// `data_dir` is only a name.
+    /// Like [`Engine::open`], with custom storage for the store and the snapshots. `data_dir` serves only as a name.
     pub fn open_on(
         store: impl StorageBackend,
         snapshots: Arc<dyn FileStorage>,
@@ -147,7 +146,7 @@ impl Engine {
         Engine::start(store, snapshots, None, &options, &Progress::default())
     }
 
-    /// Reads everything in from an open store, and starts the threads.
+    /// Loads everything from an open store and starts the threads.
     fn start(
         store: Store,
         snapshots: Arc<dyn FileStorage>,
@@ -157,7 +156,7 @@ impl Engine {
     ) -> Result<Engine, OpenError> {
         let failed = |source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source };
         let unread = |source| OpenError::Read { path: options.data_dir.clone(), source };
-        // A new store must not take the place of one that has gone unnoticed.
+        // A new store must not silently replace one that was lost.
         if store.read().and_then(|reader| reader.is_new()).map_err(unread)?
             && snapshots.names().map_err(failed)?.iter().any(|name| Snapshots::is_file_name(name))
         {
@@ -195,8 +194,8 @@ impl Engine {
         }
     }
 
-    /// Finishes queued writes, makes all durable, writes snapshots, stops the threads. Reads go on; writes are
-    /// refused. Closing again does nothing but wait until the engine is closed.
+    /// Finishes queued writes, makes everything durable, writes snapshots and stops the threads. Afterwards reads
+    /// still work and writes are rejected. Further calls only wait until the engine is closed.
     pub fn close(&self) {
         let mut running = self.running.lock();
         let Some(EngineThreads { committer, background, _directory }) = running.take() else { return };
@@ -206,7 +205,7 @@ impl Engine {
         for thread in background {
             self.join(thread);
         }
-        // A verb on collections may still be at work; it sees that the engine closes.
+        // A DDL operation may still be running; it checks whether the engine is closing.
         let _ddl_lock = self.core.ddl_lock.lock();
         self.core.save(is_snapshot_stale);
     }
@@ -218,40 +217,40 @@ impl Engine {
         }
     }
 
-    /// What went wrong without harm since the engine was opened, oldest first: snapshots that were
-    /// thrown away or not written, documents that could not be reaped. At most the last 100.
+    /// Problems without data loss since the engine was opened, oldest first: snapshots that were discarded or not
+    /// written, expired documents that could not be deleted. At most the last 100.
     pub fn warnings(&self) -> Vec<String> {
         self.core.warnings()
     }
 
-    /// Makes a collection; the same name with an equal schema is no error. Documents that stand
-    /// under its prefixes already are indexed before this returns, except vectors to be computed:
-    /// see [`Engine::unembedded`]. Those that do not fit the schema are counted.
+    /// Creates a collection. Succeeds if it exists with an equal schema. Existing documents under its prefixes are
+    /// indexed before this returns, except for vectors that must be computed: see [`Engine::unembedded`]. Documents
+    /// that violate the schema are counted.
     pub fn create_collection(&self, name: &str, schema: Schema) -> Result<CollectionInfo, CollectionError> {
         self.core.create_collection(name, schema)?;
         self.collection(name)
     }
 
-    /// Begins a new version of a collection with another schema beside the one that answers.
-    /// Writes feed both until [`Engine::switch_collection`]; what does not fit the new schema is
-    /// counted, not refused, until then. Vectors that the old version computed alike are taken over.
+    /// Starts a new version of a collection with another schema, next to the active one. Both receive writes until
+    /// [`Engine::switch_collection`]; until then, violations of the new schema are counted and not rejected. Computed
+    /// vectors of the old version are reused where text, model and vector type agree.
     pub fn rebuild_collection(&self, name: &str, schema: Schema) -> Result<CollectionInfo, CollectionError> {
         self.core.rebuild_collection(name, schema)?;
         self.collection(name)
     }
 
-    /// Lets the rebuilt version answer and drops the old one.
+    /// Makes the rebuilt version active and drops the old one.
     pub fn switch_collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
         self.core.switch_collection(name)?;
         self.collection(name)
     }
 
-    /// Drops a collection and the aliases that lead to it.
+    /// Drops a collection and its aliases.
     pub fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), CollectionError> {
         self.core.drop_collection(name, documents)
     }
 
-    /// Points an alias at a collection, in place of where it led.
+    /// Sets the collection of an alias, replacing any other.
     pub fn set_alias(&self, alias: &str, collection: &str) -> Result<(), CollectionError> {
         self.core.set_alias(alias, collection)
     }
@@ -261,7 +260,7 @@ impl Engine {
         self.core.remove_alias(alias)
     }
 
-    /// All collections, by name.
+    /// All collections, ordered by name.
     pub fn collections(&self) -> Vec<CollectionInfo> {
         let registry = self.core.registry();
         let now_ms = self.core.time.now_ms();
@@ -269,7 +268,7 @@ impl Engine {
         named.map(|(name, versions)| info(&registry, name, versions, now_ms)).collect()
     }
 
-    /// One collection by name or alias.
+    /// The collection with this name or alias.
     pub fn collection(&self, name: &str) -> Result<CollectionInfo, CollectionError> {
         let registry = self.core.registry();
         match registry.resolve(name) {
@@ -280,16 +279,16 @@ impl Engine {
         }
     }
 
-    /// Which texts of a document with these fields must be embedded, for all collections its key falls into.
-    /// A field that brings its own vector needs none.
+    /// The texts of a document with these fields that must be embedded, for all collections that include its key. A
+    /// field with a vector of its own needs none.
     pub fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         let registry = self.core.registry();
         let taking = registry.all().filter(|collection| collection.schema.matches_key(key));
         taking.flat_map(|collection| collection.projector.texts(collection.version, fields)).collect()
     }
 
-    /// Up to `limit` documents of a collection (its rebuilding version included) that still lack
-    /// computed vectors, each with the texts to embed.
+    /// Up to `limit` documents of a collection, including a version being rebuilt, whose computed vectors are
+    /// missing, each with the texts to embed.
     pub fn unembedded(
         &self,
         collection: &str,
@@ -305,7 +304,7 @@ impl Engine {
         self.core.unembedded(versions, limit).map_err(CollectionError::Read)
     }
 
-    /// Checks one write as [`Engine::submit`] would, without writing. Its guard is not looked at.
+    /// Checks a write as [`Engine::submit`] does, without writing. Ignores its `expected`.
     pub fn validate(&self, op: &Op) -> Result<(), WriteError> {
         let Op::Put { key, fields, vectors, .. } = op else { return Ok(()) };
         check_document(key, fields)?;
@@ -314,10 +313,10 @@ impl Engine {
         project(collections, key, fields, vectors).map(|_| ())
     }
 
-    /// Queues writes; `done` is called on the committer's thread once they are visible, and durable if
-    /// [`Options::durability`] wants it, with one result for each. Never blocks.
+    /// Queues writes. Once they are visible, and durable as far as [`Options::durability`] requires, `done` is called
+    /// on the committer's thread with one result per write. Never blocks.
     ///
-    /// A closed engine calls `done` at once, on this thread.
+    /// If the engine is closed, calls `done` at once, on this thread.
     pub fn submit(&self, ops: Vec<Op>, done: WriteCallback) -> Result<(), QueueFull> {
         match self.core.queue.submit(WriteJob::new(ops, done)) {
             Ok(()) => Ok(()),
@@ -330,12 +329,12 @@ impl Engine {
         }
     }
 
-    /// [`Engine::submit`], waiting for room and for the results. Not to be called from `done`.
+    /// Like [`Engine::submit`], but waits for space in the queue and for the results. Must not be called from `done`.
     pub fn write(&self, ops: Vec<Op>) -> Vec<Result<WriteOutcome, WriteError>> {
         let len = ops.len();
         let (answer, results) = mpsc::sync_channel(1);
         let done: WriteCallback = Box::new(move |results| {
-            // The receiver waits below until it has them.
+            // The receiver below waits for the results.
             answer.send(results).expect("whoever writes waits for the results");
         });
         match self.core.queue.submit_blocking(WriteJob::new(ops, done)) {
@@ -344,21 +343,20 @@ impl Engine {
         }
     }
 
-    /// The time ends are counted from: Unix milliseconds of the clock. After the clock was put back it is for a moment
-    /// that of before, until what had ended by then is deleted.
+    /// The time that expiry is measured by: Unix milliseconds. After the clock is set back, this stays at the latest
+    /// time until every document that expired before is deleted.
     pub fn now_ms(&self) -> u64 {
         self.core.time.now_ms()
     }
 
-    /// The document under `key`, if it stands and has not expired.
+    /// The document under `key`, if it exists and has not expired.
     pub fn get(&self, key: &[u8]) -> Result<Option<Document>, QueryError> {
         let found = self.core.store.read()?.get(key)?;
         let now_ms = self.core.time.now_ms();
         Ok(found.map(|(_, document)| document).filter(|document| !is_expired(document, now_ms)))
     }
 
-    /// Computed vectors of the document under `key` in a collection, by field name: those of the
-    /// last write. For export.
+    /// Computed vectors of the document under `key` in a collection, with their field names. For export.
     pub fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<(String, ComputedVector)>, QueryError> {
         let (_, collection) = self.core.active(collection)?;
         let reader = self.core.store.read()?;
@@ -388,25 +386,25 @@ impl Engine {
         Ok(vectors)
     }
 
-    /// Parses a filter in RediSearch's syntax against a collection's schema.
+    /// Parses a filter in RediSearch syntax against the schema of a collection.
     pub fn parse_filter(&self, collection: &str, text: &str) -> Result<Filter, QueryError> {
         let (_, collection) = self.core.active(collection)?;
         Ok(Filter::parse(text, &collection.schema)?)
     }
 
-    /// The nearest documents: as many as were asked for, or as there are that match.
+    /// Searches a collection. Returns as many hits as requested, or as many as match.
     pub fn search(&self, query: &Query<'_>) -> Result<SearchResult, QueryError> {
         self.core.search(query, None, &ByteBudget::new(RESPONSE_BYTES_MAX))
     }
 
-    /// The version of a collection that answers now, by name or alias. Waits for nothing.
+    /// The active version of a collection, by name or alias. Does not block.
     pub fn version(&self, collection: &str) -> Option<CollectionVersion> {
         self.core.registry().resolve(collection).map(|(_, versions)| versions.active.version)
     }
 
-    /// [`Engine::search`], refused as [`QueryError::VersionMismatch`] unless this version of the collection answers: a
-    /// query's vector is worth nothing beside those of another model. Its documents share `room` with those of other
-    /// searches.
+    /// Like [`Engine::search`], but fails with [`QueryError::VersionMismatch`] unless this version of the collection
+    /// is active: a query vector is meaningless in a version with another model. The documents count against
+    /// `budget`, which several searches may share.
     pub fn search_version(
         &self,
         query: &Query<'_>,
@@ -416,9 +414,8 @@ impl Engine {
         self.core.search(query, Some(version), budget)
     }
 
-    /// Documents of a collection in the order they were first written, from `after` on: those that
-    /// come after the one where the last page ended. `limit` is at most 10,000; a page that has
-    /// [`PAGE_BYTES`](crate::PAGE_BYTES) ends before.
+    /// Documents of a collection in the order in which they were first written, beginning after `after`, the end of
+    /// the previous page. `limit` is at most 10,000. A page ends early at [`PAGE_BYTES`](crate::PAGE_BYTES).
     pub fn scroll(
         &self,
         collection: &str,
@@ -429,30 +426,30 @@ impl Engine {
         self.core.scroll(collection, filter, after, limit)
     }
 
-    /// How many documents of a collection match.
+    /// Number of documents of a collection that match.
     pub fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, QueryError> {
         self.core.count(collection, filter)
     }
 
-    /// Deletes every document whose end has come, durably; says how many. Happens by itself about
-    /// every second, and documents that have ended are never shown: this is for those who cannot wait.
-    /// What is damaged stays, and is the error when all else is gone.
+    /// Deletes every expired document durably and returns how many. The engine does so about once per second by
+    /// itself, and expired documents are never visible; call this to free their space now. Skips corrupt documents,
+    /// and returns the first such error at the end.
     pub fn purge_expired(&self) -> Result<u64, QueryError> {
         Ok(self.core.purge_expired()?)
     }
 
-    /// Writes all there is to `out`, as of now; writes go on meanwhile.
+    /// Writes a backup of the current state to `out`. Writes continue meanwhile.
     ///
-    /// What was answered before is made durable first. What is answered while the backup begins may be in it and not be
-    /// durable: after a loss of power the store can be behind its backup.
+    /// Earlier writes are made durable first. Writes that are answered while the backup starts may be in it without
+    /// being durable: after a power loss, the store can be behind its backup.
     pub fn back_up(&self, out: impl Write) -> Result<Backup, BackupError> {
         self.core.sync()?;
         self.core.store.read()?.back_up(out)
     }
 
-    /// Counts.
+    /// Statistics of the engine.
     pub fn stats(&self) -> Result<Stats, QueryError> {
-        // Asked first, so that it is never ahead of the last change.
+        // Read first, so that it is never ahead of the last change.
         let durable_seq = self.core.store.synced_seq();
         let reader = self.core.store.read()?;
         let registry = self.core.registry();
@@ -468,8 +465,8 @@ impl Engine {
         })
     }
 
-    /// Whether writes are taken; `Err` says why none are until the engine is opened again: a failed fsync, for one. A
-    /// full disk, which ends by itself once there is room, only the writes that it refuses tell.
+    /// Whether the engine accepts writes. `Err` contains the reason if it does not until it is opened again, such as
+    /// a failed fsync. A full disk, which is temporary, is reported only by the rejected writes.
     pub fn writable(&self) -> Result<(), String> {
         if self.core.is_closing() {
             return Err(WriteError::Closed.to_string());

@@ -1,4 +1,4 @@
-//! The seam to the disk for derived files.
+//! Storage for derived files.
 
 use std::{
     fmt::Debug,
@@ -7,25 +7,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where derived files lie: a directory, or something that fails as a disk may.
+/// Storage for derived files: a directory, or in tests a simulation of a failing disk.
 pub trait FileStorage: Debug + Send + Sync {
     /// Names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Opens a file to read it from its beginning.
+    /// Opens a file for reading from its beginning.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
-    /// Makes an empty file, in place of any of that name.
+    /// Creates an empty file, replacing any with this name.
     fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>>;
-    /// Gives a file another name, in place of any of that name; a reader sees the one or the other.
+    /// Atomically renames a file, replacing any with the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes durable which names there are.
+    /// Makes the current file names durable.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A file being written.
+/// A file that is being written.
 pub trait WritableFile: Write {
-    /// Makes what was written durable.
+    /// Makes the written bytes durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -34,7 +34,7 @@ pub trait WritableFile: Write {
 pub(crate) struct DirectoryStorage(PathBuf);
 
 impl DirectoryStorage {
-    /// The directory `path`, which is made if need be.
+    /// Opens the directory `path`, creating it if necessary.
     pub(crate) fn open(path: PathBuf) -> io::Result<DirectoryStorage> {
         fs::create_dir_all(&path)?;
         Ok(DirectoryStorage(path))
@@ -45,7 +45,7 @@ impl FileStorage for DirectoryStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
-            // Names of ours are UTF-8.
+            // Only this program's names matter, and they are UTF-8.
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)
@@ -72,9 +72,9 @@ impl FileStorage for DirectoryStorage {
     }
 }
 
-/// Makes durable which names there are in a directory.
+/// Makes the file names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    // Elsewhere than on Unix a directory cannot be opened as a file, nor need it be.
+    // Outside Unix, a directory cannot be opened as a file, and need not be synced.
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 

@@ -1,4 +1,4 @@
-//! Which documents: one tree, evaluated here, printed and parsed in RediSearch's syntax.
+//! Filters: one syntax tree that is evaluated here, and printed and parsed in RediSearch syntax.
 
 mod eval;
 mod parse;
@@ -9,36 +9,36 @@ use crate::{
     schema::{FieldKind, Schema},
 };
 
-/// Bytes of a filter's text.
+/// Most bytes of a filter's text.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
-/// Levels of parentheses and negations, one within the other.
+/// Most nested parentheses and negations.
 pub(crate) const DEPTH_MAX: usize = 32;
-/// Tag values and ranges in one filter.
+/// Most tag values and ranges in one filter.
 pub(crate) const TERMS_MAX: usize = 1024;
 
 /// A filter over TAG and NUMERIC fields.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
-    /// Everything.
+    /// Every document.
     All,
     /// A TAG field has one of these values.
     Tag {
-        /// Field.
+        /// Name of the field.
         field: String,
-        /// Any of these.
+        /// At least one of these.
         values: Vec<Vec<u8>>,
     },
-    /// A NUMERIC field lies in a range.
+    /// A NUMERIC field is in a range.
     Range {
-        /// Field.
+        /// Name of the field.
         field: String,
         /// Lower end; minus infinity for none.
         min: f64,
-        /// Whether the lower end itself is out.
+        /// Whether the lower end itself is excluded.
         min_exclusive: bool,
-        /// Upper end.
+        /// Upper end; infinity for none.
         max: f64,
-        /// Whether the upper end itself is out.
+        /// Whether the upper end itself is excluded.
         max_exclusive: bool,
     },
     /// All of these.
@@ -49,54 +49,54 @@ pub enum Filter {
     Not(Box<Filter>),
 }
 
-/// Why a filter is refused; for a filter that was parsed, with the byte position in its text.
+/// Why a filter is invalid. For parsed filters, with the byte position in the text.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 #[non_exhaustive]
 pub enum FilterError {
-    /// More text than is read.
+    /// The text is too long.
     #[error("the filter has {found} bytes, at most {max} are allowed")]
     Length { max: usize, found: usize },
-    /// Nothing where something has to stand.
+    /// The text ends too early.
     #[error("filter: the text ends at byte {position} where {expected} is expected")]
     End { position: usize, expected: &'static str },
-    /// Something else than has to stand there.
+    /// The text has something unexpected.
     #[error("filter: found \"{found}\" at byte {position} where {expected} is expected")]
     Unexpected { position: usize, found: String, expected: &'static str },
-    /// Words to search for in text.
+    /// The filter contains full-text search terms.
     #[error(
         "filter: \"{found}\" at byte {position} asks for full text, which filters do not support; \
          write @field:{{tag}} or @field:[min max]"
     )]
     FullText { position: usize, found: String },
-    /// A part of the query language that is not supported.
+    /// The filter uses an unsupported part of the query language.
     #[error("filter: {what} at byte {position} is not supported{instead}")]
     Unsupported { position: usize, what: &'static str, instead: &'static str },
-    /// A field the schema lacks.
+    /// The schema has no such field.
     #[error(
         "filter: no field \"{field}\" at byte {position}; fields of this schema that a filter \
          takes: {known}"
     )]
     UnknownField { position: usize, field: String, known: String },
-    /// A field of another kind.
+    /// The field has another kind.
     #[error(
         "filter: field \"{field}\" at byte {position} is {found}, but {syntax} is for {expected} \
          fields"
     )]
     Kind { position: usize, field: String, expected: &'static str, found: &'static str, syntax: &'static str },
-    /// No number.
+    /// Not a number.
     #[error("filter: \"{found}\" at byte {position} is no number")]
     Number { position: usize, found: String },
-    /// A range from above to below.
+    /// The lower end of a range is above the upper end.
     #[error(
         "filter: the range of \"{field}\" at byte {position} is upside down: {min} is more than \
          {max}"
     )]
     Range { position: usize, field: String, min: f64, max: f64 },
-    /// Parentheses and negations within one another without end.
+    /// Too many nested parentheses and negations.
     #[error("filter: nested deeper than {max} levels at byte {position}")]
     Depth { position: usize, max: usize },
-    /// Too many values.
+    /// Too many tag values and ranges.
     #[error("filter: more than {max} tag values and ranges at byte {position}")]
     Terms { position: usize, max: usize },
 }
@@ -104,20 +104,19 @@ pub enum FilterError {
 impl Filter {
     /// Parses a filter in RediSearch's query syntax (dialect 2) against `schema`.
     ///
-    /// `*` alone is everything; `@field:{one | two}` a TAG field with any of these values, where a
-    /// backslash takes the next character as it is and quotation marks a whole value;
-    /// `@field:[min max]` a NUMERIC field, where `(` before a number leaves that number out and
-    /// `inf`, `+inf`, `-inf` leave the end open. A minus before a part negates it, parts in a row
-    /// must all hold, `|` between parts lets any of them do and binds weakest; parentheses group.
+    /// `*` alone matches everything. `@field:{one | two}` matches a TAG field with any of these values; a backslash
+    /// escapes the next character, and quotation marks enclose a whole value. `@field:[min max]` matches a NUMERIC
+    /// field; `(` before a number excludes it, and `inf`, `+inf`, `-inf` leave an end open. A minus negates the
+    /// following part, parts in a row must all match, and `|` between parts means any of them and binds weakest.
+    /// Parentheses group.
     pub fn parse(text: &str, schema: &Schema) -> Result<Filter, FilterError> {
         let filter = parse::parse(text, schema)?;
         debug_assert!(filter.check(schema).is_ok(), "what is parsed has been checked");
         Ok(filter)
     }
 
-    /// Checks a filter that was not parsed: its fields stand in `schema` and are of the right kind,
-    /// ranges are numbers the right way round, depth and terms are bounded.
-    /// Positions in errors are 0.
+    /// Checks a filter that was not parsed: fields exist in `schema` and have the right kind, ranges are ordered
+    /// numbers, depth and number of terms are within their limits. Positions in errors are 0.
     pub fn check(&self, schema: &Schema) -> Result<(), FilterError> {
         let mut terms = 0;
         self.check_part(schema, 0, &mut terms)
@@ -151,14 +150,14 @@ impl Filter {
     }
 }
 
-/// The two things that can be asked of a field.
+/// The conditions that a filter can put on a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConditionKind {
     Tag,
     Range,
 }
 
-/// Refuses a field the schema lacks, or of another kind than `term` asks of.
+/// Fails if the schema has no such field, or if the field's kind does not support the condition.
 fn check_kind(schema: &Schema, field: &str, position: usize, term: ConditionKind) -> Result<(), FilterError> {
     let Some(kind) = schema.field(field) else {
         return Err(unknown_field(schema, field, position));
@@ -181,7 +180,7 @@ fn unknown_field(schema: &Schema, field: &str, position: usize) -> FilterError {
     }
 }
 
-/// Refuses ends that are no numbers or the wrong way round.
+/// Fails if an end is not a number, or the ends are in the wrong order.
 fn check_range(field: &str, min: f64, max: f64, position: usize) -> Result<(), FilterError> {
     if let Some(end) = [min, max].into_iter().find(|end| end.is_nan()) {
         return Err(FilterError::Number { position, found: end.to_string() });

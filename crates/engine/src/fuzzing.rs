@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets on filters, vectors, schemas and snapshots of collections.
+//! Fuzz targets for filters, vectors, schemas and collection snapshots.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -31,7 +31,7 @@ static FILTERED: LazyLock<Schema> = LazyLock::new(|| Schema {
     ttl: None,
 });
 
-/// A filter: what parses is printed as something that parses to the same.
+/// Filters: text that parses is printed as text that parses to the same filter.
 pub fn filter_parse(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match Filter::parse(text, &FILTERED) {
@@ -45,8 +45,8 @@ pub fn filter_parse(input: &[u8]) {
     }
 }
 
-/// A vector as bytes, behind three that say of which dimension, type and metric: what is taken is
-/// finite, as long as it should be, and comes back.
+/// Encoded vectors, after three bytes that select dimension, type and metric: an accepted vector is finite, has the
+/// right dimension and round-trips.
 pub fn vector_blob(input: &[u8]) {
     let [dim, of, metric, bytes @ ..] = input else { return };
     let dim = usize::from(*dim).max(1);
@@ -66,7 +66,7 @@ pub fn vector_blob(input: &[u8]) {
     }
 }
 
-/// A schema as bytes, as stores and notes in a Redis hold it: what is read is written as it was.
+/// Encoded schemas, as the store and the metadata in Redis contain them: a decoded schema encodes to the same bytes.
 pub fn schema_bytes(input: &[u8]) {
     match schema::decode(input) {
         Ok(schema) => {
@@ -99,8 +99,8 @@ static STORED: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     Arc::new(Schema { prefixes: vec![b"a:".to_vec()], fields, ttl: None })
 });
 
-/// A snapshot of a collection: the file as it comes, and one whose index is as long as the first two
-/// bytes say and whose rows are the rest. What is read back can be written and read again.
+/// Collection snapshots: the input as a file, and as the index (whose length is in the first two bytes) and documents
+/// of a well-formed file. What can be read can be written and read again.
 pub fn collection_snapshot(input: &[u8]) {
     let _ = read(input);
     let Some((len, rest)) = input.split_first_chunk() else { return };
@@ -126,7 +126,7 @@ fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::SnapshotError> {
     snapshots(&memory).read(VERSION, &STORED, Cpu::detect())
 }
 
-/// A file with a right header and right checksums.
+/// A file with a valid header and checksums.
 fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
     let header = snapshots(&Memory::default()).header(VERSION, &STORED, 9);
     let mut frames = FrameWriter::new(snapshot::MAGIC.to_vec());
@@ -136,7 +136,7 @@ fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
     frames.into_inner()
 }
 
-/// A folder that holds one file, whatever it is asked for.
+/// A storage that contains one file under every name.
 #[derive(Clone, Debug, Default)]
 struct Memory(Arc<Mutex<Vec<u8>>>);
 

@@ -4,22 +4,22 @@ use index::Index;
 
 use crate::core::Core;
 
-/// Vectors linked between two looks around: a fraction of a second's work.
+/// Vectors linked per step: a fraction of a second's work.
 const DRAIN_BATCH: usize = 64;
-/// Slots swept between two looks around: those who bring vectors wait for as much.
+/// Slots vacuumed per step: writers wait for a step.
 const VACUUM_BATCH: u32 = 256;
-/// Vectors refined between two looks around: less, for new ones may be waiting.
+/// Vectors refined per step: fewer, as new vectors may be waiting.
 const REFINE_BATCH: usize = 16;
 
-/// A tail is long from this share of its bound on: every search scans it.
+/// A tail is long if it holds more than one in this many of the allowed vectors: every search scans it.
 const LONG_TAIL_SHARE: usize = 4;
 
 impl Core {
-    /// Drains tails that have grown long until the engine closes: where searches take all there is of
-    /// the processor, the threads that give way to them would let each search become slower.
+    /// Drains long tails until the engine closes. When searches use the whole processor, the low-priority indexers
+    /// fall behind and searches would become slower and slower.
     pub(crate) fn run_tail_drainer(&self) {
         loop {
-            // In this order, so that the ring of closing is not taken for one that was answered.
+            // In this order, so that no notification of closing is missed.
             let seen = self.indexing_wake.generation();
             if self.is_closing() {
                 return;
@@ -31,18 +31,18 @@ impl Core {
         }
     }
 
-    /// Drains tails, sweeps removed vectors and refines graphs until the engine closes, asleep when
-    /// there is nothing to do. `thread` counts the threads from 0: they begin at different collections.
+    /// Drains tails, vacuums removed vectors and refines graphs until the engine closes; sleeps while there is
+    /// nothing to do. `thread` numbers the threads from 0: each begins at another collection.
     pub(crate) fn run_indexer(&self, thread: usize) {
         loop {
-            // In this order, so that the ring of closing is not taken for one that was answered.
+            // In this order, so that no notification of closing is missed.
             let seen = self.indexing_wake.generation();
             if self.is_closing() {
                 return;
             }
             let drained = self.drain_once(thread);
-            // One sweeps, and between bites: where tails never become empty, the dead would grow without
-            // a bound. It also refines, which is never urgent.
+            // Only one thread vacuums, and between draining steps: where tails never empty, removed vectors would
+            // accumulate without limit. The same thread refines, which is never urgent.
             let swept = thread == 0 && self.vacuum_once();
             let worked = drained || swept || (thread == 0 && self.refine_once());
             if !worked {
@@ -51,7 +51,7 @@ impl Core {
         }
     }
 
-    /// Takes a bite out of every tail; `false` if all are empty.
+    /// Drains a step of every tail. Returns whether there was anything to do.
     fn drain_once(&self, thread: usize) -> bool {
         let registry = self.registry();
         let indexes: Vec<_> = registry.all().flat_map(|collection| &collection.indexes).collect();
@@ -79,7 +79,7 @@ impl Core {
         worked
     }
 
-    /// Does some work on every index; whether there was any.
+    /// Does some work on every index. Returns whether there was any.
     fn each_index(&self, work: impl Fn(&Index) -> bool) -> bool {
         let registry = self.registry();
         let mut worked = false;

@@ -1,4 +1,4 @@
-//! What can be known of collections and of the whole engine.
+//! Statistics of collections and of the engine.
 
 use store::{CollectionVersion, Seq};
 
@@ -8,46 +8,46 @@ use crate::{
     schema::Schema,
 };
 
-/// What is known of a collection.
+/// State of a collection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectionInfo {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Aliases that lead to it.
+    /// Aliases of the collection.
     pub aliases: Vec<String>,
-    /// Number and schema version that answers.
+    /// Number and active schema version.
     pub version: CollectionVersion,
-    /// Its schema.
+    /// Active schema.
     pub schema: Schema,
-    /// Documents in it.
+    /// Number of documents.
     pub documents: u64,
-    /// Vectors that can be found, over all fields.
+    /// Number of vectors, over all fields.
     pub vectors: u64,
-    /// Of these, scanned exactly because no graph holds them yet.
+    /// Of these, how many are not linked into a graph yet and are scanned exactly.
     pub tail: u64,
-    /// Documents still without their computed vectors (a collection made over existing keys), in
-    /// this version and in one being built.
+    /// Documents whose computed vectors are missing (if the collection was created over existing keys), in this
+    /// version and in one being built.
     pub unembedded: u64,
-    /// Documents under its prefixes that do not fit its schema, and the last reason.
+    /// Documents under the prefixes that violate the schema.
     pub failures: u64,
-    /// Key and reason of the last of these.
+    /// Key and reason of the last violation.
     pub last_failure: Option<String>,
-    /// Bytes in memory: graph, vectors, postings.
+    /// Bytes in memory: graphs, vectors, postings.
     pub memory_bytes: u64,
-    /// A newer schema version being built beside this one.
+    /// A newer version that is being built.
     pub rebuilding: Option<CollectionVersion>,
 }
 
-/// Counts of the whole engine.
+/// Statistics of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Documents in the keyspace, those included that have ended but are not reaped yet.
+    /// Documents in the keyspace, including expired ones that are not purged yet.
     pub documents: u64,
     /// The last change.
     pub last_seq: Seq,
-    /// The last change that is durable.
+    /// The last durable change.
     pub durable_seq: Seq,
-    /// When changes become durable; `None` where another system says so.
+    /// When changes become durable; `None` if another system determines it.
     pub durability: Option<Durability>,
     /// Bytes of the store file.
     pub file_bytes: u64,
@@ -57,7 +57,7 @@ pub struct Stats {
     pub commits: u64,
 }
 
-/// What is known of the collection called `name`.
+/// State of the collection called `name`.
 pub(crate) fn info(registry: &Registry, name: &str, versions: &Versions, now_ms: u64) -> CollectionInfo {
     let collection = &versions.active;
     collection.hide_expired(now_ms);

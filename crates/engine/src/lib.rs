@@ -1,12 +1,12 @@
 //! Durable, filterable, searchable collections of documents and vectors.
 //!
-//! Takes vectors, not text: who embeds asks [`Engine::texts_to_embed`] what a document needs and
-//! hands the vectors over with the write. Synchronous throughout; knows no protocol.
+//! The engine takes vectors, not text: the caller gets the texts of a document from [`Engine::texts_to_embed`] and
+//! passes their vectors with the write. The engine is synchronous throughout and knows no protocol.
 //!
-//! The store is the one truth; everything a search touches is derived from it and held in
-//! memory. All writes go through one committer: checked, made durable in groups, published,
-//! answered, in this order. So what has been acknowledged survives and can be found, unless
-//! [`Durability`] lets it be answered before it is durable. Searches wait for no commit and no graph.
+//! The store holds the truth; everything that a search uses is derived from it and kept in memory. One committer
+//! handles all writes: it checks them, commits them durably in groups, publishes them and answers, in this order. So
+//! an acknowledged write is durable and visible, unless [`Durability`] allows the answer to come first. Searches wait
+//! neither for commits nor for graphs.
 
 mod attributes;
 mod binary;

@@ -1,4 +1,4 @@
-//! Collections read in: from a snapshot and the changes since, or from all documents.
+//! Loads collections: from a snapshot and the changes since, or from all documents.
 
 use std::{iter::Peekable, path::Path, sync::Arc};
 
@@ -19,11 +19,11 @@ use crate::{
     snapshot::Snapshots,
 };
 
-/// Documents read before they are taken in together.
+/// Documents read per batch.
 const LOAD_BATCH: usize = 256;
 
 impl Core {
-    /// Reads in everything the store names, and removes what nothing names any more.
+    /// Loads everything that the store names, and removes versions without a name.
     pub(crate) fn load(&self, path: &Path, progress: &Progress) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
@@ -40,11 +40,12 @@ impl Core {
                 }
             }
         }
-        // Both were read whole or not at all: a schema whose name had only not been found would be lost for good.
+        // Names and schemas were each read completely or not at all. Otherwise a schema whose name was only not found
+        // would be removed for good.
         let mut abandoned = Vec::new();
         for (version, schema) in reader.schemas().map_err(failed)? {
-            // A version newer than the one that answers is being rebuilt; an older one, or one of a
-            // collection without a name, was left behind.
+            // A version newer than the active one is being rebuilt. An older one, or one of a collection without a
+            // name, was left behind.
             let named = active
                 .iter()
                 .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
@@ -62,8 +63,8 @@ impl Core {
                     .map_err(failed)?;
             if let Some(warning) = warning {
                 self.warn(warning);
-                // Now, and not when another takes its place: one that reaches beyond the store would look right once
-                // the store has given the same numbers to other changes.
+                // Immediately, not when a new one replaces it: a snapshot that is ahead of the store would look valid
+                // once the store has reused the same sequence numbers for other changes.
                 let path = path.join(SNAPSHOT_DIRECTORY);
                 self.snapshots.remove_durably(version).map_err(|source| OpenError::Io { path, source })?;
             }
@@ -104,8 +105,8 @@ impl Core {
     }
 }
 
-/// The collection as it stands in `reader`: from its snapshot if that fits, else from the
-/// documents. Says in words why a snapshot was thrown away.
+/// Loads a collection as of `reader`: from its snapshot if that is usable, else from the documents. Also returns why
+/// a snapshot was discarded.
 fn open_collection(
     version: CollectionVersion,
     schema: Arc<Schema>,
@@ -162,7 +163,7 @@ fn from_snapshot(
                 DocumentChange { doc: change.doc, seq: change.seq, kind: DocumentChangeKind::Removed }
             }
             ChangeKind::Written => {
-                // The last change of a document is the only one of it.
+                // The log holds only the last change of a document.
                 let document = reader.document(change.doc)?.ok_or_else(|| StoreError::Corrupt {
                     table: "changes",
                     key: change.seq.to_string(),
@@ -193,8 +194,8 @@ fn from_snapshot(
     Ok(Ok(Some(collection)))
 }
 
-/// Takes in every document of `reader` under the collection's prefixes, with the vectors computed
-/// for it, except those that were written meanwhile.
+/// Loads every document under the collection's prefixes, with its computed vectors, except documents written
+/// meanwhile.
 pub(crate) fn backfill(
     collection: &Collection,
     reader: &Reader,
@@ -221,7 +222,7 @@ pub(crate) fn backfill(
     Ok(())
 }
 
-/// The step that has a collection take a document in as it stands.
+/// The change that makes a collection hold this document.
 pub(crate) fn document_change(
     collection: &Collection,
     doc: DocId,
@@ -247,7 +248,7 @@ fn decode(schema: &VectorSchema, passage: u16, vector: &StoredVector) -> Result<
 
 type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
 
-/// The computed vectors of a collection, read along with the documents: both lie by document.
+/// Reads the computed vectors of a collection in step with its documents: both are ordered by document.
 struct ComputedVectorReader {
     fields: Vec<Peekable<VectorRows>>,
 }
@@ -264,7 +265,7 @@ impl ComputedVectorReader {
         Ok(ComputedVectorReader { fields })
     }
 
-    /// Vectors of `doc`, by field. Documents are asked for in ascending order.
+    /// The computed vectors of `doc`. Must be called in ascending order of documents.
     fn read(&mut self, doc: DocId) -> Result<Vec<(VectorKey, StoredVector)>, StoreError> {
         let mut found = Vec::with_capacity(self.fields.len());
         for rows in &mut self.fields {

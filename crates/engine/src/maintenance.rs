@@ -1,4 +1,4 @@
-//! What happens by itself: ended documents are reaped, snapshots written, old changes forgotten.
+//! Periodic maintenance: purges expired documents, writes snapshots, trims the change log.
 
 use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
 
@@ -6,36 +6,35 @@ use store::{DocId, StoreError};
 
 use crate::{collection::Collection, core::Core, queue::GROUP_OPS_MAX};
 
-/// How often to look.
+/// How often maintenance runs.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Changes that make a new snapshot worth while, at least.
+/// Least number of changes for a new snapshot,
 const CHANGES_MIN: u64 = 10_000;
-/// And at least one for this many documents, so that a growing collection is not written over and
-/// over again.
+/// and at least one change per this many documents, so that a growing collection is not written repeatedly.
 const DOCUMENTS_PER_CHANGE: u64 = 3;
-/// A snapshot saves the linking of its vectors: it waits until all but one in this many are linked,
+/// A snapshot preserves the work of linking vectors. It waits until at most one in this many vectors is unlinked,
 const VECTORS_PER_TAIL_VECTOR: usize = 8;
-/// unless it has waited this many times as long as it should.
+/// unless there are this many times as many changes as required.
 const TAIL_WAIT_FACTOR: u64 = 4;
-/// A snapshot that lies so many changes behind is written again, though its collection has not changed: it keeps the
-/// log of changes from being shortened.
+/// A snapshot that is this many changes behind is rewritten even if its collection has not changed: it prevents the
+/// change log from being trimmed.
 const LAG_MAX: u64 = 100_000;
-/// While the engine runs only if it also lies this many changes a document behind, so that a large one is not
-/// written over and over again.
+/// While the engine runs, a snapshot must also be this many changes behind per document of the collection, so that a
+/// large collection is not rewritten repeatedly.
 const LAG_PER_DOCUMENT: u64 = 4;
-/// Changes forgotten in one transaction: those who write wait for it.
+/// Changes trimmed per transaction: writers wait for it.
 const TRIM_BATCH: u64 = 100_000;
 
-/// What is in the way of deleting what has ended.
+/// Corrupt rows that keep expired documents from being deleted.
 #[derive(Default)]
 struct CorruptExpiries {
-    /// Documents, each with its end.
+    /// The documents, each with its expiry.
     known: HashSet<(u64, DocId)>,
     first: Option<StoreError>,
 }
 
 impl Core {
-    /// Looks after the engine until it closes.
+    /// Runs maintenance until the engine closes.
     pub(crate) fn run_maintenance(&self) {
         loop {
             let seen = self.maintenance_wake.generation();
@@ -52,8 +51,8 @@ impl Core {
         }
     }
 
-    /// Deletes every document whose end has come, in groups like other writes; says how many. What is damaged is
-    /// passed over, at most a group of it: the first of it is the error, when the rest is done.
+    /// Deletes every expired document, in groups like other writes, and returns how many. Skips up to a group of
+    /// corrupt rows, and fails with the first of them after deleting the rest.
     pub(crate) fn purge_expired(&self) -> Result<u64, StoreError> {
         let (mut purged, mut damaged) = (0, CorruptExpiries::default());
         while !self.is_closing() && self.read_only_reason.get().is_none() {
@@ -61,11 +60,11 @@ impl Core {
             if !self.time.is_frozen() && self.due_documents(now_ms, &mut damaged)?.is_empty() {
                 break;
             }
-            // With the turn in hand, nobody moves an end between the look at it and the transaction.
+            // While this holds the lock, no expiry changes between this check and the transaction.
             let _commit_lock = self.commit_lock.lock();
             let due = self.due_documents(now_ms, &mut damaged)?;
             if due.is_empty() {
-                // A clock that was put back is followed once nothing is left that had ended.
+                // Nothing that expired is left, so time may follow a clock that was set back.
                 if damaged.first.is_none() {
                     self.time.follow_clock(now_ms);
                 }
@@ -82,7 +81,7 @@ impl Core {
             });
             match (gone, at) {
                 (Ok(()), _) => purged += due.len() as u64,
-                // Once more without it.
+                // Try again without the corrupt row.
                 (Err(error @ StoreError::Corrupt { .. }), Some(culprit)) => {
                     damaged.known.insert(culprit);
                     damaged.first.get_or_insert(error);
@@ -93,7 +92,7 @@ impl Core {
         damaged.first.map_or(Ok(purged), Err)
     }
 
-    /// The next group of documents whose end has come, each with its end, but for those that are damaged.
+    /// The next group of expired documents, each with its expiry, without the corrupt ones.
     fn due_documents(
         &self,
         now_ms: u64,
@@ -112,8 +111,7 @@ impl Core {
         Ok(due)
     }
 
-    /// Writes snapshots of the collections for which it is `due`, and forgets the changes that no
-    /// snapshot needs any more.
+    /// Writes snapshots of the collections that are `due`, and trims changes that no snapshot needs.
     pub(crate) fn save(&self, due: impl Fn(&Collection) -> bool) {
         let registry = self.registry();
         let mut saved = false;
@@ -124,7 +122,7 @@ impl Core {
                     continue;
                 }
                 let written = self.snapshots.write(collection, || self.sync());
-                // Where it was dropped meanwhile, what was to go with it had not been there yet.
+                // If the collection was dropped meanwhile, the drop found no snapshot to remove yet.
                 if !self.registry().all().any(|known| known.version == collection.version) {
                     self.remove_snapshot(collection.version);
                 }
@@ -143,9 +141,8 @@ impl Core {
         }
     }
 
-    /// Removes the snapshot of a collection that cannot have a new one: the format does not hold the labels of further
-    /// passages. The collection is read from its documents when the engine is opened next, so no changes need to be
-    /// kept for it.
+    /// Removes the snapshot of a collection that cannot have a new one, because the format cannot hold labels of
+    /// further passages. The next open loads the collection from its documents, so it needs no changes either.
     fn discard_snapshot(&self, collection: &Collection) {
         if collection.snapshot_seq().is_some() {
             self.remove_snapshot(collection.version);
@@ -153,14 +150,14 @@ impl Core {
         }
     }
 
-    /// Forgets the changes that no snapshot needs, if they are `least` or more, in transactions of `at_once`; of
-    /// an engine that is closing only so many.
+    /// Trims changes that no snapshot needs, if there are at least `least`, in transactions of `at_once`. While the
+    /// engine closes, runs only one transaction.
     pub(crate) fn trim_changes(&self, least: u64, at_once: u64) -> Result<(), StoreError> {
         if self.read_only_reason.get().is_some() {
             return Ok(());
         }
         let registry = self.registry();
-        // A collection without a snapshot is read from the documents: it needs no changes.
+        // A collection without a snapshot is loaded from its documents, so it needs no changes.
         let oldest = registry.all().filter_map(|collection| collection.snapshot_seq()).min();
         let (mut trimmed_to, last_seq) = {
             let reader = self.store.read()?;
@@ -201,7 +198,7 @@ pub(crate) fn is_snapshot_stale(collection: &Collection) -> bool {
     collection.snapshot_seq().is_none() || has_changed || changes_retained(collection) > LAG_MAX
 }
 
-/// How many changes its snapshot, if it has one, keeps from being forgotten, at most.
+/// Upper bound on the changes that are kept only for this collection's snapshot.
 fn changes_retained(collection: &Collection) -> u64 {
     collection.snapshot_seq().map_or(0, |saved| collection.state().published.saturating_sub(saved))
 }

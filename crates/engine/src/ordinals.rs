@@ -1,4 +1,4 @@
-//! The dense numbers a collection gives its documents.
+//! Dense numbers for the documents of a collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,19 @@ use store::{DocId, Seq};
 
 /// Documents of a collection by ordinal, and ordinals by document.
 ///
-/// Ordinals are given again after a document has gone. Who translates an ordinal that was found
-/// earlier says how far it had seen, so that a later owner of the ordinal is not taken for it.
+/// Ordinals of deleted documents are assigned again. So whoever looks up an ordinal from an earlier search passes the
+/// last change that search included, and does not get a document that received the ordinal later.
 #[derive(Debug, Default)]
 pub(crate) struct Ordinals {
     entries: Vec<Entry>,
     by_doc: BTreeMap<DocId, u32>,
     free: Vec<u32>,
     live: RoaringBitmap,
-    /// Ends of the documents that have one, soonest first.
+    /// Expiry and ordinal of every document that expires, earliest first.
     expiries: BTreeSet<(u64, u32)>,
 }
 
-/// Whose an ordinal is. Of a free one, whose it was.
+/// The document of an ordinal, or the last one if the ordinal is free.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) doc: DocId,
@@ -28,11 +28,11 @@ pub(crate) struct Entry {
     pub(crate) expires_at_ms: Option<u64>,
 }
 
-/// The entry of a number that is no document's.
+/// The entry of a number that is not a document's.
 const VACANT: Entry = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
 
 impl Ordinals {
-    /// The ordinal of `doc`, a new one if it has none, with its end noted.
+    /// The ordinal of `doc`, newly assigned if it has none. Records its expiry.
     pub(crate) fn assign(&mut self, doc: DocId, seq: Seq, expires_at_ms: Option<u64>) -> u32 {
         let ordinal = match self.by_doc.get(&doc) {
             Some(ordinal) => *ordinal,
@@ -48,7 +48,7 @@ impl Ordinals {
         ordinal
     }
 
-    /// Takes a number out of the sequence without giving it to a document.
+    /// Allocates a number from the sequence without assigning it to a document.
     pub(crate) fn allocate(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.entries.push(VACANT);
@@ -61,7 +61,7 @@ impl Ordinals {
         self.free.push(number);
     }
 
-    /// Puts a document that has no place into this one, which is nobody's, when a snapshot is read.
+    /// Assigns a free ordinal to a document without one, while a snapshot is loaded.
     pub(crate) fn restore(&mut self, ordinal: u32, entry: Entry) {
         let at = ordinal as usize;
         if at >= self.entries.len() {
@@ -73,7 +73,7 @@ impl Ordinals {
         self.set_expiry(ordinal, entry.expires_at_ms);
     }
 
-    /// Makes every ordinal below `len` that nobody has free to give. Ends a restore.
+    /// Makes all other ordinals below `len` free. Call it after the last [`Ordinals::restore`].
     pub(crate) fn restore_free(&mut self, len: u32) {
         self.entries.resize((len as usize).max(self.entries.len()), VACANT);
         self.free = (0..self.len()).rev().filter(|ordinal| !self.live.contains(*ordinal)).collect();
@@ -90,7 +90,7 @@ impl Ordinals {
         self.expiries.extend(expires_at_ms.map(|end| (end, ordinal)));
     }
 
-    /// Takes the ordinal of `doc` back, if it has one.
+    /// Frees the ordinal of `doc`, if it has one.
     pub(crate) fn release(&mut self, doc: DocId) -> Option<u32> {
         let ordinal = self.by_doc.remove(&doc)?;
         self.set_expiry(ordinal, None);
@@ -103,17 +103,17 @@ impl Ordinals {
         self.by_doc.get(&doc).copied()
     }
 
-    /// Whose `ordinal` is now.
+    /// The current entry of `ordinal`.
     pub(crate) fn entry(&self, ordinal: u32) -> Option<Entry> {
         self.live.contains(ordinal).then(|| self.entries[ordinal as usize])
     }
 
-    /// Whose `ordinal` was at the change `seen` and still is.
+    /// The document that had `ordinal` at the change `seen`, if it still has it.
     pub(crate) fn doc(&self, ordinal: u32, seen: Seq) -> Option<DocId> {
         self.entry(ordinal).filter(|entry| entry.since <= seen).map(|entry| entry.doc)
     }
 
-    /// Documents after `after`, ascending, with their ordinals.
+    /// Documents after `after` in ascending order, with their ordinals.
     pub(crate) fn docs_after(&self, after: Option<DocId>) -> impl Iterator<Item = (DocId, u32)> {
         let from = match after {
             None => std::ops::Bound::Unbounded,
@@ -122,28 +122,28 @@ impl Ordinals {
         self.by_doc.range((from, std::ops::Bound::Unbounded)).map(|(doc, ordinal)| (*doc, *ordinal))
     }
 
-    /// Ordinals that are somebody's.
+    /// Ordinals of documents.
     pub(crate) fn live(&self) -> &RoaringBitmap {
         &self.live
     }
 
-    /// Ordinals ever given.
+    /// Number of ordinals ever assigned.
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.entries.len()).expect("a collection holds fewer than 2^32 documents")
     }
 
-    /// The soonest end.
+    /// The earliest expiry.
     pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
         self.expiries.first().map(|(end, _)| *end)
     }
 
-    /// Up to `limit` documents whose end is at or before `now_ms`, soonest first.
+    /// Up to `limit` documents that expired by `now_ms`, earliest first.
     pub(crate) fn expired(&self, now_ms: u64, limit: usize) -> Vec<DocId> {
         let due = self.expiries.range(..=(now_ms, u32::MAX)).take(limit);
         due.map(|(_, ordinal)| self.entries[*ordinal as usize].doc).collect()
     }
 
-    /// Bytes held, about.
+    /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
         // A BTreeMap's leaves are about three quarters full.
         self.entries.len() * size_of::<Entry>()
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(ordinals.assign(b, 12, None), ordinal);
         assert_eq!(ordinals.doc(ordinal, 11), None);
         assert_eq!(ordinals.doc(ordinal, 12), Some(b));
-        // An update keeps the ordinal, and the moment it was given.
+        // An update keeps the ordinal and its first change.
         assert_eq!(ordinals.assign(b, 15, None), ordinal);
         assert_eq!(ordinals.doc(ordinal, 12), Some(b));
     }

@@ -1,10 +1,10 @@
-//! How far an engine has come with opening.
+//! Progress of opening an engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// What is being read, for whoever asks meanwhile.
+/// What an engine is loading, for other threads to read.
 #[derive(Debug, Default)]
 pub struct Progress {
     stage: Mutex<String>,
@@ -21,7 +21,7 @@ impl Progress {
         self.done.fetch_add(by as u64, Ordering::Relaxed);
     }
 
-    /// In words; empty before anything has begun.
+    /// A description; empty before anything has started.
     pub fn message(&self) -> String {
         let stage = self.stage.lock().clone();
         match self.done.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! What a collection indexes of a document: its row, its vectors, the texts to embed.
+//! What a collection indexes of a document: attributes and vectors; and which texts must be embedded.
 
 use index::VectorError;
 use store::{CollectionVersion, Field};
@@ -12,15 +12,15 @@ use crate::{
 
 /// Most tags in one value.
 const TAGS_MAX: usize = 1024;
-/// Longest tag, in bytes.
+/// Longest tag in bytes.
 const TAG_BYTES_MAX: usize = 4096;
 
-/// The fields of a schema, by what is done with them.
+/// The fields of a schema, grouped by kind.
 #[derive(Debug)]
 pub(crate) struct Projector {
     tags: Vec<(String, u8, bool)>,
     numbers: Vec<String>,
-    /// VECTOR fields in the schema's order; a position in this list is a *slot*.
+    /// VECTOR fields in the schema's order. A position in this list is called a *slot*.
     pub(crate) vectors: Vec<VectorField>,
 }
 
@@ -66,7 +66,7 @@ impl FieldVectors {
     }
 }
 
-/// Why a document does not fit a schema.
+/// Why a document violates a schema.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SchemaViolation {
     pub(crate) field: String,
@@ -160,7 +160,7 @@ impl Projector {
         Ok(attributes)
     }
 
-    /// Texts of a document with these fields that have to be embedded.
+    /// Texts of a document with these fields that must be embedded.
     pub(crate) fn texts(&self, collection: CollectionVersion, fields: &[Field]) -> Vec<TextToEmbed> {
         let mut texts = Vec::new();
         for field in &self.vectors {
@@ -194,7 +194,7 @@ fn number(value: &[u8]) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// The text fields there are, joined by a space; `None` if there is nothing to read in them.
+/// The values of the text fields, joined by spaces; `None` if they are all missing or blank.
 fn text(fields: &[Field], embed: &Embedding) -> Result<Option<String>, SchemaViolation> {
     let mut text = String::new();
     for name in &embed.fields {

@@ -1,4 +1,4 @@
-//! The bounded queue between those who write and the committer.
+//! The bounded queue between writers and the committer.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -7,42 +7,42 @@ use crate::{
     write::{Op, QueueFull, WriteError, WriteOutcome},
 };
 
-/// Operations of one commit.
+/// Most operations per commit.
 pub(crate) const GROUP_OPS_MAX: usize = 512;
-/// Bytes of one commit.
+/// Most bytes per commit.
 pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
-/// Operations that may wait.
+/// Most operations in the queue.
 const QUEUED_OPS_MAX: usize = 16 * GROUP_OPS_MAX;
-/// Bytes that may wait.
+/// Most bytes in the queue.
 const QUEUED_BYTES_MAX: usize = 8 * GROUP_BYTES_MAX;
-/// How long the committer waits for as many writers as came together last time. A lone writer
-/// is not waited for.
+/// How long the committer waits for as many jobs as the last group had. It does not wait if the last group was a
+/// single job.
 const GROUP_DELAY: Duration = Duration::from_millis(2);
 
 /// Called with the results of a job.
 pub(crate) type WriteCallback = Box<dyn FnOnce(Vec<Result<WriteOutcome, WriteError>>) + Send>;
 
-/// Writes that came together and are answered together.
+/// Writes that were submitted together and are answered together.
 pub(crate) struct WriteJob {
     pub(crate) ops: Vec<Op>,
     pub(crate) done: WriteCallback,
     bytes: usize,
 }
 
-/// Why a job did not get in.
+/// Why a job was not queued.
 pub(crate) enum SubmitError {
     Full(QueueFull),
-    /// The queue is closed: the job comes back, to be answered so.
+    /// The queue is closed. Returns the job, so that the caller can answer it.
     Closed(WriteJob),
 }
 
-/// Writes that wait for the committer.
+/// Jobs that wait for the committer.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
     state: Mutex<QueueState>,
-    /// Rung when writes come or the queue is closed.
+    /// Notified when a job arrives or the queue closes.
     not_empty: Condvar,
-    /// Rung when room was made or the queue is closed.
+    /// Notified when jobs are taken or the queue closes.
     not_full: Condvar,
 }
 
@@ -52,13 +52,13 @@ struct QueueState {
     ops: usize,
     bytes: usize,
     closed: bool,
-    /// Jobs of the last group.
+    /// Number of jobs in the last group.
     last_group: usize,
 }
 
 impl QueueState {
     fn has_capacity(&self, job: &WriteJob) -> bool {
-        // What is larger than the whole queue gets in when it is alone.
+        // An empty queue accepts any job, so that one larger than the whole queue is not rejected forever.
         self.jobs.is_empty()
             || (self.ops + job.ops.len() <= QUEUED_OPS_MAX && self.bytes + job.bytes <= QUEUED_BYTES_MAX)
     }
@@ -69,7 +69,7 @@ impl QueueState {
         self.jobs.push_back(job);
     }
 
-    /// Whether waiting longer could not make the next group larger.
+    /// Whether waiting longer would not enlarge the next group.
     fn is_group_complete(&self) -> bool {
         self.jobs.len() >= self.last_group
             || self.ops >= GROUP_OPS_MAX
@@ -86,7 +86,7 @@ impl WriteJob {
 }
 
 impl WriteQueue {
-    /// Lines a job up, or says at once why not.
+    /// Queues a job, or fails at once.
     pub(crate) fn submit(&self, job: WriteJob) -> Result<(), SubmitError> {
         let mut state = self.state.lock();
         if state.closed {
@@ -100,7 +100,7 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Lines a job up when there is room; gives it back if the queue closes.
+    /// Queues a job once there is space. Returns the job if the queue closes.
     pub(crate) fn submit_blocking(&self, job: WriteJob) -> Result<(), WriteJob> {
         let mut state = self.state.lock();
         while !state.closed && !state.has_capacity(&job) {
@@ -114,8 +114,8 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// The jobs to commit next, waiting for the first: as many as fit one commit, at least one, or none where none came
-    /// in `timeout`. `None` once the queue is closed and empty.
+    /// Waits for jobs and returns the next group: as many as fit one commit, at least one, or none if none arrived
+    /// within `timeout`. `None` once the queue is closed and empty.
     pub(crate) fn take(&self, timeout: Option<Duration>) -> Option<Vec<WriteJob>> {
         let mut state = self.state.lock();
         let is_idle = |state: &mut QueueState| state.jobs.is_empty() && !state.closed;
@@ -147,7 +147,7 @@ impl WriteQueue {
         Some(jobs)
     }
 
-    /// Takes no more jobs; those that wait are still committed.
+    /// Rejects new jobs. Queued jobs are still committed.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.not_empty.notify_all();

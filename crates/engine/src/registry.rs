@@ -1,16 +1,16 @@
-//! Which collections there are, and which names lead to them.
+//! The collections and their names.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::collection::Collection;
 
-/// All collections at one moment. Replaced as a whole when one comes or goes.
+/// All collections at one moment. Every change replaces the registry as a whole.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) named: BTreeMap<String, Versions>,
-    /// Name of the collection each alias leads to.
+    /// The collection of each alias, by name.
     pub(crate) aliases: BTreeMap<String, String>,
-    /// Collections that are being filled and do not answer yet.
+    /// Collections that are being built and are not searchable yet.
     pub(crate) building: Vec<Arc<Collection>>,
 }
 
@@ -27,22 +27,22 @@ impl Versions {
     }
 }
 
-/// What a collection is to a write.
+/// How writes treat a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Searches ask it: what does not fit its schema is refused.
+    /// It is searched: a write that violates its schema is rejected.
     Active,
-    /// It is being made: what does not fit is counted, as among the documents that stood before.
+    /// It is being built: violations are counted, as they are among the existing documents.
     Building,
 }
 
 impl Registry {
-    /// Every collection that writes feed.
+    /// Every collection that receives writes.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Collection>> {
         self.named.values().flat_map(Versions::all).chain(&self.building)
     }
 
-    /// Every collection that writes feed, and what it is to them.
+    /// Every collection that receives writes, with its role.
     pub(crate) fn with_roles(&self) -> impl Iterator<Item = (&Arc<Collection>, Role)> {
         let named = self.named.values().flat_map(|versions| {
             let rebuilding = versions.rebuilding.iter().map(|collection| (collection, Role::Building));
@@ -51,19 +51,19 @@ impl Registry {
         named.chain(self.building.iter().map(|collection| (collection, Role::Building)))
     }
 
-    /// The collection's own name and versions, by name or alias.
+    /// Own name and versions of a collection, by name or alias.
     pub(crate) fn resolve(&self, name: &str) -> Option<(&str, &Versions)> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         self.named.get_key_value(name).map(|(name, versions)| (name.as_str(), versions))
     }
 
-    /// Aliases that lead to the collection called `name`.
+    /// Aliases of the collection called `name`.
     pub(crate) fn aliases_of(&self, name: &str) -> Vec<String> {
         let aliases = self.aliases.iter().filter(|(_, target)| *target == name);
         aliases.map(|(alias, _)| alias.clone()).collect()
     }
 
-    /// The names of all collections, for messages.
+    /// Names of all collections, for messages.
     pub(crate) fn collection_names(&self) -> String {
         if self.named.is_empty() {
             return "none".to_owned();

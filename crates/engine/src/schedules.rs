@@ -1,4 +1,4 @@
-//! Where threads of an engine meet, under a model checker that tries random orders of their steps.
+//! Interactions between an engine's threads, run by a model checker under random schedules.
 
 #[path = "../../kernels/tests/model_checker/mod.rs"]
 mod model_checker;
@@ -19,14 +19,14 @@ use crate::{
     write::{Expected, Op},
 };
 
-/// Orders a scenario is run in.
+/// Schedules per scenario.
 const SCHEDULES: usize = 1_000;
 
 fn delete(key: &str) -> Op {
     Op::Delete { key: key.into(), expected: Expected::Any }
 }
 
-/// Who wrote what in which order: the key says so.
+/// A write whose key contains the writer and the writer's sequence number.
 fn write(writer: usize, number: usize) -> Vec<Op> {
     vec![delete(&format!("{writer}{number}"))]
 }
@@ -90,7 +90,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
 fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
     model_checker::check(SCHEDULES, || {
         let queue = Arc::new(WriteQueue::default());
-        // Alone it gets in, and leaves no room.
+        // It is accepted because the queue is empty, and fills the queue.
         let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
         assert!(queue.submit_blocking(WriteJob::new(large, Box::new(|_| ()))).is_ok());
         let writers: Vec<_> = (0..2)
@@ -125,7 +125,7 @@ fn nobody_sleeps_through_the_bell() {
                 thread::spawn(move || {
                     let mut done = 0;
                     loop {
-                        // In this order: what is closing brings no more work.
+                        // In this order: no work is added after closing.
                         let seen = bell.generation();
                         let is_closing = closing.load(Ordering::SeqCst) == 1;
                         let less = |left: usize| left.checked_sub(1);
@@ -163,7 +163,7 @@ fn collection() -> Arc<Collection> {
     Arc::new(Collection::new(version, Arc::new(schema), Cpu::detect()))
 }
 
-/// A document stands where its number says.
+/// The vector of a document encodes its number.
 fn place(doc: u64) -> Vec<f32> {
     vec![doc as f32 * 10.0, 1.0]
 }
@@ -188,7 +188,7 @@ fn an_ordinal_given_again_during_a_search_is_never_another_document() {
         let writer = {
             let collection = collection.clone();
             thread::spawn(move || {
-                // The ordinal of 1 goes to 3, and that of 3 to 4.
+                // Document 3 gets the ordinal of 1, and 4 that of 3.
                 for (gone, comes, seq) in [(1, 3, 3), (3, 4, 5)] {
                     let removed = DocumentChange { doc: DocId(gone), seq, kind: DocumentChangeKind::Removed };
                     collection.publish(vec![removed], seq);

@@ -1,4 +1,4 @@
-//! What a collection holds.
+//! Schemas of collections.
 
 mod encoding;
 
@@ -9,51 +9,51 @@ use index::{Metric, VectorType};
 use crate::binary::printable;
 pub(crate) use encoding::{decode, encode};
 
-/// Prefixes a schema may have.
+/// Most prefixes per schema.
 pub(crate) const PREFIXES_MAX: usize = 64;
-/// Bytes of a prefix.
+/// Longest prefix in bytes.
 pub(crate) const PREFIX_BYTES_MAX: usize = 1024;
-/// Fields a schema may have.
+/// Most fields per schema.
 pub(crate) const FIELDS_MAX: usize = 1024;
-/// Bytes of a field's name in a schema.
+/// Longest field name in bytes.
 pub(crate) const FIELD_NAME_BYTES_MAX: usize = 256;
-/// Longest default life of a document: a thousand years.
+/// Longest default lifetime of a document: a thousand years.
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
 
-/// Links a node, `m`.
+/// Allowed links per node, `m`.
 const M: std::ops::RangeInclusive<usize> = 2..=128;
-/// Breadth of a graph's building and searching.
+/// Allowed `ef_construction` and `ef_search`.
 const EF: std::ops::RangeInclusive<usize> = 1..=4096;
 
-/// How a vector field is searched.
+/// How a VECTOR field is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Every vector is compared.
+    /// Exhaustive search.
     Flat,
     /// Hierarchical navigable small world graph.
     Hnsw {
-        /// Links a node, 2 to 128.
+        /// Links per node, 2 to 128.
         m: usize,
-        /// Breadth while building, up to 4096.
+        /// Candidates while building, up to 4096.
         ef_construction: usize,
-        /// Breadth while searching, up to 4096.
+        /// Candidates while searching, up to 4096.
         ef_search: usize,
     },
 }
 
-/// How the index holds a vector to walk past it.
+/// How the index represents a vector for graph search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quantization {
-    /// As given.
+    /// In the vector's own type.
     #[default]
     None,
-    /// 8-bit codes, rescored by another 8 bits.
+    /// 8-bit codes, rescored with 8 additional bits.
     Int8,
-    /// 4-bit codes, rescored by another 8 bits.
+    /// 4-bit codes, rescored with 8 additional bits.
     Int4,
 }
 
-/// Which text fields become a vector, and by which model.
+/// Which text fields are embedded, and by which model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedding {
     /// TEXT fields, joined by a space in this order.
@@ -65,28 +65,28 @@ pub struct Embedding {
 /// Options of a VECTOR field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VectorSchema {
-    /// Graph or scan.
+    /// Graph or exhaustive search.
     pub algorithm: Algorithm,
-    /// Element type given and given back.
+    /// Element type of vectors in documents.
     pub vector_type: VectorType,
-    /// How the index holds it.
+    /// How the index represents vectors.
     pub quantization: Quantization,
-    /// Values a vector.
+    /// Values per vector.
     pub dim: usize,
-    /// The distance.
+    /// Distance metric.
     pub metric: Metric,
-    /// Computed from text, or brought by the document.
+    /// How vectors are computed from text; `None` if documents contain them.
     pub embed: Option<Embedding>,
 }
 
-/// What a field is.
+/// Kind of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldKind {
-    /// Text, to embed and to show.
+    /// Text, to embed and to return.
     Text,
-    /// Exact words, several in a value divided by `separator`.
+    /// Tags, divided by `separator`.
     Tag {
-        /// One byte.
+        /// One ASCII character.
         separator: u8,
         /// Whether `A` and `a` differ.
         case_sensitive: bool,
@@ -98,7 +98,7 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
-    /// The kind as a schema spells it.
+    /// The kind as schemas spell it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             FieldKind::Text => "TEXT",
@@ -121,76 +121,74 @@ pub struct FieldSchema {
 /// A schema over key prefixes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
-    /// A document belongs to the collection if its key starts with one of these; the empty
-    /// prefix takes every key.
+    /// A document belongs to the collection if its key starts with one of these. The empty prefix matches every key.
     pub prefixes: Vec<Vec<u8>>,
-    /// Fields that are indexed; others are only stored.
+    /// Indexed fields. Others are only stored.
     pub fields: Vec<FieldSchema>,
-    /// Life of a document that is written without an end of its own. A document in several
-    /// collections gets the shortest.
+    /// Lifetime of documents that are written without an expiry. A document in several collections gets the shortest.
     pub ttl: Option<Duration>,
 }
 
-/// Why a schema is refused. Messages name field, value and what is allowed.
+/// Why a schema is invalid. Messages contain the field, the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 #[non_exhaustive]
 pub enum SchemaError {
-    /// No prefix at all.
+    /// No prefix.
     #[error("a schema needs at least one key prefix (an empty prefix takes every key)")]
     NoPrefix,
     /// Too many prefixes.
     #[error("a schema has at most {max} key prefixes, found {found}")]
     PrefixCount { max: usize, found: usize },
-    /// A prefix too long.
+    /// A prefix is too long.
     #[error("prefix \"{prefix}\" has {found} bytes, at most {max} are allowed")]
     PrefixLength { prefix: String, max: usize, found: usize },
     /// The same prefix twice.
     #[error("prefix \"{prefix}\" is given twice")]
     PrefixRepeated { prefix: String },
-    /// Nothing to index.
+    /// No field.
     #[error("a schema needs at least one field")]
     NoFields,
     /// Too many fields.
     #[error("a schema has at most {max} fields, found {found}")]
     FieldCount { max: usize, found: usize },
-    /// A name that is empty or too long.
+    /// A field name is empty or too long.
     #[error("field name \"{field}\" has {found} bytes, 1 to {max} are allowed")]
     FieldName { field: String, max: usize, found: usize },
     /// The same field twice.
     #[error("field \"{field}\" is given twice")]
     FieldRepeated { field: String },
-    /// A separator that could be part of a word.
+    /// The separator is not punctuation.
     #[error(
         "TAG field \"{field}\": separator {found:?} is not allowed, give one ASCII punctuation \
          character or a space"
     )]
     Separator { field: String, found: char },
-    /// A number out of its range.
+    /// A number is out of range.
     #[error("VECTOR field \"{field}\": {option} must be {min} to {max}, found {found}")]
     Range { field: String, option: &'static str, min: usize, max: usize, found: usize },
-    /// An embedding without text.
+    /// `embed` without fields.
     #[error("VECTOR field \"{field}\": embed names no TEXT field")]
     EmbedNoFields { field: String },
-    /// An embedding without model.
+    /// `embed` without a model.
     #[error("VECTOR field \"{field}\": embed names no model")]
     EmbedModel { field: String },
-    /// An embedding of the same text twice.
+    /// `embed` names a field twice.
     #[error("VECTOR field \"{field}\": embed names \"{text}\" twice")]
     EmbedRepeated { field: String, text: String },
-    /// An embedding of a field the schema lacks or that is no text.
+    /// `embed` names a field that does not exist or is not TEXT.
     #[error(
         "VECTOR field \"{field}\": embed names \"{text}\", which is {found}; TEXT fields of this \
          schema: {known}"
     )]
     EmbedField { field: String, text: String, found: &'static str, known: String },
-    /// A life of nothing or of ages.
+    /// The lifetime is too short or too long.
     #[error("ttl must be 1 ms to {max_ms} ms, found {found_ms} ms")]
     Ttl { max_ms: u128, found_ms: u128 },
 }
 
 impl Schema {
-    /// Checks everything a schema can get wrong on its own.
+    /// Checks the schema.
     pub fn validate(&self) -> Result<(), SchemaError> {
         self.validate_prefixes()?;
         if self.fields.is_empty() {
@@ -304,18 +302,18 @@ impl Schema {
         Ok(())
     }
 
-    /// The schema as bytes, the same for equal schemas.
+    /// Encodes the schema. Equal schemas have equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         encode(self)
     }
 
-    /// Reads back what [`Schema::to_bytes`] made; `Err` says what is wrong with them.
+    /// Decodes a schema from [`Schema::to_bytes`]. `Err` describes what is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Schema, String> {
         decode(bytes).map_err(|malformed| malformed.to_string())
     }
 
-    /// Reads back what a store holds. Its checksum was right, yet another program may have written it: what no
-    /// collection could be made with is refused, as it was when it came.
+    /// Decodes and validates a schema from a store. Its checksum was correct, but another program may have written
+    /// it.
     pub(crate) fn from_stored_bytes(bytes: &[u8]) -> Result<Schema, String> {
         let schema = Schema::from_bytes(bytes)?;
         schema.validate().map_err(|refused| refused.to_string())?;
@@ -332,14 +330,14 @@ impl Schema {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
-    /// Names of the fields of some kind, for messages.
+    /// Names of the fields of some kinds, for messages.
     pub(crate) fn field_names(&self, kind: impl Fn(&FieldKind) -> bool) -> String {
         let names: Vec<&str> =
             self.fields.iter().filter(|field| kind(&field.kind)).map(|field| field.name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
-    /// The first thing in which `other` is not the same, in words; `None` if they are equal.
+    /// Describes the first difference to `other`; `None` if they are equal.
     pub fn difference(&self, other: &Schema) -> Option<String> {
         if self.prefixes != other.prefixes {
             return Some("the prefixes differ".to_owned());

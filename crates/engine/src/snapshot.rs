@@ -1,8 +1,11 @@
-//! Collections as files, to open fast. Derived data: what does not fit is thrown away.
+//! Snapshots of collections, so that an engine opens fast. They are derived data: one that does not fit is discarded.
 //!
-//! One file a collection version, `snapshots/<id>-<version>.snapshot`. After eight bytes of magic
-//! come streams of checked frames: a header (format, store, collection version, schema, the change
-//! the rest reaches to), each index in the order of the schema, and the rows of the documents.
+//! Each collection version has one file, `snapshots/<id>-<version>.snapshot`. Eight magic bytes are followed by
+//! streams of checksummed frames: a header (format, store, collection version, schema, last included change), each
+//! index in the order of the schema, and the documents.
+//!
+//! The format identifies vectors by the ordinals of their documents, so it holds one vector per document and field. A
+//! collection whose documents have further passages has no snapshot.
 
 mod documents;
 
@@ -24,10 +27,10 @@ use crate::{
 
 pub(crate) const MAGIC: [u8; 8] = *b"NFSNAPSH";
 const FORMAT: u32 = 1;
-/// How the name of a file ends that is being written.
+/// Suffix of a file that is being written.
 const UNFINISHED: &str = ".unfinished";
 const BUFFER_BYTES: usize = 1 << 20;
-/// Most bytes of a header: a schema and a few numbers.
+/// Longest header: a schema and a few numbers.
 const HEADER_BYTES_MAX: u64 = 2 << 20;
 
 /// The snapshots of one store.
@@ -51,35 +54,35 @@ pub(crate) enum SnapshotError {
 }
 
 impl Snapshots {
-    /// The snapshots in `storage`. Files that were never finished go.
+    /// The snapshots in `storage`. Removes unfinished files.
     pub(crate) fn open(storage: Arc<dyn FileStorage>, store: [u8; 16]) -> io::Result<Snapshots> {
         let snapshots = Snapshots { storage, store };
         snapshots.remove_files(|name| name.ends_with(UNFINISHED))?;
         Ok(snapshots)
     }
 
-    /// Name of the file of a collection version.
+    /// File name of a collection version's snapshot.
     pub(crate) fn file_name(version: CollectionVersion) -> String {
         format!("{:06}-{:06}.snapshot", version.id, version.version)
     }
 
-    /// Whether a file of this name is a finished snapshot.
+    /// Whether this is the name of a finished snapshot.
     pub(crate) fn is_file_name(name: &str) -> bool {
         name.ends_with(".snapshot")
     }
 
-    /// Writes a snapshot in place of the one before, durably, and says which change it reaches to.
-    /// Reads and writes may go on.
+    /// Writes a snapshot durably, replacing the previous one, and returns the last change it includes. Reads and
+    /// writes continue meanwhile.
     ///
-    /// Changes that come meanwhile may be in it. So `sync` makes the store durable once everything is written, and
-    /// only then the file is given its name: a store that lost changes gives their numbers again, and what a snapshot
-    /// held of them would be taken for what it is not.
+    /// The snapshot may contain later changes. So `sync` makes the store durable after everything is written and
+    /// before the file gets its name: a store that lost changes reuses their sequence numbers, and the snapshot would
+    /// contain something else under these numbers.
     pub(crate) fn write(
         &self,
         collection: &Collection,
         sync: impl FnOnce() -> Result<(), StoreError>,
     ) -> io::Result<Seq> {
-        // Taken first: whatever changes from here on is read again from the store.
+        // Read first: all changes from here on are applied again from the store.
         let seq = collection.state().published;
         let unsaved = collection.unsaved_changes.load(Ordering::Relaxed);
         let name = Snapshots::file_name(collection.version);
@@ -87,8 +90,8 @@ impl Snapshots {
         let written = self.write_to(&unfinished, collection, seq);
         let durable = written.and_then(|()| sync().map_err(io::Error::other));
         if let Err(error) = durable.and_then(|()| self.storage.rename(&unfinished, &name)) {
-            // It would take room that may be what was lacking; if it cannot go now, it goes when
-            // the store is next opened.
+            // It may take the space that was missing. If it cannot be removed now, it is removed when the store next
+            // opens.
             let _ = self.storage.remove(&unfinished);
             return Err(error);
         }
@@ -108,7 +111,7 @@ impl Snapshots {
             index.save(&mut frames)?;
             frames.end_stream()?;
         }
-        // After the indexes: an ordinal that is free by now has no vector that counts.
+        // After the indexes, so that an ordinal which is free by now has no valid vector.
         documents::write(collection, &mut frames)?;
         frames.end_stream()?;
         let mut file = frames.into_inner().into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -125,7 +128,7 @@ impl Snapshots {
         header
     }
 
-    /// Reads a snapshot back; `None` if there is none.
+    /// Loads a snapshot; `None` if there is none.
     pub(crate) fn read(
         &self,
         version: CollectionVersion,
@@ -157,7 +160,7 @@ impl Snapshots {
         state.published = seq;
         let live = state.ordinals.live();
         for ordinal in (0..state.ordinals.len()).filter(|ordinal| !live.contains(*ordinal)) {
-            // Gone between the moment of the index and that of the row.
+            // Deleted after the index and before the documents were written.
             for index in &indexes {
                 index.remove(ordinal);
             }
@@ -193,7 +196,7 @@ impl Snapshots {
         Ok(seq)
     }
 
-    /// Removes the snapshot of a collection version, durably.
+    /// Durably removes the snapshot of a collection version.
     pub(crate) fn remove_durably(&self, version: CollectionVersion) -> io::Result<()> {
         self.remove(version)?;
         self.storage.sync()
@@ -207,7 +210,7 @@ impl Snapshots {
         }
     }
 
-    /// Removes every snapshot but those of these versions.
+    /// Removes every snapshot except those of these versions.
     pub(crate) fn retain(&self, versions: &[CollectionVersion]) -> io::Result<()> {
         let kept: Vec<String> = versions.iter().map(|version| Snapshots::file_name(*version)).collect();
         self.remove_files(|name| Snapshots::is_file_name(name) && !kept.iter().any(|kept| kept == name))

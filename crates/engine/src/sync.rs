@@ -1,4 +1,4 @@
-//! The locks, condition variables and atomics that threads meet at: real ones, or a model checker's.
+//! Locks, condition variables and atomics: real ones, or those of a model checker.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
@@ -10,7 +10,7 @@ pub(crate) use self::checked::{Condvar, Mutex, RwLock};
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{RwLockReadGuard, atomic};
 
-/// The model checker's with the manners of the real ones: no poison, and waiting with a guard in hand.
+/// The model checker's primitives with the interface of the real ones: no poisoning, and waiting through a guard.
 #[cfg(feature = "shuttle")]
 mod checked {
     use std::{
@@ -23,7 +23,7 @@ mod checked {
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-    /// Holds the lock but while it waits.
+    /// Holds the lock except while waiting.
     #[derive(Debug)]
     pub(crate) struct MutexGuard<'a, T> {
         mutex: &'a Mutex<T>,
@@ -80,7 +80,7 @@ mod checked {
             }
         }
 
-        /// The time is up whenever the checker lets another thread go first.
+        /// Times out whenever the checker schedules another thread first.
         pub(crate) fn wait_while_for<T>(
             &self,
             guard: &mut MutexGuard<'_, T>,

@@ -1,5 +1,5 @@
-//! One transaction of the committer: checks each write as it stands then, and notes what every
-//! collection has to take in once it is committed.
+//! A transaction of the committer: checks each write against the state at that moment, and records the changes that
+//! each collection applies after the commit.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::{
     write::{ComputedVector, Expected, Op, WriteError, WriteOutcome},
 };
 
-/// A transaction that is being filled.
+/// An open transaction.
 pub(crate) struct Transaction<'s> {
     writer: Writer<'s>,
     now_ms: u64,
-    /// Every collection, with what it has to take in.
+    /// The changes of every collection.
     collections: Vec<CollectionChanges>,
     last_seq: Option<Seq>,
 }
@@ -32,9 +32,9 @@ struct CollectionChanges {
     stored_passages: bool,
 }
 
-/// Why a write did not go in.
+/// Why a write failed.
 pub(crate) enum ApplyError {
-    /// It was refused; the transaction is as it was.
+    /// The write was rejected; the transaction is unchanged.
     Rejected(WriteError),
     /// The store failed; the transaction is lost.
     Store(StoreError),
@@ -57,7 +57,7 @@ impl From<StoreError> for ApplyError {
     }
 }
 
-/// What has been committed, to be published.
+/// Committed changes to publish.
 pub(crate) struct CommittedChanges {
     collections: Vec<CollectionChanges>,
     last_seq: Seq,
@@ -77,7 +77,7 @@ impl<'s> Transaction<'s> {
         Transaction { writer, now_ms, collections, last_seq: None }
     }
 
-    /// Puts one write in, wholly or not at all.
+    /// Applies one write completely or not at all.
     pub(crate) fn apply(&mut self, op: &Op) -> Result<WriteOutcome, ApplyError> {
         match op {
             Op::Put { key, fields, expires_at_ms, vectors, expected } => {
@@ -103,7 +103,7 @@ impl<'s> Transaction<'s> {
         let projections = project(collections, key, fields, vectors)?;
 
         if expired {
-            // What has ended is gone: its successor is another document, in another place.
+            // An expired document is gone: its successor is a new document.
             self.delete_existing(key)?;
         }
         let expires_at_ms = expires_at_ms.or_else(|| self.default_expiry(key));
@@ -137,7 +137,7 @@ impl<'s> Transaction<'s> {
             return Ok(WriteOutcome { seq: 0, existed: false });
         }
         let seq = self.delete_existing(key)?;
-        // Reaping what had ended already is no delete to whoever asked for it.
+        // Deleting an expired document does not count as a delete for the caller.
         Ok(WriteOutcome { seq: if old.is_some() { seq } else { 0 }, existed: old.is_some() })
     }
 
@@ -152,7 +152,7 @@ impl<'s> Transaction<'s> {
         let (doc, document) = old.expect("a document was expected and stands");
         let mut embedded: Vec<Vec<_>> = self.collections.iter().map(|_| Vec::new()).collect();
         for vector in vectors {
-            // Of a collection that was dropped meanwhile nothing is left to set.
+            // The collection was dropped meanwhile.
             let Some(at) = self.collection_index(vector.collection) else { continue };
             embedded[at].push(embed(&self.collections[at].collection, key, &document.fields, vector)?);
         }
@@ -173,7 +173,7 @@ impl<'s> Transaction<'s> {
         Ok(WriteOutcome { seq, existed: true })
     }
 
-    /// Takes away the document whose end at `at_ms` has come.
+    /// Deletes the document that expires at `at_ms`.
     pub(crate) fn purge(&mut self, at_ms: u64, doc: DocId) -> Result<(), StoreError> {
         match self.writer.document(doc)? {
             Some(document) if document.expires_at_ms == Some(at_ms) => {
@@ -186,7 +186,7 @@ impl<'s> Transaction<'s> {
         }
     }
 
-    /// Takes the document under `key` away, whatever it is; `false` if there is none.
+    /// Deletes the document under `key`, even if it has expired. Returns whether there was one.
     pub(crate) fn remove(&mut self, key: &[u8]) -> Result<bool, StoreError> {
         let stands = self.writer.get(key)?.is_some();
         if stands {
@@ -195,14 +195,14 @@ impl<'s> Transaction<'s> {
         Ok(stands)
     }
 
-    /// Commits everything, durably if that is `due`; `None` if nothing was written.
+    /// Commits everything, durably if `due`. Returns `None` if nothing was written.
     pub(crate) fn commit(self, due: bool) -> Result<Option<CommittedChanges>, StoreError> {
         let Some(last_seq) = self.last_seq else { return Ok(None) };
         if due { self.writer.commit() } else { self.writer.commit_unsynced() }?;
         Ok(Some(CommittedChanges { collections: self.collections, last_seq }))
     }
 
-    /// The document under `key` if it has not ended, and whether one has.
+    /// The document under `key` if it has not expired, and whether there is one that has.
     fn live_document(&self, key: &[u8]) -> Result<(Option<(DocId, Document)>, bool), StoreError> {
         Ok(match self.writer.get(key)? {
             Some((_, document)) if is_expired(&document, self.now_ms) => (None, true),
@@ -265,7 +265,7 @@ impl CollectionChanges {
 }
 
 impl CommittedChanges {
-    /// Has every collection take its changes in: on return searches find them.
+    /// Applies the changes to every collection. On return, searches see them.
     pub(crate) fn publish(self) {
         for changes in self.collections {
             changes.collection.publish(changes.changes, self.last_seq);
@@ -273,7 +273,7 @@ impl CommittedChanges {
     }
 }
 
-/// Whether a document's end has come.
+/// Whether a document has expired.
 pub(crate) fn is_expired(document: &Document, now_ms: u64) -> bool {
     document.expires_at_ms.is_some_and(|end| end <= now_ms)
 }
@@ -288,11 +288,11 @@ fn check_expected(expected: Expected, old: Option<&(DocId, Document)>) -> Result
     if holds { Ok(()) } else { Err(WriteError::Conflict { expected, found }) }
 }
 
-/// What collections index of one document, or why they do not take it, by position in a list.
+/// By position in a list of collections: what each indexes of a document, or why the document violates its schema.
 pub(crate) type Projections = Vec<(usize, Result<Projection, SchemaViolation>)>;
 
-/// What each collection indexes of a document, by position in `collections`. A document that a
-/// collection does not take is refused where the collection answers; elsewhere it is a misfit.
+/// Projects a document for each of `collections` that includes its key. Violating the schema of an active collection
+/// is an error; other violations are part of the result.
 pub(crate) fn project<'a>(
     collections: impl Iterator<Item = (&'a Collection, Role)>,
     key: &[u8],
@@ -312,8 +312,8 @@ pub(crate) fn project<'a>(
     Ok(projections)
 }
 
-/// What one collection indexes of a document, or why it does not take it; `Err` if the computed
-/// vectors are not those it needs.
+/// Projects a document for one collection. The inner `Err` is a violation of the schema; the outer one means that the
+/// computed vectors are not the required ones.
 pub(crate) fn project_document(
     projector: &Projector,
     version: CollectionVersion,
@@ -363,7 +363,7 @@ fn unexpected_vectors(key: &[u8], projector: &Projector, vectors: &[&ComputedVec
     }
 }
 
-/// A vector that was computed later, and the slot it belongs to.
+/// Checks a vector that was computed after its document was written. Returns the slot it belongs to.
 fn embed(
     collection: &Collection,
     key: &[u8],
@@ -381,8 +381,8 @@ fn embed(
     Ok((slot, PassageVector { passage: vector.passage, values }))
 }
 
-/// A computed vector as it will be read back, rounded to the type it is stored in: so that what is
-/// indexed is the same before and after the engine is opened again.
+/// Rounds a computed vector to the type in which it is stored, so that the index is the same before and after a
+/// restart.
 fn round_to_stored_type(values: &[f32], schema: &VectorSchema) -> Result<Vec<f32>, VectorError> {
     let VectorSchema { dim, vector_type, metric, .. } = *schema;
     index::check(values, dim, metric)?;

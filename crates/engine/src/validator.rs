@@ -1,4 +1,4 @@
-//! What a schema makes of documents that are kept elsewhere than in this engine.
+//! Checks documents that another store keeps against a schema.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     write::{ComputedVector, TextToEmbed, WriteError},
 };
 
-/// A schema put to use without an engine: the same rules for who keeps documents in another store.
+/// Applies a schema's rules without an engine, for documents that another store keeps.
 #[derive(Debug)]
 pub struct DocumentValidator {
     version: CollectionVersion,
@@ -21,7 +21,7 @@ pub struct DocumentValidator {
 }
 
 impl DocumentValidator {
-    /// The rules of a schema that has been validated.
+    /// A validator for a schema that has passed [`Schema::validate`].
     pub fn new(version: CollectionVersion, schema: Schema) -> DocumentValidator {
         let projector = Projector::new(&schema);
         DocumentValidator { version, schema, projector }
@@ -37,14 +37,13 @@ impl DocumentValidator {
         &self.schema
     }
 
-    /// Which texts of a document with these fields must be embedded. A field that brings its own
-    /// vector needs none.
+    /// The texts of a document with these fields that must be embedded. A field with a vector of its own needs none.
     pub fn texts_to_embed(&self, fields: &[Field]) -> Vec<TextToEmbed> {
         self.projector.texts(self.version, fields)
     }
 
-    /// Checks a document as [`crate::Engine::validate`] would for one collection: the values of its
-    /// fields, and those of `vectors` that were computed for this collection.
+    /// Checks a document as [`crate::Engine::validate`] does, for one collection: its field values, and those
+    /// `vectors` that were computed for this collection.
     pub fn check(&self, key: &[u8], fields: &[Field], vectors: &[ComputedVector]) -> Result<(), WriteError> {
         if !self.schema.matches_key(key) {
             return Ok(());
@@ -55,14 +54,15 @@ impl DocumentValidator {
         }
     }
 
-    /// Whether `filter`, which fits the schema, lets a document with these fields through. One that
-    /// does not fit the schema is not in the collection.
+    /// Whether a document with these fields matches `filter`, which must fit the schema. A document that violates the
+    /// schema is not in the collection, so it does not match.
     pub fn matches(&self, filter: &Filter, fields: &[Field]) -> bool {
         self.projector.attributes(fields).is_ok_and(|attributes| filter.matches(&attributes, &self.schema))
     }
 }
 
-/// Checks what every keyspace refuses of a document: an empty key, a field twice, something too large.
+/// Checks the limits of every keyspace: fails on an empty key, a duplicate field, or a key, field or document that is
+/// too large.
 pub fn check_document(key: &[u8], fields: &[Field]) -> Result<(), WriteError> {
     store::check_document(key, fields).map_err(|error| WriteError::Document { source: Arc::new(error) })
 }

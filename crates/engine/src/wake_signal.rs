@@ -1,10 +1,11 @@
-//! How a background thread sleeps until there is work.
+//! Wakes background threads that wait for work.
 
 use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-/// Counts its rings, so that one between looking for work and going to sleep is not missed.
+/// A condition variable that counts notifications, so that a thread which checks for work before it waits misses
+/// none.
 #[derive(Debug, Default)]
 pub(crate) struct WakeSignal {
     generation: Mutex<u64>,
@@ -17,18 +18,18 @@ impl WakeSignal {
         self.changed.notify_all();
     }
 
-    /// How often it has rung.
+    /// The number of notifications so far.
     pub(crate) fn generation(&self) -> u64 {
         *self.generation.lock()
     }
 
-    /// Sleeps until it has rung more often than `seen`.
+    /// Waits until there were more notifications than `seen`.
     pub(crate) fn wait(&self, seen: u64) {
         let mut generation = self.generation.lock();
         self.changed.wait_while(&mut generation, |generation| *generation == seen);
     }
 
-    /// [`WakeSignal::wait`], for no longer than `timeout`.
+    /// Like [`WakeSignal::wait`], for at most `timeout`.
     pub(crate) fn wait_for(&self, seen: u64, timeout: Duration) {
         let mut generation = self.generation.lock();
         self.changed.wait_while_for(&mut generation, |generation| *generation == seen, timeout);

@@ -1,4 +1,4 @@
-//! What can be written, and what becomes of it.
+//! Writes and their results.
 
 use std::sync::Arc;
 
@@ -8,76 +8,75 @@ use store::{CollectionVersion, Field, Seq, StoreError};
 /// A computed vector of a document in one field of one collection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComputedVector {
-    /// Collection version and position of the field, as [`TextToEmbed`] named them.
+    /// Collection version, as in [`TextToEmbed`].
     pub collection: CollectionVersion,
     /// Position of the vector field in the schema.
     pub field: u16,
     /// Which of the document's vectors in this field.
     pub passage: u16,
-    /// Who made it.
+    /// Fingerprint of the model.
     pub model: [u8; 16],
     /// The values.
     pub values: Vec<f32>,
 }
 
-/// A text that has to be embedded before a document can be written.
+/// A text that must be embedded before its document can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextToEmbed {
     /// For which collection version.
     pub collection: CollectionVersion,
-    /// For which vector field.
+    /// Position of the vector field in the schema.
     pub field: u16,
     /// Which passage of the document the text is. The whole text is passage 0.
     pub passage: u16,
-    /// By which model, by name.
+    /// Name of the model.
     pub model: String,
-    /// The text fields of the schema's `embed.fields`, joined by a space.
+    /// The text fields in the schema's `embed.fields`, joined by a space.
     pub text: String,
 }
 
-/// What a write expects to find. A document that has expired is absent.
+/// A precondition of a write. An expired document counts as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Anything.
+    /// None.
     Any,
-    /// No document under the key.
+    /// There is no document under the key.
     Absent,
-    /// The document as last written by this change.
+    /// The document was last written by this change.
     Seq(Seq),
 }
 
-/// One write.
+/// A write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// A whole document in place of any under its key. Nothing of the old one stays, its end
-    /// included.
+    /// Writes a whole document, replacing any under its key, including its expiry.
     Put {
-        /// The key.
+        /// Key.
         key: Vec<u8>,
         /// All fields.
         fields: Vec<Field>,
-        /// When it ends, Unix milliseconds. `None`: after the shortest `ttl` of the collections
-        /// the key falls into, never if none has one.
+        /// Expiry in Unix milliseconds. If `None`, the shortest `ttl` of the collections that include the key
+        /// applies, if any.
         expires_at_ms: Option<u64>,
-        /// Vectors for every text [`crate::Engine::texts_to_embed`] named.
+        /// Vectors for every text that [`crate::Engine::texts_to_embed`] returned.
         vectors: Vec<ComputedVector>,
-        /// Guard.
+        /// Precondition.
         expected: Expected,
     },
-    /// A document away.
+    /// Deletes a document.
     Delete {
-        /// The key.
+        /// Key.
         key: Vec<u8>,
-        /// Guard.
+        /// Precondition.
         expected: Expected,
     },
-    /// Computed vectors for a document that stands already (a collection made later).
+    /// Adds computed vectors to an existing document, for a collection that was created later.
     SetVectors {
-        /// The key.
+        /// Key.
         key: Vec<u8>,
-        /// The document the vectors were computed from.
+        /// The change that wrote the document from which the vectors were computed.
         expected: Seq,
-        /// The vectors.
+        /// Vectors.
         vectors: Vec<ComputedVector>,
     },
 }
@@ -97,7 +96,7 @@ impl Op {
         }
     }
 
-    /// Bytes it brings, about.
+    /// Approximate bytes.
     pub(crate) fn bytes(&self) -> usize {
         let fields: usize = match self {
             Op::Put { fields, .. } => fields.iter().map(|field| field.name.len() + field.value.len()).sum(),
@@ -108,61 +107,61 @@ impl Op {
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// The change's number; for a delete of nothing, 0.
+    /// Sequence number of the change; 0 if a delete found nothing.
     pub seq: Seq,
-    /// Whether a document stood under the key before.
+    /// Whether there was a document under the key.
     pub existed: bool,
 }
 
-/// Why one write was refused. Nothing of it was written, except where a failed disk leaves it open.
+/// Why a write failed. Nothing of it was written, except that after a disk failure this is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum WriteError {
-    /// The guard did not hold.
+    /// The precondition does not hold.
     #[error("the document was changed meanwhile: expected {expected:?}, found sequence {found:?}")]
     Conflict { expected: Expected, found: Option<Seq> },
-    /// A collection appeared or changed since [`crate::Engine::texts_to_embed`]: ask it again.
+    /// A collection was created or changed since [`crate::Engine::texts_to_embed`]: call it again.
     #[error("collections changed meanwhile: a vector for collection {collection:?} is missing")]
     VectorsMissing { collection: CollectionVersion },
-    /// A field does not fit a collection's schema.
+    /// A field violates a collection's schema.
     #[error("document \"{key}\", field \"{field}\": {reason}")]
     Invalid { key: String, field: String, reason: String },
-    /// A vector does not fit a collection's schema.
+    /// A vector violates a collection's schema.
     #[error("document \"{key}\", field \"{field}\": {source}")]
     Vector { key: String, field: String, source: VectorError },
-    /// A document no keyspace takes: an empty key, a field twice, something too large.
+    /// The document violates the limits of every keyspace: an empty key, a duplicate field, or something too large.
     #[error("document {source}")]
     Document { source: Arc<StoreError> },
     /// The store failed on this write.
     #[error("document \"{key}\" was not written: {source}")]
     Store { key: String, source: Arc<StoreError> },
-    /// There is a limit on memory, and it is reached.
+    /// The memory limit is reached.
     #[error(
         "the collections take {} MiB of memory, and {} are allowed (memory_max_mib): delete documents, or allow more",
         used >> 20, max >> 20
     )]
     Memory {
-        /// Bytes taken.
+        /// Bytes used.
         used: u64,
         /// Bytes allowed.
         max: u64,
     },
-    /// The disk is full, or all of it but the reserve.
+    /// The disk is full, except for the reserve.
     #[error("the disk is full ({reason}): free some space, and writes are taken again by themselves")]
     Full { reason: String },
-    /// A write failed, and what the disk holds of it is unknown.
+    /// A write failed, and it is unknown what the disk holds of it.
     #[error("no writes are taken since one failed ({reason}): open the engine again")]
     ReadOnly { reason: String },
-    /// The engine is closing.
+    /// The engine is closed.
     #[error("the engine is closed")]
     Closed,
 }
 
-/// The engine is not taking writes: its queue is full.
+/// The write queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the write queue is full")]
 pub struct QueueFull;

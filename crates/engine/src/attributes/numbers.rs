@@ -4,22 +4,22 @@ use std::{collections::BTreeSet, ops::Bound};
 
 use roaring::RoaringBitmap;
 
-/// A number a document, and the documents by number.
+/// Number per document, and documents by number.
 ///
-/// A narrow range walks the sorted set. A wide one, where that would visit a good part of all
-/// documents, reads the column from end to end instead, which is many times faster a document.
+/// A narrow range reads the sorted set. A wide one, which would visit a large part of all documents, scans the column
+/// instead, which is many times faster per document.
 #[derive(Debug, Default)]
 pub(crate) struct NumericIndex {
-    /// By ordinal; NaN where there is none.
+    /// By ordinal; NaN if there is none.
     column: Vec<f64>,
     sorted: BTreeSet<(SortKey, u32)>,
 }
 
-/// The range is wide if more than one document in this many lies in it.
+/// A range is wide if it holds more than one document in this many.
 const NARROW_SHARE: usize = 16;
 
 impl NumericIndex {
-    /// Gives `ordinal` this number in place of any it had.
+    /// Sets the number of `ordinal`, replacing any it had.
     pub(crate) fn set(&mut self, ordinal: u32, number: Option<f64>) {
         let at = ordinal as usize;
         if at >= self.column.len() {
@@ -42,7 +42,7 @@ impl NumericIndex {
         self.column.get(ordinal as usize).copied().filter(|number| !number.is_nan())
     }
 
-    /// Ordinals with a number between two ends, each given with whether the end itself is out.
+    /// Ordinals with a number between two ends. Each end comes with a flag that excludes the end itself.
     pub(crate) fn in_range(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
         let (low, high) = (SortKey::of(min.0), SortKey::of(max.0));
         if low > high || (low == high && (min.1 || max.1)) {
@@ -61,7 +61,7 @@ impl NumericIndex {
     }
 
     fn scan(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
-        // NaN compares false with everything, so ordinals without a number stay out.
+        // Comparisons with NaN are false, so ordinals without a number do not match.
         match (min.1, max.1) {
             (false, false) => self.select(|number| number >= min.0 && number <= max.0),
             (false, true) => self.select(|number| number >= min.0 && number < max.0),
@@ -85,14 +85,14 @@ impl NumericIndex {
         RoaringBitmap::from_lsb0_bytes(0, &bits)
     }
 
-    /// Bytes held, about.
+    /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
         // A BTreeSet's leaves are about three quarters full.
         8 * self.column.len() + 22 * self.sorted.len()
     }
 }
 
-/// A number as an integer that sorts like it; both zeros are one.
+/// A number as an integer with the same order. Both zeros are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SortKey(u64);
 

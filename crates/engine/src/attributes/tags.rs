@@ -4,12 +4,12 @@ use std::{borrow::Cow, collections::HashMap};
 
 use roaring::{MultiOps, RoaringBitmap};
 
-/// Which ordinals have a tag, and which tags an ordinal has.
+/// Ordinals by tag, and tags by ordinal.
 #[derive(Debug, Default)]
 pub(crate) struct TagIndex {
     /// Number of each tag in use.
     numbers: HashMap<Box<[u8]>, u32>,
-    /// Tag and ordinals by number; an empty posting's number waits in `free`.
+    /// Tag and ordinals by number. The numbers of empty postings are in `free`.
     postings: Vec<Posting>,
     free: Vec<u32>,
     /// Numbers of the tags of each ordinal.
@@ -23,7 +23,7 @@ struct Posting {
 }
 
 impl TagIndex {
-    /// Gives `ordinal` these tags in place of any it had.
+    /// Sets the tags of `ordinal`, replacing any it had.
     pub(crate) fn set(&mut self, ordinal: u32, tags: &[Box<[u8]>]) {
         let at = ordinal as usize;
         if at >= self.of_ordinal.len() {
@@ -32,7 +32,7 @@ impl TagIndex {
             }
             self.of_ordinal.resize_with(at + 1, Box::default);
         }
-        // The new ones first, so that a tag that stays keeps its number.
+        // The new tags first, so that a tag that stays keeps its number.
         let numbers: Box<[u32]> = tags.iter().map(|tag| self.insert(tag, ordinal)).collect();
         for number in std::mem::replace(&mut self.of_ordinal[at], numbers) {
             if !self.of_ordinal[at].contains(&number) {
@@ -74,7 +74,7 @@ impl TagIndex {
         numbers.iter().map(|number| self.postings[*number as usize].tag.clone()).collect()
     }
 
-    /// Ordinals that have at least one of `tags`.
+    /// Ordinals with at least one of `tags`.
     pub(crate) fn any_of<'a>(&self, tags: impl Iterator<Item = Cow<'a, [u8]>>) -> RoaringBitmap {
         tags.filter_map(|tag| {
             let number = *self.numbers.get(&*tag)?;
@@ -83,7 +83,7 @@ impl TagIndex {
         .union()
     }
 
-    /// Bytes held, about.
+    /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
         let words: usize = self
             .postings
@@ -95,8 +95,7 @@ impl TagIndex {
     }
 }
 
-/// The tags in a document's value: divided by `separator`, trimmed, folded, sorted, distinct;
-/// empty ones do not count.
+/// The tags in a document's value: divided by `separator`, trimmed, case-folded, sorted, distinct and not empty.
 pub(crate) fn split(value: &[u8], separator: u8, case_sensitive: bool) -> Vec<Box<[u8]>> {
     let mut tags: Vec<Box<[u8]>> = value
         .split(|byte| *byte == separator)
@@ -109,8 +108,8 @@ pub(crate) fn split(value: &[u8], separator: u8, case_sensitive: bool) -> Vec<Bo
     tags
 }
 
-/// A tag as it is compared: in lower case, unless case counts. Bytes that are not UTF-8 have only
-/// their ASCII letters lowered.
+/// Normalizes a tag for comparison: to lower case, unless it is case-sensitive. In bytes that are not UTF-8, only
+/// ASCII letters are changed.
 pub(crate) fn fold(tag: &[u8], case_sensitive: bool) -> Cow<'_, [u8]> {
     if case_sensitive {
         return Cow::Borrowed(tag);

@@ -1,4 +1,4 @@
-//! What is published while documents that stood before are being read in.
+//! Changes published during a backfill.
 
 use index::{Metric, VectorType};
 
@@ -51,7 +51,8 @@ fn a_vector_that_comes_before_its_document_is_not_taken_for_it() {
     let collection = collection();
     collection.begin_backfill();
     collection.backfill(vec![upserted(1, 1, FieldVectors::Pending)]);
-    // Of one that is here, of two that are not, one of which is then written, and of one that is deleted.
+    // For a loaded document, for two that are not loaded yet, one of which is then written, and for one that is
+    // deleted.
     collection.publish((1..=4).map(|doc| embedded(doc, 10 + doc, doc as f32)).collect(), 14);
     collection.publish(vec![upserted(3, 15, FieldVectors::single(vec![30.0]))], 15);
     collection

@@ -30,7 +30,7 @@ fn vector_of(schema: &mut Schema) -> &mut VectorSchema {
     vector
 }
 
-/// A data directory whose store has a collection with this schema and no document.
+/// A data directory whose store has a collection with this schema and no documents.
 fn directory_with(schema: &Schema) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join(STORE_FILE), OPTIONS).unwrap();
@@ -116,7 +116,7 @@ fn a_store_that_was_replaced_is_not_said_to_stand_as_before() {
     let directory = directory_with(&schema());
     let data_dir = DataDir::lock(directory.path()).unwrap();
     let before = fs::read(data_dir.store_file()).unwrap();
-    // No directory, so it cannot be removed as one.
+    // Not a directory, so its removal as one fails.
     fs::write(directory.path().join(SNAPSHOT_DIRECTORY), "in the way").unwrap();
     let (findings, kept) = data_dir.repair().unwrap();
     assert!(findings.is_clean());
@@ -134,7 +134,8 @@ fn opens_the_directory_it_is_told() {
     open(Path::new(&path)).unwrap();
 }
 
-/// Directories that a process which opens `path` has synced, as a trace in `home` has it; `None` if nobody can tell.
+/// Directories that a process which opens `path` syncs, according to a trace in `home`; `None` if no tracer is
+/// available.
 fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         assert!(env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
@@ -162,7 +163,7 @@ fn a_directory_outlasts_a_loss_of_power_whoever_made_it() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path().canonicalize().unwrap();
     let path = home.join("data");
-    // New, and as a process left it that was killed before it synced.
+    // Missing, and as left by a process that was killed before it synced.
     for opening in ["first", "second"] {
         let Some(synced) = synced_by_opening(&path, &home) else { return };
         for directory in [&home, &path] {

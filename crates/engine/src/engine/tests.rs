@@ -1,4 +1,4 @@
-//! What an engine does when its disk fails.
+//! Behaviour when the disk fails.
 
 use std::{
     io::{self, ErrorKind},
@@ -22,7 +22,7 @@ use crate::{
 mod changes;
 mod snapshots;
 
-/// A disk in memory that fails from some call on, and remembers what was synced.
+/// A disk in memory that fails from some call on, and keeps what was synced.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<DiskState>);
 
@@ -32,7 +32,7 @@ struct DiskState {
     synced: Mutex<Vec<u8>>,
     calls: AtomicU64,
     syncs: AtomicU64,
-    /// The call that fails first, and how.
+    /// The first call that fails, and how it fails.
     fault: Mutex<Option<(u64, ErrorKind)>>,
 }
 
@@ -45,7 +45,7 @@ impl Disk {
         self.0.calls.load(Ordering::Relaxed)
     }
 
-    /// What is left of it when the power fails: what was synced.
+    /// The content after a power loss: what was synced.
     fn after_power_loss(&self) -> Disk {
         let synced = self.0.synced.lock().clone();
         let disk = Disk::default();
@@ -57,7 +57,7 @@ impl Disk {
     fn call(&self, grows: bool) -> io::Result<()> {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
         match *self.0.fault.lock() {
-            // A full disk can still be read, synced, and written where it was before.
+            // A full disk can still be read, synced, and written where it was written before.
             Some((_, ErrorKind::StorageFull)) if !grows => Ok(()),
             Some((first, kind)) if call >= first => Err(io::Error::new(kind, "on purpose")),
             _ => Ok(()),
@@ -175,7 +175,7 @@ fn query(vector: &[f32], exact: bool) -> Query<'_> {
 #[test]
 fn after_a_failure_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
     const WRITES: u8 = 3;
-    // The calls of a run that does not fail: each of them fails in one run.
+    // Count the calls of a run without failures, to fail each of them in a run of its own.
     let unfailed = Disk::default();
     let (_dir, engine) = open_on(unfailed.clone());
     engine.create_collection("docs", schema()).unwrap();
@@ -230,7 +230,7 @@ fn an_engine_is_shared_between_threads() {
     shared::<Engine>();
 }
 
-/// Writes a document longer than all the room that redb has set aside.
+/// Writes a document larger than the space that redb has allocated.
 fn fill_up(engine: &Engine) -> WriteError {
     let Op::Put { key, mut fields, expires_at_ms, vectors, expected } = put(9) else { unreachable!() };
     fields.push(Field { name: b"long".as_slice().into(), value: vec![7; 8 << 20].into() });
@@ -252,7 +252,7 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     let error = fill_up(&engine);
     assert!(matches!(error, WriteError::Full { .. }), "{error}");
     assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 1);
-    // Somebody makes room.
+    // Space becomes available.
     *disk.0.fault.lock() = None;
     engine.write(vec![put(2)]).remove(0).unwrap();
     assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 2);
@@ -261,7 +261,8 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
     assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 2);
 }
 
-/// What only was refused for room is told otherwise than what ends writing, though room was lacking there as well.
+/// Distinguishes rejections for lack of space from a failure that stops writes, even if the latter happened for lack
+/// of space.
 #[test]
 fn a_collection_that_finds_no_room_ends_writing_and_that_is_told() {
     let calls_of = |disk: &Disk, engine: &Engine| {
@@ -278,7 +279,7 @@ fn a_collection_that_finds_no_room_ends_writing_and_that_is_told() {
         let (_dir, engine) = open_on(disk.clone());
         disk.fail_from(call, ErrorKind::QuotaExceeded);
         let made = engine.create_collection("more", schema());
-        // Somebody makes room.
+        // Space becomes available.
         *disk.0.fault.lock() = None;
         let told = engine.writable();
         let is_full = matches!(&made, Err(CollectionError::Store(error)) if error.is_full());
@@ -326,7 +327,7 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
     assert!(!shown(), "what tenant b wrote is not for tenant a");
 }
 
-/// A search may hold a version that is dropped or switched away from, which hears of no delete any more.
+/// A search may use a version that was dropped or replaced and no longer receives deletes.
 #[test]
 fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
     for is_switched in [false, true] {

@@ -1,4 +1,4 @@
-//! A filter's answer: the ordinals of the documents it lets through.
+//! Evaluates filters to ordinals of matching documents.
 
 use roaring::{MultiOps, RoaringBitmap};
 
@@ -9,8 +9,7 @@ use crate::{
 };
 
 impl Filter {
-    /// Ordinals in `all` that this filter lets through. It has passed [`Filter::check`] against
-    /// the schema the attributes were made for.
+    /// Ordinals in `all` that match. The filter has passed [`Filter::check`] against the schema of `attributes`.
     pub(crate) fn evaluate(&self, attributes: &AttributeIndex, all: &RoaringBitmap) -> RoaringBitmap {
         match self {
             Filter::All => all.clone(),
@@ -37,7 +36,7 @@ impl Filter {
         }
     }
 
-    /// Whether this filter lets one document through, by its values for `schema`.
+    /// Whether a document with these attributes under `schema` matches.
     pub(crate) fn matches(&self, document: &DocumentAttributes, schema: &Schema) -> bool {
         match self {
             Filter::All => true,

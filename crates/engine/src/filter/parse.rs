@@ -1,14 +1,14 @@
-//! RediSearch's query syntax (dialect 2), as far as TAG and NUMERIC fields go.
+//! Parses the part of RediSearch's query syntax (dialect 2) for TAG and NUMERIC fields.
 //!
 //! ```text
-//! filter  = "*" | "(" filter ")" | union
-//! union   = row { "|" row }
-//! row     = part { part }
-//! part    = "-" part | "(" union ")" | "@" name ":" ( tags | range )
-//! tags    = "{" value { "|" value } "}"
-//! value   = word | '"' text '"'
-//! range   = "[" end [ "," ] [ end ] "]"
-//! end     = [ "(" ] number
+//! filter       = "*" | "(" filter ")" | union
+//! union        = intersection { "|" intersection }
+//! intersection = part { part }
+//! part         = "-" part | "(" union ")" | "@" name ":" ( tags | range )
+//! tags         = "{" value { "|" value } "}"
+//! value        = word | '"' text '"'
+//! range        = "[" end [ "," ] [ end ] "]"
+//! end          = [ "(" ] number
 //! ```
 
 use super::{
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str, schema: &Schema) -> Result<Filter, FilterError> 
     }
 }
 
-/// Whether the whole text is `*`, in parentheses or not.
+/// Whether the whole text is `*`, with or without parentheses.
 fn is_star(text: &str) -> bool {
     let mut inner = text.trim_ascii();
     while let Some(group) = inner.strip_prefix('(').and_then(|group| group.strip_suffix(')')) {
@@ -44,12 +44,12 @@ fn is_star(text: &str) -> bool {
     inner == "*"
 }
 
-/// Whether `c` cannot stand in a field's name without a backslash before it.
+/// Whether `c` in a field name must be escaped with a backslash.
 pub(super) fn ends_name(c: char) -> bool {
     c.is_ascii_whitespace() || (c.is_ascii_punctuation() && c != '_')
 }
 
-/// The only part itself, or several in one node.
+/// The only part itself, or a node of several parts.
 fn one_or(mut parts: Vec<Filter>, node: impl FnOnce(Vec<Filter>) -> Filter) -> Filter {
     match parts.len() {
         1 => parts.remove(0),
@@ -73,13 +73,13 @@ impl<'a> Parser<'a> {
         self.rest().chars().next()
     }
 
-    /// The next character that is no white space.
+    /// The next character that is not white space.
     fn peek(&mut self) -> Option<char> {
         self.position = self.text.len() - self.rest().trim_ascii_start().len();
         self.next_char()
     }
 
-    /// Steps over `wanted` if it comes next.
+    /// Skips `wanted` if it comes next.
     fn eat(&mut self, wanted: char) -> bool {
         let found = self.peek() == Some(wanted);
         if found {
@@ -92,7 +92,7 @@ impl<'a> Parser<'a> {
         if self.eat(wanted) { Ok(()) } else { Err(self.unexpected(expected)) }
     }
 
-    /// The error for what stands at the position.
+    /// The error for the text at the current position.
     fn unexpected(&self, expected: &'static str) -> FilterError {
         let position = self.position;
         match self.next_char() {
@@ -101,7 +101,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The word or the sign that comes next, for messages.
+    /// The next word or symbol, for messages.
     fn word_ahead(&self) -> String {
         let ends = |c: char| c.is_ascii_whitespace() || "(){}[]|@".contains(c);
         let rest = self.rest();
@@ -225,7 +225,7 @@ impl<'a> Parser<'a> {
         Ok(name)
     }
 
-    /// Steps over a backslash and gives the character after it.
+    /// Skips a backslash and returns the character after it.
     fn escaped(&mut self) -> Result<char, FilterError> {
         self.position += 1;
         self.next_char().ok_or_else(|| self.unexpected("a character after \\"))
@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
         Ok(value)
     }
 
-    /// A tag up to the next `|` or `}`, without the white space around it.
+    /// A tag up to the next `|` or `}`, without surrounding white space.
     fn plain_tag(&mut self) -> Result<String, FilterError> {
         if self.rest().starts_with('$') {
             return Err(self.unsupported("a parameter ($)", ": write the value itself, or \\$"));
@@ -277,7 +277,7 @@ impl<'a> Parser<'a> {
             return Err(self.unsupported("a pattern (w'...')", ": write the whole tag, or w\\'"));
         }
         let mut value = String::new();
-        // Bytes that stay when the white space at the end goes.
+        // Length without trailing white space that is not escaped.
         let mut solid = 0;
         while let Some(c) = self.next_char() {
             let taken = match c {
@@ -331,7 +331,7 @@ impl<'a> Parser<'a> {
         let number = match word.to_ascii_lowercase().as_str() {
             "inf" | "+inf" => f64::INFINITY,
             "-inf" => f64::NEG_INFINITY,
-            // Rust also reads "infinity", "nan" and digits that overflow; Redis does not.
+            // Rust also parses "infinity", "nan" and numbers that overflow; Redis does not.
             _ => word.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| {
                 FilterError::Number { position: self.position, found: printable(word.as_bytes()) }
             })?,

@@ -1,14 +1,13 @@
-//! A filter in RediSearch's query syntax.
+//! Prints filters in RediSearch's query syntax.
 
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{Filter, parse::ends_name};
 
-/// Prints text that [`Filter::parse`] and RediSearch (dialect 2) read as the same filter.
+/// Prints text that [`Filter::parse`] and RediSearch (dialect 2) parse as the same filter.
 ///
-/// Three things have no text of their own and are printed as near as can be: a tag that is not
-/// UTF-8 (with replacement characters), [`Filter::All`] inside another filter (`*`), and an empty
-/// list of parts (`*` for And, `-*` for Or).
+/// Three filters have no exact text and are approximated: a tag that is not UTF-8 (with replacement characters),
+/// [`Filter::All`] inside another filter (`*`), and an empty list of parts (`*` for And, `-*` for Or).
 impl Display for Filter {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,7 +53,7 @@ fn write_parts(f: &mut Formatter<'_>, parts: &[Filter], between: &str) -> fmt::R
     Ok(())
 }
 
-/// A part of something bigger, in parentheses where it is composed itself.
+/// A part of a larger filter, in parentheses if it is compound.
 fn write_part(f: &mut Formatter<'_>, part: &Filter) -> fmt::Result {
     match part {
         Filter::And(_) | Filter::Or(_) | Filter::Not(_) => write!(f, "({part})"),

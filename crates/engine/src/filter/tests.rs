@@ -209,7 +209,7 @@ fn a_filter_made_by_hand_is_checked_too() {
     assert!(matches!(deep.check(&schema()), Err(FilterError::Depth { .. })));
 }
 
-/// Filters as the parser makes them: no part alone in its node, no `All` inside.
+/// Filters as the parser builds them: no node of a single part, no `All` inside another filter.
 fn filters() -> impl Strategy<Value = Filter> {
     let number = prop_oneof![
         3 => (-5i32..15).prop_map(f64::from),
@@ -248,7 +248,7 @@ fn filters() -> impl Strategy<Value = Filter> {
     prop_oneof![1 => Just(Filter::All), 20 => tree]
 }
 
-/// A document as it came: raw values by field.
+/// A document as given: raw values per field.
 type Values = BTreeMap<&'static str, String>;
 
 fn documents() -> impl Strategy<Value = Vec<Option<Values>>> {
@@ -282,7 +282,7 @@ fn document_attributes(values: &Values) -> DocumentAttributes {
     }
 }
 
-/// The oracle: what the filter says of one document, read off its raw values.
+/// The oracle: evaluates the filter for one document from its raw values.
 fn oracle(filter: &Filter, document: &Values) -> bool {
     match filter {
         Filter::All => true,
@@ -336,7 +336,7 @@ proptest! {
         second in documents(),
     ) {
         let mut attributes = AttributeIndex::new(&schema());
-        // The second generation overwrites part of the first, as updates and deletes do.
+        // The second generation overwrites part of the first, like updates and deletes.
         let mut current = first;
         for (ordinal, values) in current.iter().enumerate() {
             if let Some(values) = values {

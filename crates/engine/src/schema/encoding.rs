@@ -1,8 +1,7 @@
-//! A schema as bytes.
+//! The binary format of schemas.
 //!
-//! Format 1, little-endian: the byte 1; prefixes (count, then each behind its length); ttl in
-//! milliseconds, all ones for none; fields (count, then each: name, kind byte, options).
-//! Counts and lengths have 32 bits.
+//! Format 1, little-endian: the byte 1; prefixes (count, then each after its length); ttl in milliseconds, all ones
+//! for none; fields (count, then each: name, byte of the kind, options). Counts and lengths have 32 bits.
 
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::binary::{ByteReader, DecodeError, write_bytes};
 const FORMAT: u8 = 1;
 const NO_TTL: u64 = u64::MAX;
 
-/// A schema as bytes, the same for equal schemas.
+/// Encodes a schema. Equal schemas have equal bytes.
 pub(crate) fn encode(schema: &Schema) -> Vec<u8> {
     let mut out = vec![FORMAT];
     put_count(&mut out, schema.prefixes.len());
@@ -92,13 +91,13 @@ fn put_vector(out: &mut Vec<u8>, vector: &VectorSchema) {
     }
 }
 
-/// Reads a schema back.
+/// Decodes a schema.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Schema, DecodeError> {
     let mut input = ByteReader::new(bytes);
     if input.u8()? != FORMAT {
         return Err(input.malformed("unknown format of a schema"));
     }
-    // Nothing is reserved by a count that is read: a wrong one runs into the end first.
+    // Nothing is allocated from a decoded count: a wrong one reaches the end of the input first.
     let mut prefixes = Vec::new();
     for _ in 0..input.u32()? {
         prefixes.push(input.bytes()?.to_vec());

@@ -165,7 +165,7 @@ fn cut_and_changed_bytes_never_panic() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut changed = bytes.clone();
             changed[position] = value;
-            // Any answer will do but a panic or an endless reservation.
+            // Any result is acceptable, except a panic or an unbounded allocation.
             let _ = decode(&changed);
         }
     }

@@ -1,10 +1,9 @@
-//! The documents of a collection as bytes: ordinals, ends, tags, numbers, what lacks its vector.
+//! The binary format of a collection's documents: ordinals, expiries, tags, numbers, missing vectors.
 //!
-//! A row for each ordinal: a byte of flags (1: somebody's, 2: with an end), then document,
-//! change since which it has the ordinal, end; a number for each NUMERIC field (NaN for none);
-//! for each TAG field the count of its tags and each behind its length; for each VECTOR field
-//! whether it lacks its vector. After the last row, a byte of ones; then the documents that do
-//! not fit and the last reason, empty if there is none. Little-endian.
+//! One entry per ordinal: a byte of flags (1: in use, 2: with expiry), the document, the change since which it has
+//! the ordinal, its expiry; a number per NUMERIC field (NaN for none); per TAG field the number of tags and each tag
+//! after its length; per VECTOR field whether the computed vector is missing. After the last entry, a byte of ones;
+//! then the documents that violate the schema, and the last reason, empty if there is none. Little-endian.
 
 use std::io::{self, Write};
 
@@ -18,15 +17,15 @@ use crate::{
     schema::{FieldKind, Schema},
 };
 
-/// Rows written under one lock, so that no writer waits long.
+/// Ordinals written per lock, so that no writer waits long.
 const ORDINALS_PER_LOCK: u32 = 1024;
 
 const IN_USE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
 const END_OF_DOCUMENTS: u8 = u8::MAX;
 
-/// Writes the rows of `collection`. Documents may change while this runs: each row is whole, but
-/// they are not all of one moment. Whoever reads them applies every change since it began.
+/// Writes the documents of `collection`. They may change meanwhile: each entry is consistent, but different entries
+/// may belong to different moments. After loading, all changes since the start of the snapshot must be applied.
 pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<()> {
     let mut out = Vec::new();
     let mut first = 0;
@@ -83,7 +82,8 @@ fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads rows back into the state of a collection with this schema. Of two rows of a document the later holds.
+/// Loads documents into the state of a collection with this schema. If a document occurs twice, the later entry
+/// counts.
 pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> {
     let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
     let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
@@ -105,7 +105,7 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> 
             let doc = DocId(input.u64()?);
             let since = input.u64()?;
             let expires_at_ms = if flags & HAS_EXPIRY != 0 { Some(input.u64()?) } else { None };
-            // One that did not fit for a while, while the rows were written, has another ordinal since.
+            // A document that violated the schema for a while during writing has another ordinal since.
             if let Some(earlier) = state.ordinals.release(doc) {
                 state.attributes.clear(earlier);
                 for unembedded in &mut state.unembedded {

@@ -46,14 +46,14 @@ fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
     let collection = Collection::new(version, schema(), Cpu::detect());
     collection.publish((1..=4).map(|doc| upserted(doc, doc)).collect(), 4);
     collection.publish(vec![DocumentChange { doc: DocId(2), seq: 5, kind: DocumentChangeKind::Removed }], 5);
-    // As if the index had been written before that, and the rows after it.
+    // As if the index had been written before the delete, and the documents after it.
     collection.indexes[0].upsert(1, &[2.0, 1.0]);
     assert_eq!(snapshots.write(&collection, || Ok(())).unwrap(), 5);
 
     let read = snapshots.read(version, &schema(), Cpu::detect()).unwrap().unwrap();
     assert_eq!(read.indexes[0].stats().vectors, 3);
     assert_eq!(read.indexes[0].vector(1), None);
-    // Its ordinal is the next to be given.
+    // Its ordinal is the next to be assigned.
     read.publish(vec![upserted(9, 6)], 6);
     assert_eq!(read.state().ordinals.ordinal(DocId(9)), Some(1));
     assert_eq!(read.state().published, 6);
@@ -99,7 +99,7 @@ fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
     collection.publish(vec![upserted(1, 1)], 1);
     snapshots.write(&collection, || Ok(())).unwrap();
-    // What happens elsewhere is heard of, too.
+    // Changes of other collections count too.
     collection.publish(Vec::new(), 100_001);
     assert!(!should_snapshot(&collection));
     collection.publish(Vec::new(), 100_002);
@@ -107,7 +107,7 @@ fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
     snapshots.write(&collection, || Ok(())).unwrap();
     assert!(!should_snapshot(&collection));
 
-    // A large one is worth its writing later.
+    // A large collection is written less often.
     collection.publish((2..=30_000).map(|doc| upserted(doc, 100_001 + doc)).collect(), 130_001);
     snapshots.write(&collection, || Ok(())).unwrap();
     collection.publish(Vec::new(), 130_001 + 120_000);
@@ -123,7 +123,7 @@ fn a_collection_without_a_snapshot_holds_no_changes_back() {
     assert!(!should_snapshot(&collection));
 }
 
-/// Has something happen once, after the first rows have been written.
+/// Calls a function once, after the first documents were written.
 struct WriteHook<F>(Vec<u8>, Option<F>);
 
 impl<F: FnOnce()> Write for WriteHook<F> {
@@ -166,7 +166,7 @@ fn a_document_that_did_not_fit_for_a_while_has_its_later_row() {
                 seq: 2_001,
                 kind: DocumentChangeKind::Invalid { key: Box::default(), violation },
             };
-            // Another takes its place, and it gets one that is written later.
+            // Another document takes its ordinal, and it gets one that is written later.
             collection.publish(vec![unfit, upserted(2_001, 2_002), expiries(3, 2_003, 2_000)], 2_003);
         }),
     );
@@ -176,7 +176,7 @@ fn a_document_that_did_not_fit_for_a_while_has_its_later_row() {
     let read = documents::read(&out.0, &schema()).unwrap();
     let place = collection.state().ordinals.ordinal(DocId(3)).unwrap();
     assert_eq!((place, read.ordinals.ordinal(DocId(3))), (2_000, Some(2_000)));
-    // Who came meanwhile is among the changes that are read again, and finds the place vacant.
+    // The new document is among the changes that are applied again; its ordinal is free.
     assert!(read.ordinals.entry(2).is_none());
     assert_eq!(read.ordinals.live().len(), DOCUMENTS);
     assert_eq!((read.ordinals.expired(1_999, 9), read.ordinals.expired(2_000, 9)), (vec![], vec![DocId(3)]));

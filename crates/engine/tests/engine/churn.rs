@@ -1,4 +1,4 @@
-//! Half of a collection goes and comes again, ten times over.
+//! Recall and memory after half of a collection was deleted and rewritten ten times.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use engine::{Expected, FieldKind, FieldSchema, Metric, Op, Quantization, Schema,
 
 use crate::{disks::SplitMix64, test_engine::*};
 
-/// Slots come by the thousand: so many that one thousand is no more than the tenth.
+/// Slots are allocated in chunks of 1,000: enough documents that one chunk is at most a tenth.
 const DOCUMENTS: u64 = 20_000;
 const QUERIES: u64 = 600;
 const GROUP: usize = 100;
 const ROUNDS: u64 = 10;
 const CHURN_DIM: usize = 32;
-/// Small against the collection, as in life.
+/// Small compared with the collection.
 const TAIL_MAX: usize = 100;
 const CLUSTERS: u64 = 60;
 
@@ -29,7 +29,7 @@ fn collection(quantization: Quantization) -> Schema {
     Schema { prefixes: vec![b"doc:".to_vec()], fields, ttl: None }
 }
 
-/// A vector near one of few places.
+/// A vector near one of a few cluster centres.
 fn vector_near_cluster(number: u64) -> Vec<f32> {
     let mut own = SplitMix64(number);
     let mut place = SplitMix64(1_000_000 + own.next() % CLUSTERS);
@@ -45,7 +45,7 @@ fn write(test: &TestEngine, documents: &BTreeMap<u64, u64>) {
     assert!(test.engine().write(documents.iter().map(put).collect()).iter().all(Result::is_ok));
 }
 
-/// The share of the ten nearest that the graph finds.
+/// The share of the ten nearest documents that the graph finds.
 fn recall(test: &TestEngine) -> f64 {
     let found = (0..QUERIES).map(|number| {
         let wanted = vector_near_cluster(5_000_000 + number);
@@ -97,6 +97,6 @@ fn check_recall_after_churn(quantization: Quantization) {
     let (held, needed) = (bytes(&test), bytes(&fresh));
     println!("{quantization:?}: recall {churned} and {made_anew} fresh, {held} bytes and {needed} fresh");
     assert!(churned >= made_anew - 0.01, "{quantization:?}: {churned}, {made_anew} fresh");
-    // A sixteenth of the slots may be dead before they are swept, and a few more while they are.
+    // Up to a sixteenth of the slots may hold removed vectors before a vacuum, and some more during it.
     assert!(held as f64 <= needed as f64 * 1.1, "{quantization:?}: {held} bytes, {needed} fresh");
 }

@@ -1,4 +1,4 @@
-//! Making, rebuilding, switching, naming and dropping collections.
+//! Creating, rebuilding, switching, aliasing and dropping collections.
 
 use engine::{
     CollectionError, ComputedVector, DropMode, Engine, Expected, Metric, Op, Query, Schema, WriteError,
@@ -6,7 +6,7 @@ use engine::{
 
 use crate::test_engine::*;
 
-/// Embeds whatever lacks its vectors, as a service does in the background; says how many.
+/// Computes all missing vectors, as the service does in the background. Returns how many.
 fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
     let mut embedded = 0;
     loop {
@@ -28,7 +28,7 @@ fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
     }
 }
 
-/// The vector a model would make of a text.
+/// The vector that a model would compute for a text.
 fn of_text(text: &str) -> Vec<f32> {
     let version = engine::CollectionVersion { id: 0, version: 0 };
     let text = engine::TextToEmbed {
@@ -98,7 +98,7 @@ fn texts_are_named_and_vectors_demanded() {
     assert_eq!((stored[0].0.as_str(), stored[0].1.model), ("v", [9; 16]));
     assert_eq!(stored[0].1.values, of_text("Password reset it"));
 
-    // A vector of its own needs none computed, and takes the computed one's place.
+    // A vector in the document needs no computed one and replaces it.
     let own = blob(&vector(5));
     let brought: &[(&str, &[u8])] = &[("title", b"Password"), ("v", &own)];
     assert_eq!(test.engine().texts_to_embed(b"doc:1", &fields(brought)), []);
@@ -107,7 +107,7 @@ fn texts_are_named_and_vectors_demanded() {
     let hit = test.engine().search(&query("docs", &vector(5), 1)).unwrap().hits.remove(0);
     assert!(hit.distance.unwrap().abs() < 1e-6);
 
-    // One too many, of the wrong size, or twice.
+    // One too many, of the wrong dimension, or twice.
     let vectors_for = |values: &[(&str, &[u8])], vectors: Vec<ComputedVector>| {
         let Op::Put { key, fields, expires_at_ms, expected, .. } = put("doc:1", values) else {
             unreachable!()
@@ -140,7 +140,7 @@ fn documents_that_stood_before_are_embedded_later() {
     test.reopen();
     assert_eq!(test.engine().collection("docs").unwrap().unembedded, 8);
 
-    // What was computed from an older text is refused.
+    // A vector computed from an older text is rejected.
     let (document, texts) = test.engine().unembedded("docs", 1).unwrap().remove(0);
     let late = Op::SetVectors {
         key: document.key.to_vec(),
@@ -232,7 +232,7 @@ fn a_dropped_collection_leaves_or_takes_its_documents() {
             test.crash();
         }
     }
-    // Its number is not given again.
+    // Its id is not assigned again.
     let made = test.engine().create_collection("docs", schema("keep:", hnsw(), Metric::L2)).unwrap();
     assert_eq!((made.version.id, made.documents), (4, 1100));
 }
@@ -273,7 +273,7 @@ fn a_rebuilt_version_answers_once_switched() {
     assert!(test.engine().search_version(&asked, before, &room).is_ok());
     let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.version.version, info.rebuilding, info.documents), (2, None, 3));
-    // A query made for what answered before is not asked of another version.
+    // A query for the previous version does not run on another one.
     let other = test.engine().search_version(&asked, before, &room);
     assert!(matches!(other, Err(engine::QueryError::VersionMismatch { .. })), "{other:?}");
     assert!(test.engine().search_version(&asked, info.version, &room).is_ok());
@@ -318,13 +318,13 @@ fn vectors_computed_alike_are_taken_over_by_a_rebuilt_version() {
     test.engine().switch_collection("docs").unwrap();
     assert_eq!(test.keys(&query("docs", &of_text("t7"), 1)), ["doc:7"]);
 
-    // Another text is another vector: those are to be computed again.
+    // Another text has another vector, so these must be computed again.
     let mut titles_only = embedding_schema("doc:");
     titles_only.fields[4] = vector_field("v", hnsw(), Metric::Cosine, Some(&["title"]));
     let info = test.engine().rebuild_collection("docs", titles_only).unwrap();
     assert_eq!(info.unembedded, 20);
     assert_eq!(embed_the_rest(test.engine(), "docs"), 20);
-    // Writes bring vectors for both versions while both stand.
+    // Writes contain vectors for both versions while both exist.
     let texts = test.engine().texts_to_embed(b"doc:x", &fields(&[("title", b"x")]));
     assert_eq!(texts.len(), 2);
     test.write(embedded_put(test.engine(), "doc:x", &[("title", b"x")])).unwrap();
@@ -396,8 +396,8 @@ fn a_computed_vector_is_held_as_it_will_be_read_again() {
     test.crash();
     assert_eq!(distance(&test), before);
 
-    // It has a direction, but none is left of it in half precision: refused now, instead of lost
-    // when it is read again.
+    // The vector has a direction, but loses it in half precision: rejected now, so that it cannot be lost when read
+    // again.
     half.prefixes = vec![b"cos:".to_vec()];
     let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };
     vector.metric = Metric::Cosine;

@@ -1,4 +1,4 @@
-//! Writers, searchers, the reaper and the index workers at once.
+//! Writers, searchers, expiry and index workers at the same time.
 
 use std::{
     sync::{
@@ -14,11 +14,11 @@ use crate::test_engine::*;
 
 const PLACES: u64 = 24;
 const STABLE: u64 = 10;
-/// Walks that may miss what stays: so many, and one in so many.
+/// Graph searches that may miss a stable document: this many, and one in this many.
 const MISSED_MAX: u64 = 2;
 const MISSED_SHARE: u64 = 1_000;
 
-/// Ends the searchers when the writers have, well or not.
+/// Stops the searchers when the writers end, successfully or not.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -27,7 +27,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A vector close to the place's own, and far from every other place's.
+/// A vector close to this place's own and far from every other place's.
 fn near_place(place: u64, jitter: u64) -> Vec<f32> {
     let mut near = vector(place);
     near[(jitter % DIM as u64) as usize] += 0.001 * (jitter % 5) as f32;
@@ -57,12 +57,12 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
                 let test = &test;
                 scope.spawn(move || {
                     for round in 0..250u64 {
-                        // Each writer has places of its own, and its keys come and go.
+                        // Each writer has places of its own, whose keys come and go.
                         let place = (round * 7 % (PLACES / 3)) * 3 + writer;
                         let key = format!("doc:{place}");
                         let op = match round % 5 {
                             3 => Op::Delete { key: key.into(), expected: Expected::Any },
-                            // Ended as soon as it is written: its ordinal is free for others at once.
+                            // Expires immediately after the write, which frees its ordinal for others.
                             4 => put_until(&key, &[("v", &blob(&near_place(place, round)))], BEGIN_MS),
                             _ => {
                                 let category = if round % 2 == 0 { b"even" } else { b"odd." };
@@ -110,13 +110,13 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
             writer.join().unwrap();
         }
         drop(stop);
-        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        // Joined explicitly: ThreadSanitizer sees only the end of joined threads.
         searchers.into_iter().for_each(|searcher| searcher.join().unwrap());
     });
-    // Between two bites of a sweep what only removed vectors led to is out of a walk's reach.
+    // Between two steps of a vacuum, documents that were reachable only through removed vectors cannot be found.
     let (searched, missed) = (searched.into_inner(), missed.into_inner());
     assert!(missed <= MISSED_MAX + searched / MISSED_SHARE, "{missed} of {searched} walks missed what stays");
-    // Few vectors are ever waiting: full tails slowed the writers.
+    // Few vectors wait at any time: full tails slowed the writers down.
     test.settle();
     let begun = Instant::now();
     while !(0..STABLE).all(|stays| {
@@ -136,7 +136,7 @@ fn writes_that_wait_together_share_a_commit() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
-    // Holds the committer inside an answer while the others line up.
+    // Blocks the committer inside a callback while the other writes queue up.
     let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
         left.recv().unwrap();

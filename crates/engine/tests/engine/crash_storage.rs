@@ -1,5 +1,5 @@
-//! A machine that loses power or whose disk fails: a store file and a storage of snapshots on one
-//! disk, whose calls are counted together.
+//! A machine that loses power or whose disk fails: a store file and a snapshot storage on one disk, whose calls are
+//! counted together.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use redb::StorageBackend as _;
 
 use crate::disks::{Disk, Fault, SplitMix64};
 
-/// The disk of the store and the storage beside it.
+/// The disk of the store and the storage of the snapshots.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SimulatedMachine {
     pub(crate) disk: Disk,
@@ -24,18 +24,18 @@ impl SimulatedMachine {
         SimulatedMachine::of(Disk::with_fault(fault), Files::default())
     }
 
-    /// The same disk, on which nothing fails any more.
+    /// The same disk without further faults.
     pub(crate) fn without_faults(&self) -> SimulatedMachine {
         SimulatedMachine::of(Disk::with_bytes(self.disk.bytes()), self.storage.files.lock().unwrap().clone())
     }
 
-    /// What is found after losing power now.
+    /// The state after a power loss at this moment.
     pub(crate) fn after_power_loss(&self, seed: u64) -> SimulatedMachine {
         let files = self.storage.files.lock().unwrap().after_power_loss(&mut SplitMix64(seed ^ 0x736e_6170));
         SimulatedMachine::of(self.disk.after_power_loss(seed), files)
     }
 
-    /// A machine on which these files lie, all of them durable.
+    /// A machine with these files, all of them durable.
     pub(crate) fn with_files(store: Vec<u8>, snapshots: &BTreeMap<String, Vec<u8>>) -> SimulatedMachine {
         let mut files = Files::default();
         for (number, (name, bytes)) in snapshots.iter().enumerate() {
@@ -46,7 +46,7 @@ impl SimulatedMachine {
         SimulatedMachine::of(Disk::with_bytes(store), files)
     }
 
-    /// The files of the storage as they are read.
+    /// The current content of the snapshot files.
     pub(crate) fn snapshots(&self) -> BTreeMap<String, Vec<u8>> {
         let files = self.storage.files.lock().unwrap();
         files.names.iter().map(|(name, file)| (name.clone(), files.contents[*file].bytes.clone())).collect()
@@ -58,12 +58,11 @@ impl SimulatedMachine {
     }
 }
 
-/// Files in memory, of which what was not synced may be lost: contents sector by sector, names in the
-/// order they were changed in.
+/// Files in memory. What was not synced may be lost: contents sector by sector, names in the order of their changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CrashingStorage {
     files: Arc<Mutex<Files>>,
-    /// Counts the calls, and fails.
+    /// Counts calls and injects faults.
     disk: Disk,
 }
 
@@ -73,14 +72,14 @@ struct Files {
     contents: Vec<Content>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Changes of names since they were last made durable.
+    /// Changes of names since the last sync.
     renaming: Vec<NameChange>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Content {
     bytes: Vec<u8>,
-    /// How much of it is certain to survive.
+    /// How many bytes are certain to survive.
     synced: usize,
 }
 
@@ -122,7 +121,7 @@ impl Files {
         self.renaming[..kept].iter().for_each(|naming| naming.apply(&mut names));
         let contents = self.contents.iter().map(|content| {
             let mut bytes = content.bytes.clone();
-            // The length may be there without the bytes, and bytes in any order.
+            // The length may be there without the bytes, and the bytes in any order.
             bytes.truncate(content.synced + random.next() as usize % (bytes.len() - content.synced + 1));
             for sector in bytes[content.synced..].chunks_mut(SECTOR_BYTES) {
                 if random.next().is_multiple_of(2) {
@@ -136,7 +135,7 @@ impl Files {
 }
 
 impl CrashingStorage {
-    /// Every call counts as one of the disk.
+    /// Every call counts as a call of the disk.
     fn call(&self) -> io::Result<()> {
         self.disk.len().map(drop)
     }
@@ -197,7 +196,7 @@ struct CrashingFile {
 impl Write for CrashingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let outcome = self.storage.call();
-        // A write that fails may be half done.
+        // A failed write may have been half done.
         let written = if outcome.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         let mut files = self.storage.files.lock().unwrap();
         files.contents[self.file].bytes.extend_from_slice(written);

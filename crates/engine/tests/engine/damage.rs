@@ -1,8 +1,8 @@
-//! Files are cut short, or a bit of them is flipped: every answer is still the right one, or an error,
-//! or the engine says what it lacks.
+//! Files are truncated, or one of their bits is flipped: every query result is still correct or an error, or the
+//! engine reports what it lost.
 //!
-//! `DAMAGES=10000 cargo test -p engine --test engine damage -- --nocapture` is the long run; `DAMAGE_SEED` draws
-//! others.
+//! `DAMAGES=10000 cargo test -p engine --test engine damage -- --nocapture` is the long run; `DAMAGE_SEED` selects
+//! other damage.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,26 +20,26 @@ use crate::{
 
 const DOCUMENTS: u64 = 120;
 const TEXTS: u64 = 40;
-/// Wide enough that the graph finds what a scan finds.
+/// Large enough that the graph finds what an exact search finds.
 const EF: usize = 400;
 
-/// Of the store's file: what leads to everything else.
+/// The part of the store file that leads to everything else.
 const HEADER_BYTES: usize = 320;
 const FLAGS_AT: usize = 9;
-/// Of bits flipped in a store that is not verified, one in so many may have a page written over that is in use.
+/// Of the flipped bits in a store that is not verified, one in this many may cause a page in use to be overwritten.
 const OVERWRITTEN_SHARE: u64 = 1_000;
 
-/// The files of one moment, and what an engine on them has to answer.
+/// The files at one moment, and the expected results.
 struct Files {
     store: Vec<u8>,
     snapshots: BTreeMap<String, Vec<u8>>,
     answers: Observations,
 }
 
-/// What was asked, and the answer; an error is no answer.
+/// Queries and their results. An error counts as no result.
 type Observations = BTreeMap<String, Result<String, String>>;
 
-/// What came of opening damaged files.
+/// What happened when damaged files were opened.
 #[derive(Debug, Default)]
 struct Tally {
     refused: u64,
@@ -61,7 +61,7 @@ fn write(engine: &Engine, ops: Vec<Op>) {
     }
 }
 
-/// A life with all there is: collections, an alias, computed vectors, ends, updates, deletes.
+/// A history with every feature: collections, an alias, computed vectors, expiry, updates, deletes.
 fn fill(engine: &Engine) {
     engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     engine.create_collection("texts", embedding_schema("text:")).unwrap();
@@ -92,7 +92,7 @@ fn fill(engine: &Engine) {
     write(engine, (0..5).map(|number| put(&format!("free:{number}"), &[("a", b"b")])).collect());
 }
 
-/// Asks everything.
+/// Runs every query.
 fn ask(engine: &Engine) -> Observations {
     fn note<T, E: ToString>(
         answers: &mut Observations,
@@ -147,14 +147,14 @@ fn ask(engine: &Engine) -> Observations {
 }
 
 impl Files {
-    /// As they lie after the engine was closed, or after the machine was switched off.
+    /// The files after the engine was closed, or after the machine was switched off.
     fn after(closed: bool) -> Files {
         let machine = SimulatedMachine::default();
         let engine = open(&machine, u64::MAX).unwrap();
         fill(&engine);
         engine.close();
         drop(engine);
-        // What no snapshot has seen.
+        // Changes that are in no snapshot.
         let engine = open(&machine, u64::MAX).unwrap();
         if closed {
             write(&engine, vec![put("free:5", &[("a", b"b")])]);
@@ -184,9 +184,9 @@ impl Files {
         Files { store, snapshots, answers }
     }
 
-    /// Opens the store with damaged snapshots, which it can do without.
+    /// Opens the store with damaged snapshots, which it does not need.
     fn check_derived(&self, snapshots: &BTreeMap<String, Vec<u8>>, how: &str, tally: &mut Tally) {
-        // The store is as it was: there is nothing to verify.
+        // The store is intact, so there is nothing to verify.
         let engine = open(&SimulatedMachine::with_files(self.store.clone(), snapshots), 0)
             .unwrap_or_else(|error| panic!("{how}: {error}"));
         assert_eq!(ask(&engine), self.answers, "{how}");
@@ -198,7 +198,7 @@ impl Files {
         engine.close();
     }
 
-    /// Opens these files, damaged in the way `how` says, and asks everything.
+    /// Opens these files, damaged as `how` describes, and runs every query.
     fn check(&self, store: Vec<u8>, verify_bytes_max: u64, how: &str, tally: &mut Tally) {
         let engine = match open(&SimulatedMachine::with_files(store, &self.snapshots), verify_bytes_max) {
             Ok(engine) => engine,
@@ -225,7 +225,7 @@ impl Files {
         if written[0].is_ok() {
             match engine.get(b"doc:new") {
                 Ok(Some(_)) => {}
-                // A list of free pages that names one in use: only reading all of the file tells.
+                // A list of free pages that contains one in use: only reading the whole file detects it.
                 Ok(None) if verify_bytes_max == 0 => tally.overwritten += 1,
                 Ok(None) => panic!("{how}: what was acknowledged is not there"),
                 Err(_) => unanswered = true,
@@ -242,7 +242,7 @@ impl Files {
     }
 }
 
-/// The seed that is printed, unless another is asked for.
+/// The seed, which is printed; `DAMAGE_SEED` overrides it.
 fn seed() -> u64 {
     std::env::var("DAMAGE_SEED").map_or(7, |text| text.parse().expect("DAMAGE_SEED is a number"))
 }
@@ -268,15 +268,15 @@ fn bits(bytes: &[u8], count: usize, seed: u64) -> impl Iterator<Item = (usize, u
 
 #[test]
 fn a_flipped_bit_of_the_store_is_never_a_wrong_answer() {
-    // A file so long that it is not verified as a whole has what is read at opening and at each answer.
+    // A file too long to be verified completely is checked in part at opening, and in part by each query.
     for (closed, verify_bytes_max) in [(true, u64::MAX), (false, u64::MAX), (true, 0), (false, 0)] {
         let files = Files::after(closed);
         let (mut tally, count) = (Tally::default(), damages(2000) / 4);
         let flags = (0..8).map(|bit| (FLAGS_AT, 1 << bit));
         for (at, bit) in bits(&files.store, count, seed()).chain(flags) {
             if !closed && (at, bit) == (FLAGS_AT, 1) {
-                // Which commit is the last. A machine that was switched off while one was made leaves
-                // the same file: nothing in it can tell.
+                // Which commit is the last. A machine switched off during a commit leaves the same file, so this
+                // cannot be detected.
                 continue;
             }
             let mut store = files.store.clone();
@@ -311,7 +311,7 @@ fn a_flipped_bit_of_a_snapshot_is_noticed() {
     assert_eq!(tally.said, 2 * count as u64, "each was noticed: {tally:?}");
 }
 
-/// Where frames of a snapshot begin, behind its magic.
+/// Where the frames of a snapshot begin, after its magic bytes.
 fn frames(bytes: &[u8]) -> Vec<usize> {
     let mut at = 8;
     let mut frames = Vec::new();
@@ -324,7 +324,7 @@ fn frames(bytes: &[u8]) -> Vec<usize> {
     frames
 }
 
-/// Lengths to cut a file to: at these places and beside them, and at random ones.
+/// Lengths to truncate a file to: at and next to these places, and at random ones.
 fn cuts(len: usize, places: impl IntoIterator<Item = usize>, random: usize, seed: u64) -> Vec<usize> {
     let beside = |place: usize| [place.saturating_sub(1), place, place + 1];
     let mut cuts: Vec<usize> = places.into_iter().flat_map(beside).collect();
@@ -367,7 +367,7 @@ fn a_store_cut_anywhere_is_refused_or_whole() {
             let mut store = files.store.clone();
             store.truncate(*cut);
             if *cut == 0 {
-                // A new store, as good as any: whoever deletes the file has one as well.
+                // A valid new store: deleting the file has the same effect.
                 continue;
             }
             files.check(store, u64::MAX, &how, &mut tally);

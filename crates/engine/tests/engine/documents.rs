@@ -77,7 +77,7 @@ fn one_bad_write_harms_no_other_in_its_group() {
         put("doc:8", &[("v", &good), ("year", b"inf")]),
     ];
     for op in &ops {
-        // What is refused is refused beforehand, with the same words.
+        // `validate` rejects what a write rejects, with the same message.
         let alone = test.engine().validate(op).map_err(|error| error.to_string());
         let written = test.write(op.clone()).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(alone, written);
@@ -154,7 +154,7 @@ fn a_full_queue_is_said_at_once() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
-    // Holds the committer inside an answer.
+    // Blocks the committer inside a callback.
     let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
         left.recv().unwrap();
@@ -225,8 +225,7 @@ fn at_the_limit_of_memory_only_what_takes_none_is_done() {
     assert!((1 << 20..3 << 19).contains(&held), "{held} bytes are held");
     assert_eq!(test.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reading goes on");
     assert_eq!(test.engine().count("docs", None).unwrap(), taken);
-    // Deleting takes none, and what it leaves vacant is written to again, as often as one likes. Some of it is not
-    // swept yet.
+    // Deletes take no memory, and what they free can be reused any number of times. Some of it is not vacuumed yet.
     for round in 1..=2 {
         let count = test.engine().count("docs", None).unwrap();
         for number in 0..taken / 2 {
@@ -238,7 +237,7 @@ fn at_the_limit_of_memory_only_what_takes_none_is_done() {
     }
     let held_now = test.engine().collection("docs").unwrap().memory_bytes;
     assert!(held_now < 2 * held, "{held} bytes were held, {held_now} now");
-    // More is allowed at the next start.
+    // The limit is higher after the next start.
     test.options.memory_max_bytes = 0;
     test.reopen();
     write(&test, taken).unwrap();

@@ -1,4 +1,4 @@
-//! What is durable when: with the answer, within a second, or later; and what happens if it cannot be made so.
+//! When writes become durable: with the answer, within a second, or later; and what happens if they cannot.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use crate::{
     test_engine::{blob, hnsw, put, query, schema, vector},
 };
 
-/// Longer than anything takes: a wait that takes so long is a failure.
+/// Longer than anything takes: a longer wait is a failure.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A clock whose time goes on when it is told.
+/// A clock that advances only when told to.
 #[derive(Debug, Default)]
 pub(crate) struct ManualClock(AtomicU64);
 
@@ -46,7 +46,7 @@ pub(crate) fn options(durability: Durability, clock: &Arc<ManualClock>) -> Optio
     Options { durability, clock: clock.clone(), ..faults::options() }
 }
 
-/// An engine with a collection, on a machine that may lose its power.
+/// An engine with a collection, on a machine that may lose power.
 struct DurabilityTest {
     machine: SimulatedMachine,
     clock: Arc<ManualClock>,
@@ -76,7 +76,7 @@ impl DurabilityTest {
         self.engine.stats().unwrap().durable_seq
     }
 
-    /// The documents that are there after a loss of power now, and whatever was warned of.
+    /// The documents after a power loss at this moment, and all warnings.
     fn after_power_loss(&self) -> (Vec<String>, Vec<String>) {
         let engine = open(&self.machine.after_power_loss(1), &options(self.durability, &self.clock));
         (keys(&engine), engine.warnings())
@@ -91,7 +91,7 @@ fn document(number: u64) -> Op {
     put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))])
 }
 
-/// The documents searches find, each nearest to its own vector, in their order.
+/// The documents that searches find, each nearest to its own vector, in their order.
 fn keys(engine: &Engine) -> Vec<String> {
     let mut keys = crate::test_engine::keys(&engine.search(&query("docs", &vector(0), 1000)).unwrap());
     assert_eq!(engine.collection("docs").unwrap().documents, keys.len() as u64);
@@ -210,7 +210,7 @@ fn a_stop_leaves_nothing_that_is_not_durable() {
         bench.engine.close();
         let (found, warnings) = bench.after_power_loss();
         assert_eq!((found.len(), warnings), (10, vec![]), "{durability:?}");
-        // And where no snapshot has to be written.
+        // Also if no snapshot has to be written.
         let options = options(durability, &bench.clock);
         let machine = bench.machine.after_power_loss(1);
         let engine = open(&machine, &options);
@@ -242,7 +242,7 @@ fn what_cannot_be_made_durable_is_told_and_ends_writing() {
     assert_eq!(bench.engine.writable(), Ok(()));
     bench.machine.disk.fail(Fault::From { call: bench.machine.disk.calls() + 1 });
     bench.clock.advance(1000);
-    // Nobody writes: it is noticed all the same.
+    // Detected although nobody writes.
     wait_until("a disk that fails is never noticed", || bench.engine.writable().is_err());
     assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
     assert!(bench.engine.writable().unwrap_err().contains("may be lost"));
@@ -255,7 +255,7 @@ fn what_cannot_be_made_durable_is_told_and_ends_writing() {
     assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
 }
 
-/// A store that had no room is opened again, but not where that would take back what was acknowledged.
+/// A store without space is opened again, except if that would lose acknowledged writes.
 #[test]
 fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
     for after in 1..40 {
@@ -263,7 +263,7 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
         bench.put(1).unwrap();
         bench.put(2).unwrap();
         bench.clock.advance(1000);
-        // The kind of failure goes by the number of the call: this one finds no room.
+        // The kind of failure depends on the number of the call: this one finds no space.
         let call = (bench.machine.disk.calls() + after..).find(|call| call % 3 == 1).unwrap();
         bench.machine.disk.fail(Fault::Once { call });
         let written = bench.put(3);
@@ -272,7 +272,7 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
         }
         for number in [1, 2] {
             let key = format!("doc:{number}");
-            // Refused or right.
+            // Rejected or correct.
             let stands = bench.engine.get(key.as_bytes()).is_ok_and(|document| document.is_none());
             assert!(!stands, "{after}: {key} was acknowledged, and is taken back");
         }
@@ -286,7 +286,7 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
     }
 }
 
-/// Without this, the numbers it reaches to would be given again, and it would look right.
+/// Otherwise its sequence numbers would be reused and the snapshot would look valid.
 #[test]
 fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
     let bench = DurabilityTest::new(Durability::Always);

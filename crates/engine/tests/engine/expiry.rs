@@ -1,4 +1,4 @@
-//! Documents end: they are hidden at once and deleted soon.
+//! Documents expire: they are hidden immediately and deleted soon.
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
@@ -27,7 +27,7 @@ fn an_ended_document_shows_nowhere_before_it_is_reaped() {
     assert_eq!(test.keys(&query("docs", &wanted, 40)).len(), 40);
     test.clock.advance(1);
     for exact in [false, true] {
-        // As many as asked for, though half of the nearest have ended.
+        // As many as requested, although half of the nearest have expired.
         let found = test.keys(&query("docs", &wanted, 20).exact(exact));
         assert_eq!(found.len(), 20);
         assert!(found.iter().all(|key| key[4..].parse::<u64>().unwrap() % 2 == 1), "{found:?}");
@@ -45,7 +45,7 @@ fn an_ended_document_shows_nowhere_before_it_is_reaped() {
 #[test]
 fn reaping_gives_the_space_back_and_survives() {
     let mut test = test_engine();
-    // The reaper looks by itself now and then: how many it left to be reaped here is its secret.
+    // Maintenance also purges in the background, so how many are left to purge here is not known.
     let ops = (0..1200).map(|number| put_until(&format!("doc:{number}"), &[], BEGIN_MS + 5)).collect();
     assert!(test.engine().write(ops).iter().all(Result::is_ok));
     test.put("doc:stays", &[]);
@@ -145,7 +145,7 @@ fn the_reaper_needs_no_asking() {
     let test = test_engine();
     test.write(put_until("doc:1", &[], BEGIN_MS + 10)).unwrap();
     test.clock.advance(10);
-    // Bounded by the test runner's patience only: the reaper's own pace is not what is tested.
+    // Limited only by the test runner's timeout: how often maintenance runs is not tested here.
     while test.engine().stats().unwrap().documents > 0 {
         thread::yield_now();
     }
@@ -163,7 +163,7 @@ fn the_end_of_time_is_an_end_like_any_other() {
     assert_eq!(test.scroll("docs", None), ["doc:2"]);
 }
 
-/// Ends are moments, not spans: a clock that jumps ends what has come due by what it says, no more and no less.
+/// Expiry is a moment, not a duration: after a clock jump, exactly the documents due by the new time have expired.
 #[test]
 fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
     const DAY_MS: u64 = 24 * 3_600_000;
@@ -201,7 +201,8 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
         assert_eq!(test.engine().collection("docs").unwrap().documents, count, "at {now_ms}");
     };
     check(&test, BEGIN_MS);
-    // Back by a day, on by a day twice, on by ten years, and back again by one day: what was reaped is gone.
+    // Back by one day, forward by one day twice, forward by ten years, back by one day: what was purged stays
+    // deleted.
     for now_ms in [BEGIN_MS - DAY_MS, BEGIN_MS, BEGIN_MS + DAY_MS, BEGIN_MS + DAY_MS + 10 * YEAR_MS] {
         test.clock.set(now_ms);
         check(&test, now_ms);
@@ -216,7 +217,7 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
     check(&test, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
 }
 
-/// Whether a search has hidden it or only a look at its key, and whether the reaper comes before or after.
+/// Whether a search hid it or only a read by key saw it expired, and whether the purge runs before or after.
 #[test]
 fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
     for searched in [false, true] {
@@ -244,7 +245,7 @@ fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
         check();
         assert_eq!(test.engine().stats().unwrap().documents, 1);
 
-        // Nothing is left of that moment: what comes now ends by the clock as it stands.
+        // Nothing of that moment is left: new documents expire by the current clock.
         assert_eq!(test.engine().now_ms(), BEGIN_MS - 5);
         test.write(put_until("doc:1", &[("category", b"a"), ("v", &v)], BEGIN_MS)).unwrap();
         assert!(shows("doc:1"));
@@ -281,13 +282,13 @@ fn what_ended_gives_its_room_to_what_comes() {
     }
 }
 
-/// As the store lays them out.
+/// As the store encodes them.
 const DOCUMENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("documents");
 const EXPIRIES: TableDefinition<'_, (u64, u64), u32> = TableDefinition::new("expiries");
-/// Longer than any reaping takes: one that takes so long goes round in a circle.
+/// Longer than any purge takes: a longer one would run in an endless loop.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The entry of the end at `end_ms` of a document, by number.
+/// The row for the expiry at `end_ms` of a document, by number.
 fn entry(store: &Path, end_ms: u64, doc: u64) -> u32 {
     let database = redb::Database::open(store).unwrap();
     let read = database.begin_read().unwrap();
@@ -301,7 +302,7 @@ fn put_entry(store: &Path, end_ms: u64, doc: u64, value: u32) {
     write.commit().unwrap();
 }
 
-/// Changes one bit of the record of a document, by number.
+/// Flips one bit of a document's record, by number.
 fn damage_record(store: &Path, doc: u64) {
     let database = redb::Database::open(store).unwrap();
     let write = database.begin_write().unwrap();
@@ -314,7 +315,8 @@ fn damage_record(store: &Path, doc: u64) {
     write.commit().unwrap();
 }
 
-/// The one that ends soonest is damaged, or ends later by its record, or is gone, or the entry of its end is damaged.
+/// The first document to expire is corrupt, or expires later according to its record, or is missing, or its expiry
+/// row is corrupt.
 #[test]
 fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
     const OTHERS: u64 = 1_500;
@@ -347,7 +349,7 @@ fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
         let reaped = thread::scope(|scope| {
             let (answer, answered) = mpsc::channel();
             scope.spawn(move || answer.send(engine.purge_expired()));
-            // Ends the reaping as well.
+            // Also ends the purge.
             answered.recv_timeout(TIMEOUT).inspect_err(|_| engine.close())
         });
         let told = reaped.expect("reaping has an end").unwrap_err().to_string();
@@ -355,7 +357,7 @@ fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
         assert!(told.contains(place), "{damage}: {told}");
         let left = u64::from(damage != "no document");
         assert_eq!(engine.stats().unwrap().documents, left, "{damage}");
-        // And it goes on.
+        // The engine continues to work.
         test.write(put_until("later", &[], BEGIN_MS + 20)).unwrap();
         test.clock.advance(10);
         test.engine().purge_expired().unwrap_err();

@@ -1,5 +1,5 @@
-//! Power fails, or one call to the disk does, at any moment of a life of several sessions: nothing
-//! acknowledged is lost, nothing else is half there, and what the store does not hold is not found.
+//! Power fails, or one disk call fails, at any moment of several sessions: no acknowledged write is lost, no other
+//! write is half there, and searches find nothing that the store does not hold.
 //!
 //! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine power_is_lost -- --nocapture` is the long run.
 
@@ -16,13 +16,13 @@ use crate::{
 
 const GROUPS: usize = 6;
 
-/// The version of a document's content; `None` where none stands.
+/// Version of a document's content; `None` if there is no document.
 type State = Option<u64>;
 
 #[derive(Clone, Debug, Default)]
 struct AcknowledgedWrites {
     acknowledged: BTreeMap<u64, State>,
-    /// Asked for, and refused or not answered.
+    /// Submitted, and rejected or not answered.
     uncertain: BTreeMap<u64, Vec<State>>,
     versions: u64,
 }
@@ -48,7 +48,7 @@ fn open(machine: &SimulatedMachine) -> Result<Engine, engine::OpenError> {
     Engine::open_on(machine.disk.clone(), Arc::new(machine.storage.clone()), options())
 }
 
-/// Lives until the end, or until the disk does not let it.
+/// Runs until the end, or until the disk fails.
 fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> AcknowledgedWrites {
     let mut ledger = AcknowledgedWrites::default();
     for session in 0..SESSIONS {
@@ -85,7 +85,7 @@ fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> Acknowle
 }
 
 impl AcknowledgedWrites {
-    /// Opens what is left, without anybody's help, and compares.
+    /// Opens the remaining files without repair, and compares.
     fn check(&self, machine: &SimulatedMachine, how: &str) {
         let engine = open(machine).unwrap_or_else(|error| panic!("{how}: {error}"));
         let Ok(info) = engine.collection("docs") else {
@@ -107,7 +107,7 @@ impl AcknowledgedWrites {
         for near in 0..3 {
             check_search(&engine, &live, &vector(1000 + near), how);
         }
-        // And it goes on.
+        // The engine continues to work.
         let written = engine.write(vec![op(0, Some(1_000_000))]);
         assert!(written[0].is_ok(), "{how}: {written:?}");
         engine.close();

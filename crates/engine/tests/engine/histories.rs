@@ -1,8 +1,8 @@
-//! Long random histories against a map, on a machine that loses power: collections come, are rebuilt
-//! and go, the clock jumps, documents end.
+//! Long random histories compared with a map, on a machine that loses power: collections are created, rebuilt and
+//! dropped, the clock jumps, documents expire.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p engine --test engine histories` is the long run. The seed
-//! is fixed; a case that failed stands, shrunk, in `histories.regressions` and is tried first.
+//! `PROPTEST_CASES=100000 cargo test --release -p engine --test engine histories` is the long run. The seed is fixed;
+//! a failed case is kept, shrunk, in `histories.regressions` and runs first.
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
@@ -25,9 +25,9 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 const YEAR_MS: u64 = 365 * DAY_MS;
 const EXPIRIES_MS: [u64; 5] = [1, 40, 12 * HOUR_MS, 36 * HOUR_MS, 20 * YEAR_MS];
 const SEED: u64 = 4141;
-/// Walks of a graph that is all comings and goings may miss a document in so many of them.
+/// Searches of a graph under constant churn may miss a document in this share of cases.
 const MISSED_MAX: f64 = 0.001;
-/// Two ways of computing one distance differ by less.
+/// Tolerance between two ways of computing a distance.
 const DISTANCE_TOLERANCE: f64 = 1e-5;
 
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ enum Action {
     Forward {
         ms: u64,
     },
-    /// What has ended is deleted first: whether it would come back is not promised.
+    /// Expired documents are purged first: whether they would reappear is unspecified.
     BackADay,
     Reap,
     Create {
@@ -64,7 +64,7 @@ enum Action {
     Reopen {
         with_snapshots: bool,
     },
-    /// Power is lost: now, or so many calls to the disk into a write.
+    /// Power is lost: now, or after this many disk calls of a write.
     Crash {
         seed: u64,
         during: Option<(Put, u64)>,
@@ -132,17 +132,17 @@ fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     }
 }
 
-/// A life, and what is known of it.
+/// A history in progress, and its expected state.
 struct HistoryRunner {
     machine: SimulatedMachine,
     clock: Arc<FakeClock>,
     verify_bytes_max: u64,
     engine: Option<Engine>,
     model: Model,
-    /// How the collection is that answers, and the one that is being built.
+    /// Configurations of the active collection and of the one being built.
     active: Option<usize>,
     rebuilding: Option<usize>,
-    /// Searches of the graph, and those that found not all of the nearest.
+    /// Graph searches, and those that did not find all of the nearest documents.
     wanted: u64,
     missed: u64,
 }
@@ -176,7 +176,7 @@ impl HistoryRunner {
         self.engine.as_ref().expect("the engine is open")
     }
 
-    /// Writes; what would stand under the key is the second, unless the write is refused.
+    /// Writes. Returns also what the key holds unless the write is rejected.
     fn put(&mut self, put: &Put) -> (Result<(), TestCaseError>, ModelDocument) {
         self.model.writes += 1;
         let vector = put.has_vector.then(|| vector(self.model.writes));
@@ -244,7 +244,7 @@ impl HistoryRunner {
                 self.model.now_ms += ms;
             }
             Action::BackADay => {
-                // Seen by the engine, this moment holds until what had ended by it is gone.
+                // The engine has seen this time, so it applies until everything that expired before is purged.
                 self.engine().now_ms();
                 self.model.live();
                 self.model.now_ms -= DAY_MS;
@@ -322,7 +322,7 @@ impl HistoryRunner {
             && let Some(found) = self.engine().get(name(key).as_bytes()).unwrap()
             && self.model.live().get(&key).is_none_or(|old| old.seq != found.seq)
         {
-            // Durable, and not answered any more.
+            // Durable, but not answered.
             self.model.documents.insert(key, ModelDocument { seq: found.seq, ..known });
         }
         self.agree()
@@ -353,7 +353,7 @@ impl HistoryRunner {
             let mut found = keys(&self.engine().search(&asked).unwrap());
             let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
             let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < DISTANCE_TOLERANCE;
-            // A document that must not be found is nowhere.
+            // A document that must not be found is infinitely far away.
             let is_ordered = !are.iter().any(|at| at.is_nan())
                 && are.windows(2).all(|pair| pair[0] < pair[1] + DISTANCE_TOLERANCE);
             let missed = are.iter().zip(&nearest).filter(|pair| !is_near(*pair)).count();
@@ -377,7 +377,7 @@ impl HistoryRunner {
         Ok(())
     }
 
-    /// Everything at once.
+    /// Compares everything.
     fn agree(&mut self) -> Result<(), TestCaseError> {
         let live = self.model.live().clone();
         for key in 0..KEYS {
@@ -411,7 +411,7 @@ impl HistoryRunner {
     }
 }
 
-/// A case in five is long.
+/// One case in five is long.
 fn history() -> impl Strategy<Value = Vec<Action>> {
     prop_oneof![
         4 => prop::collection::vec(action(), 1..100),

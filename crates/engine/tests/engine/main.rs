@@ -1,4 +1,4 @@
-//! The engine from outside: what is written is there, found, filtered, ended and kept.
+//! Tests of the engine's public interface: writes are durable, found, filtered and expired.
 
 mod churn;
 mod collections;

@@ -1,4 +1,4 @@
-//! Random histories against a map: whatever happens, the engine says what the map says.
+//! Random histories compared with a map.
 
 use std::collections::BTreeMap;
 
@@ -35,10 +35,10 @@ fn actions() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// A document as the map holds it.
+/// A document in the map.
 #[derive(Clone, Debug)]
 pub(crate) struct ModelDocument {
-    /// When it was first written, in the map's own count.
+    /// When it was first written, counted by the map.
     pub(crate) born: u64,
     pub(crate) seq: u64,
     pub(crate) vector: Option<Vec<f32>>,
@@ -181,12 +181,12 @@ fn search(
     let parsed: Filter = test.filter("docs", FILTERS[usize::from(filter)]);
     let query = Query { filter: Some(&parsed), ..query("docs", &wanted, k) };
     prop_assert_eq!(test.keys(&query.clone().exact(true)), expected.clone());
-    // So few documents are all candidates: the graph finds what the scan finds.
+    // With so few documents all are candidates, so the graph finds what an exact search finds.
     prop_assert_eq!(test.keys(&query), expected);
     Ok(())
 }
 
-/// Everything at once, after every history.
+/// Compares everything after every history.
 fn agree(test: &TestEngine, model: &mut Model) -> Result<(), TestCaseError> {
     let mut live: Vec<(u64, ModelDocument)> =
         model.live().iter().map(|(key, document)| (*key, document.clone())).collect();

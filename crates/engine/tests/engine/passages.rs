@@ -1,5 +1,4 @@
-//! Documents with several vectors in one field. Vectors are computed for passage 0 only for now; here they are written
-//! for others too.
+//! Documents with several vectors in one field. Only passage 0 is computed so far; these tests write others too.
 
 use std::{collections::BTreeSet, fs};
 
@@ -27,7 +26,7 @@ fn passages(numbers: impl IntoIterator<Item = u64>) -> Vec<Vec<f32>> {
     numbers.into_iter().map(vector).collect()
 }
 
-/// Two documents with several passages among thirty with one.
+/// Two documents with several passages and thirty with one.
 fn filled() -> TestEngine {
     let test = TestEngine::new();
     test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
@@ -40,7 +39,7 @@ fn filled() -> TestEngine {
     test
 }
 
-/// Checks that documents are found once each, by their nearest passages.
+/// Checks that each document is found once, by its nearest passage.
 fn check(test: &TestEngine) {
     for exact in [false, true] {
         for (number, key, passage) in [(1, "doc:two", 0), (2, "doc:two", 1), (1017, "doc:many", 17)] {
@@ -107,7 +106,7 @@ fn a_rewritten_or_deleted_document_leaves_no_passage_behind() {
     let mut test = filled();
     test.write(put_passages(&test, "doc:many", "many", &passages(1000..1003))).unwrap();
     test.write(put_passages(&test, "doc:two", "few", &passages([2]))).unwrap();
-    // In one transaction, so that the second write follows one that is not published yet.
+    // In one transaction: the first write is not published when the second is applied.
     let twice = vec![
         put_passages(&test, "doc:100", "one", &passages([100, 3000])),
         put_passages(&test, "doc:100", "one", &passages([100])),

@@ -1,5 +1,5 @@
-//! Power fails at any moment of a life of several sessions in which writes are answered before they are durable: what is
-//! left is what stood after one of them, none before the last that was durable, and no snapshot knows more.
+//! Power fails at any moment of several sessions in which writes are answered before they are durable: the remaining
+//! state is that after one of the writes, not before the last durable one, and no snapshot is ahead of it.
 //!
 //! `FAULT_SEEDS=10000 cargo test --release -p engine --test engine prefixes -- --nocapture` is the long run.
 
@@ -17,20 +17,20 @@ use crate::{
 
 const GROUPS: u64 = 12;
 
-/// The version of each document that stands.
+/// The version of each existing document.
 type State = BTreeMap<u64, u64>;
 
-/// What may be left, oldest first: the state that was durable for certain, and each one after.
+/// Possible states after a power loss, oldest first: the last state that is certainly durable, and every later one.
 struct PossibleStates {
-    /// With the number of its last change; `None` for the one under way.
+    /// With the sequence number of its last change; `None` for the write in progress.
     states: Vec<(Option<u64>, State)>,
     has_collection: bool,
-    /// Whether all of the life was lived.
+    /// Whether the workload ran to its end.
     whole: bool,
 }
 
 impl PossibleStates {
-    /// Forgets what was there before the change `seq`, which is durable.
+    /// Drops the states before the change `seq`, which is durable.
     fn settle(&mut self, seq: u64) {
         let is_earlier = |(last, _): &(Option<u64>, State)| last.is_some_and(|last| last < seq);
         let earlier = self.states.iter().take_while(|state| is_earlier(state)).count();
@@ -43,7 +43,7 @@ fn open(machine: &SimulatedMachine, durability: Durability, clock: &Arc<ManualCl
     Engine::open_on(machine.disk.clone(), storage, options(durability, clock)).ok()
 }
 
-/// Lives until the end, or until the disk does not let it.
+/// Runs until the end, or until the disk fails.
 fn run_workload(
     machine: &SimulatedMachine,
     durability: Durability,
@@ -85,7 +85,7 @@ fn run_workload(
             }
             let before = possible.states.last().unwrap().0.unwrap();
             let written = results.iter().map(|result| result.as_ref().unwrap().seq).max().unwrap();
-            // Deletes of nothing change nothing, and have no number.
+            // Deletes of missing documents change nothing and have no sequence number.
             if written > before {
                 possible.states.push((Some(written), after));
             }
@@ -97,7 +97,7 @@ fn run_workload(
         }
         engine.close();
         if !engine.stats().is_ok_and(|stats| stats.durable_seq == stats.last_seq) {
-            // Not a stop but a crash: another session would begin with what is left.
+            // A crash, not a stop: another session would begin with the remaining state.
             return possible;
         }
         possible.states.drain(..possible.states.len() - 1);
@@ -106,7 +106,7 @@ fn run_workload(
     possible
 }
 
-/// The documents that stand, as the store and as searches have them.
+/// The existing documents, according to the store and to searches.
 fn live(engine: &Engine, how: &str) -> State {
     let stands = |number| version(engine, number, how).map(|version| (number, version));
     let live: State = (0..KEYS).filter_map(stands).collect();
@@ -117,8 +117,8 @@ fn live(engine: &Engine, how: &str) -> State {
     live
 }
 
-/// Opens what is left, finds a possible state, writes on and opens it once more. Says how many acknowledged groups
-/// were lost, and how many might have been.
+/// Opens the remaining files, checks that the state is a possible one, writes more and opens again. Returns how many
+/// acknowledged groups were lost, and how many could have been.
 fn check(
     possible: &PossibleStates,
     left: &SimulatedMachine,
@@ -137,7 +137,7 @@ fn check(
     let states = &possible.states;
     let found = states.iter().rposition(|(_, state)| *state == is);
     let found = found.unwrap_or_else(|| panic!("{how}: {is:?} is none of {states:?}"));
-    // The numbers of what was lost are given to something else.
+    // The sequence numbers of what was lost are reused.
     for version in 2_000_000..2_000_000 + GROUPS {
         let number = random.next() % KEYS;
         assert!(engine.write(vec![op(number, Some(version))])[0].is_ok(), "{how}");

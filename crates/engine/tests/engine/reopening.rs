@@ -1,4 +1,4 @@
-//! What is there after closing, after a kill, and for a second process.
+//! The state after closing, after a kill, and for a second process.
 
 use engine::{Engine, Expected, FieldKind, Metric, Op, OpenError, Quantization, Query};
 
@@ -25,7 +25,7 @@ fn fill(test: &TestEngine, numbers: impl Iterator<Item = u64>) {
     assert!(test.engine().write(ops).iter().all(Result::is_ok));
 }
 
-/// Everything a search, a filter, a scroll can say, in words to compare.
+/// Results of searches, filters and scrolls as text, for comparison.
 fn answers(test: &TestEngine) -> Vec<String> {
     let mut answers = vec![format!("{:?}", test.scroll("docs", None))];
     for text in ["*", "@category:{c1}", "-@category:{c1}", "@year:[50 80]", "@year:[(50 (51]"] {
@@ -69,7 +69,7 @@ fn a_snapshot_is_caught_up_with_what_was_written_since() {
     fill(&test, 0..100);
     test.settle();
     test.reopen();
-    // Updates, deletes whose ordinals others take, documents that lose their vector, new ones.
+    // Updates, deletes whose ordinals are reused, documents that lose their vector, new ones.
     fill(&test, (0..100).step_by(9));
     for number in (1..100).step_by(5) {
         test.delete(&format!("doc:{number}"));
@@ -122,8 +122,7 @@ fn a_path_that_is_no_directory_is_named() {
     assert!(message.contains(file.to_str().unwrap()), "{message}");
 }
 
-/// A collection held in codes finds the same documents as one that is not, before and after
-/// closing, and gives vectors back as they were given.
+/// A quantized collection finds the same documents before and after closing, and returns vectors as they were given.
 #[test]
 fn a_quantized_collection_answers_the_same_after_reopening() {
     for quantization in [Quantization::Int8, Quantization::Int4] {

@@ -1,4 +1,4 @@
-//! Damaged data directories that are repaired and opened again.
+//! Damaged data directories are repaired and opened again.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ fn open(path: &Path) -> Result<Engine, engine::OpenError> {
     Engine::open(Options { data_dir: path.to_owned(), clock, verify_bytes_max: 0, ..options() })
 }
 
-/// A directory with a collection of a document, and one without documents.
+/// A directory with one collection of one document, and one without documents.
 fn filled(path: &Path) {
     let engine = open(path).unwrap();
     engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
@@ -28,7 +28,7 @@ fn filled(path: &Path) {
     engine.close();
 }
 
-/// Changes the bytes of the store's file.
+/// Changes the bytes of the store file.
 fn damage(path: &Path, how: impl FnOnce(&mut Vec<u8>)) {
     let file = path.join("nearfield.redb");
     let mut bytes = fs::read(&file).unwrap();
@@ -67,7 +67,7 @@ fn a_page_of_names_that_says_it_has_none_costs_no_collection() {
     assert!(
         refusal(path).contains("table names, key all: the number of rows differs from the table's row count")
     );
-    // What was not damaged is as it was: schemas that no name leads to are removed otherwise.
+    // Undamaged data is unchanged, although schemas without a name are otherwise removed.
     damage(path, |bytes| {
         for leaf in leaves(&whole, b"others") {
             bytes[leaf..leaf + 4].copy_from_slice(&whole[leaf..leaf + 4]);

@@ -1,4 +1,4 @@
-//! Searching, filtering, paging and counting, against a scan of everything.
+//! Searching, filtering, paging and counting, compared with an exhaustive scan.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::test_engine::*;
 
 const DOCUMENTS: u64 = 600;
 
-/// Documents 0..600: `n` says the number's remainders, year is the number itself.
+/// Documents 0..600: `n` holds the number's remainders, `year` the number itself.
 fn filled(metric: Metric, algorithm: engine::Algorithm) -> TestEngine {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", algorithm, metric)).unwrap();
@@ -30,7 +30,7 @@ fn filled(metric: Metric, algorithm: engine::Algorithm) -> TestEngine {
     test
 }
 
-/// The oracle: all documents `matches_filter` lets through, nearest first, in double precision.
+/// The oracle: all documents for which `matches_filter` is true, nearest first, in double precision.
 fn nearest(metric: Metric, query: &[f32], matches_filter: impl Fn(u64) -> bool) -> Vec<(f64, u64)> {
     let dot =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
@@ -173,7 +173,7 @@ fn an_answer_has_no_more_bytes_than_there_is_room_for() {
         let query = Query { fields, ..query("docs", &wanted, k).exact(true) };
         test.engine().search_version(&query, version, room).map(|found| found.hits.len())
     };
-    // Whatever room the search takes that is refused is there for the next.
+    // A rejected search returns the bytes it reserved.
     let room = ByteBudget::new(1500);
     for _ in 0..3 {
         let refused = search(600, None, &room).unwrap_err();
@@ -182,7 +182,7 @@ fn an_answer_has_no_more_bytes_than_there_is_room_for() {
         assert!(refused.contains("(k)") && refused.contains("(fields)"), "{refused}");
     }
     assert_eq!(search(1, None, &room).unwrap(), 1);
-    // Searches that are answered together share it; what is not asked for takes none.
+    // Searches answered together share the budget; fields that are not requested do not count.
     assert!(search(1, None, &room).is_err());
     assert_eq!(search(30, Some(&[]), &room).unwrap(), 30);
 }
@@ -206,12 +206,12 @@ fn a_page_ends_with_the_document_that_fills_it() {
     }
     assert_eq!(pages, [4, 4, 3]);
     assert_eq!(keys, (0..11).map(|number| format!("doc:{number:02}")).collect::<Vec<_>>());
-    // The end of a page that is full to the last document is the end.
+    // A page that is full with the last document is the last page.
     let page = test.engine().scroll("docs", None, Some(page_before_last_four(&test)), 10).unwrap();
     assert_eq!((page.documents.len(), page.next), (4, None));
 }
 
-/// Where a page ends that leaves four documents.
+/// The end of a page after which four documents remain.
 fn page_before_last_four(test: &TestEngine) -> u64 {
     let first = test.engine().scroll("docs", None, None, 3).unwrap();
     let rest = test.engine().scroll("docs", None, first.next, 4).unwrap();

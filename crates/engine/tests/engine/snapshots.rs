@@ -1,4 +1,4 @@
-//! Snapshots are never trusted blindly and never needed.
+//! Snapshots are verified before use and never required.
 
 use std::{fs, path::PathBuf};
 
@@ -138,7 +138,7 @@ fn enough_changes_are_saved_while_the_engine_runs() {
     test.engine().create_collection("docs", schema("", hnsw(), Metric::L2)).unwrap();
     let ops: Vec<Op> = (0..10_000).map(|number| put(&number.to_string(), &[("year", b"1")])).collect();
     assert!(test.engine().write(ops).iter().all(Result::is_ok));
-    // It comes by itself; the test only cannot know when.
+    // Written in the background; the test waits for it.
     while !files(&test).iter().any(|path| path.extension().is_some_and(|end| end == "snapshot")) {
         std::thread::yield_now();
     }

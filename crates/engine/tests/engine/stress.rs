@@ -1,4 +1,4 @@
-//! Writing, searching and ending at once, from eight threads. `STRESS_SECONDS=60` is the long run, best under
+//! Writes, searches and expiry at the same time in eight threads. `STRESS_SECONDS=60` is the long run, best under
 //! ThreadSanitizer (`make sanitize-threads`).
 
 use std::{
@@ -13,7 +13,7 @@ use crate::{disks::SplitMix64, test_engine::*, timed_run::TimedRun};
 const WRITERS: u64 = 3;
 const KEYS_PER_WRITER: u64 = 200;
 const KEPT: u64 = 50;
-/// The clock is put forward by so much for a group of writes or several.
+/// The clock advances by this much once per group of writes or several.
 const TICK_MS: u64 = 10;
 
 struct Stress {
@@ -24,7 +24,7 @@ struct Stress {
 }
 
 impl Stress {
-    /// Writes, replaces and deletes documents with ends and without, in groups, and returns their ends.
+    /// Writes, replaces and deletes documents with and without expiry, in groups. Returns their expiries.
     fn write(&self, writer: u64) -> BTreeMap<String, Option<u64>> {
         let mut random = SplitMix64(71 + writer);
         let mut live = BTreeMap::new();
@@ -67,7 +67,7 @@ impl Stress {
             let wanted = vector(random.next() % 1_000);
             for exact in [false, true] {
                 let found = self.test.engine().search(&query("docs", &wanted, 20).exact(exact)).unwrap();
-                // Documents that went away meanwhile may leave gaps.
+                // Documents deleted meanwhile may leave gaps.
                 assert!(found.hits.len() <= 20);
                 for hit in found.hits {
                     let end = hit.document.field(b"title").map(|end| text(end).parse::<u64>().unwrap());
@@ -84,7 +84,7 @@ impl Stress {
 #[test]
 fn eight_threads_write_search_and_let_documents_end() {
     let test = TestEngine::with(|options| {
-        // Small, so that writers help to link and sweep; two threads drain.
+        // Small, so that writers help to link and vacuum; two threads drain.
         options.tail_max = 32;
         options.index_threads = 2;
     });
@@ -129,7 +129,7 @@ fn eight_threads_write_search_and_let_documents_end() {
                 assert!(info.memory_bytes > 0);
             });
         }));
-        // Joined, not only waited for: ThreadSanitizer sees the end of those alone.
+        // Joined explicitly: ThreadSanitizer sees only the end of joined threads.
         others.into_iter().for_each(|other| other.join().unwrap());
         for writer in writers {
             live.extend(writer.join().unwrap());

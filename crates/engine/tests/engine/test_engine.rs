@@ -1,4 +1,4 @@
-//! An engine in a directory of its own, with a clock that stands still, and short ways to use it.
+//! An engine in a temporary directory with a clock that stands still, and helpers.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use engine::{
 };
 use tempfile::TempDir;
 
-/// A moment in 2033, where every test begins.
+/// A moment in 2033, at which every test begins.
 pub(crate) const BEGIN_MS: u64 = 2_000_000_000_000;
 pub(crate) const DIM: usize = 8;
 
@@ -81,7 +81,7 @@ impl TestEngine {
         self.engine.as_ref().expect("the engine is open")
     }
 
-    /// Closes the engine and leaves the directory to the test.
+    /// Closes the engine; the directory stays.
     pub(crate) fn close(&mut self) {
         self.engine.take().expect("the engine is open").close();
     }
@@ -95,7 +95,7 @@ impl TestEngine {
         self.open();
     }
 
-    /// Goes on with what a kill at this moment leaves: the files as they are, nothing closed.
+    /// Continues with what a kill at this moment leaves: the files as they are, nothing closed.
     pub(crate) fn crash(&mut self) {
         let dir = tempfile::tempdir().unwrap();
         copy(self.dir.path(), dir.path());
@@ -131,7 +131,7 @@ impl TestEngine {
         self.engine().count(collection, Some(&filter)).unwrap()
     }
 
-    /// Keys of all documents of a collection, as a scroll in small pages gives them.
+    /// Keys of all documents of a collection, from a scroll in small pages.
     pub(crate) fn scroll(&self, collection: &str, filter: Option<&Filter>) -> Vec<String> {
         let mut keys = Vec::new();
         let mut after = None;
@@ -146,8 +146,7 @@ impl TestEngine {
         }
     }
 
-    /// Waits until no vector is scanned any more. Index workers do it by themselves; only a
-    /// test wants to know when.
+    /// Waits until all tails are empty. Index workers drain them in the background.
     pub(crate) fn settle(&self) {
         while self.engine().collections().iter().any(|collection| collection.tail > 0) {
             std::thread::yield_now();
@@ -199,7 +198,7 @@ pub(crate) fn keys(found: &SearchResult) -> Vec<String> {
     found.hits.iter().map(|hit| text(&hit.document.key)).collect()
 }
 
-/// A vector that is different for every number, and far from none of them.
+/// A vector that differs for every number and is not far from the others.
 pub(crate) fn vector(number: u64) -> Vec<f32> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1;
     (0..DIM)
@@ -293,7 +292,7 @@ pub(crate) fn vector_field(
     }
 }
 
-/// TEXT title and content, TAG category, NUMERIC year, VECTOR v that documents bring.
+/// TEXT title and content, TAG category, NUMERIC year, VECTOR v in the documents.
 pub(crate) fn schema(prefix: &str, algorithm: Algorithm, metric: Metric) -> Schema {
     let kinds = [
         ("title", FieldKind::Text),
@@ -314,7 +313,7 @@ pub(crate) fn embedding_schema(prefix: &str) -> Schema {
     schema
 }
 
-/// What a model would make of a text: the same for the same text.
+/// The vector that a model would compute: the same for the same text.
 pub(crate) fn embed(text: &TextToEmbed) -> ComputedVector {
     let number = text.text.bytes().fold(7, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     ComputedVector {
@@ -326,7 +325,7 @@ pub(crate) fn embed(text: &TextToEmbed) -> ComputedVector {
     }
 }
 
-/// A put with every vector the engine asks for.
+/// A put with every vector the engine requires.
 pub(crate) fn embedded_put(engine: &Engine, key: &str, values: &[(&str, &[u8])]) -> Op {
     let Op::Put { key, fields, expires_at_ms, expected, .. } = put(key, values) else { unreachable!() };
     let vectors = engine.texts_to_embed(&key, &fields).iter().map(embed).collect();

@@ -1,4 +1,4 @@
-//! Documents by number, each of a version that its fields tell: for what may stand after a failure.
+//! Documents by number, each with a version in its fields, to check which of them survive a failure.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use engine::{Engine, Expected, Op};
 
 use crate::test_engine::{QueryExt as _, blob, keys, put, query, vector};
 
-/// Numbers there are.
+/// Number of keys.
 pub(crate) const KEYS: u64 = 24;
-/// Sessions of a life.
+/// Sessions per run.
 pub(crate) const SESSIONS: usize = 3;
-/// Documents of a group of writes, at most.
+/// Most documents per group of writes.
 pub(crate) const GROUP: u64 = 4;
 
 pub(crate) fn key(number: u64) -> String {
@@ -28,7 +28,7 @@ pub(crate) fn op(number: u64, version: Option<u64>) -> Op {
     }
 }
 
-/// The version that stands, all of one piece.
+/// The current version of a document, all of whose fields must agree.
 pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
     let found = engine.get(key(number).as_bytes()).unwrap_or_else(|error| panic!("{how}: {error}"));
     found.map(|document| {
@@ -39,7 +39,7 @@ pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
     })
 }
 
-/// That searches near `wanted` find just those that stand, nearest first, by the graph and without.
+/// Checks that graph and exact searches near `wanted` find exactly the existing documents, nearest first.
 pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &[f32], how: &str) {
     let distance = |version: u64| -> f64 {
         let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
@@ -56,7 +56,7 @@ pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &
     }
 }
 
-/// How many losses of power are tried: `FAULT_SEEDS`, or so many.
+/// Number of power losses to try: `FAULT_SEEDS`, or this default.
 pub(crate) fn seeds(default: u64) -> u64 {
     std::env::var("FAULT_SEEDS").map_or(default, |text| text.parse().expect("FAULT_SEEDS is a number"))
 }

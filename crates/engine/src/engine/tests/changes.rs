@@ -1,8 +1,8 @@
-//! The log of changes is no longer than the oldest snapshot needs it.
+//! The change log is no longer than the oldest snapshot requires.
 
 use super::*;
 
-/// How many changes are kept, and up to which they are forgotten.
+/// How many changes are kept, and up to which they were trimmed.
 fn log(engine: &Engine) -> (usize, u64) {
     let reader = engine.core.store.read().unwrap();
     (reader.changes(0).unwrap().count(), reader.changes_trimmed_to().unwrap())
@@ -24,7 +24,7 @@ fn where_there_is_no_snapshot_no_change_is_kept() {
         assert_eq!(log(&engine), (25, 0), "a few are not worth a commit");
         engine.core.trim_changes(25, 100).unwrap();
         assert_eq!(log(&engine), (0, 25));
-        // It goes on, and what there is can be changed and opened as ever.
+        // The engine still works, and its data can be changed and opened.
         put_all(&engine, 10..20);
         assert_eq!(log(&engine), (10, 25));
     }

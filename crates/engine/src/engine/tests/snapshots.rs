@@ -1,10 +1,10 @@
-//! Snapshots that are taken while writes go on.
+//! Snapshots taken while writes continue.
 
 use std::{fs, sync::atomic::AtomicBool};
 
 use super::*;
 
-/// Ends the writer when the test is over, failed or not.
+/// Stops the writer when the test ends, failed or not.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -13,7 +13,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// A copy of the snapshots in `dir`, in a directory of their own.
+/// Copies the snapshots in `dir` to a new directory.
 fn copy_of_snapshots(dir: &TempDir) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     let snapshots = copy.path().join(SNAPSHOT_DIRECTORY);
@@ -40,7 +40,7 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
     let writing = AtomicBool::new(true);
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            // Keys go and others come in their ordinals, until enough moments have been compared.
+            // Keys are deleted and new ones take their ordinals, until enough moments were compared.
             let mut round = 0u64;
             while writing.load(Ordering::Relaxed) {
                 round += 1;
@@ -74,12 +74,12 @@ fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
 
 type Once = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
-/// A folder that has something happen while a snapshot is being written.
+/// A storage that runs callbacks while a snapshot is written.
 struct WriteHook {
     directory: DirectoryStorage,
     /// Before the first byte.
     begins: Once,
-    /// When it is in its place.
+    /// After the file got its name.
     ends: Once,
 }
 
@@ -124,8 +124,8 @@ impl FileStorage for WriteHook {
     }
 }
 
-/// The number a snapshot reaches to is not all that is in it: a change that came while it was written must be durable
-/// before the snapshot counts.
+/// A snapshot may contain more than the change it reaches: a change made during its writing must be durable before
+/// the snapshot is used.
 #[test]
 fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
     let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
@@ -156,7 +156,7 @@ fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
     };
     assert_eq!(found(), [("doc:1".to_owned(), 1.0), ("doc:2".to_owned(), 4.0)]);
     assert_eq!(engine.collection("docs").unwrap().documents, 2);
-    // What was lost, had anything been, would have left its numbers to this.
+    // If anything was lost, this reuses its sequence numbers.
     engine.write(vec![put(4)]).remove(0).unwrap();
     assert_eq!(found()[2..], [("doc:4".to_owned(), 16.0)]);
 }
