@@ -42,7 +42,8 @@ pub(crate) fn find(
     Ok(block.get(key.doc, key.passage).map(Entry::vector))
 }
 
-/// The vectors of the document and field of `first`, its least possible key, in ascending order of passages.
+/// Gets a document's vectors in one field, in order of passage. `first` is the lowest possible key of that document
+/// and field.
 pub(crate) fn find_document(
     vectors: &impl ReadableTable<&'static RowKey, &'static [u8]>,
     first: VectorKey,
@@ -51,7 +52,7 @@ pub(crate) fn find_document(
     let (first, last) = (first.encode(), VectorKey { passage: u16::MAX, ..first }.encode());
     let doc = VectorKey::decode(&first).doc;
     let mut found = Vec::new();
-    // Backwards, as the row that holds the first passage may begin with an earlier document.
+    // Iterates backward, because the row with the first passage may start with an earlier document.
     for row in vectors.range::<&RowKey>(&field_start..=&last)?.rev() {
         let (row_key, row) = row?;
         let block = decode(row_key.value(), row.value())?;
