@@ -97,7 +97,7 @@ pub(super) enum Kind {
     /// The engine in this process.
     Embedded(Arc<Embedded>),
     /// A Redis with the search module.
-    Redis(Redis),
+    Redis(Arc<Redis>),
 }
 
 /// What is called when collections have been made, switched or dropped, by whoever.

@@ -1,23 +1,21 @@
-//! Collections made, dropped, named and told about.
+//! Creating, dropping, naming and describing collections.
 
 use engine::{CollectionError, CollectionVersion, check_name};
 use futures_util::future::try_join_all;
 use redis::Cmd;
 
 use super::{
-    CollectionInfo, DropMode, Error, Fingerprints, Schema,
-    discovery::Core,
-    error, index,
+    CollectionInfo, DropMode, Error, Fingerprints, Redis, Schema, error, index,
     metadata::{self, CollectionMetadata},
     reply,
     servers::{Shard, into_result},
     state::{Collection, ShardIndex},
 };
-use crate::{ErrorKind, Stats, refusal};
+use crate::{ErrorKind, Stats, refusal, sync::Arc};
 
-impl Core {
-    /// All collections, asked anew.
-    pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
+impl Redis {
+    /// All collections, with fresh `FT.INFO`.
+    pub(in crate::backend) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
         if let Some(obstacle) = self.servers.unavailable_reason()
             && !self.has_cached_collections()
         {
@@ -29,15 +27,29 @@ impl Core {
         Ok(self.state().collections.values().map(|collection| collection.to_info()).collect())
     }
 
-    /// One collection, asked anew.
-    pub(super) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
+    /// One collection, with fresh `FT.INFO`.
+    pub(in crate::backend) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
         self.state().get(name)?;
         self.refresh_index_info(&[name]).await?;
         Ok(self.state().get(name)?.to_info())
     }
 
-    /// Makes a collection, or takes over an index that is there and equal; `true` if it was made.
-    pub(super) async fn put_collection(
+    /// Creates a collection, or adopts existing indexes with the same schema; `true` if it was created.
+    pub(in crate::backend) async fn put_collection(
+        self: &Arc<Self>,
+        name: &str,
+        schema: Schema,
+        rebuild: bool,
+        models: Fingerprints,
+    ) -> Result<(CollectionInfo, bool), Error> {
+        let (redis, name) = (self.clone(), name.to_owned());
+        self.run_to_completion(
+            async move { redis.put_collection_inner(&name, schema, rebuild, models).await },
+        )
+        .await
+    }
+
+    async fn put_collection_inner(
         &self,
         name: &str,
         schema: Schema,
@@ -73,7 +85,7 @@ impl Core {
                 ErrorKind::Conflict,
                 "schema-conflict",
                 format!(
-                    "collection {name:?} cannot stand beside others in one Redis: {conflict}; choose another prefix or field name"
+                    "collection {name:?} conflicts with another collection in this Redis: {conflict}; choose another prefix or field name"
                 ),
             ));
         }
@@ -92,7 +104,7 @@ impl Core {
                 *index = Some(self.create_index(name, &metadata, shard).await?);
             }
         }
-        self.send(&metadata::key(name), &metadata.to_hset(name)).await?;
+        self.save_metadata(name, &metadata).await?;
         let indexes = shards.iter().map(|shard| shard.name()).zip(existing.into_iter().flatten()).collect();
         let aliases = state.get(name).map_or_else(|_| Vec::new(), |known| known.aliases.clone());
         let collection = Collection::new(name, metadata, aliases, indexes);
@@ -102,7 +114,16 @@ impl Core {
     }
 
     /// Drops a collection and its aliases.
-    pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
+    pub(in crate::backend) async fn drop_collection(
+        self: &Arc<Self>,
+        name: &str,
+        documents: DropMode,
+    ) -> Result<(), Error> {
+        let (redis, name) = (self.clone(), name.to_owned());
+        self.run_to_completion(async move { redis.drop_collection_inner(&name, documents).await }).await
+    }
+
+    async fn drop_collection_inner(&self, name: &str, documents: DropMode) -> Result<(), Error> {
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
         let collection = state.get_by_own_name(name)?;
@@ -128,7 +149,16 @@ impl Core {
         Ok(())
     }
 
-    pub(super) async fn set_alias(&self, alias: &str, name: &str) -> Result<(), Error> {
+    pub(in crate::backend) async fn set_alias(
+        self: &Arc<Self>,
+        alias: &str,
+        collection: &str,
+    ) -> Result<(), Error> {
+        let (redis, alias, collection) = (self.clone(), alias.to_owned(), collection.to_owned());
+        self.run_to_completion(async move { redis.set_alias_inner(&alias, &collection).await }).await
+    }
+
+    async fn set_alias_inner(&self, alias: &str, name: &str) -> Result<(), Error> {
         check_name(alias).map_err(refusal::collection)?;
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
@@ -143,7 +173,7 @@ impl Core {
             let name = former.name.clone();
             self.cache_collection(&name, Some(former));
         }
-        // As it stands now: the alias may have led here already.
+        // Read again: the alias may already have referred to this collection.
         let mut named = Collection::clone(self.state().get(&collection.name)?);
         named.aliases.push(alias.to_owned());
         named.aliases.sort_unstable();
@@ -151,7 +181,12 @@ impl Core {
         Ok(())
     }
 
-    pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
+    pub(in crate::backend) async fn remove_alias(self: &Arc<Self>, alias: &str) -> Result<(), Error> {
+        let (redis, alias) = (self.clone(), alias.to_owned());
+        self.run_to_completion(async move { redis.remove_alias_inner(&alias).await }).await
+    }
+
+    async fn remove_alias_inner(&self, alias: &str) -> Result<(), Error> {
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
         let Some(collection) = state.by_alias(alias) else {
@@ -164,7 +199,7 @@ impl Core {
             let mut remove = redis::cmd("FT.ALIASDEL");
             remove.arg(alias);
             match self.send(alias, &remove).await {
-                // Others have removed it there: what is left is the note.
+                // Another client removed it from RediSearch; the saved alias is still there.
                 Err(error) if error.kind != ErrorKind::Internal => return Err(error),
                 _ => {}
             }
@@ -177,17 +212,22 @@ impl Core {
         Ok(())
     }
 
-    /// Notes that all vectors of a collection are computed by these models now.
-    pub(super) async fn save_models(&self, name: &str, models: Fingerprints) -> Result<(), Error> {
+    /// Saves the models that now compute all vectors of a collection.
+    pub(in crate::backend) async fn save_models(
+        &self,
+        name: &str,
+        models: Fingerprints,
+    ) -> Result<(), Error> {
         let _ddl = self.ddl_lock.lock().await;
         let collection = Collection { models, ..Collection::clone(self.state().get(name)?) };
-        self.send(&metadata::key(name), &collection.metadata().to_hset(name)).await?;
+        self.save_metadata(name, &collection.metadata()).await?;
         self.cache_collection(name, Some(collection));
         Ok(())
     }
 
-    /// Counts of all servers: of every key in their databases, whoever's it is.
-    pub(super) async fn stats(&self) -> Result<Stats, Error> {
+    /// The totals of all servers. The documents include every key in their databases, not only
+    /// Nearfield's.
+    pub(in crate::backend) async fn stats(&self) -> Result<Stats, Error> {
         let map = self.servers.map();
         let count = async |shard: &Shard| {
             let asked = shard.primary.connections.send(&redis::cmd("DBSIZE")).await;
@@ -214,7 +254,7 @@ fn cannot_rebuild(name: &str, difference: &str) -> Error {
     Error::invalid(
         "rebuild",
         format!(
-            "collection {name:?} has another schema ({difference}), and a Redis cannot rebuild an index beside itself: drop the collection, keeping its documents (documents=keep), and make it again"
+            "collection {name:?} has a different schema ({difference}), and Redis cannot rebuild an index while the old one is in use: drop the collection, keep its documents (documents=keep) and create it again"
         ),
     )
 }

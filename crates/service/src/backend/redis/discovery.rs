@@ -1,84 +1,52 @@
-//! What the verbs and the keeper work with.
+//! Reading the collections from the servers: health checks, the indexes on every shard and the
+//! metadata beside them, and the re-creation of indexes that are missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use engine::CollectionVersion;
 use futures_util::future::{join_all, try_join_all};
-use redis::{Cmd, Value};
 
 use super::{
-    Clock, Error, OnChange, error,
+    Error, Redis, error,
     index::{self, IndexInfo},
     metadata::{self, CollectionMetadata},
     reply,
-    servers::{Servers, Shard, SlotMap, into_result},
+    servers::{Shard, SlotMap, into_result},
     slots::{hash_tag_for, slot},
     state::{Collection, ShardIndex, State},
-    state_cache::StateCache,
 };
-use crate::{
-    ErrorKind,
-    sync::{Arc, Mutex},
-};
+use crate::{ErrorKind, sync::Arc};
 
-/// The store.
-#[derive(Debug)]
-pub(super) struct Core {
-    pub(super) servers: Servers,
-    pub(super) clock: Arc<dyn Clock>,
-    /// Held while collections are made or dropped, or looked at again.
-    pub(super) ddl_lock: tokio::sync::Mutex<()>,
-    /// Collections whose documents all have their vectors, as far as this process has to care.
-    pub(super) fully_embedded: Mutex<BTreeSet<CollectionVersion>>,
-    cache: StateCache,
-}
+/// How long to wait for a new index to scan the existing keys, and the time between two checks. With
+/// few keys the scan ends at once.
+const INITIAL_SCAN_WAIT_MAX: Duration = Duration::from_millis(200);
+const INITIAL_SCAN_POLL: Duration = Duration::from_millis(2);
 
-/// The indexes that were found on shards that answered, and what was known of the others.
+/// Prefix of the keys of warnings about unused indexes. No collection name starts with it.
+const STRAY_INDEX: &str = "stray index ";
+
+/// The indexes of a collection, by shard.
+type Indexes = BTreeMap<String, ShardIndex>;
+
+/// The indexes found on the shards that replied, and the cached ones of the other shards.
 struct DiscoveredIndexes {
-    /// By collection, then by shard.
-    indexes: BTreeMap<String, BTreeMap<String, ShardIndex>>,
-    /// Shards that answered.
-    answered: Vec<Arc<Shard>>,
+    by_collection: BTreeMap<String, Indexes>,
+    /// Shards that replied.
+    replied: Vec<Arc<Shard>>,
     warnings: BTreeMap<String, String>,
 }
 
-impl Core {
-    pub(super) fn new(servers: Servers, clock: Arc<dyn Clock>, on_change: Arc<OnChange>) -> Core {
-        Core {
-            servers,
-            clock,
-            ddl_lock: tokio::sync::Mutex::new(()),
-            fully_embedded: Mutex::default(),
-            cache: StateCache::new(on_change),
-        }
-    }
-
-    /// The collections as they were last seen.
-    pub(super) fn state(&self) -> Arc<State> {
-        self.cache.get()
-    }
-
-    /// Puts one collection in place, or takes it out.
-    pub(super) fn cache_collection(&self, name: &str, collection: Option<Collection>) {
-        self.cache.update(|state| {
-            state.warnings.remove(name);
-            match collection {
-                Some(collection) => state.collections.insert(name.to_owned(), Arc::new(collection)),
-                None => state.collections.remove(name),
-            };
-        });
-    }
-
-    /// Whether every shard has an index of its own, which is asked by itself.
+impl Redis {
+    /// Whether every shard has its own index, to which searches are sent separately.
     pub(super) fn has_index_per_shard(&self) -> bool {
         self.servers.is_cluster()
             && !self.servers.map().shards().iter().any(|shard| shard.primary.has_coordinator())
     }
 
-    /// The shards whose indexes make up a collection: all, or any one where the servers ask each other.
+    /// The shards whose indexes make up a collection: all of them, or any one if the cluster has a
+    /// search coordinator.
     pub(super) fn index_shards(&self, map: &SlotMap) -> Result<Vec<Arc<Shard>>, Error> {
         if self.has_index_per_shard() && !map.shards().is_empty() {
             return Ok(map.shards().to_vec());
@@ -86,32 +54,32 @@ impl Core {
         Ok(vec![self.servers.any_shard(map)?])
     }
 
-    /// The name a collection's index has on a shard, if it is made now. It is a key to Redis, and has to
-    /// be one that this shard holds.
-    pub(super) fn index_name(&self, collection: &str, shard: &Shard) -> String {
+    /// The name of a collection's new index on a shard. To Redis it is a key, so it must hash to a slot
+    /// of this shard.
+    fn index_name(&self, collection: &str, shard: &Shard) -> String {
         match shard.last_slot().filter(|_| self.has_index_per_shard()) {
             Some(slot) => format!("{collection}:{{{}}}", hash_tag_for(slot)),
             None => collection.to_owned(),
         }
     }
 
-    /// Finds the servers well and lets everybody ask, or says why not. Collections are looked at if that
-    /// is wanted, or if a server may be another than before.
+    /// Checks the servers and closes the circuit breakers of those that are healthy; otherwise returns
+    /// why one is not. Refreshes the collections with `reload`, or if a server may have been replaced.
     pub(super) async fn health_check(&self, reload: bool) -> Result<(), Error> {
         let refreshed = self.servers.refresh_map().await;
         let reload = reload || matches!(refreshed, Ok(true));
         let checks = self.servers.health_check(reload).await;
         refreshed?;
-        let is_another = checks.iter().any(|checks| matches!(checks, Ok(true)));
-        let checks: Result<(), Error> = checks.into_iter().try_for_each(|checks| checks.map(drop));
+        let is_replaced = checks.iter().any(|check| matches!(check, Ok(true)));
+        let healthy: Result<(), Error> = checks.into_iter().try_for_each(|check| check.map(drop));
         if !self.servers.is_cluster() {
-            checks.clone()?;
+            healthy.clone()?;
         }
-        if reload || is_another {
+        if reload || is_replaced {
             match self.refresh_collections().await {
-                // It goes on with what is known, and looks again soon.
+                // The cached collections stay in use until the next refresh.
                 Err(error) if !self.state().servers.is_empty() && error.kind != ErrorKind::Unavailable => {
-                    tracing::warn!(%error, "the collections in Redis cannot be read");
+                    tracing::warn!(%error, "reading the collections from Redis failed");
                 }
                 Err(error) => {
                     if !self.servers.is_cluster() {
@@ -123,107 +91,57 @@ impl Core {
                 Ok(()) => {}
             }
         }
-        checks
+        healthy
     }
 
-    /// Reads the collections anew. An index that is missing is made, empty as it may be. Of a shard that
-    /// does not answer it goes on with what was known; of a single server that does not, it goes no
-    /// further.
-    pub(super) async fn refresh_collections(&self) -> Result<(), Error> {
+    /// Reads all collections from the servers and creates missing indexes, which start out empty. Keeps
+    /// what is cached of a shard that does not reply; fails if a single server does not.
+    async fn refresh_collections(&self) -> Result<(), Error> {
         let _ddl = self.ddl_lock.lock().await;
         let (old, map) = (self.state(), self.servers.map());
         let mut servers = old.servers.clone();
         servers.retain(|address, _| map.shards().iter().any(|shard| shard.name() == *address));
         let server = |shard: &Arc<Shard>| Some((shard.name(), shard.primary.server()?));
         servers.extend(map.shards().iter().filter_map(server));
+        let restarted = restarted_shards(&old, &servers);
         let mut state = State { servers, warnings: old.warnings.clone(), ..State::default() };
 
-        let DiscoveredIndexes { mut indexes, answered, warnings } = self.discover_indexes(&old, &map).await?;
-        state.warnings.retain(|what, _| !what.starts_with(STRAY_INDEX));
-        state.warnings.extend(warnings);
-        let aliases = match self.aliases().await {
+        let mut discovered = self.discover_indexes(&old, &map).await?;
+        state.warnings.retain(|key, _| !key.starts_with(STRAY_INDEX));
+        state.warnings.append(&mut discovered.warnings);
+        let aliases = match self.load_aliases().await {
             Ok(aliases) => aliases,
             Err(error) if self.tolerates(&error) => old.aliases(),
             Err(error) => return Err(error),
         };
         for name in old.collections.keys() {
-            indexes.entry(name.clone()).or_default();
+            discovered.by_collection.entry(name.clone()).or_default();
         }
-        let saved = join_all(indexes.keys().map(|name| self.load_metadata(name))).await;
-        for ((name, mut indexes), saved) in indexes.into_iter().zip(saved) {
-            let known = old.collections.get(&name);
-            let restarted = |shard: &Shard| {
-                let run_id = |servers: &BTreeMap<String, super::server::ServerInfo>| {
-                    servers.get(&shard.name()).map(|server| server.run_id.clone())
-                };
-                run_id(&old.servers).is_some_and(|known| run_id(&state.servers) != Some(known))
-            };
-            let metadata = match saved {
-                Ok(Some(metadata)) => metadata,
-                Ok(None) => {
-                    let home_restarted =
-                        map.shard_for_key(metadata::key(&name).as_bytes()).is_ok_and(|home| restarted(home));
-                    match known {
-                        Some(known) if home_restarted => {
-                            self.restore_metadata(known).await?;
-                            known.metadata()
-                        }
-                        // An index without notes is none of Nearfield's; or somebody has dropped it.
-                        _ => continue,
-                    }
-                }
-                Err(error) if error.code == "metadata-damaged" => {
-                    if state.warnings.insert(name.clone(), error.message.clone()).is_none() {
-                        tracing::warn!(collection = name, %error, "a collection cannot be read");
-                    }
-                    continue;
-                }
-                Err(error) if self.tolerates(&error) => match known {
-                    Some(known) => known.metadata(),
-                    None => continue,
-                },
-                Err(error) => return Err(error),
-            };
-            for shard in &answered {
-                if indexes.contains_key(&shard.name()) {
-                    continue;
-                }
-                match self.create_index(&name, &metadata, shard).await {
-                    Ok(index) => indexes.insert(shard.name(), index),
-                    Err(error) if self.tolerates(&error) => continue,
-                    Err(error) => return Err(error),
-                };
-                if restarted(shard) {
-                    tracing::warn!(
-                        collection = name,
-                        shard = shard.name(),
-                        "Redis has lost an index; it is made again"
-                    );
-                    state.warnings.insert(
-                        name.clone(),
-                        format!(
-                            "collection {name:?}: Redis had lost its index, which has been made again; documents Redis lost are lost"
-                        ),
-                    );
-                } else {
-                    tracing::info!(
-                        collection = name,
-                        shard = shard.name(),
-                        "an index is made where there was none"
-                    );
+        let names = discovered.by_collection.keys();
+        let loaded = join_all(names.map(|name| self.load_metadata(name))).await;
+        for ((name, mut indexes), loaded) in discovered.by_collection.into_iter().zip(loaded) {
+            let cached = old.collections.get(&name);
+            let home = map.shard_for_key(metadata::key(&name).as_bytes());
+            let is_home_restarted = home.is_ok_and(|home| restarted.contains(&home.name()));
+            let metadata =
+                self.usable_metadata(&name, loaded, cached, is_home_restarted, &mut state.warnings).await?;
+            let Some(metadata) = metadata else { continue };
+            for shard in &discovered.replied {
+                if !indexes.contains_key(&shard.name()) {
+                    let is_restarted = restarted.contains(&shard.name());
+                    let index =
+                        self.restore_index(&name, &metadata, shard, is_restarted, &mut state.warnings);
+                    indexes.extend(index.await?.map(|index| (shard.name(), index)));
                 }
             }
-            let of_name: Vec<String> = aliases
-                .iter()
-                .filter(|(_, target)| *target == name)
-                .map(|(alias, _)| alias.clone())
-                .collect();
-            let collection = Collection::new(&name, metadata, of_name, indexes);
-            collection.log_failures(known);
-            let collection = match known {
-                // The same checker, so that only what changed is new.
-                Some(known) if known.metadata() == collection.metadata() => {
-                    Collection { checker: known.checker.clone(), ..collection }
+            let own = aliases.iter().filter(|(_, target)| *target == name);
+            let own = own.map(|(alias, _)| alias.clone()).collect();
+            let collection = Collection::new(&name, metadata, own, indexes);
+            collection.log_failures(cached);
+            let collection = match cached {
+                // Keeps the validator, so that an unchanged collection compares equal.
+                Some(cached) if cached.metadata() == collection.metadata() => {
+                    Collection { checker: cached.checker.clone(), ..collection }
                 }
                 _ => collection,
             };
@@ -233,64 +151,117 @@ impl Core {
         Ok(())
     }
 
-    /// Whether what was last seen still stands, as far as it can be known: some servers of a cluster may
-    /// be gone, but a single one may not.
-    pub(super) fn has_cached_collections(&self) -> bool {
-        self.servers.is_cluster() && !self.state().servers.is_empty()
+    /// The metadata of a collection as it was `loaded`, or as it is `cached` if the servers lost it or
+    /// cannot be reached; `None` if there is no such collection.
+    async fn usable_metadata(
+        &self,
+        name: &str,
+        loaded: Result<Option<CollectionMetadata>, Error>,
+        cached: Option<&Arc<Collection>>,
+        is_home_restarted: bool,
+        warnings: &mut BTreeMap<String, String>,
+    ) -> Result<Option<CollectionMetadata>, Error> {
+        match (loaded, cached) {
+            (Ok(Some(metadata)), _) => Ok(Some(metadata)),
+            (Ok(None), Some(cached)) if is_home_restarted => {
+                self.restore_metadata(cached).await?;
+                Ok(Some(cached.metadata()))
+            }
+            // An index without metadata is not Nearfield's, or its collection was dropped.
+            (Ok(None), _) => Ok(None),
+            (Err(error), _) if error.code == metadata::DAMAGED => {
+                if warnings.insert(name.to_owned(), error.message.clone()).is_none() {
+                    tracing::warn!(collection = name, %error, "the metadata of a collection cannot be read");
+                }
+                Ok(None)
+            }
+            (Err(error), cached) if self.tolerates(&error) => Ok(cached.map(|cached| cached.metadata())),
+            (Err(error), _) => Err(error),
+        }
     }
 
-    /// Whether one server of several did not answer, and the others are there.
+    /// Creates the index that a collection lacks on a shard; `None` if the shard does not reply.
+    async fn restore_index(
+        &self,
+        name: &str,
+        metadata: &CollectionMetadata,
+        shard: &Shard,
+        is_restarted: bool,
+        warnings: &mut BTreeMap<String, String>,
+    ) -> Result<Option<ShardIndex>, Error> {
+        let index = match self.create_index(name, metadata, shard).await {
+            Ok(index) => index,
+            Err(error) if self.tolerates(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let address = shard.name();
+        if is_restarted {
+            tracing::warn!(collection = name, shard = address, "Redis lost an index; created it again");
+            warnings.insert(
+                name.to_owned(),
+                format!(
+                    "collection {name:?}: Redis lost its index, which was created again; documents that Redis lost are gone"
+                ),
+            );
+        } else {
+            tracing::info!(collection = name, shard = address, "created a missing index");
+        }
+        Ok(Some(index))
+    }
+
+    /// Whether the operation can go on without the server that failed: in a cluster, if it is
+    /// unavailable.
     fn tolerates(&self, error: &Error) -> bool {
         self.servers.is_cluster() && error.kind == ErrorKind::Unavailable
     }
 
-    /// The indexes on every shard, with what they hold.
+    /// Lists the indexes on every shard, with their `FT.INFO`.
     async fn discover_indexes(&self, old: &State, map: &SlotMap) -> Result<DiscoveredIndexes, Error> {
         let shards = self.index_shards(map)?;
         let found = join_all(shards.iter().map(|shard| self.indexes_on(shard))).await;
-        let mut listed =
-            DiscoveredIndexes { indexes: BTreeMap::new(), answered: Vec::new(), warnings: BTreeMap::new() };
+        let mut discovered = DiscoveredIndexes {
+            by_collection: BTreeMap::new(),
+            replied: Vec::new(),
+            warnings: BTreeMap::new(),
+        };
         for (shard, found) in shards.iter().zip(found) {
             let address = shard.name();
             match found {
                 Ok((indexes, strays)) => {
                     for (collection, index) in indexes {
-                        listed.indexes.entry(collection).or_default().insert(address.clone(), index);
+                        let indexes = discovered.by_collection.entry(collection).or_default();
+                        indexes.insert(address.clone(), index);
                     }
                     for stray in strays {
-                        listed.warnings.insert(
+                        discovered.warnings.insert(
                             format!("{STRAY_INDEX}{address} {stray}"),
                             format!(
-                                "shard {address} still holds index {stray:?}, whose slot has moved away: it is not used, and costs memory there until that server is started afresh"
+                                "shard {address} still holds index {stray:?}, whose slot moved to another server: it is unused and takes up memory until that server restarts without its data"
                             ),
                         );
                     }
-                    listed.answered.push(shard.clone());
+                    discovered.replied.push(shard.clone());
                 }
                 Err(error) if self.tolerates(&error) => {
                     for (name, collection) in &old.collections {
                         if let Some(index) = collection.indexes.get(&address) {
-                            let of_name = listed.indexes.entry(name.clone()).or_default();
-                            of_name.insert(address.clone(), index.clone());
+                            let indexes = discovered.by_collection.entry(name.clone()).or_default();
+                            indexes.insert(address.clone(), index.clone());
                         }
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        if listed.answered.is_empty() {
+        if discovered.replied.is_empty() {
             return Err(self.servers.unavailable_reason().unwrap_or_else(error::moving));
         }
-        Ok(listed)
+        Ok(discovered)
     }
 
-    /// The indexes on one shard by their collections, with what they hold; and those whose slots have
-    /// moved away.
-    pub(super) async fn indexes_on(
-        &self,
-        shard: &Shard,
-    ) -> Result<(BTreeMap<String, ShardIndex>, Vec<String>), Error> {
-        let asked = async {
+    /// The indexes on one shard by collection, and the names of indexes whose slots moved away.
+    pub(super) async fn indexes_on(&self, shard: &Shard) -> Result<(Indexes, Vec<String>), Error> {
+        let listing = async {
             let listed = shard.primary.connections.send(&redis::cmd("FT._LIST")).await?;
             let (mut names, mut strays) = (BTreeMap::new(), Vec::new());
             for index in reply::items(listed, "FT._LIST")? {
@@ -298,7 +269,7 @@ impl Core {
                 if !self.has_index_per_shard() {
                     names.insert(index.clone(), index);
                 } else if let Some((collection, _)) =
-                    index.strip_suffix('}').and_then(|it| it.split_once(":{"))
+                    index.strip_suffix('}').and_then(|name| name.split_once(":{"))
                 {
                     if shard.holds(slot(index.as_bytes())) {
                         names.entry(collection.to_owned()).or_insert(index);
@@ -311,18 +282,18 @@ impl Core {
             let index = |((collection, name), info)| (collection, ShardIndex { name, info });
             Ok((names.into_iter().zip(infos).map(index).collect(), strays))
         };
-        asked.await.map_err(|error| shard.with_shard(error))
+        listing.await.map_err(|error| shard.with_shard(error))
     }
 
-    /// What `FT.INFO` says of an index on a shard.
-    pub(super) async fn index_info(&self, shard: &Shard, index: &str) -> Result<IndexInfo, Error> {
+    /// The `FT.INFO` of an index on a shard.
+    async fn index_info(&self, shard: &Shard, index: &str) -> Result<IndexInfo, Error> {
         let mut command = redis::cmd("FT.INFO");
         command.arg(index);
-        let asked = shard.primary.connections.send(&command).await.and_then(IndexInfo::parse);
-        asked.map_err(|error| shard.with_shard(error))
+        let info = shard.primary.connections.send(&command).await.and_then(IndexInfo::parse);
+        info.map_err(|error| shard.with_shard(error))
     }
 
-    /// The index of a collection on a shard: made, or taken over where it stands and is equal.
+    /// Creates the index of a collection on a shard, or adopts an equal one that exists.
     pub(super) async fn create_index(
         &self,
         name: &str,
@@ -331,17 +302,17 @@ impl Core {
     ) -> Result<ShardIndex, Error> {
         let index = self.index_name(name, shard);
         let command = index::create_command(&index, &metadata.schema);
-        let made = shard.primary.connections.send(&command).await.and_then(into_result);
-        match made {
-            // Another process was first.
+        let created = shard.primary.connections.send(&command).await.and_then(into_result);
+        match created {
+            // "already exists": another process created it first.
             Err(error) if !error.message.contains("already exists") => return Err(shard.with_shard(error)),
             _ => {}
         }
         let began = Instant::now();
         loop {
             let info = self.index_info(shard, &index).await?;
-            // A document that is written while Redis still looks for those that stood before is indexed
-            // twice, and among equals changes its place.
+            // A document written while Redis still scans the existing keys is indexed twice, which
+            // changes its position among documents of equal distance.
             if !info.is_scanning || began.elapsed() > INITIAL_SCAN_WAIT_MAX {
                 return Ok(ShardIndex { name: index, info });
             }
@@ -349,61 +320,12 @@ impl Core {
         }
     }
 
-    /// Aliases and the collections they lead to.
-    async fn aliases(&self) -> Result<Vec<(String, String)>, Error> {
-        const WHAT: &str = "aliases";
-        let pairs = reply::pairs(self.hgetall(metadata::ALIASES_KEY).await?, WHAT)?;
-        pairs
-            .into_iter()
-            .map(|(alias, name)| Ok((reply::text(alias, WHAT)?, reply::text(name, WHAT)?)))
-            .collect()
-    }
-
-    /// What is noted of a collection.
-    pub(super) async fn load_metadata(&self, collection: &str) -> Result<Option<CollectionMetadata>, Error> {
-        CollectionMetadata::parse(collection, self.hgetall(&metadata::key(collection)).await?)
-    }
-
-    async fn hgetall(&self, key: &str) -> Result<Value, Error> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(key);
-        self.send(key, &command).await
-    }
-
-    /// Sends one command about a key of Nearfield's own.
-    pub(super) async fn send(&self, key: &str, command: &Cmd) -> Result<Value, Error> {
-        self.servers.send(key.as_bytes(), command).await
-    }
-
-    /// Writes down again what is known of a collection whose notes were lost.
-    async fn restore_metadata(&self, collection: &Collection) -> Result<(), Error> {
-        let name = &collection.name;
-        self.send(&metadata::key(name), &collection.metadata().to_hset(name)).await?;
-        for alias in &collection.aliases {
-            self.save_alias(alias, name).await?;
-        }
-        Ok(())
-    }
-
-    /// Notes an alias, and has Redis know it where an index has the collection's own name.
-    pub(super) async fn save_alias(&self, alias: &str, name: &str) -> Result<(), Error> {
-        if !self.servers.is_cluster() {
-            let mut update = redis::cmd("FT.ALIASUPDATE");
-            update.arg(alias).arg(name);
-            self.send(alias, &update).await.map_err(|error| self.refresh_if_index_missing(error))?;
-        }
-        let mut note = redis::cmd("HSET");
-        note.arg(metadata::ALIASES_KEY).arg(alias).arg(name);
-        self.send(metadata::ALIASES_KEY, &note).await?;
-        Ok(())
-    }
-
-    /// Asks anew what the indexes of these collections hold. Of a shard that does not answer, what was
-    /// known stands.
+    /// Reads the `FT.INFO` of these collections again. Keeps what is cached of a shard that does not
+    /// reply.
     pub(super) async fn refresh_index_info(&self, names: &[&str]) -> Result<(), Error> {
         let (state, map) = (self.state(), self.servers.map());
         let shards = self.index_shards(&map)?;
-        let of_name = async |name: &str| -> Result<BTreeMap<String, ShardIndex>, Error> {
+        let of_collection = async |name: &str| -> Result<Indexes, Error> {
             let collection = state.get(name)?;
             let mut indexes = BTreeMap::new();
             for shard in &shards {
@@ -417,9 +339,9 @@ impl Core {
             }
             Ok(indexes)
         };
-        let read = try_join_all(names.iter().map(|name| of_name(name))).await?;
+        let refreshed = try_join_all(names.iter().map(|name| of_collection(name))).await?;
         self.cache.update(|state| {
-            for (name, indexes) in names.iter().zip(read) {
+            for (name, indexes) in names.iter().zip(refreshed) {
                 if let Some(collection) = state.collections.get_mut(*name) {
                     *collection = Arc::new(collection.with_indexes(indexes));
                 }
@@ -428,7 +350,8 @@ impl Core {
         Ok(())
     }
 
-    /// Has the collections looked at again where an error says that an index is missing.
+    /// Returns the error; if it says that an index is missing, has the supervisor refresh the
+    /// collections.
     pub(super) fn refresh_if_index_missing(&self, error: Error) -> Error {
         if error.code == error::INDEX_MISSING {
             self.servers.wake_supervisor.notify_one();
@@ -437,10 +360,10 @@ impl Core {
     }
 }
 
-/// How long the first look of an index at the keys that stand is waited for, and the time between two
-/// questions: where there are few it is over at once.
-const INITIAL_SCAN_WAIT_MAX: Duration = Duration::from_millis(200);
-const INITIAL_SCAN_POLL: Duration = Duration::from_millis(2);
-
-/// What the warnings with indexes nobody uses are filed under: no collection has such a name.
-const STRAY_INDEX: &str = "stray index ";
+/// The shards whose primary is another process than at the last refresh.
+fn restarted_shards(old: &State, servers: &BTreeMap<String, super::server::ServerInfo>) -> BTreeSet<String> {
+    let is_restarted = |(address, server): &(&String, &super::server::ServerInfo)| {
+        servers.get(*address).is_none_or(|now| now.run_id != server.run_id)
+    };
+    old.servers.iter().filter(is_restarted).map(|(address, _)| address.clone()).collect()
+}

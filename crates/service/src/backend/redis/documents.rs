@@ -7,8 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    ComputedVector, Document, Error, Field, NotWritten, Op, Results, Stood, WriteError, WriteOutcome,
-    discovery::Core,
+    ComputedVector, Document, Error, Field, NotWritten, Op, Redis, Results, Stood, WriteError, WriteOutcome,
     document::{self, content_hash},
     error,
     node::{Node, PIPELINE_MAX},
@@ -41,9 +40,15 @@ struct WriteBatch {
     bytes: usize,
 }
 
-impl Core {
-    /// The documents under these keys, without the vectors computed from them.
-    pub(super) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+impl Redis {
+    /// The document under the first of these keys that exists.
+    pub(in crate::backend) async fn get_first(&self, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
+        let document = self.get_hashes(&keys).await?.into_iter().flatten().next();
+        Ok(document.map(|document| self.state().split_vectors(document).0))
+    }
+
+    /// The documents under these keys, with their computed vectors apart.
+    pub(in crate::backend) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
         let state = self.state();
         let mut stood = HashMap::with_capacity(keys.len());
         for document in self.get_hashes(&keys).await?.into_iter().flatten() {
@@ -100,7 +105,7 @@ impl Core {
     }
 
     /// Makes these writes, on every shard in pipelines one after the other; one result each.
-    pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
+    pub(in crate::backend) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
         let state = self.state();
         let now_ms = self.clock.now_ms();
         let refresh = ops.len() >= REFRESH_AFTER_WRITES;

@@ -124,6 +124,15 @@ pub(super) fn reply(what: &str) -> Error {
     Error::new(crate::ErrorKind::Internal, "redis-reply", format!("Redis sent an unexpected reply: {what}"))
 }
 
+/// The health check panicked.
+pub(super) fn panicked() -> Error {
+    Error::new(
+        crate::ErrorKind::Internal,
+        "internal",
+        "internal error in the Redis health check; see the server's log",
+    )
+}
+
 /// The server refused a command.
 pub(super) fn server(error: &ServerError) -> Error {
     refused(error.code(), error.details().unwrap_or_default())

@@ -11,13 +11,12 @@ use futures_util::future::{join_all, try_join_all};
 use redis::Pipeline;
 
 use super::{
-    Error, Query, Schema, SearchResult,
-    discovery::Core,
+    Error, Filter, Query, Redis, Schema, SearchResult,
     search::{self, SearchCommand},
-    servers::Shard,
+    servers::{Shard, into_result},
     state::State,
 };
-use crate::{ErrorKind, search::us, sync::Arc};
+use crate::{ErrorKind, sync::Arc};
 
 /// Times a search is made again because hits had gone.
 const ATTEMPTS: usize = 4;
@@ -38,9 +37,9 @@ pub(crate) struct MergedHits {
     pub(crate) unanswered: Vec<String>,
 }
 
-impl Core {
+impl Redis {
     /// Answers these queries, asked together; one list of hits or one error each.
-    pub(super) async fn search(
+    pub(crate) async fn search(
         &self,
         queries: &[ShardQuery<'_>],
         deadline: Instant,
@@ -57,6 +56,27 @@ impl Core {
             }
         }
         Ok(found.into_iter().map(|found| found.expect("every query came to an end")).collect())
+    }
+
+    /// The number of documents of a collection that match the filter.
+    pub(in crate::backend) async fn count(
+        &self,
+        collection: &str,
+        filter: Option<&Filter>,
+    ) -> Result<u64, Error> {
+        let (state, map) = (self.state(), self.servers.map());
+        let collection = state.get(collection)?;
+        let shards = self.index_shards(&map)?;
+        let count_on = async |shard: &Arc<Shard>| {
+            let index = collection.queryable_index(shard)?;
+            let timeout = self.servers.store().command_timeout;
+            let Some(command) = search::build_count(index, filter, timeout) else { return Ok(0) };
+            let reply = self.servers.read_node(shard).connections.send(&command).await.and_then(into_result);
+            reply
+                .and_then(search::parse_count)
+                .map_err(|error| shard.with_shard(self.refresh_if_index_missing(error)))
+        };
+        Ok(try_join_all(shards.iter().map(count_on)).await?.into_iter().sum())
     }
 
     /// Asks the queries at these positions once. Those whose hits had partly gone have no result,
@@ -93,7 +113,7 @@ impl Core {
             }
         }
         let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
-        let search_us = us(began.elapsed());
+        let search_us = micros(began.elapsed());
         let merged_all: Vec<_> = positions
             .iter()
             .map(|position| {
@@ -108,7 +128,7 @@ impl Core {
                 let query = &queries[*position].query;
                 let schema = state.get(query.collection)?.schema();
                 vanished += self.fetch_fields(query, schema, &mut merged.found.hits).await?;
-                merged.found.fetch_us = us(began.elapsed());
+                merged.found.fetch_us = micros(began.elapsed());
             }
             merged.found.search_us = search_us;
             Ok((merged, vanished))
@@ -204,6 +224,10 @@ impl Core {
         let blame = |error| shard.with_shard(self.refresh_if_index_missing(error));
         asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What shards answered to one query, brought together: the hits it asks for, and how many had gone.

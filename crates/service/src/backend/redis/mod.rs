@@ -1,9 +1,11 @@
-//! A Redis with the search module, or a cluster of them: documents are hashes, as whoever else uses the
-//! Redis would write them, and collections are indexes over their keys. In a cluster whose servers do
-//! not ask each other, every primary has an index of its own, and all of them are asked.
+//! A Redis server with the search module, or a Redis Cluster of such servers.
 //!
-//! Everything here waits for the network and nothing computes for long. Replies are whatever the
-//! server sends: none is trusted to have the right shape.
+//! Documents are hashes, as any other Redis client would write them, and a collection is a RediSearch
+//! index over their keys. In a cluster without a search coordinator, every primary has its own index
+//! and a search is sent to all of them.
+//!
+//! Everything in this module waits for the network; nothing computes for long. No reply of a server
+//! is trusted to have the expected shape.
 
 mod address;
 mod breaker;
@@ -32,251 +34,208 @@ mod state;
 mod state_cache;
 mod supervisor;
 
-use std::{sync::mpsc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    sync::{Weak, mpsc},
+};
 
-use futures_util::future::{join_all, try_join_all};
+use engine::CollectionVersion;
+use futures_util::future::join_all;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::fan_out::{MergedHits, ShardQuery};
 use self::{
-    discovery::Core,
-    servers::{Servers, Shard, into_result},
+    servers::Servers,
+    state::{Collection, State},
+    state_cache::StateCache,
 };
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, DropMode, Error, Field, Filter, Fingerprints,
-    Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, SearchResult, Stats, Stood,
-    TextToEmbed, WriteError, WriteOutcome, no_cursor,
+    Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, SearchResult, Stood, TextToEmbed,
+    WriteError, WriteOutcome, no_cursor,
 };
 use crate::{
     Expected, RedisStore, refusal,
     sync::{Arc, Mutex},
 };
 
-/// The store, and the threads that talk with it.
+/// The Redis backend: the servers, the cached state of their collections, and the thread that talks
+/// to them.
+///
+/// Shared as an [`Arc`], because a schema change runs as a task of its own that outlives a caller who
+/// stops waiting. The supervisor holds only a [`Weak`] reference, so that it does not keep a dropped
+/// backend alive.
 #[derive(Debug)]
 pub(crate) struct Redis {
-    core: Arc<Core>,
+    servers: Servers,
+    clock: Arc<dyn Clock>,
+    /// Held while collections are created, dropped or read again.
+    ddl_lock: tokio::sync::Mutex<()>,
+    /// Collections in which no document lacks a vector that this process would have to compute.
+    fully_embedded: Mutex<BTreeSet<CollectionVersion>>,
+    cache: StateCache,
     closing: CancellationToken,
     handle: tokio::runtime::Handle,
-    /// Taken away by the first to close.
+    /// `None` once closed.
     runtime: Mutex<Option<Runtime>>,
 }
 
 impl Redis {
-    /// Opens the connections. Waits until they are open or the first attempt has failed: then they
-    /// are opened as soon as the server answers.
+    /// Connects to the servers. Returns once the connections are open or the first attempt has
+    /// failed; in that case the supervisor connects as soon as the servers reply.
     pub(super) fn open(
         store: &RedisStore,
         clock: Arc<dyn Clock>,
         on_change: Arc<OnChange>,
-    ) -> Result<Redis, Error> {
-        let core = Arc::new(Core::new(Servers::new(store)?, clock, on_change));
+    ) -> Result<Arc<Redis>, Error> {
+        let servers = Servers::new(store)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("nearfield-redis")
             .enable_all()
             .build()
             .map_err(|error| refusal::thread(&error))?;
-        let closing = CancellationToken::new();
-        let (tried, first) = mpsc::sync_channel(1);
-        runtime.spawn(supervisor::supervise(core.clone(), closing.clone(), tried));
-        // The keeper is patient with each step for at most a second at first.
-        let _ = first.recv();
-        let handle = runtime.handle().clone();
-        Ok(Redis { core, closing, handle, runtime: Mutex::new(Some(runtime)) })
+        let redis = Arc::new(Redis {
+            servers,
+            clock,
+            ddl_lock: tokio::sync::Mutex::new(()),
+            fully_embedded: Mutex::default(),
+            cache: StateCache::new(on_change),
+            closing: CancellationToken::new(),
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+        });
+        let (first_check, checked) = mpsc::sync_channel(1);
+        let (closing, wake) = (redis.closing.clone(), redis.servers.wake_supervisor.clone());
+        let weak: Weak<Redis> = Arc::downgrade(&redis);
+        redis.handle.spawn(supervisor::supervise(weak, closing, wake, first_check));
+        // Each step of the first check takes at most a second.
+        let _ = checked.recv();
+        Ok(redis)
     }
 
     /// Unix milliseconds.
     pub(super) fn now_ms(&self) -> u64 {
-        self.core.clock.now_ms()
+        self.clock.now_ms()
     }
 
-    /// Gives up the connections. Does not wait for what is on its way.
+    /// Closes the connections without waiting for commands in flight.
     pub(super) fn close(&self) {
         self.closing.cancel();
-        self.core.servers.close();
+        self.servers.close();
         if let Some(runtime) = self.runtime.lock().take() {
             runtime.shutdown_background();
         }
     }
 
-    /// Waits for one of the verbs below. For threads that may block.
-    pub(super) fn block_on<T>(&self, verb: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    /// Runs one of the asynchronous operations below on a thread that may block.
+    pub(super) fn block_on<T>(&self, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if self.closing.is_cancelled() {
             return Err(Error::closing());
         }
-        self.handle.block_on(verb)
+        self.handle.block_on(operation)
     }
 
-    /// Runs what must not stop half-way because its caller has gone.
+    /// Runs an operation that must not stop half-way when its caller stops waiting.
     async fn run_to_completion<T: Send + 'static>(
         &self,
-        verb: impl Future<Output = Result<T, Error>> + Send + 'static,
+        operation: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.handle.spawn(verb).await.map_err(|_| Error::closing())?
+        self.handle.spawn(operation).await.map_err(|_| Error::closing())?
     }
 
-    /// What the server calls itself as long as it runs; of a cluster, what all of them do.
+    /// The run id of the server, or the run ids of all servers of a cluster.
     pub(super) fn server_id(&self) -> Option<String> {
-        let state = self.core.state();
+        let state = self.state();
         let mut ids: Vec<&str> = state.servers.values().map(|server| server.run_id.as_str()).collect();
         ids.sort_unstable();
         (!ids.is_empty()).then(|| ids.join(" "))
     }
 
+    /// The collections as they were last read from the servers.
+    fn state(&self) -> Arc<State> {
+        self.cache.get()
+    }
+
+    /// Inserts, replaces or (with `None`) removes one collection in the cache.
+    fn cache_collection(&self, name: &str, collection: Option<Collection>) {
+        self.cache.update(|state| {
+            state.warnings.remove(name);
+            match collection {
+                Some(collection) => state.collections.insert(name.to_owned(), Arc::new(collection)),
+                None => state.collections.remove(name),
+            };
+        });
+    }
+
     pub(super) fn cached_collections(&self) -> Vec<CollectionInfo> {
-        self.core.state().collections.values().map(|collection| collection.to_info()).collect()
+        self.state().collections.values().map(|collection| collection.to_info()).collect()
     }
 
     pub(super) fn cached_collection(&self, name: &str) -> Result<CollectionInfo, Error> {
-        Ok(self.core.state().get(name)?.to_info())
-    }
-
-    pub(super) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
-        self.core.collections().await
-    }
-
-    pub(super) async fn collection(&self, name: &str) -> Result<CollectionInfo, Error> {
-        self.core.collection(name).await
-    }
-
-    pub(super) async fn put_collection(
-        &self,
-        name: &str,
-        schema: Schema,
-        rebuild: bool,
-        models: Fingerprints,
-    ) -> Result<(CollectionInfo, bool), Error> {
-        let (core, name) = (self.core.clone(), name.to_owned());
-        self.run_to_completion(async move { core.put_collection(&name, schema, rebuild, models).await }).await
-    }
-
-    pub(super) async fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
-        let (core, name) = (self.core.clone(), name.to_owned());
-        self.run_to_completion(async move { core.drop_collection(&name, documents).await }).await
-    }
-
-    pub(super) async fn set_alias(&self, alias: &str, collection: &str) -> Result<(), Error> {
-        let (core, alias, collection) = (self.core.clone(), alias.to_owned(), collection.to_owned());
-        self.run_to_completion(async move { core.set_alias(&alias, &collection).await }).await
-    }
-
-    pub(super) async fn remove_alias(&self, alias: &str) -> Result<(), Error> {
-        let (core, alias) = (self.core.clone(), alias.to_owned());
-        self.run_to_completion(async move { core.remove_alias(&alias).await }).await
-    }
-
-    pub(super) async fn get_first(&self, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
-        let document = self.core.get_hashes(&keys).await?.into_iter().flatten().next();
-        Ok(document.map(|document| self.core.state().split_vectors(document).0))
-    }
-
-    pub(super) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
-        self.core.prefetch(keys).await
-    }
-
-    pub(super) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
-        self.core.write(ops).await
+        Ok(self.state().get(name)?.to_info())
     }
 
     pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
-        self.core.state().texts_to_embed(key, fields)
+        self.state().texts_to_embed(key, fields)
     }
 
     pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
-        self.core.state().validate(op)
+        self.state().validate(op)
     }
 
+    /// The models that computed the vectors of a collection.
     pub(super) fn models(&self, collection: &str) -> Fingerprints {
-        self.core.state().get(collection).map_or_else(|_| Vec::new(), |known| known.models.clone())
+        self.state().get(collection).map_or_else(|_| Vec::new(), |collection| collection.models.clone())
     }
 
-    pub(super) async fn save_models(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
-        self.core.save_models(collection, models).await
-    }
-
-    pub(super) async fn scroll(
-        &self,
-        collection: &str,
-        filter: Option<&Filter>,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Scrolled, Error> {
-        self.core.scroll(collection, filter, after, limit).await
-    }
-
-    pub(super) async fn unembedded(
-        &self,
-        collection: &str,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Lacking, Error> {
-        self.core.unembedded(collection, after, limit).await
-    }
-
-    pub(super) async fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {
-        let servers = &self.core.servers;
-        let (state, map) = (self.core.state(), servers.map());
-        let collection = state.get(collection)?;
-        let shards = self.core.index_shards(&map)?;
-        let of_shard = async |shard: &Arc<Shard>| {
-            let index = collection.queryable_index(shard)?;
-            let Some(command) = search::build_count(index, filter, servers.store().command_timeout) else {
-                return Ok(0);
-            };
-            let asked = servers.read_node(shard).connections.send(&command).await.and_then(into_result);
-            asked
-                .and_then(search::parse_count)
-                .map_err(|error| shard.with_shard(self.core.refresh_if_index_missing(error)))
-        };
-        Ok(try_join_all(shards.iter().map(of_shard)).await?.into_iter().sum())
-    }
-
-    pub(super) async fn stats(&self) -> Result<Stats, Error> {
-        self.core.stats().await
-    }
-
-    /// What each server says of itself.
+    /// The diagnostic findings of each server.
     pub(super) async fn diagnose(&self) -> Vec<String> {
-        let map = self.core.servers.map();
+        let map = self.servers.map();
         join_all(map.shards().iter().map(|shard| doctor::diagnose(&shard.primary))).await.concat()
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.core.state().warnings();
-        if self.core.servers.is_migrating() {
-            warnings.push("slots of the Redis Cluster are on their way from server to server".to_owned());
+        let mut warnings = self.state().warnings();
+        if self.servers.is_migrating() {
+            warnings.push("the Redis Cluster is migrating slots between servers".to_owned());
         }
         warnings
     }
 
-    /// What keeps collections from being known.
+    /// Why the collections are unknown, if they are.
     pub(super) fn catalog_unavailable_reason(&self) -> Option<Error> {
-        self.unavailable_reason().filter(|_| !self.core.has_cached_collections())
+        self.unavailable_reason().filter(|_| !self.has_cached_collections())
     }
 
+    /// Why some keys cannot be read or written, if that is the case.
     pub(super) fn unavailable_reason(&self) -> Option<Error> {
-        self.core.servers.unavailable_reason()
+        self.servers.unavailable_reason()
     }
 
-    /// Answers these queries, asked together; one list of hits or one error each.
-    pub(crate) async fn search(
-        &self,
-        queries: &[ShardQuery<'_>],
-        deadline: Instant,
-    ) -> Result<Vec<Result<MergedHits, Error>>, Error> {
-        self.core.search(queries, deadline).await
+    /// Whether the cached collections can still be used. In a cluster they can while some servers are
+    /// down; a single server must be up.
+    fn has_cached_collections(&self) -> bool {
+        self.servers.is_cluster() && !self.state().servers.is_empty()
     }
 
-    /// The documents of a collection on each shard, as last seen; empty where there is but one.
+    /// The number of documents of a collection on each shard, as last read; empty if there is only
+    /// one shard.
     pub(super) fn documents_per_shard(&self, collection: &str) -> Vec<(String, u64)> {
-        let state = self.core.state();
+        let state = self.state();
         let Ok(collection) = state.get(collection) else { return Vec::new() };
         if collection.indexes.len() < 2 {
             return Vec::new();
         }
         let documents = |(shard, index): (&String, &state::ShardIndex)| (shard.clone(), index.info.documents);
         collection.indexes.iter().map(documents).collect()
+    }
+}
+
+impl Drop for Redis {
+    /// The last reference may be dropped on the runtime's own thread, which must not wait for itself.
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -6,9 +6,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    Cursor, Document, Error, Filter, Lacking, Scrolled,
-    discovery::Core,
-    error, no_cursor, reply,
+    Cursor, Document, Error, Filter, Lacking, Redis, Scrolled, error, no_cursor, reply,
     servers::{Shard, into_result},
     state::{Collection, computed_fields},
 };
@@ -71,10 +69,10 @@ impl ScrollCursor {
     }
 }
 
-impl Core {
+impl Redis {
     /// A page of the documents a filter lets through, at most `limit`; empty pages come before
     /// the end where there is little to find.
-    pub(super) async fn scroll(
+    pub(in crate::backend) async fn scroll(
         &self,
         collection: &str,
         filter: Option<&Filter>,
@@ -92,7 +90,7 @@ impl Core {
     }
 
     /// Documents that have text but not its vector.
-    pub(super) async fn unembedded(
+    pub(in crate::backend) async fn unembedded(
         &self,
         collection: &str,
         after: Option<&Cursor>,

@@ -1,88 +1,91 @@
-//! The task that keeps the connections open and the collections known: it probes, mends, and tries
-//! again after a pause that grows and is never quite the same.
+//! The task that keeps the connections open and the cached collections current: it checks the servers
+//! at intervals, reconnects, and retries after a growing pause with random jitter.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::mpsc::SyncSender,
+    sync::{Weak, mpsc::SyncSender},
     time::Duration,
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::discovery::Core;
-use crate::{Error, call::panicked, sync::Arc};
+use super::{Error, Redis, error};
+use crate::sync::Arc;
 
-/// Time between two probes of servers that are well.
+/// Time between two health checks while all servers are healthy.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Probes between two looks at their collections, which others may change.
+/// Health checks per refresh of the collections, which other clients may change.
 const CHECKS_PER_REFRESH: u32 = 10;
 
-/// Shortest and longest pause before trying again.
+/// Shortest and longest pause before a retry.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Looks after the servers until `closing`. Tells `first` when it has tried once.
-pub(super) async fn supervise(core: Arc<Core>, closing: CancellationToken, first: SyncSender<()>) {
+/// Supervises the servers until `closing` is cancelled or the backend is dropped. Sends to `first`
+/// after the first check.
+pub(super) async fn supervise(
+    redis: Weak<Redis>,
+    closing: CancellationToken,
+    wake: Arc<Notify>,
+    first: SyncSender<()>,
+) {
     let mut first = Some(first);
-    let mut failed = 0;
+    let mut failures = 0;
     let mut checks = 0;
     loop {
-        let reload = checks % CHECKS_PER_REFRESH == 0 || core.state().is_scanning();
-        let checked = core.clone();
+        let Some(redis) = redis.upgrade() else { return };
+        let reload = checks % CHECKS_PER_REFRESH == 0 || redis.state().is_scanning();
         let outcome = tokio::select! {
             () = closing.cancelled() => return,
-            outcome = catch_panic(async move { checked.health_check(reload).await }) => outcome,
+            outcome = catch_panic(async move { redis.health_check(reload).await }) => outcome,
         };
-        let backoff = match outcome {
+        let pause = match outcome {
             Ok(()) => {
-                failed = 0;
+                failures = 0;
                 CHECK_INTERVAL
             }
             Err(error) => {
-                tracing::debug!(%error, "not all of Redis can be asked");
-                failed += 1;
-                backoff(failed)
+                tracing::debug!(%error, "the Redis health check failed");
+                failures += 1;
+                backoff(failures)
             }
         };
         if let Some(first) = first.take() {
-            // Whoever opened the store may have stopped waiting.
+            // The receiver is gone if opening the store was abandoned.
             let _ = first.send(());
         }
         let woken = async {
-            if failed > 0 {
-                std::future::pending().await
-            } else {
-                core.servers.wake_supervisor.notified().await
-            }
+            // After a failure the pause is kept, so that failing commands cannot cause a busy loop.
+            if failures > 0 { std::future::pending().await } else { wake.notified().await }
         };
         tokio::select! {
             () = closing.cancelled() => return,
-            () = tokio::time::sleep(backoff) => checks += 1,
-            // Somebody has seen that something is wrong, or done much.
+            () = tokio::time::sleep(pause) => checks += 1,
+            // A command found a problem, or many documents were written.
             () = woken => checks = 0,
         }
     }
 }
 
-/// What `work` comes to; a panic in it is a failure like others, so that the next attempt is made.
+/// Runs `work` and turns a panic into an error, so that the supervisor tries again.
 async fn catch_panic(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Result<(), Error> {
-    // Dropped, a set ends its tasks.
+    // Dropping a set aborts its tasks.
     let mut task = JoinSet::new();
     task.spawn(work);
-    task.join_next().await.expect("there is one task").unwrap_or_else(|fault| {
-        tracing::error!(%fault, "looking after Redis failed; it is tried again");
-        Err(panicked())
+    task.join_next().await.expect("there is one task").unwrap_or_else(|panic| {
+        tracing::error!(%panic, "the Redis health check panicked; it will run again");
+        Err(error::panicked())
     })
 }
 
-/// The pause after so many failures in a row: twice as long each time, and up to a half of it by
-/// chance, so that many clients do not come back at once.
-fn backoff(failed: u32) -> Duration {
-    let full = BACKOFF_MIN.saturating_mul(1 << failed.min(10)).min(BACKOFF_MAX);
-    let chance = RandomState::new().hash_one(failed) % 1000;
-    full / 2 + full / 2 * u32::try_from(chance).expect("below a thousand") / 1000
+/// The pause after this many consecutive failures: doubles each time, and its second half is random
+/// so that many clients do not return at the same moment.
+fn backoff(failures: u32) -> Duration {
+    let full = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
+    let jitter = RandomState::new().hash_one(failures) % 1000;
+    full / 2 + full / 2 * u32::try_from(jitter).expect("below a thousand") / 1000
 }
 
 #[cfg(test)]
@@ -90,17 +93,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_a_failure_like_others() {
-        assert_eq!(catch_panic(async { panic!("on purpose") }).await, Err(panicked()));
+    async fn a_panic_becomes_an_error() {
+        assert_eq!(catch_panic(async { panic!("on purpose") }).await, Err(error::panicked()));
         assert_eq!(catch_panic(async { Ok(()) }).await, Ok(()));
     }
 
     #[test]
-    fn pauses_grow_to_a_limit_and_differ() {
-        for failed in 1..100 {
-            let full = BACKOFF_MIN.saturating_mul(1 << failed.min(10)).min(BACKOFF_MAX);
-            let backoff = backoff(failed);
-            assert!((full / 2..=full).contains(&backoff), "{failed}: {backoff:?}");
+    fn backoff_grows_to_a_limit_and_varies() {
+        for failures in 1..100 {
+            let full = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
+            let backoff = backoff(failures);
+            assert!((full / 2..=full).contains(&backoff), "{failures}: {backoff:?}");
         }
         let several: std::collections::BTreeSet<Duration> = (0..20).map(|_| backoff(5)).collect();
         assert!(several.len() > 1);
