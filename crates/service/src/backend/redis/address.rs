@@ -1,26 +1,26 @@
-//! Where the Redis is, without what must not be shown.
+//! The address of a Redis server, displayed without credentials.
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::{Error, error};
 
-/// A Redis's address.
+/// The address of one server.
 #[derive(Clone)]
 pub(super) struct Address {
     pub(super) client: Client,
-    /// Host and port, for messages. Never user or password.
+    /// Host and port for messages. Never contains user or password.
     display: String,
 }
 
-/// What a store's URL names.
+/// The addresses in a store's URL.
 pub(super) struct Addresses {
-    /// Where to begin: the one server, or some of a cluster.
+    /// The single server, or some of the servers of a cluster.
     pub(super) seeds: Vec<Address>,
     pub(super) is_cluster: bool,
 }
 
 impl Addresses {
-    /// Reads `redis://...` or `redis-cluster://...`, or either with `rediss`.
+    /// Parses `redis://...` or `redis-cluster://...`, or either with `rediss`.
     pub(super) fn parse(url: &str) -> Result<Addresses, Error> {
         let parse_seeds = |scheme: &str, rest: &str| {
             let (place, options) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -43,13 +43,13 @@ impl Addresses {
 }
 
 impl Address {
-    /// Reads `redis://...` or `rediss://...`.
+    /// Parses `redis://...` or `rediss://...`.
     fn parse(url: &str) -> Result<Address, Error> {
-        // The cause may quote the URL, and with it a password.
+        // The cause may quote the URL and with it a password.
         let refused = |_| {
             Error::invalid(
                 "store",
-                "the URL of the store cannot be read: it is redis://[user][:password@]host[:port][/0], redis-cluster:// with several hosts after commas, or either with rediss for TLS",
+                "invalid store URL: expected redis://[user][:password@]host[:port][/0], or redis-cluster:// with comma-separated hosts; use rediss for TLS",
             )
             .at("store")
         };
@@ -58,15 +58,15 @@ impl Address {
         if database != 0 {
             return Err(Error::invalid(
                 "store",
-                format!("the URL of the store names database {database}, but the search module works in database 0 only"),
+                format!("the store URL selects database {database}, but the search module works only in database 0"),
             )
             .at("store"));
         }
         if let ConnectionAddr::TcpTls { .. } = info.addr() {
-            // Whoever was first has installed one, and any will do.
+            // Fails if a provider is already installed; any provider will do.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
-        // RESP3 says when hits are not all there are; the client's own default is RESP2.
+        // With RESP3 a reply says when hits are incomplete; the client's default is RESP2.
         let names_protocol = url.rsplit_once('?').is_some_and(|(_, options)| options.contains("protocol="));
         let mut settings = info.redis_settings().clone();
         if !names_protocol {
@@ -86,7 +86,8 @@ impl Address {
         Ok(Address { client: Client::open(info)?, display })
     }
 
-    /// Another server, asked in the same way. An empty host is this one's.
+    /// The address of another server with the same credentials and options. An empty host means the
+    /// host of this one.
     pub(super) fn sibling(&self, host: &str, port: u16) -> Result<Address, Error> {
         let info = self.client.get_connection_info().clone();
         let addr = match info.addr().clone() {
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newer_protocol_is_spoken_unless_the_older_is_named() {
+    fn uses_resp3_unless_the_url_selects_resp2() {
         let protocol = |url| {
             let address = Address::parse(url).unwrap();
             address.client.get_connection_info().redis_settings().protocol()
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_shown() {
+    fn never_displays_a_password() {
         for url in ["redis://user:sesame@example.org:6390/0", "rediss://:sesame@example.org:6390/0"] {
             let address = Address::parse(url).unwrap();
             assert_eq!(address.to_string(), "example.org:6390");
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_has_many_hosts_and_one_login() {
+    fn parses_a_cluster_url_with_several_hosts_and_one_login() {
         let url = "rediss-cluster://ada:sesame@one:7001,two:7002,[::1]:7003/0?protocol=resp2";
         let Addresses { seeds, is_cluster } = Addresses::parse(url).unwrap();
         assert!(is_cluster);

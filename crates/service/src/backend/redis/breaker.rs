@@ -1,29 +1,30 @@
-//! Stops asking a server that does not answer, so that callers need not find out one by one.
+//! A circuit breaker: no commands are sent to a server that does not reply, so that callers do not each
+//! wait for a timeout.
 
 use std::time::Instant;
 
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// When something was last answered.
+/// The time of the last reply.
 #[derive(Debug)]
 pub(super) struct LastReply {
     epoch: Instant,
-    /// Microseconds from the epoch on.
+    /// Microseconds since the epoch.
     us: AtomicU64,
 }
 
 impl LastReply {
-    /// As if the last reply had come `now`.
+    /// Starts as if a reply had arrived `now`.
     pub(super) fn new(now: Instant) -> LastReply {
         LastReply { epoch: now, us: AtomicU64::new(0) }
     }
 
-    /// A reply came, whatever it said.
+    /// Records a reply of any content.
     pub(super) fn record_reply(&self, now: Instant) {
         self.us.fetch_max(self.us(now), Ordering::AcqRel);
     }
 
-    /// Whether anything has been answered after `at`.
+    /// Whether a reply arrived after `at`.
     pub(super) fn replied_since(&self, at: Instant) -> bool {
         self.us.load(Ordering::Acquire) > self.us(at)
     }
@@ -33,9 +34,9 @@ impl LastReply {
     }
 }
 
-/// Open (nobody asks), or closed. It opens when a command ran out of time and nothing at all has
-/// been answered since it was sent: a server that is only slow with one command goes on answering
-/// others. Who probes the server closes it again.
+/// The state of one server: open (no commands are sent) or closed. It opens when a command times out
+/// and no reply at all has arrived since it was sent; a server that is slow with one command still
+/// replies to others. The supervisor closes it after a successful probe.
 #[derive(Debug)]
 pub(super) struct CircuitBreaker {
     last_reply: LastReply,
@@ -43,7 +44,7 @@ pub(super) struct CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// Closed, as if the last reply had come `now`.
+    /// Starts closed, as if a reply had arrived `now`.
     pub(super) fn new(now: Instant) -> CircuitBreaker {
         CircuitBreaker { last_reply: LastReply::new(now), open: AtomicBool::new(false) }
     }
@@ -52,27 +53,27 @@ impl CircuitBreaker {
         self.open.load(Ordering::Acquire)
     }
 
-    /// A reply came, whatever it said.
+    /// Records a reply of any content.
     pub(super) fn record_reply(&self, now: Instant) {
         self.last_reply.record_reply(now);
     }
 
-    /// Whether anything has been answered after `at`.
+    /// Whether a reply arrived after `at`.
     pub(super) fn replied_since(&self, at: Instant) -> bool {
         self.last_reply.replied_since(at)
     }
 
-    /// A command sent at `sent` ran out of time; `true` if that opens the breaker.
+    /// Records that a command sent at `sent` timed out; `true` if that opens the breaker.
     pub(super) fn record_timeout(&self, sent: Instant) -> bool {
         !self.replied_since(sent) && self.trip()
     }
 
-    /// Opens it; `true` if it was closed.
+    /// Opens the breaker; `true` if it was closed.
     pub(super) fn trip(&self) -> bool {
         !self.open.swap(true, Ordering::AcqRel)
     }
 
-    /// Closes it: a probe sent after it opened was answered.
+    /// Closes the breaker after a successful probe.
     pub(super) fn close(&self, now: Instant) {
         self.record_reply(now);
         self.open.store(false, Ordering::Release);
@@ -88,18 +89,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_silent_server_opens_it_with_the_first_timeout() {
+    fn opens_at_the_first_timeout_of_a_silent_server() {
         let start = Instant::now();
         let breaker = CircuitBreaker::new(start);
         breaker.record_reply(start + SECOND);
         assert!(!breaker.is_open());
-        assert!(breaker.record_timeout(start + 2 * SECOND), "nothing was answered since it was sent");
+        assert!(breaker.record_timeout(start + 2 * SECOND), "no reply has arrived since it was sent");
         assert!(breaker.is_open());
         assert!(!breaker.record_timeout(start + 2 * SECOND), "it opens once");
     }
 
     #[test]
-    fn one_slow_command_among_answers_does_not_open_it() {
+    fn stays_closed_when_one_command_is_slow_and_others_are_answered() {
         let start = Instant::now();
         let breaker = CircuitBreaker::new(start);
         breaker.record_reply(start + 3 * SECOND);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_out_of_order_count_by_their_time() {
+    fn orders_replies_by_time_rather_than_arrival() {
         let start = Instant::now();
         let breaker = CircuitBreaker::new(start);
         breaker.record_reply(start + 5 * SECOND);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_closes_it_and_counts_as_an_answer() {
+    fn a_successful_probe_closes_it_and_counts_as_a_reply() {
         let start = Instant::now();
         let breaker = CircuitBreaker::new(start);
         assert!(breaker.trip());

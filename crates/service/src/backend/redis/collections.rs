@@ -16,10 +16,10 @@ use crate::{ErrorKind, Stats, refusal, sync::Arc};
 impl Redis {
     /// All collections, with fresh `FT.INFO`.
     pub(in crate::backend) async fn collections(&self) -> Result<Vec<CollectionInfo>, Error> {
-        if let Some(obstacle) = self.servers.unavailable_reason()
+        if let Some(reason) = self.servers.unavailable_reason()
             && !self.has_cached_collections()
         {
-            return Err(obstacle);
+            return Err(reason);
         }
         let state = self.state();
         let names: Vec<&str> = state.collections.keys().map(String::as_str).collect();
@@ -69,8 +69,8 @@ impl Redis {
         let differs = |difference: String| {
             if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) }
         };
-        let saved = self.load_metadata(name).await?;
-        if let Some(difference) = saved.as_ref().and_then(|saved| saved.schema.difference(&schema)) {
+        let stored = self.load_metadata(name).await?;
+        if let Some(difference) = stored.as_ref().and_then(|stored| stored.schema.difference(&schema)) {
             return Err(differs(difference));
         }
         let shards = self.index_shards(&self.servers.map())?;
@@ -90,8 +90,8 @@ impl Redis {
             ));
         }
         let created = existing.iter().any(Option::is_none);
-        let metadata = match saved {
-            Some(saved) => saved,
+        let metadata = match stored {
+            Some(stored) => stored,
             None => {
                 let mut next = redis::cmd("INCR");
                 next.arg(metadata::ID_COUNTER_KEY);
@@ -106,7 +106,7 @@ impl Redis {
         }
         self.save_metadata(name, &metadata).await?;
         let indexes = shards.iter().map(|shard| shard.name()).zip(existing.into_iter().flatten()).collect();
-        let aliases = state.get(name).map_or_else(|_| Vec::new(), |known| known.aliases.clone());
+        let aliases = state.get(name).map_or_else(|_| Vec::new(), |collection| collection.aliases.clone());
         let collection = Collection::new(name, metadata, aliases, indexes);
         let info = collection.to_info();
         self.cache_collection(name, Some(collection));
@@ -169,7 +169,7 @@ impl Redis {
         self.save_alias(alias, name).await?;
         if let Some(former) = state.by_alias(alias) {
             let mut former = Collection::clone(former);
-            former.aliases.retain(|known| known != alias);
+            former.aliases.retain(|own| own != alias);
             let name = former.name.clone();
             self.cache_collection(&name, Some(former));
         }
@@ -190,8 +190,12 @@ impl Redis {
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
         let Some(collection) = state.by_alias(alias) else {
-            let known: Vec<&str> =
-                state.collections.values().flat_map(|known| &known.aliases).map(String::as_str).collect();
+            let known: Vec<&str> = state
+                .collections
+                .values()
+                .flat_map(|collection| &collection.aliases)
+                .map(String::as_str)
+                .collect();
             let known = if known.is_empty() { "no aliases".to_owned() } else { known.join(", ") };
             return Err(refusal::collection(CollectionError::NotFound { name: alias.to_owned(), known }));
         };
@@ -206,7 +210,7 @@ impl Redis {
         }
         self.send(metadata::ALIASES_KEY, &remove_alias_command(alias)).await?;
         let mut collection = Collection::clone(collection);
-        collection.aliases.retain(|known| known != alias);
+        collection.aliases.retain(|own| own != alias);
         let name = collection.name.clone();
         self.cache_collection(&name, Some(collection));
         Ok(())
@@ -230,8 +234,8 @@ impl Redis {
     pub(in crate::backend) async fn stats(&self) -> Result<Stats, Error> {
         let map = self.servers.map();
         let count = async |shard: &Shard| {
-            let asked = shard.primary.connections.send(&redis::cmd("DBSIZE")).await;
-            asked.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.with_shard(error))
+            let reply = shard.primary.connections.send(&redis::cmd("DBSIZE")).await;
+            reply.and_then(|count| reply::integer(count, "DBSIZE")).map_err(|error| shard.with_shard(error))
         };
         let counts = try_join_all(map.shards().iter().map(|shard| count(shard))).await?;
         let documents = counts.into_iter().map(i64::unsigned_abs).sum();

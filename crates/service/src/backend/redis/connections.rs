@@ -1,4 +1,4 @@
-//! A bounded set of connections to one server, each shared by many commands at once.
+//! A bounded pool of connections to one server, each multiplexing many commands.
 
 use std::time::{Duration, Instant};
 
@@ -29,17 +29,17 @@ const FAILURES: &str = "nearfield_redis_failures_total";
 const SECONDS: &str = "nearfield_redis_seconds";
 const UP: &str = "nearfield_redis_up";
 
-/// Weight of a command on its way, in bytes of it.
+/// Bytes of commands per unit of load.
 const BYTES_PER_UNIT: usize = 16 << 10;
 
-/// Weight on its way up to which a connection is filled before the next one is used: commands that
-/// share a connection share its system calls.
+/// Load up to which one connection is filled before the next is used: commands on the same connection
+/// share its system calls.
 const FILL_MAX: usize = 32;
 
-/// Weight a connection carries at most. What comes beyond waits for room.
+/// Maximum load of a connection. Further commands wait.
 const LOAD_MAX: usize = 512;
 
-/// The connections to one server.
+/// The connection pool of one server.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) address: Address,
@@ -48,18 +48,18 @@ pub(super) struct Connections {
     wait_timeout: Duration,
     pub(super) command_timeout: Duration,
     pub(super) breaker: CircuitBreaker,
-    /// Why the server cannot be asked, as it was last seen.
+    /// Why the server is unavailable, as last seen.
     last_error: Mutex<Error>,
-    /// Ends the waiting for a server that has fallen silent.
+    /// Cancels the wait for replies when the breaker opens.
     breaker_opened: Notify,
-    /// Wakes whoever looks after connections and collections.
+    /// Wakes the supervisor.
     wake_supervisor: Arc<Notify>,
-    /// Whether a replica is to answer what it is asked, as far as it knows.
+    /// Whether connections send `READONLY`, so that a replica accepts reads.
     reads_from_replica: bool,
     metrics: NodeMetrics,
 }
 
-/// What is told of one server to whoever collects metrics.
+/// The metrics of one server.
 struct NodeMetrics {
     commands: Counter,
     failures: Counter,
@@ -85,18 +85,21 @@ impl std::fmt::Debug for NodeMetrics {
     }
 }
 
-/// Describes what is told of every server.
+/// Registers the descriptions of the metrics.
 pub(super) fn describe_metrics() {
-    describe_counter!(COMMANDS, "Commands and pipelines sent to a Redis, by node");
-    describe_counter!(FAILURES, "Commands and pipelines that were not answered, by node");
+    describe_counter!(COMMANDS, "Commands and pipelines sent to a Redis server, by node");
+    describe_counter!(FAILURES, "Commands and pipelines without a reply, by node");
     describe_histogram!(SECONDS, Unit::Seconds, "Time from a command or pipeline to its reply, by node");
-    describe_gauge!(UP, "Whether a Redis is asked (1), or not until it answers (0), by node");
+    describe_gauge!(
+        UP,
+        "Whether commands are sent to a Redis server (1) or its circuit breaker is open (0), by node"
+    );
 }
 
 #[derive(Debug)]
 struct PooledConnection {
     connection: ArcSwapOption<OpenConnection>,
-    /// Weight on its way.
+    /// Load of the commands in flight.
     load: AtomicUsize,
     last_reply: LastReply,
 }
@@ -104,14 +107,14 @@ struct PooledConnection {
 #[derive(Debug)]
 struct OpenConnection(MultiplexedConnection);
 
-/// What is sent at once.
+/// What is sent in one exchange.
 enum Request<'c> {
     One(&'c Cmd),
     Several(&'c Pipeline),
 }
 
 impl Request<'_> {
-    /// The reply, or a list of all replies.
+    /// Sends the request; returns the reply, or an array of all replies.
     async fn send_on(self, mut connection: MultiplexedConnection) -> Result<Value, RedisError> {
         match self {
             Request::One(command) => connection.send_packed_command(command).await,
@@ -122,7 +125,7 @@ impl Request<'_> {
     }
 }
 
-/// Weight a slot is relieved of when a command is done with, however it ends.
+/// Subtracts a command's load when the command ends or is cancelled.
 struct LoadGuard<'s> {
     pooled: &'s PooledConnection,
     weight: usize,
@@ -135,7 +138,7 @@ impl Drop for LoadGuard<'_> {
 }
 
 impl Connections {
-    /// None is open yet, and so is the breaker.
+    /// Starts without open connections and with an open breaker.
     pub(super) fn new(address: Address, store: &RedisStore, wake_supervisor: Arc<Notify>) -> Connections {
         let now = Instant::now();
         let breaker = CircuitBreaker::new(now);
@@ -160,20 +163,20 @@ impl Connections {
         }
     }
 
-    /// Why the server cannot be asked, if it cannot.
+    /// Why no commands can be sent, if that is the case.
     pub(super) fn unavailable_reason(&self) -> Option<Error> {
         self.breaker.is_open().then(|| self.last_error.lock().clone())
     }
 
-    /// Sends one command and waits for its reply: what it says, or what it refuses.
+    /// Sends one command and waits for its reply, which may be an error reply.
     pub(super) async fn send(&self, command: &Cmd) -> Result<Value, Error> {
         let bytes: usize = command.args_iter().map(|argument| argument_bytes(&argument)).sum();
         let weight = (1 + bytes / BYTES_PER_UNIT).min(LOAD_MAX);
         self.exchange(weight, Request::One(command)).await
     }
 
-    /// Sends commands together and waits for a reply to each: what it says, or what it refuses.
-    /// Nothing binds them: others' commands may come between them.
+    /// Sends several commands in one pipeline and waits for a reply to each; some may be error replies.
+    /// Not a transaction: commands of other callers may run in between.
     pub(super) async fn send_pipeline(&self, commands: &Pipeline, bytes: usize) -> Result<Vec<Value>, Error> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -182,7 +185,7 @@ impl Connections {
         let weight = (1 + bytes / BYTES_PER_UNIT + count / 16).min(LOAD_MAX);
         match self.exchange(weight, Request::Several(commands)).await? {
             Value::Array(replies) if replies.len() == count => Ok(replies),
-            _ => Err(error::reply("not as many replies as commands")),
+            _ => Err(error::reply("the number of replies differs from the number of commands")),
         }
     }
 
@@ -198,8 +201,8 @@ impl Connections {
                     .map_err(|_| Error::closing())?
             }
         };
-        if let Some(obstacle) = self.unavailable_reason() {
-            return Err(obstacle);
+        if let Some(reason) = self.unavailable_reason() {
+            return Err(reason);
         }
         let (pooled, open) = self.select(weight).ok_or_else(|| error::connecting(&self.address))?;
         pooled.load.fetch_add(weight, Ordering::Relaxed);
@@ -218,7 +221,7 @@ impl Connections {
                 if self.breaker.record_timeout(sent) {
                     self.on_breaker_opened(error::silent(&self.address, sent.elapsed()));
                 } else if !pooled.last_reply.replied_since(sent) {
-                    // Others are answered: what is between here and there may have dropped it.
+                    // Other connections get replies: a middlebox may have dropped this one.
                     self.discard(pooled, &open);
                 }
                 return Err(error::timeout(&self.address, sent.elapsed()));
@@ -240,7 +243,7 @@ impl Connections {
         }
     }
 
-    /// The first open connection with room to fill, or else the one with the least on its way.
+    /// The first open connection with spare capacity, or else the one with the least load.
     fn select(&self, weight: usize) -> Option<(&PooledConnection, Arc<OpenConnection>)> {
         let mut least: Option<(usize, &PooledConnection)> = None;
         for pooled in &self.pool {
@@ -258,33 +261,33 @@ impl Connections {
         Some((pooled, pooled.connection.load_full()?))
     }
 
-    /// Gives up a connection that broke, if it has not been replaced already.
+    /// Discards a broken connection unless it has already been replaced.
     fn discard(&self, pooled: &PooledConnection, open: &Arc<OpenConnection>) {
         pooled.connection.compare_and_swap(&Some(open.clone()), None);
         self.wake_supervisor.notify_one();
     }
 
-    /// From now on nobody asks, until [`Connections::mend`] finds the server well.
-    pub(super) fn trip(&self, why: Error) {
+    /// Opens the breaker, until [`Connections::mark_healthy`] closes it.
+    pub(super) fn trip(&self, reason: Error) {
         if self.breaker.trip() {
-            self.on_breaker_opened(why);
+            self.on_breaker_opened(reason);
         } else {
-            *self.last_error.lock() = why;
+            *self.last_error.lock() = reason;
         }
     }
 
-    fn on_breaker_opened(&self, why: Error) {
+    fn on_breaker_opened(&self, reason: Error) {
         self.metrics.up.set(0.0);
-        tracing::warn!(address = %self.address, error = %why, "Redis is not asked any more until it answers");
-        *self.last_error.lock() = why;
+        tracing::warn!(address = %self.address, error = %reason, "Redis does not reply; no commands are sent until it does");
+        *self.last_error.lock() = reason;
         self.breaker_opened.notify_waiters();
         self.wake_supervisor.notify_one();
     }
 
-    /// Opens what is not open and probes what is; `true` if one was opened, perhaps to another
-    /// server than before.
+    /// Opens missing connections and probes open ones; `true` if one was opened, perhaps to a different
+    /// server process.
     pub(super) async fn reconnect(&self, probe_timeout: Duration) -> Result<bool, Error> {
-        // The first one tells whether the others are worth trying.
+        // If the first connection fails, the others are not tried.
         let (first, others) = self.pool.split_first().expect("a store has at least one connection");
         let mut opened = self.reconnect_slot(first, probe_timeout).await?;
         for pooled in others {
@@ -307,12 +310,13 @@ impl Connections {
                     self.breaker.record_reply(Instant::now());
                     return Ok(false);
                 }
-                // It is there, but it is not ready or refuses us.
+                // The server replies but is not ready, or rejects this client.
                 Ok(Err(failed)) if failed.code().is_some() => {
                     return Err(error::connection(&self.address, &failed));
                 }
                 Ok(Err(_)) => self.discard(pooled, &open),
-                // A slow command before it is no sign of a broken connection while others answer.
+                // While others get replies, a slow command ahead of the probe does not mean that the
+                // connection is broken.
                 Err(_) if !self.breaker.is_open() => {
                     if self.breaker.replied_since(began) {
                         return Ok(false);
@@ -332,7 +336,7 @@ impl Connections {
                 self.address.client.get_multiplexed_async_connection_with_config(&config).await?;
             probe(connection.clone()).await?;
             if self.reads_from_replica {
-                // A primary takes it for nothing.
+                // A primary ignores it.
                 redis::cmd("READONLY").query_async::<()>(&mut connection).await?;
             }
             Ok(connection)
@@ -346,12 +350,12 @@ impl Connections {
         Ok(true)
     }
 
-    /// Whether everybody may ask, and something has been answered since `at`.
+    /// Whether the breaker is closed and a reply arrived after `at`.
     pub(super) fn is_healthy_since(&self, at: Instant) -> bool {
         !self.breaker.is_open() && self.breaker.replied_since(at)
     }
 
-    /// Lets everybody ask again.
+    /// Closes the breaker.
     pub(super) fn mark_healthy(&self) {
         if self.breaker.is_open() {
             tracing::info!(address = %self.address, "Redis answers");
@@ -360,8 +364,8 @@ impl Connections {
         }
     }
 
-    /// One command on an open connection, whatever the breaker says: for who finds out whether
-    /// the server is well.
+    /// Sends one command on an open connection regardless of the breaker, to find out whether the
+    /// server is healthy.
     pub(super) async fn send_unguarded(
         &self,
         command: &Cmd,
@@ -380,7 +384,7 @@ impl Connections {
         }
     }
 
-    /// Gives up all connections, and whoever waits for room.
+    /// Closes all connections and rejects callers that wait for capacity.
     pub(super) fn close(&self) {
         *self.last_error.lock() = Error::closing();
         self.breaker.trip();
@@ -392,7 +396,7 @@ impl Connections {
     }
 }
 
-/// Asks for a sign of life. A server that is loading its data answers with an error.
+/// Sends a PING. A server that is still loading its data replies with an error.
 async fn probe(mut connection: MultiplexedConnection) -> Result<(), RedisError> {
     redis::cmd("PING").query_async::<Value>(&mut connection).await.map(drop)
 }

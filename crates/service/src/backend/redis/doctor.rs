@@ -1,20 +1,20 @@
-//! What a Redis says of itself: LATENCY DOCTOR, SLOWLOG, and what INFO tells of memory.
+//! Diagnostics of a Redis server: LATENCY DOCTOR, SLOWLOG and INFO.
 
 use redis::{Cmd, Value};
 
 use super::{Error, node::Node, reply};
 
-/// Slow commands that are told.
+/// Maximum number of slow commands reported.
 const SLOW_COMMANDS_MAX: usize = 3;
-/// Characters of what a server says that are passed on: it may say anything.
+/// Maximum length of a server's text that is passed on, in characters.
 const CHARS_MAX: usize = 600;
 
-/// A sentence for each thing worth knowing, at least one; a server that does not answer is such a thing.
+/// One sentence per finding, at least one; also if the server does not reply.
 pub(super) async fn diagnose(node: &Node) -> Vec<String> {
     let address = node.address().to_string();
     let findings = match findings(node).await {
         Ok(findings) => findings,
-        Err(error) => vec![format!("it cannot be asked: {error}")],
+        Err(error) => vec![format!("no diagnosis: {error}")],
     };
     findings.into_iter().map(|sentence| format!("Redis {address}: {sentence}")).collect()
 }
@@ -43,7 +43,7 @@ fn command(words: &[&str]) -> Cmd {
     command
 }
 
-/// The reply, or in its place the server's refusal in words (a user may not be allowed to ask).
+/// The reply; an error reply is returned as text, since a user may lack the permission.
 async fn send_or_error_text(node: &Node, command: &Cmd) -> Result<Value, Error> {
     Ok(match node.connections.send(command).await? {
         Value::ServerError(error) => Value::SimpleString(format!("({error})")),
@@ -51,13 +51,14 @@ async fn send_or_error_text(node: &Node, command: &Cmd) -> Result<Value, Error> 
     })
 }
 
-/// One line of bounded length, without control characters.
+/// The text as one line of bounded length without control characters.
 pub(super) fn sanitize(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").chars().filter(|character| !character.is_control()).take(CHARS_MAX).collect()
 }
 
-/// The slowest commands that SLOWLOG GET tells, by their name alone: their arguments may hold what is nobody's business.
+/// The slowest commands in the reply to SLOWLOG GET, without their arguments, which may be
+/// confidential.
 pub(super) fn slow_commands(reply: Value) -> Vec<String> {
     let entries = reply::items(reply, "SLOWLOG GET").unwrap_or_default();
     let slow = entries.into_iter().take(SLOW_COMMANDS_MAX).filter_map(|entry| {
@@ -70,7 +71,7 @@ pub(super) fn slow_commands(reply: Value) -> Vec<String> {
     slow.collect()
 }
 
-/// What of INFO is out of the ordinary.
+/// Unusual values in the reply to INFO.
 pub(super) fn info_findings(info: &str) -> Vec<String> {
     let value = |name: &str| {
         info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(sanitize)
@@ -83,18 +84,18 @@ pub(super) fn info_findings(info: &str) -> Vec<String> {
     {
         let percent = (used / max * 100.0).round();
         findings.push(format!(
-            "{percent} % of its memory is used (maxmemory): soon it refuses writes, or evicts"
+            "{percent} % of its maxmemory is used: it will soon reject writes or evict documents"
         ));
     }
     if let Some(policy) = value("maxmemory_policy").filter(|policy| policy != "noeviction") {
         findings.push(format!(
-            "its maxmemory-policy is {policy}: documents may be evicted; noeviction keeps them"
+            "its maxmemory-policy is {policy}: documents may be evicted; set it to noeviction"
         ));
     }
     for (name, sentence) in [
-        ("evicted_keys", "keys were evicted: documents are lost to search"),
+        ("evicted_keys", "keys were evicted: documents may be lost"),
         ("rejected_connections", "connections were rejected: raise its maxclients"),
-        ("blocked_clients", "clients are blocked on it"),
+        ("blocked_clients", "clients are blocked"),
     ] {
         if let Some(count) = number(name).filter(|count| *count > 0.0) {
             findings.push(format!("{count} {sentence}"));
@@ -103,9 +104,8 @@ pub(super) fn info_findings(info: &str) -> Vec<String> {
     if let Some(ratio) = number("mem_fragmentation_ratio").filter(|ratio| *ratio > 1.5)
         && number("used_memory").is_some_and(|used| used > 100e6)
     {
-        findings.push(format!(
-            "it holds {ratio} times the memory it uses (fragmentation): activedefrag gives it back"
-        ));
+        findings
+            .push(format!("it holds {ratio} times the memory it uses (fragmentation): enable activedefrag"));
     }
     if value("loading").as_deref() == Some("1") {
         findings.push("it is loading its data from disk".to_owned());
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_the_ordinary_is_told_and_nothing_else() {
+    fn reports_unusual_values_of_info_and_nothing_else() {
         assert_eq!(
             info_findings(
                 "used_memory:100\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\nevicted_keys:0\r\n"
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_commands_are_told_without_their_arguments() {
+    fn reports_slow_commands_without_their_arguments() {
         let word = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let entry = |us| {
             let words = Value::Array(vec![word("FT.SEARCH"), word("a secret")]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_says_is_one_bounded_line() {
+    fn limits_a_servers_text_to_one_short_line() {
         assert_eq!(sanitize(" Dave, I\r\n\thave \u{7}bad news "), "Dave, I have bad news");
         assert_eq!(sanitize(&"x".repeat(10_000)).len(), CHARS_MAX);
     }

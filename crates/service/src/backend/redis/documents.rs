@@ -1,4 +1,4 @@
-//! Documents read and written.
+//! Reading and writing documents.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -20,20 +20,20 @@ use crate::{
     sync::{Arc, Ordering},
 };
 
-/// Bytes a pipeline.
+/// Bytes per pipeline.
 const PIPELINE_BYTES_MAX: usize = 4 << 20;
 
-/// Writes after which the index is looked at.
+/// Number of writes after which the indexes are checked for failures.
 const REFRESH_AFTER_WRITES: usize = 256;
 
-/// A write on its way.
+/// A write in flight.
 struct PendingWrite {
     expected: Expected,
-    /// The number of the content it leaves.
+    /// The sequence number of the content it writes.
     seq: Seq,
 }
 
-/// Writes that go in one pipeline.
+/// The writes of one pipeline.
 struct WriteBatch {
     writes: Vec<PendingWrite>,
     commands: Pipeline,
@@ -50,15 +50,15 @@ impl Redis {
     /// The documents under these keys, with their computed vectors apart.
     pub(in crate::backend) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
         let state = self.state();
-        let mut stood = HashMap::with_capacity(keys.len());
+        let mut documents = HashMap::with_capacity(keys.len());
         for document in self.get_hashes(&keys).await?.into_iter().flatten() {
             let (document, vectors) = state.split_vectors(document);
-            stood.insert(document.key.to_vec(), (document, vectors));
+            documents.insert(document.key.to_vec(), (document, vectors));
         }
-        Ok(stood)
+        Ok(documents)
     }
 
-    /// The hashes under these keys, each as it is; nothing for what is no hash.
+    /// The hashes under these keys, unchanged; `None` for keys that hold no hash.
     pub(super) async fn get_hashes(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Document>>, Error> {
         let (groups, unserved) = self.servers.map().group_by_shard(keys.iter().map(Vec::as_slice));
         if let Some((_, error)) = unserved.into_iter().next() {
@@ -76,7 +76,7 @@ impl Redis {
         Ok(documents)
     }
 
-    /// Those of these keys at `places`, which a shard holds.
+    /// The hashes at these positions of `keys`, all of which one shard holds.
     async fn get_hashes_on(
         &self,
         shard: &Shard,
@@ -89,13 +89,13 @@ impl Redis {
             for position in positions {
                 pipeline.cmd("HGETALL").arg(&keys[*position]).cmd("PEXPIRETIME").arg(&keys[*position]);
             }
-            let asked = self.servers.send_pipeline(&shard.primary, &pipeline, 0, 0).await;
-            let mut replies = asked.map_err(|error| shard.with_shard(error))?.into_iter();
+            let sent = self.servers.send_pipeline(&shard.primary, &pipeline, 0, 0).await;
+            let mut replies = sent.map_err(|error| shard.with_shard(error))?.into_iter();
             for position in positions {
                 let mut next = || replies.next().expect("as many replies as commands");
                 let (hash, expiry) = (next()?, next()?);
                 documents.push(match document::parse(&keys[*position], hash, expiry) {
-                    // Something else than a document stands there.
+                    // The key holds another type.
                     Err(error) if error.kind == ErrorKind::Conflict => None,
                     read => read.map_err(|error| shard.with_shard(error))?,
                 });
@@ -104,16 +104,16 @@ impl Redis {
         Ok(documents)
     }
 
-    /// Makes these writes, on every shard in pipelines one after the other; one result each.
+    /// Executes these writes, per shard in consecutive pipelines; returns a result per write.
     pub(in crate::backend) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
         let state = self.state();
         let now_ms = self.clock.now_ms();
         let refresh = ops.len() >= REFRESH_AFTER_WRITES;
         let (groups, unserved) = self.servers.map().group_by_shard(ops.iter().map(key));
-        let of_shard = |(shard, positions): &KeyGroup| {
+        let write_to_shard = |(shard, positions): &KeyGroup| {
             self.write_on(shard.clone(), &state, &ops, positions.clone(), now_ms)
         };
-        let written = join_all(groups.iter().map(of_shard)).await;
+        let written = join_all(groups.iter().map(write_to_shard)).await;
         let mut results: Vec<Option<Result<WriteOutcome, NotWritten>>> = ops.iter().map(|_| None).collect();
         for ((_, positions), written) in groups.iter().zip(written) {
             for (position, result) in positions.iter().zip(written) {
@@ -124,13 +124,13 @@ impl Redis {
             results[position] = Some(Err(NotWritten::Refused(error)));
         }
         if refresh {
-            // Whether Redis has left any of them out of its index.
+            // Checks whether Redis could not index some of them.
             self.servers.wake_supervisor.notify_one();
         }
-        Ok(results.into_iter().map(|result| result.expect("every key has a shard, or none")).collect())
+        Ok(results.into_iter().map(|result| result.expect("every write has a result")).collect())
     }
 
-    /// Makes the writes at these places, whose keys a shard holds.
+    /// Executes the writes at these positions, whose keys one shard holds.
     async fn write_on(
         &self,
         shard: Arc<Shard>,
@@ -145,7 +145,7 @@ impl Redis {
             let batch = self.next_batch(&shard.primary, state, &mut ops, now_ms);
             match self.send_batch(&shard.primary, &batch).await {
                 Ok(written) => results.extend(written),
-                // What was written before stands, so each write has its own fate.
+                // Earlier pipelines are already applied, so each write has its own result.
                 Err(error) => {
                     let error = shard.with_shard(error);
                     results.extend(batch.writes.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
@@ -155,7 +155,7 @@ impl Redis {
         results
     }
 
-    /// As many writes as go into one pipeline.
+    /// The next batch of writes for one pipeline.
     fn next_batch<'o>(
         &self,
         node: &Node,
@@ -176,20 +176,20 @@ impl Redis {
         batch
     }
 
-    /// One pipeline; an error is of all its writes.
+    /// Sends one pipeline; an error applies to all its writes.
     async fn send_batch(&self, node: &Arc<Node>, batch: &WriteBatch) -> Result<Results, Error> {
         let _permit = node.write_permits.acquire().await.map_err(|_| Error::closing())?;
         let replicas = self.servers.store().wait_replicas;
         let began = Instant::now();
-        let asked = self.servers.send_pipeline(node, &batch.commands, batch.bytes, replicas).await;
-        if asked.is_err() {
-            // A server that could not work through it in time is not asked for as much again.
+        let sent = self.servers.send_pipeline(node, &batch.commands, batch.bytes, replicas).await;
+        if sent.is_err() {
+            // Shrinks the next batches if the server did not finish this one in time.
             node.adapt_batch_size(batch.writes.len(), began.elapsed());
         }
-        let mut replies = asked?;
+        let mut replies = sent?;
         let is_missing = |reply: &Result<Value, Error>| matches!(reply, Ok(Value::ServerError(refused)) if error::is_script_missing(refused));
         if replies.iter().any(is_missing) {
-            // A server has been restarted, or its scripts were flushed.
+            // The server was restarted, or its scripts were flushed.
             self.servers.load_script(node).await?;
             let positions: Vec<usize> =
                 (0..replies.len()).filter(|position| is_missing(&replies[*position])).collect();
@@ -255,10 +255,10 @@ fn key(op: &Op) -> &[u8] {
     }
 }
 
-/// Computed vectors as fields of a hash.
+/// Computed vectors as hash fields.
 fn encode_vectors(state: &State, vectors: &[ComputedVector]) -> Vec<Field> {
     let blob = |vector| {
-        // Of a collection that was dropped meanwhile nothing is left to write.
+        // The collection was dropped meanwhile.
         let (name, schema) = state.vector_field(vector)?;
         let value = encode_vector(&vector.values, schema.vector_type).into();
         Some(Field { name: name.as_bytes().into(), value })

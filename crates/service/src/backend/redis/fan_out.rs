@@ -1,4 +1,4 @@
-//! A search asked of every shard at once, and brought together.
+//! Searching all shards and merging their hits.
 
 use std::{
     cmp::Ordering,
@@ -18,27 +18,27 @@ use super::{
 };
 use crate::{ErrorKind, sync::Arc};
 
-/// Times a search is made again because hits had gone.
+/// Attempts at a search whose hits disappear while they are read.
 const ATTEMPTS: usize = 4;
 
-/// A query, and what its asker can do with.
+/// A query for all shards.
 #[derive(Debug)]
 pub(crate) struct ShardQuery<'q> {
     pub(crate) query: Query<'q>,
-    /// Whether the hits of some shards are better than none.
+    /// Whether to return the hits of some shards if others fail.
     pub(crate) allow_partial: bool,
 }
 
-/// What was found for it.
+/// The merged hits of all shards.
 #[derive(Debug)]
 pub(crate) struct MergedHits {
     pub(crate) found: SearchResult,
-    /// Why shards have not answered whose hits are missing.
+    /// Errors of the shards whose hits are missing.
     pub(crate) unanswered: Vec<String>,
 }
 
 impl Redis {
-    /// Answers these queries, asked together; one list of hits or one error each.
+    /// Runs these queries in one pipeline per shard; returns hits or an error per query.
     pub(crate) async fn search(
         &self,
         queries: &[ShardQuery<'_>],
@@ -55,7 +55,7 @@ impl Redis {
                 found[position] = result;
             }
         }
-        Ok(found.into_iter().map(|found| found.expect("every query came to an end")).collect())
+        Ok(found.into_iter().map(|found| found.expect("every query has a result")).collect())
     }
 
     /// The number of documents of a collection that match the filter.
@@ -79,8 +79,8 @@ impl Redis {
         Ok(try_join_all(shards.iter().map(count_on)).await?.into_iter().sum())
     }
 
-    /// Asks the queries at these positions once. Those whose hits had partly gone have no result,
-    /// and are asked again unless this is the `last` time.
+    /// Runs the queries at these positions once. A query some of whose hits disappeared has no result
+    /// and is run again, unless this is the `last` attempt.
     async fn search_once(
         &self,
         queries: &[ShardQuery<'_>],
@@ -94,14 +94,14 @@ impl Redis {
         let time = deadline.saturating_duration_since(began).min(self.servers.store().command_timeout);
         let is_part = self.has_index_per_shard();
         let send_all = || {
-            let asked =
+            let sent =
                 shards.iter().map(|shard| self.search_on(shard, &state, queries, positions, time, is_part));
-            join_all(asked)
+            join_all(sent)
         };
-        let mut answers = send_all().await;
+        let mut results = send_all().await;
         if is_part && self.servers.is_migrating() {
-            // What went to a shard after that was asked is there by now.
-            for (first, second) in answers.iter_mut().flatten().zip(send_all().await.into_iter().flatten()) {
+            // A document that moved to a shard after that shard was searched is there now.
+            for (first, second) in results.iter_mut().flatten().zip(send_all().await.into_iter().flatten()) {
                 match (first, second) {
                     (Ok(first), Ok(second)) => {
                         first.vanished += second.vanished;
@@ -112,17 +112,18 @@ impl Redis {
                 }
             }
         }
-        let mut answers: Vec<_> = answers.into_iter().map(Vec::into_iter).collect();
+        let mut results: Vec<_> = results.into_iter().map(Vec::into_iter).collect();
         let search_us = micros(began.elapsed());
-        let merged_all: Vec<_> = positions
+        let merge_result: Vec<_> = positions
             .iter()
             .map(|position| {
-                let of_shards = answers.iter_mut().map(|answers| answers.next().expect("one answer a query"));
-                merge(&queries[*position], &shards, of_shards, is_part)
+                let shard_results =
+                    results.iter_mut().map(|results| results.next().expect("one result per query"));
+                merge(&queries[*position], &shards, shard_results, is_part)
             })
             .collect();
-        let finish = async |position: &usize, merged_all: Result<(MergedHits, usize), Error>| {
-            let (mut merged, mut vanished) = merged_all?;
+        let finish = async |position: &usize, merge_result: Result<(MergedHits, usize), Error>| {
+            let (mut merged, mut vanished) = merge_result?;
             if is_part {
                 let began = Instant::now();
                 let query = &queries[*position].query;
@@ -134,7 +135,7 @@ impl Redis {
             Ok((merged, vanished))
         };
         let finished = join_all(
-            positions.iter().zip(merged_all).map(|(position, merged_all)| finish(position, merged_all)),
+            positions.iter().zip(merge_result).map(|(position, merge_result)| finish(position, merge_result)),
         )
         .await;
         let result = |finished: Result<(MergedHits, usize), Error>| match finished {
@@ -144,47 +145,49 @@ impl Redis {
         Ok(positions.iter().copied().zip(finished.into_iter().map(result)).collect())
     }
 
-    /// Reads the fields of hits that came without; hits that stand no more are taken out, and counted.
+    /// Reads the fields of hits found without them. Removes hits whose documents are gone, and returns
+    /// their number.
     async fn fetch_fields(
         &self,
         query: &Query<'_>,
         schema: &Schema,
         hits: &mut Vec<Hit>,
     ) -> Result<usize, Error> {
-        let wanted = search::returned_fields(query, schema)?;
+        let fields_wanted = search::returned_fields(query, schema)?;
         let servers = &self.servers;
         let (groups, unserved) = servers.map().group_by_shard(hits.iter().map(|hit| &*hit.document.key));
         if let Some((_, error)) = unserved.into_iter().next() {
             return Err(error);
         }
-        let of_shard = async |shard: &Arc<Shard>, positions: &[usize]| -> Result<Vec<_>, Error> {
+        let fetch_from_shard = async |shard: &Arc<Shard>, positions: &[usize]| -> Result<Vec<_>, Error> {
             let mut pipeline = Pipeline::with_capacity(2 * positions.len());
             for position in positions {
-                search::add_fetch(&mut pipeline, &hits[*position].document.key, &wanted);
+                search::add_fetch(&mut pipeline, &hits[*position].document.key, &fields_wanted);
             }
-            let asked = servers.send_pipeline(&servers.read_node(shard), &pipeline, 0, 0).await;
-            let mut replies = asked.map_err(|error| shard.with_shard(error))?.into_iter();
+            let sent = servers.send_pipeline(&servers.read_node(shard), &pipeline, 0, 0).await;
+            let mut replies = sent.map_err(|error| shard.with_shard(error))?.into_iter();
             let mut next = || replies.next().expect("as many replies as commands");
-            let mut fields = || search::parse_fields(next()?, next()?, &wanted);
+            let mut fields = || search::parse_fields(next()?, next()?, &fields_wanted);
             positions.iter().map(|_| fields().map_err(|error| shard.with_shard(error))).collect()
         };
-        let read = try_join_all(groups.iter().map(|(shard, positions)| of_shard(shard, positions))).await?;
-        let mut gone = vec![false; hits.len()];
+        let read =
+            try_join_all(groups.iter().map(|(shard, positions)| fetch_from_shard(shard, positions))).await?;
+        let mut is_gone = vec![false; hits.len()];
         for ((_, positions), read) in groups.iter().zip(read) {
             for (position, fields) in positions.iter().zip(read) {
                 match fields {
                     Some(fields) => hits[*position].document.fields = fields,
-                    None => gone[*position] = true,
+                    None => is_gone[*position] = true,
                 }
             }
         }
         let count = hits.len();
-        let mut gone = gone.into_iter();
-        hits.retain(|_| !gone.next().expect("one a hit"));
+        let mut is_gone = is_gone.into_iter();
+        hits.retain(|_| !is_gone.next().expect("one per hit"));
         Ok(count - hits.len())
     }
 
-    /// Asks one shard the queries at these positions; one answer or one error each, in their order.
+    /// Runs the queries at these positions on one shard; hits or an error per query, in order.
     async fn search_on(
         &self,
         shard: &Arc<Shard>,
@@ -196,7 +199,7 @@ impl Redis {
     ) -> Vec<Result<search::ShardHits, Error>> {
         let began = Instant::now();
         let mut pipeline = Pipeline::with_capacity(positions.len());
-        let mut asked: Vec<Result<Option<SearchCommand>, Error>> = positions
+        let mut sent: Vec<Result<Option<SearchCommand>, Error>> = positions
             .iter()
             .map(|position| {
                 let query = &queries[*position].query;
@@ -205,24 +208,25 @@ impl Redis {
                 search::build_search(query, index, collection.schema(), time, is_part)
             })
             .collect();
-        for command in asked.iter_mut().flatten().flatten() {
+        for command in sent.iter_mut().flatten().flatten() {
             pipeline.add_command(command.command.take());
         }
         let replies = self.servers.read_node(shard).connections.send_pipeline(&pipeline, 0).await;
         let took = began.elapsed();
         let mut replies = replies.map(Vec::into_iter);
-        let answer = |command: Result<Option<SearchCommand>, Error>| {
+        let parse = |command: Result<Option<SearchCommand>, Error>| {
             let Some(command) = command? else { return Ok(search::ShardHits::default()) };
-            let reply = replies.as_mut().map_err(|error| error.clone())?.next().expect("a reply to each");
-            let answered = command.parse(reply)?;
-            // The older protocol does not say that hits are not all there are.
+            let reply =
+                replies.as_mut().map_err(|error| error.clone())?.next().expect("one reply per command");
+            let hits = command.parse(reply)?;
+            // RESP2 does not report that hits are missing.
             if took >= time {
-                return Err(search::incomplete("its time was over"));
+                return Err(search::incomplete("it timed out"));
             }
-            Ok(answered)
+            Ok(hits)
         };
-        let blame = |error| shard.with_shard(self.refresh_if_index_missing(error));
-        asked.into_iter().map(answer).map(|answered| answered.map_err(blame)).collect()
+        let fail = |error| shard.with_shard(self.refresh_if_index_missing(error));
+        sent.into_iter().map(parse).map(|hits| hits.map_err(fail)).collect()
     }
 }
 
@@ -230,48 +234,49 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What shards answered to one query, brought together: the hits it asks for, and how many had gone.
+/// Merges the results of all shards for one query: the requested hits, and how many documents
+/// disappeared.
 fn merge(
-    asked: &ShardQuery<'_>,
+    query: &ShardQuery<'_>,
     shards: &[Arc<Shard>],
-    of_shards: impl Iterator<Item = Result<search::ShardHits, Error>>,
+    shard_results: impl Iterator<Item = Result<search::ShardHits, Error>>,
     are_parts: bool,
 ) -> Result<(MergedHits, usize), Error> {
     let (mut hits, mut vanished) = (Vec::new(), 0);
-    let (mut unanswered, mut trouble) = (Vec::new(), None::<Error>);
-    for (shard, answered) in shards.iter().zip(of_shards) {
-        match answered {
-            Ok(answered) => {
-                vanished += answered.vanished;
-                hits.extend(answered.hits);
+    let (mut unanswered, mut first_error) = (Vec::new(), None::<Error>);
+    for (shard, result) in shards.iter().zip(shard_results) {
+        match result {
+            Ok(found) => {
+                vanished += found.vanished;
+                hits.extend(found.hits);
             }
             Err(error) => {
-                // Where one shard is gone, others may answer that the cluster is down: it is the one
-                // to name.
-                if trouble.is_none() || shard.primary.connections.unavailable_reason().is_some() {
-                    trouble = Some(error.clone());
+                // When one shard is down, others may report that the cluster is down. Report the error
+                // of the shard that is down.
+                if first_error.is_none() || shard.primary.connections.unavailable_reason().is_some() {
+                    first_error = Some(error.clone());
                 }
                 unanswered.push(error);
             }
         }
     }
-    if let Some(trouble) = trouble
-        && (!asked.allow_partial
+    if let Some(first_error) = first_error
+        && (!query.allow_partial
             || unanswered.len() == shards.len()
             || unanswered.iter().any(|error| error.kind != ErrorKind::Unavailable))
     {
-        return Err(trouble);
+        return Err(first_error);
     }
     if are_parts {
-        hits = nearest(hits, &asked.query);
+        hits = nearest(hits, &query.query);
     }
     let found = SearchResult { hits, filter_us: 0, search_us: 0, fetch_us: 0 };
     let unanswered = unanswered.into_iter().map(|error| error.message).collect();
     Ok((MergedHits { found, unanswered }, vanished))
 }
 
-/// The hits `query` asks for, of all that shards gave. One that moved from one to another while they
-/// were asked comes once.
+/// The page that `query` requests, from the hits of all shards. A document that moved between shards
+/// meanwhile is included once.
 fn nearest(mut hits: Vec<Hit>, query: &Query<'_>) -> Vec<Hit> {
     hits.sort_by(|one, two| {
         let by_distance = || one.distance.partial_cmp(&two.distance).unwrap_or(Ordering::Equal);
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_cut_from_the_nearest_of_all_each_once() {
+    fn takes_the_page_from_the_nearest_hits_of_all_shards_without_duplicates() {
         let query = Query {
             collection: "kb",
             legs: Vec::new(),

@@ -1,24 +1,24 @@
-//! A filter for RediSearch: simplified, for it has no text for everything or nothing inside another
-//! filter.
+//! Simplifies a filter for RediSearch, whose query language cannot express "everything" or "nothing"
+//! inside another filter.
 
 use super::Filter;
 
-/// What is left of a filter.
+/// A simplified filter.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SimplifiedFilter {
-    /// It lets everything through.
+    /// Matches every document.
     MatchAll,
-    /// It lets nothing through: there is nothing to ask.
+    /// Matches no document: there is nothing to search.
     MatchNone,
-    /// It has to be asked.
+    /// Matches some documents.
     Filter(Filter),
 }
 
-/// A filter that no document passes: no index has this field, and RediSearch finds nothing in a
-/// field an index does not have.
-pub(super) const MATCH_NONE: &str = "@__nobody:{x}";
+/// A filter that matches nothing: no index has this field, and RediSearch finds nothing in a field that
+/// an index does not have.
+pub(super) const MATCH_NONE: &str = "@__none:{x}";
 
-/// Takes out of a filter what needs no asking.
+/// Removes the parts of a filter that match everything or nothing.
 pub(super) fn simplify(filter: &Filter) -> SimplifiedFilter {
     match filter {
         Filter::All => SimplifiedFilter::MatchAll,
@@ -49,7 +49,7 @@ pub(super) fn simplify(filter: &Filter) -> SimplifiedFilter {
         Filter::Not(part) => match simplify(part) {
             SimplifiedFilter::MatchAll => SimplifiedFilter::MatchNone,
             SimplifiedFilter::MatchNone => SimplifiedFilter::MatchAll,
-            // Twice not is once: RediSearch reads no minus after a minus.
+            // RediSearch does not parse a double negation.
             SimplifiedFilter::Filter(Filter::Not(part)) => SimplifiedFilter::Filter(*part),
             SimplifiedFilter::Filter(part) => SimplifiedFilter::Filter(Filter::Not(Box::new(part))),
         },
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_and_nothing_never_stand_inside() {
+    fn removes_match_all_and_match_none_inside_other_filters() {
         let cases = [
             (Filter::And(vec![]), SimplifiedFilter::MatchAll),
             (Filter::Or(vec![]), SimplifiedFilter::MatchNone),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_printed_for_redisearch() {
+    fn prints_a_simplified_filter_as_redisearch_syntax() {
         let tag =
             Filter::Tag { field: "my-tags".to_owned(), values: vec![b"a b|c{}".to_vec(), "\u{fc}".into()] };
         let range = Filter::Range {

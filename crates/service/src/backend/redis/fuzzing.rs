@@ -1,4 +1,5 @@
-//! Body of the fuzz target on what a Redis sends, or what stands in it for others to change.
+//! The body of the fuzz target for replies of a Redis server and for values that other clients may
+//! change.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::article_schema;
 
-/// A reply as it comes over the wire, behind a byte that says to what: read, or refused in words.
+/// Parses a reply in wire format. The first byte selects the parser.
 pub fn redis_reply(input: &[u8]) {
     let Some((&to, wire)) = input.split_first() else { return };
     if to == b'u' {
@@ -27,10 +28,12 @@ pub fn redis_reply(input: &[u8]) {
         b'n' => check_error(
             CollectionMetadata::parse("kb", value).map(|metadata| metadata.iter().for_each(check_metadata)),
         ),
-        b'd' => check_error(split(value).and_then(|(hash, end)| document::parse(b"k", hash, end)).map(drop)),
+        b'd' => {
+            check_error(split(value).and_then(|(hash, expiry)| document::parse(b"k", hash, expiry)).map(drop))
+        }
         b's' => check_error(search(value, false)),
         b'p' => check_error(search(value, true)),
-        b'f' => check_error(split(value).and_then(|(stands, values)| fields(stands, values))),
+        b'f' => check_error(split(value).and_then(|(exists, values)| fields(exists, values))),
         b't' => check_error(search::parse_count(value).map(drop)),
         b'r' => check_error(script::parse_reply(value).map(drop)),
         b'v' => check_error(split(value).and_then(|(info, modules)| server(info, modules))),
@@ -51,7 +54,7 @@ pub fn redis_reply(input: &[u8]) {
     }
 }
 
-/// A refusal says why.
+/// An error must have a code and a message.
 fn check_error(read: Result<(), Error>) {
     if let Err(error) = read {
         assert!(!error.message.is_empty() && !error.code.is_empty());
@@ -77,7 +80,7 @@ fn check_info(info: &IndexInfo) {
     let _ = (info.pending_documents(), both.pending_documents());
 }
 
-/// Notes come back as they are written.
+/// Metadata must round-trip.
 fn check_metadata(metadata: &CollectionMetadata) {
     let command = metadata.to_hset("kb");
     let words: Vec<Value> = command
@@ -92,7 +95,7 @@ fn check_metadata(metadata: &CollectionMetadata) {
     assert_eq!(again.as_ref(), Some(metadata));
 }
 
-/// A place in a walk comes back as it is written.
+/// A cursor must round-trip.
 fn cursor(text: &str) {
     if let Ok(cursor) = scroll::ScrollCursor::decode(text) {
         assert_eq!(scroll::ScrollCursor::decode(&cursor.encode()).expect("what was written is read"), cursor);
@@ -116,18 +119,18 @@ fn search(value: Value, is_part: bool) -> Result<(), Error> {
         min_score: Some(-1.0),
         fields: None,
     };
-    let asking = search::build_search(&query, "kb", &schema, Duration::from_secs(1), is_part)?;
-    let answered = asking.expect("no filter keeps all out").parse(value)?;
-    for hit in answered.hits {
+    let command = search::build_search(&query, "kb", &schema, Duration::from_secs(1), is_part)?;
+    let found = command.expect("a query without a filter").parse(value)?;
+    for hit in found.hits {
         assert!(!hit.distance.unwrap().is_nan() && hit.score >= -1.0);
     }
     Ok(())
 }
 
-fn fields(stands: Value, values: Value) -> Result<(), Error> {
-    let wanted = ["title", "content"];
-    let fields = search::parse_fields(stands, values, &wanted)?.unwrap_or_default();
-    assert!(fields.iter().all(|field| wanted.iter().any(|name| name.as_bytes() == &*field.name)));
+fn fields(exists: Value, values: Value) -> Result<(), Error> {
+    let names = ["title", "content"];
+    let fields = search::parse_fields(exists, values, &names)?.unwrap_or_default();
+    assert!(fields.iter().all(|field| names.iter().any(|name| name.as_bytes() == &*field.name)));
     Ok(())
 }
 

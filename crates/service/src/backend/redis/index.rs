@@ -1,22 +1,24 @@
-//! A collection as an index of RediSearch: made from a schema, compared with one that is there.
+//! A collection as a RediSearch index: creating it from a schema, and comparing an existing one.
 
 use redis::{Cmd, Value};
 
 use super::{Error, Schema, reply};
 use crate::{Algorithm, FieldKind, FieldSchema, Metric, Quantization, VectorSchema, VectorType};
 
-/// The first search module that knows FLOAT16 and BFLOAT16: 2.10.
+/// The first search module version with FLOAT16 and BFLOAT16: 2.10.
 const HALF_FLOATS_SINCE: u32 = 21_000;
 
-/// Why a search module of version `search` cannot hold a schema.
+/// Rejects a schema that a search module of version `search` does not support.
 pub(super) fn check_supported(schema: &Schema, search: u32) -> Result<(), Error> {
     let own = super::metadata::KEY_PREFIX.as_bytes();
     for prefix in &schema.prefixes {
         if own.starts_with(prefix) || prefix.starts_with(own) {
-            let shown = String::from_utf8_lossy(prefix);
+            let display = String::from_utf8_lossy(prefix);
             return Err(Error::invalid(
                 "schema",
-                format!("prefix {shown:?} would take in Nearfield's own keys under \"nearfield:\" in this Redis: choose another"),
+                format!(
+                    "prefix {display:?} covers Nearfield's own keys under \"nearfield:\": choose another prefix"
+                ),
             )
             .at("prefixes"));
         }
@@ -25,15 +27,15 @@ pub(super) fn check_supported(schema: &Schema, search: u32) -> Result<(), Error>
         let FieldKind::Vector(vector) = &field.kind else { continue };
         let what = match vector {
             VectorSchema { vector_type: VectorType::Int8, .. } => {
-                "type INT8 is unknown to this Redis's search module: use FLOAT32, FLOAT16 or BFLOAT16"
+                "type INT8 is not supported by this Redis's search module: use FLOAT32, FLOAT16 or BFLOAT16"
             }
             VectorSchema { quantization: Quantization::Int8 | Quantization::Int4, .. } => {
-                "quantization is Nearfield's own and unknown to Redis: leave it out, or use the embedded store"
+                "quantization is not supported by Redis: leave it out, or use the embedded store"
             }
             VectorSchema { vector_type: VectorType::Float16 | VectorType::Bfloat16, .. }
                 if search < HALF_FLOATS_SINCE =>
             {
-                "this Redis's search module is older than 2.10 and knows FLOAT32 alone of the types"
+                "this Redis's search module is older than 2.10 and supports only type FLOAT32"
             }
             _ => continue,
         };
@@ -44,7 +46,7 @@ pub(super) fn check_supported(schema: &Schema, search: u32) -> Result<(), Error>
     Ok(())
 }
 
-/// `FT.CREATE`.
+/// The `FT.CREATE` command.
 pub(super) fn create_command(name: &str, schema: &Schema) -> Cmd {
     let mut command = redis::cmd("FT.CREATE");
     command.arg(name).arg("ON").arg("HASH").arg("PREFIX").arg(schema.prefixes.len());
@@ -90,7 +92,7 @@ fn vector_options(command: &mut Cmd, vector: &VectorSchema) {
             ],
         ),
     };
-    // The count is of words, not of options.
+    // The number of arguments, not of options.
     command.arg("VECTOR").arg(algorithm).arg(2 * (always.len() + graph.len()));
     for (option, value) in always.into_iter().chain(graph) {
         command.arg(option).arg(value);
@@ -114,27 +116,27 @@ fn metric_name(metric: Metric) -> &'static str {
     }
 }
 
-/// Size beyond which none is believed, in MiB: more than any machine's memory.
+/// Sizes above this are considered invalid, in MiB: more than any machine's memory.
 const SIZE_MB_MAX: f64 = 1e9;
 
-/// What `FT.INFO` says of an index.
+/// The `FT.INFO` of an index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct IndexInfo {
     prefixes: Vec<Vec<u8>>,
     key_type: String,
     has_filter: bool,
     attributes: Vec<Attribute>,
-    /// Documents in it.
+    /// Documents in the index.
     pub(super) documents: u64,
-    /// Share of the keys under its prefixes that have been looked at, 0 to 1.
+    /// Fraction of the keys under its prefixes that have been scanned, 0 to 1.
     pub(super) percent_indexed: f64,
-    /// Whether the keys that stood before it are still being looked at.
+    /// Whether the keys that existed before the index are still being scanned.
     pub(super) is_scanning: bool,
-    /// Times a hash was left out because it does not fit.
+    /// Number of times a hash could not be indexed.
     pub(super) failures: u64,
-    /// Key and reason of the last of these.
+    /// Key and reason of the last failure.
     pub(super) last_failure: Option<String>,
-    /// Bytes of the index in the server's memory.
+    /// Memory used by the index.
     pub(super) memory_bytes: u64,
 }
 
@@ -144,18 +146,18 @@ struct Attribute {
     identifier: String,
     name: String,
     kind: String,
-    /// Options by name, in capitals; a flag has an empty value.
+    /// Options by name, in upper case; the value of a flag is empty.
     options: Vec<(String, String)>,
 }
 
 impl Attribute {
     fn option(&self, name: &str) -> Option<&str> {
-        self.options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.options.iter().find(|(option, _)| option == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl IndexInfo {
-    /// Reads the reply to `FT.INFO`.
+    /// Parses the reply to `FT.INFO`.
     pub(super) fn parse(value: Value) -> Result<IndexInfo, Error> {
         const WHAT: &str = "FT.INFO";
         let mut info = IndexInfo { percent_indexed: 1.0, ..IndexInfo::default() };
@@ -182,7 +184,8 @@ impl IndexInfo {
                 | "tag_overhead_sz_mb"
                 | "text_overhead_sz_mb" => {
                     let mb = reply::number(value, WHAT)?;
-                    // RediSearch may count below zero, which it then takes for nearly 2^64 bytes.
+                    // RediSearch's counter may fall below zero, which it then reports as almost 2^64
+                    // bytes.
                     if (0.0..SIZE_MB_MAX).contains(&mb) {
                         info.memory_bytes += (mb * f64::from(1 << 20)) as u64;
                     }
@@ -214,7 +217,7 @@ impl IndexInfo {
         Ok(())
     }
 
-    /// What several indexes come to, each over a part of the keys.
+    /// The sum of several indexes over different keys.
     pub(super) fn sum<'i>(infos: impl Iterator<Item = &'i IndexInfo>) -> IndexInfo {
         infos
             .fold(None, |sum: Option<IndexInfo>, info| {
@@ -224,7 +227,8 @@ impl IndexInfo {
                 sum.documents += info.documents;
                 sum.percent_indexed = match (sum.percent_indexed, info.percent_indexed) {
                     (one, two) if one >= 1.0 && two >= 1.0 => 1.0,
-                    // An index that has begun holds nothing yet, and still has everything before it.
+                    // An index that has just started holds no documents but has all of them left to
+                    // scan.
                     (one, two) => (sum.documents as f64 / all.max(1.0)).min(one.max(two)).min(0.999),
                 };
                 sum.is_scanning |= info.is_scanning;
@@ -236,7 +240,7 @@ impl IndexInfo {
             .unwrap_or_default()
     }
 
-    /// Documents still to be indexed, about.
+    /// The approximate number of documents that are still to be indexed.
     pub(super) fn pending_documents(&self) -> u64 {
         if self.percent_indexed >= 1.0 {
             return 0;
@@ -245,14 +249,14 @@ impl IndexInfo {
         ((self.documents as f64 / share) - self.documents as f64).ceil().max(1.0) as u64
     }
 
-    /// The first thing in which the index is not what `schema` asks for, in words. What FT.INFO does
-    /// not tell (the breadth of a search) is given with every search.
+    /// The first difference between the index and `schema`, if there is one. `EF_RUNTIME`, which
+    /// FT.INFO does not report, is passed with every search.
     pub(super) fn difference(&self, schema: &Schema) -> Option<String> {
         if self.key_type != "HASH" {
             return Some(format!("it is on {}, not on HASH", self.key_type));
         }
         if self.has_filter {
-            return Some("it has a FILTER, which leaves documents out".to_owned());
+            return Some("it has a FILTER, which excludes documents".to_owned());
         }
         let sorted = |prefixes: &[Vec<u8>]| {
             let mut prefixes = prefixes.to_vec();
@@ -260,15 +264,15 @@ impl IndexInfo {
             prefixes
         };
         if sorted(&self.prefixes) != sorted(&schema.prefixes) {
-            let shown = |prefixes: &[Vec<u8>]| {
-                let shown: Vec<String> =
+            let display = |prefixes: &[Vec<u8>]| {
+                let display: Vec<String> =
                     prefixes.iter().map(|prefix| format!("{:?}", String::from_utf8_lossy(prefix))).collect();
-                shown.join(", ")
+                display.join(", ")
             };
             return Some(format!(
                 "its prefixes are {}, not {}",
-                shown(&self.prefixes),
-                shown(&schema.prefixes)
+                display(&self.prefixes),
+                display(&schema.prefixes)
             ));
         }
         for field in &schema.fields {
@@ -280,27 +284,26 @@ impl IndexInfo {
                 return Some(format!("field {:?}: {difference}", field.name));
             }
         }
-        let besides = self.attributes.iter().find(|attribute| schema.field(&attribute.name).is_none());
-        besides.map(|attribute| format!("it has a field {:?} besides", attribute.name))
+        let additional = self.attributes.iter().find(|attribute| schema.field(&attribute.name).is_none());
+        additional.map(|attribute| format!("it has an additional field {:?}", attribute.name))
     }
 }
 
 impl Attribute {
     fn difference(&self, field: &FieldSchema) -> Option<String> {
         if self.identifier != self.name {
-            return Some(format!("it is another name of {:?} there", self.identifier));
+            return Some(format!("it is an alias of {:?}", self.identifier));
         }
-        let unlike = |what: &str, found: Option<&str>, wanted: &str| {
-            (found != Some(wanted))
-                .then(|| format!("{what} is {}, not {wanted}", found.unwrap_or("not told")))
+        let differs = |what: &str, found: Option<&str>, wanted: &str| {
+            (found != Some(wanted)).then(|| format!("{what} is {}, not {wanted}", found.unwrap_or("unknown")))
         };
-        let kind = |wanted| unlike("its kind", Some(&self.kind), wanted);
+        let kind = |wanted| differs("its kind", Some(&self.kind), wanted);
         match &field.kind {
             FieldKind::Text => kind("TEXT"),
             FieldKind::Numeric => kind("NUMERIC"),
             FieldKind::Tag { separator, case_sensitive } => {
                 let separator = char::from(*separator).to_string();
-                kind("TAG").or_else(|| unlike("SEPARATOR", self.option("SEPARATOR"), &separator)).or_else(
+                kind("TAG").or_else(|| differs("SEPARATOR", self.option("SEPARATOR"), &separator)).or_else(
                     || {
                         let found = self.option("CASESENSITIVE").is_some();
                         (found != *case_sensitive)
@@ -313,7 +316,7 @@ impl Attribute {
                     Algorithm::Flat => ("FLAT", None),
                     Algorithm::Hnsw { m, ef_construction, .. } => ("HNSW", Some((m, ef_construction))),
                 };
-                let option = |name, wanted: &str| unlike(name, self.option(name), wanted);
+                let option = |name, wanted: &str| differs(name, self.option(name), wanted);
                 kind("VECTOR")
                     .or_else(|| option("ALGORITHM", algorithm))
                     .or_else(|| option("DATA_TYPE", type_name(vector.vector_type)))
@@ -330,8 +333,8 @@ impl Attribute {
     }
 }
 
-/// One attribute. RESP3 sends a map and the flags in a list; RESP2 names and values in turn, the
-/// flags last and without values.
+/// Parses one attribute. RESP3 sends a map with the flags in a list; RESP2 sends alternating names and
+/// values, then the flags without values.
 fn read_attribute(value: Value) -> Result<Attribute, Error> {
     const WHAT: &str = "a field of an index";
     const FLAGS: [&str; 8] = [
@@ -368,7 +371,7 @@ fn read_attribute(value: Value) -> Result<Attribute, Error> {
             let mut words = reply::items(other, WHAT)?.into_iter();
             while let Some(name) = words.next() {
                 let name = reply::text(name, WHAT)?;
-                // A field may be called like a flag: its name follows `identifier`.
+                // A field may have the name of a flag; its name follows `identifier`.
                 if FLAGS.contains(&name.as_str()) {
                     take(name, String::new());
                 } else {

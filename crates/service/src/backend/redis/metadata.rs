@@ -74,7 +74,7 @@ impl CollectionMetadata {
                 "number" => {
                     number = std::str::from_utf8(&value).ok().and_then(|number| number.parse::<u32>().ok());
                 }
-                "schema" => schema = Some(Schema::from_bytes(&value).map_err(|why| damaged(&why))?),
+                "schema" => schema = Some(Schema::from_bytes(&value).map_err(|reason| damaged(&reason))?),
                 _ => {
                     if let Some(field) = name.strip_prefix(MODEL) {
                         let fingerprint = unhex(&value).ok_or_else(|| damaged("a model's fingerprint"))?;

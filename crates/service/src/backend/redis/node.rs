@@ -1,4 +1,4 @@
-//! One server: its connections, what it is, and how fast it takes writes.
+//! One server: its connections, its properties, and the adaptive size of write batches.
 
 use std::time::{Duration, Instant};
 
@@ -18,38 +18,38 @@ use crate::{
     sync::{Arc, AtomicBool, AtomicUsize, Ordering, RwLock},
 };
 
-/// Pipelines of writes on their way at once: while Redis works through one, the next is made.
+/// Write pipelines in flight: while Redis executes one, the next is prepared.
 const WRITES_MAX: usize = 2;
 
-/// Commands a pipeline.
+/// Commands per pipeline.
 pub(super) const PIPELINE_MAX: usize = 512;
 
-/// Fewest documents a pipeline of writes is cut down to.
+/// Minimum number of documents per write pipeline.
 const BATCH_MIN: usize = 8;
 
-/// How long a pipeline of writes should take: long enough to be worth its round trip, and far
-/// from the command timeout however slow the index is.
+/// Target duration of a write pipeline: long enough to amortize the round trip, and far below the
+/// command timeout even if indexing is slow.
 const BATCH_TARGET_TIME: Duration = Duration::from_millis(200);
 
-/// Documents in the first pipeline of writes, until it is known how fast they go.
+/// Documents in the first write pipeline, before the write rate is known.
 const BATCH_INITIAL: usize = 16;
 
-/// Longest wait for one answer of a server that did not answer before: it is tried again soon. One that
-/// was well has two thirds of what a command has, so that it is known to be silent before commands
-/// find out one by one.
+/// Maximum wait for one probe of a server that did not reply before; it is retried soon. A healthy
+/// server gets two thirds of the command timeout, so that the breaker opens before commands time out
+/// one by one.
 const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
-/// A server.
+/// One server.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) connections: Connections,
-    /// Held by pipelines of writes.
+    /// Held by write pipelines in flight.
     pub(super) write_permits: Semaphore,
-    /// Documents in a pipeline of writes, as fast as they went last.
+    /// Documents per write pipeline, adapted to the last one's duration.
     pub(super) batch_size: AtomicUsize,
-    /// Whether its replicas had not taken in what was last written within the time they have.
+    /// Whether the replicas missed the last `WAIT` timeout.
     pub(super) replicas_lag: AtomicBool,
-    /// What it was when it was last asked.
+    /// Its properties as of the last health check.
     server: RwLock<Option<ServerInfo>>,
 }
 
@@ -68,12 +68,13 @@ impl Node {
         &self.connections.address
     }
 
-    /// What it was when it was last asked, if it ever was.
+    /// Its properties as of the last health check, if there was one.
     pub(super) fn server(&self) -> Option<ServerInfo> {
         self.server.read().clone()
     }
 
-    /// Whether it asks the other servers of its cluster by itself what concerns an index.
+    /// Whether the server is a search coordinator: it forwards index commands to the other servers of
+    /// its cluster.
     pub(super) fn has_coordinator(&self) -> bool {
         self.server.read().as_ref().is_some_and(|server| server.has_coordinator)
     }
@@ -87,9 +88,9 @@ impl Node {
         }
     }
 
-    /// Finds the server well and lets everybody ask, or lets nobody ask and says why; `true` if it
-    /// may be another server than before, or has been away. What it is, is asked then, and if that is
-    /// wanted.
+    /// Checks the server. Closes its breaker if it is healthy, otherwise opens it and returns the
+    /// reason. `true` if the server was unavailable or may be a different process. With `reload_info`,
+    /// or after an outage, its properties are read again.
     pub(super) async fn health_check(
         &self,
         reload_info: bool,
@@ -98,12 +99,12 @@ impl Node {
     ) -> Result<bool, Error> {
         let began = Instant::now();
         match self.probe_and_recover(reload_info, script, is_cluster).await {
-            // One command was slow, or one connection broke, while others were answered.
+            // One command was slow or one connection broke, while others got replies.
             Err(error) if error.code == UNAVAILABLE && self.connections.is_healthy_since(began) => {
                 tracing::debug!(%error, "Redis is busy");
                 Ok(false)
             }
-            // A server that answers but cannot be used is no more asked than one that is silent.
+            // A server that replies but cannot be used is treated like a silent one.
             Err(error) => {
                 self.connections.trip(error.clone());
                 Err(error)
@@ -135,40 +136,40 @@ impl Node {
             server.has_coordinator =
                 server::has_coordinator(connections.send_unguarded(&search, probe_timeout).await?)?;
         }
-        let restarted = self.server.read().as_ref().is_none_or(|known| known.run_id != server.run_id);
+        let restarted = self.server.read().as_ref().is_none_or(|before| before.run_id != server.run_id);
         if was_open || restarted {
             connections.send_unguarded(&script.load(), probe_timeout).await?;
         }
         if restarted {
             let address = self.address();
-            tracing::info!(%address, version = server.version, search = server.search_version, "a Redis is there");
+            tracing::info!(%address, version = server.version, search = server.search_version, "connected to Redis");
         }
         *self.server.write() = Some(server);
         connections.mark_healthy();
         Ok(opened || was_open)
     }
 
-    /// Whether slots are on their way from it or to it.
+    /// Whether the server is importing or migrating slots.
     pub(super) async fn is_migrating_slots(&self) -> Result<bool, Error> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("NODES");
         slots::is_migrating(self.connections.send_unguarded(&command, self.probe_timeout()).await?)
     }
 
-    /// Makes the next pipelines of writes as long as they may be for their time.
+    /// Adapts the size of the next write pipelines to the duration of one of `count` documents.
     pub(super) fn adapt_batch_size(&self, count: usize, took: Duration) {
         let batch_size = self.batch_size.load(Ordering::Relaxed);
         self.batch_size.store(next_batch_size(batch_size, count, took), Ordering::Relaxed);
     }
 }
 
-/// How many documents go into a pipeline after one of `count` `took` so long, where `group` went so
-/// far: at most twice as many, and fewer at once.
+/// The batch size after a pipeline of `count` documents took `took`, given the current size: at most
+/// doubles, and shrinks immediately.
 fn next_batch_size(batch_size: usize, count: usize, took: Duration) -> usize {
     let ideal = count as f64 * BATCH_TARGET_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
     let ideal = (ideal as usize).clamp(BATCH_MIN, PIPELINE_MAX);
     if ideal < batch_size {
-        // A short one tells little of how long a full one would take.
+        // A short pipeline says little about the duration of a full one.
         if took > BATCH_TARGET_TIME { ideal } else { batch_size }
     } else if count >= batch_size {
         ideal.min(2 * batch_size)
@@ -182,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pipelines_grow_step_by_step_and_shrink_at_once() {
+    fn batches_grow_gradually_and_shrink_at_once() {
         let ms = Duration::from_millis;
         let cases = [
             ((16, 16, ms(1)), 32),

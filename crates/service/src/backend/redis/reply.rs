@@ -1,11 +1,11 @@
-//! Replies taken apart, whichever protocol they came by: what RESP3 sends as a map, RESP2 sends as
-//! a list of names and values.
+//! Parsing of replies in either protocol: where RESP3 sends a map, RESP2 sends a list of alternating
+//! names and values.
 
 use redis::Value;
 
 use super::{Error, error};
 
-/// Names and values of a map, or of a list of them in turn.
+/// The pairs of a map, or of a list of alternating names and values.
 pub(super) fn pairs(value: Value, what: &'static str) -> Result<Vec<(Value, Value)>, Error> {
     match value {
         Value::Map(pairs) => Ok(pairs),
@@ -22,7 +22,7 @@ pub(super) fn pairs(value: Value, what: &'static str) -> Result<Vec<(Value, Valu
     }
 }
 
-/// Items of a list or a set.
+/// The items of a list or set.
 pub(super) fn items(value: Value, what: &'static str) -> Result<Vec<Value>, Error> {
     match value {
         Value::Array(items) | Value::Set(items) => Ok(items),
@@ -31,7 +31,7 @@ pub(super) fn items(value: Value, what: &'static str) -> Result<Vec<Value>, Erro
     }
 }
 
-/// The bytes of a string of any kind.
+/// The bytes of a string of any type.
 pub(super) fn bytes(value: Value, what: &'static str) -> Result<Vec<u8>, Error> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
@@ -43,14 +43,14 @@ pub(super) fn bytes(value: Value, what: &'static str) -> Result<Vec<u8>, Error> 
     }
 }
 
-/// A string of any kind, as text.
+/// A string of any type as text.
 pub(super) fn text(value: Value, what: &'static str) -> Result<String, Error> {
     let bytes = bytes(value, what)?;
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// A whole number, however it is sent.
+/// An integer, or a string that holds one.
 pub(super) fn integer(value: Value, what: &'static str) -> Result<i64, Error> {
     match value {
         Value::Int(number) => Ok(number),
@@ -61,7 +61,7 @@ pub(super) fn integer(value: Value, what: &'static str) -> Result<i64, Error> {
     }
 }
 
-/// A number, however it is sent.
+/// A number, or a string that holds one.
 pub(super) fn number(value: Value, what: &'static str) -> Result<f64, Error> {
     match value {
         Value::Double(number) => Ok(number),
@@ -79,7 +79,7 @@ fn unexpected(value: Value, what: &'static str) -> Error {
     }
 }
 
-/// Replies as they come over the wire.
+/// Parses a recorded reply.
 #[cfg(test)]
 pub(super) fn recorded(wire: &str) -> Value {
     redis::parse_redis_value(wire.as_bytes()).unwrap()
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_and_lists_of_pairs_are_one() {
+    fn reads_a_map_and_a_list_of_pairs_alike() {
         let two = "*4\r\n+a\r\n:1\r\n$1\r\nb\r\n$3\r\n2.5\r\n";
         let three = "%2\r\n+a\r\n:1\r\n$1\r\nb\r\n,2.5\r\n";
         for wire in [two, three] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_and_an_error_keeps_its_meaning() {
+    fn rejects_unexpected_shapes_and_keeps_the_code_of_error_replies() {
         assert_eq!(pairs(recorded("*1\r\n:1\r\n"), "a list").unwrap_err().code, "redis-reply");
         assert_eq!(integer(recorded("+x\r\n"), "a count").unwrap_err().code, "redis-reply");
         let error = items(recorded("-OOM command not allowed\r\n"), "a list").unwrap_err();

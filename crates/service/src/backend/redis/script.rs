@@ -1,4 +1,4 @@
-//! Guarded writes of single documents, as the script `write.lua` makes them.
+//! Conditional writes of single documents with the script `write.lua`.
 
 use redis::{Cmd, Value};
 use sha1::{Digest, Sha1};
@@ -6,21 +6,21 @@ use sha1::{Digest, Sha1};
 use super::{Error, Expected, Field, error, reply};
 use crate::Seq;
 
-/// The script.
+/// The script's source.
 const SOURCE: &str = include_str!("write.lua");
 
-/// The script and the name it is called by.
+/// The script and its SHA-1.
 #[derive(Debug)]
 pub(super) struct Script {
     sha1: String,
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteReply {
-    /// It was made; whether a document stood there before.
+    /// The write was applied; `existed`: whether the key held a document before.
     Written { existed: bool },
-    /// The guard did not hold: what stands there.
+    /// The condition failed; `found`: the content hash of the existing document.
     Conflict { found: Option<Seq> },
 }
 
@@ -30,14 +30,14 @@ impl Script {
         Script { sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
     }
 
-    /// Has the server keep the script.
+    /// The command that loads the script.
     pub(super) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(SOURCE);
         command
     }
 
-    /// A document in place of whatever stands there.
+    /// Replaces the document under a key.
     pub(super) fn put<'f>(
         &self,
         key: &[u8],
@@ -56,7 +56,7 @@ impl Script {
         command
     }
 
-    /// Some fields of a document that stands.
+    /// Sets some fields of an existing document.
     pub(super) fn set(&self, key: &[u8], fields: &[Field], expected: Expected) -> Cmd {
         let mut command = self.call(key, "set", expected);
         command.arg("");
@@ -66,7 +66,7 @@ impl Script {
         command
     }
 
-    /// A document away.
+    /// Deletes a document.
     pub(super) fn delete(&self, key: &[u8], expected: Expected) -> Cmd {
         self.call(key, "delete", expected)
     }
@@ -83,9 +83,9 @@ impl Script {
     }
 }
 
-/// Reads what the script replies.
+/// Parses the script's reply.
 pub(super) fn parse_reply(value: Value) -> Result<WriteReply, Error> {
-    const WHAT: &str = "what became of a write";
+    const WHAT: &str = "the result of a write";
     let items = reply::items(value, WHAT)?;
     let Ok([made, what]) = <[Value; 2]>::try_from(items) else { return Err(error::reply(WHAT)) };
     if reply::integer(made, WHAT)? == 1 {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_put_is_one_command_with_its_guard_and_its_end() {
+    fn builds_one_command_per_put_with_condition_and_expiry() {
         let script = Script::new();
         assert_eq!(script.sha1.len(), 40);
         let fields = [(&b"a"[..], &b"1"[..]), (b"v", b"\x00\xff")];
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_script_replies_is_read() {
+    fn parses_the_replies_of_the_script() {
         assert_eq!(
             parse_reply(reply::recorded("*2\r\n:1\r\n:0\r\n")).unwrap(),
             WriteReply::Written { existed: false }
@@ -139,7 +139,7 @@ mod tests {
         );
         let found = parse_reply(reply::recorded("*2\r\n:0\r\n$16\r\n4503599627370495\r\n")).unwrap();
         assert_eq!(found, WriteReply::Conflict { found: Some((1 << 52) - 1) });
-        let taken = parse_reply(reply::recorded("-WRONGTYPE Operation against a key\r\n")).unwrap_err();
-        assert_eq!(taken.code, "key-taken");
+        let wrong_type = parse_reply(reply::recorded("-WRONGTYPE Operation against a key\r\n")).unwrap_err();
+        assert_eq!(wrong_type.code, "key-taken");
     }
 }

@@ -1,4 +1,4 @@
-//! Documents gone through one after the other, by walking the keys.
+//! Listing documents with SCAN.
 
 use std::time::{Duration, Instant};
 
@@ -12,34 +12,33 @@ use super::{
 };
 use crate::{ErrorKind, Schema};
 
-/// Keys looked at in one step.
+/// `COUNT` of one SCAN.
 const SCAN_COUNT: usize = 1000;
 
-/// Bytes of keys left over: they have to fit into an address, in base64, escaped.
+/// Bytes of remaining keys in a cursor, which has to fit into a URL in base64.
 const REMAINING_BYTES_MAX: usize = 2048;
 
-/// How long a page may be looked for before it is given as it is, even if it is empty.
+/// Time after which a page is returned as it is, even if it is empty.
 const PAGE_TIME: Duration = Duration::from_millis(1000);
 
-/// Keys taken away at once.
+/// Keys per UNLINK pipeline.
 const UNLINK_BATCH_MAX: usize = 512;
 
-/// Longest cursor that is read.
+/// Maximum length of an accepted cursor.
 const CURSOR_BYTES_MAX: usize = 1 << 20;
 
-/// Where a walk over all keys stands.
+/// A position in the scan over all keys of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ScrollCursor {
-    /// What the servers and their slots were when it began: a place in one server's keys is none in
-    /// another's.
+    /// Fingerprint of the slot map when the scroll began: a SCAN cursor is valid on one server only.
     map: u64,
-    /// Which of the shards; their number at the end.
+    /// Index of the shard; the number of shards at the end.
     shard: usize,
-    /// Which of the prefixes.
+    /// Index of the prefix.
     prefix: usize,
-    /// Redis's own cursor.
+    /// The SCAN cursor.
     scan: u64,
-    /// Keys that came but were not given yet: Redis gives a few more than it is asked for.
+    /// Keys that SCAN returned in excess of the page.
     remaining: Vec<Vec<u8>>,
 }
 
@@ -70,8 +69,8 @@ impl ScrollCursor {
 }
 
 impl Redis {
-    /// A page of the documents a filter lets through, at most `limit`; empty pages come before
-    /// the end where there is little to find.
+    /// A page of at most `limit` documents that match a filter. A page may be empty before the end if
+    /// there are few matches.
     pub(in crate::backend) async fn scroll(
         &self,
         collection: &str,
@@ -89,7 +88,7 @@ impl Redis {
         Ok(Scrolled { documents, next })
     }
 
-    /// Documents that have text but not its vector.
+    /// Documents with text whose vectors are missing.
     pub(in crate::backend) async fn unembedded(
         &self,
         collection: &str,
@@ -108,7 +107,7 @@ impl Redis {
             .scan_documents(collection, after, limit, &fields, |document| !texts(document).is_empty())
             .await?;
         if next.is_none() {
-            // From here on whoever writes through Nearfield brings the vectors.
+            // From here on every write through Nearfield includes the vectors.
             self.fully_embedded.lock().insert(version);
         }
         let documents = documents.into_iter().map(|document| {
@@ -118,7 +117,7 @@ impl Redis {
         Ok(Lacking { documents: documents.collect(), next })
     }
 
-    /// Those of these keys whose hashes lack one of these fields.
+    /// The keys whose hashes lack one of these fields.
     async fn keys_lacking(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
         let (groups, unserved) = self.servers.map().group_by_shard(keys.iter().map(Vec::as_slice));
         if let Some((_, error)) = unserved.into_iter().next() {
@@ -135,23 +134,23 @@ impl Redis {
             let replies = self.servers.send_pipeline(&shard.primary, &pipeline, 0, 0).await;
             let mut replies = replies.map_err(|error| shard.with_shard(error))?.into_iter();
             for position in positions {
-                let of_key = replies.by_ref().take(fields.len());
-                // What is no hash is told by whoever reads it.
+                let key_replies = replies.by_ref().take(fields.len());
+                // An error reply is ignored: reading the key reports it.
                 lacks[position] =
-                    of_key.fold(false, |lacks, reply| lacks | matches!(reply, Ok(Value::Int(0))));
+                    key_replies.fold(false, |lacks, reply| lacks | matches!(reply, Ok(Value::Int(0))));
             }
         }
         Ok(keys.into_iter().zip(lacks).filter(|(_, lacks)| *lacks).map(|(key, _)| key).collect())
     }
 
-    /// Documents that are `wanted`, and, if fields are named, that lack one of them.
+    /// Documents that pass `wanted` and lack one of the `lacking` fields, if any are named.
     async fn scan_documents(
         &self,
         collection: &Collection,
         after: Option<&Cursor>,
         limit: usize,
         lacking: &[&str],
-        wanted: impl Fn(&Document) -> bool,
+        matches: impl Fn(&Document) -> bool,
     ) -> Result<(Vec<Document>, Option<Cursor>), Error> {
         let schema = collection.schema();
         let map = self.servers.map();
@@ -179,7 +178,7 @@ impl Redis {
                 if !lacking.is_empty() {
                     keys = self.keys_lacking(keys, lacking).await?;
                 }
-                found.extend(self.get_hashes(&keys).await?.into_iter().flatten().filter(&wanted));
+                found.extend(self.get_hashes(&keys).await?.into_iter().flatten().filter(&matches));
             }
             if cursor.shard == shards.len() && cursor.remaining.is_empty() {
                 return Ok((found, None));
@@ -191,26 +190,26 @@ impl Redis {
         }
     }
 
-    /// Looks at some more keys, at hardly more than `room`.
+    /// Scans some more keys, not many more than `room`.
     async fn scan_step(
         &self,
         shard: &Shard,
         schema: &Schema,
         cursor: &mut ScrollCursor,
-        room: usize,
+        limit: usize,
     ) -> Result<(), Error> {
         let prefix = &schema.prefixes[cursor.prefix];
         let mut count = SCAN_COUNT;
         let (next, mut keys) = loop {
             let (next, keys) = self.scan(shard, prefix, cursor.scan, count).await?;
-            // What is left over travels with the cursor.
-            let remaining_bytes: usize = keys.iter().skip(room).map(Vec::len).sum();
+            // The remaining keys become part of the cursor.
+            let remaining_bytes: usize = keys.iter().skip(limit).map(Vec::len).sum();
             if remaining_bytes <= REMAINING_BYTES_MAX || count == 1 {
                 break (next, keys);
             }
-            count = (count * room / keys.len()).clamp(1, count - 1);
+            count = (count * limit / keys.len()).clamp(1, count - 1);
         };
-        // A key under two prefixes is gone through under the first of them.
+        // A key under several prefixes is visited under the first of them.
         let earlier = &schema.prefixes[..cursor.prefix];
         keys.retain(|key| !earlier.iter().any(|prefix| key.starts_with(prefix)));
         cursor.remaining.extend(keys);
@@ -223,7 +222,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Takes away every key under these prefixes.
+    /// Deletes all hashes under these prefixes.
     pub(super) async fn unlink_prefixes(&self, prefixes: &[Vec<u8>]) -> Result<(), Error> {
         for shard in self.servers.map().shards() {
             for prefix in prefixes {
@@ -249,7 +248,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Hashes of a shard under a prefix, from a cursor on, and the next cursor: 0 at the end.
+    /// The hashes of a shard under a prefix from a SCAN cursor on, and the next cursor: 0 at the end.
     async fn scan(
         &self,
         shard: &Shard,
@@ -257,13 +256,13 @@ impl Redis {
         cursor: u64,
         count: usize,
     ) -> Result<(u64, Vec<Vec<u8>>), Error> {
-        let asked = shard.primary.connections.send(&scan_command(prefix, cursor, count)).await;
-        let reply = asked.and_then(into_result).map_err(|error| shard.with_shard(error))?;
+        let sent = shard.primary.connections.send(&scan_command(prefix, cursor, count)).await;
+        let reply = sent.and_then(into_result).map_err(|error| shard.with_shard(error))?;
         parse_scan(reply)
     }
 }
 
-/// Reads the reply to SCAN.
+/// Parses the reply to SCAN.
 pub(super) fn parse_scan(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
     const WHAT: &str = "SCAN";
     let Ok([next, keys]) = <[_; 2]>::try_from(reply::items(reply, WHAT)?) else {
@@ -272,7 +271,7 @@ pub(super) fn parse_scan(reply: Value) -> Result<(u64, Vec<Vec<u8>>), Error> {
     let next = reply::text(next, WHAT)?.parse().map_err(|_| error::reply(WHAT))?;
     let keys = reply::items(keys, WHAT)?;
     let mut keys = keys.into_iter().map(|key| reply::bytes(key, WHAT)).collect::<Result<Vec<_>, _>>()?;
-    // Redis may give a key twice in one step.
+    // SCAN may return a key twice.
     keys.sort_unstable();
     keys.dedup();
     Ok((next, keys))
@@ -291,17 +290,17 @@ fn scan_command(prefix: &[u8], cursor: u64, count: usize) -> Cmd {
     command
 }
 
-/// The refusal of a cursor in keys that have gone to other servers.
+/// The error for a cursor from before slots moved.
 fn slots_moved() -> Error {
     Error::new(
         ErrorKind::Conflict,
         "scroll-interrupted",
-        "the Redis Cluster has moved slots, or a primary was replaced, since this scroll began: begin it again",
+        "the Redis Cluster moved slots or replaced a primary since this scroll began: start the scroll again",
     )
     .at("after")
 }
 
-/// The glob pattern of all keys under a prefix.
+/// The glob pattern that matches all keys under a prefix.
 fn glob_pattern(prefix: &[u8]) -> Vec<u8> {
     let mut glob_pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix {
@@ -319,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_reads_back_as_it_was_written() {
+    fn a_cursor_round_trips_and_invalid_cursors_are_rejected() {
         for remaining in [vec![], vec![b"a:1".to_vec(), b"\xff.\x00".to_vec()]] {
             let cursor = ScrollCursor { map: u64::MAX, shard: 2, prefix: 3, scan: u64::MAX, remaining };
             assert_eq!(ScrollCursor::decode(&cursor.encode()).unwrap(), cursor);
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_matched_as_it_is() {
+    fn escapes_glob_characters_in_a_prefix() {
         assert_eq!(glob_pattern(b"article:"), b"article:*");
         assert_eq!(glob_pattern(b"a*[b]?\\"), b"a\\*\\[b\\]\\?\\\\*");
     }

@@ -1,4 +1,4 @@
-//! A search by vector: asked of RediSearch, its reply read.
+//! Vector search with RediSearch: building the `FT.SEARCH` command and parsing its reply.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Algorithm, ErrorKind, FieldKind, Metric, VectorSchema, refusal};
 
-/// What a hit's distance is called in a reply: a name no field of the schema has.
+/// The name of the distance in a reply, which no field of the schema has.
 fn score_name(schema: &Schema) -> String {
     let mut name = "__score".to_owned();
     while schema.field(&name).is_some() {
@@ -21,7 +21,7 @@ fn score_name(schema: &Schema) -> String {
     name
 }
 
-/// A search as it is asked.
+/// An `FT.SEARCH` command, and what is needed to parse its reply.
 pub(super) struct SearchCommand {
     pub(super) command: Cmd,
     score_name: String,
@@ -29,21 +29,22 @@ pub(super) struct SearchCommand {
     min_score: Option<f32>,
 }
 
-/// What came of it.
+/// The hits of one shard.
 #[derive(Default)]
 pub(super) struct ShardHits {
     /// Nearest first.
     pub(super) hits: Vec<Hit>,
-    /// Documents that were found but had gone when they were to be read.
+    /// Documents that were found but were gone when their fields were read.
     pub(super) vanished: usize,
 }
 
-/// Asks an index for what `query` asks; `None` if its filter lets nothing through. `ef_search` and `k`
-/// are within their limits, and the vector fits.
+/// Builds the `FT.SEARCH` command for a query; `None` if its filter matches nothing. The caller has
+/// checked `ef_search`, `k` and the vector.
 ///
-/// An index that is but a part of the whole is asked for what goes before the page too, and for no fields:
-/// only the nearest of all parts are worth reading. (It could not give them: within a search Redis 7.4
-/// looks documents up in the slot of the index's name, and finds none.)
+/// The index of one shard of several (`is_part`) is also searched for the hits that precede the page,
+/// and without fields: only the nearest hits of all shards are read, separately. (The index could not
+/// return fields: within a search Redis 7.4 looks up documents in the slot of the index's name and
+/// finds none.)
 pub(super) fn build_search(
     query: &Query<'_>,
     index: &str,
@@ -52,7 +53,7 @@ pub(super) fn build_search(
     is_part: bool,
 ) -> Result<Option<SearchCommand>, Error> {
     let leg = query.vector_leg().map_err(refusal::query)?;
-    let name = leg.field.expect("the service names the field to search");
+    let name = leg.field.expect("the caller names the field to search");
     let Some(FieldKind::Vector(vector)) = schema.field(name) else {
         return Err(field_not_found(query.collection, name, schema));
     };
@@ -81,7 +82,7 @@ pub(super) fn build_search(
     Ok(Some(SearchCommand { command, score_name, metric: vector.metric, min_score: query.min_score }))
 }
 
-/// The query in RediSearch's language.
+/// The query in RediSearch's query language.
 fn query_text(
     leg: &VectorLeg<'_>,
     vector: &VectorSchema,
@@ -94,8 +95,8 @@ fn query_text(
     let mut filter = filter.map(Filter::to_string);
     if let Algorithm::Hnsw { ef_search, .. } = vector.algorithm {
         if leg.exact {
-            // Comparing with every vector is a way to work through a filter, so there has to be
-            // one: this lets everybody through.
+            // A brute-force comparison is a way to evaluate a filter, so it needs one; this filter
+            // matches every document.
             filter = filter.or_else(|| Some(format!("-{MATCH_NONE}")));
             how.push_str(" HYBRID_POLICY ADHOC_BF");
         } else {
@@ -107,7 +108,7 @@ fn query_text(
     format!("{filter}=>[KNN {window} @{} $v{how} AS {score_name}]", escape(name))
 }
 
-/// A field's name as the query language takes it.
+/// A field name, escaped for the query language.
 fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
@@ -119,39 +120,39 @@ fn escape(name: &str) -> String {
     escaped
 }
 
-/// Asks for the fields of a hit, and whether it still stands: two commands.
-pub(super) fn add_fetch(pipeline: &mut Pipeline, key: &[u8], wanted: &[&str]) {
+/// Adds two commands that read the fields of a hit and whether the document still exists.
+pub(super) fn add_fetch(pipeline: &mut Pipeline, key: &[u8], names: &[&str]) {
     pipeline.cmd("EXISTS").arg(key);
-    if wanted.is_empty() {
+    if names.is_empty() {
         pipeline.cmd("PING");
     } else {
-        pipeline.cmd("HMGET").arg(key).arg(wanted);
+        pipeline.cmd("HMGET").arg(key).arg(names);
     }
 }
 
-/// Reads the replies to these; `None` if it stands no more.
+/// Parses the replies to these commands; `None` if the document is gone.
 pub(super) fn parse_fields(
-    stands: Value,
+    exists: Value,
     values: Value,
-    wanted: &[&str],
+    names: &[&str],
 ) -> Result<Option<Vec<Field>>, Error> {
     const WHAT: &str = "fields of a hit";
-    if reply::integer(stands, WHAT)? == 0 {
+    if reply::integer(exists, WHAT)? == 0 {
         return Ok(None);
     }
-    if wanted.is_empty() {
+    if names.is_empty() {
         return Ok(Some(Vec::new()));
     }
     let values = match reply::items(values, WHAT) {
-        // Something else stands there by now.
+        // Another client replaced the document by a key of another type.
         Err(error) if error.kind == ErrorKind::Conflict => return Ok(None),
         values => values?,
     };
-    if values.len() != wanted.len() {
+    if values.len() != names.len() {
         return Err(error::reply(WHAT));
     }
-    let mut fields = Vec::with_capacity(wanted.len());
-    for (name, value) in wanted.iter().zip(values) {
+    let mut fields = Vec::with_capacity(names.len());
+    for (name, value) in names.iter().zip(values) {
         if value != Value::Nil {
             fields.push(Field { name: name.as_bytes().into(), value: reply::bytes(value, WHAT)?.into() });
         }
@@ -159,18 +160,18 @@ pub(super) fn parse_fields(
     Ok(Some(fields))
 }
 
-/// The fields to return: those asked for, or all of the schema but vectors.
+/// The fields to return: those requested, or all fields of the schema that are not vectors.
 pub(super) fn returned_fields<'q>(query: &'q Query<'_>, schema: &'q Schema) -> Result<Vec<&'q str>, Error> {
-    let Some(wanted) = query.fields else {
+    let Some(names) = query.fields else {
         let plain = schema.fields.iter().filter(|field| !matches!(field.kind, FieldKind::Vector(_)));
         return Ok(plain.map(|field| field.name.as_str()).collect());
     };
-    for field in wanted {
+    for field in names {
         if schema.field(field).is_none() {
             return Err(field_not_found(query.collection, field, schema));
         }
     }
-    Ok(wanted.iter().map(String::as_str).collect())
+    Ok(names.iter().map(String::as_str).collect())
 }
 
 fn field_not_found(collection: &str, field: &str, schema: &Schema) -> Error {
@@ -183,10 +184,10 @@ fn field_not_found(collection: &str, field: &str, schema: &Schema) -> Error {
 }
 
 impl SearchCommand {
-    /// Reads the reply.
+    /// Parses the reply.
     pub(super) fn parse(&self, value: Value) -> Result<ShardHits, Error> {
         const WHAT: &str = "hits of a search";
-        let mut hits = ShardHits::default();
+        let mut found = ShardHits::default();
         match value {
             Value::Map(parts) => {
                 for (name, value) in parts {
@@ -203,7 +204,7 @@ impl SearchCommand {
                                         _ => {}
                                     }
                                 }
-                                self.add_hit(&mut hits, key.ok_or_else(|| error::reply(WHAT))?, fields)?;
+                                self.add_hit(&mut found, key.ok_or_else(|| error::reply(WHAT))?, fields)?;
                             }
                         }
                         "warning" => reject_partial(value)?,
@@ -216,14 +217,14 @@ impl SearchCommand {
                 reply::integer(items.next().ok_or_else(|| error::reply(WHAT))?, WHAT)?;
                 while let Some(key) = items.next() {
                     let fields = items.next().ok_or_else(|| error::reply(WHAT))?;
-                    self.add_hit(&mut hits, key, fields)?;
+                    self.add_hit(&mut found, key, fields)?;
                 }
             }
         }
-        Ok(hits)
+        Ok(found)
     }
 
-    fn add_hit(&self, hits: &mut ShardHits, key: Value, fields: Value) -> Result<(), Error> {
+    fn add_hit(&self, found: &mut ShardHits, key: Value, fields: Value) -> Result<(), Error> {
         const WHAT: &str = "a hit of a search";
         let pairs = reply::pairs(fields, WHAT)?;
         let mut fields = Vec::with_capacity(pairs.len().saturating_sub(1));
@@ -238,24 +239,25 @@ impl SearchCommand {
             }
         }
         let Some(distance) = distance else {
-            // It expired or was deleted between being found and being read.
-            hits.vanished += 1;
+            // The document expired or was deleted after it was found.
+            found.vanished += 1;
             return Ok(());
         };
         let score = score(self.metric, distance);
-        // A vector of zeros, which others can write, has no cosine.
+        // A zero vector, which other clients can write, has no cosine distance.
         if distance.is_nan() || self.min_score.is_some_and(|min| score < min) {
             return Ok(());
         }
         let key = reply::bytes(key, WHAT)?.into();
-        // A hit is a part of the document: whoever wants its number or its end reads it.
+        // A hit contains only part of the document: its sequence number and expiry have to be read
+        // separately.
         let document = Document { key, seq: 0, expires_at_ms: None, fields };
-        hits.hits.push(Hit { document, passage: Some(0), distance: Some(distance), score });
+        found.hits.push(Hit { document, passage: Some(0), distance: Some(distance), score });
         Ok(())
     }
 }
 
-/// Refuses hits that are not all there are.
+/// Rejects a reply with a warning that hits are missing.
 fn reject_partial(warnings: Value) -> Result<(), Error> {
     const WHAT: &str = "warnings of a search";
     let mut warnings = reply::items(warnings, WHAT)?.into_iter();
@@ -263,12 +265,12 @@ fn reject_partial(warnings: Value) -> Result<(), Error> {
     Err(incomplete(&reply::text(warning, WHAT)?))
 }
 
-/// The refusal of hits that Redis did not look for to the end.
-pub(super) fn incomplete(why: &str) -> Error {
-    Error::unavailable("deadline", format!("Redis did not finish the search ({why}): give it more time"))
+/// The error for a search that Redis did not finish.
+pub(super) fn incomplete(reason: &str) -> Error {
+    Error::unavailable("deadline", format!("Redis did not finish the search ({reason}): allow more time"))
 }
 
-/// `FT.SEARCH` for the count of what matches alone; `None` if the filter lets nothing through.
+/// `FT.SEARCH` for the number of matches only; `None` if the filter matches nothing.
 pub(super) fn build_count(index: &str, filter: Option<&Filter>, time: Duration) -> Option<Cmd> {
     let text = match filter.map_or(SimplifiedFilter::MatchAll, simplify) {
         SimplifiedFilter::MatchNone => return None,
@@ -282,7 +284,7 @@ pub(super) fn build_count(index: &str, filter: Option<&Filter>, time: Duration) 
     Some(command)
 }
 
-/// Reads the reply to it.
+/// Parses the reply to [`build_count`].
 pub(super) fn parse_count(value: Value) -> Result<u64, Error> {
     const WHAT: &str = "a count";
     let total = match value {

@@ -1,26 +1,27 @@
-//! What kind of server it is: asked once a connection to it is open.
+//! The properties of a server, read once a connection to it is open.
 
 use redis::Value;
 
 use super::{Error, error, reply};
 
-/// What is known of the server.
+/// The properties of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerInfo {
-    /// Another after every start.
+    /// Changes with every start of the server.
     pub(super) run_id: String,
     pub(super) version: String,
     /// Version of the search module, such as 21005 for 2.10.5.
     pub(super) search_version: u32,
-    /// What it does where memory runs out.
+    /// Its `maxmemory-policy`.
     eviction: String,
-    /// Bytes it holds in memory.
+    /// Its used memory.
     pub(super) memory_bytes: u64,
-    /// Whether it asks the other servers of its cluster by itself what concerns an index.
+    /// Whether it is a search coordinator, which forwards index commands to the other servers of its
+    /// cluster.
     pub(super) has_coordinator: bool,
 }
 
-/// Lines of `INFO`.
+/// The `name:value` lines of `INFO`.
 struct InfoSection(String);
 
 impl InfoSection {
@@ -30,20 +31,18 @@ impl InfoSection {
 }
 
 impl ServerInfo {
-    /// Reads `INFO` and `MODULE LIST`; a server that cannot be the store, or not this kind of it, is
-    /// refused.
+    /// Parses the replies to `INFO` and `MODULE LIST`. Rejects a server that cannot be the store, or
+    /// that is a cluster node when a single server is expected, and vice versa.
     pub(super) fn read(info: Value, modules: Value, is_cluster: bool) -> Result<ServerInfo, Error> {
         let info = InfoSection(reply::text(info, "INFO")?);
         let text = |name: &str| info.line(name).unwrap_or_default().to_owned();
         let is_node = info.line("cluster_enabled") == Some("1") || info.line("redis_mode") == Some("cluster");
         match (is_node, is_cluster) {
             (true, false) => {
-                return Err(unsuitable(
-                    "it is a node of a cluster: name the store redis-cluster://HOST:PORT",
-                ));
+                return Err(unsuitable("it is a cluster node: set the store to redis-cluster://HOST:PORT"));
             }
             (false, true) => {
-                return Err(unsuitable("it is no node of a cluster: name the store redis://HOST:PORT"));
+                return Err(unsuitable("it is not a cluster node: set the store to redis://HOST:PORT"));
             }
             _ => {}
         }
@@ -59,12 +58,12 @@ impl ServerInfo {
         })
     }
 
-    /// What is odd about it.
+    /// Warnings about its configuration.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.eviction.is_empty() && self.eviction != "noeviction" {
             warnings.push(format!(
-                "Redis may drop documents by itself when its memory is full (maxmemory-policy {}): set noeviction",
+                "Redis may evict documents when its memory is full (maxmemory-policy {}): set it to noeviction",
                 self.eviction
             ));
         }
@@ -72,19 +71,22 @@ impl ServerInfo {
     }
 }
 
-/// Whether a server spreads searches over its cluster, from `COMMAND INFO FT.SEARCH`: then the name
-/// of an index is no key, by which others would route it.
+/// Whether the server is a search coordinator, from `COMMAND INFO FT.SEARCH`: a coordinator does not
+/// treat the name of an index as a key to route by.
 pub(super) fn has_coordinator(value: Value) -> Result<bool, Error> {
     const WHAT: &str = "COMMAND INFO";
-    /// Where the position of the first key stands.
+    /// Position of the first key in a command's entry.
     const FIRST_KEY: usize = 3;
     let command = reply::items(value, WHAT)?.into_iter().next().ok_or_else(|| error::reply(WHAT))?;
     let first_key = reply::items(command, WHAT)?.into_iter().nth(FIRST_KEY);
     Ok(reply::integer(first_key.ok_or_else(|| error::reply(WHAT))?, WHAT)? == 0)
 }
 
-fn unsuitable(why: &str) -> Error {
-    Error::unavailable("redis-unsupported", format!("this Redis cannot be the store: {why}"))
+fn unsuitable(reason: &str) -> Error {
+    Error::unavailable(
+        "redis-unsupported",
+        format!("this Redis server cannot be used as the store: {reason}"),
+    )
 }
 
 /// The version of the search module, if it is loaded.
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_tells_what_it_is() {
+    fn parses_the_properties_of_a_server() {
         let lines = "redis_version:7.4.1\nrun_id:abc\nused_memory:1048576\nmaxmemory_policy:noeviction\ncluster_enabled:0\n";
         let server = ServerInfo::read(info(lines), reply::recorded(MODULES), false).unwrap();
         assert_eq!((&*server.version, &*server.run_id, server.search_version), ("7.4.1", "abc", 21005));
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_be_the_store_is_refused_with_the_reason() {
+    fn rejects_an_unsupported_server_with_the_reason() {
         let error = ServerInfo::read(info("run_id:a\n"), Value::Array(vec![]), false).unwrap_err();
         assert!(error.message.contains("search module"), "{error}");
         let error =
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_spreads_searches_itself_is_told_by_its_commands() {
+    fn detects_a_search_coordinator_by_its_command_table() {
         let alone = "*1\r\n*6\r\n$9\r\nFT.SEARCH\r\n:-1\r\n*2\r\n+readonly\r\n+module\r\n:1\r\n:1\r\n:1\r\n";
         assert!(!has_coordinator(reply::recorded(alone)).unwrap());
         assert!(has_coordinator(reply::recorded(&alone.replace(":1\r\n", ":0\r\n"))).unwrap());
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_drops_documents_is_warned_of() {
+    fn warns_about_an_eviction_policy() {
         let server =
             ServerInfo::read(info("maxmemory_policy:allkeys-lru\n"), reply::recorded(MODULES), false)
                 .unwrap();

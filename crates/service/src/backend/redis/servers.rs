@@ -1,4 +1,4 @@
-//! The servers that hold the documents, and which of them holds what: one Redis, or the primaries of a
+//! The servers that hold the documents and the slot map: one Redis server, or the primaries of a
 //! cluster.
 
 use std::{
@@ -26,55 +26,55 @@ use crate::{
     sync::{Arc, AtomicUsize, Mutex, Ordering},
 };
 
-/// How long replicas are waited for that did not follow the last time.
+/// `WAIT` timeout for replicas that missed the previous one.
 const LAGGING_WAIT: Duration = Duration::from_millis(20);
 
-/// How long slots are taken to move after the last sign of it.
+/// How long slots count as migrating after the last sign of a migration.
 const MIGRATION_WINDOW: Duration = Duration::from_secs(5);
 
-/// Servers one command is sent to, one after the other, before it is given up.
+/// Redirections one command follows before it fails.
 const REDIRECTIONS_MAX: usize = 5;
 
-/// The servers.
+/// All servers of the store.
 #[derive(Debug)]
 pub(super) struct Servers {
     store: RedisStore,
     seeds: Vec<Address>,
     is_cluster: bool,
-    /// By address: those of the map, and others commands were redirected to.
+    /// By address: the servers of the slot map, and others that commands were redirected to.
     nodes: Mutex<BTreeMap<String, Arc<Node>>>,
     map: ArcSwap<SlotMap>,
-    /// Whose turn it is to tell the map.
+    /// Counter for the round-robin choice of the server to fetch the slot map from.
     next_map_source: AtomicUsize,
-    /// Whose turn it is to answer what any shard can.
+    /// Counter for the round-robin choice of a shard.
     next_shard: AtomicUsize,
-    /// Whose turn it is of a shard's replicas.
+    /// Counter for the round-robin choice of a shard's replica.
     next_replica: AtomicUsize,
-    /// Wakes whoever looks after servers and collections.
+    /// Wakes the supervisor.
     pub(super) wake_supervisor: Arc<Notify>,
     pub(super) script: Script,
-    /// When a sign was last seen that slots move.
+    /// When a slot migration was last noticed.
     last_migration_seen: Mutex<Option<Instant>>,
 }
 
-/// Who holds which keys, as it was last seen.
+/// Which shard holds which slots, as of the last refresh.
 #[derive(Debug, Default)]
 pub(super) struct SlotMap {
-    /// In the order of their lowest slots.
+    /// In order of their lowest slots.
     shards: Vec<Arc<Shard>>,
 }
 
-/// A part of the keys, and who serves it.
+/// A primary with its replicas and the slots it serves.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) primary: Arc<Node>,
-    /// Only where they are asked.
+    /// Empty unless reads from replicas are enabled.
     replicas: Vec<Arc<Node>>,
-    /// From the first to the last slot; empty for a server that holds all keys.
+    /// First and last slot of each range; empty for a single server, which holds all keys.
     ranges: Vec<(u16, u16)>,
 }
 
-/// Some of several keys, by their positions, and the shard that holds them.
+/// A shard, and the positions in a list of keys of those that it holds.
 pub(super) type KeyGroup = (Arc<Shard>, Vec<usize>);
 
 impl Shard {
@@ -82,17 +82,17 @@ impl Shard {
         self.ranges.is_empty() || self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
     }
 
-    /// The highest slot it holds. Whoever takes slots away begins with the lowest.
+    /// The highest slot it serves. Resharding tools move the lowest slots first.
     pub(super) fn last_slot(&self) -> Option<u16> {
         self.ranges.iter().map(|(_, last)| *last).max()
     }
 
-    /// How it is called.
+    /// Its address.
     pub(super) fn name(&self) -> String {
         self.primary.address().to_string()
     }
 
-    /// An error of this shard, which has to be named where there are others.
+    /// Adds the shard's address to an error if there are several shards.
     pub(super) fn with_shard(&self, error: Error) -> Error {
         if self.ranges.is_empty() || error.message.contains(&self.name()) {
             return error;
@@ -100,13 +100,13 @@ impl Shard {
         Error { message: format!("shard {}: {}", self.name(), error.message), ..error }
     }
 
-    /// Who is asked what a replica may answer.
+    /// A healthy replica in turn, or else the primary.
     fn read_node(&self, turn: usize) -> &Arc<Node> {
-        let well = |node: &&Arc<Node>| node.connections.unavailable_reason().is_none();
-        let replicas = self.replicas.iter().filter(well).count();
+        let healthy = |node: &&Arc<Node>| node.connections.unavailable_reason().is_none();
+        let replicas = self.replicas.iter().filter(healthy).count();
         match replicas {
             0 => &self.primary,
-            _ => self.replicas.iter().filter(well).nth(turn % replicas).unwrap_or(&self.primary),
+            _ => self.replicas.iter().filter(healthy).nth(turn % replicas).unwrap_or(&self.primary),
         }
     }
 }
@@ -116,7 +116,7 @@ impl SlotMap {
         &self.shards
     }
 
-    /// The shard that holds a slot.
+    /// The shard that serves a slot.
     fn shard_for_slot(&self, slot: u16) -> Result<&Arc<Shard>, Error> {
         self.shards.iter().find(|shard| shard.holds(slot)).ok_or_else(|| error::unserved(slot))
     }
@@ -129,7 +129,7 @@ impl SlotMap {
         }
     }
 
-    /// Which of these keys each shard holds, by their positions; and those that no shard holds now.
+    /// Groups keys by shard; also returns the keys that no shard serves, with the error.
     pub(super) fn group_by_shard<'k>(
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
@@ -151,9 +151,9 @@ impl SlotMap {
         (parts, unserved)
     }
 
-    /// A number that is another after slots have moved or a primary was replaced.
+    /// A hash that changes when slots move or a primary is replaced.
     pub(super) fn fingerprint(&self) -> u64 {
-        // Fixed keys: a place in a scroll outlives this process.
+        // DefaultHasher::new has fixed keys: a scroll cursor must stay valid across restarts.
         let mut hasher = DefaultHasher::new();
         for shard in &self.shards {
             if !shard.ranges.is_empty() {
@@ -163,12 +163,12 @@ impl SlotMap {
         hasher.finish()
     }
 
-    /// Slots nobody serves.
+    /// The number of slots without a server.
     fn unserved(&self) -> u16 {
         if self.shards.iter().any(|shard| shard.ranges.is_empty()) {
             return 0;
         }
-        // A server may tell of more than there are: none of it is trusted to add up.
+        // The ranges in a reply may overlap: none of it is trusted to be consistent.
         let ranges = self.shards.iter().flat_map(|shard| &shard.ranges);
         let served: u32 = ranges.map(|(first, last)| u32::from(last - first) + 1).sum();
         u16::try_from(u32::from(SLOTS).saturating_sub(served)).expect("at most all slots")
@@ -176,7 +176,7 @@ impl SlotMap {
 }
 
 impl Servers {
-    /// None is connected to yet.
+    /// Does not connect yet.
     pub(super) fn new(store: &RedisStore) -> Result<Servers, Error> {
         connections::describe_metrics();
         let Addresses { seeds, is_cluster } = Addresses::parse(&store.url)?;
@@ -213,32 +213,32 @@ impl Servers {
         self.map.load_full()
     }
 
-    /// Who answers what a replica may answer, if replicas may be asked.
+    /// The server for a read that a replica may answer.
     pub(super) fn read_node(&self, shard: &Shard) -> Arc<Node> {
         shard.read_node(self.next_replica.fetch_add(1, Ordering::Relaxed)).clone()
     }
 
-    /// Any shard, another one each time, of those that are well if any is.
+    /// Any shard, round-robin, preferring healthy ones.
     pub(super) fn any_shard(&self, map: &SlotMap) -> Result<Arc<Shard>, Error> {
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
         let count = map.shards.len();
-        let in_turn = || (0..count).map(|step| &map.shards[(turn + step) % count]);
-        let well = in_turn().find(|shard| shard.primary.connections.unavailable_reason().is_none());
-        let any = well.or_else(|| in_turn().next());
+        let round_robin = || (0..count).map(|step| &map.shards[(turn + step) % count]);
+        let healthy = round_robin().find(|shard| shard.primary.connections.unavailable_reason().is_none());
+        let any = healthy.or_else(|| round_robin().next());
         any.cloned()
             .ok_or_else(|| self.unavailable_reason().unwrap_or_else(|| error::connecting(&self.seeds[0])))
     }
 
-    /// Why not everything can be asked, if it cannot.
+    /// Why some keys cannot be served, if that is the case.
     pub(super) fn unavailable_reason(&self) -> Option<Error> {
         let map = self.map.load();
         if map.shards.is_empty() {
             return Some(self.seed_obstacle().unwrap_or_else(|| error::connecting(&self.seeds[0])));
         }
-        let of_shard = |shard: &Arc<Shard>| {
-            shard.primary.connections.unavailable_reason().map(|obstacle| shard.with_shard(obstacle))
+        let shard_error = |shard: &Arc<Shard>| {
+            shard.primary.connections.unavailable_reason().map(|error| shard.with_shard(error))
         };
-        map.shards.iter().find_map(of_shard).or_else(|| {
+        map.shards.iter().find_map(shard_error).or_else(|| {
             let unserved = map.unserved();
             (unserved > 0).then(|| error::incomplete(unserved))
         })
@@ -249,15 +249,15 @@ impl Servers {
         self.seeds.iter().find_map(|seed| nodes.get(&seed.to_string())?.connections.unavailable_reason())
     }
 
-    /// The server at an address.
+    /// The node of an address, created if it is new.
     fn node(&self, address: &Address) -> Arc<Node> {
         let mut nodes = self.nodes.lock();
         let node = || Arc::new(Node::new(address.clone(), &self.store, self.wake_supervisor.clone()));
         nodes.entry(address.to_string()).or_insert_with(node).clone()
     }
 
-    /// Whether documents may be on their way from shard to shard: then one that is not on the first may
-    /// have left it for a second that was asked before it came.
+    /// Whether documents may be moving between shards. A search may then miss a document that left one
+    /// shard after, and reached another before, they were searched.
     pub(super) fn is_migrating(&self) -> bool {
         self.last_migration_seen.lock().is_some_and(|at| at.elapsed() < MIGRATION_WINDOW)
     }
@@ -266,31 +266,32 @@ impl Servers {
         *self.last_migration_seen.lock() = Some(Instant::now());
     }
 
-    /// Looks at the map of a cluster anew; `true` if it is another.
+    /// Fetches the slot map of a cluster; `true` if it changed.
     pub(super) async fn refresh_map(&self) -> Result<bool, Error> {
         if !self.is_cluster {
             return Ok(false);
         }
         let map = self.map();
-        let well = map.shards.iter().filter(|shard| shard.primary.connections.unavailable_reason().is_none());
-        let moving = join_all(well.map(|shard| shard.primary.is_migrating_slots())).await;
+        let healthy =
+            map.shards.iter().filter(|shard| shard.primary.connections.unavailable_reason().is_none());
+        let moving = join_all(healthy.map(|shard| shard.primary.is_migrating_slots())).await;
         if moving.iter().any(|moving| matches!(moving, Ok(true))) {
             self.record_migration();
         }
         let turn = self.next_map_source.fetch_add(1, Ordering::Relaxed);
         let count = map.shards.len();
-        let known = (0..count).map(|step| map.shards[(turn + step) % count].primary.clone());
-        // One that has fallen silent knows least.
-        let well = known.filter(|node| node.connections.unavailable_reason().is_none());
-        let mut trouble = None;
-        for node in well.chain(self.seeds.iter().map(|seed| self.node(seed))) {
+        let primaries = (0..count).map(|step| map.shards[(turn + step) % count].primary.clone());
+        // Unavailable nodes are skipped: their view is out of date.
+        let healthy = primaries.filter(|node| node.connections.unavailable_reason().is_none());
+        let mut last_error = None;
+        for node in healthy.chain(self.seeds.iter().map(|seed| self.node(seed))) {
             match self.fetch_map(&node).await {
                 Ok(ranges) if !ranges.is_empty() => return self.replace_map(&node, ranges),
-                Ok(_) => trouble = Some(error::incomplete(SLOTS)),
-                Err(error) => trouble = Some(error),
+                Ok(_) => last_error = Some(error::incomplete(SLOTS)),
+                Err(error) => last_error = Some(error),
             }
         }
-        Err(trouble.unwrap_or_else(|| error::connecting(&self.seeds[0])))
+        Err(last_error.unwrap_or_else(|| error::connecting(&self.seeds[0])))
     }
 
     async fn fetch_map(&self, node: &Node) -> Result<Vec<SlotRange>, Error> {
@@ -302,13 +303,13 @@ impl Servers {
         slots::parse_ranges(node.connections.send_unguarded(&command, node.probe_timeout()).await?)
     }
 
-    /// Puts the map in place that `told` by this server; `true` if it is another.
-    fn replace_map(&self, told: &Node, ranges: Vec<SlotRange>) -> Result<bool, Error> {
+    /// Installs the slot map that a server replied; `true` if it changed.
+    fn replace_map(&self, source: &Node, ranges: Vec<SlotRange>) -> Result<bool, Error> {
         let mut shards: Vec<Shard> = Vec::new();
         for SlotRange { first, last, servers } in ranges {
             let mut nodes = Vec::with_capacity(servers.len());
             for (host, port) in servers {
-                nodes.push(self.node(&told.address().sibling(&host, port)?));
+                nodes.push(self.node(&source.address().sibling(&host, port)?));
                 if !self.store.read_from_replicas {
                     break;
                 }
@@ -328,7 +329,7 @@ impl Servers {
         let is_another = old.fingerprint() != new.fingerprint();
         if is_another || !old.shards.iter().zip(&new.shards).all(|(old, new)| same_replicas(old, new)) {
             let names: Vec<String> = new.shards.iter().map(|shard| shard.name()).collect();
-            tracing::info!(primaries = names.join(", "), "the cluster's slots are served by");
+            tracing::info!(primaries = names.join(", "), "updated the cluster's slot map");
             if !old.shards.is_empty() {
                 self.record_migration();
             }
@@ -341,7 +342,7 @@ impl Servers {
         Ok(is_another)
     }
 
-    /// The servers of the map, replicas only where they are asked.
+    /// The servers of the slot map, with replicas if reads from replicas are enabled.
     fn serving_nodes(&self) -> Vec<Arc<Node>> {
         let map = self.map.load();
         map.shards
@@ -351,8 +352,8 @@ impl Servers {
             .collect()
     }
 
-    /// Looks after the connections of every server; for each primary whether it may be another than
-    /// before, or why it cannot be asked.
+    /// Checks all servers. Returns for each primary whether it may have been replaced, or why it is
+    /// unavailable.
     pub(super) async fn health_check(&self, reload_info: bool) -> Vec<Result<bool, Error>> {
         let map = self.map.load();
         let primaries: Vec<Arc<Node>> = map.shards.iter().map(|shard| shard.primary.clone()).collect();
@@ -370,19 +371,19 @@ impl Servers {
             .collect()
     }
 
-    /// Sends one command to whoever holds this key.
+    /// Sends one command to the server that holds this key.
     pub(super) async fn send(&self, key: &[u8], command: &Cmd) -> Result<Value, Error> {
         let map = self.map();
         let shard = self.shard(&map, key)?;
-        let asked = async {
+        let sent = async {
             let value = shard.primary.connections.send(command).await?;
             into_result(self.follow_redirections(&shard.primary, command, value, 0).await?)
         };
-        asked.await.map_err(|error| shard.with_shard(error))
+        sent.await.map_err(|error| shard.with_shard(error))
     }
 
-    /// Sends commands together to one server, and each that is redirected to where that leads. What
-    /// each replies, or refuses; with `replicas`, once so many of them have taken in what was written.
+    /// Sends a pipeline to one server and follows redirections. Returns a reply or error per command;
+    /// with `replicas`, fails unless that many replicas acknowledge the writes.
     pub(super) async fn send_pipeline(
         &self,
         node: &Arc<Node>,
@@ -399,27 +400,27 @@ impl Servers {
             let mut waited_for = commands.clone();
             waited_for.add_command(self.wait_command(node, replicas));
             let mut replies = node.connections.send_pipeline(&waited_for, bytes).await?;
-            check_replicas(node, replies.pop().expect("a reply to each"), replicas)?;
+            check_replicas(node, replies.pop().expect("one reply per command"), replicas)?;
             replies
         };
-        let mut told = Vec::with_capacity(replies.len());
+        let mut results = Vec::with_capacity(replies.len());
         for (command, reply) in commands.cmd_iter().zip(replies.drain(..)) {
-            told.push(self.follow_redirections(node, command, reply, replicas).await);
+            results.push(self.follow_redirections(node, command, reply, replicas).await);
         }
-        Ok(told)
+        Ok(results)
     }
 
-    /// Has a server know the script, and others that its commands are redirected to.
+    /// Loads the script on a server, and on those that its commands may be redirected to.
     pub(super) async fn load_script(&self, node: &Node) -> Result<(), Error> {
         into_result(node.connections.send(&self.script.load()).await?)?;
         for shard in self.map().shards().iter().filter(|shard| !std::ptr::eq(&*shard.primary, node)) {
-            // One that does not answer tells when it is asked for more than this.
+            // If this fails, the commands that follow report it.
             let _ = shard.primary.connections.send(&self.script.load()).await;
         }
         Ok(())
     }
 
-    /// The reply to a command, wherever its server says that has to be asked for.
+    /// The reply to a command after following its redirections.
     async fn follow_redirections(
         &self,
         node: &Arc<Node>,
@@ -451,15 +452,16 @@ impl Servers {
             }
             let mut replies = node.connections.send_pipeline(&pipeline, 0).await?;
             if replicas > 0 {
-                check_replicas(&node, replies.pop().expect("a reply to each"), replicas)?;
+                check_replicas(&node, replies.pop().expect("one reply per command"), replicas)?;
             }
-            reply = replies.pop().expect("a reply to each");
+            reply = replies.pop().expect("one reply per command");
             from = node;
         }
         Err(error::moving())
     }
 
-    /// `WAIT`, for far less long than a command may take: it holds up what else is on its connection.
+    /// `WAIT` with a timeout far below the command timeout, since it blocks the other commands of its
+    /// connection.
     fn wait_command(&self, node: &Node, replicas: usize) -> Cmd {
         let time = if node.replicas_lag.load(Ordering::Relaxed) {
             LAGGING_WAIT
@@ -478,7 +480,7 @@ impl Servers {
         map.shard_for_key(key)
     }
 
-    /// Gives up all connections.
+    /// Closes all connections.
     pub(super) fn close(&self) {
         for node in self.nodes.lock().values() {
             node.connections.close();
@@ -486,7 +488,7 @@ impl Servers {
     }
 }
 
-/// Checks what `WAIT` replies.
+/// Checks the reply to `WAIT`.
 fn check_replicas(node: &Node, reply: Value, replicas: usize) -> Result<(), Error> {
     let count = reply::integer(reply, "WAIT")?;
     let enough = usize::try_from(count).is_ok_and(|count| count >= replicas);
@@ -497,7 +499,7 @@ fn check_replicas(node: &Node, reply: Value, replicas: usize) -> Result<(), Erro
     Err(error::not_replicated(count, replicas))
 }
 
-/// What a server says, or refuses.
+/// Turns an error reply into an error.
 pub(super) fn into_result(value: Value) -> Result<Value, Error> {
     match value {
         Value::ServerError(into_result) => Err(error::server(&into_result)),

@@ -1,16 +1,16 @@
-//! Slots, by which a Redis Cluster divides its keys among its servers.
+//! Hash slots, by which a Redis Cluster distributes its keys.
 
 use redis::Value;
 
 use super::{Error, error, reply};
 
-/// Slots there are.
+/// Number of slots.
 pub(super) const SLOTS: u16 = 16_384;
 
 const CRC16: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
 
-/// The slot of a key (Redis Cluster specification, "Key distribution model" and "Hash tags"): of the
-/// part between the first `{` and the next `}` if there is any, else of the whole.
+/// The slot of a key (Redis Cluster specification, "Key distribution model" and "Hash tags"): the hash
+/// of the part between the first `{` and the next `}` if it is not empty, otherwise of the whole key.
 pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')?;
@@ -21,23 +21,24 @@ pub(super) fn slot(key: &[u8]) -> u16 {
     CRC16.checksum(tag().unwrap_or(key)) % SLOTS
 }
 
-/// A word that falls into a slot.
-pub(super) fn hash_tag_for(wanted: u16) -> String {
-    // Each number has one chance in 16,384: far fewer than these are ever tried.
-    let mut words = (0u32..).map(|number| format!("{number:x}"));
-    words.find(|word| slot(word.as_bytes()) == wanted).expect("every slot has words")
+/// A hash tag that maps to a slot.
+pub(super) fn hash_tag_for(expected_slot: u16) -> String {
+    // Each candidate matches with a probability of 1 in 16,384, so u32 never runs out.
+    let mut candidates = (0u32..).map(|number| format!("{number:x}"));
+    candidates.find(|tag| slot(tag.as_bytes()) == expected_slot).expect("every slot has a tag")
 }
 
-/// Slots from the first to the last, and who serves them.
+/// A range of slots and the servers that serve it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SlotRange {
     pub(super) first: u16,
     pub(super) last: u16,
-    /// Host and port of the primary, then of its replicas. An empty host is that of who told.
+    /// Host and port of the primary, then of its replicas. An empty host means the host of the server
+    /// that replied.
     pub(super) servers: Vec<(String, u16)>,
 }
 
-/// Reads the reply to `CLUSTER SLOTS`, in order of slots.
+/// Parses the reply to `CLUSTER SLOTS`; sorted by slot.
 pub(super) fn parse_ranges(value: Value) -> Result<Vec<SlotRange>, Error> {
     const WHAT: &str = "CLUSTER SLOTS";
     let bound = |value: Option<Value>| {
@@ -58,7 +59,7 @@ pub(super) fn parse_ranges(value: Value) -> Result<Vec<SlotRange>, Error> {
             };
             let port = reply::integer(port.ok_or_else(|| error::reply(WHAT))?, WHAT)?;
             let port = u16::try_from(port).map_err(|_| error::reply(WHAT))?;
-            // "?" is a server whose name nobody knows.
+            // "?" means that the host is unknown.
             if host != "?" {
                 servers.push((host, port));
             }
@@ -74,26 +75,26 @@ pub(super) fn parse_ranges(value: Value) -> Result<Vec<SlotRange>, Error> {
     Ok(ranges)
 }
 
-/// Whether slots are on their way from or to the server that replied to `CLUSTER NODES`: it lists them in
-/// brackets in the line about itself.
+/// Whether the server that replied to `CLUSTER NODES` is importing or migrating slots: its own line
+/// then lists them in brackets.
 pub(super) fn is_migrating(value: Value) -> Result<bool, Error> {
     let text = reply::text(value, "CLUSTER NODES")?;
     let is_own = |line: &&str| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself"));
     Ok(text.lines().filter(is_own).any(|line| line.contains('[')))
 }
 
-/// Where a server sends who asks for what it does not hold.
+/// A `MOVED` or `ASK` redirection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Redirection {
-    /// Whether the slot is on its way there (`ASK`); else it has come there (`MOVED`).
+    /// `ASK`: the slot is still being migrated there; otherwise `MOVED`.
     pub(super) is_ask: bool,
-    /// An empty host is that of who redirects.
+    /// An empty host means the host of the server that replied.
     pub(super) host: String,
     pub(super) port: u16,
 }
 
 impl Redirection {
-    /// Reads it off a reply, if it is one.
+    /// Parses an error reply, if it is a redirection.
     pub(super) fn parse(value: &Value) -> Option<Redirection> {
         let Value::ServerError(refused) = value else { return None };
         let is_ask = match refused.code() {
@@ -112,8 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_fall_into_the_slots_redis_says() {
-        // CLUSTER KEYSLOT of a real server; the specification's own example is the last.
+    fn computes_the_same_slots_as_redis() {
+        // From CLUSTER KEYSLOT of a real server; the last is the specification's own example.
         for (key, expected) in
             [("article:1", 9128), ("{user1000}.following", slot(b"user1000")), ("123456789", 0x31c3)]
         {
@@ -126,15 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_has_a_word() {
-        for wanted in [0, 1, 5460, 10_922, SLOTS - 1] {
-            let word = hash_tag_for(wanted);
-            assert_eq!(slot(format!("articles:{{{word}}}").as_bytes()), wanted);
+    fn finds_a_hash_tag_for_every_slot() {
+        for expected_slot in [0, 1, 5460, 10_922, SLOTS - 1] {
+            let tag = hash_tag_for(expected_slot);
+            assert_eq!(slot(format!("articles:{{{tag}}}").as_bytes()), expected_slot);
         }
     }
 
     #[test]
-    fn ranges_are_read_in_order_with_their_servers() {
+    fn parses_ranges_in_order_with_their_servers() {
         let wire = "*2\r\n*4\r\n:5461\r\n:16383\r\n*3\r\n$0\r\n\r\n:7392\r\n$1\r\nb\r\n*3\r\n$1\r\n?\r\n:1\r\n$1\r\nx\r\n*4\r\n:0\r\n:5460\r\n*4\r\n$9\r\n127.0.0.1\r\n:7391\r\n$1\r\na\r\n*0\r\n*4\r\n$9\r\n127.0.0.1\r\n:7394\r\n$1\r\nc\r\n*0\r\n";
         let host = || "127.0.0.1".to_owned();
         assert_eq!(
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_on_their_way_are_in_brackets() {
+    fn detects_migrating_slots_in_brackets() {
         let line = |flags, slots| format!("ab 127.0.0.1:1@2 {flags} - 0 1 1 connected 0-5460{slots}\n");
         let moving = |text: String| is_migrating(Value::BulkString(text.into_bytes())).unwrap();
         assert!(!moving(line("master", "") + &line("myself,master", "")));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn redirections_are_told_from_other_replies() {
+    fn distinguishes_redirections_from_other_replies() {
         let read = |wire| Redirection::parse(&reply::recorded(wire));
         let to = |is_ask, host: &str, port| Some(Redirection { is_ask, host: host.to_owned(), port });
         assert_eq!(read("-MOVED 14503 127.0.0.1:7393\r\n"), to(false, "127.0.0.1", 7393));

@@ -1,4 +1,4 @@
-//! The collections in this Redis as they were last seen, for every call to look up without waiting.
+//! The cached collections, which every call can read without waiting.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
 
-/// All that is known.
+/// Everything known about the servers and their collections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     /// The primaries that were reached, by address.
     pub(super) servers: BTreeMap<String, ServerInfo>,
     pub(super) collections: BTreeMap<String, Arc<Collection>>,
-    /// What was lost and made again, and what cannot be read.
+    /// Indexes that were lost and created again, and collections whose metadata cannot be read.
     pub(super) warnings: BTreeMap<String, String>,
 }
 
@@ -29,21 +29,21 @@ pub(super) struct Collection {
     pub(super) models: Fingerprints,
     /// The index on each shard, by the shard's name.
     pub(super) indexes: BTreeMap<String, ShardIndex>,
-    /// What they come to.
+    /// The sum over all shards.
     pub(super) info: IndexInfo,
 }
 
-/// An index of RediSearch, over the documents of one shard.
+/// A RediSearch index over the documents of one shard.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ShardIndex {
     pub(super) name: String,
     pub(super) info: IndexInfo,
 }
 
-/// Documents a shard holds compared with the mean, beyond which it is told.
+/// A shard with more documents than this multiple of the mean causes a warning.
 const IMBALANCE_FACTOR: f64 = 1.5;
 
-/// Documents below which unevenness is chance.
+/// Collections with fewer documents are not checked for imbalance.
 const IMBALANCE_DOCUMENTS_MIN: u64 = 1000;
 
 impl Collection {
@@ -58,13 +58,13 @@ impl Collection {
         Collection { name: name.to_owned(), aliases, checker, models: metadata.models, indexes, info }
     }
 
-    /// With what these indexes are known to hold now.
+    /// A copy with the current state of its indexes.
     pub(super) fn with_indexes(&self, indexes: BTreeMap<String, ShardIndex>) -> Collection {
         let info = IndexInfo::sum(indexes.values().map(|index| &index.info));
         Collection { indexes, info, ..self.clone() }
     }
 
-    /// Tells the log of documents that do not fit, if there are more than were `known`.
+    /// Logs documents that could not be indexed, if there are more of them than `known` has.
     pub(super) fn log_failures(&self, known: Option<&Arc<Collection>>) {
         if let Some(failure) = &self.info.last_failure
             && known.is_none_or(|known| known.info.failures < self.info.failures)
@@ -72,12 +72,12 @@ impl Collection {
             tracing::warn!(
                 collection = self.name,
                 failures = self.info.failures,
-                "Redis leaves documents out that do not fit; the last: {failure}"
+                "Redis could not index some documents; the last: {failure}"
             );
         }
     }
 
-    /// The shard that holds far more documents than the others.
+    /// A warning if one shard holds far more documents than the others.
     fn imbalance_warning(&self) -> Option<String> {
         let shards = self.indexes.len();
         let mean = self.info.documents as f64 / shards.max(1) as f64;
@@ -85,19 +85,21 @@ impl Collection {
         let documents = most.info.documents;
         (self.info.documents >= IMBALANCE_DOCUMENTS_MIN && documents as f64 > IMBALANCE_FACTOR * mean).then(|| {
             format!(
-                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {IMBALANCE_FACTOR} times the mean: hash tags in ids keep documents together, and slots can be moved",
+                "collection {:?}: shard {shard} holds {documents} of {} documents, more than {IMBALANCE_FACTOR} times the mean: avoid hash tags in ids, or move slots",
                 self.name, self.info.documents
             )
         })
     }
 
-    /// Its index on a shard; where the servers of a cluster ask each other, any answers for the only one.
+    /// Its index on a shard. In a cluster with a search coordinator, every server answers for the only
+    /// index.
     pub(super) fn index_of(&self, shard: &Shard) -> Option<&ShardIndex> {
         let only = || self.indexes.values().find(|index| index.name == self.name);
         self.indexes.get(&shard.name()).or_else(only)
     }
 
-    /// The name of its index on a shard, which holds everything that stands there.
+    /// The name of its index on a shard; an error if the index does not contain all documents of the
+    /// shard yet.
     pub(super) fn queryable_index(&self, shard: &Shard) -> Result<&str, Error> {
         match self.index_of(shard) {
             None => Err(shard.with_shard(error::index_missing(&self.name))),
@@ -120,7 +122,7 @@ impl Collection {
         }
     }
 
-    /// Whether calls would see a difference.
+    /// Whether the collections look the same to callers.
     fn is_equivalent(&self, other: &Collection) -> bool {
         self.aliases == other.aliases
             && self.models == other.models
@@ -147,7 +149,7 @@ impl Collection {
     }
 }
 
-/// The vector fields of a schema that are computed, with their positions.
+/// The computed vector fields of a schema, with their positions.
 pub(super) fn computed_fields(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSchema)> {
     vector_fields(schema).filter(|(_, _, vector)| vector.embed.is_some())
 }
@@ -170,7 +172,7 @@ impl State {
         })
     }
 
-    /// The collection of this own name.
+    /// The collection of this name, which must not be an alias.
     pub(super) fn get_by_own_name(&self, name: &str) -> Result<&Arc<Collection>, Error> {
         match self.by_alias(name) {
             Some(collection) => Err(refusal::collection(CollectionError::IsAlias {
@@ -181,7 +183,7 @@ impl State {
         }
     }
 
-    /// Aliases and the collections they lead to.
+    /// The aliases with the collections they refer to.
     pub(super) fn aliases(&self) -> Vec<(String, String)> {
         let of = |collection: &Arc<Collection>| {
             let name = collection.name.clone();
@@ -201,12 +203,12 @@ impl State {
         self.collections.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether an index still takes in what stood before it.
+    /// Whether an index is still scanning the keys that existed before it.
     pub(super) fn is_scanning(&self) -> bool {
         self.collections.values().any(|collection| collection.info.is_scanning)
     }
 
-    /// Whether calls would see a difference.
+    /// Whether all collections look the same to callers.
     pub(super) fn is_equivalent(&self, other: &State) -> bool {
         self.collections.len() == other.collections.len()
             && self.collections.iter().all(|(name, collection)| {
@@ -214,7 +216,7 @@ impl State {
             })
     }
 
-    /// The collections that take a document under this key.
+    /// The collections that contain a document with this key.
     fn collections_for_key<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
         self.collections.values().map(|collection| &**collection).filter(|it| it.schema().matches_key(key))
     }
@@ -225,7 +227,7 @@ impl State {
             .collect()
     }
 
-    /// Checks a write as the engine would, and besides what Redis would take but not index.
+    /// Checks a write as the engine would, and rejects what Redis would store but not index.
     pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
         let Op::Put { key, fields, vectors, .. } = op else { return Ok(()) };
         check_document(key, fields)?;
@@ -235,9 +237,9 @@ impl State {
             reason: reason.to_owned(),
         };
         if fields.is_empty() && vectors.is_empty() {
-            return Err(invalid("", "Redis holds no document without any field"));
+            return Err(invalid("", "Redis cannot store a document without fields"));
         }
-        // Vectors may still be to come: what is wrong for good is told before that they are missing.
+        // Vectors may be added later, so other errors take precedence over missing vectors.
         let mut missing = None;
         for collection in self.collections_for_key(key) {
             match collection.checker.check(key, fields, vectors) {
@@ -249,21 +251,21 @@ impl State {
                 if let (FieldKind::Tag { .. }, Some(value)) = (&field.kind, value)
                     && value.value.contains(&0)
                 {
-                    return Err(invalid(&field.name, "Redis reads a tag only as far as its first NUL byte"));
+                    return Err(invalid(&field.name, "Redis reads a tag only up to the first NUL byte"));
                 }
             }
         }
         missing.map_or(Ok(()), Err)
     }
 
-    /// When a document ends that brings no end of its own.
+    /// When a document expires that has no expiry of its own.
     pub(super) fn default_expiry(&self, key: &[u8], now_ms: u64) -> Option<u64> {
         let ttl = self.collections_for_key(key).filter_map(|collection| collection.schema().ttl).min()?;
         Some(now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The name and the element type of the field a computed vector is for; `None` if its
-    /// collection has gone.
+    /// The name and schema of the field that a computed vector belongs to; `None` if its collection was
+    /// dropped.
     pub(super) fn vector_field(&self, vector: &ComputedVector) -> Option<(&str, &VectorSchema)> {
         let known = self.collections.values();
         let collection =
@@ -273,21 +275,20 @@ impl State {
             .map(|(_, name, schema)| (name, schema))
     }
 
-    /// Takes the vectors of computed fields out of a document as it was read: they are no fields of
-    /// the document but what was made of them.
+    /// Separates the computed vectors from the document's own fields.
     pub(super) fn split_vectors(&self, mut document: Document) -> (Document, Vec<ComputedVector>) {
-        let mut taken = Vec::new();
+        let mut vectors = Vec::new();
         let mut names: Vec<&str> = Vec::new();
         for collection in self.collections_for_key(&document.key) {
             for (position, name, schema) in computed_fields(collection.schema()) {
                 let Some(blob) = document.field(name.as_bytes()) else { continue };
                 names.push(name);
                 let model = collection.models.iter().find(|(field, _)| field == name);
-                // One that does not fit is none: it is made again with the next write.
+                // A vector of the wrong size is ignored: the next write computes it again.
                 let values = decode_vector(blob, schema.dim, schema.vector_type, schema.metric);
                 if let (Ok(values), Some((_, model))) = (values, model) {
                     let collection = collection.checker.version();
-                    taken.push(ComputedVector {
+                    vectors.push(ComputedVector {
                         collection,
                         field: position,
                         passage: 0,
@@ -298,11 +299,11 @@ impl State {
             }
         }
         document.fields.retain(|field| !names.iter().any(|name| *field.name == *name.as_bytes()));
-        (document, taken)
+        (document, vectors)
     }
 
-    /// Why a collection cannot stand beside the others: a key that falls into two has one field of a
-    /// name, and it can be a vector of one kind only.
+    /// Why a collection conflicts with another. A key in both collections has only one field of a given
+    /// name, so vector fields of that name must be defined alike.
     pub(super) fn conflict(&self, name: &str, schema: &Schema) -> Option<String> {
         let overlap = |other: &Schema| {
             schema
@@ -323,7 +324,7 @@ impl State {
                 };
                 if !same {
                     return Some(format!(
-                        "field {field:?} is another in collection {:?}, into which the same keys fall",
+                        "field {field:?} is defined differently in collection {:?}, which covers some of the same keys",
                         other.name
                     ));
                 }
@@ -332,7 +333,7 @@ impl State {
         None
     }
 
-    /// What is wrong without keeping the store from answering.
+    /// Warnings that do not prevent the store from answering.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for (address, server) in &self.servers {
@@ -343,7 +344,7 @@ impl State {
             let waiting = collection.info.pending_documents();
             if waiting > 0 {
                 warnings.push(format!(
-                    "collection {:?}: about {waiting} documents still to be indexed by Redis",
+                    "collection {:?}: about {waiting} documents are waiting to be indexed by Redis",
                     collection.name
                 ));
             }

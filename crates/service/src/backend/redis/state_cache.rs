@@ -1,9 +1,9 @@
-//! The last seen state, replaced as a whole so that whoever reads it waits for nobody.
+//! The cached state, replaced as a whole so that readers never wait.
 
 use super::{OnChange, state::State};
 use crate::sync::{Arc, RwLock};
 
-/// What all calls look at.
+/// The cache.
 #[derive(Debug)]
 pub(super) struct StateCache {
     state: RwLock<Arc<State>>,
@@ -11,7 +11,7 @@ pub(super) struct StateCache {
 }
 
 impl StateCache {
-    /// Nothing is known yet.
+    /// Starts empty.
     pub(super) fn new(on_change: Arc<OnChange>) -> StateCache {
         StateCache { state: RwLock::default(), on_change }
     }
@@ -20,7 +20,7 @@ impl StateCache {
         self.state.read().clone()
     }
 
-    /// Changes the state as it stands now, whoever else changes it; tells of it if calls would see a
+    /// Applies an update to the current state, one at a time; calls `on_change` if callers can see a
     /// difference.
     pub(super) fn update(&self, update: impl FnOnce(&mut State)) {
         let (old, new) = {
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_at_the_same_time_are_all_kept() {
+    fn keeps_all_concurrent_updates() {
         const CHANGES: usize = 2000;
         let cache = StateCache::new(Arc::default());
         std::thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! Against replies of a real server (Redis 7.4.1, RediSearch 2.10.5), one line of protocol a line.
+//! Tests against recorded replies of a real server (Redis 7.4.1, RediSearch 2.10.5), one protocol line
+//! per line of the file.
 
 use super::*;
 use crate::Embedding;
@@ -47,7 +48,7 @@ fn words(command: &Cmd) -> String {
 }
 
 #[test]
-fn options_of_a_vector_are_counted_in_words() {
+fn counts_arguments_of_a_vector_field_rather_than_options() {
     let mut schema = article();
     schema.prefixes.push(b"note:".to_vec());
     schema.fields[1] = field("tags", FieldKind::Tag { separator: b';', case_sensitive: true });
@@ -63,7 +64,7 @@ fn options_of_a_vector_are_counted_in_words() {
 }
 
 #[test]
-fn both_protocols_tell_the_same_of_an_index() {
+fn parses_index_info_from_resp2_and_resp3_alike() {
     let [two, three] = INFO.map(read);
     assert_eq!(two, three);
     assert_eq!((two.failures, two.percent_indexed), (4, 1.0));
@@ -78,18 +79,18 @@ fn both_protocols_tell_the_same_of_an_index() {
 }
 
 #[test]
-fn a_size_that_cannot_be_is_not_added() {
+fn ignores_impossible_sizes() {
     let sizes = "%4\n+inverted_sz_mb\n,17592186044415.996\n+doc_table_size_mb\n$18\n17592186044415.996\n\
                  +key_table_size_mb\n,nan\n+vector_index_sz_mb\n$3\n1.5\n";
     assert_eq!(read(sizes).memory_bytes, 3 << 19);
 }
 
 #[test]
-fn an_equal_index_is_adopted_and_another_named() {
+fn adopts_an_equal_index_and_names_the_first_difference() {
     let info = read(INFO[0]);
     assert_eq!(info.difference(&article()), None);
 
-    // What the index does not hold makes no difference to it.
+    // Options that the index does not have make no difference.
     let mut schema = article();
     schema.ttl = Some(std::time::Duration::from_secs(1));
     let embed = Embedding { fields: vec!["title".to_owned()], model: "m".to_owned() };
@@ -120,13 +121,13 @@ fn an_equal_index_is_adopted_and_another_named() {
     assert_eq!(info.difference(&schema).unwrap(), "field \"title\": its kind is TEXT, not NUMERIC");
     let mut schema = article();
     schema.fields.remove(1);
-    assert_eq!(info.difference(&schema).unwrap(), "it has a field \"content\" besides");
+    assert_eq!(info.difference(&schema).unwrap(), "it has an additional field \"content\"");
     schema.fields.push(field("year", FieldKind::Numeric));
     assert_eq!(info.difference(&schema).unwrap(), "it has no field \"year\"");
 }
 
 #[test]
-fn options_of_tags_count_and_a_filter_is_never_adopted() {
+fn compares_tag_options_and_never_adopts_an_index_with_a_filter() {
     let mut info = read(INFO_OPTIONS[1]);
     let tag = |separator, case_sensitive| Schema {
         prefixes: vec![b"b:".to_vec(), b"a:".to_vec()],
@@ -141,11 +142,11 @@ fn options_of_tags_count_and_a_filter_is_never_adopted() {
     info.has_filter = false;
     assert!(info.difference(&tag(b',', true)).unwrap().contains("SEPARATOR is ;, not ,"));
     assert!(info.difference(&tag(b';', false)).unwrap().contains("it is CASESENSITIVE"));
-    assert_eq!(info.difference(&tag(b';', true)).unwrap(), "it has a field \"g\" besides");
+    assert_eq!(info.difference(&tag(b';', true)).unwrap(), "it has an additional field \"g\"");
 }
 
 #[test]
-fn what_a_redis_cannot_hold_is_refused() {
+fn rejects_schemas_that_redis_does_not_support() {
     assert_eq!(check_supported(&article(), 21_005), Ok(()));
     let mut schema = article();
     for other in [
