@@ -1,4 +1,4 @@
-//! The clusters other tests rely on: they stand, move slots, and survive a primary.
+//! Tests of the test clusters themselves: they form, migrate slots and survive the loss of a primary.
 
 #[path = "redis_cluster/mod.rs"]
 mod redis_cluster;
@@ -20,13 +20,13 @@ fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())
 }
 
-/// The index of a primary: its name lies in a slot it owns, so that the primary takes it for its own.
-fn make_index(cluster: &RedisCluster, primary: u16, prefix: &str) -> String {
+/// Creates an index on a primary. Its name hashes to a slot that the primary owns.
+fn create_index(cluster: &RedisCluster, primary: u16, prefix: &str) -> String {
     let owned = |name: &String| cluster.owner(cluster.slot(name)) == primary;
     let name = (0..).map(|tag| format!("idx:{{{tag}}}")).find(owned).unwrap();
     let schema = format!("FT.CREATE {name} ON HASH PREFIX 1 {prefix} SCHEMA title TEXT");
-    let made = cluster.ask(primary, &schema.split(' ').collect::<Vec<_>>());
-    assert_eq!(made, text("OK"), "{name}");
+    let created = cluster.ask(primary, &schema.split(' ').collect::<Vec<_>>());
+    assert_eq!(created, text("OK"), "{name}");
     name
 }
 
@@ -47,7 +47,7 @@ fn write(cluster: &RedisCluster, id: u16) {
 }
 
 #[test]
-fn a_cluster_stands_and_every_primary_searches_its_own() {
+fn a_cluster_forms_and_every_primary_searches_its_own_documents() {
     let Some(cluster) = RedisCluster::start() else { return };
     let (primaries, replicas) = (cluster.primaries(), cluster.replicas());
     assert_eq!((primaries.len(), replicas.len()), (3, 3));
@@ -59,7 +59,7 @@ fn a_cluster_stands_and_every_primary_searches_its_own() {
     assert_eq!(bounds, [primaries[0], primaries[1], primaries[2], primaries[2]]);
 
     let indexes: Vec<String> =
-        primaries.iter().map(|primary| make_index(&cluster, *primary, "article:")).collect();
+        primaries.iter().map(|primary| create_index(&cluster, *primary, "article:")).collect();
     for id in 0..60 {
         write(&cluster, id);
     }
@@ -70,7 +70,7 @@ fn a_cluster_stands_and_every_primary_searches_its_own() {
 }
 
 #[test]
-fn slots_move_with_their_documents() {
+fn slots_migrate_with_their_documents() {
     let Some(cluster) = RedisCluster::start() else { return };
     let [from, to, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let slot = cluster.slot("article:1");
@@ -88,7 +88,7 @@ fn slots_move_with_their_documents() {
         assert_eq!(error, format!("ASK {slot} 127.0.0.1:{to}"));
         true
     });
-    assert_eq!(asked.count(), 1, "one of the documents has moved");
+    assert_eq!(asked.count(), 1, "one of the documents has been migrated");
 
     let (first, last) = (slot.saturating_sub(2), (slot + 2).min(SLOTS - 1));
     for slot in first..=last {
@@ -106,7 +106,7 @@ fn slots_move_with_their_documents() {
 }
 
 #[test]
-fn a_replica_takes_over_from_a_killed_primary_which_comes_back_as_its_replica() {
+fn a_replica_replaces_a_killed_primary_which_returns_as_a_replica() {
     let options = ClusterOptions { node_timeout_ms: 500, ..ClusterOptions::default() };
     let Some(mut cluster) = RedisCluster::with(options) else { return };
     write(&cluster, 1);
@@ -132,7 +132,7 @@ fn a_replica_takes_over_from_a_killed_primary_which_comes_back_as_its_replica() 
 }
 
 #[test]
-fn every_connection_is_cut_and_none_of_the_nodes_own() {
+fn closes_all_client_connections_but_not_those_between_nodes() {
     let Some(cluster) = RedisCluster::start() else { return };
     let mut connections: Vec<TcpStream> =
         cluster.ports().iter().map(|port| TcpStream::connect(("127.0.0.1", *port)).unwrap()).collect();
@@ -145,12 +145,12 @@ fn every_connection_is_cut_and_none_of_the_nodes_own() {
     }
     cluster.cut_all_connections();
     for connection in &mut connections {
-        assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the connection has ended");
+        assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the connection is closed");
     }
     cluster.wait_until_whole();
 }
 
-/// Runs `tools/redis_cluster.py` on the nodes of a directory.
+/// Runs `tools/redis_cluster.py` on a directory.
 fn script(action: &str, port: u16, dir: &Path) -> Output {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools");
     let mut command = Command::new("python3");
@@ -158,24 +158,24 @@ fn script(action: &str, port: u16, dir: &Path) -> Output {
     command.output().unwrap()
 }
 
-/// Ends the nodes of a directory, however the test ends.
-struct Stopped<'d>(u16, &'d Path);
+/// Stops the nodes of a directory when dropped.
+struct StopOnDrop<'d>(u16, &'d Path);
 
-impl Drop for Stopped<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         script("stop", self.0, self.1);
     }
 }
 
 #[test]
-fn the_script_starts_a_cluster_and_stops_it() {
+fn the_script_starts_and_stops_a_cluster() {
     if RedisStack::reserve(Options::default()).is_none() {
         return;
     }
     let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let are_free = |first: &u16| (*first..first + 6).all(|port| is_free(port) && is_free(port + 10_000));
-    // Others start servers at the same time: who came later looks for other ports.
+    // Other tests start servers at the same time; if a port is taken, the next range is tried.
     let begin = 11_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 8;
     let mut places = (begin..20_000).step_by(6).filter(are_free).take(5);
     let (port, first) = places
@@ -190,19 +190,23 @@ fn the_script_starts_a_cluster_and_stops_it() {
         })
         .expect("some ports are free");
     let dir = dir.path().join(port.to_string());
-    let _stopped = Stopped(port, &dir);
+    let _stop = StopOnDrop(port, &dir);
 
     let hosts: Vec<String> = (port..port + 3).map(|port| format!("127.0.0.1:{port}")).collect();
     assert_eq!(String::from_utf8(first).unwrap(), format!("redis-cluster://{}\n", hosts.join(",")));
     let status = script("status", port, &dir);
-    let told = String::from_utf8(status.stdout).unwrap();
-    assert!(status.status.success(), "{told}");
-    assert_eq!((told.matches("  primary  ").count(), told.matches("  replica  ").count()), (3, 3), "{told}");
+    let status_text = String::from_utf8(status.stdout).unwrap();
+    assert!(status.status.success(), "{status_text}");
+    assert_eq!(
+        (status_text.matches("  primary  ").count(), status_text.matches("  replica  ").count()),
+        (3, 3),
+        "{status_text}"
+    );
     let again = script("start", port, &dir);
     assert!(again.status.success(), "{again:?}");
     assert_eq!(
         String::from_utf8(script("status", port, &dir).stdout).unwrap(),
-        told,
+        status_text,
         "the same processes run"
     );
 

@@ -1,5 +1,5 @@
-//! The servers other tests rely on: they start, take the article's schema, and can be stopped,
-//! paused and started again.
+//! Tests of the test servers themselves: they start, create an index, and can be stopped, paused and
+//! restarted.
 
 #[path = "redis_stack/mod.rs"]
 mod redis_stack;
@@ -10,23 +10,23 @@ fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())
 }
 
-fn make_index(stack: &RedisStack) -> Reply {
+fn create_index(stack: &RedisStack) -> Reply {
     let schema = "FT.CREATE idx ON HASH PREFIX 1 article: SCHEMA title TEXT embedding VECTOR HNSW 12 TYPE FLOAT32 \
                   DIM 4 DISTANCE_METRIC COSINE M 16 EF_CONSTRUCTION 200 EF_RUNTIME 50";
     stack.command(&schema.split_whitespace().collect::<Vec<_>>())
 }
 
 #[test]
-fn servers_are_apart_and_know_search() {
+fn servers_are_independent_and_have_the_search_module() {
     let (Some(one), Some(two)) = (RedisStack::plain(), RedisStack::plain()) else { return };
     assert_ne!(one.port(), two.port());
-    assert_eq!(make_index(&one), text("OK"));
+    assert_eq!(create_index(&one), text("OK"));
     assert_eq!(one.command(&["FT._LIST"]), Reply::Array(vec![text("idx")]));
     assert_eq!(two.command(&["FT._LIST"]), Reply::Array(vec![]));
 }
 
 #[test]
-fn a_killed_server_comes_back_on_its_port_empty_or_with_its_data() {
+fn a_killed_server_restarts_on_its_port_empty_or_with_its_data() {
     for append_only in [false, true] {
         let Some(mut stack) = RedisStack::start(Options { append_only, ..Options::default() }) else {
             return;
@@ -44,7 +44,7 @@ fn a_killed_server_comes_back_on_its_port_empty_or_with_its_data() {
 }
 
 #[test]
-fn a_paused_server_takes_connections_and_answers_when_resumed() {
+fn a_paused_server_accepts_connections_and_replies_when_resumed() {
     let Some(stack) = RedisStack::plain() else { return };
     stack.pause();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.pid())).unwrap();
@@ -59,7 +59,7 @@ fn a_paused_server_takes_connections_and_answers_when_resumed() {
 }
 
 #[test]
-fn users_and_passwords_are_asked_for() {
+fn servers_require_user_and_password() {
     let secret = Options { password: Some("sesame"), ..Options::default() };
     let Some(stack) = RedisStack::start(secret) else { return };
     assert!(stack.url().starts_with("redis://:sesame@127.0.0.1:"));
@@ -74,7 +74,7 @@ fn users_and_passwords_are_asked_for() {
 }
 
 #[test]
-fn a_server_with_tls_has_a_port_for_it() {
+fn a_server_with_tls_listens_on_a_tls_port() {
     let Some(stack) = RedisStack::start(Options { tls: true, ..Options::default() }) else { return };
     assert!(stack.url().starts_with("rediss://127.0.0.1:"), "{}", stack.url());
     let certificate = std::fs::read_to_string(stack.certificate()).unwrap();

@@ -1,5 +1,5 @@
-//! Collections copied from store to store: what arrives, what is computed on the way (nothing), what
-//! becomes of an interrupted copy, and what is refused.
+//! Copying collections between stores: what is copied, that nothing is embedded, resuming an
+//! interrupted copy, and rejected copies.
 
 mod fixture;
 #[path = "redis_cluster/mod.rs"]
@@ -28,15 +28,15 @@ use tokio_util::sync::CancellationToken;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Listens, and cancels the copy after so many documents were written.
+/// Records failures, and cancels the copy after a number of written documents.
 #[derive(Default)]
-struct Listener {
-    troubles: Mutex<Vec<CopyFailure>>,
+struct RecordingObserver {
+    failures: Mutex<Vec<CopyFailure>>,
     written: AtomicU64,
     cancel_after: Option<(u64, CancellationToken)>,
 }
 
-impl CopyObserver for Listener {
+impl CopyObserver for RecordingObserver {
     fn progress(&self, progress: CopyProgress) {
         self.written.store(progress.written, Relaxed);
         if let Some((after, cancel)) = &self.cancel_after
@@ -47,19 +47,20 @@ impl CopyObserver for Listener {
     }
 
     fn failure(&self, failure: CopyFailure) {
-        self.troubles.lock().unwrap().push(failure);
+        self.failures.lock().unwrap().push(failure);
     }
 }
 
-impl Listener {
+impl RecordingObserver {
     /// Keys and reasons, by key.
-    fn troubles(&self) -> BTreeMap<String, String> {
-        let troubles = self.troubles.lock().unwrap();
-        troubles.iter().map(|trouble| (trouble.key.clone(), trouble.reason.clone())).collect()
+    fn failures(&self) -> BTreeMap<String, String> {
+        let failures = self.failures.lock().unwrap();
+        failures.iter().map(|failure| (failure.key.clone(), failure.reason.clone())).collect()
     }
 }
 
-/// The stores of a test: a fixture's home, whose clock is the servers', and further data directories.
+/// The stores of a test: the fixture's data directory, further directories, and Redis servers. The
+/// clock is set to the real time, which Redis uses.
 struct Stores {
     home: Closed,
     clock: Arc<HandClock>,
@@ -102,21 +103,21 @@ impl Stores {
         &self,
         from: Config,
         to: Config,
-        listener: &Listener,
+        observer: &RecordingObserver,
     ) -> (CopyPlan, CopySummary, CopyVerification) {
-        let copying = self.open(from, to);
-        let plan = copying.plan(&cx(), None).await.unwrap();
-        let copied = copying.copy(&cx(), &plan, listener).await.unwrap();
-        let verified = copying.verify(&cx(), &plan, listener).await.unwrap();
+        let copier = self.open(from, to);
+        let plan = copier.plan(&cx(), None).await.unwrap();
+        let copied = copier.copy(&cx(), &plan, observer).await.unwrap();
+        let verified = copier.verify(&cx(), &plan, observer).await.unwrap();
         (plan, copied, verified)
     }
 
-    /// Copies everything, which has to arrive.
-    async fn moved(&self, from: Config, to: Config) -> (CopyPlan, CopySummary) {
-        let listener = Listener::default();
-        let (plan, copied, verified) = self.copy(from, to, &listener).await;
-        assert!(verified.is_equal(), "{verified:?} {:?}", listener.troubles());
-        assert_eq!(listener.troubles(), BTreeMap::new());
+    /// Copies everything and asserts that the stores are equal.
+    async fn copy_all(&self, from: Config, to: Config) -> (CopyPlan, CopySummary) {
+        let observer = RecordingObserver::default();
+        let (plan, copied, verified) = self.copy(from, to, &observer).await;
+        assert!(verified.is_equal(), "{verified:?} {:?}", observer.failures());
+        assert_eq!(observer.failures(), BTreeMap::new());
         assert!(verified.documents > 0 && verified.digest != 0);
         for (name, from, to) in &verified.counts {
             assert_eq!(from, to, "{name}");
@@ -128,8 +129,8 @@ impl Stores {
         Service::open_with_clock(config, self.clock.clone()).unwrap()
     }
 
-    /// What a data directory holds of a collection: documents without their numbers, and the bits of
-    /// their computed vectors with who made them.
+    /// The content of a collection in a data directory: documents without sequence numbers, and the
+    /// bits of their computed vectors with the model's fingerprint.
     async fn content(&self, config: Config, collection: &str) -> BTreeMap<String, (Document, Vec<Computed>)> {
         let service = self.service(config.clone());
         let mut documents = Vec::new();
@@ -167,7 +168,7 @@ impl Stores {
     }
 }
 
-/// Name of the field, who made the vector, its bits.
+/// Field name, model fingerprint and bits of a computed vector.
 type Computed = (String, [u8; 16], Vec<u32>);
 
 fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
@@ -188,7 +189,8 @@ fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
     .unwrap()
 }
 
-/// Tags, numbers, bytes that are no text, ends, a second collection over some of the same keys, aliases.
+/// Tags, numbers, non-UTF-8 bytes, expiries, aliases, and a second collection over some of the same
+/// keys.
 async fn fill(house: &Fixture) {
     house.make(COLLECTION, article("a:")).await;
     let mut own = article("a:own/");
@@ -219,7 +221,7 @@ async fn fill(house: &Fixture) {
         .collect();
     puts.extend((0..50).map(|id| {
         let mut put = put(&format!("own/{id}"), &[("title", words[id % 6])]);
-        // In half precision: 1.0, 0.5 and a little more with every document.
+        // In half precision: 1.0, 0.5, and a value that grows with the id.
         put.fields.push(("place".to_owned(), Value::Bytes(vec![0, 0x3c, 0, 0x38, id as u8, 0x34])));
         put
     }));
@@ -232,25 +234,25 @@ async fn fill(house: &Fixture) {
 }
 
 #[tokio::test]
-async fn documents_go_to_a_redis_and_come_home_the_same() {
+async fn documents_survive_a_round_trip_through_redis() {
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
-    let (plan, copied) = stores.moved(stores.home(), stores.redis(&redis)).await;
+    let (plan, copied) = stores.copy_all(stores.home(), stores.redis(&redis)).await;
     assert_eq!(plan.collections().collect::<Vec<_>>(), [COLLECTION, "own"]);
-    assert_eq!(plan.notes(), &[] as &[String], "nothing is otherwise there");
+    assert_eq!(plan.notes(), &[] as &[String], "nothing differs in the target");
     let expected = CopySummary { written: 451, skipped: Some(0), ..CopySummary::default() };
     assert_eq!(copied, expected, "a document in two collections is written once");
 
     let back = stores.directory("back");
-    let (_, copied) = stores.moved(stores.redis(&redis), back.clone()).await;
+    let (_, copied) = stores.copy_all(stores.redis(&redis), back.clone()).await;
     assert_eq!(copied, CopySummary { written: 451, ..CopySummary::default() });
     for collection in [COLLECTION, "own"] {
         let before = stores.content(stores.home(), collection).await;
         let after = stores.content(back.clone(), collection).await;
         assert_eq!(before.len(), if collection == "own" { 50 } else { 451 });
-        assert!(before == after, "{collection}: what came home is not what left");
+        assert!(before == after, "{collection}: the copy differs from the original");
         let (document, _) = &before["a:own/7"];
-        assert!(document.expires_at_ms.is_some(), "a default life is a life");
+        assert!(document.expires_at_ms.is_some(), "the default expiry applies");
         for (key, (document, vectors)) in &before {
             let blob = |name: &str| redis.command(&["HGET", key, name]);
             for (field, _, bits) in vectors {
@@ -280,24 +282,24 @@ async fn documents_go_to_a_redis_and_come_home_the_same() {
 }
 
 #[tokio::test]
-async fn documents_go_from_directory_to_directory_and_again_without_being_written() {
+async fn repeating_a_copy_between_directories_writes_nothing() {
     let stores = Stores::filled(fill).await;
     let other = stores.directory("other");
-    let (_, copied) = stores.moved(stores.home(), other.clone()).await;
+    let (_, copied) = stores.copy_all(stores.home(), other.clone()).await;
     assert_eq!(copied.written, 451);
     assert!(
         stores.content(stores.home(), COLLECTION).await == stores.content(other.clone(), COLLECTION).await
     );
-    let (_, again) = stores.moved(stores.home(), other).await;
+    let (_, again) = stores.copy_all(stores.home(), other).await;
     assert_eq!(again, CopySummary { unchanged: 451, skipped: Some(0), ..CopySummary::default() });
 }
 
 #[tokio::test]
-async fn documents_go_to_a_cluster_from_a_redis_and_come_home_the_same() {
+async fn documents_survive_a_round_trip_through_redis_and_a_cluster() {
     let (Some(redis), Some(cluster)) = (RedisStack::plain(), RedisCluster::start()) else { return };
     let stores = Stores::filled(fill).await;
-    stores.moved(stores.home(), stores.redis(&redis)).await;
-    let (_, copied) = stores.moved(stores.redis(&redis), stores.at(cluster.url())).await;
+    stores.copy_all(stores.home(), stores.redis(&redis)).await;
+    let (_, copied) = stores.copy_all(stores.redis(&redis), stores.at(cluster.url())).await;
     assert_eq!(copied, CopySummary { written: 451, ..CopySummary::default() });
     let keys = |port: u16| match cluster.ask(port, &["DBSIZE"]) {
         Reply::Integer(keys) => keys,
@@ -306,7 +308,7 @@ async fn documents_go_to_a_cluster_from_a_redis_and_come_home_the_same() {
     let spread: Vec<i64> = cluster.primaries().into_iter().map(keys).collect();
     assert!(spread.iter().all(|keys| *keys > 100), "{spread:?}");
     let back = stores.directory("back");
-    stores.moved(stores.at(cluster.url()), back.clone()).await;
+    stores.copy_all(stores.at(cluster.url()), back.clone()).await;
     for collection in [COLLECTION, "own"] {
         let before = stores.content(stores.home(), collection).await;
         assert!(before == stores.content(back.clone(), collection).await, "{collection}");
@@ -316,28 +318,29 @@ async fn documents_go_to_a_cluster_from_a_redis_and_come_home_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_waits_while_a_cluster_fails_over() {
+async fn a_copy_waits_for_a_cluster_failover() {
     let options = ClusterOptions { node_timeout_ms: 500, ..ClusterOptions::default() };
     let Some(mut cluster) = RedisCluster::with(options) else { return };
     let stores = Stores::filled(fill).await;
-    let copying = stores.open(stores.home(), stores.at(cluster.url()));
-    let plan = copying.plan(&cx(), None).await.unwrap();
+    let copier = stores.open(stores.home(), stores.at(cluster.url()));
+    let plan = copier.plan(&cx(), None).await.unwrap();
     let primary = cluster.primaries()[0];
     cluster.kill(primary);
-    let listener = Listener::default();
-    let copied = copying.copy(&cx(), &plan, &listener).await.unwrap();
-    // One that was not acknowledged may have been made all the same.
+    let observer = RecordingObserver::default();
+    let copied = copier.copy(&cx(), &plan, &observer).await.unwrap();
+    // A write without acknowledgement may have been applied and then counts as unchanged.
     let arrived = copied.written + copied.unchanged;
-    assert_eq!((arrived, copied.rejected), (451, 0), "{:?}", listener.troubles());
-    let verified = copying.verify(&cx(), &plan, &listener).await.unwrap();
-    assert!(verified.is_equal(), "{verified:?} {:?}", listener.troubles());
+    assert_eq!((arrived, copied.rejected), (451, 0), "{:?}", observer.failures());
+    let verified = copier.verify(&cx(), &plan, &observer).await.unwrap();
+    assert!(verified.is_equal(), "{verified:?} {:?}", observer.failures());
 }
 
 #[tokio::test]
-async fn a_copy_that_was_interrupted_goes_on() {
+async fn an_interrupted_copy_resumes() {
     const DOCUMENTS: u64 = 200;
     let Some(redis) = RedisStack::plain() else { return };
-    // Four pages: when the first of two at once is done, and the copy cancelled, two have not begun.
+    // Four pages, two of them written concurrently: when the first is done and the copy is cancelled,
+    // two have not begun.
     let stores = Stores::filled(async |house: &Fixture| {
         house.make(COLLECTION, article("a:")).await;
         let large = |id| {
@@ -351,29 +354,30 @@ async fn a_copy_that_was_interrupted_goes_on() {
         }
     })
     .await;
-    let copying = stores.open(stores.home(), stores.redis(&redis));
-    let plan = copying.plan(&cx(), None).await.unwrap();
+    let copier = stores.open(stores.home(), stores.redis(&redis));
+    let plan = copier.plan(&cx(), None).await.unwrap();
     let context = cx();
-    let listener = Listener { cancel_after: Some((1, context.cancel.clone())), ..Listener::default() };
-    let stopped = copying.copy(&context, &plan, &listener).await.unwrap_err();
+    let observer =
+        RecordingObserver { cancel_after: Some((1, context.cancel.clone())), ..RecordingObserver::default() };
+    let stopped = copier.copy(&context, &plan, &observer).await.unwrap_err();
     assert_eq!(stopped.code, "cancelled");
-    let written = listener.written.load(Relaxed);
+    let written = observer.written.load(Relaxed);
     assert!((1..DOCUMENTS).contains(&written), "{written}");
-    drop(copying);
+    drop(copier);
 
-    let (_, copied) = stores.moved(stores.home(), stores.redis(&redis)).await;
+    let (_, copied) = stores.copy_all(stores.home(), stores.redis(&redis)).await;
     assert!(copied.unchanged >= written && copied.written > 0, "{copied:?}");
     assert_eq!(copied.unchanged + copied.written, DOCUMENTS, "{copied:?}");
 }
 
 #[tokio::test]
-async fn a_document_changed_meanwhile_is_found_and_named() {
+async fn verify_reports_documents_changed_after_the_copy() {
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
-    let copying = stores.open(stores.home(), stores.redis(&redis));
-    let plan = copying.plan(&cx(), None).await.unwrap();
-    let listener = Listener::default();
-    copying.copy(&cx(), &plan, &listener).await.unwrap();
+    let copier = stores.open(stores.home(), stores.redis(&redis));
+    let plan = copier.plan(&cx(), None).await.unwrap();
+    let observer = RecordingObserver::default();
+    copier.copy(&cx(), &plan, &observer).await.unwrap();
     let blob = vec![0u8; 4 * fixture::tiny_model::DIM];
     assert_eq!(redis.command(&["HSET", "a:1", "title", "changed"]), Reply::Integer(0));
     assert_eq!(redis.command(&[b"HSET".as_slice(), b"a:2", b"embedding", &blob]), Reply::Integer(0));
@@ -381,44 +385,48 @@ async fn a_document_changed_meanwhile_is_found_and_named() {
     assert_eq!(redis.command(&["PEXPIRE", "a:5", "9000000"]), Reply::Integer(1));
     assert_eq!(redis.command(&["HSET", "a:new", "title", "only there"]), Reply::Integer(1));
 
-    let verified = copying.verify(&cx(), &plan, &listener).await.unwrap();
+    let verified = copier.verify(&cx(), &plan, &observer).await.unwrap();
     assert!(!verified.is_equal() && verified.digest != verified.target_digest);
     assert_eq!((verified.documents, verified.missing, verified.different), (451, 1, 3));
-    let troubles = listener.troubles();
-    assert_eq!(troubles.keys().collect::<Vec<_>>(), ["a:1", "a:2", "a:4", "a:5"], "{troubles:?}");
-    assert!(troubles["a:4"].contains("not in the target"), "{troubles:?}");
-    assert!(troubles["a:5"].contains("ends"), "{troubles:?}");
+    let failures = observer.failures();
+    assert_eq!(failures.keys().collect::<Vec<_>>(), ["a:1", "a:2", "a:4", "a:5"], "{failures:?}");
+    assert!(failures["a:4"].contains("not in the target"), "{failures:?}");
+    assert!(failures["a:5"].contains("expires"), "{failures:?}");
 
-    let listener = Listener::default();
-    let copied = copying.copy(&cx(), &plan, &listener).await.unwrap();
-    assert_eq!((copied.written, copied.unchanged), (4, 447), "the same again mends it");
-    let verified = copying.verify(&cx(), &plan, &listener).await.unwrap();
-    assert!(verified.is_equal(), "{:?}", listener.troubles());
-    assert_eq!(verified.counts[0], (COLLECTION.to_owned(), 451, 452), "what only the target has stays");
+    let observer = RecordingObserver::default();
+    let copied = copier.copy(&cx(), &plan, &observer).await.unwrap();
+    assert_eq!((copied.written, copied.unchanged), (4, 447), "repeating the copy repairs it");
+    let verified = copier.verify(&cx(), &plan, &observer).await.unwrap();
+    assert!(verified.is_equal(), "{:?}", observer.failures());
+    assert_eq!(
+        verified.counts[0],
+        (COLLECTION.to_owned(), 451, 452),
+        "documents only in the target are kept"
+    );
 }
 
 #[tokio::test]
-async fn a_document_that_is_not_whole_is_told_and_keeps_no_other_back() {
+async fn incomplete_documents_are_reported_and_the_others_copied() {
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
-    stores.moved(stores.home(), stores.redis(&redis)).await;
+    stores.copy_all(stores.home(), stores.redis(&redis)).await;
     redis.command(&["HSET", "a:bare", "title", "written by others"]);
     redis.command(&["HSET", "a:short", "title", "wrong", "embedding", "1234"]);
     redis.command(&["HSET", "a:number", "title", "wrong", "year", "soon"]);
 
-    let listener = Listener::default();
-    let (_, copied, verified) = stores.copy(stores.redis(&redis), stores.directory("back"), &listener).await;
-    assert_eq!((copied.written, copied.rejected), (451, 3), "{:?}", listener.troubles());
+    let observer = RecordingObserver::default();
+    let (_, copied, verified) = stores.copy(stores.redis(&redis), stores.directory("back"), &observer).await;
+    assert_eq!((copied.written, copied.rejected), (451, 3), "{:?}", observer.failures());
     assert_eq!((verified.documents, verified.missing, verified.different), (454, 3, 0));
-    let troubles = listener.troubles.lock().unwrap();
-    let why = |key: &str| &troubles.iter().find(|trouble| trouble.key == key).unwrap().reason;
-    assert!(why("a:bare").contains("has not been computed"), "{troubles:?}");
-    assert!(why("a:short").contains("does not fit"), "{troubles:?}");
-    assert!(why("a:number").contains("year"), "{troubles:?}");
+    let failures = observer.failures.lock().unwrap();
+    let reason = |key: &str| &failures.iter().find(|failure| failure.key == key).unwrap().reason;
+    assert!(reason("a:bare").contains("has not been computed"), "{failures:?}");
+    assert!(reason("a:short").contains("does not fit"), "{failures:?}");
+    assert!(reason("a:number").contains("year"), "{failures:?}");
 }
 
 #[tokio::test]
-async fn a_vector_of_ones_own_arrives_though_a_redis_cannot_tell_it_from_a_computed_one() {
+async fn copies_a_vector_provided_by_the_caller_for_an_embedded_field() {
     let Some(redis) = RedisStack::plain() else { return };
     let own: Vec<f32> = (0..fixture::tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
     let stores = Stores::filled(async |house: &Fixture| {
@@ -428,49 +436,50 @@ async fn a_vector_of_ones_own_arrives_though_a_redis_cannot_tell_it_from_a_compu
         house.put_one(put).await.unwrap();
     })
     .await;
-    stores.moved(stores.home(), stores.redis(&redis)).await;
+    stores.copy_all(stores.home(), stores.redis(&redis)).await;
     let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(redis.command(&["HGET", "a:own", "embedding"]), Reply::Text(bytes));
     let back = stores.directory("back");
-    stores.moved(stores.redis(&redis), back.clone()).await;
+    stores.copy_all(stores.redis(&redis), back.clone()).await;
     let (document, vectors) = &stores.content(back, COLLECTION).await["a:own"];
     assert_eq!(document.field(b"embedding"), None);
     assert_eq!(vectors[0].2, own.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn vectors_of_two_models_are_not_put_under_one_note() {
+async fn rejects_vectors_of_two_models_in_one_redis_collection() {
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
-    stores.moved(stores.home(), stores.redis(&redis)).await;
-    // The same documents in another home, whose model of that name is another.
+    stores.copy_all(stores.home(), stores.redis(&redis)).await;
+    // The same documents in another data directory, whose model of that name is a different one.
     let fixture = Fixture::empty().close();
     fixture::tiny_model::write(&fixture.model_dir(), 2);
     let fixture = fixture.open();
     fixture.make(COLLECTION, article("a:")).await;
     fixture.put("1", "apple", "").await.unwrap();
     let other = fixture.close();
-    let copying = stores.open(other.config.clone(), stores.redis(&redis));
-    let clash = copying.plan(&cx(), None).await.unwrap_err();
-    assert_eq!(clash.code, "model");
-    assert!(clash.message.contains("\"embedding\""), "{clash}");
-    drop(copying);
+    let copier = stores.open(other.config.clone(), stores.redis(&redis));
+    let conflict = copier.plan(&cx(), None).await.unwrap_err();
+    assert_eq!(conflict.code, "model");
+    assert!(conflict.message.contains("\"embedding\""), "{conflict}");
+    drop(copier);
 
-    // One directory keeps vectors of both, each with who made it; a Redis cannot.
+    // A data directory stores the model per vector; Redis stores one per collection.
     let both = stores.directory("both");
-    stores.moved(stores.home(), both.clone()).await;
-    let (_, copied, verified) = stores.copy(other.config.clone(), both.clone(), &Listener::default()).await;
+    stores.copy_all(stores.home(), both.clone()).await;
+    let (_, copied, verified) =
+        stores.copy(other.config.clone(), both.clone(), &RecordingObserver::default()).await;
     assert_eq!((copied.written, verified.is_equal()), (1, true));
     let Some(empty) = RedisStack::plain() else { return };
-    let listener = Listener::default();
-    let (_, copied, _) = stores.copy(both, stores.redis(&empty), &listener).await;
+    let observer = RecordingObserver::default();
+    let (_, copied, _) = stores.copy(both, stores.redis(&empty), &observer).await;
     assert_eq!((copied.written, copied.rejected), (450, 1), "{copied:?}");
-    let troubles = listener.troubles.lock().unwrap();
-    assert!(troubles[0].key == "a:1" && troubles[0].reason.contains("another model"), "{troubles:?}");
+    let failures = observer.failures.lock().unwrap();
+    assert!(failures[0].key == "a:1" && failures[0].reason.contains("another model"), "{failures:?}");
 }
 
 #[tokio::test]
-async fn how_an_index_holds_vectors_is_the_targets_own_and_told() {
+async fn quantization_is_chosen_by_the_target_and_reported() {
     let Some(redis) = RedisStack::plain() else { return };
     let codes = |quantization| {
         let mut schema = article("a:");
@@ -485,37 +494,37 @@ async fn how_an_index_holds_vectors_is_the_targets_own_and_told() {
         house.put("1", "apple", "").await.unwrap();
     })
     .await;
-    let (plan, _) = stores.moved(stores.home(), stores.redis(&redis)).await;
+    let (plan, _) = stores.copy_all(stores.home(), stores.redis(&redis)).await;
     assert!(plan.notes()[0].contains("quantization none"), "{:?}", plan.notes());
     let back = stores.directory("back");
-    let (plan, _) = stores.moved(stores.redis(&redis), back.clone()).await;
+    let (plan, _) = stores.copy_all(stores.redis(&redis), back.clone()).await;
     assert!(plan.notes()[0].contains("quantization int8"), "{:?}", plan.notes());
     assert_eq!(stores.service(back.clone()).schema(COLLECTION).unwrap(), codes(Quantization::Int8));
-    // A collection that stands there, the same but for that, is filled as it is.
-    let (plan, copied) = stores.moved(stores.home(), back).await;
+    // An existing collection keeps its quantization.
+    let (plan, copied) = stores.copy_all(stores.home(), back).await;
     assert_eq!((plan.notes().len(), copied.unchanged), (0, 1));
 }
 
 #[tokio::test]
-async fn a_collection_is_copied_alone() {
+async fn copies_a_single_collection() {
     let stores = Stores::filled(fill).await;
-    let copying = stores.open(stores.home(), stores.directory("part"));
-    let listener = Listener::default();
-    let plan = copying.plan(&cx(), Some(&["mine".to_owned(), "own".to_owned()])).await.unwrap();
-    let copied = copying.copy(&cx(), &plan, &listener).await.unwrap();
+    let copier = stores.open(stores.home(), stores.directory("part"));
+    let observer = RecordingObserver::default();
+    let plan = copier.plan(&cx(), Some(&["mine".to_owned(), "own".to_owned()])).await.unwrap();
+    let copied = copier.copy(&cx(), &plan, &observer).await.unwrap();
     assert_eq!(copied, CopySummary { written: 50, ..CopySummary::default() });
-    assert!(copying.verify(&cx(), &plan, &listener).await.unwrap().is_equal());
-    let missing = copying.plan(&cx(), Some(&["nowhere".to_owned()])).await.unwrap_err();
+    assert!(copier.verify(&cx(), &plan, &observer).await.unwrap().is_equal());
+    let missing = copier.plan(&cx(), Some(&["nowhere".to_owned()])).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound);
     assert!(missing.message.contains("articles, own"), "{missing}");
-    drop(copying);
+    drop(copier);
     let service = stores.service(stores.directory("part"));
     assert_eq!(service.collections(&cx()).await.unwrap().len(), 1);
     service.close();
 }
 
 #[tokio::test]
-async fn stores_that_do_not_go_together_are_refused_before_anything_is_written() {
+async fn rejects_incompatible_stores_before_writing_anything() {
     let Some(redis) = RedisStack::plain() else { return };
     let stores = Stores::filled(fill).await;
     let refused =
@@ -539,19 +548,19 @@ async fn stores_that_do_not_go_together_are_refused_before_anything_is_written()
     let (made, _) = service.put_collection(&cx(), "own", article("other:"), false).await.unwrap();
     service.close();
     drop(service);
-    let copying = stores.open(stores.home(), other.clone());
-    let clash = copying.plan(&cx(), None).await.unwrap_err();
-    assert_eq!(clash.code, "collection-exists");
-    assert!(clash.message.contains("\"own\"") && clash.message.contains("prefixes"), "{clash}");
-    drop(copying);
+    let copier = stores.open(stores.home(), other.clone());
+    let conflict = copier.plan(&cx(), None).await.unwrap_err();
+    assert_eq!(conflict.code, "collection-exists");
+    assert!(conflict.message.contains("\"own\"") && conflict.message.contains("prefixes"), "{conflict}");
+    drop(copier);
     let service = stores.service(other);
     let collections = service.collections(&cx()).await.unwrap();
-    assert_eq!(collections, [made], "nothing was made");
+    assert_eq!(collections, [made], "nothing was created");
     service.put_alias(&cx(), "current", "own").await.unwrap();
     service.close();
     drop(service);
-    let copying = stores.open(stores.home(), stores.directory("other"));
-    let clash = copying.plan(&cx(), Some(&[COLLECTION.to_owned()])).await.unwrap_err();
-    assert_eq!(clash.code, "name-taken");
-    assert!(clash.message.contains("\"current\""), "{clash}");
+    let copier = stores.open(stores.home(), stores.directory("other"));
+    let conflict = copier.plan(&cx(), Some(&[COLLECTION.to_owned()])).await.unwrap_err();
+    assert_eq!(conflict.code, "name-taken");
+    assert!(conflict.message.contains("\"current\""), "{conflict}");
 }

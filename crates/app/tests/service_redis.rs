@@ -1,21 +1,20 @@
-//! What becomes of vectors in a Redis when the model is another; and a cluster that spreads searches by
-//! itself.
+//! Vectors in Redis after a change of the model, and a cluster with a search coordinator.
 
+mod coordinator_cluster;
 mod fixture;
 #[path = "redis_stack/mod.rs"]
 mod redis_stack;
-mod spreading_cluster;
 
+use coordinator_cluster::CoordinatorCluster;
 use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
 use redis_stack::RedisStack;
 use service::{
     Algorithm, DropMode, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
     Search, Store, VectorSchema, VectorType,
 };
-use spreading_cluster::SpreadingCluster;
 
 #[tokio::test]
-async fn vectors_of_another_model_are_told_and_made_again_once() {
+async fn vectors_of_another_model_are_recomputed_once() {
     let Some(redis) = RedisStack::plain() else { return };
     let mut closed = Fixture::empty().close();
     closed.config.store = Store::Redis(RedisStore::new(redis.url()));
@@ -41,7 +40,7 @@ async fn vectors_of_another_model_are_told_and_made_again_once() {
     assert_eq!(house.service.activity().embedded_texts, 0);
 }
 
-/// The schema of the index that the servers tell of.
+/// The schema of the index in the recorded replies.
 fn recorded() -> Schema {
     let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
     let vector = VectorSchema {
@@ -61,8 +60,8 @@ fn recorded() -> Schema {
 }
 
 #[tokio::test]
-async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_answers_for() {
-    let cluster = SpreadingCluster::start();
+async fn a_cluster_with_a_search_coordinator_has_one_index_served_by_any_server() {
+    let cluster = CoordinatorCluster::start();
     let mut closed = Fixture::empty().close();
     closed.config.store = Store::Redis(RedisStore::new(cluster.url()));
     let house = closed.open();
@@ -70,22 +69,22 @@ async fn a_cluster_whose_servers_ask_each_other_has_one_index_that_any_of_them_a
     house.make("kb", recorded()).await;
     let created: Vec<Vec<String>> = cluster.sent("FT.CREATE").into_iter().flatten().collect();
     assert_eq!(created.len(), 1, "{created:?}");
-    assert_eq!(created[0][1], "kb", "one index, by the collection's own name");
+    assert_eq!(created[0][1], "kb", "one index with the collection's name");
 
     for _ in 0..4 {
         let search = Search { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..Search::text("", 3) };
         let answer = house.service.search(&cx(), search).await.unwrap();
         let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
         assert_eq!((hit.id.as_str(), hit.distance), ("1", Some(0.25)));
-        assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "it came with the hit");
+        assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "the hit includes its fields");
     }
     let asked = cluster.sent("FT.SEARCH");
     assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "in turn");
     assert!(asked.iter().flatten().all(|words| words[1] == "kb"));
-    assert_eq!(house.service.shards("kb"), [], "they are one to whoever asks");
+    assert_eq!(house.service.shards("kb"), [], "a coordinator hides the shards");
 
     for _ in 0..3 {
-        assert_eq!(house.service.collections(&cx()).await.unwrap().len(), 1, "whoever is asked");
+        assert_eq!(house.service.collections(&cx()).await.unwrap().len(), 1, "any server can be asked");
     }
     house.service.drop_collection(&cx(), "kb", DropMode::KeepDocuments).await.unwrap();
     let dropped: Vec<Vec<String>> = cluster.sent("FT.DROPINDEX").into_iter().flatten().collect();

@@ -1,5 +1,5 @@
-//! A real Redis Cluster: three primaries with a replica each, servers of [`crate::redis_stack`]
-//! on loopback. A test target that uses it has the module `redis_stack`, too.
+//! A real Redis Cluster of three primaries with one replica each, on loopback. A test target that uses
+//! it also needs the module `redis_stack`.
 #![allow(dead_code, reason = "every test target uses a part of it")]
 
 mod nodes;
@@ -15,31 +15,30 @@ use std::{
 use self::nodes::Node;
 use crate::redis_stack::{Options, RedisStack, Reply};
 
-/// Slots of a cluster.
+/// Number of slots of a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
 const PRIMARIES: usize = 3;
 
-/// Longer than a cluster takes to come together or to fail over on a busy machine: beyond it the
-/// test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test fails if forming a cluster or failing over takes longer than this.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Time between two looks at a cluster that is changing.
-const LOOK: Duration = Duration::from_millis(10);
+/// Time between two checks of a changing cluster.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Keys moved by one MIGRATE, and what it may take.
-const MIGRATED_AT_ONCE: &str = "1000";
+/// Keys per MIGRATE, and its timeout.
+const MIGRATE_BATCH: &str = "1000";
 const MIGRATE_TIMEOUT_MS: &str = "10000";
 
-/// How a cluster is started.
+/// Options for starting a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClusterOptions {
-    /// Silence after which a node is taken for failed; the failover of a killed primary begins
-    /// between it and twice as long.
+    /// Time without a reply after which a node counts as failed. The failover of a killed primary
+    /// begins after one to two of these.
     pub(crate) node_timeout_ms: u32,
-    /// Every write is on its node's disk before it is answered.
+    /// Whether every write is on disk before it is acknowledged.
     pub(crate) append_only: bool,
-    /// Further arguments of every node.
+    /// Additional arguments of every node.
     pub(crate) arguments: &'static [&'static str],
 }
 
@@ -49,23 +48,23 @@ impl Default for ClusterOptions {
     }
 }
 
-/// A cluster; every node is killed when it is dropped.
+/// A cluster; all nodes are killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct RedisCluster {
-    /// The first three were made primaries, the others their replicas in the same order.
+    /// The first three start as primaries, the others as their replicas in the same order.
     nodes: Vec<RedisStack>,
-    /// Ports of nodes that stand still.
+    /// Ports of paused nodes.
     paused: Mutex<BTreeSet<u16>>,
 }
 
 impl RedisCluster {
-    /// Three primaries with a replica each that keep nothing on disk; see [`RedisCluster::with`].
+    /// Three primaries with one replica each and no persistence; see [`RedisCluster::with`].
     pub(crate) fn start() -> Option<RedisCluster> {
         RedisCluster::with(ClusterOptions::default())
     }
 
-    /// Starts the nodes, joins them and waits until they are whole ([`RedisCluster::wait_until_whole`]).
-    /// `None`, said loudly, where no Redis Stack is to be had.
+    /// Starts the nodes, joins them and waits until the cluster is healthy
+    /// ([`RedisCluster::wait_until_whole`]). `None`, with a message, if Redis Stack is not available.
     pub(crate) fn with(options: ClusterOptions) -> Option<RedisCluster> {
         let node = Options {
             append_only: options.append_only,
@@ -83,18 +82,18 @@ impl RedisCluster {
         Some(cluster)
     }
 
-    /// Where a client finds it: the nodes that were made primaries.
+    /// The URL for clients: the nodes that started as primaries.
     pub(crate) fn url(&self) -> String {
         let nodes = self.nodes[..PRIMARIES].iter().map(|node| format!("127.0.0.1:{}", node.port()));
         format!("redis-cluster://{}", nodes.collect::<Vec<_>>().join(","))
     }
 
-    /// Ports of all nodes, dead ones too.
+    /// Ports of all nodes, including killed ones.
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(RedisStack::port).collect()
     }
 
-    /// Ports of the primaries that answer and own slots, in the order of their slots.
+    /// Ports of the running primaries that own slots, in slot order.
     pub(crate) fn primaries(&self) -> Vec<u16> {
         let mut primaries: Vec<u16> = Vec::new();
         for owner in self.owners().into_iter().flatten() {
@@ -105,22 +104,22 @@ impl RedisCluster {
         primaries
     }
 
-    /// Ports of the replicas that answer.
+    /// Ports of the running replicas.
     pub(crate) fn replicas(&self) -> Vec<u16> {
-        let replicas = self.selves().into_iter().filter(|node| !node.is_primary);
+        let replicas = self.self_descriptions().into_iter().filter(|node| !node.is_primary);
         replicas.map(|node| node.port).collect()
     }
 
-    /// Ports of a primary's replicas that answer.
+    /// Ports of the running replicas of a primary.
     pub(crate) fn replicas_of(&self, primary: u16) -> Vec<u16> {
         let id = self.node_id(primary);
-        let ours = self.selves().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
+        let ours = self.self_descriptions().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
         ours.map(|node| node.port).collect()
     }
 
     /// The primary that owns a slot.
     pub(crate) fn owner(&self, slot: u16) -> u16 {
-        self.owners()[usize::from(slot)].unwrap_or_else(|| panic!("nobody who answers owns slot {slot}"))
+        self.owners()[usize::from(slot)].unwrap_or_else(|| panic!("no running node owns slot {slot}"))
     }
 
     /// The slot of a key.
@@ -131,7 +130,7 @@ impl RedisCluster {
         }
     }
 
-    /// Sends one node a command, over a connection of its own; a MOVED is not followed.
+    /// Sends a command to one node over a new connection; does not follow MOVED.
     pub(crate) fn ask<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
         self.node(port).command(words)
     }
@@ -154,31 +153,31 @@ impl RedisCluster {
         self.paused.lock().unwrap().remove(&port);
     }
 
-    /// Starts a node again on its port, under its name, and waits until it answers; the others take
-    /// it in by and by. What it had not written to disk it gets from its primary, if it has one: a
-    /// primary that comes back before its replica took over comes back empty.
+    /// Restarts a node on its port and waits until it replies; the other nodes notice it later. Data
+    /// that was not on disk comes from its primary, if it has one: a primary that returns before its
+    /// replica took over is empty.
     pub(crate) fn restart(&mut self, port: u16) {
         self.node_mut(port).restart();
         self.paused.lock().unwrap().remove(&port);
     }
 
-    /// Moves slots with their documents from one primary to another, while both serve.
+    /// Migrates slots with their documents between primaries while both serve.
     pub(crate) fn migrate_slots(&self, from: u16, to: u16, slots: RangeInclusive<u16>) {
         for slot in slots {
             self.begin_migration(from, to, slot);
-            while self.migrate_some(from, to, slot, MIGRATED_AT_ONCE) {}
+            while self.migrate_some(from, to, slot, MIGRATE_BATCH) {}
             self.end_migration(from, to, slot);
         }
     }
 
-    /// From here on `from` answers ASK for what it does not hold of the slot any more.
+    /// Begins a migration: `from` now answers ASK for keys that it no longer has.
     pub(crate) fn begin_migration(&self, from: u16, to: u16, slot: u16) {
         let slot = slot.to_string();
-        self.agree(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.node_id(from)]);
-        self.agree(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.node_id(to)]);
+        self.expect_ok(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.node_id(from)]);
+        self.expect_ok(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.node_id(to)]);
     }
 
-    /// Moves up to `count` documents of a slot whose migration has begun; whether there were any.
+    /// Migrates up to `count` documents of a slot whose migration has begun; whether there were any.
     pub(crate) fn migrate_some(&self, from: u16, to: u16, slot: u16, count: &str) -> bool {
         let keys = match self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), count]) {
             Reply::Array(keys) => keys,
@@ -195,22 +194,22 @@ impl RedisCluster {
         command.extend(keys);
         let any = command.len() > words;
         if any {
-            self.agree(from, &command);
+            self.expect_ok(from, &command);
         }
         any
     }
 
-    /// The slot is `to`'s, and every primary knows it.
+    /// Ends a migration: every primary now knows that `to` owns the slot.
     pub(crate) fn end_migration(&self, from: u16, to: u16, slot: u16) {
         let words = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.node_id(to)];
-        self.agree(to, &words);
-        self.agree(from, &words);
+        self.expect_ok(to, &words);
+        self.expect_ok(from, &words);
         for port in self.primaries().into_iter().filter(|port| *port != from && *port != to) {
-            self.agree(port, &words);
+            self.expect_ok(port, &words);
         }
     }
 
-    /// Ends every client's connection to every node that runs; the nodes' own stay.
+    /// Closes the client connections of all running nodes; those between nodes stay.
     pub(crate) fn cut_all_connections(&self) {
         for node in self.running() {
             let cut = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
@@ -218,42 +217,42 @@ impl RedisCluster {
         }
     }
 
-    /// Waits until every node that runs serves all slots and sees all nodes that run, and every
-    /// replica among them has all of its primary's data.
+    /// Waits until every running node serves all slots and sees all running nodes, and every replica
+    /// among them is in sync with its primary.
     pub(crate) fn wait_until_whole(&self) {
-        self.wait_for("whole", |cluster| cluster.troubles().is_empty());
+        self.wait_for("whole", |cluster| cluster.problems().is_empty());
     }
 
-    /// Waits until a node is a primary: after [`RedisCluster::kill`] of its own.
+    /// Waits until a node is a primary, for instance after its own was killed.
     pub(crate) fn wait_until_primary(&self, port: u16) {
         self.wait_for("failed over", |cluster| cluster.primaries().contains(&port));
     }
 
-    /// Looks until `condition` holds.
+    /// Waits until `condition` holds.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&RedisCluster) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !condition(self) {
-            assert!(Instant::now() < deadline, "the cluster is not {what}: {:?}", self.troubles());
-            thread::sleep(LOOK);
+            assert!(Instant::now() < deadline, "the cluster is not {what}: {:?}", self.problems());
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
     fn join(&self) {
         for (nth, node) in self.nodes.iter().enumerate() {
-            // Distinct from the start: nodes with equal ones quarrel a while first.
+            // Distinct epochs: nodes with equal ones need time to resolve the conflict.
             let epoch = (nth + 1).to_string();
-            self.agree(node.port(), &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
+            self.expect_ok(node.port(), &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
         }
         for (nth, node) in self.nodes[..PRIMARIES].iter().enumerate() {
             let bound = |nth: usize| nth * usize::from(SLOTS) / PRIMARIES;
             let (first, last) = (bound(nth).to_string(), (bound(nth + 1) - 1).to_string());
-            self.agree(node.port(), &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+            self.expect_ok(node.port(), &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
-        // Everyone to everyone: left to itself, a cluster gossips its members for seconds.
+        // Introduces every node to every other: gossip alone takes seconds.
         for (nth, node) in self.nodes.iter().enumerate() {
             for other in &self.nodes[nth + 1..] {
                 let (port, bus_port) = (other.port().to_string(), other.bus_port().to_string());
-                self.agree(node.port(), &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
+                self.expect_ok(node.port(), &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
             }
         }
         self.wait_for("joined", |cluster| {
@@ -263,55 +262,56 @@ impl RedisCluster {
             })
         });
         for (primary, replica) in self.nodes.iter().zip(&self.nodes[PRIMARIES..]) {
-            self.agree(replica.port(), &["CLUSTER", "REPLICATE", &self.node_id(primary.port())]);
+            self.expect_ok(replica.port(), &["CLUSTER", "REPLICATE", &self.node_id(primary.port())]);
         }
         self.wait_until_whole();
     }
 
-    /// What keeps the cluster from being whole.
-    fn troubles(&self) -> Vec<String> {
+    /// Why the cluster is not healthy.
+    fn problems(&self) -> Vec<String> {
         let running: Vec<u16> = self.running().map(RedisStack::port).collect();
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         for node in self.running() {
-            let mut say = |what: String| troubles.push(format!("{}: {what}", node.port()));
+            let mut add = |what: String| problems.push(format!("{}: {what}", node.port()));
             let info = node.try_command(&["CLUSTER", "INFO"]).map(|reply| nodes::pairs(&reply));
             let replication = node.try_command(&["INFO", "replication"]).map(|reply| nodes::pairs(&reply));
             let seen = node.try_command(&["CLUSTER", "NODES"]).map(|reply| nodes::parse(&reply));
             let (Ok(info), Ok(replication), Ok(seen)) = (info, replication, seen) else {
-                say("does not answer".to_owned());
+                add("does not answer".to_owned());
                 continue;
             };
             if info["cluster_state"] != "ok" {
-                say(format!("state {}", info["cluster_state"]));
+                add(format!("state {}", info["cluster_state"]));
             }
             let alive = seen.iter().filter(|node| node.linked && !node.failed && !node.in_handshake);
             if running.iter().any(|port| !alive.clone().any(|node| node.port == *port)) {
-                say("does not see all nodes".to_owned());
+                add("does not see all nodes".to_owned());
             }
             let slots: usize = alive.map(Node::slots_count).sum();
             if slots != usize::from(SLOTS) {
-                say(format!("{slots} slots are served"));
+                add(format!("{slots} slots are served"));
             }
             if replication.get("master_link_status").is_some_and(|status| status != "up") {
-                say("no link to its primary".to_owned());
+                add("no link to its primary".to_owned());
             }
-            // A primary lists its replicas; one is `online` once it has all of the data.
+            // A primary lists its replicas; one is `online` once it is in sync.
             let online = replication.values().filter(|value| value.contains("state=online")).count();
             let port = node.port();
             let id = seen.iter().find(|node| node.port == port).map(|node| node.id.as_str());
             let replicas = seen.iter().filter(|node| !node.failed && node.primary.as_deref() == id).count();
             if online < replicas {
-                say(format!("{online} of {replicas} replicas have its data"));
+                add(format!("{online} of {replicas} replicas have its data"));
             }
         }
-        troubles
+        problems
     }
 
-    /// The owner of each slot, by what the primaries themselves say: others learn of a change later,
-    /// and a primary that comes back may not know yet that it lost its slots.
+    /// The owner of each slot according to the primaries themselves: other nodes learn of a change
+    /// later, and a restarted primary may not know yet that it lost its slots.
     fn owners(&self) -> Vec<Option<u16>> {
         let mut owners = vec![None; usize::from(SLOTS)];
-        let mut primaries: Vec<Node> = self.selves().into_iter().filter(|node| node.is_primary).collect();
+        let mut primaries: Vec<Node> =
+            self.self_descriptions().into_iter().filter(|node| node.is_primary).collect();
         primaries.sort_by_key(|node| node.epoch);
         for primary in primaries {
             for slot in primary.slots.iter().cloned().flatten() {
@@ -321,30 +321,30 @@ impl RedisCluster {
         owners
     }
 
-    /// Every node that answers, as it sees itself.
-    fn selves(&self) -> Vec<Node> {
+    /// Every running node, as it describes itself.
+    fn self_descriptions(&self) -> Vec<Node> {
         let answers = self.running().filter_map(|node| node.try_command(&["CLUSTER", "NODES"]).ok());
         answers.filter_map(|reply| nodes::parse(&reply).into_iter().find(|node| node.is_myself)).collect()
     }
 
-    /// A node's name in the cluster, whether it lives or not.
+    /// The id of a node, running or not.
     fn node_id(&self, port: u16) -> String {
         let known = nodes::parse(&self.any().command(&["CLUSTER", "NODES"]));
         let node = known.into_iter().find(|node| node.port == port);
         node.unwrap_or_else(|| panic!("no node on port {port}")).id
     }
 
-    fn agree<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) {
-        let said = self.ask(port, words);
+    fn expect_ok<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) {
+        let reply = self.ask(port, words);
         assert!(
-            matches!(said, Reply::Text(_)),
-            "{:?}: {said:?}",
+            matches!(reply, Reply::Text(_)),
+            "{:?}: {reply:?}",
             words.iter().map(|word| String::from_utf8_lossy(word.as_ref())).collect::<Vec<_>>()
         );
     }
 
     fn any(&self) -> &RedisStack {
-        self.running().next().expect("some node runs")
+        self.running().next().expect("at least one node is running")
     }
 
     /// Nodes that are neither killed nor paused.

@@ -1,23 +1,23 @@
-//! What a node of a cluster says of the nodes.
+//! Parsing of CLUSTER NODES.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use crate::redis_stack::Reply;
 
-/// A node, as one of them sees it.
+/// A node, as another node or itself describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) id: String,
     pub(super) port: u16,
     pub(super) is_myself: bool,
     pub(super) is_primary: bool,
-    /// A replica's primary.
+    /// The id of a replica's primary.
     pub(super) primary: Option<String>,
-    /// Taken for failed, by all or by this one.
+    /// Marked as failed by all nodes or by the one that replied.
     pub(super) failed: bool,
     pub(super) in_handshake: bool,
     pub(super) linked: bool,
-    /// Of its last change of slots: of two that claim a slot, the higher one has it.
+    /// Config epoch: of two nodes that claim a slot, the one with the higher epoch owns it.
     pub(super) epoch: u64,
     pub(super) slots: Vec<RangeInclusive<u16>>,
 }
@@ -28,8 +28,8 @@ impl Node {
     }
 }
 
-/// The reply to CLUSTER NODES:
-/// `<id> <ip:port@cport> <flags> <primary> <ping> <pong> <epoch> <link> <slot> ...`.
+/// Parses the reply to CLUSTER NODES: `<id> <ip:port@cport> <flags> <primary> <ping> <pong> <epoch>
+/// <link> <slot> ...`.
 pub(super) fn parse(reply: &Reply) -> Vec<Node> {
     text(reply).lines().map(parse_line).collect()
 }
@@ -41,7 +41,7 @@ fn parse_line(line: &str) -> Node {
     };
     let port = address.split(['@', ',']).next().and_then(|host_port| host_port.rsplit(':').next());
     let has = |flag: &str| flags.split(',').any(|each| each == flag);
-    // A slot in migration is listed again, in brackets.
+    // A migrating slot is listed again in brackets.
     let slots = slots.iter().filter(|slot| !slot.starts_with('[')).map(|slot| {
         let (first, last) = slot.split_once('-').unwrap_or((slot, slot));
         first.parse().unwrap()..=last.parse().unwrap()
@@ -60,7 +60,7 @@ fn parse_line(line: &str) -> Node {
     }
 }
 
-/// The lines `name:value` of a reply such as CLUSTER INFO's.
+/// The `name:value` lines of a reply such as that to CLUSTER INFO.
 pub(super) fn pairs(reply: &Reply) -> BTreeMap<String, String> {
     let lines = text(reply);
     let pairs = lines.lines().filter_map(|line| line.split_once(':'));
@@ -70,6 +70,6 @@ pub(super) fn pairs(reply: &Reply) -> BTreeMap<String, String> {
 fn text(reply: &Reply) -> String {
     match reply {
         Reply::Text(text) => String::from_utf8(text.clone()).unwrap(),
-        other => panic!("a text was expected: {other:?}"),
+        other => panic!("expected text: {other:?}"),
     }
 }

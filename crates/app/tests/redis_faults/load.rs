@@ -1,4 +1,4 @@
-//! Clients that ask without end, and note every answer.
+//! Clients that send requests in a loop and record every response.
 
 use std::{
     sync::{
@@ -13,62 +13,62 @@ use serde_json::json;
 
 use crate::program::{agent, timed};
 
-/// Clients at once.
+/// Number of clients.
 const CLIENTS: usize = 8;
 
-/// Between an answer and the next question.
+/// Pause between a response and the next request.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What a client was answered.
+/// A recorded response.
 #[derive(Clone, Debug)]
-pub(crate) struct Answered {
+pub(crate) struct Response {
     pub(crate) asked: Instant,
     pub(crate) took: Duration,
     pub(crate) status: u16,
-    /// Of a failure.
+    /// The error code of a failure.
     pub(crate) code: String,
 }
 
-/// The clients.
+/// The running clients.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    answered: Arc<Mutex<Vec<Answered>>>,
+    responses: Arc<Mutex<Vec<Response>>>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Load {
-    /// Half of the clients search, half write.
+    /// Starts the clients; half of them search, half write.
     pub(crate) fn start(url: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
-        let answered = Arc::new(Mutex::new(Vec::new()));
+        let responses = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..CLIENTS)
             .map(|client| {
-                let (stop, answered, url) = (stop.clone(), answered.clone(), url.to_owned());
-                thread::spawn(move || ask(client, &url, &stop, &answered))
+                let (stop, responses, url) = (stop.clone(), responses.clone(), url.to_owned());
+                thread::spawn(move || ask(client, &url, &stop, &responses))
             })
             .collect();
-        Load { stop, answered, clients }
+        Load { stop, responses, clients }
     }
 
-    /// Waits until so many requests were answered.
+    /// Waits until this many requests were answered.
     pub(crate) fn wait_for_answers(&self, count: usize) {
-        while self.answered.lock().unwrap().len() < count {
+        while self.responses.lock().unwrap().len() < count {
             assert!(self.clients.iter().all(|client| !client.is_finished()), "a client failed");
             thread::sleep(PAUSE);
         }
     }
 
-    /// All answers. A request without one fails the test.
-    pub(crate) fn stop(self) -> Vec<Answered> {
+    /// Stops the clients and returns all responses. A request without a response fails the test.
+    pub(crate) fn stop(self) -> Vec<Response> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
-            client.join().expect("every request is answered");
+            client.join().expect("every request gets a response");
         }
-        std::mem::take(&mut *self.answered.lock().unwrap())
+        std::mem::take(&mut *self.responses.lock().unwrap())
     }
 }
 
-fn ask(client: usize, url: &str, stop: &AtomicBool, answered: &Mutex<Vec<Answered>>) {
+fn ask(client: usize, url: &str, stop: &AtomicBool, responses: &Mutex<Vec<Response>>) {
     let agent = agent();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -88,7 +88,7 @@ fn ask(client: usize, url: &str, stop: &AtomicBool, answered: &Mutex<Vec<Answere
             }
         });
         let code = reply.json["code"].as_str().unwrap_or_default().to_owned();
-        answered.lock().unwrap().push(Answered { asked, took: reply.took, status: reply.status, code });
+        responses.lock().unwrap().push(Response { asked, took: reply.took, status: reply.status, code });
         thread::sleep(PAUSE);
     }
 }

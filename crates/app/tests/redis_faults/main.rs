@@ -1,7 +1,7 @@
-//! A Redis that is not there, dies, stands still or comes back empty, under a real `nearfield serve`.
+//! A Redis server that is unreachable, dies, hangs or returns empty, under a real `nearfield serve`.
 //!
-//! Here bounds on time decide, since they are what is promised: every request is answered within the
-//! command timeout and a tenth, by a status that says what happened.
+//! These tests check time limits because they are documented: every request is answered within 110 % of
+//! the command timeout, with a status that states the cause.
 
 #[path = "../redis_cluster/mod.rs"]
 mod redis_cluster;
@@ -19,20 +19,20 @@ use std::{
 
 use serde_json::{Value, json};
 
-use load::{Answered, Load};
+use load::{Load, Response};
 use program::Program;
 use redis_stack::{Options, RedisStack};
 
-/// The command timeout and a tenth.
+/// 110 % of the command timeout.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2200);
 
-/// From a failure to the breaker's answers.
+/// Time from a failure until the circuit breaker opens.
 const OPENS_WITHIN: Duration = Duration::from_secs(3);
 
-/// From the Redis's return to answers.
+/// Time from the server's return until requests succeed.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// From the first coming of a Redis to readiness.
+/// Time from the server's first start until the program is ready.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 const DOCUMENTS: usize = 200;
@@ -41,7 +41,7 @@ fn fill(program: &Program) {
     fill_with(program, "hnsw", DOCUMENTS);
 }
 
-/// Makes the collection, with so many documents on a line.
+/// Creates the collection with this many documents.
 fn fill_with(program: &Program, algorithm: &str, documents: usize) {
     let schema = json!({"fields": [
         {"name": "rank", "kind": "numeric"},
@@ -61,9 +61,9 @@ fn hits(program: &Program) -> usize {
     reply.json["results"].as_array().unwrap().len()
 }
 
-/// What is asked of every answer, whatever happened to the Redis.
-fn check_all(answered: &[Answered]) {
-    for answer in answered {
+/// Checks what must hold for every response, whatever happens to Redis.
+fn check_all(responses: &[Response]) {
+    for answer in responses {
         assert!(answer.took <= ANSWERED_WITHIN, "too late: {answer:?}");
         let told = match answer.status {
             200 | 201 => true,
@@ -74,14 +74,14 @@ fn check_all(answered: &[Answered]) {
     }
 }
 
-/// Checks the answers to what was asked while the Redis was away, from `since` to `end`.
-fn check_outage(what: &str, answered: &[Answered], since: Instant, end: Instant) {
-    let failed = |answer: &&Answered| answer.status == 503;
-    let during = || answered.iter().filter(|answer| answer.asked >= since && answer.asked < end);
+/// Checks the responses to requests sent during the outage from `since` to `end`.
+fn check_outage(what: &str, responses: &[Response], since: Instant, end: Instant) {
+    let failed = |answer: &&Response| answer.status == 503;
+    let during = || responses.iter().filter(|answer| answer.asked >= since && answer.asked < end);
     let late = || during().filter(|answer| answer.asked >= since + OPENS_WITHIN);
-    assert!(late().count() > 0, "nothing was asked after the breaker had its time");
+    assert!(late().count() > 0, "no request was sent after the breaker opened");
     assert_eq!(late().find(|answer| !failed(answer)).map(|answer| answer.status), None);
-    let slowest = |answers: &mut dyn Iterator<Item = &Answered>| answers.map(|answer| answer.took).max();
+    let slowest = |answers: &mut dyn Iterator<Item = &Response>| answers.map(|answer| answer.took).max();
     eprintln!(
         "{what}: {} requests, {} refused, slowest {:?}; once the breaker had its time, slowest {:?}",
         during().count(),
@@ -91,18 +91,19 @@ fn check_outage(what: &str, answered: &[Answered], since: Instant, end: Instant)
     );
 }
 
-/// When requests were answered again for good after `since`: neither late nor refused from then on.
-fn recovered(what: &str, answered: &[Answered], since: Instant) {
-    let last_refused = answered.iter().filter(|answer| answer.status == 503).map(|answer| answer.asked).max();
+/// Checks that all requests succeed in time from shortly after `since` on.
+fn recovered(what: &str, responses: &[Response], since: Instant) {
+    let last_refused =
+        responses.iter().filter(|answer| answer.status == 503).map(|answer| answer.asked).max();
     let took = last_refused.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
     eprintln!("{what}: the last refusal came {took:?} after the return");
     assert!(took <= RECOVERS_WITHIN, "{what}: {took:?}");
-    let after = answered.iter().filter(|answer| answer.asked > since && answer.status == 200).count();
-    assert!(after > 0, "{what}: nothing was answered again");
+    let after = responses.iter().filter(|answer| answer.asked > since && answer.status == 200).count();
+    assert!(after > 0, "{what}: no request succeeded after the recovery");
 }
 
 #[test]
-fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
+fn waits_for_a_redis_that_is_down_at_startup() {
     let secret = "correct-horse";
     let options = Options { password: Some(secret), ..Options::default() };
     let Some(mut redis) = RedisStack::reserve(options) else { return };
@@ -122,8 +123,8 @@ fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
         assert_eq!(reply.status, 503, "{asked}: {}", reply.json);
         assert!(reply.took <= ANSWERED_WITHIN, "{asked} took {:?}", reply.took);
     }
-    assert_eq!(program.get("/healthz").status, 200, "it runs on");
-    assert_eq!(program.get("/metrics").status, 200, "it can be watched");
+    assert_eq!(program.get("/healthz").status, 200, "the program keeps running");
+    assert_eq!(program.get("/metrics").status, 200, "metrics are available");
 
     redis.restart();
     let came = Instant::now();
@@ -139,7 +140,7 @@ fn a_redis_that_is_not_there_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_redis_that_dies_under_load_and_comes_back_empty_is_told() {
+fn reports_a_redis_that_dies_under_load_and_returns_empty() {
     let Some(mut redis) = RedisStack::plain() else { return };
     let program = Program::serve(&redis.url());
     program.ready();
@@ -158,12 +159,12 @@ fn a_redis_that_dies_under_load_and_comes_back_empty_is_told() {
     redis.restart();
     let returned = Instant::now();
     thread::sleep(RECOVERS_WITHIN + Duration::from_secs(1));
-    let answered = load.stop();
+    let responses = load.stop();
 
-    check_all(&answered);
-    check_outage("killed", &answered, killed, back);
-    recovered("killed", &answered, returned);
-    // What was lost is told, never an empty answer in silence.
+    check_all(&responses);
+    check_outage("killed", &responses, killed, back);
+    recovered("killed", &responses, returned);
+    // Lost data is reported, never hidden behind an empty result.
     let ready = program.get("/readyz");
     let notes = ready.json["notes"].to_string();
     assert!(notes.contains("docs"), "{notes}");
@@ -175,7 +176,7 @@ fn a_redis_that_dies_under_load_and_comes_back_empty_is_told() {
 }
 
 #[test]
-fn a_redis_that_stands_still_keeps_nobody_waiting() {
+fn a_hung_redis_does_not_block_requests() {
     let Some(redis) = RedisStack::plain() else { return };
     let program = Program::serve(&redis.url());
     program.ready();
@@ -192,11 +193,11 @@ fn a_redis_that_stands_still_keeps_nobody_waiting() {
     redis.resume();
     let returned = Instant::now();
     thread::sleep(RECOVERS_WITHIN + Duration::from_secs(1));
-    let answered = load.stop();
+    let responses = load.stop();
 
-    check_all(&answered);
-    check_outage("paused", &answered, paused, back);
-    recovered("paused", &answered, returned);
+    check_all(&responses);
+    check_outage("paused", &responses, paused, back);
+    recovered("paused", &responses, returned);
     assert_eq!(program.get("/readyz").status, 200);
     assert_eq!(hits(&program), 10, "nothing was lost");
     assert_eq!(program.get("/collections/docs/count").json["count"], DOCUMENTS);

@@ -1,4 +1,4 @@
-//! `nearfield serve` as a process of its own.
+//! `nearfield serve` as a separate process.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,10 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use ureq::{Agent, http::Response};
 
-/// Longer than the program takes to start: beyond it the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test fails if the program takes longer than this to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a request was answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -33,7 +33,7 @@ pub(crate) struct Program {
     _home: TempDir,
 }
 
-/// A client that takes every status as an answer.
+/// An HTTP client that returns every status as a response.
 pub(crate) fn agent() -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -43,12 +43,12 @@ pub(crate) fn agent() -> Agent {
 }
 
 impl Program {
-    /// Serves the store at a free port.
+    /// Serves the store on a free port.
     pub(crate) fn serve(store: &str) -> Program {
         Program::serve_with(store, &[])
     }
 
-    /// The same, with these flags.
+    /// [`Program::serve`] with additional flags.
     pub(crate) fn serve_with(store: &str, flags: &[&str]) -> Program {
         let home = TempDir::new().unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
@@ -68,20 +68,20 @@ impl Program {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (found, address) = mpsc::channel();
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
+        let (lines, log_copy) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                let told: Value = serde_json::from_str(&line).unwrap_or_default();
-                if let Some(url) = told["fields"]["url"].as_str() {
-                    // Asked for once; later lines have nobody to tell.
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(url) = entry["fields"]["url"].as_str() {
+                    // Only the first URL is received; sending later ones fails.
                     let _ = found.send(url.to_owned());
                 }
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
+                let mut log_copy = log_copy.lock().unwrap();
+                log_copy.push_str(&line);
+                log_copy.push('\n');
             }
         });
-        let Ok(url) = address.recv_timeout(PATIENCE) else {
+        let Ok(url) = address.recv_timeout(START_TIMEOUT) else {
             panic!("it does not serve: {}", log.lock().unwrap());
         };
         Program { child, url, log, agent: agent(), _home: home }
@@ -89,7 +89,7 @@ impl Program {
 
     /// Waits until it is ready.
     pub(crate) fn ready(&self) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         while self.get("/readyz").status != 200 {
             assert!(Instant::now() < until, "{}", self.get("/readyz").json);
             thread::sleep(Duration::from_millis(10));
@@ -100,7 +100,7 @@ impl Program {
         &self.url
     }
 
-    /// What it wrote to its log.
+    /// Its log output.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -109,7 +109,7 @@ impl Program {
         timed(|| self.agent.get(format!("{}{path}", self.url)).call())
     }
 
-    /// A page that is no JSON.
+    /// A response that is not JSON.
     pub(crate) fn text(&self, path: &str) -> String {
         let mut answer = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
         answer.body_mut().read_to_string().unwrap()
@@ -130,7 +130,7 @@ impl Program {
     }
 }
 
-/// Makes a request, which has to be answered.
+/// Sends a request, which must get a response.
 pub(crate) fn timed(call: impl FnOnce() -> Result<Response<ureq::Body>, ureq::Error>) -> Reply {
     let started = Instant::now();
     let mut answer = call().unwrap();
@@ -142,7 +142,7 @@ pub(crate) fn timed(call: impl FnOnce() -> Result<Response<ureq::Body>, ureq::Er
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself; a test that minds has seen it.
+        // Fails if the program has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,9 +1,9 @@
-//! Real Redis Stack servers: each of its own on a loopback port, with a data directory that goes
-//! with it. Installed once, into `target/redis-stack`, by `tools/redis_stack.py`.
+//! Real Redis Stack servers, each on its own loopback port with its own data directory. Installed once
+//! into `target/redis-stack` by `tools/redis_stack.py`.
 #![allow(dead_code, reason = "every test target uses a part of it")]
 
-mod place;
-mod talk;
+mod client;
+mod installation;
 
 use std::{
     fs,
@@ -17,52 +17,54 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
-pub(crate) use self::talk::Reply;
-use self::{place::Place, talk::Talk};
+pub(crate) use self::client::Reply;
+use self::{client::RespClient, installation::Installation};
 
-/// Longer than a server takes to come up on a busy machine: beyond it the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test fails if a server takes longer than this to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Time between two looks at a server that is coming up.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two checks of a starting server.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Ports below those the system gives to outgoing connections: a client that keeps trying the
-/// port of a dead server cannot be given that very port, and be connected to itself.
+/// Ports below the ephemeral range. Otherwise a client that keeps connecting to the port of a dead
+/// server could be assigned that port and connect to itself.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// Ports tried before giving up: other tests start servers at the same time.
+/// Ports to try, since other tests start servers at the same time.
 const PORTS_TRIED: usize = 50;
 
 /// Files in a server's directory.
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
-/// How a server is started.
+/// Options for starting a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// The default user's password.
     pub(crate) password: Option<&'static str>,
-    /// An ACL user and its password; the default user is off then.
+    /// An ACL user with password; disables the default user.
     pub(crate) user: Option<(&'static str, &'static str)>,
-    /// Every write is on disk before it is answered, and there after [`RedisStack::restart`].
+    /// Whether every write is on disk before it is acknowledged, so that it survives
+    /// [`RedisStack::restart`].
     pub(crate) append_only: bool,
-    /// TLS on a port of its own, with a certificate that [`RedisStack::certificate`] vouches for.
+    /// Whether to listen for TLS on an additional port, with the certificate
+    /// [`RedisStack::certificate`].
     pub(crate) tls: bool,
-    /// A node of a cluster, alone at first, that takes another for failed after so much silence.
+    /// Starts a cluster node, alone at first, with this node timeout.
     pub(crate) cluster_node_timeout_ms: Option<u32>,
-    /// Further arguments, such as `["--maxmemory", "64mb"]`.
+    /// Additional arguments, such as `["--maxmemory", "64mb"]`.
     pub(crate) arguments: &'static [&'static str],
 }
 
 /// A server; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct RedisStack {
-    place: Place,
+    installation: Installation,
     options: Options,
     port: u16,
-    /// For TLS.
+    /// The TLS port.
     tls_port: Option<u16>,
-    /// For the other nodes of a cluster.
+    /// The cluster bus port.
     bus_port: Option<u16>,
     dir: TempDir,
     /// `None` while it is killed.
@@ -70,13 +72,13 @@ pub(crate) struct RedisStack {
 }
 
 impl RedisStack {
-    /// A server without password that keeps nothing on disk; see [`RedisStack::start`].
+    /// A server without password or persistence; see [`RedisStack::start`].
     pub(crate) fn plain() -> Option<RedisStack> {
         RedisStack::start(Options::default())
     }
 
-    /// Starts a server and waits until it answers. `None`, said loudly, where no Redis Stack is to
-    /// be had; with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+    /// Starts a server and waits until it replies. `None`, with a message, if Redis Stack is not
+    /// available; with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
     pub(crate) fn start(options: Options) -> Option<RedisStack> {
         let mut stack = RedisStack::reserve(options)?;
         for _ in 0..PORTS_TRIED {
@@ -88,12 +90,12 @@ impl RedisStack {
             stack.tls_port = stack.tls_port.map(|_| free_port());
             stack.bus_port = stack.bus_port.map(|_| free_port());
         }
-        panic!("no port of {PORTS_TRIED} could be had: {}", stack.log());
+        panic!("none of {PORTS_TRIED} ports could be used: {}", stack.log());
     }
 
-    /// A server that is not running yet, with its port; [`RedisStack::restart`] starts it.
+    /// A server that is not started yet, with its port; [`RedisStack::restart`] starts it.
     pub(crate) fn reserve(options: Options) -> Option<RedisStack> {
-        let place = place::find()?;
+        let installation = installation::find()?;
         let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
         let tls_port = options.tls.then(|| {
             let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -102,7 +104,7 @@ impl RedisStack {
             free_port()
         });
         let bus_port = options.cluster_node_timeout_ms.map(|_| free_port());
-        Some(RedisStack { place, options, port: free_port(), tls_port, bus_port, dir, child: None })
+        Some(RedisStack { installation, options, port: free_port(), tls_port, bus_port, dir, child: None })
     }
 
     /// The port on 127.0.0.1.
@@ -110,7 +112,7 @@ impl RedisStack {
         self.port
     }
 
-    /// The port where the other nodes of a cluster reach it.
+    /// The cluster bus port.
     pub(crate) fn bus_port(&self) -> u16 {
         self.bus_port.expect("a node of a cluster")
     }
@@ -120,7 +122,7 @@ impl RedisStack {
         self.child.is_some()
     }
 
-    /// Where a client finds it, with user and password if it wants any.
+    /// The URL for clients, with user and password if required.
     pub(crate) fn url(&self) -> String {
         let login = match (self.options.user, self.options.password) {
             (Some((user, password)), _) => format!("{user}:{password}@"),
@@ -133,39 +135,39 @@ impl RedisStack {
         }
     }
 
-    /// The file with the certificate a client has to trust.
+    /// The certificate that clients have to trust.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.path().join(CERTIFICATE)
     }
 
-    /// The server's process.
+    /// The server's process id.
     pub(crate) fn pid(&self) -> u32 {
         self.running().id()
     }
 
-    /// What the server has written of itself.
+    /// The server's log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// Sends one command, each word a bulk string, over a connection of its own (RESP2).
-    pub(crate) fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
-        self.try_command(words).unwrap()
+    /// Sends one command over a new connection (RESP2).
+    pub(crate) fn command<W: AsRef<[u8]>>(&self, reason: &[W]) -> Reply {
+        self.try_command(reason).unwrap()
     }
 
-    /// [`RedisStack::command`] to a server that may be dead.
-    pub(crate) fn try_command<W: AsRef<[u8]>>(&self, words: &[W]) -> std::io::Result<Reply> {
-        self.talk().and_then(|mut talk| talk.call(words))
+    /// [`RedisStack::command`] to a server that may be down.
+    pub(crate) fn try_command<W: AsRef<[u8]>>(&self, reason: &[W]) -> std::io::Result<Reply> {
+        self.connect().and_then(|mut client| client.call(reason))
     }
 
-    /// SIGKILL: what was not written to disk is gone, clients see the connection end.
+    /// SIGKILL: data that is not on disk is lost, and connections are closed.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// SIGSTOP: connections stay open, nothing is answered from here on.
+    /// SIGSTOP: connections stay open, but there are no replies.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
         let (_, status) =
@@ -178,14 +180,14 @@ impl RedisStack {
         self.signal(Signal::CONT);
     }
 
-    /// Starts the server again on the same port and data directory, killing it first if it runs,
-    /// and waits until it answers.
+    /// Starts the server again with the same port and data directory, killing it first if it runs, and
+    /// waits until it replies.
     pub(crate) fn restart(&mut self) {
         self.restart_unready();
         assert!(self.wait_until_ready(), "the server ended: {}", self.log());
     }
 
-    /// [`RedisStack::restart`] without the wait.
+    /// [`RedisStack::restart`] without waiting.
     pub(crate) fn restart_unready(&mut self) {
         if self.child.is_some() {
             self.kill();
@@ -195,15 +197,15 @@ impl RedisStack {
 
     fn spawn(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = Command::new(self.place.server());
+        let mut command = Command::new(self.installation.server());
         command
-            .env("LD_LIBRARY_PATH", self.place.libraries())
+            .env("LD_LIBRARY_PATH", self.installation.libraries())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(["--save", "", "--enable-debug-command", "local"])
             .arg("--loadmodule")
-            .arg(self.place.search_module())
+            .arg(self.installation.search_module())
             .args(self.options.arguments);
         if let Some(port) = self.tls_port {
             command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
@@ -213,7 +215,7 @@ impl RedisStack {
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
             command.args(["--cluster-node-timeout", &timeout_ms.to_string()]);
             command.args(["--cluster-announce-ip", "127.0.0.1"]);
-            // A replica is served when it asks, not when others may have come, too.
+            // A replica is synchronized at once instead of waiting for further replicas.
             command.args(["--repl-diskless-sync-delay", "0"]);
         }
         if self.options.append_only {
@@ -230,9 +232,9 @@ impl RedisStack {
         self.child = Some(spawned.unwrap());
     }
 
-    /// Whether the server came to answer; `false` if it ended before.
+    /// Waits until the server replies; `false` if it exits first.
     fn wait_until_ready(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !self.is_ready() {
             let child = self.child.as_mut().expect("it was just started");
             if child.try_wait().unwrap().is_some() {
@@ -240,22 +242,22 @@ impl RedisStack {
                 return false;
             }
             assert!(Instant::now() < deadline, "the server does not answer: {}", self.log());
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         true
     }
 
-    /// Whether this very server answers, and has loaded its data.
+    /// Whether this very process replies and has loaded its data.
     fn is_ready(&self) -> bool {
-        let Ok(mut talk) = self.talk() else { return false };
+        let Ok(mut client) = self.connect() else { return false };
         let ours = format!("process_id:{}\r\n", self.pid());
-        matches!(talk.call(&["PING"]), Ok(Reply::Text(pong)) if pong == b"PONG")
-            && matches!(talk.call(&["INFO", "server"]), Ok(Reply::Text(info)) if String::from_utf8_lossy(&info).contains(&ours))
+        matches!(client.call(&["PING"]), Ok(Reply::Text(pong)) if pong == b"PONG")
+            && matches!(client.call(&["INFO", "server"]), Ok(Reply::Text(info)) if String::from_utf8_lossy(&info).contains(&ours))
     }
 
-    fn talk(&self) -> std::io::Result<Talk> {
+    fn connect(&self) -> std::io::Result<RespClient> {
         let login = self.options.user.or(self.options.password.map(|password| ("default", password)));
-        Talk::open(self.port, login)
+        RespClient::open(self.port, login)
     }
 
     fn running(&self) -> &Child {
@@ -279,7 +281,7 @@ impl Drop for RedisStack {
     }
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that is currently unused.
 fn free_port() -> u16 {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     let first = nanos.wrapping_mul(0x9e37_79b9) ^ std::process::id().wrapping_mul(0x85eb_ca6b);

@@ -1,8 +1,8 @@
-//! What a document holds, whichever store holds it.
+//! Comparing documents of two stores by content.
 //!
-//! The data directory keeps a vector that was computed beside the document; a Redis keeps it in the
-//! hash, and cannot tell it from one the document brought. So a vector of an embedded field counts
-//! the same from either place: its bytes, as elements of the field's type.
+//! The data directory stores a computed vector beside the document. Redis stores it in the hash, where
+//! it cannot be distinguished from a vector that the caller provided. So a vector of an embedded field
+//! is compared by its bytes, encoded as the field's type, wherever it is stored.
 
 use engine::{Expected, encode_vector};
 use sha2::{Digest as _, Sha256};
@@ -17,28 +17,28 @@ use crate::{
     catalog::{Known, vector_fields},
 };
 
-/// The SHA-256 of a document's key, fields and vectors. Its end is compared apart.
+/// The SHA-256 of a document's key, fields and vectors. The expiry is compared separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DocumentDigest([u8; 32]);
 
 impl DocumentDigest {
-    /// Of a document as the source holds it.
-    pub(super) fn of_source(plan: &CopyPlan, held: &StoredDocument) -> DocumentDigest {
-        digest(plan, held, |planned| &planned.from)
+    /// The digest of a document in the source.
+    pub(super) fn of_source(plan: &CopyPlan, stored: &StoredDocument) -> DocumentDigest {
+        digest(plan, stored, |planned| &planned.from)
     }
 
-    /// Of a document as the target holds it.
-    pub(super) fn of_target(plan: &CopyPlan, held: &StoredDocument) -> DocumentDigest {
-        digest(plan, held, |planned| &planned.to)
+    /// The digest of a document in the target.
+    pub(super) fn of_target(plan: &CopyPlan, stored: &StoredDocument) -> DocumentDigest {
+        digest(plan, stored, |planned| &planned.to)
     }
 
-    /// Its part of a sum over many.
+    /// The number to add to a sum over many documents.
     pub(super) fn sum(&self) -> u128 {
         u128::from_be_bytes(*self.0.first_chunk().expect("a SHA-256 has 32 bytes"))
     }
 }
 
-/// In what the target's document is not the source's; `None` if they are equal.
+/// How the target's document differs from the source's; `None` if they are equal.
 pub(super) fn difference(
     plan: &CopyPlan,
     source: &StoredDocument,
@@ -47,18 +47,19 @@ pub(super) fn difference(
     if DocumentDigest::of_source(plan, source) != DocumentDigest::of_target(plan, target) {
         return Some("fields or vectors differ".to_owned());
     }
-    let (wanted, found) = (source.document.expires_at_ms, target.document.expires_at_ms);
-    // Without an end of its own it has been given the collection's.
-    let given = wanted.is_none()
+    let (expected, found) = (source.document.expires_at_ms, target.document.expires_at_ms);
+    // The target's collection gives a default expiry to a document without one.
+    let has_default = expected.is_none()
         && plan.collections_for_key(&source.document.key).any(|(_, planned)| planned.to.schema.ttl.is_some());
-    let end = |end: Option<u64>| end.map_or_else(|| "never".to_owned(), |end| format!("at {end} ms"));
-    (wanted != found && !(given && found.is_some()))
-        .then(|| format!("it ends {}, in the source {}", end(found), end(wanted)))
+    let expiry = |at: Option<u64>| at.map_or_else(|| "never".to_owned(), |ms| format!("at {ms} ms"));
+    (expected != found && !(has_default && found.is_some()))
+        .then(|| format!("it expires {}, but {} in the source", expiry(found), expiry(expected)))
 }
 
-/// The write that makes the target's document the source's; `Err` says why there is none.
-pub(super) fn to_put(plan: &CopyPlan, held: &StoredDocument, expected: Expected) -> Result<Op, String> {
-    let StoredDocument { document, vectors } = held;
+/// The write that makes the target's document equal to the source's; `Err` says why it cannot be
+/// copied.
+pub(super) fn to_put(plan: &CopyPlan, stored: &StoredDocument, expected: Expected) -> Result<Op, String> {
+    let StoredDocument { document, vectors } = stored;
     let mut computed = Vec::with_capacity(vectors.len());
     for vector in vectors {
         let of = |planned: &&PlannedCollection| planned.from.version == vector.collection;
@@ -68,8 +69,8 @@ pub(super) fn to_put(plan: &CopyPlan, held: &StoredDocument, expected: Expected)
             && models.iter().any(|(field, model)| field == name && *model != vector.model)
         {
             return Err(format!(
-                "its vector for field {name:?} was made by another model than those before it, and a Redis notes one for all: \
-                 let a server on the source make them anew first"
+                "its vector for field {name:?} was computed by another model than the previous ones, and Redis stores one \
+                 model per collection: have the source re-embed its documents first"
             ));
         }
         let field = planned.to.schema.fields.iter().position(|field| field.name == *name);
@@ -91,10 +92,10 @@ pub(super) fn to_put(plan: &CopyPlan, held: &StoredDocument, expected: Expected)
 
 fn digest<'p>(
     plan: &'p CopyPlan,
-    held: &'p StoredDocument,
+    stored: &'p StoredDocument,
     known: impl Fn(&'p PlannedCollection) -> &'p Known,
 ) -> DocumentDigest {
-    let StoredDocument { document, vectors } = held;
+    let StoredDocument { document, vectors } = stored;
     let mut hash = Sha256::new();
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -130,7 +131,7 @@ fn digest<'p>(
     DocumentDigest(hash.finalize().into())
 }
 
-/// The vector fields that are computed, with their positions in the schema.
+/// The computed vector fields, with their positions in the schema.
 fn computed(known: &Known) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
     vector_fields(&known.schema).filter(|(_, vector)| vector.embed.is_some()).map(|(name, vector)| {
         let position = known.schema.fields.iter().position(|field| field.name == name);

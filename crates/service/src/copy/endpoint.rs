@@ -1,4 +1,4 @@
-//! One of the two stores of a copy, opened without models.
+//! The source or target store of a copy, opened without models.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
     workers::Workers,
 };
 
-/// A document with the vectors computed from it.
+/// A document with its computed vectors.
 #[derive(Clone, Debug)]
 pub(super) struct StoredDocument {
     pub(super) document: Document,
@@ -21,20 +21,20 @@ pub(super) struct StoredDocument {
 }
 
 impl StoredDocument {
-    /// Bytes it takes, about.
+    /// Its approximate size.
     pub(super) fn bytes(&self) -> usize {
         let fields = self.document.fields.iter().map(|field| field.name.len() + field.value.len());
         let vectors = self.vectors.iter().map(|vector| 4 * vector.values.len());
         self.document.key.len() + fields.chain(vectors).sum::<usize>()
     }
 
-    /// Whether its end has come.
+    /// Whether it has expired.
     pub(super) fn has_expired(&self, now_ms: u64) -> bool {
         self.document.expires_at_ms.is_some_and(|end| end <= now_ms)
     }
 }
 
-/// A store and the threads that work for it.
+/// A store with its worker threads.
 pub(super) struct CopyEndpoint {
     pub(super) backend: Backend,
     workers: Arc<Workers>,
@@ -63,13 +63,12 @@ impl CopyEndpoint {
         Call::begin(cx, self.timeout, &self.workers)
     }
 
-    /// Whether documents that its statistics count are all its own.
+    /// Whether the store's statistics count only Nearfield's documents.
     pub(super) fn counts_only_documents(&self) -> bool {
         matches!(self.backend.kind(), Kind::Embedded(_))
     }
 
-    /// Documents of a collection after those of an earlier page, with their vectors in all of these
-    /// collections.
+    /// The page of a collection's documents after `after`, with their vectors in all of `all`.
     pub(super) async fn page(
         &self,
         call: &Call,
@@ -81,13 +80,13 @@ impl CopyEndpoint {
         let page = self.backend.scroll(call, collection, None, after, limit).await?;
         let keys: Vec<Vec<u8>> = page.documents.iter().map(|document| document.key.to_vec()).collect();
         let mut documents = self.documents(call, all, keys).await?;
-        // In the order of the page; those that went away meanwhile are left out.
+        // In the order of the page. Documents deleted meanwhile are omitted.
         let documents =
             page.documents.iter().filter_map(|document| documents.remove(&document.key)).collect();
         Ok((documents, page.next))
     }
 
-    /// The documents under these keys that stand, by key, with their vectors in these collections.
+    /// The existing documents under these keys, by key, with their vectors in these collections.
     pub(super) async fn documents(
         &self,
         call: &Call,
@@ -95,14 +94,14 @@ impl CopyEndpoint {
         keys: Vec<Vec<u8>>,
     ) -> Result<HashMap<Box<[u8]>, StoredDocument>, Error> {
         let collections: Vec<Arc<Known>> = collections.cloned().collect();
-        let existing_by_key = self.backend.read_ahead(call, keys.clone()).await?;
+        let existing = self.backend.read_ahead(call, keys.clone()).await?;
         let gather = move || {
             let mut found = HashMap::with_capacity(keys.len());
             for key in keys {
-                let Some(document) = existing_by_key.find(std::slice::from_ref(&key))? else { continue };
+                let Some(document) = existing.find(std::slice::from_ref(&key))? else { continue };
                 let mut vectors = Vec::new();
                 for known in collections.iter().filter(|known| known.schema.matches_key(&key)) {
-                    vectors.extend(existing_by_key.vectors(known, &key)?);
+                    vectors.extend(existing.vectors(known, &key)?);
                 }
                 found.insert(key.into(), StoredDocument { document, vectors });
             }

@@ -1,10 +1,9 @@
-//! Copying collections from one store to another: schemas, aliases, documents, their vectors and
-//! their ends.
+//! Copying collections from one store to another: schemas, aliases, documents, vectors and expiries.
 //!
-//! Nothing is computed: vectors travel with the fingerprint of the model that made them, and no
-//! model has to be installed. Nothing is noted either. Every document is compared with what stands
-//! under its key in the target, and written if that differs: so a copy that was interrupted, made
-//! again, writes only what is missing, and goes through the rest as fast as both stores are read.
+//! Nothing is embedded: vectors are copied with the fingerprint of the model that computed them, and no
+//! model has to be installed. No progress is stored either: every document is compared with the one
+//! under its key in the target and written if they differ. Repeating an interrupted copy therefore
+//! writes only what is missing, and otherwise runs as fast as both stores can be read.
 
 mod digest;
 mod endpoint;
@@ -12,6 +11,7 @@ mod pages;
 mod plan;
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
@@ -27,31 +27,31 @@ use self::{
 };
 use super::{
     Clock, Config, Context, Error, ErrorKind, Expected, Store, SystemClock,
-    backend::NotWritten,
+    backend::{NotWritten, Op},
     meter::Meter,
     models::Models,
     sync::{Arc, AtomicU64},
 };
 
-/// Pages read ahead of those that are being written.
+/// Pages read ahead of those being written.
 const READ_AHEAD: usize = 2;
 
-/// Pages written at once: while one waits for the disk or the server, the next is compared.
+/// Pages written concurrently: while one waits for the disk or the server, the next is compared.
 const WRITERS: usize = 2;
 
-/// How long trouble that may pass (a server that fails over, a full queue) is waited out.
+/// How long to retry after a transient error, such as a failover or a full queue.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// First pause before something is tried again; twice as long each time, up to the longest.
+/// First and longest pause between retries; doubles each time.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// Two stores, opened to copy from the one to the other: data directories for this alone, a Redis
-/// beside whoever else uses it. Dropped, they are closed, which blocks.
+/// Two open stores to copy between. A data directory is opened exclusively; a Redis may be in use.
+/// Dropping it closes both, which blocks.
 pub struct Copier {
     from: CopyEndpoint,
     to: CopyEndpoint,
-    /// To know what a model is called by its fingerprint where no vector tells.
+    /// To look up the fingerprint of a model if no vector has it.
     models: Arc<Models>,
 }
 
@@ -61,77 +61,76 @@ impl std::fmt::Debug for Copier {
     }
 }
 
-/// How far it is.
+/// The progress of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyProgress {
-    /// Documents gone through, of about [`CopyPlan::documents`].
+    /// Documents processed, out of about [`CopyPlan::documents`].
     pub done: u64,
-    /// Of these, written.
+    /// Documents written.
     pub written: u64,
 }
 
-/// A document that was not copied, or that is not in the target as in the source.
+/// A document that was not copied, or that differs in the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyFailure {
-    /// The collection it was met in.
+    /// The collection it was read from.
     pub collection: String,
-    /// Its key; what is not UTF-8 replaced.
+    /// Its key, with invalid UTF-8 replaced.
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
 }
 
-/// Who is told how it goes, while pages are worked on: it must not block.
+/// Receives the progress of a copy. Its methods must not block.
 pub trait CopyObserver: Sync {
-    /// Told after every page.
+    /// Called after every page.
     fn progress(&self, progress: CopyProgress);
-    /// Told of every document in trouble.
+    /// Called for every document that fails.
     fn failure(&self, failure: CopyFailure);
 }
 
-/// What became of the documents of a copy. Those written, unchanged, rejected and ended are all that
-/// were read.
+/// The totals of a copy. Written, unchanged, rejected and expired add up to the documents read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopySummary {
-    /// Written.
+    /// Documents written.
     pub written: u64,
-    /// Stood in the target already, equal.
+    /// Documents that were already equal in the target.
     pub unchanged: u64,
-    /// Refused by the target, or not whole in the source; told one by one.
+    /// Documents rejected by the target, or incomplete in the source; each is reported.
     pub rejected: u64,
-    /// Their end came while they were being copied.
+    /// Documents that expired during the copy.
     pub expired: u64,
-    /// Documents of the source that stand in none of the copied collections, or do not fit it, where
-    /// the source can tell.
+    /// Documents of the source that are in none of the copied collections, or do not match its schema;
+    /// `None` if the source does not count them.
     pub skipped: Option<u64>,
 }
 
-/// What a comparison of all documents found.
+/// The result of comparing all documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopyVerification {
     /// Documents of the source that were compared.
     pub documents: u64,
-    /// Of these, not in the target; told one by one.
+    /// Documents missing in the target; each is reported.
     pub missing: u64,
-    /// Of these, other in the target; told one by one.
+    /// Documents that differ in the target; each is reported.
     pub different: u64,
-    /// Sum, modulo 2 to the 128, of the first 16 bytes of the SHA-256 of each document in the source:
-    /// key, fields and vectors.
+    /// The sum modulo 2^128 of the first 16 bytes of each source document's SHA-256 (key, fields and
+    /// vectors).
     pub digest: u128,
-    /// The same of the documents under these keys in the target.
+    /// The same sum for the documents under these keys in the target.
     pub target_digest: u128,
-    /// Name of each collection, and its documents in source and target as the stores count them.
+    /// Name of each collection, and its number of documents in source and target.
     pub counts: Vec<(String, u64, u64)>,
 }
 
 impl CopyVerification {
-    /// Whether every document of the source stands in the target, the same.
+    /// Whether every document of the source is in the target and equal.
     pub fn is_equal(&self) -> bool {
         self.missing == 0 && self.different == 0 && self.digest == self.target_digest
     }
 }
 
-/// What is counted while pages come in from several sides.
+/// Counters shared by the concurrent writers.
 #[derive(Debug, Default)]
 struct CopyCounters {
     written: AtomicU64,
@@ -149,7 +148,8 @@ impl CopyCounters {
 }
 
 impl Copier {
-    /// Opens both stores. Blocking. A source that is not there, or that is the target, is refused.
+    /// Opens both stores. Blocking. Fails if the source does not exist or is the same store as the
+    /// target.
     pub fn open(from: Config, to: Config) -> Result<Copier, Error> {
         Copier::open_with_clock(from, to, Arc::new(SystemClock))
     }
@@ -173,21 +173,20 @@ impl Copier {
         if let (Some(one), Some(other)) = (source.backend.server_id(), target.backend.server_id())
             && one == other
         {
-            return Err(same_store("one Redis, under whatever name"));
+            return Err(same_store("the same Redis server"));
         }
         let models = Arc::new(Models::new(&to, engine::Cpu::detect(), Arc::new(Meter::new())));
         Ok(Copier { from: source, to: target, models })
     }
 
-    /// Makes the collections in the target, with their aliases, or finds equal ones: those named, or
-    /// all. One that stands there with another schema is refused before anything is made; how the
-    /// index holds vectors (`quantization`) is the target's own business.
+    /// Creates the named collections (or all) in the target with their aliases, or adopts equal ones. A
+    /// collection that exists there with another schema is rejected before anything is created;
+    /// `quantization` may differ, because it is chosen per store.
     pub async fn plan(&self, cx: &Context, names: Option<&[String]>) -> Result<CopyPlan, Error> {
-        plan::make(&self.from, &self.to, &self.models, cx, names).await
+        plan::create(&self.from, &self.to, &self.models, cx, names).await
     }
 
-    /// Copies the documents: those that stand in the target already, equal, are not written again;
-    /// others in their place are replaced.
+    /// Copies the documents. Equal documents in the target are not written again; others are replaced.
     pub async fn copy(
         &self,
         cx: &Context,
@@ -199,7 +198,7 @@ impl Copier {
         let receiver = tokio::sync::Mutex::new(receiver);
         let read = async {
             let read = pages::read(&self.from, cx, plan, &pages).await;
-            // The writers end with the pages.
+            // Closing the channel ends the writers.
             drop(pages);
             read
         };
@@ -210,7 +209,7 @@ impl Copier {
                 observer.progress(counters.progress());
             }
         };
-        const { assert!(WRITERS == 2, "as many as are joined here") };
+        const { assert!(WRITERS == 2, "the number of writers joined below") };
         let (read, ..) = tokio::try_join!(read, write(), write())?;
         let skipped = if plan.is_complete && self.from.counts_only_documents() {
             let call = self.from.begin(cx)?;
@@ -228,7 +227,7 @@ impl Copier {
         })
     }
 
-    /// Reads every document back from both stores and compares them.
+    /// Reads every document from both stores and compares them.
     pub async fn verify(
         &self,
         cx: &Context,
@@ -261,7 +260,7 @@ impl Copier {
         Ok(verified)
     }
 
-    /// Brings the target's documents under the keys of a page to those of the page.
+    /// Writes one page, with retries after transient errors.
     async fn write(
         &self,
         cx: &Context,
@@ -271,91 +270,9 @@ impl Copier {
         observer: &dyn CopyObserver,
     ) -> Result<(), Error> {
         let collection = &plan.collections[page.collection].from.name;
+        let writer = PageWriter { to: &self.to, plan, collection, counters, observer };
         let mut open = page.documents;
-        retry(async || self.write_once(cx, plan, collection, &mut open, counters, observer).await).await
-    }
-
-    /// Writes what is not in the target yet of these documents, and takes those out that are done:
-    /// all of them, unless it fails.
-    async fn write_once(
-        &self,
-        cx: &Context,
-        plan: &CopyPlan,
-        collection: &str,
-        open: &mut Vec<StoredDocument>,
-        counters: &CopyCounters,
-        observer: &dyn CopyObserver,
-    ) -> Result<(), Error> {
-        let rejected = |held: &StoredDocument, reason: String| {
-            counters.rejected.fetch_add(1, Relaxed);
-            observer.failure(failure(collection, held, reason));
-        };
-        let call = self.to.begin(cx)?;
-        let keys = open.iter().map(|held| held.document.key.to_vec()).collect();
-        let existing_by_key =
-            self.to.documents(&call, plan.collections.iter().map(|planned| &planned.to), keys).await?;
-        let now_ms = self.to.backend.now_ms();
-        let (mut writing, mut ops) = (Vec::new(), Vec::new());
-        for held in std::mem::take(open) {
-            if held.has_expired(now_ms) {
-                counters.expired.fetch_add(1, Relaxed);
-                continue;
-            }
-            let existing = existing_by_key.get(&held.document.key);
-            if existing.is_some_and(|existing| difference(plan, &held, existing).is_none()) {
-                counters.unchanged.fetch_add(1, Relaxed);
-                continue;
-            }
-            let expected = existing.map_or(Expected::Absent, |existing| Expected::Seq(existing.document.seq));
-            let op = match to_put(plan, &held, expected) {
-                Ok(op) => op,
-                Err(reason) => {
-                    rejected(&held, reason);
-                    continue;
-                }
-            };
-            if let Err(error) = self.to.backend.validate(&op) {
-                rejected(&held, plan::rejection_reason(&error));
-                continue;
-            }
-            writing.push(held);
-            ops.push(op);
-        }
-        if ops.is_empty() {
-            return Ok(());
-        }
-        let results = match self.to.backend.commit(&call, ops).await {
-            Ok(results) => results,
-            Err(error) => {
-                // Whether they were made is seen when they are compared again.
-                *open = writing;
-                return Err(error);
-            }
-        };
-        let mut failed = None;
-        for (held, result) in writing.into_iter().zip(results) {
-            match result {
-                Ok(_) => {
-                    counters.written.fetch_add(1, Relaxed);
-                }
-                // Changed by others between the look and the write: it is looked at again.
-                Err(NotWritten::Conflict(error)) => {
-                    failed.get_or_insert(error);
-                    open.push(held);
-                }
-                Err(NotWritten::Refused(error)) if is_document_error(&error) => {
-                    rejected(&held, error.message);
-                }
-                Err(other) => {
-                    failed = Some(other.into_error());
-                    open.push(held);
-                }
-            }
-        }
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        retry(async || writer.write_once(cx, &mut open).await).await
     }
 
     async fn compare(
@@ -367,7 +284,7 @@ impl Copier {
         observer: &dyn CopyObserver,
     ) -> Result<(), Error> {
         let collection = &plan.collections[page.collection].from.name;
-        let keys: Vec<Vec<u8>> = page.documents.iter().map(|held| held.document.key.to_vec()).collect();
+        let keys: Vec<Vec<u8>> = page.documents.iter().map(|source| source.document.key.to_vec()).collect();
         let targets = || plan.collections.iter().map(|planned| &planned.to);
         let existing_by_key = retry(async || {
             let call = self.to.begin(cx)?;
@@ -375,42 +292,135 @@ impl Copier {
         })
         .await?;
         let now_ms = self.to.backend.now_ms();
-        for held in page.documents {
-            if held.has_expired(now_ms) {
+        for source in page.documents {
+            if source.has_expired(now_ms) {
                 continue;
             }
             verified.documents += 1;
-            let digest = DocumentDigest::of_source(plan, &held);
+            let digest = DocumentDigest::of_source(plan, &source);
             verified.digest = verified.digest.wrapping_add(digest.sum());
-            let Some(existing) = existing_by_key.get(&held.document.key) else {
+            let Some(existing) = existing_by_key.get(&source.document.key) else {
                 verified.missing += 1;
-                observer.failure(failure(collection, &held, "it is not in the target".to_owned()));
+                observer.failure(failure(collection, &source, "it is not in the target".to_owned()));
                 continue;
             };
             verified.target_digest =
                 verified.target_digest.wrapping_add(DocumentDigest::of_target(plan, existing).sum());
-            if let Some(difference) = difference(plan, &held, existing) {
+            if let Some(difference) = difference(plan, &source, existing) {
                 verified.different += 1;
-                observer.failure(failure(collection, &held, difference));
+                observer.failure(failure(collection, &source, difference));
             }
         }
         Ok(())
     }
 }
 
-fn failure(collection: &str, held: &StoredDocument, reason: String) -> CopyFailure {
-    let key = String::from_utf8_lossy(&held.document.key).into_owned();
+/// Writes documents of one collection to the target.
+struct PageWriter<'c> {
+    to: &'c CopyEndpoint,
+    plan: &'c CopyPlan,
+    collection: &'c str,
+    counters: &'c CopyCounters,
+    observer: &'c dyn CopyObserver,
+}
+
+impl PageWriter<'_> {
+    /// Writes those of the documents that differ in the target. Removes from `open` all documents that
+    /// need no further attempt; on success that is all of them.
+    async fn write_once(&self, cx: &Context, open: &mut Vec<StoredDocument>) -> Result<(), Error> {
+        let call = self.to.begin(cx)?;
+        let keys = open.iter().map(|source| source.document.key.to_vec()).collect();
+        let targets = self.plan.collections.iter().map(|planned| &planned.to);
+        let existing = self.to.documents(&call, targets, keys).await?;
+        let (writing, ops) = self.puts(std::mem::take(open), &existing);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let results = match self.to.backend.commit(&call, ops).await {
+            Ok(results) => results,
+            Err(error) => {
+                // Whether they were applied is found out when they are compared again.
+                *open = writing;
+                return Err(error);
+            }
+        };
+        let mut failed = None;
+        for (source, result) in writing.into_iter().zip(results) {
+            match result {
+                Ok(_) => {
+                    self.counters.written.fetch_add(1, Relaxed);
+                }
+                // Another client changed it after it was compared: compare it again.
+                Err(NotWritten::Conflict(error)) => {
+                    failed.get_or_insert(error);
+                    open.push(source);
+                }
+                Err(NotWritten::Refused(error)) if is_document_error(&error) => {
+                    self.reject(&source, error.message);
+                }
+                Err(other) => {
+                    failed = Some(other.into_error());
+                    open.push(source);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// The documents to write, each with its operation. Counts the others as expired, unchanged or
+    /// rejected.
+    fn puts(
+        &self,
+        documents: Vec<StoredDocument>,
+        existing: &HashMap<Box<[u8]>, StoredDocument>,
+    ) -> (Vec<StoredDocument>, Vec<Op>) {
+        let now_ms = self.to.backend.now_ms();
+        let (mut writing, mut ops) = (Vec::new(), Vec::new());
+        for source in documents {
+            if source.has_expired(now_ms) {
+                self.counters.expired.fetch_add(1, Relaxed);
+                continue;
+            }
+            let existing = existing.get(&source.document.key);
+            if existing.is_some_and(|existing| difference(self.plan, &source, existing).is_none()) {
+                self.counters.unchanged.fetch_add(1, Relaxed);
+                continue;
+            }
+            let expected = existing.map_or(Expected::Absent, |existing| Expected::Seq(existing.document.seq));
+            let put = to_put(self.plan, &source, expected).and_then(|op| {
+                self.to.backend.validate(&op).map_err(|error| plan::rejection_reason(&error))?;
+                Ok(op)
+            });
+            match put {
+                Ok(op) => {
+                    writing.push(source);
+                    ops.push(op);
+                }
+                Err(reason) => self.reject(&source, reason),
+            }
+        }
+        (writing, ops)
+    }
+
+    fn reject(&self, source: &StoredDocument, reason: String) {
+        self.counters.rejected.fetch_add(1, Relaxed);
+        self.observer.failure(failure(self.collection, source, reason));
+    }
+}
+
+fn failure(collection: &str, source: &StoredDocument, reason: String) -> CopyFailure {
+    let key = String::from_utf8_lossy(&source.document.key).into_owned();
     CopyFailure { collection: collection.to_owned(), key, reason }
 }
 
-/// Asks again while the trouble may pass.
+/// Retries an operation after transient errors.
 async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     let began = Instant::now();
     let mut pause = RETRY_PAUSE_MIN;
     loop {
         match ask().await {
             Err(error) if is_transient(&error) && began.elapsed() < RETRY_TIME_MAX => {
-                tracing::warn!(%error, "a store is waited for");
+                tracing::warn!(%error, "retrying after a transient store error");
                 tokio::time::sleep(pause).await;
                 pause = RETRY_PAUSE_MAX.min(2 * pause);
             }
@@ -419,7 +429,7 @@ async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, E
     }
 }
 
-/// Whether trouble may be over in a moment.
+/// Whether an error may go away by itself.
 fn is_transient(error: &Error) -> bool {
     let is_final = matches!(error.code, "cancelled" | "closing" | "read-only" | "redis-refused");
     let is_passing =
@@ -427,12 +437,12 @@ fn is_transient(error: &Error) -> bool {
     is_passing && !is_final
 }
 
-/// Whether a document is refused for what it is, and no other with it.
+/// Whether an error concerns one document only.
 fn is_document_error(error: &Error) -> bool {
     matches!(error.kind, ErrorKind::Invalid | ErrorKind::Conflict)
 }
 
-/// Where a directory is, whatever leads to it.
+/// The absolute path of a directory, with links resolved.
 fn canonical_path(directory: &Path) -> PathBuf {
     let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     absolute.canonicalize().unwrap_or(absolute)

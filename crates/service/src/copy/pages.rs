@@ -1,4 +1,4 @@
-//! The documents of the source, page by page.
+//! Reading the documents of the source page by page.
 
 use tokio::sync::mpsc::Sender;
 
@@ -9,23 +9,23 @@ use super::{
 };
 use crate::{Context, Error};
 
-/// Documents of the first page, until it is known how large they are.
+/// Documents on the first page, before their size is known.
 const FIRST_PAGE_DOCUMENTS: usize = 64;
 
-/// Documents a page.
+/// Maximum documents per page.
 const PAGE_DOCUMENTS_MAX: usize = 1000;
 
-/// Bytes a page, about.
+/// Approximate bytes per page.
 const PAGE_BYTES: usize = 4 << 20;
 
-/// Documents of one collection.
+/// A page of documents of one collection.
 pub(super) struct DocumentPage {
-    /// Its place in the plan.
+    /// Index of the collection in the plan.
     pub(super) collection: usize,
     pub(super) documents: Vec<StoredDocument>,
 }
 
-/// Reads all documents of the planned collections, each document once, and how many they were.
+/// Reads all documents of the planned collections, each once, and returns their number.
 pub(super) async fn read(
     from: &CopyEndpoint,
     cx: &Context,
@@ -44,7 +44,7 @@ pub(super) async fn read(
             })
             .await?;
             limit = next_limit(&documents).unwrap_or(limit);
-            // A document in several collections comes with the first of them.
+            // A document in several collections is copied with the first of them.
             let earlier = &plan.collections[..position];
             documents.retain(|document| {
                 !earlier.iter().any(|other| other.from.schema.matches_key(&document.document.key))
@@ -52,7 +52,7 @@ pub(super) async fn read(
             read += documents.len() as u64;
             if !documents.is_empty() {
                 let page = DocumentPage { collection: position, documents };
-                pages.send(page).await.map_err(drop).expect("who takes the pages stays until the last");
+                pages.send(page).await.map_err(drop).expect("the receiver lives until the last page");
             }
             after = next;
             if after.is_none() {
@@ -63,7 +63,7 @@ pub(super) async fn read(
     Ok(read)
 }
 
-/// As many documents as make up a page, if they are like these.
+/// The number of documents per page, if the next ones are of similar size.
 fn next_limit(documents: &[StoredDocument]) -> Option<usize> {
     let bytes: usize = documents.iter().map(StoredDocument::bytes).sum();
     let one = bytes.checked_div(documents.len())?.max(1);
@@ -76,7 +76,7 @@ mod tests {
     use crate::{Document, Field};
 
     #[test]
-    fn pages_are_as_long_as_their_bytes_allow() {
+    fn limits_pages_by_bytes_and_documents() {
         let of = |count: usize, bytes: usize| {
             let field = Field { name: b"f".as_slice().into(), value: vec![0; bytes - 2].into() };
             let document =

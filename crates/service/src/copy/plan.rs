@@ -1,4 +1,4 @@
-//! Which collections are copied, and what they are in the target.
+//! Planning a copy: which collections are copied, and how they are defined in the target.
 
 use engine::WriteError;
 
@@ -13,10 +13,10 @@ use crate::{
     sync::Arc,
 };
 
-/// Documents looked at together to learn what made their vectors.
+/// Documents read per page to find the models of their vectors.
 const SAMPLE: usize = 256;
 
-/// The collections of a copy, as they stand in source and target.
+/// The collections to copy, in source and target.
 #[derive(Debug)]
 pub struct CopyPlan {
     pub(super) collections: Vec<PlannedCollection>,
@@ -25,32 +25,33 @@ pub struct CopyPlan {
     notes: Vec<String>,
 }
 
-/// One collection.
+/// One collection to copy.
 #[derive(Debug)]
 pub(super) struct PlannedCollection {
     pub(super) from: Arc<Known>,
     pub(super) to: Arc<Known>,
-    /// What the target notes its vectors to be made by, where it notes that once for all.
+    /// The models of its vectors, if the target stores them per collection.
     pub(super) models: Option<Fingerprints>,
 }
 
 impl CopyPlan {
-    /// Names of the collections, in the order they are copied in.
+    /// The names of the collections, in copy order.
     pub fn collections(&self) -> impl Iterator<Item = &str> {
         self.collections.iter().map(|planned| planned.from.name.as_str())
     }
 
-    /// Documents to go through, as the source counts them; one in several collections counts in each.
+    /// The number of documents to process, as the source counts them; a document in several collections
+    /// counts in each.
     pub fn documents(&self) -> u64 {
         self.documents
     }
 
-    /// What is otherwise in the target, in sentences.
+    /// Differences in the target that do not prevent the copy, as sentences.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The collections a document under this key falls into, with their places.
+    /// The planned collections that contain a document with this key, with their positions.
     pub(super) fn collections_for_key<'p>(
         &'p self,
         key: &'p [u8],
@@ -59,8 +60,8 @@ impl CopyPlan {
     }
 }
 
-/// Makes the collections in the target, or finds them there.
-pub(super) async fn make(
+/// Creates the collections in the target, or adopts existing ones.
+pub(super) async fn create(
     from: &CopyEndpoint,
     to: &CopyEndpoint,
     models: &Arc<Models>,
@@ -68,11 +69,11 @@ pub(super) async fn make(
     names: Option<&[String]>,
 ) -> Result<CopyPlan, Error> {
     let all = retry(async || from.backend.collections(&from.begin(cx)?).await).await?;
-    let chosen = select(all, names)?;
+    let selected = select(all, names)?;
     let in_target = retry(async || to.backend.collections(&to.begin(cx)?).await).await?;
     let mut notes = Vec::new();
-    let mut schemas = Vec::with_capacity(chosen.len());
-    for info in &chosen {
+    let mut schemas = Vec::with_capacity(selected.len());
+    for info in &selected {
         let existing = in_target.iter().find(|existing| existing.name == info.name);
         let schema = target_schema(from, to, info, existing.map(|existing| &existing.schema), &mut notes);
         if let Some(difference) = existing.and_then(|existing| existing.schema.difference(&schema)) {
@@ -80,7 +81,7 @@ pub(super) async fn make(
                 ErrorKind::Conflict,
                 refusal::COLLECTION_EXISTS,
                 format!(
-                    "collection {:?} stands in the target with another schema: there {difference}; drop it there, or copy into another store",
+                    "collection {:?} exists in the target with another schema: {difference}; drop it there, or copy to another store",
                     info.name
                 ),
             ));
@@ -89,7 +90,7 @@ pub(super) async fn make(
         schemas.push(schema);
     }
     let mut plan = CopyPlan { collections: Vec::new(), is_complete: names.is_none(), documents: 0, notes };
-    for (info, schema) in chosen.into_iter().zip(schemas) {
+    for (info, schema) in selected.into_iter().zip(schemas) {
         let created = plan_collection(from, to, models, cx, &info, schema).await?;
         plan.documents += info.documents;
         plan.collections.push(created);
@@ -97,10 +98,10 @@ pub(super) async fn make(
     Ok(plan)
 }
 
-/// Those that are named, each once, or all.
+/// The named collections without duplicates, or all.
 fn select(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<CollectionInfo>, Error> {
     let Some(names) = names else { return Ok(all) };
-    let mut chosen: Vec<CollectionInfo> = Vec::with_capacity(names.len());
+    let mut selected: Vec<CollectionInfo> = Vec::with_capacity(names.len());
     for name in names {
         let found = all.iter().find(|info| info.name == *name || info.aliases.contains(name));
         let Some(info) = found else {
@@ -112,15 +113,15 @@ fn select(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<Coll
                 format!("the source has no collection {name:?}; its collections: {known}"),
             ));
         };
-        if !chosen.iter().any(|chosen| chosen.name == info.name) {
-            chosen.push(info.clone());
+        if !selected.iter().any(|selected| selected.name == info.name) {
+            selected.push(info.clone());
         }
     }
-    Ok(chosen)
+    Ok(selected)
 }
 
-/// The schema in the target: the same, but that vectors are held as the collection there holds
-/// them, or as the target can.
+/// The schema in the target: the same, except that `quantization` is that of the existing collection,
+/// or what the target supports.
 fn target_schema(
     from: &CopyEndpoint,
     to: &CopyEndpoint,
@@ -135,22 +136,22 @@ fn target_schema(
             Some(FieldKind::Vector(existing)) => Some(existing.quantization),
             _ => None,
         };
-        let held = match (existing, to.backend.quantizes(), from.backend.quantizes()) {
+        let quantization = match (existing, to.backend.quantizes(), from.backend.quantizes()) {
             (Some(existing), ..) => existing,
             (None, false, _) => Quantization::None,
-            // Where it comes from it had no choice.
+            // The source does not support quantization, so its value was not selected.
             (None, true, false) => default_quantization(vector),
             (None, true, true) => vector.quantization,
         };
-        if held != vector.quantization {
+        if quantization != vector.quantization {
             notes.push(format!(
-                "collection {:?}: the index of field {:?} holds vectors as {}, in the source as {}; the vectors themselves are the same",
+                "collection {:?}: the index of field {:?} stores vectors {}, in the source {}; the vectors themselves are the same",
                 info.name,
                 field.name,
-                representation(held),
+                representation(quantization),
                 representation(vector.quantization)
             ));
-            vector.quantization = held;
+            vector.quantization = quantization;
         }
     }
     schema
@@ -158,20 +159,20 @@ fn target_schema(
 
 fn representation(quantization: Quantization) -> &'static str {
     match quantization {
-        Quantization::None => "they are (quantization none)",
-        Quantization::Int8 => "8-bit codes (quantization int8)",
-        Quantization::Int4 => "4-bit codes (quantization int4)",
+        Quantization::None => "unchanged (quantization none)",
+        Quantization::Int8 => "as 8-bit codes (quantization int8)",
+        Quantization::Int4 => "as 4-bit codes (quantization int4)",
     }
 }
 
-/// Whether the names of a collection are free in the target, or lead where they do in the source.
+/// Checks that the names of a collection are unused in the target or refer to the same collection.
 fn check_aliases(info: &CollectionInfo, in_target: &[CollectionInfo]) -> Result<(), Error> {
     let taken = |name: &str, by: &CollectionInfo| {
         Error::new(
             ErrorKind::Conflict,
             "name-taken",
             format!(
-                "{name:?}, a name of collection {:?} in the source, is one of collection {:?} in the target: remove it there first",
+                "name {name:?} of collection {:?} refers to collection {:?} in the target: remove it there first",
                 info.name, by.name
             ),
         )
@@ -199,19 +200,19 @@ async fn plan_collection(
         Arc::new(Known { name: info.name.clone(), version: info.version, schema: info.schema.clone() })
     };
     let source = known(info);
-    // A Redis notes once for all what made the vectors of a collection.
-    let noted = to.backend.models(&info.name);
-    let fingerprints = match &noted {
+    // Redis stores the models of a collection's vectors once per collection.
+    let stored = to.backend.models(&info.name);
+    let fingerprints = match &stored {
         Some(_) => fingerprints(from, models, cx, &source).await?,
         None => Vec::new(),
     };
-    for (field, model) in noted.iter().flatten() {
+    for (field, model) in stored.iter().flatten() {
         if fingerprints.iter().any(|(name, ours)| name == field && ours != model) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "model",
                 format!(
-                    "collection {:?} stands in the target with vectors that another model made for field {field:?}: drop it there, or let both stores be served by one model first",
+                    "the vectors of field {field:?} of collection {:?} in the target were computed by another model: drop the collection there, or have both stores re-embedded by the same model first",
                     info.name
                 ),
             ));
@@ -228,16 +229,16 @@ async fn plan_collection(
     Ok(PlannedCollection { from: source, to: known(&created), models })
 }
 
-/// What the vectors of a collection in the source were made by: as it notes, or as the first vector
-/// of each field says; for a field without any, the model there is.
+/// The models of a collection's vectors in the source: as stored per collection, or of the first vector
+/// of each field; for a field without vectors, the installed model.
 async fn fingerprints(
     from: &CopyEndpoint,
     models: &Arc<Models>,
     cx: &Context,
     source: &Arc<Known>,
 ) -> Result<Fingerprints, Error> {
-    if let Some(noted) = from.backend.models(&source.name) {
-        return Ok(noted);
+    if let Some(stored) = from.backend.models(&source.name) {
+        return Ok(stored);
     }
     let computed: Vec<(&str, &str)> = vector_fields(&source.schema)
         .filter_map(|(name, vector)| Some((name, vector.embed.as_ref()?.model.as_str())))
@@ -250,7 +251,7 @@ async fn fingerprints(
             from.page(&call, source, std::iter::once(source), after.clone(), SAMPLE).await
         })
         .await?;
-        for vector in page.iter().flat_map(|held| &held.vectors) {
+        for vector in page.iter().flat_map(|document| &document.vectors) {
             let name = &source.schema.fields[usize::from(vector.field)].name;
             if !found.iter().any(|(field, _)| field == name) {
                 found.push((name.clone(), vector.model));
@@ -267,7 +268,7 @@ async fn fingerprints(
             continue;
         }
         let (models, model) = (models.clone(), model.to_owned());
-        // Not installed, it is noted when a server that has it opens the target.
+        // If it is not installed, the server that opens the target stores it.
         if let Ok(fingerprint) = call.administer(move || Ok(models.get(&model)?.fingerprint().0)).await {
             found.push((name.to_owned(), fingerprint));
         }
@@ -276,12 +277,12 @@ async fn fingerprints(
     Ok(found)
 }
 
-/// Why a document was not taken, for who reads of it in a list of many.
+/// Why a document was rejected, as an entry in a list of many.
 pub(super) fn rejection_reason(error: &WriteError) -> String {
     match error {
         WriteError::VectorsMissing { .. } => {
-            "the vector of its text has not been computed yet, or does not fit: let a server on the source \
-             finish, or put the document again, and copy again"
+            "the vector of its text has not been computed yet or does not fit: wait until the source has \
+             computed it, or put the document again, then repeat the copy"
                 .to_owned()
         }
         error => refusal::write(error).message,

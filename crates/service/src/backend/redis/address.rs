@@ -88,7 +88,7 @@ impl Address {
 
     /// The address of another server with the same credentials and options. An empty host means the
     /// host of this one.
-    pub(super) fn sibling(&self, host: &str, port: u16) -> Result<Address, Error> {
+    pub(super) fn with_host(&self, host: &str, port: u16) -> Result<Address, Error> {
         let info = self.client.get_connection_info().clone();
         let addr = match info.addr().clone() {
             ConnectionAddr::TcpTls { host: own, insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -165,10 +165,10 @@ mod tests {
             assert_eq!(info.redis_settings().protocol(), ProtocolVersion::RESP2);
             assert!(matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
         }
-        let sibling = seeds[0].sibling("four", 7004).unwrap();
-        assert_eq!(sibling.to_string(), "four:7004");
-        assert_eq!(sibling.client.get_connection_info().redis_settings().username(), Some("ada"));
-        assert_eq!(seeds[1].sibling("", 7005).unwrap().to_string(), "two:7005");
+        let other = seeds[0].with_host("four", 7004).unwrap();
+        assert_eq!(other.to_string(), "four:7004");
+        assert_eq!(other.client.get_connection_info().redis_settings().username(), Some("ada"));
+        assert_eq!(seeds[1].with_host("", 7005).unwrap().to_string(), "two:7005");
         assert!(!Addresses::parse("redis://h").unwrap().is_cluster);
         for wrong in
             ["redis-cluster://", "redis-cluster://a,,b", "redis-cluster://:sesame@a:x", "redis-cluster://a/3"]

@@ -219,7 +219,7 @@ impl Connections {
             () = sleep_until((began + self.command_timeout).into()) => {
                 self.metrics.failures.increment(1);
                 if self.breaker.record_timeout(sent) {
-                    self.on_breaker_opened(error::silent(&self.address, sent.elapsed()));
+                    self.on_breaker_opened(error::unresponsive(&self.address, sent.elapsed()));
                 } else if !pooled.last_reply.replied_since(sent) {
                     // Other connections get replies: a middlebox may have dropped this one.
                     self.discard(pooled, &open);
@@ -322,7 +322,7 @@ impl Connections {
                         return Ok(false);
                     }
                     pooled.connection.store(None);
-                    return Err(error::silent(&self.address, probe_timeout));
+                    return Err(error::unresponsive(&self.address, probe_timeout));
                 }
                 Err(_) => pooled.connection.store(None),
             }
@@ -343,7 +343,7 @@ impl Connections {
         };
         let connection = timeout(probe_timeout, connect)
             .await
-            .map_err(|_| error::silent(&self.address, probe_timeout))?
+            .map_err(|_| error::unresponsive(&self.address, probe_timeout))?
             .map_err(|failed: RedisError| error::connection(&self.address, &failed))?;
         self.breaker.record_reply(Instant::now());
         pooled.connection.store(Some(Arc::new(OpenConnection(connection))));
@@ -358,7 +358,7 @@ impl Connections {
     /// Closes the breaker.
     pub(super) fn mark_healthy(&self) {
         if self.breaker.is_open() {
-            tracing::info!(address = %self.address, "Redis answers");
+            tracing::info!(address = %self.address, "Redis replies again");
             self.metrics.up.set(1.0);
             self.breaker.close(Instant::now());
         }
@@ -366,7 +366,7 @@ impl Connections {
 
     /// Sends one command on an open connection regardless of the breaker, to find out whether the
     /// server is healthy.
-    pub(super) async fn send_unguarded(
+    pub(super) async fn send_bypassing_breaker(
         &self,
         command: &Cmd,
         probe_timeout: Duration,
@@ -376,7 +376,7 @@ impl Connections {
         let mut connection = open.0.clone();
         let reply = timeout(probe_timeout, connection.send_packed_command(command))
             .await
-            .map_err(|_| error::silent(&self.address, probe_timeout))?
+            .map_err(|_| error::unresponsive(&self.address, probe_timeout))?
             .map_err(|failed| error::connection(&self.address, &failed))?;
         match reply {
             Value::ServerError(refused) => Err(error::server(&refused)),

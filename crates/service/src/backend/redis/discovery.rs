@@ -15,7 +15,7 @@ use super::{
     reply,
     servers::{Shard, SlotMap, into_result},
     slots::{hash_tag_for, slot},
-    state::{Collection, ShardIndex, State},
+    state::{CachedState, Collection, ShardIndex},
 };
 use crate::{ErrorKind, sync::Arc};
 
@@ -104,7 +104,7 @@ impl Redis {
         let server = |shard: &Arc<Shard>| Some((shard.name(), shard.primary.server()?));
         servers.extend(map.shards().iter().filter_map(server));
         let restarted = restarted_shards(&old, &servers);
-        let mut state = State { servers, warnings: old.warnings.clone(), ..State::default() };
+        let mut state = CachedState { servers, warnings: old.warnings.clone(), ..CachedState::default() };
 
         let mut discovered = self.discover_indexes(&old, &map).await?;
         state.warnings.retain(|key, _| !key.starts_with(STRAY_INDEX));
@@ -216,7 +216,7 @@ impl Redis {
     }
 
     /// Lists the indexes on every shard, with their `FT.INFO`.
-    async fn discover_indexes(&self, old: &State, map: &SlotMap) -> Result<DiscoveredIndexes, Error> {
+    async fn discover_indexes(&self, old: &CachedState, map: &SlotMap) -> Result<DiscoveredIndexes, Error> {
         let shards = self.index_shards(map)?;
         let found = join_all(shards.iter().map(|shard| self.indexes_on(shard))).await;
         let mut discovered = DiscoveredIndexes {
@@ -254,7 +254,7 @@ impl Redis {
             }
         }
         if discovered.replied.is_empty() {
-            return Err(self.servers.unavailable_reason().unwrap_or_else(error::moving));
+            return Err(self.servers.unavailable_reason().unwrap_or_else(error::too_many_redirections));
         }
         Ok(discovered)
     }
@@ -361,7 +361,10 @@ impl Redis {
 }
 
 /// The shards whose primary is another process than at the last refresh.
-fn restarted_shards(old: &State, servers: &BTreeMap<String, super::server::ServerInfo>) -> BTreeSet<String> {
+fn restarted_shards(
+    old: &CachedState,
+    servers: &BTreeMap<String, super::server::ServerInfo>,
+) -> BTreeSet<String> {
     let is_restarted = |(address, server): &(&String, &super::server::ServerInfo)| {
         servers.get(*address).is_none_or(|now| now.run_id != server.run_id)
     };

@@ -13,7 +13,7 @@ use super::{
     node::{Node, PIPELINE_MAX},
     script::{WriteReply, parse_reply},
     servers::{KeyGroup, Shard},
-    state::State,
+    state::CachedState,
 };
 use crate::{
     ErrorKind, Seq,
@@ -134,7 +134,7 @@ impl Redis {
     async fn write_on(
         &self,
         shard: Arc<Shard>,
-        state: &State,
+        state: &CachedState,
         ops: &[Op],
         positions: Vec<usize>,
         now_ms: u64,
@@ -159,7 +159,7 @@ impl Redis {
     fn next_batch<'o>(
         &self,
         node: &Node,
-        state: &State,
+        state: &CachedState,
         ops: &mut impl Iterator<Item = &'o Op>,
         now_ms: u64,
     ) -> WriteBatch {
@@ -212,7 +212,7 @@ impl Redis {
         Ok(batch.writes.iter().zip(replies).map(outcome).collect())
     }
 
-    fn write_command(&self, state: &State, op: &Op, now_ms: u64) -> (PendingWrite, Cmd) {
+    fn write_command(&self, state: &CachedState, op: &Op, now_ms: u64) -> (PendingWrite, Cmd) {
         match op {
             Op::Put { key, fields, expires_at_ms, vectors, expected } => {
                 let computed = encode_vectors(state, vectors);
@@ -256,7 +256,7 @@ fn key(op: &Op) -> &[u8] {
 }
 
 /// Computed vectors as hash fields.
-fn encode_vectors(state: &State, vectors: &[ComputedVector]) -> Vec<Field> {
+fn encode_vectors(state: &CachedState, vectors: &[ComputedVector]) -> Vec<Field> {
     let blob = |vector| {
         // The collection was dropped meanwhile.
         let (name, schema) = state.vector_field(vector)?;

@@ -22,7 +22,7 @@ pub(super) fn connection(address: &Address, error: &RedisError) -> Error {
     };
     match code {
         Some(code) => {
-            let refused = refused(code, error.detail().unwrap_or_default());
+            let refused = from_code(code, error.detail().unwrap_or_default());
             Error { message: format!("{address}: {}", refused.message), ..refused }
         }
         None => Error::unavailable(UNAVAILABLE, format!("Redis at {address} does not reply: {error}")),
@@ -41,7 +41,7 @@ pub(super) fn timeout(address: &Address, timeout: std::time::Duration) -> Error 
 }
 
 /// Not sent: the server has not replied for a while.
-pub(super) fn silent(address: &Address, time: std::time::Duration) -> Error {
+pub(super) fn unresponsive(address: &Address, time: std::time::Duration) -> Error {
     let ms = time.as_millis();
     Error::unavailable(
         UNAVAILABLE,
@@ -64,7 +64,7 @@ pub(super) fn busy(address: &Address) -> Error {
 }
 
 /// No server serves the slot of a key.
-pub(super) fn unserved(slot: u16) -> Error {
+pub(super) fn slot_unserved(slot: u16) -> Error {
     Error::unavailable(
         UNAVAILABLE,
         format!(
@@ -84,7 +84,7 @@ pub(super) fn incomplete(slots: u16) -> Error {
 }
 
 /// A command was redirected too often.
-pub(super) fn moving() -> Error {
+pub(super) fn too_many_redirections() -> Error {
     Error::unavailable(
         UNAVAILABLE,
         "the Redis Cluster is migrating the slot of this key, and no server accepted the command; try again soon",
@@ -112,7 +112,7 @@ pub(super) fn index_missing(collection: &str) -> Error {
 }
 
 /// An index does not contain all documents of its shard yet.
-pub(super) fn index_unfinished(collection: &str, documents: u64) -> Error {
+pub(super) fn index_incomplete(collection: &str, documents: u64) -> Error {
     Error::unavailable(
         "index-incomplete",
         format!(
@@ -137,11 +137,11 @@ pub(super) fn panicked() -> Error {
 
 /// The server returned an error reply.
 pub(super) fn server(error: &ServerError) -> Error {
-    refused(error.code(), error.details().unwrap_or_default())
+    from_code(error.code(), error.details().unwrap_or_default())
 }
 
 /// Errors of modules have no code; the first word of their text is then taken for the code.
-fn refused(code: &str, details: &str) -> Error {
+fn from_code(code: &str, details: &str) -> Error {
     let text = if details.is_empty() { code.to_owned() } else { format!("{code} {details}") };
     match code {
         "OOM" => Error::new(

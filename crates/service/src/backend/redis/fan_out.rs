@@ -14,7 +14,7 @@ use super::{
     Error, Filter, Query, Redis, Schema, SearchResult,
     search::{self, SearchCommand},
     servers::{Shard, into_result},
-    state::State,
+    state::CachedState,
 };
 use crate::{ErrorKind, sync::Arc};
 
@@ -191,7 +191,7 @@ impl Redis {
     async fn search_on(
         &self,
         shard: &Arc<Shard>,
-        state: &State,
+        state: &CachedState,
         queries: &[ShardQuery<'_>],
         positions: &[usize],
         time: Duration,

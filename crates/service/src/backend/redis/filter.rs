@@ -25,26 +25,26 @@ pub(super) fn simplify(filter: &Filter) -> SimplifiedFilter {
         Filter::Tag { values, .. } if values.is_empty() => SimplifiedFilter::MatchNone,
         Filter::Tag { .. } | Filter::Range { .. } => SimplifiedFilter::Filter(filter.clone()),
         Filter::And(parts) => {
-            let mut left = Vec::with_capacity(parts.len());
+            let mut kept = Vec::with_capacity(parts.len());
             for part in parts {
                 match simplify(part) {
                     SimplifiedFilter::MatchAll => {}
                     SimplifiedFilter::MatchNone => return SimplifiedFilter::MatchNone,
-                    SimplifiedFilter::Filter(part) => left.push(part),
+                    SimplifiedFilter::Filter(part) => kept.push(part),
                 }
             }
-            joined(left, Filter::And, SimplifiedFilter::MatchAll)
+            combine(kept, Filter::And, SimplifiedFilter::MatchAll)
         }
         Filter::Or(parts) => {
-            let mut left = Vec::with_capacity(parts.len());
+            let mut kept = Vec::with_capacity(parts.len());
             for part in parts {
                 match simplify(part) {
                     SimplifiedFilter::MatchAll => return SimplifiedFilter::MatchAll,
                     SimplifiedFilter::MatchNone => {}
-                    SimplifiedFilter::Filter(part) => left.push(part),
+                    SimplifiedFilter::Filter(part) => kept.push(part),
                 }
             }
-            joined(left, Filter::Or, SimplifiedFilter::MatchNone)
+            combine(kept, Filter::Or, SimplifiedFilter::MatchNone)
         }
         Filter::Not(part) => match simplify(part) {
             SimplifiedFilter::MatchAll => SimplifiedFilter::MatchNone,
@@ -56,7 +56,7 @@ pub(super) fn simplify(filter: &Filter) -> SimplifiedFilter {
     }
 }
 
-fn joined(
+fn combine(
     mut parts: Vec<Filter>,
     join: impl FnOnce(Vec<Filter>) -> Filter,
     none: SimplifiedFilter,

@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::fan_out::{MergedHits, ShardQuery};
 use self::{
     servers::Servers,
-    state::{Collection, State},
+    state::{CachedState, Collection},
     state_cache::StateCache,
 };
 use super::{
@@ -154,7 +154,7 @@ impl Redis {
     }
 
     /// The collections as they were last read from the servers.
-    fn state(&self) -> Arc<State> {
+    fn state(&self) -> Arc<CachedState> {
         self.cache.get()
     }
 

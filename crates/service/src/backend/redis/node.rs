@@ -125,20 +125,23 @@ impl Node {
         if !(reload_info || opened || was_open) {
             return Ok(false);
         }
-        let info = connections.send_unguarded(&redis::cmd("INFO"), probe_timeout).await?;
+        let info = connections.send_bypassing_breaker(&redis::cmd("INFO"), probe_timeout).await?;
         let mut modules = redis::cmd("MODULE");
         modules.arg("LIST");
-        let mut server =
-            ServerInfo::read(info, connections.send_unguarded(&modules, probe_timeout).await?, is_cluster)?;
+        let mut server = ServerInfo::read(
+            info,
+            connections.send_bypassing_breaker(&modules, probe_timeout).await?,
+            is_cluster,
+        )?;
         if is_cluster {
             let mut search = redis::cmd("COMMAND");
             search.arg("INFO").arg("FT.SEARCH");
             server.has_coordinator =
-                server::has_coordinator(connections.send_unguarded(&search, probe_timeout).await?)?;
+                server::has_coordinator(connections.send_bypassing_breaker(&search, probe_timeout).await?)?;
         }
         let restarted = self.server.read().as_ref().is_none_or(|before| before.run_id != server.run_id);
         if was_open || restarted {
-            connections.send_unguarded(&script.load(), probe_timeout).await?;
+            connections.send_bypassing_breaker(&script.load(), probe_timeout).await?;
         }
         if restarted {
             let address = self.address();
@@ -153,7 +156,7 @@ impl Node {
     pub(super) async fn is_migrating_slots(&self) -> Result<bool, Error> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("NODES");
-        slots::is_migrating(self.connections.send_unguarded(&command, self.probe_timeout()).await?)
+        slots::is_migrating(self.connections.send_bypassing_breaker(&command, self.probe_timeout()).await?)
     }
 
     /// Adapts the size of the next write pipelines to the duration of one of `count` documents.

@@ -158,7 +158,7 @@ impl Redis {
         let mut cursor = after.map_or_else(start, |text| ScrollCursor::decode(text))?;
         let shards = map.shards();
         if shards.is_empty() {
-            return Err(self.servers.unavailable_reason().unwrap_or_else(error::moving));
+            return Err(self.servers.unavailable_reason().unwrap_or_else(error::too_many_redirections));
         }
         if cursor.shard > shards.len()
             || cursor.prefix >= schema.prefixes.len()

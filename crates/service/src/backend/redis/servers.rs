@@ -118,7 +118,7 @@ impl SlotMap {
 
     /// The shard that serves a slot.
     fn shard_for_slot(&self, slot: u16) -> Result<&Arc<Shard>, Error> {
-        self.shards.iter().find(|shard| shard.holds(slot)).ok_or_else(|| error::unserved(slot))
+        self.shards.iter().find(|shard| shard.holds(slot)).ok_or_else(|| error::slot_unserved(slot))
     }
 
     /// The shard that holds a key.
@@ -233,7 +233,7 @@ impl Servers {
     pub(super) fn unavailable_reason(&self) -> Option<Error> {
         let map = self.map.load();
         if map.shards.is_empty() {
-            return Some(self.seed_obstacle().unwrap_or_else(|| error::connecting(&self.seeds[0])));
+            return Some(self.seed_unavailable_reason().unwrap_or_else(|| error::connecting(&self.seeds[0])));
         }
         let shard_error = |shard: &Arc<Shard>| {
             shard.primary.connections.unavailable_reason().map(|error| shard.with_shard(error))
@@ -244,7 +244,7 @@ impl Servers {
         })
     }
 
-    fn seed_obstacle(&self) -> Option<Error> {
+    fn seed_unavailable_reason(&self) -> Option<Error> {
         let nodes = self.nodes.lock();
         self.seeds.iter().find_map(|seed| nodes.get(&seed.to_string())?.connections.unavailable_reason())
     }
@@ -300,7 +300,7 @@ impl Servers {
         }
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        slots::parse_ranges(node.connections.send_unguarded(&command, node.probe_timeout()).await?)
+        slots::parse_ranges(node.connections.send_bypassing_breaker(&command, node.probe_timeout()).await?)
     }
 
     /// Installs the slot map that a server replied; `true` if it changed.
@@ -309,7 +309,7 @@ impl Servers {
         for SlotRange { first, last, servers } in ranges {
             let mut nodes = Vec::with_capacity(servers.len());
             for (host, port) in servers {
-                nodes.push(self.node(&source.address().sibling(&host, port)?));
+                nodes.push(self.node(&source.address().with_host(&host, port)?));
                 if !self.store.read_from_replicas {
                     break;
                 }
@@ -435,7 +435,7 @@ impl Servers {
         for _ in 0..REDIRECTIONS_MAX {
             let Some(to) = Redirection::parse(&reply) else { return Ok(reply) };
             self.record_migration();
-            let node = self.node(&from.address().sibling(&to.host, to.port)?);
+            let node = self.node(&from.address().with_host(&to.host, to.port)?);
             if !to.is_ask {
                 self.wake_supervisor.notify_one();
             }
@@ -457,7 +457,7 @@ impl Servers {
             reply = replies.pop().expect("one reply per command");
             from = node;
         }
-        Err(error::moving())
+        Err(error::too_many_redirections())
     }
 
     /// `WAIT` with a timeout far below the command timeout, since it blocks the other commands of its

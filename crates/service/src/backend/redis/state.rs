@@ -12,7 +12,7 @@ use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
 
 /// Everything known about the servers and their collections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
+pub(super) struct CachedState {
     /// The primaries that were reached, by address.
     pub(super) servers: BTreeMap<String, ServerInfo>,
     pub(super) collections: BTreeMap<String, Arc<Collection>>,
@@ -104,7 +104,7 @@ impl Collection {
         match self.index_of(shard) {
             None => Err(shard.with_shard(error::index_missing(&self.name))),
             Some(ShardIndex { name, info }) if info.is_scanning && *name != self.name => {
-                Err(shard.with_shard(error::index_unfinished(&self.name, info.documents)))
+                Err(shard.with_shard(error::index_incomplete(&self.name, info.documents)))
             }
             Some(ShardIndex { name, .. }) => Ok(name),
         }
@@ -164,7 +164,7 @@ fn vector_fields(schema: &Schema) -> impl Iterator<Item = (u16, &str, &VectorSch
     })
 }
 
-impl State {
+impl CachedState {
     pub(super) fn get(&self, name: &str) -> Result<&Arc<Collection>, Error> {
         self.collections.get(name).ok_or_else(|| {
             let known = self.names();
@@ -209,7 +209,7 @@ impl State {
     }
 
     /// Whether all collections look the same to callers.
-    pub(super) fn is_equivalent(&self, other: &State) -> bool {
+    pub(super) fn is_equivalent(&self, other: &CachedState) -> bool {
         self.collections.len() == other.collections.len()
             && self.collections.iter().all(|(name, collection)| {
                 other.collections.get(name).is_some_and(|other| collection.is_equivalent(other))

@@ -1,12 +1,12 @@
 //! The cached state, replaced as a whole so that readers never wait.
 
-use super::{OnChange, state::State};
+use super::{OnChange, state::CachedState};
 use crate::sync::{Arc, RwLock};
 
 /// The cache.
 #[derive(Debug)]
 pub(super) struct StateCache {
-    state: RwLock<Arc<State>>,
+    state: RwLock<Arc<CachedState>>,
     on_change: Arc<OnChange>,
 }
 
@@ -16,16 +16,16 @@ impl StateCache {
         StateCache { state: RwLock::default(), on_change }
     }
 
-    pub(super) fn get(&self) -> Arc<State> {
+    pub(super) fn get(&self) -> Arc<CachedState> {
         self.state.read().clone()
     }
 
     /// Applies an update to the current state, one at a time; calls `on_change` if callers can see a
     /// difference.
-    pub(super) fn update(&self, update: impl FnOnce(&mut State)) {
+    pub(super) fn update(&self, update: impl FnOnce(&mut CachedState)) {
         let (old, new) = {
             let mut current = self.state.write();
-            let mut state = State::clone(&current);
+            let mut state = CachedState::clone(&current);
             update(&mut state);
             let new = Arc::new(state);
             (std::mem::replace(&mut *current, new.clone()), new)

@@ -1,4 +1,4 @@
-//! The Redis protocol (RESP2), as much of it as tests need to look behind the client's back.
+//! A minimal RESP2 client, to inspect a server independently of the client under test.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-/// A server that is stopped answers nothing: no test waits longer than this for a reply.
+/// Maximum wait for a reply: a paused server does not reply.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a command was answered.
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// A simple or a bulk string.
+    /// A simple or bulk string.
     Text(Vec<u8>),
     Error(String),
     Integer(i64),
@@ -22,22 +22,22 @@ pub(crate) enum Reply {
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Talk(BufReader<TcpStream>);
+pub(super) struct RespClient(BufReader<TcpStream>);
 
-impl Talk {
-    /// Connects, and logs in with a user and a password.
-    pub(super) fn open(port: u16, login: Option<(&str, &str)>) -> io::Result<Talk> {
+impl RespClient {
+    /// Connects, and authenticates if a user and password are given.
+    pub(super) fn open(port: u16, login: Option<(&str, &str)>) -> io::Result<RespClient> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
-        let mut talk = Talk(BufReader::new(stream));
+        let mut client = RespClient(BufReader::new(stream));
         if let Some((user, password)) = login {
-            match talk.call(&["AUTH", user, password])? {
+            match client.call(&["AUTH", user, password])? {
                 Reply::Text(_) => {}
                 refused => return Err(io::Error::other(format!("AUTH: {refused:?}"))),
             }
         }
-        Ok(talk)
+        Ok(client)
     }
 
     /// Sends a command and reads its reply.

@@ -1,6 +1,6 @@
-//! Servers that reply as those of a cluster do whose search module asks the others by itself. None can
-//! be had from a package registry: what they reply is written down here, after Redis 7.4's own replies
-//! and, where a coordinator differs, after its command table (the name of an index is no key).
+//! Fake servers that reply like cluster nodes with a search coordinator. No package registry has such
+//! servers, so the replies are based on those of Redis 7.4 and, where a coordinator differs, on its
+//! command table (the name of an index is not a key).
 
 use std::{
     collections::BTreeMap,
@@ -10,23 +10,23 @@ use std::{
     thread,
 };
 
-/// What `FT.INFO` says of the article's index.
+/// The `FT.INFO` reply for the article index.
 const INFO: &str = include_str!("../../../service/src/backend/redis/recorded/info_resp2.txt");
 
-/// Commands that a server was sent, each as its words.
+/// The commands a server received, each as its words.
 type Sent = Arc<Mutex<Vec<Vec<String>>>>;
 
-/// Two primaries. Threads and ports live as long as the process.
-pub(crate) struct SpreadingCluster {
+/// Two primaries. Their threads and ports live as long as the process.
+pub(crate) struct CoordinatorCluster {
     sent: BTreeMap<u16, Sent>,
 }
 
-impl SpreadingCluster {
-    pub(crate) fn start() -> SpreadingCluster {
+impl CoordinatorCluster {
+    pub(crate) fn start() -> CoordinatorCluster {
         let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
         let sent = ports.map(|port| (port, Sent::default()));
-        let cluster = SpreadingCluster { sent: BTreeMap::from(sent) };
+        let cluster = CoordinatorCluster { sent: BTreeMap::from(sent) };
         for (listener, port) in listeners.into_iter().zip(ports) {
             let sent = cluster.sent[&port].clone();
             thread::spawn(move || {
@@ -39,13 +39,13 @@ impl SpreadingCluster {
         cluster
     }
 
-    /// Over RESP2, in which the replies are written.
+    /// With RESP2, in which the replies are written.
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<String> = self.sent.keys().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis-cluster://{}?protocol=resp2", hosts.join(","))
     }
 
-    /// The commands of this name that each server was sent.
+    /// The commands of this name that each server received.
     pub(crate) fn sent(&self, name: &str) -> Vec<Vec<Vec<String>>> {
         let of_server = |sent: &Sent| {
             let sent = sent.lock().unwrap();
@@ -67,7 +67,7 @@ fn converse(client: &TcpStream, sent: &Sent, ports: [u16; 2]) {
     }
 }
 
-/// The words of the next command; `None` when the client has gone.
+/// The words of the next command; `None` if the client disconnected.
 fn command(reader: &mut impl std::io::BufRead) -> Option<Vec<String>> {
     let mut number = |mark: char| {
         let mut line = String::new();
@@ -92,7 +92,7 @@ fn reply(words: &[String], ports: [u16; 2]) -> String {
         ["PING", ..] => "+PONG\n".to_owned(),
         ["INFO", ..] => {
             let lines = "redis_version:8.0.0\nrun_id:abc\nused_memory:1048576\nmaxmemory_policy:noeviction\ncluster_enabled:1\n";
-            // Its own lines end alike, which counts two bytes each.
+            // Lines end with CRLF on the wire, which counts as two bytes.
             format!("${}\n{lines}\n", lines.len() + lines.lines().count())
         }
         ["MODULE", "LIST"] => {

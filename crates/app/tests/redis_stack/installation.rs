@@ -1,0 +1,56 @@
+//! Finding or installing Redis Stack.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// The directory created by `tools/redis_stack.py`.
+#[derive(Clone, Debug)]
+pub(super) struct Installation(PathBuf);
+
+impl Installation {
+    pub(super) fn server(&self) -> PathBuf {
+        self.0.join("bin/redis-server")
+    }
+
+    pub(super) fn libraries(&self) -> PathBuf {
+        self.0.join("lib")
+    }
+
+    pub(super) fn search_module(&self) -> PathBuf {
+        self.0.join("lib/redisearch.so")
+    }
+}
+
+/// The installation, made if necessary. `None`, with a message, if it is not possible; with
+/// `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+pub(super) fn find() -> Option<Installation> {
+    static INSTALLATION: OnceLock<Result<Installation, String>> = OnceLock::new();
+    match INSTALLATION.get_or_init(install) {
+        Ok(installation) => Some(installation.clone()),
+        Err(reason) => {
+            assert!(std::env::var("NEARFIELD_REQUIRE_REDIS").as_deref() != Ok("1"), "{reason}");
+            eprintln!("SKIPPED: {reason}");
+            None
+        }
+    }
+}
+
+fn install() -> Result<Installation, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let installation = root.join("target/redis-stack");
+    if installation.is_dir() {
+        return Ok(Installation(installation));
+    }
+    let script = root.join("tools/redis_stack.py");
+    let done =
+        Command::new("python3").arg(&script).arg("--into").arg(&installation).stdin(Stdio::null()).output();
+    let why = match done {
+        Ok(done) if done.status.success() => return Ok(Installation(installation)),
+        Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("no Redis Stack: {} failed: {why}", script.display()))
+}
