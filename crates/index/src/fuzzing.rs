@@ -1,14 +1,14 @@
-//! Body of the fuzz target on graphs as bytes.
+//! The body of the fuzz target for index snapshots.
 
-use crate::snapshot::{MAGIC, header_of};
+use crate::snapshot::{MAGIC, encode_options};
 use crate::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 
 const DIM: usize = 3;
 
-/// Most neighbours asked for.
+/// Number of neighbours to search for.
 const K: usize = 8;
 
-/// What the first byte chooses an index by.
+/// The options selected by the first byte of the input.
 fn options(choice: u8) -> Options {
     let graph = Algorithm::Hnsw { m: 2, ef_construction: 4 };
     let (vector_type, quantization, algorithm) = match choice % 6 {
@@ -23,16 +23,17 @@ fn options(choice: u8) -> Options {
     Options { dim: DIM, metric, vector_type, quantization, algorithm }
 }
 
-/// A snapshot behind a byte that says of what index; its magic and options are put right. What is
-/// read back is an index that can be searched and changed, and that reads back from its own snapshot.
+/// Loads a snapshot whose header is replaced by a valid one for the options that the first byte selects. An index that
+/// loads must support searches and writes, and load again from its own snapshot.
 pub fn graph_snapshot(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     let options = options(choice);
-    let file = [&MAGIC[..], &header_of(&options), rest].concat();
+    let file = [&MAGIC[..], &encode_options(&options), rest].concat();
     let Ok(index) = restore(&file, options) else { return };
     search(&index);
     let written = snapshot(&index);
-    let again = restore(&written, options).unwrap_or_else(|error| panic!("what was written: {error}"));
+    let again =
+        restore(&written, options).unwrap_or_else(|error| panic!("a saved snapshot does not load: {error}"));
     assert_eq!(snapshot(&again), written);
     assert_eq!(again.stats().vectors, index.stats().vectors);
 
@@ -52,7 +53,7 @@ fn restore(file: &[u8], options: Options) -> Result<Index, crate::LoadError> {
 
 fn snapshot(index: &Index) -> Vec<u8> {
     let mut written = Vec::new();
-    index.save(&mut written).expect("a Vec takes every byte");
+    index.save(&mut written).expect("writing to a Vec cannot fail");
     written
 }
 

@@ -1,45 +1,45 @@
-//! The navigable graph: walking it, and linking vectors into it.
+//! The HNSW graph: searching its layers and inserting vectors.
 
 use kernels::arena::Guard;
 
-use crate::batch::Batch;
+use crate::batch::ScoreBatch;
 use crate::links::Links;
-use crate::refine::Pass;
+use crate::refine::RefinePass;
 use crate::scratch::{self, Scratch};
-use crate::select::select;
+use crate::select::select_neighbors;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::atomic::{AtomicU64, AtomicUsize};
 use crate::sync::{Mutex, RwLock};
-use crate::vector_codec::Query;
+use crate::vector_codec::PreparedQuery;
 use crate::vectors::Vectors;
 
-/// Layers of links, and where walks begin.
+/// The layers of links and the entry point.
 #[derive(Debug)]
 pub(crate) struct Graph {
     pub(crate) links: Links,
     m: usize,
     ef_construction: usize,
-    entry: AtomicU64,
-    /// Held by insertions that may change the entry.
-    raising: Mutex<()>,
-    /// Held shared by every insertion. Taken alone for a moment it waits for all that run:
-    /// those that start later link to nothing that was dead by then.
-    pub(crate) inserting: RwLock<()>,
-    pub(crate) refining: Mutex<Pass>,
-    /// Vectors linked since the last pass of refining began.
+    entry_point: AtomicU64,
+    /// Held by insertions that may change the entry point.
+    entry_lock: Mutex<()>,
+    /// Held shared by every insertion. Acquiring it exclusively waits for the insertions in progress; later ones
+    /// do not link to a slot that was removed before that.
+    pub(crate) insertions: RwLock<()>,
+    pub(crate) refine_pass: Mutex<RefinePass>,
+    /// Number of vectors linked since the last refinement pass began.
     pub(crate) unrefined: AtomicUsize,
 }
 
-/// Where walks begin: a slot on the highest layer.
+/// The slot on the highest layer at which every search begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct EntryPoint {
     pub(crate) slot: u32,
     pub(crate) level: usize,
 }
 
-/// A walk that scored as many rows as it was allowed to.
+/// A search scored more rows than its budget allows.
 #[derive(Debug, PartialEq)]
-pub(crate) struct OutOfBudget;
+pub(crate) struct BudgetExceeded;
 
 impl Graph {
     pub(crate) fn new(m: usize, ef_construction: usize) -> Graph {
@@ -47,37 +47,37 @@ impl Graph {
             links: Links::new(m),
             m,
             ef_construction,
-            entry: AtomicU64::new(u64::MAX),
-            raising: Mutex::new(()),
-            inserting: RwLock::default(),
-            refining: Mutex::default(),
+            entry_point: AtomicU64::new(u64::MAX),
+            entry_lock: Mutex::new(()),
+            insertions: RwLock::default(),
+            refine_pass: Mutex::default(),
             unrefined: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn entry(&self) -> Option<Entry> {
-        let packed = self.entry.load(Acquire);
-        let entry = Entry { slot: packed as u32, level: (packed >> 32) as usize };
+    pub(crate) fn entry_point(&self) -> Option<EntryPoint> {
+        let packed = self.entry_point.load(Acquire);
+        let entry = EntryPoint { slot: packed as u32, level: (packed >> 32) as usize };
         (packed != u64::MAX).then_some(entry)
     }
 
-    pub(crate) fn set_entry(&self, entry: Option<Entry>) {
+    pub(crate) fn set_entry_point(&self, entry: Option<EntryPoint>) {
         let packed = entry.map_or(u64::MAX, |entry| u64::from(entry.slot) | (entry.level as u64) << 32);
-        self.entry.store(packed, Release);
+        self.entry_point.store(packed, Release);
     }
 
-    /// Follows the links of layers above `layer` to the slot nearest to the query
-    /// (algorithm 2 with a ef of 1).
+    /// Descends greedily from the entry point through the layers above `layer`, and returns the slot nearest to
+    /// the query (algorithm 2 with `ef` = 1).
     pub(crate) fn descend(
         &self,
         vectors: &Vectors,
         guard: &Guard<'_>,
         scratch: &mut Scratch,
-        entry: Entry,
+        entry: EntryPoint,
         layer: usize,
     ) -> u32 {
         let query = &mut scratch.query;
-        let mut batch = Batch::new(vectors, guard);
+        let mut batch = ScoreBatch::new(vectors, guard);
         let mut nearest = entry.slot;
         batch.add(nearest);
         batch.score(query);
@@ -101,11 +101,11 @@ impl Graph {
         nearest
     }
 
-    /// Gathers the `ef` slots nearest to the query that `counts` says count, into the
-    /// scratch's candidates (algorithm 2). Slots that do not count are walked through.
+    /// Collects the `ef` nearest slots that satisfy `is_match` in `scratch.candidates` (algorithm 2). The search
+    /// also traverses slots that do not.
     #[expect(
         clippy::too_many_arguments,
-        reason = "the arguments of the paper's algorithm, and where to find things"
+        reason = "the arguments of the algorithm in the paper, and the data it works on"
     )]
     pub(crate) fn search_layer(
         &self,
@@ -116,10 +116,10 @@ impl Graph {
         layer: usize,
         ef: usize,
         mut budget: usize,
-        counts: impl Fn(u32) -> bool,
-    ) -> Result<(), OutOfBudget> {
+        is_match: impl Fn(u32) -> bool,
+    ) -> Result<(), BudgetExceeded> {
         let Scratch { query, visited, candidates, .. } = scratch;
-        let mut batch = Batch::new(vectors, guard);
+        let mut batch = ScoreBatch::new(vectors, guard);
         candidates.reset(ef);
         visited.reset();
         visited.insert(start);
@@ -127,60 +127,60 @@ impl Graph {
         loop {
             batch.score(query);
             for (slot, distance) in batch.scored() {
-                if candidates.would_keep(distance) {
-                    candidates.insert(distance, slot, counts(slot));
+                if candidates.accepts(distance) {
+                    candidates.insert(distance, slot, is_match(slot));
                     self.links.prefetch(slot, layer);
                 }
             }
             let scored = batch.len();
             if scored > budget {
-                return Err(OutOfBudget);
+                return Err(BudgetExceeded);
             }
             budget -= scored;
-            let Some(slot) = candidates.expand() else { return Ok(()) };
+            let Some(slot) = candidates.expand_nearest() else { return Ok(()) };
             batch.clear();
             self.links.get(slot, layer).filter(|&link| visited.insert(link)).for_each(|link| batch.add(link));
         }
     }
 
-    /// Links a vector in (algorithm 1). Its lists are empty and nobody reaches it yet; the caller
-    /// holds `inserting`.
+    /// Inserts a vector into the graph (algorithm 1). Its lists are empty and no link leads to it yet. The caller
+    /// holds `insertions`.
     pub(crate) fn insert(&self, vectors: &Vectors, slot: u32) {
         let guard = vectors.rows.pin();
         let level = self.links.level(slot);
-        let mut raising = None;
+        let mut entry_guard = None;
         scratch::with(|scratch| {
             loop {
-                let Some(entry) = self.entry() else {
-                    if raising.is_none() {
-                        raising = Some(self.raising.lock());
+                let Some(entry) = self.entry_point() else {
+                    if entry_guard.is_none() {
+                        entry_guard = Some(self.entry_lock.lock());
                         continue;
                     }
-                    self.set_entry(Some(Entry { slot, level }));
+                    self.set_entry_point(Some(EntryPoint { slot, level }));
                     return;
                 };
-                if level > entry.level && raising.is_none() {
-                    raising = Some(self.raising.lock());
+                if level > entry.level && entry_guard.is_none() {
+                    entry_guard = Some(self.entry_lock.lock());
                     continue;
                 }
                 let found = self.neighbors(vectors, &guard, scratch, slot, level.min(entry.level), entry);
                 let isolated = found.first().is_none_or(Vec::is_empty);
-                if isolated && raising.is_none() {
-                    // All it can reach is dead: it must become the entry itself, unless another
-                    // one just did.
-                    raising = Some(self.raising.lock());
+                if isolated && entry_guard.is_none() {
+                    // Only removed slots are reachable: this slot becomes the entry point, unless a
+                    // concurrent insertion has just become it.
+                    entry_guard = Some(self.entry_lock.lock());
                     continue;
                 }
                 self.connect(vectors, &guard, slot, &found);
                 if level > entry.level || isolated {
-                    self.set_entry(Some(Entry { slot, level }));
+                    self.set_entry_point(Some(EntryPoint { slot, level }));
                 }
                 return;
             }
         });
     }
 
-    /// The neighbours of a vector on layers 0 to `top`.
+    /// Finds the neighbours of a vector on layers 0 to `top`.
     fn neighbors(
         &self,
         vectors: &Vectors,
@@ -188,16 +188,20 @@ impl Graph {
         scratch: &mut Scratch,
         slot: u32,
         top: usize,
-        entry: Entry,
+        entry: EntryPoint,
     ) -> Vec<Vec<u32>> {
-        assert!(vectors.prepare(guard, slot, &mut scratch.query), "a vector being linked has its row");
+        assert!(
+            vectors.prepare(guard, slot, &mut scratch.query),
+            "the row of a slot that is being linked is published"
+        );
         let mut start = self.descend(vectors, guard, scratch, entry, top);
-        // Who looks for one that has died sees all that lived when the oldest reader began, and may go by those.
+        // A search that still sees a removed vector also sees the vectors that were live when the oldest reader
+        // began, so the removed vector may be linked to those.
         let oldest = if vectors.nodes.is_live(slot) { u64::MAX } else { vectors.rows.epochs().oldest() };
         let mut found: Vec<Vec<u32>> = (0..=top)
             .rev()
             .map(|layer| {
-                let counts = |other: u32| other != slot && vectors.nodes.is_wanted(other, oldest);
+                let is_match = |other: u32| other != slot && vectors.nodes.may_be_visible(other, oldest);
                 self.search_layer(
                     vectors,
                     guard,
@@ -206,52 +210,63 @@ impl Graph {
                     layer,
                     self.ef_construction,
                     usize::MAX,
-                    counts,
+                    is_match,
                 )
-                .expect("a walk without a budget ends by itself");
+                .expect("a search without a budget does not exceed it");
                 start = scratch.candidates.nearest().unwrap_or(start);
                 let candidates: Vec<(f32, u32)> =
-                    scratch.candidates.found().map(|found| (found.distance, found.slot)).collect();
-                select(vectors, guard, &candidates, self.m)
+                    scratch.candidates.matches().map(|found| (found.distance, found.slot)).collect();
+                select_neighbors(vectors, guard, &candidates, self.m)
             })
             .collect();
         found.reverse();
         found
     }
 
-    /// Links a vector to its neighbours, by layer, and them to it. Its own lists come first, all
-    /// of them, and then links to it from the lowest layer up: whoever reaches it on some
-    /// layer can go on from there.
+    /// Links a vector to its neighbours on every layer, and the neighbours to it. All lists of the slot itself are
+    /// written first, then the links to it from layer 0 upwards, so that a search that reaches the slot on some
+    /// layer finds its links on that layer and below.
     fn connect(&self, vectors: &Vectors, guard: &Guard<'_>, slot: u32, neighbors: &[Vec<u32>]) {
         for (layer, neighbors) in neighbors.iter().enumerate() {
             self.links.set(slot, layer, neighbors);
         }
         for (layer, neighbors) in neighbors.iter().enumerate() {
             for &neighbor in neighbors {
-                self.link_back(vectors, guard, neighbor, slot, layer);
+                self.add_reverse_link(vectors, guard, neighbor, slot, layer);
             }
         }
     }
 
-    /// Adds a link `from` a slot that others can reach; a full list is chosen anew.
-    pub(crate) fn link_back(&self, vectors: &Vectors, guard: &Guard<'_>, from: u32, to: u32, layer: usize) {
+    /// Adds a link from a reachable slot. If its list is full, the neighbours are selected again.
+    pub(crate) fn add_reverse_link(
+        &self,
+        vectors: &Vectors,
+        guard: &Guard<'_>,
+        from: u32,
+        to: u32,
+        layer: usize,
+    ) {
         let _locked = self.links.lock(from);
-        if self.add_link(from, to, layer) {
+        if self.try_add_link(from, to, layer) {
             return;
         }
         let links = self.links.get(from, layer).chain([to]).collect();
-        let candidates = nearest_first(vectors, guard, from, links);
-        self.links.set(from, layer, &select(vectors, guard, &candidates, self.links.capacity(layer)));
+        let candidates = sort_by_distance(vectors, guard, from, links);
+        self.links.set(
+            from,
+            layer,
+            &select_neighbors(vectors, guard, &candidates, self.links.capacity(layer)),
+        );
     }
 
-    /// Adds a link `from` a slot that others can reach, if its list has room.
-    pub(crate) fn offer_link(&self, from: u32, to: u32, layer: usize) {
+    /// Adds a link from a reachable slot if its list is not full.
+    pub(crate) fn add_link_if_room(&self, from: u32, to: u32, layer: usize) {
         let _locked = self.links.lock(from);
-        self.add_link(from, to, layer);
+        self.try_add_link(from, to, layer);
     }
 
-    /// Adds a link to a list that is locked, unless the list is full; whether it is there then.
-    fn add_link(&self, from: u32, to: u32, layer: usize) -> bool {
+    /// Adds a link to a locked list unless the list is full. Returns whether the list contains the link.
+    fn try_add_link(&self, from: u32, to: u32, layer: usize) -> bool {
         let mut count = 0;
         for link in self.links.get(from, layer) {
             if link == to {
@@ -267,18 +282,18 @@ impl Graph {
     }
 }
 
-/// Slots with their distances to the vector at `from`, nearest first.
-pub(crate) fn nearest_first(
+/// The slots with their distances to the vector at `from`, nearest first.
+pub(crate) fn sort_by_distance(
     vectors: &Vectors,
     guard: &Guard<'_>,
     from: u32,
     slots: Vec<u32>,
 ) -> Vec<(f32, u32)> {
-    let mut query = Query::default();
+    let mut query = PreparedQuery::default();
     if !vectors.prepare(guard, from, &mut query) {
         return Vec::new();
     }
-    let mut batch = Batch::new(vectors, guard);
+    let mut batch = ScoreBatch::new(vectors, guard);
     slots.into_iter().for_each(|slot| batch.add(slot));
     batch.score(&mut query);
     let mut candidates: Vec<(f32, u32)> = batch.scored().map(|(slot, distance)| (distance, slot)).collect();

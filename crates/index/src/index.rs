@@ -1,21 +1,24 @@
-//! The index: its vectors, its graph, and what may be done with them.
+//! The index and its operations.
 
 use kernels::arena::{Guard, Row, Rows};
 use kernels::simd::Cpu;
 
 use crate::graph::Graph;
 use crate::labels::Labels;
-use crate::nodes::{Nodes, State};
+use crate::nodes::{Nodes, SlotState};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tail::Tail;
-use crate::vacuum::Pass;
+use crate::vacuum::VacuumPass;
 use crate::vector_codec::VectorCodec;
 use crate::vectors::Vectors;
-use crate::{Algorithm, DIM_MAX, M_MAX, M_MIN, NONE, Neighbor, Options, SearchParams, Stats};
+use crate::{Algorithm, DIM_MAX, M_MAX, M_MIN, NONE, Options, Stats};
 
-/// An index of vectors; all methods take `&self` and may run at once from many threads.
+/// An index of vectors. All methods take `&self` and may run concurrently from any number of threads.
+///
+/// Every vector has a *label* that the caller chooses and a *slot* that the index chooses: its position in the
+/// tables of rows and links. Replacing the vector of a label puts the new vector into another slot.
 #[derive(Debug)]
 pub struct Index {
     pub(crate) options: Options,
@@ -24,35 +27,39 @@ pub struct Index {
     pub(crate) tail: Tail,
     /// `None` in a flat index.
     pub(crate) graph: Option<Graph>,
-    pub(crate) counts: Counts,
-    /// Slots that died and were not given back yet.
-    pub(crate) dead: Mutex<Vec<u32>>,
-    /// The pass of sweeping that runs.
-    pub(crate) vacuum_pass: Mutex<Option<Pass>>,
-    /// Held by whoever must not lose slots meanwhile.
-    pub(crate) keeping: Mutex<()>,
+    pub(crate) counters: Counters,
+    /// Slots whose vector was removed or replaced and that are not part of a vacuum pass yet.
+    pub(crate) tombstones: Mutex<Vec<u32>>,
+    /// The vacuum pass in progress.
+    pub(crate) vacuum_pass: Mutex<Option<VacuumPass>>,
+    /// Held while slots are reclaimed, and by a snapshot, during which none may be.
+    pub(crate) reclaim_lock: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct Counters {
     /// Labels that have a vector.
     pub(crate) vectors: AtomicUsize,
-    /// Slots that died and are not free yet.
+    /// Slots whose vector was removed or replaced and that are not free yet.
     pub(crate) removed: AtomicUsize,
 }
 
 impl Index {
-    /// An empty index.
+    /// Creates an empty index.
     ///
     /// # Panics
     ///
-    /// If an option is out of its range ([`DIM_MAX`], [`M_MIN`], [`M_MAX`]).
+    /// If `dim` or `m` is out of range ([`DIM_MAX`], [`M_MIN`], [`M_MAX`]).
     pub fn new(options: Options, cpu: Cpu) -> Index {
-        assert!((1..=DIM_MAX).contains(&options.dim), "dimension {} is not in 1..={DIM_MAX}", options.dim);
+        assert!(
+            (1..=DIM_MAX).contains(&options.dim),
+            "dimension {} is out of range 1..={DIM_MAX}",
+            options.dim
+        );
         let graph = match options.algorithm {
             Algorithm::Flat => None,
             Algorithm::Hnsw { m, ef_construction } => {
-                assert!((M_MIN..=M_MAX).contains(&m), "m {m} is not in {M_MIN}..={M_MAX}");
+                assert!((M_MIN..=M_MAX).contains(&m), "m {m} is out of range {M_MIN}..={M_MAX}");
                 Some(Graph::new(m, ef_construction.max(m)))
             }
         };
@@ -65,48 +72,53 @@ impl Index {
             labels: Labels::default(),
             tail: Tail::default(),
             graph,
-            counts: Counts::default(),
-            dead: Mutex::new(Vec::new()),
+            counters: Counters::default(),
+            tombstones: Mutex::new(Vec::new()),
             vacuum_pass: Mutex::new(None),
-            keeping: Mutex::new(()),
+            reclaim_lock: Mutex::new(()),
         }
     }
 
-    /// Gives `label` this vector in place of any it had. On return every search that starts
-    /// later finds it: it stands in the tail until [`Index::drain`] links it into the graph.
-    /// A search that runs meanwhile finds the old vector or the new one, never both or neither.
-    /// The vector has passed [`check`](crate::check); the index normalises it under cosine.
+    /// Inserts the vector of `label`, replacing the one it had. The caller has validated the vector with
+    /// [`check`](crate::check); the index normalises it under cosine.
+    ///
+    /// Every search that starts after this call finds the vector: it is scanned as part of the tail until
+    /// [`Index::drain`] links it into the graph. A concurrent search finds either the old vector or the new
+    /// one, never both and never neither.
+    ///
+    /// Labels should be dense: a table with 4 bytes per label covers the range of the labels in use.
     ///
     /// # Panics
     ///
-    /// If `label` is `u32::MAX`, or the vector has another dimension than the index.
+    /// If `label` is `u32::MAX`, or the dimension of the vector is not that of the index.
     pub fn upsert(&self, label: u32, vector: &[f32]) {
-        assert_ne!(label, NONE, "labels are below u32::MAX");
-        let (row, scale) = self.vectors.codec.row(vector);
+        assert_ne!(label, NONE, "label u32::MAX is reserved");
+        let (row, scale) = self.vectors.codec.encode(vector);
         let Vectors { rows, nodes, .. } = &self.vectors;
         let claim = rows.claim(&row);
         let slot = claim.slot();
-        let state = if self.graph.is_some() { State::Waiting } else { State::Linked };
-        nodes.fill(slot, label, scale, state);
+        let state = if self.graph.is_some() { SlotState::Pending } else { SlotState::Linked };
+        nodes.init(slot, label, scale, state);
         if let Some(graph) = &self.graph {
             graph.links.clear(slot);
         }
         claim.publish();
         rows.epochs().advance(|epoch| {
-            nodes.set_born(slot, epoch);
+            nodes.mark_inserted(slot, epoch);
             if self.graph.is_some() {
                 self.tail.push(slot, nodes);
             }
             match self.labels.replace(label, slot) {
                 NONE => {
-                    self.counts.vectors.fetch_add(1, Relaxed);
+                    self.counters.vectors.fetch_add(1, Relaxed);
                 }
                 old => self.tombstone(old, epoch),
             }
         });
     }
 
-    /// Takes the vector of `label` away; `false` if it had none. No search that starts later finds it.
+    /// Removes the vector of `label`, and returns whether it had one. No search that starts after this call
+    /// finds it.
     pub fn remove(&self, label: u32) -> bool {
         if self.labels.slot(label) == NONE {
             return false;
@@ -116,44 +128,45 @@ impl Index {
             let slot = self.labels.replace(label, NONE);
             if slot != NONE {
                 existed = true;
-                self.counts.vectors.fetch_sub(1, Relaxed);
+                self.counters.vectors.fetch_sub(1, Relaxed);
                 self.tombstone(slot, epoch);
             }
         });
         existed
     }
 
+    /// Marks the vector of a slot as removed at `epoch`.
     pub(crate) fn tombstone(&self, slot: u32, epoch: u64) {
-        self.vectors.nodes.set_died(slot, epoch);
-        self.counts.removed.fetch_add(1, Relaxed);
-        self.dead.lock().push(slot);
+        self.vectors.nodes.mark_deleted(slot, epoch);
+        self.counters.removed.fetch_add(1, Relaxed);
+        self.tombstones.lock().push(slot);
     }
 
-    /// The vector of `label` as held: a FLOAT32 vector normalised under cosine, any other as it
-    /// was given, rounded to the element type. (Under cosine, a vector that the type could hold
-    /// only badly is held at another length: see [`Options::vector_type`].)
+    /// The vector of `label` as the index stores it: rounded to the element type, or as its codes and residuals
+    /// represent it. Under cosine, FLOAT32 and quantised vectors are normalised, and a vector that the type
+    /// represents poorly is rescaled (see [`Options::vector_type`]).
     pub fn vector(&self, label: u32) -> Option<Vec<f32>> {
         let guard = self.vectors.rows.pin();
         let (_, row) = self.row_of(&guard, label)?;
-        Some(self.vectors.codec.values(row))
+        Some(self.vectors.codec.decode(row))
     }
 
-    /// Slot and row of the vector an label has.
+    /// The slot and row of the vector of `label`.
     pub(crate) fn row_of<'a>(&self, guard: &'a Guard<'_>, label: u32) -> Option<(u32, Row<'a>)> {
         loop {
             let slot = self.labels.slot(label);
             if slot == NONE {
                 return None;
             }
-            // A row that has gone was replaced since its slot was looked up.
+            // A missing row means that the vector was replaced after its slot was looked up.
             if let Some(row) = guard.row(slot) {
                 return Some((slot, row));
             }
         }
     }
 
-    /// Links up to `max` vectors of the tail into the graph, oldest first, and says how many.
-    /// Several threads may drain at once.
+    /// Links up to `max` vectors of the tail into the graph, oldest first, and returns how many. Several
+    /// threads may drain concurrently.
     pub fn drain(&self, max: usize) -> usize {
         let Some(graph) = &self.graph else { return 0 };
         let nodes = &self.vectors.nodes;
@@ -161,54 +174,44 @@ impl Index {
         while linked < max
             && let Some(slot) = self.tail.take(nodes)
         {
-            // Until it has settled, so that whoever waits for insertions sees what they linked.
-            let _inserting = graph.inserting.read();
-            // One that died is linked as well while a search runs that began before and may look for it.
-            let state = if nodes.is_wanted(slot, self.vectors.rows.epochs().oldest()) {
+            // Held until the slot has left the tail: waiting for insertions then covers everything they linked.
+            let _insertion = graph.insertions.read();
+            // A removed vector is still linked if a search that began before its removal may look for it.
+            let state = if nodes.may_be_visible(slot, self.vectors.rows.epochs().oldest()) {
                 graph.insert(&self.vectors, slot);
                 graph.unrefined.fetch_add(1, Relaxed);
                 linked += 1;
-                State::Linked
+                SlotState::Linked
             } else {
-                State::Skipped
+                SlotState::Skipped
             };
-            self.tail.settle(slot, state, nodes);
+            self.tail.finish(slot, state, nodes);
         }
         linked
     }
 
-    /// Vectors in the tail; those that were removed since and not met by [`Index::drain`] count.
+    /// Number of vectors in the tail, including removed ones that [`Index::drain`] has not reached yet.
     pub fn tail_len(&self) -> usize {
         self.tail.len()
     }
 
-    /// The nearest `search.k` allowed vectors (fewer only if fewer exist), nearest first,
-    /// equal distances by label. `query` has passed [`check`](crate::check).
-    ///
-    /// # Panics
-    ///
-    /// If the query has another dimension than the index.
-    pub fn search(&self, query: &[f32], search: &SearchParams<'_>) -> Vec<Neighbor> {
-        self.find(query, search)
-    }
-
     pub(crate) fn vectors_count(&self) -> usize {
-        self.counts.vectors.load(Relaxed)
+        self.counters.vectors.load(Relaxed)
     }
 
-    /// Counts.
+    /// The current size of the index.
     pub fn stats(&self) -> Stats {
         let vectors = self.vectors_count();
         Stats {
             vectors,
             tail: self.tail.len().min(vectors),
-            removed: self.counts.removed.load(Relaxed),
+            removed: self.counters.removed.load(Relaxed),
             bytes: size_of::<Index>()
                 + self.vectors.rows.bytes()
                 + self.vectors.nodes.bytes()
                 + self.labels.bytes()
                 + self.graph.as_ref().map_or(0, |graph| graph.links.bytes())
-                + self.dead.lock().capacity() * size_of::<u32>(),
+                + self.tombstones.lock().capacity() * size_of::<u32>(),
             capacity: self.vectors.rows.capacity(),
         }
     }

@@ -1,36 +1,36 @@
-//! What holds in every index that nobody is writing to.
+//! Invariants of an index while no thread writes to it.
 
-use crate::nodes::State;
+use crate::nodes::SlotState;
 use crate::{Index, NONE};
 
 impl Index {
-    /// Checks the graph while nothing runs: every link leads to a linked slot that has its layer
-    /// and whose row is there, no list is too long or names a slot twice or its own, walks begin
-    /// at a linked slot if there is one. For tests.
+    /// Checks the invariants of the graph while no other thread uses the index: every link leads to a linked slot
+    /// with a published row on that layer; no list exceeds its capacity, contains a slot twice or links to its own
+    /// slot; the entry point is a linked slot if there is one. For tests.
     ///
     /// # Panics
     ///
-    /// If something does not hold.
+    /// If an invariant is violated.
     #[doc(hidden)]
     pub fn check_invariants(&self) {
         let nodes = &self.vectors.nodes;
         let guard = self.vectors.rows.pin();
         let slots = 0..self.vectors.rows.end();
-        let live = slots.clone().filter(|&slot| nodes.state(slot) != State::Empty && nodes.is_live(slot));
+        let live = slots.clone().filter(|&slot| nodes.state(slot) != SlotState::Empty && nodes.is_live(slot));
         let mut count = 0;
         for slot in live {
-            assert_eq!(self.labels.slot(nodes.label(slot)), slot, "an label leads to its living slot");
+            assert_eq!(self.labels.slot(nodes.label(slot)), slot, "a label maps to its live slot");
             count += 1;
         }
-        assert_eq!(count, self.vectors_count(), "as many living slots as vectors");
+        assert_eq!(count, self.vectors_count(), "there are as many live slots as vectors");
         let Some(graph) = &self.graph else { return };
-        let mut linked = slots.filter(|&slot| nodes.state(slot) == State::Linked).peekable();
-        match graph.entry() {
+        let mut linked = slots.filter(|&slot| nodes.state(slot) == SlotState::Linked).peekable();
+        match graph.entry_point() {
             Some(entry) => {
-                assert_eq!(nodes.state(entry.slot), State::Linked, "walks begin at a linked slot");
+                assert_eq!(nodes.state(entry.slot), SlotState::Linked, "the entry point is linked");
                 assert_eq!(entry.level, graph.links.level(entry.slot));
             }
-            None => assert_eq!(linked.peek(), None, "walks begin somewhere"),
+            None => assert_eq!(linked.peek(), None, "a graph with linked slots has an entry point"),
         }
         for slot in linked {
             for layer in 0..=graph.links.level(slot) {
@@ -39,7 +39,7 @@ impl Index {
                     assert!(link != NONE && link != slot, "slot {slot} links to itself");
                     assert_eq!(
                         nodes.state(link),
-                        State::Linked,
+                        SlotState::Linked,
                         "slot {slot} links to {link} on layer {layer}"
                     );
                     assert!(guard.row(link).is_some(), "slot {link} has a row");
@@ -49,7 +49,7 @@ impl Index {
                 assert!(degree <= graph.links.capacity(layer));
                 links.sort_unstable();
                 links.dedup();
-                assert_eq!(links.len(), degree, "slot {slot} links somewhere twice");
+                assert_eq!(links.len(), degree, "slot {slot} contains a link twice");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Which slot holds an label's vector.
+//! The map from labels to slots.
 
 use kernels::arena::{CHUNK_SLOTS, Chunks};
 
@@ -6,7 +6,9 @@ use crate::NONE;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Release};
 
-/// A table by label; one vector each. Changed by one thread at a time, read by all.
+/// For each label, the slot of its vector. A label has at most one vector; how labels relate to documents is the
+/// caller's business. The table covers the whole range of labels in use with 4 bytes each, so labels should be
+/// dense. One thread at a time writes, any number read.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
     chunks: Chunks<[AtomicU32; CHUNK_SLOTS]>,
@@ -19,28 +21,29 @@ impl Labels {
         chunk.map_or(NONE, |chunk| chunk[label as usize % CHUNK_SLOTS].load(Acquire))
     }
 
-    /// Those of `labels` that have a slot, with it. Labels near each other are found faster than one by one.
+    /// The labels that have a vector, with their slots. Looking up neighbouring labels together is faster than one
+    /// by one.
     pub(crate) fn slots(&self, labels: impl Iterator<Item = u32>) -> impl Iterator<Item = (u32, u32)> {
-        let (mut place, mut chunk) = (usize::MAX, None);
+        let (mut number, mut chunk) = (usize::MAX, None);
         labels.filter_map(move |label| {
-            if label as usize / CHUNK_SLOTS != place {
-                place = label as usize / CHUNK_SLOTS;
-                chunk = self.chunks.get(place);
+            if label as usize / CHUNK_SLOTS != number {
+                number = label as usize / CHUNK_SLOTS;
+                chunk = self.chunks.get(number);
             }
             let slot = chunk?[label as usize % CHUNK_SLOTS].load(Acquire);
             (slot != NONE).then_some((label, slot))
         })
     }
 
-    /// Sets the slot of `label` and returns the one before.
+    /// Sets the slot of `label` and returns the previous one.
     pub(crate) fn replace(&self, label: u32, slot: u32) -> u32 {
         let at = label as usize % CHUNK_SLOTS;
         let chunk = self
             .chunks
             .get_or_init(label as usize / CHUNK_SLOTS, || std::array::from_fn(|_| AtomicU32::new(NONE)));
-        let before = chunk[at].load(Acquire);
+        let previous = chunk[at].load(Acquire);
         chunk[at].store(slot, Release);
-        before
+        previous
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -1,7 +1,9 @@
-//! Nearest neighbours of vectors: an HNSW graph that is searched while it grows, and exact search.
+//! Approximate and exact nearest-neighbour search over vectors: an HNSW graph that is searched while it
+//! grows, and a flat scan.
 //!
-//! Vectors in, labels and distances out. An *label* is a number the caller gives a vector and
-//! gets back; what it stands for is the caller's business.
+//! Vectors go in, labels and distances come out. A *label* is a number that the caller gives to each vector
+//! and gets back from a search, as in hnswlib. It identifies a vector, not a document: a caller whose
+//! documents have several vectors gives each vector a label and keeps the map from labels to documents.
 
 mod batch;
 mod candidates;
@@ -40,17 +42,17 @@ pub const M_MIN: usize = 2;
 /// Largest `m` of a graph.
 pub const M_MAX: usize = 512;
 
-/// No slot, no label.
+/// The value that stands for "no slot" and "no label".
 const NONE: u32 = u32::MAX;
 
-/// What is near.
+/// The distance function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Metric {
-    /// Distance `1 - cos(q, v)`; vectors are normalised on the way in.
+    /// `1 - cos(q, v)`. Vectors are normalised when they are inserted.
     Cosine,
-    /// Distance `1 - q · v`.
+    /// `1 - q · v`.
     Ip,
-    /// Distance `|q - v|²`.
+    /// `|q - v|²`.
     L2,
 }
 
@@ -61,85 +63,87 @@ pub enum Algorithm {
     Flat,
     /// Hierarchical navigable small world graph (Malkov and Yashunin 2016).
     Hnsw {
-        /// Links a node keeps on the upper layers; twice as many on the lowest.
+        /// Maximum number of links per node on the upper layers; twice as many on layer 0.
         m: usize,
-        /// Candidates kept while a node is inserted.
+        /// Number of candidates kept while a node is inserted.
         ef_construction: usize,
     },
 }
 
-/// How the index holds vectors, whatever type they are given in.
+/// How the index represents vectors in memory, independently of the type they are given in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Quantization {
-    /// In their type.
+    /// In their own type.
     #[default]
     None,
-    /// As 8-bit codes with an offset and a step a vector, and 8-bit residuals. Walks read the
-    /// codes; the last candidates, exact search and whoever asks for a vector read both, which
-    /// is worth 16 bits a value.
+    /// 8-bit codes with an offset and a step per vector, plus 8-bit residuals. Graph traversal reads the
+    /// codes only. Rescoring, exact search and [`Index::vector`] read codes and residuals, which together
+    /// have a precision of 16 bits per value.
     Int8,
-    /// The same with 4-bit codes, which is worth 12 bits a value.
+    /// The same with 4-bit codes: 12 bits of precision per value.
     Int4,
 }
 
-/// What an index is made of; fixed for its life.
+/// Parameters of an index, fixed when it is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// Values a vector, 1 to [`DIM_MAX`].
+    /// Values per vector, 1 to [`DIM_MAX`].
     pub dim: usize,
-    /// The distance.
+    /// The distance function.
     pub metric: Metric,
-    /// The element type vectors are held in. Under cosine only a vector's direction counts, so
-    /// one that the type could hold only badly is held at another length: FLOAT16 and BFLOAT16
-    /// where it is extreme, INT8 where the values are not integers from -128 to 127.
+    /// The element type that vectors are stored in. Under cosine only the direction of a vector matters, so
+    /// the index rescales a vector that the type represents poorly: FLOAT16 and BFLOAT16 vectors of extreme
+    /// length, and INT8 vectors whose values are not integers from -128 to 127.
     pub vector_type: VectorType,
-    /// How vectors are held.
+    /// How vectors are represented in memory.
     pub quantization: Quantization,
     /// Graph or scan.
     pub algorithm: Algorithm,
 }
 
-/// A found vector.
+/// A vector found by a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbor {
-    /// Whose vector.
+    /// The label of the vector.
     pub label: u32,
-    /// How far, by the index's metric.
+    /// Its distance to the query under the metric of the index.
     pub distance: f32,
 }
 
-/// How to search.
+/// Parameters of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchParams<'a> {
-    /// Neighbours wanted.
+    /// Number of neighbours to return. `k` counts vectors: a caller that returns each document once asks for
+    /// more vectors than documents if documents have several vectors.
     pub k: usize,
-    /// Candidates kept while searching; at least `k` is used.
+    /// Number of candidates kept while searching the graph; at least `k` is used.
     pub ef: usize,
-    /// Labels that may be found; all, if `None`.
+    /// Labels that may be returned; `None` allows all. Labels without a vector are ignored.
     pub allowed: Option<&'a RoaringBitmap>,
-    /// Compare with every vector instead of walking the graph.
+    /// Compares the query with every vector instead of searching the graph.
     pub exact: bool,
 }
 
-/// Counts of an index.
+/// Size of an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Vectors that can be found.
+    /// Vectors that searches can find.
     pub vectors: usize,
-    /// Of these, those still scanned exactly because the graph has not taken them in yet.
+    /// How many of them are still in the tail, which every search scans exactly because they are not linked
+    /// into the graph yet.
     pub tail: usize,
-    /// Removed vectors whose slots the graph has not given back yet.
+    /// Removed vectors whose slots have not been reclaimed yet.
     pub removed: usize,
-    /// Bytes held, everything included.
+    /// Bytes allocated by the index.
     pub bytes: usize,
-    /// Vectors these bytes hold or have room for.
+    /// Number of vectors that fit into the allocated memory.
     pub capacity: usize,
 }
 
 impl Stats {
-    /// Bytes that the next vectors need not ask the system for.
+    /// Allocated bytes that further vectors can use.
     pub fn spare_bytes(&self) -> usize {
-        let vacant = self.capacity.saturating_sub(self.vectors);
-        (self.bytes as u128 * vacant as u128 / self.capacity.max(1) as u128) as usize
+        let spare = self.capacity.saturating_sub(self.vectors);
+        (self.bytes as u128 * spare as u128 / self.capacity.max(1) as u128) as usize
     }
 }

@@ -1,4 +1,4 @@
-//! The graph's edges: a list of slots for every slot and layer.
+//! The edges of the graph: for each slot, one list of links per layer.
 
 use kernels::arena::{CHUNK_SLOTS, Chunks};
 use kernels::simd::distance;
@@ -8,17 +8,17 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU32;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Layers at most.
+/// Maximum number of layers.
 const LAYERS_MAX: usize = 32;
 const LINE_BYTES: usize = 64;
 const LINE_WORDS: usize = LINE_BYTES / size_of::<u32>();
 
-/// Lists of links. A list ends at its capacity or at the first [`NONE`]. Readers may meet a list
-/// while it is rewritten: they see old links, new ones, or some of each, all of them links.
+/// The lists of links. A list ends at its capacity or at the first [`NONE`]. A reader of a list that is being
+/// rewritten sees old links, new links or a mixture; each of them is valid.
 #[derive(Debug)]
 pub(crate) struct Links {
     m: usize,
-    /// By layer from 1 up: a slot has that layer if its hash is below.
+    /// For each layer from 1 upwards, a bound: a slot is on the layer if its hash is below it.
     thresholds: Vec<u64>,
     chunks: Chunks<Chunk>,
 }
@@ -27,9 +27,9 @@ pub(crate) struct Links {
 struct Chunk {
     locks: Box<[Mutex<()>]>,
     lowest: Box<[AtomicU32]>,
-    /// Where in `lowest` the first cache line begins.
+    /// Index of the first word in `lowest` that starts a cache line.
     aligned: usize,
-    /// Number of the first list of each slot among the upper ones.
+    /// For each slot, the number of its first list in `upper`.
     first_upper: Box<[u16]>,
     upper: Box<[AtomicU32]>,
 }
@@ -38,7 +38,7 @@ fn none() -> AtomicU32 {
     AtomicU32::new(NONE)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): spreads slot numbers evenly.
+/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014), which distributes slot numbers evenly.
 fn hash(slot: u32) -> u64 {
     let mut z = u64::from(slot).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -47,26 +47,26 @@ fn hash(slot: u32) -> u64 {
 }
 
 impl Links {
-    /// No links; `m` a list on the upper layers, twice as many on the lowest.
+    /// Creates an empty graph with up to `m` links per list on the upper layers and `2 * m` on layer 0.
     pub(crate) fn new(m: usize) -> Links {
         let thresholds = std::iter::successors(Some(u64::MAX / m as u64), |t| Some(t / m as u64));
         let thresholds = thresholds.take_while(|&t| t > 0).take(LAYERS_MAX - 1).collect();
         Links { m, thresholds, chunks: Chunks::default() }
     }
 
-    /// Links a list of this layer can hold.
+    /// Maximum number of links in a list on this layer.
     pub(crate) fn capacity(&self, layer: usize) -> usize {
         if layer == 0 { 2 * self.m } else { self.m }
     }
 
-    /// The highest layer of a slot: `floor(-ln(u) / ln(m))` for a `u` drawn from its number
-    /// (Malkov and Yashunin 2016, section 4), so a slot's lists never change size.
+    /// The highest layer of a slot: `floor(-ln(u) / ln(m))` (Malkov and Yashunin 2016, section 4), where `u` is
+    /// derived from the slot number, so the space for the lists of a slot never changes.
     pub(crate) fn level(&self, slot: u32) -> usize {
         let hash = hash(slot);
         self.thresholds.iter().take_while(|&&threshold| hash < threshold).count()
     }
 
-    /// Makes the lists of a slot, empty, before it is linked.
+    /// Prepares empty lists for a slot that is not linked yet.
     pub(crate) fn clear(&self, slot: u32) {
         let place = slot as usize / CHUNK_SLOTS;
         self.chunks.get_or_init(place, || self.chunk(place));
@@ -79,7 +79,7 @@ impl Links {
         let mut lists = 0;
         let first_upper = (0..CHUNK_SLOTS)
             .map(|at| {
-                let first = u16::try_from(lists).expect("a chunk has fewer than 2^16 slots and layers");
+                let first = u16::try_from(lists).expect("a chunk has fewer than 2^16 upper lists");
                 lists += self.level((place * CHUNK_SLOTS + at) as u32);
                 first
             })
@@ -99,10 +99,10 @@ impl Links {
     #[inline]
     fn at(&self, slot: u32) -> (&Chunk, usize) {
         let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
-        (chunk.expect("the lists of a linked slot were made"), slot as usize % CHUNK_SLOTS)
+        (chunk.expect("the lists of a linked slot are prepared"), slot as usize % CHUNK_SLOTS)
     }
 
-    /// Words from one list of the lowest layer to the next: whole cache lines.
+    /// Words from one list of layer 0 to the next: a whole number of cache lines.
     fn lowest_words(&self) -> usize {
         self.capacity(0).next_multiple_of(LINE_WORDS)
     }
@@ -119,34 +119,34 @@ impl Links {
         &words[first..first + self.capacity(layer)]
     }
 
-    /// The links of a slot on a layer it has.
+    /// The links of a slot on one of its layers.
     #[inline]
     pub(crate) fn get(&self, slot: u32, layer: usize) -> impl Iterator<Item = u32> {
         self.words(slot, layer).iter().map(|word| word.load(Acquire)).take_while(|&link| link != NONE)
     }
 
-    /// Asks for the links of a slot, which are about to be read.
+    /// Prefetches the links of a slot.
     #[inline]
     pub(crate) fn prefetch(&self, slot: u32, layer: usize) {
         distance::prefetch(self.words(slot, layer));
     }
 
-    /// Replaces a list. Whoever changes the list of a slot that others can reach holds its lock.
+    /// Replaces a list. If the slot is reachable, the caller holds its lock.
     pub(crate) fn set(&self, slot: u32, layer: usize, links: &[u32]) {
-        assert!(links.len() <= self.capacity(layer), "a list holds its capacity at most");
+        assert!(links.len() <= self.capacity(layer), "a list has at most as many links as its capacity");
         let links = links.iter().copied().chain(std::iter::repeat(NONE));
         for (word, link) in self.words(slot, layer).iter().zip(links) {
             word.store(link, Release);
         }
     }
 
-    /// Adds a link at the end of a list that has room.
+    /// Appends a link to a list that is not full.
     pub(crate) fn push(&self, slot: u32, layer: usize, link: u32) {
         let end = self.words(slot, layer).iter().find(|word| word.load(Relaxed) == NONE);
-        end.expect("the list has room").store(link, Release);
+        end.expect("the list is not full").store(link, Release);
     }
 
-    /// Waits for the right to change the lists of a slot.
+    /// Locks the lists of a slot.
     pub(crate) fn lock(&self, slot: u32) -> impl Drop + '_ {
         let (chunk, at) = self.at(slot);
         chunk.locks[at].lock()
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_fall_off_by_a_factor_of_m() {
+    fn each_level_has_fewer_slots_by_a_factor_of_m() {
         let links = Links::new(16);
         let mut counts = [0u32; LAYERS_MAX];
         (0..1_000_000).for_each(|slot| counts[links.level(slot)] += 1);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_lie_apart() {
+    fn lists_do_not_overlap() {
         for m in [2, 3, 16, 48] {
             let links = Links::new(m);
             let lists: Vec<_> = (0..3 * CHUNK_SLOTS as u32)

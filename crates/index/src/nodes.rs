@@ -1,4 +1,4 @@
-//! What is known of each slot besides its row and its links.
+//! Per-slot metadata besides rows and links.
 
 use kernels::arena::{CHUNK_SLOTS, Chunks};
 
@@ -6,30 +6,30 @@ use crate::NONE;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
-/// The epoch of death of what lives.
+/// The deletion epoch of a live vector.
 pub(crate) const NEVER: u64 = u64::MAX;
 const WORD_BITS: usize = u64::BITS as usize;
 const LIVE_WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
 
-/// Where a slot is on its way.
+/// The life cycle of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum State {
-    /// Holds nothing, or nothing any more.
+pub(crate) enum SlotState {
+    /// Holds no vector.
     Empty,
-    /// In the tail.
-    Waiting,
-    /// In the graph; in a flat index, in its only place.
+    /// In the tail, waiting to be linked.
+    Pending,
+    /// In the graph. In a flat index, every vector is in this state.
     Linked,
-    /// Died in the tail and was never linked.
+    /// Removed while it was in the tail, and never linked.
     Skipped,
 }
 
-/// A table by slot.
+/// The metadata table, indexed by slot.
 ///
-/// A vector is *born* at the epoch of its upsert and *dies* at the epoch that removes or replaces
-/// it; a reader pinned at epoch `t` sees what was born by `t` and dies after `t`. So replacing a
-/// vector, which is one epoch, is seen wholly or not at all.
+/// A vector has an insertion epoch and a deletion epoch, the epoch that removes or replaces it. A reader pinned
+/// at epoch `t` sees the vectors inserted at or before `t` and deleted after `t`. Replacing a vector takes a
+/// single epoch, so a reader sees either the old vector or the new one.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     chunks: Chunks<Chunk>,
@@ -39,16 +39,16 @@ pub(crate) struct Nodes {
 #[derive(Debug)]
 struct Chunk {
     label: [AtomicU32; CHUNK_SLOTS],
-    born: [AtomicU64; CHUNK_SLOTS],
-    died: [AtomicU64; CHUNK_SLOTS],
-    /// A bit a slot: whether it lives. Small enough to stay near the processor, while births and
-    /// deaths are far away for most slots a walk meets.
+    inserted_at: [AtomicU64; CHUNK_SLOTS],
+    deleted_at: [AtomicU64; CHUNK_SLOTS],
+    /// One bit per slot: whether it is live. The bits fit into the processor's cache, whereas looking up the epochs
+    /// of a slot usually costs a cache miss.
     live: [AtomicU64; LIVE_WORDS],
-    /// The last birth of all.
-    youngest: AtomicU64,
+    /// The latest insertion epoch in the chunk.
+    last_insertion: AtomicU64,
     state: [AtomicU8; CHUNK_SLOTS],
     next: [AtomicU32; CHUNK_SLOTS],
-    /// Empty where every scale is 1.
+    /// Empty if every scale is 1.
     scale: Box<[AtomicU32]>,
 }
 
@@ -57,16 +57,16 @@ impl Nodes {
         Nodes { chunks: Chunks::default(), scaled }
     }
 
-    /// Sets down what a claimed slot is about to hold. It stays invisible until it is born.
-    pub(crate) fn fill(&self, slot: u32, label: u32, scale: f32, state: State) {
+    /// Initialises the metadata of a claimed slot. The slot is invisible until [`Nodes::mark_inserted`].
+    pub(crate) fn init(&self, slot: u32, label: u32, scale: f32, state: SlotState) {
         let scales = if self.scaled { CHUNK_SLOTS } else { 0 };
         let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk {
             label: std::array::from_fn(|_| AtomicU32::new(NONE)),
-            born: std::array::from_fn(|_| AtomicU64::new(NEVER)),
-            died: std::array::from_fn(|_| AtomicU64::new(0)),
+            inserted_at: std::array::from_fn(|_| AtomicU64::new(NEVER)),
+            deleted_at: std::array::from_fn(|_| AtomicU64::new(0)),
             live: std::array::from_fn(|_| AtomicU64::new(0)),
-            youngest: AtomicU64::new(0),
-            state: std::array::from_fn(|_| AtomicU8::new(State::Empty as u8)),
+            last_insertion: AtomicU64::new(0),
+            state: std::array::from_fn(|_| AtomicU8::new(SlotState::Empty as u8)),
             next: std::array::from_fn(|_| AtomicU32::new(NONE)),
             scale: (0..scales).map(|_| AtomicU32::new(0)).collect(),
         });
@@ -82,7 +82,7 @@ impl Nodes {
     #[inline]
     fn at(&self, slot: u32) -> (&Chunk, usize) {
         let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
-        (chunk.expect("a slot that is in use was filled"), slot as usize % CHUNK_SLOTS)
+        (chunk.expect("the chunk of a slot in use is initialised"), slot as usize % CHUNK_SLOTS)
     }
 
     pub(crate) fn label(&self, slot: u32) -> u32 {
@@ -98,23 +98,23 @@ impl Nodes {
         f32::from_bits(chunk.scale[at].load(Relaxed))
     }
 
-    /// The state; empty for a slot that was never filled.
-    pub(crate) fn state(&self, slot: u32) -> State {
+    /// The state of a slot; [`SlotState::Empty`] for a slot that was never used.
+    pub(crate) fn state(&self, slot: u32) -> SlotState {
         let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS);
         match chunk.map_or(0, |chunk| chunk.state[slot as usize % CHUNK_SLOTS].load(Acquire)) {
-            0 => State::Empty,
-            1 => State::Waiting,
-            2 => State::Linked,
-            _ => State::Skipped,
+            0 => SlotState::Empty,
+            1 => SlotState::Pending,
+            2 => SlotState::Linked,
+            _ => SlotState::Skipped,
         }
     }
 
-    pub(crate) fn set_state(&self, slot: u32, state: State) {
+    pub(crate) fn set_state(&self, slot: u32, state: SlotState) {
         let (chunk, at) = self.at(slot);
         chunk.state[at].store(state as u8, Release);
     }
 
-    /// The slot that came into the tail after this one.
+    /// The slot that follows this one in the tail.
     pub(crate) fn next(&self, slot: u32) -> u32 {
         let (chunk, at) = self.at(slot);
         chunk.next[at].load(Acquire)
@@ -125,14 +125,14 @@ impl Nodes {
         chunk.next[at].store(next, Release);
     }
 
-    pub(crate) fn born(&self, slot: u32) -> u64 {
+    pub(crate) fn inserted_at(&self, slot: u32) -> u64 {
         let (chunk, at) = self.at(slot);
-        chunk.born[at].load(Acquire)
+        chunk.inserted_at[at].load(Acquire)
     }
 
-    pub(crate) fn died(&self, slot: u32) -> u64 {
+    pub(crate) fn deleted_at(&self, slot: u32) -> u64 {
         let (chunk, at) = self.at(slot);
-        chunk.died[at].load(Acquire)
+        chunk.deleted_at[at].load(Acquire)
     }
 
     #[inline]
@@ -141,56 +141,56 @@ impl Nodes {
         word.load(Acquire) & bit != 0
     }
 
-    /// Whether a slot lives, or died so late that a reader who began at `oldest` or later may look for it.
+    /// Whether a slot is live, or was deleted so late that a reader pinned at epoch `oldest` or later may see it.
     #[inline]
-    pub(crate) fn is_wanted(&self, slot: u32, oldest: u64) -> bool {
-        self.is_live(slot) || self.died(slot) > oldest
+    pub(crate) fn may_be_visible(&self, slot: u32, oldest: u64) -> bool {
+        self.is_live(slot) || self.deleted_at(slot) > oldest
     }
 
-    /// The word that holds a slot's bit, and the bit.
+    /// The word that contains the live bit of a slot, and the bit.
     #[inline]
     fn live(&self, slot: u32) -> (&AtomicU64, u64) {
         let (chunk, at) = self.at(slot);
         (&chunk.live[at / WORD_BITS], 1 << (at % WORD_BITS))
     }
 
-    /// Whether a reader pinned at `epoch` sees it. A slot that was never filled is not seen.
+    /// Whether a reader pinned at `epoch` sees the slot. A slot that was never used is not visible.
     pub(crate) fn is_visible(&self, slot: u32, epoch: u64) -> bool {
         let Some(chunk) = self.chunks.get(slot as usize / CHUNK_SLOTS) else { return false };
         let at = slot as usize % CHUNK_SLOTS;
-        // In this order, for `set_born` writes in the other: whoever sees the new life's end
-        // sees its beginning.
-        epoch < chunk.died[at].load(Acquire) && chunk.born[at].load(Acquire) <= epoch
+        // `mark_inserted` writes in the opposite order: a reader that sees the new deletion epoch also sees the
+        // new insertion epoch.
+        epoch < chunk.deleted_at[at].load(Acquire) && chunk.inserted_at[at].load(Acquire) <= epoch
     }
 
-    pub(crate) fn set_born(&self, slot: u32, epoch: u64) {
+    pub(crate) fn mark_inserted(&self, slot: u32, epoch: u64) {
         let (chunk, at) = self.at(slot);
-        chunk.youngest.fetch_max(epoch, Release);
-        chunk.born[at].store(epoch, Release);
-        chunk.died[at].store(NEVER, Release);
+        chunk.last_insertion.fetch_max(epoch, Release);
+        chunk.inserted_at[at].store(epoch, Release);
+        chunk.deleted_at[at].store(NEVER, Release);
         let (word, bit) = self.live(slot);
         word.fetch_or(bit, Release);
     }
 
-    /// Tells of slots whether they were born by `epoch`. Births lie far apart; where nothing was written
-    /// since, none has to be looked at.
-    pub(crate) fn are_older(&self, epoch: u64) -> impl FnMut(u32) -> bool {
+    /// A predicate on slots: whether they were inserted at or before `epoch`. Chunks without later insertions are
+    /// recognised by `last_insertion`, which saves the cache miss of looking up the epoch of the slot.
+    pub(crate) fn inserted_by(&self, epoch: u64) -> impl FnMut(u32) -> bool {
         let (mut place, mut chunk) = (usize::MAX, None);
         move |slot| {
             if slot as usize / CHUNK_SLOTS != place {
                 place = slot as usize / CHUNK_SLOTS;
                 chunk = self.chunks.get(place);
             }
-            let chunk = chunk.expect("a slot that is in use was filled");
-            // Read anew for every slot: whoever found it sees its birth in here.
-            chunk.youngest.load(Acquire) <= epoch
-                || chunk.born[slot as usize % CHUNK_SLOTS].load(Acquire) <= epoch
+            let chunk = chunk.expect("the chunk of a slot in use is initialised");
+            // Loaded again for every slot: a reader that found the slot sees its insertion here.
+            chunk.last_insertion.load(Acquire) <= epoch
+                || chunk.inserted_at[slot as usize % CHUNK_SLOTS].load(Acquire) <= epoch
         }
     }
 
-    pub(crate) fn set_died(&self, slot: u32, epoch: u64) {
+    pub(crate) fn mark_deleted(&self, slot: u32, epoch: u64) {
         let (chunk, at) = self.at(slot);
-        chunk.died[at].store(epoch, Release);
+        chunk.deleted_at[at].store(epoch, Release);
         let (word, bit) = self.live(slot);
         word.fetch_and(!bit, Release);
     }

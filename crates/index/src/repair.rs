@@ -1,78 +1,80 @@
-//! Lists of links, some of which lead to the dead.
+//! Repair of lists that contain links to removed slots.
 
 use kernels::arena::Guard;
 
-use crate::graph::{Graph, nearest_first};
-use crate::scratch::{self, Scratch, Slots, Visited};
-use crate::select::select;
+use crate::graph::{Graph, sort_by_distance};
+use crate::scratch::{self, Scratch, SlotSet, VisitedSet};
+use crate::select::select_neighbors;
 use crate::vectors::Vectors;
 
-/// Detours looked at beyond which a list is not mended any better.
-const DETOURS_MAX: usize = 128;
-/// A list is torn if for this many or fewer that live one it leads to is dead.
-const TORN_SHARE: usize = 4;
+/// Number of replacement candidates beyond which a repaired list does not get any better.
+const REPLACEMENTS_MAX: usize = 128;
+/// A list is damaged if it has at most this many other links per link to a removed slot.
+const DAMAGED_SHARE: usize = 4;
 
-/// Who are dead, and where to find what is behind them.
+/// The removed slots, and the data to repair the lists that link to them.
 pub(crate) struct LinkRepair<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) vectors: &'a Vectors,
     pub(crate) guard: &'a Guard<'a>,
-    pub(crate) dead: &'a Slots,
+    pub(crate) dead: &'a SlotSet,
 }
 
 impl LinkRepair<'_> {
-    /// Replaces the links of a slot to the dead by links to what lies behind them, and back.
-    pub(crate) fn list(&self, slot: u32, layer: usize) {
+    /// Replaces the links of a slot to removed slots by links to the live neighbours of those slots, in both
+    /// directions.
+    pub(crate) fn repair_list(&self, slot: u32, layer: usize) {
         let LinkRepair { graph, vectors, guard, dead } = *self;
-        let (is_torn, added) = scratch::with(|Scratch { visited, .. }| {
+        let (is_damaged, added) = scratch::with(|Scratch { visited, .. }| {
             let _locked = graph.links.lock(slot);
-            let (behind, left): (Vec<u32>, Vec<u32>) =
+            let (dead_links, kept): (Vec<u32>, Vec<u32>) =
                 graph.links.get(slot, layer).partition(|link| dead.contains(*link));
-            let is_torn = behind.len() * TORN_SHARE >= left.len();
+            let is_damaged = dead_links.len() * DAMAGED_SHARE >= kept.len();
             visited.reset();
-            for &met in [slot].iter().chain(&behind).chain(&left) {
+            for &met in [slot].iter().chain(&dead_links).chain(&kept) {
                 visited.insert(met);
             }
-            let mut detours = self.detours(visited, behind, layer);
-            if is_torn {
-                detours.extend(self.around(visited, &left, layer));
+            let mut replacements = self.replacements(visited, dead_links, layer);
+            if is_damaged {
+                replacements.extend(self.neighbors_of_neighbors(visited, &kept, layer));
             }
-            let candidates = nearest_first(vectors, guard, slot, [&left[..], &detours].concat());
-            let chosen = select(vectors, guard, &candidates, graph.links.capacity(layer));
+            let candidates = sort_by_distance(vectors, guard, slot, [&kept[..], &replacements].concat());
+            let chosen = select_neighbors(vectors, guard, &candidates, graph.links.capacity(layer));
             graph.links.set(slot, layer, &chosen);
-            let added: Vec<u32> = chosen.into_iter().filter(|link| !left.contains(link)).collect();
-            (is_torn, added)
+            let added: Vec<u32> = chosen.into_iter().filter(|link| !kept.contains(link)).collect();
+            (is_damaged, added)
         });
         for link in added {
-            if is_torn {
-                graph.link_back(vectors, guard, link, slot, layer);
+            if is_damaged {
+                graph.add_reverse_link(vectors, guard, link, slot, layer);
             } else {
-                // A full list is better left as it is than chosen anew for one: this is most of the work.
-                graph.offer_link(link, slot, layer);
+                // Selecting the neighbours of a full list again costs more than one link is worth.
+                graph.add_link_if_room(link, slot, layer);
             }
         }
     }
 
-    /// What may take the place of the dead: the living to which they lead, if need be through further dead.
-    fn detours(&self, visited: &mut Visited, mut behind: Vec<u32>, layer: usize) -> Vec<u32> {
-        let mut detours = Vec::new();
+    /// Candidates to replace links to removed slots: the live slots that these link to, if need be through further
+    /// removed slots.
+    fn replacements(&self, visited: &mut VisitedSet, mut dead_links: Vec<u32>, layer: usize) -> Vec<u32> {
+        let mut replacements = Vec::new();
         let mut at = 0;
-        while at < behind.len() && detours.len() < DETOURS_MAX {
-            for link in self.graph.links.get(behind[at], layer).filter(|&link| visited.insert(link)) {
+        while at < dead_links.len() && replacements.len() < REPLACEMENTS_MAX {
+            for link in self.graph.links.get(dead_links[at], layer).filter(|&link| visited.insert(link)) {
                 if self.dead.contains(link) {
-                    behind.push(link);
+                    dead_links.push(link);
                 } else if self.vectors.nodes.is_live(link) {
-                    detours.push(link);
+                    replacements.push(link);
                 }
             }
             at += 1;
         }
-        detours
+        replacements
     }
 
-    /// More, for a list that is torn: the living to which those `left` lead.
-    fn around(&self, visited: &mut Visited, left: &[u32], layer: usize) -> Vec<u32> {
-        let links = left.iter().flat_map(|&near| self.graph.links.get(near, layer));
+    /// Further candidates for a damaged list: the live neighbours of the links that are kept.
+    fn neighbors_of_neighbors(&self, visited: &mut VisitedSet, kept: &[u32], layer: usize) -> Vec<u32> {
+        let links = kept.iter().flat_map(|&near| self.graph.links.get(near, layer));
         links
             .filter(|&link| visited.insert(link))
             .filter(|&link| !self.dead.contains(link) && self.vectors.nodes.is_live(link))

@@ -1,46 +1,46 @@
-//! What a thread reuses from one search to the next.
+//! Buffers that a thread reuses from one search to the next.
 
 use std::cell::Cell;
 
 use crate::candidates::Candidates;
-use crate::vector_codec::Query;
+use crate::vector_codec::PreparedQuery;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
 /// Buffers of a search or an insertion.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) query: Query,
-    pub(crate) visited: Visited,
+    pub(crate) query: PreparedQuery,
+    pub(crate) visited: VisitedSet,
     pub(crate) candidates: Candidates,
-    /// Slots a walk passes by.
-    pub(crate) passed: Vec<u32>,
-    /// Allowed slots behind one of those.
-    pub(crate) found: Vec<u32>,
-    pub(crate) allowed: Slots,
+    /// Neighbours of the current node that the filter excludes.
+    pub(crate) filtered_out: Vec<u32>,
+    /// Allowed neighbours of one of those.
+    pub(crate) two_hop: Vec<u32>,
+    pub(crate) allowed: SlotSet,
 }
 
-/// A set of slots, a bit each.
+/// A set of slots as a bitmap.
 #[derive(Debug, Default)]
-pub(crate) struct Slots {
+pub(crate) struct SlotSet {
     words: Vec<u64>,
 }
 
-impl Slots {
-    /// Empties it, and makes room for slots below `end`.
+impl SlotSet {
+    /// Clears the set and sizes it for slots below `end`.
     pub(crate) fn reset(&mut self, end: u32) {
         self.words.clear();
         self.words.resize((end as usize).div_ceil(WORD_BITS), 0);
     }
 
-    /// Puts a slot in; whether there is room for it.
+    /// Inserts a slot. `false` if the set is too small for it.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let word = self.words.get_mut(slot as usize / WORD_BITS);
         word.map(|word| *word |= 1 << (slot as usize % WORD_BITS)).is_some()
     }
 
-    /// Whether it holds a slot.
+    /// Whether the set contains a slot.
     #[inline]
     pub(crate) fn contains(&self, slot: u32) -> bool {
         let word = self.words.get(slot as usize / WORD_BITS);
@@ -52,7 +52,7 @@ thread_local! {
     static SPARE: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
-/// Runs `work` with this thread's buffers.
+/// Runs `work` with the buffers of this thread.
 pub(crate) fn with<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     let mut scratch = SPARE.take().unwrap_or_default();
     let result = work(&mut scratch);
@@ -60,38 +60,38 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     result
 }
 
-/// The slots a walk has met: a byte each, marked with the number of the walk, so that they need
-/// clearing only once in 255 walks.
+/// The slots that a search has visited. A byte per slot holds the generation that visited it last, so the bytes
+/// need clearing only once in 255 searches.
 #[derive(Debug, Default)]
-pub(crate) struct Visited {
+pub(crate) struct VisitedSet {
     marks: Vec<u8>,
-    walk: u8,
+    generation: u8,
 }
 
-impl Visited {
-    /// Forgets every slot.
+impl VisitedSet {
+    /// Clears the set.
     pub(crate) fn reset(&mut self) {
-        self.walk = self.walk.wrapping_add(1);
-        if self.walk == 0 {
+        self.generation = self.generation.wrapping_add(1);
+        if self.generation == 0 {
             self.marks.fill(0);
-            self.walk = 1;
+            self.generation = 1;
         }
     }
 
-    /// Whether a slot is marked.
+    /// Whether the set contains a slot.
     #[inline]
     pub(crate) fn contains(&self, slot: u32) -> bool {
-        self.marks.get(slot as usize).is_some_and(|&mark| mark == self.walk)
+        self.marks.get(slot as usize).is_some_and(|&mark| mark == self.generation)
     }
 
-    /// Marks a slot; whether it was not marked before.
+    /// Inserts a slot. `true` if the set did not contain it before.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let slot = slot as usize;
         if slot >= self.marks.len() {
             self.marks.resize((slot + 1).next_multiple_of(4096), 0);
         }
-        std::mem::replace(&mut self.marks[slot], self.walk) != self.walk
+        std::mem::replace(&mut self.marks[slot], self.generation) != self.generation
     }
 }
 
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_meets_a_slot_for_the_first_time_once() {
-        let mut visited = Visited::default();
+    fn a_slot_is_inserted_once_per_generation() {
+        let mut visited = VisitedSet::default();
         for _ in 0..600 {
             visited.reset();
             for slot in [0, 3, 10_000] {
@@ -110,9 +110,10 @@ mod tests {
             }
         }
     }
+
     #[test]
-    fn a_set_holds_what_was_put_in_and_has_room_for() {
-        let mut slots = Slots::default();
+    fn a_set_contains_what_was_inserted_within_its_size() {
+        let mut slots = SlotSet::default();
         for end in [0, 1, 64, 65, 1_000] {
             slots.reset(end);
             assert!((0..end).all(|slot| !slots.contains(slot)));

@@ -1,23 +1,22 @@
-//! Which of the candidates become links.
+//! Selection of the candidates that become links.
 
 use kernels::arena::Guard;
 
-use crate::batch::Batch;
-use crate::vector_codec::Query;
+use crate::batch::ScoreBatch;
+use crate::vector_codec::PreparedQuery;
 use crate::vectors::Vectors;
 
-/// Chooses at most `count` of the candidates (distance to the node, slot; nearest first): a
-/// candidate is kept if it is nearer to the node than to every neighbour kept before it
-/// (Malkov and Yashunin 2016, algorithm 4, without extending; as in hnswlib).
+/// Selects at most `count` of the candidates (distance to the node and slot, nearest first). A candidate is kept
+/// if it is nearer to the node than to every neighbour kept before it (Malkov and Yashunin 2016, algorithm 4,
+/// without extending the candidates; as in hnswlib).
 ///
-/// Copies of one vector are as far from the node as from each other. Only the first is kept, and
-/// the others get the room that is left over: they must not fill the list of a copy and cut it
-/// off from everything else.
+/// Of several copies of one vector only the first is kept; the others fill the places left at the end. Otherwise
+/// copies could fill the list of another copy and disconnect it from the rest of the graph.
 ///
-/// Candidates are compared with a neighbour as they were with the node, as rows with a query: so
-/// a neighbour that is a copy of the node is exactly as far from them, and drops none, however
-/// rows are rounded.
-pub(crate) fn select(
+/// Candidates are compared with a kept neighbour in the same way as with the node: the neighbour is the query, the
+/// candidates are rows. Whatever the rounding of rows, a neighbour that is a copy of the node is therefore exactly
+/// as far from each candidate as the node, and drops none.
+pub(crate) fn select_neighbors(
     vectors: &Vectors,
     guard: &Guard<'_>,
     candidates: &[(f32, u32)],
@@ -28,20 +27,20 @@ pub(crate) fn select(
     }
     let mut kept = Vec::with_capacity(count);
     let mut copies = Vec::new();
-    let mut left = candidates.to_vec();
-    let (mut query, mut batch) = (Query::default(), Batch::new(vectors, guard));
-    while kept.len() < count && !left.is_empty() {
-        let (_, neighbor) = left.remove(0);
+    let mut remaining = candidates.to_vec();
+    let (mut query, mut batch) = (PreparedQuery::default(), ScoreBatch::new(vectors, guard));
+    while kept.len() < count && !remaining.is_empty() {
+        let (_, neighbor) = remaining.remove(0);
         if !vectors.prepare(guard, neighbor, &mut query) {
             continue;
         }
         kept.push(neighbor);
         batch.clear();
-        left.iter().for_each(|&(_, slot)| batch.add(slot));
+        remaining.iter().for_each(|&(_, slot)| batch.add(slot));
         batch.score(&mut query);
-        // The batch may have lost slots, but not their order.
+        // The batch may lack slots, but its order is that of the candidates.
         let mut scored = batch.scored().peekable();
-        left.retain(|&(distance, slot)| {
+        remaining.retain(|&(distance, slot)| {
             let Some((_, between)) = scored.next_if(|&(scored, _)| scored == slot) else { return false };
             let is_copy = between == distance && guard.row(neighbor) == guard.row(slot);
             if is_copy {

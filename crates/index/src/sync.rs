@@ -1,4 +1,4 @@
-//! The locks and atomics of this crate: real ones, or a model checker's.
+//! The locks and atomics of this crate: real ones, or those of the model checker.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use parking_lot::{Mutex, RwLock};
@@ -10,7 +10,7 @@ pub(crate) use self::checked::{Mutex, RwLock};
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::atomic;
 
-/// The model checker's locks with the manners of the real ones: no poison.
+/// The locks of the model checker with the API of `parking_lot`, which does not poison.
 #[cfg(feature = "shuttle")]
 mod checked {
     use shuttle::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};

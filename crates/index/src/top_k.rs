@@ -1,15 +1,15 @@
-//! The nearest few of many.
+//! The `k` nearest of a stream of candidates.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::Neighbor;
 
-/// Keeps the `k` nearest of what it is offered; equal distances by label.
+/// A bounded heap that keeps the `k` nearest of the vectors pushed, equal distances in order of their labels.
 #[derive(Debug)]
 pub(crate) struct TopK {
     k: usize,
-    /// The farthest kept is on top.
+    /// A max-heap: the farthest vector is on top.
     heap: BinaryHeap<Farthest>,
 }
 
@@ -32,12 +32,12 @@ impl PartialOrd for Farthest {
 
 impl Ord for Farthest {
     fn cmp(&self, other: &Farthest) -> Ordering {
-        order(&self.0, &other.0)
+        by_distance(&self.0, &other.0)
     }
 }
 
-/// Nearest first, equal distances by label.
-pub(crate) fn order(a: &Neighbor, b: &Neighbor) -> Ordering {
+/// Orders by distance, then by label.
+pub(crate) fn by_distance(a: &Neighbor, b: &Neighbor) -> Ordering {
     a.distance.total_cmp(&b.distance).then(a.label.cmp(&b.label))
 }
 
@@ -47,18 +47,18 @@ impl TopK {
     }
 
     #[inline]
-    pub(crate) fn offer(&mut self, label: u32, distance: f32) {
-        let offered = Farthest(Neighbor { label, distance });
+    pub(crate) fn push(&mut self, label: u32, distance: f32) {
+        let candidate = Farthest(Neighbor { label, distance });
         if self.heap.len() < self.k {
-            self.heap.push(offered);
+            self.heap.push(candidate);
         } else if let Some(mut farthest) = self.heap.peek_mut()
-            && offered < *farthest
+            && candidate < *farthest
         {
-            *farthest = offered;
+            *farthest = candidate;
         }
     }
 
-    /// Those kept, nearest first.
+    /// The vectors kept, nearest first.
     pub(crate) fn into_sorted(self) -> Vec<Neighbor> {
         self.heap.into_sorted_vec().into_iter().map(|Farthest(neighbor)| neighbor).collect()
     }

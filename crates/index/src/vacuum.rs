@@ -1,200 +1,207 @@
-//! Giving back the slots of removed vectors, a bite at a time.
+//! Vacuum: reclaiming the slots of removed vectors, in small steps.
 
 use crate::Index;
-use crate::graph::{Entry, Graph};
-use crate::nodes::State;
+use crate::graph::{EntryPoint, Graph};
+use crate::nodes::SlotState;
 use crate::repair::LinkRepair;
-use crate::scratch::Slots;
+use crate::scratch::SlotSet;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::vectors::Vectors;
 
-/// One in this many vectors must be dead before a pass mends the graph: it walks all of it.
+/// A pass visits the whole graph, so it begins only when the removed vectors are this fraction (1 / n) of the live
+/// ones.
 const PASS_SHARE: usize = 16;
-/// As many dead at least.
+/// A pass begins only when at least this many vectors are removed.
 const PASS_MIN: usize = if cfg!(feature = "shuttle") { 1 } else { 32 };
 
-/// A pass over all slots there were when it began. It takes those out of the graph that were dead then.
+/// A pass over all slots that exist when it begins. It takes the slots that are removed by then out of the graph.
 #[derive(Debug)]
-pub(crate) struct Pass {
-    gone: Vec<u32>,
-    /// The same.
-    dead: Slots,
+pub(crate) struct VacuumPass {
+    removed: Vec<u32>,
+    /// The slots of `removed` as a set.
+    dead: SlotSet,
     next: u32,
     end: u32,
-    /// Linked slots it came to.
-    met: Slots,
-    /// Slots to which one of these leads on the lowest layer.
-    reached: Slots,
+    /// The linked slots that the pass has visited.
+    scanned: SlotSet,
+    /// The slots that one of these links to on layer 0.
+    linked_to: SlotSet,
 }
 
-/// What a bite came to.
+/// The work that one step has done.
 #[derive(Default)]
 struct VacuumStep {
-    looked_at: usize,
-    given_back: usize,
+    slots_scanned: usize,
+    reclaimed: usize,
 }
 
 impl Index {
-    /// Whether so many removed vectors lie about that there is something to vacuum. Who then brings
-    /// vectors faster than a background thread clears up behind them should [`Index::vacuum_step`]
-    /// for each of them, or the index grows beyond what it holds.
+    /// Whether there are enough removed vectors for a vacuum pass. A caller that inserts vectors faster than a
+    /// background thread vacuums should then call [`Index::vacuum_step`] with each insertion, to keep the size of
+    /// the index bounded.
     pub fn needs_vacuum(&self) -> bool {
-        self.counts.removed.load(Relaxed) >= self.tombstones_max()
+        self.counters.removed.load(Relaxed) >= self.tombstones_max()
     }
 
-    /// So many dead are left alone.
+    /// Number of removed vectors below which no pass begins.
     fn tombstones_max(&self) -> usize {
         PASS_MIN.max(self.vectors_count() / PASS_SHARE)
     }
 
-    /// Gives back the slots of removed vectors, mending the links around them, once they are
-    /// more than a small share; says how many were given back. None are while a snapshot is taken.
+    /// Repairs the links around removed vectors and reclaims their slots, once [`Index::needs_vacuum`]. Returns the
+    /// number of slots reclaimed, which is 0 while a snapshot is being written.
     pub fn vacuum(&self) -> usize {
-        self.run_vacuum(u32::MAX).given_back
+        self.run_vacuum(u32::MAX).reclaimed
     }
 
-    /// Part of [`Index::vacuum`]: mends the links of up to `max` slots more, and gives back those of
-    /// the removed when it has come to the end. Whether there was anything to do.
+    /// One step of [`Index::vacuum`]: visits up to `max` further slots, and reclaims the slots of the removed
+    /// vectors at the end of the pass. Returns whether there was anything to do.
     pub fn vacuum_step(&self, max: u32) -> bool {
-        let VacuumStep { looked_at, given_back } = self.run_vacuum(max);
-        looked_at + given_back > 0
+        let VacuumStep { slots_scanned, reclaimed } = self.run_vacuum(max);
+        slots_scanned + reclaimed > 0
     }
 
     fn run_vacuum(&self, max: u32) -> VacuumStep {
         let mut pass = self.vacuum_pass.lock();
-        let Some(_nobody_keeps) = self.keeping.try_lock() else { return VacuumStep::default() };
-        let mut looked_at = 0;
+        let Some(_reclaim_guard) = self.reclaim_lock.try_lock() else { return VacuumStep::default() };
+        let mut slots_scanned = 0;
         if pass.is_none() {
             *pass = self.begin_pass();
         }
         if let (Some(graph), Some(running)) = (&self.graph, &mut *pass) {
-            looked_at = graph.repair_step(&self.vectors, running, max);
+            slots_scanned = graph.repair_step(&self.vectors, running, max);
             if running.next == running.end {
-                graph.lead_to_unreached(&self.vectors, running);
-                self.hide(&running.gone);
+                graph.relink_unreached(&self.vectors, running);
+                self.retire_slots(&running.removed);
                 *pass = None;
                 graph.wait_for_insertions();
             }
         }
-        // Also of earlier bites, whose slots somebody was still looking at.
-        let given_back = self.vectors.rows.reclaim();
-        self.counts.removed.fetch_sub(given_back, Relaxed);
-        VacuumStep { looked_at, given_back }
+        // Includes slots retired by earlier steps that a reader was still using then.
+        let reclaimed = self.vectors.rows.reclaim();
+        self.counters.removed.fetch_sub(reclaimed, Relaxed);
+        VacuumStep { slots_scanned, reclaimed }
     }
 
-    /// Hides the dead that no link leads to, and begins a pass if enough are linked.
-    fn begin_pass(&self) -> Option<Pass> {
+    /// Retires the removed slots that are not in the graph, and begins a pass if enough of the others are removed.
+    fn begin_pass(&self) -> Option<VacuumPass> {
         let Vectors { rows, nodes, .. } = &self.vectors;
         if let Some(graph) = &self.graph
             && self.needs_vacuum()
         {
-            // One that was interrupted long ago must not make all that died since wait for another pass.
+            // An insertion that was interrupted long ago would keep all slots removed since out of this pass.
             graph.wait_for_insertions();
         }
-        // A search that started before a vector's death may yet look for it.
+        // A search that started before a removal may still look for the vector.
         let oldest = rows.epochs().oldest();
-        let off_tail = self.tail.oldest_birth(nodes);
+        let oldest_pending = self.tail.oldest_insertion(nodes);
         let is_ready = |slot: u32| {
-            nodes.died(slot) <= oldest && nodes.born(slot) < off_tail && nodes.state(slot) != State::Waiting
+            nodes.deleted_at(slot) <= oldest
+                && nodes.inserted_at(slot) < oldest_pending
+                && nodes.state(slot) != SlotState::Pending
         };
-        let mut ready: Vec<u32> = self.dead.lock().extract_if(.., |slot| is_ready(*slot)).collect();
-        // Slots are reused in an order that does not depend on how they were found.
+        let mut ready: Vec<u32> = self.tombstones.lock().extract_if(.., |slot| is_ready(*slot)).collect();
+        // Makes the order in which slots are reused deterministic.
         ready.sort_unstable();
-        let (linked, loose): (Vec<u32>, Vec<u32>) =
-            ready.into_iter().partition(|&slot| self.graph.is_some() && nodes.state(slot) == State::Linked);
-        self.hide(&loose);
+        let (linked, unlinked): (Vec<u32>, Vec<u32>) = ready
+            .into_iter()
+            .partition(|&slot| self.graph.is_some() && nodes.state(slot) == SlotState::Linked);
+        self.retire_slots(&unlinked);
         match &self.graph {
             Some(graph) if linked.len() >= self.tombstones_max() => {
                 Some(graph.begin_pass(&self.vectors, linked))
             }
             _ => {
-                self.dead.lock().extend(linked);
+                self.tombstones.lock().extend(linked);
                 None
             }
         }
     }
 
-    /// Lets no reader that starts later come to slots, to which no link leads.
-    fn hide(&self, slots: &[u32]) {
+    /// Hides slots that no link leads to from readers that start later.
+    fn retire_slots(&self, slots: &[u32]) {
         if !slots.is_empty() {
-            slots.iter().for_each(|&slot| self.vectors.nodes.set_state(slot, State::Empty));
+            slots.iter().for_each(|&slot| self.vectors.nodes.set_state(slot, SlotState::Empty));
             self.vectors.rows.retire(slots);
         }
     }
 }
 
 impl Graph {
-    /// Sees to it that no walk begins at one of `gone`, and no link to one of them is added any more. They
-    /// are all linked, and no reader, now or later, sees them as living.
-    fn begin_pass(&self, vectors: &Vectors, gone: Vec<u32>) -> Pass {
-        let mut dead = Slots::default();
+    /// Begins a pass over the slots `removed`, which are linked and which no reader, now or later, sees as live. From
+    /// now on none of them is the entry point, and no insertion links to them.
+    fn begin_pass(&self, vectors: &Vectors, removed: Vec<u32>) -> VacuumPass {
+        let mut dead = SlotSet::default();
         dead.reset(vectors.rows.end());
-        for &slot in &gone {
-            assert!(dead.insert(slot), "slots that were used are below the end");
+        for &slot in &removed {
+            assert!(dead.insert(slot), "the slots in use are below the end");
         }
         {
-            // Insertions that run might still link to the dead; those that come later will not.
-            let _no_insertion = self.inserting.write();
-            if self.entry().is_some_and(|entry| dead.contains(entry.slot)) {
-                self.set_entry(self.highest(vectors, &dead));
+            // Insertions in progress may still link to the removed slots; later ones do not.
+            let _no_insertion = self.insertions.write();
+            if self.entry_point().is_some_and(|entry| dead.contains(entry.slot)) {
+                self.set_entry_point(self.highest_linked(vectors, &dead));
             }
         }
         let end = vectors.rows.end();
-        let [mut met, mut reached] = [Slots::default(), Slots::default()];
-        met.reset(end);
-        reached.reset(end);
-        Pass { gone, dead, next: 0, end, met, reached }
+        let [mut scanned, mut linked_to] = [SlotSet::default(), SlotSet::default()];
+        scanned.reset(end);
+        linked_to.reset(end);
+        VacuumPass { removed, dead, next: 0, end, scanned, linked_to }
     }
 
-    /// Waits for the insertions that run: they, too, hold on to slots.
+    /// Waits for the insertions in progress, which also keep slots from being reclaimed.
     fn wait_for_insertions(&self) {
-        drop(self.inserting.write());
+        drop(self.insertions.write());
     }
 
-    /// Goes on with a pass by up to `max` slots, and says by how many: whoever links to the dead links to
-    /// where they led instead (FreshDiskANN, Singh et al. 2021, algorithm 4). At its end no link leads
-    /// to them.
-    fn repair_step(&self, vectors: &Vectors, pass: &mut Pass, max: u32) -> usize {
+    /// Continues a pass by up to `max` slots, and returns by how many. Links to removed slots are replaced by links
+    /// to the neighbours of those slots (FreshDiskANN, Singh et al. 2021, algorithm 4). At the end of the pass no
+    /// link leads to a removed slot.
+    fn repair_step(&self, vectors: &Vectors, pass: &mut VacuumPass, max: u32) -> usize {
         let guard = vectors.rows.pin();
         let repair = LinkRepair { graph: self, vectors, guard: &guard, dead: &pass.dead };
         let end = pass.end.min(pass.next.saturating_add(max));
-        for slot in (pass.next..end).filter(|&slot| is_left(vectors, &pass.dead, slot)) {
+        for slot in (pass.next..end).filter(|&slot| remains_linked(vectors, &pass.dead, slot)) {
             for layer in 0..=self.links.level(slot) {
                 if self.links.get(slot, layer).any(|link| pass.dead.contains(link)) {
-                    repair.list(slot, layer);
+                    repair.repair_list(slot, layer);
                 }
             }
-            pass.met.insert(slot);
+            pass.scanned.insert(slot);
             for link in self.links.get(slot, 0) {
-                // Where there is no room, the link is to a slot that came after the pass began.
-                pass.reached.insert(link);
+                // A slot that is too large for the set was added after the pass began.
+                pass.linked_to.insert(link);
             }
         }
-        let looked_at = end - pass.next;
+        let slots_scanned = end - pass.next;
         pass.next = end;
-        looked_at as usize
+        slots_scanned as usize
     }
 
-    /// Whom only the dead led to: its neighbours lead to it now.
-    fn lead_to_unreached(&self, vectors: &Vectors, pass: &Pass) {
+    /// Links the slots that only removed slots linked to from their neighbours.
+    fn relink_unreached(&self, vectors: &Vectors, pass: &VacuumPass) {
         let guard = vectors.rows.pin();
-        for slot in (0..pass.end).filter(|&slot| pass.met.contains(slot) && !pass.reached.contains(slot)) {
+        for slot in
+            (0..pass.end).filter(|&slot| pass.scanned.contains(slot) && !pass.linked_to.contains(slot))
+        {
             let neighbors: Vec<u32> =
                 self.links.get(slot, 0).filter(|link| vectors.nodes.is_live(*link)).collect();
             for neighbor in neighbors {
-                self.link_back(vectors, &guard, neighbor, slot, 0);
+                self.add_reverse_link(vectors, &guard, neighbor, slot, 0);
             }
         }
     }
 
-    /// The living slot to begin walks at. No insertion runs.
-    fn highest(&self, vectors: &Vectors, dead: &Slots) -> Option<Entry> {
-        let slots = (0..vectors.rows.end()).filter(|&slot| is_left(vectors, dead, slot));
-        let entries = slots.map(|slot| Entry { slot, level: self.links.level(slot) });
+    /// The slot that becomes the entry point: on the highest layer, and live if there is a live one. No insertion is
+    /// in progress.
+    fn highest_linked(&self, vectors: &Vectors, dead: &SlotSet) -> Option<EntryPoint> {
+        let slots = (0..vectors.rows.end()).filter(|&slot| remains_linked(vectors, dead, slot));
+        let entries = slots.map(|slot| EntryPoint { slot, level: self.links.level(slot) });
         entries.max_by_key(|entry| (vectors.nodes.is_live(entry.slot), entry.level))
     }
 }
 
-fn is_left(vectors: &Vectors, dead: &Slots, slot: u32) -> bool {
-    vectors.nodes.state(slot) == State::Linked && !dead.contains(slot)
+fn remains_linked(vectors: &Vectors, dead: &SlotSet, slot: u32) -> bool {
+    vectors.nodes.state(slot) == SlotState::Linked && !dead.contains(slot)
 }

@@ -1,27 +1,27 @@
-//! Vectors as they are given: element types, blobs, and what is refused.
+//! Vectors as the caller gives them: element types, encoding and validation.
 
 use half::{bf16, f16};
 use kernels::simd::distance::Element;
 
 use crate::Metric;
 
-/// Largest dimension.
+/// Largest number of dimensions.
 pub const DIM_MAX: usize = 4096;
 
-/// Largest squared length. The squared distance of two such vectors is at most four times as
-/// much, which a single still holds.
+/// Largest squared length. The squared distance of two such vectors is at most four times as large, which still fits
+/// into single precision.
 const SQUARED_LENGTH_MAX: f64 = f32::MAX as f64 / 4.0;
 
-/// The element type a vector is given and given back in; little-endian in bytes.
+/// The element type of encoded vectors; elements are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VectorType {
-    /// IEEE 754 single.
+    /// IEEE 754 single precision.
     Float32,
-    /// IEEE 754 half.
+    /// IEEE 754 half precision.
     Float16,
-    /// The upper half of a single.
+    /// bfloat16: the upper half of a single-precision number.
     Bfloat16,
-    /// Signed bytes.
+    /// Signed 8-bit integers.
     Int8,
 }
 
@@ -35,7 +35,7 @@ impl VectorType {
         }
     }
 
-    /// Redis's name of the type.
+    /// The name of the type in Redis.
     pub fn name(self) -> &'static str {
         match self {
             VectorType::Float32 => "FLOAT32",
@@ -46,47 +46,47 @@ impl VectorType {
     }
 }
 
-/// Why a vector cannot be indexed. Messages name the value and what was expected.
+/// Why a vector is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VectorError {
-    /// Wrong length.
+    /// The vector has the wrong number of values.
     #[error("vector dimensions do not match: expected {expected}, found {found}")]
     Dimensions {
-        /// The index's dimension.
+        /// Dimension of the index.
         expected: usize,
-        /// The vector's.
+        /// Dimension of the vector.
         found: usize,
     },
-    /// A blob that is not a whole number of elements of the right count.
+    /// The blob has the wrong size.
     #[error("vector dimensions do not match: expected {expected} bytes ({dim} x {element}), found {found}")]
     BlobSize {
-        /// Bytes of a vector.
+        /// Bytes per vector.
         expected: usize,
-        /// Bytes of the blob.
+        /// Bytes in the blob.
         found: usize,
-        /// The index's dimension.
+        /// Dimension of the index.
         dim: usize,
         /// The element type.
         element: &'static str,
     },
-    /// NaN or infinite.
+    /// A value is NaN or infinite.
     #[error("vector value {index} is {value}: every value must be finite")]
     NotFinite {
-        /// Which value, from 0.
+        /// Position of the value, from 0.
         index: usize,
-        /// What it is.
+        /// The value.
         value: f32,
     },
-    /// No direction, under cosine.
+    /// The vector has no direction, which cosine distance needs.
     #[error("vector is all zeros: it has no direction, so cosine distance is undefined")]
     Zero,
-    /// Squared distances could overflow single precision.
+    /// The vector is so long that squared distances could overflow single precision.
     #[error("vector is too long: its squared length overflows 32-bit floats")]
     TooLong,
 }
 
-/// Decodes a little-endian blob of `dim` elements and checks it as [`check`] does.
+/// Decodes a little-endian blob of `dim` elements, and validates it with [`check`].
 pub fn decode(
     blob: &[u8],
     dim: usize,
@@ -104,7 +104,7 @@ pub fn decode(
     Ok(values)
 }
 
-/// Decodes whole elements into `values`, in place of what it held.
+/// Replaces the content of `values` with the decoded elements.
 pub(crate) fn decode_into(blob: &[u8], vector_type: VectorType, values: &mut Vec<f32>) {
     values.clear();
     match vector_type {
@@ -119,8 +119,8 @@ pub(crate) fn decode_into(blob: &[u8], vector_type: VectorType, values: &mut Vec
     }
 }
 
-/// Encodes values as a little-endian blob of `vector_type`: rounded to nearest, and to the largest
-/// finite value of the type where they exceed it.
+/// Encodes values as a little-endian blob of `vector_type`. Values are rounded to nearest and clamped to the finite
+/// range of the type.
 pub fn encode(values: &[f32], vector_type: VectorType) -> Vec<u8> {
     match vector_type {
         VectorType::Float32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
@@ -137,7 +137,7 @@ pub fn encode(values: &[f32], vector_type: VectorType) -> Vec<u8> {
     }
 }
 
-/// Whether `values` can be indexed or searched for: length, finiteness, direction.
+/// Validates a vector that is to be inserted or searched for: dimension, finite values, length, direction.
 pub fn check(values: &[f32], dim: usize, metric: Metric) -> Result<(), VectorError> {
     if values.len() != dim {
         return Err(VectorError::Dimensions { expected: dim, found: values.len() });
@@ -155,9 +155,10 @@ pub fn check(values: &[f32], dim: usize, metric: Metric) -> Result<(), VectorErr
     Ok(())
 }
 
-/// In double precision, where the square of no single overflows or vanishes.
+/// The squared length in double precision, in which the square of a single-precision value neither overflows nor
+/// underflows.
 pub(crate) fn squared_length(values: &[f32]) -> f64 {
-    // Several sums, so that none waits for the one before.
+    // Several independent sums shorten the dependency chain.
     let mut sums = [0.0; 8];
     for values in values.chunks(sums.len()) {
         sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
@@ -173,7 +174,7 @@ mod tests {
         [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
 
     #[test]
-    fn what_a_type_holds_comes_back_exactly() {
+    fn values_that_the_type_represents_round_trip_exactly() {
         let values = [0.0, -1.0, 64.0, 127.0, -128.0, 3.0];
         for vector_type in TYPES {
             let blob = encode(&values, vector_type);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_rounded_to_nearest_and_held_to_the_range() {
+    fn values_are_rounded_to_nearest_and_clamped() {
         let round_trip = |value, vector_type| {
             decode(&encode(&[value], vector_type), 1, vector_type, Metric::Ip).unwrap()[0]
         };
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_indexed_is_named() {
+    fn errors_name_the_invalid_value() {
         let message = |values: &[f32]| check(values, 2, Metric::Cosine).unwrap_err().to_string();
         assert_eq!(message(&[1.0]), "vector dimensions do not match: expected 2, found 1");
         assert_eq!(message(&[1.0, f32::NAN]), "vector value 1 is NaN: every value must be finite");
@@ -203,7 +204,7 @@ mod tests {
         assert!(message(&[0.0, -0.0]).contains("no direction"));
         assert!(message(&[3e19, 0.0]).contains("too long"));
         assert_eq!(check(&[0.0, 0.0], 2, Metric::Ip), Ok(()));
-        // The shortest vector there is has a direction.
+        // The shortest nonzero vector has a direction.
         assert_eq!(check(&[f32::from_bits(1), 0.0], 2, Metric::Cosine), Ok(()));
         let error = decode(&[0; 7], 2, VectorType::Float32, Metric::L2).unwrap_err().to_string();
         assert_eq!(error, "vector dimensions do not match: expected 8 bytes (2 x FLOAT32), found 7");

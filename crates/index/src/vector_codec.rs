@@ -1,4 +1,4 @@
-//! Rows and distances: how vectors are held, and how far a query is from them.
+//! The vector codec: encodes vectors as rows, and computes distances between a query and rows.
 
 use std::borrow::Cow;
 
@@ -7,56 +7,56 @@ use kernels::simd::Cpu;
 use kernels::simd::distance::codes::{self, CodeWidth};
 use kernels::simd::distance::{self, Measure};
 
-use crate::vector::{decode_into, encode, squared_length};
+use crate::vector::{self, decode_into, squared_length};
 use crate::{Metric, Options, Quantization, VectorType};
 
-/// Lengths between which products of singles neither overflow nor vanish.
+/// Vector lengths whose products neither overflow nor underflow in single precision.
 const LENGTHS: std::ops::Range<f64> = 1e-15..1e15;
 
-/// Of so many values the errors of 4-bit codes cancel out enough for the ten nearest to be among the
-/// twenty that seem to be (measured: 24 values, .976 of them; 384, all).
-const CANCELLING: usize = 128;
+/// From this dimension on, the errors of 4-bit codes cancel out enough for the 10 nearest vectors to be among the 20
+/// nearest by codes (measured: .976 of them at 24 dimensions, all at 384).
+const CANCELLING_DIM_MIN: usize = 128;
 
-/// Measures distances between vectors of one kind.
+/// Encodes vectors as rows of one layout, and measures distances to them.
 ///
-/// Under cosine a FLOAT32 row is held normalised. The other types would lose precision to a
-/// second rounding, so their rows are held as given, each with the inverse of its length (its *scale*).
-/// Quantised rows ([`codes`]) are normalised first, whatever their type.
+/// Under cosine, a FLOAT32 row is stored normalised. The other types would lose precision in a second rounding, so
+/// their rows are stored as given, with the inverse of their length (the *scale*). Quantised rows ([`codes`]) are
+/// normalised before they are quantised, whatever their type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VectorCodec {
     dim: usize,
     metric: Metric,
     vector_type: VectorType,
-    /// How wide codes are; `None` if vectors are held in their type.
+    /// The width of the codes; `None` if vectors are stored in their own type.
     width: Option<CodeWidth>,
     cpu: Cpu,
 }
 
-/// A query made ready for the kernels.
+/// A query in the form that the kernels take.
 #[derive(Debug, Default)]
-pub(crate) struct Query {
+pub(crate) struct PreparedQuery {
     values: Vec<f32>,
-    /// The values as bytes, where both sides are bytes and sums can be exact; else empty.
+    /// The values as integers if query and rows are INT8, so that sums are exact; empty otherwise.
     bytes: Vec<i8>,
-    /// What inner products are multiplied by, besides the row's scale.
+    /// The factor that inner products are multiplied by, in addition to the scale of the row.
     scale: f32,
     integers: Vec<i32>,
-    /// In place of all the others where rows are quantised.
+    /// Used instead of the other fields if rows are quantised.
     codes: codes::CodeQuery,
 }
 
-/// Rows for the kernels; [`VectorCodec::gather`] adds one.
+/// Rows in the form that the kernels take; [`VectorCodec::push_row`] adds one.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered<'a> {
+pub(crate) struct RowBatch<'a> {
     plain: Vec<&'a [u8]>,
-    /// Empty where every scale is 1.
+    /// Empty if every scale is 1.
     scales: Vec<f32>,
-    /// In place of all the others where rows are quantised.
+    /// Used instead of the other fields if rows are quantised.
     coded: Vec<codes::CodeRow<'a>>,
 }
 
-impl Gathered<'_> {
-    /// Forgets them.
+impl RowBatch<'_> {
+    /// Clears the batch.
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.plain.clear();
@@ -82,18 +82,18 @@ impl VectorCodec {
         VectorCodec { dim, metric, vector_type, width, cpu }
     }
 
-    /// Whether [`VectorCodec::distances`] are not the distances to what rows hold, but near them.
+    /// Whether [`VectorCodec::distances`] are approximate.
     pub(crate) fn is_quantized(&self) -> bool {
         self.width.is_some()
     }
 
-    /// How far [`VectorCodec::distances`] scatter what is near, in times what 8-bit codes do: the fewer
-    /// values there are, the less do the errors of 4-bit codes cancel out.
-    pub(crate) fn spread(&self) -> usize {
-        if self.width == Some(CodeWidth::Bits4) && self.dim < CANCELLING { 3 } else { 1 }
+    /// How many times as many extra candidates as with 8-bit codes a search rescores: the fewer dimensions there are,
+    /// the less the errors of 4-bit codes cancel out.
+    pub(crate) fn rescore_factor(&self) -> usize {
+        if self.width == Some(CodeWidth::Bits4) && self.dim < CANCELLING_DIM_MIN { 3 } else { 1 }
     }
 
-    /// Bytes of a row.
+    /// Bytes per row.
     pub(crate) fn row_bytes(&self) -> usize {
         match self.width {
             None => self.element_bytes(),
@@ -101,12 +101,13 @@ impl VectorCodec {
         }
     }
 
-    /// Bytes of a vector's elements.
+    /// Bytes of the elements of a vector.
     fn element_bytes(&self) -> usize {
         self.dim * self.vector_type.element().bytes()
     }
 
-    /// Bytes of the parts of a row that lie apart: what walks read, and what they do not.
+    /// Bytes of the parts of a row, which are stored in separate tables so that a graph search loads only the parts
+    /// it reads.
     pub(crate) fn parts(&self) -> Vec<usize> {
         match self.width {
             None => vec![self.element_bytes()],
@@ -114,48 +115,48 @@ impl VectorCodec {
         }
     }
 
-    /// Whether rows have scales other than 1.
+    /// Whether rows have a scale other than 1.
     pub(crate) fn is_scaled(&self) -> bool {
         self.metric == Metric::Cosine && self.vector_type != VectorType::Float32 && !self.is_quantized()
     }
 
-    /// The row a vector is held as, and its scale.
+    /// Encodes a vector as a row, and returns the row and its scale.
     ///
-    /// Under cosine only the direction counts, so a vector that the type cannot hold well is
-    /// scaled first: by a power of two if it is extremely long or short, and to fill the range of
-    /// INT8 if its values are not integers of that range.
-    pub(crate) fn row(&self, vector: &[f32]) -> (Vec<u8>, f32) {
-        assert_eq!(vector.len(), self.dim, "a checked vector has the index's dimension");
+    /// Under cosine only the direction matters, so a vector that the type represents poorly is rescaled first: by a
+    /// power of two if it is extremely long or short, and to the full range of INT8 if its values are not integers in
+    /// that range.
+    pub(crate) fn encode(&self, vector: &[f32]) -> (Vec<u8>, f32) {
+        assert_eq!(vector.len(), self.dim, "the dimension of the vector is not that of the index");
         if let Some(width) = self.width {
-            return (codes::encode(width, &self.coded(width, vector)), 1.0);
+            return (codes::encode(width, &self.normalized(width, vector)), 1.0);
         }
         if self.metric != Metric::Cosine {
-            return (encode(vector, self.vector_type), 1.0);
+            return (vector::encode(vector, self.vector_type), 1.0);
         }
         let length = squared_length(vector).sqrt();
         let scaled_by = |factor: f64| vector.iter().map(|&v| (f64::from(v) * factor) as f32).collect();
         let held: Vec<f32> = match self.vector_type {
             VectorType::Float32 => scaled_by(1.0 / length),
-            VectorType::Int8 if vector.iter().all(|&v| is_byte(v)) => vector.to_vec(),
+            VectorType::Int8 if vector.iter().all(|&v| is_i8(v)) => vector.to_vec(),
             VectorType::Int8 => {
                 let largest = vector.iter().fold(0f32, |largest, v| largest.max(v.abs()));
                 scaled_by(f64::from(i8::MAX) / f64::from(largest))
             }
-            // Halves are exact between 2⁻¹⁴ and 2¹⁶ only.
+            // Half precision is normal only between 2⁻¹⁴ and 2¹⁶.
             VectorType::Float16 if !(1e-1..3e4).contains(&length) => {
                 scaled_by((-length.log2().round()).exp2())
             }
             VectorType::Bfloat16 if !LENGTHS.contains(&length) => scaled_by((-length.log2().round()).exp2()),
             VectorType::Float16 | VectorType::Bfloat16 => vector.to_vec(),
         };
-        let row = encode(&held, self.vector_type);
+        let row = vector::encode(&held, self.vector_type);
         let scale = self.scale(&row);
         (row, scale)
     }
 
-    /// The vector as codes hold it: normalised under cosine, and rotated where codes are so coarse
-    /// that a few large values would leave nothing of the others.
-    fn coded<'a>(&self, width: CodeWidth, vector: &'a [f32]) -> Cow<'a, [f32]> {
+    /// The vector that is encoded as codes: normalised under cosine, and rotated for 4-bit codes, which are so coarse
+    /// that a few large values would leave the others without precision.
+    fn normalized<'a>(&self, width: CodeWidth, vector: &'a [f32]) -> Cow<'a, [f32]> {
         let mut held = Cow::Borrowed(vector);
         if self.metric == Metric::Cosine {
             let inverse = 1.0 / squared_length(vector).sqrt();
@@ -174,15 +175,15 @@ impl VectorCodec {
         }
         let mut values = Vec::new();
         decode_into(row, self.vector_type, &mut values);
-        inverse(squared_length(&values).sqrt())
+        inverse_length(squared_length(&values).sqrt())
     }
 
-    /// Whether a row, from outside, has finite values only, and is consistent in itself.
+    /// Whether a row from an untrusted source has finite values only, and is consistent.
     pub(crate) fn is_valid_row(&self, row: &[u8]) -> bool {
         if let Some(width) = self.width {
             return codes::is_valid(width, codes::CodeRow::from_bytes(width, row));
         }
-        // Without branches inside, so that the compiler can use vectors.
+        // No branches in the loop, so that the compiler vectorises it.
         let halves = |exponent: u16| {
             let infinite = |b: &[u8; 2]| u16::from_le_bytes(*b) & exponent == exponent;
             !row.as_chunks().0.iter().fold(false, |any, b| any | infinite(b))
@@ -198,8 +199,8 @@ impl VectorCodec {
         }
     }
 
-    /// The values of a row.
-    pub(crate) fn values(&self, row: Row<'_>) -> Vec<f32> {
+    /// Decodes a row.
+    pub(crate) fn decode(&self, row: Row<'_>) -> Vec<f32> {
         let mut values = Vec::new();
         match self.width {
             None => decode_into(row.part(0), self.vector_type, &mut values),
@@ -213,27 +214,27 @@ impl VectorCodec {
         values
     }
 
-    /// Makes `query` ask for what is near `vector`.
-    pub(crate) fn prepare(&self, vector: &[f32], query: &mut Query) {
-        assert_eq!(vector.len(), self.dim, "a checked query has the index's dimension");
+    /// Prepares `query` from a vector.
+    pub(crate) fn prepare(&self, vector: &[f32], query: &mut PreparedQuery) {
+        assert_eq!(vector.len(), self.dim, "the dimension of the query is not that of the index");
         if let Some(width) = self.width {
-            query.codes.set_values(width, &self.coded(width, vector));
+            query.codes.set_values(width, &self.normalized(width, vector));
             return;
         }
         query.values.clear();
         query.bytes.clear();
         query.scale = 1.0;
         let length = if self.metric == Metric::Cosine { squared_length(vector).sqrt() } else { 1.0 };
-        if self.vector_type == VectorType::Int8 && vector.iter().all(|&v| is_byte(v)) {
+        if self.vector_type == VectorType::Int8 && vector.iter().all(|&v| is_i8(v)) {
             query.bytes.extend(vector.iter().map(|&v| v as i8));
-            query.scale = inverse(length);
+            query.scale = inverse_length(length);
         } else {
             query.values.extend(vector.iter().map(|&v| (f64::from(v) / length) as f32));
         }
     }
 
-    /// Makes `query` ask for what is near a row, for [`VectorCodec::distances`] alone.
-    pub(crate) fn prepare_row(&self, row: Row<'_>, scale: f32, query: &mut Query) {
+    /// Prepares `query` from a row, for use with [`VectorCodec::distances`] only.
+    pub(crate) fn prepare_from_row(&self, row: Row<'_>, scale: f32, query: &mut PreparedQuery) {
         if let Some(width) = self.width {
             query.codes.set_row(width, coded(row), false);
             return;
@@ -248,9 +249,9 @@ impl VectorCodec {
         }
     }
 
-    /// Gathers a row and asks for what [`VectorCodec::distances`] reads of it.
+    /// Adds a row to the batch, and prefetches the parts that [`VectorCodec::distances`] reads.
     #[inline]
-    pub(crate) fn gather<'a>(&self, row: Row<'a>, scale: impl Fn() -> f32, rows: &mut Gathered<'a>) {
+    pub(crate) fn push_row<'a>(&self, row: Row<'a>, scale: impl Fn() -> f32, rows: &mut RowBatch<'a>) {
         if self.is_quantized() {
             let row = coded(row);
             distance::prefetch_many(row.codes);
@@ -265,9 +266,9 @@ impl VectorCodec {
         }
     }
 
-    /// Distances of gathered rows: what walks go by.
+    /// Distances to the rows of the batch, from codes alone if they are quantised. Graph search uses these.
     #[inline]
-    pub(crate) fn distances(&self, query: &mut Query, rows: &Gathered<'_>, out: &mut [f32]) {
+    pub(crate) fn distances(&self, query: &mut PreparedQuery, rows: &RowBatch<'_>, out: &mut [f32]) {
         let measure = self.measure();
         if self.is_quantized() {
             codes::score(self.cpu, measure, &query.codes, &rows.coded, out);
@@ -280,17 +281,17 @@ impl VectorCodec {
                 *out = sum as f32;
             }
         }
-        self.finish(query, &rows.scales, out);
+        self.to_distances(query, &rows.scales, out);
     }
 
-    /// Distances of gathered rows to all that they hold.
-    pub(crate) fn exact_distances(&self, query: &mut Query, rows: &Gathered<'_>, out: &mut [f32]) {
+    /// Distances to the rows of the batch at their full precision.
+    pub(crate) fn exact_distances(&self, query: &mut PreparedQuery, rows: &RowBatch<'_>, out: &mut [f32]) {
         if !self.is_quantized() {
             return self.distances(query, rows, out);
         }
         rows.coded.iter().for_each(|row| distance::prefetch_many(row.residuals));
         codes::score_with_residuals(self.cpu, self.measure(), &query.codes, &rows.coded, out);
-        self.finish(query, &rows.scales, out);
+        self.to_distances(query, &rows.scales, out);
     }
 
     fn measure(&self) -> Measure {
@@ -300,8 +301,8 @@ impl VectorCodec {
         }
     }
 
-    /// Makes distances of what was measured.
-    fn finish(&self, query: &Query, scales: &[f32], out: &mut [f32]) {
+    /// Converts inner products and squared differences to distances.
+    fn to_distances(&self, query: &PreparedQuery, scales: &[f32], out: &mut [f32]) {
         match self.metric {
             Metric::L2 => {}
             Metric::Ip => out.iter_mut().for_each(|product| *product = 1.0 - *product),
@@ -315,13 +316,13 @@ impl VectorCodec {
     }
 }
 
-/// Whether a signed byte holds the value exactly.
-fn is_byte(value: f32) -> bool {
+/// Whether the value is an integer from -128 to 127.
+fn is_i8(value: f32) -> bool {
     f32::from(value as i8) == value
 }
 
-/// The scale of a vector of this length; 0 for one without direction, which is thus at
-/// distance 1 of everything.
-fn inverse(length: f64) -> f32 {
+/// The scale of a vector of this length. 0 for a vector without direction, which gives it distance 1 to
+/// everything.
+fn inverse_length(length: f64) -> f32 {
     if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
 }

@@ -1,11 +1,11 @@
-//! The vectors themselves, and distances to them.
+//! Storage of the vectors.
 
 use kernels::arena::{Guard, Rows};
 
 use crate::nodes::Nodes;
-use crate::vector_codec::{Query, VectorCodec};
+use crate::vector_codec::{PreparedQuery, VectorCodec};
 
-/// Rows, with what is known of them.
+/// Rows with their metadata, and the codec that interprets them.
 #[derive(Debug)]
 pub(crate) struct Vectors {
     pub(crate) codec: VectorCodec,
@@ -14,10 +14,10 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// Makes `query` ask for what is near the vector at `slot`; `false` if its row has gone.
-    pub(crate) fn prepare(&self, guard: &Guard<'_>, slot: u32, query: &mut Query) -> bool {
+    /// Prepares `query` from the vector at `slot`. `false` if its row is no longer published.
+    pub(crate) fn prepare(&self, guard: &Guard<'_>, slot: u32, query: &mut PreparedQuery) -> bool {
         let Some(row) = guard.row(slot) else { return false };
-        self.codec.prepare_row(row, self.nodes.scale(slot), query);
+        self.codec.prepare_from_row(row, self.nodes.scale(slot), query);
         true
     }
 }
