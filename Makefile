@@ -141,7 +141,7 @@ sanitize-threads:
 	$(THREADS) -p kernels --lib arena -- --nocapture
 	$(THREADS) -p index --test stress -- --nocapture
 	$(THREADS) -p engine --test engine stress -- --nocapture
-	$(THREADS) -p engine --test engine together
+	$(THREADS) -p engine --test engine concurrency
 
 # libFuzzer with AddressSanitizer, FUZZ_SECONDS per target. New inputs go to target/corpus; the corpora in the repository
 # are the starting point and stay unchanged.

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_from_before_a_jump_does_not_come_back() {
+    fn a_time_read_before_a_clock_jump_does_not_return() {
         let clock = Arc::new(RewindableClock {
             ms: AtomicU64::new(500),
             during: std::sync::OnceLock::new(),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn time_stands_until_it_may_follow() {
+    fn time_is_frozen_until_it_may_follow_the_clock() {
         let clock = Arc::new(RewindableClock {
             ms: AtomicU64::new(1_000),
             during: std::sync::OnceLock::new(),

@@ -73,7 +73,7 @@ impl Core {
         for (ops, done) in waiting {
             let results = results.by_ref().take(ops).collect();
             if catch_unwind(AssertUnwindSafe(|| done(results))).is_err() {
-                self.warn("whoever waited for a write panicked on its result".to_owned());
+                self.warn("the callback of a write panicked".to_owned());
             }
         }
     }
@@ -144,7 +144,7 @@ impl Core {
                 .map(|(written, refused)| match (written, refused) {
                     (Some(written), _) => Ok(written),
                     (None, Some(error)) => Err(error),
-                    (None, None) => unreachable!("an operation is written or refused"),
+                    (None, None) => unreachable!("an operation is written or rejected"),
                 })
                 .collect();
         }

@@ -51,10 +51,10 @@ impl CheckReport {
 /// unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum RestoreError {
     /// The directory holds documents.
-    #[error("{} holds {documents} documents: restore into another directory, or say that they are to be replaced", path.display())]
+    #[error("{} holds {documents} documents: restore into another directory, or allow them to be replaced", path.display())]
     NotEmpty { path: PathBuf, documents: u64 },
     /// The backup is damaged or not a backup.
     #[error("the backup cannot be restored: {0}")]
@@ -67,7 +67,7 @@ pub enum RestoreError {
     Io { path: PathBuf, source: io::Error },
     /// The new store has replaced the old one, but the disk did not confirm it.
     #[error(
-        "the new store is in place as {}, and may not be after a loss of power, since the directory cannot be \
+        "the new store is in place as {}, but may be lost in a power failure, as the directory cannot be \
          synced: {source}{}",
         path.display(),
         kept.as_ref().map(|kept| format!("; the old one is {}", kept.display())).unwrap_or_default()
@@ -113,7 +113,7 @@ impl DataDir {
         let look = |name: &str| -> Option<String> {
             let found = schemas.iter().find(|(version, _)| Snapshots::file_name(*version) == name);
             let Some((version, schema)) = found else {
-                return Some("it is of no collection that is there".to_owned());
+                return Some("it belongs to no existing collection".to_owned());
             };
             let schema = match Schema::from_stored_bytes(schema) {
                 Ok(schema) => std::sync::Arc::new(schema),
@@ -169,7 +169,7 @@ impl DataDir {
         let findings = saved.inspect_err(|_| self.discard_unfinished())?;
         drop(store);
         let kept = self.install(Some("damaged"))?;
-        Ok((findings, kept.expect("a store that was read stands")))
+        Ok((findings, kept.expect("a store that was read exists")))
     }
 
     /// Opens the store only if it exists: opening a missing one would create it.

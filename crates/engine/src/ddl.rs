@@ -20,25 +20,23 @@ use crate::{
 /// Why a DDL operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum CollectionError {
     /// No collection has this name.
     #[error("no collection \"{name}\"; there are: {known}")]
     NotFound { name: String, known: String },
     /// The name is an alias, but the operation needs a collection's own name.
-    #[error("\"{name}\" is an alias of collection \"{collection}\": give the collection's own name")]
+    #[error("\"{name}\" is an alias of collection \"{collection}\": use the collection's own name")]
     IsAlias { name: String, collection: String },
     /// The name belongs to another collection.
-    #[error(
-        "there is a collection \"{name}\" already, with another schema: {difference}; rebuild it or drop it first"
-    )]
+    #[error("collection \"{name}\" exists with another schema: {difference}; rebuild it or drop it first")]
     Exists { name: String, difference: String },
     /// The alias has the name of a collection.
-    #[error("\"{alias}\" is the name of a collection, give the alias another")]
+    #[error("\"{alias}\" is the name of a collection; choose another name for the alias")]
     NameTaken { alias: String },
     /// The name has characters that are not allowed, or a wrong length.
     #[error(
-        "\"{name}\" cannot name a collection or an alias: 1 to 128 of A-Z a-z 0-9 _ . : - are allowed, not all dots"
+        "\"{name}\" is not a valid name for a collection or an alias: use 1 to 128 of A-Z a-z 0-9 _ . : -, not only dots"
     )]
     Name { name: String },
     /// Another version is being built.
@@ -59,7 +57,7 @@ pub enum CollectionError {
     #[error("the collection cannot be read: {0}")]
     Read(#[source] StoreError),
     /// The engine is read-only after a failed write.
-    #[error("no writes are taken since one failed ({reason}): open the engine again")]
+    #[error("the engine is read-only since a write failed ({reason}): open it again")]
     ReadOnly { reason: String },
     /// The engine is closed.
     #[error("the engine is closed")]
@@ -389,7 +387,7 @@ impl Core {
         if let Err(error) = self.snapshots.remove(version) {
             // Harmless: no longer read, and removed when the engine next opens.
             self.warn(format!(
-                "the snapshot of dropped collection {}, version {}, stays: {error}",
+                "the snapshot of collection {}, version {}, was not removed: {error}",
                 version.id, version.version
             ));
         }

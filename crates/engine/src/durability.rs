@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn always_is_due_at_once_and_leaves_nothing() {
+    fn always_syncs_every_commit() {
         let unsynced = UnsyncedWrites::new(Durability::Always);
         assert!(unsynced.is_due(ms(0)) && unsynced.is_due(ms(5)));
         assert_eq!(unsynced.time_left(ms(5)), None);
     }
 
     #[test]
-    fn a_second_counts_from_the_first_write_that_is_not_durable() {
+    fn the_second_counts_from_the_first_unsynced_write() {
         let mut unsynced = UnsyncedWrites::new(Durability::EverySec);
         assert!(!unsynced.is_due(ms(90_000)), "nothing has waited");
         assert_eq!(unsynced.time_left(ms(90_000)), None);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn much_is_due_at_once() {
+    fn many_unsynced_bytes_are_due_immediately() {
         let mut unsynced = UnsyncedWrites::new(Durability::None);
         unsynced.add(BYTES_MAX - 1, ms(0));
         assert!(!unsynced.is_due(ms(29_999)) && unsynced.is_due(ms(30_000)));

@@ -74,18 +74,18 @@ impl Options {
 /// Why an engine could not be opened. Messages contain the path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum OpenError {
     /// Another process uses the directory.
-    #[error("{} is in use by another Nearfield process: stop it first, or talk to it", path.display())]
+    #[error("{} is in use by another Nearfield process: stop it first, or send requests to it", path.display())]
     Locked { path: PathBuf },
     /// The directory or the lock cannot be created.
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     /// Snapshots exist, but their store does not.
     #[error(
-        "{} is missing or empty, and snapshots beside it tell that there was a store: restore it from a backup, or \
-         remove the directory of snapshots to begin anew",
+        "{} is missing or empty, but snapshots next to it show that there was a store: restore it from a backup, or \
+         remove the snapshot directory to start empty",
         path.display()
     )]
     Lost { path: PathBuf },
@@ -93,7 +93,7 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] store::OpenError),
     /// The store cannot be read.
-    #[error("cannot read the store in {}: {source}; `nearfield check` tells all that is damaged, `nearfield repair` and `nearfield restore` mend it", path.display())]
+    #[error("cannot read the store in {}: {source}; `nearfield check` lists the damage, `nearfield repair` or `nearfield restore` fixes it", path.display())]
     Read { path: PathBuf, source: StoreError },
     /// A stored schema is damaged.
     #[error("the schema of collection {}, version {} in {} is damaged: {reason}", collection.id, collection.version, path.display())]
@@ -129,7 +129,7 @@ impl Engine {
 
     /// Like [`Engine::open`], and reports its progress.
     pub fn open_with_progress(options: Options, progress: &Progress) -> Result<Engine, OpenError> {
-        progress.start("the store is being opened".to_owned());
+        progress.start("opening the store".to_owned());
         let directory = DataDir::lock(&options.data_dir)?;
         let snapshots = directory.snapshots()?;
         let store = Store::open(&directory.store_file(), options.store_options())?;
@@ -172,7 +172,8 @@ impl Engine {
         };
         let started = (|| {
             let committer = spawn("nearfield-committer".to_owned(), Box::new(Core::run_committer))?;
-            let mut background = vec![spawn("nearfield-upkeep".to_owned(), Box::new(Core::run_maintenance))?];
+            let mut background =
+                vec![spawn("nearfield-maintenance".to_owned(), Box::new(Core::run_maintenance))?];
             for thread in 0..options.index_threads {
                 let lower_priority = options.lower_priority;
                 let run = move |core: &Core| {
@@ -181,7 +182,7 @@ impl Engine {
                 };
                 background.push(spawn(format!("nearfield-index-{thread}"), Box::new(run))?);
             }
-            background.push(spawn("nearfield-relief".to_owned(), Box::new(Core::run_tail_drainer))?);
+            background.push(spawn("nearfield-drain".to_owned(), Box::new(Core::run_tail_drainer))?);
             Ok(EngineThreads { committer, background, _directory: directory })
         })();
         match started {
@@ -335,7 +336,7 @@ impl Engine {
         let (answer, results) = mpsc::sync_channel(1);
         let done: WriteCallback = Box::new(move |results| {
             // The receiver below waits for the results.
-            answer.send(results).expect("whoever writes waits for the results");
+            answer.send(results).expect("the writer waits for the results");
         });
         match self.core.queue.submit_blocking(WriteJob::new(ops, done)) {
             Ok(()) => results.recv().expect("the committer answers every job"),

@@ -51,7 +51,7 @@ pub enum Filter {
 
 /// Why a filter is invalid. For parsed filters, with the byte position in the text.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 #[non_exhaustive]
 pub enum FilterError {
     /// The text is too long.
@@ -65,7 +65,7 @@ pub enum FilterError {
     Unexpected { position: usize, found: String, expected: &'static str },
     /// The filter contains full-text search terms.
     #[error(
-        "filter: \"{found}\" at byte {position} asks for full text, which filters do not support; \
+        "filter: \"{found}\" at byte {position} is full-text search, which filters do not support; \
          write @field:{{tag}} or @field:[min max]"
     )]
     FullText { position: usize, found: String },
@@ -74,8 +74,8 @@ pub enum FilterError {
     Unsupported { position: usize, what: &'static str, instead: &'static str },
     /// The schema has no such field.
     #[error(
-        "filter: no field \"{field}\" at byte {position}; fields of this schema that a filter \
-         takes: {known}"
+        "filter: no field \"{field}\" at byte {position}; fields that a filter can use: \
+         {known}"
     )]
     UnknownField { position: usize, field: String, known: String },
     /// The field has another kind.
@@ -85,11 +85,11 @@ pub enum FilterError {
     )]
     Kind { position: usize, field: String, expected: &'static str, found: &'static str, syntax: &'static str },
     /// Not a number.
-    #[error("filter: \"{found}\" at byte {position} is no number")]
+    #[error("filter: \"{found}\" at byte {position} is not a number")]
     Number { position: usize, found: String },
     /// The lower end of a range is above the upper end.
     #[error(
-        "filter: the range of \"{field}\" at byte {position} is upside down: {min} is more than \
+        "filter: the range of \"{field}\" at byte {position} is reversed: {min} is more than \
          {max}"
     )]
     Range { position: usize, field: String, min: f64, max: f64 },
@@ -111,7 +111,7 @@ impl Filter {
     /// Parentheses group.
     pub fn parse(text: &str, schema: &Schema) -> Result<Filter, FilterError> {
         let filter = parse::parse(text, schema)?;
-        debug_assert!(filter.check(schema).is_ok(), "what is parsed has been checked");
+        debug_assert!(filter.check(schema).is_ok(), "a parsed filter passes the check");
         Ok(filter)
     }
 

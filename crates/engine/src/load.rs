@@ -27,7 +27,7 @@ impl Core {
     pub(crate) fn load(&self, path: &Path, progress: &Progress) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
-        progress.start("keys and changes are being verified".to_owned());
+        progress.start("verifying keys and changes".to_owned());
         reader.verify_references().map_err(failed)?;
         let mut registry = Registry::default();
         let mut versions = Vec::new();
@@ -87,7 +87,7 @@ impl Core {
         self.remove_abandoned(&abandoned).map_err(failed)?;
         let kept: Vec<CollectionVersion> = versions.iter().map(|collection| collection.version).collect();
         if let Err(error) = self.snapshots.retain(&kept) {
-            self.warn(format!("old snapshots stay: {error}"));
+            self.warn(format!("old snapshots were not removed: {error}"));
         }
         self.change_registry(|empty| *empty = registry);
         Ok(())
@@ -116,19 +116,17 @@ fn open_collection(
     progress: &Progress,
 ) -> Result<(Collection, Option<String>), StoreError> {
     let CollectionVersion { id, version: number } = version;
-    progress.start(format!(
-        "the snapshot of collection {id}, version {number}, is being read, and changes since"
-    ));
+    progress.start(format!("loading the snapshot of collection {id}, version {number}, and later changes"));
     let discarded = match from_snapshot(version, &schema, reader, snapshots, cpu, progress)? {
         Ok(Some(collection)) => return Ok((collection, None)),
         Ok(None) => None,
         Err(reason) => Some(format!(
-            "the snapshot of collection {id}, version {number}, is not used, everything is read again: {reason}"
+            "the snapshot of collection {id}, version {number}, is not used, all documents are read again: {reason}"
         )),
     };
     let collection = Collection::new(version, schema, cpu);
     let documents = reader.document_count()?;
-    progress.start(format!("{documents} documents are being read for collection {id}, version {number}"));
+    progress.start(format!("reading {documents} documents for collection {id}, version {number}"));
     backfill(&collection, reader, progress)?;
     collection.end_backfill(reader.last_seq()?);
     Ok((collection, discarded))
@@ -150,10 +148,10 @@ fn from_snapshot(
     let seq = collection.state().published;
     let (trimmed_to, last_seq) = (reader.changes_trimmed_to()?, reader.last_seq()?);
     if seq > last_seq {
-        return Ok(Err(format!("it reaches to change {seq}, the store only to {last_seq}")));
+        return Ok(Err(format!("it includes changes up to {seq}, the store only up to {last_seq}")));
     }
     if seq < trimmed_to {
-        return Ok(Err(format!("it reaches to change {seq}, changes up to {trimmed_to} are forgotten")));
+        return Ok(Err(format!("it includes changes up to {seq}, changes up to {trimmed_to} were trimmed")));
     }
     let mut changes = Vec::new();
     for change in reader.changes(seq)? {
@@ -167,7 +165,7 @@ fn from_snapshot(
                 let document = reader.document(change.doc)?.ok_or_else(|| StoreError::Corrupt {
                     table: "changes",
                     key: change.seq.to_string(),
-                    reason: "the document it says was written is not there",
+                    reason: "the written document is missing",
                 })?;
                 if !collection.schema.matches_key(&document.key) {
                     continue;

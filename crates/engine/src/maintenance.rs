@@ -42,7 +42,7 @@ impl Core {
                 return;
             }
             if let Err(error) = self.purge_expired() {
-                self.warn(format!("documents that have ended could not be deleted: {error}"));
+                self.warn(format!("expired documents could not be deleted: {error}"));
             }
             self.save(should_snapshot);
             if !self.is_closing() {
@@ -137,7 +137,7 @@ impl Core {
         }
         let least = if saved { 1 } else { TRIM_BATCH };
         if let Err(error) = self.trim_changes(least, TRIM_BATCH) {
-            self.warn(format!("old changes could not be forgotten: {error}"));
+            self.warn(format!("old changes could not be trimmed: {error}"));
         }
     }
 

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ordinal_given_again_is_not_taken_for_its_earlier_owner() {
+    fn a_reused_ordinal_is_not_mistaken_for_its_earlier_document() {
         let mut ordinals = Ordinals::default();
         let (a, b) = (DocId(1), DocId(2));
         let ordinal = ordinals.assign(a, 10, None);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_follow_their_documents() {
+    fn expiries_follow_their_documents() {
         let mut ordinals = Ordinals::default();
         for (doc, end) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20))] {
             ordinals.assign(DocId(doc), doc, end);

@@ -138,7 +138,7 @@ pub struct ScrollPage {
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum QueryError {
     /// No collection or alias has this name.
     #[error("no collection or alias \"{name}\"; there are: {known}")]

@@ -157,6 +157,6 @@ impl WriteQueue {
 
 impl std::fmt::Debug for WriteQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("waiting_ops", &self.state.lock().ops).finish_non_exhaustive()
+        f.debug_struct("WriteQueue").field("queued_ops", &self.state.lock().ops).finish_non_exhaustive()
     }
 }

@@ -32,7 +32,7 @@ fn write(writer: usize, number: usize) -> Vec<Op> {
 }
 
 #[test]
-fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none() {
+fn queued_jobs_are_answered_once_in_order_and_none_is_lost_on_close() {
     const WRITERS: usize = 2;
     const WRITES: usize = 3;
     model_checker::check(SCHEDULES, || {
@@ -70,7 +70,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
                             match queue.submit(job) {
                                 Ok(()) => true,
                                 Err(SubmitError::Closed(_)) => false,
-                                Err(SubmitError::Full(_)) => panic!("so few have room"),
+                                Err(SubmitError::Full(_)) => panic!("the queue has room for so few"),
                             }
                         };
                         entered += usize::from(got_in);
@@ -87,7 +87,7 @@ fn what_gets_into_the_queue_is_answered_once_and_in_order_and_closing_loses_none
 }
 
 #[test]
-fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
+fn a_blocked_writer_is_queued_or_learns_that_the_queue_closed() {
     model_checker::check(SCHEDULES, || {
         let queue = Arc::new(WriteQueue::default());
         // It is accepted because the queue is empty, and fills the queue.
@@ -115,7 +115,7 @@ fn a_writer_that_waits_for_room_gets_in_or_is_told_that_the_queue_closed() {
 }
 
 #[test]
-fn nobody_sleeps_through_the_bell() {
+fn no_worker_misses_a_wake_signal() {
     model_checker::check(SCHEDULES, || {
         let bell = Arc::new(WakeSignal::default());
         let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -181,7 +181,7 @@ fn upserted(doc: u64, seq: Seq) -> DocumentChange {
 }
 
 #[test]
-fn an_ordinal_given_again_during_a_search_is_never_another_document() {
+fn an_ordinal_reused_during_a_search_never_returns_another_document() {
     model_checker::check(SCHEDULES, || {
         let collection = collection();
         collection.publish(vec![upserted(1, 1), upserted(2, 2)], 2);

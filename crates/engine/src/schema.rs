@@ -131,11 +131,11 @@ pub struct Schema {
 
 /// Why a schema is invalid. Messages contain the field, the value and what is allowed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 #[non_exhaustive]
 pub enum SchemaError {
     /// No prefix.
-    #[error("a schema needs at least one key prefix (an empty prefix takes every key)")]
+    #[error("a schema needs at least one key prefix (an empty prefix matches every key)")]
     NoPrefix,
     /// Too many prefixes.
     #[error("a schema has at most {max} key prefixes, found {found}")]
@@ -356,7 +356,7 @@ impl Schema {
         }
         for field in &self.fields {
             if other.field(&field.name).is_none() {
-                return Some(format!("it has a field \"{}\" besides", field.name));
+                return Some(format!("it has an additional field \"{}\"", field.name));
             }
         }
         (self.fields != other.fields).then(|| "the fields are in another order".to_owned())

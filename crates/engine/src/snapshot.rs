@@ -180,16 +180,16 @@ impl Snapshots {
         frames.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut header)?;
         let mut input = ByteReader::new(&header);
         if input.u32()? != FORMAT {
-            return Err(SnapshotError::Other("it has another format"));
+            return Err(SnapshotError::Other("it has a different format"));
         }
         if input.take(16)? != self.store {
-            return Err(SnapshotError::Other("it is of another store"));
+            return Err(SnapshotError::Other("it belongs to another store"));
         }
         if (CollectionVersion { id: input.u32()?, version: input.u32()? }) != version {
-            return Err(SnapshotError::Other("it is of another collection"));
+            return Err(SnapshotError::Other("it belongs to another collection"));
         }
         if input.bytes()? != encode(schema) {
-            return Err(SnapshotError::Other("its schema is another"));
+            return Err(SnapshotError::Other("it has a different schema"));
         }
         let seq = input.u64()?;
         input.end()?;

@@ -46,13 +46,13 @@ mod checked {
         type Target = T;
 
         fn deref(&self) -> &T {
-            self.held.as_ref().expect("nobody looks while waiting")
+            self.held.as_ref().expect("a guard is not used while waiting")
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.held.as_mut().expect("nobody looks while waiting")
+            self.held.as_mut().expect("a guard is not used while waiting")
         }
     }
 

@@ -149,7 +149,7 @@ impl<'s> Transaction<'s> {
     ) -> Result<WriteOutcome, ApplyError> {
         let (old, _) = self.live_document(key)?;
         check_expected(Expected::Seq(expected), old.as_ref())?;
-        let (doc, document) = old.expect("a document was expected and stands");
+        let (doc, document) = old.expect("the expected document exists");
         let mut embedded: Vec<Vec<_>> = self.collections.iter().map(|_| Vec::new()).collect();
         for vector in vectors {
             // The collection was dropped meanwhile.
@@ -181,7 +181,7 @@ impl<'s> Transaction<'s> {
             }
             _ => {
                 let (table, key) = ("expiries", format!("{at_ms}, {}", doc.0));
-                Err(StoreError::Corrupt { table, key, reason: "no document ends then" })
+                Err(StoreError::Corrupt { table, key, reason: "no document expires at that time" })
             }
         }
     }
@@ -358,7 +358,7 @@ fn unexpected_vectors(key: &[u8], projector: &Projector, vectors: &[&ComputedVec
     WriteError::Invalid {
         key: printable(key),
         field: fields.join(", "),
-        reason: "a computed vector is given twice, or where the document brings its own or has no text"
+        reason: "a computed vector is given twice, or for a field that has its own vector or no text"
             .to_owned(),
     }
 }

@@ -119,13 +119,13 @@ pub struct WriteOutcome {
 /// Why a write failed. Nothing of it was written, except that after a disk failure this is unknown.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "the messages say what the fields are")]
+#[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum WriteError {
     /// The precondition does not hold.
-    #[error("the document was changed meanwhile: expected {expected:?}, found sequence {found:?}")]
+    #[error("the document has changed: expected {expected:?}, found sequence {found:?}")]
     Conflict { expected: Expected, found: Option<Seq> },
     /// A collection was created or changed since [`crate::Engine::texts_to_embed`]: call it again.
-    #[error("collections changed meanwhile: a vector for collection {collection:?} is missing")]
+    #[error("collections have changed: a vector for collection {collection:?} is missing")]
     VectorsMissing { collection: CollectionVersion },
     /// A field violates a collection's schema.
     #[error("document \"{key}\", field \"{field}\": {reason}")]
@@ -141,7 +141,7 @@ pub enum WriteError {
     Store { key: String, source: Arc<StoreError> },
     /// The memory limit is reached.
     #[error(
-        "the collections take {} MiB of memory, and {} are allowed (memory_max_mib): delete documents, or allow more",
+        "the collections use {} MiB of memory, and {} MiB are allowed (memory_max_mib): delete documents, or raise the limit",
         used >> 20, max >> 20
     )]
     Memory {
@@ -151,10 +151,10 @@ pub enum WriteError {
         max: u64,
     },
     /// The disk is full, except for the reserve.
-    #[error("the disk is full ({reason}): free some space, and writes are taken again by themselves")]
+    #[error("the disk is full ({reason}): free some space; writes then resume by themselves")]
     Full { reason: String },
     /// A write failed, and it is unknown what the disk holds of it.
-    #[error("no writes are taken since one failed ({reason}): open the engine again")]
+    #[error("the engine is read-only since a write failed ({reason}): open it again")]
     ReadOnly { reason: String },
     /// The engine is closed.
     #[error("the engine is closed")]

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn narrow_walks_and_wide_scans_find_the_same() {
+    fn narrow_lookups_and_wide_scans_agree() {
         let mut numbers = NumericIndex::default();
         for ordinal in 0..1000u32 {
             let number = f64::from(ordinal * 7 % 100);

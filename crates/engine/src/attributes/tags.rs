@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_split_trimmed_and_folded() {
+    fn tag_values_are_split_trimmed_and_folded() {
         assert_eq!(split(b"Billing, security ,,  ,billing", b',', false), tags(&["billing", "security"]));
         assert_eq!(split(b"A;a;B c", b';', true), tags(&["A", "B c", "a"]));
         assert_eq!(split("ÄRGER,ärger".as_bytes(), b',', false), tags(&["ärger"]));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_forgotten_tags_are_given_again() {
+    fn numbers_of_unused_tags_are_reused() {
         let mut postings = TagIndex::default();
         for round in 0..100 {
             postings.set(7, &tags(&["stays", &format!("goes {round}")]));

@@ -47,7 +47,7 @@ fn vector(collection: &Collection, doc: u64) -> Option<Vec<f32>> {
 }
 
 #[test]
-fn a_vector_that_comes_before_its_document_is_not_taken_for_it() {
+fn a_vector_published_before_its_document_is_loaded_does_not_replace_it() {
     let collection = collection();
     collection.begin_backfill();
     collection.backfill(vec![upserted(1, 1, FieldVectors::Pending)]);

@@ -60,7 +60,7 @@ fn open(path: &Path) -> Result<Engine, OpenError> {
 }
 
 #[test]
-fn a_schema_no_collection_can_have_is_refused_wherever_it_comes_from() {
+fn an_invalid_schema_is_rejected_from_every_source() {
     type Change = fn(&mut Schema);
     let changes: [(Change, &str); 4] = [
         (|schema| vector_of(schema).dim = 0, "dim must be 1 to"),
@@ -105,14 +105,14 @@ fn a_schema_no_collection_can_have_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
-fn a_good_schema_is_taken() {
+fn accepts_a_valid_schema() {
     let directory = directory_with(&schema());
     let engine = open(directory.path()).unwrap();
     assert_eq!(engine.collections().len(), 1);
 }
 
 #[test]
-fn a_store_that_was_replaced_is_not_said_to_stand_as_before() {
+fn a_replaced_store_is_not_reported_as_unchanged() {
     let directory = directory_with(&schema());
     let data_dir = DataDir::lock(directory.path()).unwrap();
     let before = fs::read(data_dir.store_file()).unwrap();
@@ -129,7 +129,7 @@ const OPENED: &str = "NEARFIELD_TEST_OPENED";
 
 #[test]
 #[ignore = "run by the test below, in a process of its own"]
-fn opens_the_directory_it_is_told() {
+fn opens_the_directory_named_by_the_environment() {
     let path = env::var_os(OPENED).expect("the test below says which");
     open(Path::new(&path)).unwrap();
 }
@@ -147,7 +147,7 @@ fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
         .args(["-f", "-qq", "-y", "-s", "0", "-e", "trace=fsync", "-o"])
         .arg(&trace)
         .arg(env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "data_dir::tests::opens_the_directory_it_is_told"])
+        .args(["--ignored", "--exact", "data_dir::tests::opens_the_directory_named_by_the_environment"])
         .env(OPENED, path)
         .status()
         .unwrap();
@@ -159,7 +159,7 @@ fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
 }
 
 #[test]
-fn a_directory_outlasts_a_loss_of_power_whoever_made_it() {
+fn a_created_directory_survives_power_loss() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path().canonicalize().unwrap();
     let path = home.join("data");

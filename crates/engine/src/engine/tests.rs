@@ -238,7 +238,7 @@ fn fill_up(engine: &Engine) -> WriteError {
 }
 
 #[test]
-fn a_full_disk_is_called_so_and_reading_goes_on() {
+fn a_full_disk_is_reported_and_reads_continue() {
     let disk = Disk::default();
     let (_dir, engine) = open_on(disk.clone());
     engine.create_collection("docs", schema()).unwrap();
@@ -264,7 +264,7 @@ fn a_full_disk_is_called_so_and_reading_goes_on() {
 /// Distinguishes rejections for lack of space from a failure that stops writes, even if the latter happened for lack
 /// of space.
 #[test]
-fn a_collection_that_finds_no_room_ends_writing_and_that_is_told() {
+fn creating_a_collection_on_a_full_disk_makes_the_engine_read_only_and_reports_it() {
     let calls_of = |disk: &Disk, engine: &Engine| {
         let before = disk.calls();
         engine.create_collection("more", schema()).unwrap();
@@ -292,7 +292,7 @@ fn a_collection_that_finds_no_room_ends_writing_and_that_is_told() {
 }
 
 #[test]
-fn a_document_changed_since_it_was_selected_is_judged_again() {
+fn a_document_changed_after_selection_is_filtered_again() {
     let (_dir, engine) = open_on(Disk::default());
     let mut schema = schema();
     let tag = FieldKind::Tag { separator: b',', case_sensitive: false };
@@ -329,7 +329,7 @@ fn a_document_changed_since_it_was_selected_is_judged_again() {
 
 /// A search may use a version that was dropped or replaced and no longer receives deletes.
 #[test]
-fn a_document_deleted_since_its_collection_went_is_gone_and_not_lost() {
+fn a_document_deleted_after_its_collection_was_dropped_is_not_reported_as_lost() {
     for is_switched in [false, true] {
         let (_dir, engine) = open_on(Disk::default());
         engine.create_collection("docs", schema()).unwrap();

@@ -155,11 +155,11 @@ impl<'a> Parser<'a> {
                 self.expect(')', ")")?;
                 Ok(filter)
             }
-            '*' => Err(self.unsupported("* beside other conditions", ": leave it out")),
+            '*' => Err(self.unsupported("* next to other conditions", ": leave it out")),
             '~' => Err(self.unsupported("an optional condition (~)", ": leave it out")),
             '$' => Err(self.unsupported("a parameter ($)", ": write the value itself")),
             '=' if self.rest().starts_with("=>") => {
-                Err(self.unsupported("=>", ": give only the part before it"))
+                Err(self.unsupported("=>", ": write only the part before it"))
             }
             '|' | ')' | '{' | '}' | '[' | ']' => Err(self.unexpected(EXPECTED)),
             _ => Err(FilterError::FullText { position: self.position, found: self.word_ahead() }),
@@ -286,10 +286,10 @@ impl<'a> Parser<'a> {
                 '*' | '%' => {
                     return Err(self.unsupported(
                         "a prefix or a pattern in a tag",
-                        ": write the whole tag, or a backslash before the sign",
+                        ": write the whole tag, or a backslash before the character",
                     ));
                 }
-                '{' | '"' => return Err(self.unexpected("| or }, or a backslash before the sign")),
+                '{' | '"' => return Err(self.unexpected("| or }, or a backslash before the character")),
                 c => c,
             };
             self.position += taken.len_utf8();

@@ -123,11 +123,11 @@ fn filters_that_real_clients_send() {
 }
 
 #[test]
-fn errors_say_where_and_what_to_do() {
+fn errors_name_the_position_and_the_fix() {
     refused("", "filter: the text ends at byte 0 where * (everything) or a condition is expected");
     refused(
         "@nope:{a}",
-        "filter: no field \"nope\" at byte 0; fields of this schema that a filter takes: category, Code-1, \
+        "filter: no field \"nope\" at byte 0; fields that a filter can use: category, Code-1, \
          year, price",
     );
     refused(
@@ -140,18 +140,18 @@ fn errors_say_where_and_what_to_do() {
     );
     refused(
         "@title:password",
-        "filter: \"@title:password\" at byte 0 asks for full text, which filters do not support; write \
+        "filter: \"@title:password\" at byte 0 is full-text search, which filters do not support; write \
          @field:{tag} or @field:[min max]",
     );
     refused(
         "@category:{a} reset password",
-        "filter: \"reset\" at byte 14 asks for full text, which filters do not support; write @field:{tag} \
+        "filter: \"reset\" at byte 14 is full-text search, which filters do not support; write @field:{tag} \
          or @field:[min max]",
     );
-    refused("@year:[1 x]", "filter: \"x\" at byte 9 is no number");
-    refused("@year:[nan 1]", "filter: \"nan\" at byte 7 is no number");
-    refused("@year:[1e999 inf]", "filter: \"1e999\" at byte 7 is no number");
-    refused("@year:[5 1]", "filter: the range of \"year\" at byte 6 is upside down: 5 is more than 1");
+    refused("@year:[1 x]", "filter: \"x\" at byte 9 is not a number");
+    refused("@year:[nan 1]", "filter: \"nan\" at byte 7 is not a number");
+    refused("@year:[1e999 inf]", "filter: \"1e999\" at byte 7 is not a number");
+    refused("@year:[5 1]", "filter: the range of \"year\" at byte 6 is reversed: 5 is more than 1");
     refused("@category:{a", "filter: the text ends at byte 12 where | or } after a tag is expected");
     refused("@category:{}", "filter: found \"}\" at byte 11 where a tag is expected");
     refused("@category:{a|}", "filter: found \"}\" at byte 13 where a tag is expected");
@@ -165,16 +165,16 @@ fn errors_say_where_and_what_to_do() {
     refused(
         "@category:{bil*}",
         "filter: a prefix or a pattern in a tag at byte 14 is not supported: write the whole tag, or a \
-         backslash before the sign",
+         backslash before the character",
     );
-    refused("* @category:{a}", "filter: * beside other conditions at byte 0 is not supported: leave it out");
+    refused("* @category:{a}", "filter: * next to other conditions at byte 0 is not supported: leave it out");
     refused(
         "@category:{$c}",
         "filter: a parameter ($) at byte 11 is not supported: write the value itself, or \\$",
     );
     refused(
         "@category:{a}=>[KNN 3 @v $b]",
-        "filter: => at byte 13 is not supported: give only the part before it",
+        "filter: => at byte 13 is not supported: write only the part before it",
     );
     refused(r"@category:{a\", r"filter: the text ends at byte 13 where a character after \ is expected");
 }
@@ -200,7 +200,7 @@ fn length_depth_and_terms_are_bounded() {
 }
 
 #[test]
-fn a_filter_made_by_hand_is_checked_too() {
+fn checks_a_filter_that_was_not_parsed() {
     assert!(matches!(tag("nope", &["a"]).check(&schema()), Err(FilterError::UnknownField { .. })));
     assert!(matches!(tag("year", &["a"]).check(&schema()), Err(FilterError::Kind { .. })));
     let nan = range("year", (f64::NAN, false), (1.0, false));
@@ -317,20 +317,20 @@ fn oracle(filter: &Filter, document: &Values) -> bool {
 
 proptest! {
     #[test]
-    fn what_is_printed_parses_to_the_same_filter(filter in filters()) {
+    fn a_printed_filter_parses_to_the_same_filter(filter in filters()) {
         let printed = filter.to_string();
         prop_assert_eq!(Filter::parse(&printed, &schema()), Ok(filter), "{}", printed);
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "[-@(){}\\[\\]|*\\\\ \":a-c0-9ä]{0,40}|(@category:\\{|@year:\\[|\\PC){0,8}") {
+    fn any_text_parses_or_is_rejected(text in "[-@(){}\\[\\]|*\\\\ \":a-c0-9ä]{0,40}|(@category:\\{|@year:\\[|\\PC){0,8}") {
         if let Ok(filter) = Filter::parse(&text, &schema()) {
             prop_assert_eq!(Filter::parse(&filter.to_string(), &schema()), Ok(filter));
         }
     }
 
     #[test]
-    fn evaluation_agrees_with_asking_every_document(
+    fn evaluation_agrees_with_matching_each_document(
         filters in prop::collection::vec(filters(), 1..6),
         first in documents(),
         second in documents(),

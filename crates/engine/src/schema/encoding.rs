@@ -128,7 +128,7 @@ fn take_flag(input: &mut ByteReader<'_>) -> Result<bool, DecodeError> {
     match input.u8()? {
         0 => Ok(false),
         1 => Ok(true),
-        _ => Err(input.malformed("neither yes nor no")),
+        _ => Err(input.malformed("neither 0 nor 1")),
     }
 }
 

@@ -52,7 +52,7 @@ fn vector_of(schema: &mut Schema) -> &mut VectorSchema {
 }
 
 #[test]
-fn a_good_schema_passes() {
+fn accepts_a_valid_schema() {
     assert_eq!(articles().validate(), Ok(()));
 }
 
@@ -94,7 +94,7 @@ fn messages_name_the_field_and_what_is_allowed() {
 }
 
 #[test]
-fn every_option_has_its_range() {
+fn every_option_is_checked_against_its_range() {
     for (m, ef_construction, ef_search, option) in [
         (1, 200, 80, "m"),
         (129, 200, 80, "m"),
@@ -156,7 +156,7 @@ fn the_bytes_of_format_1_stay_as_they_are() {
 }
 
 #[test]
-fn cut_and_changed_bytes_never_panic() {
+fn truncated_and_modified_bytes_never_panic() {
     let bytes = encode(&articles());
     for len in 0..bytes.len() {
         assert!(decode(&bytes[..len]).is_err(), "cut to {len} bytes");
@@ -205,7 +205,7 @@ fn kinds() -> impl Strategy<Value = FieldKind> {
 
 proptest! {
     #[test]
-    fn bytes_read_back_as_the_same_schema(
+    fn an_encoded_schema_decodes_to_the_same_schema(
         prefixes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..4),
         fields in prop::collection::vec((".{0,9}", kinds()), 0..6),
         ttl_ms in prop::option::of(0..u64::MAX),

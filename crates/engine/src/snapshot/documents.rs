@@ -99,7 +99,7 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> 
             break;
         }
         if flags & !(IN_USE | HAS_EXPIRY) != 0 {
-            return Err(input.malformed("unknown flags of a row"));
+            return Err(input.malformed("unknown flags"));
         }
         if flags & IN_USE != 0 {
             let doc = DocId(input.u64()?);

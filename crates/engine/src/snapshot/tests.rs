@@ -39,7 +39,7 @@ fn upserted(doc: u64, seq: Seq) -> DocumentChange {
 }
 
 #[test]
-fn a_vector_whose_document_went_while_the_snapshot_was_written_is_forgotten() {
+fn a_vector_of_a_document_deleted_during_a_snapshot_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
@@ -68,11 +68,11 @@ fn a_snapshot_of_another_schema_is_not_used() {
     let mut other = Schema::clone(&schema());
     other.fields[0].name = "w".to_owned();
     let error = snapshots.read(version, &Arc::new(other), Cpu::detect()).unwrap_err();
-    assert_eq!(error.to_string(), "its schema is another");
+    assert_eq!(error.to_string(), "it has a different schema");
 }
 
 #[test]
-fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
+fn a_refined_graph_is_snapshotted_and_not_refined_again() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let version = CollectionVersion { id: 1, version: 1 };
@@ -93,7 +93,7 @@ fn a_graph_that_was_refined_is_worth_a_snapshot_and_is_not_refined_again() {
 }
 
 #[test]
-fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
+fn an_idle_collection_does_not_retain_the_changes_of_a_busy_one() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = open(&directory);
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
@@ -117,7 +117,7 @@ fn a_collection_that_rests_beside_a_busy_one_does_not_hold_its_changes_back() {
 }
 
 #[test]
-fn a_collection_without_a_snapshot_holds_no_changes_back() {
+fn a_collection_without_a_snapshot_retains_no_changes() {
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
     collection.publish(vec![upserted(1, 1)], 1_000_000);
     assert!(!should_snapshot(&collection));
@@ -140,7 +140,7 @@ impl<F: FnOnce()> Write for WriteHook<F> {
 }
 
 #[test]
-fn a_document_that_did_not_fit_for_a_while_has_its_later_row() {
+fn a_document_written_twice_to_a_snapshot_loads_its_later_entry() {
     const DOCUMENTS: u64 = 2_000;
     let expiries = |doc, seq, end_ms| match upserted(doc, seq) {
         DocumentChange { kind: DocumentChangeKind::Upserted { projection, .. }, .. } => DocumentChange {

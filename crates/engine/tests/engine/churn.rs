@@ -57,12 +57,12 @@ fn recall(test: &TestEngine) -> f64 {
 }
 
 #[test]
-fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory() {
+fn churn_keeps_recall_and_memory() {
     check_recall_after_churn(Quantization::None);
 }
 
 #[test]
-fn half_deleted_and_written_again_ten_times_is_found_as_well_and_takes_little_more_memory_in_codes() {
+fn churn_keeps_recall_and_memory_with_quantization() {
     check_recall_after_churn(Quantization::Int8);
 }
 

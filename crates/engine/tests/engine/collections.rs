@@ -43,7 +43,7 @@ fn of_text(text: &str) -> Vec<f32> {
 }
 
 #[test]
-fn a_collection_takes_in_the_documents_that_stand() {
+fn a_new_collection_indexes_existing_documents() {
     let mut test = TestEngine::new();
     for number in 0..700u64 {
         test.engine()
@@ -77,7 +77,7 @@ fn a_collection_takes_in_the_documents_that_stand() {
 }
 
 #[test]
-fn texts_are_named_and_vectors_demanded() {
+fn reports_texts_to_embed_and_requires_their_vectors() {
     let test = TestEngine::new();
     test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
     let values: &[(&str, &[u8])] = &[("content", b"reset it"), ("title", b"Password"), ("other", b"x")];
@@ -126,7 +126,7 @@ fn texts_are_named_and_vectors_demanded() {
 }
 
 #[test]
-fn documents_that_stood_before_are_embedded_later() {
+fn existing_documents_are_embedded_later() {
     let mut test = TestEngine::new();
     for number in 0..10 {
         test.put(&format!("doc:{number}"), &[("title", format!("t{number}").as_bytes())]);
@@ -161,7 +161,7 @@ fn documents_that_stood_before_are_embedded_later() {
 }
 
 #[test]
-fn the_same_schema_again_is_no_error_and_another_is() {
+fn creating_a_collection_again_requires_an_equal_schema() {
     let test = TestEngine::new();
     let made = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     let again = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
@@ -169,7 +169,7 @@ fn the_same_schema_again_is_no_error_and_another_is() {
     let error = test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Ip)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is a collection \"docs\" already, with another schema: field \"v\" differs; rebuild it or \
+        "collection \"docs\" exists with another schema: field \"v\" differs; rebuild it or \
          drop it first"
     );
     for name in ["", "a b", "a/b", "../x", ".", "..", "...", "\u{e4}", &"x".repeat(129)] {
@@ -182,7 +182,7 @@ fn the_same_schema_again_is_no_error_and_another_is() {
 }
 
 #[test]
-fn aliases_lead_to_collections() {
+fn aliases_resolve_to_collections() {
     let mut test = TestEngine::new();
     test.engine().create_collection("one", schema("1:", hnsw(), Metric::L2)).unwrap();
     test.engine().create_collection("two", schema("2:", hnsw(), Metric::L2)).unwrap();
@@ -214,7 +214,7 @@ fn aliases_lead_to_collections() {
 }
 
 #[test]
-fn a_dropped_collection_leaves_or_takes_its_documents() {
+fn dropping_a_collection_keeps_or_deletes_its_documents() {
     let mut test = TestEngine::new();
     test.engine().create_collection("all", schema("", hnsw(), Metric::L2)).unwrap();
     for (prefix, documents) in [("keep:", DropMode::KeepDocuments), ("take:", DropMode::DeleteDocuments)] {
@@ -246,7 +246,7 @@ fn with_colour(mut schema: Schema) -> Schema {
 }
 
 #[test]
-fn a_rebuilt_version_answers_once_switched() {
+fn a_rebuilt_version_is_active_after_the_switch() {
     let mut test = TestEngine::new();
     let v = |number| blob(&vector(number));
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
@@ -291,7 +291,7 @@ fn a_rebuilt_version_answers_once_switched() {
 }
 
 #[test]
-fn what_only_the_coming_schema_refuses_is_written_and_counted() {
+fn violations_of_a_schema_being_built_are_counted_not_rejected() {
     let test = TestEngine::new();
     let mut lax = schema("doc:", hnsw(), Metric::L2);
     lax.fields.remove(3);
@@ -304,7 +304,7 @@ fn what_only_the_coming_schema_refuses_is_written_and_counted() {
 }
 
 #[test]
-fn vectors_computed_alike_are_taken_over_by_a_rebuilt_version() {
+fn a_rebuilt_version_reuses_vectors_of_unchanged_embeddings() {
     let mut test = TestEngine::new();
     test.engine().create_collection("docs", embedding_schema("doc:")).unwrap();
     for number in 0..20 {
@@ -334,7 +334,7 @@ fn vectors_computed_alike_are_taken_over_by_a_rebuilt_version() {
 }
 
 #[test]
-fn a_collection_made_while_others_write_misses_nothing() {
+fn a_collection_created_under_concurrent_writes_misses_no_document() {
     let test = TestEngine::new();
     let engine = test.engine();
     std::thread::scope(|scope| {
@@ -381,7 +381,7 @@ fn a_collection_made_while_others_write_misses_nothing() {
 }
 
 #[test]
-fn a_computed_vector_is_held_as_it_will_be_read_again() {
+fn a_computed_vector_is_rounded_to_its_stored_type() {
     let mut test = TestEngine::new();
     let mut half = embedding_schema("doc:");
     let engine::FieldKind::Vector(vector) = &mut half.fields[4].kind else { unreachable!() };

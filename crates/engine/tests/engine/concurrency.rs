@@ -35,7 +35,7 @@ fn near_place(place: u64, jitter: u64) -> Vec<f32> {
 }
 
 #[test]
-fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
+fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
     let test = TestEngine::with(|options| {
         // Small, so that writers help to link; two threads drain.
         options.tail_max = 16;
@@ -132,7 +132,7 @@ fn no_hit_is_ever_of_a_wrong_document_and_what_stays_is_found() {
 }
 
 #[test]
-fn writes_that_wait_together_share_a_commit() {
+fn waiting_writes_share_a_commit() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
@@ -158,7 +158,7 @@ fn writes_that_wait_together_share_a_commit() {
 }
 
 #[test]
-fn closing_in_the_middle_answers_everybody() {
+fn closing_during_writes_answers_every_writer() {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     std::thread::scope(|scope| {

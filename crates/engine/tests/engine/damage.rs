@@ -192,7 +192,7 @@ impl Files {
         assert_eq!(ask(&engine), self.answers, "{how}");
         let warnings = engine.warnings();
         let is_said =
-            warnings.iter().any(|warning| warning.contains("is not used, everything is read again"));
+            warnings.iter().any(|warning| warning.contains("is not used, all documents are read again"));
         assert!(is_said, "{how}: {warnings:?}");
         tally.said += 1;
         engine.close();
@@ -267,7 +267,7 @@ fn bits(bytes: &[u8], count: usize, seed: u64) -> impl Iterator<Item = (usize, u
 }
 
 #[test]
-fn a_flipped_bit_of_the_store_is_never_a_wrong_answer() {
+fn a_flipped_bit_in_the_store_never_causes_a_wrong_result() {
     // A file too long to be verified completely is checked in part at opening, and in part by each query.
     for (closed, verify_bytes_max) in [(true, u64::MAX), (false, u64::MAX), (true, 0), (false, 0)] {
         let files = Files::after(closed);
@@ -296,7 +296,7 @@ fn a_flipped_bit_of_the_store_is_never_a_wrong_answer() {
 }
 
 #[test]
-fn a_flipped_bit_of_a_snapshot_is_noticed() {
+fn a_flipped_bit_in_a_snapshot_is_detected() {
     let files = Files::after(false);
     let (mut tally, count) = (Tally::default(), damages(2000) / 2);
     for (name, bytes) in &files.snapshots {
@@ -337,7 +337,7 @@ fn cuts(len: usize, places: impl IntoIterator<Item = usize>, random: usize, seed
 }
 
 #[test]
-fn a_snapshot_cut_anywhere_is_done_without() {
+fn a_truncated_snapshot_is_discarded() {
     let files = Files::after(false);
     let mut tally = Tally::default();
     let mut count = 0;
@@ -355,7 +355,7 @@ fn a_snapshot_cut_anywhere_is_done_without() {
 }
 
 #[test]
-fn a_store_cut_anywhere_is_refused_or_whole() {
+fn a_truncated_store_is_rejected_or_complete() {
     const PAGE_BYTES: usize = 4096;
     for closed in [true, false] {
         let files = Files::after(closed);

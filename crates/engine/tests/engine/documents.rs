@@ -7,7 +7,7 @@ use engine::{Expected, Metric, Op, WriteError, WriteOutcome};
 use crate::test_engine::*;
 
 #[test]
-fn what_is_written_is_read_byte_for_byte() {
+fn documents_are_read_back_byte_for_byte() {
     let test = TestEngine::new();
     let values: &[(&str, &[u8])] = &[("title", b"\x00\xff\xfe"), ("other", b""), ("\u{1f600}", b"smile")];
     let written = test.put("doc:1", values);
@@ -30,7 +30,7 @@ fn a_put_replaces_the_whole_document() {
 }
 
 #[test]
-fn a_delete_says_whether_there_was_anything() {
+fn a_delete_reports_whether_the_document_existed() {
     let test = TestEngine::new();
     test.put("doc:1", &[("title", b"one")]);
     let deleted = test.delete("doc:1");
@@ -40,7 +40,7 @@ fn a_delete_says_whether_there_was_anything() {
 }
 
 #[test]
-fn guards_let_only_one_of_two_through() {
+fn of_two_conditional_writes_only_one_succeeds() {
     let test = TestEngine::new();
     let guarded = |expected, title: &[u8]| {
         let Op::Put { key, fields, expires_at_ms, vectors, .. } = put("doc:1", &[("title", title)]) else {
@@ -60,7 +60,7 @@ fn guards_let_only_one_of_two_through() {
 }
 
 #[test]
-fn one_bad_write_harms_no_other_in_its_group() {
+fn a_rejected_write_does_not_affect_others_in_its_group() {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     let good = blob(&vector(1));
@@ -139,7 +139,7 @@ fn an_acknowledged_write_is_found_from_another_thread() {
 }
 
 #[test]
-fn a_large_job_is_committed_in_parts_and_answered_once() {
+fn a_large_job_is_committed_in_several_groups_and_answered_once() {
     let test = TestEngine::new();
     let ops: Vec<Op> = (0..1500).map(|number| put(&format!("doc:{number}"), &[("title", b"x")])).collect();
     let results = test.engine().write(ops);
@@ -150,7 +150,7 @@ fn a_large_job_is_committed_in_parts_and_answered_once() {
 }
 
 #[test]
-fn a_full_queue_is_said_at_once() {
+fn a_full_queue_is_reported_immediately() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
     let (leave, left) = mpsc::channel::<()>();
@@ -181,7 +181,7 @@ fn a_full_queue_is_said_at_once() {
 }
 
 #[test]
-fn a_closed_engine_reads_and_does_not_write() {
+fn a_closed_engine_serves_reads_and_rejects_writes() {
     let test = TestEngine::new();
     test.put("doc:1", &[("title", b"one")]);
     test.engine().close();
@@ -196,16 +196,16 @@ fn a_closed_engine_reads_and_does_not_write() {
 }
 
 #[test]
-fn an_answer_that_panics_stops_nobody() {
+fn a_panicking_callback_does_not_stop_other_writes() {
     let test = TestEngine::new();
     test.engine().submit(vec![put("doc:1", &[])], Box::new(|_| panic!("on purpose"))).unwrap();
     test.put("doc:2", &[]);
     assert!(test.engine().get(b"doc:1").unwrap().is_some());
-    assert_eq!(test.engine().warnings(), ["whoever waited for a write panicked on its result"]);
+    assert_eq!(test.engine().warnings(), ["the callback of a write panicked"]);
 }
 
 #[test]
-fn at_the_limit_of_memory_only_what_takes_none_is_done() {
+fn at_the_memory_limit_only_deletes_are_accepted() {
     let mut test = TestEngine::with(|options| options.memory_max_bytes = 1 << 20);
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     let write = |test: &TestEngine, number: u64| {

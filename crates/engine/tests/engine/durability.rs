@@ -113,7 +113,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn always_is_durable_when_it_is_answered() {
+fn with_always_a_write_is_durable_when_answered() {
     let bench = DurabilityTest::new(Durability::Always);
     for number in 0..3 {
         let before = bench.machine.disk.syncs();
@@ -124,7 +124,7 @@ fn always_is_durable_when_it_is_answered() {
 }
 
 #[test]
-fn a_second_after_the_first_write_that_is_not_durable_all_are() {
+fn writes_are_durable_one_second_after_the_first_unsynced_one() {
     for (durability, delay_ms) in [(Durability::EverySec, 1000), (Durability::None, 30_000)] {
         let bench = DurabilityTest::new(durability);
         let syncs = bench.machine.disk.syncs();
@@ -146,7 +146,7 @@ fn a_second_after_the_first_write_that_is_not_durable_all_are() {
 }
 
 #[test]
-fn what_was_written_last_becomes_durable_though_nothing_follows() {
+fn the_last_write_becomes_durable_without_further_writes() {
     let bench = DurabilityTest::new(Durability::EverySec);
     bench.put(1).unwrap();
     let syncs = bench.machine.disk.syncs();
@@ -157,7 +157,7 @@ fn what_was_written_last_becomes_durable_though_nothing_follows() {
 }
 
 #[test]
-fn much_is_made_durable_before_its_time() {
+fn many_unsynced_bytes_become_durable_early() {
     let bench = DurabilityTest::new(Durability::None);
     let long = vec![7; 4 << 20];
     let brought = (1..100u64).find(|number| {
@@ -170,7 +170,7 @@ fn much_is_made_durable_before_its_time() {
 }
 
 #[test]
-fn collections_aliases_and_deleted_documents_are_durable_at_once() {
+fn ddl_operations_are_durable_immediately() {
     let bench = DurabilityTest::new(Durability::None);
     let engine = &bench.engine;
     let durable = || {
@@ -203,7 +203,7 @@ fn collections_aliases_and_deleted_documents_are_durable_at_once() {
 }
 
 #[test]
-fn a_stop_leaves_nothing_that_is_not_durable() {
+fn closing_makes_everything_durable() {
     for durability in Durability::ALL {
         let bench = DurabilityTest::new(durability);
         bench.put_all(1..=10);
@@ -224,7 +224,7 @@ fn a_stop_leaves_nothing_that_is_not_durable() {
 static REFUSALS: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
-fn what_cannot_be_made_durable_is_told_and_ends_writing() {
+fn a_failed_sync_is_reported_and_makes_the_engine_read_only() {
     let (machine, clock) = (SimulatedMachine::default(), Arc::new(ManualClock::default()));
     let on_read_only = |reason: &str| {
         assert!(reason.contains("changes 2 to 3 were acknowledged but are not durable"), "{reason}");
@@ -257,7 +257,7 @@ fn what_cannot_be_made_durable_is_told_and_ends_writing() {
 
 /// A store without space is opened again, except if that would lose acknowledged writes.
 #[test]
-fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
+fn a_full_disk_loses_no_acknowledged_write() {
     for after in 1..40 {
         let bench = DurabilityTest::new(Durability::EverySec);
         bench.put(1).unwrap();
@@ -288,7 +288,7 @@ fn a_full_disk_takes_nothing_back_that_was_acknowledged() {
 
 /// Otherwise its sequence numbers would be reused and the snapshot would look valid.
 #[test]
-fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
+fn a_snapshot_ahead_of_the_store_is_removed_before_its_numbers_are_reused() {
     let bench = DurabilityTest::new(Durability::Always);
     bench.put_all(1..=3);
     let earlier = bench.machine.disk.bytes();
@@ -301,7 +301,7 @@ fn a_snapshot_ahead_of_the_store_is_gone_before_a_number_is_given_again() {
     let options = options(Durability::Always, &bench.clock);
     let engine = open(&machine, &options);
     let warnings = engine.warnings();
-    assert!(warnings[0].contains("it reaches to change 6, the store only to 3"), "{warnings:?}");
+    assert!(warnings[0].contains("it includes changes up to 6, the store only up to 3"), "{warnings:?}");
     (14..=20).for_each(|number| drop(engine.write(vec![document(number)])));
     for seed in 0..20 {
         let engine = open(&machine.after_power_loss(seed), &options);

@@ -14,7 +14,7 @@ fn test_engine() -> TestEngine {
 }
 
 #[test]
-fn an_ended_document_shows_nowhere_before_it_is_reaped() {
+fn an_expired_document_is_hidden_everywhere_before_it_is_purged() {
     let test = test_engine();
     for number in 0..40u64 {
         let vector = blob(&vector(number));
@@ -43,7 +43,7 @@ fn an_ended_document_shows_nowhere_before_it_is_reaped() {
 }
 
 #[test]
-fn reaping_gives_the_space_back_and_survives() {
+fn purging_frees_space_and_is_durable() {
     let mut test = test_engine();
     // Maintenance also purges in the background, so how many are left to purge here is not known.
     let ops = (0..1200).map(|number| put_until(&format!("doc:{number}"), &[], BEGIN_MS + 5)).collect();
@@ -59,7 +59,7 @@ fn reaping_gives_the_space_back_and_survives() {
 }
 
 #[test]
-fn documents_without_an_end_take_the_shortest_of_their_collections() {
+fn documents_without_expiry_get_the_shortest_ttl_of_their_collections() {
     let test = TestEngine::new();
     let mut long = schema("doc:", hnsw(), Metric::Cosine);
     long.ttl = Some(Duration::from_secs(100));
@@ -81,7 +81,7 @@ fn documents_without_an_end_take_the_shortest_of_their_collections() {
 }
 
 #[test]
-fn a_write_moves_the_end_or_takes_it_away() {
+fn a_write_changes_or_removes_the_expiry() {
     let test = test_engine();
     let found = |test: &TestEngine| test.keys(&query("docs", &vector(1), 5));
     let v = blob(&vector(1));
@@ -95,7 +95,7 @@ fn a_write_moves_the_end_or_takes_it_away() {
 }
 
 #[test]
-fn an_ended_document_is_absent_to_whoever_writes() {
+fn an_expired_document_counts_as_absent_for_writes() {
     let test = test_engine();
     let v = blob(&vector(1));
     let first = test.write(put_until("doc:1", &[("v", &v)], BEGIN_MS + 10)).unwrap();
@@ -123,7 +123,7 @@ fn an_ended_document_is_absent_to_whoever_writes() {
 }
 
 #[test]
-fn what_ended_while_nothing_ran_is_not_shown_after_opening() {
+fn documents_that_expired_while_closed_are_hidden_after_opening() {
     for saved in [true, false] {
         let mut test = test_engine();
         let v = blob(&vector(1));
@@ -141,7 +141,7 @@ fn what_ended_while_nothing_ran_is_not_shown_after_opening() {
 }
 
 #[test]
-fn the_reaper_needs_no_asking() {
+fn maintenance_purges_expired_documents() {
     let test = test_engine();
     test.write(put_until("doc:1", &[], BEGIN_MS + 10)).unwrap();
     test.clock.advance(10);
@@ -152,7 +152,7 @@ fn the_reaper_needs_no_asking() {
 }
 
 #[test]
-fn the_end_of_time_is_an_end_like_any_other() {
+fn the_largest_expiry_is_accepted() {
     let test = test_engine();
     test.write(put_until("doc:1", &[], u64::MAX)).unwrap();
     test.put("doc:2", &[]);
@@ -165,7 +165,7 @@ fn the_end_of_time_is_an_end_like_any_other() {
 
 /// Expiry is a moment, not a duration: after a clock jump, exactly the documents due by the new time have expired.
 #[test]
-fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
+fn a_clock_jump_expires_exactly_the_documents_that_are_due() {
     const DAY_MS: u64 = 24 * 3_600_000;
     const YEAR_MS: u64 = 365 * DAY_MS;
     let mut test = test_engine();
@@ -219,7 +219,7 @@ fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
 
 /// Whether a search hid it or only a read by key saw it expired, and whether the purge runs before or after.
 #[test]
-fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
+fn expired_documents_stay_hidden_when_the_clock_is_set_back() {
     for searched in [false, true] {
         let test = test_engine();
         let v = blob(&vector(1));
@@ -256,7 +256,7 @@ fn what_has_ended_stays_hidden_when_the_clock_is_put_back() {
 }
 
 #[test]
-fn what_ended_gives_its_room_to_what_comes() {
+fn expired_documents_free_the_space_for_new_ones() {
     let test = test_engine();
     let mut after_first = 0;
     for round in 0..12u64 {
@@ -318,7 +318,7 @@ fn damage_record(store: &Path, doc: u64) {
 /// The first document to expire is corrupt, or expires later according to its record, or is missing, or its expiry
 /// row is corrupt.
 #[test]
-fn what_is_damaged_keeps_nothing_else_from_being_reaped() {
+fn corrupt_rows_do_not_keep_others_from_being_purged() {
     const OTHERS: u64 = 1_500;
     for damage in ["the record", "another end", "no document", "the entry"] {
         let mut test = TestEngine::new();

@@ -134,7 +134,7 @@ fn power_is_lost_at_any_moment() {
 }
 
 #[test]
-fn any_one_call_fails() {
+fn any_disk_call_may_fail() {
     let mut call = 1;
     loop {
         let machine = SimulatedMachine::with_fault(Fault::Once { call });

@@ -433,7 +433,7 @@ fn config() -> ProptestConfig {
 }
 
 #[test]
-fn long_histories_end_as_in_a_map() {
+fn long_histories_agree_with_a_map() {
     let config = config();
     let cases = config.cases;
     let (wanted, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));

@@ -217,7 +217,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_histories_end_as_in_a_map(history in prop::collection::vec(actions(), 1..40)) {
+    fn random_histories_agree_with_a_map(history in prop::collection::vec(actions(), 1..40)) {
         let mut test = TestEngine::new();
         test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
         let mut model = Model { now_ms: BEGIN_MS, ..Model::default() };

@@ -138,7 +138,7 @@ fn a_rewritten_or_deleted_document_leaves_no_passage_behind() {
 }
 
 #[test]
-fn a_rebuilt_version_takes_over_all_passages() {
+fn a_rebuilt_version_reuses_all_passages() {
     let test = filled();
     let mut schema = embedding_schema("doc:");
     schema.fields[4] =
@@ -150,7 +150,7 @@ fn a_rebuilt_version_takes_over_all_passages() {
 }
 
 #[test]
-fn the_same_passage_twice_is_refused() {
+fn rejects_the_same_passage_twice() {
     let test = filled();
     let mut op = put_passages(&test, "doc:two", "few", &passages([1, 2]));
     let Op::Put { vectors, .. } = &mut op else { unreachable!() };

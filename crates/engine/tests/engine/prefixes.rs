@@ -169,7 +169,7 @@ fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
 }
 
 #[test]
-fn what_is_left_after_power_is_lost_is_the_beginning_of_what_was_answered() {
+fn a_power_loss_leaves_a_prefix_of_the_answered_writes() {
     for durability in Durability::ALL {
         let seeds = seeds(200);
         let (lost, might) = lose_power(durability, seeds);
@@ -185,7 +185,7 @@ fn what_is_left_after_power_is_lost_is_the_beginning_of_what_was_answered() {
 }
 
 #[test]
-fn any_one_call_may_fail_while_writes_are_not_durable() {
+fn any_disk_call_may_fail_while_writes_are_unsynced() {
     let mut call = 1;
     loop {
         let machine = SimulatedMachine::with_fault(Fault::Once { call });

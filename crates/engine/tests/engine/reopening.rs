@@ -43,7 +43,7 @@ fn answers(test: &TestEngine) -> Vec<String> {
 }
 
 #[test]
-fn everything_is_there_again_with_and_without_snapshot_and_after_a_kill() {
+fn all_data_survives_with_and_without_snapshots_and_after_a_kill() {
     let mut test = test_engine();
     fill(&test, 0..120);
     for number in (0..120).step_by(7) {
@@ -64,7 +64,7 @@ fn everything_is_there_again_with_and_without_snapshot_and_after_a_kill() {
 }
 
 #[test]
-fn a_snapshot_is_caught_up_with_what_was_written_since() {
+fn changes_since_a_snapshot_are_applied_after_loading_it() {
     let mut test = test_engine();
     fill(&test, 0..100);
     test.settle();
@@ -88,7 +88,7 @@ fn a_snapshot_is_caught_up_with_what_was_written_since() {
 }
 
 #[test]
-fn sequence_numbers_guard_across_a_restart() {
+fn expected_sequence_numbers_hold_across_a_restart() {
     let mut test = test_engine();
     let written = test.put("doc:1", &[("title", b"x")]);
     test.reopen();
@@ -100,7 +100,7 @@ fn sequence_numbers_guard_across_a_restart() {
 }
 
 #[test]
-fn a_directory_has_one_engine_at_a_time() {
+fn a_directory_is_locked_by_one_engine() {
     let mut test = test_engine();
     let error = Engine::open(test.options.clone()).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }));
@@ -112,7 +112,7 @@ fn a_directory_has_one_engine_at_a_time() {
 }
 
 #[test]
-fn a_path_that_is_no_directory_is_named() {
+fn the_error_names_a_path_that_is_not_a_directory() {
     let test = TestEngine::new();
     let file = test.dir.path().join("file");
     std::fs::write(&file, b"x").unwrap();
@@ -124,7 +124,7 @@ fn a_path_that_is_no_directory_is_named() {
 
 /// A quantized collection finds the same documents before and after closing, and returns vectors as they were given.
 #[test]
-fn a_quantized_collection_answers_the_same_after_reopening() {
+fn a_quantized_collection_returns_the_same_hits_after_reopening() {
     for quantization in [Quantization::Int8, Quantization::Int4] {
         let mut test = test_engine();
         let mut quantized = schema("doc:", hnsw(), Metric::Cosine);
@@ -152,7 +152,7 @@ fn a_quantized_collection_answers_the_same_after_reopening() {
 }
 
 #[test]
-fn a_store_that_has_gone_is_not_replaced_by_an_empty_one() {
+fn a_missing_store_is_not_replaced_by_an_empty_one() {
     let mut test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
     test.put("doc:1", &[("v", &blob(&vector(1)))]);

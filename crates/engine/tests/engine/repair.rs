@@ -58,7 +58,7 @@ fn refusal(path: &Path) -> String {
 }
 
 #[test]
-fn a_page_of_names_that_says_it_has_none_costs_no_collection() {
+fn an_emptied_page_of_names_loses_no_collection() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     filled(path);
@@ -79,7 +79,7 @@ fn a_page_of_names_that_says_it_has_none_costs_no_collection() {
 }
 
 #[test]
-fn a_page_of_documents_that_says_it_has_none_is_missed_with_and_without_snapshots() {
+fn an_emptied_page_of_documents_is_detected_with_and_without_snapshots() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     filled(path);
@@ -100,7 +100,7 @@ fn a_page_of_documents_that_says_it_has_none_is_missed_with_and_without_snapshot
     }
     damage(path, |bytes| empty_leaves(bytes, b"after the snapshot"));
     let refusal_of_change = refusal(path);
-    let reason = "table changes, key 2: the document it says was written is not there";
+    let reason = "table changes, key 2: the written document is missing";
     assert!(refusal_of_change.contains(reason), "{refusal_of_change}");
     fs::remove_dir_all(&snapshots).unwrap();
     let refusal_of_all = refusal(path);

@@ -51,7 +51,7 @@ fn nearest(metric: Metric, query: &[f32], matches_filter: impl Fn(u64) -> bool) 
 }
 
 #[test]
-fn every_metric_finds_what_a_scan_finds() {
+fn every_metric_agrees_with_a_scan() {
     for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {
         for algorithm in [engine::Algorithm::Flat, hnsw()] {
             let test = filled(metric, algorithm);
@@ -81,7 +81,7 @@ fn every_metric_finds_what_a_scan_finds() {
 }
 
 #[test]
-fn as_many_hits_as_match_at_every_selectivity() {
+fn returns_as_many_hits_as_match_at_every_selectivity() {
     let test = filled(Metric::Cosine, hnsw());
     type Passes = fn(u64) -> bool;
     let filters: [(&str, Passes); 11] = [
@@ -133,7 +133,7 @@ fn as_many_hits_as_match_at_every_selectivity() {
 }
 
 #[test]
-fn offset_and_lowest_score_cut_the_same_ranking() {
+fn offset_and_min_score_select_from_the_same_ranking() {
     let test = filled(Metric::Cosine, hnsw());
     let wanted = vector(5);
     let all = test.engine().search(&query("docs", &wanted, 40).exact(true)).unwrap().hits;
@@ -147,7 +147,7 @@ fn offset_and_lowest_score_cut_the_same_ranking() {
 }
 
 #[test]
-fn only_the_fields_asked_for_come_back() {
+fn only_requested_fields_are_returned() {
     let test = filled(Metric::Cosine, hnsw());
     test.put("doc:003", &[("title", b"x"), ("colour", b"red"), ("v", &blob(&vector(3)))]);
     let wanted = vector(3);
@@ -162,7 +162,7 @@ fn only_the_fields_asked_for_come_back() {
 }
 
 #[test]
-fn an_answer_has_no_more_bytes_than_there_is_room_for() {
+fn a_response_stays_within_its_byte_budget() {
     let test = filled(Metric::Cosine, hnsw());
     let long = [b'x'; 1000];
     for number in 0..4 {
@@ -188,7 +188,7 @@ fn an_answer_has_no_more_bytes_than_there_is_room_for() {
 }
 
 #[test]
-fn a_page_ends_with_the_document_that_fills_it() {
+fn a_scroll_page_ends_with_the_document_that_reaches_the_byte_limit() {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     let large = vec![b'x'; PAGE_BYTES / 4];
@@ -219,7 +219,7 @@ fn page_before_last_four(test: &TestEngine) -> u64 {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused_with_words() {
+fn invalid_queries_are_rejected_with_a_message() {
     let test = filled(Metric::Cosine, hnsw());
     let mut two = schema("two:", hnsw(), Metric::Cosine);
     two.fields.push(vector_field("w", hnsw(), Metric::L2, None));
@@ -267,7 +267,7 @@ fn what_cannot_be_asked_is_refused_with_words() {
         ),
         (
             Query { filter: Some(&tag), ..base.clone() },
-            "filter: no field \"colour\" at byte 0; fields of this schema that a filter takes: category, year",
+            "filter: no field \"colour\" at byte 0; fields that a filter can use: category, year",
         ),
     ];
     for (query, message) in cases {
@@ -298,7 +298,7 @@ fn a_document_in_two_collections_is_found_in_both() {
 }
 
 #[test]
-fn a_document_without_a_vector_is_filtered_and_scrolled_but_not_near_anything() {
+fn a_document_without_a_vector_is_filtered_and_scrolled_but_not_searched() {
     let test = TestEngine::new();
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     test.put("doc:1", &[("category", b"a")]);

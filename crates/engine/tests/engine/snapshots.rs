@@ -47,7 +47,7 @@ fn files(test: &TestEngine) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_damaged_snapshot_is_noticed_and_done_without() {
+fn a_damaged_snapshot_is_detected_and_discarded() {
     let mut test = test_engine();
     let before = answers(&test);
     test.close();
@@ -81,7 +81,7 @@ fn a_damaged_snapshot_is_noticed_and_done_without() {
 }
 
 #[test]
-fn a_snapshot_of_something_else_is_not_used() {
+fn a_snapshot_of_another_collection_or_store_is_not_used() {
     let mut test = test_engine();
     let before = answers(&test);
     test.close();
@@ -89,7 +89,7 @@ fn a_snapshot_of_something_else_is_not_used() {
     fs::copy(&b, &a).unwrap();
     test.open();
     assert_eq!(answers(&test), before);
-    assert!(test.engine().warnings()[0].ends_with("it is of another collection"));
+    assert!(test.engine().warnings()[0].ends_with("it belongs to another collection"));
     test.close();
 
     let mut other = test_engine();
@@ -97,11 +97,11 @@ fn a_snapshot_of_something_else_is_not_used() {
     fs::copy(&files(&other)[0], &a).unwrap();
     test.open();
     assert_eq!(answers(&test), before);
-    assert!(test.engine().warnings()[0].ends_with("it is of another store"));
+    assert!(test.engine().warnings()[0].ends_with("it belongs to another store"));
 }
 
 #[test]
-fn a_snapshot_older_than_the_changes_that_are_kept_is_not_used() {
+fn a_snapshot_older_than_the_change_log_is_not_used() {
     let mut test = test_engine();
     test.close();
     let old = fs::read(&files(&test)[0]).unwrap();
@@ -114,11 +114,11 @@ fn a_snapshot_older_than_the_changes_that_are_kept_is_not_used() {
     test.open();
     assert_eq!(answers(&test), before);
     let warnings = test.engine().warnings();
-    assert!(warnings[0].contains("changes up to 122 are forgotten"), "{warnings:?}");
+    assert!(warnings[0].contains("changes up to 122 were trimmed"), "{warnings:?}");
 }
 
 #[test]
-fn leftovers_are_cleared_away() {
+fn leftover_files_are_removed() {
     let mut test = test_engine();
     test.close();
     let directory = test.options.data_dir.join("snapshots");
@@ -133,7 +133,7 @@ fn leftovers_are_cleared_away() {
 }
 
 #[test]
-fn enough_changes_are_saved_while_the_engine_runs() {
+fn a_snapshot_is_written_after_enough_changes() {
     let mut test = TestEngine::new();
     test.engine().create_collection("docs", schema("", hnsw(), Metric::L2)).unwrap();
     let ops: Vec<Op> = (0..10_000).map(|number| put(&number.to_string(), &[("year", b"1")])).collect();

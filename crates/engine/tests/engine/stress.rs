@@ -82,7 +82,7 @@ impl Stress {
 }
 
 #[test]
-fn eight_threads_write_search_and_let_documents_end() {
+fn eight_threads_write_search_and_expire_documents() {
     let test = TestEngine::with(|options| {
         // Small, so that writers help to link and vacuum; two threads drain.
         options.tail_max = 32;

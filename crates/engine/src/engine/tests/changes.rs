@@ -13,7 +13,7 @@ fn put_all(engine: &Engine, numbers: std::ops::Range<u8>) {
 }
 
 #[test]
-fn where_there_is_no_snapshot_no_change_is_kept() {
+fn without_snapshots_no_changes_are_kept() {
     for has_collection in [false, true] {
         let (_dir, engine) = open_on(Disk::default());
         if has_collection {
@@ -43,7 +43,7 @@ fn changes_since_the_oldest_snapshot_are_kept() {
 }
 
 #[test]
-fn a_snapshot_made_before_anything_was_written_is_one() {
+fn a_snapshot_of_an_empty_collection_is_used() {
     let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
     let engine = open_in(&dir, disk.clone());
     engine.create_collection("docs", schema()).unwrap();
@@ -56,7 +56,7 @@ fn a_snapshot_made_before_anything_was_written_is_one() {
 }
 
 #[test]
-fn a_long_log_is_forgotten_in_small_transactions() {
+fn a_long_change_log_is_trimmed_in_small_transactions() {
     let disk = Disk::default();
     let (_dir, engine) = open_on(disk.clone());
     put_all(&engine, 0..25);

@@ -26,7 +26,7 @@ fn copy_of_snapshots(dir: &TempDir) -> TempDir {
 }
 
 #[test]
-fn a_snapshot_taken_among_writes_is_made_whole_by_the_changes_since() {
+fn a_snapshot_taken_during_writes_is_completed_by_the_change_log() {
     const KEYS: u8 = 120;
     let disk = Disk::default();
     let (dir, engine) = open_on(disk.clone());
@@ -127,7 +127,7 @@ impl FileStorage for WriteHook {
 /// A snapshot may contain more than the change it reaches: a change made during its writing must be durable before
 /// the snapshot is used.
 #[test]
-fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
+fn a_snapshot_contains_nothing_that_the_store_loses_in_a_power_failure() {
     let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
     let folder =
         Arc::new(WriteHook { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
@@ -162,7 +162,7 @@ fn a_snapshot_holds_nothing_that_a_loss_of_power_takes_from_the_store() {
 }
 
 #[test]
-fn a_collection_dropped_while_its_snapshot_is_written_leaves_none() {
+fn dropping_a_collection_during_its_snapshot_leaves_no_file() {
     for is_switched in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(WriteHook {
