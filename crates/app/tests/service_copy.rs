@@ -191,8 +191,8 @@ fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
 
 /// Tags, numbers, non-UTF-8 bytes, expiries, aliases, and a second collection over some of the same
 /// keys.
-async fn fill(house: &Fixture) {
-    house.make(COLLECTION, article("a:")).await;
+async fn fill(fixture: &Fixture) {
+    fixture.make(COLLECTION, article("a:")).await;
     let mut own = article("a:own/");
     own.fields.truncate(4);
     own.fields.push(service::FieldSchema {
@@ -204,9 +204,9 @@ async fn fill(house: &Fixture) {
             ..fixture::vector("")
         }),
     });
-    house.make("own", Schema { ttl: Some(HOUR * 24), ..own }).await;
-    house.service.put_alias(&cx(), "current", COLLECTION).await.unwrap();
-    house.service.put_alias(&cx(), "mine", "own").await.unwrap();
+    fixture.make("own", Schema { ttl: Some(HOUR * 24), ..own }).await;
+    fixture.service.put_alias(&cx(), "current", COLLECTION).await.unwrap();
+    fixture.service.put_alias(&cx(), "mine", "own").await.unwrap();
 
     let words = ["apple", "router", "winter", "invoice", "password", "garden"];
     let mut puts: Vec<Put> = (0..400)
@@ -228,7 +228,7 @@ async fn fill(house: &Fixture) {
     puts.push(Put {
         fields: vec![("content".to_owned(), text("grüße ☃"))], ..put("ünï/☃ {tag}", &[])
     });
-    for result in house.service.put(&cx(), COLLECTION, puts).await.unwrap() {
+    for result in fixture.service.put(&cx(), COLLECTION, puts).await.unwrap() {
         result.unwrap();
     }
 }
@@ -341,14 +341,15 @@ async fn an_interrupted_copy_resumes() {
     let Some(redis) = RedisStack::plain() else { return };
     // Four pages, two of them written concurrently: when the first is done and the copy is cancelled,
     // two have not begun.
-    let stores = Stores::filled(async |house: &Fixture| {
-        house.make(COLLECTION, article("a:")).await;
+    let stores = Stores::filled(async |fixture: &Fixture| {
+        fixture.make(COLLECTION, article("a:")).await;
         let large = |id| {
             let mut put = put(&format!("{id}"), &[("title", "apple")]);
             put.fields.push(("large".to_owned(), Value::Bytes(vec![7; 64 << 10])));
             put
         };
-        for result in house.service.put(&cx(), COLLECTION, (0..DOCUMENTS).map(large).collect()).await.unwrap()
+        for result in
+            fixture.service.put(&cx(), COLLECTION, (0..DOCUMENTS).map(large).collect()).await.unwrap()
         {
             result.unwrap();
         }
@@ -429,11 +430,11 @@ async fn incomplete_documents_are_reported_and_the_others_copied() {
 async fn copies_a_vector_provided_by_the_caller_for_an_embedded_field() {
     let Some(redis) = RedisStack::plain() else { return };
     let own: Vec<f32> = (0..fixture::tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
-    let stores = Stores::filled(async |house: &Fixture| {
-        house.make(COLLECTION, article("a:")).await;
+    let stores = Stores::filled(async |fixture: &Fixture| {
+        fixture.make(COLLECTION, article("a:")).await;
         let mut put = put("own", &[("title", "apple")]);
         put.fields.push(("embedding".to_owned(), Value::Vector(own.clone())));
-        house.put_one(put).await.unwrap();
+        fixture.put_one(put).await.unwrap();
     })
     .await;
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
@@ -489,9 +490,9 @@ async fn quantization_is_chosen_by_the_target_and_reported() {
         vector.quantization = quantization;
         schema
     };
-    let stores = Stores::filled(async |house: &Fixture| {
-        house.make(COLLECTION, codes(Quantization::Int8)).await;
-        house.put("1", "apple", "").await.unwrap();
+    let stores = Stores::filled(async |fixture: &Fixture| {
+        fixture.make(COLLECTION, codes(Quantization::Int8)).await;
+        fixture.put("1", "apple", "").await.unwrap();
     })
     .await;
     let (plan, _) = stores.copy_all(stores.home(), stores.redis(&redis)).await;

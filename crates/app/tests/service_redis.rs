@@ -18,26 +18,26 @@ async fn vectors_of_another_model_are_recomputed_once() {
     let Some(redis) = RedisStack::plain() else { return };
     let mut closed = Fixture::empty().close();
     closed.config.store = Store::Redis(RedisStore::new(redis.url()));
-    let house = closed.open();
-    house.make(COLLECTION, article("a:")).await;
+    let fixture = closed.open();
+    fixture.make(COLLECTION, article("a:")).await;
     let documents = [("1", "apple"), ("2", "router"), ("3", "winter")];
     for (id, title) in documents {
-        house.put(id, title, "").await.unwrap();
+        fixture.put(id, title, "").await.unwrap();
     }
-    let closed = house.close();
+    let closed = fixture.close();
     tiny_model::write(&closed.model_dir(), 2);
-    let house = closed.open();
-    house.settled().await;
+    let fixture = closed.open();
+    fixture.settled().await;
     for (id, title) in documents {
-        let distance = house.distance_from(COLLECTION, id, title).await.unwrap();
+        let distance = fixture.distance_from(COLLECTION, id, title).await.unwrap();
         assert!(distance.abs() < 1e-5, "{id}: {distance}");
     }
-    assert_eq!(house.service.activity().embedded_texts, 3);
+    assert_eq!(fixture.service.activity().embedded_texts, 3);
 
-    let house = house.reopen();
-    assert!(house.service.readiness().ready, "{:?}", house.service.readiness());
-    assert_eq!(house.put("1", "apple", "").await.unwrap().outcome, Outcome::Unchanged);
-    assert_eq!(house.service.activity().embedded_texts, 0);
+    let fixture = fixture.reopen();
+    assert!(fixture.service.readiness().ready, "{:?}", fixture.service.readiness());
+    assert_eq!(fixture.put("1", "apple", "").await.unwrap().outcome, Outcome::Unchanged);
+    assert_eq!(fixture.service.activity().embedded_texts, 0);
 }
 
 /// The schema of the index in the recorded replies.
@@ -64,16 +64,16 @@ async fn a_cluster_with_a_search_coordinator_has_one_index_served_by_any_server(
     let cluster = CoordinatorCluster::start();
     let mut closed = Fixture::empty().close();
     closed.config.store = Store::Redis(RedisStore::new(cluster.url()));
-    let house = closed.open();
-    assert!(house.service.readiness().ready, "{:?}", house.service.readiness());
-    house.make("kb", recorded()).await;
+    let fixture = closed.open();
+    assert!(fixture.service.readiness().ready, "{:?}", fixture.service.readiness());
+    fixture.make("kb", recorded()).await;
     let created: Vec<Vec<String>> = cluster.sent("FT.CREATE").into_iter().flatten().collect();
     assert_eq!(created.len(), 1, "{created:?}");
     assert_eq!(created[0][1], "kb", "one index with the collection's name");
 
     for _ in 0..4 {
         let search = Search { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..Search::text("", 3) };
-        let answer = house.service.search(&cx(), search).await.unwrap();
+        let answer = fixture.service.search(&cx(), search).await.unwrap();
         let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
         assert_eq!((hit.id.as_str(), hit.distance), ("1", Some(0.25)));
         assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "the hit includes its fields");
@@ -81,12 +81,12 @@ async fn a_cluster_with_a_search_coordinator_has_one_index_served_by_any_server(
     let asked = cluster.sent("FT.SEARCH");
     assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "in turn");
     assert!(asked.iter().flatten().all(|words| words[1] == "kb"));
-    assert_eq!(house.service.shards("kb"), [], "a coordinator hides the shards");
+    assert_eq!(fixture.service.shards("kb"), [], "a coordinator hides the shards");
 
     for _ in 0..3 {
-        assert_eq!(house.service.collections(&cx()).await.unwrap().len(), 1, "any server can be asked");
+        assert_eq!(fixture.service.collections(&cx()).await.unwrap().len(), 1, "any server can be asked");
     }
-    house.service.drop_collection(&cx(), "kb", DropMode::KeepDocuments).await.unwrap();
+    fixture.service.drop_collection(&cx(), "kb", DropMode::KeepDocuments).await.unwrap();
     let dropped: Vec<Vec<String>> = cluster.sent("FT.DROPINDEX").into_iter().flatten().collect();
     assert_eq!(dropped.len(), 1, "{dropped:?}");
     assert_eq!(dropped[0][1], "kb");

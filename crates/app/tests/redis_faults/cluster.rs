@@ -41,11 +41,11 @@ const WRITERS: usize = 2;
 /// Pause between a response and the next request.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A search whose correct result is known, and that result.
+/// Hits per search. The correct ones are the documents with the lowest ids.
 const NEAREST: usize = 10;
 
 /// A cluster, and a ready program with documents in it.
-fn filled(flags: &[&str]) -> Option<(RedisCluster, Program)> {
+fn start_filled(flags: &[&str]) -> Option<(RedisCluster, Program)> {
     let cluster = RedisCluster::with(OPTIONS)?;
     let program = Program::serve_with(&cluster.url(), flags);
     program.ready();
@@ -53,7 +53,7 @@ fn filled(flags: &[&str]) -> Option<(RedisCluster, Program)> {
     Some((cluster, program))
 }
 
-fn question(allow_partial: bool) -> Value {
+fn search_body(allow_partial: bool) -> Value {
     json!({"vector": [0, 0, 0, 1], "k": NEAREST, "fields": ["rank"], "allow_partial": allow_partial})
 }
 
@@ -74,12 +74,12 @@ fn expected_ids() -> Vec<usize> {
 /// A recorded response.
 #[derive(Clone, Debug)]
 struct Response {
-    asked: Instant,
+    sent_at: Instant,
     took: Duration,
     status: u16,
     /// The error code of a failure.
     code: String,
-    said: String,
+    detail: String,
 }
 
 /// Clients that search, and clients that write their own documents.
@@ -114,7 +114,7 @@ impl Load {
                         }
                         // Far from everything that is searched for.
                         let number = 1000 + WRITERS * turn + client;
-                        let asked = Instant::now();
+                        let sent_at = Instant::now();
                         let reply = timed(|| {
                             if client < WRITERS {
                                 let body = json!({"rank": number, "place": [number, 9, 9, 9]});
@@ -122,7 +122,7 @@ impl Load {
                                 put.content_type("application/json").send(body.to_string())
                             } else {
                                 let search = agent.post(format!("{url}/collections/docs/search"));
-                                search.content_type("application/json").send(question(false).to_string())
+                                search.content_type("application/json").send(search_body(false).to_string())
                             }
                         });
                         if client >= WRITERS && reply.status == 200 {
@@ -133,11 +133,11 @@ impl Load {
                         }
                         let text = |name: &str| reply.json[name].as_str().unwrap_or_default().to_owned();
                         responses.lock().unwrap().push(Response {
-                            asked,
+                            sent_at,
                             took: reply.took,
                             status: reply.status,
                             code: text("code"),
-                            said: text("detail"),
+                            detail: text("detail"),
                         });
                         thread::sleep(PAUSE);
                     }
@@ -151,9 +151,10 @@ impl Load {
 
     /// Waits until this many more requests succeeded.
     fn wait_for_successes(&self, count: usize) {
-        let good = || self.responses.lock().unwrap().iter().filter(|answer| answer.status < 300).count();
-        let wanted = good() + count;
-        while good() < wanted {
+        let successes =
+            || self.responses.lock().unwrap().iter().filter(|response| response.status < 300).count();
+        let target = successes() + count;
+        while successes() < target {
             assert!(self.clients.iter().all(|client| !client.is_finished()), "a client failed");
             thread::sleep(PAUSE);
         }
@@ -175,34 +176,35 @@ impl Load {
 impl LoadReport {
     /// Checks that every response came in time and every error states its cause.
     fn check(&self) {
-        for answer in &self.responses {
-            assert!(answer.took <= ANSWERED_WITHIN, "too late: {answer:?}");
-            let told = match answer.status {
+        for response in &self.responses {
+            assert!(response.took <= ANSWERED_WITHIN, "too late: {response:?}");
+            let is_explained = match response.status {
                 200 | 201 => true,
                 503 => {
-                    (answer.code.starts_with("redis-") || answer.code.starts_with("index-"))
-                        && !answer.said.is_empty()
+                    (response.code.starts_with("redis-") || response.code.starts_with("index-"))
+                        && !response.detail.is_empty()
                 }
                 _ => false,
             };
-            assert!(told, "{answer:?}");
+            assert!(is_explained, "{response:?}");
         }
     }
 
     /// Time from `since` to the last rejected request.
     fn last_rejected(&self, since: Instant) -> Duration {
-        let refused = self.responses.iter().filter(|answer| answer.status == 503 && answer.asked >= since);
-        let last = refused.map(|answer| answer.asked).max();
+        let rejected =
+            self.responses.iter().filter(|response| response.status == 503 && response.sent_at >= since);
+        let last = rejected.map(|response| response.sent_at).max();
         last.map_or(Duration::ZERO, |last| last - since)
     }
 
     fn print_summary(&self, what: &str, since: Instant) {
-        let during = || self.responses.iter().filter(|answer| answer.asked >= since);
+        let during = || self.responses.iter().filter(|response| response.sent_at >= since);
         eprintln!(
-            "{what}: {} requests, {} refused, the slowest {:?}, the last refusal {:?} after",
+            "{what}: {} requests, {} rejected, slowest {:?}, last rejection after {:?}",
             during().count(),
-            during().filter(|answer| answer.status == 503).count(),
-            during().map(|answer| answer.took).max().unwrap_or_default(),
+            during().filter(|response| response.status == 503).count(),
+            during().map(|response| response.took).max().unwrap_or_default(),
             self.last_rejected(since),
         );
     }
@@ -220,11 +222,11 @@ impl LoadReport {
 }
 
 fn search(program: &Program, allow_partial: bool) -> program::Reply {
-    program.post("/collections/docs/search", &question(allow_partial))
+    program.post("/collections/docs/search", &search_body(allow_partial))
 }
 
 /// Waits until a search is rejected.
-fn wait_until_refused(program: &Program) -> program::Reply {
+fn wait_until_rejected(program: &Program) -> program::Reply {
     let until = Instant::now() + OPENS_WITHIN;
     loop {
         let reply = search(program, false);
@@ -237,7 +239,7 @@ fn wait_until_refused(program: &Program) -> program::Reply {
 
 #[test]
 fn replaces_a_killed_primary_without_wrong_results() {
-    let Some((mut cluster, program)) = filled(&[]) else { return };
+    let Some((mut cluster, program)) = start_filled(&[]) else { return };
     let load = Load::start(&program);
 
     // The slots of some of the expected documents.
@@ -247,9 +249,9 @@ fn replaces_a_killed_primary_without_wrong_results() {
     let nearest_elsewhere: Vec<usize> = (0..DOCUMENTS).filter(elsewhere).take(NEAREST).collect();
     let killed = Instant::now();
     cluster.kill(victim);
-    let refused = wait_until_refused(&program);
+    let rejected = wait_until_rejected(&program);
     let place = format!("127.0.0.1:{victim}");
-    assert!(refused.json["detail"].as_str().unwrap().contains(&place), "{}", refused.json);
+    assert!(rejected.json["detail"].as_str().unwrap().contains(&place), "{}", rejected.json);
     let partial = search(&program, true);
     assert_eq!(partial.status, 200, "{}", partial.json);
     assert!(partial.json["unanswered"].to_string().contains(&place), "{}", partial.json);
@@ -280,7 +282,7 @@ fn replaces_a_killed_primary_without_wrong_results() {
 
 #[test]
 fn a_write_confirmed_by_a_replica_survives_its_primary() {
-    let Some((mut cluster, program)) = filled(&["--wait-replicas", "1"]) else { return };
+    let Some((mut cluster, program)) = start_filled(&["--wait-replicas", "1"]) else { return };
     let load = Load::start(&program);
     let victim = cluster.owner(cluster.slot("docs:0"));
     let replica = cluster.replicas_of(victim)[0];
@@ -291,15 +293,16 @@ fn a_write_confirmed_by_a_replica_survives_its_primary() {
     let report = load.stop();
     report.check();
     report.print_summary("a primary killed, writes waiting for a replica", killed);
-    let lonely = report.responses.iter().filter(|answer| answer.code == "redis-not-replicated").count();
-    eprintln!("{lonely} writes were made but told as not replicated");
+    let unreplicated =
+        report.responses.iter().filter(|response| response.code == "redis-not-replicated").count();
+    eprintln!("{unreplicated} writes were made but told as not replicated");
     assert!(!report.acknowledged.is_empty());
     assert_eq!(report.lost(&program), Vec::<usize>::new());
 }
 
 #[test]
 fn replaces_a_hung_primary_which_returns_as_a_replica() {
-    let Some((cluster, program)) = filled(&[]) else { return };
+    let Some((cluster, program)) = start_filled(&[]) else { return };
     let load = Load::start(&program);
     let victim = cluster.owner(cluster.slot("docs:0"));
     let replica = cluster.replicas_of(victim)[0];
@@ -324,7 +327,7 @@ fn replaces_a_hung_primary_which_returns_as_a_replica() {
 
 #[test]
 fn migrates_slots_under_load_without_wrong_results() {
-    let Some((cluster, program)) = filled(&[]) else { return };
+    let Some((cluster, program)) = start_filled(&[]) else { return };
     let load = Load::start(&program);
     let moved = Instant::now();
     let primaries = cluster.primaries();
@@ -368,7 +371,7 @@ fn migrates_slots_under_load_without_wrong_results() {
 
 #[test]
 fn reconnects_after_all_connections_were_closed_at_once() {
-    let Some((cluster, program)) = filled(&[]) else { return };
+    let Some((cluster, program)) = start_filled(&[]) else { return };
     let load = Load::start(&program);
     let cut = Instant::now();
     for _ in 0..3 {
@@ -396,9 +399,9 @@ fn waits_for_a_cluster_that_is_down_at_startup() {
     let unready = program.get("/readyz");
     assert_eq!(unready.status, 503);
     assert!(unready.json["notes"].to_string().contains("127.0.0.1:"), "{}", unready.json);
-    let refused = program.get("/collections");
-    assert_eq!(refused.status, 503, "{}", refused.json);
-    assert!(refused.took <= ANSWERED_WITHIN, "{:?}", refused.took);
+    let rejected = program.get("/collections");
+    assert_eq!(rejected.status, 503, "{}", rejected.json);
+    assert!(rejected.took <= ANSWERED_WITHIN, "{:?}", rejected.took);
     for port in cluster.ports() {
         cluster.resume(port);
     }
@@ -415,7 +418,7 @@ fn waits_for_a_cluster_that_is_down_at_startup() {
 
 #[test]
 fn only_a_shard_without_memory_rejects_documents() {
-    let Some((cluster, program)) = filled(&[]) else { return };
+    let Some((cluster, program)) = start_filled(&[]) else { return };
     let full = cluster.owner(cluster.slot("docs:0"));
     cluster.ask(full, &["CONFIG", "SET", "maxmemory", "1"]);
     let documents: Vec<Value> = (0..100)
@@ -441,8 +444,10 @@ fn only_a_shard_without_memory_rejects_documents() {
 
 #[test]
 fn replicas_answer_reads() {
-    let Some((cluster, program)) = filled(&["--read-from-replicas", "--wait-replicas", "1"]) else { return };
-    let asked = |port: u16| match cluster.ask(port, &["INFO", "commandstats"]) {
+    let Some((cluster, program)) = start_filled(&["--read-from-replicas", "--wait-replicas", "1"]) else {
+        return;
+    };
+    let searches_on = |port: u16| match cluster.ask(port, &["INFO", "commandstats"]) {
         Reply::Text(stats) => {
             let stats = String::from_utf8_lossy(&stats).into_owned();
             let searches = stats.lines().find_map(|line| line.strip_prefix("cmdstat_FT.SEARCH:calls="));
@@ -450,14 +455,14 @@ fn replicas_answer_reads() {
         }
         other => panic!("INFO: {other:?}"),
     };
-    let by_primaries = || cluster.primaries().into_iter().map(asked).sum::<u64>();
+    let by_primaries = || cluster.primaries().into_iter().map(searches_on).sum::<u64>();
     let until = Instant::now() + RECOVERS_WITHIN;
     loop {
         let before = by_primaries();
         let reply = search(&program, false);
         assert_eq!(ids(&reply.json), expected_ids(), "{}", reply.json);
         // Before a replica is connected, its primary answers.
-        if by_primaries() == before && cluster.replicas().into_iter().all(|port| asked(port) > 0) {
+        if by_primaries() == before && cluster.replicas().into_iter().all(|port| searches_on(port) > 0) {
             break;
         }
         assert!(Instant::now() < until, "not every replica was used");

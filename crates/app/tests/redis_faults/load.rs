@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A recorded response.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
-    pub(crate) asked: Instant,
+    pub(crate) sent_at: Instant,
     pub(crate) took: Duration,
     pub(crate) status: u16,
     /// The error code of a failure.
@@ -74,7 +74,7 @@ fn ask(client: usize, url: &str, stop: &AtomicBool, responses: &Mutex<Vec<Respon
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let reply = timed(|| {
             if client.is_multiple_of(2) {
                 let body = json!({"vector": [number % 200, 0, 0, 1], "k": 10, "fields": []});
@@ -88,7 +88,7 @@ fn ask(client: usize, url: &str, stop: &AtomicBool, responses: &Mutex<Vec<Respon
             }
         });
         let code = reply.json["code"].as_str().unwrap_or_default().to_owned();
-        responses.lock().unwrap().push(Response { asked, took: reply.took, status: reply.status, code });
+        responses.lock().unwrap().push(Response { sent_at, took: reply.took, status: reply.status, code });
         thread::sleep(PAUSE);
     }
 }

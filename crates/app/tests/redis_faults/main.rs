@@ -63,27 +63,28 @@ fn hits(program: &Program) -> usize {
 
 /// Checks what must hold for every response, whatever happens to Redis.
 fn check_all(responses: &[Response]) {
-    for answer in responses {
-        assert!(answer.took <= ANSWERED_WITHIN, "too late: {answer:?}");
-        let told = match answer.status {
+    for response in responses {
+        assert!(response.took <= ANSWERED_WITHIN, "too late: {response:?}");
+        let is_explained = match response.status {
             200 | 201 => true,
-            503 => answer.code.starts_with("redis-") || answer.code == "index-missing",
+            503 => response.code.starts_with("redis-") || response.code == "index-missing",
             _ => false,
         };
-        assert!(told, "{answer:?}");
+        assert!(is_explained, "{response:?}");
     }
 }
 
 /// Checks the responses to requests sent during the outage from `since` to `end`.
 fn check_outage(what: &str, responses: &[Response], since: Instant, end: Instant) {
-    let failed = |answer: &&Response| answer.status == 503;
-    let during = || responses.iter().filter(|answer| answer.asked >= since && answer.asked < end);
-    let late = || during().filter(|answer| answer.asked >= since + OPENS_WITHIN);
+    let failed = |response: &&Response| response.status == 503;
+    let during = || responses.iter().filter(|response| response.sent_at >= since && response.sent_at < end);
+    let late = || during().filter(|response| response.sent_at >= since + OPENS_WITHIN);
     assert!(late().count() > 0, "no request was sent after the breaker opened");
-    assert_eq!(late().find(|answer| !failed(answer)).map(|answer| answer.status), None);
-    let slowest = |answers: &mut dyn Iterator<Item = &Response>| answers.map(|answer| answer.took).max();
+    assert_eq!(late().find(|response| !failed(response)).map(|response| response.status), None);
+    let slowest =
+        |responses: &mut dyn Iterator<Item = &Response>| responses.map(|response| response.took).max();
     eprintln!(
-        "{what}: {} requests, {} refused, slowest {:?}; once the breaker had its time, slowest {:?}",
+        "{what}: {} requests, {} rejected, slowest {:?}; after the breaker opened, slowest {:?}",
         during().count(),
         during().filter(failed).count(),
         slowest(&mut during()),
@@ -93,12 +94,13 @@ fn check_outage(what: &str, responses: &[Response], since: Instant, end: Instant
 
 /// Checks that all requests succeed in time from shortly after `since` on.
 fn recovered(what: &str, responses: &[Response], since: Instant) {
-    let last_refused =
-        responses.iter().filter(|answer| answer.status == 503).map(|answer| answer.asked).max();
-    let took = last_refused.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
-    eprintln!("{what}: the last refusal came {took:?} after the return");
+    let last_rejected =
+        responses.iter().filter(|response| response.status == 503).map(|response| response.sent_at).max();
+    let took = last_rejected.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
+    eprintln!("{what}: last rejection {took:?} after the recovery");
     assert!(took <= RECOVERS_WITHIN, "{what}: {took:?}");
-    let after = responses.iter().filter(|answer| answer.asked > since && answer.status == 200).count();
+    let after =
+        responses.iter().filter(|response| response.sent_at > since && response.status == 200).count();
     assert!(after > 0, "{what}: no request succeeded after the recovery");
 }
 
@@ -114,14 +116,14 @@ fn waits_for_a_redis_that_is_down_at_startup() {
     assert_eq!(unready.status, 503);
     assert!(unready.json["notes"].to_string().contains(&place), "{}", unready.json);
     let schema = json!({"fields": [{"name": "title", "kind": "text"}]});
-    for (asked, reply) in [
+    for (request, reply) in [
         ("a list", program.get("/collections")),
         ("a search", program.get("/search?q=x")),
         ("a new collection", program.put("/collections/docs", &schema)),
         ("a write", program.post("/collections/docs/documents", &json!([{"id": "1"}]))),
     ] {
-        assert_eq!(reply.status, 503, "{asked}: {}", reply.json);
-        assert!(reply.took <= ANSWERED_WITHIN, "{asked} took {:?}", reply.took);
+        assert_eq!(reply.status, 503, "{request}: {}", reply.json);
+        assert!(reply.took <= ANSWERED_WITHIN, "{request} took {:?}", reply.took);
     }
     assert_eq!(program.get("/healthz").status, 200, "the program keeps running");
     assert_eq!(program.get("/metrics").status, 200, "metrics are available");
@@ -135,8 +137,8 @@ fn waits_for_a_redis_that_is_down_at_startup() {
     eprintln!("ready {:?} after the Redis", came.elapsed());
     fill(&program);
     assert_eq!(hits(&program), 10);
-    let said = format!("{}{}", program.log(), unready.json);
-    assert!(said.contains(&place) && !said.contains(secret), "{said}");
+    let output = format!("{}{}", program.log(), unready.json);
+    assert!(output.contains(&place) && !output.contains(secret), "{output}");
 }
 
 #[test]

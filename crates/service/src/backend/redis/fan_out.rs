@@ -114,7 +114,7 @@ impl Redis {
         }
         let mut results: Vec<_> = results.into_iter().map(Vec::into_iter).collect();
         let search_us = micros(began.elapsed());
-        let merge_result: Vec<_> = positions
+        let merged_hits: Vec<_> = positions
             .iter()
             .map(|position| {
                 let shard_results =
@@ -122,8 +122,8 @@ impl Redis {
                 merge(&queries[*position], &shards, shard_results, is_part)
             })
             .collect();
-        let finish = async |position: &usize, merge_result: Result<(MergedHits, usize), Error>| {
-            let (mut merged, mut vanished) = merge_result?;
+        let finish = async |position: &usize, merged_hits: Result<(MergedHits, usize), Error>| {
+            let (mut merged, mut vanished) = merged_hits?;
             if is_part {
                 let began = Instant::now();
                 let query = &queries[*position].query;
@@ -135,7 +135,7 @@ impl Redis {
             Ok((merged, vanished))
         };
         let finished = join_all(
-            positions.iter().zip(merge_result).map(|(position, merge_result)| finish(position, merge_result)),
+            positions.iter().zip(merged_hits).map(|(position, merged_hits)| finish(position, merged_hits)),
         )
         .await;
         let result = |finished: Result<(MergedHits, usize), Error>| match finished {

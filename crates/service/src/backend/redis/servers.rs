@@ -134,21 +134,21 @@ impl SlotMap {
         &self,
         keys: impl Iterator<Item = &'k [u8]>,
     ) -> (Vec<KeyGroup>, Vec<(usize, Error)>) {
-        let (mut parts, mut unserved) = (Vec::<KeyGroup>::new(), Vec::new());
-        let mut places: HashMap<*const Shard, usize> = HashMap::with_capacity(self.shards.len());
+        let (mut groups, mut unserved) = (Vec::<KeyGroup>::new(), Vec::new());
+        let mut group_of_shard: HashMap<*const Shard, usize> = HashMap::with_capacity(self.shards.len());
         for (position, key) in keys.enumerate() {
             match self.shard_for_key(key) {
                 Ok(shard) => {
-                    let place = *places.entry(Arc::as_ptr(shard)).or_insert_with(|| {
-                        parts.push((shard.clone(), Vec::new()));
-                        parts.len() - 1
+                    let group = *group_of_shard.entry(Arc::as_ptr(shard)).or_insert_with(|| {
+                        groups.push((shard.clone(), Vec::new()));
+                        groups.len() - 1
                     });
-                    parts[place].1.push(position);
+                    groups[group].1.push(position);
                 }
                 Err(error) => unserved.push((position, error)),
             }
         }
-        (parts, unserved)
+        (groups, unserved)
     }
 
     /// A hash that changes when slots move or a primary is replaced.
@@ -274,8 +274,8 @@ impl Servers {
         let map = self.map();
         let healthy =
             map.shards.iter().filter(|shard| shard.primary.connections.unavailable_reason().is_none());
-        let moving = join_all(healthy.map(|shard| shard.primary.is_migrating_slots())).await;
-        if moving.iter().any(|moving| matches!(moving, Ok(true))) {
+        let migrating = join_all(healthy.map(|shard| shard.primary.is_migrating_slots())).await;
+        if migrating.iter().any(|migrating| matches!(migrating, Ok(true))) {
             self.record_migration();
         }
         let turn = self.next_map_source.fetch_add(1, Ordering::Relaxed);
@@ -326,8 +326,8 @@ impl Servers {
         };
         let old = self.map();
         let new = SlotMap { shards: shards.into_iter().map(Arc::new).collect() };
-        let is_another = old.fingerprint() != new.fingerprint();
-        if is_another || !old.shards.iter().zip(&new.shards).all(|(old, new)| same_replicas(old, new)) {
+        let is_changed = old.fingerprint() != new.fingerprint();
+        if is_changed || !old.shards.iter().zip(&new.shards).all(|(old, new)| same_replicas(old, new)) {
             let names: Vec<String> = new.shards.iter().map(|shard| shard.name()).collect();
             tracing::info!(primaries = names.join(", "), "updated the cluster's slot map");
             if !old.shards.is_empty() {
@@ -337,9 +337,9 @@ impl Servers {
             let serving_nodes = self.serving_nodes();
             self.nodes
                 .lock()
-                .retain(|_, node| serving_nodes.iter().any(|serving_nodes| Arc::ptr_eq(serving_nodes, node)));
+                .retain(|_, node| serving_nodes.iter().any(|serving| Arc::ptr_eq(serving, node)));
         }
-        Ok(is_another)
+        Ok(is_changed)
     }
 
     /// The servers of the slot map, with replicas if reads from replicas are enabled.

@@ -65,9 +65,9 @@ impl Collection {
     }
 
     /// Logs documents that could not be indexed, if there are more of them than `known` has.
-    pub(super) fn log_failures(&self, known: Option<&Arc<Collection>>) {
+    pub(super) fn log_failures(&self, cached: Option<&Arc<Collection>>) {
         if let Some(failure) = &self.info.last_failure
-            && known.is_none_or(|known| known.info.failures < self.info.failures)
+            && cached.is_none_or(|cached| cached.info.failures < self.info.failures)
         {
             tracing::warn!(
                 collection = self.name,
@@ -81,8 +81,8 @@ impl Collection {
     fn imbalance_warning(&self) -> Option<String> {
         let shards = self.indexes.len();
         let mean = self.info.documents as f64 / shards.max(1) as f64;
-        let (shard, most) = self.indexes.iter().max_by_key(|(_, index)| index.info.documents)?;
-        let documents = most.info.documents;
+        let (shard, largest) = self.indexes.iter().max_by_key(|(_, index)| index.info.documents)?;
+        let documents = largest.info.documents;
         (self.info.documents >= IMBALANCE_DOCUMENTS_MIN && documents as f64 > IMBALANCE_FACTOR * mean).then(|| {
             format!(
                 "collection {:?}: shard {shard} holds {documents} of {} documents, more than {IMBALANCE_FACTOR} times the mean: avoid hash tags in ids, or move slots",
@@ -247,7 +247,7 @@ impl CachedState {
                 checked => checked?,
             }
             for field in &collection.schema().fields {
-                let value = fields.iter().find(|given| *given.name == *field.name.as_bytes());
+                let value = fields.iter().find(|stored| *stored.name == *field.name.as_bytes());
                 if let (FieldKind::Tag { .. }, Some(value)) = (&field.kind, value)
                     && value.value.contains(&0)
                 {
