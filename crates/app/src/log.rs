@@ -4,14 +4,14 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, LOG_ALLOWED, Settings};
 
 /// Starts the log of this process as `settings` say. Without effect if one was started before.
 pub(crate) fn start_log(settings: &Settings) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|_| ConfigError::Value {
-        from: "log".to_owned(),
+        location: "log".to_owned(),
         key: "log",
-        allowed: "levels, alone or for a module, such as info or warn,service=debug".to_owned(),
+        allowed: LOG_ALLOWED.to_owned(),
         found: settings.log.clone(),
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(

@@ -52,7 +52,7 @@ impl Setting {
     pub(crate) fn model_dir(&self) -> Result<PathBuf> {
         let dir = match &self.model {
             Some(dir) => dir.clone(),
-            None => Settings::load(&Flags::default(), None)?.models_dir.join(MODEL),
+            None => Settings::load(&Flags::default(), None)?.service().models_dir.join(MODEL),
         };
         if dir.join("model.safetensors").exists() {
             return Ok(dir.canonicalize()?);
@@ -91,11 +91,7 @@ impl Setting {
 
     /// [`Setting::service`] for documents that bring their own vectors.
     pub(crate) fn service_without_model(&self, data_dir: &Path) -> Result<Config> {
-        let flags = Flags {
-            data_dir: Some(data_dir.to_owned()),
-            cpu: Some(self.cpu().level().name().to_owned()),
-            ..Flags::default()
-        };
+        let flags = Flags::default().with("data_dir", data_dir).with("cpu", self.cpu().level().name());
         Ok(Settings::load(&flags, None)?.service())
     }
 

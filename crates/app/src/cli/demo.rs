@@ -76,7 +76,7 @@ impl DemoArgs {
         let settings = session.settings(Some(&self.flags))?;
         start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
         let terminal = session.terminal;
-        if !models::is_present(&settings.models_dir, models::DEFAULT_NAME) {
+        if !models::is_present(&settings.server.service.models_dir, models::DEFAULT_NAME) {
             terminal.note(format_args!("getting the model {}", models::DEFAULT_NAME));
             model::pull(&settings, terminal, models::DEFAULT_NAME, self.from, &self.hub)?;
         }
@@ -95,7 +95,7 @@ impl DemoArgs {
         }
         // The server takes the store over.
         drop(client);
-        let server = Server::bind(&settings.server()?, self.flags.listen.is_none())?;
+        let server = Server::bind(&settings.server()?, !self.flags.settings.contains("listen"))?;
         if let Some(taken) = server.unavailable_address() {
             terminal.note(format_args!("\n{taken} is taken"));
         }

@@ -114,7 +114,7 @@ pub(super) fn pull(
     let request = PullRequest {
         name: name.to_owned(),
         source,
-        models_dir: settings.models_dir.clone(),
+        models_dir: settings.server.service.models_dir.clone(),
         hub: hub.hub(),
     };
     let progress = PullDisplay { terminal, bar: RefCell::new(None) };

@@ -34,10 +34,10 @@ impl ServeArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let mut settings = session.settings(Some(&self.flags))?;
         if let Some(host) = self.host {
-            settings.listen.set_ip(host);
+            settings.server.listen.set_ip(host);
         }
         if let Some(port) = self.port {
-            settings.listen.set_port(port);
+            settings.server.listen.set_port(port);
         }
         start_log(&settings)?;
         // Listening comes first: a taken port is better known before the data is opened.

@@ -50,7 +50,7 @@ impl Session {
     /// unless more is asked for.
     pub(crate) fn command_settings(&self) -> Result<Settings, ConfigError> {
         let mut settings = self.settings(None)?;
-        if self.flags.log.is_none() && std::env::var_os("NEARFIELD_LOG").is_none() {
+        if !self.flags.settings.contains("log") && std::env::var_os("NEARFIELD_LOG").is_none() {
             settings.log = "warn".to_owned();
         }
         start_log(&settings)?;

@@ -1,138 +1,140 @@
-//! What can be set on the command line.
+//! Settings on the command line.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
 
-use super::StoreUrl;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-/// Flags of every command.
+use super::{
+    setting::{Flag, Kind, Setting},
+    table::{self, SETTINGS},
+};
+
+/// Flags of all commands.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Directory of data and models [env: NEARFIELD_HOME]
+    /// Directory of the configuration file, the data and the models [env: NEARFIELD_HOME]
     #[arg(long, value_name = "DIR", global = true)]
     pub home: Option<PathBuf>,
-    /// Configuration file, in place of nearfield.toml in the home directory [env: NEARFIELD_CONFIG]
+    /// Configuration file (default: nearfield.toml in the home directory) [env: NEARFIELD_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Directory of the store, in place of data in the home directory [env: NEARFIELD_DATA_DIR]
-    #[arg(long, value_name = "DIR", global = true)]
-    pub data_dir: Option<PathBuf>,
-    /// Where documents are kept: directory, a Redis as redis://USER:PASSWORD@HOST:PORT/0, or a Redis Cluster
-    /// as redis-cluster://USER:PASSWORD@HOST:PORT,HOST:PORT (rediss for TLS).
-    /// Safer in the environment, which other users cannot read [default: directory] [env: NEARFIELD_STORE]
-    #[arg(long, value_name = "URL", global = true)]
-    pub store: Option<StoreUrl>,
-    /// Connections to each Redis, kept open [default: 4] [env: NEARFIELD_REDIS_CONNECTIONS]
-    #[arg(long, value_name = "N", global = true)]
-    pub redis_connections: Option<String>,
-    /// Time a command to the Redis may take, in milliseconds [default: 2000] [env: NEARFIELD_REDIS_TIMEOUT_MS]
-    #[arg(long, value_name = "MS", global = true)]
-    pub redis_timeout_ms: Option<String>,
-    /// Replicas of a Redis a write has to reach before it is acknowledged [default: 0] [env:
-    /// NEARFIELD_WAIT_REPLICAS]
-    #[arg(long, value_name = "N", global = true)]
-    pub wait_replicas: Option<String>,
-    /// Let replicas of a Redis Cluster answer searches and reads, which may be a little behind [env:
-    /// NEARFIELD_READ_FROM_REPLICAS]
-    #[arg(long, global = true)]
-    pub read_from_replicas: bool,
-    /// Directory of models, in place of models in the home directory [env: NEARFIELD_MODELS_DIR]
-    #[arg(long, value_name = "DIR", global = true)]
-    pub models_dir: Option<PathBuf>,
-    /// Certificates in PEM to trust beside public authorities, when talking to a server over HTTPS [env:
-    /// NEARFIELD_CA_CERT]
-    #[arg(long, value_name = "FILE", global = true)]
-    pub ca_cert: Option<PathBuf>,
-    /// Instruction set to use at most: scalar, avx2 or avx512 [env: NEARFIELD_CPU]
-    #[arg(long, value_name = "LEVEL", global = true)]
-    pub cpu: Option<String>,
-    /// Arithmetic queries are embedded in: int8, bf16 or f32 [default: int8] [env: NEARFIELD_QUERY_COMPUTE]
-    #[arg(long, value_name = "KIND", global = true)]
-    pub query_compute: Option<String>,
-    /// Arithmetic documents are embedded in: int8, bf16 or f32; bf16, if not given, where the processor
-    /// has it, otherwise f32 [env: NEARFIELD_DOCUMENT_COMPUTE]
-    #[arg(long, value_name = "KIND", global = true)]
-    pub document_compute: Option<String>,
-    /// Worker threads; one a core, if not given [env: NEARFIELD_WORKERS]
-    #[arg(long, value_name = "N", global = true)]
-    pub workers: Option<String>,
-    /// What is logged, such as info or nearfield=debug [env: NEARFIELD_LOG]
-    #[arg(long, value_name = "FILTER", global = true)]
-    pub log: Option<String>,
-    /// Log lines as JSON [env: NEARFIELD_LOG_JSON]
-    #[arg(long, global = true)]
-    pub log_json: bool,
+    /// Settings that have a flag in all commands.
+    #[command(flatten)]
+    pub settings: CommonSettings,
 }
 
-/// Flags of commands that serve.
-#[derive(Clone, Default, clap::Args)]
+/// Flags of commands that start a server.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct ServeFlags {
-    /// Address and port to serve on [default: 127.0.0.1:8000] [env: NEARFIELD_LISTEN]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<String>,
-    /// A key that opens everything, 16 characters or more; may be repeated. Safer in the
-    /// environment, which other users cannot read [env: NEARFIELD_API_KEY]
-    #[arg(long, value_name = "KEY", hide_env_values = true)]
-    pub api_key: Vec<String>,
-    /// A key for searching, reading and writing documents; may be repeated [env: NEARFIELD_WRITE_KEY]
-    #[arg(long, value_name = "KEY", hide_env_values = true)]
-    pub write_key: Vec<String>,
-    /// A key for searching and reading documents; may be repeated. Keys for certain collections stand in
-    /// nearfield.toml [env: NEARFIELD_READ_KEY]
-    #[arg(long, value_name = "KEY", hide_env_values = true)]
-    pub read_key: Vec<String>,
-    /// Requests a second that one key, or without keys one address, may make; 0 for no limit [default: 0]
-    /// [env: NEARFIELD_RATE_LIMIT]
-    #[arg(long, value_name = "N")]
-    pub rate_limit: Option<String>,
-    /// A network whose word (X-Forwarded-For) on where a request came from is taken; may be repeated [env:
-    /// NEARFIELD_TRUSTED_PROXIES]
-    #[arg(long = "trusted-proxy", value_name = "NETWORK")]
-    pub trusted_proxies: Vec<String>,
-    /// Certificate chain in PEM: the server speaks HTTPS. Read again at SIGHUP [env: NEARFIELD_TLS_CERT]
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// Its private key in PEM [env: NEARFIELD_TLS_KEY]
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// An origin whose pages may call, such as `https://app.example.com`; may be repeated [env: NEARFIELD_CORS_ORIGINS]
-    #[arg(long = "cors-origin", value_name = "ORIGIN")]
-    pub cors_origins: Vec<String>,
-    /// When a write to the data directory is durable: always before it is answered; within a second (everysec) or half
-    /// a minute (none) of that, which is lost if the power fails or the process is killed [default: always] [env:
-    /// NEARFIELD_DURABILITY]
-    #[arg(long, value_name = "WHEN")]
-    pub durability: Option<String>,
-    /// Jobs that may wait for a worker before 503 is answered [default: 1024] [env: NEARFIELD_QUEUE_MAX]
-    #[arg(long, value_name = "N")]
-    pub queue_max: Option<String>,
-    /// How long the oldest search may have waited for a worker, in milliseconds, before 503 is answered to new ones
-    /// [default: 50] [env: NEARFIELD_QUEUE_WAIT_MS]
-    #[arg(long, value_name = "MS")]
-    pub queue_wait_ms: Option<String>,
-    /// Memory for the vectors of queries asked before; 0 for none [default: 8] [env: NEARFIELD_QUERY_CACHE_MIB]
-    #[arg(long, value_name = "MIB")]
-    pub query_cache_mib: Option<String>,
-    /// Keep each worker on a core of its own [env: NEARFIELD_PIN_WORKERS]
-    #[arg(long)]
-    pub pin_workers: bool,
-    /// Time a request may take, in milliseconds [default: 30000] [env: NEARFIELD_TIMEOUT_MS]
-    #[arg(long, value_name = "MS")]
-    pub timeout_ms: Option<String>,
-    /// Connections served at once [default: 1024] [env: NEARFIELD_CONNECTIONS_MAX]
-    #[arg(long, value_name = "N")]
-    pub connections_max: Option<String>,
-    /// Seconds that requests in flight may take at a stop [default: 10] [env: NEARFIELD_GRACE_S]
-    #[arg(long, value_name = "S")]
-    pub grace_s: Option<String>,
+    /// Settings that have a flag in these commands only.
+    #[command(flatten)]
+    pub settings: ServerOnlySettings,
 }
 
-impl std::fmt::Debug for ServeFlags {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ServeFlags")
-            .field("listen", &self.listen)
-            .field("api_keys", &self.api_key.len())
-            .field("cors_origins", &self.cors_origins)
-            .finish_non_exhaustive()
+impl Flags {
+    /// These flags with the value of one setting added, or replaced. Panics if no setting has this key.
+    pub fn with(mut self, key: &str, value: impl Into<OsString>) -> Flags {
+        self.settings.0.set(key, value.into());
+        self
     }
 }
+
+impl ServeFlags {
+    /// As [`Flags::with`]; several values of a repeatable flag add up.
+    pub fn with(mut self, key: &str, value: impl Into<OsString>) -> ServeFlags {
+        self.settings.0.set(key, value.into());
+        self
+    }
+}
+
+/// The values of settings on a command line, as they were given. Never shown: some are secrets.
+#[derive(Clone, Default)]
+struct FlagValues(BTreeMap<&'static str, Vec<OsString>>);
+
+impl FlagValues {
+    fn set(&mut self, key: &str, value: OsString) {
+        let setting = table::find(key).unwrap_or_else(|| panic!("there is no setting {key}"));
+        let values = self.0.entry(setting.key).or_default();
+        if !matches!(setting.kind, Kind::List { .. }) {
+            values.clear();
+        }
+        values.push(value);
+    }
+
+    /// Reads the flags of those settings that `has_flag` selects.
+    fn from_matches(matches: &ArgMatches, has_flag: fn(&Setting) -> bool) -> FlagValues {
+        let mut values = FlagValues::default();
+        for setting in SETTINGS.iter().filter(|setting| has_flag(setting)) {
+            if matches!(setting.kind, Kind::Switch { .. }) {
+                if matches.get_flag(setting.key) {
+                    values.set(setting.key, "true".into());
+                }
+                continue;
+            }
+            for value in matches.get_many::<OsString>(setting.key).into_iter().flatten() {
+                values.set(setting.key, value.clone());
+            }
+        }
+        values
+    }
+}
+
+impl fmt::Debug for FlagValues {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Defines the flags of the settings that `$has_flag` selects.
+macro_rules! setting_flags {
+    ($(#[$doc:meta])* $name:ident, $has_flag:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default)]
+        pub struct $name(FlagValues);
+
+        impl $name {
+            /// Whether the flag of the setting `key` was given.
+            pub fn contains(&self, key: &str) -> bool {
+                self.0.0.contains_key(key)
+            }
+
+            /// The settings whose flags were given, with the values.
+            pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Vec<OsString>)> {
+                self.0.0.iter().filter_map(|(key, values)| Some((table::find(key)?, values)))
+            }
+        }
+
+        impl Args for $name {
+            fn augment_args(command: Command) -> Command {
+                let settings = SETTINGS.iter().filter(|setting| ($has_flag)(setting));
+                command.args(settings.filter_map(Setting::argument))
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                $name::augment_args(command)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<$name, clap::Error> {
+                Ok($name(FlagValues::from_matches(matches, $has_flag)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = $name::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+setting_flags!(
+    /// Values of settings that have a flag in all commands.
+    CommonSettings,
+    |setting: &Setting| matches!(setting.flag, Flag::All(_))
+);
+setting_flags!(
+    /// Values of settings that have a flag only in commands that start a server.
+    ServerOnlySettings,
+    |setting: &Setting| matches!(setting.flag, Flag::Serve(_))
+);

@@ -1,14 +1,14 @@
 //! Every setting, from every source, at its limits and beyond them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ffi::OsString};
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{list::SETTINGS, *};
+use super::{table::SETTINGS, *};
 
 /// How a value is written.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum ValueKind {
     Number,
     Boolean,
     Text,
@@ -19,9 +19,9 @@ enum Kind {
 }
 
 /// What a setting takes and what it refuses.
-struct Row {
+struct SettingCase {
     key: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     /// What may be given, as the message has it.
     allowed: String,
     /// The least and the most, or two others that differ.
@@ -32,14 +32,14 @@ struct Row {
     with: &'static str,
 }
 
-fn number(key: &'static str, least: u64, most: u64) -> Row {
+fn number(key: &'static str, least: u64, most: u64) -> SettingCase {
     let below = i128::from(least) - 1;
     let above = i128::from(most) + 1;
     let bad =
         [below.to_string(), above.to_string(), u128::MAX.to_string(), "1.5".to_owned(), "true".to_owned()];
-    Row {
+    SettingCase {
         key,
-        kind: Kind::Number,
+        kind: ValueKind::Number,
         allowed: format!("a whole number from {least} to {most}"),
         good: [least.to_string(), most.to_string()],
         bad: bad.to_vec(),
@@ -47,48 +47,48 @@ fn number(key: &'static str, least: u64, most: u64) -> Row {
     }
 }
 
-fn row(key: &'static str, kind: Kind, allowed: &str, good: [&str; 2], bad: &[&str]) -> Row {
+fn case(key: &'static str, kind: ValueKind, allowed: &str, good: [&str; 2], bad: &[&str]) -> SettingCase {
     let bad = bad.iter().map(|&text| text.to_owned()).collect();
-    Row { key, kind, allowed: allowed.to_owned(), good: good.map(str::to_owned), bad, with: "" }
+    SettingCase { key, kind, allowed: allowed.to_owned(), good: good.map(str::to_owned), bad, with: "" }
 }
 
-fn boolean(key: &'static str) -> Row {
-    row(key, Kind::Boolean, "true or false", ["false", "true"], &["2", "-1", "1.5"])
+fn boolean(key: &'static str) -> SettingCase {
+    case(key, ValueKind::Boolean, "true or false", ["false", "true"], &["2", "-1", "1.5"])
 }
 
-fn path(key: &'static str, with: &'static str) -> Row {
-    Row { with, ..row(key, Kind::Path, "a path", ["/a", "/b"], &[]) }
+fn path(key: &'static str, with: &'static str) -> SettingCase {
+    SettingCase { with, ..case(key, ValueKind::Path, "a path", ["/a", "/b"], &[]) }
 }
 
-fn of_redis(row: Row) -> Row {
-    Row { with: "store = \"redis://localhost\"", ..row }
+fn with_redis(case: SettingCase) -> SettingCase {
+    SettingCase { with: "store = \"redis://localhost\"", ..case }
 }
 
-fn table() -> Vec<Row> {
-    let compute = |key| row(key, Kind::Text, "int8, bf16, f32", ["f32", "int8"], &["f64", "int"]);
+fn cases() -> Vec<SettingCase> {
+    let compute = |key| case(key, ValueKind::Text, "int8, bf16, f32", ["f32", "int8"], &["f64", "int"]);
     let shortest = "k".repeat(16);
     let longest = "k".repeat(1024);
     let keys = |key| {
         let bad = ["k".repeat(15), "k".repeat(1025), "with a space inside".to_owned()];
         let bad = bad.each_ref().map(String::as_str);
-        row(key, Kind::List, "16 to 1024 visible ASCII characters", [&shortest, &longest], &bad)
+        case(key, ValueKind::List, "16 to 1024 visible ASCII characters", [&shortest, &longest], &bad)
     };
     let key_table = |rest: &str| format!("{{key = \"{shortest}\", {rest}}}");
     vec![
         path("data_dir", ""),
         path("models_dir", ""),
-        row(
+        case(
             "store",
-            Kind::Text,
+            ValueKind::Text,
             "directory, redis://[[USER]:PASSWORD@]HOST[:PORT]",
             ["directory", "redis://localhost"],
             &["redis://", "postgres://localhost", "redis://localhost/1", "localhost"],
         ),
-        of_redis(number("redis_connections", 1, 1024)),
-        of_redis(number("redis_timeout_ms", 1, 600_000)),
-        of_redis(number("wait_replicas", 0, 100)),
-        of_redis(boolean("read_from_replicas")),
-        row("cpu", Kind::Text, "scalar, avx2, avx512", ["scalar", "avx512"], &["sse9", "avx"]),
+        with_redis(number("redis_connections", 1, 1024)),
+        with_redis(number("redis_timeout_ms", 1, 600_000)),
+        with_redis(number("wait_replicas", 0, 100)),
+        with_redis(boolean("read_from_replicas")),
+        case("cpu", ValueKind::Text, "scalar, avx2, avx512", ["scalar", "avx512"], &["sse9", "avx"]),
         compute("query_compute"),
         compute("document_compute"),
         number("workers", 1, 1024),
@@ -100,26 +100,26 @@ fn table() -> Vec<Row> {
         boolean("pin_workers"),
         number("disk_reserve_mib", 0, 16_777_216),
         number("memory_max_mib", 0, 16_777_216),
-        row(
+        case(
             "durability",
-            Kind::Text,
+            ValueKind::Text,
             "always, everysec, none",
             ["always", "none"],
             &["no", "Always", "everysecond"],
         ),
         number("tail_max", 1, 10_000_000),
         number("index_threads", 1, 256),
-        row(
+        case(
             "log",
-            Kind::Text,
+            ValueKind::Text,
             "levels, alone or for a module",
             ["off", "trace"],
             &["nearfield=loud", "a=b=c"],
         ),
         boolean("log_json"),
-        row(
+        case(
             "listen",
-            Kind::Text,
+            ValueKind::Text,
             "an IP address and a port",
             ["127.0.0.1:0", "[::1]:65535"],
             &["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1", "8000", "example.com:80"],
@@ -127,9 +127,9 @@ fn table() -> Vec<Row> {
         keys("api_key"),
         keys("write_key"),
         keys("read_key"),
-        row(
+        case(
             "keys",
-            Kind::Tables,
+            ValueKind::Tables,
             "",
             [&key_table("role = \"read\""), &key_table("role = \"write\", collections = [\"a\"]")],
             &[
@@ -146,9 +146,9 @@ fn table() -> Vec<Row> {
             ],
         ),
         number("rate_limit", 0, 1_000_000),
-        row(
+        case(
             "trusted_proxies",
-            Kind::List,
+            ValueKind::List,
             "networks such as 10.0.0.0/8",
             ["0.0.0.0/0", "ffff::/128"],
             &["10.0.0.0/33", "10.0.0.0/-1", "ffff::/129", "example.com"],
@@ -156,9 +156,9 @@ fn table() -> Vec<Row> {
         path("ca_cert", ""),
         path("tls_cert", "tls_key = \"/k\""),
         path("tls_key", "tls_cert = \"/c\""),
-        row(
+        case(
             "cors_origins",
-            Kind::List,
+            ValueKind::List,
             "origins such as https://app.example.com",
             ["http://a", "https://app.example.com:65535"],
             &["*", "https://*.example.com", "ftp://a", "https://a/path", "https://a:65536", "null"],
@@ -171,14 +171,14 @@ fn table() -> Vec<Row> {
     ]
 }
 
-impl Row {
+impl SettingCase {
     /// A value as TOML has it.
     fn toml(&self, value: &str) -> String {
         match self.kind {
-            Kind::Number | Kind::Boolean => value.to_owned(),
-            Kind::Text | Kind::Path => format!("{value:?}"),
-            Kind::List => format!("[{value:?}]"),
-            Kind::Tables => format!("[{value}]"),
+            ValueKind::Number | ValueKind::Boolean => value.to_owned(),
+            ValueKind::Text | ValueKind::Path => format!("{value:?}"),
+            ValueKind::List => format!("[{value:?}]"),
+            ValueKind::Tables => format!("[{value}]"),
         }
     }
 
@@ -186,11 +186,11 @@ impl Row {
     fn toml_of_other_types(&self) -> Vec<&'static str> {
         let all = ["\"four\"", "4", "1.5", "true", "2030-01-01", "[4]", "[[\"a\"]]", "{a = 1}"];
         let none: &[&str] = match self.kind {
-            Kind::Number => &["4"],
-            Kind::Boolean => &["true"],
+            ValueKind::Number => &["4"],
+            ValueKind::Boolean => &["true"],
             // A word is of the right type; whether it is one of those allowed is another question.
-            Kind::Text | Kind::Path => &["\"four\""],
-            Kind::List | Kind::Tables => &[],
+            ValueKind::Text | ValueKind::Path => &["\"four\""],
+            ValueKind::List | ValueKind::Tables => &[],
         };
         all.into_iter().filter(|value| !none.contains(value)).collect()
     }
@@ -208,11 +208,11 @@ impl Row {
     }
 
     /// Checks that the settings were refused in words that tell what, where, and what may be given.
-    fn check_refused(&self, loaded: Result<String, String>, from: &str, value: &str) {
+    fn assert_rejected(&self, loaded: Result<String, String>, from: &str, value: &str) {
         match loaded {
             Ok(shown) => panic!("{}: {value} is taken from {from}: {shown}", self.key),
             Err(text) => {
-                let part = if self.kind == Kind::Tables {
+                let part = if self.kind == ValueKind::Tables {
                     self.key.to_owned()
                 } else {
                     format!("{} must be {}", self.key, self.allowed)
@@ -225,11 +225,11 @@ impl Row {
 }
 
 /// A home, with a file if `text` is not empty.
-struct Home(tempfile::TempDir);
+struct TestHome(tempfile::TempDir);
 
-impl Home {
-    fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
+impl TestHome {
+    fn new() -> TestHome {
+        TestHome(tempfile::tempdir().unwrap())
     }
 
     /// All that can be set, as text, or why it is refused.
@@ -243,9 +243,10 @@ impl Home {
         let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let settings =
             Settings::from_sources(&flags, Some(&serve), environment).map_err(|error| error.to_string())?;
-        // Where keys are from is what makes the difference here.
-        let settings = Settings { lasting_keys: 0, ..settings };
-        let digests: Vec<_> = settings.keys.iter().map(|key| key.digest).collect();
+        // The source of a key is the one difference that is expected.
+        let mut settings = settings;
+        settings.server.keys.permanent = 0;
+        let digests: Vec<_> = settings.server.keys.keys.iter().map(|key| key.digest).collect();
         Ok(format!("{settings:?} {digests:?}"))
     }
 }
@@ -263,56 +264,59 @@ fn flags() -> BTreeSet<String> {
 
 #[test]
 fn every_setting_and_every_flag_has_a_test_case() {
-    let rows = table();
-    let keys: Vec<&str> = rows.iter().map(|row| row.key).collect();
+    let all = cases();
+    let keys: Vec<&str> = all.iter().map(|case| case.key).collect();
     assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
-    let known: BTreeSet<String> = rows.iter().map(Row::flag).collect();
+    let known: BTreeSet<String> = all.iter().map(SettingCase::flag).collect();
     assert!(flags().is_subset(&known), "flags of no setting: {:?}", flags().difference(&known));
 }
 
 #[test]
 fn allowed_values_have_the_same_effect_in_file_environment_and_flag() {
-    let home = Home::new();
-    for row in table() {
-        let taken = row.good.each_ref().map(|value| {
-            let line = format!("{} = {}\n{}\n", row.key, row.toml(value), row.with);
+    let home = TestHome::new();
+    for case in cases() {
+        let taken = case.good.each_ref().map(|value| {
+            let line = format!("{} = {}\n{}\n", case.key, case.toml(value), case.with);
             let shown = home.load(&line, &[], &[]).unwrap_or_else(|error| panic!("{line}{error}"));
-            if row.kind != Kind::Tables {
-                let same = home.load(row.with, &[(&row.name(), value)], &[]);
-                assert_eq!(same.as_deref(), Ok(shown.as_str()), "{}={value}", row.name());
+            if case.kind != ValueKind::Tables {
+                let same = home.load(case.with, &[(&case.name(), value)], &[]);
+                assert_eq!(same.as_deref(), Ok(shown.as_str()), "{}={value}", case.name());
             }
-            if flags().contains(&row.flag()) && (row.kind != Kind::Boolean || value == "true") {
-                let flag =
-                    if row.kind == Kind::Boolean { row.flag() } else { format!("{}={value}", row.flag()) };
-                let same = home.load(row.with, &[], &[&flag]);
+            if flags().contains(&case.flag()) && (case.kind != ValueKind::Boolean || value == "true") {
+                let flag = if case.kind == ValueKind::Boolean {
+                    case.flag()
+                } else {
+                    format!("{}={value}", case.flag())
+                };
+                let same = home.load(case.with, &[], &[&flag]);
                 assert_eq!(same.as_deref(), Ok(shown.as_str()), "{flag}");
             }
             shown
         });
-        assert_ne!(taken[0], taken[1], "{} has no effect", row.key);
+        assert_ne!(taken[0], taken[1], "{} has no effect", case.key);
     }
 }
 
 #[test]
 fn invalid_values_are_rejected_with_key_source_and_range() {
-    let home = Home::new();
-    for row in table() {
+    let home = TestHome::new();
+    for case in cases() {
         let in_file = |value: &str| {
-            let text = format!("\n{} = {value}\n{}\n", row.key, row.with);
-            row.check_refused(home.load(&text, &[], &[]), &format!("{FILE_NAME}, line 2"), value);
+            let text = format!("\n{} = {value}\n{}\n", case.key, case.with);
+            case.assert_rejected(home.load(&text, &[], &[]), &format!("{FILE_NAME}, line 2"), value);
         };
-        row.bad.iter().for_each(|value| in_file(&row.toml(value)));
-        row.toml_of_other_types().into_iter().for_each(in_file);
-        if row.kind == Kind::Path {
+        case.bad.iter().for_each(|value| in_file(&case.toml(value)));
+        case.toml_of_other_types().into_iter().for_each(in_file);
+        if case.kind == ValueKind::Path {
             in_file("\"\"");
             continue; // Any other text may be a path, and none is no variable.
         }
-        let words: Vec<&str> = row.bad.iter().map(String::as_str).chain(["four"]).collect();
+        let words: Vec<&str> = case.bad.iter().map(String::as_str).chain(["four"]).collect();
         for value in words {
-            row.check_refused(home.load(row.with, &[(&row.name(), value)], &[]), &row.name(), value);
-            if flags().contains(&row.flag()) && row.kind != Kind::Boolean {
-                let flag = format!("{}={value}", row.flag());
-                row.check_refused(home.load(row.with, &[], &[&flag]), &row.flag(), value);
+            case.assert_rejected(home.load(case.with, &[(&case.name(), value)], &[]), &case.name(), value);
+            if flags().contains(&case.flag()) && case.kind != ValueKind::Boolean {
+                let flag = format!("{}={value}", case.flag());
+                case.assert_rejected(home.load(case.with, &[], &[&flag]), &case.flag(), value);
             }
         }
     }
@@ -324,14 +328,14 @@ fn non_unicode_variables_are_rejected_except_for_paths() {
     use std::os::unix::ffi::OsStringExt as _;
     let dir = tempfile::tempdir().unwrap();
     let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
-    for row in table().into_iter().filter(|row| row.with.is_empty()) {
-        let environment = [(row.name().into(), OsString::from_vec(vec![b'a', 0xff]))];
+    for case in cases().into_iter().filter(|case| case.with.is_empty()) {
+        let environment = [(case.name().into(), OsString::from_vec(vec![b'a', 0xff]))];
         let loaded = Settings::from_sources(&flags, None, environment);
-        match row.kind {
-            Kind::Path => assert!(loaded.is_ok(), "{}", row.key),
-            _ => row.check_refused(
+        match case.kind {
+            ValueKind::Path => assert!(loaded.is_ok(), "{}", case.key),
+            _ => case.assert_rejected(
                 loaded.map(|settings| format!("{settings:?}")).map_err(|error| error.to_string()),
-                &row.name(),
+                &case.name(),
                 "what is not Unicode",
             ),
         }
@@ -340,7 +344,7 @@ fn non_unicode_variables_are_rejected_except_for_paths() {
 
 #[test]
 fn unknown_keys_and_flags_are_rejected_and_known_keys_listed() {
-    let home = Home::new();
+    let home = TestHome::new();
     let text = home.load("workers = 1\nwrokers = 3\n", &[], &[]).unwrap_err();
     assert!(text.contains("line 2") && text.contains("\"wrokers\""), "{text}");
     assert!(SETTINGS.iter().all(|setting| text.contains(setting.key)), "{text}");
@@ -351,22 +355,22 @@ fn unknown_keys_and_flags_are_rejected_and_known_keys_listed() {
 
 #[test]
 fn help_shows_the_variable_and_the_default_of_every_flag() {
-    let home = Home::new();
+    let home = TestHome::new();
     let defaults = home.load("", &[], &[]).unwrap();
-    for row in table().iter().filter(|row| flags().contains(&row.flag())) {
+    for case in cases().iter().filter(|case| flags().contains(&case.flag())) {
         let command = command();
         let argument = command
             .get_arguments()
-            .find(|argument| format!("--{}", argument.get_long().unwrap()) == row.flag());
+            .find(|argument| format!("--{}", argument.get_long().unwrap()) == case.flag());
         let help = argument.unwrap().get_help().unwrap().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(help.contains(&format!("[env: {}]", row.name())), "{}: {help}", row.flag());
+        assert!(help.contains(&format!("[env: {}]", case.name())), "{}: {help}", case.flag());
         if let Some((_, rest)) = help.split_once("[default: ") {
             let value = rest.split(']').next().unwrap();
-            let shown = home.load("", &[], &[&format!("{}={value}", row.flag())]).unwrap();
+            let shown = home.load("", &[], &[&format!("{}={value}", case.flag())]).unwrap();
             // What is left open here, the service settles for the processor it finds.
             let shown = shown.replace("query_compute: Some(Int8)", "query_compute: None");
-            assert_eq!(shown, defaults, "{}: the default is not {value}", row.flag());
+            assert_eq!(shown, defaults, "{}: the default is not {value}", case.flag());
         }
     }
 }

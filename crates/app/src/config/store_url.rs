@@ -1,49 +1,48 @@
-//! Where documents are kept, as it is given.
+//! The URL of a store.
 
 use std::fmt;
 
-/// A store's URL, which is never shown: it may hold a password.
+/// The URL of a store. Never shown: it may contain a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl(String);
 
-/// What a store's URL names.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The data directory.
-    Directory,
-    /// A Redis, or a cluster of them.
-    Redis,
-}
-
-/// What may be given.
-pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], redis-cluster:// with several hosts after commas, or the \
-                                  same with rediss:// or rediss-cluster:// for TLS; what is special in a password is percent-encoded, and \
-                                  the database is 0, the only one that is indexed";
+/// What is allowed.
+pub(super) const ALLOWED: &str = "directory, redis://[[USER]:PASSWORD@]HOST[:PORT], redis-cluster:// with several hosts separated by commas, \
+                                  or the same with rediss:// or rediss-cluster:// for TLS; special characters in a password are \
+                                  percent-encoded, and the database is 0, the only one that RediSearch indexes";
 
 impl StoreUrl {
-    /// What it names; `None` for what no store has.
-    pub(super) fn place(&self) -> Option<Place> {
-        if self.0 == "directory" {
-            return Some(Place::Directory);
-        }
-        let (scheme, rest) = self.0.split_once("://")?;
+    /// Whether it names the data directory.
+    pub(super) fn is_directory(&self) -> bool {
+        self.0 == "directory"
+    }
+
+    /// Whether it names the data directory or a Redis.
+    pub(super) fn is_valid(&self) -> bool {
+        self.is_directory() || self.is_redis()
+    }
+
+    /// Whether it is a valid URL of a Redis or a Redis Cluster.
+    pub(super) fn is_redis(&self) -> bool {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return false };
         let is_cluster = match scheme {
             "redis" | "rediss" => false,
             "redis-cluster" | "rediss-cluster" => true,
-            _ => return None,
+            _ => return false,
         };
-        let place = rest.split('?').next().unwrap_or_default();
-        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+        let address = rest.split('?').next().unwrap_or_default();
+        let (authority, database) = address.split_once('/').unwrap_or((address, ""));
         let hosts = authority.rsplit('@').next().unwrap_or_default();
         let is_host = |host: &str| !host.is_empty() && !host.starts_with(':');
-        let is_named =
+        let has_hosts =
             if is_cluster { hosts.split(',').all(is_host) } else { is_host(hosts) && !hosts.contains(',') };
-        let is_named = is_named && matches!(database, "" | "0");
-        (is_named && self.0.bytes().all(|byte| byte.is_ascii_graphic()) && !self.0.contains('#'))
-            .then_some(Place::Redis)
+        has_hosts
+            && matches!(database, "" | "0")
+            && self.0.bytes().all(|byte| byte.is_ascii_graphic())
+            && !self.0.contains('#')
     }
 
-    /// What can be told of one that is refused: no more than its scheme.
+    /// What an error may show of an invalid one: at most its scheme.
     pub(super) fn describe(&self) -> String {
         let is_scheme = |scheme: &&str| {
             (1..=16).contains(&scheme.len())
@@ -79,8 +78,8 @@ mod tests {
 
     #[test]
     fn parses_store_urls_and_describes_invalid_ones_without_secrets() {
-        let place = |url: &str| StoreUrl::from(url).place();
-        assert_eq!(place("directory"), Some(Place::Directory));
+        let kind = |url: &str| (StoreUrl::from(url).is_directory(), StoreUrl::from(url).is_redis());
+        assert_eq!(kind("directory"), (true, false));
         for url in [
             "redis://localhost",
             "redis://127.0.0.1:6379/0",
@@ -89,7 +88,7 @@ mod tests {
             "redis-cluster://one",
             "rediss-cluster://ada:secret@one:7001,two:7002/0?protocol=resp2",
         ] {
-            assert_eq!(place(url), Some(Place::Redis), "{url}");
+            assert_eq!(kind(url), (false, true), "{url}");
         }
         for (url, described) in [
             ("http://ada:secret@host", "http://..."),
@@ -105,10 +104,10 @@ mod tests {
             ("ada:secret://host", "17 characters without a scheme"),
             ("", "0 characters without a scheme"),
         ] {
-            assert_eq!(place(url), None, "{url}");
-            let refused = StoreUrl::from(url);
-            assert_eq!(refused.describe(), described);
-            assert!(!format!("{refused:?}").contains("secret"));
+            assert_eq!(kind(url), (false, false), "{url}");
+            let invalid = StoreUrl::from(url);
+            assert_eq!(invalid.describe(), described);
+            assert!(!format!("{invalid:?}").contains("secret"));
         }
     }
 }

@@ -1,4 +1,6 @@
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+use service::{RedisStore, Store};
 
 use super::*;
 
@@ -15,10 +17,10 @@ fn home(dir: &Path) -> Flags {
 fn defaults_listen_on_loopback_and_store_under_home() {
     let dir = tempfile::tempdir().unwrap();
     let settings = load(&home(dir.path()), &ServeFlags::default(), &[]).unwrap();
-    assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
-    assert_eq!(settings.data_dir, dir.path().join("data"));
-    assert_eq!(settings.models_dir, dir.path().join("models"));
-    assert!(settings.keys.is_empty() && settings.warnings.is_empty());
+    assert_eq!(settings.server.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(settings.server.service.data_dir, dir.path().join("data"));
+    assert_eq!(settings.server.service.models_dir, dir.path().join("models"));
+    assert!(settings.server.keys.keys.is_empty() && settings.warnings.is_empty());
 }
 
 #[test]
@@ -29,14 +31,14 @@ fn flags_override_environment_overrides_file() {
         "workers = 1\nqueue_max = 11\ntimeout_ms = 111\ndata_dir = \"store\"\napi_key = \"from-the-file-000\"\n",
     )
     .unwrap();
-    let flags = Flags { workers: Some("2".to_owned()), ..home(dir.path()) };
+    let flags = home(dir.path()).with("workers", "2");
     let environment = [("NEARFIELD_WORKERS", "1"), ("NEARFIELD_QUEUE_MAX", "22"), ("NEARFIELD_LOG", "")];
     let settings = load(&flags, &ServeFlags::default(), &environment).unwrap();
-    assert_eq!(settings.workers, 2);
-    assert_eq!(settings.queue_max, 22);
-    assert_eq!(settings.timeout, Duration::from_millis(111));
-    assert_eq!(settings.data_dir, dir.path().join("store"), "relative to the file");
-    assert_eq!(settings.own_key.unwrap().reveal(), "from-the-file-000");
+    assert_eq!(settings.server.service.workers, 2);
+    assert_eq!(settings.server.service.queue_max, 22);
+    assert_eq!(settings.server.service.timeout, Duration::from_millis(111));
+    assert_eq!(settings.server.service.data_dir, dir.path().join("store"), "relative to the file");
+    assert_eq!(settings.client_key.unwrap().reveal(), "from-the-file-000");
     assert_eq!(settings.log, "info", "an empty variable is not set");
 }
 
@@ -52,15 +54,15 @@ fn errors_name_source_key_and_allowed_range() {
         "NEARFIELD_WORKERS: workers must be a whole number from 1 to 1024, found \"0\""
     );
     assert_eq!(
-        message(&Flags { cpu: Some("sse9".to_owned()), ..home(dir.path()) }, &none, &[]),
+        message(&home(dir.path()).with("cpu", "sse9"), &none, &[]),
         "--cpu: cpu must be scalar, avx2, avx512, found \"sse9\""
     );
-    let serve = ServeFlags { listen: Some("8000".to_owned()), ..ServeFlags::default() };
+    let serve = ServeFlags::default().with("listen", "8000");
     assert!(
         message(&home(dir.path()), &serve, &[])
             .starts_with("--listen: listen must be an IP address and a port")
     );
-    let serve = ServeFlags { cors_origins: vec!["*".to_owned()], ..ServeFlags::default() };
+    let serve = ServeFlags::default().with("cors_origins", "*");
     assert!(message(&home(dir.path()), &serve, &[]).contains("without *"));
     std::fs::write(dir.path().join(FILE_NAME), "grace_s = -1\n").unwrap();
     let text = message(&home(dir.path()), &none, &[]);
@@ -91,10 +93,10 @@ fn a_missing_file_is_an_error_only_if_named_explicitly() {
 fn api_keys_have_a_minimum_length_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "correct-horse-battery";
-    let serve = ServeFlags { api_key: vec![secret.to_owned()], ..ServeFlags::default() };
+    let serve = ServeFlags::default().with("api_key", secret);
     let settings = load(&home(dir.path()), &serve, &[]).unwrap();
     assert!(!format!("{settings:?} {serve:?}").contains(secret));
-    let serve = ServeFlags { api_key: vec!["hunter2".to_owned()], ..ServeFlags::default() };
+    let serve = ServeFlags::default().with("api_key", "hunter2");
     let text = load(&home(dir.path()), &serve, &[]).unwrap_err().to_string();
     assert!(text.contains("16 to 1024") && !text.contains("hunter2"), "{text}");
 }
@@ -102,9 +104,9 @@ fn api_keys_have_a_minimum_length_and_are_never_shown() {
 #[test]
 fn warns_about_more_than_two_workers_per_core() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = Flags { workers: Some("1024".to_owned()), ..home(dir.path()) };
+    let flags = home(dir.path()).with("workers", "1024");
     let settings = load(&flags, &ServeFlags::default(), &[]).unwrap();
-    assert_eq!(settings.workers, 1024);
+    assert_eq!(settings.server.service.workers, 1024);
     assert!(settings.warnings[0].contains("workers is 1024"), "{:?}", settings.warnings);
 }
 
@@ -112,11 +114,8 @@ fn warns_about_more_than_two_workers_per_core() {
 fn non_loopback_addresses_require_an_api_key() {
     let dir = tempfile::tempdir().unwrap();
     let exposed = |listen: &str, keys: &[&str]| {
-        let serve = ServeFlags {
-            listen: Some(listen.to_owned()),
-            api_key: keys.iter().map(|key| (*key).to_owned()).collect(),
-            ..ServeFlags::default()
-        };
+        let serve = ServeFlags::default().with("listen", listen);
+        let serve = keys.iter().fold(serve, |serve, key| serve.with("api_key", key));
         load(&home(dir.path()), &serve, &[]).unwrap().server().err().map(|error| error.to_string())
     };
     for listen in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"] {
@@ -132,7 +131,9 @@ fn non_loopback_addresses_require_an_api_key() {
 fn store_is_a_directory_unless_a_redis_url_is_set() {
     let dir = tempfile::tempdir().unwrap();
     let none = ServeFlags::default();
-    let store = |flags: &Flags, environment: &[(&str, &str)]| load(flags, &none, environment).unwrap().store;
+    let store = |flags: &Flags, environment: &[(&str, &str)]| {
+        load(flags, &none, environment).unwrap().server.service.store
+    };
     assert_eq!(store(&home(dir.path()), &[]), Store::Directory);
 
     let url = "redis://ada:lovelace@redis.example.com:6380/0?protocol=resp2";
@@ -140,14 +141,14 @@ fn store_is_a_directory_unless_a_redis_url_is_set() {
     assert_eq!(store(&home(dir.path()), &environment), Store::Redis(RedisStore::new(url)));
 
     std::fs::write(dir.path().join(FILE_NAME), "redis_connections = 7\nredis_timeout_ms = 250\n").unwrap();
-    let flags = Flags { redis_connections: Some("2".to_owned()), ..home(dir.path()) };
+    let flags = home(dir.path()).with("redis_connections", "2");
     let expected =
         RedisStore { connections: 2, command_timeout: Duration::from_millis(250), ..RedisStore::new(url) };
     assert_eq!(store(&flags, &environment), Store::Redis(expected));
 
     std::fs::write(dir.path().join(FILE_NAME), "store = \"redis://localhost\"\n").unwrap();
     assert_eq!(store(&home(dir.path()), &[]), Store::Redis(RedisStore::new("redis://localhost")));
-    let flags = Flags { store: Some("directory".into()), ..home(dir.path()) };
+    let flags = home(dir.path()).with("store", "directory");
     assert_eq!(store(&flags, &environment), Store::Directory, "a flag takes it back");
 }
 
@@ -156,7 +157,7 @@ fn store_password_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "lovelace";
     let url = format!("redis://ada:{secret}@localhost");
-    let flags = Flags { store: Some(url.as_str().into()), ..home(dir.path()) };
+    let flags = home(dir.path()).with("store", &url);
     let settings = load(&flags, &ServeFlags::default(), &[]).unwrap();
     let shown = format!("{flags:?} {settings:?} {:?}", settings.service());
     assert!(!shown.contains(secret) && !shown.contains("ada"), "{shown}");
@@ -168,7 +169,7 @@ fn store_password_is_never_shown() {
         text
     };
     let postgres = format!("postgres://ada:{secret}@localhost");
-    let text = refused(&Flags { store: Some(postgres.as_str().into()), ..home(dir.path()) }, &[]);
+    let text = refused(&home(dir.path()).with("store", &postgres), &[]);
     assert!(text.starts_with("--store: ") && text.ends_with("found \"postgres://...\""), "{text}");
     let text = refused(&home(dir.path()), &[("NEARFIELD_STORE", &format!("ada:{secret}@localhost"))]);
     assert!(text.starts_with("NEARFIELD_STORE: ") && text.contains("without a scheme"), "{text}");

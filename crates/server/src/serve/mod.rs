@@ -12,7 +12,7 @@ mod write_timeout;
 use std::{
     ffi::OsString,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
@@ -33,6 +33,9 @@ use crate::{
     access::{AccessControl, AccessSettings, ApiKeys, KnownKey},
     http::{self, HttpSettings, Origin, RequestHandler},
 };
+
+/// Where a server listens by default.
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
 /// Ports tried after the requested one if a fallback is allowed.
 const PORTS_TRIED: u16 = 100;
@@ -117,6 +120,29 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// The service manager's notification socket (NOTIFY_SOCKET).
     pub notify_socket: Option<OsString>,
+}
+
+impl ServerSettings {
+    /// Settings of a server of `service`, with all others at their defaults.
+    pub fn new(service: service::Config) -> ServerSettings {
+        let ConnectionSettings { http, header_timeout, idle_timeout, connections_max, grace, .. } =
+            ConnectionSettings::default();
+        ServerSettings {
+            service,
+            listen: DEFAULT_ADDRESS,
+            keys: ServerKeys::default(),
+            rate_limit: AccessSettings::default().rate_limit,
+            trusted_proxies: http.trusted_proxies,
+            cors_origins: http.cors_origins,
+            tls: None,
+            connections_max,
+            grace,
+            header_timeout,
+            idle_timeout,
+            body_timeout: http.body_timeout,
+            notify_socket: None,
+        }
+    }
 }
 
 /// The keys a server accepts.

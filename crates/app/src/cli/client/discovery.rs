@@ -16,7 +16,7 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
     if error.downcast_ref::<service::Error>().is_none_or(|error| error.code != LOCKED) {
         return Err(error);
     }
-    let data_dir = settings.data_dir.clone();
+    let data_dir = settings.server.service.data_dir.clone();
     let Some(server) = ServerAddress::read(&data_dir).unwrap_or_default() else {
         return Err(ConnectionError::Locked {
             data_dir,

@@ -55,13 +55,13 @@ pub(crate) enum Client {
 impl Client {
     /// The server that is named; or else the store, in this process; or else the server that has it.
     pub(crate) fn open(settings: &Settings, flags: &ClientFlags) -> anyhow::Result<Client> {
-        let key = flags.api_key.as_deref().or(settings.own_key.as_ref().map(|key| key.reveal()));
+        let key = flags.api_key.as_deref().or(settings.client_key.as_ref().map(|key| key.reveal()));
         // An empty variable counts as not set.
         if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
             let trust = TrustedCertificates::from_file(settings.ca_cert.as_deref())?;
             return Ok(Client::Remote(Remote::new(url, key, trust)?));
         }
-        match settings.store {
+        match settings.server.service.store {
             Store::Directory => discovery::find(settings, key),
             Store::Redis(_) => Client::open_in_process(settings),
         }

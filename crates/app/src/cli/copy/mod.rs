@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use self::progress::CopyDisplay;
 use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Session, terminal::thousands};
-use crate::config::{Flags, StoreUrl};
+use crate::config::StoreUrl;
 use service::{Context, Copier, CopyPlan, CopySummary, CopyVerification};
 
 /// A deadline protects a server from clients that have given up; the one caller here waits.
@@ -69,7 +69,7 @@ impl From<String> for StoreArg {
 impl CopyArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
-        if session.flags.store.is_some() {
+        if session.flags.settings.contains("store") {
             return Err(
                 UsageError("copy has two stores: give --from and --to, not --store".to_owned()).into()
             );
@@ -120,12 +120,10 @@ impl StoreArg {
     /// What the store is opened with: the settings of this command, but for where documents are.
     fn config(&self, session: &Session) -> anyhow::Result<service::Config> {
         let flags = match self.clone() {
-            StoreArg::Store(url) => Flags { store: Some(url), ..session.flags.clone() },
-            StoreArg::Directory(path) => Flags {
-                store: Some(StoreUrl::from("directory")),
-                data_dir: Some(path),
-                ..session.flags.clone()
-            },
+            StoreArg::Store(url) => session.flags.clone().with("store", url.reveal()),
+            StoreArg::Directory(path) => {
+                session.flags.clone().with("store", "directory").with("data_dir", path)
+            }
         };
         Ok(service::Config { timeout: TIMEOUT, ..session.settings_with_flags(&flags, None)?.service() })
     }

@@ -29,7 +29,7 @@ pub(super) struct ScratchCollection {
 impl ScratchCollection {
     pub(super) fn create(session: &Session, keep: Option<&Path>) -> anyhow::Result<ScratchCollection> {
         let mut settings = session.command_settings()?;
-        let is_in_redis = matches!(settings.store, Store::Redis(_));
+        let is_in_redis = matches!(settings.server.service.store, Store::Redis(_));
         let mut collection = COLLECTION.to_owned();
         let mut directory = None;
         match keep {
@@ -37,7 +37,7 @@ impl ScratchCollection {
                 let words = "--keep names a directory, but --store a Redis: leave one of them out";
                 return Err(UsageError(words.to_owned()).into());
             }
-            Some(keep) => settings.data_dir = keep.to_owned(),
+            Some(keep) => settings.server.service.data_dir = keep.to_owned(),
             None => {
                 let made = tempfile::Builder::new().prefix("nearfield-eval-").tempdir();
                 let made = made.context("making a directory")?;
@@ -46,7 +46,7 @@ impl ScratchCollection {
                     let name = made.path().file_name().unwrap_or_default();
                     collection = name.to_string_lossy().into_owned();
                 }
-                settings.data_dir = made.path().to_owned();
+                settings.server.service.data_dir = made.path().to_owned();
                 directory = Some(made);
             }
         }

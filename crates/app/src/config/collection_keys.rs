@@ -1,68 +1,68 @@
-//! Keys for certain collections, as they stand in a file.
+//! API keys for certain collections, in the configuration file.
 
 use serde::Deserialize;
+use server::access::{ApiKey, KnownKey, Role};
 use toml::de::ValueDeserializer;
 
 use super::{
-    ApiKey, ConfigError, KnownKey, Role,
-    given::{Given, Raw},
+    error::ConfigError,
+    value::{RawSetting, SettingValue},
 };
 
 /// A table of the array `keys`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyTable {
+struct KeyEntry {
     key: Option<String>,
-    /// Of the key, in hexadecimal, for a file that many may read.
+    /// The SHA-256 of the key in hexadecimal, for a file that others may read.
     sha256: Option<String>,
     role: String,
     #[serde(default)]
     collections: Vec<String>,
 }
 
-/// The keys in the tables of a file; no other source has any.
-pub(super) fn known_keys(given: &Given<'_>) -> Result<Vec<KnownKey>, ConfigError> {
-    let allowed = "tables of key (or sha256), role and collections in the configuration file";
-    let Raw::Toml { value, .. } = given.raw else {
-        return Err(given.refuse(allowed, "a text"));
+/// Reads the tables.
+pub(super) fn collection_keys(value: &SettingValue<'_>, allowed: &str) -> Result<Vec<KnownKey>, ConfigError> {
+    let RawSetting::Toml { value: tables, .. } = value.raw else {
+        return Err(value.error(allowed, "text"));
     };
-    let tables = Vec::<KeyTable>::deserialize(ValueDeserializer::from(value.clone()))
-        .map_err(|error| given.refuse(allowed, without_value(error.message())))?;
-    tables.into_iter().map(|table| table.known(&given.from)).collect()
+    let tables = Vec::<KeyEntry>::deserialize(ValueDeserializer::from(tables.clone()))
+        .map_err(|error| value.error(allowed, without_value(error.message())))?;
+    tables.into_iter().map(|table| table.check(&value.location)).collect()
 }
 
-impl KeyTable {
-    fn known(self, from: &str) -> Result<KnownKey, ConfigError> {
-        let refuse = |key, allowed: String, found: String| {
-            Err(ConfigError::Value { from: from.to_owned(), key, allowed, found })
+impl KeyEntry {
+    fn check(self, location: &str) -> Result<KnownKey, ConfigError> {
+        let error = |key, allowed: String, found: String| {
+            Err(ConfigError::Value { location: location.to_owned(), key, allowed, found })
         };
         let digest = match (&self.key, &self.sha256) {
             (Some(key), None) => match ApiKey::new(key.as_str()) {
                 Some(key) => key.digest(),
-                None => return refuse("keys.key", ApiKey::ALLOWED.to_owned(), ApiKey::describe(key)),
+                None => return error("keys.key", ApiKey::ALLOWED.to_owned(), ApiKey::describe(key)),
             },
             (None, Some(text)) => match digest(text) {
                 Some(digest) => digest,
                 None => {
-                    // It may be the key itself, put in the wrong place.
+                    // Not shown: it may be the key itself.
                     let found = format!("{} characters", text.chars().count());
-                    return refuse("keys.sha256", "64 hexadecimal digits".to_owned(), found);
+                    return error("keys.sha256", "64 hexadecimal digits".to_owned(), found);
                 }
             },
             _ => {
-                let allowed = "a key or its sha256, one of them".to_owned();
-                return refuse("keys", allowed, "both or neither".to_owned());
+                let allowed = "either a key or its sha256".to_owned();
+                return error("keys", allowed, "both or neither".to_owned());
             }
         };
         let Some(role) = Role::ALL.into_iter().find(|role| role.name() == self.role) else {
-            return refuse("keys.role", Role::ALL.map(Role::name).join(", "), self.role);
+            return error("keys.role", Role::ALL.map(Role::name).join(", "), self.role);
         };
         if role == Role::Admin && !self.collections.is_empty() {
-            let allowed = "none for an admin, who sees all".to_owned();
-            return refuse("keys.collections", allowed, self.collections.join(", "));
+            let allowed = "omitted for an admin key, which covers all collections".to_owned();
+            return error("keys.collections", allowed, self.collections.join(", "));
         }
         if let Some(name) = self.collections.iter().find(|name| service::check_name(name).is_err()) {
-            return refuse("keys.collections", "names of collections".to_owned(), name.clone());
+            return error("keys.collections", "collection names".to_owned(), name.clone());
         }
         Ok(KnownKey { digest, role, collections: self.collections })
     }
@@ -79,7 +79,7 @@ fn digest(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// What is wrong with a value, without the value: it may be a key.
+/// An error message of serde without the value it quotes, which may be an API key.
 fn without_value(message: &str) -> String {
     let shown = message.find(['"', '`']).filter(|_| message.starts_with("invalid "));
     match (shown, message.rfind(", expected ")) {
