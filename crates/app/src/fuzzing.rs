@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets (`fuzz/`) of this crate, and the tests that run their corpora.
+//! Bodies of this crate's fuzz targets (`fuzz/`), and tests that run them on their corpora.
 
 pub use crate::{
     cli::fuzzing::{csv_rows, jsonl_rows},

@@ -1,7 +1,6 @@
-//! Nearfield: text in, the most relevant documents out, in about a millisecond.
+//! Nearfield: real-time semantic search.
 //!
-//! [`service::Service`] is the whole system as a library; the command line and the server are
-//! built on it and nothing else.
+//! [`service::Service`] is the whole system as a library. The command line and the server are built on it.
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, as text or JSON.
+//! Logging to standard error, as text or JSON.
 
 use std::io::IsTerminal as _;
 
@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, LOG_ALLOWED, Settings};
 
-/// Starts the log of this process as `settings` say. Without effect if one was started before.
+/// Starts logging as `settings` say. Has no effect if logging was started before.
 pub(crate) fn start_log(settings: &Settings) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|_| ConfigError::Value {
         location: "log".to_owned(),
@@ -19,7 +19,7 @@ pub(crate) fn start_log(settings: &Settings) -> Result<(), ConfigError> {
     );
     let started = if settings.log_json { builder.json().try_init() } else { builder.try_init() };
     if started.is_err() {
-        tracing::debug!("a log was started before");
+        tracing::debug!("logging was started before");
     }
     Ok(())
 }

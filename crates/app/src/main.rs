@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Searches and batches allocate and free small pieces on every thread at once; mimalloc's
-/// per-thread heaps keep them from waiting for each other, which the system's allocator does not.
+/// Searches and batches allocate many small blocks on every thread. mimalloc's per-thread heaps avoid the lock
+/// contention of the system allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

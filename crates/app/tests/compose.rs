@@ -1,4 +1,4 @@
-//! The compose file says what the script for a cluster does, and names nothing that is not there.
+//! deploy/compose.yaml matches the cluster script, and references only what exists.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
 
 use yaml_serde::Value;
 
-/// What a service may say, of all that compose knows.
+/// The keys that our services use, of all that compose supports.
 const SERVICE_KEYS: &[&str] = &[
     "build",
     "command",
@@ -27,7 +27,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// The file with its merge keys (`<<`) resolved. Keys given twice are refused by the parser.
+/// The file with merge keys (`<<`) resolved. The parser rejects duplicate keys.
 fn compose() -> Value {
     let mut compose: Value =
         yaml_serde::from_str(&fs::read_to_string(root().join("deploy/compose.yaml")).unwrap()).unwrap();
@@ -43,7 +43,7 @@ fn words(list: &Value) -> Vec<String> {
     list.as_sequence().unwrap().iter().map(|word| word.as_str().expect("a string").to_owned()).collect()
 }
 
-/// A command without the places of files, which differ from installation to installation.
+/// A command without directories, which differ between installations.
 fn placeless(command: Vec<String>) -> Vec<String> {
     let mut command: Vec<String> = command
         .into_iter()
@@ -55,7 +55,7 @@ fn placeless(command: Vec<String>) -> Vec<String> {
     command
 }
 
-/// What the script runs, one command a line; `None`, said loudly, without Python.
+/// The commands that the script runs; `None` without Python, with a message.
 fn script_commands() -> Option<Vec<Vec<String>>> {
     let script = root().join("tools/redis_cluster.py");
     let Ok(run) = Command::new("python3").arg(script).arg("commands").output() else {
@@ -64,7 +64,7 @@ fn script_commands() -> Option<Vec<Vec<String>>> {
     };
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let printed = String::from_utf8(run.stdout).unwrap();
-    // Quoted as a shell reads it: the one quoted word there is the empty one.
+    // Quoted as in a shell; only the empty word is.
     let unquote = |word: &str| if word == "''" { String::new() } else { word.to_owned() };
     let commands = printed.lines().map(|line| placeless(line.split(' ').map(unquote).collect()));
     Some(commands.collect())

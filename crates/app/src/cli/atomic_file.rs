@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are replaced atomically.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::Context as _;
 
-/// Who may read a file, as its mode: all whom the umask allows.
+/// File mode that leaves access to the umask.
 pub(super) const MODE_DEFAULT: u32 = 0o666;
-/// Its owner alone.
+/// File mode for the owner only.
 pub(super) const MODE_OWNER_ONLY: u32 = 0o600;
 
-/// Writes beside the file, syncs, has what is there now looked at, and renames: the file is the old one or the
-/// whole new one. What `written` refuses never gets the name.
+/// Writes a temporary file next to `path`, syncs it, lets `written` verify it, and renames it: `path` is the old file
+/// or the complete new one. A file that `written` rejects is discarded.
 pub(super) fn write_atomically<T, U>(
     path: &Path,
     mode: u32,
@@ -35,7 +35,7 @@ pub(super) fn write_atomically<T, U>(
     file.as_file().sync_all().with_context(name)?;
     let value = written(file.path(), value)?;
     file.persist(path).map_err(|error| error.error).with_context(name)?;
-    // The name is durable with the directory that has it; elsewhere directories cannot be synced.
+    // The new name is durable once its directory is synced. Only Unix can sync directories.
     #[cfg(unix)]
     std::fs::File::open(directory).and_then(|directory| directory.sync_all()).with_context(name)?;
     Ok(value)

@@ -19,17 +19,19 @@ use super::{
 };
 use service::Backup;
 
-/// Back up the whole store into one file, while it is used
+/// Back up the whole store into one file while it is in use
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The file holds every document, vector and collection as of one moment, and only its owner may read it. It is read
-again and verify_backup before it gets its name. With --json: {file, bytes, documents, vectors, last_seq, seconds}.
+The file contains every document, vector and collection at one point in time, and is readable by its owner only.
+It is read back and verified before it gets its name.
+
+With --json: {file, bytes, documents, vectors, last_seq, seconds}.
 
 Examples:
   nearfield backup /backups/nearfield-monday
   nearfield restore /backups/nearfield-monday --data-dir /srv/nearfield")]
 pub(crate) struct BackupArgs {
-    /// File to write; put into place when complete
+    /// File to write; it appears only when complete
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -70,7 +72,7 @@ impl BackupArgs {
     }
 }
 
-/// Reads a backup to its end.
+/// Reads a backup to its end and checks it.
 pub(super) fn verify_backup(path: &Path) -> anyhow::Result<Backup> {
     let name = || path.display().to_string();
     let file = File::open(path).with_context(name)?;

@@ -12,18 +12,18 @@ use super::{
 };
 use service::{self, CheckReport, DataDir, IntegrityReport};
 
-/// Read everything in the data directory, or a backup, and say what is damaged
+/// Verify the data directory or a backup, and report damage
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Verifies every page and row of the store, that rows which belong together agree, and every snapshot. No server may
-have the directory open. Exits with 1 if anything is damaged; damaged snapshots are made again when the store is
-opened, for a damaged store see `nearfield repair` and `nearfield restore`.
+Verifies every page and row of the store, the consistency of related rows, and every snapshot. No server may be
+using the directory. The exit code is 1 if anything is damaged. Damaged snapshots are rebuilt when the store is opened;
+for a damaged store, see `nearfield repair` and `nearfield restore`.
 
 Examples:
   nearfield check
   nearfield check /backups/nearfield-monday")]
 pub(crate) struct CheckArgs {
-    /// A backup to check in place of the data directory
+    /// Backup to verify instead of the data directory
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ impl CheckArgs {
                 }))?;
             } else {
                 terminal.line(format_args!(
-                    "a whole backup: {} documents, {} computed vectors, up to change {}",
+                    "the backup is complete: {} documents, {} computed vectors, up to change {}",
                     thousands(counts.documents),
                     thousands(counts.vectors),
                     backup.last_seq
@@ -78,11 +78,11 @@ fn report(terminal: Terminal, directory: &DataDir, checked: &CheckReport) -> any
     }
     for (file, damage) in &checked.snapshots {
         if let Some(damage) = damage {
-            terminal.line(format_args!("snapshot {file}: {damage} (it will be made again)"))?;
+            terminal.line(format_args!("snapshot {file}: {damage} (it will be rebuilt)"))?;
         }
     }
     terminal.line(format_args!(
-        "{}: {} documents, {} computed vectors, {} snapshots read",
+        "{}: {} documents, {} computed vectors, {} snapshots",
         if checked.is_clean() { "nothing is damaged" } else { "damaged" },
         thousands(counts.documents),
         thousands(counts.vectors),
@@ -91,7 +91,7 @@ fn report(terminal: Terminal, directory: &DataDir, checked: &CheckReport) -> any
     Ok(())
 }
 
-/// What is wrong, in words.
+/// The damage as text.
 pub(super) fn describe_damage(findings: &IntegrityReport) -> Vec<String> {
     findings.damage.iter().map(ToString::to_string).collect()
 }

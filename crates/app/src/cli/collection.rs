@@ -1,4 +1,4 @@
-//! What the server says of a collection.
+//! Collections as the HTTP interface describes them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{
     error::UsageError,
 };
 
-/// A collection; the members that commands look at.
+/// A collection; the members that commands use.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct CollectionInfo {
     pub(crate) name: String,
@@ -37,7 +37,7 @@ pub(crate) struct CollectionInfo {
     pub(crate) shards: BTreeMap<String, u64>,
 }
 
-/// Its schema.
+/// A schema.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct SchemaInfo {
     #[serde(default)]
@@ -49,15 +49,15 @@ pub(crate) struct SchemaInfo {
 pub(crate) struct FieldInfo {
     pub(crate) name: String,
     pub(crate) kind: String,
-    /// Between the tags of a TAG field.
+    /// Separator between the tags of a TAG field.
     #[serde(default)]
     pub(crate) separator: Option<String>,
-    /// How a VECTOR field is computed.
+    /// How the vectors of a VECTOR field are computed.
     #[serde(default)]
     pub(crate) embed: Option<EmbedInfo>,
 }
 
-/// What a VECTOR field is computed from.
+/// What the vectors of a VECTOR field are computed from.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct EmbedInfo {
     pub(crate) fields: Vec<String>,
@@ -71,7 +71,7 @@ pub(crate) struct CollectionList {
     pub(crate) collections: Vec<CollectionInfo>,
 }
 
-/// The collection called `name`, or else the only one there is.
+/// The collection called `name`; without a name, the only collection.
 pub(crate) fn named_or_only(client: &Client, name: Option<&str>) -> anyhow::Result<CollectionInfo> {
     if let Some(name) = name {
         return client.get(ApiPath::collection(name));
@@ -79,11 +79,13 @@ pub(crate) fn named_or_only(client: &Client, name: Option<&str>) -> anyhow::Resu
     let CollectionList { mut collections } = client.get("/collections")?;
     match collections.len() {
         1 => Ok(collections.remove(0)),
-        0 => Err(UsageError("there is no collection yet: nearfield index FILE makes one".to_owned()).into()),
+        0 => {
+            Err(UsageError("there is no collection: create one with nearfield index FILE".to_owned()).into())
+        }
         _ => {
             let names: Vec<&str> = collections.iter().map(|info| info.name.as_str()).collect();
             Err(UsageError(format!(
-                "there are several collections, name one with --collection: {}",
+                "there are several collections; choose one with --collection: {}",
                 names.join(", ")
             ))
             .into())

@@ -49,26 +49,26 @@ impl CollectionsArgs {
     }
 }
 
-/// What is out of the ordinary.
+/// Notable facts about a collection.
 fn notes(info: &CollectionInfo) -> String {
     let mut notes = Vec::new();
     if !info.aliases.is_empty() {
-        notes.push(format!("also {}", info.aliases.join(", ")));
+        notes.push(format!("aliases: {}", info.aliases.join(", ")));
     }
     if info.unembedded > 0 {
-        notes.push(format!("{} still without vectors", thousands(info.unembedded)));
+        notes.push(format!("{} without vectors yet", thousands(info.unembedded)));
     }
     if info.failures > 0 {
         let last = info.last_failure.as_deref().unwrap_or_default();
         let last = terminal::one_line(last, 80);
-        notes.push(format!("{} do not fit the schema (last: {last})", thousands(info.failures)));
+        notes.push(format!("{} do not match the schema (last: {last})", thousands(info.failures)));
     }
     if !info.shards.is_empty() {
         let on = info.shards.iter().map(|(shard, documents)| format!("{} on {shard}", thousands(*documents)));
         notes.push(on.collect::<Vec<_>>().join(", "));
     }
     if info.rebuilding {
-        notes.push("being rebuilt".to_owned());
+        notes.push("rebuild in progress".to_owned());
     }
     notes.join("; ")
 }

@@ -14,7 +14,7 @@ Examples:
   nearfield completions zsh > ~/.zfunc/_nearfield
   nearfield completions fish > ~/.config/fish/completions/nearfield.fish")]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }

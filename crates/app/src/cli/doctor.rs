@@ -8,15 +8,14 @@ use super::{
 };
 use server::http::DiagnosisResponse;
 
-/// Searches made here where none were made yet.
+/// Searches to run per collection if no server is running.
 const PROBE_SEARCHES: usize = 50;
 
-/// Say where a query's time goes and what to turn
+/// Show where query time goes and which settings to change
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Looks at the last 1,000 searches of the server that has the data, at what it holds, and, where documents are kept in a
-Redis, at what that says of itself (LATENCY DOCTOR, SLOWLOG, INFO). Where no server runs, some searches are made here
-to have something to look at.
+Examines the last 1,000 searches of the running server, its collections and, if documents are kept in Redis, the
+diagnostics of Redis (LATENCY DOCTOR, SLOWLOG, INFO). If no server is running, it runs some searches itself.
 
 With --json: {searches, stages: [{name, share, p50_us, p99_us}], advice, stores}.")]
 pub(crate) struct DoctorArgs {
@@ -38,7 +37,7 @@ impl DoctorArgs {
             return Ok(Exit::Done);
         }
         if diagnosis.searches == 0 {
-            terminal.line("nobody has searched yet: there is no time to account for")?;
+            terminal.line("no searches yet: there are no times to report")?;
         } else {
             let mut table = terminal::table(&["stage", "share", "median", "99th percentile"]);
             for stage in &diagnosis.stages {
@@ -53,13 +52,13 @@ impl DoctorArgs {
             terminal.line(format_args!("- {}", terminal::escape_controls(sentence)))?;
         }
         if diagnosis.advice.is_empty() {
-            terminal.line("nothing is out of the ordinary")?;
+            terminal.line("no problems found")?;
         }
         Ok(Exit::Done)
     }
 }
 
-/// Asks every collection some questions of its own words. One that cannot be result tells why in the diagnosis.
+/// Searches every collection for words of its own documents. If a search fails, the diagnosis says why.
 fn run_probe_searches(client: &Client) -> anyhow::Result<()> {
     let collections: serde_json::Value = client.get("/collections")?;
     let names = collections["collections"].as_array().into_iter().flatten();

@@ -1,8 +1,8 @@
-//! Spans of time as people write them.
+//! Time spans on the command line.
 
 use std::str::FromStr;
 
-/// A span of time, more than none: `90s`, `30m`, `12h`, `7d`, `2w`, or seconds without a unit.
+/// A positive time span: `90s`, `30m`, `12h`, `7d`, `2w`, or seconds without a unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TimeSpan {
     seconds: f64,
@@ -15,7 +15,7 @@ impl TimeSpan {
     }
 }
 
-/// A hundred years: what is meant to last longer needs no end.
+/// A hundred years.
 const SECONDS_MAX: f64 = 100.0 * 365.25 * 86_400.0;
 
 impl FromStr for TimeSpan {
@@ -23,7 +23,7 @@ impl FromStr for TimeSpan {
 
     fn from_str(text: &str) -> Result<TimeSpan, String> {
         let invalid =
-            || "expected a number and s, m, h, d or w, such as 90s, 12h or 7d; at most 100 years".to_owned();
+            || "expected a number with s, m, h, d or w, such as 90s, 12h or 7d; at most 100 years".to_owned();
         let text = text.trim();
         let at = text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len());
         let (number, unit) = text.split_at(at);

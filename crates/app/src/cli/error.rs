@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-/// The command line asks for something that cannot be.
+/// The command line is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
 
-/// An answer that is a failure.
+/// The server, or the service in this process, responded with an error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{detail}")]
 pub(crate) struct ApiError {
@@ -16,19 +16,19 @@ pub(crate) struct ApiError {
     pub(crate) detail: String,
 }
 
-/// There is no answer to be had.
+/// There is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
-    /// No server there, or not one that answers.
-    #[error("no answer from {url}: {source}{hint}")]
+    /// The server cannot be reached, or its response is unusable.
+    #[error("no response from {url}: {source}{hint}")]
     NoResponse {
         url: String,
         #[source]
         source: Box<ureq::Error>,
-        /// What to do, if that is known.
+        /// What to do, if known; otherwise empty.
         hint: &'static str,
     },
-    /// The data directory is another process's, and no server was found that could be asked.
-    #[error("the data directory {} is in use by {holder}: wait for it to end, or stop it", data_dir.display())]
+    /// Another process holds the data directory, and no server that could be used was found.
+    #[error("the data directory {} is in use by {holder}: wait for it to finish, or stop it", data_dir.display())]
     Locked { data_dir: PathBuf, holder: String },
 }

@@ -1,4 +1,4 @@
-//! How the program ends: its exit codes, and which failure has which.
+//! Exit codes, and which error has which.
 
 use std::{io, process::ExitCode};
 
@@ -10,26 +10,26 @@ use crate::config::ConfigError;
 use server::serve::signals::INTERRUPTED;
 use service::ErrorKind;
 
-/// What a caller of the program can tell from its exit code.
+/// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
+    /// Success.
     Done,
     /// The operation failed.
     Failed,
     /// The command line or the configuration is wrong.
     Usage,
-    /// There is no such document, collection or file.
+    /// A document, a collection or a file does not exist.
     NotFound,
-    /// The server, the data directory or the Redis cannot be had now.
+    /// The server, the data directory or Redis is unavailable.
     Unavailable,
-    /// Ctrl-C; what was in flight was finished.
+    /// Interrupted by Ctrl-C after finishing what was in flight.
     Interrupted,
 }
 
-/// The codes, for `--help`.
+/// The exit codes, for `--help`.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done, 1 the operation failed, 2 wrong command line or configuration, 3 not found, \
+Exit codes: 0 success, 1 failure, 2 invalid command line or configuration, 3 not found, \
 4 server, data directory or Redis unavailable, 130 interrupted.";
 
 impl From<Exit> for ExitCode {
@@ -51,8 +51,8 @@ impl Exit {
         }
     }
 
-    /// The code of a failure, found in its chain of causes; `None` for a reader that went away
-    /// (`| head`), which is none.
+    /// The exit code of an error, found in its chain of causes. `None` if standard output was closed (`| head`), which
+    /// is not an error.
     pub(crate) fn of(error: &anyhow::Error) -> Option<Exit> {
         for cause in error.chain() {
             let io = cause.downcast_ref::<io::Error>();
@@ -85,10 +85,9 @@ impl Exit {
     }
 }
 
-/// What became of telling, where a reader that went away (`| head`) has ignore_closed_output enough: how the command ends is no less
-/// true for it.
-pub(crate) fn ignore_closed_output(told: Result<(), impl Into<anyhow::Error>>) -> anyhow::Result<()> {
-    told.map_err(Into::into).or_else(|error| if Exit::of(&error).is_none() { Ok(()) } else { Err(error) })
+/// Treats closed standard output (`| head`) as success, for output whose reader does not affect the exit code.
+pub(crate) fn ignore_closed_output(result: Result<(), impl Into<anyhow::Error>>) -> anyhow::Result<()> {
+    result.map_err(Into::into).or_else(|error| if Exit::of(&error).is_none() { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]

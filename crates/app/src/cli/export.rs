@@ -21,34 +21,34 @@ use super::{
     terminal::thousands,
 };
 
-/// Documents in one request; fewer with vectors, which are long.
+/// Documents per request; fewer with vectors, which are long.
 const PAGE_LEN: usize = 500;
 const PAGE_LEN_WITH_VECTORS: usize = 100;
 
-/// Write documents out, in a form that `index` reads
+/// Write documents to a file or standard output, in a format that `index` reads
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-JSONL holds each document whole: id, fields (binary values as {\"base64\": ...}) and, if it expires, ttl_s: the
-seconds it has left. CSV has a column a field; lists of tags are joined, binary values are left in base64.
+JSONL contains complete documents: id, fields (binary values as {\"base64\": ...}) and, if the document expires, ttl_s,
+the remaining seconds. CSV has one column per field; tags are joined, and binary values are in base64.
 
 Examples:
   nearfield export -o articles.jsonl
   nearfield export --filter '@category:{billing}' --format csv > billing.csv
   nearfield export --vectors | gzip > backup.jsonl.gz")]
 pub(crate) struct ExportArgs {
-    /// Collection to export; may be left out where there is one
+    /// Collection; optional if there is only one
     #[arg(long, short, value_name = "NAME")]
     collection: Option<String>,
-    /// Which documents; all, if not given
+    /// Export only the documents that match this filter
     #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Vector fields too
+    /// Include vector fields
     #[arg(long)]
     vectors: bool,
-    /// What to write
+    /// Output format
     #[arg(long, value_enum, default_value = "jsonl")]
     format: Format,
-    /// File to write; put into place when complete. Standard output, if not given
+    /// File to write; it appears only when complete [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ struct ExportedDocument {
 }
 
 impl ExportedDocument {
-    /// As `index` and the server take it.
+    /// The document as one flat object, the form that `index` and the server read.
     fn into_row(self, now_ms: u64) -> Map<String, Value> {
         let mut row = self.fields;
         row.insert("id".to_owned(), Value::from(self.id));
@@ -95,7 +95,7 @@ impl ExportArgs {
                 |_, written| Ok(written),
             )?,
         };
-        session.terminal.note(format_args!("exported {} documents of {}", thousands(written), info.name));
+        session.terminal.note(format_args!("exported {} documents from {}", thousands(written), info.name));
         Ok(Exit::Done)
     }
 
@@ -111,7 +111,7 @@ impl ExportArgs {
         Ok(written)
     }
 
-    /// The columns are known only when the last document was read: documents wait in a file.
+    /// Documents are buffered in a temporary file, because the columns are known only after the last one.
     fn write_csv(&self, client: &Client, info: &CollectionInfo, to: &mut dyn Write) -> anyhow::Result<u64> {
         let mut spool = BufWriter::new(tempfile::tempfile().context("a temporary file")?);
         let mut names = BTreeSet::new();
@@ -122,7 +122,7 @@ impl ExportArgs {
         })?;
         let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
         spool.rewind()?;
-        // The id, the fields of the schema in its order, then all others.
+        // The id, then the fields of the schema in its order, then all others.
         let of_schema =
             info.schema.fields.iter().map(|field| field.name.clone()).filter(|name| names.remove(name));
         let mut columns = vec!["id".to_owned()];
@@ -138,7 +138,7 @@ impl ExportArgs {
         Ok(written)
     }
 
-    /// Gives every document to `each`.
+    /// Calls `each` with every document, page by page.
     fn for_each_document(
         &self,
         client: &Client,
@@ -171,7 +171,7 @@ impl ExportArgs {
     }
 }
 
-/// A value as a cell.
+/// A value as a CSV cell.
 fn csv_cell(value: Option<&Value>, info: &CollectionInfo, name: &str) -> String {
     match value {
         None | Some(Value::Null) => String::new(),

@@ -14,18 +14,18 @@ use super::{
 /// Show one document
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With --json: {id, seq, fields} (and expires_at_ms, if it expires).
+With --json: {id, seq, fields}, and expires_at_ms if the document expires.
 
 Example:
   nearfield get kb-001 --json | jq .fields.title")]
 pub(crate) struct GetArgs {
-    /// The document's id
+    /// Id of the document
     #[arg(value_name = "ID")]
     id: String,
-    /// Its collection; may be left out where there is one
+    /// Collection; optional if there is only one
     #[arg(long, short, value_name = "NAME")]
     collection: Option<String>,
-    /// Show vector fields too
+    /// Include vector fields
     #[arg(long)]
     vectors: bool,
     #[command(flatten)]

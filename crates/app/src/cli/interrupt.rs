@@ -1,4 +1,4 @@
-//! Ctrl-C and the polite signals to stop.
+//! Ctrl-C and termination signals.
 
 use std::sync::{
     Arc,
@@ -9,13 +9,12 @@ use anyhow::Context as _;
 
 use server::serve::signals;
 
-/// Whether the process was on_signal to stop.
+/// Whether the process was asked to stop.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens from now on. The first signal sets the flag and runs `stop`; the second ends the
-    /// process at once.
+    /// Starts listening. The first signal sets the flag and runs `stop`; the second ends the process immediately.
     pub(crate) fn listen(stop: impl FnOnce() + Send + 'static) -> anyhow::Result<Interrupt> {
         let flag = Arc::new(AtomicBool::new(false));
         let interrupt = Interrupt(flag.clone());
@@ -23,16 +22,16 @@ impl Interrupt {
             flag.store(true, Relaxed);
             stop();
         };
-        signals::listen(on_signal).context("starting to listen for Ctrl-C")?;
+        signals::listen(on_signal).context("installing the signal handlers")?;
         Ok(interrupt)
     }
 
-    /// Whether a signal came.
+    /// Whether a signal has arrived.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 
-    /// The flag itself.
+    /// The flag, for code that polls it.
     pub(crate) fn flag(&self) -> &AtomicBool {
         &self.0
     }

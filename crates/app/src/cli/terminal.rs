@@ -1,4 +1,4 @@
-//! What the commands print, and to whom: data to standard output, everything else to standard error.
+//! Output: results go to standard output, everything else to standard error.
 
 use std::{
     fmt::Display,
@@ -9,34 +9,34 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-/// When colours are used.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
-    /// Always.
+    /// Always
     Always,
-    /// Never.
+    /// Never
     Never,
 }
 
-/// Columns of a table that goes to a file or a pipe.
+/// Width of a table that is written to a file or a pipe.
 const WIDTH_UNKNOWN: u16 = 120;
 
-/// Names of things: headings, titles.
+/// Style of names and titles.
 pub(crate) const BOLD: Style = Style::new().bold();
-/// What matters less.
+/// Style of secondary information.
 pub(crate) const DIM: Style = Style::new().dimmed();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-/// The way out of the program.
+/// Prints results and messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
-    /// Data as JSON.
+    /// Print results as JSON.
     pub(crate) json: bool,
-    /// Nothing but data and errors.
+    /// Print only results, warnings and errors.
     pub(crate) quiet: bool,
 }
 
@@ -51,46 +51,46 @@ impl Terminal {
         Terminal { json, quiet }
     }
 
-    /// Prints a line of data.
+    /// Prints a line of results.
     pub(crate) fn line(&self, text: impl Display) -> io::Result<()> {
         writeln!(anstream::stdout().lock(), "{text}").map_err(tag_stdout_error)
     }
 
-    /// Prints data as one line of JSON.
+    /// Prints a result as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         self.output().write_all(&line)
     }
 
-    /// Standard output, for data that is written as it is.
+    /// Standard output, for results that are written as they are.
     pub(crate) fn output(&self) -> Stdout {
         Stdout(io::stdout())
     }
 
-    /// Tells people how things go; silent under `--quiet`.
+    /// Prints a progress message, unless `--quiet`.
     pub(crate) fn note(&self, text: impl Display) {
         if !self.quiet {
             print_stderr(format_args!("{text}"));
         }
     }
 
-    /// Tells people of something they should look at.
+    /// Prints a warning.
     pub(crate) fn warn(&self, text: impl Display) {
         print_stderr(format_args!("{WARNING}warning:{WARNING:#} {text}"));
     }
 
-    /// Tells people why it failed.
+    /// Prints an error.
     pub(crate) fn error(&self, text: impl Display) {
         print_stderr(format_args!("{ERROR}error:{ERROR:#} {text}"));
     }
 
-    /// Whether there is someone to ask.
+    /// Whether the user can be asked for confirmation.
     pub(crate) fn is_interactive(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Asks a question that is answered with yes or no; anything but yes is no.
+    /// Asks a yes-or-no question; anything but yes means no.
     pub(crate) fn confirm(&self, question: &str) -> io::Result<bool> {
         let mut err = anstream::stderr().lock();
         write!(err, "{question} [y/N] ")?;
@@ -115,12 +115,12 @@ impl Write for Stdout {
     }
 }
 
-/// Nobody reads standard output any more (`| head`).
+/// The reader of standard output is gone (`| head`).
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(crate) struct OutputClosed;
 
-/// Marks a broken pipe as that of standard output: one to a server is a failure like any other.
+/// Marks a broken pipe as that of standard output, because a broken connection to a server is a real error.
 fn tag_stdout_error(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, OutputClosed),
@@ -128,7 +128,7 @@ fn tag_stdout_error(error: io::Error) -> io::Error {
     }
 }
 
-/// A closed standard error is nobody's failure: there is nobody to tell.
+/// Errors are ignored: there is no other place to report them.
 fn print_stderr(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
@@ -141,12 +141,12 @@ pub(crate) fn table(headings: &[&str]) -> Table {
     if !io::stdout().is_terminal() {
         table.set_width(WIDTH_UNKNOWN);
     }
-    // Whether colours are wanted is known where the table is printed: they are taken out there.
+    // Always style: the printing stream removes styles if they are not wanted.
     table.enforce_styling();
     table
 }
 
-/// A whole number with its thousands grouped: `1,234,567`.
+/// A whole number with thousands separators: `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
@@ -159,7 +159,7 @@ pub(crate) fn thousands(number: u64) -> String {
     grouped
 }
 
-/// Bytes in the largest unit that leaves a number above one: `12.3 MiB`.
+/// A number of bytes in the largest unit with a value of at least one: `12.3 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     let mut value = count as f64;
     let mut unit = "B";
@@ -173,15 +173,15 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
 }
 
-/// `text` without control characters but for line breaks and tabs.
+/// `text` with control characters other than line breaks and tabs replaced.
 pub(crate) fn escape_controls(text: &str) -> String {
     text.chars()
         .map(|char| if char.is_control() && !"\n\t".contains(char) { '\u{fffd}' } else { char })
         .collect()
 }
 
-/// `text` without line breaks and control characters, cut to `chars_max` characters. What
-/// documents hold is not trusted: escape sequences must not reach the terminal.
+/// `text` on one line, without control characters, truncated to `chars_max` characters. Documents are untrusted: their
+/// escape sequences must not reach the terminal.
 pub(crate) fn one_line(text: &str, chars_max: usize) -> String {
     let mut line = String::new();
     let mut chars = 0;

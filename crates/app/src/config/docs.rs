@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     builder::SettingsBuilder,
-    setting::{Default, Flag, Kind, Setting},
+    setting::{DefaultValue, Flag, Kind, Setting},
     table::SETTINGS,
 };
 
@@ -23,9 +23,9 @@ fn row(setting: &Setting) -> String {
         Flag::All(_) | Flag::Serve(_) => format!("`--{}`", setting.long_flag()),
     };
     let default = match setting.default {
-        Default::None => "none".to_owned(),
-        Default::Description(text) => text.to_owned(),
-        Default::Value(get) => {
+        DefaultValue::None => "none".to_owned(),
+        DefaultValue::Description(text) => text.to_owned(),
+        DefaultValue::Value(get) => {
             let value = get(&SettingsBuilder::new("".into()));
             if matches!(setting.kind, Kind::Number { .. }) {
                 with_separators(&value)

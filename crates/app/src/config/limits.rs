@@ -1,4 +1,4 @@
-//! Every setting, from every source, at its limits and beyond them.
+//! Every setting from every source, at its limits and beyond.
 
 use std::{collections::BTreeSet, ffi::OsString};
 
@@ -18,17 +18,17 @@ enum ValueKind {
     Tables,
 }
 
-/// What a setting takes and what it refuses.
+/// Values that a setting takes and rejects.
 struct SettingCase {
     key: &'static str,
     kind: ValueKind,
-    /// What may be given, as the message has it.
+    /// What is allowed, as in the message.
     allowed: String,
-    /// The least and the most, or two others that differ.
+    /// Minimum and maximum, or two different values.
     good: [String; 2],
-    /// Beyond the limits, and what is no such value at all.
+    /// Values beyond the limits or of another form.
     bad: Vec<String>,
-    /// What else stands in the file.
+    /// Other settings that the file needs.
     with: &'static str,
 }
 
@@ -92,14 +92,13 @@ fn cases() -> Vec<SettingCase> {
         compute("query_compute"),
         compute("document_compute"),
         number("workers", 1, 1024),
-        number("queue_max", 1, 1_000_000),
-        number("queue_wait_ms", 1, 600_000),
-        number("timeout_ms", 1, 600_000),
+        boolean("pin_workers"),
+        number("index_threads", 1, 256),
+        number("tail_max", 1, 10_000_000),
         number("cache_mib", 1, 1_048_576),
         number("query_cache_mib", 0, 65_536),
-        boolean("pin_workers"),
-        number("disk_reserve_mib", 0, 16_777_216),
         number("memory_max_mib", 0, 16_777_216),
+        number("disk_reserve_mib", 0, 16_777_216),
         case(
             "durability",
             ValueKind::Text,
@@ -107,16 +106,6 @@ fn cases() -> Vec<SettingCase> {
             ["always", "none"],
             &["no", "Always", "everysecond"],
         ),
-        number("tail_max", 1, 10_000_000),
-        number("index_threads", 1, 256),
-        case(
-            "log",
-            ValueKind::Text,
-            "levels, alone or for a module",
-            ["off", "trace"],
-            &["nearfield=loud", "a=b=c"],
-        ),
-        boolean("log_json"),
         case(
             "listen",
             ValueKind::Text,
@@ -163,16 +152,27 @@ fn cases() -> Vec<SettingCase> {
             ["http://a", "https://app.example.com:65535"],
             &["*", "https://*.example.com", "ftp://a", "https://a/path", "https://a:65536", "null"],
         ),
+        number("queue_max", 1, 1_000_000),
+        number("queue_wait_ms", 1, 600_000),
+        number("timeout_ms", 1, 600_000),
         number("connections_max", 1, 65_536),
-        number("grace_s", 0, 3600),
         number("header_timeout_ms", 1, 600_000),
         number("idle_timeout_ms", 1, 600_000),
         number("body_timeout_ms", 1, 600_000),
+        number("grace_s", 0, 3600),
+        case(
+            "log",
+            ValueKind::Text,
+            "levels, alone or for a module",
+            ["off", "trace"],
+            &["nearfield=loud", "a=b=c"],
+        ),
+        boolean("log_json"),
     ]
 }
 
 impl SettingCase {
-    /// A value as TOML has it.
+    /// A value in TOML syntax.
     fn toml(&self, value: &str) -> String {
         match self.kind {
             ValueKind::Number | ValueKind::Boolean => value.to_owned(),
@@ -182,13 +182,13 @@ impl SettingCase {
         }
     }
 
-    /// Values of other types, as TOML has them.
+    /// Values of other types, in TOML syntax.
     fn toml_of_other_types(&self) -> Vec<&'static str> {
         let all = ["\"four\"", "4", "1.5", "true", "2030-01-01", "[4]", "[[\"a\"]]", "{a = 1}"];
         let none: &[&str] = match self.kind {
             ValueKind::Number => &["4"],
             ValueKind::Boolean => &["true"],
-            // A word is of the right type; whether it is one of those allowed is another question.
+            // The type is right, whatever the value.
             ValueKind::Text | ValueKind::Path => &["\"four\""],
             ValueKind::List | ValueKind::Tables => &[],
         };
@@ -207,24 +207,24 @@ impl SettingCase {
         }
     }
 
-    /// Checks that the settings were refused in words that tell what, where, and what may be given.
+    /// Asserts that the settings were rejected with the key, the source and what is allowed.
     fn assert_rejected(&self, loaded: Result<String, String>, from: &str, value: &str) {
         match loaded {
-            Ok(shown) => panic!("{}: {value} is taken from {from}: {shown}", self.key),
+            Ok(shown) => panic!("{}: {value} from {from} is accepted: {shown}", self.key),
             Err(text) => {
                 let part = if self.kind == ValueKind::Tables {
                     self.key.to_owned()
                 } else {
                     format!("{} must be {}", self.key, self.allowed)
                 };
-                assert!(text.contains(&part), "{value}: {part:?} is not said in {text:?}");
-                assert!(text.contains(from), "{value}: {from:?} is not said in {text:?}");
+                assert!(text.contains(&part), "{value}: {part:?} is missing in {text:?}");
+                assert!(text.contains(from), "{value}: {from:?} is missing in {text:?}");
             }
         }
     }
 }
 
-/// A home, with a file if `text` is not empty.
+/// A temporary home directory.
 struct TestHome(tempfile::TempDir);
 
 impl TestHome {
@@ -232,7 +232,7 @@ impl TestHome {
         TestHome(tempfile::tempdir().unwrap())
     }
 
-    /// All that can be set, as text, or why it is refused.
+    /// All settings as text, or the error.
     fn load(&self, file: &str, environment: &[(&str, &str)], flags: &[&str]) -> Result<String, String> {
         std::fs::write(self.0.path().join(FILE_NAME), file).unwrap();
         let home = self.0.path().to_str().unwrap();
@@ -255,7 +255,7 @@ fn command() -> Command {
     ServeFlags::augment_args(Flags::augment_args(Command::new("x")))
 }
 
-/// Long names of the flags, without `--home` and `--config`, which say where settings are.
+/// All flags of settings.
 fn flags() -> BTreeSet<String> {
     let command = command();
     let long = command.get_arguments().map(|argument| format!("--{}", argument.get_long().unwrap()));
@@ -275,7 +275,7 @@ fn every_setting_and_every_flag_has_a_test_case() {
 fn allowed_values_have_the_same_effect_in_file_environment_and_flag() {
     let home = TestHome::new();
     for case in cases() {
-        let taken = case.good.each_ref().map(|value| {
+        let accepted = case.good.each_ref().map(|value| {
             let line = format!("{} = {}\n{}\n", case.key, case.toml(value), case.with);
             let shown = home.load(&line, &[], &[]).unwrap_or_else(|error| panic!("{line}{error}"));
             if case.kind != ValueKind::Tables {
@@ -293,7 +293,7 @@ fn allowed_values_have_the_same_effect_in_file_environment_and_flag() {
             }
             shown
         });
-        assert_ne!(taken[0], taken[1], "{} has no effect", case.key);
+        assert_ne!(accepted[0], accepted[1], "{} has no effect", case.key);
     }
 }
 
@@ -368,7 +368,7 @@ fn help_shows_the_variable_and_the_default_of_every_flag() {
         if let Some((_, rest)) = help.split_once("[default: ") {
             let value = rest.split(']').next().unwrap();
             let shown = home.load("", &[], &[&format!("{}={value}", case.flag())]).unwrap();
-            // What is left open here, the service settles for the processor it finds.
+            // The default is resolved by the service, for the processor.
             let shown = shown.replace("query_compute: Some(Int8)", "query_compute: None");
             assert_eq!(shown, defaults, "{}: the default is not {value}", case.flag());
         }

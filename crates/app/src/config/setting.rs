@@ -14,7 +14,7 @@ pub(super) struct Setting {
     pub(super) flag: Flag,
     /// The flag's name, if it is not the key with hyphens.
     pub(super) flag_name: Option<&'static str>,
-    pub(super) default: Default,
+    pub(super) default: DefaultValue,
     /// One or two sentences for `--help` and the documentation.
     pub(super) help: &'static str,
 }
@@ -32,7 +32,7 @@ pub(super) enum Flag {
 
 /// The default of a setting, for `--help` and the documentation.
 #[derive(Clone, Copy)]
-pub(super) enum Default {
+pub(super) enum DefaultValue {
     /// No value.
     None,
     /// The value that a new [`SettingsBuilder`] holds.
@@ -115,10 +115,10 @@ impl Setting {
 
     fn flag_help(&self) -> String {
         let default = match self.default {
-            Default::Value(get) if !matches!(self.kind, Kind::Switch { .. }) => {
+            DefaultValue::Value(get) if !matches!(self.kind, Kind::Switch { .. }) => {
                 format!(" [default: {}]", get(&SettingsBuilder::new("".into())))
             }
-            Default::Description(text) => format!(" (default: {text})"),
+            DefaultValue::Description(text) => format!(" (default: {text})"),
             _ => String::new(),
         };
         let repeatable = if matches!(self.kind, Kind::List { .. }) { ". Repeatable" } else { "" };

@@ -19,7 +19,7 @@ use super::{
     builder::SettingsBuilder,
     collection_keys::collection_keys,
     error::ConfigError,
-    setting::{Assignment, Default, Flag, Kind, Setting},
+    setting::{Assignment, DefaultValue, Flag, Kind, Setting},
     store_url::{self, StoreUrl},
     value::SettingValue,
 };
@@ -68,7 +68,7 @@ macro_rules! number {
                     settings.$($field).+ = store(number);
                 },
             },
-            Default::Value(|settings| {
+            DefaultValue::Value(|settings| {
                 let $value = settings.$($field).+;
                 $show.to_string()
             }),
@@ -81,7 +81,7 @@ macro_rules! switch {
     ($($field:ident).+) => {
         (
             Kind::Switch { set: |settings, is_on| settings.$($field).+ = is_on },
-            Default::Value(|settings| settings.$($field).+.to_string()),
+            DefaultValue::Value(|settings| settings.$($field).+.to_string()),
         )
     };
 }
@@ -114,14 +114,14 @@ macro_rules! api_keys {
                     Ok(Box::new(move |settings: &mut SettingsBuilder| settings.$field.clone_from(&keys)))
                 },
             },
-            Default::None,
+            DefaultValue::None,
         )
     };
 }
 
 const fn setting(
     key: &'static str,
-    (kind, default): (Kind, Default),
+    (kind, default): (Kind, DefaultValue),
     flag: Flag,
     help: &'static str,
 ) -> Setting {
@@ -132,13 +132,13 @@ const fn setting(
 pub(super) static SETTINGS: &[Setting] = &[
     setting(
         "data_dir",
-        (path!(server.service.data_dir), Default::Description("data in the home directory")),
+        (path!(server.service.data_dir), DefaultValue::Description("data in the home directory")),
         Flag::All("DIR"),
         "Data directory",
     ),
     setting(
         "models_dir",
-        (path!(server.service.models_dir), Default::Description("models in the home directory")),
+        (path!(server.service.models_dir), DefaultValue::Description("models in the home directory")),
         Flag::All("DIR"),
         "Directory whose subdirectories are embedding models",
     ),
@@ -146,7 +146,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "store",
         (
             Kind::Text { allowed: store_url::ALLOWED, read: store },
-            Default::Value(|settings| settings.store.reveal().to_owned()),
+            DefaultValue::Value(|settings| settings.store.reveal().to_owned()),
         ),
         Flag::All("URL"),
         "Where documents are kept: directory (the data directory), redis://USER:PASSWORD@HOST:PORT, or \
@@ -179,7 +179,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting(
         "cpu",
-        (choice!(Level, server.service.cpu_level), Default::Description("the best available")),
+        (choice!(Level, server.service.cpu_level), DefaultValue::Description("the best available")),
         Flag::All("LEVEL"),
         "Highest instruction set to use: scalar, avx2 or avx512",
     ),
@@ -187,7 +187,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "query_compute",
         (
             choice!(ComputeType, server.service.query_compute),
-            Default::Value(|_| ComputeType::Int8.name().to_owned()),
+            DefaultValue::Value(|_| ComputeType::Int8.name().to_owned()),
         ),
         Flag::All("TYPE"),
         "Arithmetic for embedding queries: int8, bf16 or f32",
@@ -196,14 +196,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         "document_compute",
         (
             choice!(ComputeType, server.service.document_compute),
-            Default::Description("bf16 if the processor has it, otherwise f32"),
+            DefaultValue::Description("bf16 if the processor has it, otherwise f32"),
         ),
         Flag::All("TYPE"),
         "Arithmetic for embedding documents: int8, bf16 or f32",
     ),
     setting(
         "workers",
-        (count!(1..=1024, server.service.workers).0, Default::Description("one per core")),
+        (count!(1..=1024, server.service.workers).0, DefaultValue::Description("one per core")),
         Flag::All("N"),
         "Worker threads for searches, and as many for writes",
     ),
@@ -217,7 +217,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "index_threads",
         (
             count!(1..=256, server.service.index_threads).0,
-            Default::Description("half of the cores, rounded up"),
+            DefaultValue::Description("half of the cores, rounded up"),
         ),
         Flag::None,
         "Threads that link vectors into graphs",
@@ -256,7 +256,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "durability",
         (
             choice!(Durability, durability),
-            Default::Value(|settings| settings.server.service.durability.name().to_owned()),
+            DefaultValue::Value(|settings| settings.server.service.durability.name().to_owned()),
         ),
         Flag::Serve("WHEN"),
         "When a write to the data directory is durable: before it is acknowledged (always), within a second (everysec), or \
@@ -269,7 +269,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                 allowed: "an IP address and a port, such as 127.0.0.1:8000 or [::1]:8000",
                 read: listen,
             },
-            Default::Value(|settings| settings.server.listen.to_string()),
+            DefaultValue::Value(|settings| settings.server.listen.to_string()),
         ),
         Flag::Serve("ADDRESS:PORT"),
         "Address and port to listen on",
@@ -303,7 +303,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                     Ok(Box::new(move |settings| settings.collection_keys = keys.clone()))
                 },
             },
-            Default::None,
+            DefaultValue::None,
         ),
         Flag::None,
         "API keys for certain collections",
@@ -320,7 +320,7 @@ pub(super) static SETTINGS: &[Setting] = &[
             "trusted_proxies",
             (
                 Kind::List { allowed: "networks such as 10.0.0.0/8 or fd00::/8", read: networks },
-                Default::None,
+                DefaultValue::None,
             ),
             Flag::Serve("NETWORK"),
             "Network of a proxy whose X-Forwarded-For header is trusted",
@@ -328,19 +328,19 @@ pub(super) static SETTINGS: &[Setting] = &[
     },
     setting(
         "ca_cert",
-        (path!(ca_cert), Default::None),
+        (path!(ca_cert), DefaultValue::None),
         Flag::All("FILE"),
         "PEM certificates that commands trust in addition to public authorities when they talk to a server over HTTPS",
     ),
     setting(
         "tls_cert",
-        (path!(tls_cert), Default::None),
+        (path!(tls_cert), DefaultValue::None),
         Flag::Serve("FILE"),
         "Certificate chain in PEM; with tls_key, the server speaks HTTPS. Reloaded on SIGHUP",
     ),
     setting(
         "tls_key",
-        (path!(tls_key), Default::None),
+        (path!(tls_key), DefaultValue::None),
         Flag::Serve("FILE"),
         "Private key of tls_cert, in PEM",
     ),
@@ -353,7 +353,7 @@ pub(super) static SETTINGS: &[Setting] = &[
                     allowed: "origins such as https://app.example.com, without a path and without *",
                     read: origins,
                 },
-                Default::None,
+                DefaultValue::None,
             ),
             Flag::Serve("ORIGIN"),
             "Web origin whose pages may use the API, such as https://app.example.com",
@@ -409,7 +409,10 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     setting(
         "log",
-        (Kind::Text { allowed: LOG_ALLOWED, read: log }, Default::Value(|settings| settings.log.clone())),
+        (
+            Kind::Text { allowed: LOG_ALLOWED, read: log },
+            DefaultValue::Value(|settings| settings.log.clone()),
+        ),
         Flag::All("FILTER"),
         "What is logged: a level (error, warn, info, debug, trace, off), also per module, such as warn,service=debug",
     ),

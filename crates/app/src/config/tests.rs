@@ -191,12 +191,12 @@ fn durability_applies_to_the_data_directory_and_reports_possible_loss() {
         assert_eq!(with(always), (String::new(), vec![]));
     }
     for (durability, seconds) in [("everysec", "1 s"), ("none", "30 s")] {
-        let (told, warnings) = with(&[("NEARFIELD_DURABILITY", durability)]);
-        assert!(told.contains(durability) && told.contains(&format!("last {seconds} is lost")), "{told}");
+        let (loss, warnings) = with(&[("NEARFIELD_DURABILITY", durability)]);
+        assert!(loss.contains(durability) && loss.contains(&format!("last {seconds} is lost")), "{loss}");
         assert!(warnings.is_empty(), "{warnings:?}");
         let redis = ("NEARFIELD_STORE", "redis://localhost");
-        let (told, warnings) = with(&[("NEARFIELD_DURABILITY", durability), redis]);
-        assert_eq!(told, "", "it is not ours to lose");
+        let (loss, warnings) = with(&[("NEARFIELD_DURABILITY", durability), redis]);
+        assert_eq!(loss, "", "Redis decides");
         assert!(
             warnings[0].contains(&format!("durability is {durability} and does nothing")),
             "{warnings:?}"
@@ -229,7 +229,7 @@ fn misplaced_api_keys_are_not_shown() {
     for text in [
         format!("keys = {quoted}"),
         format!("[[keys]]\nkey = [{quoted}]\nrole = \"read\""),
-        format!("[[keys]]\nkey = \"a-key-of-the-house\"\ncollections = {quoted}\nrole = \"read\""),
+        format!("[[keys]]\nkey = \"a-key-for-testing\"\ncollections = {quoted}\nrole = \"read\""),
         format!("[[keys]]\nsha256 = {quoted}\nrole = \"read\""),
         format!("workers = {quoted}"),
         format!("log_json = {quoted}"),

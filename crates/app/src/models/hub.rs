@@ -1,6 +1,6 @@
-//! Model files from the Hugging Face hub: out of its local cache, or over plain HTTPS.
+//! Model files from the Hugging Face hub: from its local cache, or over HTTPS.
 //!
-//! Its own client crate would bring 130 packages for what is one GET a file.
+//! The hub's client crate would add 130 dependencies for one GET request per file.
 
 use std::{
     fs,
@@ -16,12 +16,12 @@ use super::{
     staging::Staging,
 };
 
-/// Where the hub and its local caches are.
+/// Addresses of the hub and its local caches.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Scheme and host, without a `/` at the end.
+    /// Scheme and host, without a trailing `/`.
     pub endpoint: String,
-    /// Directories laid out as the hub's own tools lay out their cache, best first.
+    /// Directories with the layout of the hub's cache, in order of preference.
     pub caches: Vec<PathBuf>,
 }
 
@@ -29,7 +29,7 @@ impl Hub {
     /// The public hub.
     pub const ENDPOINT: &'static str = "https://huggingface.co";
 
-    /// Takes the model out of a cache: `models--OWNER--NAME/snapshots/REVISION/FILE`.
+    /// Copies the model from a cache: `models--OWNER--NAME/snapshots/REVISION/FILE`.
     pub(super) fn fetch_cached(
         &self,
         model: &KnownModel,
@@ -95,7 +95,7 @@ impl Hub {
     }
 }
 
-/// Directories in `path`, by name; none if it does not exist.
+/// The subdirectories of `path`, sorted; none if it does not exist.
 fn subdirectories(path: &Path) -> Result<Vec<PathBuf>, FetchError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,

@@ -1,8 +1,8 @@
-//! Model files: which there are, where they come from, how they get into place.
+//! Model files: which models are known, where they come from, and how they are installed.
 //!
-//! A model is a directory under the models directory, named after the model. [`pull`] fills it from
-//! a Hugging Face cache, the Hugging Face hub, a Python package or another directory; what it writes
-//! is checked, synced and renamed into place as a whole, so that a directory that stands is complete.
+//! A model is a directory in the models directory, named after the model. [`pull`] fills it from a Hugging Face cache,
+//! the Hugging Face hub, a Python package or another directory. The files are checked, synced and renamed into place
+//! together, so that an existing directory is complete.
 
 mod directory;
 mod error;

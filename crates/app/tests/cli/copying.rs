@@ -10,7 +10,7 @@ use crate::{
     redis_stack::{Options, RedisStack},
 };
 
-/// Lines of an export, in order.
+/// The lines of an export, sorted.
 fn exported(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort();
@@ -35,10 +35,10 @@ fn copies_a_collection_to_redis_and_back() {
     let before = exported(&home.ok(&["export"]));
     let url = redis.url();
 
-    // No model is there: nothing needs one.
+    // The model is not available here, and not needed.
     let out = home.ok(&["copy", "--from", "directory", "--to", &url]);
     let (first, second) = out.split_once('\n').unwrap();
-    assert_eq!(first, "documents 3 = written 3 + unchanged 0 + rejected 0 + ended 0");
+    assert_eq!(first, "documents 3 = written 3 + unchanged 0 + rejected 0 + expired 0");
     let compared = "compared 3 = equal 3 + missing 0 + different 0, sha256 sum ";
     let sum = second.strip_prefix(compared).unwrap_or_else(|| panic!("{second}")).trim_end();
     assert_eq!(sum.len(), 32);

@@ -1,4 +1,4 @@
-//! The life of documents without a model: collections whose vectors come with the documents.
+//! Documents without a model: collections whose vectors come with the documents.
 
 use std::{collections::BTreeMap, process::Stdio};
 
@@ -18,7 +18,7 @@ fn settings(home: &TestHome) -> Settings {
     Settings::from_sources(&flags, None, []).unwrap()
 }
 
-/// Makes a collection, as a program that embeds the library would.
+/// Creates a collection, as a program that embeds the library would.
 fn make_collection(home: &TestHome, name: &str, schema: &Value) {
     let service = Service::open(settings(home).service()).unwrap();
     let router = http::router(service.clone(), HttpSettings::default());
@@ -196,7 +196,7 @@ fn reports_the_path_of_a_data_directory_in_use() {
     home.fails(4, &["stats"], &[&data, "4711", "http://127.0.0.1:1"]);
     service.close();
     drop(service);
-    // What a killed server left is no hindrance.
+    // The address file of a killed server does no harm.
     home.ok(&["stats"]);
 }
 
@@ -236,7 +236,7 @@ fn uses_a_running_server() {
 #[test]
 fn doctor_reports_before_the_first_search() {
     let (home, _) = home_with_items(3);
-    assert!(home.ok(&["doctor"]).starts_with("nobody has searched yet"));
+    assert!(home.ok(&["doctor"]).starts_with("no searches yet"));
     let told = home.json(&["doctor"]);
     assert_eq!((&told["searches"], &told["stores"]), (&json!(0), &json!([])), "{told}");
     assert_eq!(told["stages"].as_array().unwrap().len(), 6);

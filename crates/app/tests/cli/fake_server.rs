@@ -1,4 +1,4 @@
-//! A server that answers as a test says: for trouble that a real one makes seldom.
+//! A server with scripted responses, for errors that a real server rarely produces.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -50,7 +50,7 @@ impl Response {
         Response::json(status, &json!({"status": status, "code": code, "detail": detail}).to_string())
     }
 
-    /// A result for each document, as `status_of` says: created, unchanged, or an error's status.
+    /// A result for each document, given by `status_of`: created, unchanged, or an error status.
     pub(crate) fn results(ids: &[String], status_of: impl Fn(&str) -> Result<&'static str, u16>) -> Response {
         let result = |id: &String| match status_of(id) {
             Ok(status) => json!({"id": id, "status": status, "seq": 1}),
@@ -64,7 +64,7 @@ impl Response {
     }
 }
 
-/// Listens until the test process ends; each connection has a thread of its own.
+/// Listens until the test process ends, with one thread per connection.
 pub(crate) struct FakeServer {
     address: SocketAddr,
 }
@@ -83,7 +83,7 @@ impl FakeServer {
         FakeServer { address }
     }
 
-    /// A server with a collection `articles` for title and content, that answers posts as given.
+    /// A server with a collection `articles` that has title and content. `post` responds to uploads.
     pub(crate) fn of_articles(post: impl Fn(&Request) -> Response + Send + Sync + 'static) -> FakeServer {
         FakeServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/collections/articles") => {
@@ -103,7 +103,7 @@ impl FakeServer {
     }
 }
 
-/// Answers requests until the client hangs up (or was killed, in the middle of anything).
+/// Responds to requests until the client disconnects.
 fn converse(stream: TcpStream, answer: &dyn Fn(&Request) -> Response) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;

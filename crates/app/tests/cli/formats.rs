@@ -1,7 +1,7 @@
-//! Data that earlier versions wrote: what is kept here was written once and is read by every version after.
+//! Data written by earlier versions: every later version must read it.
 //!
-//! `WRITE_DATA_FORMAT=1 cargo test -p nearfield --test cli formats` writes it anew, when a format changes: under
-//! the next number, beside what is there.
+//! When the format changes, `WRITE_DATA_FORMAT=1 cargo test -p nearfield --test cli formats` writes the files again,
+//! under the next number.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{backing_up::content, documents::home_with_items, program::TestHome};
 
 const FILES: [&str; 3] = ["nearfield.redb", "snapshots/000001-000001.snapshot", "backup"];
 const THINGS: usize = 40;
-/// Beyond the life of any program.
+/// Longer than the project will live.
 const TTL: &str = "30000d";
 
 fn fixture_path(format: u32, name: &str) -> PathBuf {
@@ -71,7 +71,7 @@ fn reads_data_format_1() {
 fn explains_that_a_newer_format_needs_an_upgrade() {
     let home = things();
     home.ok(&["backup", "saved"]);
-    // The format is the first number of a backup's first frame, whose checksum follows from it.
+    // The format is the first number of the first frame; the frame's checksum must match.
     let mut backup = fs::read(home.path("saved")).unwrap();
     let (frame, number) = (8..16, 16..20);
     assert_eq!(backup[number.clone()], 1u32.to_le_bytes());

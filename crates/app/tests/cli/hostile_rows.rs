@@ -1,5 +1,5 @@
-//! Rows in = rows indexed + rows rejected, whatever the bytes. Each part of a file is made so that it is known
-//! how many rows it holds and in which lines they begin; nothing is asked of the reader that is tested.
+//! Rows in = rows indexed + rows rejected, for arbitrary bytes. Files are composed of parts whose number of rows and
+//! first lines are known, independently of the reader under test.
 
 use std::{
     collections::BTreeSet,
@@ -19,19 +19,19 @@ use crate::{
     program::TestHome,
 };
 
-/// Of all that is drawn here.
+/// Seed of all random choices.
 const SEED: u64 = 13_002;
 
-/// What has to become of a row.
+/// The expected outcome of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Expected {
     Indexed,
     Rejected,
-    /// Either, but one of them.
+    /// Either of the two.
     Any,
 }
 
-/// A part of a file, with the lines that rows begin in, counted from its own first.
+/// A part of a file, and its rows by line, relative to its first line.
 #[derive(Clone, Debug)]
 struct Part {
     bytes: Vec<u8>,
@@ -80,7 +80,7 @@ fn csv_parts() -> Vec<Part> {
     ]
 }
 
-/// What may stand at the end of a CSV file: it swallows all that follows.
+/// Possible ends of a CSV file: they swallow everything after them.
 fn csv_ends() -> Vec<Part> {
     vec![
         part("", &[]),
@@ -140,7 +140,7 @@ fn jsonl_ends() -> Vec<Part> {
     ]
 }
 
-/// A file of parts: its bytes, and line and fate of every row.
+/// A file composed of parts: its bytes, and line and expected outcome of every row.
 #[derive(Clone)]
 struct HostileFile {
     bytes: Vec<u8>,
@@ -171,14 +171,14 @@ fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<
     })
 }
 
-/// Indexes the file and compares the program's counts with what the server got, what the file of rejected rows
-/// holds, and what is known of the file.
+/// Indexes the file, and compares the reported counts with what the server received, the rejects file, and the
+/// expected outcomes.
 fn check(hostile: &HostileFile, name: &str) {
     let home = TestHome::new();
     let arrived = Arc::new(Mutex::new(0));
     let seen = arrived.clone();
     let server = FakeServer::of_articles(move |request| {
-        // A line that is no JSON here is refused, as a real server does it: alone, and without an id.
+        // Like a real server, reject a line that is not JSON individually, without an id.
         let result = |line: &str| match serde_json::from_str::<Value>(line) {
             Ok(document) => json!({"id": document["id"].as_str().unwrap(), "status": "created", "seq": 1}),
             Err(error) => {

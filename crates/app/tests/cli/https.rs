@@ -1,4 +1,4 @@
-//! Commands that talk to a server over HTTPS, whose certificate no public authority has signed.
+//! Commands over HTTPS with a server whose certificate no public authority has signed.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -11,14 +11,14 @@ use server::serve::ServerAddress;
 
 use crate::program::TestHome;
 
-/// A server that ends with the test.
+/// A server that is killed on drop.
 struct Server {
     process: Child,
     port: u16,
 }
 
 impl Server {
-    /// Serves with `cert.pem` and `key.pem` of this home, named on its command line alone.
+    /// Serves with `cert.pem` and `key.pem` of this home directory.
     fn start(home: &TestHome) -> Server {
         let mut process = home
             .command(&["serve", "--listen", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"])
@@ -39,7 +39,7 @@ impl Drop for Server {
     }
 }
 
-/// A self-signed certificate; `is_ca` as `openssl req -x509` makes them.
+/// Writes a self-signed certificate; with `is_ca`, one like those of `openssl req -x509`.
 fn write_certificate(home: &TestHome, name: &str, host: &str, is_ca: bool) {
     let mut params = CertificateParams::new([host.to_owned()]).unwrap();
     if is_ca {
@@ -52,7 +52,7 @@ fn write_certificate(home: &TestHome, name: &str, host: &str, is_ca: bool) {
     }
 }
 
-/// What every case below has to say where the certificate is not known.
+/// What the error says about an untrusted certificate.
 const REFUSED: [&str; 2] = ["invalid peer certificate", "--ca-cert FILE"];
 
 #[test]
@@ -69,7 +69,7 @@ fn trusts_only_the_certificate_given_by_ca_cert() {
         elsewhere.fails(4, &ask, &REFUSED);
         elsewhere.fails(4, &[&ask[..], &["--ca-cert", &other]].concat(), &REFUSED);
         elsewhere.ok(&[&ask[..], &["--ca-cert", &cert]].concat());
-        // The body of an answer that is written as it comes.
+        // A streamed response.
         let backup = ["backup", "--url", &url, "--ca-cert", &cert, "saved"];
         elsewhere.ok(&backup);
 
@@ -79,7 +79,7 @@ fn trusts_only_the_certificate_given_by_ca_cert() {
         elsewhere.ok(&ask);
         elsewhere.write("nearfield.toml", "");
 
-        // It speaks for the names in it alone.
+        // The certificate is valid for its own names only.
         let ip = format!("https://127.0.0.1:{}", server.port);
         elsewhere.fails(4, &["stats", "--url", &ip, "--ca-cert", &cert], &["not valid for name"]);
     }
@@ -96,7 +96,7 @@ fn trusts_certificates_signed_by_a_given_authority() {
         CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
     home.write("cert.pem", signed.pem());
     home.write("key.pem", key.serialize_pem());
-    // Among others.
+    // One of several certificates in the file.
     write_certificate(&home, "authorities", "elsewhere.example", true);
     home.write("authorities.pem", home.read("authorities.pem") + &authority.pem());
 
@@ -109,19 +109,19 @@ fn trusts_certificates_signed_by_a_given_authority() {
 #[test]
 fn trusts_the_certificate_of_the_server_that_holds_the_data_directory() {
     let home = TestHome::new();
-    // Neither name is the one it is called by, 127.0.0.1.
+    // Neither certificate is valid for 127.0.0.1, the address used.
     write_certificate(&home, "cert", "search.example", false);
     write_certificate(&home, "other", "search.example", false);
     let server = Server::start(&home);
     home.ok(&["stats"]);
 
-    // Who only says that it were that server is refused.
+    // A server with another certificate is rejected.
     let told = home.read("data/server.json");
     assert!(told.contains("cert.pem"), "{told}");
     home.write("data/server.json", told.replace("cert.pem", "other.pem"));
     home.fails(4, &["stats"], &REFUSED);
     home.write("data/server.json", told.replace("cert.pem", "gone.pem"));
-    home.fails(1, &["stats"], &["gone.pem", "certificate of the server that has the data directory"]);
+    home.fails(1, &["stats"], &["gone.pem", "certificate of the server that holds the data directory"]);
     drop(server);
 }
 
@@ -133,7 +133,7 @@ fn rejects_a_file_without_certificates() {
     };
     ask("absent.pem", &["--ca-cert absent.pem", "PEM"]);
     home.write("empty.pem", "nothing\n");
-    ask("empty.pem", &["--ca-cert empty.pem", "no certificate is in it"]);
+    ask("empty.pem", &["--ca-cert empty.pem", "it contains no certificate"]);
     home.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     ask("junk.pem", &["--ca-cert junk.pem", "certificate 1 cannot be used"]);
 }

@@ -1,4 +1,4 @@
-//! How `index` behaves towards a server in trouble, and what it says of every row.
+//! How `index` reacts to server errors, and what it reports about every row.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use crate::{
     program::TestHome,
 };
 
-/// Far longer than anything here takes: a test that waits so long fails.
+/// Much longer than any test takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn csv(ids: impl IntoIterator<Item = String>) -> String {
@@ -37,7 +37,7 @@ fn waits_for_an_overloaded_server() {
             headers: vec![("Retry-After", "0".to_owned())],
             ..Response::problem(503, "overloaded", "the queue is full")
         },
-        // Taken in part: the rest comes again, and only that.
+        // Partially accepted: only the rest must be sent again.
         1 => Response::results(&request.ids(), |id| if id == "d1" { Err(503) } else { Ok("created") }),
         _ => {
             assert_eq!(request.ids(), ["d1"]);
@@ -48,7 +48,7 @@ fn waits_for_an_overloaded_server() {
         home.run(&["index", &file, "--url", &server.url(), "--acks", home.path("acks").to_str().unwrap()]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(output.out, "rows in 3 = indexed 3 + unchanged 0 + rejected 0\n");
-    assert!(output.err.contains("busy (the queue is full)"), "{output:?}");
+    assert!(output.err.contains("overloaded (the queue is full)"), "{output:?}");
     let mut acks: Vec<String> = home.read("acks").lines().map(str::to_owned).collect();
     acks.sort();
     assert_eq!(acks, ["d0", "d1", "d2"]);
@@ -70,7 +70,7 @@ fn halves_batches_that_time_out() {
     });
     let output = home.run(&["index", &file, "--url", &server.url()]);
     assert_eq!(output.out, "rows in 21 = indexed 21 + unchanged 0 + rejected 0\n", "{output:?}");
-    assert!(output.err.contains("sending 5 at once"), "{output:?}");
+    assert!(output.err.contains("sending 5 per request"), "{output:?}");
     let expected: Vec<String> = (0..21).map(|number| format!("d{number}")).collect();
     assert_eq!(*orders.lock().unwrap(), expected, "every document once, in their order");
 }
@@ -169,7 +169,7 @@ fn sends_a_second_batch_before_the_first_response() {
 #[test]
 fn never_sends_two_rows_of_one_document_concurrently() {
     let home = TestHome::new();
-    // Every batch of two holds `same`, in ever newer form.
+    // Every batch of two contains a newer version of `same`.
     let rows: String = (0..20).map(|number| format!("same,t,{number}\nother{number},t,c\n")).collect();
     let file = home.write("a.csv", format!("id,title,content\n{rows}"));
     let in_flight = Arc::new(Mutex::new(HashSet::new()));
@@ -215,7 +215,7 @@ fn ctrl_c_finishes_and_counts_batches_in_flight() {
     }
     let kill = format!("kill -INT {}", child.id());
     assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    // It says so before it waits for what is in flight; only then are the answers given.
+    // The message appears before the responses are sent.
     let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut err, &mut line).unwrap();

@@ -1,4 +1,4 @@
-//! The program as people and scripts run it: the real binary, in a home of its own.
+//! Runs the real binary in temporary home directories.
 
 mod articles;
 mod backing_up;

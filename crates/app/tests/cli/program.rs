@@ -1,4 +1,4 @@
-//! Runs the program in a temporary home.
+//! Runs the program in a temporary home directory.
 
 use std::{
     path::PathBuf,
@@ -8,12 +8,12 @@ use std::{
 use assert_cmd::assert::{Assert, OutputAssertExt as _};
 use tempfile::TempDir;
 
-/// A home directory that goes with the test.
+/// A home directory that is removed on drop.
 pub(crate) struct TestHome {
     directory: TempDir,
 }
 
-/// How a run output.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct ProgramOutput {
     pub(crate) code: Option<i32>,
@@ -30,7 +30,7 @@ impl TestHome {
         self.directory.path().join(name)
     }
 
-    /// Writes a file and gives its path.
+    /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -42,7 +42,7 @@ impl TestHome {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The program, shut off from the machine's own settings and from every network.
+    /// The program, isolated from the machine's settings and from networks.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
         for (name, _) in std::env::vars() {
@@ -64,12 +64,12 @@ impl TestHome {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program.
     pub(crate) fn run(&self, args: &[&str]) -> ProgramOutput {
         output(self.command(args).assert())
     }
 
-    /// Runs it, and expects that it works.
+    /// Runs the program; asserts success.
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
@@ -77,14 +77,14 @@ impl TestHome {
         output.out
     }
 
-    /// Runs it with `--json`, expects that it works, and reads what it prints.
+    /// Runs the program with `--json`, asserts success and parses the output.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let out = self.ok(&[args, &["--json"]].concat());
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
     }
 
-    /// Runs it, and expects that it fails with `code` and says `words`.
+    /// Runs the program; asserts that it fails with `code` and that the error contains `words`.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, args: &[&str], words: &[&str]) -> ProgramOutput {
         let output = self.run(args);

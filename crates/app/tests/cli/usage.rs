@@ -1,4 +1,4 @@
-//! Help, exit codes and what goes to which stream.
+//! Help, exit codes, and which output goes to which stream.
 
 use std::{io::Read as _, process::Stdio};
 
@@ -107,7 +107,7 @@ fn maps_server_errors_to_exit_codes() {
     home.fails(2, &["stats", "--url", &url], &["an API key is needed", "NEARFIELD_API_KEY"]);
     home.fails(3, &["get", "a/b", "-c", "kb", "--url", &url], &["there is no document"]);
     home.fails(1, &["search", "x", "--filter", "@y:[", "--url", &url], &["expected ]"]);
-    home.fails(1, &["collections", "--url", &url], &["not what a Nearfield server answers"]);
+    home.fails(1, &["collections", "--url", &url], &["not from a Nearfield server"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn prints_completion_scripts_and_tolerates_a_closed_pipe() {
     }
     let mut child =
         home.command(&["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Far more comes than the pipe holds: the program has to notice that nobody reads.
+    // The output exceeds the pipe's buffer, so the program notices that the pipe is closed.
     drop(child.stdout.take());
     let mut err = String::new();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();

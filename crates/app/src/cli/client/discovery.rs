@@ -1,4 +1,4 @@
-//! Whose the data directory is: ours, a server's that can be asked, or somebody's who is busy.
+//! Finds out who holds the data directory: this process, a server, or another process.
 
 use axum::http::Method;
 
@@ -6,8 +6,8 @@ use super::{Client, in_process::InProcess, message::ApiRequest, remote::Remote, 
 use crate::{cli::error::ConnectionError, config::Settings};
 use server::serve::ServerAddress;
 
-/// The data directory, or else the server that holds it. The lock is tried first: a killed server
-/// leaves its file behind, and at the address in it another server may listen by now.
+/// Opens the data directory or, if a server holds it, connects to that server. The lock is tried first: a killed
+/// server leaves its address file behind, and another server may since have taken the address.
 pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Client> {
     let error = match InProcess::open(settings) {
         Ok(in_process) => return Ok(Client::InProcess(in_process)),
@@ -38,5 +38,5 @@ pub(super) fn find(settings: &Settings, key: Option<&str>) -> anyhow::Result<Cli
     }
 }
 
-/// The code of the error that says another process holds the data directory.
+/// The code of the error that another process holds the data directory.
 const LOCKED: &str = "data-locked";

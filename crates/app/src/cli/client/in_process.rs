@@ -1,4 +1,4 @@
-//! Calls of the same routes, in this process, without a socket.
+//! Calls the HTTP routes in this process, without a socket.
 
 use std::{io::Write, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::config::Settings;
 use server::http::{self, HttpSettings};
 use service::Service;
 
-/// A deadline protects a server from clients that have given up; the one caller here waits.
+/// Deadlines protect a server from clients that have given up. Here, the only caller waits.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The service, opened here.
+/// A service in this process.
 #[derive(Debug)]
 pub(crate) struct InProcess {
     runtime: Runtime,
@@ -34,7 +34,7 @@ impl InProcess {
     pub(super) fn open(settings: &Settings) -> anyhow::Result<InProcess> {
         let service =
             Service::open(service::Config { timeout: TIMEOUT, queue_wait: TIMEOUT, ..settings.service() })?;
-        // The routes only parse and wait; the service has its own threads for the work.
+        // The routes only parse and wait; the service has its own threads.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("nearfield-cli")
@@ -45,7 +45,7 @@ impl InProcess {
         Ok(InProcess { runtime, router, service })
     }
 
-    /// Makes a call.
+    /// Executes a request.
     pub(super) fn execute(&self, call: &ApiRequest<'_>) -> anyhow::Result<ApiResponse> {
         let mut builder = Request::builder()
             .method(call.method.clone())
@@ -58,13 +58,13 @@ impl InProcess {
             }
             None => Body::empty(),
         };
-        let request = builder.body(body).context("making a call")?;
+        let request = builder.body(body).context("building a request")?;
         self.runtime.block_on(async { read_response(self.route(request).await).await })
     }
 
-    /// Writes the body of a response to `out` as it comes.
+    /// Writes the body of a response to `out` as it arrives.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-        let request = Request::get(path).body(Body::empty()).context("making a call")?;
+        let request = Request::get(path).body(Body::empty()).context("building a request")?;
         self.runtime.block_on(async {
             let mut response = self.route(request).await;
             if !response.status().is_success() {
@@ -87,7 +87,7 @@ impl InProcess {
     }
 }
 
-/// An response read to its end.
+/// Reads a response to its end.
 async fn read_response(response: Response) -> anyhow::Result<ApiResponse> {
     let (head, body) = response.into_parts();
     Ok(ApiResponse {

@@ -17,16 +17,16 @@ pub(crate) struct ApiRequest<'a> {
     pub(crate) body: Option<(&'static str, &'a [u8])>,
 }
 
-/// An answer, of any status.
+/// A response with any status.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiResponse {
     pub(crate) status: u16,
-    /// How long to wait before trying again.
+    /// How long to wait before retrying.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: Vec<u8>,
 }
 
-/// What the server says of a failure (RFC 9457).
+/// The body of an error response (RFC 9457).
 #[derive(serde::Deserialize)]
 struct ProblemDetails {
     #[serde(default)]
@@ -36,21 +36,21 @@ struct ProblemDetails {
 }
 
 impl ApiResponse {
-    /// The answer, if it is one of success.
+    /// The response if its status is a success, otherwise the error.
     pub(crate) fn error_for_status(self) -> Result<ApiResponse, ApiError> {
         if (200..300).contains(&self.status) { Ok(self) } else { Err(self.to_error()) }
     }
 
-    /// The answer as a failure.
+    /// The error that the response describes.
     pub(crate) fn to_error(&self) -> ApiError {
         let problem = serde_json::from_slice::<ProblemDetails>(&self.body).ok();
         let (code, mut detail) = problem.map(|problem| (problem.code, problem.detail)).unwrap_or_default();
         if detail.is_empty() {
             let text = terminal::one_line(&String::from_utf8_lossy(&self.body), 200);
-            detail = format!("the server answered with status {} and: {text:?}", self.status);
+            detail = format!("the server responded with status {}: {text:?}", self.status);
         }
         if self.status == 401 {
-            detail.push_str(" (give the key with --api-key or NEARFIELD_API_KEY)");
+            detail.push_str(" (set the API key with --api-key or NEARFIELD_API_KEY)");
         }
         ApiError { status: self.status, code, detail }
     }
@@ -59,12 +59,12 @@ impl ApiResponse {
     pub(crate) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.body).with_context(|| {
             let text = terminal::one_line(&String::from_utf8_lossy(&self.body), 200);
-            format!("the answer is not what a Nearfield server answers: {text:?}")
+            format!("the response is not from a Nearfield server: {text:?}")
         })
     }
 }
 
-/// The seconds of a `Retry-After` header.
+/// The value of a `Retry-After` header in seconds.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))

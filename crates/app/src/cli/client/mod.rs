@@ -1,8 +1,7 @@
-//! The one way commands reach the data: calls of the HTTP interface.
+//! How commands reach the data: requests to the HTTP interface.
 //!
-//! Where a server holds the data directory (or `--url` names one) they go over the network; where
-//! none does, and where documents are kept in a Redis, the service is opened in this process and its
-//! routes are called without a socket.
+//! If a server holds the data directory, or `--url` names one, requests go over the network. Otherwise, and for Redis,
+//! the service is opened in this process and its routes are called without a socket.
 
 mod discovery;
 mod in_process;
@@ -24,15 +23,15 @@ use service::Store;
 pub(crate) use message::{ApiRequest, ApiResponse};
 pub(crate) use path::ApiPath;
 
-/// Flags of every command that reaches the data.
+/// Flags of the commands that reach the data.
 #[derive(Clone, Default, clap::Args)]
 pub(crate) struct ClientFlags {
-    /// Server to talk to, such as http://127.0.0.1:8000. Without it: the Redis of --store, the server
-    /// that has the data directory, or the data directory itself
+    /// Server to use, such as http://127.0.0.1:8000. Without it: the Redis of --store, the server that holds the data
+    /// directory, or the data directory itself
     #[arg(long, value_name = "URL", env = "NEARFIELD_URL")]
     url: Option<String>,
-    /// The server's API key; safer in the environment, which other users cannot read
-    /// [env: NEARFIELD_API_KEY]
+    /// API key for the server. Other users of the machine can see flags: prefer the environment [env:
+    /// NEARFIELD_API_KEY]
     #[arg(long, value_name = "KEY")]
     api_key: Option<String>,
 }
@@ -43,20 +42,21 @@ impl fmt::Debug for ClientFlags {
     }
 }
 
-/// A way to the data.
+/// A connection to the data.
 #[derive(Debug)]
 pub(crate) enum Client {
-    /// Over the network.
+    /// A server on the network.
     Remote(Remote),
-    /// In this process.
+    /// A service in this process.
     InProcess(InProcess),
 }
 
 impl Client {
-    /// The server that is named; or else the store, in this process; or else the server that has it.
+    /// Connects to the server given by `--url`; otherwise opens the store in this process or, if a server holds it,
+    /// connects to that server.
     pub(crate) fn open(settings: &Settings, flags: &ClientFlags) -> anyhow::Result<Client> {
         let key = flags.api_key.as_deref().or(settings.client_key.as_ref().map(|key| key.reveal()));
-        // An empty variable counts as not set.
+        // An empty variable counts as unset.
         if let Some(url) = flags.url.as_deref().filter(|url| !url.is_empty()) {
             let trust = TrustedCertificates::from_file(settings.ca_cert.as_deref())?;
             return Ok(Client::Remote(Remote::new(url, key, trust)?));
@@ -67,12 +67,12 @@ impl Client {
         }
     }
 
-    /// The store itself, whatever server there is.
+    /// Opens the store in this process.
     pub(crate) fn open_in_process(settings: &Settings) -> anyhow::Result<Client> {
         Ok(Client::InProcess(InProcess::open(settings)?))
     }
 
-    /// The server's address, if there is one.
+    /// The server's URL, if there is a server.
     pub(crate) fn url(&self) -> Option<&str> {
         match self {
             Client::Remote(remote) => Some(remote.url()),
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Writes the body of an answer to `out` as it comes.
+    /// Writes the body of a response to `out` as it arrives.
     pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         match self {
             Client::Remote(remote) => remote.download(path, out),
@@ -88,7 +88,7 @@ impl Client {
         }
     }
 
-    /// Makes a call; blocks until the whole answer is there. An answer of any status is `Ok`.
+    /// Executes a request and waits for the complete response. A response with any status is `Ok`.
     pub(crate) fn execute(&self, request: &ApiRequest<'_>) -> anyhow::Result<ApiResponse> {
         match self {
             Client::Remote(remote) => Ok(remote.execute(request)?),
@@ -96,14 +96,14 @@ impl Client {
         }
     }
 
-    /// GET; a failure is an error.
+    /// Sends a GET request. An error status is an error.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: impl AsRef<str>) -> anyhow::Result<T> {
         self.execute(&ApiRequest { method: Method::GET, path: path.as_ref(), body: None })?
             .error_for_status()?
             .json()
     }
 
-    /// Any method with a JSON body; a failure is an error.
+    /// Sends a request with a JSON body. An error status is an error.
     pub(crate) fn send(
         &self,
         method: Method,

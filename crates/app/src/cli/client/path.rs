@@ -1,4 +1,4 @@
-//! Paths and queries, with everything from outside encoded.
+//! Request paths and query strings with percent-encoding.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -15,16 +15,16 @@ impl ApiPath {
         ApiPath::new("/collections").segment(name)
     }
 
-    /// A fixed beginning, such as `/search`.
+    /// A fixed path, such as `/search`.
     pub(crate) fn new(start: &str) -> ApiPath {
         ApiPath { text: start.to_owned(), has_query: false }
     }
 
-    /// With one more segment.
+    /// Appends a segment.
     pub(crate) fn segment(mut self, segment: &str) -> ApiPath {
         debug_assert!(!self.has_query, "segments come before the query");
         self.text.push('/');
-        // A lone dot or two would be resolved away by whoever handles the URL.
+        // Dot segments would be resolved away.
         match segment {
             "." => self.text.push_str("%2E"),
             ".." => self.text.push_str("%2E%2E"),
@@ -33,7 +33,7 @@ impl ApiPath {
         self
     }
 
-    /// With a parameter, if there is a value.
+    /// Appends a query parameter, if there is a value.
     pub(crate) fn query(mut self, name: &str, value: Option<impl ToString>) -> ApiPath {
         if let Some(value) = value {
             self.text.push(if self.has_query { '&' } else { '?' });

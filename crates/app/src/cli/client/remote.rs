@@ -1,4 +1,4 @@
-//! Calls over the network.
+//! Requests over the network.
 
 use std::{io::Write, net::IpAddr, time::Duration};
 
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::cli::error::{ConnectionError, UsageError};
 
-/// Longest response taken: a page of documents with their vectors is far below.
+/// Maximum length of a response. A page of documents with vectors is much shorter.
 const BODY_BYTES_MAX: u64 = 1 << 30;
 
-/// Header that asks for time: the most a server grants, since a batch of long texts takes long.
+/// The longest deadline that a server grants: batches of long texts take time.
 const TIMEOUT_HEADER: &str = "x-timeout-ms";
 const TIMEOUT_MS: &str = "60000";
 
@@ -35,7 +35,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// A server at `url`. Nothing is sent yet.
+    /// A client of the server at `url`. Nothing is sent yet.
     pub(super) fn new(
         url: &str,
         key: Option<&str>,
@@ -55,7 +55,7 @@ impl Remote {
         let authorization = key
             .map(|key| header::HeaderValue::from_str(&format!("Bearer {key}")))
             .transpose()
-            .map_err(|_| UsageError("the API key has characters that no key has".to_owned()))?;
+            .map_err(|_| UsageError("the API key contains invalid characters".to_owned()))?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -73,12 +73,12 @@ impl Remote {
         Ok(Remote { url, authorization, agent })
     }
 
-    /// The server's address.
+    /// The server's URL.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Makes a call.
+    /// Executes a request.
     pub(super) fn execute(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, ConnectionError> {
         let no_response = |source: ureq::Error| connection_error(&self.url, source);
         let mut request = Request::builder()
@@ -103,7 +103,7 @@ impl Remote {
         read_response(response?).map_err(no_response)
     }
 
-    /// Writes the body of a response to `out` as it comes, however long it is and takes.
+    /// Writes the body of a response to `out` as it arrives, without limits on length or time.
     pub(super) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let no_response = |source: ureq::Error| connection_error(&self.url, source);
         let mut request = self.agent.get(format!("{}{path}", self.url));
@@ -126,14 +126,14 @@ impl Remote {
 
 fn connection_error(url: &str, source: ureq::Error) -> ConnectionError {
     let hint = if trust::is_untrusted_certificate(&source) {
-        " (if the certificate is the server's own, or of an authority of yours, name its file: --ca-cert FILE)"
+        " (to trust a self-signed certificate or a private authority, add --ca-cert FILE)"
     } else {
         ""
     };
     ConnectionError::NoResponse { url: url.to_owned(), source: Box::new(source), hint }
 }
 
-/// An response read to its end.
+/// Reads a response to its end.
 fn read_response(response: ureq::http::Response<ureq::Body>) -> Result<ApiResponse, ureq::Error> {
     let (head, mut body) = response.into_parts();
     Ok(ApiResponse {
@@ -143,7 +143,7 @@ fn read_response(response: ureq::http::Response<ureq::Body>) -> Result<ApiRespon
     })
 }
 
-/// Whether calls to `host` stay on this machine, so that no proxy has a part in them.
+/// Whether `host` is this machine. Proxies are then bypassed.
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")

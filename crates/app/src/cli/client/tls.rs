@@ -1,4 +1,4 @@
-//! HTTPS for `ureq`, which has no place of its own for who is to be trusted beside its authorities.
+//! TLS for `ureq`, which cannot use a custom certificate verifier.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use ureq::{
     },
 };
 
-/// Speaks TLS over a connection where the address asks for it.
+/// Wraps connections to `https` URLs in TLS.
 #[derive(Debug)]
 pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
@@ -52,7 +52,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// A connection on which keys are agreed.
+/// A TLS connection.
 pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

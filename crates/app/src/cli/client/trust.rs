@@ -1,5 +1,5 @@
-//! Whose word on who a server is counts: public authorities, and certificates the user or the server of
-//! this machine names.
+//! Which certificates are trusted: those of public authorities, those given by the user, and that of the server that
+//! holds the local data directory.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,31 +18,31 @@ use rustls::{
 
 use crate::cli::error::UsageError;
 
-/// What is trusted beside the public authorities.
+/// What is trusted in addition to public authorities.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TrustedCertificates {
-    /// Authorities, or servers' own certificates.
+    /// Certificates of authorities, or of servers themselves.
     extra: Vec<CertificateDer<'static>>,
-    /// What the server of this machine shows, whatever names and dates stand in it: its data directory tells of it.
+    /// The certificate of the server that holds the data directory, accepted for any name and date.
     local_server: Option<CertificateDer<'static>>,
 }
 
 impl TrustedCertificates {
-    /// Trusts what stands in a file of PEM certificates, too; `None` changes nothing.
+    /// Trusts the certificates of a PEM file. `None` adds nothing.
     pub(super) fn from_file(path: Option<&Path>) -> Result<TrustedCertificates, UsageError> {
         let Some(path) = path else { return Ok(TrustedCertificates::default()) };
         let invalid = |why: String| {
             UsageError(format!(
-                "--ca-cert {}: {why}: expected certificates in PEM, each from -----BEGIN CERTIFICATE----- on",
+                "--ca-cert {}: {why}; expected PEM certificates, each starting with -----BEGIN CERTIFICATE-----",
                 path.display()
             ))
         };
         let extra = read(path).map_err(|error| invalid(error.to_string()))?;
         if extra.is_empty() {
-            return Err(invalid("no certificate is in it".to_owned()));
+            return Err(invalid("it contains no certificate".to_owned()));
         }
         for (nth, certificate) in extra.iter().enumerate() {
-            // Told now and with the file's name, not at the first connection.
+            // Report it now, with the file's name, not at the first connection.
             RootCertStore::empty()
                 .add(certificate.clone())
                 .map_err(|error| invalid(format!("certificate {} cannot be used ({error})", nth + 1)))?;
@@ -50,16 +50,16 @@ impl TrustedCertificates {
         Ok(TrustedCertificates { extra, local_server: None })
     }
 
-    /// Trusts a server that shows the first certificate of this file, too.
+    /// Trusts the first certificate of the file, for the server that holds the data directory.
     pub(super) fn with_local_server(mut self, path: &Path) -> anyhow::Result<TrustedCertificates> {
         let shown = read(path).with_context(|| {
-            format!("reading {}, the certificate of the server that has the data directory", path.display())
+            format!("reading {}, the certificate of the server that holds the data directory", path.display())
         })?;
         self.local_server = shown.into_iter().next();
         Ok(self)
     }
 
-    /// How connections are made.
+    /// The TLS configuration of connections.
     pub(super) fn config(self) -> ClientConfig {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -80,7 +80,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::
     CertificateDer::pem_file_iter(path)?.collect()
 }
 
-/// Whether a call failed because nobody who is trusted vouches for the server.
+/// Whether a request failed because the server's certificate is not trusted.
 pub(super) fn is_untrusted_certificate(error: &ureq::Error) -> bool {
     let rustls = match error {
         ureq::Error::Rustls(error) => Some(error),
@@ -91,7 +91,7 @@ pub(super) fn is_untrusted_certificate(error: &ureq::Error) -> bool {
     matches!(rustls, Some(Error::InvalidCertificate(UnknownIssuer | BadSignature | Other(_))))
 }
 
-/// Asks authorities, but knows two certificates they would refuse.
+/// Verifies like `WebPkiServerVerifier`, but also accepts the added certificates themselves.
 #[derive(Debug)]
 struct CertificateVerifier {
     authorities: Arc<WebPkiServerVerifier>,
@@ -111,8 +111,8 @@ impl ServerCertVerifier for CertificateVerifier {
             return Ok(ServerCertVerified::assertion());
         }
         match self.authorities.verify_server_cert(shown, intermediates, name, ocsp_response, now) {
-            // `openssl req -x509` marks what it makes as an authority's, which a server is not to show. Its dates
-            // were checked before that.
+            // `openssl req -x509` marks its certificates as an authority's, which webpki rejects for a server. It has
+            // checked the dates before that.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.trust.extra.contains(shown) =>
             {

@@ -12,24 +12,24 @@ use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Sessio
 use crate::config::StoreUrl;
 use service::{Context, Copier, CopyPlan, CopySummary, CopyVerification};
 
-/// A deadline protects a server from clients that have given up; the one caller here waits.
+/// Deadlines protect a server from clients that have given up. Here, the only caller waits.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Copy collections from one store to another, and compare them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A STORE is what --store takes (directory: the data directory; redis://...; redis-cluster://...), or the path of
-another data directory, such as ./old-data. Servers that have one of the data directories must be stopped first; a Redis
-may be in use.
+A STORE is a value of --store (directory for the data directory, redis://..., redis-cluster://...) or the path of
+another data directory, such as ./old-data. Stop servers that use one of the data directories first; a Redis may be in
+use.
 
-Copied are schemas, aliases, default lives, documents with their ends, and vectors: none is computed anew, and
-no model is needed. Documents that stand in the target already, equal, are not written again, so a copy that
-was interrupted is simply run again; others under the same keys are replaced, and what only the target has
-stays. Then every document is read back from both stores and compared, and the SHA-256 sums of both are state.
-Documents that were not copied, or differ, are named, and the exit code is 1.
+The copy includes schemas, aliases, default times to live, documents with their expiry, and vectors. Nothing is
+embedded again, and no model is needed. Documents that are already equal in the target are not written again: if a copy
+is interrupted, run it again. Different documents with the same keys are replaced, and documents that only the target
+has are kept. Finally, every document is read back from both stores and compared, and the SHA-256 sums are printed.
+Documents that were not copied or differ are listed, and the exit code is 1.
 
-A command line can be seen by every user of the machine: a URL with a password belongs into NEARFIELD_COPY_FROM
-or NEARFIELD_COPY_TO.
+Other users of the machine can see command lines: put a URL with a password into NEARFIELD_COPY_FROM or
+NEARFIELD_COPY_TO.
 
 Examples:
   nearfield copy --from directory --to redis-cluster://127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003
@@ -42,18 +42,18 @@ pub(crate) struct CopyArgs {
     /// Store to copy to
     #[arg(long, value_name = "STORE", env = "NEARFIELD_COPY_TO", hide_env_values = true)]
     to: StoreArg,
-    /// Collection to copy; may be repeated. All, if not given
+    /// Collection to copy; repeatable [default: all]
     #[arg(long, short, value_name = "NAME")]
     collection: Vec<String>,
-    /// File for documents that were not copied or differ, one JSON object a line: collection, key, reason
+    /// File for documents that were not copied or differ, one JSON object per line: collection, key, reason
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 }
 
-/// A store as it was given.
+/// A store given on the command line.
 #[derive(Clone, Debug)]
 enum StoreArg {
-    /// What `--store` takes; never display.
+    /// A URL as in `--store`. Never shown.
     Store(StoreUrl),
     /// A data directory.
     Directory(PathBuf),
@@ -70,9 +70,10 @@ impl CopyArgs {
     /// Runs the command.
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         if session.flags.settings.contains("store") {
-            return Err(
-                UsageError("copy has two stores: give --from and --to, not --store".to_owned()).into()
-            );
+            return Err(UsageError(
+                "copy uses two stores: set --from and --to instead of --store".to_owned(),
+            )
+            .into());
         }
         session.command_settings()?;
         let from = self.from.config(session).context("--from")?;
@@ -82,11 +83,11 @@ impl CopyArgs {
         let cx = Context::local();
         let cancel = cx.cancel.clone();
         let interrupt = Interrupt::listen(move || cancel.cancel())?;
-        // It only waits; the stores have their own threads for the work.
+        // This runtime only waits; the stores have their own threads.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .context("starting the thread that copies")?;
+            .context("starting the runtime")?;
         let copying = Copier::open(from, to)?;
         let names = (!self.collection.is_empty()).then_some(&*self.collection);
         let done: Result<_, service::Error> = runtime.block_on(async {
@@ -101,14 +102,12 @@ impl CopyArgs {
             Ok((plan, copied, verified))
         });
         let seconds = display.end()?;
-        // What is written is durable, and the data directories are free again, before it is state.
+        // Report only after everything is durable and the data directories are unlocked.
         drop(copying);
         match done {
             Ok((plan, copied, verified)) => report(session, &plan, copied, verified, seconds),
             Err(error) if interrupt.is_set() && error.code == "cancelled" => {
-                session
-                    .terminal
-                    .note("interrupted: what was copied stays, and the same command goes on from there");
+                session.terminal.note("interrupted: run the same command again to continue");
                 Ok(Exit::Interrupted)
             }
             Err(error) => Err(error.into()),
@@ -117,7 +116,7 @@ impl CopyArgs {
 }
 
 impl StoreArg {
-    /// What the store is opened with: the settings of this command, but for where documents are.
+    /// The configuration of the store: the settings of this command with another location of the documents.
     fn config(&self, session: &Session) -> anyhow::Result<service::Config> {
         let flags = match self.clone() {
             StoreArg::Store(url) => session.flags.clone().with("store", url.reveal()),
@@ -129,15 +128,15 @@ impl StoreArg {
     }
 }
 
-/// The end of a copy as JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct CopyReport {
     collections: Vec<CollectionCounts>,
     written: u64,
     unchanged: u64,
     rejected: u64,
-    ended: u64,
-    left_behind: Option<u64>,
+    expired: u64,
+    skipped: Option<u64>,
     compared: u64,
     missing: u64,
     different: u64,
@@ -163,7 +162,7 @@ fn report(
 ) -> anyhow::Result<Exit> {
     let terminal = session.terminal;
     let is_whole = verified.is_equal() && copied.rejected == 0;
-    let CopySummary { written, unchanged, rejected, expired: ended, skipped: left_behind } = copied;
+    let CopySummary { written, unchanged, rejected, expired, skipped } = copied;
     let CopyVerification { documents: compared, missing, different, .. } = verified;
     let (sum, sum_in_target) = (hex(verified.digest), hex(verified.target_digest));
     if terminal.json {
@@ -179,8 +178,8 @@ fn report(
             written,
             unchanged,
             rejected,
-            ended,
-            left_behind,
+            expired,
+            skipped,
             compared,
             missing,
             different,
@@ -201,24 +200,24 @@ fn report(
             terminal.note("the source has no collections");
         }
         terminal.note(format_args!("{seconds:.1} s"));
-        let read = written + unchanged + rejected + ended;
+        let read = written + unchanged + rejected + expired;
         terminal.line(format_args!(
-            "documents {read} = written {written} + unchanged {unchanged} + rejected {rejected} + ended {ended}"
+            "documents {read} = written {written} + unchanged {unchanged} + rejected {rejected} + expired {expired}"
         ))?;
         let equal = compared - missing - different;
         terminal.line(format_args!(
             "compared {compared} = equal {equal} + missing {missing} + different {different}, sha256 sum {sum}"
         ))?;
     }
-    if let Some(left @ 1..) = left_behind {
+    if let Some(left @ 1..) = skipped {
         terminal.warn(format_args!(
-            "{} documents of the source stand in no collection, or do not fit theirs, and were left there",
+            "{} documents of the source are in no collection or do not match its schema, and were not copied",
             thousands(left)
         ));
     }
     anyhow::ensure!(
         is_whole,
-        "the target is not what the source is: {rejected} documents were rejected, {missing} are missing, {different} differ"
+        "the target differs from the source: {rejected} documents were rejected, {missing} are missing, {different} differ"
     );
     Ok(Exit::Done)
 }

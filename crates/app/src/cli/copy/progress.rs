@@ -1,4 +1,5 @@
-//! How a copy goes: a bar on a terminal, a line now and then elsewhere; documents in trouble by name.
+//! Progress of a copy: a bar on a terminal, otherwise a line every few seconds; and documents that could not be
+//! copied.
 
 use std::{
     fs::File,
@@ -18,13 +19,13 @@ use crate::cli::{
 };
 use service::{CopyFailure, CopyObserver, CopyProgress};
 
-/// Time between lines where there is no terminal.
+/// Time between progress lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Documents in trouble that are named; the others stand in the file, if one is wanted.
+/// Maximum number of documents listed. The file given by `--rejects` has all.
 const PROBLEMS_SHOWN_MAX: u64 = 20;
 
-/// Shows a copy and the comparison after it.
+/// Shows the progress of copying and comparing.
 pub(super) struct CopyDisplay {
     terminal: Terminal,
     bar: Option<ProgressBar>,
@@ -39,7 +40,7 @@ struct DisplayState {
     last_line: Instant,
     troubles: u64,
     rejects: Option<(String, BufWriter<File>)>,
-    /// Why the file could not be written.
+    /// Why the rejects file could not be written.
     failure: Option<std::io::Error>,
 }
 
@@ -65,7 +66,7 @@ impl CopyDisplay {
         })
     }
 
-    /// Begins a pass through about so many documents.
+    /// Starts a pass over about `documents` documents.
     pub(super) fn begin(&mut self, what: &'static str, documents: u64) {
         self.clear_bar();
         (self.what, self.documents, self.began) = (what, documents, Instant::now());
@@ -79,10 +80,10 @@ impl CopyDisplay {
         });
     }
 
-    /// Ends it, and gives the seconds it took.
+    /// Ends the last pass; returns the seconds since the start.
     pub(super) fn end(&mut self) -> anyhow::Result<f64> {
         self.clear_bar();
-        let state = self.state.get_mut().expect("nobody panics with it");
+        let state = self.state.get_mut().expect("no thread panics while holding the lock");
         if let Some((name, file)) = &mut state.rejects {
             let flushed = state.failure.take().map_or_else(|| file.flush(), Err);
             flushed.with_context(|| format!("writing {name}"))?;
@@ -108,20 +109,20 @@ impl CopyObserver for CopyDisplay {
     fn progress(&self, progress: CopyProgress) {
         let rate = progress.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
         let (done, rate) = (thousands(progress.done), thousands(rate as u64));
-        let mut state = self.state.lock().expect("nobody panics with it");
+        let mut state = self.state.lock().expect("no thread panics while holding the lock");
         if let Some(bar) = &self.bar {
             bar.set_position(progress.done);
             bar.set_message(format!("{done} documents  {rate}/s"));
         } else if state.last_line.elapsed() >= LINE_INTERVAL {
             state.last_line = Instant::now();
             let of = thousands(self.documents);
-            self.terminal.note(format_args!("{}: {done} documents of {of}, {rate} a second", self.what));
+            self.terminal.note(format_args!("{}: {done} of {of} documents, {rate} per second", self.what));
         }
     }
 
     fn failure(&self, failure: CopyFailure) {
         let CopyFailure { collection, key, reason } = &failure;
-        let mut state = self.state.lock().expect("nobody panics with it");
+        let mut state = self.state.lock().expect("no thread panics while holding the lock");
         state.troubles += 1;
         if state.failure.is_none()
             && let Some((_, file)) = &mut state.rejects
@@ -135,7 +136,9 @@ impl CopyObserver for CopyDisplay {
             let reason = terminal::one_line(reason, 300);
             self.warn(format!("{}: collection {collection}, key {key}: {reason}", self.what));
         } else if state.troubles == PROBLEMS_SHOWN_MAX + 1 {
-            self.warn(format!("{PROBLEMS_SHOWN_MAX} documents are named; --rejects FILE has them all"));
+            self.warn(format!(
+                "only the first {PROBLEMS_SHOWN_MAX} documents are listed; --rejects FILE saves all of them"
+            ));
         }
     }
 }

@@ -24,26 +24,26 @@ pub(crate) struct CorpusDocument {
 }
 
 impl CorpusDocument {
-    /// What is embedded: title, a space, text.
+    /// The text to embed: title, space, text.
     pub(crate) fn whole_text(&self) -> String {
         if self.title.is_empty() { self.text.clone() } else { format!("{} {}", self.title, self.text) }
     }
 }
 
-/// A query and which documents answer it.
+/// A query and the relevance of documents to it.
 #[derive(Clone, Debug)]
 pub(crate) struct JudgedQuery {
     pub(crate) text: String,
     pub(crate) judgements: Judgements,
 }
 
-/// The whole collection.
+/// A test collection.
 #[derive(Debug)]
 pub(crate) struct Dataset {
     pub(crate) corpus: Vec<CorpusDocument>,
-    /// Those with at least one relevant document, by id.
+    /// Queries with at least one relevant document, ordered by id.
     pub(crate) queries: Vec<JudgedQuery>,
-    /// Judged queries whose text is not there.
+    /// Number of judged queries without a text.
     pub(crate) queries_without_text: usize,
 }
 
@@ -55,7 +55,7 @@ struct QueryLine {
 }
 
 impl Dataset {
-    /// Reads the collection in `directory`. A split other than `test` stands in
+    /// Reads the collection in `directory`. The queries and judgements of a split other than `test` are in
     /// `queries.SPLIT.jsonl` and `qrels.SPLIT.tsv`.
     pub(crate) fn read(directory: &Path, split: &str) -> anyhow::Result<Dataset> {
         let split_file = |stem: &str, extension: &str| match split {
@@ -104,8 +104,8 @@ fn lines<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     Ok(values)
 }
 
-/// `query document relevance`, parted by tabs, as here and in BEIR (which has a heading), or TREC's
-/// `query iteration document relevance`, parted by spaces.
+/// Reads tab-separated `query document relevance`, with or without a header as in BEIR, or space-separated `query
+/// iteration document relevance` as in TREC.
 fn read_qrels(path: &Path) -> anyhow::Result<BTreeMap<String, Judgements>> {
     let mut qrels: BTreeMap<String, Judgements> = BTreeMap::new();
     for (number, line) in (1..).zip(open(path)?.lines()) {

@@ -1,16 +1,15 @@
-//! Measures of a ranking against judgements, as trec_eval defines them.
+//! Retrieval measures as trec_eval defines them.
 //!
-//! A ranking is ids of documents, best first; judgements say how relevant a document is, 0 or less
-//! being not at all, as is a document without a judgement.
+//! A ranking is a list of document ids, best first. Judgements give the relevance of documents; 0, a negative value
+//! and a missing judgement mean not relevant.
 
 use std::collections::HashMap;
 
-/// How relevant documents are to one query, by id.
+/// Relevance of documents to one query, by id.
 pub(crate) type Judgements = HashMap<String, i64>;
 
-/// Normalised discounted cumulative gain at `depth` (Järvelin and Kekäläinen 2002): gain is the
-/// relevance, discount `log2(rank + 1)`, the ideal taken over all judgements. In 0..=1; 0 if
-/// nothing is relevant.
+/// Normalised discounted cumulative gain at `depth` (Järvelin and Kekäläinen 2002): the gain is the relevance, the
+/// discount is `log2(rank + 1)`, the ideal ranking is taken over all judgements. In 0..=1; 0 if nothing is relevant.
 pub(crate) fn ndcg_at(depth: usize, ranking: &[String], judgements: &Judgements) -> f64 {
     let found = ranking.iter().map(|id| judgements.get(id).copied().unwrap_or_default());
     let mut ideal: Vec<i64> = judgements.values().copied().collect();
@@ -24,8 +23,7 @@ fn dcg(depth: usize, relevances: impl Iterator<Item = i64>) -> f64 {
     gains.map(|(relevance, rank_plus_one)| relevance.max(0) as f64 / f64::from(rank_plus_one).log2()).sum()
 }
 
-/// The part of all relevant documents that is among the first `depth`. In 0..=1; 0 if nothing is
-/// relevant.
+/// The fraction of all relevant documents among the first `depth`. In 0..=1; 0 if nothing is relevant.
 pub(crate) fn recall_at(depth: usize, ranking: &[String], judgements: &Judgements) -> f64 {
     let relevant = judgements.values().filter(|relevance| **relevance > 0).count();
     if relevant == 0 {
@@ -35,7 +33,7 @@ pub(crate) fn recall_at(depth: usize, ranking: &[String], judgements: &Judgement
     found as f64 / relevant as f64
 }
 
-/// One over the rank of the first relevant document; 0 if it is not among the first `depth`.
+/// The reciprocal of the rank of the first relevant document; 0 if there is none among the first `depth`.
 pub(crate) fn reciprocal_rank_at(depth: usize, ranking: &[String], judgements: &Judgements) -> f64 {
     let at = ranking.iter().take(depth).position(|id| is_relevant(id, judgements));
     at.map_or(0.0, |at| 1.0 / (at + 1) as f64)
@@ -67,7 +65,7 @@ mod tests {
         // Ideal: 3, 2, 1, 1: 3 + 2/log2(3) + 1/2 + 1/log2(5) = 5.192536.
         let judgements = judged(&[("a", 3), ("b", 2), ("c", 1), ("d", 1), ("x", 0)]);
         assert_near(ndcg_at(10, &ranked("axbyc"), &judgements), 4.386_853 / 5.192_536);
-        // The cut falls on both: 3 + 0 over 3 + 2/log2(3).
+        // Both are cut at rank 2: 3 + 0 over 3 + 2/log2(3).
         assert_near(ndcg_at(2, &ranked("axbyc"), &judgements), 3.0 / (3.0 + 2.0 / 1.584_963));
         assert_near(ndcg_at(10, &ranked("abcd"), &judgements), 1.0);
         assert_near(ndcg_at(10, &ranked("yz"), &judgements), 0.0);

@@ -1,4 +1,4 @@
-//! `nearfield eval`: how well a test collection's queries are answered.
+//! `nearfield eval`: measures retrieval quality on a test collection.
 
 mod dataset;
 mod metrics;
@@ -32,45 +32,46 @@ use super::{
 };
 use crate::models;
 
-/// Documents asked for: as deep as the deepest measure looks.
+/// Documents per query: the largest depth of the measures.
 const DEPTH: usize = 100;
-/// Questions in one request.
+/// Queries per request.
 const QUERIES_PER_REQUEST: usize = 50;
 
-/// Measure how well the queries of a test collection are answered
+/// Measure retrieval quality on a test collection
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-DIR holds corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance).
-What is embedded is the title, a space, and the text. The data directory is not touched. With --store, a Redis
-holds the documents as long as this runs, in a collection that is made for it and dropped again.
+DIR contains corpus.jsonl (id, title, text), queries.jsonl (id, text) and qrels.tsv (query, document, relevance).
+Title and text are joined with a space and embedded together. The data directory is not used. With --store, the
+documents are kept in Redis in a temporary collection that is dropped at the end.
 
 With --json: {dataset, split, model, exact, documents, queries, ndcg_at_10, recall_at_100, mrr_at_10, seconds}.
 
 Examples:
   nearfield eval demo/eval
-  nearfield eval scifact --exact --json")]
+  nearfield eval $NEARFIELD_DATA/eval/scifact --exact --json")]
 pub(crate) struct EvalArgs {
     /// Directory of the test collection
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// Compare every query with every document, in location of the graph search
+    /// Compare every query with every document instead of using the graph
     #[arg(long)]
     exact: bool,
-    /// Breadth of the graph search
+    /// Candidates the graph search keeps
     #[arg(long, value_name = "N", conflicts_with = "exact")]
     ef_search: Option<usize>,
-    /// Which queries: test is queries.jsonl and qrels.tsv, another SPLIT queries.SPLIT.jsonl and qrels.SPLIT.tsv
+    /// Queries to use: test reads queries.jsonl and qrels.tsv, any other SPLIT reads queries.SPLIT.jsonl and
+    /// qrels.SPLIT.tsv
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     split: String,
-    /// Model to embed with
+    /// Embedding model
     #[arg(long, value_name = "NAME", default_value = models::DEFAULT_NAME)]
     model: String,
-    /// Directory to keep the indexed documents in, for another run [default: a temporary one]
+    /// Keep the indexed documents in this directory and reuse them in another run [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
 
-/// The result. Its JSON is what `eval --json` prints.
+/// The result, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct EvalReport<'a> {
     dataset: &'a Path,
@@ -84,7 +85,7 @@ struct EvalReport<'a> {
     ndcg_at_10: f64,
     recall_at_100: f64,
     mrr_at_10: f64,
-    /// Indexing and searching.
+    /// Time of indexing and searching.
     seconds: f64,
 }
 
@@ -93,12 +94,12 @@ impl EvalArgs {
     pub(crate) fn run(self, session: &Session) -> anyhow::Result<Exit> {
         let terminal = session.terminal;
         if self.split.contains(['/', '\\']) {
-            return Err(UsageError(format!("--split {:?}: a word is needed, not a path", self.split)).into());
+            return Err(UsageError(format!("--split {:?} must be a name, not a path", self.split)).into());
         }
         let dataset = Dataset::read(&self.directory, &self.split)?;
         if dataset.queries_without_text > 0 {
             let missing = dataset.queries_without_text;
-            terminal.warn(format_args!("{missing} judged queries have no text and are left out"));
+            terminal.warn(format_args!("{missing} judged queries have no text and are skipped"));
         }
         let (documents, queries) = (dataset.corpus.len(), dataset.queries.len());
         let started = Instant::now();
@@ -106,7 +107,7 @@ impl EvalArgs {
         if let Some(exit) = self.index_corpus(session, &scratch, dataset.corpus)? {
             return Ok(exit);
         }
-        terminal.note(format_args!("asking {} queries", thousands(queries as u64)));
+        terminal.note(format_args!("running {} queries", thousands(queries as u64)));
         let rankings = self.search_all(&scratch, &dataset.queries)?;
         let mean = |measure: fn(usize, &[String], &metrics::Judgements) -> f64, depth| {
             let pairs = dataset.queries.iter().zip(&rankings);
@@ -138,7 +139,7 @@ impl EvalArgs {
         Ok(Exit::Done)
     }
 
-    /// Indexes the corpus and waits until the graph holds it; an exit code, if that was interrupted.
+    /// Indexes the corpus and waits until the graph contains it. Returns an exit code if it was interrupted.
     fn index_corpus(
         &self,
         session: &Session,
@@ -168,13 +169,13 @@ impl EvalArgs {
             return Err(failure);
         }
         if outcome.interrupted {
-            session.terminal.warn("interrupted: nothing was measured");
+            session.terminal.warn("interrupted: no results");
             return Ok(Some(Exit::Interrupted));
         }
         if outcome.counts.rejected > 0 {
             bail!("a document of the corpus was rejected");
         }
-        // Documents the graph does not hold yet are compared exactly, which would flatter it.
+        // Documents that are not yet in the graph are compared exactly, which would improve the result.
         while !self.exact && client.get::<CollectionInfo>(ApiPath::collection(collection))?.tail > 0 {
             thread::sleep(Duration::from_millis(20));
         }
@@ -194,14 +195,14 @@ impl EvalArgs {
             let response = scratch.client.send(Method::POST, &path, Some(&json!({"searches": searches})))?;
             let answers = response.json::<SearchManyResponse>()?.answers;
             if answers.len() != queries.len() {
-                bail!("{} answers came for {} queries", answers.len(), queries.len());
+                bail!("the response has {} answers for {} queries", answers.len(), queries.len());
             }
             for (answer, query) in answers.into_iter().zip(queries) {
                 match answer {
                     SearchOutcome::Found { results } => {
                         rankings.push(results.into_iter().map(|hit| hit.id).collect())
                     }
-                    SearchOutcome::Failed { error } => bail!("asking {:?}: {error}", query.text),
+                    SearchOutcome::Failed { error } => bail!("searching for {:?}: {error}", query.text),
                 }
             }
         }
@@ -255,7 +256,7 @@ impl RowReader for CorpusRows {
         }))
     }
 
-    /// Of documents in location of bytes.
+    /// Counts documents instead of bytes.
     fn bytes_read(&self) -> u64 {
         self.line
     }

@@ -1,4 +1,4 @@
-//! Where a test collection's documents are indexed: a directory, or a collection is_in_redis by a Redis.
+//! The collection that a test collection is indexed into: in a temporary directory, or temporarily in a Redis.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,16 +13,16 @@ use super::super::{
 };
 use service::Store;
 
-/// The collection in a directory that holds nothing else.
+/// Name of the collection in a directory of its own.
 const COLLECTION: &str = "eval";
 
-/// An empty collection to measure in.
+/// An empty collection for an evaluation.
 pub(super) struct ScratchCollection {
     pub(super) client: Arc<Client>,
     pub(super) collection: String,
-    /// Whether the collection has to be dropped at the end.
+    /// Whether the collection is in a Redis and must be dropped at the end.
     is_in_redis: bool,
-    /// Goes at the end.
+    /// Removed on drop.
     _directory: Option<TempDir>,
 }
 
@@ -34,15 +34,15 @@ impl ScratchCollection {
         let mut directory = None;
         match keep {
             Some(_) if is_in_redis => {
-                let words = "--keep names a directory, but --store a Redis: leave one of them out";
+                let words = "--keep (a directory) and --store (a Redis) cannot be combined";
                 return Err(UsageError(words.to_owned()).into());
             }
             Some(keep) => settings.server.service.data_dir = keep.to_owned(),
             None => {
                 let made = tempfile::Builder::new().prefix("nearfield-eval-").tempdir();
-                let made = made.context("making a directory")?;
+                let made = made.context("creating a temporary directory")?;
                 if is_in_redis {
-                    // As much a name of its own as the directory's.
+                    // The directory's name is unique, so the collection's is, too.
                     let name = made.path().file_name().unwrap_or_default();
                     collection = name.to_string_lossy().into_owned();
                 }
@@ -65,7 +65,7 @@ impl Drop for ScratchCollection {
         if self.is_in_redis
             && let Err(error) = self.client.send(Method::DELETE, path, None)
         {
-            tracing::warn!("collection {} could not be dropped: {error}", self.collection);
+            tracing::warn!("cannot drop the collection {}: {error}", self.collection);
         }
     }
 }

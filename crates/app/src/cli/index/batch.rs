@@ -1,21 +1,20 @@
-//! RowReader gathered into what goes in one request.
+//! Groups rows into requests.
 
 use std::collections::HashSet;
 
 use super::row::{DocumentRow, RejectedRow, RowReader, RowResult};
 
-/// Bytes of a request: one row too large for a whole request is refused by the server, a row that
-/// fits must not be refused for the company it is in.
+/// Bytes per request: well below the server's limit, so that only a single oversized row can exceed that.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// RowReader that are sent together, and the ones in between that are not sent at all.
+/// Rows of one request, and the rejected rows between them.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    /// From 0, in the order they are read.
+    /// Sequence number, from 0.
     pub(crate) number: u64,
     pub(crate) rows: Vec<DocumentRow>,
     pub(crate) rejected: Vec<RejectedRow>,
-    /// Bytes of all inputs behind its last row.
+    /// Input bytes read after its last row.
     pub(crate) bytes_read: u64,
     /// Ids of its rows.
     pub(crate) ids: HashSet<String>,
@@ -35,16 +34,16 @@ impl Batch {
     }
 }
 
-/// ReadMode batches are options.
+/// Limits of batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchOptions {
-    /// Most rows in one.
+    /// Maximum number of rows.
     pub(crate) rows_max: usize,
-    /// Whether the first row that is rejected ends everything.
+    /// Whether reading stops at the first rejected row.
     pub(crate) stop_at_rejected: bool,
 }
 
-/// BatchReader out of rows.
+/// Groups the rows of a reader into batches.
 pub(crate) struct BatchReader<R> {
     rows: R,
     options: BatchOptions,
@@ -54,12 +53,12 @@ pub(crate) struct BatchReader<R> {
 }
 
 impl<R: RowReader> BatchReader<R> {
-    /// BatchReader of `rows`.
+    /// Batches of `rows`.
     pub(crate) fn new(rows: R, options: BatchOptions) -> BatchReader<R> {
         BatchReader { rows, options, number: 0, ended: false, failure: None }
     }
 
-    /// The next batch; `None` at the end. RowReader before an error come as a batch, the error after it.
+    /// The next batch; `None` at the end. Rows before an error form a batch; the error follows it.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Batch>> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -78,7 +77,7 @@ impl<R: RowReader> BatchReader<R> {
                     self.failure = Some(error);
                 }
             }
-            // RejectedRow rows alone must not pile up in memory either.
+            // Bounds the memory of rejected rows.
             if batch.rejected.len() >= self.options.rows_max {
                 break;
             }
@@ -95,7 +94,7 @@ impl<R: RowReader> BatchReader<R> {
 mod tests {
     use super::{super::row::RowLocation, *};
 
-    /// `a` to `z` are rows, `!` is rejected, `#` is an input that breaks.
+    /// `a` to `z` are rows, `!` is a rejected row, `#` an input error.
     struct ScriptedRows(std::vec::IntoIter<char>);
 
     impl RowReader for ScriptedRows {

@@ -1,41 +1,41 @@
-//! Which column becomes which field.
+//! Maps columns to fields.
 
 use std::collections::BTreeMap;
 
 use crate::cli::error::UsageError;
 
-/// Names the user gave.
+/// Column names given by flags.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ColumnMapping {
-    /// Column with the documents' ids [default: id]
+    /// Column with the document ids [default: id]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) id: Option<String>,
-    /// Column that becomes the field title [default: title]
+    /// Column for the field title [default: title]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) title: Option<String>,
-    /// Column that becomes the field content [default: content, else body]
+    /// Column for the field content [default: content, or else body]
     #[arg(long, value_name = "COLUMN")]
     pub(crate) content: Option<String>,
-    /// Column of tags, to filter by; values divided by commas. May be repeated
+    /// Column with comma-separated tags to filter by; repeatable
     #[arg(long = "tag", value_name = "COLUMN")]
     pub(crate) tags: Vec<String>,
-    /// Column of numbers, to filter by. May be repeated
+    /// Column with numbers to filter by; repeatable
     #[arg(long = "numeric", value_name = "COLUMN")]
     pub(crate) numerics: Vec<String>,
 }
 
-/// What the collection wants of a row.
+/// The fields of the collection's schema that affect how rows are read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SchemaFields {
-    /// Text fields that become a vector.
+    /// Text fields that are embedded.
     pub(crate) embedded: Vec<String>,
-    /// Fields with a value of a kind: an empty cell is no value for them.
+    /// Fields of a type other than TEXT: an empty cell means no value.
     pub(crate) typed: Vec<String>,
-    /// Numbers, for which spaces around them mean nothing.
+    /// NUMERIC fields: spaces around a value are removed.
     pub(crate) numerics: Vec<String>,
 }
 
-/// What becomes of a column.
+/// What a column becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Column {
     /// The document's id.
@@ -44,24 +44,24 @@ pub(crate) enum Column {
     Field {
         /// Its name.
         name: String,
-        /// Whether an empty cell is a value (an empty text) or none.
+        /// Whether an empty cell is a value (the empty text) or no value.
         keep_empty: bool,
-        /// Whether spaces around the value are cut.
+        /// Whether spaces around the value are removed.
         trim: bool,
     },
-    /// Nothing: it has no name.
+    /// Nothing: the column has no name.
     Unnamed,
 }
 
-/// The names rows' members have, and the fields they become.
+/// The name of the id column, and the columns whose fields have other names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ColumnRenames {
     pub(crate) id: String,
-    /// From a column's name to a field's, where they differ.
+    /// Field name by column name.
     pub(crate) fields: BTreeMap<String, String>,
 }
 
-/// Finds out what the columns of `header` become.
+/// Maps the columns of `header`.
 pub(crate) fn resolve(
     header: &[String],
     mapping: &ColumnMapping,
@@ -69,10 +69,7 @@ pub(crate) fn resolve(
 ) -> Result<Vec<Column>, UsageError> {
     for (at, name) in header.iter().enumerate() {
         if !name.is_empty() && header[..at].contains(name) {
-            return Err(UsageError(format!(
-                "the header names the column {name:?} twice: {}",
-                describe_header(header)
-            )));
+            return Err(UsageError(format!("the column {name:?} occurs twice: {}", describe_header(header))));
         }
     }
     let given = [&mapping.id, &mapping.title, &mapping.content].into_iter().flatten();
@@ -84,7 +81,7 @@ pub(crate) fn resolve(
     let renames = renames(mapping, schema_fields, |name| find(header, name));
     if !header.contains(&renames.id) {
         return Err(UsageError(format!(
-            "no column holds the documents' ids: {}; name one with --id COLUMN",
+            "no column contains the document ids: {}; choose one with --id COLUMN",
             describe_header(header)
         )));
     }
@@ -108,7 +105,7 @@ pub(crate) fn resolve(
     Ok(columns)
 }
 
-/// What is renamed in rows whose names `find` knows (and gives in their own spelling).
+/// The renames for rows in which `find` looks up a name and returns its exact spelling.
 pub(crate) fn renames(
     mapping: &ColumnMapping,
     schema_fields: &SchemaFields,
@@ -131,22 +128,22 @@ pub(crate) fn renames(
     ColumnRenames { id, fields }
 }
 
-/// The column called `name`, or spelled so but for capitals.
+/// The column called `name`, preferring the exact case.
 fn find(header: &[String], name: &str) -> Option<String> {
     let exact = header.iter().find(|column| *column == name);
     exact.or_else(|| header.iter().find(|column| column.eq_ignore_ascii_case(name))).cloned()
 }
 
 fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError> {
-    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut columns_by_field: BTreeMap<&str, &str> = BTreeMap::new();
     for (column, becomes) in header.iter().zip(columns) {
         let Column::Field { name, .. } = becomes else { continue };
         if name == "id" || name == "ttl_s" {
             return Err(UsageError(format!(
-                "the column {column:?} cannot become a field: the name {name:?} has a meaning of its own; rename it"
+                "the column {column:?} cannot become a field because the name {name:?} is reserved; rename the column"
             )));
         }
-        if let Some(first) = taken.insert(name, column) {
+        if let Some(first) = columns_by_field.insert(name, column) {
             return Err(UsageError(format!(
                 "the columns {first:?} and {column:?} would both become the field {name:?}"
             )));
@@ -155,7 +152,7 @@ fn check_clashes(header: &[String], columns: &[Column]) -> Result<(), UsageError
     Ok(())
 }
 
-/// A row without any text to embed could not be found: refuse a header that says so, once.
+/// Rejects a header without a column to embed: its documents could not be found.
 fn check_embedded_fields(
     header: &[String],
     columns: &[Column],
@@ -171,18 +168,18 @@ fn check_embedded_fields(
         return Ok(());
     }
     let hint = if content {
-        "name the column with the text with --content COLUMN (and --title COLUMN, --id COLUMN)".to_owned()
+        "choose the column with the text with --content COLUMN (and --title COLUMN, --id COLUMN)".to_owned()
     } else {
         format!("the collection embeds {}", schema_fields.embedded.join(", "))
     };
-    Err(UsageError(format!("no column holds the text to search in: {}; {hint}", describe_header(header))))
+    Err(UsageError(format!("no column contains the text to search: {}; {hint}", describe_header(header))))
 }
 
 fn describe_header(header: &[String]) -> String {
     if header.is_empty() {
         return "the header is empty".to_owned();
     }
-    format!("the header has {}", header.join(", "))
+    format!("the columns are {}", header.join(", "))
 }
 
 #[cfg(test)]

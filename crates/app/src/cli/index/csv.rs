@@ -1,4 +1,4 @@
-//! RowReader out of CSV (RFC 4180, and what people make of it).
+//! Reads CSV (RFC 4180, with common deviations).
 
 use std::{
     io::BufRead,
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::cli::error::UsageError;
 
-/// Most columns of a row.
+/// Maximum number of columns.
 const COLUMNS_MAX: usize = 4096;
 
-/// RowReader of a CSV file.
+/// Rows of a CSV file.
 pub(crate) struct CsvReader {
     records: RecordReader,
     header: Vec<String>,
@@ -32,7 +32,7 @@ pub(crate) struct CsvReader {
 }
 
 impl CsvReader {
-    /// Reads the header and finds out what its columns become.
+    /// Reads the header and maps its columns.
     pub(crate) fn new(
         input: Input,
         delimiter: Option<u8>,
@@ -46,10 +46,9 @@ impl CsvReader {
         let mut records = RecordReader::new(input, delimiter);
         let header = match records.next()? {
             None => {
-                return Err(UsageError(format!(
-                    "{name} is empty: a header with the names of the columns is needed"
-                ))
-                .into());
+                return Err(
+                    UsageError(format!("{name} is empty: expected a header with column names")).into()
+                );
             }
             Some(line) => records.header(line).map_err(|reason| UsageError(format!("{name}: {reason}")))?,
         };
@@ -68,11 +67,11 @@ impl CsvReader {
         }
     }
 
-    /// The record as a document; or what of its id is known, and why not.
+    /// The id and the JSON of the document; or the id, if known, and the reason for the rejection.
     fn document(&self) -> Result<(String, String), (Option<String>, String)> {
         if self.records.too_large {
             let reason = format!(
-                "the row is larger than {} MiB or has more than {COLUMNS_MAX} columns (a quote that is never closed?)",
+                "the row is larger than {} MiB or has more than {COLUMNS_MAX} columns (is a quote not closed?)",
                 ROW_BYTES_MAX >> 20
             );
             return Err((None, reason));
@@ -87,14 +86,15 @@ impl CsvReader {
         let found = self.records.cells();
         if found != self.header.len() {
             let cells = if found == 1 { "cell" } else { "cells" };
-            let hint = if found < self.header.len() { "" } else { " (a delimiter in an unquoted value?)" };
+            let hint =
+                if found < self.header.len() { "" } else { " (is a value with a delimiter not quoted?)" };
             return Err((
                 id,
-                format!("{found} {cells} where the header has {} columns{hint}", self.header.len()),
+                format!("{found} {cells} but the header has {} columns{hint}", self.header.len()),
             ));
         }
         let Some(id) = id.filter(|id| !id.is_empty()) else {
-            return Err((None, "the id is empty, or is not UTF-8".to_owned()));
+            return Err((None, "the id is empty or not UTF-8".to_owned()));
         };
         let mut document = DocumentBuilder::new(&id, self.ttl_s);
         for (at, column) in self.columns.iter().enumerate() {
@@ -120,7 +120,7 @@ impl CsvReader {
                     let text = if *trim { text.trim() } else { text };
                     if *keep_empty || !text.trim().is_empty() {
                         let new = document.push(name, &json_string(text));
-                        assert!(new, "columns::resolve lets no two columns become one field");
+                        assert!(new, "columns::resolve rejects columns with the same field");
                     }
                 }
             }
@@ -139,22 +139,22 @@ impl RowReader for CsvReader {
     }
 }
 
-/// Cuts bytes into records. Unlike `csv::Reader` it bounds a record, and goes on after one that is
-/// too large.
+/// Splits bytes into records. Unlike `csv::Reader`, it limits the size of a record and continues after one that is too
+/// large.
 struct RecordReader {
     name: Arc<str>,
     reader: Box<dyn BufRead + Send>,
     bytes_read: Arc<std::sync::atomic::AtomicU64>,
     core: Reader,
-    /// The line the next byte is in.
+    /// Line of the next byte.
     line: u64,
-    /// Cells of the record, one after the other.
+    /// Cells of the record, concatenated.
     cells: Vec<u8>,
     cells_len: usize,
-    /// Where each ends.
+    /// End of each cell.
     ends: Vec<usize>,
     ends_len: usize,
-    /// The record as it was.
+    /// The unparsed record.
     raw: Vec<u8>,
     too_large: bool,
 }
@@ -176,7 +176,7 @@ impl RecordReader {
         }
     }
 
-    /// Reads the next record and gives the line it begins in; empty lines are none.
+    /// Reads the next record and returns its first line. Skips empty lines.
     fn next(&mut self) -> anyhow::Result<Option<u64>> {
         (self.cells_len, self.ends_len, self.too_large) = (0, 0, false);
         self.raw.clear();
@@ -218,7 +218,7 @@ impl RecordReader {
         }
     }
 
-    /// Throws away what came of a record that is too large, to read on to its end.
+    /// Discards a record that is too large, and reads on to its end.
     fn skip_record(&mut self) {
         (self.cells_len, self.ends_len, self.too_large) = (0, 0, true);
         self.raw = Vec::new();
@@ -234,7 +234,7 @@ impl RecordReader {
         self.cells[..self.cells_len].get(start..end)
     }
 
-    /// The record as names.
+    /// The record as column names.
     fn header(&self, line: u64) -> Result<Vec<String>, String> {
         if self.too_large {
             return Err(format!("the header (line {line}) is too large"));
@@ -260,7 +260,7 @@ mod tests {
     use super::{super::input::Format, *};
 
     fn rows(reader: impl Read + Send + 'static, delimiter: Option<u8>) -> anyhow::Result<Vec<RowResult>> {
-        // A small buffer, so that every record crosses its border.
+        // A small buffer, so that every record crosses a buffer boundary.
         let input = Input {
             name: "kb.csv".into(),
             reader: Box::new(BufReader::with_capacity(7, reader)),
@@ -314,10 +314,10 @@ mod tests {
         assert_eq!(
             read("id,content\n1\n2,a\n3,b,c\n,d\n4,e\n"),
             [
-                r#"2 Some("1") 1 cell where the header has 2 columns"#,
+                r#"2 Some("1") 1 cell but the header has 2 columns"#,
                 r#"3 {"id":"2","content":"a"}"#,
-                r#"4 Some("3") 3 cells where the header has 2 columns (a delimiter in an unquoted value?)"#,
-                r#"5 None the id is empty, or is not UTF-8"#,
+                r#"4 Some("3") 3 cells but the header has 2 columns (is a value with a delimiter not quoted?)"#,
+                r#"5 None the id is empty or not UTF-8"#,
                 r#"6 {"id":"4","content":"e"}"#,
             ]
         );
@@ -369,7 +369,7 @@ mod tests {
         let refused = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
         assert!(refused(b"").contains("empty"));
         assert!(refused(b"\n\n").contains("empty"));
-        assert!(refused(b"id;content\n").contains("--id"), "the wrong delimiter shows in the header");
+        assert!(refused(b"id;content\n").contains("--id"), "a wrong delimiter is noticed in the header");
         assert!(refused(b"id,caf\xe9\n").contains("UTF-8"));
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets on files of rows: every row in is a row to send or a row rejected.
+//! Bodies of the fuzz targets on input files: every row is either sent or rejected.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,12 +24,12 @@ fn schema_fields() -> SchemaFields {
     }
 }
 
-/// What the bits of a byte say of how rows are read.
+/// Options of reading, decoded from the bits of a byte.
 struct ReadMode {
     mapping: ColumnMapping,
     ttl_s: Option<f64>,
     keep_raw: bool,
-    /// Bytes that come at once.
+    /// Bytes per read.
     chunk_len: usize,
 }
 
@@ -57,7 +57,7 @@ impl ReadMode {
             assert!(self.ttl_s.is_none() || document["ttl_s"].get() == "60");
             assert!(!row.json.contains('\n'), "a row to send is one line");
             assert_eq!(row.raw.is_some(), self.keep_raw);
-            // Of rows that end in a lone CR several are in one line.
+            // Rows that end in a lone CR share a line number.
             assert!(!row.id.is_empty() && last <= row.location.line && row.location.line <= lines);
             last = row.location.line;
         }
@@ -69,7 +69,7 @@ impl ReadMode {
     }
 }
 
-/// Bytes that come a few at a time.
+/// Returns a few bytes per read.
 struct ChunkedReader {
     bytes: Cursor<Vec<u8>>,
     chunk_len: usize,
@@ -82,7 +82,7 @@ impl Read for ChunkedReader {
     }
 }
 
-/// What became of all rows.
+/// All rows of an input.
 #[derive(Default)]
 struct CollectedRows {
     rows: Vec<DocumentRow>,
@@ -102,17 +102,17 @@ fn collect(rows: impl RowReader) -> anyhow::Result<CollectedRows> {
     Ok(collected)
 }
 
-/// Values by name, as they are written: whether a number is one that can be held is the server's to say.
+/// Values by name, unparsed: whether a number is representable is the server's decision.
 fn object(json: &[u8]) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_slice(json).expect("an object")
 }
 
-/// The bytes behind a byte order mark.
+/// The bytes without a byte order mark.
 fn text(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Unpacked by the name or by its first bytes: what is in it is compared with nothing.
+/// Whether the input is treated as gzip; the checks do not unpack it.
 fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
@@ -121,7 +121,7 @@ fn lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64 + 1
 }
 
-/// A CSV file behind a byte that says how it is read: as many rows as the `csv` crate counts.
+/// Reads a CSV file after a byte of options: the number of rows equals that of the `csv` crate.
 pub fn csv_rows(input: &[u8]) {
     let Some((&bits, bytes)) = input.split_first() else { return };
     let mode = ReadMode::new(bits);
@@ -143,8 +143,8 @@ pub fn csv_rows(input: &[u8]) {
     assert_eq!(collected.rows.len() + collected.rejected.len(), counted);
 }
 
-/// A JSONL file behind a byte that says how it is read: a row a line that is not blank, and every row
-/// that is sent holds what its line held.
+/// Reads a JSONL file after a byte of options: every non-blank line yields a row, and every row to send contains the
+/// values of its line.
 pub fn jsonl_rows(input: &[u8]) {
     let Some((&bits, bytes)) = input.split_first() else { return };
     let mode = ReadMode::new(bits);
@@ -170,8 +170,8 @@ pub fn jsonl_rows(input: &[u8]) {
             let at = left.iter().position(|given| *given == value.1.get());
             left.swap_remove(at.unwrap_or_else(|| panic!("{} is in no member of its line", row.json)));
         }
-        // The id, an end of its own, and what says that it is not there.
-        let besides = left.iter().filter(|value| **value != "null").count();
-        assert!((1..=2).contains(&besides), "{}", row.json);
+        // The id, possibly `ttl_s`, and nulls.
+        let others = left.iter().filter(|value| **value != "null").count();
+        assert!((1..=2).contains(&others), "{}", row.json);
     }
 }

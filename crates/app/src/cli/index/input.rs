@@ -1,4 +1,4 @@
-//! Files and standard input as plain bytes: unpacked, without a byte order mark, counting.
+//! Opens files and standard input: decompressed, without a byte order mark, with a count of the bytes read.
 
 use std::{
     fs::File,
@@ -13,38 +13,38 @@ use std::{
 use anyhow::{Context as _, bail};
 use flate2::read::MultiGzDecoder;
 
-/// What kind of rows an input holds.
+/// The format of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Comma-separated (or --delimiter) values under a header.
+    /// Comma-separated (or --delimiter) values with a header
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line
     Jsonl,
 }
 
 /// An opened input.
 pub(crate) struct Input {
-    /// Its name in messages.
+    /// The name in messages.
     pub(crate) name: Arc<str>,
-    /// The bytes, unpacked.
+    /// The decompressed bytes.
     pub(crate) reader: Box<dyn BufRead + Send>,
-    /// ReadMode many bytes were read of what lies on disk.
+    /// Bytes read before decompression.
     pub(crate) bytes_read: Arc<AtomicU64>,
     pub(crate) format: Format,
-    /// Whether the name says tab-separated.
+    /// Whether the name ends in .tsv.
     pub(crate) is_tsv: bool,
 }
 
 impl Input {
-    /// Opens `path`, or standard input for `-`. The format is `given`, or what the name says, or
-    /// for standard input what the first byte says.
+    /// Opens `path`; `-` is standard input. The format is `given`, or follows from the file's name, or for standard
+    /// input from the first byte.
     pub(crate) fn open(path: &str, given: Option<Format>) -> anyhow::Result<Input> {
         let raw: Box<dyn Read + Send> = match path {
             "-" => Box::new(io::stdin()),
             _ => {
                 let file = File::open(path).with_context(|| path.to_owned())?;
                 if file.metadata().with_context(|| path.to_owned())?.is_dir() {
-                    bail!("{path} is a directory: name the files in it");
+                    bail!("{path} is a directory: give the files in it");
                 }
                 Box::new(file)
             }
@@ -52,7 +52,7 @@ impl Input {
         Input::new(path, raw, given)
     }
 
-    /// [`Input::open`], where what lies at `path` is `raw`.
+    /// As [`Input::open`], with `raw` as the content of `path`.
     pub(crate) fn new(path: &str, raw: Box<dyn Read + Send>, given: Option<Format>) -> anyhow::Result<Input> {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counting =
@@ -87,7 +87,7 @@ impl Input {
                 }
             }
             (None, _) => {
-                bail!("{path}: whether it is CSV or JSONL cannot be told by its name, say so with --format")
+                bail!("{path}: the name does not tell whether it is CSV or JSONL; use --format")
             }
         };
         Ok(Input {
@@ -100,14 +100,14 @@ impl Input {
     }
 }
 
-/// Up to `count` bytes from the front, and what comes after them.
+/// The first bytes, up to `count`, and a reader of the rest.
 fn peek<R: Read>(mut reader: R, count: u64) -> io::Result<(Vec<u8>, R)> {
     let mut head = Vec::new();
     reader.by_ref().take(count).read_to_end(&mut head)?;
     Ok((head, reader))
 }
 
-/// Counts what passes.
+/// Counts the bytes read.
 struct CountingReader<R> {
     inner: R,
     bytes: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! RowReader out of JSONL: one object a line.
+//! Reads JSONL: one object per line.
 
 use std::{
     io::BufRead,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::cli::terminal;
 
-/// RowReader of a JSONL file.
+/// Rows of a JSONL file.
 pub(crate) struct JsonlReader {
     name: Arc<str>,
     reader: Box<dyn BufRead + Send>,
@@ -37,7 +37,7 @@ pub(crate) struct JsonlReader {
 }
 
 impl JsonlReader {
-    /// RowReader of `input`.
+    /// Rows of `input`.
     pub(crate) fn new(
         input: Input,
         mapping: &ColumnMapping,
@@ -58,7 +58,7 @@ impl JsonlReader {
         }
     }
 
-    /// Reads the next line into the buffer; `None` at the end, `Some(false)` if it is too long.
+    /// Reads the next line into the buffer. `None` at the end, `Some(false)` if the line is too long.
     fn read_line(&mut self) -> anyhow::Result<Option<bool>> {
         self.buffer.clear();
         self.line += 1;
@@ -108,7 +108,7 @@ impl JsonlReader {
             (None, format!("the line is not UTF-8 (byte 0x{byte:02x}); {hint}"))
         })?;
         let ObjectMembers(members) = serde_json::from_str(text)
-            .map_err(|error| (None, format!("expected one JSON object a line: {error}")))?;
+            .map_err(|error| (None, format!("expected one JSON object per line: {error}")))?;
         let find = |name: &str| find(&members, name).map(|(name, _)| name.clone());
         let renames = columns::renames(&self.mapping, &self.schema_fields, find);
         let id = match members.iter().find(|(name, _)| *name == renames.id) {
@@ -118,24 +118,24 @@ impl JsonlReader {
                 let names = terminal::one_line(&names.join(", "), 200);
                 return Err((
                     None,
-                    format!("no member {:?}, only {names}; name the id with --id", renames.id),
+                    format!("there is no member {:?} (found {names}); choose the id with --id", renames.id),
                 ));
             }
         };
         if members.iter().filter(|(name, _)| *name == renames.id).count() > 1 {
-            return Err((None, format!("the member {:?} is there twice", renames.id)));
+            return Err((None, format!("the member {:?} occurs twice", renames.id)));
         }
         let mut document = DocumentBuilder::new(&id, self.ttl_s);
         for (name, value) in &members {
             let field = renames.fields.get(name).unwrap_or(name);
-            // A member that is null says what a missing one says.
+            // Null means the same as a missing member.
             if *name == renames.id || value.get() == "null" {
                 continue;
             }
             if !document.push(field, value.get()) {
                 return Err((
                     Some(id),
-                    format!("the member {name:?} would become {field:?}, which is there already"),
+                    format!("the member {name:?} would become {field:?}, which already exists"),
                 ));
             }
         }
@@ -143,7 +143,7 @@ impl JsonlReader {
     }
 }
 
-/// An object's members, in their order, their values as they stand.
+/// The members of an object in their order, with unparsed values.
 struct ObjectMembers(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for ObjectMembers {
@@ -168,14 +168,14 @@ impl<'de> Deserialize<'de> for ObjectMembers {
     }
 }
 
-/// An id as it is written: a text, or a whole number.
+/// An id: a string or a whole number.
 fn id(value: &RawValue) -> Result<String, String> {
     match serde_json::from_str(value.get()) {
         Ok(Value::String(id)) if !id.is_empty() => Ok(id),
         Ok(Value::Number(id)) if id.is_u64() || id.is_i64() => Ok(id.to_string()),
         _ => {
             let found = terminal::one_line(value.get(), 40);
-            Err(format!("must be a text or a whole number, found {found}"))
+            Err(format!("must be a string or a whole number, found {found}"))
         }
     }
 }
@@ -196,7 +196,7 @@ impl RowReader for JsonlReader {
     }
 }
 
-/// The member called `name`, or spelled so but for capitals.
+/// The member called `name`, preferring the exact case.
 fn find<'a>(members: &'a [(String, Box<RawValue>)], name: &str) -> Option<&'a (String, Box<RawValue>)> {
     let exact = members.iter().find(|(member, _)| member == name);
     exact.or_else(|| members.iter().find(|(member, _)| member.eq_ignore_ascii_case(name)))
@@ -259,7 +259,7 @@ mod tests {
         let reasons = [
             "one JSON object",
             "one JSON object",
-            "no member \"id\", only x",
+            "there is no member \"id\" (found x)",
             "whole number",
             "whole number",
         ];
@@ -275,8 +275,8 @@ mod tests {
         assert_eq!(seen, [r#"1 {"id":"b","z":1.10,"ID":"c","a":[1e0]}"#]);
         let seen =
             read("{\"id\":\"b\",\"x\":1,\"x\":2}\n{\"id\":\"b\",\"id\":\"c\"}\n{\"id\":\"a\",\"ttl_s\":5}");
-        assert!(seen[0].contains("\"x\", which is there already"), "{}", seen[0]);
-        assert!(seen[1].contains("\"id\" is there twice"), "{}", seen[1]);
+        assert!(seen[0].contains("\"x\", which already exists"), "{}", seen[0]);
+        assert!(seen[1].contains("\"id\" occurs twice"), "{}", seen[1]);
         assert_eq!(seen[2], r#"3 {"id":"a","ttl_s":5}"#);
     }
 

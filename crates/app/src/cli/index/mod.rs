@@ -1,4 +1,4 @@
-//! `nearfield index`: documents out of CSV and JSONL.
+//! `nearfield index`: indexes documents of CSV and JSONL files.
 
 mod batch;
 mod columns;
@@ -38,25 +38,25 @@ use super::{
     session::Session,
 };
 
-/// What happens at a row that is rejected.
+/// What to do at a rejected row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum OnError {
-    /// Leave it out and go on.
+    /// Leave the row out and continue
     Skip,
-    /// Stop.
+    /// Stop
     #[default]
     Fail,
 }
 
-/// Index documents out of CSV or JSONL files
+/// Index documents from CSV or JSONL files
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-RowReader whose documents stand there unchanged are recognised and not embedded again: a run that was
-interrupted is simply run again. The last line always says what became of all rows:
+Unchanged documents are recognised and not embedded again: if a run is interrupted, run it again. The last line
+accounts for all rows:
   rows in 1000 = indexed 980 + unchanged 15 + rejected 5
 
-Columns (or members) beside id, title and content (or body) are stored as fields of their own name.
-An empty cell of a TAG or NUMERIC field is no value.
+Columns (or members) other than id, title and content (or body) become fields with the same name. An empty cell of a
+TAG or NUMERIC field means no value.
 
 Examples:
   nearfield index articles.csv
@@ -64,36 +64,37 @@ Examples:
   nearfield index products.tsv.gz --collection products --id sku --title name --content description
   zcat dump.jsonl.gz | nearfield index - --format jsonl --ttl 7d")]
 pub(crate) struct IndexArgs {
-    /// CSV or JSONL files, also gzipped; - is standard input
+    /// CSV or JSONL files, optionally gzipped; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// Collection to put them in; made for title and content (and --tag, --numeric) if there is none
+    /// Collection to index into; created with the fields title and content (and those of --tag and --numeric) if it
+    /// does not exist
     #[arg(long, short, default_value = "articles", value_name = "NAME")]
     collection: String,
     #[command(flatten)]
     mapping: ColumnMapping,
-    /// What the files are, where their names (.csv, .tsv, .jsonl, .ndjson, each also .gz) do not say
+    /// Format of the files, if their names (.csv, .tsv, .jsonl, .ndjson, optionally followed by .gz) do not tell
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Character between the values of a CSV file [default: a comma; a tab for .tsv]
+    /// Delimiter of CSV files: one character, or \\t [default: comma; tab for .tsv]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
-    /// Model that embeds title and content, if the collection is made
+    /// Embedding model of the collection, if it is created
     #[arg(long, value_name = "NAME", default_value = crate::models::DEFAULT_NAME)]
     model: String,
-    /// Documents in one request
+    /// Documents per request
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=5000))]
     batch_size: u16,
-    /// Time after which the documents expire, such as 90s, 30m, 12h, 7d
+    /// Time to live of the documents, such as 90s, 30m, 12h or 7d
     #[arg(long, value_name = "DURATION")]
     ttl: Option<TimeSpan>,
-    /// What to do at a row that is rejected
+    /// What to do at a rejected row
     #[arg(long, value_enum, default_value_t)]
     on_error: OnError,
-    /// File for rejected rows, one JSON object a line: file, line, id, reason, row
+    /// File for rejected rows, one JSON object per line: file, line, id, reason, row
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-    /// File the id of each document is appended to once it is committed
+    /// File to which the id of each document is appended once it is committed
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
     #[command(flatten)]
@@ -105,7 +106,7 @@ fn delimiter(text: &str) -> Result<u8, String> {
         "\\t" | "tab" => Ok(b'\t'),
         _ => match text.as_bytes() {
             [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),
-            _ => Err("one ASCII character is needed, or \\t".to_owned()),
+            _ => Err("expected one ASCII character, or \\t".to_owned()),
         },
     }
 }
@@ -118,7 +119,7 @@ impl IndexArgs {
         let has_kinds = !self.mapping.tags.is_empty() || !self.mapping.numerics.is_empty();
         if has_kinds && !target.is_new() {
             session.terminal.note(format_args!(
-                "collection {} is there already: its schema says which fields are tags and numbers",
+                "the collection {} already exists: --tag and --numeric have no effect on its schema",
                 self.collection
             ));
         }
@@ -143,7 +144,7 @@ impl IndexArgs {
     }
 }
 
-/// The end of a run as JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct IndexReport<'a> {
     collection: &'a str,
@@ -154,7 +155,7 @@ struct IndexReport<'a> {
     error: Option<String>,
 }
 
-/// Prints how a run ended, always, and gives its exit code.
+/// Prints the result of a run and returns the exit code.
 pub(crate) fn report(
     session: &Session,
     collection: &str,
@@ -165,7 +166,7 @@ pub(crate) fn report(
     let terminal = session.terminal;
     if counts.truncated > 0 {
         terminal.note(format_args!(
-            "{} documents are longer than the model reads: they are found by their beginning",
+            "{} documents are longer than the model's input: only their beginning is searchable",
             counts.truncated
         ));
     }
@@ -180,20 +181,22 @@ pub(crate) fn report(
         }))?;
     } else {
         let rate = counts.rows as f64 / seconds.max(1e-3);
-        terminal.note(format_args!("{seconds:.1} s, {rate:.0} rows a second"));
+        terminal.note(format_args!("{seconds:.1} s, {rate:.0} rows per second"));
         ignore_closed_output(terminal.line(counts))?;
     }
     match failure {
         Some(failure) => Err(failure),
         None if interrupted => Ok(Exit::Interrupted),
         None if stop_at_rejected && counts.rejected > 0 => {
-            anyhow::bail!("stopped at a rejected row (--on-error skip goes on; rows before it are indexed)")
+            anyhow::bail!(
+                "stopped at a rejected row; the rows before it are indexed (--on-error skip continues instead)"
+            )
         }
         None => Ok(Exit::Done),
     }
 }
 
-/// ReadMode rows are read out of files.
+/// How rows are read from files.
 #[derive(Clone)]
 struct ReadOptions {
     format: Option<Format>,
@@ -227,12 +230,12 @@ impl ReadOptions {
     }
 }
 
-/// RowReader of several files, one file after the other.
+/// Rows of several files, one after the other.
 struct FilesReader {
     reading: ReadOptions,
     files: VecDeque<String>,
     current: Option<Box<dyn RowReader>>,
-    /// Bytes of the files behind the current one.
+    /// Bytes of the files before the current one.
     bytes_before: u64,
 }
 
@@ -249,16 +252,15 @@ impl FilesReader {
         FilesReader { reading, files: args.files.clone().into(), current: None, bytes_before: 0 }
     }
 
-    /// Opens every file once: a wrong name or header in the last of many is better known before
-    /// the first is indexed.
+    /// Opens every file once, so that a wrong name or header in the last file is reported before the first is indexed.
     fn check(&self) -> anyhow::Result<()> {
         if self.files.iter().filter(|file| *file == "-").count() > 1 {
-            return Err(UsageError("- (standard input) can be read once only".to_owned()).into());
+            return Err(UsageError("- (standard input) can be given only once".to_owned()).into());
         }
         self.files.iter().filter(|file| *file != "-").try_for_each(|file| self.reading.open(file).map(drop))
     }
 
-    /// Bytes of all files; `None` if one of them is no plain file.
+    /// Total size of the files; `None` if one of them is not a regular file.
     fn bytes_on_disk(&self) -> Option<u64> {
         let bytes =
             |file: &String| fs::metadata(file).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());

@@ -1,4 +1,4 @@
-//! The counts of a run, and where single rows are written down.
+//! Counts rows by outcome, and records rejected rows and committed ids.
 
 use std::{
     fs::File,
@@ -15,22 +15,22 @@ use crate::cli::{
     terminal::{self, Terminal},
 };
 
-/// RejectedRow rows that are shown one by one.
+/// Maximum number of rejected rows to show.
 const REJECTED_SHOWN_MAX: u64 = 10;
 
-/// What became of all rows so far. Its JSON is what `index --json` prints.
+/// Rows by outcome. Its JSON is part of what `index --json` prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct RowCounts {
-    /// RowReader read whose fate is known: the sum of indexed, unchanged and rejected.
+    /// Rows with a known outcome: the sum of indexed, unchanged and rejected.
     pub(crate) rows: u64,
-    /// Documents written: created and updated.
+    /// Documents written: the sum of created and updated.
     pub(crate) indexed: u64,
     pub(crate) created: u64,
     pub(crate) updated: u64,
-    /// Documents that stood there already.
+    /// Documents that already existed with the same content.
     pub(crate) unchanged: u64,
     pub(crate) rejected: u64,
-    /// Documents longer than the model reads; their vector stands for their beginning.
+    /// Documents longer than the model's input; the vector covers their beginning.
     pub(crate) truncated: u64,
 }
 
@@ -53,7 +53,7 @@ impl std::fmt::Display for RowCounts {
     }
 }
 
-/// Writes down what became of rows.
+/// Records the outcome of every row.
 #[derive(Debug)]
 pub(crate) struct OutcomeRecorder {
     pub(crate) counts: RowCounts,
@@ -63,8 +63,7 @@ pub(crate) struct OutcomeRecorder {
 }
 
 impl OutcomeRecorder {
-    /// A recorder that writes rejected rows to `rejects` (made anew) and committed ids to `acks`
-    /// (appended to).
+    /// Writes rejected rows to `rejects`, which is truncated, and appends committed ids to `acks`.
     pub(crate) fn open(
         rejects: Option<&Path>,
         acks: Option<&Path>,
@@ -81,14 +80,14 @@ impl OutcomeRecorder {
         Ok(OutcomeRecorder { counts: RowCounts::default(), rejects, acks, terminal })
     }
 
-    /// Takes in what became of a batch.
+    /// Records the outcome of a batch.
     pub(crate) fn record(&mut self, outcome: &BatchOutcome) -> anyhow::Result<()> {
         let before = self.counts.rejected;
         self.counts.add(outcome);
         if let Some((name, file)) = &mut self.acks
             && !outcome.committed.is_empty()
         {
-            // One write a batch: a line is never torn by a kill between two of them.
+            // One write per batch, so that a kill does not split a line.
             let mut lines = outcome.committed.join("\n");
             lines.push('\n');
             file.write_all(lines.as_bytes()).with_context(|| format!("writing {name}"))?;
@@ -111,11 +110,11 @@ impl OutcomeRecorder {
                 .warn(format_args!("{}:{}{id}: {reason}", rejected.location.file, rejected.location.line));
         } else if at == REJECTED_SHOWN_MAX {
             let hint = if self.rejects.is_some() {
-                "they are in the --rejects file"
+                "see the --rejects file"
             } else {
-                "--rejects FILE keeps them"
+                "save them with --rejects FILE"
             };
-            self.terminal.warn(format_args!("more rows are rejected, not shown here: {hint}"));
+            self.terminal.warn(format_args!("further rejected rows are not shown: {hint}"));
         }
         if let Some((name, file)) = &mut self.rejects {
             writeln!(file, "{}", rejected.to_json()?).with_context(|| format!("writing {name}"))?;
@@ -123,7 +122,7 @@ impl OutcomeRecorder {
         Ok(())
     }
 
-    /// Writes out what is held back.
+    /// Flushes the files.
     pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         match &mut self.rejects {
             Some((name, file)) => file.flush().with_context(|| format!("writing {name}")),

@@ -1,4 +1,4 @@
-//! ReadOptions and sending at once: while two batches are being embedded and committed, the next is read.
+//! Reads and sends concurrently: while two batches are being embedded and committed, the next is read.
 
 use std::{
     collections::HashSet,
@@ -21,25 +21,25 @@ use crate::cli::{client::Client, interrupt::Interrupt, terminal::Terminal};
 /// Requests in flight: one is embedded while the other is committed.
 const IN_FLIGHT_MAX: usize = 2;
 
-/// ReadMode a run is made.
+/// An indexing run.
 pub(crate) struct IndexJob<'a> {
     pub(crate) client: Arc<Client>,
     pub(crate) collection: &'a str,
     pub(crate) options: BatchOptions,
-    /// Bytes of all inputs, if that is known.
+    /// Size of all inputs, if known.
     pub(crate) bytes: Option<u64>,
     pub(crate) recorder: OutcomeRecorder,
     pub(crate) terminal: Terminal,
 }
 
-/// ReadMode a run ended.
+/// How a run ended.
 #[derive(Debug)]
 pub(crate) struct IndexOutcome {
     pub(crate) counts: RowCounts,
     pub(crate) seconds: f64,
     /// Whether Ctrl-C ended it.
     pub(crate) interrupted: bool,
-    /// Why it ended before its time, if so.
+    /// Why it ended early.
     pub(crate) failure: Option<anyhow::Error>,
 }
 
@@ -50,15 +50,15 @@ enum Event {
     Interrupted,
 }
 
-/// Sends all rows. RowReader of one id are committed in the order they are read.
+/// Sends all rows. Rows with the same id are committed in the order they are read.
 pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow::Result<IndexOutcome> {
     let (events, inbox) = mpsc::channel();
     let to_me = events.clone();
     let interrupt = Interrupt::listen(move || {
-        // Nobody listens any more once the run is over.
+        // The receiver is gone if the run has ended.
         let _ = to_me.send(Event::Interrupted);
     })?;
-    // One batch is read ahead; a permit says that it has been recorded.
+    // The reader stays one batch ahead: it waits for a permit after each batch.
     let (permits, wait) = mpsc::channel();
     read_ahead(BatchReader::new(rows, run.options), events.clone(), wait)?;
 
@@ -78,21 +78,21 @@ pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow:
         if let Some(batch) = waiting.take_if(|batch| can_send(&batch.ids, &in_flight)) {
             in_flight.push(InFlight { number: batch.number, ids: batch.ids.clone() });
             send(&client, collection, terminal, &interrupt, batch, events.clone())?;
-            // The reader may have ended; then it needs no permit.
+            // The reader may have ended and then needs no permit.
             let _ = permits.send(());
             continue;
         }
         if in_flight.is_empty() && waiting.is_none() && !reading {
             break;
         }
-        match inbox.recv().expect("a sender is held here") {
+        match inbox.recv().expect("this function holds a sender") {
             Event::Read(batch) => waiting = Some(batch),
             Event::End(ended) => {
                 reading = false;
                 failure = failure.or(ended.err());
             }
             Event::Interrupted => {
-                progress.suspend(|| terminal.note("interrupted: finishing what is in flight"))
+                progress.suspend(|| terminal.note("interrupted: finishing the requests in flight"))
             }
             Event::Sent(mut batch, outcome) => {
                 let mut outcome = outcome.unwrap_or_else(|panic| resume_unwind(panic));
@@ -111,19 +111,19 @@ pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow:
     Ok(IndexOutcome { counts: recorder.counts, seconds, interrupted: interrupt.is_set(), failure })
 }
 
-/// A batch that is with a sender.
+/// A batch that is being sent.
 struct InFlight {
     number: u64,
     ids: HashSet<String>,
 }
 
-/// Whether a batch can be sent beside what is in flight: there is room, and no document of it is
-/// there in an earlier form, which might be committed later.
+/// Whether a batch can be sent now: a slot is free, and no batch in flight has an earlier version of one of its
+/// documents, which might be committed later.
 fn can_send(ids: &HashSet<String>, in_flight: &[InFlight]) -> bool {
     in_flight.len() < IN_FLIGHT_MAX && in_flight.iter().all(|other| ids.is_disjoint(&other.ids))
 }
 
-/// Reads batches on a thread of its own. It is never waited for: it may hang in a read of standard input.
+/// Reads batches on a separate thread. The thread is never joined: it may block on standard input.
 fn read_ahead<R: RowReader + 'static>(
     mut batches: BatchReader<R>,
     events: mpsc::Sender<Event>,
@@ -145,11 +145,11 @@ fn read_ahead<R: RowReader + 'static>(
     thread::Builder::new()
         .name("nearfield-read".to_owned())
         .spawn(read)
-        .context("starting the thread that reads")?;
+        .context("starting the reader thread")?;
     Ok(())
 }
 
-/// Sends a batch from a thread of its own.
+/// Sends a batch from a separate thread.
 fn send(
     client: &Arc<Client>,
     collection: &str,
@@ -165,13 +165,13 @@ fn send(
             BatchSender { client: &client, collection: &collection, terminal, interrupted: interrupt.flag() };
         let outcome = catch_unwind(AssertUnwindSafe(|| sender.send(rows)));
         drop(client);
-        // The run may have ended by a panic of another thread.
+        // The receiver is gone if the run has ended.
         let _ = events.send(Event::Sent(batch, outcome));
     };
     thread::Builder::new()
         .name("nearfield-send".to_owned())
         .spawn(work)
-        .context("starting a thread that sends")?;
+        .context("starting a sender thread")?;
     Ok(())
 }
 
@@ -182,11 +182,11 @@ mod tests {
     #[test]
     fn batches_with_a_common_document_are_not_sent_concurrently() {
         let ids = |ids: &str| ids.chars().map(String::from).collect::<HashSet<String>>();
-        let mine = ids("abc");
+        let batch = ids("abc");
         let other = |number, text| InFlight { number, ids: ids(text) };
-        assert!(can_send(&mine, &[]));
-        assert!(can_send(&mine, &[other(0, "xyz")]));
-        assert!(!can_send(&mine, &[other(0, "xcz")]));
-        assert!(!can_send(&mine, &[other(0, ""), other(1, "")]), "two are enough");
+        assert!(can_send(&batch, &[]));
+        assert!(can_send(&batch, &[other(0, "xyz")]));
+        assert!(!can_send(&batch, &[other(0, "xcz")]));
+        assert!(!can_send(&batch, &[other(0, ""), other(1, "")]), "two are in flight");
     }
 }

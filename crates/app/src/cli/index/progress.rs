@@ -1,4 +1,4 @@
-//! ReadMode far it is: a bar on a terminal, a line now and then elsewhere.
+//! Progress of indexing: a bar on a terminal, otherwise a line every few seconds.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::outcomes::RowCounts;
 use crate::cli::terminal::{Terminal, thousands};
 
-/// Time between lines where there is no terminal.
+/// Time between progress lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows the progress of a run.
@@ -23,7 +23,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress through inputs of `bytes`, if that is known.
+    /// Starts showing progress through inputs of `bytes`, if known.
     pub(crate) fn begin(bytes: Option<u64>, terminal: Terminal) -> Progress {
         let bar = (!terminal.quiet && stderr().is_terminal()).then(|| {
             let (bar, template) = match bytes {
@@ -38,7 +38,7 @@ impl Progress {
         Progress { bar, bytes, started: now, last_line: now, terminal }
     }
 
-    /// Shows where it stands.
+    /// Updates the display.
     pub(crate) fn show(&mut self, counts: &RowCounts, bytes_read: u64) {
         let rows = thousands(counts.rows);
         let rate = thousands(self.rows_per_second(counts) as u64);
@@ -49,11 +49,11 @@ impl Progress {
             self.last_line = Instant::now();
             let part = self.bytes.filter(|bytes| *bytes > 0).map(|bytes| bytes_read.min(bytes) * 100 / bytes);
             let part = part.map(|percent| format!(", {percent}% of the input")).unwrap_or_default();
-            self.terminal.note(format_args!("{rows} rows, {rate} a second{part}"));
+            self.terminal.note(format_args!("{rows} rows, {rate} per second{part}"));
         }
     }
 
-    /// Runs `print` with the bar out of the way.
+    /// Runs `print` while the bar is hidden.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away and gives the seconds it took.
+    /// Removes the bar; returns the seconds since the start.
     pub(crate) fn end(self) -> f64 {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

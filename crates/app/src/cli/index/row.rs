@@ -1,33 +1,33 @@
-//! What comes out of an input: rows that can be sent, and rows that cannot.
+//! Rows of an input: those to send, and those rejected.
 
 use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
 
-/// Most bytes of one row: beyond it, a quote was never closed or a line never ended.
+/// Maximum size of a row. A larger one is probably an unclosed quote or a missing line break.
 pub(crate) const ROW_BYTES_MAX: usize = 32 << 20;
 
-/// Where a row stands.
+/// The position of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowLocation {
-    /// File, as it was named; `-` for standard input.
+    /// File as given; `-` for standard input.
     pub(crate) file: Arc<str>,
-    /// Line its first byte is in, from 1.
+    /// Line of its first byte, from 1.
     pub(crate) line: u64,
 }
 
-/// A row that can be sent.
+/// A row to send.
 #[derive(Clone, Debug)]
 pub(crate) struct DocumentRow {
     pub(crate) location: RowLocation,
     pub(crate) id: String,
-    /// The document as one line of JSON, without the line's end.
+    /// The document as one line of JSON, without a line break.
     pub(crate) json: String,
-    /// The row as it was, if it is to be kept in case it is rejected.
+    /// The unparsed row, kept in case it is rejected.
     pub(crate) raw: Option<String>,
 }
 
-/// A row that cannot.
+/// A rejected row.
 #[derive(Clone, Debug)]
 pub(crate) struct RejectedRow {
     pub(crate) location: RowLocation,
@@ -36,7 +36,7 @@ pub(crate) struct RejectedRow {
     pub(crate) raw: Option<String>,
 }
 
-/// A line of the file of rejected rows.
+/// A line of the rejects file.
 #[derive(Serialize)]
 struct RejectsLine<'a> {
     file: &'a str,
@@ -47,7 +47,7 @@ struct RejectsLine<'a> {
 }
 
 impl RejectedRow {
-    /// As a line of JSON: `{"file","line","id","reason","row"}`.
+    /// The row as a line of the rejects file.
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(&RejectsLine {
             file: &self.location.file,
@@ -59,14 +59,14 @@ impl RejectedRow {
     }
 }
 
-/// A document as a line of JSON, in the making.
+/// Builds a document as a line of JSON.
 pub(crate) struct DocumentBuilder {
     json: String,
     names: HashSet<String>,
 }
 
 impl DocumentBuilder {
-    /// A document with an id and, if `ttl_s` is given, an end.
+    /// A document with an id and, if given, a time to live.
     pub(crate) fn new(id: &str, ttl_s: Option<f64>) -> DocumentBuilder {
         let mut line = DocumentBuilder { json: String::from("{"), names: HashSet::new() };
         line.push("id", &json_string(id));
@@ -76,7 +76,7 @@ impl DocumentBuilder {
         line
     }
 
-    /// Adds a member, given its value as JSON; `false` if it is there already.
+    /// Adds a member whose value is JSON; `false` if the name exists already.
     pub(crate) fn push(&mut self, name: &str, value: &str) -> bool {
         if !self.names.insert(name.to_owned()) {
             return false;
@@ -90,27 +90,27 @@ impl DocumentBuilder {
         true
     }
 
-    /// The line, without its end.
+    /// The line, without a line break.
     pub(crate) fn finish(mut self) -> String {
         self.json.push('}');
         self.json
     }
 }
 
-/// A text as JSON.
+/// A text as a JSON string.
 pub(crate) fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// One row of an input.
+/// A row, or why it was rejected.
 pub(crate) type RowResult = Result<DocumentRow, RejectedRow>;
 
-/// RowReader, one after the other.
+/// A source of rows.
 pub(crate) trait RowReader: Send {
-    /// The next row; `None` at the end. An error is the input's, not the row's: nothing more can be read.
+    /// The next row; `None` at the end. An error concerns the whole input: reading cannot continue.
     fn next(&mut self) -> anyhow::Result<Option<RowResult>>;
 
-    /// Bytes of the input behind the last row, where that is known.
+    /// Input bytes read so far, if known.
     fn bytes_read(&self) -> u64 {
         0
     }

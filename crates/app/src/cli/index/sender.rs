@@ -17,12 +17,12 @@ use crate::cli::{
     terminal::Terminal,
 };
 
-/// Waits in a row without one document getting through, before it is given up.
+/// Retries without progress before giving up.
 const RETRIES_MAX: u32 = 60;
-/// Longest wait, whatever the server asks for.
+/// Maximum delay before a retry.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 
-/// What became of a document.
+/// The outcome of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum DocumentStatus {
@@ -54,34 +54,34 @@ struct DocumentError {
     code: String,
 }
 
-/// What became of a batch's rows.
+/// The outcome of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct BatchOutcome {
-    /// Committed ids.
+    /// Ids of committed documents.
     pub(crate) committed: Vec<String>,
     pub(crate) created: u64,
     pub(crate) updated: u64,
     pub(crate) unchanged: u64,
-    /// Texts longer than the model reads.
+    /// Documents longer than the model's input.
     pub(crate) truncated: u64,
     pub(crate) rejected: Vec<RejectedRow>,
-    /// Why nothing more can be sent, if so; rows that are neither committed nor rejected are not in.
+    /// Why sending must stop. Rows that are neither committed nor rejected were not indexed.
     pub(crate) failure: Option<anyhow::Error>,
 }
 
-/// Where documents go.
+/// Sends batches to a collection.
 #[derive(Debug)]
 pub(crate) struct BatchSender<'a> {
     pub(crate) client: &'a Client,
     pub(crate) collection: &'a str,
     pub(crate) terminal: Terminal,
-    /// Set when waiting is to end.
+    /// Set to stop waiting.
     pub(crate) interrupted: &'a AtomicBool,
 }
 
 impl BatchSender<'_> {
-    /// Sends rows until each is committed or rejected, waiting where the server asks for it, and
-    /// fewer at once where they take it too long.
+    /// Sends rows until each is committed or rejected. Waits if the server is overloaded, and sends fewer rows per
+    /// request if requests time out.
     pub(crate) fn send(&self, mut rows: Vec<DocumentRow>) -> BatchOutcome {
         let mut outcome = BatchOutcome::default();
         let mut retries = 0;
@@ -104,17 +104,17 @@ impl BatchSender<'_> {
             rows.extend(rest);
             let reason = &wait.reason;
             if retries > RETRIES_MAX {
-                let text = format!("the server took no documents after {RETRIES_MAX} tries");
+                let text = format!("the server accepted no documents in {RETRIES_MAX} attempts");
                 outcome.failure = Some(anyhow::Error::new(wait.reason).context(text));
                 return outcome;
             }
             if reason.status == 504 && before > 1 {
                 request_len = before / 2;
                 self.terminal.note(format_args!(
-                    "{before} documents take too long ({reason}): sending {request_len} at once"
+                    "{before} documents per request time out ({reason}): sending {request_len} per request"
                 ));
             } else if retries == 1 {
-                self.terminal.note(format_args!("the server is busy ({reason}): waiting"));
+                self.terminal.note(format_args!("the server is overloaded ({reason}): waiting"));
             }
             if !self.sleep(wait.time) {
                 return outcome;
@@ -123,7 +123,7 @@ impl BatchSender<'_> {
         outcome
     }
 
-    /// One request. Leaves in `rows` what has to be sent again.
+    /// Sends one request. Leaves the rows to retry in `rows`.
     fn send_once(
         &self,
         rows: &mut Vec<DocumentRow>,
@@ -143,7 +143,7 @@ impl BatchSender<'_> {
         }
         let response: BulkResponse = response.error_for_status()?.json()?;
         if response.results.len() != rows.len() {
-            bail!("the server answered with {} results for {} documents", response.results.len(), rows.len());
+            bail!("the server returned {} results for {} documents", response.results.len(), rows.len());
         }
         let mut again = Vec::new();
         let mut wait = None;
@@ -157,7 +157,7 @@ impl BatchSender<'_> {
                 DocumentStatus::Error => {
                     let error = result
                         .error
-                        .with_context(|| format!("the server refused {:?} without a reason", row.id))?;
+                        .with_context(|| format!("the server rejected {:?} without a reason", row.id))?;
                     match error.status {
                         429 | 503 | 504 => {
                             wait = Some(RetryLater { time: Duration::from_secs(1), reason: error.into() });
@@ -186,7 +186,7 @@ impl BatchSender<'_> {
         }
     }
 
-    /// Sleeps in small steps; `false` if interrupted.
+    /// Sleeps in short steps; `false` if interrupted.
     fn sleep(&self, time: Duration) -> bool {
         const STEP: Duration = Duration::from_millis(50);
         let mut left = time;
@@ -207,7 +207,7 @@ impl From<DocumentError> for ApiError {
     }
 }
 
-/// The server wants to be asked again later.
+/// The server asks to retry later.
 struct RetryLater {
     time: Duration,
     reason: ApiError,

@@ -1,4 +1,4 @@
-//! The collection documents go into: what it wants of them, and how it is made.
+//! The collection to index into: its fields, and its creation.
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -9,23 +9,23 @@ use crate::cli::{
     collection::{CollectionInfo, FieldInfo},
 };
 
-/// A collection, there or to be made.
+/// A collection that exists or is to be created.
 #[derive(Debug)]
 pub(crate) enum TargetCollection {
-    /// It is there, with these fields.
+    /// It exists, with these fields.
     Existing(Vec<FieldInfo>),
-    /// It is to be made.
+    /// It does not exist.
     New {
         name: String,
-        /// Its schema as the server takes it.
+        /// The schema to create it with.
         schema: Value,
         schema_fields: SchemaFields,
     },
 }
 
 impl TargetCollection {
-    /// Looks whether `name` is there. If not, it will have title and content, embedded together,
-    /// and the tags and numbers of `mapping`.
+    /// Looks up the collection `name`. If it does not exist, it will get the fields title and content, embedded
+    /// together, and the tags and numbers of `mapping`.
     pub(crate) fn find(
         client: &Client,
         name: &str,
@@ -53,12 +53,12 @@ impl TargetCollection {
         Ok(TargetCollection::New { name: name.to_owned(), schema: json!({"fields": fields}), schema_fields })
     }
 
-    /// Whether it is still to be made.
+    /// Whether it is still to be created.
     pub(crate) fn is_new(&self) -> bool {
         matches!(self, TargetCollection::New { .. })
     }
 
-    /// What it wants of a row.
+    /// The fields that affect how rows are read.
     pub(crate) fn schema_fields(&self) -> SchemaFields {
         match self {
             TargetCollection::New { schema_fields, .. } => schema_fields.clone(),
@@ -79,7 +79,7 @@ impl TargetCollection {
         }
     }
 
-    /// Makes it, if it is not there.
+    /// Creates it if it does not exist.
     pub(crate) fn create(&self, client: &Client) -> anyhow::Result<()> {
         if let TargetCollection::New { name, schema, .. } = self {
             client.send(Method::PUT, ApiPath::collection(name), Some(schema))?;
