@@ -1,8 +1,8 @@
-//! The bottom floor: arithmetic on slices, and the memory that readers walk while writers grow it.
+//! The lowest layer: SIMD arithmetic on slices, and memory that readers use while writers extend it.
 //!
-//! The only crate of the project that may hold `unsafe`. Nothing here knows of texts, documents,
-//! files or models. A kernel is called once for a matrix or a neighbourhood, never once for a
-//! distance, because nothing inlines across `target_feature`.
+//! This is the only crate of the project that may contain `unsafe` code. It knows nothing of texts, documents, files
+//! or models. A kernel is called once per matrix or neighbourhood, not once per distance, because functions with
+//! `target_feature` are not inlined into their callers.
 
 pub mod arena;
 pub mod simd;

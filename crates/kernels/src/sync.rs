@@ -1,4 +1,4 @@
-//! The locks and atomics of [`crate::arena`]: the standard library's, or a model checker's.
+//! The locks and atomics of [`crate::arena`]: those of the standard library, or of the model checker.
 
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
@@ -6,10 +6,10 @@ pub(crate) use std::sync::{Mutex, MutexGuard, atomic};
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic};
 
-/// Takes a lock, though one who had it panicked.
+/// Acquires a lock, ignoring poison.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // ThreadSanitizer does not see who waits in the standard library, which is not compiled for it (see
-    // `make sanitize-threads`): there one asks again and again.
+    // The standard library is not compiled for ThreadSanitizer (see `make sanitize-threads`), which therefore does not
+    // see blocking locks. Polling makes the acquisition visible.
     #[cfg(thread_sanitizer)]
     loop {
         match mutex.try_lock() {

@@ -1,8 +1,8 @@
-//! A clock that readers pin, so that writers know who may still be looking.
+//! An epoch counter that readers pin, so that writers know which data readers may still use.
 //!
-//! The scheme is epoch-based reclamation (Fraser, "Practical lock-freedom", 2004, section 5.2.3)
-//! with one number a reader instead of three generations: a reader registers the epoch it started
-//! in; what was hidden at epoch `e` may be reused once [`Epochs::oldest`] is at least `e`.
+//! The scheme is epoch-based reclamation (Fraser, "Practical lock-freedom", 2004, section 5.2.3) with one number per
+//! reader instead of three generations: a reader registers the epoch in which it started; data hidden at epoch `e`
+//! may be reused once [`Epochs::oldest`] is at least `e`.
 
 use std::sync::OnceLock;
 
@@ -10,29 +10,29 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicU64, fence};
 use crate::sync::{Mutex, lock};
 
-/// Registers in a block; a further block is chained when all are taken.
-const REGISTERS: usize = if cfg!(feature = "shuttle") { 2 } else { 32 };
-/// What a register holds while nobody has it. Epochs start above.
+/// Entries per block. Another block is appended when all are in use.
+const ENTRIES: usize = if cfg!(feature = "shuttle") { 2 } else { 32 };
+/// The value of an entry that no reader uses. Epochs are larger.
 const VACANT: u64 = 0;
 
-/// A register on a cache line of its own, so that readers do not slow each other down.
+/// The epoch of one reader, on its own cache lines to avoid false sharing.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Register(AtomicU64);
+struct ReaderEntry(AtomicU64);
 
 #[derive(Debug)]
 struct Block {
-    registers: [Register; REGISTERS],
+    entries: [ReaderEntry; ENTRIES],
     next: OnceLock<Box<Block>>,
 }
 
 impl Block {
     fn new() -> Block {
-        Block { registers: std::array::from_fn(|_| Register(AtomicU64::new(VACANT))), next: OnceLock::new() }
+        Block { entries: std::array::from_fn(|_| ReaderEntry(AtomicU64::new(VACANT))), next: OnceLock::new() }
     }
 }
 
-/// The clock and its readers.
+/// The epoch counter and its readers.
 #[derive(Debug)]
 pub struct Epochs {
     now: AtomicU64,
@@ -40,15 +40,15 @@ pub struct Epochs {
     first: Block,
 }
 
-/// A reader that started at an epoch; it holds that epoch's view in place until dropped.
+/// A registered reader. Data that is visible in its epoch is not reused until it is dropped.
 #[derive(Debug)]
 pub struct Pin<'a> {
-    register: &'a AtomicU64,
+    entry: &'a AtomicU64,
     epoch: u64,
 }
 
 impl Pin<'_> {
-    /// The epoch it started in: everything published by then is visible to it.
+    /// The epoch in which the reader started. Everything published by then is visible to it.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -56,7 +56,7 @@ impl Pin<'_> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.register.store(VACANT, Release);
+        self.entry.store(VACANT, Release);
     }
 }
 
@@ -67,42 +67,42 @@ impl Default for Epochs {
 }
 
 impl Epochs {
-    /// Registers a reader. Never waits.
+    /// Registers a reader. Never blocks.
     pub fn pin(&self) -> Pin<'_> {
         let mut epoch = self.now.load(Acquire);
-        let register = self.register(epoch);
+        let entry = self.acquire_entry(epoch);
         loop {
-            // Either `oldest`, which fences between reading the clock and reading the registers,
-            // sees this register, or this thread sees the clock that `oldest` read.
+            // `oldest` has a fence between loading the counter and loading the entries. So either it sees this entry, or
+            // this thread sees the counter value that `oldest` loaded.
             fence(SeqCst);
             let now = self.now.load(Acquire);
             if now == epoch {
-                return Pin { register, epoch };
+                return Pin { entry, epoch };
             }
             epoch = now;
-            register.store(epoch, Release);
+            entry.store(epoch, Release);
         }
     }
 
-    /// Takes a vacant register.
-    fn register(&self, epoch: u64) -> &AtomicU64 {
-        let start = preferred_register();
+    /// Acquires a vacant entry.
+    fn acquire_entry(&self, epoch: u64) -> &AtomicU64 {
+        let start = preferred_entry();
         let mut block = &self.first;
         loop {
-            for at in 0..REGISTERS {
-                let Register(register) = &block.registers[(start + at) % REGISTERS];
-                if register.load(Relaxed) == VACANT
-                    && register.compare_exchange(VACANT, epoch, SeqCst, Relaxed).is_ok()
+            for at in 0..ENTRIES {
+                let ReaderEntry(entry) = &block.entries[(start + at) % ENTRIES];
+                if entry.load(Relaxed) == VACANT
+                    && entry.compare_exchange(VACANT, epoch, SeqCst, Relaxed).is_ok()
                 {
-                    return register;
+                    return entry;
                 }
             }
             block = block.next.get_or_init(|| Box::new(Block::new()));
         }
     }
 
-    /// Runs `change`, then makes its epoch (which it is given) the current one: a pin sees all of
-    /// the change if its epoch is at least this one. One change at a time.
+    /// Runs `change` with the next epoch, then makes that epoch current. A reader sees the whole change if its epoch is
+    /// at least that one. Changes are serialised.
     pub fn advance(&self, change: impl FnOnce(u64)) -> u64 {
         let _advancing = lock(&self.advancing);
         let next = self.now.load(Relaxed) + 1;
@@ -111,14 +111,14 @@ impl Epochs {
         next
     }
 
-    /// No pin that lives, or is yet to be made, has an epoch below this one.
+    /// The lower bound of the epochs of all current and future readers.
     pub fn oldest(&self) -> u64 {
         let mut oldest = self.now.load(Acquire);
         fence(SeqCst);
         let mut block = Some(&self.first);
-        while let Some(Block { registers, next }) = block {
-            for Register(register) in registers {
-                let epoch = register.load(Acquire);
+        while let Some(Block { entries, next }) = block {
+            for ReaderEntry(entry) in entries {
+                let epoch = entry.load(Acquire);
                 if epoch != VACANT {
                     oldest = oldest.min(epoch);
                 }
@@ -129,8 +129,8 @@ impl Epochs {
     }
 }
 
-/// Where this thread looks for a register first: a place few others start from.
-fn preferred_register() -> usize {
+/// The entry that this thread tries first; it differs between threads.
+fn preferred_entry() -> usize {
     use std::sync::atomic::AtomicUsize;
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oldest_is_the_first_pin_that_lives() {
+    fn oldest_is_the_epoch_of_the_first_live_pin() {
         let epochs = Epochs::default();
         let start = epochs.pin().epoch();
         let first = epochs.pin();
@@ -159,11 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn more_pins_than_a_block_has_registers() {
+    fn there_may_be_more_pins_than_entries_in_a_block() {
         let epochs = Epochs::default();
-        let pins: Vec<_> = (0..3 * REGISTERS + 1).map(|_| epochs.pin()).collect();
+        let pins: Vec<_> = (0..3 * ENTRIES + 1).map(|_| epochs.pin()).collect();
         epochs.advance(|_| ());
-        assert_eq!(epochs.oldest(), pins[3 * REGISTERS].epoch());
+        assert_eq!(epochs.oldest(), pins[3 * ENTRIES].epoch());
         drop(pins);
         assert_eq!(epochs.oldest(), epochs.pin().epoch());
     }

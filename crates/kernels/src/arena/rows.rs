@@ -1,11 +1,11 @@
 //! Rows of bytes that are written once, published, and read without locks.
 //!
-//! A slot is *free*, then *claimed* (one writer has it, nobody reads it), then *published*
-//! (everybody reads it, nobody writes it), then *retired* (new readers are refused it, old ones
-//! may still hold it), then free again once [`Epochs::oldest`] has passed its retirement.
+//! A slot is *free*, then *claimed* (owned by one writer, not readable), then *published* (readable, never written),
+//! then *retired* (hidden from new readers; older ones may still read it), and free again once [`Epochs::oldest`] has
+//! passed its retirement.
 //!
-//! A row may be made of parts, which lie in tables of their own: who reads one part of many rows
-//! brings no other near.
+//! A row may consist of parts, which are stored in separate tables, so that reading one part of many rows does not
+//! load the others into the cache.
 
 #![allow(unsafe_code)]
 
@@ -17,14 +17,14 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::sync::{Mutex, lock};
 
-/// Rows start on cache lines, if little is lost by that: a 64th of a row at most.
+/// Rows start on cache lines if that wastes at most a 64th of a row.
 const LINE: usize = 64;
-/// Processors bring lines in pairs.
+/// Processors prefetch cache lines in pairs.
 const ALIGN: usize = 2 * LINE;
 const WORD_BITS: usize = u64::BITS as usize;
 const WORDS: usize = CHUNK_SLOTS.div_ceil(WORD_BITS);
 
-/// A growing table of rows, all of one length and in the same parts.
+/// A growing table of rows with the same parts.
 #[derive(Debug)]
 pub struct Rows {
     parts: Box<[Part]>,
@@ -32,10 +32,10 @@ pub struct Rows {
     chunk_bytes: usize,
     epochs: Epochs,
     chunks: Chunks<Chunk>,
-    slots: Mutex<Slots>,
+    slots: Mutex<FreeSlots>,
 }
 
-/// Where a part of the rows lies in a chunk.
+/// The location of a part of the rows in a chunk.
 #[derive(Debug)]
 struct Part {
     first: usize,
@@ -43,39 +43,39 @@ struct Part {
     bytes: usize,
 }
 
-/// Which slots nobody uses.
+/// The slots that are not in use.
 #[derive(Debug, Default)]
-struct Slots {
-    /// Slots from here on were never used.
+struct FreeSlots {
+    /// Slots from this one on were never used.
     fresh: u32,
     free: Vec<u32>,
-    /// Retired slots with the epoch that hid them.
+    /// Retired slots with the epoch of their retirement.
     retired: Vec<(u64, u32)>,
 }
 
 #[derive(Debug)]
 struct Chunk {
-    /// A bit a slot: whether it is published.
+    /// One bit per slot: whether it is published.
     published: [AtomicU64; WORDS],
     bytes: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: a chunk owns its allocation. Who may touch which row of it, and when, is decided by the
-// protocol of `Rows` (see `Guard::row` and `Rows::claim_slot`), not by where the chunk is.
+// SAFETY: a chunk owns its allocation. The protocol of `Rows` decides which thread may access which row and when (see
+// `Row::part` and `Rows::claim_slot`); it does not depend on the thread that owns the chunk.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
     fn new(bytes: usize) -> Chunk {
-        let layout = Layout::from_size_align(bytes, ALIGN).expect("a chunk fits the address space");
-        // SAFETY: the layout is not empty, for `Rows::new` refuses rows without bytes.
+        let layout = Layout::from_size_align(bytes, ALIGN).expect("a chunk fits into the address space");
+        // SAFETY: the layout is not empty, because `Rows::new` rejects rows without bytes.
         let Some(bytes) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
         Chunk { published: std::array::from_fn(|_| AtomicU64::new(0)), bytes, layout }
     }
 
-    /// The word that holds a slot's bit, and the bit.
+    /// The word that contains the bit of a slot, and the bit.
     fn published(&self, at: usize) -> (&AtomicU64, u64) {
         (&self.published[at / WORD_BITS], 1 << (at % WORD_BITS))
     }
@@ -83,12 +83,12 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Chunk::new` with this layout, and nothing outlives the chunk.
+        // SAFETY: allocated in `Chunk::new` with this layout, and no reference outlives the chunk.
         unsafe { dealloc(self.bytes.as_ptr(), self.layout) };
     }
 }
 
-/// A slot that was claimed and written, but not published. Dropped, it is free again.
+/// A slot that is claimed and written, but not published. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Claim<'a> {
     rows: &'a Rows,
@@ -96,12 +96,12 @@ pub struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// Its number.
+    /// The number of the slot.
     pub fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Lets everybody read it from now on.
+    /// Makes the row readable.
     pub fn publish(self) -> u32 {
         let slot = self.slot;
         let (chunk, at) = self.rows.chunk(slot).expect("a claimed slot has a chunk");
@@ -118,7 +118,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A reader. Rows it was given stay as they are while it lives.
+/// A reader. The rows it has returned do not change while it exists.
 #[derive(Debug)]
 pub struct Guard<'a> {
     rows: &'a Rows,
@@ -126,7 +126,7 @@ pub struct Guard<'a> {
 }
 
 impl Guard<'_> {
-    /// The epoch the reader started in.
+    /// The epoch in which the reader started.
     pub fn epoch(&self) -> u64 {
         self.pin.epoch()
     }
@@ -140,36 +140,35 @@ impl Guard<'_> {
     }
 }
 
-/// A published row, as a [`Guard`] shows it.
+/// A published row, as returned by a [`Guard`].
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     parts: &'a [Part],
     chunk: &'a Chunk,
-    /// The row's place in the chunk. Only [`Guard::row`] makes a `Row`, of a published slot.
+    /// The position of the row in the chunk. Only [`Guard::row`] creates a `Row`, for a published slot.
     at: usize,
 }
 
 impl<'a> Row<'a> {
-    /// A part of it.
+    /// A part of the row.
     ///
     /// # Panics
     ///
-    /// If rows have fewer parts.
+    /// If there is no such part.
     #[inline]
     pub fn part(&self, number: usize) -> &'a [u8] {
         let Part { first, stride, bytes } = self.parts[number];
-        // SAFETY: in bounds: `at` is below CHUNK_SLOTS, a stride holds the part, and the chunk
-        // CHUNK_SLOTS strides from `first` on. Initialised: chunks are made of zeros. Not written while
-        // the slice lives: only `Rows::claim_slot` writes, and only to slots that are not published
-        // and were not retired at an epoch above that of a living pin. This slot was published,
-        // and the acquiring load saw the write before that. If it is retired from now on, or was
-        // already and this pin is too old to have seen it, then the retirement's epoch is above
-        // this pin's (a pin of that epoch or later sees the bit cleared), so the slot is not
-        // reused before the guard, which the slice borrows, is gone.
+        // SAFETY: in bounds: `at` is below CHUNK_SLOTS, a stride covers the part, and the chunk contains CHUNK_SLOTS
+        // strides from `first` on. Initialised: chunks are allocated zeroed. Not written while the slice exists: only
+        // `Rows::claim_slot` writes, and only to slots that are neither published nor retired at an epoch above that of
+        // a live pin. This slot was published, and the acquiring load saw the write before that. If it is retired later,
+        // or was already and this pin is too old to have seen it, the epoch of the retirement is above the epoch of
+        // this pin (a pin of that epoch or later sees the bit cleared), so the slot is not reused before the guard,
+        // which the slice borrows, is dropped.
         unsafe { std::slice::from_raw_parts(self.chunk.bytes.as_ptr().add(first + self.at * stride), bytes) }
     }
 
-    /// Its parts, in order.
+    /// The parts of the row, in order.
     pub fn parts(self) -> impl Iterator<Item = &'a [u8]> {
         (0..self.parts.len()).map(move |number| self.part(number))
     }
@@ -182,16 +181,16 @@ impl PartialEq for Row<'_> {
 }
 
 impl Rows {
-    /// An empty table of rows whose parts have so many bytes.
+    /// Creates an empty table of rows whose parts have the given numbers of bytes.
     ///
     /// # Panics
     ///
-    /// If there is no part, or one has 0 bytes or more than 2³⁰.
+    /// If there are no parts, or a part has 0 bytes or more than 2³⁰.
     pub fn new(parts: &[usize]) -> Rows {
-        assert!(!parts.is_empty(), "a row has parts");
+        assert!(!parts.is_empty(), "a row must have at least one part");
         let mut chunk_bytes = 0;
         let part = |&bytes: &usize| {
-            assert!((1..=1 << 30).contains(&bytes), "a part of {bytes} bytes");
+            assert!((1..=1 << 30).contains(&bytes), "a part must have 1 to 2^30 bytes, not {bytes}");
             let stride = bytes.next_multiple_of((bytes / 64).next_power_of_two().clamp(4, LINE));
             let first = chunk_bytes;
             chunk_bytes = (first + stride * CHUNK_SLOTS).next_multiple_of(ALIGN);
@@ -203,43 +202,42 @@ impl Rows {
             chunk_bytes,
             epochs: Epochs::default(),
             chunks: Chunks::default(),
-            slots: Mutex::new(Slots::default()),
+            slots: Mutex::new(FreeSlots::default()),
         }
     }
 
-    /// Starts a reader. Never waits.
+    /// Starts a reader. Never blocks.
     pub fn pin(&self) -> Guard<'_> {
         Guard { rows: self, pin: self.epochs.pin() }
     }
 
-    /// The clock readers are pinned to.
+    /// The epochs that readers are pinned to.
     pub fn epochs(&self) -> &Epochs {
         &self.epochs
     }
 
-    /// Slots used so far are all below this one.
+    /// All slots used so far are below this one.
     pub fn end(&self) -> u32 {
         self.lock().fresh
     }
 
-    /// Slots there is memory for, used or not.
+    /// Number of slots for which memory is allocated.
     pub fn capacity(&self) -> usize {
         self.chunks.iter().count() * CHUNK_SLOTS
     }
 
-    /// Takes a slot, the last one given back if there is one, and writes `row`, its parts one after
-    /// the other, there.
+    /// Claims a slot, the last one freed if there is one, and writes `row`, the concatenation of its parts, into it.
     ///
     /// # Panics
     ///
-    /// If `row` has another length than the table's rows, or every `u32` but the last is in use.
+    /// If the length of `row` is not that of the rows of the table, or all `u32::MAX` slots are in use.
     pub fn claim(&self, row: &[u8]) -> Claim<'_> {
         let free = self.lock().free.pop();
         let slot = free.unwrap_or_else(|| self.fresh_slot());
         self.claim_slot(slot, row)
     }
 
-    /// Takes the next slot that was never used and writes `row` there.
+    /// Claims the next slot that was never used, and writes `row` into it.
     ///
     /// # Panics
     ///
@@ -249,7 +247,7 @@ impl Rows {
         self.claim_slot(slot, row)
     }
 
-    /// Sets the next slot that was never used down as free.
+    /// Frees the next slot that was never used.
     pub fn skip_fresh(&self) {
         let slot = self.fresh_slot();
         self.lock().free.push(slot);
@@ -257,24 +255,24 @@ impl Rows {
 
     fn fresh_slot(&self) -> u32 {
         let mut slots = self.lock();
-        assert!(slots.fresh < u32::MAX, "every slot is in use");
+        assert!(slots.fresh < u32::MAX, "all slots are in use");
         slots.fresh += 1;
         slots.fresh - 1
     }
 
-    /// Writes a slot that was just taken out of `slots`, so that nobody else has it.
+    /// Writes a slot that was just taken out of `slots`, so that no other thread owns it.
     fn claim_slot(&self, slot: u32, row: &[u8]) -> Claim<'_> {
         let claim = Claim { rows: self, slot };
-        assert_eq!(row.len(), self.row_bytes, "a row has the table's length");
+        assert_eq!(row.len(), self.row_bytes, "a row must have the length of the rows of the table");
         let chunk = self.chunks.get_or_init(slot as usize / CHUNK_SLOTS, || Chunk::new(self.chunk_bytes));
         let at = slot as usize % CHUNK_SLOTS;
         let mut rest = row;
         for &Part { first, stride, bytes } in &self.parts {
             let part;
             (part, rest) = rest.split_at(bytes);
-            // SAFETY: in bounds, as in `Row::part`; `part` cannot overlap it, or it would be a
-            // shared slice of this slot, and there is none: the slot was never published, or every
-            // pin that could hold it is gone (`Rows::reclaim`), and what they read happened before.
+            // SAFETY: in bounds, as in `Row::part`. `part` does not overlap the destination: that would need a shared
+            // slice of this slot, and there is none, because the slot was never published, or every pin that could have
+            // read it is gone (`Rows::reclaim`) and its reads happened before.
             unsafe {
                 let to = chunk.bytes.as_ptr().add(first + at * stride);
                 std::ptr::copy_nonoverlapping(part.as_ptr(), to, bytes);
@@ -283,8 +281,7 @@ impl Rows {
         claim
     }
 
-    /// Hides published slots from readers that start later. Those that are not published are left
-    /// alone.
+    /// Hides published slots from readers that start later. Ignores slots that are not published.
     pub fn retire(&self, slots: &[u32]) {
         let hidden: Vec<u32> = slots
             .iter()
@@ -296,22 +293,22 @@ impl Rows {
                 })
             })
             .collect();
-        // Advancing publishes the cleared bits.
+        // Advancing the epoch publishes the cleared bits.
         let epoch = self.epochs.advance(|_| ());
         self.lock().retired.extend(hidden.into_iter().map(|slot| (epoch, slot)));
     }
 
-    /// Gives retired slots back that no reader can hold any more, and says how many.
+    /// Frees the retired slots that no reader can use any more, and returns their number.
     pub fn reclaim(&self) -> usize {
         let oldest = self.epochs.oldest();
         let mut slots = self.lock();
-        let Slots { free, retired, .. } = &mut *slots;
+        let FreeSlots { free, retired, .. } = &mut *slots;
         let before = free.len();
         free.extend(retired.extract_if(.., |(epoch, _)| *epoch <= oldest).map(|(_, slot)| slot));
         free.len() - before
     }
 
-    /// Bytes held.
+    /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         let slots = self.lock();
         self.chunks.iter().map(|chunk| chunk.layout.size()).sum::<usize>()
@@ -325,7 +322,7 @@ impl Rows {
         Some((self.chunks.get(slot as usize / CHUNK_SLOTS)?, slot as usize % CHUNK_SLOTS))
     }
 
-    fn lock(&self) -> impl std::ops::DerefMut<Target = Slots> + '_ {
+    fn lock(&self) -> impl std::ops::DerefMut<Target = FreeSlots> + '_ {
         lock(&self.slots)
     }
 }
@@ -335,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_seen_once_published_and_until_retired() {
+    fn a_row_is_visible_from_publication_to_retirement() {
         let rows = Rows::new(&[5]);
         let early = rows.pin();
         let claim = rows.claim(b"hello");
@@ -348,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_reused_only_after_every_older_reader_has_gone() {
+    fn a_slot_is_reused_only_after_every_older_reader_has_finished() {
         let rows = Rows::new(&[4]);
         let slot = rows.claim(b"aaaa").publish();
         let reader = rows.pin();
@@ -359,7 +356,7 @@ mod tests {
         let late = rows.pin();
         assert_eq!(row.part(0), b"aaaa");
         drop(reader);
-        // A reader that started after the retirement is no hindrance.
+        // A reader that started after the retirement does not delay reclamation.
         assert_eq!(rows.reclaim(), 1);
         assert_eq!(rows.claim(b"cccc").publish(), slot);
         assert_eq!(late.row(slot).unwrap().part(0), b"cccc");
@@ -367,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn retiring_twice_or_what_was_never_published_gives_nothing_back() {
+    fn retiring_twice_or_before_publication_reclaims_nothing() {
         let rows = Rows::new(&[1]);
         let slot = rows.claim(b"a").publish();
         let claim = rows.claim(b"b");
@@ -390,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_every_length_lie_apart() {
+    fn rows_of_every_length_do_not_overlap() {
         for row_bytes in (1..200).chain([1536, 16_384]) {
             let rows = Rows::new(&[row_bytes]);
             for value in 0..5 {
@@ -404,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_row_come_back_as_they_were_written() {
+    fn the_parts_of_a_row_read_back_as_written() {
         for parts in [&[1][..], &[16, 384, 384], &[3, 200, 1, 77]] {
             let rows = Rows::new(parts);
             let bytes: usize = parts.iter().sum();
@@ -422,13 +419,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "the table's length")]
-    fn a_row_of_another_length_is_refused() {
+    #[should_panic(expected = "the length of the rows of the table")]
+    fn rejects_a_row_of_another_length() {
         Rows::new(&[4]).claim(b"abc");
     }
 
     #[test]
-    fn threads_never_see_a_row_change() {
+    fn readers_never_see_a_row_change() {
         let rows = Rows::new(&[64]);
         let newest = AtomicU64::new(u64::from(rows.claim(&[0; 64]).publish()));
         std::thread::scope(|scope| {

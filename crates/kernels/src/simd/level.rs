@@ -1,13 +1,13 @@
-//! Which instructions the processor has, found out once, at run time.
+//! Detection of the instruction sets of the processor at run time.
 
 /// Instruction sets the kernels are written for, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Plain Rust: the oracle of every other level, and all that other architectures have.
+    /// Plain Rust: the reference for all other levels, and the only level on other architectures.
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL, besides all of [`Level::Avx2`].
+    /// x86-64 with AVX-512 F, BW, DQ and VL in addition to [`Level::Avx2`].
     Avx512,
 }
 
@@ -15,7 +15,7 @@ impl Level {
     /// Every level, ascending.
     pub const ALL: [Level; 3] = [Level::Scalar, Level::Avx2, Level::Avx512];
 
-    /// The name by which a level is asked for and printed.
+    /// The name of the level in settings and output.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
@@ -24,15 +24,15 @@ impl Level {
         }
     }
 
-    /// The level of that name, if there is one.
+    /// The level with this name.
     pub fn from_name(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|level| level.name() == name)
     }
 }
 
-/// Proof that this processor has the instructions of a [`Level`], and of which extensions to it.
+/// Proof that this processor has the instructions of a [`Level`] and certain extensions.
 ///
-/// Only detection makes one, so a kernel that is handed a `Cpu` may run that level's code.
+/// Only detection creates one, so a kernel that receives a `Cpu` may run the code of that level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cpu {
     level: Level,
@@ -41,12 +41,12 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The best level this machine has.
+    /// The best level of this machine.
     pub fn detect() -> Cpu {
         detect()
     }
 
-    /// The same processor held to `level` at most; what it lacks it does not gain.
+    /// The same processor limited to `level`; never raises the level.
     #[must_use]
     pub fn at_most(self, level: Level) -> Cpu {
         let level = self.level.min(level);
@@ -54,22 +54,22 @@ impl Cpu {
         Cpu { level, vnni: self.vnni && extended, bf16: self.bf16 && extended }
     }
 
-    /// The level that is used.
+    /// The level to use.
     pub fn level(self) -> Level {
         self.level
     }
 
-    /// Whether products of bytes have an instruction (AVX-512 VNNI, or AVX-VNNI at [`Level::Avx2`]).
+    /// Whether there are instructions for products of bytes (AVX-512 VNNI, or AVX-VNNI at [`Level::Avx2`]).
     pub fn has_vnni(self) -> bool {
         self.vnni
     }
 
-    /// Whether products of bfloat16 have an instruction (AVX512-BF16).
+    /// Whether there are instructions for products of bfloat16 (AVX512-BF16).
     pub fn has_bf16(self) -> bool {
         self.bf16
     }
 
-    /// One `Cpu` for each level this machine has, ascending: what agreement tests walk through.
+    /// One `Cpu` for each level of this machine, ascending, for tests that compare the levels.
     pub fn each_level() -> impl Iterator<Item = Cpu> {
         let best = detect();
         Level::ALL.into_iter().filter(move |level| *level <= best.level).map(move |level| best.at_most(level))
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forced_level_never_exceeds_what_the_machine_has() {
+    fn a_forced_level_never_exceeds_the_level_of_the_machine() {
         for level in Level::ALL {
             let held = Cpu::detect().at_most(level);
             assert!(held.level() <= level);

@@ -1,4 +1,4 @@
-//! Arithmetic on slices, at the best instruction set the machine has.
+//! Arithmetic on slices with the best instruction set of the machine.
 
 pub mod bf16;
 pub mod dense;

@@ -1,7 +1,7 @@
-//! Plain double-precision code that the tests of the kernels compare with.
+//! Reference implementations in double precision for the tests.
 
-/// Values in [-1, 1] that depend on the seed alone (a xorshift generator), at an address that is
-/// not a multiple of a vector's size.
+/// Pseudo-random values in [-1, 1] (a xorshift generator with a fixed seed), at an address that is not aligned to the
+/// size of a vector register.
 pub(super) struct Values(pub(super) Vec<f32>);
 
 impl Values {
