@@ -1,4 +1,4 @@
-//! Vectors that come and go: one after the other, and all at once.
+//! Inserting, replacing and removing vectors, sequentially and concurrently.
 
 mod synthetic;
 
@@ -20,7 +20,7 @@ fn quantized(quantization: Quantization, dim: usize) -> Options {
     Options { quantization, ..options(dim, HNSW) }
 }
 
-/// An index of these vectors, each with its number as label.
+/// Builds an index of these vectors with their numbers as labels.
 fn built<'a>(options: Options, vectors: impl IntoIterator<Item = (u32, &'a Vec<f32>)>) -> Index {
     let index = Index::new(options, Cpu::detect());
     vectors.into_iter().for_each(|(label, vector)| index.upsert(label, vector));
@@ -28,11 +28,11 @@ fn built<'a>(options: Options, vectors: impl IntoIterator<Item = (u32, &'a Vec<f
     index
 }
 
-/// The share of labels that a search for their own vector finds first, or as near as the first.
+/// The share of labels that a search for their own vector finds.
 fn found_by_own_vector(index: &Index, labels: impl Iterator<Item = u32>) -> f64 {
     let (mut found, mut count) = (0, 0);
     for label in labels {
-        let own = index.vector(label).expect("the label lives");
+        let own = index.vector(label).expect("the label has a vector");
         count += 1;
         found += usize::from(index.search(&own, &search(10, 200)).iter().any(|hit| hit.label == label));
     }
@@ -40,12 +40,12 @@ fn found_by_own_vector(index: &Index, labels: impl Iterator<Item = u32>) -> f64 
 }
 
 #[test]
-fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh() {
+fn recall_and_memory_survive_ten_rounds_of_replacing_half_of_the_vectors() {
     churned(options(32, HNSW));
 }
 
 #[test]
-fn half_deleted_and_inserted_again_ten_times_is_as_good_as_fresh_in_codes() {
+fn recall_and_memory_survive_ten_rounds_of_replacing_half_of_the_quantized_vectors() {
     [Quantization::Int8, Quantization::Int4].into_iter().for_each(|coded| churned(quantized(coded, 48)));
 }
 
@@ -86,7 +86,7 @@ fn churned(options: Options) {
 }
 
 #[test]
-fn one_thread_makes_the_same_graph_again() {
+fn one_thread_builds_a_deterministic_graph() {
     let vectors = clustered(1_000, 16, 14);
     let bytes = |index: Index| {
         let mut bytes = Vec::new();
@@ -105,7 +105,7 @@ fn one_thread_makes_the_same_graph_again() {
 }
 
 #[test]
-fn removed_vectors_give_their_slots_back() {
+fn slots_of_removed_vectors_are_reclaimed() {
     for options in [options(8, Algorithm::Flat)]
         .into_iter()
         .chain(QUANTIZATIONS.map(|quantization| quantized(quantization, 8)))
@@ -134,10 +134,10 @@ fn removed_vectors_give_their_slots_back() {
 }
 
 #[test]
-fn copies_of_one_vector_do_not_cut_the_others_off() {
+fn copies_of_one_vector_do_not_disconnect_the_others() {
     let dim = 16;
     let mut vectors = clustered(1_500, dim, 16);
-    // The copies come first: every walk begins among them.
+    // The copies come first, so that every search begins among them.
     let copy = vectors[0].clone();
     vectors[..700].fill(copy.clone());
     for options in QUANTIZATIONS.map(|quantization| quantized(quantization, dim)) {
@@ -150,15 +150,15 @@ fn copies_of_one_vector_do_not_cut_the_others_off() {
     }
 }
 
-/// Searches, inserts, updates, removals, drains and sweeps all at once. Labels fall into groups:
+/// Searches, inserts, updates, removals, drains and vacuums all at once. Labels fall into groups:
 /// some stay, some are updated all the time, some come and go.
 #[test]
-fn threads_at_once_see_what_they_must() {
+fn concurrent_operations_are_consistent() {
     at_once(options(16, HNSW));
 }
 
 #[test]
-fn threads_at_once_see_what_they_must_in_codes() {
+fn concurrent_operations_on_quantized_vectors_are_consistent() {
     [Quantization::Int8, Quantization::Int4].into_iter().for_each(|coded| at_once(quantized(coded, 16)));
 }
 
@@ -177,7 +177,7 @@ fn at_once(options: Options) {
             let (index, done, searches, vectors) = (&index, &done, &searches, &vectors);
             scope.spawn(move || {
                 let mut random = Random::new(19 + thread);
-                // Few enough for a walk among them, and too many for a scan at this ef.
+                // Few enough for a search of the allowed nodes, and too many for a scan at this ef.
                 let updated: RoaringBitmap = (KEPT..UPDATED).collect();
                 let one_of = SearchParams { allowed: Some(&updated), ..search(1, 1) };
                 while !done.load(Ordering::Relaxed) {
@@ -189,7 +189,7 @@ fn at_once(options: Options) {
                     let mut labels = labels(&found);
                     labels.sort_unstable();
                     labels.dedup();
-                    assert_eq!(labels.len(), 10, "an label was found twice");
+                    assert_eq!(labels.len(), 10, "a label was found twice");
                     // With k as large as the index every label that stays is found.
                     if random.below(20) == 0 {
                         let exact = random.below(2) == 0;
@@ -197,7 +197,7 @@ fn at_once(options: Options) {
                         let all = synthetic::labels(&index.search(&vectors[0], &everything));
                         assert!(all.len() >= UPDATED as usize && all.len() <= ALL as usize);
                         let kept = all.iter().filter(|&&label| label < UPDATED).count();
-                        assert_eq!(kept, UPDATED as usize, "old or new, but not neither");
+                        assert_eq!(kept, UPDATED as usize, "a replaced vector is found, old or new");
                     }
                     searches.fetch_add(1, Ordering::Relaxed);
                 }

@@ -55,7 +55,7 @@ fn each_kind(mut test: impl FnMut(Options, Cpu)) {
 }
 
 #[test]
-fn finds_what_a_naive_loop_finds_at_the_same_distances() {
+fn exact_search_agrees_with_a_naive_loop() {
     each_kind(|options, cpu| {
         let index = Index::new(options, cpu);
         let vectors = vectors(60, options.dim, options.vector_type, 3);
@@ -107,7 +107,7 @@ fn finds_what_a_naive_loop_finds_at_the_same_distances() {
 }
 
 #[test]
-fn equal_distances_come_by_label() {
+fn equal_distances_are_ordered_by_label() {
     for (algorithm, quantization) in kinds() {
         let vector_type = VectorType::Float32;
         let options = Options { dim: 2, metric: Metric::L2, vector_type, quantization, algorithm };
@@ -123,7 +123,7 @@ fn equal_distances_come_by_label() {
 }
 
 #[test]
-fn any_k_on_any_size_gives_as_many_as_there_are() {
+fn any_k_returns_min_of_k_and_the_number_of_vectors() {
     for (algorithm, quantization) in kinds() {
         let (metric, vector_type) = (Metric::Cosine, VectorType::Float16);
         let options = Options { dim: 5, metric, vector_type, quantization, algorithm };
@@ -143,7 +143,7 @@ fn any_k_on_any_size_gives_as_many_as_there_are() {
 }
 
 #[test]
-fn a_vector_comes_back_as_held() {
+fn a_vector_is_returned_as_stored() {
     let given = [3.0, -4.0, 12.0];
     for vector_type in TYPES {
         for metric in METRICS {
@@ -161,7 +161,7 @@ fn a_vector_comes_back_as_held() {
 }
 
 #[test]
-fn a_quantized_vector_comes_back_nearly() {
+fn a_quantized_vector_is_returned_approximately() {
     let cases = [(Quantization::Int8, 2e-5), (Quantization::Int4, 3e-4)];
     for (metric, (quantization, parts)) in
         METRICS.into_iter().flat_map(|metric| cases.map(|case| (metric, case)))
@@ -181,7 +181,7 @@ fn a_quantized_vector_comes_back_nearly() {
 }
 
 #[test]
-fn only_the_direction_counts_under_cosine() {
+fn only_the_direction_matters_under_cosine() {
     for vector_type in TYPES {
         for factor in [1e-38, 1e-9, 1.0, 1e9, 5e17] {
             for quantization in QUANTIZATIONS {

@@ -1,4 +1,4 @@
-//! Searching among allowed labels, many and few, near the query and far from it.
+//! Filtered search with many and few allowed labels, near the query and far from it.
 
 mod synthetic;
 

@@ -1,4 +1,4 @@
-//! How much of the exact answer the graph finds.
+//! Recall of graph search against exact search.
 
 mod synthetic;
 
@@ -80,7 +80,7 @@ fn shapes(count: usize, dim: usize, seed: u64) -> [(&'static str, Vec<Vec<f32>>)
 }
 
 #[test]
-fn codes_lose_little_recall_whatever_the_vectors_are_like() {
+fn quantization_loses_little_recall_on_any_distribution() {
     for dim in [52] {
         for ((shape, vectors), (_, queries)) in shapes(2_000, dim, 3).into_iter().zip(shapes(150, dim, 4)) {
             for metric in [Metric::Cosine, Metric::Ip, Metric::L2] {

@@ -1,4 +1,4 @@
-//! Choosing links again: better, once, and not for ever.
+//! Refinement improves the graph, and each pass ends.
 
 mod synthetic;
 
@@ -48,7 +48,7 @@ fn collections(dim: usize) -> [(&'static str, Vec<Vec<f32>>); 3] {
 }
 
 #[test]
-fn recall_is_never_worse_and_everything_is_still_found() {
+fn refinement_never_lowers_recall_and_keeps_every_vector_reachable() {
     let dim = 24;
     let queries = clustered(200, dim, 32);
     for (name, vectors) in collections(dim) {
@@ -87,7 +87,7 @@ fn recall_is_never_worse_and_everything_is_still_found() {
 }
 
 #[test]
-fn a_pass_ends_and_another_begins_when_the_collection_has_grown() {
+fn a_pass_ends_and_another_begins_after_growth() {
     let vectors = clustered(COUNT as usize, 16, 33);
     let index = index(Metric::Cosine, Quantization::Int8, 16);
     assert_eq!(index.refine(10), 0);
@@ -103,7 +103,7 @@ fn a_pass_ends_and_another_begins_when_the_collection_has_grown() {
     insert(&index, &vectors, 4_000..4_400);
     assert_eq!(index.refine(1_000), 0, "a tenth more is too little");
     insert(&index, &vectors, 4_400..4_600);
-    // A pass that grew old meanwhile goes on where it was, and takes in no more.
+    // A pass in progress continues where it was and does not include newer vectors.
     assert_eq!(index.refine(100), 100);
     insert(&index, &vectors, 4_600..4_700);
     assert_eq!(index.refine(usize::MAX), 4_599 - 100);

@@ -1,4 +1,4 @@
-//! The index under a model checker that tries random orders of its steps.
+//! The index under a model checker that tries random schedules.
 
 #[path = "../../kernels/tests/model_checker/mod.rs"]
 mod model_checker;
@@ -78,7 +78,7 @@ fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
 }
 
 #[test]
-fn a_replaced_vector_is_found_once_old_or_new() {
+fn a_search_finds_either_the_old_or_the_new_version_of_a_vector() {
     for (algorithm, quantization) in
         [(HNSW, Quantization::None), (Algorithm::Flat, Quantization::None), (HNSW, Quantization::Int8)]
     {
@@ -111,7 +111,7 @@ fn a_replaced_vector_is_found_once_old_or_new() {
 }
 
 #[test]
-fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
+fn a_search_sees_the_inserts_and_removals_before_it() {
     check(|reached| {
         let index = index(HNSW);
         (0..LABELS).for_each(|label| index.upsert(label, &vector(label, 0)));
@@ -143,7 +143,7 @@ fn what_was_written_before_a_search_is_found_and_what_was_removed_is_not() {
 }
 
 #[test]
-fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
+fn a_graph_grows_again_after_all_vectors_were_removed_during_linking() {
     check(|reached| {
         let index = index(HNSW);
         (0..LABELS).for_each(|label| index.upsert(label, &vector(label, 0)));
@@ -179,7 +179,7 @@ fn removing_everything_while_it_is_linked_leaves_a_graph_that_grows_again() {
 }
 
 #[test]
-fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
+fn a_concurrent_snapshot_contains_the_vectors_inserted_before() {
     check(|reached| {
         let index = index(HNSW);
         (0..3).for_each(|label| index.upsert(label, &vector(label, 0)));
@@ -206,18 +206,18 @@ fn a_snapshot_taken_meanwhile_holds_what_was_there_before_it() {
 }
 
 #[test]
-fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
+fn vacuum_steps_keep_a_changing_graph_consistent() {
     check(|reached| {
         let index = index(HNSW);
         (0..LABELS + 3).for_each(|label| index.upsert(label, &vector(label, 0)));
         index.drain(usize::MAX);
         [1, 3].into_iter().for_each(|label| assert!(index.remove(label)));
-        let sweepers: Vec<_> = [2, 3]
-            .map(|bite| {
+        let vacuumers: Vec<_> = [2, 3]
+            .map(|step| {
                 let index = Arc::clone(&index);
                 thread::spawn(move || {
                     for _ in 0..4 {
-                        index.vacuum_step(bite);
+                        index.vacuum_step(step);
                     }
                 })
             })
@@ -237,7 +237,7 @@ fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
         found.sort_unstable();
         found.retain(|label| ![5, 9].contains(label));
         assert_eq!(found, [0, 2, 4, 6, 7]);
-        sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
+        vacuumers.into_iter().for_each(|vacuumer| vacuumer.join().unwrap());
         writer.join().unwrap();
         while index.vacuum_step(2) {
             index.check_invariants();
@@ -248,7 +248,7 @@ fn a_graph_swept_bite_by_bite_while_it_changes_stays_whole() {
 }
 
 #[test]
-fn a_vector_replaced_in_the_tail_is_found_though_others_go() {
+fn a_vector_replaced_in_the_tail_is_found_while_others_are_removed() {
     check(|reached| {
         let index = index(HNSW);
         [0, 2, 1].into_iter().for_each(|label| index.upsert(label, &vector(label, 0)));

@@ -1,4 +1,4 @@
-//! An index as bytes and back.
+//! Saving and loading an index.
 
 mod synthetic;
 
@@ -41,7 +41,7 @@ fn restore(bytes: &[u8], options: Options) -> Result<Index, LoadError> {
 }
 
 #[test]
-fn a_restored_index_answers_the_same_and_goes_on() {
+fn a_loaded_index_returns_the_same_results_and_accepts_writes() {
     for vector_type in [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8] {
         for (algorithm, quantization) in [
             (HNSW, Quantization::None),
@@ -76,7 +76,7 @@ fn a_restored_index_answers_the_same_and_goes_on() {
 }
 
 #[test]
-fn an_empty_index_comes_back_empty() {
+fn an_empty_index_round_trips() {
     for algorithm in [HNSW, Algorithm::Flat] {
         let options = options(VectorType::Float32, algorithm);
         let index = restore(&bytes(&Index::new(options, Cpu::detect())), options).unwrap();
@@ -89,7 +89,7 @@ fn an_empty_index_comes_back_empty() {
 }
 
 #[test]
-fn what_is_no_snapshot_of_these_options_is_refused() {
+fn rejects_snapshots_with_other_options_and_other_bytes() {
     let flat = options(VectorType::Float32, Algorithm::Flat);
     let written = bytes(&mixed(flat));
     assert!(matches!(
@@ -111,7 +111,7 @@ fn what_is_no_snapshot_of_these_options_is_refused() {
 }
 
 #[test]
-fn huge_counts_without_bytes_behind_them_are_refused() {
+fn rejects_huge_counts_without_the_bytes() {
     let options = options(VectorType::Float32, HNSW);
     let mut written = bytes(&mixed(options));
     for at in [24, 28] {
@@ -127,7 +127,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn damaged_bytes_are_an_error_or_a_working_index(
+    fn corrupt_bytes_are_an_error_or_a_working_index(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in prop::option::of(any::<prop::sample::Index>()),
         near_front in any::<bool>(),

@@ -1,4 +1,4 @@
-//! Everything at once on one index, from eight threads. `STRESS_SECONDS=60` is the long run, best under
+//! All operations on one index from eight threads. `STRESS_SECONDS=60` is the long run, best under
 //! ThreadSanitizer (`make sanitize-threads`).
 
 mod synthetic;
@@ -72,16 +72,16 @@ impl Stress {
             let exact =
                 labels(&self.index.search(wanted, &SearchParams { exact: true, ..search(ALL as usize, 1) }));
             assert_eq!(exact.iter().filter(|label| **label >= KEPT).count(), kept.len() as usize);
-            let mut walked = labels(&self.index.search(wanted, &search(10, 50)));
-            walked.sort_unstable();
-            walked.dedup();
-            assert_eq!(walked.len(), 10, "an label was found twice");
+            let mut from_graph = labels(&self.index.search(wanted, &search(10, 50)));
+            from_graph.sort_unstable();
+            from_graph.dedup();
+            assert_eq!(from_graph.len(), 10, "a label was found twice");
         });
     }
 }
 
 #[test]
-fn eight_threads_at_once_leave_a_graph_that_is_whole() {
+fn concurrent_operations_leave_a_consistent_graph() {
     let algorithm = Algorithm::Hnsw { m: 8, ef_construction: 40 };
     let (metric, vector_type, quantization) = (Metric::L2, VectorType::Float32, Quantization::None);
     let options = Options { dim: DIM, metric, vector_type, quantization, algorithm };
@@ -127,7 +127,7 @@ fn eight_threads_at_once_leave_a_graph_that_is_whole() {
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
     let done = stress.done.each_ref().map(|done| done.load(Relaxed));
-    println!("[writes, searches, drains, sweeps, snapshots] = {done:?}");
+    println!("[writes, searches, drains, vacuums, snapshots] = {done:?}");
     index.drain(usize::MAX);
     while index.vacuum() > 0 {}
     index.check_invariants();

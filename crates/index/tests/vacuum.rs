@@ -1,4 +1,4 @@
-//! Slots of removed vectors are given back a bite at a time, while vectors come.
+//! Vacuum in steps, while vectors are inserted.
 
 mod synthetic;
 
@@ -23,8 +23,8 @@ fn built(vectors: &[Vec<f32>]) -> Index {
     index
 }
 
-/// Of an index a tenth removed, and a part of that swept.
-fn partly_swept(count: u32) -> (Index, Vec<Vec<f32>>) {
+/// An index with a tenth of its vectors removed, in the middle of a vacuum pass.
+fn partly_vacuumed(count: u32) -> (Index, Vec<Vec<f32>>) {
     let vectors = clustered(count as usize, DIM, 31);
     let index = built(&vectors);
     (0..count).step_by(10).for_each(|label| assert!(index.remove(label)));
@@ -40,8 +40,8 @@ fn everything(index: &Index) -> Vec<u32> {
 }
 
 #[test]
-fn who_sweeps_some_for_each_vector_it_brings_takes_a_tenth_more_at_most() {
-    // Slots come by the thousand: sixteen, and one more.
+fn a_vacuum_step_per_insertion_bounds_memory_growth_to_a_tenth() {
+    // About 16 chunks of 1,024 slots.
     const COUNT: u32 = 16_000;
     let mut held = clustered(COUNT as usize, DIM, 32);
     let index = built(&held);
@@ -69,19 +69,19 @@ fn who_sweeps_some_for_each_vector_it_brings_takes_a_tenth_more_at_most() {
 }
 
 #[test]
-fn bites_come_to_what_one_sweep_comes_to() {
-    let (index, vectors) = partly_swept(2_000);
-    // Who comes, and who dies, between two bites.
+fn vacuum_steps_have_the_same_result_as_one_vacuum() {
+    let (index, vectors) = partly_vacuumed(2_000);
+    // Insertions and removals between two steps.
     (3_000..3_050).zip(&vectors).for_each(|(label, vector)| index.upsert(label, vector));
     index.drain(usize::MAX);
     (5..2_000).step_by(100).for_each(|label| assert!(index.remove(label)));
     index.check_invariants();
-    let mut bites = 0;
+    let mut steps = 0;
     while index.vacuum_step(100) {
         index.check_invariants();
-        bites += 1;
+        steps += 1;
     }
-    assert!((13..=16).contains(&bites), "{bites} bites of 100 after 700 of 2,050 slots");
+    assert!((13..=16).contains(&steps), "{steps} steps of 100 after 700 of 2,050 slots");
     assert_eq!(index.stats().removed, 20, "those that died meanwhile are too few for another pass");
     let lives = |label: &u32| !label.is_multiple_of(10) && label % 100 != 5;
     let expected: Vec<u32> = (0..2_000).filter(lives).chain(3_000..3_050).collect();
@@ -93,8 +93,8 @@ fn bites_come_to_what_one_sweep_comes_to() {
 }
 
 #[test]
-fn a_snapshot_taken_between_two_bites_reads_back() {
-    let (index, _) = partly_swept(2_000);
+fn a_snapshot_between_two_vacuum_steps_loads() {
+    let (index, _) = partly_vacuumed(2_000);
     let mut bytes = Vec::new();
     index.save(&mut bytes).unwrap();
     let restored = Index::load(&mut &bytes[..], OPTIONS, Cpu::detect()).unwrap();
@@ -106,13 +106,13 @@ fn a_snapshot_taken_between_two_bites_reads_back() {
     }
 }
 
-/// Sweeps when the first bytes come.
-struct Sweeping<'a> {
+/// A writer that vacuums on every write.
+struct VacuumingWriter<'a> {
     index: &'a Index,
     writes: usize,
 }
 
-impl Write for Sweeping<'_> {
+impl Write for VacuumingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         assert_eq!(self.index.vacuum(), 0, "a snapshot keeps every slot");
         assert!(!self.index.vacuum_step(10));
@@ -126,10 +126,10 @@ impl Write for Sweeping<'_> {
 }
 
 #[test]
-fn whoever_sweeps_does_not_wait_for_a_snapshot() {
-    let (index, _) = partly_swept(10_000);
-    let mut sweeping = Sweeping { index: &index, writes: 0 };
-    index.save(&mut sweeping).unwrap();
-    assert!(sweeping.writes > 1, "some come when more are yet to be read");
+fn vacuum_does_not_wait_for_a_snapshot() {
+    let (index, _) = partly_vacuumed(10_000);
+    let mut writer = VacuumingWriter { index: &index, writes: 0 };
+    index.save(&mut writer).unwrap();
+    assert!(writer.writes > 1, "some come when more are yet to be read");
     assert_eq!(index.vacuum(), 1_000);
 }

@@ -1,10 +1,8 @@
 //! Distances between one query and the rows of a neighbourhood.
 //!
-//! A row is `dim` little-endian elements in bytes, at any alignment. One call scores a whole
-//! neighbourhood: the kernel asks for the cache lines of the rows to come while it works on the
-//! row at hand, which is where the time goes when rows lie scattered in memory.
+//! A row consists of `dim` little-endian elements, at any alignment. One call scores a whole neighbourhood.
 //!
-//! A row's score depends only on the query and the row, never on its place in the batch.
+//! The score of a row depends only on the query and the row, never on its position in the batch.
 
 #![allow(unsafe_code)]
 
@@ -21,21 +19,21 @@ mod tests;
 
 use super::{Cpu, Level};
 
-/// How the values of a row are written, little-endian.
+/// The element type of a row, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
-    /// IEEE 754 single.
+    /// IEEE 754 single precision.
     F32,
-    /// IEEE 754 half.
+    /// IEEE 754 half precision.
     F16,
-    /// The upper half of a single.
+    /// bfloat16: the upper half of a single-precision number.
     Bf16,
-    /// Signed byte.
+    /// Signed 8-bit integer.
     I8,
 }
 
 impl Element {
-    /// Bytes an element takes.
+    /// Bytes per element.
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 => 4,
@@ -45,7 +43,7 @@ impl Element {
     }
 }
 
-/// What is computed for a query `q` and a row `v`.
+/// The function of a query `q` and a row `v` to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Measure {
     /// `Σ q[i] · v[i]`.
@@ -54,11 +52,11 @@ pub enum Measure {
     SquaredL2,
 }
 
-/// Runs one kernel of the level's module. `$at` picks the module, the rest the function.
+/// Calls a function of the module of the level.
 macro_rules! dispatch {
     ($cpu:expr, $function:ident($($argument:expr),*)) => {
         match $cpu.level() {
-            // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level exists only if detection found its instructions.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => unsafe { avx512::$function($($argument),*) },
             // SAFETY: as above.
@@ -73,7 +71,7 @@ macro_rules! dispatch {
 ///
 /// # Panics
 ///
-/// If `out` is not as long as `rows`, or a row is not `query.len()` elements long.
+/// If `out` is not as long as `rows`, or a row does not have `query.len()` elements.
 pub fn score(cpu: Cpu, element: Element, measure: Measure, query: &[f32], rows: &[&[u8]], out: &mut [f32]) {
     check_lengths(query.len() * element.bytes(), rows, out.len());
     match (element, measure) {
@@ -88,7 +86,7 @@ pub fn score(cpu: Cpu, element: Element, measure: Measure, query: &[f32], rows: 
     }
 }
 
-/// Longest row [`score_i8`] takes: beyond it a sum could leave 32 bits.
+/// Longest row that [`score_i8`] accepts: longer ones could overflow 32-bit sums.
 pub const I8_DIM_MAX: usize = 32_768;
 
 /// Scores every row of signed bytes against a query of signed bytes into `out`, exactly.
@@ -106,27 +104,27 @@ pub fn score_i8(cpu: Cpu, measure: Measure, query: &[i8], rows: &[&[u8]], out: &
     }
 }
 
-/// Asks for `items`, which are needed at once.
+/// Prefetches `items` for immediate use.
 #[inline]
 pub fn prefetch<T>(items: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    prefetch::nearest(items);
+    prefetch::into_level_1(items);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = items;
 }
 
-/// Asks for `items`, many of which are asked for at a time and needed a little later.
+/// Prefetches `items` as one of many prefetches whose data is needed a little later.
 #[inline]
 pub fn prefetch_many<T>(items: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    prefetch::near(items);
+    prefetch::into_level_2(items);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = items;
 }
 
 fn check_lengths(row_bytes: usize, rows: &[&[u8]], out: usize) {
-    assert_eq!(rows.len(), out, "one score a row");
+    assert_eq!(rows.len(), out, "there must be one score per row");
     for row in rows {
-        assert_eq!(row.len(), row_bytes, "a row has as many elements as the query");
+        assert_eq!(row.len(), row_bytes, "a row must have as many elements as the query");
     }
 }

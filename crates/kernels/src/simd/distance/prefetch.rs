@@ -1,23 +1,22 @@
-//! Asking for memory before it is needed.
+//! Prefetching.
 
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 const LINE: usize = 64;
 
-/// Asks for every cache line of `items`, into the first level.
+/// Prefetches every cache line of `items` into the first-level cache.
 #[inline]
-pub(super) fn nearest<T>(items: &[T]) {
+pub(super) fn into_level_1<T>(items: &[T]) {
     for at in lines(items) {
         // SAFETY: prefetching is a hint; it reads nothing and faults on no address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
     }
 }
 
-/// Asks for every cache line of `items`, into the second level: what is scattered in memory comes
-/// there two to three times as fast, for the first level waits for far fewer lines at a time
-/// (measured on Zen 4).
+/// Prefetches every cache line of `items` into the second-level cache. Data that is scattered in memory arrives there
+/// two to three times as fast, because the first level supports far fewer outstanding lines (measured on Zen 4).
 #[inline]
-pub(super) fn near<T>(items: &[T]) {
+pub(super) fn into_level_2<T>(items: &[T]) {
     for at in lines(items) {
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at) };

@@ -1,22 +1,22 @@
-//! The kernels in plain Rust: fallback of every machine and oracle of every level.
+//! The kernels in plain Rust: the fallback on every machine and the reference for all levels.
 //!
-//! Sums run in sixteen lanes, so that the compiler may use whatever vectors the target has and
-//! rounding errors grow with a sixteenth of the length.
+//! Sums run in 16 lanes, so that the compiler can use the vector registers of the target, and rounding errors grow
+//! with a 16th of the length.
 
 const LANES: usize = 16;
 
-/// The value of an IEEE 754 half.
+/// The value of an IEEE 754 half-precision number.
 pub(super) fn f16_value(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff);
     let sign = u32::from(bits & 0x8000) << 16;
-    // Shifted into a single's fields the exponent is 112 too small; a product mends that for
-    // subnormals too, but not for infinities and NaN, whose exponent must become all ones.
+    // Shifted into the fields of a single, the exponent is 112 too small. A multiplication corrects that, also for
+    // subnormals, but not for infinities and NaN, whose exponent must become all ones.
     let widened = f32::from_bits(magnitude << 13) * f32::from_bits(0x7780_0000);
     let exponent = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
     f32::from_bits(widened.to_bits() | exponent | sign)
 }
 
-/// The value of the upper half of a single.
+/// The value of a bfloat16 number.
 pub(super) fn bf16_value(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }

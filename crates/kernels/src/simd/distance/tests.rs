@@ -72,7 +72,7 @@ fn every_level_agrees_with_double_precision_at_every_length() {
     for dim in 1..=1025 {
         let mut state = dim as u64;
         for element in ELEMENTS {
-            // Rows start at an odd address: nothing may count on alignment.
+            // Rows start at an odd address: no kernel may rely on alignment.
             let rows: Vec<_> = (0..3).map(|_| random_row(element, dim, &mut state)).collect();
             let shifted: Vec<Vec<u8>> = rows.iter().map(|(bytes, _)| [&[0], &bytes[..]].concat()).collect();
             let batch: Vec<&[u8]> = shifted.iter().map(|bytes| &bytes[1..]).collect();
@@ -129,7 +129,7 @@ fn bytes_against_bytes_are_exact_on_every_level() {
 }
 
 #[test]
-fn infinities_and_nan_show_in_the_score() {
+fn infinities_and_nan_propagate_to_the_score() {
     let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     for dim in [1, 7, 16, 17, 64, 100] {
         for at in [0, dim - 1] {
@@ -161,13 +161,13 @@ fn a_batch_may_be_empty() {
 
 #[test]
 #[should_panic(expected = "as many elements")]
-fn a_row_of_another_length_is_refused() {
+fn rejects_a_row_of_another_length() {
     score(Cpu::detect(), Element::F16, Measure::InnerProduct, &[1.0, 2.0], &[&[0; 3]], &mut [0.0]);
 }
 
 proptest! {
     #[test]
-    fn a_row_scores_the_same_wherever_it_stands_in_a_batch(dim in 1usize..300, seed in any::<u64>(), count in 1usize..20) {
+    fn the_score_of_a_row_does_not_depend_on_its_position_in_the_batch(dim in 1usize..300, seed in any::<u64>(), count in 1usize..20) {
         let mut state = seed;
         for element in ELEMENTS {
             let rows: Vec<_> = (0..count).map(|_| random_row(element, dim, &mut state).0).collect();

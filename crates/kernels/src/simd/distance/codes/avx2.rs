@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 };
 
 use super::query::PLANE;
-use super::{CodeQuery, CodeRow, FINE, Header};
+use super::{CodeQuery, CodeRow, Header, RESIDUAL_STEPS};
 
 const LANES: usize = 8;
 const BYTE_LANES: usize = 32;
@@ -30,7 +30,7 @@ fn load_integers(integers: &[i8; BYTE_LANES]) -> __m256i {
     unsafe { _mm256_loadu_si256(integers.as_ptr().cast()) }
 }
 
-/// What the planes are multiplied by: the high nibbles and the low ones, or the codes twice.
+/// The factors of the two planes: the high and the low nibbles, or the codes twice.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn split<const PACKED: bool>(codes: __m256i) -> (__m256i, __m256i) {
@@ -41,7 +41,7 @@ fn split<const PACKED: bool>(codes: __m256i) -> (__m256i, __m256i) {
     (_mm256_and_si256(_mm256_srli_epi16::<4>(codes), nibble), _mm256_and_si256(codes, nibble))
 }
 
-/// Adds the products of a plane with codes. Pairs of them fit 16 bits, so that nothing saturates.
+/// Adds the products of a plane with codes. Pairs of products fit into 16 bits, so nothing saturates.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn add_products(sum: __m256i, codes: __m256i, plane: &[i8; BYTE_LANES]) -> __m256i {
@@ -102,7 +102,9 @@ fn load_eight(bytes: &[u8; LANES]) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn values(codes: &[u8; LANES], residuals: &[u8; LANES], step: __m256, offset: __m256) -> __m256 {
-    let codes = _mm256_slli_epi32::<{ FINE.ilog2().cast_signed() }>(_mm256_cvtepu8_epi32(load_eight(codes)));
+    let codes = _mm256_slli_epi32::<{ RESIDUAL_STEPS.ilog2().cast_signed() }>(_mm256_cvtepu8_epi32(
+        load_eight(codes),
+    ));
     let fine = _mm256_add_epi32(codes, _mm256_cvtepi8_epi32(load_eight(residuals)));
     _mm256_fmadd_ps(_mm256_cvtepi32_ps(fine), step, offset)
 }
@@ -130,12 +132,12 @@ fn reduce(sum: __m256) -> f32 {
 
 macro_rules! kernel {
     ($name:ident, $add:ident, |$q:ident, $v:ident| $term:expr) => {
-        /// Of a row with a code a byte.
+        /// Scores a row with one code per byte.
         #[target_feature(enable = "avx2,fma")]
         pub(super) fn $name(query: &[f32], row: CodeRow<'_>) -> f32 {
             let (query, query_rest) = query.as_chunks::<{ 2 * LANES }>();
             let Header { offset, step, .. } = row.head();
-            let step = step / FINE as f32;
+            let step = step / RESIDUAL_STEPS as f32;
             let (codes, codes_rest) = row.codes.as_chunks::<{ 2 * LANES }>();
             let (residuals, residuals_rest) = row.residuals.as_chunks::<{ 2 * LANES }>();
             let (steps, offsets) = (_mm256_set1_ps(step), _mm256_set1_ps(offset));
@@ -149,7 +151,7 @@ macro_rules! kernel {
             }
             let mut sum = reduce(_mm256_add_ps(sums[0], sums[1]));
             for ((&$q, &code), &residual) in query_rest.iter().zip(codes_rest).zip(residuals_rest) {
-                let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
+                let fine = i32::from(code) * RESIDUAL_STEPS + i32::from(residual.cast_signed());
                 let $v = (fine as f32).mul_add(step, offset);
                 sum += $term;
             }

@@ -19,12 +19,12 @@ fn load_codes(bytes: &[u8; BYTE_LANES]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// Fewer than 64 codes, and zeros.
+/// Loads fewer than 64 codes, padded with zeros.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn load_rest(bytes: &[u8]) -> __m512i {
     let mask = !(u64::MAX << bytes.len());
-    // SAFETY: the mask lets the load read as many bytes as there are.
+    // SAFETY: the mask limits the load to the bytes of the slice.
     unsafe { _mm512_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
 }
 
@@ -35,7 +35,7 @@ fn load_integers(integers: &[i8; BYTE_LANES]) -> __m512i {
     unsafe { _mm512_loadu_si512(integers.as_ptr().cast()) }
 }
 
-/// What the planes are multiplied by: the high nibbles and the low ones, or the codes twice.
+/// The factors of the two planes: the high and the low nibbles, or the codes twice.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn split<const PACKED: bool>(codes: __m512i) -> (__m512i, __m512i) {
@@ -65,11 +65,11 @@ pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_
             lows = _mm512_dpbusd_epi32(lows, of_low, load_integers(&low[codes.len()]));
         }
         if PACKED {
-            // All of them: 4096 products of at most 15 · 128.
+            // 32 bits are enough: 4096 products of at most 15 · 128.
             *out = i64::from(_mm512_reduce_add_epi32(_mm512_add_epi32(highs, lows)));
             continue;
         }
-        // A lane holds 4096 / 16 products of at most 255 · 8192: less than 2³⁰. Their sum may be more.
+        // A lane sums 4096 / 16 products of at most 255 · 8192, less than 2³⁰. The sum of all lanes may need more than 32 bits.
         let sums = _mm512_add_epi32(_mm512_slli_epi32::<{ PLANE.ilog2() }>(highs), lows);
         let lower = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(sums));
         let upper = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64::<1>(sums));

@@ -1,20 +1,20 @@
-//! Vectors held as codes of 8 or 4 bits with an offset and a step of their own, and a second level,
-//! always of 8 bits, that tells what the first left over.
+//! Vectors as codes of 8 or 4 bits with an offset and a step per vector, plus 8-bit residuals of the quantisation
+//! error.
 //!
 //! A row of `dim` values, little-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 4 | offset `o` (f32) |
 //! | 4 | step `s` (f32) |
 //! | 4 | sum of the codes (u32) |
 //! | 4 | sum of the codes' squares (u32) |
-//! | `dim`, or half of it rounded up | codes `c` (u8, or two in a byte: [`CodeWidth`]) |
+//! | `dim`, or half as many rounded up | codes `c` (u8, or two in a byte: [`CodeWidth`]) |
 //! | `dim` | residuals `r` (i8) |
 //!
-//! A value is about `o + s · c`, and nearly exactly `o + s · (c + r / 256)`. [`score`] reads the first
-//! form only, and takes the query as integers (of 14 bits for 8-bit codes, of 8 for 4-bit ones), so that its
-//! sums are integers and the same on every level; [`score_with_residuals`] reads both forms, in single precision.
+//! A value is approximately `o + s · c`, and almost exactly `o + s · (c + r / 256)`. [`score`] uses the first form with
+//! an integer query (14 bits against 8-bit codes, 8 bits against 4-bit codes), so its sums are integers and the same on
+//! every level. [`score_with_residuals`] uses the second form in single precision.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -34,11 +34,11 @@ pub use width::CodeWidth;
 use super::Measure;
 use crate::simd::{Cpu, Level};
 
-/// Bytes of a row before its codes.
+/// Bytes of the header of a row.
 const HEADER_BYTES: usize = 16;
-/// What a step of the first level is in steps of the second.
-const FINE: i32 = 256;
-/// Longest row: beyond it a sum could leave 32 bits.
+/// Steps of a residual per step of a code.
+const RESIDUAL_STEPS: i32 = 256;
+/// Largest dimension of a row: beyond it a sum could overflow 32 bits.
 pub const DIM_MAX: usize = 4096;
 
 /// Bytes of a row of `dim` values.
@@ -51,23 +51,23 @@ pub fn part_bytes(width: CodeWidth, dim: usize) -> [usize; 3] {
     [HEADER_BYTES, width.code_bytes(dim), dim]
 }
 
-/// The parts of a row, wherever they are.
+/// The parts of a row, wherever they are stored.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRow<'a> {
     /// Offset, step and sums.
     pub header: &'a [u8],
-    /// The first level.
+    /// The codes.
     pub codes: &'a [u8],
-    /// The second.
+    /// The residuals of the codes.
     pub residuals: &'a [u8],
 }
 
 impl<'r> CodeRow<'r> {
-    /// A row in one piece.
+    /// Splits a contiguous row into its parts.
     ///
     /// # Panics
     ///
-    /// If it is too short to have a header.
+    /// If the row is shorter than a header.
     pub fn from_bytes(width: CodeWidth, row: &'r [u8]) -> CodeRow<'r> {
         let (header, levels) = row.split_at(HEADER_BYTES);
         let (codes, residuals) = levels.split_at(levels.len() - width.dim(levels.len()));
@@ -76,13 +76,13 @@ impl<'r> CodeRow<'r> {
 
     #[inline]
     fn head(&self) -> Header {
-        let bytes = self.header.first_chunk::<HEADER_BYTES>().expect("a row has a header");
+        let bytes = self.header.first_chunk::<HEADER_BYTES>().expect("the header of a row has 16 bytes");
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let [offset, step] = [word(0), word(4)].map(f32::from_bits);
         Header { offset, step, sum: word(8), squares: word(12) }
     }
 
-    /// The row with a code a byte; `codes` is where, if it has to be made.
+    /// The row with one code per byte; packed codes are unpacked into `codes`.
     fn unpacked<'a>(self, width: CodeWidth, codes: &'a mut [u8; DIM_MAX]) -> CodeRow<'a>
     where
         'r: 'a,
@@ -98,27 +98,27 @@ impl<'r> CodeRow<'r> {
     }
 }
 
-/// The row that holds finite `values`.
+/// Encodes finite `values` as a row.
 ///
 /// # Panics
 ///
-/// If there are no values or more than [`DIM_MAX`].
+/// If there are no values, or more than [`DIM_MAX`].
 pub fn encode(width: CodeWidth, values: &[f32]) -> Vec<u8> {
     let dim = values.len();
-    assert!((1..=DIM_MAX).contains(&dim), "{dim} values");
+    assert!((1..=DIM_MAX).contains(&dim), "a row has 1 to {DIM_MAX} values, not {dim}");
     let (least, most) = bounds(values);
     let step = (most - least) / f64::from(width.code_max());
-    // As decoding will multiply by it. A range too small for it is held as its lower end.
+    // Single precision, as in decoding. A range that is too small for a step is represented by its lower end.
     let (offset, step) = (least as f32, step as f32);
-    let scale = if step > 0.0 { f64::from(FINE) / f64::from(step) } else { 0.0 };
+    let scale = if step > 0.0 { f64::from(RESIDUAL_STEPS) / f64::from(step) } else { 0.0 };
     let (mut codes, mut residuals) = (Vec::with_capacity(dim), Vec::with_capacity(dim));
     let (mut sum, mut squares) = (0u32, 0u32);
     for &value in values {
         let fine = ((f64::from(value) - f64::from(offset)) * scale + 0.5) as i32;
-        let fine = fine.min(width.fine_max());
-        let code = (fine + FINE / 2) / FINE;
+        let fine = fine.min(width.residual_steps_max());
+        let code = (fine + RESIDUAL_STEPS / 2) / RESIDUAL_STEPS;
         codes.push(code as u8);
-        residuals.push((fine - code * FINE) as i8);
+        residuals.push((fine - code * RESIDUAL_STEPS) as i8);
         sum += code as u32;
         squares += (code * code) as u32;
     }
@@ -135,21 +135,21 @@ pub fn encode(width: CodeWidth, values: &[f32]) -> Vec<u8> {
     row
 }
 
-/// The values of a row, as nearly as it holds them, in place of what `values` held.
+/// Decodes a row from codes and residuals, replacing the content of `values`.
 pub fn decode(width: CodeWidth, row: CodeRow<'_>, values: &mut Vec<f32>) {
     let Header { offset, step, .. } = row.head();
-    let step = step / FINE as f32;
+    let step = step / RESIDUAL_STEPS as f32;
     values.clear();
     values.extend(fine(row.unpacked(width, &mut [0; DIM_MAX])).map(|fine| offset + step * fine as f32));
 }
 
-/// The values of a row with a code a byte, in steps of the second level from its offset.
+/// The values of a row with one code per byte, as residual steps from the offset.
 fn fine(row: CodeRow<'_>) -> impl ExactSizeIterator<Item = i32> {
     let pairs = row.codes.iter().zip(row.residuals);
-    pairs.map(|(&code, &residual)| i32::from(code) * FINE + i32::from(residual.cast_signed()))
+    pairs.map(|(&code, &residual)| i32::from(code) * RESIDUAL_STEPS + i32::from(residual.cast_signed()))
 }
 
-/// Whether a row, from outside, is one that [`encode`] could have made, as far as scores depend on it.
+/// Whether a row from an untrusted source is consistent: [`encode`] could have produced its step, sums and range.
 pub fn is_valid(width: CodeWidth, row: CodeRow<'_>) -> bool {
     let Header { offset, step, sum, squares } = row.head();
     let sums = row.unpacked(width, &mut [0; DIM_MAX]).codes.iter().fold((0, 0), |(sum, squares), &code| {
@@ -159,11 +159,11 @@ pub fn is_valid(width: CodeWidth, row: CodeRow<'_>) -> bool {
     step >= 0.0 && largest.is_finite() && sums == (sum, squares)
 }
 
-/// Scores every row against `query` into `out` by the rows' codes alone.
+/// Scores every row against `query` into `out` from the codes alone.
 ///
 /// # Panics
 ///
-/// If `out` is not as long as `rows`, or a row is not of the query's dimension.
+/// If `out` is not as long as `rows`, or the dimension of a row is not that of the query.
 pub fn score(cpu: Cpu, measure: Measure, query: &CodeQuery, rows: &[CodeRow<'_>], out: &mut [f32]) {
     check_lengths(query, rows, out.len());
     for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
@@ -182,8 +182,8 @@ pub fn score(cpu: Cpu, measure: Measure, query: &CodeQuery, rows: &[CodeRow<'_>]
 /// `Σ k · c` for each row.
 fn multiply<const PACKED: bool>(cpu: Cpu, query: &CodeQuery, rows: &[CodeRow<'_>], products: &mut [i64]) {
     match cpu.level() {
-        // SAFETY: a `Cpu` of this level exists only where detection found its instructions,
-        // and those it does not stand for were just found.
+        // SAFETY: a `Cpu` of this level exists only if detection found its instructions, and VNNI, which the level does
+        // not include, was just detected.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if std::is_x86_feature_detected!("avx512vnni") => unsafe {
             avx512::products::<PACKED>(query, rows, products);
@@ -195,10 +195,10 @@ fn multiply<const PACKED: bool>(cpu: Cpu, query: &CodeQuery, rows: &[CodeRow<'_>
     }
 }
 
-/// Rows scored by one call of a kernel.
+/// Rows per kernel call.
 const BATCH: usize = 32;
 
-/// Scores every row against `query` into `out` by the rows' codes and residuals.
+/// Scores every row against `query` into `out` from codes and residuals.
 ///
 /// # Panics
 ///
@@ -228,15 +228,15 @@ pub fn score_with_residuals(
 }
 
 fn check_lengths(query: &CodeQuery, rows: &[CodeRow<'_>], out: usize) {
-    assert_eq!(rows.len(), out, "one score a row");
+    assert_eq!(rows.len(), out, "there must be one score per row");
     let expected = (query.width().code_bytes(query.dim()), query.dim());
     for row in rows {
         let lengths = (row.codes.len(), row.residuals.len());
-        assert_eq!(lengths, expected, "a row has as many elements as the query");
+        assert_eq!(lengths, expected, "a row must have as many elements as the query");
     }
 }
 
-/// The least and the largest value.
+/// The smallest and the largest value.
 fn bounds(values: &[f32]) -> (f64, f64) {
     let (least, most) = values
         .iter()
@@ -244,7 +244,7 @@ fn bounds(values: &[f32]) -> (f64, f64) {
     (f64::from(least), f64::from(most))
 }
 
-/// What stands before a row's codes.
+/// The decoded header of a row.
 #[derive(Clone, Copy, Debug)]
 struct Header {
     offset: f32,

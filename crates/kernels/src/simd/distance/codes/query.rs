@@ -1,15 +1,15 @@
-//! A query made ready for the kernels of codes.
+//! A query in the form that the kernels of codes take.
 
 use super::width::{self, CodeWidth};
-use super::{CodeRow, DIM_MAX, FINE, Header, Measure, bounds, decode, fine};
+use super::{CodeRow, DIM_MAX, Header, Measure, RESIDUAL_STEPS, bounds, decode, fine};
 
-/// Against 8-bit codes an integer is `high · PLANE + low`. Both planes stay within ±64, so that the sum
-/// of two products with a code, 2 · 64 · 255, fits the 16 bits AVX2 keeps it in.
+/// Against 8-bit codes an integer is `high · PLANE + low`. Both planes are within ±64, so the sum of two products with
+/// a code, 2 · 64 · 255, fits into the 16 bits that AVX2 uses.
 pub(super) const PLANE: i32 = 128;
-/// Planes are filled up with zeros to a multiple of this.
+/// Planes are padded with zeros to a multiple of this.
 const PADDING: usize = 64;
 
-/// A query `q`, held as `middle + step · k` with integers `k`, and as values.
+/// A query `q` as `middle + step · k` with integers `k`, and as values.
 #[derive(Clone, Debug, Default)]
 pub struct CodeQuery {
     width: CodeWidth,
@@ -27,8 +27,8 @@ pub struct CodeQuery {
 }
 
 impl CodeWidth {
-    /// The integers of a query of codes are between minus this and this. One of 8 bits errs by a
-    /// fraction of what 4-bit codes do; against 8-bit codes it would err as much again.
+    /// The largest magnitude of the integers of a query. An 8-bit query has a fraction of the error of 4-bit codes;
+    /// against 8-bit codes it would double the error.
     pub(super) fn integer_max(self) -> i32 {
         match self {
             CodeWidth::Bits8 => 8191,
@@ -36,8 +36,8 @@ impl CodeWidth {
         }
     }
 
-    /// Steps of the second level in a step of a query made of a row: the fewest, a power of two,
-    /// with which half of them is within the integers.
+    /// Residual steps per step of a query that is made from a row: the smallest power of two with which half of the
+    /// range fits into the integers.
     fn coarser(self) -> i32 {
         match self {
             CodeWidth::Bits8 => 4,
@@ -47,7 +47,7 @@ impl CodeWidth {
 }
 
 impl CodeQuery {
-    /// Asks for what is near finite `values` among codes of so many bits.
+    /// Prepares the query from finite `values`, for codes of this width.
     pub fn set_values(&mut self, width: CodeWidth, values: &[f32]) {
         self.values.clear();
         self.values.extend_from_slice(values);
@@ -56,19 +56,19 @@ impl CodeQuery {
         let (middle, step) = ((least + most) / 2.0, (most - least) / 2.0 / f64::from(integer_max));
         let scale = if step.is_normal() { 1.0 / step } else { 0.0 };
         (self.middle, self.step) = (middle, step);
-        // A double this large has no bits behind the point, and its lowest are those of the integer:
-        // rounding that way needs no call, and is done for several values at a time.
+        // A double of this size has no fractional bits, and its lowest bits are those of the integer. Rounding by this
+        // addition needs no function call and is vectorised.
         const INTEGERS: f64 = (1u64 << 52) as f64 * 1.5;
         let integer = |&value: &f32| ((f64::from(value) - middle) * scale + INTEGERS).to_bits() as i32;
         self.set_integers(width, values.iter().map(integer));
     }
 
-    /// Asks for what is near the vector that a row holds. Only `with_values` can it be used for
-    /// [`score_with_residuals`](super::score_with_residuals).
+    /// Prepares the query from a row. It can be used with [`score_with_residuals`](super::score_with_residuals) only if
+    /// `with_values` is set.
     pub fn set_row(&mut self, width: CodeWidth, row: CodeRow<'_>, with_values: bool) {
         let Header { offset, step, .. } = row.head();
-        let (middle, coarser) = (width.fine_max() / 2, width.coarser());
-        let fine_step = f64::from(step) / f64::from(FINE);
+        let (middle, coarser) = (width.residual_steps_max() / 2, width.coarser());
+        let fine_step = f64::from(step) / f64::from(RESIDUAL_STEPS);
         self.middle = f64::from(offset) + fine_step * f64::from(middle);
         self.step = fine_step * f64::from(coarser);
         let mut codes = [0; DIM_MAX];
@@ -120,24 +120,23 @@ impl CodeQuery {
         self.dim
     }
 
-    /// The values, for scores in single precision.
+    /// The values for scores in single precision.
     pub(super) fn values(&self) -> &[f32] {
-        assert_eq!(self.values.len(), self.dim, "the query was made with values");
+        assert_eq!(self.values.len(), self.dim, "the query must be made with values");
         &self.values
     }
 
-    /// The planes codes are multiplied by, of one length, a multiple of 64: the upper and lower
-    /// ones of the integers; where codes are packed, the integers that belong to the high and to
-    /// the low nibbles.
+    /// The planes that codes are multiplied by, of equal length, a multiple of 64: the high and low parts of the
+    /// integers, or, for packed codes, the integers for the high and for the low nibbles.
     #[inline]
     pub(super) fn planes(&self) -> (&[i8], &[i8]) {
         (&self.high, &self.low)
     }
 
-    /// What is measured, given `product = Σ k · c` over a row's codes.
+    /// The score of a row, given `product = Σ k · c` over its codes.
     ///
-    /// In double precision: no square of a single overflows it, and terms that nearly cancel
-    /// (vectors that all lie far from the origin) leave enough.
+    /// Computed in double precision: squares of single-precision values do not overflow, and terms that nearly cancel
+    /// (vectors far from the origin) keep enough digits.
     #[inline]
     pub(super) fn combine(&self, measure: Measure, header: &Header, product: i64) -> f32 {
         let dim = self.dim as f64;

@@ -1,27 +1,28 @@
-//! A rotation that spreads a few large values over all, so that the range of codes is not theirs alone.
+//! A rotation that distributes a few large values over all dimensions, so that they do not dominate the range of the
+//! codes.
 //!
-//! On a block of a power of two values it is `H · D · H / n`, with the Hadamard matrix `H` and random signs
-//! `D`, the first of which is positive. It is its own inverse, and leaves a vector of equal values as it is:
-//! an offset that all values share, which codes hold apart, stays one. A length that is no power of two
-//! is covered by two blocks that overlap, one after the other.
+//! On a block whose size n is a power of two, the rotation is `H · D · H / n` with the Hadamard matrix `H` and
+//! pseudo-random signs `D`, the first of which is positive. It is its own inverse, and maps a vector of equal values to
+//! itself, so a common offset, which codes store separately, stays an offset. A dimension that is not a power of two is
+//! covered by two overlapping blocks, one after the other.
 
 use crate::simd::{Cpu, Level};
 
 const LANES: usize = 8;
 
-/// Rotates `values`. What they are multiplied with, rotated as well, gives the same inner product.
+/// Rotates `values`. The inner product of two rotated vectors is that of the original ones.
 pub fn rotate(cpu: Cpu, values: &mut [f32]) {
     let [first, last] = blocks(values.len());
     each(cpu, values, [first, last]);
 }
 
-/// Takes [`rotate`] back.
+/// The inverse of [`rotate`].
 pub fn unrotate(cpu: Cpu, values: &mut [f32]) {
     let [first, last] = blocks(values.len());
     each(cpu, values, [last, first]);
 }
 
-/// Where the blocks begin; the second has no length where one is enough.
+/// The two blocks; the second is empty if one covers all values.
 fn blocks(dim: usize) -> [std::ops::Range<usize>; 2] {
     let block = if dim == 0 { 0 } else { 1 << dim.ilog2() };
     let rest = if block == dim { dim } else { dim - block };
@@ -41,7 +42,7 @@ fn each(cpu: Cpu, values: &mut [f32], blocks: [std::ops::Range<usize>; 2]) {
     }
 }
 
-/// The same sums in the same order, eight at a time.
+/// The same sums in the same order, compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(block: &mut [f32], start: u32) {
@@ -62,7 +63,7 @@ fn plain(block: &mut [f32], start: u32) {
     block.iter_mut().for_each(|value| *value *= scale);
 }
 
-/// The finaliser of MurmurHash3 (Appleby 2011), with which the signs of a place are drawn.
+/// The finaliser of MurmurHash3 (Appleby 2011), which determines the sign of a position.
 #[inline(always)]
 fn hash(at: u32) -> u32 {
     let mut h = at.wrapping_add(1).wrapping_mul(0x9e37_79b9);
@@ -86,7 +87,7 @@ fn hadamard(block: &mut [f32]) {
     });
 }
 
-/// Sums and differences of what is one apart, two apart, four apart, ...
+/// Sums and differences of items at distance 1, 2, 4, ...
 #[inline(always)]
 fn butterflies<T: Copy>(items: &mut [T], of: impl Fn(T, T) -> (T, T)) {
     let mut half = 1;
@@ -101,7 +102,7 @@ fn butterflies<T: Copy>(items: &mut [T], of: impl Fn(T, T) -> (T, T)) {
     }
 }
 
-/// Sums and differences of values `HALF` apart: the other value, and the own with a sign.
+/// Sums and differences of values at distance `HALF`.
 #[inline(always)]
 fn within<const HALF: usize>(values: [f32; LANES]) -> [f32; LANES] {
     std::array::from_fn(|at| {
@@ -114,7 +115,7 @@ fn within<const HALF: usize>(values: [f32; LANES]) -> [f32; LANES] {
 mod tests {
     use super::*;
 
-    /// Lengths where one block is enough, where two are, and where these overlap little or much.
+    /// Lengths that need one block, and lengths that need two with little or much overlap.
     fn lengths() -> impl Iterator<Item = usize> {
         (1..=70).chain([127, 128, 129, 255, 300, 384, 511, 1000, 4095, 4096])
     }
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn inner_products_stay_and_it_can_be_taken_back_on_every_level_alike() {
+    fn rotation_keeps_inner_products_and_is_invertible_on_every_level() {
         for dim in lengths() {
             let (a, b) = (waves(dim, 0.7), waves(dim, 1.9));
             let mut first = None;
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_stay_and_a_lone_one_is_spread() {
+    fn rotation_keeps_equal_values_and_distributes_a_single_one() {
         for dim in lengths() {
             let equal = vec![-7.25; dim];
             assert_eq!(rotated(Cpu::detect(), &equal), equal, "dim {dim}");
@@ -160,7 +161,7 @@ mod tests {
                 let mut lone = vec![0.0; dim];
                 lone[at] = 1.0;
                 let largest = rotated(Cpu::detect(), &lone).iter().fold(0f32, |most, v| most.max(v.abs()));
-                // As random signs would: a few times 1 / √dim, where there is a whole block to spread it over.
+                // As with random signs: a few times 1 / √dim.
                 assert!(dim < 64 || largest < 0.5, "dim {dim}, value {at}: {largest}");
             }
         }

@@ -1,7 +1,7 @@
-//! The kernels of codes in plain Rust: fallback of every machine and oracle of every level.
+//! The kernels of codes in plain Rust: the fallback on every machine and the reference for all levels.
 
 use super::query::PLANE;
-use super::{CodeQuery, CodeRow, FINE, Header};
+use super::{CodeQuery, CodeRow, Header, RESIDUAL_STEPS};
 
 const LANES: usize = 16;
 
@@ -21,17 +21,17 @@ pub(super) fn products<const PACKED: bool>(query: &CodeQuery, rows: &[CodeRow<'_
 
 macro_rules! kernel {
     ($name:ident, |$q:ident, $v:ident| $term:expr) => {
-        /// Of a row with a code a byte.
+        /// Scores a row with one code per byte.
         pub(super) fn $name(query: &[f32], row: CodeRow<'_>) -> f32 {
             let Header { offset, step, .. } = row.head();
-            let step = step / FINE as f32;
+            let step = step / RESIDUAL_STEPS as f32;
             let CodeRow { codes, residuals, .. } = row;
             let mut sums = [0f32; LANES];
             for ((query, codes), residuals) in
                 query.chunks(LANES).zip(codes.chunks(LANES)).zip(residuals.chunks(LANES))
             {
                 for (((sum, &$q), &code), &residual) in sums.iter_mut().zip(query).zip(codes).zip(residuals) {
-                    let fine = i32::from(code) * FINE + i32::from(residual.cast_signed());
+                    let fine = i32::from(code) * RESIDUAL_STEPS + i32::from(residual.cast_signed());
                     let $v = fine as f32 * step + offset;
                     *sum += $term;
                 }

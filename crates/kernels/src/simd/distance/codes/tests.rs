@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::{
-    CodeQuery, CodeRow, CodeWidth, Cpu, DIM_MAX, FINE, Measure, decode, encode, is_valid, row_bytes, score,
-    score_with_residuals,
+    CodeQuery, CodeRow, CodeWidth, Cpu, DIM_MAX, Measure, RESIDUAL_STEPS, decode, encode, is_valid,
+    row_bytes, score, score_with_residuals,
 };
 
 const WIDTHS: [CodeWidth; 2] = [CodeWidth::Bits8, CodeWidth::Bits4];
@@ -13,7 +13,7 @@ fn random(state: &mut u64) -> f32 {
     (((*state >> 33) ^ *state) % 65_536) as f32 / 32_768.0 - 1.0
 }
 
-/// Values of a spread around a middle.
+/// Random values within `spread` of `middle`.
 fn values(dim: usize, middle: f32, spread: f32, state: &mut u64) -> Vec<f32> {
     (0..dim).map(|_| middle + spread * random(state)).collect()
 }
@@ -33,7 +33,7 @@ fn naive(measure: Measure, a: &[f32], b: &[f32]) -> f64 {
     }
 }
 
-/// The values a row's first level holds.
+/// The values that the codes of a row represent without residuals.
 fn coarse(width: CodeWidth, row: &[u8]) -> Vec<f32> {
     let residuals = CodeRow::from_bytes(width, row).residuals.len();
     let mut row = row.to_vec();
@@ -49,7 +49,7 @@ fn decoded(width: CodeWidth, row: &[u8]) -> Vec<f32> {
 }
 
 #[test]
-fn a_row_holds_its_values_to_a_step_of_either_level() {
+fn decoding_is_accurate_to_half_a_step_with_and_without_residuals() {
     let mut state = 1;
     let lengths = (1..130).chain([255, 256, 257, 384, 1000, DIM_MAX]);
     for (dim, width) in lengths.flat_map(|dim| WIDTHS.map(|width| (dim, width))) {
@@ -67,7 +67,7 @@ fn a_row_holds_its_values_to_a_step_of_either_level() {
             for ((&value, &fine), &coarse) in values.iter().zip(&held).zip(&coarse) {
                 let error = |held: f32| (f64::from(held) - f64::from(value)).abs();
                 let case = format!("{width:?} dim {dim}: {coarse}, {fine} for {value}");
-                assert!(error(fine) <= step / f64::from(FINE) * 0.51 + rounding, "{case}");
+                assert!(error(fine) <= step / f64::from(RESIDUAL_STEPS) * 0.51 + rounding, "{case}");
                 assert!(error(coarse) <= step * 0.51 + rounding, "{case}");
             }
         }
@@ -82,7 +82,7 @@ fn every_level_agrees_with_double_precision_at_every_length() {
         for (middle, spread) in [(0.0, 1.0), (100.0, 1.0)] {
             let rows: Vec<Vec<u8>> =
                 (0..3).map(|_| encode(width, &values(dim, middle, spread, &mut state))).collect();
-            // Rows start at an odd address: nothing may count on alignment.
+            // Rows start at an odd address: no kernel may rely on alignment.
             let shifted: Vec<Vec<u8>> = rows.iter().map(|row| [&[0], &row[..]].concat()).collect();
             let batch: Vec<CodeRow<'_>> =
                 shifted.iter().map(|row| CodeRow::from_bytes(width, &row[1..])).collect();
@@ -171,7 +171,7 @@ fn the_longest_values_have_finite_scores() {
 }
 
 #[test]
-fn rows_that_no_values_make_are_noticed() {
+fn inconsistent_rows_are_invalid() {
     for width in WIDTHS {
         let row = encode(width, &[0.5, -0.25, 1.0]);
         for (at, byte) in [(3, 0x7f), (7, 0xff), (8, 1), (12, 9), (17, 77)] {
@@ -186,7 +186,7 @@ fn rows_that_no_values_make_are_noticed() {
 
 #[test]
 #[should_panic(expected = "as many elements")]
-fn a_row_of_another_dimension_is_refused() {
+fn rejects_a_row_of_another_dimension() {
     score(
         Cpu::detect(),
         Measure::SquaredL2,
@@ -198,7 +198,7 @@ fn a_row_of_another_dimension_is_refused() {
 
 #[test]
 #[should_panic(expected = "as many elements")]
-fn a_row_of_other_codes_is_refused() {
+fn rejects_a_row_of_another_code_width() {
     let values = [1.0, 2.0];
     let row = encode(CodeWidth::Bits4, &values);
     let row = CodeRow::from_bytes(CodeWidth::Bits4, &row);
@@ -207,7 +207,7 @@ fn a_row_of_other_codes_is_refused() {
 
 #[test]
 #[should_panic(expected = "made with values")]
-fn a_query_without_values_has_no_fine_score() {
+fn scoring_with_residuals_needs_a_query_with_values() {
     let row = encode(CodeWidth::Bits8, &[1.0, 2.0]);
     let mut query = CodeQuery::default();
     query.set_row(CodeWidth::Bits8, CodeRow::from_bytes(CodeWidth::Bits8, &row), false);
@@ -217,7 +217,7 @@ fn a_query_without_values_has_no_fine_score() {
 
 proptest! {
     #[test]
-    fn a_row_asks_as_its_values_do(
+    fn a_query_from_a_row_scores_like_one_from_its_values(
         width in prop::sample::select(WIDTHS.to_vec()),
         dim in 1usize..300,
         seed in any::<u64>(),

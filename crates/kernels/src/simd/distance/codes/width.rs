@@ -1,19 +1,19 @@
-//! How wide codes are, and how they lie in bytes.
+//! The width of codes and their layout in bytes.
 
-use super::FINE;
+use super::RESIDUAL_STEPS;
 
-/// How wide the codes of a row are.
+/// The width of the codes of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CodeWidth {
-    /// A byte each.
+    /// One code per byte.
     #[default]
     Bits8,
-    /// Two in a byte. Of each block of 128 values, or of what is left over at the end, the first
-    /// half lies in the low nibbles and the second in the high ones of the same bytes.
+    /// Two codes per byte. Of each block of 128 values, and of the rest at the end, the first half is in the low nibbles
+    /// and the second half in the high nibbles of the same bytes.
     Bits4,
 }
 
-/// Values of a block of packed codes.
+/// Values per block of packed codes.
 const BLOCK: usize = 128;
 
 impl CodeWidth {
@@ -25,9 +25,9 @@ impl CodeWidth {
         }
     }
 
-    /// The largest value in steps of the second level: the largest code, no residual.
-    pub(super) fn fine_max(self) -> i32 {
-        self.code_max() * FINE
+    /// The largest value in residual steps: the largest code without a residual.
+    pub(super) fn residual_steps_max(self) -> i32 {
+        self.code_max() * RESIDUAL_STEPS
     }
 
     /// Bytes of the codes of `dim` values.
@@ -38,7 +38,7 @@ impl CodeWidth {
         }
     }
 
-    /// Values of a row whose two levels have so many bytes.
+    /// Dimension of a row whose codes and residuals have `level_bytes` bytes.
     pub(super) fn dim(self, level_bytes: usize) -> usize {
         match self {
             CodeWidth::Bits8 => level_bytes / 2,
@@ -47,17 +47,17 @@ impl CodeWidth {
     }
 }
 
-/// What lies together where codes are packed.
+/// The blocks in which codes are packed.
 pub(super) fn blocks<T>(values: &[T]) -> std::slice::Chunks<'_, T> {
     values.chunks(BLOCK)
 }
 
-/// Of a block what belongs to low nibbles, and what to high ones.
+/// The values of a block that go into the low nibbles, and those that go into the high ones.
 pub(super) fn halves<T>(block: &[T]) -> (&[T], &[T]) {
     block.split_at(block.len().div_ceil(2))
 }
 
-/// Appends 4-bit codes, of which one a value comes in, two in a byte.
+/// Appends 4-bit codes, two per byte.
 pub(super) fn pack(codes: &[u8], packed: &mut Vec<u8>) {
     for block in blocks(codes) {
         let (low, high) = halves(block);
@@ -66,7 +66,7 @@ pub(super) fn pack(codes: &[u8], packed: &mut Vec<u8>) {
     }
 }
 
-/// Writes 4-bit codes out, one a value.
+/// Unpacks 4-bit codes, one per byte.
 pub(super) fn unpack(packed: &[u8], codes: &mut [u8]) {
     for (block, packed) in codes.chunks_mut(BLOCK).zip(packed.chunks(BLOCK / 2)) {
         let (low, high) = block.split_at_mut(block.len().div_ceil(2));
