@@ -150,8 +150,8 @@ fn copies_of_one_vector_do_not_disconnect_the_others() {
     }
 }
 
-/// Searches, inserts, updates, removals, drains and vacuums all at once. Labels fall into groups:
-/// some stay, some are updated all the time, some come and go.
+/// Searches, inserts, updates, removals, drains and vacuums run concurrently. There are three groups of labels: some
+/// stay, some are updated all the time, some are removed and inserted again.
 #[test]
 fn concurrent_operations_are_consistent() {
     at_once(options(16, HNSW));

@@ -9,27 +9,27 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use shuttle::thread;
 
-/// Orders of each kind a scenario is run in: so many that a share of all vectors is no matter of luck.
+/// Schedules per scenario and strategy: enough for the share of unreachable vectors to be significant.
 const SCHEDULES: usize = 3_000;
-/// One vector in so many may be cut off.
+/// At most one vector in this many may be unreachable.
 const UNREACHED_SHARE: usize = 1_000;
 
 const LABELS: u32 = 5;
 
-/// Of all vectors looked for by themselves in every order of a scenario, how many the graph led to. With so few
-/// links a vector, orders in which one is interrupted again and again can cut one off.
+/// Vectors searched for in all schedules of a scenario, and how many were missed. With so few links per vector, a schedule
+/// that interrupts a thread again and again can disconnect one.
 #[derive(Default)]
 struct Reached {
     of: AtomicUsize,
     missed: AtomicUsize,
 }
 
-/// Runs a scenario in many orders of its steps.
+/// Runs a scenario in many schedules.
 fn check<F: Fn(&Reached) + Copy + Send + Sync + 'static>(scenario: F) {
     let reached: &'static Reached = Box::leak(Box::default());
-    let orders = model_checker::check(SCHEDULES, move || scenario(reached));
+    let schedules = model_checker::check(SCHEDULES, move || scenario(reached));
     let (of, missed) = (reached.of.load(Relaxed), reached.missed.load(Relaxed));
-    println!("{missed} of {of} vectors missed in {orders} orders");
+    println!("{missed} of {of} vectors missed in {schedules} schedules");
     assert!(missed * UNREACHED_SHARE <= of, "{missed} of {of} vectors were not found by themselves");
 }
 
@@ -48,7 +48,7 @@ fn options(algorithm: Algorithm, quantization: Quantization) -> Options {
 
 const HNSW: Algorithm = Algorithm::Hnsw { m: 2, ef_construction: 8 };
 
-/// Each label's vectors stand at a place of its own; versions differ in the second value.
+/// The first value depends on the label, the second on the version.
 fn vector(label: u32, version: u32) -> [f32; 2] {
     [label as f32 * 10.0, version as f32]
 }
@@ -57,7 +57,7 @@ fn all() -> SearchParams<'static> {
     SearchParams { k: 20, ef: 20, allowed: None, exact: false }
 }
 
-/// What must hold once nothing runs any more.
+/// Checks the index after all threads have finished.
 fn settled(index: &Index, live: impl Iterator<Item = u32>, reached: &Reached) {
     index.drain(usize::MAX);
     index.check_invariants();
@@ -264,7 +264,7 @@ fn a_vector_replaced_in_the_tail_is_found_while_others_are_removed() {
             let index = Arc::clone(&index);
             thread::spawn(move || index.drain(2))
         };
-        // One less is expected to be found, so it does not show by their number.
+        // The number of results would not reveal a missing vector: one fewer is expected.
         let found = index.search(&vector(1, 0), &all());
         let mut found: Vec<u32> = found.iter().map(|neighbor| neighbor.label).collect();
         found.retain(|label| *label != 0);

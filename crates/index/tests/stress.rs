@@ -13,7 +13,7 @@ use timed_run::TimedRun;
 
 const DIM: usize = 16;
 const WRITERS: u32 = 3;
-/// Labels from here on stay as they are; those before belong to the writers in turn.
+/// Labels from this one on never change; the writers share the smaller ones.
 const KEPT: u32 = 1_500;
 const ALL: u32 = 2_000;
 
@@ -25,7 +25,7 @@ struct Stress {
 }
 
 impl Stress {
-    /// Repeats one thing until the time is up, and counts how often.
+    /// Repeats `what` until the time is up, and counts the repetitions.
     fn repeat(&self, kind: usize, mut what: impl FnMut()) {
         self.timed_run.repeat(|| {
             what();
@@ -33,7 +33,7 @@ impl Stress {
         });
     }
 
-    /// Inserts, replaces and removes what belongs to one writer, and returns what each label has in the end.
+    /// Inserts, replaces and removes the vectors of one writer, and returns the final vector of each label.
     fn write(&self, writer: u32) -> Vec<(u32, Option<usize>)> {
         let mut random = Random::new(u64::from(41 + writer));
         let mut held: Vec<(u32, Option<usize>)> =

@@ -1,4 +1,4 @@
-//! The arena under a model checker that tries random orders of its steps.
+//! The arena under a model checker that tries random schedules.
 
 mod model_checker;
 
@@ -8,11 +8,11 @@ use kernels::arena::Rows;
 use shuttle::sync::atomic::{AtomicU32, Ordering};
 use shuttle::thread;
 
-/// Orders a scenario is run in.
+/// Schedules per scenario and strategy.
 const SCHEDULES: usize = 3_000;
 
 #[test]
-fn a_row_a_reader_holds_is_never_written() {
+fn a_row_in_use_by_a_reader_is_never_written() {
     model_checker::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[3, 5]));
         let newest = Arc::new(AtomicU32::new(rows.claim(&[0; 8]).publish()));
@@ -48,7 +48,7 @@ fn a_row_a_reader_holds_is_never_written() {
 }
 
 #[test]
-fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
+fn a_pin_sees_every_change_up_to_its_epoch_and_bounds_oldest() {
     model_checker::check(SCHEDULES, || {
         let rows = Arc::new(Rows::new(&[1]));
         let changed = Arc::new(AtomicU32::new(0));
@@ -63,14 +63,14 @@ fn a_pin_sees_every_change_up_to_its_epoch_and_holds_oldest_back() {
                 }
             })
         };
-        let sweeper = {
+        let observer = {
             let rows = Arc::clone(&rows);
             thread::spawn(move || rows.epochs().oldest())
         };
         let guard = rows.pin();
         assert!(u64::from(changed.load(Ordering::Relaxed)) >= guard.epoch() - start);
         assert!(rows.epochs().oldest() <= guard.epoch());
-        sweeper.join().unwrap();
+        observer.join().unwrap();
         writer.join().unwrap();
         assert!(rows.epochs().oldest() <= guard.epoch());
     });

@@ -1,9 +1,9 @@
-//! Synthetic vectors, and the naive search they are judged by.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses some of it")]
+//! Synthetic vectors, and helpers to measure recall.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use index::{Index, Metric, Neighbor, SearchParams};
 
-/// Numbers that look random (PCG, O'Neill 2014).
+/// A pseudo-random number generator (PCG, O'Neill 2014).
 pub struct Random(u64);
 
 impl Random {
@@ -28,10 +28,10 @@ impl Random {
     }
 }
 
-/// `count` vectors around centres that themselves lie in few directions, as text embeddings do.
+/// `count` vectors around centres in a low-dimensional subspace, like text embeddings.
 pub fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut random = Random::new(seed);
-    // The centres are the same for every seed, so that queries fall where vectors are.
+    // The centres are the same for every seed, so that queries are near vectors.
     let mut fixed = Random::new(0);
     let rank = dim.min(24);
     let basis: Vec<Vec<f32>> = (0..rank).map(|_| (0..dim).map(|_| fixed.normal()).collect()).collect();

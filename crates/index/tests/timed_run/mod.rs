@@ -1,9 +1,9 @@
-//! Threads that go on until the time is up; for the stress of all crates.
+//! A time limit for threads that repeat their work; shared by the stress tests of all crates.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A second's time, or `STRESS_SECONDS`.
+/// A time limit of one second, or `STRESS_SECONDS`.
 pub(crate) struct TimedRun {
     until: Instant,
     over: AtomicBool,
@@ -16,7 +16,7 @@ impl TimedRun {
         TimedRun { until: Instant::now() + Duration::from_secs(seconds), over: AtomicBool::new(false) }
     }
 
-    /// Repeats one thing until the time is up, or another thread has ended.
+    /// Repeats `what` until the time is up or another thread has ended.
     pub(crate) fn repeat(&self, mut what: impl FnMut()) {
         let _stop = Stop(&self.over);
         while !self.over.load(Relaxed) && Instant::now() <= self.until {
@@ -25,7 +25,7 @@ impl TimedRun {
     }
 }
 
-/// Ends the others when one has ended, well or not.
+/// Stops the other threads when one ends, by panic or not.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

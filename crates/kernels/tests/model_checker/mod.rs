@@ -1,10 +1,10 @@
-//! The orders of threads' steps a scenario is run in, under a model checker; for the schedules of all crates.
+//! Runs a scenario under the model checker; shared by the schedule tests of all crates.
 
-/// Times one of another priority goes first, in PCT.
+/// Number of priority changes per schedule in PCT.
 const PREEMPTIONS: usize = 3;
 
-/// Runs a scenario in so many random orders of its steps, and in as many that change little but what goes
-/// first (PCT: Burckhardt et al. 2010), and says in how many in all. `SCHEDULES=10000` is the long run.
+/// Runs a scenario in `schedules` random schedules and as many PCT schedules (Burckhardt et al. 2010), which have few
+/// preemptions, and returns their total number. `SCHEDULES=10000` is the long run.
 pub(crate) fn check(schedules: usize, scenario: impl Fn() + Copy + Send + Sync + 'static) -> usize {
     let schedules =
         std::env::var("SCHEDULES").map_or(schedules, |text| text.parse().expect("SCHEDULES is a number"));

@@ -1,31 +1,31 @@
 //! Self-attention over one sequence.
 
 use super::pairing::{interleave, pair_rows};
-use super::round::{Rounded, round};
+use super::round::{Bf16Rows, round};
 use super::tile::{Pairs, Tile, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{self, Activation, Columns, WIDTH, blocks, pack_rows_as_columns, softmax};
 
-/// Memory [`attention`] works in; kept by the caller so that it is allocated once for many sequences.
+/// Working memory of [`attention`], kept by the caller so that it is allocated once for many sequences.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    rounded: Rounded,
-    /// Of up to [`WIDTH`] tokens, a column each.
+    rounded: Bf16Rows,
+    /// The queries of up to [`WIDTH`] tokens, one per column.
     queries: Vec<Pairs>,
-    /// A panel for each [`WIDTH`] values of a head.
+    /// One panel per [`WIDTH`] values of a head.
     values: Vec<Pairs>,
-    /// A row a key, a column a query.
+    /// One row per key, one column per query.
     scores: Vec<Columns>,
-    /// The same after the softmax, two keys a row.
+    /// The same after the softmax, with two keys per row.
     weights: Vec<Pairs>,
     /// For heads of an odd depth.
     dense: dense::AttentionScratch,
 }
 
-/// Scaled dot-product attention as [`dense::attention`] has it, with queries, keys, values and
+/// Scaled dot-product attention like [`dense::attention`], with queries, keys, values and
 /// weights rounded to bfloat16; sums and the softmax are in single precision.
 ///
-/// Heads whose depth is odd, of which pairs would straddle two, go to [`dense::attention`] itself.
+/// Heads of odd depth use [`dense::attention`], because pairs would span two heads.
 pub fn attention(
     cpu: Cpu,
     qkv: &[f32],
@@ -47,7 +47,7 @@ pub fn attention(
     }
     let depth = width / heads;
     let (depth_pairs, token_pairs) = (depth / 2, tokens.div_ceil(2));
-    let stride = Rounded::stride(3 * width);
+    let stride = Bf16Rows::stride(3 * width);
     let scale = 1.0 / (depth as f32).sqrt();
     let AttentionScratch { rounded, queries, values, scores, weights, dense: _ } = scratch;
     round(cpu, qkv, 3 * width, Activation::Identity, rounded);

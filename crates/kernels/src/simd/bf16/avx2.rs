@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::tile::{Pairs, Tile};
-use crate::simd::dense::avx2::{LANES, load, quick_gelu, store};
+use crate::simd::dense::avx2::{LANES, load, polynomial_gelu, store};
 use crate::simd::dense::{Activation, Columns, WIDTH};
 
 /// Eight values as bfloat16 in the lower halves of their lanes; see [`super::scalar`].
@@ -41,7 +41,7 @@ pub(super) fn round(row: &[f32], activation: Activation, pairs: &mut [u32]) {
 fn round_pairs(values: &[f32; 2 * LANES], activation: Activation) -> [u32; LANES] {
     let rounded = [0, 1].map(|half| {
         let values = load(&values.as_chunks().0[half]);
-        nearest(if activation == Activation::Gelu { quick_gelu(values) } else { values })
+        nearest(if activation == Activation::Gelu { polynomial_gelu(values) } else { values })
     });
     // Quarters come out as 0 2 1 3.
     let packed = _mm256_packus_epi32(rounded[0], rounded[1]);

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::tile::{Pairs, Tile};
-use crate::simd::dense::avx512::{LANES, load, load_tail, quick_gelu, store, tail_mask};
+use crate::simd::dense::avx512::{LANES, load, load_tail, polynomial_gelu, store, tail_mask};
 use crate::simd::dense::{Activation, Columns, WIDTH};
 
 /// The lanes as an integer vector.
@@ -71,7 +71,7 @@ fn round_after<const GELU: bool>(row: &[f32], pairs: &mut [u32]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round_pairs<const GELU: bool>(low: __m512, high: __m512) -> __m512i {
-    let [low, high] = if GELU { [quick_gelu(low), quick_gelu(high)] } else { [low, high] };
+    let [low, high] = if GELU { [polynomial_gelu(low), polynomial_gelu(high)] } else { [low, high] };
     bits(_mm512_cvtne2ps_pbh(high, low))
 }
 

@@ -1,14 +1,14 @@
 //! Linear layers.
 
-use super::round::{Rounded, round};
+use super::round::{Bf16Rows, round};
 use super::tile::{Pairs, Tile, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, Columns, WIDTH, blocks, pack_rows_as_columns};
 
-/// A linear layer with the activation that goes before it, `y = activation(x) Wᵀ + b`, with `W` and
+/// A linear layer with a preceding activation, `y = activation(x) Wᵀ + b`, with `W` and
 /// `activation(x)` rounded to bfloat16, its weights packed once for all products.
 ///
-/// Packed weights read the same at every [`Level`](crate::simd::Level).
+/// The layout of packed weights is the same at every [`Level`](crate::simd::Level).
 pub struct Linear {
     /// A panel for each [`WIDTH`] outputs, each half of `inputs` deep, rounded up.
     panels: Vec<Pairs>,
@@ -18,33 +18,33 @@ pub struct Linear {
     outputs: usize,
 }
 
-/// Memory [`Linear::apply`] works in; kept by the caller so that it is allocated once for many calls.
+/// Working memory of [`Linear::apply`], kept by the caller so that it is allocated once for many calls.
 #[derive(Debug, Default)]
 pub struct LinearScratch {
-    rounded: Rounded,
+    rounded: Bf16Rows,
 }
 
 impl Linear {
-    /// Rounds and packs `weights`, `bias.len()` rows of `inputs` values (an output each, as PyTorch
-    /// keeps them). Panics unless the lengths agree.
+    /// Rounds and packs `weights`, `bias.len()` rows of `inputs` values (one per output, as in
+    /// PyTorch). Panics unless the lengths agree.
     pub fn pack(cpu: Cpu, weights: &[f32], bias: &[f32], inputs: usize) -> Linear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
-        let mut rounded = Rounded::default();
+        let mut rounded = Bf16Rows::default();
         round(cpu, weights, inputs, Activation::Identity, &mut rounded);
-        let depth = Rounded::stride(inputs);
+        let depth = Bf16Rows::stride(inputs);
         let mut panels = vec![Pairs::ZERO; outputs.div_ceil(WIDTH) * depth];
         pack_rows_as_columns(cpu, &rounded.pairs, outputs, depth, depth, &mut panels);
         Linear { panels, bias: Columns::rows_of(bias), inputs, outputs }
     }
 
-    /// Values an input row has.
+    /// Values per input row.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Values an output row has.
+    /// Values per output row.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -65,7 +65,7 @@ impl Linear {
         assert_eq!(y.len(), rows * self.outputs, "y must have as many rows as x");
         let rounded = &mut scratch.rounded;
         round(cpu, x, self.inputs, activation, rounded);
-        let depth = Rounded::stride(self.inputs);
+        let depth = Bf16Rows::stride(self.inputs);
         for (p, (panel, bias)) in self.panels.chunks_exact(depth).zip(&self.bias).enumerate() {
             let first = p * WIDTH;
             for block in blocks(rows, rows_max(cpu)) {
@@ -86,7 +86,7 @@ impl Linear {
 
 impl std::fmt::Debug for Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the weights: millions of numbers.
+        // Without the millions of weights.
         f.debug_struct("Linear")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)

@@ -1,10 +1,9 @@
 //! Linear layers and attention in bfloat16 with single-precision sums.
 //!
-//! Without the instruction for it ([`Cpu::has_bf16`](super::Cpu::has_bf16)) linear layers round the
-//! same values to bfloat16 and multiply them in single precision, in the order in which the instruction
-//! adds. So results are the same at every [`Level`](super::Level), bit by bit, but for sums so small that
-//! single precision has no normal number for them (below 1.2e-38). A row's result depends only on its own row, or in [`attention`] its own
-//! sequence, bit by bit.
+//! Without bfloat16 instructions ([`Cpu::has_bf16`](super::Cpu::has_bf16)), linear layers round the same values to
+//! bfloat16 and multiply them in single precision, in the order in which the instruction adds. Results are therefore
+//! identical at every [`Level`](super::Level), bit by bit, except for sums that are subnormal in single precision (below
+//! 1.2e-38). The result of a row depends only on that row, or in [`attention`] on its sequence, bit by bit.
 
 #![allow(unsafe_code)]
 

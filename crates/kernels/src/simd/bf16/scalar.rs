@@ -1,9 +1,9 @@
-//! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
+//! Plain Rust: the fallback of every kernel and the reference for its vector versions.
 
 use super::tile::{Pairs, Tile};
-use crate::simd::dense::{Activation, Columns, quick_gelu};
+use crate::simd::dense::{Activation, Columns, polynomial_gelu};
 
-/// The nearest bfloat16, ties to the even one; zero for a subnormal value.
+/// The nearest bfloat16, ties to even; zero for a subnormal value.
 fn nearest(value: f32) -> u32 {
     let bits = value.to_bits();
     if value.is_nan() {
@@ -17,7 +17,7 @@ fn nearest(value: f32) -> u32 {
 
 /// Rounds one row.
 pub(super) fn round(row: &[f32], activation: Activation, pairs: &mut [u32]) {
-    let activated = |value| if activation == Activation::Gelu { quick_gelu(value) } else { value };
+    let activated = |value| if activation == Activation::Gelu { polynomial_gelu(value) } else { value };
     for (pair, values) in pairs.iter_mut().zip(row.chunks(2)) {
         let after = values.get(1).map_or(0, |&after| nearest(activated(after)));
         *pair = nearest(activated(values[0])) | after << 16;
@@ -37,8 +37,8 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, colu
             let (first, second) = values(input);
             for (sum, &weights) in sums.iter_mut().zip(&weights.0) {
                 let (of_first, of_second) = values(weights);
-                // The order in which `vdpbf16ps` adds. Products of two bfloat16 are exact, so that
-                // nothing is lost without fused multiplication.
+                // The order in which `vdpbf16ps` adds. Products of two bfloat16 values are exact, so that fused
+                // multiplication would make no difference.
                 *sum += second * of_second;
                 *sum += first * of_first;
             }

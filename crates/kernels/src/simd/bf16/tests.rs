@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::round::{Rounded, round};
+use super::round::{Bf16Rows, round};
 use super::{AttentionScratch, Linear, LinearScratch, attention};
 use crate::simd::Cpu;
 use crate::simd::dense::Activation;
@@ -13,7 +13,7 @@ const ROUNDING: f64 = 2.0 / 256.0;
 
 /// What rounding makes of a row.
 fn rounded(cpu: Cpu, row: &[f32], activation: Activation) -> Vec<f32> {
-    let mut rounded = Rounded::default();
+    let mut rounded = Bf16Rows::default();
     round(cpu, row, row.len(), activation, &mut rounded);
     let both = rounded.pairs.iter().flat_map(|pair| [pair << 16, pair & 0xffff_0000]);
     both.take(row.len()).map(f32::from_bits).collect()
@@ -114,7 +114,7 @@ fn special_values_stay_in_their_row() {
 }
 
 #[test]
-fn a_row_is_the_same_alone_and_in_company() {
+fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (inputs, outputs, rows) = (70, 45, 29);
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let x = Values::new(3, inputs * rows);

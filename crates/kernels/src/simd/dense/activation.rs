@@ -1,15 +1,15 @@
-//! What stands between two linear layers.
+//! Activation functions.
 
 use super::dispatch;
 use crate::simd::Cpu;
 
-/// What is applied to each value of a layer's input first.
+/// The function applied to each value of the input of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// The identity.
     Identity,
     /// `x Φ(x)`, the exact form of GELU (Hendrycks and Gimpel 2016), from the polynomial
-    /// `QUICK_GELU`, within `3e-5 + 5e-6 |x|`: less than the rounding of its result to 8 or 16 bits.
+    /// `POLYNOMIAL_GELU`, within `3e-5 + 5e-6 |x|`: less than the rounding of its result to 8 or 16 bits.
     Gelu,
 }
 
@@ -19,10 +19,10 @@ pub fn gelu(cpu: Cpu, x: &mut [f32]) {
     dispatch!(cpu, gelu_all(x))
 }
 
-/// `Φ(x) = ½ + x Σ cᵢ x²ⁱ` for `|x| <= QUICK_GELU_MAX`, where it is 0 or 1 and stays: the polynomial
-/// with the least greatest error in `x Φ(x)`, 2.5e-5 before rounding (found by iterated weighted
+/// `Φ(x) = ½ + x Σ cᵢ x²ⁱ` for `|x| <= POLYNOMIAL_GELU_MAX`, beyond which it is 0 or 1: the minimax
+/// polynomial for `x Φ(x)`, maximum error 2.5e-5 before rounding (found by iterated weighted
 /// least squares).
-pub(super) const QUICK_GELU: [f32; 9] = [
+pub(super) const POLYNOMIAL_GELU: [f32; 9] = [
     0.398_761_6,
     -0.066_076_43,
     0.009_643_028,
@@ -33,5 +33,5 @@ pub(super) const QUICK_GELU: [f32; 9] = [
     -3.754_050_4e-9,
     3.569_430_5e-11,
 ];
-/// Where `QUICK_GELU` ends.
-pub(super) const QUICK_GELU_MAX: f32 = 4.4;
+/// The end of the range of `POLYNOMIAL_GELU`.
+pub(super) const POLYNOMIAL_GELU_MAX: f32 = 4.4;

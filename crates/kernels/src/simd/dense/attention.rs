@@ -5,22 +5,22 @@ use super::panel::{Columns, WIDTH, pack_rows, pack_rows_as_columns};
 use super::tile::{Tile, blocks, multiply, rows_max};
 use crate::simd::Cpu;
 
-/// Memory [`attention`] works in; kept by the caller so that it is allocated once for many sequences.
+/// Working memory of [`attention`], kept by the caller so that it is allocated once for many sequences.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
-    /// Of up to [`WIDTH`] tokens, a column each.
+    /// The queries of up to [`WIDTH`] tokens, one per column.
     queries: Vec<Columns>,
-    /// A panel for each [`WIDTH`] values of a head.
+    /// One panel per [`WIDTH`] values of a head.
     values: Vec<Columns>,
-    /// A row a key, a column a query.
+    /// One row per key, one column per query.
     scores: Vec<Columns>,
 }
 
 /// Scaled dot-product attention of every token to every token, in `heads` heads
-/// (Vaswani et al. 2017, section 3.2): `softmax(Q Kᵀ / √d) V` a head, `d = width / heads`.
+/// (Vaswani et al. 2017, section 3.2): `softmax(Q Kᵀ / √d) V` per head, `d = width / heads`.
 ///
-/// `qkv` has a row of `3 * width` values a token: query, key, value, each head after head;
-/// `out` has a row of `width` values a token. Panics unless the lengths agree and `heads`
+/// `qkv` has a row of `3 * width` values per token: query, key and value, each with the heads in order;
+/// `out` has a row of `width` values per token. Panics unless the lengths agree and `heads`
 /// divides `width`.
 pub fn attention(
     cpu: Cpu,
@@ -49,8 +49,7 @@ pub fn attention(
         pack_rows(&qkv[2 * width + query..], tokens, stride, depth, values);
         for first in (0..tokens).step_by(WIDTH) {
             let taken = WIDTH.min(tokens - first);
-            // A vector of queries is what a sum of the softmax runs over: half of them is enough
-            // for a short text.
+            // The softmax processes whole vectors of queries; half the columns are enough for a short text.
             let columns = if taken <= WIDTH / 2 { WIDTH / 2 } else { WIDTH };
             pack_rows_as_columns(cpu, &qkv[first * stride + query..], taken, stride, depth, queries);
             for block in blocks(tokens, rows_max(cpu)) {

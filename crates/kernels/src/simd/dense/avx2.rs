@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
+use super::activation::{POLYNOMIAL_GELU, POLYNOMIAL_GELU_MAX};
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
 use super::layer_norm::SUMS;
@@ -165,15 +165,15 @@ pub(super) fn gelu_all(x: &mut [f32]) {
     store_tail(tail, last);
 }
 
-/// See [`super::scalar::quick_gelu`].
+/// See [`super::scalar::polynomial_gelu`].
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(in crate::simd) fn quick_gelu(x: __m256) -> __m256 {
-    let end = _mm256_set1_ps(QUICK_GELU_MAX);
+pub(in crate::simd) fn polynomial_gelu(x: __m256) -> __m256 {
+    let end = _mm256_set1_ps(POLYNOMIAL_GELU_MAX);
     let a = _mm256_max_ps(_mm256_sub_ps(_mm256_setzero_ps(), end), _mm256_min_ps(end, x));
     let square = _mm256_mul_ps(a, a);
-    let mut sum = _mm256_set1_ps(QUICK_GELU[QUICK_GELU.len() - 1]);
-    for &c in QUICK_GELU.iter().rev().skip(1) {
+    let mut sum = _mm256_set1_ps(POLYNOMIAL_GELU[POLYNOMIAL_GELU.len() - 1]);
+    for &c in POLYNOMIAL_GELU.iter().rev().skip(1) {
         sum = _mm256_fmadd_ps(sum, square, _mm256_set1_ps(c));
     }
     _mm256_mul_ps(x, _mm256_fmadd_ps(a, sum, _mm256_set1_ps(0.5)))

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
+use super::activation::{POLYNOMIAL_GELU, POLYNOMIAL_GELU_MAX};
 use super::avx2;
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
@@ -220,15 +220,15 @@ pub(super) fn gelu_all(x: &mut [f32]) {
     store_tail(tail, last);
 }
 
-/// See [`super::scalar::quick_gelu`].
+/// See [`super::scalar::polynomial_gelu`].
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(in crate::simd) fn quick_gelu(x: __m512) -> __m512 {
-    let end = _mm512_set1_ps(QUICK_GELU_MAX);
+pub(in crate::simd) fn polynomial_gelu(x: __m512) -> __m512 {
+    let end = _mm512_set1_ps(POLYNOMIAL_GELU_MAX);
     let a = _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), end), _mm512_min_ps(end, x));
     let square = _mm512_mul_ps(a, a);
-    let mut sum = _mm512_set1_ps(QUICK_GELU[QUICK_GELU.len() - 1]);
-    for &c in QUICK_GELU.iter().rev().skip(1) {
+    let mut sum = _mm512_set1_ps(POLYNOMIAL_GELU[POLYNOMIAL_GELU.len() - 1]);
+    for &c in POLYNOMIAL_GELU.iter().rev().skip(1) {
         sum = _mm512_fmadd_ps(sum, square, _mm512_set1_ps(c));
     }
     _mm512_mul_ps(x, _mm512_fmadd_ps(a, sum, _mm512_set1_ps(0.5)))

@@ -1,4 +1,4 @@
-//! Constants of the complementary error function, which GELU is made of.
+//! Constants of the complementary error function, which GELU is computed from.
 
 /// Coefficients of the complementary error function, `erfc(a) = t(c₀ + t(c₁ + …)) e^(-a²)` with
 /// `t = 1 / (1 + ERFC_P a)`, `a >= 0`, absolute error at most 1.5e-7: Abramowitz and Stegun,

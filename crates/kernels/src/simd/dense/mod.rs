@@ -30,7 +30,7 @@ pub use linear::Linear;
 
 pub(super) use attention::softmax;
 pub(super) use panel::{Columns, Lanes, WIDTH, pack_rows_as_columns};
-pub(super) use scalar::quick_gelu;
+pub(super) use scalar::polynomial_gelu;
 pub(super) use tile::{Tile, blocks};
 
 /// Runs a function of the level's module, all of which have the same signature.

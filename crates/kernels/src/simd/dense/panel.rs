@@ -1,8 +1,8 @@
-//! Right-hand matrices of products, laid out the way the micro-kernels read them.
+//! Right-hand matrices of products, in the layout that the micro-kernels read.
 
 use crate::simd::{Cpu, Level};
 
-/// Columns a panel has; the micro-kernels of every level read this layout.
+/// Columns per panel; the micro-kernels of every level read this layout.
 pub(in crate::simd) const WIDTH: usize = 32;
 
 /// One row of a panel: [`WIDTH`] neighbouring columns, aligned to a cache line so that no vector
@@ -17,7 +17,7 @@ pub(in crate::simd) type Columns = Lanes<f32>;
 impl Columns {
     pub(in crate::simd) const ZERO: Columns = Lanes([0.0; WIDTH]);
 
-    /// `values` [`WIDTH`] at a time, zeros after the last.
+    /// Splits `values` into rows of [`WIDTH`], padded with zeros.
     pub(in crate::simd) fn rows_of(values: &[f32]) -> Vec<Columns> {
         let row = |chunk: &[f32]| {
             let mut columns = Columns::ZERO;
@@ -29,21 +29,21 @@ impl Columns {
 }
 
 impl<T: Lane> Lanes<T> {
-    /// The values of all rows in a row.
+    /// The values of all rows as one slice.
     pub(in crate::simd) fn flat(rows: &[Lanes<T>]) -> &[T] {
-        // SAFETY: `Lanes` holds nothing but its array (`repr(C)`, and the array's size is a multiple
-        // of the alignment for every `Lane`), so rows are arrays one after the other.
+        // SAFETY: `Lanes` consists of its array only (`repr(C)`, and the size of the array is a multiple of the alignment
+        // for every `Lane`), so the rows are contiguous arrays.
         unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * WIDTH) }
     }
 
-    /// The values of all rows in a row.
+    /// The values of all rows as one slice.
     pub(in crate::simd) fn flat_mut(rows: &mut [Lanes<T>]) -> &mut [T] {
         // SAFETY: as in `flat`, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(rows.as_mut_ptr().cast(), rows.len() * WIDTH) }
     }
 }
 
-/// What a lane of 32 bits holds.
+/// The content of a 32-bit lane.
 pub(in crate::simd) trait Lane: Copy + Default {}
 
 impl Lane for f32 {}
@@ -71,7 +71,7 @@ pub(in crate::simd) fn pack_rows_as_columns<T: Lane>(
         let mut done = 0;
         #[cfg(target_arch = "x86_64")]
         if cpu.level() == Level::Avx512 {
-            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
             done = unsafe { super::avx512::transpose(&matrix[first * stride..], taken, stride, panel) };
         }
         for column in 0..taken {

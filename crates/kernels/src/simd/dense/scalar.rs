@@ -1,6 +1,6 @@
-//! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
+//! Plain Rust: the fallback of every kernel and the reference for its vector versions.
 
-use super::activation::{QUICK_GELU, QUICK_GELU_MAX};
+use super::activation::{POLYNOMIAL_GELU, POLYNOMIAL_GELU_MAX};
 use super::erfc::{ERFC, ERFC_P, GELU_TAIL_MAX};
 use super::exponential::{EXP, EXP_MIN, LN_2_HIGH, LN_2_LOW};
 use super::layer_norm::SUMS;
@@ -26,11 +26,11 @@ pub(super) fn gelu_all(x: &mut [f32]) {
     }
 }
 
-/// `x Φ(x)` from [`QUICK_GELU`].
-pub(in crate::simd) fn quick_gelu(x: f32) -> f32 {
-    let a = x.clamp(-QUICK_GELU_MAX, QUICK_GELU_MAX);
+/// `x Φ(x)` from [`POLYNOMIAL_GELU`].
+pub(in crate::simd) fn polynomial_gelu(x: f32) -> f32 {
+    let a = x.clamp(-POLYNOMIAL_GELU_MAX, POLYNOMIAL_GELU_MAX);
     let square = a * a;
-    let polynomial = QUICK_GELU.iter().rev().fold(0.0, |sum: f32, &c| sum.mul_add(square, c));
+    let polynomial = POLYNOMIAL_GELU.iter().rev().fold(0.0, |sum: f32, &c| sum.mul_add(square, c));
     x * a.mul_add(polynomial, 0.5)
 }
 

@@ -90,7 +90,7 @@ fn special_values_stay_in_their_row() {
 }
 
 #[test]
-fn a_row_is_the_same_alone_and_in_company() {
+fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (inputs, outputs, rows) = (70, 45, 29);
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let x = Values::new(3, inputs * rows);

@@ -16,7 +16,7 @@ pub(in crate::simd) struct Tile<'a, T = f32> {
     /// At most as many as the micro-kernel keeps in registers.
     pub(in crate::simd) rows: usize,
     pub(in crate::simd) panel: &'a [Lanes<T>],
-    /// What sums start from.
+    /// The initial value of the sums.
     pub(in crate::simd) bias: &'a Columns,
 }
 
@@ -39,8 +39,8 @@ pub(super) fn rows_max(cpu: Cpu) -> usize {
     }
 }
 
-/// Splits `rows` into blocks of at most `max`, as even as can be: a block of one row costs
-/// nearly as much as a full one.
+/// Splits `rows` into blocks of at most `max`, as evenly as possible: a block of one row costs nearly as much as a full
+/// one.
 pub(in crate::simd) fn blocks(rows: usize, max: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let count = rows.div_ceil(max);
     (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)

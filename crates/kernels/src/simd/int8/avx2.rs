@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::quantize::{GroupAdjustment, Span};
+use super::quantize::{GroupAdjustment, ValueRange};
 use super::tile::{INPUTS, Tile};
-use crate::simd::dense::avx2::{LANES, first_lanes, greatest, load, quick_gelu, store};
+use crate::simd::dense::avx2::{LANES, first_lanes, greatest, load, polynomial_gelu, store};
 use crate::simd::dense::{Activation, WIDTH};
 
 /// See [`super::scalar::quantize`].
@@ -15,7 +15,7 @@ pub(super) fn quantize(
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
-) -> Span {
+) -> ValueRange {
     let (whole, tail) = row.as_chunks();
     let shifts = adjustment.shifts.as_chunks().0;
     let factors = adjustment.factors.as_chunks().0;
@@ -26,7 +26,7 @@ pub(super) fn quantize(
     last[..tail.len()].copy_from_slice(tail);
     for (i, lanes) in whole.iter().chain((!tail.is_empty()).then_some(&last)).enumerate() {
         let value = load(lanes);
-        let value = if activation == Activation::Gelu { quick_gelu(value) } else { value };
+        let value = if activation == Activation::Gelu { polynomial_gelu(value) } else { value };
         let mut value = _mm256_mul_ps(_mm256_sub_ps(value, load(&shifts[i])), load(&factors[i]));
         if i == whole.len() {
             // Lanes beyond the row's end repeat a value, which changes neither end of its range.
@@ -38,16 +38,16 @@ pub(super) fn quantize(
         store(&mut held[i], value);
     }
     let negated = _mm256_sub_ps(_mm256_setzero_ps(), least);
-    let span = Span::between(-greatest(negated), greatest(most));
-    let inverse = _mm256_set1_ps(span.inverse());
-    let least = _mm256_set1_ps(span.least);
+    let range = ValueRange::between(-greatest(negated), greatest(most));
+    let inverse = _mm256_set1_ps(range.inverse());
+    let least = _mm256_set1_ps(range.least);
     for (held, bytes) in held.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
         let steps = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_sub_ps(load(held), least), inverse));
         let words = _mm_packs_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256::<1>(steps));
         let packed = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
         *bytes = packed.to_le_bytes();
     }
-    span
+    range
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -112,7 +112,7 @@ fn store_row(tile: &Tile<'_>, row: usize, quarter: usize, sum: __m256i, out: &mu
     let weight_scale = load(&columns.scale.as_chunks().0[quarter]);
     let weight_sum = load(&columns.sum.as_chunks().0[quarter]);
     let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[quarter];
-    let before = if tile.begins { load(&columns.bias.as_chunks().0[quarter]) } else { load(lanes) };
+    let before = if tile.is_first_group { load(&columns.bias.as_chunks().0[quarter]) } else { load(lanes) };
     let scale = _mm256_mul_ps(_mm256_set1_ps(tile.rows.scales[row]), weight_scale);
     let constant = _mm256_fmadd_ps(_mm256_set1_ps(tile.rows.least[row]), weight_sum, before);
     store(lanes, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, constant));

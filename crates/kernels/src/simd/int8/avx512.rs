@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::quantize::{GroupAdjustment, Span};
+use super::quantize::{GroupAdjustment, ValueRange};
 use super::tile::{INPUTS, Tile};
-use crate::simd::dense::avx512::{LANES, load, load_tail, quick_gelu, store, tail_mask};
+use crate::simd::dense::avx512::{LANES, load, load_tail, polynomial_gelu, store, tail_mask};
 use crate::simd::dense::{Activation, WIDTH};
 
 /// See [`super::scalar::quantize`].
@@ -15,7 +15,7 @@ pub(super) fn quantize(
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
-) -> Span {
+) -> ValueRange {
     match activation {
         Activation::Identity => quantize_after::<false>(row, adjustment, buffer, bytes),
         Activation::Gelu => quantize_after::<true>(row, adjustment, buffer, bytes),
@@ -28,7 +28,7 @@ fn quantize_after<const GELU: bool>(
     adjustment: GroupAdjustment<'_>,
     buffer: &mut [f32],
     bytes: &mut [u8],
-) -> Span {
+) -> ValueRange {
     let (whole, tail) = row.as_chunks();
     let shifts = adjustment.shifts.as_chunks().0;
     let factors = adjustment.factors.as_chunks().0;
@@ -37,7 +37,7 @@ fn quantize_after<const GELU: bool>(
     let mut greatest = _mm512_set1_ps(f32::NEG_INFINITY);
     for (((lanes, shift), factor), held) in whole.iter().zip(shifts).zip(factors).zip(&mut *held) {
         let value = load(lanes);
-        let value = if GELU { quick_gelu(value) } else { value };
+        let value = if GELU { polynomial_gelu(value) } else { value };
         let value = _mm512_mul_ps(_mm512_sub_ps(value, load(shift)), load(factor));
         least = _mm512_min_ps(least, value);
         greatest = _mm512_max_ps(greatest, value);
@@ -46,23 +46,23 @@ fn quantize_after<const GELU: bool>(
     if !tail.is_empty() {
         let mask = tail_mask(tail.len());
         let value = load_tail(tail, _mm512_setzero_ps());
-        let value = if GELU { quick_gelu(value) } else { value };
+        let value = if GELU { polynomial_gelu(value) } else { value };
         let (shift, factor) = (load(&shifts[whole.len()]), load(&factors[whole.len()]));
         let value = _mm512_mul_ps(_mm512_sub_ps(value, shift), factor);
         least = _mm512_mask_min_ps(least, mask, least, value);
         greatest = _mm512_mask_max_ps(greatest, mask, greatest, value);
         store(&mut held[whole.len()], value);
     }
-    let span = Span::between(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(greatest));
-    let inverse = _mm512_set1_ps(span.inverse());
-    let least = _mm512_set1_ps(span.least);
+    let range = ValueRange::between(_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(greatest));
+    let inverse = _mm512_set1_ps(range.inverse());
+    let least = _mm512_set1_ps(range.least);
     for (held, bytes) in held.iter().zip(bytes.as_chunks_mut::<LANES>().0) {
         let steps = _mm512_mul_ps(_mm512_sub_ps(load(held), least), inverse);
         let packed = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(steps));
         // SAFETY: the reference covers the 16 bytes written; the store needs no alignment.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed) };
     }
-    span
+    range
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -116,7 +116,7 @@ fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride
         let bias = load(&columns.bias.as_chunks().0[half]);
         for (row, sums) in sums.iter().enumerate() {
             let lanes = &mut out[row * out_stride..][..WIDTH].as_chunks_mut().0[half];
-            let before = if tile.begins { bias } else { load(lanes) };
+            let before = if tile.is_first_group { bias } else { load(lanes) };
             let scale = _mm512_mul_ps(_mm512_set1_ps(tile.rows.scales[row]), weight_scale);
             let constant = _mm512_fmadd_ps(_mm512_set1_ps(tile.rows.least[row]), weight_sum, before);
             store(lanes, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, constant));

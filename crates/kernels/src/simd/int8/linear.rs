@@ -1,42 +1,42 @@
 //! Linear layers.
 
-use super::quantize::{Adjustment, GROUP, Quantized, quantize};
-use super::tile::{Columns, INPUTS, Panel, Tile, multiply, rows_max};
+use super::quantize::{Adjustment, GROUP, QuantizedRows, quantize};
+use super::tile::{ColumnParams, INPUTS, Panel, Tile, multiply, rows_max};
 use crate::simd::Cpu;
 use crate::simd::dense::{Activation, WIDTH, blocks};
 
 /// The largest weight; symmetric, so that the most negative byte is not used.
 const WEIGHT_MAX: f32 = 127.0;
 
-/// A linear layer with the activation that goes before it, `y = activation(x) Wᵀ + b`.
+/// A linear layer with a preceding activation, `y = activation(x) Wᵀ + b`.
 ///
-/// `W` is held as `wᵢ = sᵢ qᵢ`, `qᵢ` whole numbers from -127 to 127 and a scale for each output
+/// `W` is held as `wᵢ = sᵢ qᵢ`, integers `qᵢ` from -127 to 127 and a scale for each output
 /// (symmetric, per channel; Jacob et al. 2018). A row of the input becomes `x = s q + l`, `q` from
 /// 0 to 255 and `l` its least value, and `y = s sᵢ Σ q qᵢ + l sᵢ Σ qᵢ + b`. Scales and least values are those
 /// of each 384 neighbouring inputs, whose parts of `y` are summed.
 ///
-/// Packed weights read the same at every [`Level`](crate::simd::Level).
+/// The layout of packed weights is the same at every [`Level`](crate::simd::Level).
 pub struct Linear {
     /// A panel for each [`WIDTH`] outputs, each `inputs` deep, rounded up to whole [`INPUTS`].
     panels: Vec<Panel>,
     /// For each panel those of its groups.
-    columns: Vec<Columns>,
+    columns: Vec<ColumnParams>,
     adjustment: Adjustment,
     inputs: usize,
     outputs: usize,
 }
 
-/// Memory [`Linear::apply`] works in; kept by the caller so that it is allocated once for many calls.
+/// Working memory of [`Linear::apply`], kept by the caller so that it is allocated once for many calls.
 #[derive(Debug, Default)]
 pub struct LinearScratch {
-    quantized: Quantized,
+    quantized: QuantizedRows,
 }
 
 impl Linear {
-    /// Quantises and packs `weights`, `bias.len()` rows of `inputs` values (an output each, as
-    /// PyTorch keeps them).
+    /// Quantises and packs `weights`, `bias.len()` rows of `inputs` values (one per output, as in
+    /// PyTorch).
     ///
-    /// `shifts` and `factors`, one an input, make inputs easier to quantise: of input `j`,
+    /// `shifts` and `factors`, one per input, make inputs easier to quantise: of input `j`,
     /// `shifts[j]` is subtracted, which goes into the bias, and it is multiplied by `factors[j]`,
     /// which must be positive and by which its weights are divided (Wei et al. 2023, Outlier
     /// Suppression+, section 4.1; Xiao et al. 2023, SmoothQuant, section 4). Panics unless the
@@ -45,12 +45,15 @@ impl Linear {
         let outputs = bias.len();
         assert!(inputs > 0 && outputs > 0, "a linear layer has inputs and outputs");
         assert_eq!(weights.len(), inputs * outputs, "weights are outputs x inputs");
-        assert!(shifts.len() == inputs && factors.len() == inputs, "a shift and a factor an input");
-        assert!(factors.iter().all(|factor| *factor > 0.0), "factors are positive");
+        assert!(
+            shifts.len() == inputs && factors.len() == inputs,
+            "there must be a shift and a factor per input"
+        );
+        assert!(factors.iter().all(|factor| *factor > 0.0), "factors must be positive");
         let depth = inputs.div_ceil(INPUTS);
         let mut panels = vec![Panel::ZERO; outputs.div_ceil(WIDTH) * depth];
         let groups = inputs.div_ceil(GROUP);
-        let mut columns = vec![Columns::ZERO; outputs.div_ceil(WIDTH) * groups];
+        let mut columns = vec![ColumnParams::ZERO; outputs.div_ceil(WIDTH) * groups];
         let mut row = vec![0.0; inputs];
         let mut quantized = vec![0i8; depth * INPUTS];
         for (output, weights) in weights.chunks_exact(inputs).enumerate() {
@@ -84,12 +87,12 @@ impl Linear {
         Linear { panels, columns, adjustment, inputs, outputs }
     }
 
-    /// Values an input row has.
+    /// Values per input row.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Values an output row has.
+    /// Values per output row.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -120,7 +123,7 @@ impl Linear {
                     rows: quantized.rows(block.clone(), group),
                     panel,
                     columns,
-                    begins: group == 0,
+                    is_first_group: group == 0,
                 });
                 let out = &mut y[block.start * self.outputs + first..];
                 multiply(cpu, tiles, out, self.outputs, block.len(), WIDTH.min(self.outputs - first));
@@ -129,8 +132,8 @@ impl Linear {
     }
 }
 
-/// To the nearest whole number, ties to the even one, of `|value| < 2²²`. An addition does the
-/// rounding, so that this is vectorised where no instruction for it may be assumed.
+/// Rounds to the nearest integer, ties to even, for `|value| < 2²²`. An addition does the rounding, so the compiler
+/// can vectorise it without a rounding instruction.
 pub(super) fn round(value: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0; // 1.5 * 2²³: a sum with it has no bits below the unit
     (value + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
@@ -138,7 +141,7 @@ pub(super) fn round(value: f32) -> i32 {
 
 impl std::fmt::Debug for Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the weights: millions of numbers.
+        // Without the millions of weights.
         f.debug_struct("Linear")
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)

@@ -1,8 +1,8 @@
-//! Linear layers in 8-bit integers: weights quantised once, a scale an output; inputs quantised on
-//! the way in, a scale and a zero point a row.
+//! Linear layers in 8-bit integers. Weights are quantised once, with a scale per output and group of inputs; inputs are
+//! quantised in every call, with a scale and a minimum per row and group.
 //!
-//! The sums are integers, and what surrounds them is rounded in the same order everywhere, so results are
-//! the same at every [`Level`](super::Level), bit by bit. A row's result depends on its own row alone.
+//! The sums are integers, and the remaining operations are rounded in the same order everywhere, so results are
+//! identical at every [`Level`](super::Level), bit by bit. The result of a row depends only on that row.
 
 #![allow(unsafe_code)]
 

@@ -1,21 +1,21 @@
-//! Rows of an input as bytes.
+//! Quantisation of input rows to bytes.
 
 use std::ops::Range;
 
 use crate::simd::dense::Activation;
 use crate::simd::{Cpu, Level};
 
-/// Values the vector code takes at once, at most.
+/// The maximum number of values that the vector code processes at once.
 const LANES: usize = 16;
 
-/// Neighbouring inputs that share a scale and a least value: the more inputs, the more likely a large one
-/// among them, which makes the steps of all others large.
+/// Neighbouring inputs that share a scale and a minimum: the larger the group, the more likely it contains a large
+/// value, which makes the steps of all others large.
 pub(super) const GROUP: usize = 384;
 
 /// Rows as bytes: value `j` of row `i` is `scales[k] * values[i * stride + j] + least[k]`, where `k` is
 /// `i` plus the number of rows for each whole [`GROUP`] before `j`.
 #[derive(Debug, Default)]
-pub(super) struct Quantized {
+pub(super) struct QuantizedRows {
     values: Vec<u8>,
     stride: usize,
     scales: Vec<f32>,
@@ -24,54 +24,54 @@ pub(super) struct Quantized {
     adjusted: Vec<f32>,
 }
 
-/// What each input goes through before it is quantised.
+/// The adjustment of each input before it is quantised.
 #[derive(Debug)]
 pub(super) struct Adjustment {
-    /// What is subtracted from it.
+    /// Subtracted from the input.
     pub(super) shifts: Vec<f32>,
-    /// What it is multiplied by then.
+    /// Multiplied with the difference.
     pub(super) factors: Vec<f32>,
 }
 
 impl Adjustment {
-    /// Filled up with zeros, so that what the vector code reads in whole vectors ends on one.
+    /// Pads with zeros to whole vectors, which is what the vector code reads.
     pub(super) fn new(shifts: &[f32], factors: &[f32]) -> Adjustment {
         let padded = |values: &[f32]| {
             let mut padded = values.to_vec();
-            padded.resize(Quantized::stride(values.len()), 0.0);
+            padded.resize(QuantizedRows::stride(values.len()), 0.0);
             padded
         };
         Adjustment { shifts: padded(shifts), factors: padded(factors) }
     }
 }
 
-/// What a group of inputs goes through; see [`Adjustment`].
+/// The adjustment of a group of inputs; see [`Adjustment`].
 #[derive(Clone, Copy)]
 pub(super) struct GroupAdjustment<'a> {
     pub(super) shifts: &'a [f32],
     pub(super) factors: &'a [f32],
 }
 
-/// A group of some of the rows of [`Quantized`].
+/// A group of some of the rows of [`QuantizedRows`].
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
-    /// Bytes, a row every `stride`; beyond the group come those of the next one.
+pub(super) struct RowGroup<'a> {
+    /// The bytes, with rows `stride` apart; the bytes of the next group follow those of this one.
     pub(super) values: &'a [u8],
     pub(super) stride: usize,
     pub(super) scales: &'a [f32],
     pub(super) least: &'a [f32],
 }
 
-impl Quantized {
+impl QuantizedRows {
     /// Bytes from one row to the next.
     pub(super) fn stride(inputs: usize) -> usize {
         inputs.next_multiple_of(LANES)
     }
 
-    pub(super) fn rows(&self, rows: Range<usize>, group: usize) -> Rows<'_> {
+    pub(super) fn rows(&self, rows: Range<usize>, group: usize) -> RowGroup<'_> {
         let before = group * (self.values.len() / self.stride);
         let of_group = before + rows.start..before + rows.end;
-        Rows {
+        RowGroup {
             values: &self.values[rows.start * self.stride + group * GROUP..rows.end * self.stride],
             stride: self.stride,
             scales: &self.scales[of_group.clone()],
@@ -80,43 +80,43 @@ impl Quantized {
     }
 }
 
-/// A group's range as bytes have it.
+/// The range of a group in terms of bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Span {
-    /// What a step of one byte is worth.
+pub(super) struct ValueRange {
+    /// The value of one step.
     pub(super) scale: f32,
-    /// What byte 0 is worth.
+    /// The value of byte 0.
     pub(super) least: f32,
 }
 
-/// The greatest byte of an input.
+/// The largest byte of an input.
 const INPUT_MAX: f32 = 255.0;
 
-impl Span {
-    pub(super) fn between(least: f32, greatest: f32) -> Span {
-        Span { scale: (greatest - least) / INPUT_MAX, least }
+impl ValueRange {
+    pub(super) fn between(least: f32, greatest: f32) -> ValueRange {
+        ValueRange { scale: (greatest - least) / INPUT_MAX, least }
     }
 
-    /// Steps a unit; zero of a group whose values are all the same.
+    /// Steps per unit; zero for a group of equal values.
     pub(super) fn inverse(self) -> f32 {
         if self.scale > 0.0 { 1.0 / self.scale } else { 0.0 }
     }
 }
 
 /// Quantises each [`GROUP`] of each row of `x` after `activation` and `adjustment`, from its least value to
-/// its greatest, to the nearest byte, ties to the even one. The same bytes at every level.
+/// its greatest, to the nearest byte, ties to even. The bytes are the same at every level.
 pub(super) fn quantize(
     cpu: Cpu,
     x: &[f32],
     inputs: usize,
     adjustment: &Adjustment,
     activation: Activation,
-    quantized: &mut Quantized,
+    quantized: &mut QuantizedRows,
 ) {
     let rows = x.len() / inputs;
-    let stride = Quantized::stride(inputs);
+    let stride = QuantizedRows::stride(inputs);
     let groups = inputs.div_ceil(GROUP);
-    let Quantized { values, stride: row_stride, scales, least, adjusted } = quantized;
+    let QuantizedRows { values, stride: row_stride, scales, least, adjusted } = quantized;
     *row_stride = stride;
     values.resize(rows * stride, 0);
     scales.resize(groups * rows, 0.0);
@@ -127,14 +127,14 @@ pub(super) fn quantize(
         let of_row = row.chunks(GROUP).zip(bytes.chunks_mut(GROUP)).zip(adjustments);
         for (group, ((row, bytes), (shifts, factors))) in of_row.enumerate() {
             let adjustment = GroupAdjustment { shifts, factors };
-            let span = quantize_group(cpu, row, adjustment, activation, adjusted, bytes);
-            scales[group * rows + i] = span.scale;
-            least[group * rows + i] = span.least;
+            let range = quantize_group(cpu, row, adjustment, activation, adjusted, bytes);
+            scales[group * rows + i] = range.scale;
+            least[group * rows + i] = range.least;
         }
     }
 }
 
-/// Quantises one group of one row into `bytes`; `adjusted` holds it in between.
+/// Quantises one group of one row into `bytes`, with `adjusted` as buffer.
 fn quantize_group(
     cpu: Cpu,
     row: &[f32],
@@ -142,12 +142,12 @@ fn quantize_group(
     activation: Activation,
     adjusted: &mut [f32],
     bytes: &mut [u8],
-) -> Span {
+) -> ValueRange {
     match cpu.level() {
-        // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+        // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { super::avx512::quantize(row, adjustment, activation, adjusted, bytes) },
-        // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+        // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => unsafe { super::avx2::quantize(row, adjustment, activation, adjusted, bytes) },
         _ => super::scalar::quantize(row, adjustment, activation, adjusted, bytes),

@@ -1,33 +1,33 @@
-//! Plain Rust: the fallback of every kernel and the oracle of its vector versions.
+//! Plain Rust: the fallback of every kernel and the reference for its vector versions.
 
 use super::linear::round;
-use super::quantize::{GroupAdjustment, Span};
+use super::quantize::{GroupAdjustment, ValueRange};
 use super::tile::{INPUTS, Tile};
-use crate::simd::dense::{Activation, WIDTH, quick_gelu};
+use crate::simd::dense::{Activation, WIDTH, polynomial_gelu};
 
-/// Quantises one group of a row into `bytes`; `buffer` is at least as long as they are and holds it in between.
+/// Quantises one group of a row into `bytes`, with a `buffer` of at least the same length.
 pub(super) fn quantize(
     row: &[f32],
     adjustment: GroupAdjustment<'_>,
     activation: Activation,
     buffer: &mut [f32],
     bytes: &mut [u8],
-) -> Span {
+) -> ValueRange {
     let (mut least, mut greatest) = (f32::INFINITY, f32::NEG_INFINITY);
     let adjustments = adjustment.shifts.iter().zip(adjustment.factors);
     for ((held, &value), (shift, factor)) in buffer.iter_mut().zip(row).zip(adjustments) {
-        let value = if activation == Activation::Gelu { quick_gelu(value) } else { value };
+        let value = if activation == Activation::Gelu { polynomial_gelu(value) } else { value };
         let value = (value - shift) * factor;
         least = least.min(value);
         greatest = greatest.max(value);
         *held = value;
     }
-    let span = Span::between(least, greatest);
-    let inverse = span.inverse();
+    let range = ValueRange::between(least, greatest);
+    let inverse = range.inverse();
     for (byte, value) in bytes.iter_mut().zip(&buffer[..row.len()]) {
         *byte = round((value - least) * inverse) as u8;
     }
-    span
+    range
 }
 
 pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
@@ -44,7 +44,7 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
         let (scale, least) = (tile.rows.scales[row], tile.rows.least[row]);
         let out = &mut out[row * out_stride..][..WIDTH];
         for (column, (y, sum)) in out.iter_mut().zip(sums).enumerate() {
-            let before = if tile.begins { tile.columns.bias[column] } else { *y };
+            let before = if tile.is_first_group { tile.columns.bias[column] } else { *y };
             let constant = least.mul_add(tile.columns.sum[column], before);
             *y = (sum as f32).mul_add(scale * tile.columns.scale[column], constant);
         }

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::quantize::{Adjustment, GROUP, Quantized, quantize};
+use super::quantize::{Adjustment, GROUP, QuantizedRows, quantize};
 use super::{Linear, LinearScratch};
 use crate::simd::Cpu;
-use crate::simd::dense::{Activation, quick_gelu};
+use crate::simd::dense::{Activation, polynomial_gelu};
 use crate::simd::oracle::{self, Values};
 
 /// The scalar twin's processor.
@@ -32,7 +32,7 @@ fn check_bytes(seed: u64, rows: usize, inputs: usize) {
     let (shifts, factors) = (shifts(inputs), factors(inputs));
     let adjustment = Adjustment::new(&shifts, &factors);
     for cpu in Cpu::each_level() {
-        let mut quantized = Quantized::default();
+        let mut quantized = QuantizedRows::default();
         let identity = Activation::Identity;
         quantize(cpu, x.unaligned(), inputs, &adjustment, identity, &mut quantized);
         for row in 0..rows {
@@ -54,7 +54,7 @@ fn check_bytes(seed: u64, rows: usize, inputs: usize) {
                 }
             }
         }
-        let mut of_scalar = Quantized::default();
+        let mut of_scalar = QuantizedRows::default();
         quantize(scalar(), x.unaligned(), inputs, &adjustment, identity, &mut of_scalar);
         for row in 0..rows {
             let (found, expected) = (quantized.rows(row..row + 1, 0), of_scalar.rows(row..row + 1, 0));
@@ -190,17 +190,17 @@ fn layers_are_the_same_at_every_level() {
 }
 
 #[test]
-fn quick_gelu_keeps_its_bound() {
-    // Of one value and zero, the span's upper or lower end is GELU of the value.
+fn polynomial_gelu_keeps_its_bound() {
+    // Of one value and zero, the range's upper or lower end is GELU of the value.
     let adjustment = plain(3);
     for cpu in Cpu::each_level() {
         for i in -120_000..=120_000 {
             let x = i as f32 * 1e-4;
             let bound = 3e-5 + 5e-6 * f64::from(x.abs());
             let expected = oracle::gelu(x.into());
-            let error = (f64::from(quick_gelu(x)) - expected).abs();
+            let error = (f64::from(polynomial_gelu(x)) - expected).abs();
             assert!(error <= bound, "scalar: {x} is off by {error}");
-            let mut quantized = Quantized::default();
+            let mut quantized = QuantizedRows::default();
             quantize(cpu, &[x, 0.0, 0.0], 3, &adjustment, Activation::Gelu, &mut quantized);
             let row = quantized.rows(0..1, 0);
             let end = if row.values[0] == 0 { row.least[0] } else { row.least[0] + 255.0 * row.scales[0] };
@@ -211,7 +211,7 @@ fn quick_gelu_keeps_its_bound() {
 }
 
 #[test]
-fn a_row_is_the_same_alone_and_in_company() {
+fn the_result_of_a_row_does_not_depend_on_other_rows() {
     let (inputs, outputs, rows) = (70, 45, 29);
     let (weights, bias) = (Values::new(1, inputs * outputs), Values::new(2, outputs));
     let linear =
@@ -233,7 +233,7 @@ fn a_row_is_the_same_alone_and_in_company() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn the_half_vector_kernel_gives_the_same_sums() {
-    use super::tile::{Columns, INPUTS, Panel, Tile};
+    use super::tile::{ColumnParams, INPUTS, Panel, Tile};
     use crate::simd::dense::WIDTH;
 
     if !(is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl")) {
@@ -242,17 +242,22 @@ fn the_half_vector_kernel_gives_the_same_sums() {
     }
     let (rows, inputs) = (6, 130);
     let x = Values::new(1, rows * inputs);
-    let mut quantized = Quantized::default();
+    let mut quantized = QuantizedRows::default();
     quantize(scalar(), x.unaligned(), inputs, &plain(inputs), Activation::Identity, &mut quantized);
     let panel: Vec<Panel> = (0..inputs.div_ceil(INPUTS))
         .map(|k| {
             Panel(std::array::from_fn(|c| std::array::from_fn(|i| ((k * 31 + c * 7 + i * 3) % 255) as i8)))
         })
         .collect();
-    let mut columns = Columns::ZERO;
+    let mut columns = ColumnParams::ZERO;
     columns.scale.fill(1.0);
     for taken in 1..=rows {
-        let tile = Tile { rows: quantized.rows(0..taken, 0), panel: &panel, columns: &columns, begins: true };
+        let tile = Tile {
+            rows: quantized.rows(0..taken, 0),
+            panel: &panel,
+            columns: &columns,
+            is_first_group: true,
+        };
         let (mut found, mut expected) = (vec![0.0; taken * WIDTH], vec![0.0; taken * WIDTH]);
         // SAFETY: the instructions were detected above.
         unsafe { super::avx2::multiply_vnni_of_avx512(&tile, &mut found, WIDTH) };

@@ -1,10 +1,10 @@
 //! The micro-kernel of every product: a few rows of bytes times one panel.
 
-use super::quantize::Rows;
+use super::quantize::RowGroup;
 use crate::simd::dense::WIDTH;
 use crate::simd::{Cpu, Level};
 
-/// Neighbouring inputs that stand together, since one instruction sums their products.
+/// Neighbouring inputs that are stored together because one instruction sums their products.
 pub(super) const INPUTS: usize = 4;
 
 /// [`INPUTS`] inputs of [`WIDTH`] neighbouring outputs, aligned to a cache line.
@@ -16,31 +16,32 @@ impl Panel {
     pub(super) const ZERO: Panel = Panel([[0; INPUTS]; WIDTH]);
 }
 
-/// What a panel's outputs have beside their weights, for one group of inputs.
+/// Parameters of the outputs of a panel besides their weights, for one group of inputs.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(super) struct Columns {
-    /// What a step of a weight is worth.
+pub(super) struct ColumnParams {
+    /// The value of one step of a weight.
     pub(super) scale: [f32; WIDTH],
     /// The sum of the weights, in that scale.
     pub(super) sum: [f32; WIDTH],
-    /// That of the layer with the first group, unused with the others.
+    /// The bias of the layer in the first group, unused in the others.
     pub(super) bias: [f32; WIDTH],
 }
 
-impl Columns {
-    pub(super) const ZERO: Columns = Columns { scale: [0.0; WIDTH], sum: [0.0; WIDTH], bias: [0.0; WIDTH] };
+impl ColumnParams {
+    pub(super) const ZERO: ColumnParams =
+        ColumnParams { scale: [0.0; WIDTH], sum: [0.0; WIDTH], bias: [0.0; WIDTH] };
 }
 
 /// `rows · panel`, one group of inputs deep, integer sums turned into values by the scales of both.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     /// At most [`rows_max`].
-    pub(super) rows: Rows<'a>,
+    pub(super) rows: RowGroup<'a>,
     pub(super) panel: &'a [Panel],
-    pub(super) columns: &'a Columns,
-    /// Whether values begin with the bias, or add to those that are there.
-    pub(super) begins: bool,
+    pub(super) columns: &'a ColumnParams,
+    /// Whether sums start from the bias instead of the values already in the output.
+    pub(super) is_first_group: bool,
 }
 
 impl Tile<'_> {
@@ -60,7 +61,7 @@ impl Tile<'_> {
     }
 }
 
-/// Rows the micro-kernel keeps in registers.
+/// Rows that the micro-kernel keeps in registers.
 pub(super) fn rows_max(cpu: Cpu) -> usize {
     match cpu.level() {
         Level::Avx512 if cpu.has_vnni() => ROWS_MAX,
@@ -95,7 +96,7 @@ pub(super) fn multiply<'a>(
 
 fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize) {
     match cpu.level() {
-        // SAFETY: a `Cpu` with these is made only where detection found their instructions.
+        // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if cpu.has_vnni() => unsafe { super::avx512::multiply(tile, out, out_stride) },
         // SAFETY: as above; AVX-512 includes AVX2.
