@@ -25,7 +25,7 @@ use super::{
 const PAGE_LEN: usize = 500;
 const PAGE_LEN_WITH_VECTORS: usize = 100;
 
-/// Write documents to a file or standard output, in a format that `index` reads
+/// Write documents to a file or standard output, in a format that index reads
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 JSONL contains complete documents: id, fields (binary values as {\"base64\": ...}) and, if the document expires, ttl_s,

@@ -1,6 +1,7 @@
 //! The command line. Commands reach the data through the HTTP interface (see `client`), except `copy`, which opens two
 //! stores.
 
+mod atomic_file;
 mod backup;
 mod check;
 mod client;
@@ -16,9 +17,6 @@ mod error;
 mod eval;
 mod exit;
 mod export;
-#[cfg(any(fuzzing, test))]
-pub(crate) use index::fuzzing;
-mod atomic_file;
 mod get;
 mod index;
 mod interrupt;
@@ -42,6 +40,9 @@ use self::{
     terminal::{Color, Terminal},
 };
 use crate::config::Flags;
+
+#[cfg(any(fuzzing, test))]
+pub(crate) use index::fuzzing;
 
 const STYLES: styling::Styles = styling::Styles::styled()
     .header(styling::AnsiColor::Green.on_default().bold())

@@ -76,7 +76,7 @@ pub(crate) struct IndexArgs {
     /// Format of the files, if their names (.csv, .tsv, .jsonl, .ndjson, optionally followed by .gz) do not tell
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Delimiter of CSV files: one character, or \\t [default: comma; tab for .tsv]
+    /// Delimiter of CSV files: one character, or \t [default: comma; tab for .tsv]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
     /// Embedding model of the collection, if it is created
