@@ -21,6 +21,7 @@ mod error;
 mod fields;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+pub mod limits;
 mod meter;
 mod models;
 mod query_cache;

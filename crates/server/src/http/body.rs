@@ -1,7 +1,10 @@
-//! Request bodies: bounded, unzipped, and not waited for endlessly.
+//! Request bodies: limited in size, decompressed, and received at a minimum rate.
+//!
+//! The size as sent is limited by [`Limited`]. The rest is not in tower-http: its limit layer answers without a problem
+//! document and knows one limit per route, while documents have one per media type; its timeout has no minimum rate; and
+//! its decompression reports a corrupt body like a broken connection.
 
 use std::{
-    collections::VecDeque,
     io::Write,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,7 +16,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use flate2::write::MultiGzDecoder;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -25,26 +28,27 @@ use super::{
 /// Bytes of a JSON body.
 pub(super) const JSON_BYTES_MAX: usize = 2 << 20;
 
-/// Bytes of a body up to which room for it is made as it comes; beyond, at once for all of it.
+/// Up to this size the buffer of a body grows as it arrives; beyond, it is allocated for the whole body.
 const GROWING_BYTES: usize = 64 << 10;
 
-/// A body read piece by piece.
+/// Reads a body chunk by chunk.
 pub(super) struct BodyReader {
-    body: Body,
+    body: Limited<Body>,
     decoder: Option<Box<MultiGzDecoder<Vec<u8>>>>,
-    compressed: VecDeque<Bytes>,
-    bytes_max: usize,
-    /// Its length, if that was told, otherwise the most it may have.
-    capacity: usize,
-    received: usize,
+    /// Received, but not decompressed yet.
+    compressed: Bytes,
     decompressed: usize,
+    /// Limit of the body, both as sent and decompressed.
+    bytes_max: usize,
+    /// Length of the body if known, otherwise its limit.
+    capacity: usize,
     rate: MinimumRate,
     ended: bool,
 }
 
 impl BodyReader {
-    /// Reads `body`, which may have `bytes_max` bytes as sent, and as many unzipped. It may stand still for `stall`,
-    /// and fall behind 4 KiB a second by as much.
+    /// Reads `body`, which may have `bytes_max` bytes as sent and as many decompressed. It may pause for `stall`, and
+    /// fall behind 4 KiB per second by as much.
     pub(super) fn new(
         headers: &HeaderMap,
         body: Body,
@@ -56,7 +60,7 @@ impl BodyReader {
         if length.is_some_and(|length| length > bytes_max as u64) {
             return Err(too_large(bytes_max));
         }
-        let decoder = match headers
+        let is_gzip = match headers
             .get(header::CONTENT_ENCODING)
             .map(|encoding| encoding.as_bytes().to_ascii_lowercase())
         {
@@ -65,7 +69,7 @@ impl BodyReader {
             Some(encoding) if encoding == b"gzip" => true,
             Some(encoding) => {
                 let detail = format!(
-                    "Content-Encoding {:?} is not read: send gzip, or none",
+                    "Content-Encoding {:?} is not supported: send gzip, or none",
                     String::from_utf8_lossy(&encoding)
                 );
                 let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -73,37 +77,33 @@ impl BodyReader {
             }
         };
         Ok(BodyReader {
-            body,
-            decoder: decoder.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
-            compressed: VecDeque::new(),
-            bytes_max,
-            capacity: length.filter(|_| !decoder).map_or(bytes_max, |length| length as usize),
-            received: 0,
+            body: Limited::new(body, bytes_max),
+            decoder: is_gzip.then(|| Box::new(MultiGzDecoder::new(Vec::new()))),
+            compressed: Bytes::new(),
             decompressed: 0,
+            bytes_max,
+            capacity: length.filter(|_| !is_gzip).map_or(bytes_max, |length| length as usize),
             rate: MinimumRate::new(stall),
             ended: false,
         })
     }
 
-    /// The next piece, as it came or some tens of kilobytes unzipped; `None` at the end.
+    /// The next chunk: as received, or some tens of kilobytes decompressed. `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.decoder.is_none() {
+            return self.receive().await;
+        }
         loop {
-            if self.decoder.is_none() {
-                return self.receive().await;
-            }
-            let chunk = match self.compressed.pop_front() {
-                Some(chunk) => self.decompress(chunk)?,
-                None => match self.receive().await? {
-                    Some(chunk) => {
-                        self.compressed.push_back(chunk);
-                        continue;
-                    }
-                    None if self.ended => return Ok(None),
-                    None => {
-                        self.ended = true;
-                        self.end()?
-                    }
-                },
+            let chunk = if !self.compressed.is_empty() {
+                self.decompress()?
+            } else if self.ended {
+                return Ok(None);
+            } else if let Some(chunk) = self.receive().await? {
+                self.compressed = chunk;
+                continue;
+            } else {
+                self.ended = true;
+                self.finish_decompression()?
             };
             if !chunk.is_empty() {
                 return Ok(Some(chunk));
@@ -111,11 +111,11 @@ impl BodyReader {
         }
     }
 
-    /// All of it.
-    pub(super) async fn all(mut self) -> Result<Vec<u8>, Problem> {
+    /// The whole body.
+    pub(super) async fn read_to_end(mut self) -> Result<Vec<u8>, Problem> {
         let mut whole = Vec::new();
         while let Some(chunk) = self.next().await? {
-            // A vector that doubles again and again leaves as much behind as it holds.
+            // Growing by doubling would leave as much freed memory behind as the buffer holds.
             if whole.len() + chunk.len() > whole.capacity().max(GROWING_BYTES) {
                 whole.reserve_exact(self.capacity.max(whole.len() + chunk.len()) - whole.len());
             }
@@ -124,91 +124,88 @@ impl BodyReader {
         Ok(whole)
     }
 
-    /// Waits for what comes next as if nothing had been waited for yet.
+    /// Restarts the timeout.
     pub(super) fn reset_timeout(&mut self) {
         self.rate.reset();
     }
 
-    /// The next piece as it was sent.
+    /// The next chunk as it was sent.
     async fn receive(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
             let began = Instant::now();
             let frame = match tokio::time::timeout(self.rate.remaining(), self.body.frame()).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                    return Err(too_large(self.bytes_max));
+                }
                 Ok(Some(Err(error))) => {
-                    return Err(Problem::bad_request("body", format!("the body broke off: {error}")));
+                    return Err(Problem::bad_request("body", format!("the body ended early: {error}")));
                 }
                 Err(_) => {
                     let detail = format!(
-                        "the body stood still for {} ms, or fell behind {BYTES_PER_SECOND_MIN} bytes a second by as much",
+                        "the body paused for {} ms, or stayed below {BYTES_PER_SECOND_MIN} bytes per second for as long",
                         self.rate.stall_timeout().as_millis()
                     );
                     return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
                 }
             };
             self.rate.record(began.elapsed(), frame.data_ref().map_or(0, Bytes::len));
-            let Ok(chunk) = frame.into_data() else { continue };
-            self.received += chunk.len();
-            if self.received > self.bytes_max {
-                return Err(too_large(self.bytes_max));
+            if let Ok(chunk) = frame.into_data() {
+                return Ok(Some(chunk));
             }
-            return Ok(Some(chunk));
         }
     }
 
-    fn decompress(&mut self, mut chunk: Bytes) -> Result<Bytes, Problem> {
-        let decoder = self.decoder.as_mut().expect("called where there is a decoder");
-        // `write` fills the decoder's buffer once, and takes what it needs for that; `write_all` would unzip a bomb
-        // of any size before its bytes are counted.
-        let taken = decoder.write(&chunk).map_err(|error| corrupt(&error))?;
+    fn decompress(&mut self) -> Result<Bytes, Problem> {
+        let decoder = self.decoder.as_mut().expect("called for gzip only");
+        // `write` fills the decoder's buffer once and reports how much input that took; `write_all` would decompress a
+        // bomb of any size before its bytes are counted.
+        let taken = decoder.write(&self.compressed).map_err(|error| corrupt(&error))?;
         if taken == 0 {
             return Err(corrupt(&std::io::ErrorKind::WriteZero.into()));
         }
-        drop(chunk.split_to(taken));
-        if !chunk.is_empty() {
-            self.compressed.push_front(chunk);
-        }
-        let plain = std::mem::take(decoder.get_mut());
-        self.count(plain)
+        drop(self.compressed.split_to(taken));
+        let decompressed = std::mem::take(decoder.get_mut());
+        self.count(decompressed)
     }
 
-    fn end(&mut self) -> Result<Bytes, Problem> {
-        let decoder = self.decoder.as_mut().expect("called where there is a decoder");
+    fn finish_decompression(&mut self) -> Result<Bytes, Problem> {
+        let decoder = self.decoder.as_mut().expect("called for gzip only");
         decoder.try_finish().map_err(|error| corrupt(&error))?;
-        let plain = std::mem::take(decoder.get_mut());
-        self.count(plain)
+        let decompressed = std::mem::take(decoder.get_mut());
+        self.count(decompressed)
     }
 
-    fn count(&mut self, plain: Vec<u8>) -> Result<Bytes, Problem> {
-        self.decompressed += plain.len();
+    fn count(&mut self, decompressed: Vec<u8>) -> Result<Bytes, Problem> {
+        self.decompressed += decompressed.len();
         if self.decompressed > self.bytes_max {
             return Err(too_large(self.bytes_max));
         }
-        Ok(Bytes::from(plain))
+        Ok(Bytes::from(decompressed))
     }
 }
 
 fn too_large(bytes_max: usize) -> Problem {
-    let detail = format!("the body may have {bytes_max} bytes here, unzipped");
+    let detail = format!("the body is larger than {bytes_max} bytes, uncompressed");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-size", detail)
 }
 
 fn corrupt(error: &std::io::Error) -> Problem {
-    Problem::bad_request("body-gzip", format!("the body is not gzip, or is cut short: {error}"))
+    Problem::bad_request("body-gzip", format!("the body is not valid gzip, or is incomplete: {error}"))
 }
 
-/// What a body is, by its `Content-Type`.
+/// The media type of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MediaType {
     /// `application/json`.
     Json,
-    /// `application/x-ndjson`: one value a line.
+    /// `application/x-ndjson`: one value per line.
     Ndjson,
 }
 
 impl MediaType {
-    /// Reads the header; a charset other than UTF-8 is refused.
+    /// Reads `Content-Type`. Charsets other than UTF-8 are rejected.
     pub(super) fn of(headers: &HeaderMap) -> Result<MediaType, Problem> {
         let text =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -233,7 +230,7 @@ fn unsupported(found: &str, allowed: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail).at("Content-Type")
 }
 
-/// An object as the body, read strictly.
+/// A body that is a JSON object.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for Json<T> {
@@ -242,19 +239,21 @@ impl<T: DeserializeOwned> FromRequest<Arc<AppState>> for Json<T> {
     async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Json<T>, Problem> {
         let (parts, body) = request.into_parts();
         only_json(&parts.headers)?;
-        let body =
-            BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?.all().await?;
+        let body = BodyReader::new(&parts.headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?
+            .read_to_end()
+            .await?;
         parse(&body).map(|ObjectOnly(value)| Json(value))
     }
 }
 
-/// An object as the body, or what stands for an empty one.
+/// A body that is a JSON object; the default if it is empty.
 pub(super) async fn json_or_default<T: DeserializeOwned + Default>(
     state: &AppState,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<T, Problem> {
-    let body = BodyReader::new(headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?.all().await?;
+    let body =
+        BodyReader::new(headers, body, JSON_BYTES_MAX, state.settings.body_timeout)?.read_to_end().await?;
     if body.is_empty() {
         return Ok(T::default());
     }
@@ -270,15 +269,16 @@ fn only_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(unsupported(found, "application/json"))
 }
 
-/// Parses JSON: 400 with line and column if it is none, 422 with the member if it is not what was expected.
+/// Parses JSON. Invalid syntax is 400 with line and column; an unexpected structure is 422 with the member.
 pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(json).map_err(|error| {
         let at = format!("line {}, column {}", error.line(), error.column());
         if error.is_data() {
-            // Which member it is in is looked for only now: what is right is not slowed down.
-            let again = &mut serde_json::Deserializer::from_slice(json);
-            let path =
-                serde_path_to_error::deserialize::<_, T>(again).err().map(|error| error.path().to_string());
+            // The path to the member is computed only on errors, since it slows parsing down.
+            let deserializer = &mut serde_json::Deserializer::from_slice(json);
+            let path = serde_path_to_error::deserialize::<_, T>(deserializer)
+                .err()
+                .map(|error| error.path().to_string());
             let detail = match path.as_deref() {
                 None | Some(".") => error.to_string(),
                 Some(member) => format!("{member}: {error}"),
@@ -293,7 +293,7 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::ndjson::ChannelBody;
+    use crate::http::ndjson::channel_body;
     use axum::http::HeaderValue;
     use flate2::{Compression, write::GzEncoder};
     use tokio_util::sync::CancellationToken;
@@ -304,61 +304,67 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    async fn unzip(zipped: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    async fn decompress(compressed: Vec<u8>, bytes_max: usize) -> Result<Vec<u8>, Problem> {
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
-        BodyReader::new(&headers, Body::from(zipped), bytes_max, Duration::from_secs(60))?.all().await
+        BodyReader::new(&headers, Body::from(compressed), bytes_max, Duration::from_secs(60))?
+            .read_to_end()
+            .await
     }
 
     #[tokio::test]
-    async fn gzip_is_read_whole_in_members_or_not_at_all() {
+    async fn gzip_with_several_members_is_read_and_corrupt_gzip_rejected() {
         let plain = b"a sentence, and another one ".repeat(1000);
-        let zipped = gzip(&plain);
-        assert_eq!(unzip(zipped.clone(), plain.len()).await.unwrap(), plain);
+        let compressed = gzip(&plain);
+        assert_eq!(decompress(compressed.clone(), plain.len()).await.unwrap(), plain);
         assert_eq!(
-            unzip([zipped.clone(), zipped.clone()].concat(), 2 * plain.len()).await.unwrap(),
+            decompress([compressed.clone(), compressed.clone()].concat(), 2 * plain.len()).await.unwrap(),
             plain.repeat(2)
         );
-        assert_eq!(unzip(zipped.clone(), plain.len() - 1).await.unwrap_err().status(), 413);
-        for cut in [1, 10, zipped.len() / 2, zipped.len() - 1] {
+        assert_eq!(decompress(compressed.clone(), plain.len() - 1).await.unwrap_err().status(), 413);
+        for cut in [1, 10, compressed.len() / 2, compressed.len() - 1] {
             assert_eq!(
-                unzip(zipped[..cut].to_vec(), plain.len()).await.unwrap_err().status(),
+                decompress(compressed[..cut].to_vec(), plain.len()).await.unwrap_err().status(),
                 400,
                 "cut at {cut}"
             );
         }
-        let mut flipped = zipped.clone();
+        let mut flipped = compressed.clone();
         *flipped.last_mut().unwrap() ^= 1;
-        assert_eq!(unzip(flipped, plain.len()).await.unwrap_err().status(), 400, "wrong length at the end");
-        assert_eq!(unzip(b"plain text".to_vec(), 100).await.unwrap_err().status(), 400);
+        assert_eq!(
+            decompress(flipped, plain.len()).await.unwrap_err().status(),
+            400,
+            "wrong length at the end"
+        );
+        assert_eq!(decompress(b"plain text".to_vec(), 100).await.unwrap_err().status(), 400);
     }
 
     #[tokio::test]
-    async fn a_gzip_bomb_is_stopped_in_small_pieces() {
+    async fn a_gzip_bomb_is_stopped_after_small_chunks() {
         let bomb = gzip(&vec![0; 32 << 20]);
         assert!(bomb.len() < 64 << 10);
         let headers = HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
         let mut reader =
             BodyReader::new(&headers, Body::from(bomb), 4 << 20, Duration::from_secs(60)).ok().unwrap();
-        let refused = loop {
+        let problem = loop {
             match reader.next().await {
-                Ok(chunk) => assert!(chunk.expect("it does not end").len() <= 64 << 10),
+                Ok(chunk) => assert!(chunk.expect("the limit is reached first").len() <= 64 << 10),
                 Err(problem) => break problem,
             }
         };
-        assert_eq!(refused.status(), 413);
+        assert_eq!(problem.status(), 413);
     }
 
     #[tokio::test]
-    async fn a_body_that_stands_still_is_given_up() {
+    async fn a_body_that_pauses_too_long_is_rejected() {
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
-        let body = Body::new(ChannelBody::new(receiver, CancellationToken::new().drop_guard()));
+        let body = channel_body(receiver, CancellationToken::new().drop_guard());
         let reader = BodyReader::new(&HeaderMap::new(), body, 100, Duration::from_millis(20)).ok().unwrap();
         sender.send(Bytes::from_static(b"{")).await.unwrap();
-        assert_eq!(reader.all().await.unwrap_err().status(), 408);
+        assert_eq!(reader.read_to_end().await.unwrap_err().status(), 408);
     }
 
     #[test]
-    fn media_types_are_told_apart() {
+    fn recognizes_media_types() {
         let of = |text: &'static str| {
             MediaType::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(text))]))
                 .ok()
@@ -372,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_json_is_pointed_at() {
+    fn json_errors_have_line_and_column() {
         let problem = |json: &str| parse::<Vec<f64>>(json.as_bytes()).unwrap_err();
         for bad_request in ["[1,", "[1e999]", "[NaN]", "", "[1] 2", "\u{feff}[1]"] {
             assert_eq!(problem(bad_request).status(), 400, "{bad_request:?}");

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use super::{
     HttpSettings, Peer, Problem,
     body::BodyReader,
-    ndjson::{ChannelBody, Line, Lines},
+    ndjson::{Line, Lines, channel_body},
     router,
 };
 use service::{Config, Service};
@@ -197,7 +197,7 @@ async fn lines(sent: &[u8], is_gzip: bool, piece: usize) -> Result<Vec<(u64, Vec
     if is_gzip {
         headers.insert(header::CONTENT_ENCODING, "gzip".parse().expect("a header"));
     }
-    let body = Body::new(ChannelBody::new(receiver, CancellationToken::new().drop_guard()));
+    let body = channel_body(receiver, CancellationToken::new().drop_guard());
     let body = BodyReader::new(&headers, body, LINES_BYTES_MAX, Duration::from_secs(60))?;
     let (mut lines, mut found) = (Lines::new(body), Vec::new());
     while let Some(Line { number, text }) = lines.next().await? {

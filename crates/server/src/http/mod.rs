@@ -5,6 +5,7 @@
 
 mod admission;
 mod body;
+mod bounds;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod json;
@@ -14,10 +15,10 @@ mod minimum_rate;
 mod ndjson;
 mod openapi;
 mod origin;
+mod params;
 mod path;
 mod precondition;
 mod problem;
-mod query;
 mod request_context;
 mod response;
 mod routes;

@@ -1,14 +1,9 @@
-//! Lines of JSON: in, cut out of a stream; out, streamed as they are made.
+//! Lines of JSON: split from a request body, and streamed as a response.
 
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::convert::Infallible;
 
-use axum::body::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use axum::body::{Body, Bytes};
+use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -21,20 +16,20 @@ use super::{
 /// Bytes of a line.
 const LINE_BYTES_MAX: usize = JSON_BYTES_MAX;
 
-/// The lines of a body, numbered from 1. Empty ones are left out.
+/// The lines of a body, numbered from 1. Empty lines are skipped.
 pub(super) struct Lines {
     body: BodyReader,
     buffer: Vec<u8>,
-    /// Where in the buffer the next line begins, and up to where there is surely no line's end.
+    /// Where the next line begins in the buffer, and up to where the buffer has no further end of a line.
     start: usize,
     scanned: usize,
     number: u64,
-    /// In a line that is too long, of which the rest is passed over.
+    /// Within a line that is too long, whose rest is skipped.
     skipping: bool,
     ended: bool,
 }
 
-/// A line, or what is wrong with it alone.
+/// A line, or the problem with this line alone.
 pub(super) struct Line {
     /// Its number.
     pub(super) number: u64,
@@ -48,11 +43,11 @@ impl Lines {
         Lines { body, buffer: Vec::new(), start: 0, scanned: 0, number: 0, skipping: false, ended: false }
     }
 
-    /// The next line; `None` at the end; an error if the body itself cannot be read on.
+    /// The next line; `None` at the end; an error if the body cannot be read.
     pub(super) async fn next(&mut self) -> Result<Option<Line>, Problem> {
         loop {
             if let Some(line) = self.take_line() {
-                // Lines may come as seldom as they are written somewhere.
+                // A client may produce lines slowly.
                 self.body.reset_timeout();
                 return Ok(Some(line));
             }
@@ -72,7 +67,7 @@ impl Lines {
         }
     }
 
-    /// Cuts a line out of what was read.
+    /// Takes the next complete line from the buffer.
     fn take_line(&mut self) -> Option<Line> {
         loop {
             let end = self.buffer[self.scanned..]
@@ -112,74 +107,23 @@ fn line_too_long() -> Problem {
     Problem::new(
         axum::http::StatusCode::PAYLOAD_TOO_LARGE,
         "line-size",
-        format!("a line may have {LINE_BYTES_MAX} bytes"),
+        format!("the line is longer than {LINE_BYTES_MAX} bytes"),
     )
 }
 
-/// A body that was gathered in pieces, and is sent as one of their length.
-pub(super) struct ChunkedBody {
-    chunks: VecDeque<Bytes>,
-    remaining: u64,
-}
-
-impl ChunkedBody {
-    /// The body these make, one after the other.
-    pub(super) fn new(chunks: VecDeque<Bytes>) -> ChunkedBody {
-        let remaining = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        ChunkedBody { chunks, remaining }
-    }
-}
-
-impl Body for ChunkedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.chunks.pop_front();
-        self.remaining -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
-    }
-}
-
-/// A body fed by a task, and the guard that cancels the task when the client hangs up.
-pub(super) struct ChannelBody {
-    chunks: mpsc::Receiver<Bytes>,
-    _gone: DropGuard,
-}
-
-impl ChannelBody {
-    /// A body of what comes through `pieces`.
-    pub(super) fn new(chunks: mpsc::Receiver<Bytes>, cancel_guard: DropGuard) -> ChannelBody {
-        ChannelBody { chunks, _gone: cancel_guard }
-    }
-}
-
-impl Body for ChannelBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
-    }
+/// A body of the chunks that a task sends. Dropping the body drops `cancel_guard`, which cancels the task when the
+/// client hangs up.
+pub(super) fn channel_body(chunks: mpsc::Receiver<Bytes>, cancel_guard: DropGuard) -> Body {
+    Body::from_stream(stream::unfold((chunks, cancel_guard), |(mut chunks, cancel_guard)| async {
+        let chunk = chunks.recv().await?;
+        Some((Ok::<_, Infallible>(chunk), (chunks, cancel_guard)))
+    }))
 }
 
 /// Appends `value` as a line.
 pub(super) fn write_line(to: &mut Vec<u8>, value: &impl Serialize) {
-    serde_json::to_writer(&mut *to, value).expect("shapes have string keys and a Vec takes every byte");
+    serde_json::to_writer(&mut *to, value)
+        .expect("responses have string keys, and writing to a Vec cannot fail");
     to.push(b'\n');
 }
 
@@ -190,7 +134,7 @@ mod tests {
     use std::time::Duration;
     use tokio_util::sync::CancellationToken;
 
-    /// Lines of a body that comes in pieces of `size` bytes.
+    /// Lines of a body that arrives in chunks of `size` bytes.
     async fn lines(text: &[u8], size: usize) -> Vec<(u64, Result<Vec<u8>, u16>)> {
         let (sender, receiver) = mpsc::channel(1);
         let chunks: Vec<Bytes> = text.chunks(size).map(Bytes::copy_from_slice).collect();
@@ -199,7 +143,7 @@ mod tests {
                 sender.send(chunk).await.unwrap();
             }
         });
-        let body = axum::body::Body::new(ChannelBody::new(receiver, CancellationToken::new().drop_guard()));
+        let body = channel_body(receiver, CancellationToken::new().drop_guard());
         let reader =
             BodyReader::new(&HeaderMap::new(), body, 64 << 20, Duration::from_secs(60)).ok().unwrap();
         let mut lines = Lines::new(reader);
@@ -212,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_the_same_however_they_arrive() {
+    async fn lines_do_not_depend_on_how_the_body_is_chunked() {
         let text = b"{\"id\":1}\n\n  {\"id\":2}\r\n\t\nlast";
         let expected =
             vec![(1, Ok(b"{\"id\":1}".to_vec())), (3, Ok(b"{\"id\":2}".to_vec())), (5, Ok(b"last".to_vec()))];
@@ -224,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_does_not_stop_the_others() {
+    async fn a_line_that_is_too_long_does_not_affect_others() {
         let long = vec![b'x'; LINE_BYTES_MAX + 1];
         let text = [b"a\n", &long[..], &long[..], b"\nb\n", &long[..], b"\nc"].concat();
         let expected = vec![

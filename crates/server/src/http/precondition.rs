@@ -1,25 +1,60 @@
-//! Guards of writes: `If-Match` and `If-None-Match` with a document's sequence as its ETag.
+//! Conditional requests: `If-Match` and `If-None-Match`, with the sequence number of a document as its ETag.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use utoipa::IntoParams;
 
 use super::Problem;
 use service::Seq;
 
-/// What a request expects to find.
+/// Describes the conditional headers of a read.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the header, which is_unmodified reads")]
+pub(super) struct GetConditions {
+    /// ETags that the client knows: the response is 304 if the document has one of them.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// Describes the conditional headers of a write that may create the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the headers, which Precondition reads")]
+pub(super) struct PutConditions {
+    /// Write only if the document has this ETag; `*`: only if it exists.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+    /// `*`: write only if the document does not exist.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// Describes the conditional headers of a change to an existing document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the header, which Precondition reads")]
+pub(super) struct UpdateConditions {
+    /// Change only if the document has this ETag; `*`: only if it exists.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
+}
+
+/// The state of a document that a write requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precondition {
-    /// Anything.
+    /// Any, or none.
     None,
-    /// `If-None-Match: *`: nothing.
+    /// `If-None-Match: *`: the document does not exist.
     Absent,
-    /// `If-Match: *`: a document, whichever.
+    /// `If-Match: *`: the document exists.
     Present,
-    /// `If-Match: "seq"`: this one.
+    /// `If-Match: "seq"`: the document has this sequence number.
     Seq(Seq),
 }
 
 impl Precondition {
-    /// Reads the guard of a write.
+    /// Reads the precondition of a write from its headers.
     pub(super) fn of(headers: &HeaderMap) -> Result<Precondition, Problem> {
         let matches = single(headers, &header::IF_MATCH)?;
         let none = single(headers, &header::IF_NONE_MATCH)?;
@@ -29,29 +64,29 @@ impl Precondition {
             (Some("*"), None) => Ok(Precondition::Present),
             (Some(tag), None) => match parse(tag) {
                 Some(seq) => Ok(Precondition::Seq(seq)),
-                None => {
-                    Err(refuse(&header::IF_MATCH, "one ETag as this server gave it, such as \"42\", or *"))
-                }
+                None => Err(invalid(&header::IF_MATCH, "one ETag of this server, such as \"42\", or *")),
             },
-            (None, Some(_)) => Err(refuse(&header::IF_NONE_MATCH, "* on a write")),
-            (Some(_), Some(_)) => Err(refuse(&header::IF_MATCH, "given alone, without If-None-Match")),
+            (None, Some(_)) => Err(invalid(&header::IF_NONE_MATCH, "* on a write")),
+            (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "sent without If-None-Match")),
         }
     }
 }
 
-/// Whether a reader has this state already (`If-None-Match` on a GET). Compared weakly, as RFC 9110 has it: what lies
-/// between may have zipped the answer and made its ETag a weak one.
-pub(super) fn is_known(headers: &HeaderMap, seq: Seq) -> bool {
+/// Whether the client knows the state `seq` (`If-None-Match` on a GET). Weak comparison, as RFC 9110 requires: a proxy
+/// that compresses the response makes its ETag weak.
+pub(super) fn is_unmodified(headers: &HeaderMap, seq: Seq) -> bool {
     let known = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| {
-            text.split(',').map(str::trim).any(|tag| tag == "*" || parse(strong(tag)) == Some(seq))
+            text.split(',')
+                .map(str::trim)
+                .any(|tag| tag == "*" || parse(without_weak_prefix(tag)) == Some(seq))
         })
     };
     headers.get_all(header::IF_NONE_MATCH).iter().any(known)
 }
 
-/// A tag without the mark of a weak one.
-fn strong(tag: &str) -> &str {
+/// A tag without the prefix of weak tags.
+fn without_weak_prefix(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
@@ -66,9 +101,9 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h st
         (None, _) => Ok(None),
         (Some(value), None) => match value.to_str() {
             Ok(text) => Ok(Some(text.trim())),
-            Err(_) => Err(refuse(name, "visible ASCII")),
+            Err(_) => Err(invalid(name, "visible ASCII")),
         },
-        (Some(_), Some(_)) => Err(refuse(name, "given once")),
+        (Some(_), Some(_)) => Err(invalid(name, "sent once")),
     }
 }
 
@@ -78,7 +113,7 @@ fn parse(tag: &str) -> Option<Seq> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-fn refuse(name: &HeaderName, allowed: &str) -> Problem {
+fn invalid(name: &HeaderName, allowed: &str) -> Problem {
     Problem::bad_request("header", format!("{name} must be {allowed}")).at(name.as_str())
 }
 
@@ -93,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_compared_weakly() {
+    fn if_none_match_is_compared_weakly() {
         let known = |value: &'static str| {
             let value = HeaderValue::from_static(value);
-            is_known(&HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]), 42)
+            is_unmodified(&HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]), 42)
         };
         for good in ["\"42\"", "W/\"42\"", "\"1\", W/\"42\" , \"7\"", "*"] {
             assert!(known(good), "{good}");
@@ -107,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_are_read_strictly() {
+    fn rejects_malformed_preconditions() {
         use header::{IF_MATCH, IF_NONE_MATCH};
         assert_eq!(precondition(&[]), Ok(Precondition::None));
         assert_eq!(precondition(&[(IF_MATCH, "\"42\"")]), Ok(Precondition::Seq(42)));

@@ -75,13 +75,13 @@ impl Problem {
     }
 
     /// The same failure with words after its detail.
-    pub(super) fn and(mut self, more: &str) -> Problem {
+    pub(super) fn append_detail(mut self, more: &str) -> Problem {
         self.detail.push_str(more);
         self
     }
 
     /// 412 in place of 409: the request named what it expected.
-    pub(super) fn precondition(mut self) -> Problem {
+    pub(super) fn into_precondition_failed(mut self) -> Problem {
         if self.status == StatusCode::CONFLICT {
             self.status = StatusCode::PRECONDITION_FAILED.as_u16();
             self.title = "Precondition Failed";
@@ -214,6 +214,10 @@ mod tests {
             serde_json::to_string(&problem).unwrap(),
             r#"{"type":"urn:nearfield:filter-syntax","title":"Unprocessable Entity","status":422,"detail":"expected ]","code":"filter-syntax","at":"filter"}"#
         );
-        assert_eq!(problem.clone().precondition(), problem, "only a conflict is a failed precondition");
+        assert_eq!(
+            problem.clone().into_precondition_failed(),
+            problem,
+            "only a conflict is a failed precondition"
+        );
     }
 }

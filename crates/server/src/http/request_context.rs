@@ -1,4 +1,4 @@
-//! The context of a request: who calls, how long they wait, and whether they are still there.
+//! The context of a request: caller, deadline and cancellation.
 
 use std::{
     sync::Arc,
@@ -10,40 +10,55 @@ use axum::{
     http::{HeaderName, request::Parts},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+use utoipa::IntoParams;
 
-use super::{AppState, Peer, Problem};
+use super::{AppState, Peer, Problem, bounds};
 use service::{Caller, Context};
 
-/// The header that sets a request's deadline, in milliseconds from its arrival.
+/// The header that sets the deadline of a request, in milliseconds from its arrival.
 pub(super) const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-timeout-ms");
 
-const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Most milliseconds in that header.
+pub(super) const TIMEOUT_MS_MAX: u64 = 60_000;
 
-/// A call in progress. Dropped, for one because the client hung up and its handler with it, it
-/// cancels what it started.
+/// The description of that header.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only describes the header, which RequestContext reads")]
+pub(super) struct TimeoutParam {
+    /// Deadline in milliseconds; the server's `timeout_ms` if left out.
+    #[param(rename = "X-Timeout-Ms", schema_with = bounds::timeout_ms)]
+    timeout_ms: Option<u32>,
+}
+
+/// The context of a request. Dropping it cancels the work that the request started, for example when the client hangs
+/// up and its handler is dropped.
 pub(super) struct RequestContext {
-    /// What verbs are called with.
+    /// Context of calls to the service.
     pub(super) cx: Context,
     timeout: Option<Duration>,
     cancel_guard: Option<DropGuard>,
 }
 
 impl RequestContext {
-    /// The same caller with a new deadline, for work in batches: each may take as long as a request.
+    /// The same context with a new deadline, for one batch of a long request.
     pub(super) fn batch(&self) -> Context {
         Context { deadline: self.timeout.map(|timeout| Instant::now() + timeout), ..self.cx.clone() }
     }
 
-    /// Gives the guard away: from here on, whoever drops it cancels the call.
+    /// Takes the guard out: from now on, dropping the guard cancels the request's work, and dropping `self` does not.
     pub(super) fn take_cancel_guard(&mut self) -> DropGuard {
-        self.cancel_guard.take().expect("a request is handed over once")
+        self.cancel_guard.take().expect("the guard is taken once")
     }
 }
 
 impl FromRequestParts<Arc<AppState>> for RequestContext {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _door: &Arc<AppState>) -> Result<RequestContext, Problem> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &Arc<AppState>,
+    ) -> Result<RequestContext, Problem> {
         let caller = match parts.extensions.get::<Peer>() {
             Some(&Peer(peer)) => Caller::Remote { peer },
             None => Caller::Local,
@@ -76,29 +91,29 @@ impl FromRequestParts<Arc<AppState>> for RequestContext {
 mod tests {
     use super::*;
 
-    fn request() -> RequestContext {
+    fn context() -> RequestContext {
         let cancel = CancellationToken::new();
         let cx = Context { caller: Caller::Local, deadline: None, cancel: cancel.clone() };
         RequestContext { cx, timeout: Some(Duration::from_secs(1)), cancel_guard: Some(cancel.drop_guard()) }
     }
 
     #[test]
-    fn a_handler_that_is_dropped_cancels_what_it_started() {
-        let request = request();
-        let started = request.batch();
-        assert!(!started.cancel.is_cancelled() && started.deadline.is_some());
-        drop(request);
-        assert!(started.cancel.is_cancelled());
+    fn dropping_the_context_cancels_what_it_started() {
+        let context = context();
+        let batch = context.batch();
+        assert!(!batch.cancel.is_cancelled() && batch.deadline.is_some());
+        drop(context);
+        assert!(batch.cancel.is_cancelled());
     }
 
     #[test]
-    fn a_call_that_was_handed_over_lasts_as_long_as_its_guard() {
-        let mut request = request();
-        let cancel = request.cx.cancel.clone();
-        let precondition = request.take_cancel_guard();
-        drop(request);
+    fn a_context_without_its_guard_is_cancelled_by_the_guard() {
+        let mut context = context();
+        let cancel = context.cx.cancel.clone();
+        let guard = context.take_cancel_guard();
+        drop(context);
         assert!(!cancel.is_cancelled());
-        drop(precondition);
+        drop(guard);
         assert!(cancel.is_cancelled());
     }
 }

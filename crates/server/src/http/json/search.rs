@@ -1,4 +1,4 @@
-//! Searches and answers.
+//! Searches and their results.
 
 use std::borrow::Cow;
 
@@ -6,67 +6,64 @@ use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 use utoipa::ToSchema;
 
 use super::{bounded_vec::BoundedVec, document::DocumentFields, object::ObjectOnly, value::RequestValue};
-use crate::http::Problem;
+use crate::http::{Problem, bounds};
 use service::{
-    self, Answer, Document, FIELDS_MAX, Fusion, Leg, Paging, SEARCHES_MAX, Schema, Search, Timing, Value,
+    Answer, Document, Fusion, Hit, Leg, Paging, Schema, Search, Timing, Value,
+    limits::{FIELDS_MAX, K_DEFAULT, SEARCHES_MAX},
+    too_many_fields,
 };
 
-/// Hits of a search that does not say how many.
-const K_DEFAULT: usize = 10;
-
-/// Several searches, in which no others are read.
+/// Several searches, which cannot be nested.
 type Searches = BoundedVec<ObjectOnly<SearchRequestBody<IgnoredAny>>, SEARCHES_MAX>;
 
-/// A search by `text` or by `vector`, or several.
+/// A search by `text` or by `vector`, or several searches.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[schema(example = json!({"text": "reset my password", "k": 3}))]
 #[schema(bound = "")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchRequestBody<S = Searches> {
-    /// By meaning of a text.
+    /// Search by the meaning of this text.
     text: Option<String>,
-    /// By a vector: an array of numbers, or `{"base64": "..."}` of a little-endian blob.
+    /// Search by this vector: an array of numbers, or `{"base64": "..."}` with a little-endian blob.
     #[schema(value_type = Option<Vec<f32>>)]
     vector: Option<RequestValue>,
-    /// Hits to return, up to 1,000; 10, if left out. Their documents may have 32 MiB together, of the fields asked for.
-    #[schema(minimum = 1, maximum = 1000)]
+    #[schema(schema_with = bounds::k)]
     k: Option<usize>,
-    /// Hits to skip.
-    #[schema(maximum = 9999)]
+    #[schema(schema_with = bounds::offset)]
     offset: Option<usize>,
-    /// Hits that score less are dropped.
+    /// Omit hits with a lower score.
     min_score: Option<f32>,
-    /// A filter in RediSearch's syntax.
+    /// A filter in RediSearch syntax.
     filter: Option<String>,
-    /// Breadth of the graph search, up to 4,096.
-    #[schema(minimum = 1, maximum = 4096)]
+    #[schema(schema_with = bounds::ef_search)]
     ef_search: Option<usize>,
-    /// Compare with every vector.
+    /// Compare with every vector instead of searching the graph.
     exact: Option<bool>,
-    /// Fields to return, up to 1,024; all but vectors, if left out.
-    #[schema(value_type = Option<Vec<String>>, max_items = 1024)]
+    #[schema(schema_with = bounds::fields)]
     fields: Option<BoundedVec<String, FIELDS_MAX>>,
-    /// The vector field; the only one there is, if left out.
+    /// The vector field to search; the only one if left out.
     field: Option<String>,
-    /// Take the hits of some servers of a Redis Cluster where others do not answer.
+    /// Return the hits of the shards that answer if other shards of a Redis Cluster do not.
     allow_partial: Option<bool>,
-    /// In place of all the others: up to 100 searches, answered in order. Their documents may have 32 MiB together.
-    #[schema(value_type = Option<Vec<SearchRequestBody>>, no_recursion, max_items = 100)]
+    /// Several searches, answered in order; cannot be combined with other members. The documents of all results
+    /// together are limited in total size.
+    #[schema(value_type = Option<Vec<SearchRequestBody>>, no_recursion)]
     searches: Option<S>,
 }
 
 impl SearchRequestBody {
-    /// The searches, if this is several.
+    /// The several searches, if the request has them.
     pub(crate) fn take_searches(&mut self) -> Result<Option<Vec<SearchRequestBody<IgnoredAny>>>, Problem> {
         let Some(searches) = self.searches.take() else { return Ok(None) };
         if *self != SearchRequestBody::default() {
-            let detail = "beside searches nothing else may stand: put it into each of them";
+            let detail = "`searches` cannot be combined with other members: move them into each search";
             return Err(Problem::invalid("search", detail).at("searches"));
         }
         match searches.into_vec() {
             Ok(searches) => Ok(Some(searches.into_iter().map(|ObjectOnly(search)| search).collect())),
-            Err(given) => {
-                let detail = format!("{given} searches in one request; at most {SEARCHES_MAX} are taken");
+            Err(count) => {
+                let detail =
+                    format!("the request has {count} searches, but at most {SEARCHES_MAX} are allowed");
                 Err(Problem::invalid("too-many-searches", detail).at("searches"))
             }
         }
@@ -74,10 +71,10 @@ impl SearchRequestBody {
 }
 
 impl<S> SearchRequestBody<S> {
-    /// The search, in `collection`.
+    /// The search in `collection`.
     pub(crate) fn into_search(self, collection: &str) -> Result<Search, Problem> {
         if self.searches.is_some() {
-            return Err(Problem::invalid("search", "searches may not be nested").at("searches"));
+            return Err(Problem::invalid("search", "`searches` cannot be nested").at("searches"));
         }
         let leg = match (self.text, self.vector) {
             (Some(text), None) => Leg::Text(text),
@@ -87,15 +84,17 @@ impl<S> SearchRequestBody<S> {
                 Leg::Vector(Vec::new())
             }
             (None, Some(_)) => {
-                let detail = r#"vector must be an array of numbers or {"base64": "..."}"#;
+                let detail = r#"`vector` must be an array of numbers or {"base64": "..."}"#;
                 return Err(Problem::invalid("search", detail).at("vector"));
             }
-            (None, None) => return Err(Problem::invalid("search", "give text or vector").at("text")),
+            (None, None) => {
+                return Err(Problem::invalid("search", "`text` or `vector` is required").at("text"));
+            }
             (Some(_), Some(_)) => {
-                return Err(Problem::invalid("search", "give text or vector, not both").at("text"));
+                return Err(Problem::invalid("search", "`text` and `vector` exclude each other").at("text"));
             }
         };
-        let fields = self.fields.map(BoundedVec::into_vec).transpose().map_err(service::too_many_fields)?;
+        let fields = self.fields.map(BoundedVec::into_vec).transpose().map_err(too_many_fields)?;
         Ok(Search {
             collection: Some(collection.to_owned()),
             field: self.field,
@@ -112,20 +111,20 @@ impl<S> SearchRequestBody<S> {
     }
 }
 
-/// Where an answer's time went, in microseconds.
+/// Duration of the stages of a search, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub(crate) struct TimingResponse {
     /// Waiting for a worker.
     queue_us: u64,
-    /// Text to vector, tokenizing included.
+    /// Embedding the text, including tokenization.
     embed_us: u64,
-    /// Filter to bitmap.
+    /// Evaluating the filter.
     filter_us: u64,
-    /// In the index.
+    /// Searching the index.
     search_us: u64,
     /// Reading the documents.
     fetch_us: u64,
-    /// From the call to the answer.
+    /// From the request to the result.
     total_us: u64,
 }
 
@@ -147,22 +146,81 @@ pub(crate) fn took_ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
-/// Answer of `/search`.
+/// The result of a search. The three search operations differ in the kind of hit, `H`.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ArticleSearchResponse<'a> {
-    query: &'a str,
+pub(crate) struct SearchResponseBody<'a, H> {
+    /// The text searched for; only in `/search` and `/kb/search`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<&'a str>,
     took_ms: f64,
-    results: Vec<ArticleHit<'a>>,
-    /// Whether the text was longer than the model reads; left out, if not.
+    /// The collection searched; only in `/collections/{c}/search`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<&'a str>,
+    /// The hits, best first.
+    results: Vec<H>,
+    /// Whether the text was longer than the model reads; left out if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
-    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
+    /// Why shards of a Redis Cluster did not answer, so that their hits are missing; left out if all did.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unanswered: &'a [String],
     timing: TimingResponse,
 }
 
-/// A found document, as the article has it.
+impl<'a, H> SearchResponseBody<'a, H> {
+    fn new(found: &'a Answer, hit: impl Fn(&'a Hit) -> H) -> SearchResponseBody<'a, H> {
+        SearchResponseBody {
+            query: None,
+            took_ms: took_ms(found.timing.total_us),
+            collection: None,
+            results: found.hits.iter().map(hit).collect(),
+            truncated: found.truncated,
+            unanswered: &found.unanswered,
+            timing: found.timing.into(),
+        }
+    }
+
+    /// The response of `/search` or `/kb/search`.
+    pub(crate) fn of_article(
+        query: &'a str,
+        found: &'a Answer,
+        hit: impl Fn(&'a Hit) -> H,
+    ) -> SearchResponseBody<'a, H> {
+        SearchResponseBody { query: Some(query), ..SearchResponseBody::new(found, hit) }
+    }
+}
+
+impl<'a> SearchResponseBody<'a, HitResponse<'a>> {
+    /// The response of a search in a collection, with vector fields if `vectors`.
+    pub(crate) fn of_collection(
+        found: &'a Answer,
+        schema: &'a Schema,
+        vectors: bool,
+    ) -> SearchResponseBody<'a, HitResponse<'a>> {
+        let hit = |hit: &'a Hit| HitResponse {
+            id: &hit.id,
+            score: hit.score,
+            distance: hit.distance,
+            fields: DocumentFields::new(&hit.document, schema, vectors),
+        };
+        SearchResponseBody { collection: Some(&found.collection), ..SearchResponseBody::new(found, hit) }
+    }
+}
+
+/// A hit with the fields of the document.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HitResponse<'a> {
+    id: &'a str,
+    /// Higher is nearer.
+    score: f32,
+    /// The distance from the query vector as Redis defines it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distance: Option<f32>,
+    #[schema(value_type = Object)]
+    fields: DocumentFields<'a>,
+}
+
+/// A hit with title and content.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ArticleHit<'a> {
     id: &'a str,
@@ -176,28 +234,25 @@ pub(crate) struct ArticleHit<'a> {
     distance: Option<f32>,
 }
 
-/// Answer of `/kb/search`.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SnippetSearchResponse<'a> {
-    query: &'a str,
-    took_ms: f64,
-    results: Vec<SnippetHit<'a>>,
-    /// Whether the text was longer than the model reads; left out, if not.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
-    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    unanswered: &'a [String],
-    timing: TimingResponse,
+impl<'a> ArticleHit<'a> {
+    pub(crate) fn new(hit: &'a Hit) -> ArticleHit<'a> {
+        ArticleHit {
+            id: &hit.id,
+            title: text(&hit.document, "title"),
+            content: text(&hit.document, "content"),
+            score: hit.score,
+            distance: hit.distance,
+        }
+    }
 }
 
-/// A found document, with the beginning of its content.
+/// A hit with title and the beginning of the content.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SnippetHit<'a> {
     id: &'a str,
     #[schema(value_type = String)]
     title: Cow<'a, str>,
-    /// The first 200 characters of the content, with `...` if there are more.
+    /// The first 200 characters of the content, followed by `...` if there are more.
     #[schema(value_type = String)]
     snippet: Snippet<'a>,
     /// Higher is nearer.
@@ -206,42 +261,14 @@ pub(crate) struct SnippetHit<'a> {
     distance: Option<f32>,
 }
 
-impl<'a> ArticleSearchResponse<'a> {
-    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> ArticleSearchResponse<'a> {
-        let article = |hit: &'a service::Hit| ArticleHit {
-            id: &hit.id,
-            title: text(&hit.document, "title"),
-            content: text(&hit.document, "content"),
-            score: hit.score,
-            distance: hit.distance,
-        };
-        ArticleSearchResponse {
-            query,
-            took_ms: took_ms(answer.timing.total_us),
-            results: answer.hits.iter().map(article).collect(),
-            truncated: answer.truncated,
-            unanswered: &answer.unanswered,
-            timing: answer.timing.into(),
-        }
-    }
-}
-
-impl<'a> SnippetSearchResponse<'a> {
-    pub(crate) fn new(query: &'a str, answer: &'a Answer) -> SnippetSearchResponse<'a> {
-        let snippet = |hit: &'a service::Hit| SnippetHit {
+impl<'a> SnippetHit<'a> {
+    pub(crate) fn new(hit: &'a Hit) -> SnippetHit<'a> {
+        SnippetHit {
             id: &hit.id,
             title: text(&hit.document, "title"),
             snippet: Snippet(text(&hit.document, "content")),
             score: hit.score,
             distance: hit.distance,
-        };
-        SnippetSearchResponse {
-            query,
-            took_ms: took_ms(answer.timing.total_us),
-            results: answer.hits.iter().map(snippet).collect(),
-            truncated: answer.truncated,
-            unanswered: &answer.unanswered,
-            timing: answer.timing.into(),
         }
     }
 }
@@ -264,78 +291,30 @@ impl Serialize for Snippet<'_> {
     }
 }
 
-/// Answer of a search in a collection.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SearchResponseBody<'a> {
-    took_ms: f64,
-    collection: &'a str,
-    results: Vec<HitResponse<'a>>,
-    /// Whether the text was longer than the model reads; left out, if not.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    truncated: bool,
-    /// Why servers of a Redis Cluster did not answer, whose hits are missing; left out, if none are.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    unanswered: &'a [String],
-    timing: TimingResponse,
-}
-
-/// A found document.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct HitResponse<'a> {
-    id: &'a str,
-    /// Higher is nearer.
-    score: f32,
-    /// Distance from the query vector, as Redis defines it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    distance: Option<f32>,
-    #[schema(value_type = Object)]
-    fields: DocumentFields<'a>,
-}
-
-impl<'a> SearchResponseBody<'a> {
-    /// `answer`, with vector fields if `vectors` (they were asked for by name).
-    pub(crate) fn new(answer: &'a Answer, schema: &'a Schema, vectors: bool) -> SearchResponseBody<'a> {
-        let hit = |hit: &'a service::Hit| HitResponse {
-            id: &hit.id,
-            score: hit.score,
-            distance: hit.distance,
-            fields: DocumentFields::new(&hit.document, schema, vectors),
-        };
-        SearchResponseBody {
-            took_ms: took_ms(answer.timing.total_us),
-            collection: &answer.collection,
-            results: answer.hits.iter().map(hit).collect(),
-            truncated: answer.truncated,
-            unanswered: &answer.unanswered,
-            timing: answer.timing.into(),
-        }
-    }
-}
-
-/// An answer, or with `searches` their answers.
+/// The result of one search, or of several if the request has `searches`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum CollectionSearchResponse<'a> {
     /// Of one search.
-    One(SearchResponseBody<'a>),
-    /// Of several.
+    One(SearchResponseBody<'a, HitResponse<'a>>),
+    /// Of several searches.
     Many(MultiSearchResponse<'a>),
 }
 
-/// Answers of several searches, in order.
+/// The results of several searches, in order.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MultiSearchResponse<'a> {
     pub(crate) took_ms: f64,
     pub(crate) answers: Vec<MultiSearchResult<'a>>,
 }
 
-/// An answer, or why there is none.
+/// The result of one of several searches, or why it failed.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum MultiSearchResult<'a> {
-    /// An answer.
-    Answer(SearchResponseBody<'a>),
-    /// Why there is none.
+    /// The result.
+    Found(SearchResponseBody<'a, HitResponse<'a>>),
+    /// Why it failed.
     Error {
         /// The problem.
         error: Problem,
@@ -347,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snippets_are_cut_between_characters() {
+    fn snippets_end_between_characters() {
         let snippet = |text: &str| serde_json::to_string(&Snippet(Cow::Borrowed(text))).unwrap();
         assert_eq!(snippet("short"), "\"short\"");
         let crabs = "\u{1F980}".repeat(200);
@@ -357,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_has_one_leg() {
+    fn a_search_has_either_text_or_vector() {
         let read = |json: &str| serde_json::from_str::<SearchRequestBody>(json).unwrap().into_search("kb");
         assert_eq!(read(r#"{"text":"t"}"#).unwrap().legs, [Leg::Text("t".to_owned())]);
         assert_eq!(read(r#"{"vector":[1,2]}"#).unwrap().legs, [Leg::Vector(vec![1.0, 2.0])]);

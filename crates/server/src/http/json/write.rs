@@ -8,10 +8,7 @@ use super::{
     document::{ArrayDocument, DocumentResponse},
 };
 use crate::http::Problem;
-use service::{Outcome, PutResult};
-
-/// Documents of a JSON body; more come as NDJSON.
-pub(crate) const DOCUMENTS_MAX: usize = 10_000;
+use service::{Outcome, PutResult, limits::DOCUMENTS_MAX};
 
 /// Documents of a JSON body.
 pub(crate) type DocumentArray = BoundedVec<ArrayDocument, DOCUMENTS_MAX>;

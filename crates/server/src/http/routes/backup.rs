@@ -1,19 +1,23 @@
-//! A backup of everything.
+//! Backups.
 
 use std::sync::Arc;
 
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderValue, Response, Uri, header},
+    http::{HeaderValue, Response, header},
 };
 use futures_util::stream;
 
-use crate::http::{AppState, Problem, query::Query, request_context::RequestContext};
+use crate::http::{
+    AppState, Problem,
+    params::{NoParams, Params},
+    request_context::RequestContext,
+};
 
-/// A backup of all documents, vectors and collections as they stand now, for `nearfield restore`.
+/// Streams a backup of all documents, vectors and collections, for `nearfield restore`.
 ///
-/// A backup that is whole ends with its counts; one that was cut off does not, and is refused.
+/// A complete backup ends with its counts; `nearfield restore` rejects one that was cut off.
 #[utoipa::path(
     get, path = "/backup", tag = "operation",
     responses((status = 200, content_type = "application/octet-stream", description = "The backup", body = [u8]))
@@ -21,16 +25,15 @@ use crate::http::{AppState, Problem, query::Query, request_context::RequestConte
 pub(super) async fn backup(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    uri: Uri,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let backup = state.service.back_up(&request.cx).await?;
-    let pieces = stream::unfold(backup, |mut backup| async {
-        let piece = backup.next().await?;
-        Some((piece, backup))
+    let chunks = stream::unfold(backup, |mut backup| async {
+        let chunk = backup.next().await?;
+        Some((chunk, backup))
     });
-    let mut response = Response::new(Body::from_stream(pieces));
-    let kind = HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let mut response = Response::new(Body::from_stream(chunks));
+    let content_type = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }

@@ -1,77 +1,108 @@
-//! Collections and their aliases.
+//! Collections, their aliases, and statistics.
 
 use std::sync::Arc;
 
 use axum::{
     body::Body,
     extract::{Extension, State},
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
-
-use crate::access::Grant;
-use crate::http::{
-    AppState, Problem,
-    body::{self, Json},
-    json::{
-        collections::{AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse},
-        schema::SchemaBody,
-    },
-    path::Path,
-    query::{self, Query},
-    request_context::RequestContext,
-    response,
-};
+use serde::Deserialize;
 use service::{DropMode, VectorSchema};
+use utoipa::ToSchema;
 
-/// All collections that the caller's key is for.
+use crate::{
+    access::Grant,
+    http::{
+        AppState, Problem,
+        body::{self, Json},
+        json::{
+            collections::{
+                AliasRequest, AliasResponse, CollectionResponse, CollectionsResponse, StatsResponse,
+            },
+            schema::SchemaBody,
+        },
+        params::{self, NoParams, Params},
+        path::{AliasPath, CollectionPath, Path},
+        request_context::RequestContext,
+        response,
+    },
+};
+
+/// Parameters of a creation.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PutParams {
+    /// If the collection exists with another schema, rebuild it in the background instead of rejecting the request.
+    #[serde(default, deserialize_with = "params::boolean")]
+    rebuild: bool,
+}
+
+/// Parameters of a deletion.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DropParams {
+    /// Whether to keep or delete the documents.
+    #[serde(default)]
+    #[param(inline)]
+    documents: DocumentsParam,
+}
+
+/// What happens to the documents of a dropped collection.
+#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DocumentsParam {
+    #[default]
+    Keep,
+    Delete,
+}
+
+/// Lists the collections that the caller's key covers.
 #[utoipa::path(get, path = "/collections", tag = "collections", responses((status = 200, body = CollectionsResponse)))]
 pub(super) async fn list(
     State(state): State<Arc<AppState>>,
     Extension(grant): Extension<Grant>,
     request: RequestContext,
-    uri: Uri,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
-    Query::parse(uri.query(), &[])?;
     let collections = state.service.collections(&request.cx).await?;
-    let reached = collections.into_iter().filter(|info| grant.covers(&info.name));
-    let collections = reached.map(|info| CollectionResponse::new(info, &state.service)).collect();
+    let covered = collections.into_iter().filter(|info| grant.covers(&info.name));
+    let collections = covered.map(|info| CollectionResponse::new(info, &state.service)).collect();
     Ok(response::json(StatusCode::OK, &CollectionsResponse { collections }))
 }
 
-/// Makes a collection, or finds that it stands already.
+/// Creates a collection if it does not exist.
 ///
-/// An empty body means title, content and a vector embedded from both.
+/// An empty body means the fields title, content and a vector embedded from both. The name must not consist of dots only.
 #[utoipa::path(
-    put, path = "/collections/{c}", tag = "collections",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots"),
-        ("rebuild" = Option<bool>, Query, description = "Where it stands with another schema, build it anew in the background"),
-    ),
+    put, path = "/collections/{c}", tag = "collections", params(CollectionPath, PutParams),
     request_body = Option<SchemaBody>,
     responses(
-        (status = 200, body = CollectionResponse, description = "It stands with this schema"),
-        (status = 201, body = CollectionResponse, description = "Made"),
-        (status = 202, body = CollectionResponse, description = "Being rebuilt with this schema; the old one answers until it is complete"),
+        (status = 200, body = CollectionResponse, description = "The collection exists with this schema"),
+        (status = 201, body = CollectionResponse, description = "Created"),
+        (status = 202, body = CollectionResponse, description = "Being rebuilt with this schema; the previous version serves until the rebuild is complete"),
     )
 )]
 pub(super) async fn put(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(name): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection: name }): Path<CollectionPath>,
+    Params(PutParams { rebuild }): Params<PutParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let rebuild = Query::parse(uri.query(), &["rebuild"])?.flag("rebuild")?;
-    let mut shape: SchemaBody = body::json_or_default(&state, &headers, body).await?;
-    for (model, dim) in shape.unset_dimensions() {
+    let mut body: SchemaBody = body::json_or_default(&state, &headers, body).await?;
+    for (model, dim) in body.unset_dimensions() {
         *dim = Some(state.service.model_dim(&request.cx, model).await?);
     }
-    let open = |field: &str, vector: &VectorSchema| state.service.default_quantization(&name, field, vector);
-    let schema = shape.into_schema(&name, open)?;
-    let (info, made) = state.service.put_collection(&request.cx, &name, schema, rebuild).await?;
-    let status = match (made, info.rebuilding) {
+    let default_quantization =
+        |field: &str, vector: &VectorSchema| state.service.default_quantization(&name, field, vector);
+    let schema = body.into_schema(&name, default_quantization)?;
+    let (info, is_new) = state.service.put_collection(&request.cx, &name, schema, rebuild).await?;
+    let status = match (is_new, info.rebuilding) {
         (true, _) => StatusCode::CREATED,
         (false, Some(_)) => StatusCode::ACCEPTED,
         (false, None) => StatusCode::OK,
@@ -79,43 +110,35 @@ pub(super) async fn put(
     Ok(response::json(status, &CollectionResponse::new(info, &state.service)))
 }
 
-/// One collection.
+/// Gets the schema and counts of a collection.
 #[utoipa::path(
-    get, path = "/collections/{c}", tag = "collections",
-    params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
+    get, path = "/collections/{c}", tag = "collections", params(CollectionPath),
     responses((status = 200, body = CollectionResponse))
 )]
 pub(super) async fn get(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(name): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection: name }): Path<CollectionPath>,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
-    Query::parse(uri.query(), &[])?;
     let info = state.service.collection(&request.cx, &name).await?;
     Ok(response::json(StatusCode::OK, &CollectionResponse::new(info, &state.service)))
 }
 
-/// Drops a collection. Its documents stay unless told otherwise.
+/// Drops a collection. Its documents are kept unless `documents=delete`. An alias is rejected with 409.
 #[utoipa::path(
-    delete, path = "/collections/{c}", tag = "collections",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection; an alias is refused with 409"),
-        ("documents" = Option<String>, Query, pattern = "^(keep|delete)$", description = "keep or delete; keep, if left out"),
-    ),
+    delete, path = "/collections/{c}", tag = "collections", params(CollectionPath, DropParams),
     responses((status = 204, description = "Dropped"))
 )]
 pub(super) async fn delete(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(name): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection: name }): Path<CollectionPath>,
+    Params(DropParams { documents }): Params<DropParams>,
 ) -> Result<Response, Problem> {
-    let query = Query::parse(uri.query(), &["documents"])?;
-    let documents = match query.text("documents") {
-        None | Some("keep") => DropMode::KeepDocuments,
-        Some("delete") => DropMode::DeleteDocuments,
-        Some(found) => return Err(query::refuse("documents", "keep or delete", found)),
+    let documents = match documents {
+        DocumentsParam::Keep => DropMode::KeepDocuments,
+        DocumentsParam::Delete => DropMode::DeleteDocuments,
     };
     state.service.drop_collection(&request.cx, &name, documents).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
@@ -123,48 +146,42 @@ pub(super) async fn delete(
 
 /// Points an alias at a collection.
 #[utoipa::path(
-    put, path = "/aliases/{a}", tag = "collections",
-    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Name: 1 to 128 of A-Z a-z 0-9 _ . : -, not all dots")),
-    request_body = AliasRequest,
+    put, path = "/aliases/{a}", tag = "collections", params(AliasPath), request_body = AliasRequest,
     responses((status = 200, body = AliasResponse))
 )]
 pub(super) async fn put_alias(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(alias): Path<String>,
-    uri: Uri,
+    Path(AliasPath { alias }): Path<AliasPath>,
+    Params(NoParams {}): Params<NoParams>,
     Json(AliasRequest { collection }): Json<AliasRequest>,
 ) -> Result<Response, Problem> {
-    Query::parse(uri.query(), &[])?;
     state.service.put_alias(&request.cx, &alias, &collection).await?;
     Ok(response::json(StatusCode::OK, &AliasResponse { alias, collection }))
 }
 
 /// Removes an alias.
 #[utoipa::path(
-    delete, path = "/aliases/{a}", tag = "collections",
-    params(("a" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "The alias")),
+    delete, path = "/aliases/{a}", tag = "collections", params(AliasPath),
     responses((status = 204, description = "Removed"))
 )]
 pub(super) async fn delete_alias(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(alias): Path<String>,
-    uri: Uri,
+    Path(AliasPath { alias }): Path<AliasPath>,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
-    Query::parse(uri.query(), &[])?;
     state.service.drop_alias(&request.cx, &alias).await?;
     Ok(response::empty(StatusCode::NO_CONTENT))
 }
 
-/// Counts of the whole system.
+/// Gets the counts of the whole store.
 #[utoipa::path(get, path = "/stats", tag = "operation", responses((status = 200, body = StatsResponse)))]
 pub(super) async fn stats(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    uri: Uri,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response, Problem> {
-    Query::parse(uri.query(), &[])?;
     let stats = state.service.stats(&request.cx).await?;
     Ok(response::json(StatusCode::OK, &StatsResponse::from(stats)))
 }

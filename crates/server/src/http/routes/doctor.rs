@@ -1,26 +1,28 @@
-//! Where time goes, and what to turn.
+//! Diagnosis of search performance.
 
 use std::sync::Arc;
 
 use axum::{
     body::Body,
     extract::State,
-    http::{Response, StatusCode, Uri},
+    http::{Response, StatusCode},
 };
 
 use crate::http::{
-    AppState, Problem, json::doctor::DiagnosisResponse, query::Query, request_context::RequestContext,
+    AppState, Problem,
+    json::doctor::DiagnosisResponse,
+    params::{NoParams, Params},
+    request_context::RequestContext,
     response,
 };
 
-/// Where the time of the last searches went, in sentences, and what to turn.
+/// Shows how long the stages of the last searches took, and advises which settings to change.
 #[utoipa::path(get, path = "/doctor", tag = "operation", responses((status = 200, body = DiagnosisResponse)))]
 pub(super) async fn doctor(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    uri: Uri,
+    Params(NoParams {}): Params<NoParams>,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let diagnosis = state.service.diagnose(&request.cx).await?;
     Ok(response::json(StatusCode::OK, &DiagnosisResponse::from(diagnosis)))
 }

@@ -1,58 +1,92 @@
-//! Documents one by one, page by page and by filter.
+//! Reading, writing and listing documents.
 
 use std::sync::Arc;
 
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, Response, StatusCode, Uri, header},
+    http::{HeaderMap, Response, StatusCode, header},
 };
+use serde::Deserialize;
+use service::{Document, Error, ErrorKind, Expected, Outcome, PutResult, Schema, limits};
 
 use crate::http::{
     AppState, Problem,
     body::Json,
+    bounds,
     json::{
         collections::CountResponse,
         document::{DocumentFields, DocumentRequest, DocumentResponse},
         write::{DeleteRequest, DeleteResponse, DocumentPageResponse, WriteResponse},
     },
-    path::Path,
-    precondition::{self, Precondition},
-    query::Query,
+    params::{self, NoParams, Params},
+    path::{CollectionPath, DocumentPath, Path},
+    precondition::{self, GetConditions, Precondition, PutConditions, UpdateConditions},
     request_context::RequestContext,
     response,
 };
-use service::{Document, Error, ErrorKind, Expected, Outcome, PutResult, Schema};
 
-/// Documents of a page that does not say how many.
-const LIMIT_DEFAULT: usize = 100;
+/// Parameters of a read.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GetParams {
+    /// Include vector fields.
+    #[serde(default, deserialize_with = "params::boolean")]
+    vectors: bool,
+}
 
-/// Writes a document in place of any under its id.
+/// Parameters of a list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScrollParams {
+    /// A filter in RediSearch syntax.
+    #[param(min_length = 1)]
+    #[serde(default, deserialize_with = "params::non_empty")]
+    filter: Option<String>,
+    /// Documents per page. Large documents make a page end earlier.
+    #[param(schema_with = bounds::page_limit)]
+    #[serde(default, deserialize_with = "params::integer")]
+    limit: Option<usize>,
+    /// `next` of the previous page.
+    #[serde(default, deserialize_with = "params::text")]
+    after: Option<String>,
+    /// Include vector fields.
+    #[serde(default, deserialize_with = "params::boolean")]
+    vectors: bool,
+}
+
+/// Parameters of a count.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CountParams {
+    /// A filter in RediSearch syntax; all documents if left out.
+    #[param(min_length = 1)]
+    #[serde(default, deserialize_with = "params::non_empty")]
+    filter: Option<String>,
+}
+
+/// Creates or replaces a document.
 #[utoipa::path(
-    put, path = "/collections/{c}/documents/{id}", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
-        ("If-None-Match" = Option<String>, Header, description = "*: only if there is none"),
-    ),
+    put, path = "/collections/{c}/documents/{id}", tag = "documents", params(DocumentPath, PutConditions),
     request_body = DocumentRequest,
     responses(
-        (status = 200, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))),
-        (status = 201, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))),
+        (status = 200, body = WriteResponse, headers(("ETag" = String, description = "Sequence number of the document"))),
+        (status = 201, body = WriteResponse, headers(("ETag" = String, description = "Sequence number of the document"))),
     )
 )]
 pub(super) async fn put(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path((collection, id)): Path<(String, String)>,
-    uri: Uri,
+    Path(DocumentPath { collection, id }): Path<DocumentPath>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(shape): Json<DocumentRequest>,
+    Json(document): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let precondition = Precondition::of(&headers)?;
-    let put = shape.into_put(Some(id), expected(precondition)).map_err(|refused| refused.problem)?;
+    let put = document.into_put(Some(id), expected(precondition)).map_err(|rejected| rejected.problem)?;
     let result = if precondition == Precondition::Present {
         state.service.replace(&request.cx, &collection, put).await
     } else {
@@ -62,174 +96,144 @@ pub(super) async fn put(
     Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
 }
 
-/// A document.
+/// Gets a document.
 #[utoipa::path(
     get, path = "/collections/{c}/documents/{id}", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("vectors" = Option<bool>, Query, description = "With its vector fields"),
-        ("If-None-Match" = Option<String>, Header, description = "ETag of the state that is known already"),
-    ),
+    params(DocumentPath, GetParams, GetConditions),
     responses(
-        (status = 200, body = DocumentResponse, headers(("ETag" = String, description = "The document's sequence"))),
-        (status = 304, description = "It stands as it is known already"),
+        (status = 200, body = DocumentResponse, headers(("ETag" = String, description = "Sequence number of the document"))),
+        (status = 304, description = "The document still has the given ETag"),
     )
 )]
 pub(super) async fn get(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path((collection, id)): Path<(String, String)>,
-    uri: Uri,
+    Path(DocumentPath { collection, id }): Path<DocumentPath>,
+    Params(GetParams { vectors }): Params<GetParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let vectors = Query::parse(uri.query(), &["vectors"])?.flag("vectors")?;
     let document = state.service.get(&request.cx, &collection, &id).await?;
-    let mut response = if precondition::is_known(&headers, document.seq) {
+    let mut response = if precondition::is_unmodified(&headers, document.seq) {
         response::empty(StatusCode::NOT_MODIFIED)
     } else {
         let schema = state.service.schema(&collection)?;
-        response::json_sized(StatusCode::OK, &view(&id, &document, &schema, vectors), 1024)
+        response::json_sized(StatusCode::OK, &document_response(&id, &document, &schema, vectors), 1024)
     };
     response.headers_mut().insert(header::ETAG, precondition::etag(document.seq));
     Ok(response)
 }
 
-/// Changes some fields of a document; null removes one.
+/// Changes some fields of a document; null removes a field.
 #[utoipa::path(
-    patch, path = "/collections/{c}/documents/{id}", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
-    ),
+    patch, path = "/collections/{c}/documents/{id}", tag = "documents", params(DocumentPath, UpdateConditions),
     request_body = DocumentRequest,
-    responses((status = 200, body = WriteResponse, headers(("ETag" = String, description = "The document's sequence"))))
+    responses((status = 200, body = WriteResponse, headers(("ETag" = String, description = "Sequence number of the document"))))
 )]
 pub(super) async fn patch(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path((collection, id)): Path<(String, String)>,
-    uri: Uri,
+    Path(DocumentPath { collection, id }): Path<DocumentPath>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
-    Json(shape): Json<DocumentRequest>,
+    Json(document): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let precondition = update_precondition(&headers)?;
-    let patch = shape.into_patch(id, expected(precondition))?;
+    let patch = document.into_patch(id, expected(precondition))?;
     let result = state.service.patch(&request.cx, &collection, patch).await;
     Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
 }
 
-/// Takes a document away.
+/// Deletes a document.
 #[utoipa::path(
-    delete, path = "/collections/{c}/documents/{id}", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("id" = String, Path, min_length = 1, max_length = 512, description = "Id of the document"),
-        ("If-Match" = Option<String>, Header, description = "Only if it stands as this ETag says; * if it stands at all"),
-    ),
-    responses((status = 204, description = "Gone"))
+    delete, path = "/collections/{c}/documents/{id}", tag = "documents", params(DocumentPath, UpdateConditions),
+    responses((status = 204, description = "Deleted"))
 )]
 pub(super) async fn delete(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path((collection, id)): Path<(String, String)>,
-    uri: Uri,
+    Path(DocumentPath { collection, id }): Path<DocumentPath>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let precondition = update_precondition(&headers)?;
     let existed = state.service.delete(&request.cx, &collection, &id, expected(precondition)).await;
     if existed.map_err(|error| precondition_failure(precondition, error))? {
         Ok(response::empty(StatusCode::NO_CONTENT))
     } else {
         let detail = format!("there is no document {id:?} in collection {collection:?}");
-        Err(precondition_failure(
-            precondition,
-            Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id"),
-        ))
+        let error = Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id");
+        Err(precondition_failure(precondition, error))
     }
 }
 
-/// Documents of a collection, in the order they were first written.
+/// Lists the documents of a collection, in the order in which they were first written.
 #[utoipa::path(
-    get, path = "/collections/{c}/documents", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Documents a page, up to 1,000; 100, if left out. A page that has 16 MiB ends before"),
-        ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("vectors" = Option<bool>, Query, description = "With vector fields"),
-    ),
+    get, path = "/collections/{c}/documents", tag = "documents", params(CollectionPath, ScrollParams),
     responses((status = 200, body = DocumentPageResponse))
 )]
 pub(super) async fn scroll(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(collection): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection }): Path<CollectionPath>,
+    Params(params): Params<ScrollParams>,
 ) -> Result<Response<Body>, Problem> {
-    let query = Query::parse(uri.query(), &["filter", "limit", "after", "vectors"])?;
-    let limit = query.number("limit")?.unwrap_or(LIMIT_DEFAULT);
-    let (after, vectors) = (query.text("after"), query.flag("vectors")?);
+    let ScrollParams { filter, limit, after, vectors } = params;
+    let limit = limit.unwrap_or(limits::PAGE_DEFAULT);
+    let (filter, after) = (filter.as_deref(), after.as_deref());
     let schema = state.service.schema(&collection)?;
-    let scrolled =
-        state.service.scroll(&request.cx, &collection, query.word("filter")?, after, limit).await?;
+    let page = state.service.scroll(&request.cx, &collection, filter, after, limit).await?;
     let ids: Vec<String> =
-        scrolled.documents.iter().map(|document| state.service.id_of(&schema, &document.key)).collect();
-    let pairs = ids.iter().zip(&scrolled.documents);
+        page.documents.iter().map(|document| state.service.id_of(&schema, &document.key)).collect();
+    let pairs = ids.iter().zip(&page.documents);
     let page = DocumentPageResponse {
-        documents: pairs.map(|(id, document)| view(id, document, &schema, vectors)).collect(),
-        next: scrolled.next,
+        documents: pairs.map(|(id, document)| document_response(id, document, &schema, vectors)).collect(),
+        next: page.next,
     };
     Ok(response::json_sized(StatusCode::OK, &page, 64 + page.documents.len() * 1024))
 }
 
-/// How many documents match.
+/// Counts the documents that match a filter.
 #[utoipa::path(
-    get, path = "/collections/{c}/count", tag = "documents",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax; all, if left out"),
-    ),
+    get, path = "/collections/{c}/count", tag = "documents", params(CollectionPath, CountParams),
     responses((status = 200, body = CountResponse))
 )]
 pub(super) async fn count(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(collection): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection }): Path<CollectionPath>,
+    Params(CountParams { filter }): Params<CountParams>,
 ) -> Result<Response<Body>, Problem> {
-    let query = Query::parse(uri.query(), &["filter"])?;
-    let count = state.service.count(&request.cx, &collection, query.word("filter")?).await?;
+    let count = state.service.count(&request.cx, &collection, filter.as_deref()).await?;
     Ok(response::json(StatusCode::OK, &CountResponse { count }))
 }
 
-/// Takes every document away that matches.
+/// Deletes every document that matches a filter.
 #[utoipa::path(
-    post, path = "/collections/{c}/delete", tag = "documents",
-    params(("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias")),
+    post, path = "/collections/{c}/delete", tag = "documents", params(CollectionPath),
     request_body = DeleteRequest,
     responses((status = 200, body = DeleteResponse))
 )]
 pub(super) async fn delete_matching(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(collection): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection }): Path<CollectionPath>,
+    Params(NoParams {}): Params<NoParams>,
     Json(DeleteRequest { filter }): Json<DeleteRequest>,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     if filter.trim().is_empty() {
-        return Err(Problem::invalid("filter", "the filter is empty: write \"*\" to delete every document")
-            .at("filter"));
+        let detail = "the filter is empty: write \"*\" to delete every document";
+        return Err(Problem::invalid("filter", detail).at("filter"));
     }
     let deleted = state.service.delete_matching(&request.cx, &collection, &filter).await?;
     Ok(response::json(StatusCode::OK, &DeleteResponse { deleted }))
 }
 
-fn view<'a>(id: &'a str, document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentResponse<'a> {
+fn document_response<'a>(
+    id: &'a str,
+    document: &'a Document,
+    schema: &'a Schema,
+    vectors: bool,
+) -> DocumentResponse<'a> {
     DocumentResponse {
         id,
         seq: document.seq,
@@ -249,19 +253,19 @@ fn written(result: PutResult) -> Response<Body> {
     response
 }
 
-/// The guard of a change to what stands, of which nothing to stand can be no part.
+/// The precondition of a change to an existing document, which cannot be its absence.
 fn update_precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     match Precondition::of(headers)? {
         Precondition::Absent => {
-            let detail = "If-None-Match: * makes no sense here: what is changed has to stand";
+            let detail = "If-None-Match: * is not possible here: only an existing document can be changed";
             Err(Problem::bad_request("header", detail).at("If-None-Match"))
         }
         precondition => Ok(precondition),
     }
 }
 
-/// What the guard expects, in the service's words. Which document stands is nothing to expect: whoever is faster
-/// leaves another one.
+/// The precondition as the service takes it. [`Precondition::Present`] is satisfied by any state of the document, so
+/// that concurrent changes do not fail it.
 fn expected(precondition: Precondition) -> Expected {
     match precondition {
         Precondition::None | Precondition::Present => Expected::Any,
@@ -270,15 +274,15 @@ fn expected(precondition: Precondition) -> Expected {
     }
 }
 
-/// A conflict is a failed precondition where the request named what it expects, and so is a document that is missing
-/// where any would have done.
+/// The problem for a failed write. If the request has a precondition, a conflict is a failed precondition, and so is a
+/// missing document under `If-Match: *`.
 fn precondition_failure(precondition: Precondition, error: Error) -> Problem {
     match precondition {
         Precondition::Present if error.code == "document-not-found" => {
-            let detail = format!("{}: If-Match: * asks for one", error.message);
+            let detail = format!("{}, and If-Match: * requires one", error.message);
             Problem::new(StatusCode::PRECONDITION_FAILED, "document-not-found", detail)
         }
         Precondition::None | Precondition::Present => error.into(),
-        Precondition::Absent | Precondition::Seq(_) => Problem::from(error).precondition(),
+        Precondition::Absent | Precondition::Seq(_) => Problem::from(error).into_precondition_failed(),
     }
 }

@@ -1,7 +1,7 @@
-//! Writing documents: one, many, or a stream of them.
+//! Writing documents: one, many, or a stream.
 
 use std::{
-    collections::VecDeque,
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,8 +9,9 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
+use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::http::{
@@ -18,43 +19,41 @@ use crate::http::{
     body::{self, BodyReader, JSON_BYTES_MAX, MediaType},
     json::{
         document::{ArrayDocument, DocumentRequest, RejectedDocument},
-        write::{
-            DOCUMENTS_MAX, DocumentArray, DocumentsRequest, WriteCounts, WriteResult, WriteResultsResponse,
-        },
+        write::{DocumentArray, DocumentsRequest, WriteCounts, WriteResult, WriteResultsResponse},
     },
-    ndjson::{ChannelBody, ChunkedBody, Lines, write_line},
-    path::Path,
-    query::Query,
+    ndjson::{Lines, channel_body, write_line},
+    params::{NoParams, Params},
+    path::{CollectionPath, Path},
     request_context::RequestContext,
     response,
 };
-use service::{Error, ErrorKind, Expected, Put};
+use service::{Error, ErrorKind, Expected, Put, limits::DOCUMENTS_MAX};
 
 /// Bytes of an NDJSON body.
 const NDJSON_BYTES_MAX: usize = 64 << 20;
 
-/// Documents and bytes of JSON that are written together.
+/// Documents and bytes of JSON per batch.
 const BATCH_DOCUMENTS: usize = 500;
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Bytes of results that are gathered for an answer in JSON; more are told as NDJSON.
+/// Bytes of results in a JSON response. More results require an NDJSON response.
 const RESULTS_BYTES_MAX: usize = 64 << 20;
 
-/// Pause before a stream's batch is offered again to a service that has no room.
+/// Pause before a batch is retried because the service is overloaded.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
-/// Writes documents: one, an array, `{"documents": [...]}`, or NDJSON, one a line.
+/// Writes documents: one, an array, `{"documents": [...]}`, or NDJSON with one document per line.
 ///
-/// Every document has its own result, in the order given; one that is refused does not stop the
-/// others. NDJSON is answered as NDJSON if `Accept` says so, each result as soon as its document
-/// is durable: a client that asks for that has to read while it writes.
+/// Every document has its own result, in the order given; a rejected document does not affect the others. With
+/// `Accept: application/x-ndjson`, NDJSON is answered by NDJSON, each result as soon as its document is durable: such a
+/// client has to read the response while it sends the request.
 #[utoipa::path(
     post, path = "/collections/{c}/documents", tag = "documents",
     params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("Accept" = Option<String>, Header, description = "application/x-ndjson: results as they are made"),
+        CollectionPath,
+        ("Accept" = Option<String>, Header, description = "application/x-ndjson: stream the results"),
     ),
     request_body(content((DocumentRequest = "application/json"), (DocumentRequest = "application/x-ndjson"))),
     responses((status = 200, description = "A result for each document", content(
@@ -63,15 +62,14 @@ const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 pub(super) async fn post(
     State(state): State<Arc<AppState>>,
     mut request: RequestContext,
-    Path(collection): Path<String>,
-    uri: Uri,
+    Path(CollectionPath { collection }): Path<CollectionPath>,
+    Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Problem> {
-    Query::parse(uri.query(), &[])?;
     let stall = state.settings.body_timeout;
     if MediaType::of(&headers)? == MediaType::Json {
-        let body = BodyReader::new(&headers, body, JSON_BYTES_MAX, stall)?.all().await?;
+        let body = BodyReader::new(&headers, body, JSON_BYTES_MAX, stall)?.read_to_end().await?;
         return ingest_json(&Ingest { state, request, collection }, &body).await;
     }
     let lines = Lines::new(BodyReader::new(&headers, body, NDJSON_BYTES_MAX, stall)?);
@@ -79,10 +77,10 @@ pub(super) async fn post(
     if !accepts_ndjson(&headers) {
         return ingest_lines(&Ingest { state, request, collection }, lines).await;
     }
-    let (results, answer) = mpsc::channel(1);
+    let (results, chunks) = mpsc::channel(1);
     let cancel_guard = request.take_cancel_guard();
     tokio::spawn(stream_lines(Ingest { state, request, collection }, lines, results));
-    let mut response = Response::new(Body::new(ChannelBody::new(answer, cancel_guard)));
+    let mut response = Response::new(channel_body(chunks, cancel_guard));
     response.headers_mut().insert(header::CONTENT_TYPE, NDJSON);
     Ok(response)
 }
@@ -97,24 +95,24 @@ fn accepts_ndjson(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Where documents of a request go.
+/// The target of the documents of a request.
 struct Ingest {
     state: Arc<AppState>,
     request: RequestContext,
     collection: String,
 }
 
-/// A document on its way, or why it is none.
+/// A document to write, or why it is rejected.
 type ParsedDocument = Result<Put, Box<RejectedDocument>>;
 
 impl Ingest {
-    /// Writes a batch: a result for each, in order. With `wait`, a service without room is asked
-    /// again until the batch's time is over.
-    async fn write(&self, batch: Vec<ParsedDocument>, wait: bool) -> Result<Vec<WriteResult>, Problem> {
+    /// Writes a batch and returns a result for each document, in order. With `retry`, documents are retried while the
+    /// service is overloaded, up to `overload_retry_timeout`.
+    async fn write(&self, batch: Vec<ParsedDocument>, retry: bool) -> Result<Vec<WriteResult>, Problem> {
         let mut puts = Vec::with_capacity(batch.len());
         let rejected: Vec<Option<Box<RejectedDocument>>> =
-            batch.into_iter().map(|prepared| prepared.map(|put| puts.push(put)).err()).collect();
-        let written = if puts.is_empty() { Vec::new() } else { self.put(puts, wait).await? };
+            batch.into_iter().map(|document| document.map(|put| puts.push(put)).err()).collect();
+        let written = if puts.is_empty() { Vec::new() } else { self.put(puts, retry).await? };
         let mut written = written.into_iter();
         let result = |rejected: Option<Box<RejectedDocument>>| match rejected {
             Some(rejected) => WriteResult::rejected(rejected.id, rejected.problem),
@@ -123,15 +121,14 @@ impl Ingest {
         Ok(rejected.into_iter().map(result).collect())
     }
 
-    /// Puts documents: a result for each. With `wait`, those the service has no room for are put
-    /// again until patience ends.
-    async fn put(&self, puts: Vec<Put>, wait: bool) -> Result<Vec<WriteResult>, Problem> {
+    /// Puts documents and returns a result for each; `retry` as in [`Ingest::write`].
+    async fn put(&self, puts: Vec<Put>, retry: bool) -> Result<Vec<WriteResult>, Problem> {
         let cx = self.request.batch();
         let retry_until = Instant::now() + self.state.settings.overload_retry_timeout;
         let mut results: Vec<Option<WriteResult>> = puts.iter().map(|_| None).collect();
         let mut pending: Vec<usize> = (0..puts.len()).collect();
         loop {
-            let may_retry = wait && Instant::now() < retry_until;
+            let may_retry = retry && Instant::now() < retry_until;
             let should_retry = |error: &Error| may_retry && error.kind == ErrorKind::Overloaded;
             let batch = pending.iter().map(|&at| puts[at].clone()).collect();
             match self.state.service.put(&cx, &self.collection, batch).await {
@@ -159,12 +156,12 @@ impl Ingest {
         }
     }
 
-    /// Writes a batch of lines; what refuses the whole batch refuses each of its lines.
+    /// Writes a batch of lines. A problem with the whole batch is reported for each of its lines.
     async fn write_lines(&self, batch: Batch) -> Vec<WriteResult> {
         let ids: Vec<Option<String>> = batch
             .documents
             .iter()
-            .map(|prepared| match prepared {
+            .map(|document| match document {
                 Ok(put) => Some(put.id.clone()),
                 Err(rejected) => rejected.id.clone(),
             })
@@ -184,7 +181,7 @@ struct Batch {
     line_numbers: Vec<u64>,
 }
 
-/// The next batch, which is empty at the end, and why the body cannot be read on.
+/// The next batch, empty at the end of the body, and the problem if the body cannot be read further.
 async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
     let (mut batch, mut bytes) = (Batch::default(), 0);
     while batch.documents.len() < BATCH_DOCUMENTS && bytes < BATCH_BYTES {
@@ -204,10 +201,10 @@ async fn next_batch(lines: &mut Lines) -> (Batch, Option<Problem>) {
     (batch, None)
 }
 
-/// Documents of a JSON body.
+/// Writes the documents of a JSON body.
 async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Problem> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
-    let items: DocumentArray = if first == Some(&b'[') {
+    let documents: DocumentArray = if first == Some(&b'[') {
         body::parse(body)?
     } else {
         let document: DocumentRequest = body::parse(body)?;
@@ -223,27 +220,30 @@ async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Pro
         }
         body::parse::<DocumentsRequest>(body)?.documents
     };
-    let items = items.into_vec().map_err(|given| {
-        let detail = format!("{given} documents: a JSON body may have {DOCUMENTS_MAX}, send more as NDJSON");
+    let documents = documents.into_vec().map_err(|count| {
+        let detail =
+            format!("{count} documents are more than {DOCUMENTS_MAX} in a JSON body: send them as NDJSON");
         Problem::invalid("too-many-documents", detail)
     })?;
-    let mut results: Vec<WriteResult> = Vec::with_capacity(items.len());
-    let mut items =
-        items.into_iter().map(|ArrayDocument(document)| document.into_put(None, Expected::Any)).peekable();
-    while items.peek().is_some() {
-        let batch: Vec<ParsedDocument> = items.by_ref().take(BATCH_DOCUMENTS).collect();
-        let written_count = results.len();
-        let written = ingest.write(batch, written_count > 0).await;
+    let mut results: Vec<WriteResult> = Vec::with_capacity(documents.len());
+    let mut documents = documents
+        .into_iter()
+        .map(|ArrayDocument(document)| document.into_put(None, Expected::Any))
+        .peekable();
+    while documents.peek().is_some() {
+        let batch: Vec<ParsedDocument> = documents.by_ref().take(BATCH_DOCUMENTS).collect();
+        // An overloaded service rejects the request as a whole unless part of it is written already.
+        let written = ingest.write(batch, !results.is_empty()).await;
         results.extend(written.map_err(|problem| interrupted(problem, counts(&results)))?);
     }
     Ok(results_response(results))
 }
 
-/// NDJSON, answered in JSON.
+/// Writes NDJSON and responds with JSON.
 async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body>, Problem> {
     let mut counts = WriteCounts::default();
-    // In pieces: one text that grows would need twice its room.
-    let mut chunks = VecDeque::from([Bytes::from_static(b"{\"results\":[")]);
+    // Kept in chunks: one buffer that grows would need twice the memory.
+    let mut chunks = vec![Bytes::from_static(b"{\"results\":[")];
     let mut bytes = 0;
     loop {
         let (batch, failure) = next_batch(&mut lines).await;
@@ -264,23 +264,26 @@ async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body
         bytes += chunk.len();
         if bytes > RESULTS_BYTES_MAX {
             let detail =
-                "too many results for an answer in JSON: ask for them with Accept: application/x-ndjson";
+                "too many results for a JSON response: request NDJSON with Accept: application/x-ndjson";
             let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "results-size", detail);
             return Err(interrupted(problem, counts));
         }
-        chunks.push_back(Bytes::from(chunk));
+        chunks.push(Bytes::from(chunk));
     }
     let WriteCounts { created, updated, unchanged, errors } = counts;
     let end = format!(
         "],\"created\":{created},\"updated\":{updated},\"unchanged\":{unchanged},\"errors\":{errors}}}"
     );
-    chunks.push_back(Bytes::from(end));
-    let mut response = Response::new(Body::new(ChunkedBody::new(chunks)));
+    chunks.push(Bytes::from(end));
+    let length: usize = chunks.iter().map(Bytes::len).sum();
+    let body = Body::from_stream(stream::iter(chunks.into_iter().map(Ok::<_, Infallible>)));
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     Ok(response)
 }
 
-/// NDJSON, answered in NDJSON. Ends when the client hangs up.
+/// Writes NDJSON and streams the results as NDJSON. Ends when the client hangs up.
 async fn stream_lines(ingest: Ingest, mut lines: Lines, results: mpsc::Sender<Bytes>) {
     loop {
         let (batch, failure) = tokio::select! {
@@ -292,14 +295,14 @@ async fn stream_lines(ingest: Ingest, mut lines: Lines, results: mpsc::Sender<By
         for result in ingest.write_lines(batch).await {
             write_line(&mut chunk, &result);
         }
-        let broke = failure.is_some();
+        let failed = failure.is_some();
         if let Some(problem) = failure {
             write_line(&mut chunk, &WriteResult::rejected(None, problem));
         }
         if !chunk.is_empty() && results.send(Bytes::from(chunk)).await.is_err() {
             return;
         }
-        if ended || broke {
+        if ended || failed {
             return;
         }
     }
@@ -317,12 +320,12 @@ fn results_response(results: Vec<WriteResult>) -> Response<Body> {
     response::json_sized(StatusCode::OK, &WriteResultsResponse { results, counts }, bytes)
 }
 
-/// A request that broke off after some documents were written.
+/// Adds to the problem of an interrupted request how many documents were written before.
 fn interrupted(problem: Problem, counts: WriteCounts) -> Problem {
     match counts.written() {
         0 => problem,
         written_count => {
-            problem.and(&format!(" ({written_count} documents before this were written and stay)"))
+            problem.append_detail(&format!(" ({written_count} documents were written before and are kept)"))
         }
     }
 }

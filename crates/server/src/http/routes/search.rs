@@ -1,199 +1,187 @@
-//! Searching: `/search`, `/kb/search`, and in a collection.
+//! Searching: `/search` and `/kb/search` of the article, and search in a collection.
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{
-    extract::State,
-    http::{StatusCode, Uri},
-    response::Response,
-};
-use serde::de::IgnoredAny;
+use axum::{extract::State, http::StatusCode, response::Response};
+use serde::{Deserialize, de::IgnoredAny};
+use service::{Answer, FieldKind, Paging, Schema, Search, limits};
 
 use crate::http::{
     AppState, Problem,
     body::Json,
+    bounds,
     json::search::{
-        ArticleSearchResponse, CollectionSearchResponse, MultiSearchResponse, MultiSearchResult,
-        SearchRequestBody, SearchResponseBody, SnippetSearchResponse, took_ms,
+        ArticleHit, CollectionSearchResponse, HitResponse, MultiSearchResponse, MultiSearchResult,
+        SearchRequestBody, SearchResponseBody, SnippetHit, took_ms,
     },
-    path::Path,
-    query::{self, Query},
-    request_context::RequestContext,
+    params::{self, Params},
+    path::{CollectionPath, Path},
+    request_context::{RequestContext, TimeoutParam},
     response,
 };
-use service::{Answer, FieldKind, Paging, Schema, Search};
 
-const PARAMETERS: &[&str] = &[
-    "q",
-    "k",
-    "filter",
-    "collection",
-    "ef_search",
-    "exact",
-    "offset",
-    "min_score",
-    "allow_partial",
-    "timing",
-];
-
-/// Hits of a search that does not say how many.
-const K_DEFAULT: usize = 5;
-
-/// Bytes a hit takes in JSON, at a guess.
+/// Estimated bytes of a hit in JSON.
 const HIT_BYTES: usize = 1024;
+
+/// Parameters of `/search` and `/kb/search`.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchParams {
+    /// The text to search for.
+    #[param(min_length = 1)]
+    #[serde(deserialize_with = "params::non_blank")]
+    q: String,
+    /// Hits to return.
+    #[param(schema_with = bounds::article_k)]
+    #[serde(default, deserialize_with = "params::integer")]
+    k: Option<usize>,
+    /// A filter in RediSearch syntax, such as `@category:{billing}`.
+    #[param(min_length = 1)]
+    #[serde(default, deserialize_with = "params::non_empty")]
+    filter: Option<String>,
+    /// Collection or alias; required if there are several collections.
+    #[param(schema_with = bounds::collection_name)]
+    #[serde(default, deserialize_with = "params::non_empty")]
+    collection: Option<String>,
+    /// Candidates that the graph search keeps: more are slower and more accurate.
+    #[param(schema_with = bounds::ef_search)]
+    #[serde(default, deserialize_with = "params::integer")]
+    ef_search: Option<usize>,
+    /// Compare with every vector instead of searching the graph.
+    #[serde(default, deserialize_with = "params::boolean")]
+    exact: bool,
+    /// Hits to skip.
+    #[param(schema_with = bounds::offset)]
+    #[serde(default, deserialize_with = "params::integer")]
+    offset: Option<usize>,
+    /// Omit hits with a lower score.
+    #[serde(default, deserialize_with = "params::number")]
+    min_score: Option<f32>,
+    /// Return the hits of the shards that answer if other shards of a Redis Cluster do not.
+    #[serde(default, deserialize_with = "params::boolean")]
+    allow_partial: bool,
+    /// Accepted for compatibility: the response always has the times of the stages.
+    #[serde(default, rename = "timing", deserialize_with = "params::boolean")]
+    _timing: bool,
+}
+
+impl SearchParams {
+    fn search(&self) -> Search {
+        let k = self.k.unwrap_or(limits::ARTICLE_K_DEFAULT);
+        Search {
+            collection: self.collection.clone(),
+            filter: self.filter.clone(),
+            paging: Paging { offset: self.offset.unwrap_or(0), k },
+            min_score: self.min_score,
+            ef_search: self.ef_search,
+            exact: self.exact,
+            allow_partial: self.allow_partial,
+            ..Search::text(&self.q, k)
+        }
+    }
+}
 
 /// Finds documents by the meaning of a text.
 #[utoipa::path(
-    get, path = "/search", tag = "search",
-    params(
-        ("q" = String, Query, min_length = 1, description = "What is asked"),
-        ("k" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Hits to return, up to 1,000; 5, if left out"),
-        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
-        ("collection" = Option<String>, Query, min_length = 1, description = "Collection or alias; needed where there are several"),
-        ("ef_search" = Option<usize>, Query, minimum = 1, maximum = 4096, description = "Breadth of the graph search, up to 4,096"),
-        ("exact" = Option<bool>, Query, description = "Compare with every vector"),
-        ("offset" = Option<usize>, Query, maximum = 9999, description = "Hits to skip"),
-        ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
-        ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
-        ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
-        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
-    ),
-    responses((status = 200, body = ArticleSearchResponse, headers(("Server-Timing" = String, description = "Time of each stage"))))
+    get, path = "/search", tag = "search", params(SearchParams, TimeoutParam),
+    responses((status = 200, body = SearchResponseBody<ArticleHit>,
+        headers(("Server-Timing" = String, description = "Duration of each stage"))))
 )]
 pub(super) async fn search(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    uri: Uri,
+    Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
-    let (text, search) = asked(&uri)?;
-    let answer = state.service.search(&request.cx, search).await?;
-    let bytes = 512 + answer.hits.len() * HIT_BYTES;
-    let response = response::json_sized(StatusCode::OK, &ArticleSearchResponse::new(&text, &answer), bytes);
-    Ok(response::with_timing(response, &answer.timing))
+    let found = state.service.search(&request.cx, params.search()).await?;
+    let bytes = 512 + found.hits.len() * HIT_BYTES;
+    let body = SearchResponseBody::of_article(&params.q, &found, ArticleHit::new);
+    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
 }
 
-/// Finds documents by the meaning of a text, with the beginning of each.
+/// Finds documents by the meaning of a text and returns the beginning of each.
 #[utoipa::path(
-    get, path = "/kb/search", tag = "search",
-    params(
-        ("q" = String, Query, min_length = 1, description = "What is asked"),
-        ("k" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "Hits to return, up to 1,000; 5, if left out"),
-        ("filter" = Option<String>, Query, min_length = 1, description = "A filter in RediSearch's syntax, such as @category:{billing}"),
-        ("collection" = Option<String>, Query, min_length = 1, description = "Collection or alias; needed where there are several"),
-        ("ef_search" = Option<usize>, Query, minimum = 1, maximum = 4096, description = "Breadth of the graph search, up to 4,096"),
-        ("exact" = Option<bool>, Query, description = "Compare with every vector"),
-        ("offset" = Option<usize>, Query, maximum = 9999, description = "Hits to skip"),
-        ("min_score" = Option<f32>, Query, description = "Hits that score less are dropped"),
-        ("allow_partial" = Option<bool>, Query, description = "Take the hits of some servers of a Redis Cluster where others do not answer"),
-        ("timing" = Option<bool>, Query, description = "Accepted for compatibility; the times of the stages are always told"),
-        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
-    ),
-    responses((status = 200, body = SnippetSearchResponse, headers(("Server-Timing" = String, description = "Time of each stage"))))
+    get, path = "/kb/search", tag = "search", params(SearchParams, TimeoutParam),
+    responses((status = 200, body = SearchResponseBody<SnippetHit>,
+        headers(("Server-Timing" = String, description = "Duration of each stage"))))
 )]
 pub(super) async fn kb_search(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    uri: Uri,
+    Params(params): Params<SearchParams>,
 ) -> Result<Response, Problem> {
-    let (text, search) = asked(&uri)?;
-    let answer = state.service.search(&request.cx, search).await?;
-    let bytes = 512 + answer.hits.len() * HIT_BYTES / 2;
-    let response = response::json_sized(StatusCode::OK, &SnippetSearchResponse::new(&text, &answer), bytes);
-    Ok(response::with_timing(response, &answer.timing))
+    let found = state.service.search(&request.cx, params.search()).await?;
+    let bytes = 512 + found.hits.len() * HIT_BYTES / 2;
+    let body = SearchResponseBody::of_article(&params.q, &found, SnippetHit::new);
+    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
 }
 
-/// The text that is asked for, and the search.
-fn asked(uri: &Uri) -> Result<(String, Search), Problem> {
-    let query = Query::parse(uri.query(), PARAMETERS)?;
-    let Some(text) = query.text("q").filter(|text| !text.trim().is_empty()) else {
-        return Err(query::refuse("q", "the text to search for", query.text("q").unwrap_or_default()));
-    };
-    query.flag("timing")?;
-    let mut search = Search::text(text, query.number("k")?.unwrap_or(K_DEFAULT));
-    search.paging = Paging { offset: query.number("offset")?.unwrap_or(0), ..search.paging };
-    search.collection = query.word("collection")?.map(str::to_owned);
-    search.filter = query.word("filter")?.map(str::to_owned);
-    search.ef_search = query.number("ef_search")?;
-    search.exact = query.flag("exact")?;
-    search.min_score = query.float("min_score")?;
-    search.allow_partial = query.flag("allow_partial")?;
-    Ok((text.to_owned(), search))
-}
-
-/// Finds documents of a collection by text or by vector, or answers several searches at once.
+/// Searches a collection by text or by vector, or performs several searches at once.
 #[utoipa::path(
-    post, path = "/collections/{c}/search", tag = "search",
-    params(
-        ("c" = String, Path, pattern = "^[A-Za-z0-9_.:-]{1,128}$", description = "Collection or alias"),
-        ("X-Timeout-Ms" = Option<u32>, Header, minimum = 1, maximum = 60_000, description = "Deadline in milliseconds, up to 60,000"),
-    ),
+    post, path = "/collections/{c}/search", tag = "search", params(CollectionPath, TimeoutParam),
     request_body = SearchRequestBody,
-    responses((status = 200, body = CollectionSearchResponse, description = "An answer, or with `searches` their answers"))
+    responses((status = 200, body = CollectionSearchResponse, description = "The hits, or for `searches` the result of each"))
 )]
 pub(super) async fn search_collection(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
-    Path(collection): Path<String>,
-    Json(mut shape): Json<SearchRequestBody>,
+    Path(CollectionPath { collection }): Path<CollectionPath>,
+    Json(mut body): Json<SearchRequestBody>,
 ) -> Result<Response, Problem> {
-    if let Some(searches) = shape.take_searches()? {
+    if let Some(searches) = body.take_searches()? {
         return search_many(&state, &request, &collection, searches).await;
     }
-    let search = shape.into_search(&collection)?;
+    let search = body.into_search(&collection)?;
     let schema = state.service.schema(&collection)?;
-    let vectors = names_vectors(&schema, &search);
-    let answer = state.service.search(&request.cx, search).await?;
-    let bytes = 512 + answer.hits.len() * HIT_BYTES;
-    let view = CollectionSearchResponse::One(SearchResponseBody::new(&answer, &schema, vectors));
-    let response = response::json_sized(StatusCode::OK, &view, bytes);
-    Ok(response::with_timing(response, &answer.timing))
+    let vectors = requests_vectors(&schema, &search);
+    let found = state.service.search(&request.cx, search).await?;
+    let bytes = 512 + found.hits.len() * HIT_BYTES;
+    let body = CollectionSearchResponse::One(SearchResponseBody::of_collection(&found, &schema, vectors));
+    Ok(response::with_timing(response::json_sized(StatusCode::OK, &body, bytes), &found.timing))
 }
 
 async fn search_many(
     state: &AppState,
     request: &RequestContext,
     collection: &str,
-    shapes: Vec<SearchRequestBody<IgnoredAny>>,
+    bodies: Vec<SearchRequestBody<IgnoredAny>>,
 ) -> Result<Response, Problem> {
     let began = Instant::now();
     let schema = state.service.schema(collection)?;
-    let mut wanted = Vec::with_capacity(shapes.len());
-    let mut searches = Vec::with_capacity(shapes.len());
-    for shape in shapes {
-        wanted.push(match shape.into_search(collection) {
+    let mut parsed = Vec::with_capacity(bodies.len());
+    let mut searches = Vec::with_capacity(bodies.len());
+    for body in bodies {
+        parsed.push(match body.into_search(collection) {
             Ok(search) => {
-                let vectors = names_vectors(&schema, &search);
+                let vectors = requests_vectors(&schema, &search);
                 searches.push(search);
                 Ok(vectors)
             }
             Err(problem) => Err(problem),
         });
     }
-    let mut answers = state.service.search_many(&request.cx, searches).await?.into_iter();
-    let answers: Vec<Result<(Answer, bool), Problem>> = wanted
+    let mut found = state.service.search_many(&request.cx, searches).await?.into_iter();
+    let results: Vec<Result<(Answer, bool), Problem>> = parsed
         .into_iter()
-        .map(|wanted| {
-            let vectors = wanted?;
-            let answer = answers.next().expect("the service answers every search");
-            Ok((answer?, vectors))
+        .map(|parsed| {
+            let vectors = parsed?;
+            let found = found.next().expect("the service returns one result per search");
+            Ok((found?, vectors))
         })
         .collect();
     let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let views = answers.iter().map(|answer| match answer {
-        Ok((answer, vectors)) => {
-            MultiSearchResult::Answer(SearchResponseBody::new(answer, &schema, *vectors))
-        }
+    let answers = results.iter().map(|result| match result {
+        Ok((found, vectors)) => MultiSearchResult::Found(
+            SearchResponseBody::<HitResponse<'_>>::of_collection(found, &schema, *vectors),
+        ),
         Err(problem) => MultiSearchResult::Error { error: Problem::clone(problem) },
     });
-    let view = CollectionSearchResponse::Many(MultiSearchResponse {
-        took_ms: took_ms(took_us),
-        answers: views.collect(),
-    });
-    Ok(response::json(StatusCode::OK, &view))
+    let body = MultiSearchResponse { took_ms: took_ms(took_us), answers: answers.collect() };
+    Ok(response::json(StatusCode::OK, &CollectionSearchResponse::Many(body)))
 }
 
-/// Whether a vector field is among the fields asked for.
-fn names_vectors(schema: &Schema, search: &Search) -> bool {
+/// Whether a search names a vector field among the fields to return.
+fn requests_vectors(schema: &Schema, search: &Search) -> bool {
     let is_vector = |name: &String| {
         schema.fields.iter().any(|field| field.name == *name && matches!(field.kind, FieldKind::Vector(_)))
     };
