@@ -63,7 +63,7 @@ impl SearchRequestBody {
             Ok(searches) => Ok(Some(searches.into_iter().map(|ObjectOnly(search)| search).collect())),
             Err(count) => {
                 let detail =
-                    format!("the request has {count} searches, but at most {SEARCHES_MAX} are allowed");
+                    format!("{count} searches are more than the {SEARCHES_MAX} allowed per request");
                 Err(Problem::invalid("too-many-searches", detail).at("searches"))
             }
         }
