@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets (`fuzz/`) of this crate, and the tests that run their corpora.
+//! The fuzz targets of this crate (called from `fuzz/`), and tests that run their corpora.
 
 pub use crate::http::fuzzing::{http_request, ndjson_lines};
 

@@ -10,7 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{AppState, HealthOnly, Peer, Problem, key_header::key_from_headers, load_shedding::Shed};
+use super::{
+    AppState, HealthOnly, Peer, Problem, error_code::ErrorCode, key_header::key_from_headers,
+    load_shedding::Shed,
+};
 use crate::access::{Action, Denial, Grant, Network, Scope};
 use service::{ErrorKind, Service};
 
@@ -30,11 +33,7 @@ pub(super) async fn admit(State(state): State<Arc<AppState>>, mut request: Reque
 
 /// The rejection of connections beyond the limit.
 pub(super) fn too_many_connections() -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "connections",
-        "all connections are in use, or the server is stopping: try again",
-    )
+    Problem::new(ErrorCode::Connections, "all connections are in use, or the server is stopping: try again")
 }
 
 /// The grant of an admitted caller; none for public actions other than the readiness check.
@@ -50,7 +49,7 @@ fn check(state: &AppState, request: &Request) -> Result<Option<Grant>, Problem> 
     if request.uri().path_and_query().is_some_and(|url| url.as_str().len() > URL_BYTES_MAX) {
         let detail =
             format!("path and query are longer than {URL_BYTES_MAX} bytes: send a longer search as POST");
-        return Err(Problem::new(StatusCode::URI_TOO_LONG, "url-length", detail));
+        return Err(Problem::new(ErrorCode::UrlLength, detail));
     }
     let is_remote = request.extensions().get::<Peer>().is_some();
     let authority = match is_remote {
@@ -61,7 +60,9 @@ fn check(state: &AppState, request: &Request) -> Result<Option<Grant>, Problem> 
     if !access.requires_key() && authority.as_ref().is_some_and(|authority| !is_loopback(authority)) {
         let detail = "without an API key the server answers only to loopback names (localhost, 127.0.0.1, [::1]): \
                       use one of these, or start the server with --api-key";
-        return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", detail).at("Host"));
+        return Err(Problem::new(ErrorCode::Host, detail)
+            .with_status(StatusCode::MISDIRECTED_REQUEST)
+            .at("Host"));
     }
     check_origin(state, request, authority.as_ref())?;
     let network = network(state, request);
@@ -107,7 +108,7 @@ fn authorize(state: &AppState, action: Action, grant: &Grant, request: &Request)
     {
         // Reported here because the handler's message would list the names of all collections.
         let detail = format!("there is no collection or alias {name:?}");
-        let problem = Problem::new(StatusCode::NOT_FOUND, "collection-not-found", detail);
+        let problem = Problem::new(ErrorCode::CollectionNotFound, detail);
         return Err(problem.at("collection"));
     }
     Ok(())
@@ -115,8 +116,8 @@ fn authorize(state: &AppState, action: Action, grant: &Grant, request: &Request)
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Problem {
-        let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
-        let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
+        let unauthorized = |detail| Problem::new(ErrorCode::Unauthorized, detail);
+        let forbidden = |detail: String| Problem::new(ErrorCode::Forbidden, detail);
         match denial {
             Denial::KeyMissing => unauthorized(
                 "an API key is required: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
@@ -125,12 +126,11 @@ impl From<Denial> for Problem {
             Denial::LockedOut { retry_after } => {
                 let detail =
                     "too many wrong API keys came from this address: its keys are not checked for now";
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-wrong-keys", detail)
-                    .retry_after(retry_after)
+                Problem::new(ErrorCode::TooManyWrongKeys, detail).retry_after(retry_after)
             }
             Denial::RateLimited { retry_after } => {
                 let detail = "the rate limit (rate_limit) is exceeded: wait before the next request";
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-limit", detail).retry_after(retry_after)
+                Problem::new(ErrorCode::RateLimit, detail).retry_after(retry_after)
             }
             Denial::Role { required, actual } => forbidden(format!(
                 "this requires a key with the role {}; the key sent has {}",
@@ -193,7 +193,7 @@ fn authority(headers: &HeaderMap, uri: &Uri, version: Version) -> Result<Option<
         return Ok(Some(authority.clone()));
     }
     let mut hosts = headers.get_all(header::HOST).iter();
-    let problem = |detail: &str| Problem::bad_request("host", detail).at("Host");
+    let problem = |detail: &str| Problem::new(ErrorCode::Host, detail).at("Host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => match Authority::try_from(host.as_bytes()) {
             Ok(authority) => Ok(Some(authority)),
@@ -229,7 +229,7 @@ fn check_origin(state: &AppState, request: &Request, authority: Option<&Authorit
             let detail = format!(
                 "web pages of {origin:?} must not change anything: allow the origin with --cors-origin"
             );
-            return Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail).at("Origin"));
+            return Err(Problem::new(ErrorCode::Origin, detail).at("Origin"));
         }
     }
     Ok(())

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     AppState, Problem,
+    error_code::ErrorCode,
     json::object::ObjectOnly,
     minimum_rate::{BYTES_PER_SECOND_MIN, MinimumRate},
 };
@@ -72,8 +73,7 @@ impl BodyReader {
                     "Content-Encoding {:?} is not supported: send gzip, or none",
                     String::from_utf8_lossy(&encoding)
                 );
-                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-                return Err(Problem::new(status, "content-encoding", detail).at("Content-Encoding"));
+                return Err(Problem::new(ErrorCode::ContentEncoding, detail).at("Content-Encoding"));
             }
         };
         Ok(BodyReader {
@@ -140,14 +140,14 @@ impl BodyReader {
                     return Err(too_large(self.bytes_max));
                 }
                 Ok(Some(Err(error))) => {
-                    return Err(Problem::bad_request("body", format!("the body ended early: {error}")));
+                    return Err(Problem::new(ErrorCode::Body, format!("the body ended early: {error}")));
                 }
                 Err(_) => {
                     let detail = format!(
                         "the body paused for {} ms, or stayed below {BYTES_PER_SECOND_MIN} bytes per second for as long",
                         self.rate.stall_timeout().as_millis()
                     );
-                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail));
+                    return Err(Problem::new(ErrorCode::BodyTimeout, detail));
                 }
             };
             self.rate.record(began.elapsed(), frame.data_ref().map_or(0, Bytes::len));
@@ -188,11 +188,11 @@ impl BodyReader {
 
 fn too_large(bytes_max: usize) -> Problem {
     let detail = format!("the body is larger than {bytes_max} bytes, uncompressed");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-size", detail)
+    Problem::new(ErrorCode::BodySize, detail)
 }
 
 fn corrupt(error: &std::io::Error) -> Problem {
-    Problem::bad_request("body-gzip", format!("the body is not valid gzip, or is incomplete: {error}"))
+    Problem::new(ErrorCode::BodyGzip, format!("the body is not valid gzip, or is incomplete: {error}"))
 }
 
 /// The media type of a body.
@@ -227,7 +227,7 @@ impl MediaType {
 
 fn unsupported(found: &str, allowed: &str) -> Problem {
     let detail = format!("Content-Type must be {allowed} in UTF-8, found {found:?}");
-    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type", detail).at("Content-Type")
+    Problem::new(ErrorCode::ContentType, detail).at("Content-Type")
 }
 
 /// A body that is a JSON object.
@@ -283,9 +283,9 @@ pub(super) fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
                 None | Some(".") => error.to_string(),
                 Some(member) => format!("{member}: {error}"),
             };
-            Problem::invalid("json-structure", detail).at(at)
+            Problem::new(ErrorCode::JsonStructure, detail).at(at)
         } else {
-            Problem::bad_request("json", format!("the body is not JSON: {error}")).at(at)
+            Problem::new(ErrorCode::Json, format!("the body is not JSON: {error}")).at(at)
         }
     })
 }

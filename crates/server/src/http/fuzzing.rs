@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets on requests and on lines of bodies.
+//! Fuzz targets for requests and for the lines of bodies.
 
 use std::{io::Read as _, net::Ipv4Addr, time::Duration};
 
@@ -24,12 +24,12 @@ use super::{
 use service::{Config, Service};
 
 thread_local! {
-    // Of a thread, not of the program, so that a test's directory is removed.
-    static HOUSE: House = House::open();
+    // Per thread rather than global, so that the directory of a test is removed.
+    static FIXTURE: Fixture = Fixture::open();
 }
 
-/// Routes a byte chooses among: method, path and media type. Where the path ends in `*`, the rest of it
-/// is the first line of the input, else that is the query.
+/// Routes selected by a byte: method, path and media type. The first line of the input replaces a final `*` of the path,
+/// or is the query.
 const ROUTES: [(&str, &str, &str); 15] = [
     ("POST", "/collections/kb/documents", "application/json"),
     ("POST", "/collections/kb/documents", "application/x-ndjson"),
@@ -48,11 +48,11 @@ const ROUTES: [(&str, &str, &str); 15] = [
     ("GET", "/*", ""),
 ];
 
-/// Set in the first byte: the request comes over a socket.
+/// Flag in the first byte: the request arrived over a socket.
 const REMOTE: u8 = 0x80;
 
-/// A request: a byte for the route, a line for query or path, lines of headers, an empty one, and the
-/// body. Its answer is no fault of the program, and says what is wrong if anything is.
+/// Sends a request: a byte for the route, a line for query or path, lines of headers, an empty line, and the body. The
+/// response is not an internal error, and a client error has a detail.
 pub fn http_request(input: &[u8]) {
     let Some((&route, rest)) = input.split_first() else { return };
     let (method, path, kind) = ROUTES[usize::from(route & !REMOTE) % ROUTES.len()];
@@ -79,7 +79,7 @@ pub fn http_request(input: &[u8]) {
         request = request.header(&line[..colon], line[colon + 1..].trim_ascii());
     }
     let Ok(request) = request.body(Body::from(rest.to_vec())) else { return };
-    HOUSE.with(|house| house.ask(request));
+    FIXTURE.with(|fixture| fixture.send(request));
 }
 
 /// The first line, and what comes after its end.
@@ -90,48 +90,49 @@ fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A server's routes over a store that holds a collection.
-struct House {
+/// The routes over a store with one collection.
+struct Fixture {
     router: Router,
     runtime: Runtime,
     _home: TempDir,
 }
 
-impl House {
-    fn open() -> House {
+impl Fixture {
+    fn open() -> Fixture {
         let home = TempDir::with_prefix("nearfield-fuzz-").expect("a directory");
         let config = Config::new(home.path().join("data"), home.path().join("models"));
         let service = Service::open(config).expect("a new store opens");
         let runtime = runtime();
-        let house = House { router: router(service, HttpSettings::default()), runtime, _home: home };
+        let fixture = Fixture { router: router(service, HttpSettings::default()), runtime, _home: home };
         let schema = r#"{"fields": [{"name": "title", "kind": "text"}, {"name": "tag", "kind": "tag"},
             {"name": "year", "kind": "numeric"},
             {"name": "place", "kind": "vector", "dim": 2, "metric": "l2"}]}"#;
         let request = Request::put("/collections/kb").header(header::CONTENT_TYPE, "application/json");
-        let made = house.ask(request.body(Body::from(schema)).expect("a request"));
+        let made = fixture.send(request.body(Body::from(schema)).expect("a request"));
         assert_eq!(made, StatusCode::CREATED);
-        house
+        fixture
     }
 
-    fn ask(&self, request: Request<Body>) -> StatusCode {
-        let asked = format!("{} {}", request.method(), request.uri());
+    fn send(&self, request: Request<Body>) -> StatusCode {
+        let sent = format!("{} {}", request.method(), request.uri());
         self.runtime.block_on(async {
             let reply = self.router.clone().oneshot(request).await.expect("a router is infallible");
             let status = reply.status();
             assert!(
                 !status.is_server_error() || status == StatusCode::SERVICE_UNAVAILABLE,
-                "{asked}: {status}"
+                "{sent}: {status}"
             );
             let is_problem = reply
                 .headers()
                 .get(header::CONTENT_TYPE)
                 .is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
-            let body = reply.into_body().collect().await.expect("an answer is told to its end").to_bytes();
+            let body =
+                reply.into_body().collect().await.expect("the body of a response is complete").to_bytes();
             if status.is_client_error() {
                 let problem: Value = serde_json::from_slice(&body).expect("a problem is JSON");
                 assert!(
                     is_problem && problem["detail"].as_str().is_some_and(|text| !text.is_empty()),
-                    "{asked}"
+                    "{sent}"
                 );
             }
             status
@@ -143,21 +144,21 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Bytes of a body of lines.
+/// Bytes of a body.
 const LINES_BYTES_MAX: usize = 64 << 10;
 
-/// Lines of a body, behind a byte that says in what pieces it comes and whether it is gzip or is to be
-/// zipped: they are those of the unzipped text, with their numbers.
+/// Splits a body into lines. The first byte sets the size of its chunks, and whether it is gzip or is to be compressed. The
+/// lines are those of the decompressed text, with their numbers.
 pub fn ndjson_lines(input: &[u8]) {
     thread_local!(static RUNTIME: Runtime = runtime());
     let Some((&bits, given)) = input.split_first() else { return };
     let (is_gzip, zip) = (bits & 1 != 0, bits & 2 != 0);
-    let sent = if zip { zipped(given) } else { given.to_vec() };
-    let plain = if is_gzip && !zip { unzipped(given) } else { Some(given.to_vec()) };
+    let sent = if zip { compress(given) } else { given.to_vec() };
+    let plain = if is_gzip && !zip { decompress(given) } else { Some(given.to_vec()) };
     let piece = usize::from(bits >> 2) + 1;
     match RUNTIME.with(|runtime| runtime.block_on(lines(&sent, is_gzip || zip, piece))) {
         Ok(lines) => {
-            let plain = plain.expect("what is taken can be unzipped");
+            let plain = plain.expect("accepted input can be decompressed");
             let expected = (1..).zip(plain.split(|byte| *byte == b'\n'));
             let expected: Vec<(u64, Vec<u8>)> = expected
                 .map(|(number, line)| (number, line.trim_ascii().to_vec()))
@@ -173,13 +174,13 @@ pub fn ndjson_lines(input: &[u8]) {
     }
 }
 
-fn zipped(bytes: &[u8]) -> Vec<u8> {
+fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     GzEncoder::new(bytes, Compression::fast()).read_to_end(&mut packed).expect("a slice is read");
     packed
 }
 
-fn unzipped(bytes: &[u8]) -> Option<Vec<u8>> {
+fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let most = LINES_BYTES_MAX as u64 + 1;
     MultiGzDecoder::new(bytes).take(most).read_to_end(&mut plain).ok()?;
@@ -190,7 +191,7 @@ async fn lines(sent: &[u8], is_gzip: bool, piece: usize) -> Result<Vec<(u64, Vec
     let pieces = sent.chunks(piece);
     let (sender, receiver) = mpsc::channel(pieces.len().max(1));
     for piece in pieces {
-        sender.try_send(Bytes::copy_from_slice(piece)).expect("there is room for all");
+        sender.try_send(Bytes::copy_from_slice(piece)).expect("the channel has capacity for all");
     }
     drop(sender);
     let mut headers = HeaderMap::new();

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::Problem;
+use super::{Problem, error_code::ErrorCode};
 
 /// The header that may carry a key in place of `Authorization`.
 pub(super) const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -14,7 +14,7 @@ pub(super) fn key_from_headers(headers: &HeaderMap) -> Result<Option<&[u8]>, Pro
     if values.next().is_some() {
         let detail =
             "the request has two API keys: send one, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`";
-        return Err(Problem::bad_request("key-repeated", detail).at("Authorization"));
+        return Err(Problem::new(ErrorCode::KeyRepeated, detail).at("Authorization"));
     }
     if !headers.contains_key(header::AUTHORIZATION) {
         return Ok(Some(value.as_bytes()));

@@ -6,6 +6,7 @@
 mod admission;
 mod body;
 mod bounds;
+mod error_code;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
 mod json;

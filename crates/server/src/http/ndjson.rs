@@ -11,6 +11,7 @@ use tokio_util::sync::DropGuard;
 use super::{
     Problem,
     body::{BodyReader, JSON_BYTES_MAX},
+    error_code::ErrorCode,
 };
 
 /// Bytes of a line.
@@ -104,11 +105,7 @@ impl Lines {
 }
 
 fn line_too_long() -> Problem {
-    Problem::new(
-        axum::http::StatusCode::PAYLOAD_TOO_LARGE,
-        "line-size",
-        format!("the line is longer than {LINE_BYTES_MAX} bytes"),
-    )
+    Problem::new(ErrorCode::LineSize, format!("the line is longer than {LINE_BYTES_MAX} bytes"))
 }
 
 /// A body of the chunks that a task sends. Dropping the body drops `cancel_guard`, which cancels the task when the

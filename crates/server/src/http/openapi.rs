@@ -1,4 +1,4 @@
-//! The description of the door: what does not come from the table of routes.
+//! The OpenAPI document: the parts that do not derive from the routing table.
 
 use axum::body::Bytes;
 use utoipa::{
@@ -16,28 +16,28 @@ use super::Problem;
 #[openapi(
     info(
         title = "Nearfield",
-        description = "Real-time semantic search: text in, the most relevant documents out. \
+        description = "Semantic search: finds the documents whose meaning is closest to a text. \
                        Failures are problem details (RFC 9457).",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
     components(schemas(Problem)),
     security(("bearer" = []), ("key" = [])),
     tags(
-        (name = "search", description = "Finding documents"),
+        (name = "search", description = "Searching documents"),
         (name = "documents", description = "Writing and reading documents"),
-        (name = "collections", description = "Schemas over documents"),
-        (name = "operation", description = "Running it"),
-        (name = "page", description = "The page"),
+        (name = "collections", description = "Collections and aliases"),
+        (name = "operation", description = "Operation and monitoring"),
+        (name = "page", description = "The web page"),
     )
 )]
 struct Frame;
 
-/// The document without its paths.
+/// The document without paths.
 pub(super) fn frame() -> utoipa::openapi::OpenApi {
     Frame::openapi()
 }
 
-/// The finished document as JSON.
+/// The complete document as JSON.
 pub(super) fn document(mut api: utoipa::openapi::OpenApi) -> Bytes {
     let components = api.components.get_or_insert_default();
     components.add_security_scheme(
@@ -49,18 +49,18 @@ pub(super) fn document(mut api: utoipa::openapi::OpenApi) -> Bytes {
     for item in api.paths.paths.values_mut() {
         operations(item).for_each(add_failure);
     }
-    Bytes::from(serde_json::to_vec(&api).expect("the document is plain data"))
+    Bytes::from(serde_json::to_vec(&api).expect("the document has string keys"))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
-/// Every route can fail, and each does so in the same shape.
+/// Adds the failure response, which is the same for every operation.
 fn add_failure(operation: &mut Operation) {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let failure = ResponseBuilder::new()
-        .description("Why it failed")
+        .description("The problem")
         .content("application/problem+json", content)
         .build();
     operation.responses.responses.insert("default".to_owned(), RefOr::T(failure));

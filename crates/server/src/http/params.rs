@@ -9,7 +9,7 @@ use serde::{
     de::{self, DeserializeOwned, Unexpected, value::MapDeserializer},
 };
 
-use super::{AppState, Problem};
+use super::{AppState, Problem, error_code::ErrorCode};
 
 /// The parameters of a request.
 pub(super) struct Params<T>(pub(super) T);
@@ -38,17 +38,17 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
                     [] => "this path has none".to_owned(),
                     _ => format!("this path has {}", allowed.join(", ")),
                 };
-                Problem::bad_request("parameter-unknown", format!("unknown parameter {name:?}: {allowed}"))
+                Problem::new(ErrorCode::ParameterUnknown, format!("unknown parameter {name:?}: {allowed}"))
                     .at(name)
             }
             ParamError::Repeated(name) => {
-                Problem::bad_request("parameter-repeated", format!("parameter {name:?} is repeated")).at(name)
+                Problem::new(ErrorCode::ParameterRepeated, format!("parameter {name:?} is repeated")).at(name)
             }
             ParamError::Missing(name) => {
-                Problem::bad_request("parameter", format!("parameter {name:?} is missing")).at(name)
+                Problem::new(ErrorCode::Parameter, format!("parameter {name:?} is missing")).at(name)
             }
             ParamError::Invalid(reason) => {
-                Problem::bad_request("parameter", format!("parameter {name:?} must be {reason}")).at(name)
+                Problem::new(ErrorCode::Parameter, format!("parameter {name:?} must be {reason}")).at(name)
             }
         }
     })
@@ -153,7 +153,7 @@ pub(super) fn non_blank<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
 /// Rejects what percent-decoding would silently change: invalid UTF-8, and a `%` without two hexadecimal digits.
 fn check_encoding(query: &str) -> Result<(), Problem> {
     let problem =
-        |what: &str| Problem::bad_request("query-string", format!("the query string {what}")).at("query");
+        |what: &str| Problem::new(ErrorCode::QueryString, format!("the query string {what}")).at("query");
     let is_escape =
         |after: &str| after.len() >= 2 && after.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !query.split('%').skip(1).all(is_escape) {

@@ -6,7 +6,7 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
 
-use super::{AppState, Problem, bounds};
+use super::{AppState, Problem, bounds, error_code::ErrorCode};
 
 /// The percent-decoded names in the path. Names that are not UTF-8 are rejected.
 pub(super) struct Path<T>(pub(super) T);
@@ -50,7 +50,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<AppState>> for Path<T> {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AppState>) -> Result<Path<T>, Problem> {
         match axum::extract::Path::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(names)) => Ok(Path(names)),
-            Err(rejection) => Err(Problem::bad_request("path", rejection.body_text()).at("path")),
+            Err(rejection) => Err(Problem::new(ErrorCode::Path, rejection.body_text()).at("path")),
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use utoipa::IntoParams;
 
-use super::Problem;
+use super::{Problem, error_code::ErrorCode};
 use service::Seq;
 
 /// Describes the conditional headers of a read.
@@ -114,7 +114,7 @@ fn parse(tag: &str) -> Option<Seq> {
 }
 
 fn invalid(name: &HeaderName, allowed: &str) -> Problem {
-    Problem::bad_request("header", format!("{name} must be {allowed}")).at(name.as_str())
+    Problem::new(ErrorCode::Header, format!("{name} must be {allowed}")).at(name.as_str())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Failures as RFC 9457 problem details: the one place where kinds of failure become statuses.
+//! Failures as RFC 9457 problem details: the only place where errors of the service become HTTP statuses.
 
-use std::{any::Any, borrow::Cow, num::NonZero, time::Duration};
+use std::{any::Any, num::NonZero, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::telemetry;
+use super::{error_code::ErrorCode, telemetry};
 use service::{Error, ErrorKind};
 
 /// Why a request failed (RFC 9457).
@@ -19,68 +19,75 @@ pub struct Problem {
     /// `urn:nearfield:` and the code.
     #[serde(rename = "type")]
     urn: String,
-    /// The kind of failure.
+    /// The reason phrase of the status.
     title: &'static str,
     /// The HTTP status.
     status: u16,
-    /// What was wrong, where, and what to do.
+    /// What is wrong, where, and what to do.
     detail: String,
-    /// A stable word for programs.
-    #[schema(value_type = String)]
-    code: Cow<'static, str>,
-    /// The field, parameter or line the trouble is in.
+    #[schema(schema_with = code_schema)]
+    code: &'static str,
+    /// The field, parameter, header or position that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    /// Seconds after which to try again, told in the header.
+    /// Value of the `Retry-After` header.
     #[serde(skip)]
     retry_after_s: Option<NonZero<u16>>,
 }
 
+fn code_schema() -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+    ObjectBuilder::new().schema_type(Type::String).description(Some(ErrorCode::list())).build()
+}
+
 impl Problem {
-    /// A failure with a stable code.
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
+    /// A problem with the usual status of its code.
+    pub(super) fn new(code: ErrorCode, detail: impl Into<String>) -> Problem {
+        Problem::from_parts(code.status(), code.as_str(), detail.into())
+    }
+
+    fn from_parts(status: StatusCode, code: &'static str, detail: String) -> Problem {
         Problem {
             urn: format!("urn:nearfield:{code}"),
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: detail.into(),
-            code: Cow::Borrowed(code),
+            detail,
+            code,
             at: None,
             retry_after_s: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(NonZero::<u16>::MIN),
         }
     }
 
-    /// 400: it could not be read.
-    pub(super) fn bad_request(code: &'static str, detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, code, detail)
+    /// The same problem with another of the statuses of its code.
+    pub(super) fn with_status(self, status: StatusCode) -> Problem {
+        debug_assert!(
+            ErrorCode::parse(self.code).is_some_and(|code| code.has_status(status)),
+            "{} with {status} is not listed",
+            self.code
+        );
+        Problem { at: self.at, ..Problem::from_parts(status, self.code, self.detail) }
     }
 
-    /// 422: it could be read, but makes no sense.
-    pub(super) fn invalid(code: &'static str, detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
-    }
-
-    /// The same failure, at a field, parameter or line.
+    /// The same problem, at a field, parameter, header or position.
     pub(super) fn at(mut self, at: impl Into<String>) -> Problem {
         self.at = Some(at.into());
         self
     }
 
-    /// The same failure, worth another try after this time.
+    /// The same problem with a `Retry-After` of `wait`, at most an hour.
     pub(super) fn retry_after(mut self, wait: Duration) -> Problem {
-        // An hour at most: nobody waits longer for an answer.
         let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0) as u16;
         self.retry_after_s = NonZero::new(seconds);
         self
     }
 
-    /// The same failure with words after its detail.
+    /// The same problem with `more` after its detail.
     pub(super) fn append_detail(mut self, more: &str) -> Problem {
         self.detail.push_str(more);
         self
     }
 
-    /// 412 in place of 409: the request named what it expected.
+    /// 412 in place of 409, for requests with a precondition. Other problems stay as they are.
     pub(super) fn into_precondition_failed(mut self) -> Problem {
         if self.status == StatusCode::CONFLICT {
             self.status = StatusCode::PRECONDITION_FAILED.as_u16();
@@ -89,7 +96,7 @@ impl Problem {
         self
     }
 
-    /// Headers and body of the answer that tells of it.
+    /// Headers and body of the response.
     pub(super) fn parts(&self) -> (HeaderMap, Bytes) {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -102,42 +109,46 @@ impl Problem {
         (headers, serde_json::to_vec(self).expect("a problem is strings and a number").into())
     }
 
-    /// The whole answer, as it goes over a connection that ends with it.
+    /// The response as bytes of HTTP/1.1, for a connection that is closed after it.
     pub(super) fn raw_response(&self) -> Bytes {
         let (mut headers, body) = self.parts();
         telemetry::add_security_headers(&mut headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let mut answer = format!("HTTP/1.1 {}\r\n", self.status()).into_bytes();
+        let mut response = format!("HTTP/1.1 {}\r\n", self.status()).into_bytes();
         for (name, value) in &headers {
-            answer.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+            response.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
-        [&answer[..], b"\r\n", &body].concat().into()
+        [&response[..], b"\r\n", &body].concat().into()
     }
 
     /// The HTTP status.
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).expect("a status is put in as a StatusCode")
+        StatusCode::from_u16(self.status).expect("the status comes from a StatusCode")
     }
 }
 
 impl From<Error> for Problem {
+    /// The problem with the usual status of the error's code, or of its kind if the code is not listed.
     fn from(error: Error) -> Problem {
-        let status = match error.kind {
-            ErrorKind::Invalid if error.code == "collection-ambiguous" => StatusCode::BAD_REQUEST,
-            ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorKind::NotFound => StatusCode::NOT_FOUND,
-            ErrorKind::Conflict => StatusCode::CONFLICT,
-            ErrorKind::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Unavailable if error.code.starts_with("deadline") => StatusCode::GATEWAY_TIMEOUT,
-            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorKind::Full => StatusCode::INSUFFICIENT_STORAGE,
-            ErrorKind::Internal => {
-                tracing::error!(code = error.code, at = error.at, "{}", error.message);
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        Problem { at: error.at, ..Problem::new(status, error.code, error.message) }
+        if error.kind == ErrorKind::Internal {
+            tracing::error!(code = error.code, at = error.at, "{}", error.message);
+        }
+        let code = ErrorCode::parse(error.code);
+        debug_assert!(code.is_some() || cfg!(test), "the error code {:?} is not listed", error.code);
+        let status = code.map_or_else(|| status_of_kind(error.kind), ErrorCode::status);
+        Problem { at: error.at, ..Problem::from_parts(status, error.code, error.message) }
+    }
+}
+
+fn status_of_kind(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::Overloaded | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Full => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -151,20 +162,15 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The answer to a request whose handler panicked. The panic's words go to the log only.
+/// The response to a request whose handler panicked. Only the log has the panic's message.
 pub(super) fn panic_response(panic: Box<dyn Any + Send>) -> Response<Body> {
-    let words = panic
+    let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("(no message)");
-    tracing::error!(panic = words, "a request's handler panicked");
-    Problem::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "internal",
-        "a fault of the server's own; its log says more",
-    )
-    .into_response()
+    tracing::error!(panic = message, "a request handler panicked");
+    Problem::new(ErrorCode::Internal, "internal error; the server's log has details").into_response()
 }
 
 #[cfg(test)]
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_status() {
+    fn statuses_depend_on_the_code_or_else_the_kind() {
         let status =
             |kind, code| Problem::from(Error { kind, code, message: "m".to_owned(), at: None }).status;
         assert_eq!(status(ErrorKind::Invalid, "x"), 422);
@@ -183,10 +189,11 @@ mod tests {
         assert_eq!(status(ErrorKind::Unavailable, "deadline"), 504);
         assert_eq!(status(ErrorKind::Full, "x"), 507);
         assert_eq!(status(ErrorKind::Internal, "x"), 500);
+        assert_eq!(status(ErrorKind::Invalid, "collection-ambiguous"), 400);
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_problem_that_keeps_its_words() {
+    async fn a_panic_is_a_problem_without_its_message() {
         use tower::ServiceExt;
         use tower_http::catch_panic::CatchPanicLayer;
         let router = axum::Router::new()
@@ -208,11 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_reads_as_rfc_9457_says() {
-        let problem = Problem::invalid("filter-syntax", "expected ]").at("filter");
+    fn problems_follow_rfc_9457() {
+        let problem = Problem::new(ErrorCode::Filter, "expected ]").at("filter");
         assert_eq!(
             serde_json::to_string(&problem).unwrap(),
-            r#"{"type":"urn:nearfield:filter-syntax","title":"Unprocessable Entity","status":422,"detail":"expected ]","code":"filter-syntax","at":"filter"}"#
+            r#"{"type":"urn:nearfield:filter","title":"Unprocessable Entity","status":422,"detail":"expected ]","code":"filter","at":"filter"}"#
         );
         assert_eq!(
             problem.clone().into_precondition_failed(),

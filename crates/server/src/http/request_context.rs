@@ -12,7 +12,7 @@ use axum::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use utoipa::IntoParams;
 
-use super::{AppState, Peer, Problem, bounds};
+use super::{AppState, Peer, Problem, bounds, error_code::ErrorCode};
 use service::{Caller, Context};
 
 /// The header that sets the deadline of a request, in milliseconds from its arrival.
@@ -72,7 +72,7 @@ impl FromRequestParts<Arc<AppState>> for RequestContext {
                     None => {
                         let detail =
                             format!("X-Timeout-Ms must be a whole number from 1 to {TIMEOUT_MS_MAX}");
-                        return Err(Problem::bad_request("header", detail).at("X-Timeout-Ms"));
+                        return Err(Problem::new(ErrorCode::Header, detail).at("X-Timeout-Ms"));
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Answers as bytes.
+//! Building responses.
 
 use std::fmt::Write;
 
@@ -10,34 +10,35 @@ use serde::Serialize;
 
 use service::Timing;
 
-/// Where an answer's time went, for the browser's own tools.
+/// The header with the durations of the stages, which browsers display.
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer in JSON.
+/// A JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     json_sized(status, value, 256)
 }
 
-/// [`json`], with a guess at its length.
+/// [`json`] with an estimate of its length.
 pub(super) fn json_sized(status: StatusCode, value: &impl Serialize, bytes: usize) -> Response<Body> {
     let mut body = Vec::with_capacity(bytes);
-    serde_json::to_writer(&mut body, value).expect("shapes have string keys and a Vec takes every byte");
+    serde_json::to_writer(&mut body, value)
+        .expect("responses have string keys, and writing to a Vec cannot fail");
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }
 
-/// An answer without a body.
+/// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response
 }
 
-/// Adds `Server-Timing`, in milliseconds as that header has it.
+/// Adds `Server-Timing`, in milliseconds as the header requires.
 pub(super) fn with_timing(mut response: Response<Body>, timing: &Timing) -> Response<Body> {
     let mut text = String::with_capacity(96);
     for (stage, us) in timing.stages() {
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_told_in_milliseconds() {
+    fn server_timing_is_in_milliseconds() {
         let timing = Timing { queue_us: 12, embed_us: 1_034, total_us: 2_000_000, ..Timing::default() };
         let response = with_timing(empty(StatusCode::OK), &timing);
         assert_eq!(

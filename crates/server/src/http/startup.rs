@@ -1,4 +1,4 @@
-//! The door while the store is being opened: alive, not ready, and saying how far it has come.
+//! The interface while the store is being opened: it is alive, not ready, and reports the progress.
 
 use std::sync::Arc;
 
@@ -12,12 +12,13 @@ use axum::{
 
 use super::{
     Problem,
+    error_code::ErrorCode,
     json::health::{LivenessResponse, ReadinessResponse},
     response, telemetry,
 };
 use service::Progress;
 
-/// Answers health, and nothing else.
+/// Routes that answer health checks only.
 pub(crate) fn startup_router(progress: Arc<Progress>) -> Router {
     let told = move || async move {
         let view = ReadinessResponse { ready: false, notes: vec![progress.message()] };
@@ -29,7 +30,7 @@ pub(crate) fn startup_router(progress: Arc<Progress>) -> Router {
         .route("/healthz", get(alive))
         .route("/livez", get(alive))
         .route("/readyz", get(told))
-        .fallback(not_yet)
+        .fallback(starting)
         .layer(middleware::from_fn(telemetry::observe))
 }
 
@@ -37,9 +38,9 @@ async fn alive() -> Response<Body> {
     response::json(StatusCode::OK, &LivenessResponse { status: "ok" })
 }
 
-async fn not_yet() -> Problem {
-    let detail = "the server is starting: /readyz tells how far it has come; try again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail)
+async fn starting() -> Problem {
+    let detail = "the server is starting: /readyz reports the progress; try again";
+    Problem::new(ErrorCode::Starting, detail)
 }
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn alive_but_not_ready() {
+    async fn is_alive_but_not_ready_during_startup() {
         let router = startup_router(Arc::default());
         for (path, status, waits) in [
             ("/healthz", 200, false),

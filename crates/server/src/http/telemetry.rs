@@ -1,4 +1,4 @@
-//! What is measured and logged of every request, and the headers every answer carries.
+//! Metrics and logs of every request, and the security headers of every response.
 
 use std::time::Instant;
 
@@ -10,53 +10,53 @@ use axum::{
 };
 use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-/// Requests answered, by method, route and status.
+/// Responses by method, route and status.
 const REQUESTS: &str = "nearfield_http_requests_total";
-/// Seconds from a request's head to its answer's.
+/// Seconds from the head of a request to the head of its response.
 const SECONDS: &str = "nearfield_http_request_seconds";
-/// Requests being answered.
+/// Requests in progress.
 const IN_FLIGHT: &str = "nearfield_http_requests_in_flight";
 /// Open connections.
 pub(crate) const CONNECTIONS: &str = "nearfield_http_connections";
 /// Documents in the keyspace.
 pub(super) const DOCUMENTS: &str = "nearfield_documents";
-/// The last change's number.
+/// Sequence number of the last change.
 pub(super) const LAST_SEQ: &str = "nearfield_last_seq";
-/// Changes that were answered and are not durable.
+/// Changes that are acknowledged but not durable yet.
 pub(super) const NOT_DURABLE: &str = "nearfield_changes_not_durable";
-/// Whether `/readyz` says so.
+/// Whether `/readyz` answers 200.
 pub(super) const READY: &str = "nearfield_ready";
 /// Bytes of the store file.
 pub(super) const FILE_BYTES: &str = "nearfield_store_file_bytes";
-/// Bytes in memory, over all collections.
+/// Bytes of memory of all collections.
 pub(super) const MEMORY_BYTES: &str = "nearfield_index_memory_bytes";
-/// Commits since the server was started.
+/// Commits since the start of the server.
 pub(super) const COMMITS: &str = "nearfield_commits_total";
 
-/// Upper ends of the duration histogram's buckets, in seconds.
+/// Upper bounds of the buckets of the duration histogram, in seconds.
 pub(crate) const SECONDS_BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 1.0, 4.0, 16.0];
 
 /// Tells the installed recorder what the names mean. RequestContext it once, after installing one.
 pub fn describe_metrics() {
-    describe_counter!(REQUESTS, "Requests answered, by method, route and status");
+    describe_counter!(REQUESTS, "Responses by method, route and status");
     describe_histogram!(
         SECONDS,
         metrics::Unit::Seconds,
-        "Time from a request's head to its answer's, by route"
+        "Time from the head of a request to the head of its response, by route"
     );
-    describe_gauge!(IN_FLIGHT, "Requests being answered");
+    describe_gauge!(IN_FLIGHT, "Requests in progress");
     describe_gauge!(CONNECTIONS, "Open connections");
     describe_gauge!(DOCUMENTS, "Documents in the keyspace");
-    describe_gauge!(LAST_SEQ, "Number of the last change");
-    describe_gauge!(NOT_DURABLE, "Changes that were acknowledged and are not durable yet");
-    describe_gauge!(READY, "Whether searches are answered correctly and writes are taken, 1 or 0");
+    describe_gauge!(LAST_SEQ, "Sequence number of the last change");
+    describe_gauge!(NOT_DURABLE, "Changes that are acknowledged but not durable yet");
+    describe_gauge!(READY, "1 if searches and writes are served, otherwise 0");
     describe_gauge!(FILE_BYTES, metrics::Unit::Bytes, "Size of the store file");
     describe_gauge!(MEMORY_BYTES, metrics::Unit::Bytes, "Memory of all indexes");
-    describe_counter!(COMMITS, "Commits since the server was started");
+    describe_counter!(COMMITS, "Commits since the start of the server");
 }
 
-/// Counts, times and logs a request, and dresses its answer.
+/// Counts, times and logs a request, and adds the security headers to its response.
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = label(request.method());
@@ -75,12 +75,12 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
-/// The counter of requests that are answered so.
+/// The counter of responses with these labels.
 pub(super) fn requests(method: &Method, route: &str, status: StatusCode) -> Counter {
     counter!(REQUESTS, "method" => label(method), "route" => route.to_owned(), "status" => status.as_str().to_owned())
 }
 
-/// Counts a request for as long as it lives, even if its client hangs up.
+/// Counts a request as in progress until dropped, even if the client hangs up.
 struct InFlight(metrics::Gauge);
 
 impl InFlight {
@@ -97,7 +97,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Methods as labels: clients make up words, and each would be a new time series.
+/// The method as a label. Unknown methods share one, since each label is a time series and clients can invent methods.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -111,9 +111,10 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-/// Headers that keep browsers from guessing, leaking, framing and storing. What a handler set stays.
+/// Adds headers that keep browsers from sniffing types, leaking referrers, framing and caching. Headers that a handler
+/// set stay.
 pub(super) fn add_security_headers(headers: &mut HeaderMap) {
-    const EVERYWHERE: [(HeaderName, HeaderValue); 4] = [
+    const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (
@@ -122,7 +123,7 @@ pub(super) fn add_security_headers(headers: &mut HeaderMap) {
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    for (name, value) in EVERYWHERE {
+    for (name, value) in SECURITY_HEADERS {
         headers.entry(name).or_insert(value);
     }
 }

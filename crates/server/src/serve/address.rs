@@ -1,4 +1,4 @@
-//! Where the server of a data directory is: a file beside the store, for the command line to find.
+//! The address of the server of a data directory: a file next to the store, which commands read.
 
 use std::{
     fs, io,
@@ -12,20 +12,20 @@ use super::ServeError;
 
 const FILE_NAME: &str = "server.json";
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAddress {
     /// Its URL, without a path.
     pub url: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// The file of the certificate it shows, if it speaks HTTPS.
+    /// The file of its certificate, if it serves HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
 }
 
 impl ServerAddress {
-    /// The server that has `data_dir`, by its own word: it may have been killed since.
+    /// The address in `data_dir`. The server that wrote it may have been killed since.
     pub fn read(data_dir: &Path) -> io::Result<Option<ServerAddress>> {
         match fs::read(data_dir.join(FILE_NAME)) {
             Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
@@ -34,28 +34,28 @@ impl ServerAddress {
         }
     }
 
-    /// Tells that this process serves `data_dir` at `url`, until the answer is dropped.
+    /// Writes the address of this process into `data_dir`. The file is removed when the result is dropped.
     pub(super) fn write(
         data_dir: &Path,
         url: String,
         certificate: Option<&Path>,
     ) -> Result<AddressFile, ServeError> {
         let path = data_dir.join(FILE_NAME);
-        // Who reads this may stand elsewhere; a path that cannot be made absolute is one that cannot be read.
+        // A reader may have another working directory. A path that cannot be made absolute cannot be read either.
         let certificate = certificate.and_then(|path| std::path::absolute(path).ok());
         let address = ServerAddress { url, pid: std::process::id(), certificate };
         let json = serde_json::to_vec(&address)
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source: source.into() })?;
-        let beside = data_dir.join(format!("{FILE_NAME}.new"));
+        let temporary = data_dir.join(format!("{FILE_NAME}.new"));
         fs::create_dir_all(data_dir)
-            .and_then(|()| fs::write(&beside, json))
-            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| fs::write(&temporary, json))
+            .and_then(|()| fs::rename(&temporary, &path))
             .map_err(|source| ServeError::AddressFile { path: path.clone(), source })?;
         Ok(AddressFile { data_dir: data_dir.to_owned(), address })
     }
 }
 
-/// The file, which goes when this does.
+/// The file, which is removed on drop.
 #[derive(Debug)]
 pub(super) struct AddressFile {
     data_dir: PathBuf,
@@ -73,7 +73,7 @@ impl Drop for AddressFile {
     }
 }
 
-/// Where a client of this machine finds a server that listens on `address`.
+/// The URL at which clients on this machine reach a server that listens on `address`.
 pub(super) fn url(address: SocketAddr, tls: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_stands_as_long_as_the_server() {
+    fn the_file_is_removed_with_the_server() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(ServerAddress::read(dir.path()).unwrap(), None);
         let written =
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_another_server_is_left_alone() {
+    fn the_file_of_another_server_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first =
             ServerAddress::write(dir.path(), url("127.0.0.1:8000".parse().unwrap(), true), None).unwrap();

@@ -1,8 +1,7 @@
-//! How long a connection may take for the head of a request, and how long it may wait for the next to begin.
+//! Timeouts for the head of a request, and for idle connections.
 //!
-//! Hyper has one limit for both, which it counts from the end of an answer by the clock it is given: so it is given one
-//! that knows whether a head has begun. Connections in a client's pool, or a proxy's, may then stand idle for much longer than
-//! one that sends a head byte by byte is put up with.
+//! Hyper has one timeout for both, which starts at the end of a response. This timer distinguishes them: it knows whether
+//! a head has begun, so that pooled connections may be idle for much longer than a client may take to send a head.
 
 use std::{
     future::Future,
@@ -17,21 +16,21 @@ use std::{
 
 use hyper::rt::{Sleep, Timer};
 
-/// The limits of a connection.
+/// The timeouts of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeaderTimeouts {
-    /// From a head's first byte to its last; for the first head, from the beginning of the connection.
+    /// From the first byte of a head to its last; for the first head, from the start of the connection.
     pub(super) head: Duration,
-    /// From the end of an answer to the first byte of the next head, if that is more.
+    /// From the end of a response to the first byte of the next head, if longer than `head`.
     pub(super) idle: Duration,
 }
 
-/// The clock by which Hyper waits for heads.
+/// Hyper's timer for heads.
 #[derive(Debug)]
 pub(super) struct HeaderTimer {
     timeouts: HeaderTimeouts,
     is_first: AtomicBool,
-    /// Something came since the last wait began.
+    /// Whether bytes arrived since the last deadline was set.
     has_begun: Arc<AtomicBool>,
 }
 
@@ -40,7 +39,7 @@ impl HeaderTimer {
         HeaderTimer { timeouts, is_first: AtomicBool::new(true), has_begun: Arc::default() }
     }
 
-    /// What to call with what is read from the connection.
+    /// A function to call with the bytes read from the connection.
     pub(super) fn read_observer(&self) -> impl FnMut(&[u8]) + Send + use<> {
         let has_begun = Arc::clone(&self.has_begun);
         move |bytes| {
@@ -50,7 +49,7 @@ impl HeaderTimer {
         }
     }
 
-    /// Until the head's time is up.
+    /// Completes when the next head is overdue.
     fn deadline(&self) -> Pin<Box<dyn Sleep>> {
         let is_first = self.is_first.swap(false, Ordering::Relaxed);
         self.has_begun.store(false, Ordering::Relaxed);
@@ -64,7 +63,7 @@ impl HeaderTimer {
     }
 }
 
-/// How long is asked for is left out of account: it is the limits that count.
+/// Ignores the durations that Hyper passes in favour of the timeouts.
 impl Timer for HeaderTimer {
     fn sleep(&self, _: Duration) -> Pin<Box<dyn Sleep>> {
         self.deadline()
@@ -77,7 +76,7 @@ impl Timer for HeaderTimer {
 
 struct HeaderDeadline {
     sleep: Pin<Box<tokio::time::Sleep>>,
-    /// What the head is given once it begins; none when that has been taken into account.
+    /// The time for the head once it has begun; `None` once it is applied.
     head: Option<Duration>,
     has_begun: Arc<AtomicBool>,
 }
@@ -86,7 +85,7 @@ impl Future for HeaderDeadline {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Whenever something is read, and the head is not whole by it, this is polled.
+        // Hyper polls this whenever it has read bytes that do not complete the head.
         if self.has_begun.load(Ordering::Relaxed)
             && let Some(head) = self.head.take()
         {

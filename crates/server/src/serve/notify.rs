@@ -1,18 +1,18 @@
-//! What a service manager is told (systemd's `sd_notify` protocol): a datagram of words.
+//! Notifications to a service manager (systemd's `sd_notify` protocol).
 
 use std::{ffi::OsStr, io};
 
-/// Tells the manager that listens on `socket`, if one does.
-pub(super) fn notify(socket: Option<&OsStr>, words: &str) {
+/// Sends `state` to the service manager's socket, if there is one.
+pub(super) fn notify(socket: Option<&OsStr>, state: &str) {
     if let Some(socket) = socket
-        && let Err(error) = send(socket, words)
+        && let Err(error) = send(socket, state)
     {
-        tracing::warn!("the service manager cannot be told {words:?}: {error}");
+        tracing::warn!("cannot notify the service manager of {state:?}: {error}");
     }
 }
 
 #[cfg(target_os = "linux")]
-fn send(socket: &OsStr, words: &str) -> io::Result<()> {
+fn send(socket: &OsStr, state: &str) -> io::Result<()> {
     use std::os::{
         linux::net::SocketAddrExt as _,
         unix::{
@@ -20,15 +20,15 @@ fn send(socket: &OsStr, words: &str) -> io::Result<()> {
             net::{SocketAddr, UnixDatagram},
         },
     };
-    // An @ stands for a name that is in no directory.
+    // An @ denotes an abstract socket, which has no path.
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(words.as_bytes(), &address).map(drop)
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(_socket: &OsStr, _words: &str) -> io::Result<()> {
+fn send(_socket: &OsStr, _state: &str) -> io::Result<()> {
     Ok(())
 }

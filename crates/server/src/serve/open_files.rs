@@ -1,10 +1,10 @@
-//! How many files, connections among them, the process may have open.
+//! The limit of open files, which includes connections.
 
-/// Files beside the connections' own: of the store, of its snapshots, of connections to a Redis.
+/// Files other than connections of clients: the store, its snapshots, connections to a Redis.
 const OTHER_FILES: u64 = 128;
 
-/// Connections that can be served of the `wanted`, beside `headroom` for questions about health: as many as the
-/// system lets the process have files. Where it may have more than it has (`ulimit -n` is often 1024), it takes them.
+/// How many of the `wanted` connections the limit of open files permits, next to `health_connections`. Raises the soft
+/// limit (`ulimit -n`, often 1024) as far as needed and possible.
 #[cfg(target_os = "linux")]
 pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -14,7 +14,7 @@ pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usiz
         let before = limit.current;
         limit.current = limit.maximum.map_or(Some(needed), |files| Some(files.min(needed)));
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::debug!("the limit of open files stays as it is: {error}");
+            tracing::debug!("cannot raise the limit of open files: {error}");
             limit.current = before;
         }
     }
@@ -22,21 +22,21 @@ pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usiz
         limit.current.map_or(wanted, |files| connections_within(files, wanted, health_connections));
     if connections < wanted {
         tracing::warn!(
-            "connections_max is {wanted}, but this process may have {} files open: {connections} connections are \
-             served; raise the limit (ulimit -n, or LimitNOFILE of the service)",
+            "connections_max is {wanted}, but the limit of {} open files permits only {connections} connections: raise \
+             the limit (ulimit -n, or LimitNOFILE of the service)",
             limit.current.unwrap_or_default()
         );
     }
     connections
 }
 
-/// Elsewhere limits are not looked at.
+/// Other systems: the limit is not checked.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn connection_limit(wanted: usize, _headroom: usize) -> usize {
     wanted
 }
 
-/// How many of the `wanted` connections `files` allow; one at least.
+/// How many of the `wanted` connections `files` permit; at least one.
 #[cfg(any(target_os = "linux", test))]
 fn connections_within(files: u64, wanted: usize, health_connections: usize) -> usize {
     let room = files.saturating_sub(health_connections as u64 + OTHER_FILES).max(1);
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_files_for_the_rest() {
+    fn connections_leave_files_for_other_purposes() {
         assert_eq!(connections_within(20_000, 1024, 32), 1024);
         assert_eq!(connections_within(1024, 1024, 32), 1024 - 32 - 128);
         assert_eq!(connections_within(1024 + 32 + 128, 1024, 32), 1024);

@@ -1,13 +1,13 @@
-//! SIGTERM and SIGINT: the first asks, the second insists.
+//! SIGTERM and SIGINT: the first stops gracefully, the second ends the process. SIGHUP reloads.
 
 use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a process that signals ended, as shells count it for SIGINT.
+/// Exit code of a process ended by SIGINT, by the convention of shells.
 pub const INTERRUPTED: u8 = 130;
 
-/// Fires at the first signal. A second one ends the process.
+/// A token that the first signal cancels. A second signal ends the process.
 pub(super) fn stop_token() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let on_first = stop.clone();
@@ -18,8 +18,8 @@ pub(super) fn stop_token() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Listens from now on: does `asked` at the first signal, and ends the process at the second, whatever it is at. On a
-/// thread of its own, which no other runtime's end takes along.
+/// Calls `on_first` at the first signal and ends the process at the second. Uses its own thread and runtime, so that it
+/// works until the process ends.
 pub fn listen(on_first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = runtime.block_on(async { Signals::new() })?;
@@ -33,23 +33,23 @@ pub fn listen(on_first: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread.spawn(move || runtime.block_on(listen)).map(drop)
 }
 
-/// Has a file that may not grow (a limit of the process) be an error of the write, not the end of the process.
+/// Ignores SIGXFSZ, so that exceeding the file size limit of the process fails the write instead of ending the process.
 #[cfg(target_os = "linux")]
 pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    /// The same on every architecture but MIPS.
+    /// The same on all architectures except MIPS.
     const SIGXFSZ: i32 = 25;
-    // Once listened for, it is never again what ends the process.
+    // A handler replaces the default action for the rest of the process.
     signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }
 
-/// Elsewhere it has another number.
+/// Other systems: the signal has another number.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn ignore_file_size_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Does `reload` at every SIGHUP.
+/// Calls `reload` at every SIGHUP.
 #[cfg(unix)]
 pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -62,13 +62,13 @@ pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere no such signal comes.
+/// Other systems have no such signal.
 #[cfg(not(unix))]
 pub(super) fn on_reload(_reload: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that ask a process to stop, whichever comes.
+/// The signals that stop the process.
 #[cfg(unix)]
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -77,7 +77,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Listens from now on; within a runtime.
+    /// Listens from now on. Call it within a runtime.
     fn new() -> io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Signals {
@@ -95,13 +95,13 @@ impl Signals {
     }
 }
 
-/// The signal that asks a process to stop.
+/// The signal that stops the process.
 #[cfg(windows)]
 struct Signals(tokio::signal::windows::CtrlC);
 
 #[cfg(windows)]
 impl Signals {
-    /// Listens from now on; within a runtime.
+    /// Listens from now on. Call it within a runtime.
     fn new() -> io::Result<Signals> {
         tokio::signal::windows::ctrl_c().map(Signals)
     }

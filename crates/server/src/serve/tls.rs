@@ -1,4 +1,4 @@
-//! TLS: a certificate that can be replaced while connections come in.
+//! TLS with a certificate that can be reloaded while the server runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,46 +17,46 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// Certificate chain and private key, in PEM.
+/// Files of the certificate chain and the private key, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The chain, the server's own certificate first.
+    /// The chain, starting with the server's certificate.
     pub cert: PathBuf,
     /// The key.
     pub key: PathBuf,
 }
 
-/// Why a certificate is not used. Messages name the file.
+/// Why a certificate cannot be used. Messages name the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
+    /// A file cannot be read, or is not PEM.
     #[error("cannot read {path}: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rustls::pki_types::pem::Error,
     },
-    /// There is no certificate in it.
-    #[error("{path} holds no certificate: it must be a chain in PEM, the server's own certificate first")]
+    /// The file has no certificate.
+    #[error("{path} has no certificate: it must be a chain in PEM that starts with the server's certificate")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The two do not belong together, or are of a kind that is not known.
+    /// Certificate and key do not match, or are of an unsupported type.
     #[error("{cert} and {key} cannot be used: {source}", cert = cert.display(), key = key.display())]
     Unusable {
         /// The chain.
         cert: PathBuf,
         /// The key.
         key: PathBuf,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
 }
 
-/// TLS with the certificate in certain files. Clones share it.
+/// TLS with the certificate in these files. Clones share it.
 #[derive(Clone)]
 pub struct Tls {
     files: TlsFiles,
@@ -92,7 +92,7 @@ impl Tls {
         Ok(Tls { files, certificate, acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// Reads the files again: new connections get the new certificate. If it cannot be used, the old one stays.
+    /// Reads the files again: new connections use the new certificate. On errors, the previous one stays.
     pub fn reload(&self) -> Result<(), TlsError> {
         self.certificate.0.store(read(&self.files)?);
         Ok(())
@@ -103,7 +103,7 @@ impl Tls {
         &self.files.cert
     }
 
-    /// Agrees on keys with a client, if that does not take longer than `limit`.
+    /// Performs the handshake with a client, within `limit`.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,

@@ -1,4 +1,4 @@
-//! A stream whose reader may be slow, but neither still nor without any pace.
+//! Timeout for clients that read a response too slowly.
 
 use std::{
     future::Future,
@@ -15,8 +15,7 @@ use tokio::{
 
 use crate::http::MinimumRate;
 
-/// A stream that fails once nothing could be written for a while, though there was something, or so little that its
-/// reader keeps no pace.
+/// A stream whose writes fail if the peer pauses too long, or reads below the minimum rate for as long.
 #[derive(Debug)]
 pub(super) struct WriteTimeoutStream<S> {
     stream: S,
@@ -31,12 +30,12 @@ struct Stall {
 }
 
 impl<S> WriteTimeoutStream<S> {
-    /// `stream`, which may stand still for `limit`.
+    /// Wraps `stream`, whose peer may pause for `limit`.
     pub(super) fn new(stream: S, limit: Duration) -> WriteTimeoutStream<S> {
         WriteTimeoutStream { stream, rate: MinimumRate::new(limit), stall: None }
     }
 
-    /// Passes progress on, and counts the time without.
+    /// Returns `progress`, or an error if the peer has been too slow.
     fn enforce_timeout<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,7 +54,7 @@ impl<S> WriteTimeoutStream<S> {
             expires: Box::pin(tokio::time::sleep(remaining)),
         });
         ready!(stall.expires.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read the response")))
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn a_reader_who_stands_still_is_given_up_and_a_slow_one_is_not() {
+    async fn writes_fail_if_the_reader_pauses_but_not_if_it_is_slow() {
         let (near, mut far) = tokio::io::duplex(8);
         let mut near = WriteTimeoutStream::new(near, Duration::from_millis(20));
         let reader = tokio::spawn(async move {
@@ -120,11 +119,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_who_takes_a_byte_now_and_then_is_given_up() {
+    async fn writes_fail_if_the_reader_stays_below_the_minimum_rate() {
         let (near, mut far) = tokio::io::duplex(1);
         let limit = Duration::from_millis(50);
         let mut near = WriteTimeoutStream::new(near, limit);
-        // Far more than is waited for, were each byte put up with by itself.
+        // Each byte arrives within the limit, but far too few per second.
         let reader = tokio::spawn(async move {
             while far.read_u8().await.is_ok() {
                 tokio::time::sleep(limit / 5).await;

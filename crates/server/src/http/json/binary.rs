@@ -1,4 +1,4 @@
-//! Bytes that are mostly text: a string, or `{"base64": "..."}` where they are not UTF-8.
+//! Bytes that are usually text: a string, or `{"base64": "..."}` if they are not UTF-8.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{
@@ -11,7 +11,7 @@ use utoipa::{
     openapi::{RefOr, schema::Schema},
 };
 
-/// Bytes on their way in or out.
+/// Bytes in a request or response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Binary(pub(crate) Vec<u8>);
 
@@ -41,11 +41,12 @@ impl<'de> Visitor<'de> for BinaryVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Binary, A::Error> {
-        let refuse = || A::Error::custom(r#"an object for bytes must be {"base64": "..."} and nothing more"#);
-        let Some((key, text)) = map.next_entry::<String, String>()? else { return Err(refuse()) };
+        let invalid =
+            || A::Error::custom(r#"bytes as an object must be {"base64": "..."} without other members"#);
+        let Some((key, text)) = map.next_entry::<String, String>()? else { return Err(invalid()) };
         let only = map.next_key::<String>()?.is_none();
         if key != "base64" || !only {
-            return Err(refuse());
+            return Err(invalid());
         }
         decode(&text).map(Binary).map_err(A::Error::custom)
     }
@@ -59,14 +60,14 @@ impl PartialSchema for Binary {
         OneOfBuilder::new()
             .item(text())
             .item(base64)
-            .description(Some("Text, or any bytes in base64."))
+            .description(Some("Text, or any bytes as base64."))
             .into()
     }
 }
 
 impl ToSchema for Binary {}
 
-/// Decodes standard base64; padding may be left out.
+/// Decodes standard base64 with or without padding.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, String> {
     let stripped = text.trim_end_matches('=');
     base64::prelude::BASE64_STANDARD_NO_PAD.decode(stripped).map_err(|error| format!("base64: {error}"))
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_come_back_as_they_were() {
+    fn bytes_survive_a_round_trip() {
         for bytes in [&b""[..], b"articles:", "\u{e9}\u{0}".as_bytes(), &[0xff, 0, 0x80]] {
             let json = serde_json::to_string(&Binary(bytes.to_vec())).unwrap();
             assert_eq!(serde_json::from_str::<Binary>(&json).unwrap().0, bytes, "{json}");

@@ -1,4 +1,4 @@
-//! Arrays of which no more is kept than may be taken.
+//! Arrays with a maximum length.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,8 +7,8 @@ use serde::{
     de::{IgnoredAny, SeqAccess, Visitor},
 };
 
-/// An array of at most `MAX` elements. Of one that has more the others are counted only: a body of `[{},{},...]` would
-/// take many times its own length.
+/// An array of at most `MAX` elements. Further elements are counted but not kept, since an array such as `[{},{},...]`
+/// takes many times its own length in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct BoundedVec<T, const MAX: usize> {
     elements: Vec<T>,
@@ -16,7 +16,7 @@ pub(crate) struct BoundedVec<T, const MAX: usize> {
 }
 
 impl<T, const MAX: usize> BoundedVec<T, MAX> {
-    /// All elements, or how many there are if that is too many.
+    /// The elements, or their number if there are too many.
     pub(crate) fn into_vec(self) -> Result<Vec<T>, usize> {
         if self.count > MAX { Err(self.count) } else { Ok(self.elements) }
     }
@@ -66,7 +66,7 @@ mod tests {
         static READ: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Counts how many of it are read.
+    /// Counts how often it is deserialized.
     #[derive(Debug, PartialEq)]
     struct Number(u32);
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_most_is_counted_and_not_read() {
+    fn excess_elements_are_counted_but_not_deserialized() {
         let read = |json: &str| {
             READ.set(0);
             (serde_json::from_str::<BoundedVec<Number, 3>>(json).map(BoundedVec::into_vec), READ.get())

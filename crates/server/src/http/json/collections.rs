@@ -1,4 +1,4 @@
-//! What is known of collections, aliases and the whole.
+//! Collections, aliases and statistics.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,30 @@ use utoipa::ToSchema;
 use super::schema::SchemaBody;
 use service::{CollectionInfo, Durability, Service, Stats};
 
-/// What is known of a collection.
+/// A collection.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CollectionResponse {
     name: String,
     aliases: Vec<String>,
-    /// Number of the collection, never used again.
+    /// Number of the collection, which is never reused.
     id: u32,
-    /// Version of its schema, from 1.
+    /// Version of its schema, starting at 1.
     version: u32,
     schema: SchemaBody,
     documents: u64,
-    /// Vectors that can be found.
+    /// Searchable vectors.
     vectors: u64,
-    /// Of these, scanned exactly because no graph holds them yet.
+    /// Searchable vectors that are not in the graph yet, and are scanned exactly.
     tail: u64,
-    /// Documents still without their computed vectors.
+    /// Documents whose vectors are not computed yet.
     unembedded: u64,
-    /// Documents under the prefixes that do not fit the schema.
+    /// Documents under the prefixes that violate the schema.
     failures: u64,
     last_failure: Option<String>,
     memory_bytes: u64,
-    /// Whether a newer schema version is being built beside this one.
+    /// Whether a newer version of the schema is being built.
     rebuilding: bool,
-    /// Documents on each primary of a Redis Cluster, as last seen; left out elsewhere.
+    /// Documents on each primary of a Redis Cluster, as of the last check; left out otherwise.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     shards: BTreeMap<String, u64>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct CollectionsResponse {
     pub(crate) collections: Vec<CollectionResponse>,
 }
 
-/// Where an alias shall lead.
+/// The target of an alias.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AliasRequest {
@@ -71,31 +71,31 @@ pub(crate) struct AliasRequest {
     pub(crate) collection: String,
 }
 
-/// Where an alias leads.
+/// An alias and its target.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AliasResponse {
     pub(crate) alias: String,
     pub(crate) collection: String,
 }
 
-/// Counts of the whole system.
+/// Counts of the whole store.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StatsResponse {
     /// Documents in the keyspace.
     documents: u64,
-    /// The last change.
+    /// Sequence number of the last change.
     last_seq: u64,
-    /// The last change that is durable.
+    /// Sequence number of the last durable change.
     durable_seq: u64,
-    /// When changes become durable: always (before they are answered), everysec or none; left out where a Redis says.
+    /// When changes become durable: always (before the response), everysec or none; left out if a Redis decides.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     durability: Option<&'static str>,
     /// Bytes of the store file.
     file_bytes: u64,
-    /// Bytes in memory, over all collections.
+    /// Bytes of memory of all collections.
     memory_bytes: u64,
-    /// Commits since the server was started.
+    /// Commits since the start of the server.
     commits: u64,
     /// Version of the server.
     #[schema(value_type = String)]
@@ -117,7 +117,7 @@ impl From<Stats> for StatsResponse {
     }
 }
 
-/// A count of documents.
+/// A number of documents.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CountResponse {
     pub(crate) count: u64,

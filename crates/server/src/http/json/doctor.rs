@@ -1,29 +1,29 @@
-//! A diagnosis.
+//! Diagnosis of search performance.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use service::{Diagnosis, Stage};
 
-/// Where the time of the last searches went.
+/// Durations of the last searches, and advice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DiagnosisResponse {
-    /// Searches it rests on, at most the last 1,000.
+    /// Number of searches evaluated, at most the last 1,000.
     pub searches: usize,
-    /// One entry per stage, the whole last.
+    /// One entry per stage, the total last.
     pub stages: Vec<StageResponse>,
-    /// What to know and what to turn; empty if all is well.
+    /// Which settings to change and why; empty if nothing needs attention.
     pub advice: Vec<String>,
-    /// What each Redis says of itself.
+    /// The state of each Redis.
     pub stores: Vec<String>,
 }
 
 /// A stage of a search.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct StageResponse {
-    /// Its name.
+    /// Name of the stage.
     pub name: String,
-    /// Of the whole time, 0 to 1.
+    /// Share of the total time, 0 to 1.
     pub share: f64,
     /// Median, microseconds.
     pub p50_us: u64,

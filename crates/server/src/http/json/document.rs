@@ -1,4 +1,4 @@
-//! Documents: flat objects on their way in, fields by what the schema says on their way out.
+//! Documents: flat objects in requests, fields typed by the schema in responses.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,11 +13,11 @@ use utoipa::{
 };
 
 use super::{binary, value::RequestValue};
-use crate::http::Problem;
+use crate::http::{Problem, error_code::ErrorCode};
 use service::{Document, Expected, FIELDS_MAX, FieldKind, Patch, Put, Schema, Value};
 
-/// A document on its way in. Trouble with one of its members is kept beside the others, so that
-/// it can be told as this document's.
+/// A document in a request. A problem with one of its members is kept rather than returned, so that it is reported for
+/// this document and does not affect others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct DocumentRequest {
     id: Option<String>,
@@ -34,17 +34,17 @@ enum Ttl {
     After(Duration),
 }
 
-/// A document that cannot be put, and why.
+/// A document that is rejected, and why.
 #[derive(Debug)]
 pub(crate) struct RejectedDocument {
     /// Its id, if it has one.
     pub(crate) id: Option<String>,
-    /// What is wrong.
+    /// The problem.
     pub(crate) problem: Problem,
 }
 
 impl DocumentRequest {
-    /// The whole document, to put under its own id, or under `path_id` if the path names one.
+    /// A write of the whole document under its own id, or under `path_id` if the path has one.
     pub(crate) fn into_put(
         self,
         path_id: Option<String>,
@@ -65,13 +65,13 @@ impl DocumentRequest {
         for (name, value) in fields {
             match value {
                 Some(value) => values.push((name, value)),
-                None => return Err(invalid_value(&name, "null is no value: leave the field out")),
+                None => return Err(invalid_value(&name, "null is not a value: leave the field out")),
             }
         }
         Ok(Put { id, fields: values, ttl, expected })
     }
 
-    /// A change to the document under `id`.
+    /// A change to the document `id`.
     pub(crate) fn into_patch(self, id: String, expected: Expected) -> Result<Patch, Problem> {
         let (id, ttl, fields) = self.validate(Some(id))?;
         let ttl = match ttl {
@@ -89,12 +89,12 @@ impl DocumentRequest {
         Ok(patch)
     }
 
-    /// Whether this is `{"documents": ...}`, which wraps others.
+    /// Whether this is `{"documents": ...}`, which contains documents.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.id.is_none() && matches!(&self.fields[..], [(name, _)] if name == "documents")
     }
 
-    #[expect(clippy::type_complexity, reason = "taken apart where it is made")]
+    #[expect(clippy::type_complexity, reason = "destructured by its two callers")]
     fn validate(
         self,
         path_id: Option<String>,
@@ -105,11 +105,13 @@ impl DocumentRequest {
         let id = match (path_id, self.id) {
             (Some(path), Some(own)) if path != own => {
                 let detail =
-                    format!("the document's id {own:?} is not the {path:?} of the path: leave it out");
-                return Err(Problem::invalid("id-mismatch", detail).at("id"));
+                    format!("the document's id {own:?} differs from {path:?} in the path: leave it out");
+                return Err(Problem::new(ErrorCode::IdMismatch, detail).at("id"));
             }
             (Some(id), _) | (None, Some(id)) => id,
-            (None, None) => return Err(Problem::invalid("id-missing", "the document has no \"id\"").at("id")),
+            (None, None) => {
+                return Err(Problem::new(ErrorCode::IdMissing, "the document has no \"id\"").at("id"));
+            }
         };
         let mut fields = Vec::with_capacity(self.fields.len());
         for (name, value) in self.fields {
@@ -129,7 +131,7 @@ impl DocumentRequest {
                     self.id = Some(id);
                     return;
                 }
-                None => Problem::invalid("id", "\"id\" must be a string or a whole number").at("id"),
+                None => Problem::new(ErrorCode::Id, "\"id\" must be a string or an integer").at("id"),
             },
             ("ttl_s", value) if self.ttl == Ttl::Unspecified => match ttl(value) {
                 Ok(ttl) => {
@@ -168,27 +170,29 @@ fn ttl(value: RequestValue) -> Result<Ttl, Problem> {
             }
         }
         RequestValue::Value(Value::Number(seconds)) => Err(invalid_ttl(&seconds.to_string())),
-        _ => Err(invalid_ttl("something else")),
+        _ => Err(invalid_ttl("another type")),
     }
 }
 
 fn invalid_ttl(found: &str) -> Problem {
-    Problem::invalid("ttl", format!("\"ttl_s\" must be a number of seconds greater than 0, found {found}"))
-        .at("ttl_s")
+    Problem::new(
+        ErrorCode::Ttl,
+        format!("\"ttl_s\" must be a number of seconds greater than 0, found {found}"),
+    )
+    .at("ttl_s")
 }
 
 fn invalid_value(name: &str, reason: &str) -> Problem {
-    Problem::invalid("field-value", format!("field {name:?}: {reason}")).at(name)
+    Problem::new(ErrorCode::FieldValue, format!("field {name:?}: {reason}")).at(name)
 }
 
 fn too_many_fields(given: usize) -> Problem {
-    let detail =
-        format!("{given} fields are given: a document may have {FIELDS_MAX}, and a PATCH may name as many");
-    Problem::invalid("too-many-fields", detail)
+    let detail = format!("{given} fields are more than the {FIELDS_MAX} that a document or a PATCH may have");
+    Problem::new(ErrorCode::TooManyFields, detail)
 }
 
 fn repeated_member(name: &str) -> Problem {
-    Problem::invalid("field-repeated", format!("{name:?} is given twice")).at(name)
+    Problem::new(ErrorCode::FieldRepeated, format!("{name:?} is repeated")).at(name)
 }
 
 impl<'de> Deserialize<'de> for DocumentRequest {
@@ -210,7 +214,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
         let mut document = DocumentRequest::default();
         let mut excess = 0;
         while let Some(name) = map.next_key::<String>()? {
-            // What no document may have takes no room.
+            // Excess fields are not kept.
             if document.fields.len() == FIELDS_MAX && !matches!(name.as_str(), "id" | "ttl_s") {
                 map.next_value::<IgnoredAny>()?;
                 excess += 1;
@@ -229,7 +233,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 }
 
-/// A name that two fields have.
+/// A name that two fields share.
 fn first_repeated(fields: &[(String, RequestValue)]) -> Option<String> {
     let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -237,15 +241,15 @@ fn first_repeated(fields: &[(String, RequestValue)]) -> Option<String> {
 }
 
 impl DocumentRequest {
-    /// What is no object at all: trouble of this element alone, not of the array it stands in.
+    /// An element that is not an object: a problem of this element, not of its array.
     fn not_an_object(found: &str) -> DocumentRequest {
         let problem =
-            Problem::invalid("document-type", format!("expected a document as an object, found {found}"));
+            Problem::new(ErrorCode::DocumentType, format!("expected a document as an object, found {found}"));
         DocumentRequest { problem: Some(problem), ..DocumentRequest::default() }
     }
 }
 
-/// A document in an array of them.
+/// An element of an array of documents.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ArrayDocument(pub(crate) DocumentRequest);
 
@@ -307,18 +311,18 @@ impl PartialSchema for DocumentRequest {
                 "id",
                 ObjectBuilder::new()
                     .schema_type(number_or_text)
-                    .description(Some("1 to 512 bytes without control characters; needed where the path names none.")),
+                    .description(Some("Required unless the path has it. No control characters.")),
             )
             .property(
                 "ttl_s",
                 ObjectBuilder::new()
                     .schema_type(schema::SchemaType::from_iter([Type::Number, Type::Null]))
-                    .description(Some("Seconds to live, more than 0; in a PATCH null means for ever.")),
+                    .description(Some("Time to live in seconds, more than 0. In a PATCH, null removes it.")),
             )
             .additional_properties(Some(AdditionalProperties::<schema::Schema>::FreeForm(true)))
             .description(Some(
                 "Every other member is a field: a string, a number, an array of strings (TAG), an array of numbers \
-                 (VECTOR), or {\"base64\": \"...\"}. In a PATCH null removes the field.",
+                 (VECTOR), or {\"base64\": \"...\"}. In a PATCH, null removes the field.",
             ))
             .examples([serde_json::json!({
                 "id": "kb-001", "title": "Reset your password", "content": "Choose 'Forgot password' ...", "year": 2024
@@ -329,14 +333,14 @@ impl PartialSchema for DocumentRequest {
 
 impl ToSchema for DocumentRequest {}
 
-/// A document on its way out.
+/// A document in a response.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DocumentResponse<'a> {
     /// Its id in the collection.
     pub(crate) id: &'a str,
-    /// The change that last wrote it: its ETag.
+    /// Sequence number of its last change, which is its ETag.
     pub(crate) seq: u64,
-    /// When it ends, in Unix milliseconds.
+    /// When it expires, in Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at_ms: Option<u64>,
     /// Its fields.
@@ -344,8 +348,8 @@ pub(crate) struct DocumentResponse<'a> {
     pub(crate) fields: DocumentFields<'a>,
 }
 
-/// Fields as the schema has them: NUMERIC as numbers, TAG as arrays, VECTOR and whatever is not
-/// UTF-8 as base64, all else as strings.
+/// Fields typed by the schema: NUMERIC as numbers, TAG as arrays, VECTOR and values that are not UTF-8 as base64, all
+/// others as strings.
 pub(crate) struct DocumentFields<'a> {
     document: &'a Document,
     schema: &'a Schema,
@@ -353,7 +357,7 @@ pub(crate) struct DocumentFields<'a> {
 }
 
 impl<'a> DocumentFields<'a> {
-    /// The fields of `document`, vector fields among them only with `vectors`.
+    /// The fields of `document`, with vector fields if `vectors`.
     pub(crate) fn new(document: &'a Document, schema: &'a Schema, vectors: bool) -> DocumentFields<'a> {
         DocumentFields { document, schema, vectors }
     }
@@ -373,7 +377,7 @@ impl Serialize for DocumentFields<'_> {
     }
 }
 
-/// Names of fields are UTF-8 unless another door wrote them.
+/// The name of a field, which is UTF-8 unless it was written directly to a Redis.
 fn name(name: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(name)
 }
@@ -434,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_put_takes_id_life_and_fields() {
+    fn a_put_has_id_ttl_and_fields() {
         let put =
             read(r#"{"id":7,"title":"T","ttl_s":1.5,"tags":["a"]}"#).into_put(None, Expected::Any).unwrap();
         assert_eq!(put.id, "7");
@@ -449,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_by_name() {
+    fn problems_name_the_member() {
         for (json, expected, at) in [
             (r#"{"title":"T"}"#, "id-missing", "id"),
             (r#"{"id":true}"#, "id", "id"),
@@ -476,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_sets_removes_and_ends() {
+    fn a_patch_sets_and_removes_fields_and_ttl() {
         let patch = read(r#"{"title":"T","old":null,"ttl_s":null}"#)
             .into_patch("a".to_owned(), Expected::Seq(3))
             .unwrap();
@@ -487,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_beyond_the_most_are_counted_and_not_kept() {
+    fn excess_fields_are_counted_but_not_kept() {
         let json = |fields: usize| {
             let fields: String = (0..fields).map(|number| format!(r#""f{number}":null,"#)).collect();
             format!(r#"{{{fields}"id":"a"}}"#)
@@ -502,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_item_does_not_spoil_the_array() {
+    fn an_invalid_element_does_not_affect_the_others() {
         let items: Vec<ArrayDocument> =
             serde_json::from_str(r#"[{"id":"a"},1,"x",[{"id":"n"}],null,true,{"id":"b"}]"#).unwrap();
         let good: Vec<bool> =
@@ -511,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_go_out_as_the_schema_has_them() {
+    fn fields_are_typed_by_the_schema() {
         let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
         let schema = Schema {
             prefixes: vec![],

@@ -1,19 +1,19 @@
-//! Health.
+//! Health checks.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// That the process answers.
+/// The process is alive.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LivenessResponse {
     #[schema(value_type = String)]
     pub(crate) status: &'static str,
 }
 
-/// Whether searches are answered correctly and writes are taken.
+/// Whether searches and writes are served.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ReadinessResponse {
     pub(crate) ready: bool,
-    /// Why not, or what is still being caught up.
+    /// Why not, or which work is still in progress.
     pub(crate) notes: Vec<String>,
 }

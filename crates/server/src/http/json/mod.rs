@@ -1,4 +1,4 @@
-//! What requests and answers look like in JSON.
+//! JSON bodies of requests and responses.
 
 pub(super) mod binary;
 pub(super) mod bounded_vec;

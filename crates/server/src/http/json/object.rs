@@ -1,4 +1,4 @@
-//! Objects that are objects.
+//! Structs that are read from objects only.
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// A struct given as an object. A derived one would take an array of its members' values, too.
+/// A struct read from an object. Derived implementations would also accept an array of its members' values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct ObjectOnly<T>(pub(crate) T);
 
@@ -31,14 +31,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
     }
 }
 
-/// Reads a member that is an object, or none.
+/// Reads an optional member that is an object.
 pub(crate) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(Option::<ObjectOnly<T>>::deserialize(deserializer)?.map(|object| object.0))
 }
 
-/// Reads a member that is an array of objects, or none.
+/// Reads an optional member that is an array of objects.
 pub(crate) fn optional_array<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<T>>, D::Error> {

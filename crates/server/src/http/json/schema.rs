@@ -1,4 +1,4 @@
-//! Schemas: the same shape in and out.
+//! Schemas: the same JSON in requests and responses.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{binary::Binary, object};
-use crate::http::Problem;
+use crate::http::{Problem, error_code::ErrorCode};
 use service::{
     Algorithm, Embedding, FieldKind, FieldSchema, MODEL, Metric, Quantization, Schema, VectorSchema,
     VectorType, article_schema,
 };
 
-/// Schema of a collection.
+/// The schema of a collection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SchemaBody {
-    /// A document belongs to the collection if its key starts with one of these; the collection's name and a
-    /// colon, if left out.
+    /// A document belongs to the collection if its key starts with one of these. If left out, the collection's name and
+    /// a colon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prefixes: Option<Vec<Binary>>,
-    /// After of a document that is written without one of its own, in seconds.
+    /// Time to live in seconds of documents that are written without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl_s: Option<f64>,
-    /// Fields that are indexed; title, content and a vector embedded from both, if left out.
+    /// Indexed fields. If left out, title, content and a vector embedded from both.
     #[serde(default, deserialize_with = "object::optional_array", skip_serializing_if = "Option::is_none")]
     fields: Option<Vec<FieldBody>>,
 }
@@ -34,47 +34,47 @@ pub(crate) struct SchemaBody {
 pub(crate) struct FieldBody {
     name: String,
     kind: KindName,
-    /// TAG: the byte between tags; a comma, if left out.
+    /// TAG: the byte between tags; a comma if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     separator: Option<String>,
-    /// TAG: whether upper and lower case differ.
+    /// TAG: whether tags are case-sensitive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     case_sensitive: Option<bool>,
-    /// VECTOR: graph or scan.
+    /// VECTOR: the index algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     algorithm: Option<AlgorithmName>,
-    /// VECTOR: element type given and given back.
+    /// VECTOR: element type in requests and responses.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     vector_type: Option<VectorTypeName>,
-    /// VECTOR: how the index holds it; if left out, `int8` for FLOAT32 and FLOAT16 in a graph of Nearfield's
-    /// own, otherwise `none`.
+    /// VECTOR: how the index stores it. If left out, `int8` for FLOAT32 and FLOAT16 in Nearfield's own HNSW graph,
+    /// otherwise `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<QuantizationName>,
-    /// VECTOR: values a vector; the model's, if left out.
+    /// VECTOR: number of values; the model's if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4096)]
     dim: Option<usize>,
-    /// VECTOR: the distance.
+    /// VECTOR: the distance metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metric: Option<MetricName>,
-    /// VECTOR, hnsw: links a node.
+    /// VECTOR, hnsw: links per node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 2, maximum = 128)]
     m: Option<usize>,
-    /// VECTOR, hnsw: breadth while building.
+    /// VECTOR, hnsw: candidates kept while building the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4096)]
     ef_construction: Option<usize>,
-    /// VECTOR, hnsw: breadth while searching.
+    /// VECTOR, hnsw: candidates kept while searching the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 4096)]
     ef_search: Option<usize>,
-    /// VECTOR: which texts it is computed from; brought by the document, if left out.
+    /// VECTOR: the texts from which it is computed. If left out, documents contain the vector.
     #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     embed: Option<EmbedBody>,
 }
 
-/// Which texts become a vector, and by which model.
+/// The source of a computed vector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EmbedBody {
@@ -86,7 +86,7 @@ pub(crate) struct EmbedBody {
     model: String,
 }
 
-/// Kinds of fields.
+/// The kind of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum KindName {
@@ -96,7 +96,7 @@ enum KindName {
     Vector,
 }
 
-/// Graph or scan.
+/// An index algorithm: HNSW graph or exact scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum AlgorithmName {
@@ -104,7 +104,7 @@ enum AlgorithmName {
     Flat,
 }
 
-/// Element types.
+/// The element type of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 enum VectorTypeName {
@@ -114,7 +114,7 @@ enum VectorTypeName {
     Int8,
 }
 
-/// How an index holds vectors.
+/// How an index stores vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum QuantizationName {
@@ -123,7 +123,7 @@ enum QuantizationName {
     Int4,
 }
 
-/// Distances.
+/// A distance metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum MetricName {
@@ -141,7 +141,7 @@ fn default_model() -> String {
 }
 
 impl SchemaBody {
-    /// Lengths of vectors that are left to the models that make them.
+    /// The dimensions that are left out and come from the field's model.
     pub(crate) fn unset_dimensions(&mut self) -> impl Iterator<Item = (&str, &mut Option<usize>)> {
         self.fields.iter_mut().flatten().filter_map(|field| match (&field.embed, &mut field.dim) {
             (Some(embed), dim @ None) => Some((embed.model.as_str(), dim)),
@@ -149,12 +149,12 @@ impl SchemaBody {
         })
     }
 
-    /// The schema of the collection called `name`. `open` says how the index holds the vectors of a
-    /// field, by its name, where that was left out.
+    /// The schema of the collection `name`. `default_quantization` returns the quantization of a field, by name, that
+    /// leaves it out.
     pub(crate) fn into_schema(
         self,
         name: &str,
-        open: impl Fn(&str, &VectorSchema) -> Quantization,
+        default_quantization: impl Fn(&str, &VectorSchema) -> Quantization,
     ) -> Result<Schema, Problem> {
         let ttl = match self.ttl_s {
             None => None,
@@ -162,7 +162,7 @@ impl SchemaBody {
                 Ok(life) if !life.is_zero() => Some(life),
                 _ => {
                     let detail = format!("ttl_s must be a number of seconds greater than 0, found {seconds}");
-                    return Err(Problem::invalid("schema", detail).at("ttl_s"));
+                    return Err(Problem::new(ErrorCode::Schema, detail).at("ttl_s"));
                 }
             },
         };
@@ -176,12 +176,12 @@ impl SchemaBody {
         });
         let mut fields = Vec::with_capacity(bodies.len());
         for body in bodies {
-            let is_open = body.quantization.is_none();
+            let is_unset = body.quantization.is_none();
             let mut field = body.into_field()?;
             if let FieldKind::Vector(vector) = &mut field.kind
-                && is_open
+                && is_unset
             {
-                vector.quantization = open(&field.name, vector);
+                vector.quantization = default_quantization(&field.name, vector);
             }
             fields.push(field);
         }
@@ -211,8 +211,8 @@ impl FieldBody {
     fn into_field(self) -> Result<FieldSchema, Problem> {
         let name = self.name.clone();
         if let Some(option) = self.misplaced_option() {
-            let detail = format!("field {name:?}: {option} does not belong to this kind of field");
-            return Err(Problem::invalid("schema", detail).at(name));
+            let detail = format!("field {name:?}: {option} does not apply to this kind of field");
+            return Err(Problem::new(ErrorCode::Schema, detail).at(name));
         }
         let kind = match self.kind {
             KindName::Text => FieldKind::Text,
@@ -223,7 +223,7 @@ impl FieldBody {
                     Some(&[byte]) => byte,
                     Some(_) => {
                         let detail = format!("field {name:?}: separator must be one byte, such as \",\"");
-                        return Err(Problem::invalid("schema", detail).at(name));
+                        return Err(Problem::new(ErrorCode::Schema, detail).at(name));
                     }
                 },
                 case_sensitive: self.case_sensitive.unwrap_or(false),
@@ -233,7 +233,7 @@ impl FieldBody {
         Ok(FieldSchema { name, kind })
     }
 
-    /// An option that is given though it means nothing here.
+    /// An option that does not apply to this kind of field.
     fn misplaced_option(&self) -> Option<&'static str> {
         let tag =
             [("separator", self.separator.is_some()), ("case_sensitive", self.case_sensitive.is_some())];
@@ -266,7 +266,7 @@ impl FieldBody {
             None => {
                 let detail =
                     format!("field {:?}: dim, the number of values in a vector, is missing", self.name);
-                return Err(Problem::invalid("schema", detail).at(self.name));
+                return Err(Problem::new(ErrorCode::Schema, detail).at(self.name));
             }
         };
         Ok(VectorSchema {
@@ -368,13 +368,13 @@ mod tests {
 
     fn read(json: &str) -> Result<Schema, String> {
         let body: SchemaBody = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        let open = |_: &str, _: &VectorSchema| Quantization::Int8;
-        body.into_schema("kb", open)
+        let default_quantization = |_: &str, _: &VectorSchema| Quantization::Int8;
+        body.into_schema("kb", default_quantization)
             .map_err(|problem| serde_json::to_string(&problem).expect("a problem is JSON"))
     }
 
     #[test]
-    fn an_empty_schema_is_the_articles() {
+    fn an_empty_schema_is_the_default_schema() {
         let schema = read("{}").unwrap();
         assert_eq!(schema.prefixes, [b"kb:"]);
         assert_eq!(
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_comes_back_as_it_was_given() {
+    fn schemas_survive_a_round_trip() {
         for json in [
             r#"{"prefixes":["a:",{"base64":"/w=="}],"ttl_s":1.5,"fields":[{"name":"t","kind":"tag","separator":";","case_sensitive":true}]}"#,
             r#"{"prefixes":[],"fields":[{"name":"v","kind":"vector","algorithm":"flat","type":"BFLOAT16","quantization":"none","dim":3,"metric":"l2"},{"name":"n","kind":"numeric"}]}"#,
@@ -405,16 +405,16 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn rejects_invalid_schemas_by_name() {
         for (json, words) in [
             (r#"{"prefix":["a:"]}"#, "unknown field `prefix`"),
             (r#"{"fields":[{"name":"t","kind":"tags"}]}"#, "unknown variant `tags`"),
-            (r#"{"fields":[{"name":"t","kind":"text","separator":","}]}"#, "separator does not belong"),
+            (r#"{"fields":[{"name":"t","kind":"text","separator":","}]}"#, "separator does not apply"),
             (r#"{"fields":[{"name":"t","kind":"tag","separator":"::"}]}"#, "separator must be one byte"),
-            (r#"{"fields":[{"name":"t","kind":"tag","metric":"l2"}]}"#, "metric does not belong"),
+            (r#"{"fields":[{"name":"t","kind":"tag","metric":"l2"}]}"#, "metric does not apply"),
             (
                 r#"{"fields":[{"name":"v","kind":"vector","algorithm":"flat","dim":3,"m":4}]}"#,
-                "m does not belong",
+                "m does not apply",
             ),
             (
                 r#"{"fields":[{"name":"v","kind":"vector"}]}"#,

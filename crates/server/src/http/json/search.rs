@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, Serializer, de::IgnoredAny};
 use utoipa::ToSchema;
 
 use super::{bounded_vec::BoundedVec, document::DocumentFields, object::ObjectOnly, value::RequestValue};
-use crate::http::{Problem, bounds};
+use crate::http::{Problem, bounds, error_code::ErrorCode};
 use service::{
     Answer, Document, Fusion, Hit, Leg, Paging, Schema, Search, Timing, Value,
     limits::{FIELDS_MAX, K_DEFAULT, SEARCHES_MAX},
@@ -57,14 +57,13 @@ impl SearchRequestBody {
         let Some(searches) = self.searches.take() else { return Ok(None) };
         if *self != SearchRequestBody::default() {
             let detail = "`searches` cannot be combined with other members: move them into each search";
-            return Err(Problem::invalid("search", detail).at("searches"));
+            return Err(Problem::new(ErrorCode::Search, detail).at("searches"));
         }
         match searches.into_vec() {
             Ok(searches) => Ok(Some(searches.into_iter().map(|ObjectOnly(search)| search).collect())),
             Err(count) => {
-                let detail =
-                    format!("{count} searches are more than the {SEARCHES_MAX} allowed per request");
-                Err(Problem::invalid("too-many-searches", detail).at("searches"))
+                let detail = format!("{count} searches are more than the {SEARCHES_MAX} allowed per request");
+                Err(Problem::new(ErrorCode::TooManySearches, detail).at("searches"))
             }
         }
     }
@@ -74,7 +73,7 @@ impl<S> SearchRequestBody<S> {
     /// The search in `collection`.
     pub(crate) fn into_search(self, collection: &str) -> Result<Search, Problem> {
         if self.searches.is_some() {
-            return Err(Problem::invalid("search", "`searches` cannot be nested").at("searches"));
+            return Err(Problem::new(ErrorCode::Search, "`searches` cannot be nested").at("searches"));
         }
         let leg = match (self.text, self.vector) {
             (Some(text), None) => Leg::Text(text),
@@ -85,13 +84,15 @@ impl<S> SearchRequestBody<S> {
             }
             (None, Some(_)) => {
                 let detail = r#"`vector` must be an array of numbers or {"base64": "..."}"#;
-                return Err(Problem::invalid("search", detail).at("vector"));
+                return Err(Problem::new(ErrorCode::Search, detail).at("vector"));
             }
             (None, None) => {
-                return Err(Problem::invalid("search", "`text` or `vector` is required").at("text"));
+                return Err(Problem::new(ErrorCode::Search, "`text` or `vector` is required").at("text"));
             }
             (Some(_), Some(_)) => {
-                return Err(Problem::invalid("search", "`text` and `vector` exclude each other").at("text"));
+                return Err(
+                    Problem::new(ErrorCode::Search, "`text` and `vector` exclude each other").at("text")
+                );
             }
         };
         let fields = self.fields.map(BoundedVec::into_vec).transpose().map_err(too_many_fields)?;

@@ -1,4 +1,4 @@
-//! A field's value on its way in.
+//! Values of fields in requests.
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,18 +8,18 @@ use serde::{
 use super::binary;
 use service::Value;
 
-/// Whole numbers up to here are the same as 64-bit floats.
+/// Integers up to this are exact as 64-bit floats.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// A field's value, or why it is none. What is wrong with one field does not make the whole body
-/// unreadable, so that it can be told by name.
+/// The value of a field, or why it is invalid. An invalid value does not fail the parsing of the body, so that the error
+/// can name the field.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RequestValue {
     /// A value.
     Value(Value),
-    /// Take the field away.
+    /// Remove the field.
     Null,
-    /// Not a value, in the words of a sentence's end.
+    /// Invalid; the reason, to follow the field's name.
     Invalid(String),
 }
 
@@ -34,7 +34,7 @@ struct ValueVisitor;
 const EXPECTED: &str = r#"a string, a number, an array of strings, an array of numbers or {"base64": "..."}"#;
 
 fn invalid(found: &str) -> RequestValue {
-    RequestValue::Invalid(format!("{found} is no value: expected {EXPECTED}"))
+    RequestValue::Invalid(format!("{found} is not a valid value: expected {EXPECTED}"))
 }
 
 impl<'de> Visitor<'de> for ValueVisitor {
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
             Some(value) => Ok(RequestValue::Value(value)),
             None => {
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(invalid("an array of mixed or other things"))
+                Ok(invalid("an array of mixed or unsupported elements"))
             }
         }
     }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn json_becomes_what_it_means() {
+    fn json_types_become_values() {
         assert_eq!(read(r#""a\u00e9""#), value(Value::Bytes("aé".as_bytes().to_vec())));
         assert_eq!(read("2024"), value(Value::Number(2024.0)));
         assert_eq!(read("-0.5"), value(Value::Number(-0.5)));
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             read("9007199254740993"),
             value(Value::Bytes(b"9007199254740993".to_vec())),
-            "kept digit for digit"
+            "all digits are kept"
         );
         assert_eq!(read("-9007199254740993"), value(Value::Bytes(b"-9007199254740993".to_vec())));
         assert_eq!(read("[]"), value(Value::Tags(vec![])));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_told_and_the_rest_is_still_read() {
+    fn an_invalid_value_does_not_affect_others() {
         for bad in [
             "true",
             "{}",

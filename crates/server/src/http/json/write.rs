@@ -1,4 +1,4 @@
-//! What became of writes.
+//! Results of writes.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use super::{
 use crate::http::Problem;
 use service::{Outcome, PutResult, limits::DOCUMENTS_MAX};
 
-/// Documents of a JSON body.
+/// The documents of a JSON body.
 pub(crate) type DocumentArray = BoundedVec<ArrayDocument, DOCUMENTS_MAX>;
 
 /// `{"documents": [...]}`.
@@ -20,10 +20,10 @@ pub(crate) struct DocumentsRequest {
     pub(crate) documents: DocumentArray,
 }
 
-/// What became of one document.
+/// The result for one of several documents.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WriteResult {
-    /// Its line, of NDJSON.
+    /// Line of the document, if the request is NDJSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,10 +31,10 @@ pub(crate) struct WriteResult {
     /// `created`, `updated`, `unchanged` or `error`.
     #[schema(value_type = String)]
     status: &'static str,
-    /// The change's number: the document's ETag.
+    /// Sequence number of the change, which is the document's ETag.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
-    /// Whether its text was longer than the model reads.
+    /// Whether the text was longer than the model reads.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,13 +57,13 @@ impl WriteResult {
         WriteResult { line: None, id, status: "error", seq: None, truncated: false, error: Some(problem) }
     }
 
-    /// The same, of a line.
+    /// The same result with a line number.
     pub(crate) fn on_line(mut self, number: u64) -> WriteResult {
         self.line = Some(number);
         self
     }
 
-    /// Why it was refused, if it was.
+    /// The result, or the problem as an error.
     pub(crate) fn into_result(self) -> Result<WriteResult, Problem> {
         match self.error {
             Some(problem) => Err(problem),
@@ -80,7 +80,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// How many came to what.
+/// Numbers of documents by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct WriteCounts {
     pub(crate) created: u64,
@@ -99,13 +99,13 @@ impl WriteCounts {
         } += 1;
     }
 
-    /// Documents that stand as they were given.
+    /// Documents that are stored as given.
     pub(crate) fn written(self) -> u64 {
         self.created + self.updated + self.unchanged
     }
 }
 
-/// What became of several documents, in the order given.
+/// The results for several documents, in the order given.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WriteResultsResponse {
     pub(crate) results: Vec<WriteResult>,
@@ -113,16 +113,16 @@ pub(crate) struct WriteResultsResponse {
     pub(crate) counts: WriteCounts,
 }
 
-/// What became of the one document of a request.
+/// The result for the only document of a request.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WriteResponse {
     pub(crate) id: String,
     /// `created`, `updated` or `unchanged`.
     #[schema(value_type = String)]
     status: &'static str,
-    /// The change's number: the document's ETag.
+    /// Sequence number of the change, which is the document's ETag.
     pub(crate) seq: u64,
-    /// Whether its text was longer than the model reads.
+    /// Whether the text was longer than the model reads.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
@@ -142,19 +142,19 @@ impl From<PutResult> for WriteResponse {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DocumentPageResponse<'a> {
     pub(crate) documents: Vec<DocumentResponse<'a>>,
-    /// Pass it on as `after` to go on; null at the end.
+    /// The value of `after` for the next page; null at the end.
     pub(crate) next: Option<String>,
 }
 
-/// Which documents shall go.
+/// Which documents to delete.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeleteRequest {
-    /// A filter; `*` for all.
+    /// A filter; `*` matches all documents.
     pub(crate) filter: String,
 }
 
-/// How many documents went.
+/// The number of deleted documents.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeleteResponse {
     pub(crate) deleted: u64,

@@ -14,6 +14,7 @@ use crate::http::{
     AppState, Problem,
     body::Json,
     bounds,
+    error_code::ErrorCode,
     json::{
         collections::CountResponse,
         document::{DocumentFields, DocumentRequest, DocumentResponse},
@@ -222,7 +223,7 @@ pub(super) async fn delete_matching(
 ) -> Result<Response<Body>, Problem> {
     if filter.trim().is_empty() {
         let detail = "the filter is empty: write \"*\" to delete every document";
-        return Err(Problem::invalid("filter", detail).at("filter"));
+        return Err(Problem::new(ErrorCode::Filter, detail).at("filter"));
     }
     let deleted = state.service.delete_matching(&request.cx, &collection, &filter).await?;
     Ok(response::json(StatusCode::OK, &DeleteResponse { deleted }))
@@ -258,7 +259,7 @@ fn update_precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     match Precondition::of(headers)? {
         Precondition::Absent => {
             let detail = "If-None-Match: * is not possible here: only an existing document can be changed";
-            Err(Problem::bad_request("header", detail).at("If-None-Match"))
+            Err(Problem::new(ErrorCode::Header, detail).at("If-None-Match"))
         }
         precondition => Ok(precondition),
     }
@@ -280,7 +281,7 @@ fn precondition_failure(precondition: Precondition, error: Error) -> Problem {
     match precondition {
         Precondition::Present if error.code == "document-not-found" => {
             let detail = format!("{}, and If-Match: * requires one", error.message);
-            Problem::new(StatusCode::PRECONDITION_FAILED, "document-not-found", detail)
+            Problem::new(ErrorCode::DocumentNotFound, detail).with_status(StatusCode::PRECONDITION_FAILED)
         }
         Precondition::None | Precondition::Present => error.into(),
         Precondition::Absent | Precondition::Seq(_) => Problem::from(error).into_precondition_failed(),

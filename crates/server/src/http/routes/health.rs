@@ -1,4 +1,4 @@
-//! Health, metrics and the description of it all.
+//! Health checks, metrics and the OpenAPI document.
 
 use std::sync::Arc;
 
@@ -12,27 +12,28 @@ use metrics::{counter, gauge};
 use crate::access::Grant;
 use crate::http::{
     AppState, Problem,
+    error_code::ErrorCode,
     json::health::{LivenessResponse, ReadinessResponse},
     request_context::RequestContext,
     response, telemetry,
 };
 use service::Readiness;
 
-/// Whether the process answers.
+/// Whether the process is alive.
 #[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses((status = 200, body = LivenessResponse)))]
 pub(super) async fn healthz() -> Response<Body> {
     response::json(StatusCode::OK, &LivenessResponse { status: "ok" })
 }
 
-/// Whether the process answers.
+/// Whether the process is alive.
 #[utoipa::path(get, path = "/livez", tag = "operation", security(()), responses((status = 200, body = LivenessResponse)))]
 pub(super) async fn livez() -> Response<Body> {
     healthz().await
 }
 
-/// Whether searches are answered correctly and writes are taken.
+/// Whether searches and writes are served.
 ///
-/// Where there are keys, one that is for all collections is told why not; everybody else only how much there is to tell.
+/// If the server has keys, only a key for all collections gets the notes; other callers get their number.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, body = ReadinessResponse), (status = 503, body = ReadinessResponse, description = "Not ready, or stopping"))
@@ -46,8 +47,8 @@ pub(super) async fn readyz(
         (false, vec!["the server is stopping".to_owned()])
     } else {
         let Readiness { ready, notes } = state.service.readiness();
-        let may_know = grant.is_some_and(|Extension(grant)| grant.covers_all());
-        (ready, if may_know { notes } else { counted(&notes) })
+        let may_read_notes = grant.is_some_and(|Extension(grant)| grant.covers_all());
+        (ready, if may_read_notes { notes } else { summary(&notes) })
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = response::json(status, &ReadinessResponse { ready, notes });
@@ -57,15 +58,15 @@ pub(super) async fn readyz(
     response
 }
 
-/// What is told to who may not know more: notes name collections, documents, directories and hosts.
-fn counted(notes: &[String]) -> Vec<String> {
+/// The notes for callers without a key for all collections: notes name collections, documents, directories and hosts.
+fn summary(notes: &[String]) -> Vec<String> {
     match notes.len() {
         0 => Vec::new(),
-        count => vec![format!("notes that only a key for all collections is told: {count}")],
+        count => vec![format!("notes that only a key for all collections can read: {count}")],
     }
 }
 
-/// Measurements, in the text format of Prometheus.
+/// Metrics in the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain"))
@@ -74,9 +75,9 @@ pub(super) async fn metrics(
     State(state): State<Arc<AppState>>,
     request: RequestContext,
 ) -> Result<Response<Body>, Problem> {
-    let Some(recorded) = &state.settings.metrics else {
-        let detail = "nothing is measured in this process: `nearfield serve` does";
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "metrics-off", detail));
+    let Some(recorder) = &state.settings.metrics else {
+        let detail = "this process records no metrics: use `nearfield serve`";
+        return Err(Problem::new(ErrorCode::MetricsOff, detail));
     };
     gauge!(telemetry::READY).set(if state.service.readiness().ready { 1.0 } else { 0.0 });
     match state.service.stats(&request.cx).await {
@@ -88,16 +89,16 @@ pub(super) async fn metrics(
             gauge!(telemetry::MEMORY_BYTES).set(stats.memory_bytes as f64);
             counter!(telemetry::COMMITS).absolute(stats.commits);
         }
-        // What the store counts stays as it was; of all times, now the rest is wanted.
-        Err(error) => tracing::debug!(%error, "the store is not counted"),
+        // The gauges of the store keep their values; the other metrics matter most when the store fails.
+        Err(error) => tracing::debug!(%error, "cannot get the counts of the store"),
     }
-    let mut response = Response::new(Body::from(recorded.render()));
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let mut response = Response::new(Body::from(recorder.render()));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }
 
-/// This description.
+/// The OpenAPI document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation",
     responses((status = 200, body = Object, content_type = "application/json"))

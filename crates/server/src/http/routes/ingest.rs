@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::http::{
     AppState, Problem,
     body::{self, BodyReader, JSON_BYTES_MAX, MediaType},
+    error_code::ErrorCode,
     json::{
         document::{ArrayDocument, DocumentRequest, RejectedDocument},
         write::{DocumentArray, DocumentsRequest, WriteCounts, WriteResult, WriteResultsResponse},
@@ -223,7 +224,7 @@ async fn ingest_json(ingest: &Ingest, body: &[u8]) -> Result<Response<Body>, Pro
     let documents = documents.into_vec().map_err(|count| {
         let detail =
             format!("{count} documents are more than {DOCUMENTS_MAX} in a JSON body: send them as NDJSON");
-        Problem::invalid("too-many-documents", detail)
+        Problem::new(ErrorCode::TooManyDocuments, detail)
     })?;
     let mut results: Vec<WriteResult> = Vec::with_capacity(documents.len());
     let mut documents = documents
@@ -265,7 +266,7 @@ async fn ingest_lines(ingest: &Ingest, mut lines: Lines) -> Result<Response<Body
         if bytes > RESULTS_BYTES_MAX {
             let detail =
                 "too many results for a JSON response: request NDJSON with Accept: application/x-ndjson";
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "results-size", detail);
+            let problem = Problem::new(ErrorCode::ResultsSize, detail);
             return Err(interrupted(problem, counts));
         }
         chunks.push(Bytes::from(chunk));

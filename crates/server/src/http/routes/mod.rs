@@ -11,14 +11,14 @@ mod search;
 
 use std::sync::Arc;
 
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, Uri};
 use utoipa::openapi::path::PathItem;
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
     routes,
 };
 
-use super::{AppState, Problem, openapi};
+use super::{AppState, Problem, error_code::ErrorCode, openapi};
 use crate::access::Action;
 
 /// Every operation, one per line.
@@ -120,13 +120,13 @@ impl RouteActions {
 /// Answers requests for unknown paths.
 pub(super) async fn not_found(uri: Uri) -> Problem {
     let detail = format!("there is no path {:?}: /openapi.json lists all paths", uri.path());
-    Problem::new(StatusCode::NOT_FOUND, "path-not-found", detail)
+    Problem::new(ErrorCode::PathNotFound, detail)
 }
 
 /// Answers requests with a method that the path does not have.
 pub(super) async fn method_not_allowed() -> Problem {
     let detail = "the path does not have this method: the Allow header lists those it has";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+    Problem::new(ErrorCode::MethodNotAllowed, detail)
 }
 
 #[cfg(test)]

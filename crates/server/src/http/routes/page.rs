@@ -1,4 +1,4 @@
-//! The page and its files.
+//! The web page and its files.
 
 use axum::{
     body::Body,
@@ -7,12 +7,12 @@ use axum::{
 
 use crate::ui;
 
-/// What the page may do: load its own files, talk to its own server, and nothing else.
+/// The page may load its own files and call its own server, nothing else.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 );
 
-/// The page.
+/// The web page.
 #[utoipa::path(
     get, path = "/", tag = "page", security(()), responses((status = 200, body = String, content_type = "text/html"))
 )]
@@ -48,7 +48,7 @@ pub(super) async fn icon() -> Response<Body> {
 }
 
 fn file(path: &str) -> Response<Body> {
-    let asset = ui::asset(path).expect("every route here is a file of the page");
+    let asset = ui::asset(path).expect("every route here has a file");
     let mut response = Response::new(Body::from(asset.bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
