@@ -100,7 +100,7 @@ long-requests: model
 
 # Whether the time to reject a key reveals how wrong it is.
 long-timing:
-	$(CARGO) test --release --locked -p nearfield --lib takes_no_time_to_tell -- --ignored --nocapture
+	$(CARGO) test --release --locked -p server --lib rejection_time -- --ignored --nocapture
 
 # Ten times the load that can be carried; restarts with 250,000 documents. Prints measurements, asserts nothing.
 long-load: export NEARFIELD_HOME := $(TEST_HOME)

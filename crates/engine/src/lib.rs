@@ -55,7 +55,7 @@ pub use engine::{Engine, OpenError, Options};
 pub use file_storage::{FileStorage, WritableFile};
 pub use filter::{Filter, FilterError};
 pub use index::{
-    Cpu, Level, Metric, VectorError, VectorType, check as check_vector, decode as decode_vector,
+    Cpu, DIM_MAX, Level, Metric, VectorError, VectorType, check as check_vector, decode as decode_vector,
     encode as encode_vector,
 };
 pub use info::{CollectionInfo, Stats};
@@ -65,7 +65,8 @@ pub use query::{
     SearchResult, VectorLeg, WINDOW_MAX, score,
 };
 pub use schema::{
-    Algorithm, Embedding, FieldKind, FieldSchema, Quantization, Schema, SchemaError, VectorSchema,
+    Algorithm, EF_RANGE, Embedding, FieldKind, FieldSchema, M_RANGE, Quantization, Schema, SchemaError,
+    VectorSchema,
 };
 pub use store::{
     Backup, BackupError, CollectionVersion, Document, FIELDS_MAX, Field, IntegrityReport, RecordCounts, Seq,

@@ -21,9 +21,9 @@ pub(crate) const FIELD_NAME_BYTES_MAX: usize = 256;
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
 
 /// Allowed links per node, `m`.
-const M: std::ops::RangeInclusive<usize> = 2..=128;
+pub const M_RANGE: std::ops::RangeInclusive<usize> = 2..=128;
 /// Allowed `ef_construction` and `ef_search`.
-const EF: std::ops::RangeInclusive<usize> = 1..=4096;
+pub const EF_RANGE: std::ops::RangeInclusive<usize> = 1..=4096;
 
 /// How a VECTOR field is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub enum Algorithm {
     Flat,
     /// Hierarchical navigable small world graph.
     Hnsw {
-        /// Links per node, 2 to 128.
+        /// Links per node, within [`M_RANGE`].
         m: usize,
-        /// Candidates while building, up to 4096.
+        /// Candidates while building, within [`EF_RANGE`].
         ef_construction: usize,
-        /// Candidates while searching, up to 4096.
+        /// Candidates while searching, within [`EF_RANGE`].
         ef_search: usize,
     },
 }
@@ -266,9 +266,9 @@ impl Schema {
         };
         within("dim", 1..=index::DIM_MAX, vector.dim)?;
         if let Algorithm::Hnsw { m, ef_construction, ef_search } = vector.algorithm {
-            within("m", M, m)?;
-            within("ef_construction", EF, ef_construction)?;
-            within("ef_search", EF, ef_search)?;
+            within("m", M_RANGE, m)?;
+            within("ef_construction", EF_RANGE, ef_construction)?;
+            within("ef_search", EF_RANGE, ef_search)?;
         }
         match &vector.embed {
             None => Ok(()),

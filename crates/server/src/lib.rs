@@ -1,5 +1,5 @@
-//! Nearfield's network interfaces: [`http`] translates requests into verbs of [`service::Service`],
-//! [`access`] says who may make them, [`serve`] listens, terminates TLS and stops gracefully.
+//! Nearfield's network interfaces: [`http`] translates requests into calls of [`service::Service`], [`access`] controls
+//! who may perform which action, and [`serve`] listens, terminates TLS and stops gracefully.
 
 pub mod access;
 #[cfg(any(fuzzing, test))]

@@ -2,6 +2,7 @@
 
 use super::{
     Algorithm, Embedding, FieldKind, FieldSchema, Metric, Quantization, Schema, VectorSchema, VectorType,
+    limits,
 };
 
 /// The model that is used where none is named.
@@ -29,7 +30,11 @@ pub fn article_schema(prefix: &str, tags: &[String], numbers: &[String]) -> Sche
 
 fn embedding() -> VectorSchema {
     VectorSchema {
-        algorithm: Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 },
+        algorithm: Algorithm::Hnsw {
+            m: limits::M_DEFAULT,
+            ef_construction: limits::EF_CONSTRUCTION_DEFAULT,
+            ef_search: limits::EF_SEARCH_DEFAULT,
+        },
         vector_type: VectorType::Float32,
         quantization: Quantization::None,
         dim: DIM,

@@ -1,6 +1,6 @@
 //! Limits and defaults of requests, each stated once: documentation, OpenAPI and command line take them from here.
 
-pub use engine::{EF_MAX, FIELDS_MAX, K_MAX, WINDOW_MAX};
+pub use engine::{DIM_MAX, EF_MAX, EF_RANGE, FIELDS_MAX, K_MAX, M_RANGE, WINDOW_MAX};
 
 /// Hits returned by a search that does not say how many.
 pub const K_DEFAULT: usize = 10;
@@ -23,6 +23,15 @@ pub const PAGE_MAX: usize = 1000;
 
 /// Documents per page where the caller does not say how many.
 pub const PAGE_DEFAULT: usize = 100;
+
+/// Links per node of an HNSW graph where the schema does not say how many.
+pub const M_DEFAULT: usize = 16;
+
+/// Candidates kept while building an HNSW graph where the schema does not say how many.
+pub const EF_CONSTRUCTION_DEFAULT: usize = 200;
+
+/// Candidates kept while searching an HNSW graph where the schema does not say how many.
+pub const EF_SEARCH_DEFAULT: usize = 80;
 
 /// Bytes of a document's id.
 pub const ID_BYTES_MAX: usize = 512;

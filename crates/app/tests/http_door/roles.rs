@@ -194,7 +194,7 @@ fn what_is_wrong_is_told_to_a_key_for_all_collections_and_to_nobody_else() {
     for headers in headers {
         let told = server.send("GET", "/readyz", &headers, b"").ok(200);
         assert_eq!(told["ready"], true);
-        assert_eq!(told["notes"], json!(["notes that only a key for all collections is told: 1"]));
+        assert_eq!(told["notes"], json!(["notes that only a key for all collections can read: 1"]));
     }
 }
 

@@ -154,8 +154,8 @@ mod tests {
     fn requests_are_limited_per_caller() {
         let limits = Limits::new(10, 3);
         let (one, other) = (RateLimitKey::Key([0; 32]), RateLimitKey::Key([1; 32]));
-        let refused = (0..10).filter(|_| limits.check_rate(one).is_some()).count();
-        assert!((5..=7).contains(&refused), "{refused} of ten simultaneous requests");
+        let rejected = (0..10).filter(|_| limits.check_rate(one).is_some()).count();
+        assert!((5..=7).contains(&rejected), "{rejected} of ten simultaneous requests");
         assert_eq!(limits.check_rate(other), None);
         assert_eq!(Limits::new(10, 0).check_rate(one), None);
     }

@@ -13,7 +13,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
 };
 use flate2::write::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};

@@ -60,6 +60,36 @@ pub(super) fn fields() -> Array {
         .build()
 }
 
+/// Values of a vector.
+pub(super) fn dim() -> Object {
+    let dim = integer(1, limits::DIM_MAX);
+    dim.description(Some("VECTOR: number of values; the model's if left out.")).build()
+}
+
+/// Links per node of a graph.
+pub(super) fn m() -> Object {
+    integer(*limits::M_RANGE.start(), *limits::M_RANGE.end())
+        .default(Some(limits::M_DEFAULT.into()))
+        .description(Some("VECTOR, hnsw: links per node."))
+        .build()
+}
+
+/// Candidates that building a graph keeps.
+pub(super) fn ef_construction() -> Object {
+    integer(*limits::EF_RANGE.start(), *limits::EF_RANGE.end())
+        .default(Some(limits::EF_CONSTRUCTION_DEFAULT.into()))
+        .description(Some("VECTOR, hnsw: candidates kept while building the graph."))
+        .build()
+}
+
+/// Candidates that searches of a field keep by default.
+pub(super) fn default_ef_search() -> Object {
+    integer(*limits::EF_RANGE.start(), *limits::EF_RANGE.end())
+        .default(Some(limits::EF_SEARCH_DEFAULT.into()))
+        .description(Some("VECTOR, hnsw: candidates kept while searching the graph."))
+        .build()
+}
+
 /// Documents per page.
 pub(super) fn page_limit() -> Object {
     integer(1, limits::PAGE_MAX).default(Some(limits::PAGE_DEFAULT.into())).build()

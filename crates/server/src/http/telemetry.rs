@@ -37,7 +37,7 @@ pub(super) const COMMITS: &str = "nearfield_commits_total";
 pub(crate) const SECONDS_BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 1.0, 4.0, 16.0];
 
-/// Tells the installed recorder what the names mean. RequestContext it once, after installing one.
+/// Describes the metrics to the installed recorder. Call it once, after installing the recorder.
 pub fn describe_metrics() {
     describe_counter!(REQUESTS, "Responses by method, route and status");
     describe_histogram!(

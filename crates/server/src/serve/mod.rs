@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn hundreds_of_clients_can_connect_at_once() {
         let (_listener, address) = listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        // Anonymous accepts: the 130th would wait for a second, and again and again.
+        // Nothing accepts: with the default queue the 130th client would time out.
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500));
         let connections: Vec<_> = (0..400).map(connect).collect();
         assert_eq!(connections.iter().filter(|connection| connection.is_err()).count(), 0);

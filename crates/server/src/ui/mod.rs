@@ -1,4 +1,4 @@
-//! The page at `/`: a handful of files compiled into the binary, no request to anyone else.
+//! The web page at `/`: files compiled into the binary. The page makes no requests to other hosts.
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ pub struct Asset {
     pub bytes: &'static [u8],
 }
 
-/// The file of the page that is served under `path`.
+/// The file of the page served at `path`.
 pub fn asset(path: &str) -> Option<Asset> {
     let (content_type, text) = match path {
         "/" => ("text/html; charset=utf-8", include_str!("index.html")),
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_asks_for_nothing_that_is_not_compiled_in() {
+    fn the_page_loads_only_files_that_are_compiled_in() {
         for reference in text("/").split(['"', '\'']).filter(|part| part.starts_with('/') && part.len() > 1) {
             assert!(asset(reference).is_some(), "{reference} is referred to but not served");
         }
@@ -40,11 +40,11 @@ mod tests {
     }
 
     #[test]
-    fn the_page_keeps_to_its_content_security_policy() {
+    fn the_page_complies_with_its_content_security_policy() {
         assert!(!text("/").contains("<style") && !text("/").contains(" style="), "inline style");
         assert!(!text("/").contains("<script>") && !text("/").contains(" onclick="), "inline script");
         for unsafe_sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
-            assert!(!text("/app.js").contains(unsafe_sink), "{unsafe_sink} takes text for markup");
+            assert!(!text("/app.js").contains(unsafe_sink), "{unsafe_sink} interprets text as markup");
         }
     }
 }

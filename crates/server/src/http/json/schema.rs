@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{binary::Binary, object};
-use crate::http::{Problem, error_code::ErrorCode};
+use crate::http::{Problem, bounds, error_code::ErrorCode};
 use service::{
     Algorithm, Embedding, FieldKind, FieldSchema, MODEL, Metric, Quantization, Schema, VectorSchema,
-    VectorType, article_schema,
+    VectorType, article_schema, limits,
 };
 
 /// The schema of a collection.
@@ -50,24 +50,20 @@ pub(crate) struct FieldBody {
     /// otherwise `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantization: Option<QuantizationName>,
-    /// VECTOR: number of values; the model's if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 4096)]
+    #[schema(schema_with = bounds::dim)]
     dim: Option<usize>,
     /// VECTOR: the distance metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metric: Option<MetricName>,
-    /// VECTOR, hnsw: links per node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 2, maximum = 128)]
+    #[schema(schema_with = bounds::m)]
     m: Option<usize>,
-    /// VECTOR, hnsw: candidates kept while building the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 4096)]
+    #[schema(schema_with = bounds::ef_construction)]
     ef_construction: Option<usize>,
-    /// VECTOR, hnsw: candidates kept while searching the graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 4096)]
+    #[schema(schema_with = bounds::default_ef_search)]
     ef_search: Option<usize>,
     /// VECTOR: the texts from which it is computed. If left out, documents contain the vector.
     #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
@@ -273,9 +269,9 @@ impl FieldBody {
             algorithm: match self.algorithm {
                 Some(AlgorithmName::Flat) => Algorithm::Flat,
                 Some(AlgorithmName::Hnsw) | None => Algorithm::Hnsw {
-                    m: self.m.unwrap_or(16),
-                    ef_construction: self.ef_construction.unwrap_or(200),
-                    ef_search: self.ef_search.unwrap_or(80),
+                    m: self.m.unwrap_or(limits::M_DEFAULT),
+                    ef_construction: self.ef_construction.unwrap_or(limits::EF_CONSTRUCTION_DEFAULT),
+                    ef_search: self.ef_search.unwrap_or(limits::EF_SEARCH_DEFAULT),
                 },
             },
             vector_type: match self.vector_type {
