@@ -65,3 +65,36 @@ fn add_failure(operation: &mut Operation) {
         .build();
     operation.responses.responses.insert("default".to_owned(), RefOr::T(failure));
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use service::limits;
+
+    use super::*;
+    use crate::http::routes;
+
+    #[test]
+    fn limits_and_defaults_are_those_of_the_service() {
+        let document = document(routes::table().router.into_openapi());
+        let api: Value = serde_json::from_slice(&document).unwrap();
+        for path in ["/search", "/kb/search"] {
+            let parameters = api["paths"][path]["get"]["parameters"].as_array().unwrap();
+            let parameter = |name: &str| {
+                parameters.iter().find(|parameter| parameter["name"] == name).expect("the parameter exists")
+            };
+            assert_eq!(parameter("q")["required"], true);
+            assert_eq!(parameter("k")["required"], false);
+            assert_eq!(parameter("k")["schema"]["default"], limits::ARTICLE_K_DEFAULT);
+            assert_eq!(parameter("k")["schema"]["maximum"], limits::K_MAX);
+            assert_eq!(parameter("X-Timeout-Ms")["in"], "header");
+        }
+        let schemas = &api["components"]["schemas"];
+        let search = &schemas["SearchRequestBody"];
+        assert_eq!(search["required"], Value::Null, "every member is optional");
+        assert_eq!(search["properties"]["k"]["default"], limits::K_DEFAULT);
+        assert_eq!(search["properties"]["fields"]["maxItems"], limits::FIELDS_MAX);
+        assert_eq!(schemas["FieldBody"]["required"], serde_json::json!(["name", "kind"]));
+        assert_eq!(schemas["FieldBody"]["properties"]["m"]["default"], limits::M_DEFAULT);
+    }
+}
