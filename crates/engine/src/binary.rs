@@ -77,7 +77,7 @@ impl<'a> ByteReader<'a> {
 
 /// Appends the 32-bit length of a byte string and the byte string.
 pub(crate) fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    let len = u32::try_from(bytes.len()).expect("every byte string is bounded far below 4 GiB");
+    let len = u32::try_from(bytes.len()).expect("byte strings are far shorter than 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(bytes);
 }

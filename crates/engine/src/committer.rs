@@ -52,9 +52,9 @@ impl Core {
 
     fn commit_jobs(&self, jobs: Vec<WriteJob>, unsynced: &mut UnsyncedWrites) {
         let mut ops = Vec::new();
-        let mut waiting = Vec::with_capacity(jobs.len());
+        let mut callbacks = Vec::with_capacity(jobs.len());
         for job in jobs {
-            waiting.push((job.ops.len(), job.done));
+            callbacks.push((job.ops.len(), job.done));
             ops.extend(job.ops);
         }
         let mut results = Vec::with_capacity(ops.len());
@@ -70,7 +70,7 @@ impl Core {
             rest = later;
         }
         let mut results = results.into_iter();
-        for (ops, done) in waiting {
+        for (ops, done) in callbacks {
             let results = results.by_ref().take(ops).collect();
             if catch_unwind(AssertUnwindSafe(|| done(results))).is_err() {
                 self.warn("the callback of a write panicked".to_owned());
@@ -91,12 +91,12 @@ impl Core {
         let _commit_lock = self.commit_lock.lock();
         let registry = self.registry();
         let mut refused: Vec<Option<WriteError>> = vec![None; ops.len()];
-        let lacking = self.check_memory().or(check_disk_space);
-        if let Some(lacking) = lacking {
+        let rejection = self.check_memory().or(check_disk_space);
+        if let Some(rejection) = rejection {
             // Deletes free space, and the reserve exists for them.
             let growing = ops.iter().zip(&mut refused).filter(|(op, _)| !matches!(op, Op::Delete { .. }));
             for (_, refusal) in growing {
-                *refusal = Some(lacking.clone());
+                *refusal = Some(rejection.clone());
             }
         }
         // Repeated without the failing operation each time the store fails on a single operation.
@@ -156,10 +156,10 @@ impl Core {
         if reserve == 0 {
             return None;
         }
-        let brought = ops.iter().map(Op::bytes).sum::<usize>() + unsynced.bytes();
+        let group_bytes = ops.iter().map(Op::bytes).sum::<usize>() + unsynced.bytes();
         // If the free space is unknown, the write itself will fail on a full disk.
         let free = fs4::available_space(&self.data_dir).ok()?;
-        let needed = reserve.max(2 * brought as u64);
+        let needed = reserve.max(2 * group_bytes as u64);
         (free < needed).then(|| WriteError::Full {
             reason: format!(
                 "{} has {} MiB free, and {} MiB are kept in reserve (disk_reserve_mib)",
@@ -189,21 +189,21 @@ impl Core {
     /// Slows writers down while a tail is full or many vectors are removed: the committer itself links more vectors
     /// than the group brings, and vacuums slots.
     fn apply_backpressure(&self, ops: &[Op]) {
-        let brought = |op: &Op| match op {
+        let count_vectors = |op: &Op| match op {
             // A document may have a vector among its fields.
             Op::Put { vectors, .. } => vectors.len().max(1),
             Op::SetVectors { vectors, .. } => vectors.len(),
             Op::Delete { .. } => 0,
         };
-        let brought: usize = ops.iter().map(brought).sum();
-        let vacuumed = u32::try_from(VACUUMED_PER_NEW_VECTOR * brought).unwrap_or(u32::MAX);
+        let new_vectors: usize = ops.iter().map(count_vectors).sum();
+        let slots = u32::try_from(VACUUMED_PER_NEW_VECTOR * new_vectors).unwrap_or(u32::MAX);
         for collection in self.registry().all() {
             for index in &collection.indexes {
                 if index.tail_len() >= self.tail_max {
-                    index.drain(DRAINED_PER_NEW_VECTOR * brought);
+                    index.drain(DRAINED_PER_NEW_VECTOR * new_vectors);
                 }
-                if brought > 0 && index.needs_vacuum() {
-                    index.vacuum_step(vacuumed);
+                if new_vectors > 0 && index.needs_vacuum() {
+                    index.vacuum_step(slots);
                 }
             }
         }
@@ -211,11 +211,11 @@ impl Core {
 
     /// Makes the engine read-only and records the reason. The first reason is kept.
     fn enter_read_only(&self, reason: String) -> String {
-        let told = self.read_only_reason.get_or_init(|| {
+        let first_reason = self.read_only_reason.get_or_init(|| {
             (self.on_read_only)(&reason);
             reason
         });
-        told.clone()
+        first_reason.clone()
     }
 
     /// The results of a group on which the store failed: nothing is acknowledged.

@@ -363,8 +363,8 @@ impl Engine {
         let reader = self.core.store.read()?;
         let now_ms = self.core.time.now_ms();
         let mut vectors = Vec::new();
-        let standing = reader.get(key)?.filter(|(_, document)| !is_expired(document, now_ms));
-        let Some((doc, _)) = standing else { return Ok(vectors) };
+        let existing = reader.get(key)?.filter(|(_, document)| !is_expired(document, now_ms));
+        let Some((doc, _)) = existing else { return Ok(vectors) };
         for field in &collection.projector.vectors {
             for (passage, stored) in reader.document_vectors(collection.version, field.position, doc)? {
                 let schema = &field.schema;

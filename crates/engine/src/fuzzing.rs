@@ -37,11 +37,12 @@ pub fn filter_parse(input: &[u8]) {
     match Filter::parse(text, &FILTERED) {
         Ok(filter) => {
             let printed = filter.to_string();
-            let again = Filter::parse(&printed, &FILTERED);
-            let again = again.unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
-            assert_eq!(again.to_string(), printed, "{text:?}");
+            let decoded = Filter::parse(&printed, &FILTERED);
+            let decoded =
+                decoded.unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
+            assert_eq!(decoded.to_string(), printed, "{text:?}");
         }
-        Err(refused) => assert!(!refused.to_string().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
@@ -59,10 +60,10 @@ pub fn vector_blob(input: &[u8]) {
             assert!(values.iter().all(|value| value.is_finite()));
             assert!(index::check(&values, dim, metric).is_ok());
             let encoded = index::encode(&values, vector_type);
-            let again = index::decode(&encoded, dim, vector_type, metric);
-            assert_eq!(again.expect("what was taken is taken again"), values);
+            let decoded = index::decode(&encoded, dim, vector_type, metric);
+            assert_eq!(decoded.expect("an accepted vector is accepted again"), values);
         }
-        Err(refused) => assert!(!refused.to_string().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
@@ -75,7 +76,7 @@ pub fn schema_bytes(input: &[u8]) {
                 assert_eq!(schema.to_bytes(), input);
             }
         }
-        Err(refused) => assert!(!refused.to_string().is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
@@ -107,18 +108,18 @@ pub fn collection_snapshot(input: &[u8]) {
     let (index, rows) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
     let Ok(Some(collection)) = read(&file(index, rows)) else { return };
     let memory = Memory::default();
-    let seq = snapshots(&memory).write(&collection, || Ok(())).expect("memory takes every byte");
+    let seq = snapshots(&memory).write(&collection, || Ok(())).expect("a write to memory succeeds");
     let written = memory.0.lock().clone();
-    let again = read(&written).expect("what was written is read").expect("it is there");
-    assert_eq!(again.state().published, seq);
-    assert_eq!(again.state().ordinals.live(), collection.state().ordinals.live());
-    assert_eq!(again.indexes[0].stats().vectors, collection.indexes[0].stats().vectors);
-    snapshots(&memory).write(&again, || Ok(())).expect("memory takes every byte");
+    let decoded = read(&written).expect("a written snapshot loads").expect("the snapshot exists");
+    assert_eq!(decoded.state().published, seq);
+    assert_eq!(decoded.state().ordinals.live(), collection.state().ordinals.live());
+    assert_eq!(decoded.indexes[0].stats().vectors, collection.indexes[0].stats().vectors);
+    snapshots(&memory).write(&decoded, || Ok(())).expect("a write to memory succeeds");
     assert_eq!(*memory.0.lock(), written);
 }
 
 fn snapshots(memory: &Memory) -> Snapshots {
-    Snapshots::open(Arc::new(memory.clone()), STORE).expect("memory has no unfinished files")
+    Snapshots::open(Arc::new(memory.clone()), STORE).expect("memory holds no unfinished files")
 }
 
 fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::SnapshotError> {
@@ -131,7 +132,7 @@ fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
     let header = snapshots(&Memory::default()).header(VERSION, &STORED, 9);
     let mut frames = FrameWriter::new(snapshot::MAGIC.to_vec());
     for stream in [&header, index, rows] {
-        frames.write_all(stream).and_then(|()| frames.end_stream()).expect("a Vec takes every byte");
+        frames.write_all(stream).and_then(|()| frames.end_stream()).expect("a write to a Vec succeeds");
     }
     frames.into_inner()
 }

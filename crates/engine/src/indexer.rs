@@ -43,8 +43,8 @@ impl Core {
             let drained = self.drain_once(thread);
             // Only one thread vacuums, and between draining steps: where tails never empty, removed vectors would
             // accumulate without limit. The same thread refines, which is never urgent.
-            let swept = thread == 0 && self.vacuum_once();
-            let worked = drained || swept || (thread == 0 && self.refine_once());
+            let vacuumed = thread == 0 && self.vacuum_once();
+            let worked = drained || vacuumed || (thread == 0 && self.refine_once());
             if !worked {
                 self.indexing_wake.wait(seen);
             }

@@ -54,57 +54,57 @@ impl Core {
     /// Deletes every expired document, in groups like other writes, and returns how many. Skips up to a group of
     /// corrupt rows, and fails with the first of them after deleting the rest.
     pub(crate) fn purge_expired(&self) -> Result<u64, StoreError> {
-        let (mut purged, mut damaged) = (0, CorruptExpiries::default());
+        let (mut purged, mut skipped) = (0, CorruptExpiries::default());
         while !self.is_closing() && self.read_only_reason.get().is_none() {
             let now_ms = self.time.now_ms();
-            if !self.time.is_frozen() && self.due_documents(now_ms, &mut damaged)?.is_empty() {
+            if !self.time.is_frozen() && self.due_documents(now_ms, &mut skipped)?.is_empty() {
                 break;
             }
             // While this holds the lock, no expiry changes between this check and the transaction.
             let _commit_lock = self.commit_lock.lock();
-            let due = self.due_documents(now_ms, &mut damaged)?;
+            let due = self.due_documents(now_ms, &mut skipped)?;
             if due.is_empty() {
                 // Nothing that expired is left, so time may follow a clock that was set back.
-                if damaged.first.is_none() {
+                if skipped.first.is_none() {
                     self.time.follow_clock(now_ms);
                 }
                 break;
             }
-            let mut at = None;
-            let gone = self.transact(|transaction| {
+            let mut current = None;
+            let result = self.transact(|transaction| {
                 for (end_ms, doc) in &due {
-                    at = Some((*end_ms, *doc));
+                    current = Some((*end_ms, *doc));
                     transaction.purge(*end_ms, *doc)?;
                 }
-                at = None;
+                current = None;
                 Ok(())
             });
-            match (gone, at) {
+            match (result, current) {
                 (Ok(()), _) => purged += due.len() as u64,
                 // Try again without the corrupt row.
-                (Err(error @ StoreError::Corrupt { .. }), Some(culprit)) => {
-                    damaged.known.insert(culprit);
-                    damaged.first.get_or_insert(error);
+                (Err(error @ StoreError::Corrupt { .. }), Some(corrupt)) => {
+                    skipped.known.insert(corrupt);
+                    skipped.first.get_or_insert(error);
                 }
                 (Err(error), _) => return Err(error),
             }
         }
-        damaged.first.map_or(Ok(purged), Err)
+        skipped.first.map_or(Ok(purged), Err)
     }
 
     /// The next group of expired documents, each with its expiry, without the corrupt ones.
     fn due_documents(
         &self,
         now_ms: u64,
-        damaged: &mut CorruptExpiries,
+        skipped: &mut CorruptExpiries,
     ) -> Result<Vec<(u64, DocId)>, StoreError> {
         let mut due = Vec::new();
         for end in self.store.read()?.expired(now_ms, GROUP_OPS_MAX)? {
             match end {
-                Ok(end) if damaged.known.contains(&end) => {}
+                Ok(end) if skipped.known.contains(&end) => {}
                 Ok(end) => due.push(end),
                 Err(error) => {
-                    damaged.first.get_or_insert(error);
+                    skipped.first.get_or_insert(error);
                 }
             }
         }

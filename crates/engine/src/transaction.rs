@@ -188,11 +188,11 @@ impl<'s> Transaction<'s> {
 
     /// Deletes the document under `key`, even if it has expired. Returns whether there was one.
     pub(crate) fn remove(&mut self, key: &[u8]) -> Result<bool, StoreError> {
-        let stands = self.writer.get(key)?.is_some();
-        if stands {
+        let exists = self.writer.get(key)?.is_some();
+        if exists {
             self.delete_existing(key)?;
         }
-        Ok(stands)
+        Ok(exists)
     }
 
     /// Commits everything, durably if `due`. Returns `None` if nothing was written.
@@ -206,7 +206,7 @@ impl<'s> Transaction<'s> {
     fn live_document(&self, key: &[u8]) -> Result<(Option<(DocId, Document)>, bool), StoreError> {
         Ok(match self.writer.get(key)? {
             Some((_, document)) if is_expired(&document, self.now_ms) => (None, true),
-            standing => (standing, false),
+            live => (live, false),
         })
     }
 
@@ -370,8 +370,8 @@ fn embed(
     fields: &[Field],
     vector: &ComputedVector,
 ) -> Result<(usize, PassageVector), WriteError> {
-    let wanted = collection.projector.texts(collection.version, fields);
-    if !collection.schema.matches_key(key) || !wanted.iter().any(|text| text.field == vector.field) {
+    let expected = collection.projector.texts(collection.version, fields);
+    if !collection.schema.matches_key(key) || !expected.iter().any(|text| text.field == vector.field) {
         return Err(unexpected_vectors(key, &collection.projector, &[vector]));
     }
     let slot = collection.projector.slot(vector.field).expect("a text to embed names a vector field");

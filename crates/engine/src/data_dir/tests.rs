@@ -99,8 +99,8 @@ fn an_invalid_schema_is_rejected_from_every_source() {
         let other = tempfile::tempdir().unwrap();
         let refusal = DataDir::lock(other.path()).unwrap().restore(&backup[..], false).unwrap_err();
         assert!(refusal.to_string().contains(reason), "{refusal}");
-        let left = fs::read_dir(other.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        assert_eq!(left.collect::<Vec<_>>(), [LOCK_FILE]);
+        let remaining = fs::read_dir(other.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(remaining.collect::<Vec<_>>(), [LOCK_FILE]);
     }
 }
 

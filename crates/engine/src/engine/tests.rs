@@ -176,14 +176,14 @@ fn query(vector: &[f32], exact: bool) -> Query<'_> {
 fn after_a_failure_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
     const WRITES: u8 = 3;
     // Count the calls of a run without failures, to fail each of them in a run of its own.
-    let unfailed = Disk::default();
-    let (_dir, engine) = open_on(unfailed.clone());
+    let baseline = Disk::default();
+    let (_dir, engine) = open_on(baseline.clone());
     engine.create_collection("docs", schema()).unwrap();
-    let first = unfailed.calls() + 1;
+    let first = baseline.calls() + 1;
     for number in 0..WRITES {
         engine.write(vec![put(number)]).remove(0).unwrap();
     }
-    let last = unfailed.calls();
+    let last = baseline.calls();
     drop(engine);
     assert!(last > first + 4 * u64::from(WRITES), "calls {first} to {last}");
 
@@ -270,9 +270,9 @@ fn creating_a_collection_on_a_full_disk_makes_the_engine_read_only_and_reports_i
         engine.create_collection("more", schema()).unwrap();
         before + 1..=disk.calls()
     };
-    let unfailed = Disk::default();
-    let (_dir, engine) = open_on(unfailed.clone());
-    let calls = calls_of(&unfailed, &engine);
+    let baseline = Disk::default();
+    let (_dir, engine) = open_on(baseline.clone());
+    let calls = calls_of(&baseline, &engine);
     let mut ended = 0;
     for call in calls {
         let disk = Disk::default();

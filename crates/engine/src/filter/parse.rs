@@ -103,9 +103,9 @@ impl<'a> Parser<'a> {
 
     /// The next word or symbol, for messages.
     fn word_ahead(&self) -> String {
-        let ends = |c: char| c.is_ascii_whitespace() || "(){}[]|@".contains(c);
+        let is_end = |c: char| c.is_ascii_whitespace() || "(){}[]|@".contains(c);
         let rest = self.rest();
-        let len = match rest.find(ends) {
+        let len = match rest.find(is_end) {
             Some(0) => 1,
             Some(len) => len,
             None => rest.len(),
@@ -211,13 +211,13 @@ impl<'a> Parser<'a> {
     fn name(&mut self) -> Result<String, FilterError> {
         let mut name = String::new();
         while let Some(c) = self.next_char() {
-            let taken = match c {
+            let literal = match c {
                 '\\' => self.escaped()?,
                 c if ends_name(c) => break,
                 c => c,
             };
-            self.position += taken.len_utf8();
-            name.push(taken);
+            self.position += literal.len_utf8();
+            name.push(literal);
         }
         if name.is_empty() {
             return Err(self.unexpected("a field's name"));
@@ -252,14 +252,14 @@ impl<'a> Parser<'a> {
         self.position += 1;
         let mut value = String::new();
         loop {
-            let taken = match self.next_char() {
+            let literal = match self.next_char() {
                 None => return Err(self.unexpected("\" after the tag")),
                 Some('"') => break,
                 Some('\\') => self.escaped()?,
                 Some(c) => c,
             };
-            self.position += taken.len_utf8();
-            value.push(taken);
+            self.position += literal.len_utf8();
+            value.push(literal);
         }
         if value.is_empty() {
             return Err(self.unexpected("a tag of at least one character"));
@@ -278,9 +278,9 @@ impl<'a> Parser<'a> {
         }
         let mut value = String::new();
         // Length without trailing white space that is not escaped.
-        let mut solid = 0;
+        let mut trimmed_len = 0;
         while let Some(c) = self.next_char() {
-            let taken = match c {
+            let literal = match c {
                 '|' | '}' => break,
                 '\\' => self.escaped()?,
                 '*' | '%' => {
@@ -292,13 +292,13 @@ impl<'a> Parser<'a> {
                 '{' | '"' => return Err(self.unexpected("| or }, or a backslash before the character")),
                 c => c,
             };
-            self.position += taken.len_utf8();
-            value.push(taken);
+            self.position += literal.len_utf8();
+            value.push(literal);
             if c == '\\' || !c.is_ascii_whitespace() {
-                solid = value.len();
+                trimmed_len = value.len();
             }
         }
-        value.truncate(solid);
+        value.truncate(trimmed_len);
         if value.is_empty() {
             return Err(self.unexpected("a tag"));
         }
@@ -323,8 +323,8 @@ impl<'a> Parser<'a> {
             return Err(self.unsupported("a parameter ($)", ": write the number itself"));
         }
         let rest = self.rest();
-        let ends = |c: char| c.is_ascii_whitespace() || "()[]{},|@".contains(c);
-        let word = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        let is_end = |c: char| c.is_ascii_whitespace() || "()[]{},|@".contains(c);
+        let word = &rest[..rest.find(is_end).unwrap_or(rest.len())];
         if word.is_empty() {
             return Err(self.unexpected("a number"));
         }

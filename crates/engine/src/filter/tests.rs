@@ -51,7 +51,7 @@ fn parses(text: &str, expected: Filter) {
 }
 
 #[track_caller]
-fn refused(text: &str, message: &str) {
+fn rejected(text: &str, message: &str) {
     match Filter::parse(text, &schema()) {
         Ok(filter) => panic!("{text} was read as {filter:?}"),
         Err(error) => assert_eq!(error.to_string(), message, "{text}"),
@@ -124,59 +124,62 @@ fn filters_that_real_clients_send() {
 
 #[test]
 fn errors_name_the_position_and_the_fix() {
-    refused("", "filter: the text ends at byte 0 where * (everything) or a condition is expected");
-    refused(
+    rejected("", "filter: the text ends at byte 0 where * (everything) or a condition is expected");
+    rejected(
         "@nope:{a}",
         "filter: no field \"nope\" at byte 0; fields that a filter can use: category, Code-1, \
          year, price",
     );
-    refused(
+    rejected(
         "@category:{a} @year:{2020}",
         "filter: field \"year\" at byte 14 is NUMERIC, but {...} is for TAG fields",
     );
-    refused(
+    rejected(
         "@category:[1 2]",
         "filter: field \"category\" at byte 0 is TAG, but [min max] is for NUMERIC fields",
     );
-    refused(
+    rejected(
         "@title:password",
         "filter: \"@title:password\" at byte 0 is full-text search, which filters do not support; write \
          @field:{tag} or @field:[min max]",
     );
-    refused(
+    rejected(
         "@category:{a} reset password",
         "filter: \"reset\" at byte 14 is full-text search, which filters do not support; write @field:{tag} \
          or @field:[min max]",
     );
-    refused("@year:[1 x]", "filter: \"x\" at byte 9 is not a number");
-    refused("@year:[nan 1]", "filter: \"nan\" at byte 7 is not a number");
-    refused("@year:[1e999 inf]", "filter: \"1e999\" at byte 7 is not a number");
-    refused("@year:[5 1]", "filter: the range of \"year\" at byte 6 is reversed: 5 is more than 1");
-    refused("@category:{a", "filter: the text ends at byte 12 where | or } after a tag is expected");
-    refused("@category:{}", "filter: found \"}\" at byte 11 where a tag is expected");
-    refused("@category:{a|}", "filter: found \"}\" at byte 13 where a tag is expected");
-    refused("@category:{a))", "filter: the text ends at byte 14 where | or } after a tag is expected");
-    refused("(@category:{a}", "filter: the text ends at byte 14 where ) is expected");
-    refused("@category:{a})", "filter: found \")\" at byte 13 where the end of the filter is expected");
-    refused(
+    rejected("@year:[1 x]", "filter: \"x\" at byte 9 is not a number");
+    rejected("@year:[nan 1]", "filter: \"nan\" at byte 7 is not a number");
+    rejected("@year:[1e999 inf]", "filter: \"1e999\" at byte 7 is not a number");
+    rejected("@year:[5 1]", "filter: the range of \"year\" at byte 6 is reversed: 5 is more than 1");
+    rejected("@category:{a", "filter: the text ends at byte 12 where | or } after a tag is expected");
+    rejected("@category:{}", "filter: found \"}\" at byte 11 where a tag is expected");
+    rejected("@category:{a|}", "filter: found \"}\" at byte 13 where a tag is expected");
+    rejected("@category:{a))", "filter: the text ends at byte 14 where | or } after a tag is expected");
+    rejected("(@category:{a}", "filter: the text ends at byte 14 where ) is expected");
+    rejected("@category:{a})", "filter: found \")\" at byte 13 where the end of the filter is expected");
+    rejected(
         "@category:{a} |",
         "filter: the text ends at byte 15 where @field:{tag}, @field:[min max], - or ( is expected",
     );
-    refused(
+    rejected(
         "@category:{bil*}",
         "filter: a prefix or a pattern in a tag at byte 14 is not supported: write the whole tag, or a \
          backslash before the character",
     );
-    refused("* @category:{a}", "filter: * next to other conditions at byte 0 is not supported: leave it out");
-    refused(
+    rejected(
+        "* @category:{a}",
+        "filter: * next to other conditions at byte 0 is not supported: leave it out",
+    );
+    rejected(
         "@category:{$c}",
         "filter: a parameter ($) at byte 11 is not supported: write the value itself, or \\$",
     );
-    refused(
+    rejected(
         "@category:{a}=>[KNN 3 @v $b]",
         "filter: => at byte 13 is not supported: write only the part before it",
     );
-    refused(r"@category:{a\", r"filter: the text ends at byte 13 where a character after \ is expected");
+    rejected(r"@category:{a\", r"filter: the text ends at byte 13 where a character after \ is expected");
 }
 
 #[test]
@@ -353,8 +356,8 @@ proptest! {
             }
             current[ordinal] = values;
         }
-        let standing = |(ordinal, values): (usize, &Option<Values>)| values.as_ref().map(|_| ordinal as u32);
-        let all: RoaringBitmap = current.iter().enumerate().filter_map(standing).collect();
+        let live = |(ordinal, values): (usize, &Option<Values>)| values.as_ref().map(|_| ordinal as u32);
+        let all: RoaringBitmap = current.iter().enumerate().filter_map(live).collect();
         for filter in filters {
             let expected: RoaringBitmap = all
                 .iter()

@@ -38,7 +38,7 @@ fn articles() -> Schema {
 }
 
 #[track_caller]
-fn refused(change: impl FnOnce(&mut Schema)) -> String {
+fn rejected(change: impl FnOnce(&mut Schema)) -> String {
     let mut schema = articles();
     change(&mut schema);
     schema.validate().expect_err("the schema is wrong").to_string()
@@ -59,36 +59,36 @@ fn accepts_a_valid_schema() {
 #[test]
 fn messages_name_the_field_and_what_is_allowed() {
     assert_eq!(
-        refused(|schema| schema.fields[1].name = "title".to_owned()),
+        rejected(|schema| schema.fields[1].name = "title".to_owned()),
         "field \"title\" is given twice"
     );
     assert_eq!(
-        refused(|schema| vector_of(schema).dim = 4097),
+        rejected(|schema| vector_of(schema).dim = 4097),
         "VECTOR field \"embedding\": dim must be 1 to 4096, found 4097"
     );
     assert_eq!(
-        refused(|schema| vector_of(schema).dim = 0),
+        rejected(|schema| vector_of(schema).dim = 0),
         "VECTOR field \"embedding\": dim must be 1 to 4096, found 0"
     );
     assert_eq!(
-        refused(|schema| vector_of(schema).embed.as_mut().unwrap().fields[0] = "year".to_owned()),
+        rejected(|schema| vector_of(schema).embed.as_mut().unwrap().fields[0] = "year".to_owned()),
         "VECTOR field \"embedding\": embed names \"year\", which is NUMERIC; TEXT fields of this \
          schema: title, content"
     );
     assert_eq!(
-        refused(|schema| vector_of(schema).embed.as_mut().unwrap().fields[0] = "body".to_owned()),
+        rejected(|schema| vector_of(schema).embed.as_mut().unwrap().fields[0] = "body".to_owned()),
         "VECTOR field \"embedding\": embed names \"body\", which is no field of this schema; TEXT \
          fields of this schema: title, content"
     );
     assert_eq!(
-        refused(|schema| {
+        rejected(|schema| {
             schema.fields[2].kind = FieldKind::Tag { separator: b'a', case_sensitive: false };
         }),
         "TAG field \"category\": separator 'a' is not allowed, give one ASCII punctuation \
          character or a space"
     );
     assert_eq!(
-        refused(|schema| schema.ttl = Some(Duration::ZERO)),
+        rejected(|schema| schema.ttl = Some(Duration::ZERO)),
         format!("ttl must be 1 ms to {} ms, found 0 ms", TTL_MAX.as_millis())
     );
 }
@@ -103,7 +103,7 @@ fn every_option_is_checked_against_its_range() {
         (16, 200, 0, "ef_search"),
         (16, 200, 4097, "ef_search"),
     ] {
-        let message = refused(|schema| {
+        let message = rejected(|schema| {
             vector_of(schema).algorithm = Algorithm::Hnsw { m, ef_construction, ef_search };
         });
         assert!(message.starts_with(&format!("VECTOR field \"embedding\": {option} must be")), "{message}");
@@ -112,10 +112,10 @@ fn every_option_is_checked_against_its_range() {
 
 #[test]
 fn prefixes_are_bounded_and_distinct() {
-    assert!(refused(|schema| schema.prefixes.clear()).contains("at least one key prefix"));
-    assert!(refused(|schema| schema.prefixes.push(b"article:".to_vec())).contains("is given twice"));
+    assert!(rejected(|schema| schema.prefixes.clear()).contains("at least one key prefix"));
+    assert!(rejected(|schema| schema.prefixes.push(b"article:".to_vec())).contains("is given twice"));
     let many = (0..65).map(|i| format!("p{i}:").into_bytes()).collect();
-    assert!(refused(|schema| schema.prefixes = many).contains("at most 64 key prefixes, found 65"));
+    assert!(rejected(|schema| schema.prefixes = many).contains("at most 64 key prefixes, found 65"));
 }
 
 #[test]

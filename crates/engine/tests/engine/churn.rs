@@ -48,9 +48,9 @@ fn write(test: &TestEngine, documents: &BTreeMap<u64, u64>) {
 /// The share of the ten nearest documents that the graph finds.
 fn recall(test: &TestEngine) -> f64 {
     let found = (0..QUERIES).map(|number| {
-        let wanted = vector_near_cluster(5_000_000 + number);
-        let exact = test.keys(&query("docs", &wanted, 10).exact(true));
-        let walked = test.keys(&query("docs", &wanted, 10));
+        let target = vector_near_cluster(5_000_000 + number);
+        let exact = test.keys(&query("docs", &target, 10).exact(true));
+        let walked = test.keys(&query("docs", &target, 10));
         walked.iter().filter(|key| exact.contains(key)).count()
     });
     found.sum::<usize>() as f64 / (10 * QUERIES) as f64
@@ -79,8 +79,8 @@ fn check_recall_after_churn(quantization: Quantization) {
                 |number: &u64| Op::Delete { key: format!("doc:{number}").into(), expected: Expected::Any };
             let deleted = test.engine().write(some.iter().map(delete).collect());
             assert!(deleted.iter().all(|deleted| deleted.as_ref().is_ok_and(|written| written.existed)));
-            let left = DOCUMENTS - some.len() as u64;
-            assert_eq!(test.engine().count("docs", None).unwrap(), left);
+            let remaining = DOCUMENTS - some.len() as u64;
+            assert_eq!(test.engine().count("docs", None).unwrap(), remaining);
             let again: BTreeMap<u64, u64> =
                 some.iter().map(|number| (*number, number + round * DOCUMENTS)).collect();
             write(&test, &again);

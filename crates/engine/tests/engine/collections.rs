@@ -10,13 +10,13 @@ use crate::test_engine::*;
 fn embed_the_rest(engine: &Engine, collection: &str) -> usize {
     let mut embedded = 0;
     loop {
-        let lacking = engine.unembedded(collection, 3).unwrap();
-        assert!(lacking.len() <= 3);
-        if lacking.is_empty() {
+        let missing = engine.unembedded(collection, 3).unwrap();
+        assert!(missing.len() <= 3);
+        if missing.is_empty() {
             return embedded;
         }
-        embedded += lacking.len();
-        let ops = lacking
+        embedded += missing.len();
+        let ops = missing
             .into_iter()
             .map(|(document, texts)| Op::SetVectors {
                 key: document.key.into(),
@@ -268,15 +268,15 @@ fn a_rebuilt_version_is_active_after_the_switch() {
     test.put("doc:3", &[("colour", b"blue"), ("v", &v(3))]);
     test.delete("doc:1");
     test.put("doc:4", &[("v", &v(4))]);
-    let wanted = vector(3);
-    let (asked, room) = (query("docs", &wanted, 9), engine::ByteBudget::new(engine::RESPONSE_BYTES_MAX));
-    assert!(test.engine().search_version(&asked, before, &room).is_ok());
+    let target = vector(3);
+    let (request, budget) = (query("docs", &target, 9), engine::ByteBudget::new(engine::RESPONSE_BYTES_MAX));
+    assert!(test.engine().search_version(&request, before, &budget).is_ok());
     let info = test.engine().switch_collection("docs").unwrap();
     assert_eq!((info.version.version, info.rebuilding, info.documents), (2, None, 3));
     // A query for the previous version does not run on another one.
-    let other = test.engine().search_version(&asked, before, &room);
+    let other = test.engine().search_version(&request, before, &budget);
     assert!(matches!(other, Err(engine::QueryError::VersionMismatch { .. })), "{other:?}");
-    assert!(test.engine().search_version(&asked, info.version, &room).is_ok());
+    assert!(test.engine().search_version(&request, info.version, &budget).is_ok());
     assert_eq!(test.engine().version("docs"), Some(info.version));
     assert_eq!(info.schema, next);
     for _ in 0..2 {
@@ -364,8 +364,8 @@ fn a_collection_created_under_concurrent_writes_misses_no_document() {
     let expected = test.scroll("last", None);
     assert!(!expected.is_empty());
     let nearest = |collection: &str| {
-        let wanted = vector(5);
-        let exact = query(collection, &wanted, 1000).exact(true);
+        let target = vector(5);
+        let exact = query(collection, &target, 1000).exact(true);
         let hits = engine.search(&exact).unwrap().hits;
         hits.into_iter().map(|hit| (hit.document.key, hit.distance.unwrap().to_bits())).collect::<Vec<_>>()
     };

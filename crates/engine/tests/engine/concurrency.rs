@@ -84,21 +84,21 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
                 while writing.load(Ordering::Relaxed) {
                     round += 1;
                     let place = round % PLACES;
-                    let wanted = vector(place);
-                    let found = engine.search(&query("docs", &wanted, 5)).unwrap();
+                    let target = vector(place);
+                    let found = engine.search(&query("docs", &target, 5)).unwrap();
                     for hit in &found.hits {
                         let at_place = text(&hit.document.key) == format!("doc:{place}");
                         assert_eq!((hit.distance.unwrap() < 0.01), at_place, "near {place}: {hit:?}");
                     }
-                    let filtered = Query { filter: Some(stays), ..query("docs", &wanted, 100) };
+                    let filtered = Query { filter: Some(stays), ..query("docs", &target, 100) };
                     assert_eq!(engine.search(&filtered).unwrap().hits.len(), STABLE as usize);
-                    let filtered = Query { filter: Some(even), ..query("docs", &wanted, 100) };
+                    let filtered = Query { filter: Some(even), ..query("docs", &target, 100) };
                     for hit in engine.search(&filtered).unwrap().hits {
                         assert_eq!(hit.document.field(b"category"), Some(&b"even"[..]), "{hit:?}");
                     }
                     let stays = round % STABLE;
-                    let wanted = vector(1_000 + stays);
-                    let nearest = engine.search(&query("docs", &wanted, 1)).unwrap();
+                    let target = vector(1_000 + stays);
+                    let nearest = engine.search(&query("docs", &target, 1)).unwrap();
                     searched.fetch_add(1, Ordering::Relaxed);
                     let is_missed = keys(&nearest) != [format!("doc:stays:{stays}")];
                     missed.fetch_add(u64::from(is_missed), Ordering::Relaxed);
@@ -135,11 +135,11 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
 fn waiting_writes_share_a_commit() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
-    let (leave, left) = mpsc::channel::<()>();
+    let (leave, remaining) = mpsc::channel::<()>();
     // Blocks the committer inside a callback while the other writes queue up.
     let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
-        left.recv().unwrap();
+        remaining.recv().unwrap();
     });
     test.engine().submit(vec![put("first", &[])], hold).unwrap();
     entered.recv().unwrap();

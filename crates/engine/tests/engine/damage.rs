@@ -42,8 +42,8 @@ type Observations = BTreeMap<String, Result<String, String>>;
 /// What happened when damaged files were opened.
 #[derive(Debug, Default)]
 struct Tally {
-    refused: u64,
-    said: u64,
+    rejected: u64,
+    warned: u64,
     unanswered: u64,
     without_effect: u64,
     overwritten: u64,
@@ -93,7 +93,7 @@ fn fill(engine: &Engine) {
 }
 
 /// Runs every query.
-fn ask(engine: &Engine) -> Observations {
+fn run_queries(engine: &Engine) -> Observations {
     fn note<T, E: ToString>(
         answers: &mut Observations,
         what: String,
@@ -121,12 +121,12 @@ fn ask(engine: &Engine) -> Observations {
     for name in ["docs", "alias", "texts"] {
         for near in [3, 77] {
             for exact in [true, false] {
-                let wanted = vector(near);
-                let asked = query(name, &wanted, 200).exact(exact).ef_search(Some(EF));
+                let target = vector(near);
+                let request = query(name, &target, 200).exact(exact).ef_search(Some(EF));
                 note(
                     &mut answers,
                     format!("search {name} near {near}, exact {exact}"),
-                    engine.search(&asked),
+                    engine.search(&request),
                     |found| format!("{:?}", found.hits),
                 );
             }
@@ -177,7 +177,7 @@ impl Files {
         assert_eq!(snapshots.len(), 2, "{:?}", snapshots.keys());
         let store = machine.disk.bytes();
         let engine = open(&SimulatedMachine::with_files(store.clone(), &snapshots), u64::MAX).unwrap();
-        let answers = ask(&engine);
+        let answers = run_queries(&engine);
         assert!(answers.values().all(Result::is_ok), "{answers:?}");
         assert_eq!(engine.warnings(), [] as [&str; 0]);
         engine.close();
@@ -189,12 +189,12 @@ impl Files {
         // The store is intact, so there is nothing to verify.
         let engine = open(&SimulatedMachine::with_files(self.store.clone(), snapshots), 0)
             .unwrap_or_else(|error| panic!("{how}: {error}"));
-        assert_eq!(ask(&engine), self.answers, "{how}");
+        assert_eq!(run_queries(&engine), self.answers, "{how}");
         let warnings = engine.warnings();
-        let is_said =
+        let is_warned =
             warnings.iter().any(|warning| warning.contains("is not used, all documents are read again"));
-        assert!(is_said, "{how}: {warnings:?}");
-        tally.said += 1;
+        assert!(is_warned, "{how}: {warnings:?}");
+        tally.warned += 1;
         engine.close();
     }
 
@@ -204,19 +204,19 @@ impl Files {
             Ok(engine) => engine,
             Err(error) => {
                 assert!(error.to_string().len() > 20, "{how}: {error}");
-                tally.refused += 1;
+                tally.rejected += 1;
                 return;
             }
         };
         let warnings = engine.warnings();
-        let answers = ask(&engine);
+        let answers = run_queries(&engine);
         let mut unanswered = false;
-        for (asked, answer) in &answers {
+        for (name, answer) in &answers {
             match answer {
                 Ok(answer) => assert!(
-                    self.answers[asked].as_ref() == Ok(answer) || !warnings.is_empty(),
-                    "{how}: {asked} is answered {answer}, not {:?}",
-                    self.answers[asked]
+                    self.answers[name].as_ref() == Ok(answer) || !warnings.is_empty(),
+                    "{how}: {name} returned {answer}, not {:?}",
+                    self.answers[name]
                 ),
                 Err(_) => unanswered = true,
             }
@@ -227,7 +227,7 @@ impl Files {
                 Ok(Some(_)) => {}
                 // A list of free pages that contains one in use: only reading the whole file detects it.
                 Ok(None) if verify_bytes_max == 0 => tally.overwritten += 1,
-                Ok(None) => panic!("{how}: what was acknowledged is not there"),
+                Ok(None) => panic!("{how}: an acknowledged document is missing"),
                 Err(_) => unanswered = true,
             }
         }
@@ -235,7 +235,7 @@ impl Files {
         let after = engine.warnings();
         assert!(!after.iter().any(|warning| warning.contains("panicked")), "{how}: {after:?}");
         match (warnings.is_empty(), unanswered) {
-            (false, _) => tally.said += 1,
+            (false, _) => tally.warned += 1,
             (true, true) => tally.unanswered += 1,
             (true, false) => tally.without_effect += 1,
         }
@@ -290,7 +290,7 @@ fn a_flipped_bit_in_the_store_never_causes_a_wrong_result() {
             verify_bytes_max > 0,
             seed()
         );
-        assert!(tally.refused > 0 && tally.without_effect > 0, "{tally:?}");
+        assert!(tally.rejected > 0 && tally.without_effect > 0, "{tally:?}");
         assert!(tally.overwritten <= 1 + count as u64 / OVERWRITTEN_SHARE, "{tally:?}");
     }
 }
@@ -308,7 +308,7 @@ fn a_flipped_bit_in_a_snapshot_is_detected() {
         }
     }
     println!("{} bits flipped in snapshots, seed {}: {tally:?}", 2 * count, seed());
-    assert_eq!(tally.said, 2 * count as u64, "each was noticed: {tally:?}");
+    assert_eq!(tally.warned, 2 * count as u64, "each was noticed: {tally:?}");
 }
 
 /// Where the frames of a snapshot begin, after its magic bytes.
@@ -351,7 +351,7 @@ fn a_truncated_snapshot_is_discarded() {
         }
     }
     println!("snapshots cut at {count} places, seed {}: {tally:?}", seed());
-    assert_eq!(tally.said, count, "each was noticed: {tally:?}");
+    assert_eq!(tally.warned, count, "each was noticed: {tally:?}");
 }
 
 #[test]

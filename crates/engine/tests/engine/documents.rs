@@ -88,24 +88,24 @@ fn a_rejected_write_does_not_affect_others_in_its_group() {
         .into_iter()
         .map(|result| result.map(|_| ()).map_err(|error| error.to_string()))
         .collect();
-    let refused = |message: &str| Err(message.to_owned());
+    let rejected = |message: &str| Err(message.to_owned());
     let expected = [
         Ok(()),
-        refused(
+        rejected(
             "document \"doc:2\", field \"v\": vector dimensions do not match: expected 32 bytes \
              (8 x FLOAT32), found 5",
         ),
-        refused("document \"doc:3\", field \"year\": expected a finite number, found \"soon\""),
-        refused("document empty key: at least one byte is needed"),
-        refused("document \"doc:4\": field \"title\" is given twice"),
-        refused(
+        rejected("document \"doc:3\", field \"year\": expected a finite number, found \"soon\""),
+        rejected("document empty key: at least one byte is needed"),
+        rejected("document \"doc:4\": field \"title\" is given twice"),
+        rejected(
             "document \"doc:5\", field \"v\": vector is all zeros: it has no direction, so cosine \
              distance is undefined",
         ),
-        refused("document \"doc:6\", field \"v\": vector value 0 is NaN: every value must be finite"),
+        rejected("document \"doc:6\", field \"v\": vector value 0 is NaN: every value must be finite"),
         Ok(()),
         Ok(()),
-        refused("document \"doc:8\", field \"year\": expected a finite number, found \"inf\""),
+        rejected("document \"doc:8\", field \"year\": expected a finite number, found \"inf\""),
     ];
     assert_eq!(results, expected);
     assert_eq!(test.engine().collection("docs").unwrap().documents, 2);
@@ -153,18 +153,18 @@ fn a_large_job_is_committed_in_several_groups_and_answered_once() {
 fn a_full_queue_is_reported_immediately() {
     let test = TestEngine::new();
     let (enter, entered) = mpsc::channel();
-    let (leave, left) = mpsc::channel::<()>();
+    let (leave, remaining) = mpsc::channel::<()>();
     // Blocks the committer inside a callback.
     let hold = Box::new(move |_: Vec<Result<WriteOutcome, WriteError>>| {
         enter.send(()).unwrap();
-        left.recv().unwrap();
+        remaining.recv().unwrap();
     });
     test.engine().submit(vec![put("first", &[])], hold).unwrap();
     entered.recv().unwrap();
     let many = || (0..4000).map(|number| put(&format!("doc:{number}"), &[])).collect::<Vec<Op>>();
     let (answer, answers) = mpsc::channel();
     let mut taken = 0;
-    let refused = loop {
+    let rejected = loop {
         let answer = answer.clone();
         let done = Box::new(move |results: Vec<_>| answer.send(results.len()).unwrap());
         match test.engine().submit(many(), done) {
@@ -172,7 +172,7 @@ fn a_full_queue_is_reported_immediately() {
             Err(full) => break full,
         }
     };
-    assert_eq!(refused.to_string(), "the write queue is full");
+    assert_eq!(rejected.to_string(), "the write queue is full");
     assert_eq!(taken, 2);
     leave.send(()).unwrap();
     for _ in 0..taken {
@@ -212,18 +212,18 @@ fn at_the_memory_limit_only_deletes_are_accepted() {
         test.write(put(&format!("doc:{number}"), &[("v", &blob(&vector(number)))]))
     };
     let mut taken = 0;
-    let refused = loop {
+    let rejected = loop {
         match write(&test, taken) {
             Ok(_) => taken += 1,
             Err(error) => break error,
         }
         assert!(taken < 1_000_000, "there is no limit");
     };
-    assert!(matches!(refused, WriteError::Memory { .. }), "{refused}");
-    assert!(refused.to_string().contains("memory_max_mib"), "{refused}");
+    assert!(matches!(rejected, WriteError::Memory { .. }), "{rejected}");
+    assert!(rejected.to_string().contains("memory_max_mib"), "{rejected}");
     let held = test.engine().collection("docs").unwrap().memory_bytes;
     assert!((1 << 20..3 << 19).contains(&held), "{held} bytes are held");
-    assert_eq!(test.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reading goes on");
+    assert_eq!(test.keys(&query("docs", &vector(0), 1)), ["doc:0"], "reads continue");
     assert_eq!(test.engine().count("docs", None).unwrap(), taken);
     // Deletes take no memory, and what they free can be reused any number of times. Some of it is not vacuumed yet.
     for round in 1..=2 {
@@ -233,7 +233,7 @@ fn at_the_memory_limit_only_deletes_are_accepted() {
         }
         assert!(test.engine().count("docs", None).unwrap() < count);
         let again = (0..taken / 2).take_while(|number| write(&test, *number).is_ok()).count() as u64;
-        assert!(again * 10 >= taken / 2 * 9, "{again} of {} were taken again, round {round}", taken / 2);
+        assert!(again * 10 >= taken / 2 * 9, "{again} of {} were reused, round {round}", taken / 2);
     }
     let held_now = test.engine().collection("docs").unwrap().memory_bytes;
     assert!(held_now < 2 * held, "{held} bytes were held, {held_now} now");

@@ -114,71 +114,71 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn with_always_a_write_is_durable_when_answered() {
-    let bench = DurabilityTest::new(Durability::Always);
+    let test = DurabilityTest::new(Durability::Always);
     for number in 0..3 {
-        let before = bench.machine.disk.syncs();
-        let seq = bench.put(number).unwrap();
-        assert_eq!((bench.durable(), bench.machine.disk.syncs() - before), (seq, 2));
+        let before = test.machine.disk.syncs();
+        let seq = test.put(number).unwrap();
+        assert_eq!((test.durable(), test.machine.disk.syncs() - before), (seq, 2));
     }
-    assert_eq!(bench.after_power_loss().0.len(), 3);
+    assert_eq!(test.after_power_loss().0.len(), 3);
 }
 
 #[test]
 fn writes_are_durable_one_second_after_the_first_unsynced_one() {
     for (durability, delay_ms) in [(Durability::EverySec, 1000), (Durability::None, 30_000)] {
-        let bench = DurabilityTest::new(durability);
-        let syncs = bench.machine.disk.syncs();
-        bench.clock.advance(10 * delay_ms);
-        assert_eq!((bench.put(1).unwrap(), bench.durable()), (1, 0));
-        bench.clock.advance(delay_ms - 1);
+        let test = DurabilityTest::new(durability);
+        let syncs = test.machine.disk.syncs();
+        test.clock.advance(10 * delay_ms);
+        assert_eq!((test.put(1).unwrap(), test.durable()), (1, 0));
+        test.clock.advance(delay_ms - 1);
         for number in 2..=100 {
-            bench.put(number).unwrap();
+            test.put(number).unwrap();
         }
-        assert_eq!((bench.durable(), bench.machine.disk.syncs()), (0, syncs), "{durability:?}");
-        assert!(bench.after_power_loss().0.is_empty(), "{durability:?}");
-        assert_eq!(keys(&bench.engine).len(), 100, "what is not durable is found all the same");
+        assert_eq!((test.durable(), test.machine.disk.syncs()), (0, syncs), "{durability:?}");
+        assert!(test.after_power_loss().0.is_empty(), "{durability:?}");
+        assert_eq!(keys(&test.engine).len(), 100, "unsynced writes are found too");
 
-        bench.clock.advance(1);
-        assert_eq!((bench.put(101).unwrap(), bench.durable()), (101, 101), "{durability:?}");
-        assert_eq!(bench.machine.disk.syncs() - syncs, 2, "{durability:?}: one commit for all of them");
-        assert_eq!(bench.after_power_loss().0.len(), 101, "{durability:?}");
+        test.clock.advance(1);
+        assert_eq!((test.put(101).unwrap(), test.durable()), (101, 101), "{durability:?}");
+        assert_eq!(test.machine.disk.syncs() - syncs, 2, "{durability:?}: one commit for all of them");
+        assert_eq!(test.after_power_loss().0.len(), 101, "{durability:?}");
     }
 }
 
 #[test]
 fn the_last_write_becomes_durable_without_further_writes() {
-    let bench = DurabilityTest::new(Durability::EverySec);
-    bench.put(1).unwrap();
-    let syncs = bench.machine.disk.syncs();
-    bench.clock.advance(1000);
-    wait_until("the last write is never made durable", || bench.durable() == 1);
-    assert_eq!(bench.after_power_loss().0, ["doc:1"]);
-    assert_eq!(bench.machine.disk.syncs() - syncs, 2);
+    let test = DurabilityTest::new(Durability::EverySec);
+    test.put(1).unwrap();
+    let syncs = test.machine.disk.syncs();
+    test.clock.advance(1000);
+    wait_until("the last write is never made durable", || test.durable() == 1);
+    assert_eq!(test.after_power_loss().0, ["doc:1"]);
+    assert_eq!(test.machine.disk.syncs() - syncs, 2);
 }
 
 #[test]
 fn many_unsynced_bytes_become_durable_early() {
-    let bench = DurabilityTest::new(Durability::None);
+    let test = DurabilityTest::new(Durability::None);
     let long = vec![7; 4 << 20];
     let brought = (1..100u64).find(|number| {
         let op = put(&format!("doc:{number}"), &[("title", &long)]);
-        bench.engine.write(vec![op]).remove(0).unwrap();
-        bench.durable() > 0
+        test.engine.write(vec![op]).remove(0).unwrap();
+        test.durable() > 0
     });
     let brought = brought.expect("400 MiB are kept waiting") * 4;
-    assert!((64..=72).contains(&brought), "{brought} MiB were made durable, of 64 that may wait");
+    assert!((64..=72).contains(&brought), "{brought} MiB became durable; 64 may wait");
 }
 
 #[test]
 fn ddl_operations_are_durable_immediately() {
-    let bench = DurabilityTest::new(Durability::None);
-    let engine = &bench.engine;
+    let test = DurabilityTest::new(Durability::None);
+    let engine = &test.engine;
     let durable = || {
         let all = engine.stats().unwrap();
         all.durable_seq == all.last_seq
     };
     let change = |what: &str, number: u64, change: &dyn Fn()| {
-        bench.put(number).unwrap();
+        test.put(number).unwrap();
         assert!(!durable(), "{what}");
         change();
         assert!(durable(), "{what}, and what was written before");
@@ -205,19 +205,19 @@ fn ddl_operations_are_durable_immediately() {
 #[test]
 fn closing_makes_everything_durable() {
     for durability in Durability::ALL {
-        let bench = DurabilityTest::new(durability);
-        bench.put_all(1..=10);
-        bench.engine.close();
-        let (found, warnings) = bench.after_power_loss();
+        let test = DurabilityTest::new(durability);
+        test.put_all(1..=10);
+        test.engine.close();
+        let (found, warnings) = test.after_power_loss();
         assert_eq!((found.len(), warnings), (10, vec![]), "{durability:?}");
         // Also if no snapshot has to be written.
-        let options = options(durability, &bench.clock);
-        let machine = bench.machine.after_power_loss(1);
+        let options = options(durability, &test.clock);
+        let machine = test.machine.after_power_loss(1);
         let engine = open(&machine, &options);
         engine.write(vec![put("of no collection", &[])]).remove(0).unwrap();
         engine.close();
-        let left = open(&machine.after_power_loss(1), &options);
-        assert!(left.get(b"of no collection").unwrap().is_some(), "{durability:?}");
+        let remaining = open(&machine.after_power_loss(1), &options);
+        assert!(remaining.get(b"of no collection").unwrap().is_some(), "{durability:?}");
     }
 }
 
@@ -233,25 +233,25 @@ fn a_failed_sync_is_reported_and_makes_the_engine_read_only() {
     let options = Options { on_read_only, ..options(Durability::EverySec, &clock) };
     let engine = open(&machine, &options);
     engine.create_collection("docs", schema("doc:", hnsw(), Metric::L2)).unwrap();
-    let bench = DurabilityTest { machine, clock, durability: Durability::EverySec, engine };
-    bench.put(1).unwrap();
-    bench.clock.advance(1000);
-    wait_until("the first write is never made durable", || bench.durable() == 1);
-    bench.put(2).unwrap();
-    bench.put(3).unwrap();
-    assert_eq!(bench.engine.writable(), Ok(()));
-    bench.machine.disk.fail(Fault::From { call: bench.machine.disk.calls() + 1 });
-    bench.clock.advance(1000);
+    let test = DurabilityTest { machine, clock, durability: Durability::EverySec, engine };
+    test.put(1).unwrap();
+    test.clock.advance(1000);
+    wait_until("the first write is never made durable", || test.durable() == 1);
+    test.put(2).unwrap();
+    test.put(3).unwrap();
+    assert_eq!(test.engine.writable(), Ok(()));
+    test.machine.disk.fail(Fault::From { call: test.machine.disk.calls() + 1 });
+    test.clock.advance(1000);
     // Detected although nobody writes.
-    wait_until("a disk that fails is never noticed", || bench.engine.writable().is_err());
+    wait_until("a disk that fails is never noticed", || test.engine.writable().is_err());
     assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
-    assert!(bench.engine.writable().unwrap_err().contains("may be lost"));
-    let refused = bench.put(4).unwrap_err();
-    assert!(matches!(refused, WriteError::ReadOnly { .. }), "{refused}");
-    bench.engine.close();
-    let warnings = bench.engine.warnings();
+    assert!(test.engine.writable().unwrap_err().contains("may be lost"));
+    let rejected = test.put(4).unwrap_err();
+    assert!(matches!(rejected, WriteError::ReadOnly { .. }), "{rejected}");
+    test.engine.close();
+    let warnings = test.engine.warnings();
     assert!(warnings.iter().any(|warning| warning.contains("was not written")), "{warnings:?}");
-    assert_eq!(bench.after_power_loss(), (vec!["doc:1".to_owned()], vec![]));
+    assert_eq!(test.after_power_loss(), (vec!["doc:1".to_owned()], vec![]));
     assert_eq!(REFUSALS.load(Ordering::SeqCst), 1);
 }
 
@@ -259,28 +259,28 @@ fn a_failed_sync_is_reported_and_makes_the_engine_read_only() {
 #[test]
 fn a_full_disk_loses_no_acknowledged_write() {
     for after in 1..40 {
-        let bench = DurabilityTest::new(Durability::EverySec);
-        bench.put(1).unwrap();
-        bench.put(2).unwrap();
-        bench.clock.advance(1000);
+        let test = DurabilityTest::new(Durability::EverySec);
+        test.put(1).unwrap();
+        test.put(2).unwrap();
+        test.clock.advance(1000);
         // The kind of failure depends on the number of the call: this one finds no space.
-        let call = (bench.machine.disk.calls() + after..).find(|call| call % 3 == 1).unwrap();
-        bench.machine.disk.fail(Fault::Once { call });
-        let written = bench.put(3);
+        let call = (test.machine.disk.calls() + after..).find(|call| call % 3 == 1).unwrap();
+        test.machine.disk.fail(Fault::Once { call });
+        let written = test.put(3);
         if written.is_ok() {
             continue;
         }
         for number in [1, 2] {
             let key = format!("doc:{number}");
             // Rejected or correct.
-            let stands = bench.engine.get(key.as_bytes()).is_ok_and(|document| document.is_none());
-            assert!(!stands, "{after}: {key} was acknowledged, and is taken back");
+            let exists = test.engine.get(key.as_bytes()).is_ok_and(|document| document.is_none());
+            assert!(!exists, "{after}: {key} was acknowledged, but is lost");
         }
-        let refused = bench.put(4).unwrap_err();
-        assert!(matches!(refused, WriteError::ReadOnly { .. }), "{after}: {refused}");
-        assert!(bench.engine.writable().unwrap_err().contains("changes 1 to 2"), "{after}");
-        bench.engine.close();
-        let (found, warnings) = bench.after_power_loss();
+        let rejected = test.put(4).unwrap_err();
+        assert!(matches!(rejected, WriteError::ReadOnly { .. }), "{after}: {rejected}");
+        assert!(test.engine.writable().unwrap_err().contains("changes 1 to 2"), "{after}");
+        test.engine.close();
+        let (found, warnings) = test.after_power_loss();
         assert!(found.is_empty() || found.len() == 3, "{after}: {found:?}");
         assert_eq!(warnings, [] as [&str; 0], "{after}");
     }
@@ -289,16 +289,16 @@ fn a_full_disk_loses_no_acknowledged_write() {
 /// Otherwise its sequence numbers would be reused and the snapshot would look valid.
 #[test]
 fn a_snapshot_ahead_of_the_store_is_removed_before_its_numbers_are_reused() {
-    let bench = DurabilityTest::new(Durability::Always);
-    bench.put_all(1..=3);
-    let earlier = bench.machine.disk.bytes();
-    bench.put_all(4..=6);
-    bench.engine.close();
-    let ahead: BTreeMap<String, Vec<u8>> = bench.machine.snapshots();
+    let test = DurabilityTest::new(Durability::Always);
+    test.put_all(1..=3);
+    let earlier = test.machine.disk.bytes();
+    test.put_all(4..=6);
+    test.engine.close();
+    let ahead: BTreeMap<String, Vec<u8>> = test.machine.snapshots();
     assert_eq!(ahead.len(), 1);
 
     let machine = SimulatedMachine::with_files(earlier, &ahead);
-    let options = options(Durability::Always, &bench.clock);
+    let options = options(Durability::Always, &test.clock);
     let engine = open(&machine, &options);
     let warnings = engine.warnings();
     assert!(warnings[0].contains("it includes changes up to 6, the store only up to 3"), "{warnings:?}");

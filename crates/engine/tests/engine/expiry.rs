@@ -22,13 +22,13 @@ fn an_expired_document_is_hidden_everywhere_before_it_is_purged() {
         let end = if number % 2 == 0 { BEGIN_MS + 1_000 } else { BEGIN_MS + 2_000 };
         test.write(put_until(&format!("doc:{number}"), values, end)).unwrap();
     }
-    let wanted = vector(0);
+    let target = vector(0);
     test.clock.advance(999);
-    assert_eq!(test.keys(&query("docs", &wanted, 40)).len(), 40);
+    assert_eq!(test.keys(&query("docs", &target, 40)).len(), 40);
     test.clock.advance(1);
     for exact in [false, true] {
         // As many as requested, although half of the nearest have expired.
-        let found = test.keys(&query("docs", &wanted, 20).exact(exact));
+        let found = test.keys(&query("docs", &target, 20).exact(exact));
         assert_eq!(found.len(), 20);
         assert!(found.iter().all(|key| key[4..].parse::<u64>().unwrap() % 2 == 1), "{found:?}");
     }
@@ -39,7 +39,7 @@ fn an_expired_document_is_hidden_everywhere_before_it_is_purged() {
     assert_eq!(test.scroll("docs", None).len(), 20);
     assert_eq!(test.engine().collection("docs").unwrap().documents, 20);
     test.clock.advance(10_000);
-    assert_eq!(test.keys(&query("docs", &wanted, 20)), [] as [&str; 0]);
+    assert_eq!(test.keys(&query("docs", &target, 20)), [] as [&str; 0]);
 }
 
 #[test]
@@ -179,15 +179,15 @@ fn a_clock_jump_expires_exactly_the_documents_that_are_due() {
         test.write(op).unwrap();
     }
     let check = |test: &TestEngine, now_ms: u64| {
-        let stands = |end: &Option<u64>| end.is_none_or(|end| end > now_ms);
+        let exists = |end: &Option<u64>| end.is_none_or(|end| end > now_ms);
         let live: Vec<String> = (0..)
             .zip(ends)
-            .filter(|(_, end)| stands(end))
+            .filter(|(_, end)| exists(end))
             .map(|(number, _): (u64, _)| format!("doc:{number}"))
             .collect();
         for (number, end) in ends.iter().enumerate() {
             let found = test.engine().get(format!("doc:{number}").as_bytes()).unwrap();
-            assert_eq!(found.map(|found| found.expires_at_ms), stands(end).then_some(*end), "at {now_ms}");
+            assert_eq!(found.map(|found| found.expires_at_ms), exists(end).then_some(*end), "at {now_ms}");
         }
         for exact in [true, false] {
             let mut found = test.keys(&query("docs", &vector(7), 10).exact(exact));
@@ -355,12 +355,12 @@ fn corrupt_rows_do_not_keep_others_from_being_purged() {
         let told = reaped.expect("reaping has an end").unwrap_err().to_string();
         let place = if damage == "the record" { "table documents, key 1:" } else { "table expiries, key" };
         assert!(told.contains(place), "{damage}: {told}");
-        let left = u64::from(damage != "no document");
-        assert_eq!(engine.stats().unwrap().documents, left, "{damage}");
+        let remaining = u64::from(damage != "no document");
+        assert_eq!(engine.stats().unwrap().documents, remaining, "{damage}");
         // The engine continues to work.
         test.write(put_until("later", &[], BEGIN_MS + 20)).unwrap();
         test.clock.advance(10);
         test.engine().purge_expired().unwrap_err();
-        assert_eq!(test.engine().stats().unwrap().documents, left, "{damage}");
+        assert_eq!(test.engine().stats().unwrap().documents, remaining, "{damage}");
     }
 }

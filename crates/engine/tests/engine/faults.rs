@@ -58,17 +58,17 @@ fn run_workload(machine: &SimulatedMachine, random: &mut SplitMix64) -> Acknowle
             break;
         }
         for _ in 0..GROUPS {
-            let mut asked = BTreeMap::new();
+            let mut submitted = BTreeMap::new();
             for _ in 0..GROUP {
                 let state = (!random.next().is_multiple_of(4)).then(|| {
                     ledger.versions += 1;
                     ledger.versions
                 });
-                asked.insert(random.next() % KEYS, state);
+                submitted.insert(random.next() % KEYS, state);
             }
-            let ops = asked.iter().map(|(number, state)| op(*number, *state));
+            let ops = submitted.iter().map(|(number, state)| op(*number, *state));
             let results = engine.write(ops.collect());
-            for ((number, state), result) in asked.into_iter().zip(results) {
+            for ((number, state), result) in submitted.into_iter().zip(results) {
                 match result {
                     Ok(_) => {
                         assert_eq!(machine.disk.syncs_failed(), failed, "acknowledged after a failed sync");
@@ -117,9 +117,9 @@ impl AcknowledgedWrites {
 #[test]
 fn power_is_lost_at_any_moment() {
     assert!(matches!(hnsw(), Algorithm::Hnsw { .. }));
-    let whole = SimulatedMachine::default();
-    run_workload(&whole, &mut SplitMix64(1));
-    let calls = whole.disk.calls();
+    let baseline = SimulatedMachine::default();
+    run_workload(&baseline, &mut SplitMix64(1));
+    let calls = baseline.disk.calls();
     let seeds = seeds(500);
     for seed in 1..=seeds {
         let mut random = SplitMix64(seed);

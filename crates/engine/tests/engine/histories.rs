@@ -143,13 +143,13 @@ struct HistoryRunner {
     active: Option<usize>,
     rebuilding: Option<usize>,
     /// Graph searches, and those that did not find all of the nearest documents.
-    wanted: u64,
+    searches: u64,
     missed: u64,
 }
 
 impl HistoryRunner {
     fn begin(verify_bytes_max: u64) -> HistoryRunner {
-        let mut life = HistoryRunner {
+        let mut runner = HistoryRunner {
             machine: SimulatedMachine::default(),
             clock: Arc::new(FakeClock::at(BEGIN_MS)),
             verify_bytes_max,
@@ -157,11 +157,11 @@ impl HistoryRunner {
             model: Model { now_ms: BEGIN_MS, ..Model::default() },
             active: None,
             rebuilding: None,
-            wanted: 0,
+            searches: 0,
             missed: 0,
         };
-        life.open();
-        life
+        runner.open();
+        runner
     }
 
     fn open(&mut self) {
@@ -255,8 +255,8 @@ impl HistoryRunner {
             Action::Reap => self.purge_expired()?,
             Action::Create { how } => {
                 let made = self.engine().create_collection("docs", schema_of(*how));
-                let stands = self.active.is_none_or(|live| live == *how);
-                prop_assert_eq!(made.is_ok(), stands, "{:?}", made);
+                let exists = self.active.is_none_or(|live| live == *how);
+                prop_assert_eq!(made.is_ok(), exists, "{:?}", made);
                 self.active = Some(self.active.unwrap_or(*how));
             }
             Action::Rebuild { how } => {
@@ -329,9 +329,9 @@ impl HistoryRunner {
     }
 
     fn search(&mut self, near: u64, k: usize, filter: usize) -> Result<(), TestCaseError> {
-        let wanted = vector(near);
+        let target = vector(near);
         let Some(how) = self.active else {
-            prop_assert!(self.engine().search(&query("docs", &wanted, k)).is_err());
+            prop_assert!(self.engine().search(&query("docs", &target, k)).is_err());
             return Ok(());
         };
         let metric = CONFIGURATIONS[how].1;
@@ -341,7 +341,7 @@ impl HistoryRunner {
             .iter()
             .filter(|(_, document)| matches_filter(filter as u8, document))
             .filter_map(|(key, document)| {
-                Some((name(*key), distance(metric, &wanted, document.vector.as_ref()?)))
+                Some((name(*key), distance(metric, &target, document.vector.as_ref()?)))
             })
             .collect();
         let mut nearest: Vec<f64> = away.values().copied().collect();
@@ -349,8 +349,8 @@ impl HistoryRunner {
         nearest.truncate(k);
         let parsed = self.engine().parse_filter("docs", FILTERS[filter]).unwrap();
         for exact in [true, false] {
-            let asked = Query { filter: Some(&parsed), ..query("docs", &wanted, k).exact(exact) };
-            let mut found = keys(&self.engine().search(&asked).unwrap());
+            let request = Query { filter: Some(&parsed), ..query("docs", &target, k).exact(exact) };
+            let mut found = keys(&self.engine().search(&request).unwrap());
             let are: Vec<f64> = found.iter().map(|key| away.get(key).copied().unwrap_or(f64::NAN)).collect();
             let is_near = |(is, should): (&f64, &f64)| (is - should).abs() < DISTANCE_TOLERANCE;
             // A document that must not be found is infinitely far away.
@@ -370,7 +370,7 @@ impl HistoryRunner {
             found.dedup();
             prop_assert_eq!(found.len(), nearest.len(), "a document is found twice");
             if !exact {
-                self.wanted += 1;
+                self.searches += 1;
                 self.missed += u64::from(missed > 0);
             }
         }
@@ -436,22 +436,27 @@ fn config() -> ProptestConfig {
 fn long_histories_agree_with_a_map() {
     let config = config();
     let cases = config.cases;
-    let (wanted, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let (searches, missed, steps) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let histories = (history(), prop::bool::weighted(0.2));
     let ran = TestRunner::new(config).run(&histories, |(history, verified)| {
-        let mut life = HistoryRunner::begin(if verified { u64::MAX } else { 0 });
+        let mut runner = HistoryRunner::begin(if verified { u64::MAX } else { 0 });
         for action in &history {
-            life.apply(action)?;
+            runner.apply(action)?;
         }
-        life.agree()?;
-        life.apply(&Action::Crash { seed: history.len() as u64, during: None })?;
-        wanted.set(wanted.get() + life.wanted);
-        missed.set(missed.get() + life.missed);
+        runner.agree()?;
+        runner.apply(&Action::Crash { seed: history.len() as u64, during: None })?;
+        searches.set(searches.get() + runner.searches);
+        missed.set(missed.get() + runner.missed);
         steps.set(steps.get() + history.len());
         Ok(())
     });
     ran.unwrap_or_else(|failure| panic!("{failure}"));
-    let (wanted, missed, steps) = (wanted.get(), missed.get(), steps.get());
-    println!("{cases} histories of {steps} steps from seed {SEED}; {missed} of {wanted} walks missed one");
-    assert!(missed as f64 <= wanted as f64 * MISSED_MAX, "{missed} of {wanted} walks missed one");
+    let (searches, missed, steps) = (searches.get(), missed.get(), steps.get());
+    println!(
+        "{cases} histories of {steps} steps from seed {SEED}; {missed} of {searches} graph searches missed one"
+    );
+    assert!(
+        missed as f64 <= searches as f64 * MISSED_MAX,
+        "{missed} of {searches} graph searches missed one"
+    );
 }

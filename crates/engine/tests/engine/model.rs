@@ -165,21 +165,21 @@ fn search(
     k: usize,
     filter: u8,
 ) -> Result<(), TestCaseError> {
-    let wanted = vector(near);
+    let target = vector(near);
     let mut expected: Vec<(f64, u64)> = model
         .live()
         .iter()
         .filter(|(_, document)| matches_filter(filter, document))
         .filter_map(|(key, document)| {
             let vector = document.vector.as_ref()?;
-            let difference = wanted.iter().zip(vector).map(|(a, b)| f64::from(*a) - f64::from(*b));
+            let difference = target.iter().zip(vector).map(|(a, b)| f64::from(*a) - f64::from(*b));
             Some((difference.map(|difference| difference * difference).sum(), *key))
         })
         .collect();
     expected.sort_by(|a, b| a.0.total_cmp(&b.0));
     let expected: Vec<String> = expected.into_iter().take(k).map(|(_, key)| name(key)).collect();
     let parsed: Filter = test.filter("docs", FILTERS[usize::from(filter)]);
-    let query = Query { filter: Some(&parsed), ..query("docs", &wanted, k) };
+    let query = Query { filter: Some(&parsed), ..query("docs", &target, k) };
     prop_assert_eq!(test.keys(&query.clone().exact(true)), expected.clone());
     // With so few documents all are candidates, so the graph finds what an exact search finds.
     prop_assert_eq!(test.keys(&query), expected);

@@ -43,23 +43,23 @@ fn filled() -> TestEngine {
 fn check(test: &TestEngine) {
     for exact in [false, true] {
         for (number, key, passage) in [(1, "doc:two", 0), (2, "doc:two", 1), (1017, "doc:many", 17)] {
-            let wanted = vector(number);
-            let hits = test.engine().search(&query("docs", &wanted, 32).exact(exact)).unwrap().hits;
+            let target = vector(number);
+            let hits = test.engine().search(&query("docs", &target, 32).exact(exact)).unwrap().hits;
             assert_eq!(text(&hits[0].document.key), key);
             assert_eq!(hits[0].passage, Some(passage), "{key}");
             assert!(hits[0].distance.unwrap().abs() < 1e-6, "{key}");
             assert!(hits.is_sorted_by_key(|hit| hit.distance.unwrap()));
             let distinct: BTreeSet<_> = hits.iter().map(|hit| &hit.document.key).collect();
             assert_eq!((hits.len(), distinct.len()), (32, 32), "every document once");
-            let paged = test.engine().search(&query("docs", &wanted, 5).exact(exact).offset(3)).unwrap();
+            let paged = test.engine().search(&query("docs", &target, 5).exact(exact).offset(3)).unwrap();
             assert_eq!(paged.hits, hits[3..8], "{key}");
         }
-        let wanted = vector(1017);
+        let target = vector(1017);
         for (filter, expected) in
             [("@category:{many}", 1), ("@category:{few|one}", 31), ("-@category:{few}", 31)]
         {
             let filter = test.filter("docs", filter);
-            let filtered = Query { filter: Some(&filter), ..query("docs", &wanted, 50).exact(exact) };
+            let filtered = Query { filter: Some(&filter), ..query("docs", &target, 50).exact(exact) };
             let keys = test.keys(&filtered);
             assert_eq!(keys.len(), expected, "{filter}");
             assert_eq!(test.engine().count("docs", Some(&filter)).unwrap(), expected as u64);

@@ -26,7 +26,7 @@ struct PossibleStates {
     states: Vec<(Option<u64>, State)>,
     has_collection: bool,
     /// Whether the workload ran to its end.
-    whole: bool,
+    completed: bool,
 }
 
 impl PossibleStates {
@@ -51,7 +51,7 @@ fn run_workload(
 ) -> PossibleStates {
     let clock = Arc::new(ManualClock::default());
     let mut possible =
-        PossibleStates { states: vec![(Some(0), State::new())], has_collection: false, whole: false };
+        PossibleStates { states: vec![(Some(0), State::new())], has_collection: false, completed: false };
     let mut versions = 0;
     for session in 0..SESSIONS {
         let Some(engine) = open(machine, durability, &clock) else { return possible };
@@ -66,14 +66,15 @@ fn run_workload(
                 clock.advance(u64::try_from(durability.delay_max().as_millis()).unwrap());
             }
             let mut after = possible.states.last().unwrap().1.clone();
-            let mut asked = BTreeMap::new();
+            let mut submitted = BTreeMap::new();
             for _ in 0..GROUP {
                 versions += 1;
                 let version = (!random.next().is_multiple_of(4)).then_some(versions);
-                asked.insert(random.next() % KEYS, version);
+                submitted.insert(random.next() % KEYS, version);
             }
-            let results = engine.write(asked.iter().map(|(number, version)| op(*number, *version)).collect());
-            for (number, version) in asked {
+            let results =
+                engine.write(submitted.iter().map(|(number, version)| op(*number, *version)).collect());
+            for (number, version) in submitted {
                 match version {
                     Some(version) => after.insert(number, version),
                     None => after.remove(&number),
@@ -102,14 +103,14 @@ fn run_workload(
         }
         possible.states.drain(..possible.states.len() - 1);
     }
-    possible.whole = true;
+    possible.completed = true;
     possible
 }
 
 /// The existing documents, according to the store and to searches.
 fn live(engine: &Engine, how: &str) -> State {
-    let stands = |number| version(engine, number, how).map(|version| (number, version));
-    let live: State = (0..KEYS).filter_map(stands).collect();
+    let exists = |number| version(engine, number, how).map(|version| (number, version));
+    let live: State = (0..KEYS).filter_map(exists).collect();
     let warnings = engine.warnings();
     assert_eq!(warnings, [] as [&str; 0], "{how}");
     check_search(engine, &live, &vector(1_000_000), how);
@@ -121,38 +122,38 @@ fn live(engine: &Engine, how: &str) -> State {
 /// acknowledged groups were lost, and how many could have been.
 fn check(
     possible: &PossibleStates,
-    left: &SimulatedMachine,
+    remaining: &SimulatedMachine,
     durability: Durability,
     random: &mut SplitMix64,
     how: &str,
 ) -> (usize, usize) {
     let clock = Arc::new(ManualClock::default());
-    let open = || open(left, durability, &clock).unwrap_or_else(|| panic!("{how}: it does not open"));
+    let open = || open(remaining, durability, &clock).unwrap_or_else(|| panic!("{how}: it does not open"));
     let engine = open();
     if engine.collection("docs").is_err() {
         assert!(!possible.has_collection, "{how}: the collection is lost");
         return (0, 0);
     }
-    let mut is = live(&engine, how);
+    let mut state = live(&engine, how);
     let states = &possible.states;
-    let found = states.iter().rposition(|(_, state)| *state == is);
-    let found = found.unwrap_or_else(|| panic!("{how}: {is:?} is none of {states:?}"));
+    let found = states.iter().rposition(|(_, known)| *known == state);
+    let found = found.unwrap_or_else(|| panic!("{how}: {state:?} is none of {states:?}"));
     // The sequence numbers of what was lost are reused.
     for version in 2_000_000..2_000_000 + GROUPS {
         let number = random.next() % KEYS;
         assert!(engine.write(vec![op(number, Some(version))])[0].is_ok(), "{how}");
-        is.insert(number, version);
+        state.insert(number, version);
     }
     engine.close();
-    assert_eq!(live(&open(), how), is, "{how}, and opened again");
+    assert_eq!(live(&open(), how), state, "{how}, and opened again");
     let acknowledged = states.iter().filter(|(last, _)| last.is_some()).count();
     (acknowledged.saturating_sub(found + 1), acknowledged - 1)
 }
 
 fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
-    let whole = SimulatedMachine::default();
-    assert!(run_workload(&whole, durability, &mut SplitMix64(1)).whole);
-    let calls = whole.disk.calls();
+    let baseline = SimulatedMachine::default();
+    assert!(run_workload(&baseline, durability, &mut SplitMix64(1)).completed);
+    let calls = baseline.disk.calls();
     let (mut lost, mut might) = (0, 0);
     for seed in 1..=seeds {
         let mut random = SplitMix64(seed);
@@ -160,8 +161,8 @@ fn lose_power(durability: Durability, seeds: u64) -> (usize, usize) {
         let machine = SimulatedMachine::with_fault(Fault::From { call });
         let possible = run_workload(&machine, durability, &mut random);
         let how = format!("{durability:?}, seed {seed}, power lost at call {call}");
-        let left = machine.after_power_loss(seed);
-        let (was_lost, might_be) = check(&possible, &left, durability, &mut random, &how);
+        let remaining = machine.after_power_loss(seed);
+        let (was_lost, might_be) = check(&possible, &remaining, durability, &mut random, &how);
         lost += was_lost;
         might += might_be;
     }
@@ -194,11 +195,11 @@ fn any_disk_call_may_fail_while_writes_are_unsynced() {
         if machine.disk.calls() < call {
             break;
         }
-        for (left, how) in
+        for (remaining, how) in
             [(machine.without_faults(), "killed"), (machine.after_power_loss(call), "power lost")]
         {
             let how = format!("call {call} failed, then {how}");
-            check(&possible, &left, Durability::EverySec, &mut random, &how);
+            check(&possible, &remaining, Durability::EverySec, &mut random, &how);
         }
         call += 1;
     }

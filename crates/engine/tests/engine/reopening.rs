@@ -31,8 +31,8 @@ fn answers(test: &TestEngine) -> Vec<String> {
     for text in ["*", "@category:{c1}", "-@category:{c1}", "@year:[50 80]", "@year:[(50 (51]"] {
         let filter = test.filter("docs", text);
         for number in [3, 77] {
-            let wanted = vector(number);
-            let exact = Query { filter: Some(&filter), ..query("docs", &wanted, 25).exact(true) };
+            let target = vector(number);
+            let exact = Query { filter: Some(&filter), ..query("docs", &target, 25).exact(true) };
             let hits = test.engine().search(&exact).unwrap().hits;
             answers.push(format!("{text}: {hits:?}"));
         }
@@ -160,10 +160,10 @@ fn a_missing_store_is_not_replaced_by_an_empty_one() {
     let store = test.options.data_dir.join("nearfield.redb");
     let bytes = std::fs::read(&store).unwrap();
     std::fs::write(&store, b"").unwrap();
-    let refused = |test: &TestEngine| Engine::open(test.options.clone()).unwrap_err().to_string();
-    assert!(refused(&test).contains("restore it from a backup"), "{}", refused(&test));
+    let rejected = |test: &TestEngine| Engine::open(test.options.clone()).unwrap_err().to_string();
+    assert!(rejected(&test).contains("restore it from a backup"), "{}", rejected(&test));
     std::fs::remove_file(&store).unwrap();
-    assert!(refused(&test).contains(store.to_str().unwrap()), "{}", refused(&test));
+    assert!(rejected(&test).contains(store.to_str().unwrap()), "{}", rejected(&test));
     std::fs::write(&store, bytes).unwrap();
     test.open();
     assert_eq!(test.engine().count("docs", None).unwrap(), 1);

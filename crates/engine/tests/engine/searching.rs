@@ -60,9 +60,9 @@ fn every_metric_agrees_with_a_scan() {
                     test.settle();
                 }
                 for number in 0..20 {
-                    let wanted = vector(10_000 + number);
-                    let expected = nearest(metric, &wanted, |_| true);
-                    let exact = query("docs", &wanted, 10).exact(true);
+                    let target = vector(10_000 + number);
+                    let expected = nearest(metric, &target, |_| true);
+                    let exact = query("docs", &target, 10).exact(true);
                     let found = test.engine().search(&exact).unwrap();
                     assert_eq!(found.hits.len(), 10);
                     for (hit, (distance, number)) in found.hits.iter().zip(&expected) {
@@ -108,10 +108,10 @@ fn returns_as_many_hits_as_match_at_every_selectivity() {
             let matches = (0..DOCUMENTS).filter(|number| matches_filter(*number)).count();
             assert_eq!(test.count("docs", text), matches as u64, "{text}");
             for k in [1, 5, 50, 1000] {
-                let wanted = vector(77_777);
-                let filtered = Query { filter: Some(&filter), ..query("docs", &wanted, k) };
+                let target = vector(77_777);
+                let filtered = Query { filter: Some(&filter), ..query("docs", &target, k) };
                 let found = test.keys(&filtered);
-                let expected: Vec<String> = nearest(Metric::Cosine, &wanted, matches_filter)
+                let expected: Vec<String> = nearest(Metric::Cosine, &target, matches_filter)
                     .into_iter()
                     .map(|(_, number)| format!("doc:{number:03}"))
                     .collect();
@@ -135,14 +135,14 @@ fn returns_as_many_hits_as_match_at_every_selectivity() {
 #[test]
 fn offset_and_min_score_select_from_the_same_ranking() {
     let test = filled(Metric::Cosine, hnsw());
-    let wanted = vector(5);
-    let all = test.engine().search(&query("docs", &wanted, 40).exact(true)).unwrap().hits;
-    let page = query("docs", &wanted, 7).exact(true).offset(10);
+    let target = vector(5);
+    let all = test.engine().search(&query("docs", &target, 40).exact(true)).unwrap().hits;
+    let page = query("docs", &target, 7).exact(true).offset(10);
     assert_eq!(test.engine().search(&page).unwrap().hits, all[10..17]);
-    let beyond = query("docs", &wanted, 1000).offset(9_000);
+    let beyond = query("docs", &target, 1000).offset(9_000);
     assert_eq!(test.engine().search(&beyond).unwrap().hits, []);
     let lowest = all[5].score;
-    let good = Query { min_score: Some(lowest), ..query("docs", &wanted, 40).exact(true) };
+    let good = Query { min_score: Some(lowest), ..query("docs", &target, 40).exact(true) };
     assert_eq!(test.engine().search(&good).unwrap().hits, all[..6]);
 }
 
@@ -150,10 +150,10 @@ fn offset_and_min_score_select_from_the_same_ranking() {
 fn only_requested_fields_are_returned() {
     let test = filled(Metric::Cosine, hnsw());
     test.put("doc:003", &[("title", b"x"), ("colour", b"red"), ("v", &blob(&vector(3)))]);
-    let wanted = vector(3);
+    let target = vector(3);
     let names = |fields: Option<&[String]>| {
         let hit =
-            test.engine().search(&Query { fields, ..query("docs", &wanted, 1) }).unwrap().hits.remove(0);
+            test.engine().search(&Query { fields, ..query("docs", &target, 1) }).unwrap().hits.remove(0);
         hit.document.fields.iter().map(|field: &Field| text(&field.name)).collect::<Vec<String>>()
     };
     assert_eq!(names(None), ["title", "colour"]);
@@ -168,18 +168,18 @@ fn a_response_stays_within_its_byte_budget() {
     for number in 0..4 {
         test.put(&format!("doc:00{number}"), &[("title", &long), ("v", &blob(&vector(number)))]);
     }
-    let (wanted, version) = (vector(2), test.engine().version("docs").unwrap());
+    let (target, version) = (vector(2), test.engine().version("docs").unwrap());
     let search = |k, fields, room: &ByteBudget| {
-        let query = Query { fields, ..query("docs", &wanted, k).exact(true) };
+        let query = Query { fields, ..query("docs", &target, k).exact(true) };
         test.engine().search_version(&query, version, room).map(|found| found.hits.len())
     };
     // A rejected search returns the bytes it reserved.
     let room = ByteBudget::new(1500);
     for _ in 0..3 {
-        let refused = search(600, None, &room).unwrap_err();
-        assert!(matches!(refused, QueryError::ResponseSize { max: 1500 }), "{refused}");
-        let refused = refused.to_string();
-        assert!(refused.contains("(k)") && refused.contains("(fields)"), "{refused}");
+        let rejected = search(600, None, &room).unwrap_err();
+        assert!(matches!(rejected, QueryError::ResponseSize { max: 1500 }), "{rejected}");
+        let rejected = rejected.to_string();
+        assert!(rejected.contains("(k)") && rejected.contains("(fields)"), "{rejected}");
     }
     assert_eq!(search(1, None, &room).unwrap(), 1);
     // Searches answered together share the budget; fields that are not requested do not count.
@@ -289,12 +289,12 @@ fn a_document_in_two_collections_is_found_in_both() {
     test.put("doc:x:1", &[("v", &blob(&vector(1)))]);
     test.put("doc:2", &[("v", &blob(&vector(2)))]);
     test.put("other", &[("v", b"not a vector, and no business of theirs")]);
-    let wanted = vector(1);
-    assert_eq!(test.keys(&query("a", &wanted, 10)), ["doc:x:1", "doc:2"]);
-    assert_eq!(test.keys(&query("b", &wanted, 10)), ["doc:x:1"]);
+    let target = vector(1);
+    assert_eq!(test.keys(&query("a", &target, 10)), ["doc:x:1", "doc:2"]);
+    assert_eq!(test.keys(&query("b", &target, 10)), ["doc:x:1"]);
     test.delete("doc:x:1");
-    assert_eq!(test.keys(&query("a", &wanted, 10)), ["doc:2"]);
-    assert_eq!(test.keys(&query("b", &wanted, 10)), [] as [&str; 0]);
+    assert_eq!(test.keys(&query("a", &target, 10)), ["doc:2"]);
+    assert_eq!(test.keys(&query("b", &target, 10)), [] as [&str; 0]);
 }
 
 #[test]
@@ -303,11 +303,11 @@ fn a_document_without_a_vector_is_filtered_and_scrolled_but_not_searched() {
     test.engine().create_collection("docs", schema("doc:", hnsw(), Metric::Cosine)).unwrap();
     test.put("doc:1", &[("category", b"a")]);
     test.put("doc:2", &[("category", b"a"), ("v", &blob(&vector(2)))]);
-    let wanted = vector(2);
-    assert_eq!(test.keys(&query("docs", &wanted, 10)), ["doc:2"]);
+    let target = vector(2);
+    assert_eq!(test.keys(&query("docs", &target, 10)), ["doc:2"]);
     assert_eq!(test.count("docs", "@category:{a}"), 2);
     assert_eq!(test.scroll("docs", None), ["doc:1", "doc:2"]);
     test.put("doc:2", &[("category", b"b")]);
-    assert_eq!(test.keys(&query("docs", &wanted, 10)), [] as [&str; 0]);
+    assert_eq!(test.keys(&query("docs", &target, 10)), [] as [&str; 0]);
     assert_eq!(test.count("docs", "@category:{a}"), 1);
 }

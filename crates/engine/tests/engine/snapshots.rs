@@ -29,8 +29,8 @@ fn answers(test: &TestEngine) -> Vec<String> {
     let mut answers = Vec::new();
     for name in ["a", "b"] {
         let filter = test.filter(name, "@year:[10 40] @category:{y}");
-        let wanted = vector(7);
-        let exact = Query { filter: Some(&filter), ..query(name, &wanted, 100).exact(true) };
+        let target = vector(7);
+        let exact = Query { filter: Some(&filter), ..query(name, &target, 100).exact(true) };
         answers.extend(test.keys(&exact));
         answers.push(test.engine().count(name, None).unwrap().to_string());
     }
@@ -123,13 +123,13 @@ fn leftover_files_are_removed() {
     test.close();
     let directory = test.options.data_dir.join("snapshots");
     fs::write(directory.join("000001-000001.unfinished"), b"half").unwrap();
-    fs::write(directory.join("000009-000001.snapshot"), b"of a collection long gone").unwrap();
+    fs::write(directory.join("000009-000001.snapshot"), b"of a dropped collection").unwrap();
     test.open();
     assert_eq!(files(&test).len(), 2);
     test.engine().drop_collection("a", engine::DropMode::KeepDocuments).unwrap();
-    let left = files(&test);
-    assert_eq!(left.len(), 1);
-    assert!(left[0].ends_with("000002-000001.snapshot"));
+    let remaining = files(&test);
+    assert_eq!(remaining.len(), 1);
+    assert!(remaining[0].ends_with("000002-000001.snapshot"));
 }
 
 #[test]

@@ -64,9 +64,9 @@ impl Stress {
         let mut random = SplitMix64(81 + searcher);
         self.timed_run.repeat(|| {
             let now = self.test.clock.now_ms();
-            let wanted = vector(random.next() % 1_000);
+            let target = vector(random.next() % 1_000);
             for exact in [false, true] {
-                let found = self.test.engine().search(&query("docs", &wanted, 20).exact(exact)).unwrap();
+                let found = self.test.engine().search(&query("docs", &target, 20).exact(exact)).unwrap();
                 // Documents deleted meanwhile may leave gaps.
                 assert!(found.hits.len() <= 20);
                 for hit in found.hits {
@@ -74,7 +74,7 @@ impl Stress {
                     assert!(end.is_none_or(|end| end > now), "{hit:?} had ended at {now}");
                 }
             }
-            let filtered = Query { filter: Some(&stays), ..query("docs", &wanted, 100) };
+            let filtered = Query { filter: Some(&stays), ..query("docs", &target, 100) };
             assert_eq!(self.test.engine().search(&filtered).unwrap().hits.len(), KEPT as usize);
             self.done[1].fetch_add(1, Relaxed);
         });

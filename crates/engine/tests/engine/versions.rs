@@ -40,9 +40,9 @@ pub(crate) fn version(engine: &Engine, number: u64, how: &str) -> Option<u64> {
 }
 
 /// Checks that graph and exact searches near `wanted` find exactly the existing documents, nearest first.
-pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &[f32], how: &str) {
+pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, target: &[f32], how: &str) {
     let distance = |version: u64| -> f64 {
-        let pairs = wanted.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
+        let pairs = target.iter().zip(vector(version)).map(|(a, b)| f64::from(a - b));
         pairs.map(|difference| difference * difference).sum()
     };
     let mut nearest: Vec<(u64, f64)> =
@@ -50,8 +50,8 @@ pub(crate) fn check_search(engine: &Engine, live: &BTreeMap<u64, u64>, wanted: &
     nearest.sort_by(|a, b| a.1.total_cmp(&b.1));
     let expected: Vec<String> = nearest.iter().map(|(number, _)| key(*number)).collect();
     for exact in [true, false] {
-        let asked = query("docs", wanted, KEYS as usize).exact(exact);
-        let found = keys(&engine.search(&asked).unwrap());
+        let request = query("docs", target, KEYS as usize).exact(exact);
+        let found = keys(&engine.search(&request).unwrap());
         assert_eq!(found, expected, "{how}, exact {exact}: {:?}", engine.warnings());
     }
 }

@@ -138,15 +138,15 @@ fn a_snapshot_contains_nothing_that_the_store_loses_in_a_power_failure() {
     *folder.begins.lock() = Some(Box::new(move || {
         writer.write(vec![put(2)]).remove(0).unwrap();
     }));
-    let left = Arc::new(Mutex::new(None));
-    let loss = left.clone();
+    let remaining = Arc::new(Mutex::new(None));
+    let loss = remaining.clone();
     *folder.ends.lock() = Some(Box::new(move || *loss.lock() = Some(disk.after_power_loss())));
     engine.core.save(|_| true);
     assert_eq!(engine.warnings(), [] as [&str; 0]);
 
     let snapshots = copy_of_snapshots(&dir);
     assert_eq!(fs::read_dir(snapshots.path().join(SNAPSHOT_DIRECTORY)).unwrap().count(), 1);
-    let engine = open_in(&snapshots, left.lock().take().expect("the snapshot was written"));
+    let engine = open_in(&snapshots, remaining.lock().take().expect("the snapshot was written"));
     assert_eq!(engine.warnings(), [] as [&str; 0]);
     let found = || -> Vec<(String, f32)> {
         let hits = engine.search(&query(&[0.0], false)).unwrap().hits;
