@@ -103,7 +103,7 @@ mod tests {
             if let Some((time, back_ms)) = self.during.get()
                 && !self.jumped.swap(true, Ordering::SeqCst)
             {
-                assert_eq!(time.now_ms(), read, "somebody else has seen it");
+                assert_eq!(time.now_ms(), read, "another reader has seen it");
                 self.ms.store(*back_ms, Ordering::SeqCst);
                 assert!(time.is_frozen());
                 time.follow_clock(read);
@@ -139,7 +139,7 @@ mod tests {
         clock.ms.store(900, Ordering::SeqCst);
         assert_eq!((time.now_ms(), time.is_frozen()), (1_000, true));
         time.follow_clock(999);
-        assert_eq!(time.now_ms(), 1_000, "somebody has seen a later moment");
+        assert_eq!(time.now_ms(), 1_000, "a later time was read");
         time.follow_clock(1_000);
         assert_eq!((time.now_ms(), time.is_frozen()), (900, false));
         clock.ms.store(1_100, Ordering::SeqCst);

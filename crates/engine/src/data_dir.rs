@@ -198,7 +198,7 @@ impl DataDir {
             Some(what) => {
                 let mut numbered = 1..;
                 let kept = loop {
-                    let number: u32 = numbered.next().expect("there are fewer files than numbers");
+                    let number: u32 = numbered.next().expect("there are fewer files than 32-bit numbers");
                     let name = self.path.join(format!("{STORE_FILE}.{what}-{number}"));
                     // A second link to the same file, so that a store exists at every moment.
                     match fs::hard_link(&store, &name) {

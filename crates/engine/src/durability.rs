@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_second_counts_from_the_first_unsynced_write() {
         let mut unsynced = UnsyncedWrites::new(Durability::EverySec);
-        assert!(!unsynced.is_due(ms(90_000)), "nothing has waited");
+        assert!(!unsynced.is_due(ms(90_000)), "no write is unsynced");
         assert_eq!(unsynced.time_left(ms(90_000)), None);
         unsynced.add(10, ms(90_000));
         unsynced.add(10, ms(90_900));

@@ -70,7 +70,7 @@ fn queued_jobs_are_answered_once_in_order_and_none_is_lost_on_close() {
                             match queue.submit(job) {
                                 Ok(()) => true,
                                 Err(SubmitError::Closed(_)) => false,
-                                Err(SubmitError::Full(_)) => panic!("the queue has room for so few"),
+                                Err(SubmitError::Full(_)) => panic!("the queue has space for so few jobs"),
                             }
                         };
                         entered += usize::from(got_in);
@@ -117,22 +117,22 @@ fn a_blocked_writer_is_queued_or_learns_that_the_queue_closed() {
 #[test]
 fn no_worker_misses_a_wake_signal() {
     model_checker::check(SCHEDULES, || {
-        let bell = Arc::new(WakeSignal::default());
+        let signal = Arc::new(WakeSignal::default());
         let (work, closing) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let workers: Vec<_> = (0..2)
             .map(|_| {
-                let (bell, work, closing) = (bell.clone(), work.clone(), closing.clone());
+                let (signal, work, closing) = (signal.clone(), work.clone(), closing.clone());
                 thread::spawn(move || {
                     let mut done = 0;
                     loop {
                         // In this order: no work is added after closing.
-                        let seen = bell.generation();
+                        let seen = signal.generation();
                         let is_closing = closing.load(Ordering::SeqCst) == 1;
                         let less = |left: usize| left.checked_sub(1);
                         match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
                             Ok(_) => done += 1,
                             Err(_) if is_closing => return done,
-                            Err(_) => bell.wait(seen),
+                            Err(_) => signal.wait(seen),
                         }
                     }
                 })
@@ -140,10 +140,10 @@ fn no_worker_misses_a_wake_signal() {
             .collect();
         for _ in 0..3 {
             work.fetch_add(1, Ordering::SeqCst);
-            bell.notify();
+            signal.notify();
         }
         closing.store(1, Ordering::SeqCst);
-        bell.notify();
+        signal.notify();
         assert_eq!(workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>(), 3);
     });
 }
@@ -218,7 +218,7 @@ fn an_ordinal_reused_during_a_search_never_returns_another_document() {
                     stays |= doc == DocId(2);
                 }
             }
-            assert!(stays, "a document that stays is found");
+            assert!(stays, "a document that is never deleted is found");
         }
         writer.join().unwrap();
         indexer.join().unwrap();

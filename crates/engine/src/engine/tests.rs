@@ -288,7 +288,7 @@ fn creating_a_collection_on_a_full_disk_makes_the_engine_read_only_and_reports_i
         assert!(!is_full || written.is_ok(), "call {call}: {made:?}, {written:?}");
         ended += u64::from(told.is_err());
     }
-    assert!(ended > 0, "no call ended writing");
+    assert!(ended > 0, "no failed call made the engine read-only");
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_document_changed_after_selection_is_filtered_again() {
     put(b"a");
     assert!(shown());
     put(b"b");
-    assert!(!shown(), "what tenant b wrote is not for tenant a");
+    assert!(!shown(), "tenant a must not see a document of tenant b");
 }
 
 /// A search may use a version that was dropped or replaced and no longer receives deletes.

@@ -71,7 +71,7 @@ fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
         out.extend_from_slice(&number.unwrap_or(f64::NAN).to_le_bytes());
     }
     for tags in values.tags {
-        let count = u16::try_from(tags.len()).expect("tags of a value are bounded");
+        let count = u16::try_from(tags.len()).expect("the number of tags per value is limited");
         out.extend_from_slice(&count.to_le_bytes());
         for tag in tags {
             write_bytes(out, &tag);

@@ -83,7 +83,7 @@ fn a_refined_graph_is_snapshotted_and_not_refined_again() {
     assert!(!is_snapshot_stale(&collection));
 
     assert!(collection.refine(100));
-    assert!(!is_snapshot_stale(&collection), "half a pass is not kept");
+    assert!(!is_snapshot_stale(&collection), "half a pass does not count");
     while collection.refine(100) {}
     assert!(is_snapshot_stale(&collection));
     snapshots.write(&collection, || Ok(())).unwrap();

@@ -115,7 +115,10 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
     });
     // Between two steps of a vacuum, documents that were reachable only through removed vectors cannot be found.
     let (searched, missed) = (searched.into_inner(), missed.into_inner());
-    assert!(missed <= MISSED_MAX + searched / MISSED_SHARE, "{missed} of {searched} walks missed what stays");
+    assert!(
+        missed <= MISSED_MAX + searched / MISSED_SHARE,
+        "{missed} of {searched} graph searches missed a stable document"
+    );
     // Few vectors wait at any time: full tails slowed the writers down.
     test.settle();
     let begun = Instant::now();
@@ -123,7 +126,7 @@ fn no_hit_is_a_wrong_document_and_stable_documents_are_found() {
         let nearest = engine.search(&query("docs", &vector(1_000 + stays), 1)).unwrap();
         keys(&nearest) == [format!("doc:stays:{stays}")]
     }) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "what stays is not found again");
+        assert!(begun.elapsed() < Duration::from_secs(60), "a stable document is not found");
         std::thread::yield_now();
     }
     let info = engine.collection("docs").unwrap();
@@ -153,7 +156,7 @@ fn waiting_writes_share_a_commit() {
     }
     leave.send(()).unwrap();
     let seqs: Vec<u64> = answers.into_iter().take(64).collect();
-    assert_eq!(seqs, (2..=65).collect::<Vec<u64>>(), "answered in the order they came");
+    assert_eq!(seqs, (2..=65).collect::<Vec<u64>>(), "answered in order of submission");
     assert_eq!(test.engine().stats().unwrap().commits, 2);
 }
 

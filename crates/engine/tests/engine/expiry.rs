@@ -211,7 +211,11 @@ fn a_clock_jump_expires_exactly_the_documents_that_are_due() {
         test.engine().purge_expired().unwrap();
         check(&test, now_ms);
         let live = test.scroll("docs", None).len() as u64;
-        assert_eq!(test.engine().stats().unwrap().documents, live, "the store keeps what has not ended");
+        assert_eq!(
+            test.engine().stats().unwrap().documents,
+            live,
+            "the store keeps documents that have not expired"
+        );
     }
     test.clock.set(BEGIN_MS + 10 * YEAR_MS);
     check(&test, BEGIN_MS + DAY_MS + 10 * YEAR_MS);
@@ -292,7 +296,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn entry(store: &Path, end_ms: u64, doc: u64) -> u32 {
     let database = redb::Database::open(store).unwrap();
     let read = database.begin_read().unwrap();
-    read.open_table(EXPIRIES).unwrap().get((end_ms, doc)).unwrap().expect("the entry is there").value()
+    read.open_table(EXPIRIES).unwrap().get((end_ms, doc)).unwrap().expect("the row exists").value()
 }
 
 fn put_entry(store: &Path, end_ms: u64, doc: u64, value: u32) {
@@ -346,15 +350,15 @@ fn corrupt_rows_do_not_keep_others_from_being_purged() {
         test.open();
         test.clock.advance(10);
         let engine = test.engine();
-        let reaped = thread::scope(|scope| {
+        let purged = thread::scope(|scope| {
             let (answer, answered) = mpsc::channel();
             scope.spawn(move || answer.send(engine.purge_expired()));
             // Also ends the purge.
             answered.recv_timeout(TIMEOUT).inspect_err(|_| engine.close())
         });
-        let told = reaped.expect("reaping has an end").unwrap_err().to_string();
+        let message = purged.expect("the purge ends").unwrap_err().to_string();
         let place = if damage == "the record" { "table documents, key 1:" } else { "table expiries, key" };
-        assert!(told.contains(place), "{damage}: {told}");
+        assert!(message.contains(place), "{damage}: {message}");
         let remaining = u64::from(damage != "no document");
         assert_eq!(engine.stats().unwrap().documents, remaining, "{damage}");
         // The engine continues to work.

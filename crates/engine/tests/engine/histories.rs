@@ -169,7 +169,7 @@ impl HistoryRunner {
         let options = Options { clock: clock.clone(), verify_bytes_max: *verify_bytes_max, ..options() };
         let storage = Arc::new(self.machine.storage.clone());
         let opened = Engine::open_on(self.machine.disk.clone(), storage, options);
-        self.engine = Some(opened.unwrap_or_else(|error| panic!("opens without anybody's help: {error}")));
+        self.engine = Some(opened.unwrap_or_else(|error| panic!("does not open without repair: {error}")));
     }
 
     fn engine(&self) -> &Engine {

@@ -178,7 +178,7 @@ fn a_power_loss_leaves_a_prefix_of_the_answered_writes() {
             "{durability:?}: {seeds} losses of power, {lost} acknowledged groups lost of {might} not durable"
         );
         if durability == Durability::Always {
-            assert_eq!(might, 0, "with the answer it is durable");
+            assert_eq!(might, 0, "writes are durable when answered");
         } else {
             assert!(lost > 0, "{durability:?}: nothing that was not durable was ever lost: it is not tested");
         }

@@ -169,22 +169,22 @@ fn a_response_stays_within_its_byte_budget() {
         test.put(&format!("doc:00{number}"), &[("title", &long), ("v", &blob(&vector(number)))]);
     }
     let (target, version) = (vector(2), test.engine().version("docs").unwrap());
-    let search = |k, fields, room: &ByteBudget| {
+    let search = |k, fields, budget: &ByteBudget| {
         let query = Query { fields, ..query("docs", &target, k).exact(true) };
-        test.engine().search_version(&query, version, room).map(|found| found.hits.len())
+        test.engine().search_version(&query, version, budget).map(|found| found.hits.len())
     };
     // A rejected search returns the bytes it reserved.
-    let room = ByteBudget::new(1500);
+    let budget = ByteBudget::new(1500);
     for _ in 0..3 {
-        let rejected = search(600, None, &room).unwrap_err();
+        let rejected = search(600, None, &budget).unwrap_err();
         assert!(matches!(rejected, QueryError::ResponseSize { max: 1500 }), "{rejected}");
         let rejected = rejected.to_string();
         assert!(rejected.contains("(k)") && rejected.contains("(fields)"), "{rejected}");
     }
-    assert_eq!(search(1, None, &room).unwrap(), 1);
+    assert_eq!(search(1, None, &budget).unwrap(), 1);
     // Searches answered together share the budget; fields that are not requested do not count.
-    assert!(search(1, None, &room).is_err());
-    assert_eq!(search(30, Some(&[]), &room).unwrap(), 30);
+    assert!(search(1, None, &budget).is_err());
+    assert_eq!(search(30, Some(&[]), &budget).unwrap(), 30);
 }
 
 #[test]

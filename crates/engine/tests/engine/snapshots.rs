@@ -77,7 +77,7 @@ fn a_damaged_snapshot_is_detected_and_discarded() {
         test.close();
     }
     test.open();
-    assert_eq!(test.engine().warnings(), [] as [&str; 0], "a good one has been written again");
+    assert_eq!(test.engine().warnings(), [] as [&str; 0], "a valid one was written");
 }
 
 #[test]
