@@ -56,7 +56,7 @@ const REMOTE: u8 = 0x80;
 pub fn http_request(input: &[u8]) {
     let Some((&route, rest)) = input.split_first() else { return };
     let (method, path, kind) = ROUTES[usize::from(route & !REMOTE) % ROUTES.len()];
-    let (line, mut rest) = cut_line(rest);
+    let (line, mut rest) = split_line(rest);
     let Ok(line) = std::str::from_utf8(line) else { return };
     let uri = match path.strip_suffix('*') {
         Some(path) => format!("{path}{line}"),
@@ -71,7 +71,7 @@ pub fn http_request(input: &[u8]) {
     }
     loop {
         let line;
-        (line, rest) = cut_line(rest);
+        (line, rest) = split_line(rest);
         if line.is_empty() {
             break;
         }
@@ -82,8 +82,8 @@ pub fn http_request(input: &[u8]) {
     FIXTURE.with(|fixture| fixture.send(request));
 }
 
-/// The first line, and what comes after its end.
-fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// The first line and the rest.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     match bytes.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[]),
@@ -108,8 +108,8 @@ impl Fixture {
             {"name": "year", "kind": "numeric"},
             {"name": "place", "kind": "vector", "dim": 2, "metric": "l2"}]}"#;
         let request = Request::put("/collections/kb").header(header::CONTENT_TYPE, "application/json");
-        let made = fixture.send(request.body(Body::from(schema)).expect("a request"));
-        assert_eq!(made, StatusCode::CREATED);
+        let status = fixture.send(request.body(Body::from(schema)).expect("a request"));
+        assert_eq!(status, StatusCode::CREATED);
         fixture
     }
 
@@ -147,16 +147,16 @@ fn runtime() -> Runtime {
 /// Bytes of a body.
 const LINES_BYTES_MAX: usize = 64 << 10;
 
-/// Splits a body into lines. The first byte sets the size of its chunks, and whether it is gzip or is to be compressed. The
-/// lines are those of the decompressed text, with their numbers.
+/// Splits a body into lines. The first byte sets the size of its chunks, and whether it is gzip already or is compressed
+/// here. The lines are those of the decompressed text, with their numbers.
 pub fn ndjson_lines(input: &[u8]) {
     thread_local!(static RUNTIME: Runtime = runtime());
     let Some((&bits, given)) = input.split_first() else { return };
-    let (is_gzip, zip) = (bits & 1 != 0, bits & 2 != 0);
-    let sent = if zip { compress(given) } else { given.to_vec() };
-    let plain = if is_gzip && !zip { decompress(given) } else { Some(given.to_vec()) };
-    let piece = usize::from(bits >> 2) + 1;
-    match RUNTIME.with(|runtime| runtime.block_on(lines(&sent, is_gzip || zip, piece))) {
+    let (is_gzip, compresses) = (bits & 1 != 0, bits & 2 != 0);
+    let sent = if compresses { compress(given) } else { given.to_vec() };
+    let plain = if is_gzip && !compresses { decompress(given) } else { Some(given.to_vec()) };
+    let chunk_size = usize::from(bits >> 2) + 1;
+    match RUNTIME.with(|runtime| runtime.block_on(lines(&sent, is_gzip || compresses, chunk_size))) {
         Ok(lines) => {
             let plain = plain.expect("accepted input can be decompressed");
             let expected = (1..).zip(plain.split(|byte| *byte == b'\n'));
@@ -169,7 +169,7 @@ pub fn ndjson_lines(input: &[u8]) {
         Err(problem) => {
             assert!(problem.status().is_client_error());
             let is_short = plain.is_some_and(|plain| plain.len() <= LINES_BYTES_MAX);
-            assert!(is_gzip && !zip || !is_short);
+            assert!(is_gzip && !compresses || !is_short);
         }
     }
 }
@@ -182,16 +182,16 @@ fn compress(bytes: &[u8]) -> Vec<u8> {
 
 fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
-    let most = LINES_BYTES_MAX as u64 + 1;
-    MultiGzDecoder::new(bytes).take(most).read_to_end(&mut plain).ok()?;
+    let limit = LINES_BYTES_MAX as u64 + 1;
+    MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut plain).ok()?;
     Some(plain)
 }
 
-async fn lines(sent: &[u8], is_gzip: bool, piece: usize) -> Result<Vec<(u64, Vec<u8>)>, Problem> {
-    let pieces = sent.chunks(piece);
-    let (sender, receiver) = mpsc::channel(pieces.len().max(1));
-    for piece in pieces {
-        sender.try_send(Bytes::copy_from_slice(piece)).expect("the channel has capacity for all");
+async fn lines(sent: &[u8], is_gzip: bool, chunk_size: usize) -> Result<Vec<(u64, Vec<u8>)>, Problem> {
+    let chunks = sent.chunks(chunk_size);
+    let (sender, receiver) = mpsc::channel(chunks.len().max(1));
+    for chunk in chunks {
+        sender.try_send(Bytes::copy_from_slice(chunk)).expect("the channel has capacity for all");
     }
     drop(sender);
     let mut headers = HeaderMap::new();

@@ -100,7 +100,11 @@ impl Shedding {
             method: route.method.clone(),
             path: route.path.clone(),
             action: route.action,
-            shed_requests: telemetry::requests(&route.method, &route.path, StatusCode::SERVICE_UNAVAILABLE),
+            shed_requests: telemetry::response_counter(
+                &route.method,
+                &route.path,
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
         });
         let (mut headers, body) = Problem::from(Service::overloaded()).parts();
         telemetry::add_security_headers(&mut headers);

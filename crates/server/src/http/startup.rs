@@ -20,16 +20,16 @@ use service::Progress;
 
 /// Routes that answer health checks only.
 pub(crate) fn startup_router(progress: Arc<Progress>) -> Router {
-    let told = move || async move {
-        let view = ReadinessResponse { ready: false, notes: vec![progress.message()] };
-        let mut response = response::json(StatusCode::SERVICE_UNAVAILABLE, &view);
+    let not_ready = move || async move {
+        let body = ReadinessResponse { ready: false, notes: vec![progress.message()] };
+        let mut response = response::json(StatusCode::SERVICE_UNAVAILABLE, &body);
         response.headers_mut().insert(axum::http::header::RETRY_AFTER, 1.into());
         response
     };
     Router::new()
         .route("/healthz", get(alive))
         .route("/livez", get(alive))
-        .route("/readyz", get(told))
+        .route("/readyz", get(not_ready))
         .fallback(starting)
         .layer(middleware::from_fn(telemetry::observe))
 }
@@ -62,8 +62,8 @@ mod tests {
         ] {
             let request = Request::get(path).body(Body::empty()).unwrap();
             let reply = router.clone().oneshot(request).await.unwrap();
-            let told = reply.headers().contains_key("retry-after");
-            assert_eq!((reply.status().as_u16(), told), (status, waits), "{path}");
+            let not_ready = reply.headers().contains_key("retry-after");
+            assert_eq!((reply.status().as_u16(), not_ready), (status, waits), "{path}");
             for (name, value) in [
                 ("x-content-type-options", "nosniff"),
                 ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),

@@ -59,7 +59,7 @@ pub fn describe_metrics() {
 /// Counts, times and logs a request, and adds the security headers to its response.
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = label(request.method());
+    let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let in_flight = InFlight::new();
     let mut response = next.run(request).await;
@@ -76,8 +76,8 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
 }
 
 /// The counter of responses with these labels.
-pub(super) fn requests(method: &Method, route: &str, status: StatusCode) -> Counter {
-    counter!(REQUESTS, "method" => label(method), "route" => route.to_owned(), "status" => status.as_str().to_owned())
+pub(super) fn response_counter(method: &Method, route: &str, status: StatusCode) -> Counter {
+    counter!(REQUESTS, "method" => method_label(method), "route" => route.to_owned(), "status" => status.as_str().to_owned())
 }
 
 /// Counts a request as in progress until dropped, even if the client hangs up.
@@ -98,7 +98,7 @@ impl Drop for InFlight {
 }
 
 /// The method as a label. Unknown methods share one, since each label is a time series and clients can invent methods.
-fn label(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

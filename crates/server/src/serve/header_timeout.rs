@@ -1,7 +1,7 @@
 //! Timeouts for the head of a request, and for idle connections.
 //!
-//! Hyper has one timeout for both, which starts at the end of a response. This timer distinguishes them: it knows whether
-//! a head has begun, so that pooled connections may be idle for much longer than a client may take to send a head.
+//! Hyper has one timeout for both, which starts at the end of a response. This timer distinguishes them: it knows
+//! whether a head has begun, so that pooled connections may be idle for much longer than a head may take.
 
 use std::{
     future::Future,

@@ -368,9 +368,9 @@ impl Serialize for DocumentFields<'_> {
         let mut map = serializer.serialize_map(None)?;
         for field in &self.document.fields {
             let known = self.schema.fields.iter().find(|known| known.name.as_bytes() == &*field.name);
-            let view = FieldValue { value: &field.value, kind: known.map(|known| &known.kind) };
-            if self.vectors || !matches!(view.kind, Some(FieldKind::Vector(_))) {
-                map.serialize_entry(&name(&field.name), &view)?;
+            let value = FieldValue { value: &field.value, kind: known.map(|known| &known.kind) };
+            if self.vectors || !matches!(value.kind, Some(FieldKind::Vector(_))) {
+                map.serialize_entry(&name(&field.name), &value)?;
             }
         }
         map.end()
@@ -541,14 +541,14 @@ mod tests {
                 stored("raw", &[0xff]),
             ],
         };
-        let view = DocumentResponse {
+        let response = DocumentResponse {
             id: "1",
             seq: 9,
             expires_at_ms: None,
             fields: DocumentFields::new(&document, &schema, false),
         };
         assert_eq!(
-            serde_json::to_string(&view).unwrap(),
+            serde_json::to_string(&response).unwrap(),
             "{\"id\":\"1\",\"seq\":9,\"fields\":{\"year\":2024,\"price\":1.5,\"odd\":\"inf\",\"tags\":[\"a\",\"b c\"],\
              \"more\":\"\u{1F980}\\\"\",\"raw\":{\"base64\":\"/w==\"}}}"
         );

@@ -76,7 +76,8 @@ pub(super) async fn list(
 
 /// Creates a collection if it does not exist.
 ///
-/// An empty body means the fields title, content and a vector embedded from both. The name must not consist of dots only.
+/// An empty body means the fields title, content and a vector embedded from both. The name must not consist of dots
+/// only.
 #[utoipa::path(
     put, path = "/collections/{c}", tag = "collections", params(CollectionPath, PutParams),
     request_body = Option<SchemaBody>,
