@@ -10,7 +10,7 @@ use synthetic::{Random, clustered, distance, recall, search};
 fn recall_holds_at_every_selectivity() {
     recall_holds(Quantization::None, 24);
     recall_holds(Quantization::Int8, 24);
-    // Of fewer values the errors of so coarse codes do not cancel out: a walk has to be broader.
+    // In fewer dimensions the errors of 4-bit codes do not cancel out, and a search needs a larger ef.
     recall_holds(Quantization::Int4, 96);
 }
 

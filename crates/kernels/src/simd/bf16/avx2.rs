@@ -71,7 +71,7 @@ fn values(pairs: __m256i) -> [__m256; 2] {
     [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(second)]
 }
 
-/// Sixteen registers hold four rows of half a panel, so the panel is walked twice.
+/// Sixteen registers hold four rows of half a panel, so the kernel passes over the panel twice.
 #[target_feature(enable = "avx2,fma")]
 fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     tile.assert_within_bounds(ROWS);

@@ -103,7 +103,7 @@ fn multiply_vectors<const VECTORS: usize>(tile: &Tile<'_>, out: &mut [f32], out_
     }
 }
 
-/// How many steps of a panel ahead its cache lines are asked for; the next panel follows in memory.
+/// Number of panel steps by which cache lines are prefetched ahead; the next panel follows in memory.
 const STEPS_AHEAD: usize = 16;
 
 #[target_feature(enable = "avx512f,avx512bf16")]

@@ -9,7 +9,7 @@ use crate::simd::{Cpu, Level};
 pub(super) fn pair_rows(cpu: Cpu, rows: &[Columns], columns: usize, paired: &mut [Pairs]) {
     assert_eq!(paired.len(), rows.len().div_ceil(2), "a row of pairs for two rows");
     match cpu.level() {
-        // SAFETY: a `Cpu` with these is made only where detection found their instructions.
+        // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if cpu.has_bf16() => unsafe { super::avx512::pair_rows(rows, columns, paired) },
         // SAFETY: as above; AVX-512 includes AVX2.
@@ -32,7 +32,7 @@ pub(super) fn interleave(
 ) {
     assert_eq!(panel.len(), rows.div_ceil(2), "a row of the panel for two rows");
     match cpu.level() {
-        // SAFETY: a `Cpu` with these is made only where detection found their instructions.
+        // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if width == WIDTH => unsafe {
             super::avx512::interleave(matrix, rows, stride, panel);

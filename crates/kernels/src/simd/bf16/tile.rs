@@ -37,7 +37,7 @@ pub(super) fn multiply(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: u
 /// Of [`WIDTH`] columns or half as many.
 fn multiply_whole(cpu: Cpu, tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     match cpu.level() {
-        // SAFETY: a `Cpu` with these is made only where detection found their instructions.
+        // SAFETY: a `Cpu` with these is created only if detection found their instructions.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if cpu.has_bf16() => unsafe {
             super::avx512::multiply(tile, out, out_stride, columns);

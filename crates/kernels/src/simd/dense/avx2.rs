@@ -87,7 +87,7 @@ pub(super) fn multiply(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, colu
     }
 }
 
-/// Sixteen registers hold six rows of half a panel, so the panel is walked twice.
+/// Sixteen registers hold six rows of half a panel, so the kernel passes over the panel twice.
 #[target_feature(enable = "avx2,fma")]
 fn multiply_rows<const ROWS: usize>(tile: &Tile<'_>, out: &mut [f32], out_stride: usize, columns: usize) {
     tile.assert_within_bounds(ROWS);
@@ -206,7 +206,7 @@ pub(super) fn softmax(rows: &mut [Columns], columns: usize, scale: f32) {
 /// See [`super::scalar::add_layer_norm`].
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn add_layer_norm(row: &mut [f32], delta: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
-    const { assert!(SUMS == 2 * LANES, "vectors take turns at two sums") };
+    const { assert!(SUMS == 2 * LANES, "vectors alternate between two sums") };
     let width = row.len() as f32;
     let (whole, tail) = row.as_chunks_mut();
     let (delta_whole, delta_tail) = delta.as_chunks();

@@ -37,10 +37,10 @@ pub(super) use tile::{Tile, blocks};
 macro_rules! dispatch {
     ($cpu:expr, $function:ident($($argument:expr),*)) => {
         match $cpu.level() {
-            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
             #[cfg(target_arch = "x86_64")]
             $crate::simd::Level::Avx512 => unsafe { super::avx512::$function($($argument),*) },
-            // SAFETY: a `Cpu` of this level is made only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level is created only if detection found its instructions.
             #[cfg(target_arch = "x86_64")]
             $crate::simd::Level::Avx2 => unsafe { super::avx2::$function($($argument),*) },
             _ => super::scalar::$function($($argument),*),

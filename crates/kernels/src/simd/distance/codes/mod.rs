@@ -215,7 +215,7 @@ pub fn score_with_residuals(
     for (row, out) in rows.iter().zip(out) {
         let (values, row) = (query.values(), row.unpacked(query.width(), &mut codes));
         *out = match (cpu.level(), measure) {
-            // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level exists only if detection found its instructions.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512 | Level::Avx2, Measure::InnerProduct) => unsafe { avx2::ip(values, row) },
             // SAFETY: as above.

@@ -34,7 +34,7 @@ fn each(cpu: Cpu, values: &mut [f32], blocks: [std::ops::Range<usize>; 2]) {
         let start = block.start as u32;
         let block = &mut values[block];
         match cpu.level() {
-            // SAFETY: a `Cpu` of this level exists only where detection found its instructions.
+            // SAFETY: a `Cpu` of this level exists only if detection found its instructions.
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Avx2 => unsafe { avx2(block, start) },
             _ => plain(block, start),

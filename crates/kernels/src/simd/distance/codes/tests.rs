@@ -95,18 +95,18 @@ fn every_level_agrees_with_double_precision_at_every_length() {
                 let mut first = None;
                 for cpu in Cpu::each_level() {
                     let case = format!("{width:?} {measure:?} {cpu:?} dim {dim}");
-                    let (mut walk, mut fine) = ([f32::NAN; 3], [f32::NAN; 3]);
-                    score(cpu, measure, &query, &batch, &mut walk);
+                    let (mut coarse_score, mut fine) = ([f32::NAN; 3], [f32::NAN; 3]);
+                    score(cpu, measure, &query, &batch, &mut coarse_score);
                     score_with_residuals(cpu, measure, &query, &batch, &mut fine);
-                    assert_eq!(*first.get_or_insert(walk), walk, "{case}");
-                    for ((row, walk), fine) in rows.iter().zip(walk).zip(fine) {
+                    assert_eq!(*first.get_or_insert(coarse_score), coarse_score, "{case}");
+                    for ((row, coarse_score), fine) in rows.iter().zip(coarse_score).zip(fine) {
                         let held = coarse(width, row);
                         let expected = naive(measure, &asked, &held);
                         let length = match measure {
                             Measure::InnerProduct => naive(measure, &held, &held).sqrt(),
                             Measure::SquaredL2 => 2.0 * expected.sqrt() + off,
                         };
-                        let error = (f64::from(walk) - expected).abs();
+                        let error = (f64::from(coarse_score) - expected).abs();
                         let rounding = 2e-7 * expected.abs() + 1e-4 * off;
                         assert!(error <= off * length + rounding, "{case}: {error}");
                         let error = (f64::from(fine) - naive(measure, &asked, &decoded(width, row))).abs();
@@ -135,10 +135,10 @@ fn extremes_do_not_overflow() {
                 for measure in MEASURES {
                     let expected = naive(measure, &asked, &held);
                     for cpu in Cpu::each_level() {
-                        let (mut walk, mut fine) = ([0.0], [0.0]);
-                        score(cpu, measure, &query, &[row], &mut walk);
+                        let (mut coarse_score, mut fine) = ([0.0], [0.0]);
+                        score(cpu, measure, &query, &[row], &mut coarse_score);
                         score_with_residuals(cpu, measure, &query, &[row], &mut fine);
-                        for found in [walk[0], fine[0]] {
+                        for found in [coarse_score[0], fine[0]] {
                             let error = (f64::from(found) - expected).abs();
                             assert!(
                                 error <= 2e-3 * dim as f64,
@@ -161,10 +161,13 @@ fn the_longest_values_have_finite_scores() {
             let (row, query) = (encode(width, &held), of_values(width, &asked));
             let row = CodeRow::from_bytes(width, &row);
             for cpu in Cpu::each_level() {
-                let (mut walk, mut fine) = ([0.0], [0.0]);
-                score(cpu, measure, &query, &[row], &mut walk);
+                let (mut coarse_score, mut fine) = ([0.0], [0.0]);
+                score(cpu, measure, &query, &[row], &mut coarse_score);
                 score_with_residuals(cpu, measure, &query, &[row], &mut fine);
-                assert!(walk[0].is_finite() && fine[0].is_finite(), "{width:?} {measure:?} {cpu:?} {held:?}");
+                assert!(
+                    coarse_score[0].is_finite() && fine[0].is_finite(),
+                    "{width:?} {measure:?} {cpu:?} {held:?}"
+                );
             }
         }
     }
