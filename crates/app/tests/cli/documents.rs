@@ -18,18 +18,29 @@ fn settings(home: &TestHome) -> Settings {
     Settings::from_sources(&flags, None, []).unwrap()
 }
 
-/// Creates a collection, as a program that embeds the library would.
-fn make_collection(home: &TestHome, name: &str, schema: &Value) {
+/// One request to the routes over the store of this home, as a program that embeds the library would send it.
+pub(crate) fn request(home: &TestHome, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let service = Service::open(settings(home).service()).unwrap();
     let router = http::router(service.clone(), HttpSettings::default());
-    let request = Request::put(format!("/collections/{name}"))
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header("content-type", "application/json")
-        .body(Body::from(schema.to_string()))
+        .body(Body::from(body.to_string()))
         .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let status = runtime.block_on(async { router.oneshot(request).await.unwrap().status() });
+    let (status, body) = runtime.block_on(async {
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        (status, axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap())
+    });
     service.close();
-    assert_eq!(status, 201);
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Creates a collection.
+fn make_collection(home: &TestHome, name: &str, schema: &Value) {
+    assert_eq!(request(home, "PUT", &format!("/collections/{name}"), schema).0, 201);
 }
 
 fn things() -> Value {

@@ -10,8 +10,13 @@ use std::{
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use serde_json::{Value, json};
 
-use crate::{backing_up::content, documents::home_with_items, program::TestHome};
+use crate::{
+    backing_up::content,
+    documents::{home_with_items, request},
+    program::TestHome,
+};
 
 const FILES: [&str; 3] = ["nearfield.redb", "snapshots/000001-000001.snapshot", "backup"];
 const THINGS: usize = 40;
@@ -83,4 +88,66 @@ fn explains_that_a_newer_format_needs_an_upgrade() {
     let newer = home.write("newer", backup);
     home.fails(1, &["restore", &newer, "--replace"], &["newer version of Nearfield", "upgrade"]);
     assert_eq!(content(&home).len(), THINGS);
+}
+
+/// A data directory of the first format as a killed server left it: four collections, an alias, a rebuilt version,
+/// removed vectors, every vector type, and changes that are newer than the snapshots.
+#[test]
+fn opens_a_data_directory_of_the_first_format() {
+    let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data_formats/1-directory");
+    let home = TestHome::new();
+    let mut names = vec!["nearfield.redb".to_owned()];
+    let snapshots = ["000001-000001", "000002-000002", "000003-000001", "000004-000001"];
+    names.extend(snapshots.map(|name| format!("snapshots/{name}.snapshot")));
+    for name in names {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(fixture.join(format!("{name}.gz"))).unwrap();
+        GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
+        home.write(&format!("data/{name}"), bytes);
+    }
+    let checked = home.ok(&["check"]);
+    for count in ["412 documents", "9 computed vectors", "4 snapshots"] {
+        assert!(checked.contains(count), "{checked}");
+    }
+    let collections = home.json(&["collections"]);
+    let collections = collections["collections"].as_array().unwrap();
+    let count = |info: &Value| [&info["documents"], &info["vectors"]].map(|count| count.as_u64().unwrap());
+    let found: Vec<_> =
+        collections.iter().map(|info| (info["name"].as_str().unwrap(), count(info))).collect();
+    assert_eq!(found, [("brief", [5, 5]), ("help", [4, 4]), ("many", [399, 399]), ("points", [4, 16])]);
+    assert_eq!(collections[0]["schema"]["fields"][3]["quantization"], "int4");
+    assert_eq!(collections[1]["aliases"][0], "support");
+    for name in ["help", "brief", "points"] {
+        let expected = fs::read_to_string(fixture.join(format!("{name}.jsonl"))).unwrap();
+        let exported = home.ok(&["export", "-c", name]);
+        let lines = |text: &str| -> Vec<Value> {
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        assert_eq!(lines(&exported), lines(&expected), "{name}");
+    }
+
+    let ids = |collection: &str, body: Value| -> Vec<String> {
+        let path = format!("/collections/{collection}/search");
+        let (status, found) = request(&home, "POST", &path, &body);
+        assert_eq!(status, 200, "{found}");
+        let hits = found["results"].as_array().unwrap();
+        hits.iter().map(|hit| hit["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let query = [1, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(ids("many", json!({"vector": query, "k": 5})), ["m542", "m358", "m523", "m273", "m448"]);
+    let filtered = json!({"vector": query, "k": 3, "exact": true, "filter": "@n:[300 400]"});
+    assert_eq!(ids("many", filtered), ["m358", "m307", "m338"]);
+    for (field, nearest) in [
+        ("f32", ["p1", "p2", "p3"]),
+        ("f16", ["p3", "p1", "p2"]),
+        ("bf16", ["p3", "p1", "p2"]),
+        ("i8", ["p1", "p2", "p3"]),
+    ] {
+        assert_eq!(
+            ids("points", json!({"vector": [0, 0, 1, 0], "k": 3, "field": field})),
+            nearest,
+            "{field}"
+        );
+    }
+    assert_eq!(ids("points", json!({"vector": [0, 0, 0, 1], "k": 1, "field": "f16"})), ["p4"]);
 }
