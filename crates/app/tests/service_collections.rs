@@ -7,8 +7,8 @@ use std::{fs, sync::Arc};
 use engine::{ComputedVector, Engine, Op, Options};
 use fixture::{COLLECTION, Fixture, article, cx, ids, patch, put, tiny_model, vector};
 use service::{
-    Algorithm, Config, DropMode, ErrorKind, FieldKind, Outcome, Put, Schema, Search, Service, VectorSchema,
-    VectorType,
+    Algorithm, Config, DropMode, ErrorKind, FieldKind, Outcome, Put, Schema, SearchRequest, Service,
+    VectorSchema, VectorType,
 };
 
 /// The schema with its vector field changed.
@@ -34,7 +34,7 @@ async fn the_collection_meant_is_the_only_one() {
     let house = Fixture::empty();
     let none = house.service.default_collection().unwrap_err();
     assert_eq!((none.kind, none.code), (ErrorKind::NotFound, "collection-not-found"));
-    let none = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    let none = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!(none.code, "collection-not-found");
 
     house.make(COLLECTION, article("a:")).await;
@@ -124,7 +124,7 @@ async fn names_and_aliases_lead_to_the_same_documents() {
     house.put("1", "apple", "").await.unwrap();
     house.service.put_alias(&cx(), "kb", COLLECTION).await.unwrap();
     assert_eq!(house.service.get(&cx(), "kb", "1").await.unwrap(), house.get("1").await.unwrap());
-    let search = Search { collection: Some("kb".into()), ..Search::text("apple", 1) };
+    let search = SearchRequest { collection: Some("kb".into()), ..SearchRequest::text("apple", 1) };
     let answer = house.service.search(&cx(), search).await.unwrap();
     assert_eq!((answer.collection.as_str(), ids(&answer)), (COLLECTION, vec!["1".to_owned()]));
     assert_eq!(house.service.default_collection().unwrap(), COLLECTION);
@@ -198,7 +198,7 @@ async fn a_missing_model_is_told_and_taken_up_when_it_comes() {
     );
     // What needs no model works.
     assert_eq!(fixture::field(&house.get("1").await.unwrap(), "title"), Some("apple"));
-    let search = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    let search = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((search.kind, search.code), (ErrorKind::Unavailable, "model-missing"));
     assert_eq!(house.put("2", "pear", "").await.unwrap_err().code, "model-missing");
 
@@ -301,7 +301,8 @@ async fn flat_and_graph_find_the_same_in_a_small_collection() {
     }
     for word in words {
         let ask = async |collection: &str| {
-            let search = Search { collection: Some(collection.to_owned()), ..Search::text(word, 10) };
+            let search =
+                SearchRequest { collection: Some(collection.to_owned()), ..SearchRequest::text(word, 10) };
             let answer = house.service.search(&cx(), search).await.unwrap();
             answer.hits.iter().map(|hit| (hit.distance.unwrap() * 1e4).round()).collect::<Vec<_>>()
         };

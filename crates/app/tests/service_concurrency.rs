@@ -3,7 +3,7 @@
 mod fixture;
 
 use fixture::{COLLECTION, Fixture, cx, field, ids, patch, put, tiny_model};
-use service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, Search};
+use service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, SearchRequest};
 
 const WORDS: [&str; 40] = tiny_model::WORDS;
 
@@ -165,7 +165,7 @@ async fn searches_are_answered_while_a_load_runs() {
     });
     let mut answered = 0;
     while !load.is_finished() || answered == 0 {
-        let answer = house.service.search(&cx(), Search::text("winter summer", 1)).await.unwrap();
+        let answer = house.service.search(&cx(), SearchRequest::text("winter summer", 1)).await.unwrap();
         assert_eq!(ids(&answer), ["first"]);
         answered += 1;
     }

@@ -269,10 +269,10 @@ async fn documents_survive_a_round_trip_through_redis() {
         let found = |name: &str| service.schema(name).unwrap();
         assert_eq!(found("current").prefixes, [b"a:"]);
         assert_eq!((found("mine").prefixes, found("mine").ttl), (vec![b"a:own/".to_vec()], Some(HOUR * 24)));
-        let search = service::Search {
+        let search = service::SearchRequest {
             collection: Some("current".to_owned()),
             exact: true,
-            ..service::Search::text("garden password", 5)
+            ..service::SearchRequest::text("garden password", 5)
         };
         let answer = service.search(&cx(), search).await.unwrap();
         assert!(answer.hits.iter().all(|hit| hit.distance.unwrap() < 0.5), "{answer:?}");

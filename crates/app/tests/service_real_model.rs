@@ -7,7 +7,7 @@ mod real_model;
 use std::path::PathBuf;
 
 use fixture::{COLLECTION, cx, ids, put};
-use service::{Leg, MODEL, Search, Service, article_schema};
+use service::{Leg, MODEL, SearchRequest, Service, article_schema};
 use tempfile::TempDir;
 
 const ARTICLES: [(&str, &str, &str); 8] = [
@@ -76,14 +76,15 @@ async fn questions_in_other_words_find_their_articles() {
     let dir = TempDir::new().unwrap();
     let model = models.join(MODEL);
     let service = stocked(&dir, models).await;
-    let searches = QUESTIONS.map(|(question, _)| Search::text(question, 3)).to_vec();
+    let searches = QUESTIONS.map(|(question, _)| SearchRequest::text(question, 3)).to_vec();
     let answers = service.search_many(&cx(), searches).await.unwrap();
     for ((question, id), answer) in QUESTIONS.iter().zip(answers) {
         let answer = answer.unwrap();
         assert_eq!(ids(&answer)[0], *id, "{question}");
         // The same by a vector made apart from the service, compared with every other.
         let vector = fixture::embed(&model, question);
-        let exact = Search { legs: vec![Leg::Vector(vector)], exact: true, ..Search::text("", 3) };
+        let exact =
+            SearchRequest { legs: vec![Leg::Vector(vector)], exact: true, ..SearchRequest::text("", 3) };
         let exact = service.search(&cx(), exact).await.unwrap();
         assert_eq!(ids(&exact), ids(&answer));
         for (one, other) in exact.hits.iter().zip(&answer.hits) {

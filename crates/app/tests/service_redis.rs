@@ -10,7 +10,7 @@ use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
 use redis_stack::RedisStack;
 use service::{
     Algorithm, DropMode, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
-    Search, Store, VectorSchema, VectorType,
+    SearchRequest, Store, VectorSchema, VectorType,
 };
 
 #[tokio::test]
@@ -72,7 +72,8 @@ async fn a_cluster_with_a_search_coordinator_has_one_index_served_by_any_server(
     assert_eq!(created[0][1], "kb", "one index with the collection's name");
 
     for _ in 0..4 {
-        let search = Search { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..Search::text("", 3) };
+        let search =
+            SearchRequest { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..SearchRequest::text("", 3) };
         let answer = fixture.service.search(&cx(), search).await.unwrap();
         let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
         assert_eq!((hit.id.as_str(), hit.distance), ("1", Some(0.25)));

@@ -5,7 +5,7 @@ mod fixture;
 use std::time::{Duration, Instant};
 
 use fixture::{COLLECTION, Fixture, cx, embed, ids, put};
-use service::{Context, ErrorKind, Leg, Paging, Search};
+use service::{Context, ErrorKind, Leg, Paging, SearchRequest};
 use tokio_util::sync::CancellationToken;
 
 async fn stocked() -> Fixture {
@@ -29,7 +29,7 @@ async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
     assert!(by_text.hits[0].distance.unwrap().abs() < 1e-5);
     for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
         for exact in [false, true] {
-            let search = Search { legs: vec![leg.clone()], exact, ..Search::text("", 5) };
+            let search = SearchRequest { legs: vec![leg.clone()], exact, ..SearchRequest::text("", 5) };
             let answer = house.service.search(&cx(), search).await.unwrap();
             assert_eq!(ids(&answer), ids(&by_text));
             for (one, other) in answer.hits.iter().zip(&by_text.hits) {
@@ -46,18 +46,18 @@ async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
 async fn an_answer_has_the_page_the_filter_and_the_fields_asked_for() {
     let house = stocked().await;
     let all = house.ids("apple", 5).await;
-    let page = Search { paging: Paging { offset: 2, k: 2 }, ..Search::text("apple", 5) };
+    let page = SearchRequest { paging: Paging { offset: 2, k: 2 }, ..SearchRequest::text("apple", 5) };
     assert_eq!(ids(&house.service.search(&cx(), page).await.unwrap()), all[2..4]);
 
-    let fruit = Search { filter: Some("@tags:{other}".into()), ..Search::text("apple", 5) };
+    let fruit = SearchRequest { filter: Some("@tags:{other}".into()), ..SearchRequest::text("apple", 5) };
     let mut found = ids(&house.service.search(&cx(), fruit).await.unwrap());
     found.sort();
     assert_eq!(found, ["3", "4", "5"]);
 
-    let near = Search { min_score: Some(0.999), ..Search::text("router cable", 5) };
+    let near = SearchRequest { min_score: Some(0.999), ..SearchRequest::text("router cable", 5) };
     assert_eq!(ids(&house.service.search(&cx(), near).await.unwrap()), ["4"]);
 
-    let fields = Search { fields: Some(vec!["title".into()]), ..Search::text("router", 1) };
+    let fields = SearchRequest { fields: Some(vec!["title".into()]), ..SearchRequest::text("router", 1) };
     let answer = house.service.search(&cx(), fields).await.unwrap();
     assert_eq!(answer.collection, COLLECTION);
     assert_eq!(answer.hits[0].document.fields.len(), 1);
@@ -67,27 +67,31 @@ async fn an_answer_has_the_page_the_filter_and_the_fields_asked_for() {
 #[tokio::test]
 async fn what_makes_no_sense_is_refused_with_its_place() {
     let house = stocked().await;
-    let base = || Search::text("apple", 5);
-    let page = |offset, k| Search { paging: Paging { offset, k }, ..base() };
-    let legs = |legs| Search { legs, ..base() };
+    let base = || SearchRequest::text("apple", 5);
+    let page = |offset, k| SearchRequest { paging: Paging { offset, k }, ..base() };
+    let legs = |legs| SearchRequest { legs, ..base() };
     let vector = |vector| legs(vec![Leg::Vector(vector)]);
     let cases = [
         (page(0, 0), "k", Some("k")),
         (page(0, 1001), "k", Some("k")),
         (page(9_996, 5), "offset", Some("offset")),
         (page(usize::MAX, 5), "offset", Some("offset")),
-        (Search { ef_search: Some(0), ..base() }, "ef-search", Some("ef_search")),
-        (Search { ef_search: Some(4097), ..base() }, "ef-search", Some("ef_search")),
-        (Search { min_score: Some(f32::NAN), ..base() }, "min-score", Some("min_score")),
-        (Search { field: Some("title".into()), ..base() }, "field-not-found", Some("field")),
-        (Search { filter: Some("@tags:{".into()), ..base() }, "filter", Some("filter")),
-        (Search { filter: Some("@title:{x}".into()), ..base() }, "filter", Some("filter")),
-        (Search { fields: Some(vec!["nowhere".into()]), ..base() }, "field-not-found", Some("nowhere")),
+        (SearchRequest { ef_search: Some(0), ..base() }, "ef-search", Some("ef_search")),
+        (SearchRequest { ef_search: Some(4097), ..base() }, "ef-search", Some("ef_search")),
+        (SearchRequest { min_score: Some(f32::NAN), ..base() }, "min-score", Some("min_score")),
+        (SearchRequest { field: Some("title".into()), ..base() }, "field-not-found", Some("field")),
+        (SearchRequest { filter: Some("@tags:{".into()), ..base() }, "filter", Some("filter")),
+        (SearchRequest { filter: Some("@title:{x}".into()), ..base() }, "filter", Some("filter")),
+        (
+            SearchRequest { fields: Some(vec!["nowhere".into()]), ..base() },
+            "field-not-found",
+            Some("nowhere"),
+        ),
         (legs(vec![]), "legs", None),
         (legs(vec![Leg::Text("a".into()), Leg::Text("b".into())]), "legs", None),
-        (Search::text("", 5), "text-empty", Some("text")),
-        (Search::text(" \n\t", 5), "text-empty", Some("text")),
-        (Search::text("x".repeat(70_000), 5), "text-too-long", Some("text")),
+        (SearchRequest::text("", 5), "text-empty", Some("text")),
+        (SearchRequest::text(" \n\t", 5), "text-empty", Some("text")),
+        (SearchRequest::text("x".repeat(70_000), 5), "text-too-long", Some("text")),
         (vector(vec![1.0; 15]), "vector-dimensions", Some("embedding")),
         (vector(vec![]), "vector-dimensions", Some("embedding")),
         (vector(vec![0.0; 16]), "vector-value", Some("embedding")),
@@ -113,7 +117,7 @@ async fn a_field_without_a_model_takes_vectors_only() {
     }
     house.make(COLLECTION, schema).await;
     house.put("1", "apple", "").await.unwrap();
-    let error = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    let error = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "field-not-embedded"));
 }
 
@@ -121,12 +125,12 @@ async fn a_field_without_a_model_takes_vectors_only() {
 async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
     let house = stocked().await;
     let searches = vec![
-        Search::text("router cable", 1),
-        Search::text("", 1),
-        Search::text("invoice refund", 1),
-        Search { collection: Some("nowhere".into()), ..Search::text("apple", 1) },
-        Search { filter: Some("@nowhere:{x}".into()), ..Search::text("apple", 1) },
-        Search::text("winter summer", 1),
+        SearchRequest::text("router cable", 1),
+        SearchRequest::text("", 1),
+        SearchRequest::text("invoice refund", 1),
+        SearchRequest { collection: Some("nowhere".into()), ..SearchRequest::text("apple", 1) },
+        SearchRequest { filter: Some("@nowhere:{x}".into()), ..SearchRequest::text("apple", 1) },
+        SearchRequest::text("winter summer", 1),
     ];
     let answers = house.service.search_many(&cx(), searches).await.unwrap();
     let fates: Vec<&str> = answers
@@ -137,18 +141,19 @@ async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
         })
         .collect();
     assert_eq!(fates, ["4", "text-empty", "3", "collection-not-found", "filter", "5"]);
-    let many = vec![Search::text("apple", 1); 101];
+    let many = vec![SearchRequest::text("apple", 1); 101];
     assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "too-many-searches");
     assert!(house.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
     let fields = Some(vec!["title".to_owned(); 1025]);
-    let refused = house.service.search(&cx(), Search { fields, ..Search::text("apple", 1) }).await;
+    let refused =
+        house.service.search(&cx(), SearchRequest { fields, ..SearchRequest::text("apple", 1) }).await;
     assert_eq!(refused.unwrap_err().code, "too-many-fields");
 }
 
 #[tokio::test]
 async fn the_stages_of_an_answer_fit_into_its_time() {
     let house = stocked().await;
-    let search = Search { filter: Some("@tags:{fruit}".into()), ..Search::text("apple", 5) };
+    let search = SearchRequest { filter: Some("@tags:{fruit}".into()), ..SearchRequest::text("apple", 5) };
     let before = Instant::now();
     let timing = house.service.search(&cx(), search).await.unwrap().timing;
     let took = u64::try_from(before.elapsed().as_micros()).unwrap();
@@ -162,12 +167,12 @@ async fn a_call_that_comes_too_late_or_for_nobody_is_refused() {
     let house = stocked().await;
     let embedded = house.service.activity().embedded_texts;
     let late = Context { deadline: Some(Instant::now()), ..cx() };
-    let error = house.service.search(&late, Search::text("apple", 1)).await.unwrap_err();
+    let error = house.service.search(&late, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "deadline"));
     let cancel = CancellationToken::new();
     cancel.cancel();
     let gone = Context { cancel, deadline: Some(Instant::now() + Duration::from_secs(600)), ..cx() };
-    let error = house.service.search(&gone, Search::text("apple", 1)).await.unwrap_err();
+    let error = house.service.search(&gone, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "cancelled"));
     let error = house.service.put(&gone, COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
     assert_eq!(error.code, "cancelled");
@@ -180,7 +185,7 @@ async fn a_closed_service_says_so() {
     let house = stocked().await;
     house.service.close();
     house.service.close();
-    let error = house.service.search(&cx(), Search::text("apple", 1)).await.unwrap_err();
+    let error = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "closing"));
     let put = house.service.put(&cx(), COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
     assert_eq!((put.kind, put.code), (ErrorKind::Unavailable, "closing"));

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nearfield::service::{
-    Algorithm, Answer, Context, Embedding, Expected, FieldKind, FieldSchema, Leg, Metric, Paging, Put,
-    Quantization, Schema, Search, Service, Value, VectorSchema, VectorType,
+    Algorithm, Context, Embedding, Expected, FieldKind, FieldSchema, Leg, Metric, Paging, Put, Quantization,
+    Schema, SearchRequest, SearchResponse, Service, Value, VectorSchema, VectorType,
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -52,19 +52,19 @@ impl Corpus {
 }
 
 /// A search for the `k` documents nearest to a vector, with their text.
-pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usize>) -> Search {
-    Search {
+pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usize>) -> SearchRequest {
+    SearchRequest {
         collection: Some(collection.to_owned()),
         legs: vec![Leg::Vector(vector.to_vec())],
         paging: Paging { offset: 0, k },
         ef_search: ef,
         fields: Some(vec!["content".to_owned()]),
-        ..Search::text("", k)
+        ..SearchRequest::text("", k)
     }
 }
 
 /// The numbers of the documents that were found, best first.
-pub(crate) fn ids(answer: &Answer) -> Result<Vec<u32>> {
+pub(crate) fn ids(answer: &SearchResponse) -> Result<Vec<u32>> {
     answer.hits.iter().map(|hit| hit.id.parse().context("an id is a row's number")).collect()
 }
 

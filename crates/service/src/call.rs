@@ -1,19 +1,24 @@
-//! A call under way: how long it may take, and who still waits for it.
+//! A call in progress: its deadline, and whether its caller still waits.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    Context, Error,
+use crate::{
+    Context, Error, ErrorKind,
+    models::QueryJob,
+    pool::Pool,
     sync::Arc,
-    workers::{Lane, Ticket, Workers},
+    workers::{self, JobContext, Step},
 };
 
-/// One call of a verb. Dropped (answered, or its caller has gone), it cancels what is still
-/// queued on its behalf.
-pub(super) struct Call {
+/// The workers of a service: what they can batch is query texts.
+pub(crate) type Workers = workers::Workers<QueryJob>;
+
+/// One call of a method of the service. Dropping it (after its response, or because its caller has gone) cancels what is
+/// still queued on its behalf.
+pub(crate) struct Call {
     started: Instant,
     deadline: Instant,
     cancel: CancellationToken,
@@ -22,8 +27,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Begins a call; `Err` if its time is over already or its caller has gone.
-    pub(super) fn begin(cx: &Context, timeout: Duration, workers: &Arc<Workers>) -> Result<Call, Error> {
+    /// Begins a call; `Err` if its deadline has passed or its caller has gone.
+    pub(crate) fn begin(cx: &Context, timeout: Duration, workers: &Arc<Workers>) -> Result<Call, Error> {
         let started = Instant::now();
         let deadline = cx.deadline.unwrap_or_else(|| far(started, timeout));
         let cancel = cx.cancel.child_token();
@@ -34,108 +39,104 @@ impl Call {
             cancel,
             workers: workers.clone(),
         };
-        match call.over() {
+        match call.ended() {
             Some(error) => Err(error),
             None => Ok(call),
         }
     }
 
-    /// What a job queued for this call is admitted with.
-    pub(super) fn ticket(&self) -> Ticket {
-        Ticket { deadline: self.deadline, cancel: self.cancel.clone() }
-    }
-
-    /// When the call began.
-    pub(super) fn started(&self) -> Instant {
-        self.started
+    /// The context of jobs that are queued for this call.
+    pub(crate) fn job_context(&self) -> JobContext {
+        JobContext { deadline: self.deadline, cancel: self.cancel.clone() }
     }
 
     /// Time since the call began.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// When its answer is worth nothing any more.
-    pub(super) fn deadline(&self) -> Instant {
+    /// When the caller stops waiting.
+    pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Has a worker read something at once, and waits for it.
-    pub(super) async fn run<T: Send + 'static>(
+    /// Runs a read on the search pool, and waits for it.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run_on(Lane::Direct, work).await
+        self.run_on(Pool::Search, work).await
     }
 
-    /// Has a worker of the lane for it make, change or describe something, and waits for it.
-    pub(super) async fn administer<T: Send + 'static>(
+    /// Runs a change or description of collections on the admin pool, and waits for it.
+    pub(crate) async fn administer<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.run_on(Lane::Admin, work).await
+        self.run_on(Pool::Admin, work).await
     }
 
     async fn run_on<T: Send + 'static>(
         &self,
-        lane: Lane,
+        pool: Pool,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let pending = self.workers.push(lane, self.ticket(), move |_waited| work())?;
+        let pending = self.workers.push(pool, self.job_context(), move |_waited| work())?;
         self.wait(pending).await
     }
 
-    /// Waits for an answer, but not past the deadline, nor for a caller who has gone.
-    pub(super) async fn wait<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-        match self.within(answer).await? {
+    /// Queues steps that report their results themselves.
+    pub(crate) fn push_steps(&self, pool: Pool, steps: Vec<Step<QueryJob>>) -> Result<(), Error> {
+        self.workers.push_steps(pool, self.job_context(), steps)
+    }
+
+    /// Waits for a result, but not past the deadline, nor for a caller who has gone.
+    pub(crate) async fn wait<T>(&self, result: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        match self.within(result).await? {
             Ok(result) => result,
-            // A job is dropped unanswered when its call is over, or when it panicked.
-            Err(_) => Err(self.over().unwrap_or_else(panicked)),
+            // A job is dropped without a result when its call has ended, or when it panicked.
+            Err(_) => Err(self.ended().unwrap_or_else(panicked)),
         }
     }
 
-    /// Waits for anything, but not past the deadline, nor for a caller who has gone.
-    pub(super) async fn within<T>(&self, future: impl Future<Output = T>) -> Result<T, Error> {
+    /// Waits for a future, but not past the deadline, nor for a caller who has gone.
+    pub(crate) async fn within<T>(&self, future: impl Future<Output = T>) -> Result<T, Error> {
         tokio::select! {
             biased;
             done = future => Ok(done),
             () = self.cancel.cancelled() => Err(cancelled()),
-            () = tokio::time::sleep_until(self.deadline.into()) => Err(late()),
+            () = tokio::time::sleep_until(self.deadline.into()) => Err(deadline_exceeded()),
         }
     }
 
-    fn over(&self) -> Option<Error> {
+    fn ended(&self) -> Option<Error> {
         if self.cancel.is_cancelled() {
             Some(cancelled())
         } else if Instant::now() >= self.deadline {
-            Some(late())
+            Some(deadline_exceeded())
         } else {
             None
         }
     }
 }
 
-/// `timeout` from `start`; where the clock cannot count so far, as far as anybody will wait.
+/// `timeout` after `start`, at most a year: the clock may not be able to count further.
 fn far(start: Instant, timeout: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     start + timeout.min(YEAR)
 }
 
 fn cancelled() -> Error {
-    Error::unavailable("cancelled", "the caller has gone; a write it had begun may still be made")
+    Error::unavailable("cancelled", "the caller has gone; a write it began may still be committed")
 }
 
-fn late() -> Error {
+fn deadline_exceeded() -> Error {
     Error::unavailable(
         "deadline",
-        "the deadline passed before the answer was ready; a write it had begun may still be made",
+        "the deadline passed before the response was ready; a write it began may still be committed",
     )
 }
 
-pub(super) fn panicked() -> Error {
-    Error::new(
-        super::ErrorKind::Internal,
-        "internal",
-        "the work for this call ended in a fault of the program; its log says where",
-    )
+pub(crate) fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "internal", "internal error: the server's log has the details")
 }

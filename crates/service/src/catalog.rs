@@ -5,21 +5,22 @@ use std::collections::HashMap;
 
 use engine::CollectionVersion;
 
-use super::{
-    CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, backend::Filter, refusal, sync::Arc,
+use crate::{
+    CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, backend::Filter, error_mapping,
+    sync::Arc,
 };
 
 /// A collection as calls need it.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) name: String,
-    pub(super) version: CollectionVersion,
-    pub(super) schema: Schema,
+pub(crate) struct CollectionHandle {
+    pub(crate) name: String,
+    pub(crate) version: CollectionVersion,
+    pub(crate) schema: Schema,
 }
 
-impl Known {
+impl CollectionHandle {
     /// The vector field meant: the one named, or the only one.
-    pub(super) fn vector_field(&self, named: Option<&str>) -> Result<(&str, &VectorSchema), Error> {
+    pub(crate) fn vector_field(&self, named: Option<&str>) -> Result<(&str, &VectorSchema), Error> {
         let mut vectors = vector_fields(&self.schema);
         let names = || {
             let known: Vec<_> = vector_fields(&self.schema).map(|(name, _)| format!("{name:?}")).collect();
@@ -53,28 +54,28 @@ impl Known {
     }
 
     /// The keys an id may stand under, the one it is first written under first.
-    pub(super) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
+    pub(crate) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
         self.schema.prefixes.iter().map(move |prefix| [prefix.as_slice(), id.as_bytes()].concat())
     }
 
     /// The key a new document is written under.
-    pub(super) fn key(&self, id: &str) -> Vec<u8> {
+    pub(crate) fn key(&self, id: &str) -> Vec<u8> {
         self.keys(id).next().unwrap_or_else(|| id.as_bytes().to_vec())
     }
 
     /// A filter over its fields.
-    pub(super) fn parse_filter(&self, text: &str) -> Result<Filter, Error> {
-        Filter::parse(text, &self.schema).map_err(|error| refusal::query(error.into()))
+    pub(crate) fn parse_filter(&self, text: &str) -> Result<Filter, Error> {
+        Filter::parse(text, &self.schema).map_err(|error| error_mapping::query(error.into()))
     }
 
     /// The id of the document under `key`.
-    pub(super) fn id(&self, key: &[u8]) -> String {
+    pub(crate) fn id(&self, key: &[u8]) -> String {
         id_of(&self.schema, key)
     }
 }
 
 /// The vector fields of a schema.
-pub(super) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &VectorSchema)> {
+pub(crate) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &VectorSchema)> {
     schema.fields.iter().filter_map(|field| match &field.kind {
         FieldKind::Vector(vector) => Some((field.name.as_str(), vector)),
         _ => None,
@@ -82,28 +83,29 @@ pub(super) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &Vec
 }
 
 /// The models a schema needs.
-pub(super) fn models(schema: &Schema) -> impl Iterator<Item = &str> {
+pub(crate) fn models(schema: &Schema) -> impl Iterator<Item = &str> {
     vector_fields(schema).filter_map(|(_, vector)| vector.embed.as_ref().map(|embed| embed.model.as_str()))
 }
 
 /// `key` without the first of the schema's prefixes that fits.
-pub(super) fn id_of(schema: &Schema, key: &[u8]) -> String {
+pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
     let id = schema.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_slice())).unwrap_or(key);
     String::from_utf8_lossy(id).into_owned()
 }
 
 /// All collections.
 #[derive(Debug, Default)]
-pub(super) struct Catalog {
-    by_name: HashMap<String, Arc<Known>>,
+pub(crate) struct Catalog {
+    by_name: HashMap<String, Arc<CollectionHandle>>,
     names: Vec<String>,
 }
 
 impl Catalog {
-    pub(super) fn new(collections: Vec<CollectionInfo>) -> Catalog {
+    pub(crate) fn new(collections: Vec<CollectionInfo>) -> Catalog {
         let mut catalog = Catalog::default();
         for info in collections {
-            let known = Known { name: info.name.clone(), version: info.version, schema: info.schema };
+            let known =
+                CollectionHandle { name: info.name.clone(), version: info.version, schema: info.schema };
             let known = Arc::new(known);
             for alias in info.aliases {
                 catalog.by_name.insert(alias, known.clone());
@@ -116,7 +118,7 @@ impl Catalog {
     }
 
     /// The collection called so, by name or alias, or else the only one there is.
-    pub(super) fn resolve(&self, name: Option<&str>) -> Result<&Arc<Known>, Error> {
+    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<&Arc<CollectionHandle>, Error> {
         match name {
             Some(name) => self.by_name.get(name).ok_or_else(|| self.not_found(name)),
             None => match self.names.as_slice() {
@@ -135,17 +137,17 @@ impl Catalog {
         }
     }
 
-    pub(super) fn collections(&self) -> impl Iterator<Item = &Arc<Known>> {
+    pub(crate) fn collections(&self) -> impl Iterator<Item = &Arc<CollectionHandle>> {
         self.names.iter().map(|name| &self.by_name[name])
     }
 
     /// Whether there is a collection of this name of its own.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.names.binary_search_by(|own| own.as_str().cmp(name)).is_ok()
     }
 
     /// Whether a document under this key is given an end if it brings none.
-    pub(super) fn ends_by_default(&self, key: &[u8]) -> bool {
+    pub(crate) fn ends_by_default(&self, key: &[u8]) -> bool {
         self.collections().any(|known| {
             known.schema.ttl.is_some() && known.schema.prefixes.iter().any(|prefix| key.starts_with(prefix))
         })

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use embed::ComputeType;
 use engine::{Cpu, Durability, Level};
 
-use super::Error;
+use crate::Error;
 
 /// Connections to one Redis at most: more only cost it memory, for it works on one thread.
 const CONNECTIONS_MAX: usize = 1024;
@@ -163,13 +163,13 @@ impl Config {
     }
 
     /// The instruction set kernels use.
-    pub(super) fn cpu(&self) -> Cpu {
+    pub(crate) fn cpu(&self) -> Cpu {
         let detected = Cpu::detect();
         self.cpu_level.map_or(detected, |level| detected.at_most(level))
     }
 
     /// Whether a service can be opened with it.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let counts =
             [("workers", self.workers), ("queue_max", self.queue_max), ("index_threads", self.index_threads)];
         for (name, count) in counts {
@@ -184,7 +184,7 @@ impl Config {
     }
 
     /// What works but is hardly meant.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let crowded = (self.workers > 2 * cores).then(|| {
             format!(

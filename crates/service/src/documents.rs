@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Document, Expected, Seq};
+use crate::{Document, Expected, Seq};
 
 /// A field's value on its way in. How it looks in bytes follows from the schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ pub struct PutResult {
     /// The change's number: the document's ETag.
     pub seq: Seq,
     /// Whether its text was longer than the model reads, so that the vector stands for its
-    /// beginning. Known only of texts this call embedded.
+    /// beginning. CollectionHandle only of texts this call embedded.
     pub truncated: bool,
 }
 

@@ -3,9 +3,8 @@
 //! Asynchronous above, synchronous below: every verb hops onto a fixed set of worker threads
 //! behind a bounded queue, waits for the committer, or for a Redis. Nothing here knows HTTP or JSON.
 
-mod article;
-mod back_up;
 mod backend;
+mod backup;
 mod call;
 mod catalog;
 mod collections;
@@ -13,38 +12,32 @@ mod config;
 mod context;
 mod copy;
 mod data_dir;
-mod doctor;
+mod diagnostics;
 mod documents;
-mod embedder;
-mod embedding;
 mod error;
-mod fields;
+mod error_mapping;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+mod key_locks;
 pub mod limits;
 mod meter;
 mod models;
-mod query_cache;
-mod question;
+mod pool;
 mod read;
-mod readiness;
-mod refusal;
 mod search;
-mod searching;
 mod shared;
-mod staleness;
 mod sync;
-mod turns;
+mod timing;
 mod workers;
 mod write;
 
-pub use article::{MODEL, article_schema};
-pub use back_up::BackupStream;
+pub use backup::BackupStream;
+pub use collections::{MODEL, article_schema};
 pub use config::{Config, RedisStore, Store};
 pub use context::{Caller, Context};
 pub use copy::{Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification};
 pub use data_dir::{check, lock};
-pub use doctor::{Diagnosis, Stage};
+pub use diagnostics::{Diagnosis, Readiness, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use engine::{
     Algorithm, Backup, BackupError, CheckReport, Clock, CollectionInfo, DataDir, Document, DropMode,
@@ -54,18 +47,16 @@ pub use engine::{
 };
 pub use error::{Error, ErrorKind};
 pub use meter::Activity;
-pub use question::too_many_fields;
-pub use readiness::Readiness;
-pub use search::{Answer, Fusion, Hit, Leg, Paging, Search, Timing};
-pub use searching::SEARCHES_MAX;
+pub use search::{Fusion, Hit, Leg, Paging, SearchRequest, SearchResponse, too_many_fields};
+pub use timing::Timing;
 
 use backend::Backend;
-use embedder::{Embedder, Waker};
+use call::Workers;
+use collections::backfill::{Backfill, Waker};
 use meter::Meter;
 use models::Models;
 use shared::Shared;
 use sync::Arc;
-use workers::Workers;
 
 /// The whole system. Cheap to clone; all clones are one. When the last is dropped it is closed
 /// as by [`Service::close`], which blocks: a program with a runtime closes it itself, outside.
@@ -76,7 +67,7 @@ pub struct Service {
 
 struct Inner {
     shared: Arc<Shared>,
-    embedder: Embedder,
+    backfill: Backfill,
     /// Held while a collection is made.
     making: tokio::sync::Mutex<()>,
 }
@@ -97,11 +88,11 @@ impl Service {
 
     /// [`Service::open`] with another clock for expiry.
     pub fn open_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Service, Error> {
-        Service::open_telling(config, clock, &Progress::default())
+        Service::open_with_progress(config, clock, &Progress::default())
     }
 
     /// [`Service::open_with_clock`], which tells how far it has come.
-    pub fn open_telling(
+    pub fn open_with_progress(
         config: Config,
         clock: Arc<dyn Clock>,
         progress: &Progress,
@@ -112,9 +103,15 @@ impl Service {
         let meter = Arc::new(Meter::new());
         let models = Models::new(&config, cpu, meter.clone());
         let Config { workers, queue_max, queue_wait, pin_workers, .. } = config;
+        let options = workers::Options {
+            threads: workers,
+            jobs_max: queue_max,
+            queue_delay_max: queue_wait,
+            batch_max: models.batch_max(),
+            pin: pin_workers,
+        };
         let workers =
-            Workers::start(workers, queue_max, queue_wait, models.company_max(), pin_workers, meter.clone())
-                .map_err(|error| refusal::thread(&error))?;
+            Workers::start(options, meter.clone()).map_err(|error| error_mapping::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         let waker = Waker::new();
         let (listening, woken) = (Arc::downgrade(&shared), waker.clone());
@@ -126,9 +123,9 @@ impl Service {
         });
         shared.load_models();
         shared.find_stale();
-        let embedder = Embedder::start(shared.clone(), waker.clone()).map_err(|error| {
+        let backfill = Backfill::start(shared.clone(), waker.clone()).map_err(|error| {
             shared.workers.close();
-            refusal::thread(&error)
+            error_mapping::thread(&error)
         })?;
         let listening = Arc::downgrade(&shared);
         shared.backend.on_change(move || {
@@ -137,7 +134,7 @@ impl Service {
                 waker.wake();
             }
         });
-        Ok(Service { inner: Arc::new(Inner { shared, embedder, making: tokio::sync::Mutex::new(()) }) })
+        Ok(Service { inner: Arc::new(Inner { shared, backfill, making: tokio::sync::Mutex::new(()) }) })
     }
 
     /// Finishes what is queued, writes snapshots, stops the threads. Blocking. Later calls are
@@ -164,7 +161,7 @@ impl Service {
 
 impl Inner {
     fn close(&self) {
-        self.embedder.close();
+        self.backfill.close();
         self.shared.workers.close();
         self.shared.backend.close();
     }

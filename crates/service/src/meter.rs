@@ -1,17 +1,16 @@
 //! What the service counts: for its own use, and for whoever installed a metrics recorder.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 
-use super::{
+use crate::{
     Outcome, Timing,
-    doctor::Recent,
-    sync::{AtomicU64, Ordering},
-    workers::Lane,
+    pool::Pool,
+    sync::{AtomicU64, Mutex, Ordering},
 };
 
 const SEARCH_SECONDS: &str = "nearfield_search_seconds";
@@ -46,13 +45,13 @@ pub struct Activity {
 
 /// Whose text was embedded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TextOf {
+pub(crate) enum TextOf {
     Query,
     Document,
 }
 
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     rejected: AtomicU64,
     dropped: AtomicU64,
     panicked: AtomicU64,
@@ -61,7 +60,7 @@ pub(super) struct Meter {
     queries_known: AtomicU64,
     every_search: EverySearch,
     /// Of the last searches.
-    pub(super) recent: Recent,
+    pub(crate) recent: RecentSearches,
 }
 
 /// What every search counts in the recorder that was installed when the service was opened: found
@@ -86,18 +85,18 @@ impl EverySearch {
             known: counter!(QUERY_CACHE, "found" => "yes"),
             unknown: counter!(QUERY_CACHE, "found" => "no"),
             cache_bytes: gauge!(QUERY_CACHE_BYTES),
-            direct_depth: gauge!(QUEUE_DEPTH, "lane" => Lane::Direct.name()),
+            direct_depth: gauge!(QUEUE_DEPTH, "pool" => Pool::Search.name()),
         }
     }
 }
 
 impl Meter {
-    pub(super) fn new() -> Meter {
+    pub(crate) fn new() -> Meter {
         describe_histogram!(SEARCH_SECONDS, Unit::Seconds, "Time a search took, by stage");
         describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Time from a write's call to its durable answer");
         describe_counter!(WRITTEN, "Documents written, by outcome");
-        describe_gauge!(QUEUE_DEPTH, "Jobs waiting for a worker, by lane");
-        describe_counter!(REJECTED, "Jobs refused because the queue was full, by lane");
+        describe_gauge!(QUEUE_DEPTH, "Jobs waiting for a worker, by pool");
+        describe_counter!(REJECTED, "Jobs refused because the queue was full, by pool");
         describe_counter!(DROPPED, "Jobs dropped unstarted: out of time, or their caller had gone");
         describe_counter!(PANICKED, "Jobs that panicked");
         describe_counter!(EMBEDDED_TEXTS, "Texts embedded, by what they were");
@@ -116,11 +115,11 @@ impl Meter {
             embedded_tokens: AtomicU64::new(0),
             queries_known: AtomicU64::new(0),
             every_search: EverySearch::new(),
-            recent: Recent::default(),
+            recent: RecentSearches::default(),
         }
     }
 
-    pub(super) fn activity(&self) -> Activity {
+    pub(crate) fn activity(&self) -> Activity {
         Activity {
             rejected: self.rejected.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
@@ -131,29 +130,29 @@ impl Meter {
         }
     }
 
-    pub(super) fn rejected(&self, lane: Lane) {
+    pub(crate) fn rejected(&self, pool: Pool) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        counter!(REJECTED, "lane" => lane.name()).increment(1);
+        counter!(REJECTED, "pool" => pool.name()).increment(1);
     }
 
-    pub(super) fn dropped(&self) {
+    pub(crate) fn dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         counter!(DROPPED).increment(1);
     }
 
-    pub(super) fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.panicked.fetch_add(1, Ordering::Relaxed);
         counter!(PANICKED).increment(1);
     }
 
-    pub(super) fn queue_depth(&self, lane: Lane, jobs: usize) {
-        match lane {
-            Lane::Direct => self.every_search.direct_depth.set(jobs as f64),
-            Lane::Bulk | Lane::Admin => gauge!(QUEUE_DEPTH, "lane" => lane.name()).set(jobs as f64),
+    pub(crate) fn queue_depth(&self, pool: Pool, jobs: usize) {
+        match pool {
+            Pool::Search => self.every_search.direct_depth.set(jobs as f64),
+            Pool::Ingest | Pool::Admin => gauge!(QUEUE_DEPTH, "pool" => pool.name()).set(jobs as f64),
         }
     }
 
-    pub(super) fn embedded(&self, what: TextOf, texts: usize, tokens: usize) {
+    pub(crate) fn embedded(&self, what: TextOf, texts: usize, tokens: usize) {
         let (texts, tokens) = (texts as u64, tokens as u64);
         self.embedded_texts.fetch_add(texts, Ordering::Relaxed);
         self.embedded_tokens.fetch_add(tokens, Ordering::Relaxed);
@@ -169,21 +168,21 @@ impl Meter {
         }
     }
 
-    pub(super) fn looked_up(&self, found: bool, bytes: u64) {
+    pub(crate) fn looked_up(&self, found: bool, bytes: u64) {
         self.queries_known.fetch_add(u64::from(found), Ordering::Relaxed);
         let EverySearch { known, unknown, cache_bytes, .. } = &self.every_search;
         if found { known } else { unknown }.increment(1);
         cache_bytes.set(bytes as f64);
     }
 
-    pub(super) fn searched(&self, timing: &Timing) {
+    pub(crate) fn searched(&self, timing: &Timing) {
         for (stage, us) in self.every_search.stages.iter().zip(timing.us()) {
             stage.record(us as f64 / 1e6);
         }
-        self.recent.note(*timing);
+        self.recent.add(*timing);
     }
 
-    pub(super) fn wrote(&self, outcome: Outcome) {
+    pub(crate) fn wrote(&self, outcome: Outcome) {
         let outcome = match outcome {
             Outcome::Created => "created",
             Outcome::Updated => "updated",
@@ -192,11 +191,33 @@ impl Meter {
         counter!(WRITTEN, "outcome" => outcome).increment(1);
     }
 
-    pub(super) fn write_took(&self, took: Duration) {
+    pub(crate) fn write_took(&self, took: Duration) {
         histogram!(WRITE_SECONDS).record(took.as_secs_f64());
     }
 
-    pub(super) fn unembedded(&self, collection: &str, documents: u64) {
+    pub(crate) fn unembedded(&self, collection: &str, documents: u64) {
         gauge!(WAITING_DOCUMENTS, "collection" => collection.to_owned()).set(documents as f64);
+    }
+}
+
+/// Searches whose timing is kept.
+const RECENT_SEARCHES: usize = 1000;
+
+/// How long the last searches took.
+#[derive(Debug, Default)]
+pub(crate) struct RecentSearches(Mutex<VecDeque<Timing>>);
+
+impl RecentSearches {
+    pub(crate) fn add(&self, timing: Timing) {
+        let mut recent = self.0.lock();
+        if recent.len() == RECENT_SEARCHES {
+            recent.pop_front();
+        }
+        recent.push_back(timing);
+    }
+
+    /// The timings, oldest first.
+    pub(crate) fn get(&self) -> Vec<Timing> {
+        self.0.lock().iter().copied().collect()
     }
 }

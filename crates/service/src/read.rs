@@ -2,18 +2,16 @@
 
 use engine::Expected;
 
-use super::{
+use crate::{
     Context, Document, Error, ErrorKind, Scrolled, Service, Stats,
-    backend::{Filter, NotWritten, Op},
+    backend::{Filter, Op, WriteFailure},
     call::Call,
-    catalog::Known,
-    fields,
+    catalog::CollectionHandle,
+    limits::PAGE_MAX,
     sync::Arc,
+    write::fields,
     write::not_found,
 };
-
-/// Documents a page.
-const PAGE_MAX: usize = 1000;
 
 /// Times the whole collection is gone through because documents changed while they were deleted.
 const PASSES_MAX: usize = 16;
@@ -80,7 +78,7 @@ impl Service {
     async fn delete_pass(
         &self,
         call: &Call,
-        known: &Arc<Known>,
+        known: &Arc<CollectionHandle>,
         filter: &Filter,
         deleted: &mut u64,
     ) -> Result<bool, Error> {
@@ -98,7 +96,7 @@ impl Service {
                 for written in self.shared().backend.commit(call, ops).await? {
                     match written {
                         Ok(written) => *deleted += u64::from(written.existed),
-                        Err(NotWritten::Conflict(_)) => changed = true,
+                        Err(WriteFailure::Conflict(_)) => changed = true,
                         Err(refused) => return Err(refused.into_error()),
                     }
                 }

@@ -7,44 +7,43 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{
+use crate::{
     Config, Context, Error,
     backend::Backend,
-    call::Call,
-    catalog::{Catalog, Known},
+    call::{Call, Workers},
+    catalog::{Catalog, CollectionHandle},
+    key_locks::KeyLocks,
     meter::Meter,
     models::Models,
     sync::{Arc, Mutex, RwLock},
-    turns::Turns,
-    workers::Workers,
 };
 
 /// The parts of a service that its jobs share.
-pub(super) struct Shared {
-    pub(super) backend: Backend,
-    pub(super) models: Arc<Models>,
-    pub(super) workers: Arc<Workers>,
-    pub(super) meter: Arc<Meter>,
-    pub(super) timeout: Duration,
-    /// Threads of each lane.
-    pub(super) worker_count: usize,
+pub(crate) struct Shared {
+    pub(crate) backend: Backend,
+    pub(crate) models: Arc<Models>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) timeout: Duration,
+    /// Threads of each pool.
+    pub(crate) worker_count: usize,
     /// What is odd about the configuration.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     catalog: RwLock<Arc<Catalog>>,
-    pub(super) turns: Turns,
+    pub(crate) key_locks: KeyLocks,
     /// Collections whose vectors were made by another model than the one that is loaded.
-    pub(super) stale: Mutex<BTreeSet<String>>,
+    pub(crate) stale: Mutex<BTreeSet<String>>,
     /// Collections whose vectors have to be compared with the models: one of these was loaded since, or another version
     /// answers.
-    pub(super) unchecked: Mutex<BTreeSet<String>>,
+    pub(crate) unchecked: Mutex<BTreeSet<String>>,
     /// What keeps a collection from being complete, by its name.
-    pub(super) troubles: Mutex<BTreeMap<String, String>>,
+    pub(crate) troubles: Mutex<BTreeMap<String, String>>,
     /// Held while a backup is made.
-    pub(super) backing_up: Arc<Semaphore>,
+    pub(crate) backing_up: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: &Config,
         backend: Backend,
         models: Models,
@@ -60,7 +59,7 @@ impl Shared {
             timeout: config.timeout,
             worker_count: config.workers,
             warnings: config.warnings(),
-            turns: Turns::new(),
+            key_locks: KeyLocks::new(),
             catalog: RwLock::new(Arc::new(catalog)),
             stale: Mutex::default(),
             unchecked: Mutex::default(),
@@ -69,16 +68,16 @@ impl Shared {
         }
     }
 
-    pub(super) fn begin(&self, cx: &Context) -> Result<Call, Error> {
+    pub(crate) fn begin(&self, cx: &Context) -> Result<Call, Error> {
         Call::begin(cx, self.timeout, &self.workers)
     }
 
-    pub(super) fn catalog(&self) -> Arc<Catalog> {
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.read().clone()
     }
 
     /// Looks at the collections again, after one of them was made, switched or dropped.
-    pub(super) fn refresh_catalog(&self) {
+    pub(crate) fn refresh_catalog(&self) {
         // Read under the lock, so that of two refreshes the later one reads later.
         let mut catalog = self.catalog.write();
         let next = Catalog::new(self.backend.seen());
@@ -88,7 +87,7 @@ impl Shared {
     }
 
     /// Tells nothing more of a collection that is gone.
-    pub(super) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str) {
         self.stale.lock().remove(name);
         self.unchecked.lock().remove(name);
         self.troubles.lock().remove(name);
@@ -97,14 +96,14 @@ impl Shared {
 
     /// Lets the rebuilt version of a collection answer. Searches do not wait for it: each names the version it is
     /// posed to.
-    pub(super) fn switch(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn switch(&self, name: &str) -> Result<(), Error> {
         self.backend.switch_blocking(name)?;
         self.refresh_catalog();
         self.unchecked.lock().insert(name.to_owned());
         Ok(())
     }
 
-    pub(super) fn resolve(&self, name: Option<&str>) -> Result<Arc<Known>, Error> {
+    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<Arc<CollectionHandle>, Error> {
         let known = self.catalog.read().resolve(name).cloned();
         // What is not known may be there all the same, where the store cannot be asked.
         known.map_err(|error| self.backend.out_of_reach().unwrap_or(error))

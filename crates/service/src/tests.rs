@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    workers::{Lane, Pending, Ticket},
+    pool::Pool,
+    workers::{JobContext, Pending},
     *,
 };
 
@@ -100,13 +101,13 @@ fn occupy(service: &Service) -> mpsc::Sender<()> {
 }
 
 fn queue(service: &Service, work: impl FnOnce() + Send + 'static) -> Pending<()> {
-    let ticket =
-        Ticket { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() };
+    let job_context =
+        JobContext { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() };
     let work = move |_| {
         work();
         Ok(())
     };
-    service.shared().workers.push(Lane::Direct, ticket, work).unwrap()
+    service.shared().workers.push(Pool::Search, job_context, work).unwrap()
 }
 
 /// Polls a future once: enough to queue what it queues.
@@ -121,14 +122,14 @@ async fn a_full_queue_is_told_at_once() {
     let release = occupy(&service);
     let cx = cx();
     let mut waiting: Vec<_> =
-        (0..2).map(|_| Box::pin(service.search(&cx, Search::text("apple", 1)))).collect();
+        (0..2).map(|_| Box::pin(service.search(&cx, SearchRequest::text("apple", 1)))).collect();
     for search in &mut waiting {
         assert!(!service.refuses_searches(), "there is room");
         assert!(poll_once(search.as_mut()).is_pending());
     }
     // The one worker is held: an answer can only come from the door.
     assert!(service.refuses_searches());
-    let refused = service.search(&cx, Search::text("apple", 1)).await.unwrap_err();
+    let refused = service.search(&cx, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
     let refused = service.get(&cx, "articles", "1").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Overloaded);
@@ -149,17 +150,17 @@ async fn a_call_nobody_waits_for_costs_nothing() {
     let gone = Context { cancel: cancel.clone(), ..cx() };
     {
         // One caller says that it has gone, another is just dropped.
-        let mut cancelled = pin!(service.search(&gone, Search::text("apple", 1)));
+        let mut cancelled = pin!(service.search(&gone, SearchRequest::text("apple", 1)));
         assert!(poll_once(cancelled.as_mut()).is_pending());
         let cx = cx();
-        let mut dropped = Box::pin(service.search(&cx, Search::text("apple", 1)));
+        let mut dropped = Box::pin(service.search(&cx, SearchRequest::text("apple", 1)));
         assert!(poll_once(dropped.as_mut()).is_pending());
         drop(dropped);
         cancel.cancel();
         assert_eq!(cancelled.await.unwrap_err().code, "cancelled");
     }
     drop(release);
-    assert_eq!(service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits.len(), 1);
+    assert_eq!(service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap().hits.len(), 1);
     let after = service.activity();
     assert_eq!(after.dropped, before.dropped + 2);
     assert_eq!(after.embedded_texts, before.embedded_texts + 1);
@@ -172,10 +173,10 @@ async fn a_call_past_its_deadline_costs_nothing() {
     let before = service.activity();
     let release = occupy(&service);
     let soon = Context { deadline: Some(Instant::now() + Duration::from_millis(20)), ..cx() };
-    let late = service.search(&soon, Search::text("apple", 1)).await.unwrap_err();
+    let late = service.search(&soon, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((late.kind, late.code), (ErrorKind::Unavailable, "deadline"));
     drop(release);
-    service.search(&cx(), Search::text("apple", 1)).await.unwrap();
+    service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap();
     let after = service.activity();
     assert_eq!(after.dropped, before.dropped + 1);
     assert_eq!(after.embedded_texts, before.embedded_texts + 1);
@@ -189,7 +190,7 @@ async fn a_panic_is_one_callers_and_the_service_goes_on() {
     let result: Result<(), Error> = call.run(|| panic!("on purpose")).await;
     let error = result.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Internal, "internal"));
-    assert_eq!(service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits.len(), 1);
+    assert_eq!(service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap().hits.len(), 1);
     assert_eq!(service.activity().panicked, 1);
 }
 
@@ -199,12 +200,12 @@ async fn closing_answers_what_was_queued_before() {
     let service = service(dir.path()).await;
     let release = occupy(&service);
     let cx = cx();
-    let mut queued = pin!(service.search(&cx, Search::text("apple", 1)));
+    let mut queued = pin!(service.search(&cx, SearchRequest::text("apple", 1)));
     assert!(poll_once(queued.as_mut()).is_pending());
     drop(release);
     service.close();
     assert_eq!(queued.await.unwrap().hits.len(), 1);
-    assert_eq!(service.search(&cx, Search::text("apple", 1)).await.unwrap_err().code, "closing");
+    assert_eq!(service.search(&cx, SearchRequest::text("apple", 1)).await.unwrap_err().code, "closing");
 }
 
 #[tokio::test]
@@ -212,9 +213,9 @@ async fn a_query_asked_before_is_not_embedded_again() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let before = service.activity();
-    let first = service.search(&cx(), Search::text("apple", 1)).await.unwrap();
+    let first = service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap();
     // Spelt otherwise, but the same to the model.
-    let again = service.search(&cx(), Search::text(" Apple  ", 1)).await.unwrap();
+    let again = service.search(&cx(), SearchRequest::text(" Apple  ", 1)).await.unwrap();
     assert_eq!(first.hits, again.hits);
     let after = service.activity();
     assert_eq!(after.embedded_texts, before.embedded_texts + 1);
@@ -222,7 +223,7 @@ async fn a_query_asked_before_is_not_embedded_again() {
 }
 
 #[tokio::test]
-async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_for_itself() {
+async fn waiting_searches_are_embedded_together_and_each_distinct_text_once() {
     let dir = TempDir::new().unwrap();
     let service = service_with(dir.path(), |config| {
         config.query_compute = Some(embed::ComputeType::F32);
@@ -234,18 +235,24 @@ async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_fo
     let (cx, gone) = (cx(), Context { cancel: CancellationToken::new(), ..cx() });
     let mut alone = Vec::new();
     for text in ["apple", "a pear"] {
-        alone.push(service.search(&cx, Search::text(text, 2)).await.unwrap().hits);
+        alone.push(service.search(&cx, SearchRequest::text(text, 2)).await.unwrap().hits);
     }
     let before = service.activity();
     let release = occupy(&service);
-    let wrong = Search { filter: Some("@nowhere:{x}".to_owned()), ..Search::text("a pear", 2) };
-    let searches = [Search::text("apple", 2), Search::text("a pear", 2), wrong, Search::text("apple", 2)];
+    let wrong = SearchRequest { filter: Some("@nowhere:{x}".to_owned()), ..SearchRequest::text("a pear", 2) };
+    let searches =
+        [SearchRequest::text("apple", 2), SearchRequest::text("a pear", 2), SearchRequest::text("apple", 2)];
     let mut waiting: Vec<_> =
         searches.into_iter().map(|search| Box::pin(service.search(&cx, search))).collect();
-    let mut given_up = Box::pin(service.search(&gone, Search::text("plum", 2)));
+    let mut given_up = Box::pin(service.search(&gone, SearchRequest::text("plum", 2)));
     for search in waiting.iter_mut().chain([&mut given_up]) {
         assert!(poll_once(search.as_mut()).is_pending());
     }
+    // What is wrong with a request is reported before anything is queued.
+    let Poll::Ready(rejected) = poll_once(Box::pin(service.search(&cx, wrong)).as_mut()) else {
+        panic!("a malformed filter waits for a worker")
+    };
+    assert_eq!(rejected.unwrap_err().kind, ErrorKind::Invalid);
     gone.cancel.cancel();
     assert_eq!(given_up.await.unwrap_err().code, "cancelled");
     drop(release);
@@ -253,10 +260,9 @@ async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_fo
     for search in waiting {
         answers.push(search.await);
     }
-    for (answer, same) in [(0, 0), (1, 1), (3, 0)] {
+    for (answer, same) in [(0, 0), (1, 1), (2, 0)] {
         assert_eq!(answers[answer].as_ref().unwrap().hits, alone[same]);
     }
-    assert_eq!(answers[2].as_ref().unwrap_err().kind, ErrorKind::Invalid);
     let after = service.activity();
     assert_eq!(after.embedded_texts - before.embedded_texts, 2);
     service.close();
@@ -264,14 +270,14 @@ async fn searches_that_wait_together_are_embedded_once_each_and_answered_each_fo
 }
 
 #[tokio::test]
-async fn workers_that_all_hang_are_told_as_not_ready() {
+async fn a_pool_whose_workers_all_hang_makes_the_service_not_ready() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let release = occupy(&service);
     assert!(service.readiness().ready, "it has only begun");
     let readiness = service.shared().readiness(Duration::ZERO);
     assert!(!readiness.ready);
-    assert!(readiness.notes[0].starts_with("1 of 1 direct workers do not get on"), "{:?}", readiness.notes);
+    assert!(readiness.notes[0].starts_with("1 of 1 search workers are stuck"), "{:?}", readiness.notes);
     // Collections can still be looked at.
     assert_eq!(service.collections(&cx()).await.unwrap().len(), 1);
     drop(release);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nearfield::service::{Algorithm, Config, Context, Leg, RedisStore, Search, Service};
+use nearfield::service::{Algorithm, Config, Context, Leg, RedisStore, SearchRequest, Service};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -364,10 +364,10 @@ fn memory(world: &mut World<'_>) -> Result<Verdict> {
 fn search_times(redis: &OnRedis, vectors: &vectors::Vectors) -> Result<Vec<f64>> {
     (0..vectors.rows().min(100))
         .map(|row| {
-            let search = Search {
+            let search = SearchRequest {
                 collection: Some(packages::NAME.to_owned()),
                 legs: vec![Leg::Vector(vectors.row(row).to_vec())],
-                ..Search::text("", 5)
+                ..SearchRequest::text("", 5)
             };
             let begun = Instant::now();
             redis.runtime.block_on(redis.service.search(&Context::local(), search))?;

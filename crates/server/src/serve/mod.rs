@@ -287,7 +287,7 @@ async fn open(config: service::Config, progress: Arc<Progress>) -> Result<Servic
     }
     let thread = std::thread::Builder::new().name("nearfield-open".to_owned());
     let spawned = thread.spawn(move || {
-        let opened = Service::open_telling(config, Arc::new(SystemClock), &progress);
+        let opened = Service::open_with_progress(config, Arc::new(SystemClock), &progress);
         // The receiver is gone only when the process is stopping.
         let _ = sender.send(opened);
     });

@@ -1,13 +1,13 @@
 //! The engine inside this process.
 
-use engine::{ByteBudget, CollectionVersion, Engine, Options, Progress, QueryError, QueueFull};
+use engine::{Engine, Options, Progress, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    ComputedVector, Cursor, Document, DropMode, Error, Filter, Lacking, Op, Query, Schema, Scrolled,
-    SearchResult, WriteError, WriteOutcome,
+    ComputedVector, Cursor, Document, DropMode, Error, Filter, Op, PendingEmbeddings, Schema, Scrolled,
+    WriteError, WriteOutcome,
 };
-use crate::{ErrorKind, call::Call, refusal};
+use crate::{ErrorKind, call::Call, error_mapping};
 
 /// Documents on their way to the disk: half of what the engine's own queue holds, which the
 /// background embedder also writes through.
@@ -23,32 +23,15 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     pub(super) fn open(options: Options, progress: &Progress) -> Result<Embedded, Error> {
-        let engine = Engine::open_with_progress(options, progress).map_err(|error| refusal::open(&error))?;
+        let engine =
+            Engine::open_with_progress(options, progress).map_err(|error| error_mapping::open(&error))?;
         Ok(Embedded { engine, write_room: Semaphore::new(WRITES_MAX) })
-    }
-
-    /// The version of a collection that answers now.
-    pub(crate) fn version(&self, collection: &str) -> Option<CollectionVersion> {
-        self.engine.version(collection)
-    }
-
-    /// Searches this version of a collection; `None` if another answers by now.
-    pub(crate) fn search(
-        &self,
-        query: &Query<'_>,
-        version: CollectionVersion,
-        budget: &ByteBudget,
-    ) -> Result<Option<SearchResult>, Error> {
-        match self.engine.search_version(query, version, budget) {
-            Err(QueryError::VersionMismatch { .. }) => Ok(None),
-            found => found.map(Some).map_err(refusal::query),
-        }
     }
 
     /// The first of these keys a document stands under, and the document.
     pub(super) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
         for key in keys {
-            if let Some(document) = self.engine.get(key).map_err(refusal::query)? {
+            if let Some(document) = self.engine.get(key).map_err(error_mapping::query)? {
                 return Ok(Some(document));
             }
         }
@@ -57,7 +40,7 @@ impl Embedded {
 
     /// Computed vectors of the document under `key` in a collection.
     pub(super) fn vectors(&self, collection: &str, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
-        let vectors = self.engine.vectors(collection, key).map_err(refusal::query)?;
+        let vectors = self.engine.vectors(collection, key).map_err(error_mapping::query)?;
         Ok(vectors.into_iter().map(|(_, vector)| vector).collect())
     }
 
@@ -70,10 +53,10 @@ impl Embedded {
         rebuild: bool,
     ) -> Result<(engine::CollectionInfo, bool), Error> {
         let stood = self.engine.collection(name).is_ok();
-        match self.engine.create_collection(name, schema.clone()).map_err(refusal::collection) {
+        match self.engine.create_collection(name, schema.clone()).map_err(error_mapping::collection) {
             Ok(info) => Ok((info, !stood)),
-            Err(error) if rebuild && error.code == refusal::COLLECTION_EXISTS => {
-                let info = self.engine.rebuild_collection(name, schema).map_err(refusal::collection)?;
+            Err(error) if rebuild && error.code == error_mapping::COLLECTION_EXISTS => {
+                let info = self.engine.rebuild_collection(name, schema).map_err(error_mapping::collection)?;
                 Ok((info, false))
             }
             Err(error) => Err(error),
@@ -81,7 +64,7 @@ impl Embedded {
     }
 
     pub(crate) fn drop_collection(&self, name: &str, documents: DropMode) -> Result<(), Error> {
-        self.engine.drop_collection(name, documents).map_err(refusal::collection)
+        self.engine.drop_collection(name, documents).map_err(error_mapping::collection)
     }
 
     /// Commits a group of writes and waits until it is durable.
@@ -132,19 +115,19 @@ impl Embedded {
         limit: usize,
     ) -> Result<Scrolled, Error> {
         let after = after.map(position).transpose()?;
-        let page = self.engine.scroll(collection, filter, after, limit).map_err(refusal::query)?;
+        let page = self.engine.scroll(collection, filter, after, limit).map_err(error_mapping::query)?;
         Ok(Scrolled { documents: page.documents, next: page.next.map(|next| next.to_string()) })
     }
 
     pub(super) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {
-        self.engine.count(collection, filter).map_err(refusal::query)
+        self.engine.count(collection, filter).map_err(error_mapping::query)
     }
 
     /// Documents that lack vectors. The next page is found by asking again, once these have theirs.
-    pub(super) fn unembedded(&self, collection: &str, limit: usize) -> Result<Lacking, Error> {
-        let documents = self.engine.unembedded(collection, limit).map_err(refusal::collection)?;
+    pub(super) fn unembedded(&self, collection: &str, limit: usize) -> Result<PendingEmbeddings, Error> {
+        let documents = self.engine.unembedded(collection, limit).map_err(error_mapping::collection)?;
         let next = (!documents.is_empty()).then(Cursor::new);
-        Ok(Lacking { documents, next })
+        Ok(PendingEmbeddings { documents, next })
     }
 }
 

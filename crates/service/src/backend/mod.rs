@@ -6,86 +6,89 @@
 
 mod embedded;
 mod redis;
+mod search;
 
 #[cfg(any(fuzzing, test))]
 pub(crate) use redis::fuzzing;
 
 use std::collections::HashMap;
 
-pub(super) use engine::{
+pub(crate) use engine::{
     Clock, ComputedVector, Filter, Op, Progress, Query, SearchResult, TextToEmbed, WriteError, WriteOutcome,
 };
 
-pub(super) use self::{
+pub(crate) use self::{
     embedded::Embedded,
     redis::{MergedHits, Redis, ShardQuery},
+    search::{SearchOutcome, SearchOutcomes, SearchPlan, SearchTarget},
 };
-use super::{
+use crate::{
     CollectionInfo, Config, Document, DropMode, Error, Field, Schema, Scrolled, Stats, Store,
     call::Call,
-    catalog::Known,
-    refusal,
+    catalog::CollectionHandle,
+    error_mapping,
+    models::Models,
     sync::{Arc, OnceLock},
-    workers::give_way,
+    workers::lower_priority,
 };
 
 /// What became of each write of a group.
-pub(super) type Results = Vec<Result<WriteOutcome, NotWritten>>;
+pub(crate) type Results = Vec<Result<WriteOutcome, WriteFailure>>;
 
 /// Why one write of a group was not made.
 #[derive(Clone, Debug)]
-pub(super) enum NotWritten {
+pub(crate) enum WriteFailure {
     /// The document is not as expected.
     Conflict(Error),
     /// A collection appeared or changed, and a vector for it is missing.
     VectorsMissing(Error),
     /// Anything else.
-    Refused(Error),
+    Rejected(Error),
 }
 
-impl NotWritten {
-    pub(super) fn into_error(self) -> Error {
+impl WriteFailure {
+    pub(crate) fn into_error(self) -> Error {
         match self {
-            NotWritten::Conflict(error) | NotWritten::VectorsMissing(error) | NotWritten::Refused(error) => {
-                error
-            }
+            WriteFailure::Conflict(error)
+            | WriteFailure::VectorsMissing(error)
+            | WriteFailure::Rejected(error) => error,
         }
     }
 }
 
-impl From<WriteError> for NotWritten {
-    fn from(error: WriteError) -> NotWritten {
-        let refused = refusal::write(&error);
+impl From<WriteError> for WriteFailure {
+    fn from(error: WriteError) -> WriteFailure {
+        let refused = error_mapping::write(&error);
         match error {
-            WriteError::Conflict { .. } => NotWritten::Conflict(refused),
-            WriteError::VectorsMissing { .. } => NotWritten::VectorsMissing(refused),
-            _ => NotWritten::Refused(refused),
+            WriteError::Conflict { .. } => WriteFailure::Conflict(refused),
+            WriteError::VectorsMissing { .. } => WriteFailure::VectorsMissing(refused),
+            _ => WriteFailure::Rejected(refused),
         }
     }
 }
 
 fn results(written: Vec<Result<WriteOutcome, WriteError>>) -> Results {
-    written.into_iter().map(|written| written.map_err(NotWritten::from)).collect()
+    written.into_iter().map(|written| written.map_err(WriteFailure::from)).collect()
 }
 
 /// Where a page of documents ended. Opaque to everybody but the backend that gave it.
-pub(super) type Cursor = String;
+pub(crate) type Cursor = String;
 
 /// Documents that lack computed vectors, each with the texts to embed, and where to go on.
 #[derive(Debug)]
-pub(super) struct Lacking {
-    pub(super) documents: Vec<(Document, Vec<TextToEmbed>)>,
-    pub(super) next: Option<Cursor>,
+pub(crate) struct PendingEmbeddings {
+    pub(crate) documents: Vec<(Document, Vec<TextToEmbed>)>,
+    pub(crate) next: Option<Cursor>,
 }
 
 /// What the vector fields of a collection are computed by: name of the field, model's fingerprint; in
 /// the order of the names.
-pub(super) type Fingerprints = Vec<(String, [u8; 16])>;
+pub(crate) type Fingerprints = Vec<(String, [u8; 16])>;
 
 /// Where documents and vectors are.
 #[derive(Debug)]
-pub(super) struct Backend {
-    store: Kind,
+pub(crate) struct Backend {
+    store: BackendKind,
     on_change: Arc<OnChange>,
     /// Held by who changes collections of the engine, which takes one change at a time.
     changing: Arc<tokio::sync::Mutex<()>>,
@@ -93,7 +96,7 @@ pub(super) struct Backend {
 
 /// The kinds of store.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(crate) enum BackendKind {
     /// The engine in this process.
     Embedded(Arc<Embedded>),
     /// A Redis with the search module.
@@ -102,7 +105,7 @@ pub(super) enum Kind {
 
 /// What is called when collections have been made, switched or dropped, by whoever.
 #[derive(Default)]
-pub(super) struct OnChange(OnceLock<Box<dyn Fn() + Send + Sync>>);
+pub(crate) struct OnChange(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
 impl OnChange {
     fn call(&self) {
@@ -119,33 +122,37 @@ impl std::fmt::Debug for OnChange {
 }
 
 /// Documents by key, each with its computed vectors.
-pub(super) type Stood = HashMap<Vec<u8>, (Document, Vec<ComputedVector>)>;
+pub(crate) type PrefetchedDocuments = HashMap<Vec<u8>, (Document, Vec<ComputedVector>)>;
 
 /// What stands under the keys of documents that are about to be written.
 #[derive(Clone, Debug)]
-pub(super) enum Standing {
+pub(crate) enum DocumentLookup {
     /// Looked up when asked for: the engine is at hand.
-    AtHand(Arc<Embedded>),
+    Local(Arc<Embedded>),
     /// Read ahead, by key: a worker waits for no network.
-    Read(Arc<Stood>),
+    Prefetched(Arc<PrefetchedDocuments>),
 }
 
-impl Standing {
+impl DocumentLookup {
     /// The document under the first of these keys where there is one.
-    pub(super) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
+    pub(crate) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
         match self {
-            Standing::AtHand(embedded) => embedded.find(keys),
-            Standing::Read(read) => {
+            DocumentLookup::Local(embedded) => embedded.find(keys),
+            DocumentLookup::Prefetched(read) => {
                 Ok(keys.iter().find_map(|key| read.get(key)).map(|(document, _)| document.clone()))
             }
         }
     }
 
     /// Computed vectors of the document under `key` in a collection.
-    pub(super) fn vectors(&self, collection: &Known, key: &[u8]) -> Result<Vec<ComputedVector>, Error> {
+    pub(crate) fn vectors(
+        &self,
+        collection: &CollectionHandle,
+        key: &[u8],
+    ) -> Result<Vec<ComputedVector>, Error> {
         match self {
-            Standing::AtHand(embedded) => embedded.vectors(&collection.name, key),
-            Standing::Read(read) => {
+            DocumentLookup::Local(embedded) => embedded.vectors(&collection.name, key),
+            DocumentLookup::Prefetched(read) => {
                 let vectors = read.get(key).map_or(&[][..], |(_, vectors)| vectors);
                 let of_collection = vectors.iter().filter(|vector| vector.collection == collection.version);
                 Ok(of_collection.cloned().collect())
@@ -160,7 +167,7 @@ const VERIFY_BYTES_MAX: u64 = 512 << 20;
 impl Backend {
     /// Opens what the configuration names. A Redis that does not answer does not keep it from
     /// opening: [`Backend::obstacle`] tells.
-    pub(super) fn open(
+    pub(crate) fn open(
         config: &Config,
         cpu: engine::Cpu,
         clock: Arc<dyn Clock>,
@@ -180,103 +187,114 @@ impl Backend {
                     durability: config.durability,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
-                    lower_priority: give_way,
+                    lower_priority: lower_priority,
                     on_read_only: |reason| tracing::error!(reason, "no more writes are taken"),
                 };
-                Kind::Embedded(Arc::new(Embedded::open(options, progress)?))
+                BackendKind::Embedded(Arc::new(Embedded::open(options, progress)?))
             }
-            Store::Redis(store) => Kind::Redis(Redis::open(store, clock, on_change.clone())?),
+            Store::Redis(store) => BackendKind::Redis(Redis::open(store, clock, on_change.clone())?),
         };
         Ok(Backend { store, on_change, changing: Arc::default() })
     }
 
     /// Calls `changed` whenever collections have been made, switched or dropped. For once.
-    pub(super) fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
+    pub(crate) fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
         let first = self.on_change.0.set(Box::new(changed)).is_ok();
         assert!(first, "one service listens to its backend");
     }
 
     /// Whether the index is our own, and can hold vectors in other ways than they are given.
-    pub(super) fn quantizes(&self) -> bool {
-        matches!(self.store, Kind::Embedded(_))
+    pub(crate) fn is_embedded(&self) -> bool {
+        matches!(self.store, BackendKind::Embedded(_))
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.close(),
-            Kind::Redis(redis) => redis.close(),
+            BackendKind::Embedded(embedded) => embedded.engine.close(),
+            BackendKind::Redis(redis) => redis.close(),
         }
     }
 
     /// Which Redis it is, by whatever name it was found; `None` for the engine in this process, and
     /// for a Redis that has not answered yet.
-    pub(super) fn server_id(&self) -> Option<String> {
+    pub(crate) fn server_id(&self) -> Option<String> {
         match &self.store {
-            Kind::Embedded(_) => None,
-            Kind::Redis(redis) => redis.server_id(),
+            BackendKind::Embedded(_) => None,
+            BackendKind::Redis(redis) => redis.server_id(),
         }
     }
 
-    /// Which kind it is: a search goes another way through each.
-    pub(super) fn kind(&self) -> &Kind {
-        &self.store
+    /// Executes searches together; one outcome per plan, in order.
+    pub(crate) async fn search(
+        &self,
+        call: &Call,
+        models: &Arc<Models>,
+        plans: &[Arc<SearchPlan>],
+    ) -> Result<SearchOutcomes, Error> {
+        match &self.store {
+            BackendKind::Embedded(embedded) => search::in_engine(embedded, call, models, plans).await,
+            BackendKind::Redis(redis) => search::in_redis(redis, call, models, plans).await,
+        }
     }
 
     /// Unix milliseconds, from which ends are counted.
-    pub(super) fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.now_ms(),
-            Kind::Redis(redis) => redis.now_ms(),
+            BackendKind::Embedded(embedded) => embedded.engine.now_ms(),
+            BackendKind::Redis(redis) => redis.now_ms(),
         }
     }
 
     /// The collections as they were last seen. Waits for nothing.
-    pub(super) fn seen(&self) -> Vec<CollectionInfo> {
+    pub(crate) fn seen(&self) -> Vec<CollectionInfo> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.collections(),
-            Kind::Redis(redis) => redis.cached_collections(),
+            BackendKind::Embedded(embedded) => embedded.engine.collections(),
+            BackendKind::Redis(redis) => redis.cached_collections(),
         }
     }
 
     /// One collection as it was last seen. Waits for nothing.
-    pub(super) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
+    pub(crate) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.collection(name).map_err(refusal::collection),
-            Kind::Redis(redis) => redis.cached_collection(name),
+            BackendKind::Embedded(embedded) => {
+                embedded.engine.collection(name).map_err(error_mapping::collection)
+            }
+            BackendKind::Redis(redis) => redis.cached_collection(name),
         }
     }
 
     /// The documents of a collection on each server, as last seen; nothing where there is but one.
-    pub(super) fn shards(&self, name: &str) -> Vec<(String, u64)> {
+    pub(crate) fn shards(&self, name: &str) -> Vec<(String, u64)> {
         match &self.store {
-            Kind::Embedded(_) => Vec::new(),
-            Kind::Redis(redis) => redis.documents_per_shard(name),
+            BackendKind::Embedded(_) => Vec::new(),
+            BackendKind::Redis(redis) => redis.documents_per_shard(name),
         }
     }
 
-    pub(super) async fn collections(&self, call: &Call) -> Result<Vec<CollectionInfo>, Error> {
+    pub(crate) async fn collections(&self, call: &Call) -> Result<Vec<CollectionInfo>, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let embedded = embedded.clone();
                 call.administer(move || Ok(embedded.engine.collections())).await
             }
-            Kind::Redis(redis) => call.within(redis.collections()).await?,
+            BackendKind::Redis(redis) => call.within(redis.collections()).await?,
         }
     }
 
-    pub(super) async fn collection(&self, call: &Call, name: &str) -> Result<CollectionInfo, Error> {
+    pub(crate) async fn collection(&self, call: &Call, name: &str) -> Result<CollectionInfo, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let (embedded, name) = (embedded.clone(), name.to_owned());
-                call.administer(move || embedded.engine.collection(&name).map_err(refusal::collection)).await
+                call.administer(move || embedded.engine.collection(&name).map_err(error_mapping::collection))
+                    .await
             }
-            Kind::Redis(redis) => call.within(redis.collection(name)).await?,
+            BackendKind::Redis(redis) => call.within(redis.collection(name)).await?,
         }
     }
 
     /// Makes a collection or finds an equal one; `true` if it was made. With `rebuild`, one with
     /// another schema is rebuilt beside itself. `models` are those its texts are embedded by.
-    pub(super) async fn put_collection(
+    pub(crate) async fn put_collection(
         &self,
         call: &Call,
         name: &str,
@@ -285,53 +303,55 @@ impl Backend {
         models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let name = name.to_owned();
                 self.change(call, embedded, move |embedded| embedded.put_collection(&name, schema, rebuild))
                     .await
             }
-            Kind::Redis(redis) => call.within(redis.put_collection(name, schema, rebuild, models)).await?,
+            BackendKind::Redis(redis) => {
+                call.within(redis.put_collection(name, schema, rebuild, models)).await?
+            }
         }
     }
 
-    pub(super) async fn drop_collection(
+    pub(crate) async fn drop_collection(
         &self,
         call: &Call,
         name: &str,
         documents: DropMode,
     ) -> Result<(), Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let name = name.to_owned();
                 self.change(call, embedded, move |embedded| embedded.drop_collection(&name, documents)).await
             }
-            Kind::Redis(redis) => call.within(redis.drop_collection(name, documents)).await?,
+            BackendKind::Redis(redis) => call.within(redis.drop_collection(name, documents)).await?,
         }
     }
 
-    pub(super) async fn set_alias(&self, call: &Call, alias: &str, collection: &str) -> Result<(), Error> {
+    pub(crate) async fn set_alias(&self, call: &Call, alias: &str, collection: &str) -> Result<(), Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let (alias, collection) = (alias.to_owned(), collection.to_owned());
                 let set = move |embedded: &Embedded| {
-                    embedded.engine.set_alias(&alias, &collection).map_err(refusal::collection)
+                    embedded.engine.set_alias(&alias, &collection).map_err(error_mapping::collection)
                 };
                 self.change(call, embedded, set).await
             }
-            Kind::Redis(redis) => call.within(redis.set_alias(alias, collection)).await?,
+            BackendKind::Redis(redis) => call.within(redis.set_alias(alias, collection)).await?,
         }
     }
 
-    pub(super) async fn remove_alias(&self, call: &Call, alias: &str) -> Result<(), Error> {
+    pub(crate) async fn remove_alias(&self, call: &Call, alias: &str) -> Result<(), Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let alias = alias.to_owned();
                 let remove = move |embedded: &Embedded| {
-                    embedded.engine.remove_alias(&alias).map_err(refusal::collection)
+                    embedded.engine.remove_alias(&alias).map_err(error_mapping::collection)
                 };
                 self.change(call, embedded, remove).await
             }
-            Kind::Redis(redis) => call.within(redis.remove_alias(alias)).await?,
+            BackendKind::Redis(redis) => call.within(redis.remove_alias(alias)).await?,
         }
     }
 
@@ -357,145 +377,151 @@ impl Backend {
     }
 
     /// Lets the rebuilt version of a collection answer.
-    pub(super) fn switch_blocking(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn switch_blocking(&self, name: &str) -> Result<(), Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
-                let switched = embedded.engine.switch_collection(name).map_err(refusal::collection);
+            BackendKind::Embedded(embedded) => {
+                let switched = embedded.engine.switch_collection(name).map_err(error_mapping::collection);
                 self.on_change.call();
                 switched.map(drop)
             }
-            Kind::Redis(_) => unreachable!("nothing is rebuilt in a Redis"),
+            BackendKind::Redis(_) => unreachable!("nothing is rebuilt in a Redis"),
         }
     }
 
     /// The document under the first of these keys where there is one.
-    pub(super) async fn find(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
+    pub(crate) async fn find(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let embedded = embedded.clone();
                 call.run(move || embedded.find(&keys)).await
             }
-            Kind::Redis(redis) => call.within(redis.get_first(keys)).await?,
+            BackendKind::Redis(redis) => call.within(redis.get_first(keys)).await?,
         }
     }
 
     /// Where to look documents up without waiting, if that is possible; otherwise they are
-    /// read ahead, by [`Backend::read_ahead`].
-    pub(super) fn at_hand(&self) -> Option<Standing> {
+    /// read ahead, by [`Backend::prefetch`].
+    pub(crate) fn local_lookup(&self) -> Option<DocumentLookup> {
         match &self.store {
-            Kind::Embedded(embedded) => Some(Standing::AtHand(embedded.clone())),
-            Kind::Redis(_) => None,
+            BackendKind::Embedded(embedded) => Some(DocumentLookup::Local(embedded.clone())),
+            BackendKind::Redis(_) => None,
         }
     }
 
     /// What stands under these keys.
-    pub(super) async fn read_ahead(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Standing, Error> {
+    pub(crate) async fn prefetch(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<DocumentLookup, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => Ok(Standing::AtHand(embedded.clone())),
-            Kind::Redis(redis) => Ok(Standing::Read(Arc::new(call.within(redis.prefetch(keys)).await??))),
+            BackendKind::Embedded(embedded) => Ok(DocumentLookup::Local(embedded.clone())),
+            BackendKind::Redis(redis) => {
+                Ok(DocumentLookup::Prefetched(Arc::new(call.within(redis.prefetch(keys)).await??)))
+            }
         }
     }
 
     /// Commits a group of writes and waits until it stands.
-    pub(super) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<Results, Error> {
+    pub(crate) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<Results, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => Ok(results(embedded.commit(call, ops).await?)),
-            Kind::Redis(redis) => call.within(redis.write(ops)).await?,
+            BackendKind::Embedded(embedded) => Ok(results(embedded.commit(call, ops).await?)),
+            BackendKind::Redis(redis) => call.within(redis.write(ops)).await?,
         }
     }
 
-    pub(super) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
+    pub(crate) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => Ok(results(embedded.engine.write(ops))),
-            Kind::Redis(redis) => redis.block_on(redis.write(ops)),
+            BackendKind::Embedded(embedded) => Ok(results(embedded.engine.write(ops))),
+            BackendKind::Redis(redis) => redis.block_on(redis.write(ops)),
         }
     }
 
     /// Which texts of a document must be embedded, for all collections its key falls into.
-    pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
+    pub(crate) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.texts_to_embed(key, fields),
-            Kind::Redis(redis) => redis.texts_to_embed(key, fields),
+            BackendKind::Embedded(embedded) => embedded.engine.texts_to_embed(key, fields),
+            BackendKind::Redis(redis) => redis.texts_to_embed(key, fields),
         }
     }
 
     /// Checks a write but for its guard.
-    pub(super) fn validate(&self, op: &Op) -> Result<(), WriteError> {
+    pub(crate) fn validate(&self, op: &Op) -> Result<(), WriteError> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.validate(op),
-            Kind::Redis(redis) => redis.validate(op),
+            BackendKind::Embedded(embedded) => embedded.engine.validate(op),
+            BackendKind::Redis(redis) => redis.validate(op),
         }
     }
 
-    pub(super) async fn scroll(
+    pub(crate) async fn scroll(
         &self,
         call: &Call,
-        collection: &Arc<Known>,
+        collection: &Arc<CollectionHandle>,
         filter: Option<Filter>,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Scrolled, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let (embedded, collection) = (embedded.clone(), collection.clone());
                 call.run(move || embedded.scroll(&collection.name, filter.as_ref(), after.as_ref(), limit))
                     .await
             }
-            Kind::Redis(redis) => {
+            BackendKind::Redis(redis) => {
                 call.within(redis.scroll(&collection.name, filter.as_ref(), after.as_ref(), limit)).await?
             }
         }
     }
 
-    pub(super) fn scroll_blocking(
+    pub(crate) fn scroll_blocking(
         &self,
         collection: &str,
         after: Option<&Cursor>,
         limit: usize,
     ) -> Result<Scrolled, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.scroll(collection, None, after, limit),
-            Kind::Redis(redis) => redis.block_on(redis.scroll(collection, None, after, limit)),
+            BackendKind::Embedded(embedded) => embedded.scroll(collection, None, after, limit),
+            BackendKind::Redis(redis) => redis.block_on(redis.scroll(collection, None, after, limit)),
         }
     }
 
-    pub(super) async fn count(
+    pub(crate) async fn count(
         &self,
         call: &Call,
-        collection: &Arc<Known>,
+        collection: &Arc<CollectionHandle>,
         filter: Option<Filter>,
     ) -> Result<u64, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let (embedded, collection) = (embedded.clone(), collection.clone());
                 call.run(move || embedded.count(&collection.name, filter.as_ref())).await
             }
-            Kind::Redis(redis) => call.within(redis.count(&collection.name, filter.as_ref())).await?,
+            BackendKind::Redis(redis) => call.within(redis.count(&collection.name, filter.as_ref())).await?,
         }
     }
 
     /// Documents of a collection that lack computed vectors, from where the last page ended.
-    pub(super) fn unembedded_blocking(
+    pub(crate) fn unembedded_blocking(
         &self,
         collection: &str,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Lacking, Error> {
+    ) -> Result<PendingEmbeddings, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.unembedded(collection, limit),
-            Kind::Redis(redis) => redis.block_on(redis.unembedded(collection, after, limit)),
+            BackendKind::Embedded(embedded) => embedded.unembedded(collection, limit),
+            BackendKind::Redis(redis) => redis.block_on(redis.unembedded(collection, after, limit)),
         }
     }
 
     /// What the computed vectors of a document in a collection were made by: position of the field,
     /// model's fingerprint.
-    pub(super) fn made_by(&self, collection: &Known, key: &[u8]) -> Result<Vec<(u16, [u8; 16])>, Error> {
+    pub(crate) fn made_by(
+        &self,
+        collection: &CollectionHandle,
+        key: &[u8],
+    ) -> Result<Vec<(u16, [u8; 16])>, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let vectors = embedded.vectors(&collection.name, key)?;
                 Ok(vectors.iter().map(|vector| (vector.field, vector.model)).collect())
             }
-            Kind::Redis(redis) => {
+            BackendKind::Redis(redis) => {
                 let position = |(name, model): (String, _)| {
                     let fields = &collection.schema.fields;
                     let position = fields.iter().position(|field| field.name == name)?;
@@ -508,26 +534,26 @@ impl Backend {
 
     /// The models all vectors of a collection were computed by, where the store notes them once
     /// for all; `None` where every vector carries its own.
-    pub(super) fn models(&self, collection: &str) -> Option<Fingerprints> {
+    pub(crate) fn models(&self, collection: &str) -> Option<Fingerprints> {
         match &self.store {
-            Kind::Embedded(_) => None,
-            Kind::Redis(redis) => Some(redis.models(collection)),
+            BackendKind::Embedded(_) => None,
+            BackendKind::Redis(redis) => Some(redis.models(collection)),
         }
     }
 
     /// Notes that all vectors of a collection are now computed by these models.
-    pub(super) fn note_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
+    pub(crate) fn note_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
         match &self.store {
-            Kind::Embedded(_) => Ok(()),
-            Kind::Redis(redis) => redis.block_on(redis.save_models(collection, models)),
+            BackendKind::Embedded(_) => Ok(()),
+            BackendKind::Redis(redis) => redis.block_on(redis.save_models(collection, models)),
         }
     }
 
     /// The engine to back up; a Redis is refused.
-    pub(super) fn to_back_up(&self) -> Result<Arc<Embedded>, Error> {
+    pub(crate) fn to_back_up(&self) -> Result<Arc<Embedded>, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => Ok(embedded.clone()),
-            Kind::Redis(_) => Err(Error::invalid(
+            BackendKind::Embedded(embedded) => Ok(embedded.clone()),
+            BackendKind::Redis(_) => Err(Error::invalid(
                 "backup-redis",
                 "a Redis makes its own backups (BGSAVE, or its append-only file); `nearfield copy` moves its \
                  collections into a data directory",
@@ -535,52 +561,52 @@ impl Backend {
         }
     }
 
-    pub(super) async fn stats(&self, call: &Call) -> Result<Stats, Error> {
+    pub(crate) async fn stats(&self, call: &Call) -> Result<Stats, Error> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 let embedded = embedded.clone();
-                call.administer(move || embedded.engine.stats().map_err(refusal::query)).await
+                call.administer(move || embedded.engine.stats().map_err(error_mapping::query)).await
             }
-            Kind::Redis(redis) => call.within(redis.stats()).await?,
+            BackendKind::Redis(redis) => call.within(redis.stats()).await?,
         }
     }
 
     /// What each Redis says of itself.
-    pub(super) async fn diagnose(&self, call: &Call) -> Result<Vec<String>, Error> {
+    pub(crate) async fn diagnose(&self, call: &Call) -> Result<Vec<String>, Error> {
         match &self.store {
-            Kind::Embedded(_) => Ok(Vec::new()),
-            Kind::Redis(redis) => call.within(redis.diagnose()).await,
+            BackendKind::Embedded(_) => Ok(Vec::new()),
+            BackendKind::Redis(redis) => call.within(redis.diagnose()).await,
         }
     }
 
     /// What is wrong but does not keep the store from answering.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         match &self.store {
-            Kind::Embedded(embedded) => embedded.engine.warnings(),
-            Kind::Redis(redis) => redis.warnings(),
+            BackendKind::Embedded(embedded) => embedded.engine.warnings(),
+            BackendKind::Redis(redis) => redis.warnings(),
         }
     }
 
     /// What keeps the store from answering or from taking writes.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    pub(crate) fn obstacle(&self) -> Option<String> {
         match &self.store {
-            Kind::Embedded(embedded) => {
+            BackendKind::Embedded(embedded) => {
                 embedded.engine.writable().err().map(|reason| format!("writes are not taken: {reason}"))
             }
-            Kind::Redis(redis) => redis.unavailable_reason().map(|obstacle| obstacle.message),
+            BackendKind::Redis(redis) => redis.unavailable_reason().map(|obstacle| obstacle.message),
         }
     }
 
     /// What keeps the store from knowing its collections.
-    pub(super) fn out_of_reach(&self) -> Option<Error> {
+    pub(crate) fn out_of_reach(&self) -> Option<Error> {
         match &self.store {
-            Kind::Embedded(_) => None,
-            Kind::Redis(redis) => redis.catalog_unavailable_reason(),
+            BackendKind::Embedded(_) => None,
+            BackendKind::Redis(redis) => redis.catalog_unavailable_reason(),
         }
     }
 }
 
-/// The refusal of a cursor this store did not give.
+/// The error_mapping of a cursor this store did not give.
 fn no_cursor(cursor: &str) -> Error {
     let shown: String = cursor.chars().take(64).collect();
     Error::invalid(

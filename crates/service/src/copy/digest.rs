@@ -14,7 +14,7 @@ use super::{
 use crate::{
     VectorSchema,
     backend::{ComputedVector, Op},
-    catalog::{Known, vector_fields},
+    catalog::{CollectionHandle, vector_fields},
 };
 
 /// The SHA-256 of a document's key, fields and vectors. The expiry is compared separately.
@@ -93,7 +93,7 @@ pub(super) fn to_put(plan: &CopyPlan, stored: &StoredDocument, expected: Expecte
 fn digest<'p>(
     plan: &'p CopyPlan,
     stored: &'p StoredDocument,
-    known: impl Fn(&'p PlannedCollection) -> &'p Known,
+    known: impl Fn(&'p PlannedCollection) -> &'p CollectionHandle,
 ) -> DocumentDigest {
     let StoredDocument { document, vectors } = stored;
     let mut hash = Sha256::new();
@@ -132,7 +132,7 @@ fn digest<'p>(
 }
 
 /// The computed vector fields, with their positions in the schema.
-fn computed(known: &Known) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
+fn computed(known: &CollectionHandle) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
     vector_fields(&known.schema).filter(|(_, vector)| vector.embed.is_some()).map(|(name, vector)| {
         let position = known.schema.fields.iter().position(|field| field.name == name);
         (position.expect("it is one of the schema's fields"), name, vector)

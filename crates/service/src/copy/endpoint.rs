@@ -4,13 +4,13 @@ use std::collections::HashMap;
 
 use crate::{
     Clock, Config, Context, Document, Error,
-    backend::{Backend, ComputedVector, Cursor, Kind},
-    call::Call,
-    catalog::Known,
+    backend::{Backend, ComputedVector, Cursor},
+    call::{Call, Workers},
+    catalog::CollectionHandle,
+    error_mapping,
     meter::Meter,
-    refusal,
     sync::Arc,
-    workers::Workers,
+    workers::Options,
 };
 
 /// A document with its computed vectors.
@@ -45,16 +45,23 @@ impl CopyEndpoint {
     pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<CopyEndpoint, Error> {
         config.check()?;
         let cpu = config.cpu();
-        let backend = Backend::open(config, cpu, clock, &super::super::Progress::default())?;
+        let backend = Backend::open(config, cpu, clock, &crate::Progress::default())?;
         if let Some(obstacle) = backend.out_of_reach() {
             backend.close();
             return Err(obstacle);
         }
         let meter = Arc::new(Meter::new());
-        let started = Workers::start(config.workers, config.queue_max, config.queue_wait, 1, false, meter);
+        let options = Options {
+            threads: config.workers,
+            jobs_max: config.queue_max,
+            queue_delay_max: config.queue_wait,
+            batch_max: 1,
+            pin: false,
+        };
+        let started = Workers::start(options, meter);
         let workers = started.map_err(|error| {
             backend.close();
-            refusal::thread(&error)
+            error_mapping::thread(&error)
         })?;
         Ok(CopyEndpoint { backend, workers: Arc::new(workers), timeout: config.timeout })
     }
@@ -65,15 +72,15 @@ impl CopyEndpoint {
 
     /// Whether the store's statistics count only Nearfield's documents.
     pub(super) fn counts_only_documents(&self) -> bool {
-        matches!(self.backend.kind(), Kind::Embedded(_))
+        self.backend.is_embedded()
     }
 
     /// The page of a collection's documents after `after`, with their vectors in all of `all`.
     pub(super) async fn page(
         &self,
         call: &Call,
-        collection: &Arc<Known>,
-        all: impl Iterator<Item = &Arc<Known>>,
+        collection: &Arc<CollectionHandle>,
+        all: impl Iterator<Item = &Arc<CollectionHandle>>,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<(Vec<StoredDocument>, Option<Cursor>), Error> {
@@ -90,11 +97,11 @@ impl CopyEndpoint {
     pub(super) async fn documents(
         &self,
         call: &Call,
-        collections: impl Iterator<Item = &Arc<Known>>,
+        collections: impl Iterator<Item = &Arc<CollectionHandle>>,
         keys: Vec<Vec<u8>>,
     ) -> Result<HashMap<Box<[u8]>, StoredDocument>, Error> {
-        let collections: Vec<Arc<Known>> = collections.cloned().collect();
-        let existing = self.backend.read_ahead(call, keys.clone()).await?;
+        let collections: Vec<Arc<CollectionHandle>> = collections.cloned().collect();
+        let existing = self.backend.prefetch(call, keys.clone()).await?;
         let gather = move || {
             let mut found = HashMap::with_capacity(keys.len());
             for key in keys {

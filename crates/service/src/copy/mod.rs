@@ -25,9 +25,9 @@ use self::{
     endpoint::{CopyEndpoint, StoredDocument},
     pages::DocumentPage,
 };
-use super::{
+use crate::{
     Clock, Config, Context, Error, ErrorKind, Expected, Store, SystemClock,
-    backend::{NotWritten, Op},
+    backend::{Op, WriteFailure},
     meter::Meter,
     models::Models,
     sync::{Arc, AtomicU64},
@@ -351,11 +351,11 @@ impl PageWriter<'_> {
                     self.counters.written.fetch_add(1, Relaxed);
                 }
                 // Another client changed it after it was compared: compare it again.
-                Err(NotWritten::Conflict(error)) => {
+                Err(WriteFailure::Conflict(error)) => {
                     failed.get_or_insert(error);
                     open.push(source);
                 }
-                Err(NotWritten::Refused(error)) if is_document_error(&error) => {
+                Err(WriteFailure::Rejected(error)) if is_document_error(&error) => {
                     self.reject(&source, error.message);
                 }
                 Err(other) => {

@@ -6,10 +6,10 @@ use super::{endpoint::CopyEndpoint, retry};
 use crate::{
     CollectionInfo, Context, Error, ErrorKind, FieldKind, Quantization, Schema,
     backend::Fingerprints,
-    catalog::{Known, vector_fields},
+    catalog::{CollectionHandle, vector_fields},
     collections::default_quantization,
+    error_mapping,
     models::Models,
-    refusal,
     sync::Arc,
 };
 
@@ -28,8 +28,8 @@ pub struct CopyPlan {
 /// One collection to copy.
 #[derive(Debug)]
 pub(super) struct PlannedCollection {
-    pub(super) from: Arc<Known>,
-    pub(super) to: Arc<Known>,
+    pub(super) from: Arc<CollectionHandle>,
+    pub(super) to: Arc<CollectionHandle>,
     /// The models of its vectors, if the target stores them per collection.
     pub(super) models: Option<Fingerprints>,
 }
@@ -79,7 +79,7 @@ pub(super) async fn create(
         if let Some(difference) = existing.and_then(|existing| existing.schema.difference(&schema)) {
             return Err(Error::new(
                 ErrorKind::Conflict,
-                refusal::COLLECTION_EXISTS,
+                error_mapping::COLLECTION_EXISTS,
                 format!(
                     "collection {:?} exists in the target with another schema: {difference}; drop it there, or copy to another store",
                     info.name
@@ -136,7 +136,7 @@ fn target_schema(
             Some(FieldKind::Vector(existing)) => Some(existing.quantization),
             _ => None,
         };
-        let quantization = match (existing, to.backend.quantizes(), from.backend.quantizes()) {
+        let quantization = match (existing, to.backend.is_embedded(), from.backend.is_embedded()) {
             (Some(existing), ..) => existing,
             (None, false, _) => Quantization::None,
             // The source does not support quantization, so its value was not selected.
@@ -197,7 +197,11 @@ async fn plan_collection(
     schema: Schema,
 ) -> Result<PlannedCollection, Error> {
     let known = |info: &CollectionInfo| {
-        Arc::new(Known { name: info.name.clone(), version: info.version, schema: info.schema.clone() })
+        Arc::new(CollectionHandle {
+            name: info.name.clone(),
+            version: info.version,
+            schema: info.schema.clone(),
+        })
     };
     let source = known(info);
     // Redis stores the models of a collection's vectors once per collection.
@@ -235,7 +239,7 @@ async fn fingerprints(
     from: &CopyEndpoint,
     models: &Arc<Models>,
     cx: &Context,
-    source: &Arc<Known>,
+    source: &Arc<CollectionHandle>,
 ) -> Result<Fingerprints, Error> {
     if let Some(stored) = from.backend.models(&source.name) {
         return Ok(stored);
@@ -285,6 +289,6 @@ pub(super) fn rejection_reason(error: &WriteError) -> String {
              computed it, or put the document again, then repeat the copy"
                 .to_owned()
         }
-        error => refusal::write(error).message,
+        error => error_mapping::write(error).message,
     }
 }

@@ -1,6 +1,6 @@
 //! The service while what collections there are is changed.
 
-use super::{question::Question, *};
+use super::*;
 
 /// A clock that, once set to, holds whoever reads it next on a thread for collections: a verb in the middle of its work,
 /// other verbs kept out.
@@ -32,7 +32,7 @@ async fn service_that_drops(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::ta
     service.put_collection(&cx(), "doomed", doomed, false).await.unwrap();
     put_in(&service, "doomed", "1", "plum").await.unwrap();
     // Nothing is switched to but by the test.
-    service.inner.embedder.close();
+    service.inner.backfill.close();
     let retitled = embedding_the_title(schema());
     service.put_collection(&cx(), "articles", retitled, true).await.unwrap();
 
@@ -80,7 +80,8 @@ async fn searches_go_on_while_a_switch_waits_for_another_verb() {
         let shared = service.shared().clone();
         std::thread::spawn(move || shared.switch("articles").unwrap())
     };
-    let apple = || Search { collection: Some("articles".to_owned()), ..Search::text("apple", 1) };
+    let apple =
+        || SearchRequest { collection: Some("articles".to_owned()), ..SearchRequest::text("apple", 1) };
     // For as long as it takes the thread to get there many times over.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(200) {
@@ -119,7 +120,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     let shared = service.shared();
     let other = Schema { prefixes: vec![b"other:".to_vec()], ..schema() };
     service.put_collection(&cx(), "other", other, false).await.unwrap();
-    service.inner.embedder.close();
+    service.inner.backfill.close();
     for name in ["articles", "other"] {
         shared.stale.lock().insert(name.to_owned());
         shared.troubles.lock().insert(name.to_owned(), "a full queue".to_owned());
@@ -127,7 +128,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         ["articles", "other"].into_iter().for_each(|name| shared.meter.unembedded(name, 7));
-        let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
+        let embedded = shared.backend.to_back_up().unwrap();
         embedded.drop_collection("articles", DropMode::KeepDocuments).unwrap();
         shared.refresh_catalog();
     });
@@ -158,7 +159,7 @@ async fn reopened(dir: &Path, change: impl FnOnce(&Path)) -> Service {
 async fn until_found_by_its_text(service: &Service) {
     let begun = Instant::now();
     loop {
-        let hits = service.search(&cx(), Search::text("apple", 1)).await.unwrap().hits;
+        let hits = service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap().hits;
         if hits[0].distance.unwrap().abs() < 1e-5 {
             return;
         }
@@ -193,20 +194,21 @@ async fn a_model_that_cannot_be_read_is_told_and_compared_once_it_can() {
 }
 
 #[tokio::test]
-async fn a_question_to_a_version_that_is_gone_is_posed_anew() {
+async fn a_search_planned_for_a_replaced_version_is_planned_again() {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/other"), 2);
     let service = service(dir.path()).await;
     let shared = service.shared();
-    let question = Question::new(shared, Search::text("apple", 1)).unwrap();
-    let vector = question::vectors(shared, &[&question]).pop().unwrap().unwrap();
-    let posed = question.pose(vector, Timing::default()).unwrap();
+    let request = SearchRequest::text("apple", 1);
+    let plan = search::plan(&request, shared.resolve(None).unwrap()).unwrap();
     let mut other = schema();
     embedding(&mut other).model = "other".to_owned();
     service.put_collection(&cx(), "articles", other, true).await.unwrap();
     until(|| shared.catalog().resolve(None).unwrap().version.version == 2).await;
-    let backend::Kind::Embedded(embedded) = shared.backend.kind() else { unreachable!() };
-    let (found, _) = posed.search(shared, embedded, &searching::response_budget()).unwrap();
-    // The same text is nowhere but where the same model puts it.
+    let call = shared.begin(&cx()).unwrap();
+    let outcomes = shared.backend.search(&call, &shared.models, &[Arc::new(plan)]).await.unwrap();
+    assert!(matches!(outcomes.as_slice(), [Ok(None)]), "{outcomes:?}");
+    let found = service.search(&cx(), request).await.unwrap();
+    // The distance is 0 only if both texts were embedded by the same model.
     assert!(found.hits[0].distance.unwrap().abs() < 1e-5, "{:?}", found.hits);
 }

@@ -1,11 +1,12 @@
-//! Three fixed sets of threads behind bounded queues: where every step of a call that computes or
-//! reads a disk runs, so that no asynchronous thread does. Searches have the first; documents on
-//! their way in the second, whose threads give way to the first on a busy core, so that a search never
-//! waits for a batch of documents to be embedded; what collections are and are to be the third, so
-//! that a flood of the others does not keep anybody from looking or from mending.
+//! Pools of worker threads behind bounded queues. Every step of a call that computes or reads a disk runs here, so that
+//! no asynchronous thread does.
+//!
+//! Searches and documents have pools of their own. The threads that embed documents run at a lower priority, so that a
+//! search never waits for a batch of documents. Collections are managed on a third pool, so that they can be inspected
+//! and changed while the other two are overloaded.
 
-mod flood;
-mod pulse;
+mod heartbeat;
+mod overload;
 mod queue;
 mod threads;
 
@@ -17,113 +18,97 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
+use crate::{
     Error, ErrorKind,
     meter::Meter,
-    searching::Asking,
+    pool::Pool,
     sync::{Arc, Mutex},
 };
-use pulse::Pulse;
-pub(super) use queue::Ticket;
-use queue::{Company, Queue, Refused, Step, Taken};
-pub(super) use threads::give_way;
+use heartbeat::Heartbeat;
+use queue::{BatchPolicy, Queue, Rejected, Work};
+pub(crate) use queue::{JobContext, Step};
+pub(crate) use threads::lower_priority;
 
-/// An answer on its way. The sender is dropped unanswered if the job was spent or panicked.
-pub(super) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
+/// A result to come. The sender is dropped without one if the job expired or panicked.
+pub(crate) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
 
-/// Which threads a job is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// Searches, reads, and counting what matches.
-    Direct,
-    /// Preparing and embedding documents.
-    Bulk,
-    /// Making, changing and describing collections, and loading models for them.
-    Admin,
-}
-
-impl Lane {
-    const ALL: [Lane; 3] = [Lane::Direct, Lane::Bulk, Lane::Admin];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Lane::Direct => "direct",
-            Lane::Bulk => "bulk",
-            Lane::Admin => "admin",
-        }
-    }
-}
-
-/// Threads of [`Lane::Admin`]: one that works long leaves one for the rest, since changes of collections wait for each
-/// other elsewhere.
+/// Threads of [`Pool::Admin`]. Changes of collections exclude each other elsewhere, so one long change leaves the second
+/// thread for everything else.
 const ADMIN_THREADS: usize = 2;
 
 /// Steps that cost less together than one by one.
-pub(super) trait InCompany: Send + Sized + 'static {
-    /// Does all of them, each with how long it waited.
-    fn run(company: Vec<(Self, Duration)>);
+pub(crate) trait Batchable: Send + Sized + 'static {
+    /// Runs all of them; each comes with the time it waited.
+    fn run(batch: Vec<(Self, Duration)>);
 }
 
-/// The threads.
-pub(super) struct Workers<C = Asking> {
-    direct: Arc<Queue<C>>,
-    bulk: Arc<Queue<C>>,
-    admin: Arc<Queue<C>>,
+/// The options of [`Workers::start`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Threads of the search pool, and as many of the ingest pool.
+    pub(crate) threads: usize,
+    /// Jobs that may wait in each queue.
+    pub(crate) jobs_max: usize,
+    /// The search queue takes no job that would wait longer.
+    pub(crate) queue_delay_max: Duration,
+    /// Steps that one thread runs together at most.
+    pub(crate) batch_max: usize,
+    /// Pin each thread of the search pool to a core, as far as there are enough.
+    pub(crate) pin: bool,
+}
+
+/// The pools. `B` is the kind of step that can be batched.
+pub(crate) struct Workers<B> {
+    search: Arc<Queue<B>>,
+    ingest: Arc<Queue<B>>,
+    admin: Arc<Queue<B>>,
     meter: Arc<Meter>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    pulses: Mutex<Vec<(Lane, Arc<Pulse>)>>,
+    heartbeats: Mutex<Vec<(Pool, Arc<Heartbeat>)>>,
 }
 
-/// Workers of a lane that do not get on.
+/// Workers of a pool that have been running one step for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stuck {
-    pub(super) lane: Lane,
-    /// How many, of how many.
-    pub(super) workers: usize,
-    pub(super) of: usize,
-    /// How long the longest of them has been at one piece of work.
-    pub(super) longest: Duration,
+pub(crate) struct StuckWorkers {
+    pub(crate) pool: Pool,
+    /// How many are stuck, of how many.
+    pub(crate) workers: usize,
+    pub(crate) of: usize,
+    /// How long the longest step has been running.
+    pub(crate) longest: Duration,
 }
 
-impl<C: InCompany> Workers<C> {
-    /// Starts `threads` workers for searches and as many for documents; each lane has a queue of at most `jobs_max`
-    /// jobs (the direct one takes none in that would wait for `patience`), of which up to `company_max` are done
-    /// together where they may be. With `pin` the direct ones stay each on a core of its own, as far as there are
-    /// enough.
-    pub(super) fn start(
-        threads: usize,
-        jobs_max: usize,
-        patience: Duration,
-        company_max: usize,
-        pin: bool,
-        meter: Arc<Meter>,
-    ) -> std::io::Result<Workers<C>> {
-        let queue =
-            |patience, takers| Arc::new(Queue::new(jobs_max, patience, Company { max: company_max, takers }));
+impl<B: Batchable> Workers<B> {
+    /// Starts the threads.
+    pub(crate) fn start(options: Options, meter: Arc<Meter>) -> std::io::Result<Workers<B>> {
+        let Options { threads, jobs_max, queue_delay_max, batch_max, pin } = options;
+        let queue = |queue_delay_max, threads| {
+            Arc::new(Queue::new(jobs_max, queue_delay_max, BatchPolicy { max: batch_max, threads }))
+        };
         let workers = Workers {
-            direct: queue(patience, threads),
-            // Documents are written by those who wait.
-            bulk: queue(Duration::MAX, threads),
+            search: queue(queue_delay_max, threads),
+            // Whoever writes documents prefers waiting to an error.
+            ingest: queue(Duration::MAX, threads),
             admin: queue(Duration::MAX, ADMIN_THREADS),
             meter,
             threads: Mutex::default(),
-            pulses: Mutex::default(),
+            heartbeats: Mutex::default(),
         };
-        for lane in Lane::ALL {
-            let takers = if lane == Lane::Admin { ADMIN_THREADS } else { threads };
-            for number in 0..takers {
-                let (queue, meter) = (workers.queue(lane).clone(), workers.meter.clone());
-                let pulse = Arc::new(Pulse::new());
-                workers.pulses.lock().push((lane, pulse.clone()));
+        for pool in Pool::ALL {
+            let threads = if pool == Pool::Admin { ADMIN_THREADS } else { threads };
+            for number in 0..threads {
+                let (queue, meter) = (workers.queue(pool).clone(), workers.meter.clone());
+                let heartbeat = Arc::new(Heartbeat::new());
+                workers.heartbeats.lock().push((pool, heartbeat.clone()));
                 let run = move || {
-                    match lane {
-                        Lane::Direct if pin => threads::pin(number),
-                        Lane::Direct | Lane::Admin => {}
-                        Lane::Bulk => give_way(),
+                    match pool {
+                        Pool::Search if pin => threads::pin(number),
+                        Pool::Search | Pool::Admin => {}
+                        Pool::Ingest => lower_priority(),
                     }
-                    work(lane, &queue, &pulse, &meter);
+                    work(pool, &queue, &heartbeat, &meter);
                 };
-                let name = format!("nearfield-{}-{number}", lane.name());
+                let name = format!("nearfield-{}-{number}", pool.name());
                 match std::thread::Builder::new().name(name).spawn(run) {
                     Ok(thread) => workers.threads.lock().push(thread),
                     Err(error) => {
@@ -137,26 +122,21 @@ impl<C: InCompany> Workers<C> {
     }
 
     /// Queues a job of one step.
-    pub(super) fn push<T, W>(&self, lane: Lane, ticket: Ticket, work: W) -> Result<Pending<T>, Error>
+    pub(crate) fn push<T, W>(&self, pool: Pool, context: JobContext, work: W) -> Result<Pending<T>, Error>
     where
         T: Send + 'static,
         W: FnOnce(Duration) -> Result<T, Error> + Send + 'static,
     {
         let (step, pending) = step(work);
-        self.admit(lane, ticket, vec![step])?;
+        self.push_steps(pool, context, vec![step])?;
         Ok(pending)
     }
 
-    /// Queues a job of steps that are each done together with others that wait.
-    pub(super) fn push_in_company(&self, lane: Lane, ticket: Ticket, steps: Vec<C>) -> Result<(), Error> {
-        self.admit(lane, ticket, steps.into_iter().map(Step::InCompany).collect())
-    }
-
     /// Queues a job of several steps that may run at once.
-    pub(super) fn push_all<T, W>(
+    pub(crate) fn push_all<T, W>(
         &self,
-        lane: Lane,
-        ticket: Ticket,
+        pool: Pool,
+        context: JobContext,
         works: impl IntoIterator<Item = W>,
     ) -> Result<Vec<Pending<T>>, Error>
     where
@@ -164,118 +144,128 @@ impl<C: InCompany> Workers<C> {
         W: FnOnce(Duration) -> Result<T, Error> + Send + 'static,
     {
         let (steps, pending) = works.into_iter().map(step).unzip();
-        self.admit(lane, ticket, steps)?;
+        self.push_steps(pool, context, steps)?;
         Ok(pending)
     }
 
-    /// Whether a job is refused now. If so it counts as one that was.
-    pub(super) fn refuses(&self, lane: Lane) -> bool {
-        let refuses = self.queue(lane).refuses();
+    /// Queues a job of steps that report their results themselves. A job without steps is done at once.
+    pub(crate) fn push_steps(
+        &self,
+        pool: Pool,
+        context: JobContext,
+        steps: Vec<Step<B>>,
+    ) -> Result<(), Error> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let (admitted, expired) = self.queue(pool).push(context, steps);
+        for job in expired {
+            self.meter.dropped();
+            drop(job);
+        }
+        match admitted {
+            Ok(depth) => {
+                self.meter.queue_depth(pool, depth);
+                Ok(())
+            }
+            Err(Rejected::Closed) => Err(Error::closing()),
+            Err(Rejected::Full) => {
+                self.meter.rejected(pool);
+                Err(overloaded())
+            }
+        }
+    }
+
+    /// Whether a job would be rejected now. If so it is counted as rejected.
+    pub(crate) fn refuses(&self, pool: Pool) -> bool {
+        let refuses = self.queue(pool).refuses();
         if refuses {
-            self.meter.rejected(lane);
+            self.meter.rejected(pool);
         }
         refuses
     }
 
     /// Lets the workers finish what is queued, and waits for them to end.
-    pub(super) fn close(&self) {
-        Lane::ALL.into_iter().for_each(|lane| self.queue(lane).close());
+    pub(crate) fn close(&self) {
+        Pool::ALL.into_iter().for_each(|pool| self.queue(pool).close());
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             thread.join().expect("a worker catches every panic of its jobs");
         }
     }
 
-    /// Workers that have been at one piece of work for as long as `after`, lane by lane.
-    pub(super) fn stuck(&self, after: Duration) -> Vec<Stuck> {
-        let pulses = self.pulses.lock();
-        let stuck = |lane: Lane| {
-            let of = pulses.iter().filter(|(theirs, _)| *theirs == lane);
-            let busy = of.clone().filter_map(|(_, pulse)| pulse.busy_for()).filter(|busy| *busy >= after);
-            let longest = busy.clone().max()?;
-            Some(Stuck { lane, workers: busy.count(), of: of.count(), longest })
+    /// Workers that have been running one step for at least `after`, by pool.
+    pub(crate) fn stuck(&self, after: Duration) -> Vec<StuckWorkers> {
+        let heartbeats = self.heartbeats.lock();
+        let stuck = |pool: Pool| {
+            let of = heartbeats.iter().filter(|(other, _)| *other == pool);
+            let busy = of.clone().filter_map(|(_, heartbeat)| heartbeat.busy_for());
+            let stuck = busy.filter(|busy| *busy >= after);
+            let longest = stuck.clone().max()?;
+            Some(StuckWorkers { pool, workers: stuck.count(), of: of.count(), longest })
         };
-        Lane::ALL.into_iter().filter_map(stuck).collect()
+        Pool::ALL.into_iter().filter_map(stuck).collect()
     }
 
-    fn queue(&self, lane: Lane) -> &Arc<Queue<C>> {
-        match lane {
-            Lane::Direct => &self.direct,
-            Lane::Bulk => &self.bulk,
-            Lane::Admin => &self.admin,
-        }
-    }
-
-    fn admit(&self, lane: Lane, ticket: Ticket, steps: Vec<Step<C>>) -> Result<(), Error> {
-        let (admitted, spent) = self.queue(lane).push(ticket, steps);
-        for job in spent {
-            self.meter.dropped();
-            drop(job);
-        }
-        match admitted {
-            Ok(depth) => {
-                self.meter.queue_depth(lane, depth);
-                Ok(())
-            }
-            Err(Refused::Closed) => Err(Error::closing()),
-            Err(Refused::Full) => {
-                self.meter.rejected(lane);
-                Err(overloaded())
-            }
+    fn queue(&self, pool: Pool) -> &Arc<Queue<B>> {
+        match pool {
+            Pool::Search => &self.search,
+            Pool::Ingest => &self.ingest,
+            Pool::Admin => &self.admin,
         }
     }
 }
 
-/// The refusal of a job for which there is no room.
-pub(super) fn overloaded() -> Error {
-    let message = "too many calls wait for a worker; try again in a second";
+/// The error for a job that would wait too long.
+pub(crate) fn overloaded() -> Error {
+    let message = "the server is overloaded: too many calls are waiting for a worker; try again in a second";
     Error::new(ErrorKind::Overloaded, "overloaded", message)
 }
 
-fn step<C, T, W>(work: W) -> (Step<C>, Pending<T>)
+fn step<B, T, W>(work: W) -> (Step<B>, Pending<T>)
 where
     T: Send + 'static,
     W: FnOnce(Duration) -> Result<T, Error> + Send + 'static,
 {
-    let (answer, pending) = oneshot::channel();
+    let (reply, pending) = oneshot::channel();
     let step = Box::new(move |waited| {
-        // A caller who has gone leaves nobody to tell.
-        let _ = answer.send(work(waited));
+        // Sending fails only if the caller has gone.
+        let _ = reply.send(work(waited));
     });
-    (Step::Alone(step), pending)
+    (Step::Single(step), pending)
 }
 
-fn work<C: InCompany>(lane: Lane, queue: &Queue<C>, pulse: &Pulse, meter: &Meter) {
+fn work<B: Batchable>(pool: Pool, queue: &Queue<B>, heartbeat: &Heartbeat, meter: &Meter) {
     loop {
-        let (taken, left) = queue.take();
-        meter.queue_depth(lane, left);
-        match taken {
-            Taken::Alone(step, waited) => {
-                let took = pulse.during(|| _ = survive(meter, || step(waited)));
+        let (work, left) = queue.take();
+        meter.queue_depth(pool, left);
+        match work {
+            Work::Single(step, waited) => {
+                let took = heartbeat.during(|| _ = catch_panic(meter, || step(waited)));
                 queue.done(1, took);
             }
-            Taken::InCompany(company) => {
-                let steps = company.len();
-                let took = pulse.during(|| _ = survive(meter, || C::run(company)));
+            Work::Batch(batch) => {
+                let steps = batch.len();
+                let took = heartbeat.during(|| _ = catch_panic(meter, || B::run(batch)));
                 queue.done(steps, took);
             }
-            Taken::Spent(job) => {
+            Work::Expired(job) => {
                 meter.dropped();
                 drop(job);
             }
-            Taken::Closed => return,
+            Work::Closed => return,
         }
     }
 }
 
-/// What `work` returns, unless it panics: that is counted and told.
-pub(super) fn survive<T>(meter: &Meter, work: impl FnOnce() -> T) -> Option<T> {
-    // Whatever work shares is behind locks without poison and is left whole between statements;
-    // its own state dies with it.
+/// What `work` returns; `None` if it panics, which is counted and logged.
+pub(crate) fn catch_panic<T>(meter: &Meter, work: impl FnOnce() -> T) -> Option<T> {
+    // State that steps share is behind locks without poisoning and is consistent between statements; a step's own state
+    // is dropped with it.
     let result = catch_unwind(AssertUnwindSafe(work));
     if result.is_err() {
         meter.panicked();
-        tracing::error!("a job panicked; the worker goes on");
+        tracing::error!("a job panicked; the worker continues");
     }
     result.ok()
 }

@@ -1,4 +1,4 @@
-//! Jobs that wait for a worker.
+//! A bounded queue of jobs.
 
 use std::{
     collections::VecDeque,
@@ -7,154 +7,158 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::sync::{Condvar, Mutex},
-    flood::Flood,
-};
+use super::overload::OverloadDetector;
+use crate::sync::{Condvar, Mutex};
 
-/// How long a job is worth starting.
+/// Until when a job is worth starting.
 #[derive(Clone, Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct JobContext {
     /// Not after this.
     pub(crate) deadline: Instant,
     /// Not once this has fired.
     pub(crate) cancel: CancellationToken,
 }
 
-impl Ticket {
-    fn is_spent(&self) -> bool {
+impl JobContext {
+    fn is_expired(&self) -> bool {
         self.cancel.is_cancelled() || Instant::now() >= self.deadline
     }
 }
 
-/// One step of a job; it is told how long it waited.
-pub(super) enum Step<C> {
-    /// Done by itself.
-    Alone(Box<dyn FnOnce(Duration) + Send>),
-    /// Done together with others of its kind that wait.
-    InCompany(C),
+/// One step of a job. It is given the time it waited.
+pub(crate) enum Step<B> {
+    /// Runs alone.
+    Single(Box<dyn FnOnce(Duration) + Send>),
+    /// Runs together with others of its kind.
+    Batchable(B),
 }
 
-/// One call's work. Its steps may run at once on several workers, and those of several jobs take
-/// turns, so that a large job does not hold up a small one.
-pub(super) struct Job<C> {
-    ticket: Ticket,
-    /// When it came.
-    since: Instant,
-    /// When it last went to the end of the queue: with every turn it takes.
-    queued: Instant,
-    steps: VecDeque<Step<C>>,
+/// The work of one call. Its steps may run at once on several threads. The steps of several jobs alternate, so that a
+/// large job does not hold up a small one.
+pub(super) struct Job<B> {
+    context: JobContext,
+    /// When it was pushed.
+    pushed: Instant,
+    /// When it last moved to the end of the queue: with every step that is taken.
+    requeued: Instant,
+    steps: VecDeque<Step<B>>,
 }
 
-/// What a worker got. Once it is done it says so by [`Queue::done`].
-pub(super) enum Taken<C> {
-    /// Something to do, after this long a wait.
-    Alone(Box<dyn FnOnce(Duration) + Send>, Duration),
-    /// Things to do together, each after its wait.
-    InCompany(Vec<(C, Duration)>),
-    /// Nothing: a job nobody waits for any more. Dropping it tells its waiters.
-    Spent(Job<C>),
-    /// Nothing, ever again.
+/// What [`Queue::take`] returns. Once it is done the thread calls [`Queue::done`].
+pub(super) enum Work<B> {
+    /// One step, and how long it waited.
+    Single(Box<dyn FnOnce(Duration) + Send>, Duration),
+    /// Steps to run together, and how long each waited.
+    Batch(Vec<(B, Duration)>),
+    /// A job that nobody waits for any more. Dropping it notifies the caller.
+    Expired(Job<B>),
+    /// The queue is closed and empty.
     Closed,
 }
 
-/// Why a job was not taken in.
+/// Why a job was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Rejected {
     Full,
     Closed,
 }
 
-pub(super) struct Queue<C> {
-    state: Mutex<State<C>>,
+pub(super) struct Queue<B> {
+    state: Mutex<State<B>>,
     ready: Condvar,
     jobs_max: usize,
-    /// How long a job may have to wait before no more are taken in, as long as there is no flood.
-    patience: Duration,
-    company: Company,
+    /// How long a job may have to wait before new ones are rejected, while there is no overload.
+    queue_delay_max: Duration,
+    policy: BatchPolicy,
 }
 
-/// The weight of the last steps done in what a step takes: a fourth of it is forgotten with each piece of work.
+/// Weight of the latest steps in the moving average of the time per step.
 const RECENT: f64 = 0.25;
 
-/// How much is done together.
+/// How many steps run together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Company {
-    /// Steps at most.
+pub(super) struct BatchPolicy {
+    /// Steps per batch at most.
     pub(super) max: usize,
-    /// Threads among whom those that wait are shared.
-    pub(super) takers: usize,
+    /// Threads that share the waiting steps.
+    pub(super) threads: usize,
 }
 
-struct State<C> {
-    /// Whose turn comes first is at the front.
-    waiting: VecDeque<Job<C>>,
-    /// Seconds a taker is busy with a step, of late.
+struct State<B> {
+    /// The job whose step is taken next is at the front.
+    waiting: VecDeque<Job<B>>,
+    /// Moving average of the seconds a thread spends on a step.
     step_s: f64,
-    flood: Flood,
+    overload: OverloadDetector,
     closed: bool,
 }
 
-impl<C> Queue<C> {
-    /// At most `jobs_max` jobs wait, and no more are taken in once the steps ahead of a newcomer would take `patience`
-    /// at the pace of late, or the one whose turn is next has waited for it as long already: who would wait longer is
-    /// better told at once. In a flood that is less. (By Little's law; a pace that stalls is told by the one in front,
-    /// as in CoDel: Nichols and Jacobson 2012, "Controlling queue delay".)
+impl<B> Queue<B> {
+    /// A queue of at most `jobs_max` jobs. It also rejects jobs while the steps ahead of a new one would take
+    /// `queue_delay_max` at the recent pace, or the job at the front has waited that long: a caller is better rejected at
+    /// once than late. During an overload the limit is lower. (By Little's law; a stalled pace shows at the front of the
+    /// queue, as in CoDel: Nichols and Jacobson 2012, "Controlling queue delay".)
     ///
-    /// Since jobs take turns, a job of many steps is ahead of a newcomer by no more steps than that has itself.
-    pub(super) fn new(jobs_max: usize, patience: Duration, company: Company) -> Queue<C> {
-        let state = State { waiting: VecDeque::new(), step_s: 0.0, flood: Flood::default(), closed: false };
-        Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, patience, company }
+    /// Since jobs alternate, a job of many steps is ahead of a new one by no more steps than that has itself.
+    pub(super) fn new(jobs_max: usize, queue_delay_max: Duration, policy: BatchPolicy) -> Queue<B> {
+        let state = State {
+            waiting: VecDeque::new(),
+            step_s: 0.0,
+            overload: OverloadDetector::default(),
+            closed: false,
+        };
+        Queue { state: Mutex::new(state), ready: Condvar::new(), jobs_max, queue_delay_max, policy }
     }
 
-    /// Whether a job of one step is refused now, unless those that wait turn out to have been given up. If so it counts
-    /// as one that was.
+    /// Whether a job of one step would be rejected now, ignoring expired jobs; counts as a rejection.
     pub(super) fn refuses(&self) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
         let refuses = self.is_full(&state, 1, now);
         if refuses {
-            state.flood.refused(now);
+            state.overload.rejected(now);
         }
         refuses
     }
 
-    /// Whether there is no room for a job of so many steps.
-    fn is_full(&self, state: &State<C>, steps: usize, now: Instant) -> bool {
+    /// Whether a job of this many steps is rejected.
+    fn is_full(&self, state: &State<B>, steps: usize, now: Instant) -> bool {
         let Some(next) = state.waiting.front() else { return false };
-        let patience = state.flood.patience(now, self.patience);
+        let delay_max = state.overload.queue_delay_max(now, self.queue_delay_max);
         let ahead: usize = state.waiting.iter().map(|job| job.steps.len().min(steps)).sum();
-        let ahead_s = ahead as f64 * state.step_s / self.company.takers as f64;
+        let ahead_s = ahead as f64 * state.step_s / self.policy.threads as f64;
         state.waiting.len() >= self.jobs_max
-            || ahead_s >= patience.as_secs_f64()
-            || now.duration_since(next.queued) >= patience
+            || ahead_s >= delay_max.as_secs_f64()
+            || now.duration_since(next.requeued) >= delay_max
     }
 
-    /// Notes how long a taker was busy with so many steps.
+    /// Records how long a thread spent on this many steps.
     pub(super) fn done(&self, steps: usize, took: Duration) {
         let mut state = self.state.lock();
         state.step_s += RECENT * (took.as_secs_f64() / steps as f64 - state.step_s);
     }
 
-    /// Takes a job in, at once or not at all, and says how many wait. Jobs that nobody waits for
-    /// any more make room; they are handed back, to be dropped.
-    pub(super) fn push(&self, ticket: Ticket, steps: Vec<Step<C>>) -> (Result<usize, Refused>, Vec<Job<C>>) {
-        let (mut spent, now) = (Vec::new(), Instant::now());
+    /// Queues a job, or rejects it at once; returns how many jobs wait. Expired jobs make room; they are returned, to be
+    /// dropped outside the lock.
+    pub(super) fn push(
+        &self,
+        context: JobContext,
+        steps: Vec<Step<B>>,
+    ) -> (Result<usize, Rejected>, Vec<Job<B>>) {
+        let (mut expired, now) = (Vec::new(), Instant::now());
         let mut state = self.state.lock();
         if state.closed {
-            return (Err(Refused::Closed), spent);
+            return (Err(Rejected::Closed), expired);
         }
         if self.is_full(&state, steps.len(), now) {
-            spent = state.take_spent();
+            expired = state.take_expired();
         }
         if self.is_full(&state, steps.len(), now) {
-            state.flood.refused(now);
-            return (Err(Refused::Full), spent);
+            state.overload.rejected(now);
+            return (Err(Rejected::Full), expired);
         }
         let several = steps.len() > 1;
-        if !steps.is_empty() {
-            state.waiting.push_back(Job { ticket, since: now, queued: now, steps: steps.into() });
-        }
+        state.waiting.push_back(Job { context, pushed: now, requeued: now, steps: steps.into() });
         let depth = state.waiting.len();
         drop(state);
         if several {
@@ -162,27 +166,27 @@ impl<C> Queue<C> {
         } else {
             self.ready.notify_one();
         }
-        (Ok(depth), spent)
+        (Ok(depth), expired)
     }
 
-    /// Waits for something to do. What is done in company brings its share of those who wait for the
-    /// same, but nobody is waited for. After [`Queue::close`] what still waits is handed out first.
-    /// Also says how many jobs still wait.
-    pub(super) fn take(&self) -> (Taken<C>, usize) {
+    /// Waits for work, and returns how many jobs still wait. A batchable step brings this thread's share of the other
+    /// batchable steps that wait; nothing waits for a batch to fill. After [`Queue::close`] the remaining jobs are
+    /// returned first.
+    pub(super) fn take(&self) -> (Work<B>, usize) {
         let mut state = self.state.lock();
         loop {
             if !state.waiting.is_empty() {
-                let taken = state.take_front(self.company);
-                return (taken, state.waiting.len());
+                let work = state.take_front(self.policy);
+                return (work, state.waiting.len());
             }
             if state.closed {
-                return (Taken::Closed, 0);
+                return (Work::Closed, 0);
             }
             self.ready.wait(&mut state);
         }
     }
 
-    /// Takes no more in.
+    /// Rejects every job from now on.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.ready.notify_all();
@@ -194,60 +198,60 @@ impl<C> Queue<C> {
     }
 }
 
-impl<C> State<C> {
-    fn take_spent(&mut self) -> Vec<Job<C>> {
-        let (spent, wanted): (VecDeque<Job<C>>, _) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|job| job.ticket.is_spent());
-        self.waiting = wanted;
-        spent.into()
+impl<B> State<B> {
+    fn take_expired(&mut self) -> Vec<Job<B>> {
+        let (expired, live): (VecDeque<Job<B>>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|job| job.context.is_expired());
+        self.waiting = live;
+        expired.into()
     }
 
-    fn take_front(&mut self, with: Company) -> Taken<C> {
-        let mut job = self.waiting.pop_front().expect("some job waits");
-        if job.ticket.is_spent() {
-            return Taken::Spent(job);
+    fn take_front(&mut self, policy: BatchPolicy) -> Work<B> {
+        let mut job = self.waiting.pop_front().expect("the caller checked that a job waits");
+        if job.context.is_expired() {
+            return Work::Expired(job);
         }
-        let step = job.steps.pop_front().expect("a job waits only while it has steps");
-        let waited = job.since.elapsed();
+        let step = job.steps.pop_front().expect("a waiting job has steps");
+        let waited = job.pushed.elapsed();
         if !job.steps.is_empty() {
-            job.queued = Instant::now();
+            job.requeued = Instant::now();
             self.waiting.push_back(job);
         }
         match step {
-            Step::Alone(step) => Taken::Alone(step, waited),
-            Step::InCompany(first) => Taken::InCompany(self.company((first, waited), with)),
+            Step::Single(step) => Work::Single(step, waited),
+            Step::Batchable(first) => Work::Batch(self.take_batch((first, waited), policy)),
         }
     }
 
-    /// `first` and those who may share its way: of the steps that wait to be done in company this taker's
-    /// share, oldest first, the next one of each job.
-    fn company(&mut self, first: (C, Duration), with: Company) -> Vec<(C, Duration)> {
-        let comes =
-            |job: &Job<C>| matches!(job.steps.front(), Some(Step::InCompany(_))) && !job.ticket.is_spent();
-        let mut company = vec![first];
-        if with.max == 1 {
-            return company;
+    /// A batch of `first` and this thread's share of the batchable steps that wait, oldest first, the next step of each
+    /// job.
+    fn take_batch(&mut self, first: (B, Duration), policy: BatchPolicy) -> Vec<(B, Duration)> {
+        let fits =
+            |job: &Job<B>| matches!(job.steps.front(), Some(Step::Batchable(_))) && !job.context.is_expired();
+        let mut batch = vec![first];
+        if policy.max == 1 {
+            return batch;
         }
-        let waiters = self.waiting.iter().filter(|job| comes(job)).count();
-        let share = (1 + waiters).div_ceil(with.takers).min(with.max);
-        let mut place = 0;
-        while company.len() < share && place < self.waiting.len() {
-            let job = &mut self.waiting[place];
-            if !comes(job) {
-                place += 1;
+        let candidates = self.waiting.iter().filter(|job| fits(job)).count();
+        let share = (1 + candidates).div_ceil(policy.threads).min(policy.max);
+        let mut position = 0;
+        while batch.len() < share && position < self.waiting.len() {
+            let job = &mut self.waiting[position];
+            if !fits(job) {
+                position += 1;
                 continue;
             }
-            let Some(Step::InCompany(step)) = job.steps.pop_front() else {
-                unreachable!("its next step was just looked at")
+            let Some(Step::Batchable(step)) = job.steps.pop_front() else {
+                unreachable!("checked above that its next step is batchable")
             };
-            company.push((step, job.since.elapsed()));
+            batch.push((step, job.pushed.elapsed()));
             if job.steps.is_empty() {
-                self.waiting.remove(place);
+                self.waiting.remove(position);
             } else {
-                place += 1;
+                position += 1;
             }
         }
-        company
+        batch
     }
 }
 
@@ -256,19 +260,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_job_that_has_its_turns_is_no_queue_that_stands() {
-        let patience = Duration::from_secs(3600);
-        let queue: Queue<()> = Queue::new(1000, patience, Company { max: 1, takers: 1 });
-        let ticket = Ticket { deadline: Instant::now() + 2 * patience, cancel: CancellationToken::new() };
-        let steps = (0..100).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>));
-        queue.push(ticket, steps.collect()).0.unwrap();
+    fn a_large_job_whose_steps_are_taken_does_not_count_as_a_stalled_queue() {
+        let delay_max = Duration::from_secs(3600);
+        let queue: Queue<()> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 1 });
+        let context =
+            JobContext { deadline: Instant::now() + 2 * delay_max, cancel: CancellationToken::new() };
+        let steps = (0..100).map(|_| Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>));
+        queue.push(context, steps.collect()).0.unwrap();
         std::thread::sleep(Duration::from_millis(2));
-        let turn = Instant::now();
-        let (Taken::Alone(_, waited), 1) = queue.take() else { panic!("a step of the one job") };
-        assert!(waited >= Duration::from_millis(2), "a step waits from when its job came: {waited:?}");
-        // It does as long after its last turn as others do after they came.
+        let taken = Instant::now();
+        let (Work::Single(_, waited), 1) = queue.take() else { panic!("expected a step of the one job") };
+        assert!(waited >= Duration::from_millis(2), "a step waits from when its job was pushed: {waited:?}");
+        // It counts as stalled only as long after its last step as other jobs after they were pushed.
         let state = queue.state.lock();
-        assert!(!queue.is_full(&state, 1, turn + patience - Duration::from_nanos(1)));
-        assert!(queue.is_full(&state, 1, Instant::now() + patience));
+        assert!(!queue.is_full(&state, 1, taken + delay_max - Duration::from_nanos(1)));
+        assert!(queue.is_full(&state, 1, Instant::now() + delay_max));
     }
 }

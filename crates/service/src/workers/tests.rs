@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-fn ticket() -> Ticket {
-    Ticket { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() }
+fn job_context() -> JobContext {
+    JobContext { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() }
 }
 
 /// Steps done together in these tests at most.
-const COMPANY_MAX: usize = 4;
+const BATCH_MAX: usize = 4;
 
 /// A step that tells how many were done with it.
 struct Counted {
@@ -20,29 +20,34 @@ struct Counted {
     done: mpsc::Sender<(usize, usize)>,
 }
 
-impl InCompany for Counted {
-    fn run(company: Vec<(Counted, Duration)>) {
-        let together = company.len();
-        for (Counted { number, done }, _) in company {
+impl Batchable for Counted {
+    fn run(batch: Vec<(Counted, Duration)>) {
+        let together = batch.len();
+        for (Counted { number, done }, _) in batch {
             done.send((number, together)).unwrap();
         }
     }
 }
 
-fn queue(jobs_max: usize, takers: usize) -> Queue<Counted> {
-    Queue::new(jobs_max, Duration::MAX, Company { max: COMPANY_MAX, takers })
+fn queue(jobs_max: usize, threads: usize) -> Queue<Counted> {
+    Queue::new(jobs_max, Duration::MAX, BatchPolicy { max: BATCH_MAX, threads })
 }
 
 fn workers(threads: usize, jobs_max: usize) -> Workers<Counted> {
-    Workers::start(threads, jobs_max, Duration::MAX, COMPANY_MAX, false, Arc::new(Meter::new())).unwrap()
+    start(threads, jobs_max, false)
+}
+
+fn start(threads: usize, jobs_max: usize, pin: bool) -> Workers<Counted> {
+    let options = Options { threads, jobs_max, queue_delay_max: Duration::MAX, batch_max: BATCH_MAX, pin };
+    Workers::start(options, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
-fn occupy(workers: &Workers<Counted>, lane: Lane) -> (mpsc::Sender<()>, Pending<()>) {
+fn occupy(workers: &Workers<Counted>, pool: Pool) -> (mpsc::Sender<()>, Pending<()>) {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let pending = workers
-        .push(lane, ticket(), move |_| {
+        .push(pool, job_context(), move |_| {
             started.send(()).unwrap();
             let _ = released.recv();
             Ok(())
@@ -55,11 +60,11 @@ fn occupy(workers: &Workers<Counted>, lane: Lane) -> (mpsc::Sender<()>, Pending<
 /// A step that leaves its name on `trace`.
 fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step<Counted> {
     let trace = trace.clone();
-    Step::Alone(Box::new(move |_| trace.send(name).unwrap()))
+    Step::Single(Box::new(move |_| trace.send(name).unwrap()))
 }
 
-fn push(queue: &Queue<Counted>, steps: Vec<Step<Counted>>) -> Result<usize, Refused> {
-    queue.push(ticket(), steps).0
+fn push(queue: &Queue<Counted>, steps: Vec<Step<Counted>>) -> Result<usize, Rejected> {
+    queue.push(job_context(), steps).0
 }
 
 /// Runs what waits in a queue, in the order a single worker would.
@@ -67,25 +72,26 @@ fn run_all(queue: &Queue<Counted>) {
     queue.close();
     loop {
         match queue.take().0 {
-            Taken::Alone(step, _) => step(Duration::ZERO),
-            Taken::InCompany(company) => Counted::run(company),
-            Taken::Spent(_) => {}
-            Taken::Closed => return,
+            Work::Single(step, _) => step(Duration::ZERO),
+            Work::Batch(batch) => Counted::run(batch),
+            Work::Expired(_) => {}
+            Work::Closed => return,
         }
     }
 }
 
 #[test]
-fn a_full_lane_refuses_at_once_and_the_other_goes_on() {
-    for (full, other) in [(Lane::Direct, Lane::Bulk), (Lane::Bulk, Lane::Admin)] {
+fn a_full_pool_rejects_at_once_while_the_others_continue() {
+    for (full, other) in [(Pool::Search, Pool::Ingest), (Pool::Ingest, Pool::Admin)] {
         let workers = workers(1, 2);
         let (release, busy) = occupy(&workers, full);
-        let waiting: Vec<_> = (0..2).map(|n| workers.push(full, ticket(), move |_| Ok(n)).unwrap()).collect();
-        let refused = workers.push(full, ticket(), |_| Ok(())).unwrap_err();
+        let waiting: Vec<_> =
+            (0..2).map(|n| workers.push(full, job_context(), move |_| Ok(n)).unwrap()).collect();
+        let refused = workers.push(full, job_context(), |_| Ok(())).unwrap_err();
         assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
         assert_eq!(workers.meter.activity().rejected, 1);
-        // Answered while the full lane is held.
-        let answered = workers.push(other, ticket(), |_| Ok(7)).unwrap();
+        // Answered while the full pool is held.
+        let answered = workers.push(other, job_context(), |_| Ok(7)).unwrap();
         assert_eq!(answered.blocking_recv().unwrap(), Ok(7));
         drop(release);
         busy.blocking_recv().unwrap().unwrap();
@@ -99,13 +105,13 @@ fn a_full_lane_refuses_at_once_and_the_other_goes_on() {
 #[test]
 fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
     let workers = workers(1, 16);
-    let held = [Lane::Direct, Lane::Bulk].map(|lane| occupy(&workers, lane));
+    let held = [Pool::Search, Pool::Ingest].map(|pool| occupy(&workers, pool));
     let (ran, runs) = mpsc::channel();
     let mut dropped = Vec::new();
-    let gone = ticket();
-    let late = Ticket { deadline: Instant::now(), ..ticket() };
-    for (name, ticket) in [("gone", gone.clone()), ("late", late), ("wanted", ticket())] {
-        for lane in [Lane::Direct, Lane::Bulk] {
+    let gone = job_context();
+    let late = JobContext { deadline: Instant::now(), ..job_context() };
+    for (name, job_context) in [("gone", gone.clone()), ("late", late), ("wanted", job_context())] {
+        for pool in [Pool::Search, Pool::Ingest] {
             let ran = ran.clone();
             let steps = (0..3).map(|_| {
                 let ran = ran.clone();
@@ -114,7 +120,7 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
                     Ok(())
                 }
             });
-            dropped.extend(workers.push_all(lane, ticket.clone(), steps).unwrap());
+            dropped.extend(workers.push_all(pool, job_context.clone(), steps).unwrap());
         }
     }
     gone.cancel.cancel();
@@ -127,7 +133,7 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
     assert_eq!(runs.iter().collect::<Vec<_>>(), ["wanted"; 6]);
     let answered = dropped.into_iter().filter_map(|answer| answer.blocking_recv().ok()).count();
     assert_eq!(answered, 6);
-    // Two jobs in each lane, three steps each: counted by the job.
+    // Two jobs in each pool, three steps each: counted by the job.
     assert_eq!(workers.meter.activity().dropped, 4);
 }
 
@@ -135,9 +141,9 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
 fn a_panicking_job_is_counted_and_its_worker_lives_on() {
     let workers = workers(1, 4);
     let panicking =
-        workers.push(Lane::Direct, ticket(), |_| -> Result<(), Error> { panic!("on purpose") }).unwrap();
+        workers.push(Pool::Search, job_context(), |_| -> Result<(), Error> { panic!("on purpose") }).unwrap();
     assert!(panicking.blocking_recv().is_err(), "it was answered");
-    let next = workers.push(Lane::Direct, ticket(), |_| Ok(3)).unwrap();
+    let next = workers.push(Pool::Search, job_context(), |_| Ok(3)).unwrap();
     assert_eq!(next.blocking_recv().unwrap(), Ok(3));
     assert_eq!(workers.meter.activity().panicked, 1);
     workers.close();
@@ -146,15 +152,15 @@ fn a_panicking_job_is_counted_and_its_worker_lives_on() {
 #[test]
 fn closing_finishes_what_is_queued_and_takes_no_more() {
     let workers = workers(1, 8);
-    let (release, busy) = occupy(&workers, Lane::Bulk);
+    let (release, busy) = occupy(&workers, Pool::Ingest);
     let queued: Vec<_> =
-        (0..4).map(|n| workers.push(Lane::Bulk, ticket(), move |_| Ok(n)).unwrap()).collect();
+        (0..4).map(|n| workers.push(Pool::Ingest, job_context(), move |_| Ok(n)).unwrap()).collect();
     drop(release);
     workers.close();
     busy.blocking_recv().unwrap().unwrap();
     let answers: Vec<_> = queued.into_iter().map(|answer| answer.blocking_recv().unwrap().unwrap()).collect();
     assert_eq!(answers, [0, 1, 2, 3]);
-    assert_eq!(workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err().code, "closing");
+    assert_eq!(workers.push(Pool::Search, job_context(), |_| Ok(())).unwrap_err().code, "closing");
 }
 
 #[test]
@@ -172,36 +178,42 @@ fn jobs_take_turns_step_by_step() {
 }
 
 #[test]
-fn the_bound_is_on_jobs_not_on_their_steps() {
+fn the_limit_counts_jobs_not_steps() {
     let queue = queue(1, 1);
     let (trace, _names) = mpsc::channel();
     let steps = |count: usize| (0..count).map(|_| named(&trace, "step")).collect::<Vec<_>>();
     assert_eq!(push(&queue, steps(100)), Ok(1));
-    assert_eq!(push(&queue, steps(1)), Err(Refused::Full));
+    assert_eq!(push(&queue, steps(1)), Err(Rejected::Full));
     // A job with steps left goes back, whatever the bound.
-    let (Taken::Alone(..), left) = queue.take() else { panic!("there was a step") };
+    let (Work::Single(..), left) = queue.take() else { panic!("there was a step") };
     assert_eq!(left, 1);
 }
 
 #[test]
-fn a_job_without_steps_waits_nowhere() {
-    let queue = queue(1, 1);
-    assert_eq!(push(&queue, vec![]), Ok(0));
-    queue.close();
-    assert!(matches!(queue.take(), (Taken::Closed, 0)));
+fn a_job_without_steps_is_not_queued() {
+    let workers = workers(1, 1);
+    let (release, busy) = occupy(&workers, Pool::Search);
+    assert_eq!(workers.push_steps(Pool::Search, job_context(), vec![]), Ok(()));
+    assert_eq!(workers.queue(Pool::Search).depth(), 0);
+    drop(release);
+    busy.blocking_recv().unwrap().unwrap();
+    workers.close();
 }
 
 #[test]
-fn jobs_that_nobody_waits_for_make_room() {
+fn expired_jobs_make_room() {
     let workers = workers(1, 3);
-    let (release, busy) = occupy(&workers, Lane::Direct);
-    let gone = ticket();
-    let dropped = workers.push(Lane::Direct, gone.clone(), |_| Ok(())).unwrap();
+    let (release, busy) = occupy(&workers, Pool::Search);
+    let gone = job_context();
+    let dropped = workers.push(Pool::Search, gone.clone(), |_| Ok(())).unwrap();
     let kept: Vec<_> =
-        (0..2).map(|n| workers.push(Lane::Direct, ticket(), move |_| Ok(n)).unwrap()).collect();
-    assert_eq!(workers.push(Lane::Direct, ticket(), |_| Ok(())).unwrap_err().kind, ErrorKind::Overloaded);
+        (0..2).map(|n| workers.push(Pool::Search, job_context(), move |_| Ok(n)).unwrap()).collect();
+    assert_eq!(
+        workers.push(Pool::Search, job_context(), |_| Ok(())).unwrap_err().kind,
+        ErrorKind::Overloaded
+    );
     gone.cancel.cancel();
-    let taken = workers.push(Lane::Direct, ticket(), |_| Ok(2)).unwrap();
+    let taken = workers.push(Pool::Search, job_context(), |_| Ok(2)).unwrap();
     assert!(dropped.blocking_recv().is_err(), "it ran");
     drop(release);
     busy.blocking_recv().unwrap().unwrap();
@@ -211,54 +223,59 @@ fn jobs_that_nobody_waits_for_make_room() {
     workers.close();
 }
 
-/// What a single worker of `takers` makes of these jobs: the numbers done together, call by call.
-fn companies(takers: usize, jobs: Vec<(Ticket, Vec<usize>)>) -> Vec<Vec<usize>> {
-    let (queue, (done, all)) = (queue(100, takers), mpsc::channel());
-    for (ticket, numbers) in jobs {
-        let counted = |number| Step::InCompany(Counted { number, done: done.clone() });
-        queue.push(ticket, numbers.into_iter().map(counted).collect()).0.unwrap();
+/// What a single worker of `threads` makes of these jobs: the numbers done together, call by call.
+fn batches(threads: usize, jobs: Vec<(JobContext, Vec<usize>)>) -> Vec<Vec<usize>> {
+    let (queue, (done, all)) = (queue(100, threads), mpsc::channel());
+    for (job_context, numbers) in jobs {
+        let counted = |number| Step::Batchable(Counted { number, done: done.clone() });
+        queue.push(job_context, numbers.into_iter().map(counted).collect()).0.unwrap();
     }
     drop(done);
     run_all(&queue);
-    let mut companies: Vec<Vec<usize>> = Vec::new();
+    let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut left = 0;
     for (number, together) in all {
         if left == 0 {
-            companies.push(Vec::new());
+            batches.push(Vec::new());
             left = together;
         }
-        companies.last_mut().unwrap().push(number);
+        batches.last_mut().unwrap().push(number);
         left -= 1;
     }
-    companies
+    batches
 }
 
 #[test]
 fn those_that_wait_for_the_same_are_done_together_up_to_the_bound() {
-    let single = |numbers: std::ops::Range<usize>| numbers.map(|number| (ticket(), vec![number])).collect();
-    assert_eq!(companies(1, single(0..6)), [vec![0, 1, 2, 3], vec![4, 5]]);
+    let single =
+        |numbers: std::ops::Range<usize>| numbers.map(|number| (job_context(), vec![number])).collect();
+    assert_eq!(batches(1, single(0..6)), [vec![0, 1, 2, 3], vec![4, 5]]);
     // One of two workers leaves half to the other.
-    assert_eq!(companies(2, single(0..6)), [vec![0, 1, 2], vec![3, 4], vec![5]]);
+    assert_eq!(batches(2, single(0..6)), [vec![0, 1, 2], vec![3, 4], vec![5]]);
 }
 
 #[test]
 fn large_jobs_take_turns_in_company_too_and_who_has_gone_is_not_taken_along() {
-    let gone = ticket();
+    let gone = job_context();
     gone.cancel.cancel();
-    let jobs =
-        vec![(ticket(), vec![0, 1, 2]), (gone, vec![10]), (ticket(), vec![20]), (ticket(), vec![30, 31])];
-    assert_eq!(companies(1, jobs), [vec![0, 20, 30, 1], vec![31, 2]]);
+    let jobs = vec![
+        (job_context(), vec![0, 1, 2]),
+        (gone, vec![10]),
+        (job_context(), vec![20]),
+        (job_context(), vec![30, 31]),
+    ];
+    assert_eq!(batches(1, jobs), [vec![0, 20, 30, 1], vec![31, 2]]);
 }
 
 #[test]
-fn steps_in_company_do_not_wait_for_others_nor_take_along_what_is_done_alone() {
+fn a_batch_neither_waits_to_fill_nor_includes_single_steps() {
     let workers = workers(1, 16);
-    let (release, busy) = occupy(&workers, Lane::Direct);
+    let (release, busy) = occupy(&workers, Pool::Search);
     let (done, all) = mpsc::channel();
-    let alone = |name| workers.push(Lane::Direct, ticket(), move |_| Ok(name)).unwrap();
+    let alone = |name| workers.push(Pool::Search, job_context(), move |_| Ok(name)).unwrap();
     let counted = |number| {
-        let step = Counted { number, done: done.clone() };
-        workers.push_in_company(Lane::Direct, ticket(), vec![step]).unwrap();
+        let step = Step::Batchable(Counted { number, done: done.clone() });
+        workers.push_steps(Pool::Search, job_context(), vec![step]).unwrap();
     };
     let first = alone("first");
     counted(1);
@@ -278,15 +295,14 @@ fn steps_in_company_do_not_wait_for_others_nor_take_along_what_is_done_alone() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
+fn ingest_threads_have_a_lower_priority_and_pinned_workers_one_core() {
     use rustix::{process::getpriority_process, thread::sched_getaffinity};
-    let workers =
-        Workers::<Counted>::start(1, 4, Duration::MAX, COMPANY_MAX, true, Arc::new(Meter::new())).unwrap();
-    let look = |lane| {
+    let workers = start(1, 4, true);
+    let look = |pool| {
         let look = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
-        workers.push(lane, ticket(), look).unwrap().blocking_recv().unwrap().unwrap()
+        workers.push(pool, job_context(), look).unwrap().blocking_recv().unwrap().unwrap()
     };
-    let (direct, bulk) = (look(Lane::Direct), look(Lane::Bulk));
+    let (direct, bulk) = (look(Pool::Search), look(Pool::Ingest));
     assert_eq!(direct.1, 1, "cores of a pinned worker");
     assert_eq!(bulk.1, sched_getaffinity(None).unwrap().count(), "cores of one that is not");
     assert_eq!(direct.0, getpriority_process(None).unwrap());
@@ -295,34 +311,34 @@ fn documents_give_way_to_searches_and_pinned_workers_stay_where_they_are() {
 }
 
 #[test]
-fn a_queue_that_stands_takes_nothing_in_until_it_moves() {
-    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, Company { max: 1, takers: 1 });
-    let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
-    assert_eq!(queue.push(ticket(), job()).0, Ok(1), "an empty queue does not stand");
-    assert_eq!(queue.push(ticket(), job()).0, Err(Refused::Full));
-    assert!(matches!(queue.take().0, Taken::Alone(..)));
-    assert_eq!(queue.push(ticket(), job()).0, Ok(1));
+fn a_stalled_queue_rejects_jobs_until_it_moves() {
+    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
+    let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+    assert_eq!(queue.push(job_context(), job()).0, Ok(1), "an empty queue does not stand");
+    assert_eq!(queue.push(job_context(), job()).0, Err(Rejected::Full));
+    assert!(matches!(queue.take().0, Work::Single(..)));
+    assert_eq!(queue.push(job_context(), job()).0, Ok(1));
     // What nobody waits for any more is no sign of a queue that stands.
-    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, Company { max: 1, takers: 1 });
-    let gone = ticket();
+    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
+    let gone = job_context();
     assert_eq!(queue.push(gone.clone(), job()).0, Ok(1));
     gone.cancel.cancel();
-    let (admitted, spent) = queue.push(ticket(), job());
+    let (admitted, spent) = queue.push(job_context(), job());
     assert_eq!((admitted, spent.len()), (Ok(1), 1));
 }
 
 #[test]
-fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
+fn a_queue_accepts_no_more_than_is_done_in_time_at_the_recent_pace() {
     let job = |steps: usize| {
-        (0..steps).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
+        (0..steps).map(|_| Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
     };
-    let patience = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 2 });
-    let fill = |steps| (0..).take_while(|_| queue.push(ticket(), job(steps)).0.is_ok()).count();
+    let delay_max = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
+    let fill = |steps| (0..).take_while(|_| queue.push(job_context(), job(steps)).0.is_ok()).count();
     for _ in 0..100 {
-        queue.done(4, patience.mul_f64(1.1));
+        queue.done(4, delay_max.mul_f64(1.1));
     }
-    // Two takers that need a little more than a quarter of the patience for a step begin eight in it.
+    // Two threads that need a little more than a quarter of the delay_max for a step begin eight in it.
     assert_eq!((fill(1), queue.refuses()), (8, true));
     while queue.depth() > 0 {
         queue.take();
@@ -333,7 +349,7 @@ fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
         queue.take();
     }
     for _ in 0..100 {
-        queue.done(1, patience * 5);
+        queue.done(1, delay_max * 5);
     }
     assert_eq!(fill(1), 1, "an empty queue takes whatever the pace");
 }
@@ -341,33 +357,34 @@ fn a_queue_takes_in_no_more_than_is_done_in_time_at_the_pace_of_late() {
 #[test]
 fn a_large_job_keeps_out_another_but_no_small_one() {
     let job = |steps: usize| {
-        (0..steps).map(|_| Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
+        (0..steps).map(|_| Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
     };
-    let patience = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 2 });
-    // Twenty steps of two takers take a little longer than the patience.
-    (0..100).for_each(|_| queue.done(1, patience.mul_f64(0.101)));
-    assert_eq!(queue.push(ticket(), job(100)).0, Ok(1));
-    assert_eq!(queue.push(ticket(), job(100)).0, Err(Refused::Full));
-    // It takes turns with the large one, so that three steps are ahead of its last.
-    assert_eq!((queue.refuses(), queue.push(ticket(), job(3)).0), (false, Ok(2)));
+    let delay_max = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
+    // Twenty steps of two threads take a little longer than the delay_max.
+    (0..100).for_each(|_| queue.done(1, delay_max.mul_f64(0.101)));
+    assert_eq!(queue.push(job_context(), job(100)).0, Ok(1));
+    assert_eq!(queue.push(job_context(), job(100)).0, Err(Rejected::Full));
+    // It takes key_locks with the large one, so that three steps are ahead of its last.
+    assert_eq!((queue.refuses(), queue.push(job_context(), job(3)).0), (false, Ok(2)));
     // Two jobs are ahead of a single step, of each one step.
-    let singles = (0..).take_while(|_| !queue.refuses() && queue.push(ticket(), job(1)).0.is_ok()).count();
+    let singles =
+        (0..).take_while(|_| !queue.refuses() && queue.push(job_context(), job(1)).0.is_ok()).count();
     assert_eq!(singles, 18);
 }
 
 #[test]
 fn steps_given_up_do_not_count() {
-    let queue: Queue<Counted> = Queue::new(1000, Duration::from_secs(10), Company { max: 1, takers: 1 });
-    let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+    let queue: Queue<Counted> = Queue::new(1000, Duration::from_secs(10), BatchPolicy { max: 1, threads: 1 });
+    let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
     (0..100).for_each(|_| queue.done(1, Duration::from_secs(4)));
-    let gone = ticket();
+    let gone = job_context();
     for _ in 0..3 {
         queue.push(gone.clone(), job()).0.unwrap();
     }
     assert!(queue.refuses());
     gone.cancel.cancel();
-    let (admitted, spent) = queue.push(ticket(), job());
+    let (admitted, spent) = queue.push(job_context(), job());
     assert_eq!((admitted, spent.len(), queue.refuses()), (Ok(1), 3, false));
 }
 
@@ -375,11 +392,11 @@ fn steps_given_up_do_not_count() {
 fn a_worker_that_hangs_is_told_of() {
     let workers = workers(2, 4);
     assert_eq!(workers.stuck(Duration::ZERO), []);
-    let (release, busy) = occupy(&workers, Lane::Bulk);
+    let (release, busy) = occupy(&workers, Pool::Ingest);
     let stuck = workers.stuck(Duration::ZERO);
     assert_eq!(
-        stuck.iter().map(|stuck| (stuck.lane, stuck.workers, stuck.of)).collect::<Vec<_>>(),
-        [(Lane::Bulk, 1, 2)]
+        stuck.iter().map(|stuck| (stuck.pool, stuck.workers, stuck.of)).collect::<Vec<_>>(),
+        [(Pool::Ingest, 1, 2)]
     );
     assert_eq!(workers.stuck(Duration::from_secs(3600)), []);
     drop(release);
@@ -390,20 +407,20 @@ fn a_worker_that_hangs_is_told_of() {
 
 #[test]
 fn in_a_flood_a_queue_takes_in_less_than_in_a_burst() {
-    let patience = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, patience, Company { max: 1, takers: 1 });
-    (0..100).for_each(|_| queue.done(10, patience.mul_f64(1.01)));
+    let delay_max = Duration::from_secs(3600);
+    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 1 });
+    (0..100).for_each(|_| queue.done(10, delay_max.mul_f64(1.01)));
     // Until somebody is refused; how many were taken in.
     let fill = || {
-        let job = || vec![Step::Alone(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
-        let taken = (0..).take_while(|_| queue.push(ticket(), job()).0.is_ok()).count();
+        let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
+        let taken = (0..).take_while(|_| queue.push(job_context(), job()).0.is_ok()).count();
         (0..taken).for_each(|_| drop(queue.take()));
         taken
     };
     assert_eq!(fill(), 10);
     let begun = Instant::now();
     while fill() != 4 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "a flood is a burst still");
+        assert!(begun.elapsed() < Duration::from_secs(10), "a overload is a burst still");
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(200));

@@ -8,7 +8,7 @@ const NICENESS: i32 = 10;
 
 /// Lets other threads go before the calling one. On Linux a priority is a thread's; elsewhere it
 /// is the process's, and is left alone.
-pub(crate) fn give_way() {
+pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "threads in the background keep the priority of searches");

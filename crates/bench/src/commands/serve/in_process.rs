@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Result;
-use nearfield::service::{Context, Search, Service};
+use nearfield::service::{Context, SearchRequest, Service};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 use crate::machine;
@@ -29,9 +29,9 @@ impl Asked {
     }
 
     /// The next search.
-    pub(super) fn next(&self) -> Search {
+    pub(super) fn next(&self) -> SearchRequest {
         let query = &self.queries[self.next.fetch_add(1, Relaxed) % self.queries.len()];
-        Search::text(query, self.k)
+        SearchRequest::text(query, self.k)
     }
 }
 

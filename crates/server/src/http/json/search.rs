@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{bounded_vec::BoundedVec, document::DocumentFields, object::ObjectOnly, value::RequestValue};
 use crate::http::{Problem, bounds, error_code::ErrorCode};
 use service::{
-    Answer, Document, Fusion, Hit, Leg, Paging, Schema, Search, Timing, Value,
+    Document, Fusion, Hit, Leg, Paging, Schema, SearchRequest, SearchResponse, Timing, Value,
     limits::{FIELDS_MAX, K_DEFAULT, SEARCHES_MAX},
     too_many_fields,
 };
@@ -71,7 +71,7 @@ impl SearchRequestBody {
 
 impl<S> SearchRequestBody<S> {
     /// The search in `collection`.
-    pub(crate) fn into_search(self, collection: &str) -> Result<Search, Problem> {
+    pub(crate) fn into_search(self, collection: &str) -> Result<SearchRequest, Problem> {
         if self.searches.is_some() {
             return Err(Problem::new(ErrorCode::Search, "`searches` cannot be nested").at("searches"));
         }
@@ -96,7 +96,7 @@ impl<S> SearchRequestBody<S> {
             }
         };
         let fields = self.fields.map(BoundedVec::into_vec).transpose().map_err(too_many_fields)?;
-        Ok(Search {
+        Ok(SearchRequest {
             collection: Some(collection.to_owned()),
             field: self.field,
             legs: vec![leg],
@@ -169,7 +169,7 @@ pub(crate) struct SearchResponseBody<'a, H> {
 }
 
 impl<'a, H> SearchResponseBody<'a, H> {
-    fn new(found: &'a Answer, hit: impl Fn(&'a Hit) -> H) -> SearchResponseBody<'a, H> {
+    fn new(found: &'a SearchResponse, hit: impl Fn(&'a Hit) -> H) -> SearchResponseBody<'a, H> {
         SearchResponseBody {
             query: None,
             took_ms: took_ms(found.timing.total_us),
@@ -184,7 +184,7 @@ impl<'a, H> SearchResponseBody<'a, H> {
     /// The response of `/search` or `/kb/search`.
     pub(crate) fn of_article(
         query: &'a str,
-        found: &'a Answer,
+        found: &'a SearchResponse,
         hit: impl Fn(&'a Hit) -> H,
     ) -> SearchResponseBody<'a, H> {
         SearchResponseBody { query: Some(query), ..SearchResponseBody::new(found, hit) }
@@ -194,7 +194,7 @@ impl<'a, H> SearchResponseBody<'a, H> {
 impl<'a> SearchResponseBody<'a, HitResponse<'a>> {
     /// The response of a search in a collection, with vector fields if `vectors`.
     pub(crate) fn of_collection(
-        found: &'a Answer,
+        found: &'a SearchResponse,
         schema: &'a Schema,
         vectors: bool,
     ) -> SearchResponseBody<'a, HitResponse<'a>> {

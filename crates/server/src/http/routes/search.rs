@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde::{Deserialize, de::IgnoredAny};
-use service::{Answer, FieldKind, Paging, Schema, Search, limits};
+use service::{FieldKind, Paging, Schema, SearchRequest, SearchResponse, limits};
 
 use crate::http::{
     AppState, Problem,
@@ -67,9 +67,9 @@ pub(super) struct SearchParams {
 }
 
 impl SearchParams {
-    fn search(&self) -> Search {
+    fn search(&self) -> SearchRequest {
         let k = self.k.unwrap_or(limits::ARTICLE_K_DEFAULT);
-        Search {
+        SearchRequest {
             collection: self.collection.clone(),
             filter: self.filter.clone(),
             paging: Paging { offset: self.offset.unwrap_or(0), k },
@@ -77,7 +77,7 @@ impl SearchParams {
             ef_search: self.ef_search,
             exact: self.exact,
             allow_partial: self.allow_partial,
-            ..Search::text(&self.q, k)
+            ..SearchRequest::text(&self.q, k)
         }
     }
 }
@@ -161,7 +161,7 @@ async fn search_many(
         });
     }
     let mut found = state.service.search_many(&request.cx, searches).await?.into_iter();
-    let results: Vec<Result<(Answer, bool), Problem>> = parsed
+    let results: Vec<Result<(SearchResponse, bool), Problem>> = parsed
         .into_iter()
         .map(|parsed| {
             let vectors = parsed?;
@@ -181,7 +181,7 @@ async fn search_many(
 }
 
 /// Whether a search names a vector field among the fields to return.
-fn requests_vectors(schema: &Schema, search: &Search) -> bool {
+fn requests_vectors(schema: &Schema, search: &SearchRequest) -> bool {
     let is_vector = |name: &String| {
         schema.fields.iter().any(|field| field.name == *name && matches!(field.kind, FieldKind::Vector(_)))
     };

@@ -11,7 +11,7 @@ use super::{
     servers::{Shard, into_result},
     state::{Collection, ShardIndex},
 };
-use crate::{ErrorKind, Stats, refusal, sync::Arc};
+use crate::{ErrorKind, Stats, error_mapping, sync::Arc};
 
 impl Redis {
     /// All collections, with fresh `FT.INFO`.
@@ -56,15 +56,18 @@ impl Redis {
         rebuild: bool,
         models: Fingerprints,
     ) -> Result<(CollectionInfo, bool), Error> {
-        check_name(name).map_err(refusal::collection)?;
+        check_name(name).map_err(error_mapping::collection)?;
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
         let oldest = state.servers.values().map(|server| server.search_version).min();
         index::check_supported(&schema, oldest.unwrap_or_default())?;
-        schema.validate().map_err(|refused| refusal::collection(refused.into()))?;
+        schema.validate().map_err(|refused| error_mapping::collection(refused.into()))?;
         if let Some(collection) = state.by_alias(name) {
             let collection = collection.name.clone();
-            return Err(refusal::collection(CollectionError::IsAlias { name: name.to_owned(), collection }));
+            return Err(error_mapping::collection(CollectionError::IsAlias {
+                name: name.to_owned(),
+                collection,
+            }));
         }
         let differs = |difference: String| {
             if rebuild { cannot_rebuild(name, &difference) } else { exists(name, difference) }
@@ -159,12 +162,12 @@ impl Redis {
     }
 
     async fn set_alias_inner(&self, alias: &str, name: &str) -> Result<(), Error> {
-        check_name(alias).map_err(refusal::collection)?;
+        check_name(alias).map_err(error_mapping::collection)?;
         let _ddl = self.ddl_lock.lock().await;
         let state = self.state();
         let collection = state.get_by_own_name(name)?;
         if state.collections.contains_key(alias) {
-            return Err(refusal::collection(CollectionError::NameTaken { alias: alias.to_owned() }));
+            return Err(error_mapping::collection(CollectionError::NameTaken { alias: alias.to_owned() }));
         }
         self.save_alias(alias, name).await?;
         if let Some(former) = state.by_alias(alias) {
@@ -197,7 +200,10 @@ impl Redis {
                 .map(String::as_str)
                 .collect();
             let known = if known.is_empty() { "no aliases".to_owned() } else { known.join(", ") };
-            return Err(refusal::collection(CollectionError::NotFound { name: alias.to_owned(), known }));
+            return Err(error_mapping::collection(CollectionError::NotFound {
+                name: alias.to_owned(),
+                known,
+            }));
         };
         if !self.servers.is_cluster() {
             let mut remove = redis::cmd("FT.ALIASDEL");
@@ -251,7 +257,7 @@ fn remove_alias_command(alias: &str) -> Cmd {
 }
 
 fn exists(name: &str, difference: String) -> Error {
-    refusal::collection(CollectionError::Exists { name: name.to_owned(), difference })
+    error_mapping::collection(CollectionError::Exists { name: name.to_owned(), difference })
 }
 
 fn cannot_rebuild(name: &str, difference: &str) -> Error {

@@ -7,7 +7,8 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    ComputedVector, Document, Error, Field, NotWritten, Op, Redis, Results, Stood, WriteError, WriteOutcome,
+    ComputedVector, Document, Error, Field, Op, PrefetchedDocuments, Redis, Results, WriteError,
+    WriteFailure, WriteOutcome,
     document::{self, content_hash},
     error,
     node::{Node, PIPELINE_MAX},
@@ -48,7 +49,10 @@ impl Redis {
     }
 
     /// The documents under these keys, with their computed vectors apart.
-    pub(in crate::backend) async fn prefetch(&self, keys: Vec<Vec<u8>>) -> Result<Stood, Error> {
+    pub(in crate::backend) async fn prefetch(
+        &self,
+        keys: Vec<Vec<u8>>,
+    ) -> Result<PrefetchedDocuments, Error> {
         let state = self.state();
         let mut documents = HashMap::with_capacity(keys.len());
         for document in self.get_hashes(&keys).await?.into_iter().flatten() {
@@ -114,14 +118,14 @@ impl Redis {
             self.write_on(shard.clone(), &state, &ops, positions.clone(), now_ms)
         };
         let written = join_all(groups.iter().map(write_to_shard)).await;
-        let mut results: Vec<Option<Result<WriteOutcome, NotWritten>>> = ops.iter().map(|_| None).collect();
+        let mut results: Vec<Option<Result<WriteOutcome, WriteFailure>>> = ops.iter().map(|_| None).collect();
         for ((_, positions), written) in groups.iter().zip(written) {
             for (position, result) in positions.iter().zip(written) {
                 results[*position] = Some(result);
             }
         }
         for (position, error) in unserved {
-            results[position] = Some(Err(NotWritten::Refused(error)));
+            results[position] = Some(Err(WriteFailure::Rejected(error)));
         }
         if refresh {
             // Checks whether Redis could not index some of them.
@@ -148,7 +152,7 @@ impl Redis {
                 // Earlier pipelines are already applied, so each write has its own result.
                 Err(error) => {
                     let error = shard.with_shard(error);
-                    results.extend(batch.writes.iter().map(|_| Err(NotWritten::Refused(error.clone()))));
+                    results.extend(batch.writes.iter().map(|_| Err(WriteFailure::Rejected(error.clone()))));
                 }
             }
         }
@@ -207,7 +211,7 @@ impl Redis {
         node.adapt_batch_size(replies.len(), began.elapsed());
         let outcome = |(write, reply): (&PendingWrite, Result<Value, Error>)| match reply {
             Ok(reply) => write.outcome(reply),
-            Err(error) => Err(NotWritten::Refused(error)),
+            Err(error) => Err(WriteFailure::Rejected(error)),
         };
         Ok(batch.writes.iter().zip(replies).map(outcome).collect())
     }
@@ -238,13 +242,13 @@ impl Redis {
 }
 
 impl PendingWrite {
-    fn outcome(&self, reply: Value) -> Result<WriteOutcome, NotWritten> {
+    fn outcome(&self, reply: Value) -> Result<WriteOutcome, WriteFailure> {
         match parse_reply(reply) {
             Ok(WriteReply::Written { existed }) => Ok(WriteOutcome { seq: self.seq, existed }),
             Ok(WriteReply::Conflict { found }) => {
                 Err(WriteError::Conflict { expected: self.expected, found }.into())
             }
-            Err(error) => Err(NotWritten::Refused(error)),
+            Err(error) => Err(WriteFailure::Rejected(error)),
         }
     }
 }

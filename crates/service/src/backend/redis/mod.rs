@@ -52,11 +52,11 @@ use self::{
 };
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, DropMode, Error, Field, Filter, Fingerprints,
-    Lacking, NotWritten, OnChange, Op, Query, Results, Schema, Scrolled, SearchResult, Stood, TextToEmbed,
-    WriteError, WriteOutcome, no_cursor,
+    OnChange, Op, PendingEmbeddings, PrefetchedDocuments, Query, Results, Schema, Scrolled, SearchResult,
+    TextToEmbed, WriteError, WriteFailure, WriteOutcome, no_cursor,
 };
 use crate::{
-    Expected, RedisStore, refusal,
+    Expected, RedisStore, error_mapping,
     sync::{Arc, Mutex},
 };
 
@@ -95,7 +95,7 @@ impl Redis {
             .thread_name("nearfield-redis")
             .enable_all()
             .build()
-            .map_err(|error| refusal::thread(&error))?;
+            .map_err(|error| error_mapping::thread(&error))?;
         let redis = Arc::new(Redis {
             servers,
             clock,

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    Cursor, Document, Error, Filter, Lacking, Redis, Scrolled, error, no_cursor, reply,
+    Cursor, Document, Error, Filter, PendingEmbeddings, Redis, Scrolled, error, no_cursor, reply,
     servers::{Shard, into_result},
     state::{Collection, computed_fields},
 };
@@ -94,13 +94,13 @@ impl Redis {
         collection: &str,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Lacking, Error> {
+    ) -> Result<PendingEmbeddings, Error> {
         let state = self.state();
         let collection = state.get(collection)?;
         let version = collection.checker.version();
         let fields: Vec<&str> = computed_fields(collection.schema()).map(|(_, name, _)| name).collect();
         if fields.is_empty() || self.fully_embedded.lock().contains(&version) {
-            return Ok(Lacking { documents: Vec::new(), next: None });
+            return Ok(PendingEmbeddings { documents: Vec::new(), next: None });
         }
         let texts = |document: &Document| collection.checker.texts_to_embed(&document.fields);
         let (documents, next) = self
@@ -114,7 +114,7 @@ impl Redis {
             let texts = texts(&document);
             (document, texts)
         });
-        Ok(Lacking { documents: documents.collect(), next })
+        Ok(PendingEmbeddings { documents: documents.collect(), next })
     }
 
     /// The keys whose hashes lack one of these fields.

@@ -10,7 +10,7 @@ use super::{
     filter::{MATCH_NONE, SimplifiedFilter, simplify},
     reply,
 };
-use crate::{Algorithm, ErrorKind, FieldKind, Metric, VectorSchema, refusal};
+use crate::{Algorithm, ErrorKind, FieldKind, Metric, VectorSchema, error_mapping};
 
 /// The name of the distance in a reply, which no field of the schema has.
 fn score_name(schema: &Schema) -> String {
@@ -52,7 +52,7 @@ pub(super) fn build_search(
     time: Duration,
     is_part: bool,
 ) -> Result<Option<SearchCommand>, Error> {
-    let leg = query.vector_leg().map_err(refusal::query)?;
+    let leg = query.vector_leg().map_err(error_mapping::query)?;
     let name = leg.field.expect("the caller names the field to search");
     let Some(FieldKind::Vector(vector)) = schema.field(name) else {
         return Err(field_not_found(query.collection, name, schema));
@@ -176,7 +176,7 @@ pub(super) fn returned_fields<'q>(query: &'q Query<'_>, schema: &'q Schema) -> R
 
 fn field_not_found(collection: &str, field: &str, schema: &Schema) -> Error {
     let known: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
-    refusal::query(engine::QueryError::FieldNotFound {
+    error_mapping::query(engine::QueryError::FieldNotFound {
         collection: collection.to_owned(),
         field: field.to_owned(),
         known: known.join(", "),

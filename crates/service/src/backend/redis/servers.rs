@@ -499,7 +499,7 @@ fn check_replicas(node: &Node, reply: Value, replicas: usize) -> Result<(), Erro
     Err(error::not_replicated(count, replicas))
 }
 
-/// Turns an error reply into an error.
+/// KeyLocks an error reply into an error.
 pub(super) fn into_result(value: Value) -> Result<Value, Error> {
     match value {
         Value::ServerError(into_result) => Err(error::server(&into_result)),

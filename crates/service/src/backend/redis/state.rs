@@ -8,7 +8,7 @@ use super::{
     CollectionInfo, ComputedVector, Document, Error, Field, Fingerprints, Op, Schema, TextToEmbed,
     WriteError, error, index::IndexInfo, metadata::CollectionMetadata, server::ServerInfo, servers::Shard,
 };
-use crate::{FieldKind, VectorSchema, refusal, sync::Arc};
+use crate::{FieldKind, VectorSchema, error_mapping, sync::Arc};
 
 /// Everything known about the servers and their collections.
 #[derive(Clone, Debug, Default)]
@@ -168,14 +168,14 @@ impl CachedState {
     pub(super) fn get(&self, name: &str) -> Result<&Arc<Collection>, Error> {
         self.collections.get(name).ok_or_else(|| {
             let known = self.names();
-            refusal::collection(CollectionError::NotFound { name: name.to_owned(), known })
+            error_mapping::collection(CollectionError::NotFound { name: name.to_owned(), known })
         })
     }
 
     /// The collection of this name, which must not be an alias.
     pub(super) fn get_by_own_name(&self, name: &str) -> Result<&Arc<Collection>, Error> {
         match self.by_alias(name) {
-            Some(collection) => Err(refusal::collection(CollectionError::IsAlias {
+            Some(collection) => Err(error_mapping::collection(CollectionError::IsAlias {
                 name: name.to_owned(),
                 collection: collection.name.clone(),
             })),

@@ -7,7 +7,7 @@ use quick_cache::{
     sync::{Cache, GuardResult},
 };
 
-use super::{models::Embedded, sync::Arc};
+use crate::{models::TextVector, sync::Arc};
 
 /// Bytes of an entry beside its tokens and values: the entry itself, its place in the cache's
 /// tables, and what the allocator adds.
@@ -19,31 +19,31 @@ const USUAL_BYTES: usize = ENTRY_BYTES + 12 * 4 + 384 * 4;
 /// A query as its model reads it, so that spelling that makes no difference to the model (capital
 /// letters, spaces) makes none here, and that what is found is exactly what would be computed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(crate) struct QueryKey {
     /// Fingerprint of the model.
-    pub(super) model: [u8; 16],
+    pub(crate) model: [u8; 16],
     /// Ids of the tokens.
-    pub(super) tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     /// Whether there were more.
-    pub(super) truncated: bool,
+    pub(crate) truncated: bool,
 }
 
 /// The vectors asked for most lately and most often, in bounded memory.
 #[derive(Debug)]
-pub(super) struct QueryCache(Option<Cache<Asked, Arc<Embedded>, Bytes>>);
+pub(crate) struct QueryCache(Option<Cache<QueryKey, Arc<TextVector>, Bytes>>);
 
 #[derive(Clone, Debug)]
 struct Bytes;
 
-impl Weighter<Asked, Arc<Embedded>> for Bytes {
-    fn weight(&self, asked: &Asked, embedded: &Arc<Embedded>) -> u64 {
+impl Weighter<QueryKey, Arc<TextVector>> for Bytes {
+    fn weight(&self, asked: &QueryKey, embedded: &Arc<TextVector>) -> u64 {
         (ENTRY_BYTES + 4 * (asked.tokens.len() + embedded.values.len())) as u64
     }
 }
 
 impl QueryCache {
     /// A cache of at most this many bytes; none at all, if 0.
-    pub(super) fn new(bytes: usize) -> QueryCache {
+    pub(crate) fn new(bytes: usize) -> QueryCache {
         let cache = || Cache::with_weighter(bytes.div_ceil(USUAL_BYTES), bytes as u64, Bytes);
         QueryCache((bytes > 0).then(cache))
     }
@@ -51,16 +51,16 @@ impl QueryCache {
     /// The vectors of queries, and of each whether it was there. `compute` makes those that were
     /// not, all at once and each distinct one once; what another thread computes at the same time is
     /// waited for.
-    pub(super) fn get_or_compute(
+    pub(crate) fn get_or_compute(
         &self,
-        asked: &[Asked],
-        compute: impl Fn(&[&Asked]) -> Vec<Embedded>,
-    ) -> Vec<(Arc<Embedded>, bool)> {
+        asked: &[QueryKey],
+        compute: impl Fn(&[&QueryKey]) -> Vec<TextVector>,
+    ) -> Vec<(Arc<TextVector>, bool)> {
         let first = |place: usize| {
             let equal = asked[..place].iter().position(|earlier| *earlier == asked[place]);
             equal.unwrap_or(place)
         };
-        let mut found: Vec<Option<(Arc<Embedded>, bool)>> = vec![None; asked.len()];
+        let mut found: Vec<Option<(Arc<TextVector>, bool)>> = vec![None; asked.len()];
         let (mut own, mut elsewhere) = (Vec::new(), Vec::new());
         for place in (0..asked.len()).filter(|&place| first(place) == place) {
             let Some(cache) = &self.0 else {
@@ -106,7 +106,7 @@ impl QueryCache {
     }
 
     /// Bytes in use, about.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, Cache::weight)
     }
 }
@@ -123,16 +123,20 @@ mod tests {
 
     use super::*;
 
-    fn asked(query: u32) -> Asked {
-        Asked { model: [7; 16], tokens: vec![101, query, 102], truncated: false }
+    fn asked(query: u32) -> QueryKey {
+        QueryKey { model: [7; 16], tokens: vec![101, query, 102], truncated: false }
     }
 
-    fn embedded(asked: &Asked) -> Embedded {
-        Embedded { values: vec![asked.tokens[1] as f32; 384], model: asked.model, truncated: asked.truncated }
+    fn embedded(asked: &QueryKey) -> TextVector {
+        TextVector {
+            values: vec![asked.tokens[1] as f32; 384],
+            model: asked.model,
+            truncated: asked.truncated,
+        }
     }
 
     /// What the cache says of one query, and whether it was there.
-    fn ask(cache: &QueryCache, query: Asked) -> bool {
+    fn ask(cache: &QueryCache, query: QueryKey) -> bool {
         let expected = embedded(&query);
         let mut answers = cache.get_or_compute(&[query], |asked| asked.iter().map(|a| embedded(a)).collect());
         let (found, known) = answers.pop().unwrap();
@@ -146,8 +150,8 @@ mod tests {
         assert!(!ask(&cache, asked(1)));
         let found = cache.get_or_compute(&[asked(1)], |_| unreachable!("it is there"));
         assert_eq!(found, [(Arc::new(embedded(&asked(1))), true)]);
-        assert!(!ask(&cache, Asked { model: [8; 16], ..asked(1) }));
-        assert!(!ask(&cache, Asked { truncated: true, ..asked(1) }));
+        assert!(!ask(&cache, QueryKey { model: [8; 16], ..asked(1) }));
+        assert!(!ask(&cache, QueryKey { truncated: true, ..asked(1) }));
     }
 
     #[test]
@@ -160,7 +164,7 @@ mod tests {
                 assert_eq!(unknown, if remembers { vec![1, 2] } else { vec![1, 3, 2] });
                 unknown.iter().map(|&query| embedded(&asked(query))).collect()
             });
-            let vectors: Vec<&Embedded> = found.iter().map(|(found, _)| &**found).collect();
+            let vectors: Vec<&TextVector> = found.iter().map(|(found, _)| &**found).collect();
             assert_eq!(vectors, queries.iter().map(embedded).collect::<Vec<_>>().iter().collect::<Vec<_>>());
             let known: Vec<bool> = found.iter().map(|(_, known)| *known).collect();
             assert_eq!(known, [false, remembers, false, true, true, true]);

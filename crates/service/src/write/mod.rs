@@ -1,24 +1,24 @@
 //! Documents written and changed: read what stands, embed what is new, commit, and begin again
 //! where somebody else was faster.
 
+pub(crate) mod fields;
+
 use std::{collections::HashMap, time::Duration};
 
 use engine::{Expected, Seq};
 
-use super::{
+use crate::{
     Context, Document, Error, ErrorKind, Field, Outcome, Patch, Put, PutResult, Service,
-    backend::{ComputedVector, NotWritten, Op, Standing, TextToEmbed, WriteError, WriteOutcome},
+    backend::{ComputedVector, DocumentLookup, Op, TextToEmbed, WriteError, WriteFailure, WriteOutcome},
     call::Call,
-    catalog::{Known, vector_fields},
-    embedding::{Plan, gather},
-    fields, refusal,
+    catalog::{CollectionHandle, vector_fields},
+    error_mapping,
+    limits::DOCUMENTS_MAX,
+    models::batches::{Plan, gather},
+    pool::Pool,
     shared::Shared,
     sync::Arc,
-    workers::Lane,
 };
-
-/// Documents a call.
-const DOCUMENTS_MAX: usize = 10_000;
 
 /// Times a document is read and embedded again because it was changed meanwhile.
 const ATTEMPTS_MAX: usize = 16;
@@ -133,7 +133,7 @@ enum Prepared {
 struct Writing<'c> {
     shared: &'c Arc<Shared>,
     call: &'c Call,
-    known: &'c Arc<Known>,
+    known: &'c Arc<CollectionHandle>,
     changes: Arc<[Change]>,
 }
 
@@ -151,7 +151,7 @@ impl Writing<'_> {
                 // writers of one document each gets on. A large batch is not worth the wait.
                 let _turns = if attempt > 0 || self.changes.len() == 1 {
                     let ids = open.iter().map(|position| self.changes[*position].id());
-                    self.call.within(self.shared.turns.take(ids)).await?
+                    self.call.within(self.shared.key_locks.take(ids)).await?
                 } else {
                     Vec::new()
                 };
@@ -178,12 +178,12 @@ impl Writing<'_> {
     }
 
     async fn prepare(&self, positions: &[usize]) -> Result<Vec<(usize, Prepared)>, Error> {
-        let standing = match self.shared.backend.at_hand() {
+        let standing = match self.shared.backend.local_lookup() {
             Some(standing) => standing,
             None => {
                 let ids = positions.iter().map(|position| self.changes[*position].id());
                 let keys = ids.flat_map(|id| self.known.keys(id)).collect();
-                self.shared.backend.read_ahead(self.call, keys).await?
+                self.shared.backend.prefetch(self.call, keys).await?
             }
         };
         let steps = positions.chunks(PREPARE_MAX).map(|positions| {
@@ -197,7 +197,7 @@ impl Writing<'_> {
                 Ok(positions.into_iter().map(prepare).collect::<Vec<_>>())
             }
         });
-        let pending = self.shared.workers.push_all(Lane::Bulk, self.call.ticket(), steps)?;
+        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), steps)?;
         let mut prepared = Vec::with_capacity(positions.len());
         for answer in pending {
             prepared.extend(self.call.wait(answer).await?);
@@ -214,7 +214,7 @@ impl Writing<'_> {
             .collect();
         let (distinct, batches) = Plan::new(texts).into_parts();
         let steps = batches.into_iter().map(|batch| batch.into_step(&self.shared.models));
-        let pending = self.shared.workers.push_all(Lane::Bulk, self.call.ticket(), steps)?;
+        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), steps)?;
         let mut done = Vec::with_capacity(pending.len());
         for answer in pending {
             done.push(self.call.wait(answer).await?);
@@ -271,8 +271,8 @@ impl Writing<'_> {
                         results[position] =
                             Some(Ok(PutResult { id: change.id().to_owned(), outcome, seq, truncated }));
                     }
-                    Err(NotWritten::VectorsMissing(_)) => again.push(position),
-                    Err(NotWritten::Conflict(_)) if change.expected() == Expected::Any => {
+                    Err(WriteFailure::VectorsMissing(_)) => again.push(position),
+                    Err(WriteFailure::Conflict(_)) if change.expected() == Expected::Any => {
                         again.push(position)
                     }
                     Err(refused) => results[position] = Some(Err(refused.into_error())),
@@ -299,7 +299,12 @@ fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
 }
 
 /// Looks at the document as it stands and works out what the change comes to.
-fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change) -> Result<Prepared, Error> {
+fn prepare(
+    shared: &Shared,
+    known: &CollectionHandle,
+    standing: &DocumentLookup,
+    change: &Change,
+) -> Result<Prepared, Error> {
     fields::check_id(change.id())?;
     fields::check_count(change.named())?;
     let keys: Vec<Vec<u8>> = known.keys(change.id()).collect();
@@ -346,7 +351,7 @@ fn prepare(shared: &Shared, known: &Known, standing: &Standing, change: &Change)
     match shared.backend.validate(&op) {
         // A conflict shows again at the commit, and the vectors are still to come.
         Ok(()) | Err(WriteError::VectorsMissing { .. } | WriteError::Conflict { .. }) => {}
-        Err(error) => return Err(refusal::write(&error)),
+        Err(error) => return Err(error_mapping::write(&error)),
     }
     Ok(Prepared::Write(Box::new(Ready { op, texts, truncated: false })))
 }
@@ -358,7 +363,7 @@ fn check_expected(expected: Expected, current: Option<&Document>) -> Result<(), 
         Expected::Absent => found.is_none(),
         Expected::Seq(seq) => found == Some(seq),
     };
-    if holds { Ok(()) } else { Err(refusal::write(&WriteError::Conflict { expected, found })) }
+    if holds { Ok(()) } else { Err(error_mapping::write(&WriteError::Conflict { expected, found })) }
 }
 
 fn expiry(shared: &Shared, ttl: Option<Duration>) -> Result<Option<u64>, Error> {
@@ -371,7 +376,7 @@ fn expiry(shared: &Shared, ttl: Option<Duration>) -> Result<Option<u64>, Error> 
 }
 
 /// Refuses a document the collection would embed but that gives it neither text nor vector.
-fn check_embeddable(known: &Known, fields: &[Field]) -> Result<(), Error> {
+fn check_embeddable(known: &CollectionHandle, fields: &[Field]) -> Result<(), Error> {
     let value =
         |name: &str| fields.iter().find(|field| *field.name == *name.as_bytes()).map(|field| &field.value);
     for (name, vector) in vector_fields(&known.schema) {
@@ -399,7 +404,7 @@ fn check_embeddable(known: &Known, fields: &[Field]) -> Result<(), Error> {
 /// by the model as it is loaded now.
 fn reusable(
     shared: &Shared,
-    standing: &Standing,
+    standing: &DocumentLookup,
     current: &Document,
     texts: &[TextToEmbed],
 ) -> Result<Vec<ComputedVector>, Error> {
@@ -427,7 +432,7 @@ fn is_of(vector: &ComputedVector, text: &TextToEmbed) -> bool {
     (vector.collection, vector.field) == (text.collection, text.field)
 }
 
-pub(super) fn not_found(known: &Known, id: &str) -> Error {
+pub(crate) fn not_found(known: &CollectionHandle, id: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
         "document-not-found",

@@ -1,46 +1,9 @@
 //! Where a query's time goes, in sentences, and what to turn.
 
-use std::collections::VecDeque;
+use crate::{Activity, Algorithm, CollectionInfo, Context, Error, FieldKind, Service, Timing};
 
-use super::{Activity, Algorithm, CollectionInfo, Context, Error, FieldKind, Service, Timing, sync::Mutex};
-
-/// Searches that are remembered.
-const SEARCHES: usize = 1000;
 /// Searches that say something.
 const SEARCHES_MIN: usize = 20;
-
-/// How long the last searches took, stage by stage.
-#[derive(Debug, Default)]
-pub(super) struct Recent(Mutex<VecDeque<Timing>>);
-
-impl Recent {
-    pub(super) fn note(&self, timing: Timing) {
-        let mut recent = self.0.lock();
-        if recent.len() == SEARCHES {
-            recent.pop_front();
-        }
-        recent.push_back(timing);
-    }
-
-    fn stages(&self) -> (usize, Vec<Stage>) {
-        let recent = self.0.lock();
-        let sum = |stage: usize| recent.iter().map(|timing| timing.us()[stage]).sum::<u64>();
-        let whole = sum(Timing::STAGES.len() - 1).max(1);
-        let stages = Timing::STAGES.iter().enumerate().map(|(stage, name)| {
-            let mut us: Vec<u64> = recent.iter().map(|timing| timing.us()[stage]).collect();
-            us.sort_unstable();
-            // Nearest rank.
-            let at = |percent: usize| us.get((us.len() * percent).div_ceil(100).saturating_sub(1)).copied();
-            Stage {
-                name,
-                share: sum(stage) as f64 / whole as f64,
-                p50_us: at(50).unwrap_or_default(),
-                p99_us: at(99).unwrap_or_default(),
-            }
-        });
-        (recent.len(), stages.collect())
-    }
-}
 
 /// A stage of the last searches.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +51,7 @@ impl Service {
     pub async fn diagnose(&self, cx: &Context) -> Result<Diagnosis, Error> {
         let shared = self.shared();
         let call = shared.begin(cx)?;
-        let (searches, stages) = shared.meter.recent.stages();
+        let (searches, stages) = stages(&shared.meter.recent.get());
         let stores = shared.backend.diagnose(&call).await?;
         let collections = shared.backend.seen();
         let notes = self.readiness().notes;
@@ -105,6 +68,25 @@ impl Service {
         });
         Ok(Diagnosis { searches, stages, advice, stores })
     }
+}
+
+/// The number of searches, and their stages.
+fn stages(recent: &[Timing]) -> (usize, Vec<Stage>) {
+    let sum = |stage: usize| recent.iter().map(|timing| timing.us()[stage]).sum::<u64>();
+    let total = sum(Timing::STAGES.len() - 1).max(1);
+    let stages = Timing::STAGES.iter().enumerate().map(|(stage, name)| {
+        let mut us: Vec<u64> = recent.iter().map(|timing| timing.us()[stage]).collect();
+        us.sort_unstable();
+        // Nearest rank.
+        let at = |percent: usize| us.get((us.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+        Stage {
+            name,
+            share: sum(stage) as f64 / total as f64,
+            p50_us: at(50).unwrap_or_default(),
+            p99_us: at(99).unwrap_or_default(),
+        }
+    });
+    (recent.len(), stages.collect())
 }
 
 fn advise(facts: &Facts<'_>) -> Vec<String> {
@@ -211,6 +193,7 @@ fn of_stages(facts: &Facts<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::RecentSearches;
 
     fn timing(queue_us: u64, embed_us: u64, filter_us: u64, search_us: u64, fetch_us: u64) -> Timing {
         let total_us = queue_us + embed_us + filter_us + search_us + fetch_us;
@@ -219,9 +202,7 @@ mod tests {
 
     /// Advice where all searches took that long.
     fn advice(timing: Timing, change: impl FnOnce(&mut Facts<'_>)) -> Vec<String> {
-        let recent = Recent::default();
-        (0..50).for_each(|_| recent.note(timing));
-        let (searches, stages) = recent.stages();
+        let (searches, stages) = stages(&[timing; 50]);
         let mut facts = Facts {
             searches,
             stages: &stages,
@@ -278,11 +259,11 @@ mod tests {
     }
 
     #[test]
-    fn shares_and_percentiles_are_of_the_last_searches() {
-        let recent = Recent::default();
-        (0..2 * SEARCHES as u64).for_each(|us| recent.note(timing(us, 0, 0, us, 0)));
-        let (searches, stages) = recent.stages();
-        assert_eq!(searches, SEARCHES);
+    fn computes_shares_and_percentiles_over_the_last_searches() {
+        let recent = RecentSearches::default();
+        (0..2000).for_each(|us| recent.add(timing(us, 0, 0, us, 0)));
+        let (searches, stages) = stages(&recent.get());
+        assert_eq!(searches, 1000);
         assert_eq!((stages[0].name, stages[0].p50_us, stages[0].p99_us), ("queue", 1499, 1989));
         assert!((stages[0].share - 0.5).abs() < 1e-9 && (stages[5].share - 1.0).abs() < 1e-9);
     }

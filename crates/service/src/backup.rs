@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tokio::sync::mpsc;
 
-use super::{Context, Error, Service, refusal, sync::Arc};
+use crate::{Context, Error, Service, error_mapping, sync::Arc};
 
 /// Bytes of a piece, and pieces on their way.
 const PIECE_BYTES: usize = 256 << 10;
@@ -55,7 +55,7 @@ impl Service {
             drop(turn);
             drop(out);
         });
-        spawned.map_err(|error| refusal::thread(&error))?;
+        spawned.map_err(|error| error_mapping::thread(&error))?;
         Ok(BackupStream { pieces })
     }
 }

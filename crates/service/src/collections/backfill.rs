@@ -9,15 +9,16 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
+use crate::{
     CollectionInfo, Document, Error, ErrorKind,
-    backend::{Cursor, NotWritten, Op, TextToEmbed},
+    backend::{Cursor, Op, TextToEmbed, WriteFailure},
     call::panicked,
-    embedding::{Plan, gather},
+    collections::staleness::SAMPLE,
+    models::batches::{Plan, gather},
+    pool::Pool,
     shared::Shared,
-    staleness::SAMPLE,
     sync::{Arc, Condvar, Mutex},
-    workers::{Lane, Ticket},
+    workers::JobContext,
 };
 
 /// Documents embedded between two commits.
@@ -30,7 +31,7 @@ const REST: Duration = Duration::from_secs(2);
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The thread. It sleeps while every document has its vectors.
-pub(super) struct Embedder {
+pub(crate) struct Backfill {
     signal: Arc<Signal>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -41,18 +42,18 @@ struct Signal {
     closing: CancellationToken,
 }
 
-impl Embedder {
+impl Backfill {
     /// Starts the thread, which first finishes what an earlier run left undone.
-    pub(super) fn start(shared: Arc<Shared>, waker: Waker) -> std::io::Result<Embedder> {
+    pub(crate) fn start(shared: Arc<Shared>, waker: Waker) -> std::io::Result<Backfill> {
         let Waker(signal) = waker;
         let run = Run { shared, signal: signal.clone() };
         let thread =
             std::thread::Builder::new().name("nearfield-embedder".to_owned()).spawn(move || run.run())?;
-        Ok(Embedder { signal, thread: Mutex::new(Some(thread)) })
+        Ok(Backfill { signal, thread: Mutex::new(Some(thread)) })
     }
 
     /// Stops the thread at its next step, and waits for it.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.signal.closing.cancel();
         Waker(self.signal.clone()).wake();
         if let Some(thread) = self.thread.lock().take() {
@@ -63,10 +64,10 @@ impl Embedder {
 
 /// Wakes the thread, once it is started.
 #[derive(Clone)]
-pub(super) struct Waker(Arc<Signal>);
+pub(crate) struct Waker(Arc<Signal>);
 
 impl Waker {
-    pub(super) fn new() -> Waker {
+    pub(crate) fn new() -> Waker {
         Waker(Arc::new(Signal {
             wanted: Mutex::new(true),
             changed: Condvar::new(),
@@ -75,7 +76,7 @@ impl Waker {
     }
 
     /// Tells the thread that documents may lack vectors, or have those of another model.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         *self.0.wanted.lock() = true;
         self.0.changed.notify_all();
     }
@@ -212,10 +213,10 @@ impl Run {
         let plan = Plan::new(texts.map(|text| (text.model.clone(), text.text.clone())).collect());
         let (distinct, batches) = plan.into_parts();
         let steps = batches.into_iter().map(|batch| batch.into_step(&self.shared.models));
-        let ticket =
-            Ticket { deadline: Instant::now() + BATCH_WAIT_MAX, cancel: self.signal.closing.clone() };
+        let job_context =
+            JobContext { deadline: Instant::now() + BATCH_WAIT_MAX, cancel: self.signal.closing.clone() };
         let mut done = Vec::new();
-        for answer in self.shared.workers.push_all(Lane::Bulk, ticket, steps)? {
+        for answer in self.shared.workers.push_all(Pool::Ingest, job_context, steps)? {
             match answer.blocking_recv() {
                 Ok(answer) => done.push(answer?),
                 Err(_) if self.signal.closing.is_cancelled() => return Err(Stopped::Closing),
@@ -235,8 +236,8 @@ impl Run {
             match written {
                 // Changed, deleted or dropped meanwhile: whoever did it brought the vectors, or
                 // the next page shows what is still lacking.
-                Ok(_) | Err(NotWritten::Conflict(_) | NotWritten::VectorsMissing(_)) => {}
-                Err(NotWritten::Refused(error)) => return Err(error.into()),
+                Ok(_) | Err(WriteFailure::Conflict(_) | WriteFailure::VectorsMissing(_)) => {}
+                Err(WriteFailure::Rejected(error)) => return Err(error.into()),
             }
         }
         Ok(())

@@ -1,6 +1,12 @@
-//! The verbs of collections.
+//! Collections: creating, changing, dropping, and completing them in the background.
 
-use super::{
+mod article;
+pub(crate) mod backfill;
+mod staleness;
+
+pub use article::{MODEL, article_schema};
+
+use crate::{
     Algorithm, CollectionInfo, Context, DropMode, Error, FieldKind, Quantization, Schema, Service,
     VectorSchema, VectorType,
     backend::Fingerprints,
@@ -49,7 +55,7 @@ impl Service {
                 _ => None,
             }
         });
-        standing.unwrap_or(match self.shared().backend.quantizes() {
+        standing.unwrap_or(match self.shared().backend.is_embedded() {
             true => default_quantization(vector),
             false => Quantization::None,
         })
@@ -101,7 +107,7 @@ impl Service {
 }
 
 /// How an index of our own holds a new field's vectors where nobody says.
-pub(super) fn default_quantization(vector: &VectorSchema) -> Quantization {
+pub(crate) fn default_quantization(vector: &VectorSchema) -> Quantization {
     let is_wide = matches!(vector.vector_type, VectorType::Float32 | VectorType::Float16);
     match vector.algorithm {
         Algorithm::Hnsw { .. } if is_wide => Quantization::Int8,

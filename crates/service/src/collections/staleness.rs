@@ -1,21 +1,21 @@
 //! Vectors made by another model than the one that is installed now: a query's vector has nothing
 //! to do with them.
 
-use super::{
+use crate::{
     Document, Error,
     backend::{Fingerprints, TextToEmbed},
-    catalog::{Known, models, vector_fields},
+    catalog::{CollectionHandle, models, vector_fields},
     models::MODEL_MISSING,
     shared::Shared,
 };
 
 /// Documents looked at to tell. They are the first of a collection, and the last to get new
 /// vectors: so whether a collection is stale can still be told after an interruption.
-pub(super) const SAMPLE: usize = 256;
+pub(crate) const SAMPLE: usize = 256;
 
 impl Shared {
     /// Notes which collections' vectors are of another model than the one loaded.
-    pub(super) fn find_stale(&self) {
+    pub(crate) fn find_stale(&self) {
         for known in self.catalog().collections() {
             if let Err(error) = self.note_if_stale(known) {
                 tracing::warn!(collection = known.name, %error, "cannot tell yet whose its vectors are");
@@ -24,7 +24,7 @@ impl Shared {
     }
 
     /// Has the vectors of this model's collections compared with it: it may be another than made them.
-    pub(super) fn model_loaded(&self, model: &str) {
+    pub(crate) fn model_loaded(&self, model: &str) {
         let catalog = self.catalog();
         let of_model = catalog.collections().filter(|known| models(&known.schema).any(|name| name == model));
         self.unchecked.lock().extend(of_model.map(|known| known.name.clone()));
@@ -32,7 +32,7 @@ impl Shared {
 
     /// Notes whether a collection's vectors are of another model than the one loaded. After an error that is not known
     /// and has to be asked again; about a model that is missing it is, when that is loaded.
-    pub(super) fn note_if_stale(&self, known: &Known) -> Result<(), Error> {
+    pub(crate) fn note_if_stale(&self, known: &CollectionHandle) -> Result<(), Error> {
         // First, so that a model that is loaded meanwhile is not overlooked.
         self.unchecked.lock().remove(&known.name);
         match self.is_stale(known) {
@@ -60,7 +60,11 @@ impl Shared {
 
     /// The texts of a document whose vectors in this collection are of another model, as far as
     /// their models are there.
-    pub(super) fn stale_texts(&self, known: &Known, document: &Document) -> Result<Vec<TextToEmbed>, Error> {
+    pub(crate) fn stale_texts(
+        &self,
+        known: &CollectionHandle,
+        document: &Document,
+    ) -> Result<Vec<TextToEmbed>, Error> {
         let made = self.backend.made_by(known, &document.key)?;
         let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
         texts.retain(|text| text.collection == known.version);
@@ -79,7 +83,7 @@ impl Shared {
     }
 
     /// The models a collection's texts are embedded by now, by the names of the fields.
-    pub(super) fn fingerprints(&self, known: &Known) -> Result<Fingerprints, Error> {
+    pub(crate) fn fingerprints(&self, known: &CollectionHandle) -> Result<Fingerprints, Error> {
         let mut fingerprints = Vec::new();
         for (name, vector) in vector_fields(&known.schema) {
             if let Some(embed) = &vector.embed {
@@ -90,7 +94,7 @@ impl Shared {
         Ok(fingerprints)
     }
 
-    fn is_stale(&self, known: &Known) -> Result<bool, Error> {
+    fn is_stale(&self, known: &CollectionHandle) -> Result<bool, Error> {
         if let Some(noted) = self.backend.models(&known.name) {
             return Ok(noted != self.fingerprints(known)?);
         }

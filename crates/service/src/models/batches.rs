@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{
+use crate::{
     Error,
-    models::{Embedded, Models},
+    models::{Models, TextVector},
     sync::Arc,
 };
 
@@ -19,24 +19,24 @@ const BATCH_TOKENS_MAX: usize = 512;
 const BYTES_PER_TOKEN: usize = 4;
 
 /// A batch's share of the answer: for each distinct text its number and what became of it.
-pub(super) type BatchDone = Vec<(usize, Result<Arc<Embedded>, Error>)>;
+pub(crate) type BatchDone = Vec<(usize, Result<Arc<TextVector>, Error>)>;
 
 /// How a list of texts is embedded.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// For each text of the list, the number of the distinct text it equals.
     distinct: Vec<usize>,
     batches: Vec<Batch>,
 }
 
 /// Texts for one model and one pass through it.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     model: String,
     texts: Vec<(usize, String)>,
 }
 
 impl Plan {
     /// Plans for texts, each with the name of its model.
-    pub(super) fn new(texts: Vec<(String, String)>) -> Plan {
+    pub(crate) fn new(texts: Vec<(String, String)>) -> Plan {
         let mut numbers: HashMap<(String, String), usize> = HashMap::with_capacity(texts.len());
         let distinct = texts
             .into_iter()
@@ -73,14 +73,14 @@ impl Plan {
     }
 
     /// The numbers [`gather`] finds the texts of the list by, and the batches.
-    pub(super) fn into_parts(self) -> (Vec<usize>, Vec<Batch>) {
+    pub(crate) fn into_parts(self) -> (Vec<usize>, Vec<Batch>) {
         (self.distinct, self.batches)
     }
 }
 
 impl Batch {
     /// The step of a worker that embeds it.
-    pub(super) fn into_step(
+    pub(crate) fn into_step(
         self,
         models: &Arc<Models>,
     ) -> impl FnOnce(Duration) -> Result<BatchDone, Error> + Send + use<> {
@@ -101,8 +101,8 @@ impl Batch {
 }
 
 /// What became of each text of a list, in its order.
-pub(super) fn gather(distinct: &[usize], done: Vec<BatchDone>) -> Vec<Result<Arc<Embedded>, Error>> {
-    let done: HashMap<usize, Result<Arc<Embedded>, Error>> = done.into_iter().flatten().collect();
+pub(crate) fn gather(distinct: &[usize], done: Vec<BatchDone>) -> Vec<Result<Arc<TextVector>, Error>> {
+    let done: HashMap<usize, Result<Arc<TextVector>, Error>> = done.into_iter().flatten().collect();
     distinct.iter().map(|number| done[number].clone()).collect()
 }
 

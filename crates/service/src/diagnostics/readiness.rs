@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Service, catalog,
-    shared::Shared,
-    workers::{Lane, Stuck},
-};
+use crate::{Service, catalog, pool::Pool, shared::Shared, workers::StuckWorkers};
 
 /// How long a worker may be at one piece of work before it is told of: the longest of them take a second.
 const STUCK: Duration = Duration::from_secs(30);
@@ -29,7 +25,7 @@ impl Service {
 
 impl Shared {
     /// `stuck` is how long a worker may be at one piece of work.
-    pub(super) fn readiness(&self, stuck: Duration) -> Readiness {
+    pub(crate) fn readiness(&self, stuck: Duration) -> Readiness {
         let mut blocking = Vec::new();
         blocking.extend(self.backend.obstacle());
         for collection in &*self.stale.lock() {
@@ -41,7 +37,7 @@ impl Shared {
         passing.extend(self.backend.warnings());
         for stuck in self.workers.stuck(stuck) {
             // While one is left, it goes on; collections can wait.
-            let stands = stuck.workers == stuck.of && stuck.lane != Lane::Admin;
+            let stands = stuck.workers == stuck.of && stuck.pool != Pool::Admin;
             if stands { &mut blocking } else { &mut passing }.push(words(stuck));
         }
         for info in self.backend.seen() {
@@ -77,7 +73,7 @@ impl Shared {
     }
 
     /// Loads the models the collections need. What is missing is told by every call that needs it.
-    pub(super) fn load_models(&self) {
+    pub(crate) fn load_models(&self) {
         for known in self.catalog().collections() {
             for model in catalog::models(&known.schema) {
                 if let Err(error) = self.models.get(model) {
@@ -88,11 +84,11 @@ impl Shared {
     }
 }
 
-fn words(Stuck { lane, workers, of, longest }: Stuck) -> String {
-    let lane = lane.name();
+fn words(StuckWorkers { pool, workers, of, longest }: StuckWorkers) -> String {
+    let pool = pool.name();
     let seconds = longest.as_secs();
     format!(
-        "{workers} of {of} {lane} workers do not get on: one has been at one piece of work for {seconds} s; if that \
-         goes on, the log and a restart help"
+        "{workers} of {of} {pool} workers are stuck: one step has been running for {seconds} s; see the log, and restart \
+         the server if it does not end"
     )
 }

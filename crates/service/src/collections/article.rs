@@ -1,6 +1,6 @@
 //! The schema of an article: the knowledge base most people begin with.
 
-use super::{
+use crate::{
     Algorithm, Embedding, FieldKind, FieldSchema, Metric, Quantization, Schema, VectorSchema, VectorType,
     limits,
 };

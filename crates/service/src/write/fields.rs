@@ -4,13 +4,10 @@ use std::collections::HashSet;
 
 use engine::{FIELDS_MAX, check_vector, encode_vector};
 
-use super::{Error, Field, FieldKind, Fields, Schema, Value, refusal};
-
-/// Longest id, in bytes.
-pub(super) const ID_BYTES_MAX: usize = 512;
+use crate::{Error, Field, FieldKind, Fields, Schema, Value, error_mapping, limits::ID_BYTES_MAX};
 
 /// Whether `id` can be a document's.
-pub(super) fn check_id(id: &str) -> Result<(), Error> {
+pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     let reason = if id.is_empty() {
         "is empty".to_owned()
     } else if id.len() > ID_BYTES_MAX {
@@ -29,7 +26,7 @@ pub(super) fn check_id(id: &str) -> Result<(), Error> {
 }
 
 /// Whether a change may name so many fields. Asked before any of them is looked at.
-pub(super) fn check_count(given: usize) -> Result<(), Error> {
+pub(crate) fn check_count(given: usize) -> Result<(), Error> {
     if given <= FIELDS_MAX {
         return Ok(());
     }
@@ -39,7 +36,7 @@ pub(super) fn check_count(given: usize) -> Result<(), Error> {
 }
 
 /// The fields as they are stored, in the order given.
-pub(super) fn encode(schema: &Schema, fields: &Fields) -> Result<Vec<Field>, Error> {
+pub(crate) fn encode(schema: &Schema, fields: &Fields) -> Result<Vec<Field>, Error> {
     let mut names = HashSet::with_capacity(fields.len());
     fields
         .iter()
@@ -63,7 +60,7 @@ fn encode_field(schema: &Schema, name: &str, value: &Value) -> Result<Field, Err
         Value::Vector(values) => match kind {
             Some(FieldKind::Vector(vector)) => {
                 check_vector(values, vector.dim, vector.metric)
-                    .map_err(|error| refusal::vector(name, &error))?;
+                    .map_err(|error| error_mapping::vector(name, &error))?;
                 encode_vector(values, vector.vector_type)
             }
             other => return Err(wrong_kind(name, other, "a vector", "VECTOR")),
@@ -127,7 +124,7 @@ fn wrong_kind(name: &str, found: Option<&FieldKind>, given: &str, wanted: &str) 
 }
 
 /// Whether two documents hold the same fields, in whatever order.
-pub(super) fn same(left: &[Field], right: &[Field]) -> bool {
+pub(crate) fn same(left: &[Field], right: &[Field]) -> bool {
     fn sorted(fields: &[Field]) -> Vec<&Field> {
         let mut fields: Vec<&Field> = fields.iter().collect();
         fields.sort_unstable_by_key(|field| &field.name);
@@ -137,7 +134,7 @@ pub(super) fn same(left: &[Field], right: &[Field]) -> bool {
 }
 
 /// `fields` with those of `set` in place or added, and those named in `remove` gone.
-pub(super) fn merge(fields: &[Field], set: Vec<Field>, remove: &[String]) -> Vec<Field> {
+pub(crate) fn merge(fields: &[Field], set: Vec<Field>, remove: &[String]) -> Vec<Field> {
     let kept = |field: &&Field| !remove.iter().any(|name| name.as_bytes() == &*field.name);
     let mut merged: Vec<Field> = fields.iter().filter(kept).cloned().collect();
     for field in set {

@@ -1,5 +1,9 @@
 //! The models texts are embedded with, by name.
 
+pub(crate) mod batches;
+mod query_cache;
+mod query_jobs;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -8,33 +12,35 @@ use std::{
 use embed::{ComputeType, LoadError, Model, Tokens};
 use engine::Cpu;
 
-use super::{
+pub(crate) use query_jobs::QueryJob;
+
+use crate::{
     Config, Error,
     backend::{ComputedVector, TextToEmbed},
     meter::{Meter, TextOf},
-    query_cache::{Asked, QueryCache},
     sync::{Arc, Mutex, OnceLock, RwLock},
 };
+use query_cache::{QueryCache, QueryKey};
 
 /// A model is not there.
-pub(super) const MODEL_MISSING: &str = "model-missing";
+pub(crate) const MODEL_MISSING: &str = "model-missing";
 
 /// Queries embedded together at most: more gain nothing, and each waits for the last.
-const COMPANY_MAX: usize = 16;
+const BATCH_MAX: usize = 16;
 
 /// A text's vector.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Embedded {
-    pub(super) values: Vec<f32>,
+pub(crate) struct TextVector {
+    pub(crate) values: Vec<f32>,
     /// Fingerprint of the model that made it.
-    pub(super) model: [u8; 16],
+    pub(crate) model: [u8; 16],
     /// Whether the text was longer than the model reads.
-    pub(super) truncated: bool,
+    pub(crate) truncated: bool,
 }
 
-impl Embedded {
+impl TextVector {
     /// The computed vector of a document's text.
-    pub(super) fn vector_of(&self, text: &TextToEmbed) -> ComputedVector {
+    pub(crate) fn vector_of(&self, text: &TextToEmbed) -> ComputedVector {
         ComputedVector {
             collection: text.collection,
             field: text.field,
@@ -49,7 +55,7 @@ impl Embedded {
 type OnLoad = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Loaded models. One is loaded when it is first asked for, and stays.
-pub(super) struct Models {
+pub(crate) struct Models {
     dir: PathBuf,
     cpu: Cpu,
     query_compute: ComputeType,
@@ -65,11 +71,11 @@ pub(super) struct Models {
 
 impl Models {
     /// Whether vectors of queries are kept for those who ask the same.
-    pub(super) fn remembers_queries(&self) -> bool {
+    pub(crate) fn remembers_queries(&self) -> bool {
         self.remembers_queries
     }
 
-    pub(super) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
+    pub(crate) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
         Models {
             dir: config.models_dir.clone(),
             cpu,
@@ -85,18 +91,18 @@ impl Models {
     }
 
     /// Calls `loaded` whenever a model has been loaded. For once.
-    pub(super) fn on_load(&self, loaded: impl Fn(&str) + Send + Sync + 'static) {
+    pub(crate) fn on_load(&self, loaded: impl Fn(&str) + Send + Sync + 'static) {
         let first = self.on_load.set(Box::new(loaded)).is_ok();
         assert!(first, "one service listens to its models");
     }
 
     /// The model, if it has been loaded.
-    pub(super) fn loaded(&self, name: &str) -> Option<Arc<Model>> {
+    pub(crate) fn loaded(&self, name: &str) -> Option<Arc<Model>> {
         self.loaded.read().get(name).cloned()
     }
 
     /// The model, read from its directory if it has not been yet. Takes a moment: for workers.
-    pub(super) fn get(&self, name: &str) -> Result<Arc<Model>, Error> {
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<Model>, Error> {
         if let Some(model) = self.loaded(name) {
             return Ok(model);
         }
@@ -117,7 +123,7 @@ impl Models {
     }
 
     /// Whether the model could be loaded, without loading it.
-    pub(super) fn check(&self, name: &str) -> Result<(), Error> {
+    pub(crate) fn check(&self, name: &str) -> Result<(), Error> {
         match self.loaded(name) {
             Some(_) => Ok(()),
             None => self.dir_of(name).map(drop),
@@ -125,15 +131,15 @@ impl Models {
     }
 
     /// Queries embedded together, or found among those embedded before, in their order.
-    pub(super) fn embed_queries(&self, model: &Model, texts: &[&str]) -> Vec<Arc<Embedded>> {
+    pub(crate) fn embed_queries(&self, model: &Model, texts: &[&str]) -> Vec<Arc<TextVector>> {
         let fingerprint = model.fingerprint().0;
         let asked = |text: &&str| {
             let Tokens { ids, truncated } = model.tokenize_query(text);
-            Asked { model: fingerprint, tokens: ids, truncated }
+            QueryKey { model: fingerprint, tokens: ids, truncated }
         };
-        let asked: Vec<Asked> = texts.iter().map(asked).collect();
-        let compute = |unknown: &[&Asked]| {
-            let tokens = |asked: &&Asked| Tokens { ids: asked.tokens.clone(), truncated: asked.truncated };
+        let asked: Vec<QueryKey> = texts.iter().map(asked).collect();
+        let compute = |unknown: &[&QueryKey]| {
+            let tokens = |asked: &&QueryKey| Tokens { ids: asked.tokens.clone(), truncated: asked.truncated };
             self.embed(model, &unknown.iter().map(tokens).collect::<Vec<_>>(), TextOf::Query)
         };
         let embedded = self.queries.get_or_compute(&asked, compute).into_iter();
@@ -146,16 +152,16 @@ impl Models {
 
     /// Queries that are best embedded together: integer arithmetic is as fast for one as for many, the
     /// others pass over larger weights and share that among up to this many.
-    pub(super) fn company_max(&self) -> usize {
+    pub(crate) fn batch_max(&self) -> usize {
         match self.query_compute {
             ComputeType::Int8 => 1,
-            ComputeType::Bf16 | ComputeType::F32 => COMPANY_MAX,
+            ComputeType::Bf16 | ComputeType::F32 => BATCH_MAX,
         }
     }
 
     /// Embeds texts of documents, in their order. The first take a moment longer: who only searches
     /// needs no memory for what documents are computed in.
-    pub(super) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Result<Vec<Embedded>, Error> {
+    pub(crate) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Result<Vec<TextVector>, Error> {
         if !model.is_prepared(self.document_compute) {
             let _loading = self.loading.lock();
             model.prepare(self.document_compute).map_err(|error| unreadable(model.name(), &error))?;
@@ -164,7 +170,7 @@ impl Models {
         Ok(self.embed(model, &batch, TextOf::Document))
     }
 
-    fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<Embedded> {
+    fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<TextVector> {
         let compute = match of {
             TextOf::Query => self.query_compute,
             TextOf::Document => self.document_compute,
@@ -175,7 +181,7 @@ impl Models {
         batch
             .iter()
             .zip(values.chunks_exact(model.dim()))
-            .map(|(tokens, values)| Embedded {
+            .map(|(tokens, values)| TextVector {
                 values: values.to_vec(),
                 model: fingerprint,
                 truncated: tokens.truncated,
@@ -191,7 +197,7 @@ impl Models {
 }
 
 /// Whether `name` can be a model's: one path component that leads nowhere else.
-pub(super) fn check_name(name: &str) -> Result<(), Error> {
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if plain && (1..=128).contains(&name.len()) && name.bytes().any(|byte| byte != b'.') {
         return Ok(());

@@ -2,15 +2,15 @@
 
 use engine::{CollectionError, OpenError, QueryError, VectorError, WriteError};
 
-use super::{Error, ErrorKind};
+use crate::{Error, ErrorKind};
 
 /// A collection of that name has another schema.
-pub(super) const COLLECTION_EXISTS: &str = "collection-exists";
+pub(crate) const COLLECTION_EXISTS: &str = "collection-exists";
 
 /// The disk has no room.
 const FULL: &str = "insufficient-storage";
 
-pub(super) fn vector(field: &str, error: &VectorError) -> Error {
+pub(crate) fn vector(field: &str, error: &VectorError) -> Error {
     Error::invalid(vector_code(error), format!("field {field:?}: {error}")).at(field)
 }
 
@@ -21,7 +21,7 @@ fn vector_code(error: &VectorError) -> &'static str {
     }
 }
 
-pub(super) fn open(error: &OpenError) -> Error {
+pub(crate) fn open(error: &OpenError) -> Error {
     let code = match error {
         OpenError::Locked { .. } => "data-locked",
         _ => "store",
@@ -29,11 +29,11 @@ pub(super) fn open(error: &OpenError) -> Error {
     Error::unavailable(code, error.to_string())
 }
 
-pub(super) fn thread(error: &std::io::Error) -> Error {
+pub(crate) fn thread(error: &std::io::Error) -> Error {
     Error::unavailable("threads", format!("a thread cannot be started: {error}"))
 }
 
-pub(super) fn collection(error: CollectionError) -> Error {
+pub(crate) fn collection(error: CollectionError) -> Error {
     use CollectionError as E;
     let (kind, code) = match &error {
         E::NotFound { .. } => (ErrorKind::NotFound, "collection-not-found"),
@@ -50,7 +50,7 @@ pub(super) fn collection(error: CollectionError) -> Error {
     Error::new(kind, code, error.to_string())
 }
 
-pub(super) fn query(error: QueryError) -> Error {
+pub(crate) fn query(error: QueryError) -> Error {
     use QueryError as E;
     let message = error.to_string();
     match error {
@@ -68,7 +68,7 @@ pub(super) fn query(error: QueryError) -> Error {
     }
 }
 
-pub(super) fn write(error: &WriteError) -> Error {
+pub(crate) fn write(error: &WriteError) -> Error {
     use WriteError as E;
     let message = error.to_string();
     match error {
