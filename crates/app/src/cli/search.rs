@@ -31,7 +31,7 @@ pub(crate) struct SearchArgs {
     #[arg(required = true, value_name = "QUERY")]
     query: Vec<String>,
     /// Maximum number of documents to return
-    #[arg(short, long = "limit", default_value_t = 5, value_name = "K")]
+    #[arg(short, long = "limit", default_value_t = service::limits::K_DEFAULT, value_name = "K")]
     k: usize,
     /// Collection; optional if there is only one
     #[arg(long, short, value_name = "NAME")]

@@ -68,6 +68,7 @@ error_codes! {
     CollectionNotFound = "collection-not-found", [404], "no collection or alias has this name";
     CollectionAmbiguous = "collection-ambiguous", [400], "no collection was named and there are several";
     CollectionExists = "collection-exists", [409], "the collection exists with another schema";
+    CollectionSwitching = "collection-switching", [503], "the collection was switched to another version repeatedly during the search";
     CollectionRebuilding = "collection-rebuilding", [409], "a rebuild of the collection is running, or none is where one was expected";
     SchemaConflict = "schema-conflict", [409], "on a Redis, two collections over the same keys disagree on a vector field";
     Name = "name", [422], "the name is not allowed for a collection or alias";

@@ -36,7 +36,7 @@ impl Service {
         if requests.len() > SEARCHES_MAX {
             let message =
                 format!("{} searches in one call; at most {SEARCHES_MAX} are allowed", requests.len());
-            return Err(Error::invalid("searches-many", message));
+            return Err(Error::invalid("too-many-searches", message));
         }
         let mut responses: Vec<Option<Result<SearchResponse, Error>>> = Vec::new();
         responses.resize_with(requests.len(), || None);

@@ -41,7 +41,7 @@ impl Service {
         let call = self.shared().begin(cx)?;
         if puts.len() > DOCUMENTS_MAX {
             return Err(Error::invalid(
-                "documents-many",
+                "too-many-documents",
                 format!("{} documents in one call; at most {DOCUMENTS_MAX} are taken", puts.len()),
             ));
         }
