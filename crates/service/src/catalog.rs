@@ -3,12 +3,9 @@
 
 use std::collections::HashMap;
 
-use engine::CollectionVersion;
+use engine::{CollectionVersion, Filter};
 
-use crate::{
-    CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, backend::Filter, error_mapping,
-    sync::Arc,
-};
+use crate::{CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, error_mapping, sync::Arc};
 
 /// A collection as calls need it.
 #[derive(Debug)]

@@ -39,10 +39,11 @@ pub use copy::{Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySu
 pub use data_dir::{check, lock};
 pub use diagnostics::{Diagnosis, Readiness, Stage};
 pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
+pub use embed::ComputeType;
 pub use engine::{
     Algorithm, Backup, BackupError, CheckReport, Clock, CollectionInfo, DataDir, Document, DropMode,
-    Durability, Embedding, Expected, FIELDS_MAX, Field, FieldKind, FieldSchema, IntegrityReport, Metric,
-    OpenError, Progress, Quantization, RecordCounts, RestoreError, Schema, ScrollPage, Seq, Stats,
+    Durability, Embedding, Expected, FIELDS_MAX, Field, FieldKind, FieldSchema, IntegrityReport, Level,
+    Metric, OpenError, Progress, Quantization, RecordCounts, RestoreError, Schema, ScrollPage, Seq, Stats,
     SystemClock, VectorSchema, VectorType, check_name,
 };
 pub use error::{Error, ErrorKind};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use engine::Durability;
 use server::serve::{ServerSettings, TlsFiles};
+use service::Durability;
 use service::{self, RedisStore, Store};
 
 use server::access::{ApiKey, KnownKey, Role};

@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use embed::ComputeType;
-use engine::{Durability, Level};
 use ipnet::IpNet;
 use server::{access::ApiKey, http::Origin};
+use service::{ComputeType, Durability, Level};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{

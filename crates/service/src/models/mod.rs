@@ -10,13 +10,12 @@ use std::{
 };
 
 use embed::{ComputeType, LoadError, Model, Tokens};
-use engine::Cpu;
+use engine::{ComputedVector, Cpu, TextToEmbed};
 
 pub(crate) use query_jobs::QueryJob;
 
 use crate::{
     Config, Error,
-    backend::{ComputedVector, TextToEmbed},
     meter::{Meter, TextOf},
     sync::{Arc, Mutex, OnceLock, RwLock},
 };
