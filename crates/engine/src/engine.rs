@@ -415,6 +415,29 @@ impl Engine {
         self.core.search(query, Some(version), budget)
     }
 
+    /// Keys of documents that start with `prefix`, at most `limit`, in ascending order after `after`; whether or not a
+    /// collection includes them.
+    pub fn keys(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Box<[u8]>>, QueryError> {
+        let reader = self.core.store.read()?;
+        let now_ms = self.core.time.now_ms();
+        let mut keys = Vec::new();
+        for entry in reader.keys(prefix, after)? {
+            if keys.len() == limit {
+                break;
+            }
+            let (key, doc) = entry?;
+            if reader.document(doc)?.is_some_and(|document| !is_expired(&document, now_ms)) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
+    }
+
     /// Documents of a collection in the order in which they were first written, beginning after `after`, the end of
     /// the previous page. `limit` is at most 10,000. A page ends early at [`PAGE_BYTES`](crate::PAGE_BYTES).
     pub fn scroll(

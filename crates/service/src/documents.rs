@@ -82,3 +82,12 @@ pub struct Scrolled {
     /// Pass it on as it is to go on; `None` at the end.
     pub next: Option<String>,
 }
+
+/// One page of keys, with the cursor of the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<Vec<u8>>,
+    /// Cursor of the next page; `None` at the end.
+    pub next: Option<String>,
+}

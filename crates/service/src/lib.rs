@@ -19,6 +19,7 @@ mod error_mapping;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod key_locks;
+mod keyspace;
 pub mod limits;
 mod meter;
 mod models;
@@ -38,7 +39,7 @@ pub use context::{Caller, Context};
 pub use copy::{Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification};
 pub use data_dir::{check, lock};
 pub use diagnostics::{Diagnosis, Readiness, Stage};
-pub use documents::{Fields, Outcome, Patch, Put, PutResult, Scrolled, Value};
+pub use documents::{Fields, KeyPage, Outcome, Patch, Put, PutResult, Scrolled, Value};
 pub use embed::ComputeType;
 pub use engine::{
     Algorithm, Backup, BackupError, CheckReport, Clock, CollectionInfo, DataDir, Document, DropMode,

@@ -22,6 +22,7 @@ use super::{
 mod tiny_model;
 
 mod changing;
+mod keyspace;
 
 /// A service with one worker, a queue of two jobs, and one document.
 async fn service(dir: &Path) -> Service {

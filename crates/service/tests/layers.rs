@@ -16,7 +16,7 @@ const MODULES: &[&[&str]] = &[
     &["backend"],
     &["shared"],
     &["collections", "search", "write"],
-    &["backup", "copy", "data_dir", "diagnostics", "read"],
+    &["backup", "copy", "data_dir", "diagnostics", "keyspace", "read"],
     &["fuzzing"],
 ];
 

@@ -1,5 +1,6 @@
 //! The engine inside this process.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use engine::{Engine, Options, Progress, QueueFull};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -7,7 +8,7 @@ use super::{
     ComputedVector, Cursor, Document, DropMode, Error, Filter, Op, PendingEmbeddings, Schema, Scrolled,
     WriteError, WriteOutcome,
 };
-use crate::{ErrorKind, call::Call, error_mapping};
+use crate::{ErrorKind, KeyPage, call::Call, error_mapping};
 
 /// Documents on their way to the disk: half of what the engine's own queue holds, which the
 /// background embedder also writes through.
@@ -117,6 +118,16 @@ impl Embedded {
         let after = after.map(position).transpose()?;
         let page = self.engine.scroll(collection, filter, after, limit).map_err(error_mapping::query)?;
         Ok(Scrolled { documents: page.documents, next: page.next.map(|next| next.to_string()) })
+    }
+
+    /// A page of keys. The cursor is the last key of the page before.
+    pub(super) fn keys(&self, prefix: &[u8], after: Option<&Cursor>, limit: usize) -> Result<KeyPage, Error> {
+        let decode =
+            |cursor: &Cursor| BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| super::no_cursor(cursor));
+        let after = after.map(decode).transpose()?;
+        let keys = self.engine.keys(prefix, after.as_deref(), limit).map_err(error_mapping::query)?;
+        let next = keys.last().filter(|_| keys.len() == limit).map(|key| BASE64_URL_SAFE_NO_PAD.encode(key));
+        Ok(KeyPage { keys: keys.into_iter().map(Vec::from).collect(), next })
     }
 
     pub(super) fn count(&self, collection: &str, filter: Option<&Filter>) -> Result<u64, Error> {

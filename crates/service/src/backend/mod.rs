@@ -23,7 +23,7 @@ pub(crate) use self::{
     search::{SearchOutcome, SearchOutcomes, SearchPlan, SearchTarget},
 };
 use crate::{
-    CollectionInfo, Config, Document, DropMode, Error, Field, Schema, Scrolled, Stats, Store,
+    CollectionInfo, Config, Document, DropMode, Error, Field, KeyPage, Schema, Scrolled, Stats, Store,
     call::Call,
     catalog::CollectionHandle,
     error_mapping,
@@ -466,6 +466,23 @@ impl Backend {
             BackendKind::Redis(redis) => {
                 call.within(redis.scroll(&collection.name, filter.as_ref(), after.as_ref(), limit)).await?
             }
+        }
+    }
+
+    /// A page of keys that start with `prefix`, from where the last page ended.
+    pub(crate) async fn keys(
+        &self,
+        call: &Call,
+        prefix: Vec<u8>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<KeyPage, Error> {
+        match &self.store {
+            BackendKind::Embedded(embedded) => {
+                let embedded = embedded.clone();
+                call.run(move || embedded.keys(&prefix, after.as_ref(), limit)).await
+            }
+            BackendKind::Redis(redis) => call.within(redis.keys(&prefix, after.as_ref(), limit)).await?,
         }
     }
 

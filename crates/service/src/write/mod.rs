@@ -45,7 +45,8 @@ impl Service {
                 format!("{} documents in one call; at most {DOCUMENTS_MAX} are taken", puts.len()),
             ));
         }
-        self.write(&call, collection, puts.into_iter().map(Change::Put).collect()).await
+        let collection = self.shared().resolve(Some(collection))?;
+        self.write(&call, &collection, puts.into_iter().map(Change::Put).collect()).await
     }
 
     /// Writes a document in place of the one that stands under its id, whichever that is; where there is
@@ -61,19 +62,19 @@ impl Service {
 
     async fn change(&self, cx: &Context, collection: &str, change: Change) -> Result<PutResult, Error> {
         let call = self.shared().begin(cx)?;
-        let mut results = self.write(&call, collection, vec![change]).await?;
+        let collection = self.shared().resolve(Some(collection))?;
+        let mut results = self.write(&call, &collection, vec![change]).await?;
         results.pop().expect("one change, one result")
     }
 
-    async fn write(
+    pub(crate) async fn write(
         &self,
         call: &Call,
-        collection: &str,
+        collection: &Arc<CollectionHandle>,
         changes: Vec<Change>,
     ) -> Result<Vec<Result<PutResult, Error>>, Error> {
         let shared = self.shared();
-        let known = shared.resolve(Some(collection))?;
-        let writing = Writing { shared, call, known: &known, changes: changes.into() };
+        let writing = Writing { shared, call, known: collection, changes: changes.into() };
         let results = writing.run().await?;
         for result in results.iter().flatten() {
             shared.meter.wrote(result.outcome);
@@ -84,7 +85,7 @@ impl Service {
 }
 
 /// One change of one document.
-enum Change {
+pub(crate) enum Change {
     Put(Put),
     /// A put in place of what stands.
     Replace(Put),

@@ -6,11 +6,11 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    Cursor, Document, Error, Filter, PendingEmbeddings, Redis, Scrolled, error, no_cursor, reply,
+    Cursor, Document, Error, Filter, PendingEmbeddings, Redis, Scrolled, error, metadata, no_cursor, reply,
     servers::{Shard, into_result},
     state::{Collection, computed_fields},
 };
-use crate::{ErrorKind, Schema};
+use crate::{ErrorKind, KeyPage};
 
 /// `COUNT` of one SCAN.
 const SCAN_COUNT: usize = 1000;
@@ -117,6 +117,40 @@ impl Redis {
         Ok(PendingEmbeddings { documents: documents.collect(), next })
     }
 
+    /// A page of at most `limit` keys of hashes under a prefix, in no order; Nearfield's own keys are left out. A page
+    /// may be empty before the end.
+    pub(in crate::backend) async fn keys(
+        &self,
+        prefix: &[u8],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<KeyPage, Error> {
+        let map = self.servers.map();
+        let start = || Ok(ScrollCursor { map: map.fingerprint(), ..ScrollCursor::default() });
+        let mut cursor = after.map_or_else(start, |text| ScrollCursor::decode(text))?;
+        let (shards, prefixes) = (map.shards(), [prefix.to_vec()]);
+        if shards.is_empty() {
+            return Err(self.servers.unavailable_reason().unwrap_or_else(error::too_many_redirections));
+        }
+        if cursor.shard > shards.len()
+            || cursor.prefix > 0
+            || !cursor.remaining.iter().all(|key| key.starts_with(prefix))
+        {
+            return Err(no_cursor(after.map_or("", |text| text)));
+        }
+        if cursor.map != map.fingerprint() {
+            return Err(slots_moved());
+        }
+        if cursor.remaining.is_empty() && cursor.shard < shards.len() {
+            self.scan_step(&shards[cursor.shard], &prefixes, &mut cursor, limit).await?;
+        }
+        let count = cursor.remaining.len().min(limit);
+        let mut keys: Vec<Vec<u8>> = cursor.remaining.drain(..count).collect();
+        keys.retain(|key| !key.starts_with(metadata::KEY_PREFIX.as_bytes()));
+        let is_end = cursor.shard == shards.len() && cursor.remaining.is_empty();
+        Ok(KeyPage { keys, next: (!is_end).then(|| cursor.encode()) })
+    }
+
     /// The keys whose hashes lack one of these fields.
     async fn keys_lacking(&self, keys: Vec<Vec<u8>>, fields: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
         let (groups, unserved) = self.servers.map().group_by_shard(keys.iter().map(Vec::as_slice));
@@ -186,19 +220,20 @@ impl Redis {
             if found.len() >= limit || (began.elapsed() > PAGE_TIME && cursor.remaining.is_empty()) {
                 return Ok((found, Some(cursor.encode())));
             }
-            self.scan_step(&shards[cursor.shard], schema, &mut cursor, limit - found.len()).await?;
+            let room = limit - found.len();
+            self.scan_step(&shards[cursor.shard], &schema.prefixes, &mut cursor, room).await?;
         }
     }
 
-    /// Scans some more keys, not many more than `room`.
+    /// Scans some more keys, not many more than `limit`.
     async fn scan_step(
         &self,
         shard: &Shard,
-        schema: &Schema,
+        prefixes: &[Vec<u8>],
         cursor: &mut ScrollCursor,
         limit: usize,
     ) -> Result<(), Error> {
-        let prefix = &schema.prefixes[cursor.prefix];
+        let prefix = &prefixes[cursor.prefix];
         let mut count = SCAN_COUNT;
         let (next, mut keys) = loop {
             let (next, keys) = self.scan(shard, prefix, cursor.scan, count).await?;
@@ -210,12 +245,12 @@ impl Redis {
             count = (count * limit / keys.len()).clamp(1, count - 1);
         };
         // A key under several prefixes is visited under the first of them.
-        let earlier = &schema.prefixes[..cursor.prefix];
+        let earlier = &prefixes[..cursor.prefix];
         keys.retain(|key| !earlier.iter().any(|prefix| key.starts_with(prefix)));
         cursor.remaining.extend(keys);
         cursor.scan = next;
         cursor.prefix += usize::from(next == 0);
-        if cursor.prefix == schema.prefixes.len() {
+        if cursor.prefix == prefixes.len() {
             cursor.prefix = 0;
             cursor.shard += 1;
         }
