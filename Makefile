@@ -8,7 +8,7 @@ DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: demo build test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom
+.PHONY: demo build check test test-long long-crashes long-damage long-histories long-schedules long-requests long-timing long-load long-offline soak sanitize sanitize-threads fuzz fmt clippy model redis tests docs deny sbom
 
 ## demo: build, fetch the model, index the sample knowledge base, answer questions, serve
 demo: build
@@ -16,6 +16,13 @@ demo: build
 
 build:
 	$(CARGO) build --release --locked -p nearfield
+
+## check: format, clippy, and every test that needs no model, no Redis and no network beyond crates
+check: export NEARFIELD_HOME := $(CURDIR)/target/check-home
+check: fmt clippy
+	if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --workspace --locked; \
+	else $(CARGO) test --workspace --locked --all-targets; fi
 
 ## test: everything CI runs
 test: fmt clippy tests docs deny
