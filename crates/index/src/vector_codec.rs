@@ -281,7 +281,7 @@ impl VectorCodec {
                 *out = sum as f32;
             }
         }
-        self.to_distances(query, &rows.scales, out);
+        self.scores_to_distances(query, &rows.scales, out);
     }
 
     /// Distances to the rows of the batch at their full precision.
@@ -291,7 +291,7 @@ impl VectorCodec {
         }
         rows.coded.iter().for_each(|row| distance::prefetch_many(row.residuals));
         codes::score_with_residuals(self.cpu, self.measure(), &query.codes, &rows.coded, out);
-        self.to_distances(query, &rows.scales, out);
+        self.scores_to_distances(query, &rows.scales, out);
     }
 
     fn measure(&self) -> Measure {
@@ -302,7 +302,7 @@ impl VectorCodec {
     }
 
     /// Converts inner products and squared differences to distances.
-    fn to_distances(&self, query: &PreparedQuery, scales: &[f32], out: &mut [f32]) {
+    fn scores_to_distances(&self, query: &PreparedQuery, scales: &[f32], out: &mut [f32]) {
         match self.metric {
             Metric::L2 => {}
             Metric::Ip => out.iter_mut().for_each(|product| *product = 1.0 - *product),

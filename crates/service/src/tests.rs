@@ -227,7 +227,7 @@ async fn a_query_asked_before_is_not_embedded_again() {
 async fn waiting_searches_are_embedded_together_and_each_distinct_text_once() {
     let dir = TempDir::new().unwrap();
     let service = service_with(dir.path(), |config| {
-        config.query_compute = Some(embed::ComputeType::F32);
+        config.query_compute = Some(ComputeType::F32);
         config.query_cache_bytes = 0;
         config.queue_max = 16;
     })

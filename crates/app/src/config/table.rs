@@ -33,14 +33,14 @@ macro_rules! count {
 /// A number of milliseconds, stored as a `Duration`.
 macro_rules! milliseconds {
     ($range:expr, $($field:ident).+) => {
-        number!($range, Duration::from_millis, |value| value.as_millis(), $($field).+)
+        number!($range, |number| Duration::from_millis(number), |value| value.as_millis(), $($field).+)
     };
 }
 
 /// A number of seconds, stored as a `Duration`.
 macro_rules! seconds {
     ($range:expr, $($field:ident).+) => {
-        number!($range, Duration::from_secs, |value| value.as_secs(), $($field).+)
+        number!($range, |number| Duration::from_secs(number), |value| value.as_secs(), $($field).+)
     };
 }
 
@@ -58,14 +58,11 @@ macro_rules! mebibytes {
 
 /// The kind and the default of a number that `$store` converts to the type of the field, and `$show` back.
 macro_rules! number {
-    ($range:expr, $store:expr, |$value:ident| $show:expr, $($field:ident).+) => {
+    ($range:expr, |$number:ident| $store:expr, |$value:ident| $show:expr, $($field:ident).+) => {
         (
             Kind::Number {
                 range: $range,
-                set: |settings, number| {
-                    let store: fn(u64) -> _ = $store;
-                    settings.$($field).+ = store(number);
-                },
+                set: |settings, $number| settings.$($field).+ = $store,
             },
             DefaultValue::Value(|settings| {
                 let $value = settings.$($field).+;

@@ -187,7 +187,7 @@ impl Backend {
                     durability: config.durability,
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
-                    lower_priority: lower_priority,
+                    lower_priority,
                     on_read_only: |reason| tracing::error!(reason, "no more writes are taken"),
                 };
                 BackendKind::Embedded(Arc::new(Embedded::open(options, progress)?))
