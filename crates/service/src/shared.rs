@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     /// answers.
     pub(crate) unchecked: Mutex<BTreeSet<String>>,
     /// What keeps a collection from being complete, by its name.
-    pub(crate) troubles: Mutex<BTreeMap<String, String>>,
+    pub(crate) backfill_errors: Mutex<BTreeMap<String, String>>,
     /// Held while a backup is made.
     pub(crate) backing_up: Arc<Semaphore>,
 }
@@ -63,7 +63,7 @@ impl Shared {
             catalog: RwLock::new(Arc::new(catalog)),
             stale: Mutex::default(),
             unchecked: Mutex::default(),
-            troubles: Mutex::default(),
+            backfill_errors: Mutex::default(),
             backing_up: Arc::new(Semaphore::new(1)),
         }
     }
@@ -90,7 +90,7 @@ impl Shared {
     pub(crate) fn forget(&self, name: &str) {
         self.stale.lock().remove(name);
         self.unchecked.lock().remove(name);
-        self.troubles.lock().remove(name);
+        self.backfill_errors.lock().remove(name);
         self.meter.unembedded(name, 0);
     }
 

@@ -1,19 +1,20 @@
-//! The schema of an article: the knowledge base most people begin with.
+//! The default schema: articles with a title and content, as in a typical knowledge base.
 
 use crate::{
     Algorithm, Embedding, FieldKind, FieldSchema, Metric, Quantization, Schema, VectorSchema, VectorType,
     limits,
 };
 
-/// The model that is used where none is named.
+/// The default model.
 pub const MODEL: &str = "all-MiniLM-L6-v2";
 
-/// Values in a vector of [`MODEL`].
+/// Dimension of the vectors of [`MODEL`].
 const DIM: usize = 384;
 
-/// Title and content as TEXT, `tags` as TAG divided by commas, `numbers` as NUMERIC, and the
-/// VECTOR `embedding` computed from title and content by [`MODEL`]: HNSW with M 16,
-/// ef_construction 200 and ef_search 80, 32-bit floats, cosine. `prefix` begins every key.
+/// The schema of a collection of articles: `title` and `content` as TEXT, `tags` as comma-separated
+/// TAG, `numbers` as NUMERIC, and the VECTOR `embedding` that [`MODEL`] computes from title and
+/// content: HNSW with M 16, ef_construction 200 and ef_search 80, FLOAT32, cosine. `prefix` is the
+/// key prefix.
 pub fn article_schema(prefix: &str, tags: &[String], numbers: &[String]) -> Schema {
     let text = |name: &str| FieldSchema { name: name.to_owned(), kind: FieldKind::Text };
     let tag = |name: &String| FieldSchema {

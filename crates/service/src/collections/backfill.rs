@@ -1,5 +1,5 @@
-//! The background thread that computes the vectors documents still lack: those of a collection
-//! made later than its documents, and those of one that is being rebuilt.
+//! The background thread that computes missing vectors: for a collection created after its
+//! documents, for a collection that is being rebuilt, and after a model was replaced.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,23 +14,23 @@ use crate::{
     backend::{Cursor, Op, TextToEmbed, WriteFailure},
     call::panicked,
     collections::staleness::SAMPLE,
-    models::batches::{Plan, gather},
+    models::batches::{EmbeddingPlan, collect_vectors},
     pool::Pool,
     shared::Shared,
     sync::{Arc, Condvar, Mutex},
     workers::JobContext,
 };
 
-/// Documents embedded between two commits.
+/// Documents embedded per commit.
 const PAGE: usize = 256;
 
-/// How long it rests after trouble (a model that is missing, a full queue) before it tries again.
-const REST: Duration = Duration::from_secs(2);
+/// Delay before a retry after an error, such as a missing model or a full queue.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Longest time a batch may wait for a worker.
+/// Maximum time a batch waits for a worker.
 const BATCH_WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The thread. It sleeps while every document has its vectors.
+/// Handle of the thread, which sleeps while no vectors are missing.
 pub(crate) struct Backfill {
     signal: Arc<Signal>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -43,26 +43,26 @@ struct Signal {
 }
 
 impl Backfill {
-    /// Starts the thread, which first finishes what an earlier run left undone.
+    /// Starts the thread. It first computes the vectors that an earlier process left missing.
     pub(crate) fn start(shared: Arc<Shared>, waker: Waker) -> std::io::Result<Backfill> {
         let Waker(signal) = waker;
-        let run = Run { shared, signal: signal.clone() };
+        let worker = BackfillWorker { shared, signal: signal.clone() };
         let thread =
-            std::thread::Builder::new().name("nearfield-embedder".to_owned()).spawn(move || run.run())?;
+            std::thread::Builder::new().name("nearfield-embedder".to_owned()).spawn(move || worker.run())?;
         Ok(Backfill { signal, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Stops the thread at its next step, and waits for it.
+    /// Stops the thread before its next batch and waits until it has ended.
     pub(crate) fn close(&self) {
         self.signal.closing.cancel();
         Waker(self.signal.clone()).wake();
         if let Some(thread) = self.thread.lock().take() {
-            thread.join().expect("the embedder catches every panic of its work");
+            thread.join().expect("the backfill thread catches panics of its work");
         }
     }
 }
 
-/// Wakes the thread, once it is started.
+/// Wakes the thread. A wake-up before the start is kept until then.
 #[derive(Clone)]
 pub(crate) struct Waker(Arc<Signal>);
 
@@ -75,59 +75,62 @@ impl Waker {
         }))
     }
 
-    /// Tells the thread that documents may lack vectors, or have those of another model.
+    /// Signals that documents may lack vectors or have vectors of a replaced model.
     pub(crate) fn wake(&self) {
         *self.0.wanted.lock() = true;
         self.0.changed.notify_all();
     }
 }
 
-struct Run {
+struct BackfillWorker {
     shared: Arc<Shared>,
     signal: Arc<Signal>,
 }
 
-/// Why a collection could not be finished.
-enum Stopped {
+/// Why the backfill of a collection stopped early.
+enum Interruption {
     /// The service is closing.
     Closing,
-    /// Something that may pass.
-    Trouble(Error),
+    /// An error; the backfill is retried later.
+    Failed(Error),
 }
 
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Stopped {
-        Stopped::Trouble(error)
+impl From<Error> for Interruption {
+    fn from(error: Error) -> Interruption {
+        Interruption::Failed(error)
     }
 }
 
-impl Run {
+impl BackfillWorker {
     fn run(&self) {
-        let mut trouble = false;
-        while self.wait(trouble) {
-            trouble = false;
+        let mut has_failed = false;
+        while self.wait(has_failed) {
+            has_failed = false;
             for info in self.shared.backend.seen() {
                 let complete = AssertUnwindSafe(|| self.complete(&info));
                 let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
                 match result {
                     Ok(()) => {
-                        self.shared.troubles.lock().remove(&info.name);
+                        self.shared.backfill_errors.lock().remove(&info.name);
                     }
-                    Err(Stopped::Closing) => return,
-                    // Dropped meanwhile.
-                    Err(Stopped::Trouble(error)) if error.kind == ErrorKind::NotFound => {
-                        self.shared.troubles.lock().remove(&info.name);
+                    Err(Interruption::Closing) => return,
+                    // The collection was dropped during the backfill.
+                    Err(Interruption::Failed(error)) if error.kind == ErrorKind::NotFound => {
+                        self.shared.backfill_errors.lock().remove(&info.name);
                     }
-                    Err(Stopped::Trouble(error)) => {
-                        let first =
-                            self.shared.troubles.lock().insert(info.name.clone(), error.message.clone());
-                        if first.as_ref() != Some(&error.message) {
-                            tracing::warn!(collection = info.name, %error, "documents cannot be embedded for now");
+                    Err(Interruption::Failed(error)) => {
+                        let previous = self
+                            .shared
+                            .backfill_errors
+                            .lock()
+                            .insert(info.name.clone(), error.message.clone());
+                        if previous.as_ref() != Some(&error.message) {
+                            tracing::warn!(collection = info.name, %error, "cannot embed documents; will retry");
                         }
-                        trouble = true;
+                        has_failed = true;
                     }
                 }
-                // What was noted of one that was dropped meanwhile was noted too late to be forgotten with it.
+                // State recorded after a concurrent drop was not removed by the drop.
                 if !self.shared.catalog().has(&info.name) {
                     self.shared.forget(&info.name);
                 }
@@ -135,12 +138,12 @@ impl Run {
         }
     }
 
-    /// Sleeps until there may be work, or after trouble for a while; `false` when closing.
-    fn wait(&self, trouble: bool) -> bool {
+    /// Sleeps until there may be work, or after a failure until the retry; `false` when closing.
+    fn wait(&self, has_failed: bool) -> bool {
         let mut wanted = self.signal.wanted.lock();
-        let until = Instant::now() + REST;
+        let until = Instant::now() + RETRY_DELAY;
         while !*wanted && !self.signal.closing.is_cancelled() {
-            if !trouble {
+            if !has_failed {
                 self.signal.changed.wait(&mut wanted);
             } else if self.signal.changed.wait_until(&mut wanted, until).timed_out() {
                 break;
@@ -150,8 +153,9 @@ impl Run {
         !self.signal.closing.is_cancelled()
     }
 
-    /// Embeds what one collection lacks, then lets a version that was being rebuilt answer.
-    fn complete(&self, info: &CollectionInfo) -> Result<(), Stopped> {
+    /// Computes the missing vectors of one collection, then switches to its rebuilt version if there
+    /// is one.
+    fn complete(&self, info: &CollectionInfo) -> Result<(), Interruption> {
         let name = &info.name;
         let mut after = None;
         loop {
@@ -165,26 +169,27 @@ impl Run {
         }
         if self.shared.backend.seen_one(name)?.rebuilding.is_some() {
             self.shared.switch(name)?;
-            tracing::info!(collection = name, "the rebuilt version answers now");
+            tracing::info!(collection = name, "switched to the rebuilt version");
         }
-        // What a store notes once for all may have been noted by others.
+        // Another process may have changed the fingerprints that the store records per collection.
         if self.shared.backend.models(name).is_some() || self.shared.unchecked.lock().contains(name) {
-            self.shared.note_if_stale(&*self.shared.resolve(Some(name))?)?;
+            self.shared.check_staleness(&*self.shared.resolve(Some(name))?)?;
         }
         if self.shared.stale.lock().contains(name) {
-            self.renew(name)?;
+            self.reembed(name)?;
             self.shared.stale.lock().remove(name);
         }
         Ok(())
     }
 
-    /// Embeds again what another model embedded, the sample that tells of it last.
-    fn renew(&self, collection: &str) -> Result<(), Stopped> {
+    /// Embeds documents again whose vectors were computed by another model. The sample comes last, so
+    /// that an interrupted run is still detected as stale.
+    fn reembed(&self, collection: &str) -> Result<(), Interruption> {
         let known = self.shared.resolve(Some(collection))?;
         let models = self.shared.fingerprints(&known)?;
         let page =
             |after: Option<&Cursor>, limit| self.shared.backend.scroll_blocking(&known.name, after, limit);
-        let embed = |documents: Vec<Document>| -> Result<(), Stopped> {
+        let embed = |documents: Vec<Document>| -> Result<(), Interruption> {
             let mut stale = Vec::new();
             for document in documents {
                 let texts = self.shared.stale_texts(&known, &document)?;
@@ -196,34 +201,34 @@ impl Run {
         };
         let mut after = page(None, SAMPLE)?.next;
         while after.is_some() {
-            let later = page(after.as_ref(), PAGE)?;
-            embed(later.documents)?;
-            after = later.next;
+            let next_page = page(after.as_ref(), PAGE)?;
+            embed(next_page.documents)?;
+            after = next_page.next;
         }
         embed(page(None, SAMPLE)?.documents)?;
         Ok(self.shared.backend.note_models_blocking(&known.name, models)?)
     }
 
-    /// Computes these vectors on the workers and writes them.
-    fn embed(&self, documents: Vec<(Document, Vec<TextToEmbed>)>) -> Result<(), Stopped> {
+    /// Computes the vectors of these texts on the workers and writes them.
+    fn embed(&self, documents: Vec<(Document, Vec<TextToEmbed>)>) -> Result<(), Interruption> {
         if self.signal.closing.is_cancelled() {
-            return Err(Stopped::Closing);
+            return Err(Interruption::Closing);
         }
         let texts = documents.iter().flat_map(|(_, texts)| texts);
-        let plan = Plan::new(texts.map(|text| (text.model.clone(), text.text.clone())).collect());
+        let plan = EmbeddingPlan::new(texts.map(|text| (text.model.clone(), text.text.clone())).collect());
         let (distinct, batches) = plan.into_parts();
-        let steps = batches.into_iter().map(|batch| batch.into_step(&self.shared.models));
+        let steps = batches.into_iter().map(|batch| batch.into_job(&self.shared.models));
         let job_context =
             JobContext { deadline: Instant::now() + BATCH_WAIT_MAX, cancel: self.signal.closing.clone() };
         let mut done = Vec::new();
         for answer in self.shared.workers.push_all(Pool::Ingest, job_context, steps)? {
             match answer.blocking_recv() {
                 Ok(answer) => done.push(answer?),
-                Err(_) if self.signal.closing.is_cancelled() => return Err(Stopped::Closing),
+                Err(_) if self.signal.closing.is_cancelled() => return Err(Interruption::Closing),
                 Err(_) => return Err(panicked().into()),
             }
         }
-        let mut embedded = gather(&distinct, done).into_iter();
+        let mut embedded = collect_vectors(&distinct, done).into_iter();
         let mut ops = Vec::with_capacity(documents.len());
         for (document, texts) in documents {
             let mut vectors = Vec::with_capacity(texts.len());
@@ -234,8 +239,8 @@ impl Run {
         }
         for written in self.shared.backend.write_blocking(ops)? {
             match written {
-                // Changed, deleted or dropped meanwhile: whoever did it brought the vectors, or
-                // the next page shows what is still lacking.
+                // The document was changed or deleted, or the collection was dropped, in the meantime:
+                // that write brought the vectors, or a later page lists them as missing.
                 Ok(_) | Err(WriteFailure::Conflict(_) | WriteFailure::VectorsMissing(_)) => {}
                 Err(WriteFailure::Rejected(error)) => return Err(error.into()),
             }

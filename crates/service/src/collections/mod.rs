@@ -1,4 +1,4 @@
-//! Collections: creating, changing, dropping, and completing them in the background.
+//! Collections: create, change and drop them, and compute their missing vectors in the background.
 
 mod article;
 pub(crate) mod backfill;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Service {
-    /// The collection meant where none is named: the only one there is.
+    /// The collection used when a request names none: the only one that exists.
     pub fn default_collection(&self) -> Result<String, Error> {
         Ok(self.shared().resolve(None)?.name.clone())
     }
@@ -26,8 +26,8 @@ impl Service {
         self.shared().backend.collections(&call).await
     }
 
-    /// The documents of a collection on each primary of a Redis Cluster, as last seen; nothing where
-    /// one place holds them all. Waits for nothing.
+    /// The number of a collection's documents on each primary of a Redis Cluster, from the last
+    /// refresh; empty for a single store. Does not block.
     pub fn shards(&self, name: &str) -> Vec<(String, u64)> {
         self.shared().backend.shards(name)
     }
@@ -39,29 +39,29 @@ impl Service {
         self.shared().backend.collection(&call, &known.name).await
     }
 
-    /// The schema of a collection, by name or alias. Never waits.
+    /// The schema of a collection, by name or alias. Does not block.
     pub fn schema(&self, name: &str) -> Result<Schema, Error> {
         Ok(self.shared().resolve(Some(name))?.schema.clone())
     }
 
-    /// How the index holds a field's vectors where nobody says: as it does, if the collection stands
-    /// and has the field; for a new one by 8-bit codes, where they answer as well as the vectors
-    /// themselves (graphs of FLOAT32 and FLOAT16) and the index is our own.
+    /// The quantization of a field when the caller specifies none. An existing field keeps its own.
+    /// A new field of the embedded store uses 8-bit codes where they match the recall of the vectors
+    /// themselves: HNSW over FLOAT32 or FLOAT16.
     pub fn default_quantization(&self, collection: &str, field: &str, vector: &VectorSchema) -> Quantization {
-        let standing = self.schema(collection).ok().and_then(|schema| {
-            let mut vectors = schema.fields.into_iter().filter(|standing| standing.name == field);
+        let existing = self.schema(collection).ok().and_then(|schema| {
+            let mut vectors = schema.fields.into_iter().filter(|existing| existing.name == field);
             match vectors.next()?.kind {
-                FieldKind::Vector(standing) => Some(standing.quantization),
+                FieldKind::Vector(existing) => Some(existing.quantization),
                 _ => None,
             }
         });
-        standing.unwrap_or(match self.shared().backend.is_embedded() {
+        existing.unwrap_or(match self.shared().backend.is_embedded() {
             true => default_quantization(vector),
             false => Quantization::None,
         })
     }
 
-    /// Values in the vectors of a model, which is loaded if it was not yet.
+    /// The dimension of a model's vectors. Loads the model if needed.
     pub async fn model_dim(&self, cx: &Context, model: &str) -> Result<usize, Error> {
         let call = self.shared().begin(cx)?;
         models::check_name(model)?;
@@ -69,9 +69,10 @@ impl Service {
         call.administer(move || Ok(models.get(&model)?.dim())).await
     }
 
-    /// Makes a collection, or finds an equal one; `true` if it was made. With `rebuild`, one
-    /// with another schema is rebuilt beside itself in the background and switched when complete.
-    /// Its models are loaded first: one that is missing is `Unavailable`.
+    /// Creates a collection; returns `true` if it was created, `false` if an identical one exists.
+    /// With `rebuild`, an existing collection with another schema is rebuilt in the background and
+    /// switched to the new version when that is complete. The collection's models are loaded first;
+    /// a missing model fails with `Unavailable`.
     pub async fn put_collection(
         &self,
         cx: &Context,
@@ -80,20 +81,20 @@ impl Service {
         rebuild: bool,
     ) -> Result<(CollectionInfo, bool), Error> {
         let call = self.shared().begin(cx)?;
-        // One at a time, so that of two equal calls only one made it.
+        // Serialized, so that only one of two identical calls reports that it created the collection.
         let _making = call.within(self.inner.making.lock()).await?;
         let (models, checked) = (self.shared().models.clone(), schema.clone());
         let fingerprints = call.administer(move || check_models(&models, &checked)).await?;
         self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await
     }
 
-    /// Drops a collection, by its own name.
+    /// Drops a collection. Does not accept an alias.
     pub async fn drop_collection(&self, cx: &Context, name: &str, documents: DropMode) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
         self.shared().backend.drop_collection(&call, name, documents).await
     }
 
-    /// Points an alias at a collection, given by its own name.
+    /// Points an alias at a collection, which must be given by name, not by another alias.
     pub async fn put_alias(&self, cx: &Context, alias: &str, collection: &str) -> Result<(), Error> {
         let call = self.shared().begin(cx)?;
         self.shared().backend.set_alias(&call, alias, collection).await
@@ -106,7 +107,7 @@ impl Service {
     }
 }
 
-/// How an index of our own holds a new field's vectors where nobody says.
+/// The default quantization of a new field in the embedded store.
 pub(crate) fn default_quantization(vector: &VectorSchema) -> Quantization {
     let is_wide = matches!(vector.vector_type, VectorType::Float32 | VectorType::Float16);
     match vector.algorithm {
@@ -115,8 +116,8 @@ pub(crate) fn default_quantization(vector: &VectorSchema) -> Quantization {
     }
 }
 
-/// Whether every model a schema names is there and makes vectors that its field can hold; what
-/// each field is computed by.
+/// Checks that every model of the schema is installed and produces vectors of its field's type and
+/// dimension. Returns the model fingerprint of each computed field.
 fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error> {
     let mut fingerprints = Vec::new();
     for (field, vector) in vector_fields(schema) {
@@ -125,7 +126,7 @@ fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error>
             return Err(Error::invalid(
                 "vector-type",
                 format!(
-                    "field {field:?} is computed by a model, whose values lie between -1 and 1: type INT8 would round them away; use FLOAT32, FLOAT16 or BFLOAT16"
+                    "field {field:?} cannot have type INT8: a model computes its values, which are between -1 and 1 and would round to integers; use FLOAT32, FLOAT16 or BFLOAT16"
                 ),
             )
             .at(field));
@@ -136,7 +137,7 @@ fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error>
             return Err(Error::invalid(
                 "vector-dimensions",
                 format!(
-                    "vector dimensions do not match: field {field:?} has dim {}, but model {:?} makes vectors of {}",
+                    "vector dimensions do not match: field {field:?} has dim {}, but model {:?} produces vectors of {}",
                     vector.dim,
                     embed.model,
                     model.dim()

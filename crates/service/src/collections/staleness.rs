@@ -1,5 +1,5 @@
-//! Vectors made by another model than the one that is installed now: a query's vector has nothing
-//! to do with them.
+//! Detection of stale vectors: those computed by another model than the installed one. They are
+//! not comparable with a query's vector.
 
 use crate::{
     Document, Error,
@@ -9,31 +9,33 @@ use crate::{
     shared::Shared,
 };
 
-/// Documents looked at to tell. They are the first of a collection, and the last to get new
-/// vectors: so whether a collection is stale can still be told after an interruption.
+/// Documents examined per collection. They are the first of the collection and the last to be
+/// embedded again, so a collection is still detected as stale after an interruption.
 pub(crate) const SAMPLE: usize = 256;
 
 impl Shared {
-    /// Notes which collections' vectors are of another model than the one loaded.
+    /// Records which collections have vectors of another model than the loaded one.
     pub(crate) fn find_stale(&self) {
         for known in self.catalog().collections() {
-            if let Err(error) = self.note_if_stale(known) {
-                tracing::warn!(collection = known.name, %error, "cannot tell yet whose its vectors are");
+            if let Err(error) = self.check_staleness(known) {
+                tracing::warn!(collection = known.name, %error, "cannot determine yet which model computed the vectors");
             }
         }
     }
 
-    /// Has the vectors of this model's collections compared with it: it may be another than made them.
+    /// Marks the collections of this model to be checked: another version of the model may have
+    /// computed their vectors.
     pub(crate) fn model_loaded(&self, model: &str) {
         let catalog = self.catalog();
         let of_model = catalog.collections().filter(|known| models(&known.schema).any(|name| name == model));
         self.unchecked.lock().extend(of_model.map(|known| known.name.clone()));
     }
 
-    /// Notes whether a collection's vectors are of another model than the one loaded. After an error that is not known
-    /// and has to be asked again; about a model that is missing it is, when that is loaded.
-    pub(crate) fn note_if_stale(&self, known: &CollectionHandle) -> Result<(), Error> {
-        // First, so that a model that is loaded meanwhile is not overlooked.
+    /// Records whether a collection's vectors were computed by another model than the loaded one.
+    /// After an error the collection stays marked as unchecked. A missing model is no error:
+    /// [`Shared::model_loaded`] marks the collection once the model is loaded.
+    pub(crate) fn check_staleness(&self, known: &CollectionHandle) -> Result<(), Error> {
+        // Removed first, so that a mark set by a concurrent model load is kept.
         self.unchecked.lock().remove(&known.name);
         match self.is_stale(known) {
             Ok(false) => Ok(()),
@@ -41,14 +43,14 @@ impl Shared {
                 if self.stale.lock().insert(known.name.clone()) {
                     tracing::warn!(
                         collection = known.name,
-                        "its vectors were made by another model and are made again"
+                        "the vectors were computed by another model; embedding the documents again"
                     );
                 }
                 Ok(())
             }
-            // Readiness tells of it.
+            // Readiness reports missing models.
             Err(error) if error.code == MODEL_MISSING => {
-                tracing::debug!(collection = known.name, %error, "cannot tell whose its vectors are");
+                tracing::debug!(collection = known.name, %error, "cannot determine which model computed the vectors");
                 Ok(())
             }
             Err(error) => {
@@ -58,8 +60,8 @@ impl Shared {
         }
     }
 
-    /// The texts of a document whose vectors in this collection are of another model, as far as
-    /// their models are there.
+    /// The texts of a document whose vectors in this collection were computed by another model.
+    /// Skips texts whose model is not installed.
     pub(crate) fn stale_texts(
         &self,
         known: &CollectionHandle,
@@ -82,7 +84,7 @@ impl Shared {
         Ok(stale)
     }
 
-    /// The models a collection's texts are embedded by now, by the names of the fields.
+    /// The fingerprint of the installed model per computed field, sorted by field name.
     pub(crate) fn fingerprints(&self, known: &CollectionHandle) -> Result<Fingerprints, Error> {
         let mut fingerprints = Vec::new();
         for (name, vector) in vector_fields(&known.schema) {

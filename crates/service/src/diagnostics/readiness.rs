@@ -64,7 +64,7 @@ impl Shared {
                 ));
             }
         }
-        for (collection, trouble) in &*self.troubles.lock() {
+        for (collection, trouble) in &*self.backfill_errors.lock() {
             passing.push(format!("collection {collection:?} cannot be completed for now: {trouble}"));
         }
         let ready = blocking.is_empty();

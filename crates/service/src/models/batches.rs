@@ -1,5 +1,5 @@
-//! Texts of many documents embedded together: each distinct text once, in batches of similar
-//! length that leave a worker free for a search after a short while.
+//! Batch embedding of document texts: each distinct text is embedded once, in batches of texts of
+//! similar length that are small enough not to delay searches.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,34 +9,34 @@ use crate::{
     sync::Arc,
 };
 
-/// Texts a batch.
+/// Texts per batch.
 const BATCH_TEXTS_MAX: usize = 32;
 
-/// Estimated tokens a batch: how long a search may find every worker busy.
+/// Estimated tokens per batch. Bounds how long a batch occupies a worker.
 const BATCH_TOKENS_MAX: usize = 512;
 
-/// Bytes a token of English has, roughly; for estimates only.
+/// Approximate bytes per token of English text; for estimates only.
 const BYTES_PER_TOKEN: usize = 4;
 
-/// A batch's share of the answer: for each distinct text its number and what became of it.
-pub(crate) type BatchDone = Vec<(usize, Result<Arc<TextVector>, Error>)>;
+/// The results of a batch: the number of each distinct text, and its vector or error.
+pub(crate) type BatchVectors = Vec<(usize, Result<Arc<TextVector>, Error>)>;
 
-/// How a list of texts is embedded.
-pub(crate) struct Plan {
-    /// For each text of the list, the number of the distinct text it equals.
+/// The batches in which a list of texts is embedded.
+pub(crate) struct EmbeddingPlan {
+    /// For each text of the list, the number of its distinct text.
     distinct: Vec<usize>,
     batches: Vec<Batch>,
 }
 
-/// Texts for one model and one pass through it.
+/// Texts that one model embeds together.
 pub(crate) struct Batch {
     model: String,
     texts: Vec<(usize, String)>,
 }
 
-impl Plan {
-    /// Plans for texts, each with the name of its model.
-    pub(crate) fn new(texts: Vec<(String, String)>) -> Plan {
+impl EmbeddingPlan {
+    /// Plans the batches of `texts`, pairs of model name and text.
+    pub(crate) fn new(texts: Vec<(String, String)>) -> EmbeddingPlan {
         let mut numbers: HashMap<(String, String), usize> = HashMap::with_capacity(texts.len());
         let distinct = texts
             .into_iter()
@@ -46,7 +46,7 @@ impl Plan {
             })
             .collect();
         let mut texts: Vec<((String, String), usize)> = numbers.into_iter().collect();
-        // The number last, so that one list is always cut the same way.
+        // Ordered by number last, so that the batches of a list are deterministic.
         texts.sort_unstable_by(|((model, text), number), ((other_model, other_text), other_number)| {
             (model, text.len(), number).cmp(&(other_model, other_text.len(), other_number))
         });
@@ -69,26 +69,26 @@ impl Plan {
                 }
             }
         }
-        Plan { distinct, batches }
+        EmbeddingPlan { distinct, batches }
     }
 
-    /// The numbers [`gather`] finds the texts of the list by, and the batches.
+    /// The numbers of the distinct texts, for [`collect_vectors`], and the batches.
     pub(crate) fn into_parts(self) -> (Vec<usize>, Vec<Batch>) {
         (self.distinct, self.batches)
     }
 }
 
 impl Batch {
-    /// The step of a worker that embeds it.
-    pub(crate) fn into_step(
+    /// The worker job that embeds the batch.
+    pub(crate) fn into_job(
         self,
         models: &Arc<Models>,
-    ) -> impl FnOnce(Duration) -> Result<BatchDone, Error> + Send + use<> {
+    ) -> impl FnOnce(Duration) -> Result<BatchVectors, Error> + Send + use<> {
         let models = models.clone();
         move |_waited| Ok(self.embed(&models))
     }
 
-    fn embed(self, models: &Models) -> BatchDone {
+    fn embed(self, models: &Models) -> BatchVectors {
         let texts: Vec<&str> = self.texts.iter().map(|(_, text)| text.as_str()).collect();
         let numbers = self.texts.iter().map(|(number, _)| *number);
         match models.get(&self.model).and_then(|model| models.embed_documents(&model, &texts)) {
@@ -100,10 +100,13 @@ impl Batch {
     }
 }
 
-/// What became of each text of a list, in its order.
-pub(crate) fn gather(distinct: &[usize], done: Vec<BatchDone>) -> Vec<Result<Arc<TextVector>, Error>> {
-    let done: HashMap<usize, Result<Arc<TextVector>, Error>> = done.into_iter().flatten().collect();
-    distinct.iter().map(|number| done[number].clone()).collect()
+/// The vector or error of each text of the list, in list order.
+pub(crate) fn collect_vectors(
+    distinct: &[usize],
+    batches: Vec<BatchVectors>,
+) -> Vec<Result<Arc<TextVector>, Error>> {
+    let vectors: HashMap<usize, Result<Arc<TextVector>, Error>> = batches.into_iter().flatten().collect();
+    distinct.iter().map(|number| vectors[number].clone()).collect()
 }
 
 #[cfg(test)]
@@ -116,20 +119,20 @@ mod tests {
 
     #[test]
     fn equal_texts_of_one_model_are_embedded_once() {
-        let plan = Plan::new(vec![text("m", "a"), text("n", "a"), text("m", "a"), text("m", "b")]);
+        let plan = EmbeddingPlan::new(vec![text("m", "a"), text("n", "a"), text("m", "a"), text("m", "b")]);
         assert_eq!(plan.distinct[0], plan.distinct[2]);
         assert_ne!(plan.distinct[0], plan.distinct[1]);
         assert_eq!(plan.batches.iter().map(|batch| batch.texts.len()).sum::<usize>(), 3);
     }
 
     #[test]
-    fn batches_hold_one_model_and_stay_small() {
+    fn batches_have_one_model_and_a_bounded_size() {
         let texts: Vec<_> = (0..1000)
             .map(|number| {
                 text(["m", "n"][number % 2], &format!("{number} {}", "x".repeat(number * 7 % 3001)))
             })
             .collect();
-        let plan = Plan::new(texts.clone());
+        let plan = EmbeddingPlan::new(texts.clone());
         let mut seen = vec![false; 1000];
         for batch in &plan.batches {
             assert!(batch.texts.len() <= BATCH_TEXTS_MAX);

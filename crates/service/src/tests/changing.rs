@@ -123,7 +123,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     service.inner.backfill.close();
     for name in ["articles", "other"] {
         shared.stale.lock().insert(name.to_owned());
-        shared.troubles.lock().insert(name.to_owned(), "a full queue".to_owned());
+        shared.backfill_errors.lock().insert(name.to_owned(), "a full queue".to_owned());
     }
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {

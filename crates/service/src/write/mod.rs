@@ -14,7 +14,7 @@ use crate::{
     catalog::{CollectionHandle, vector_fields},
     error_mapping,
     limits::DOCUMENTS_MAX,
-    models::batches::{Plan, gather},
+    models::batches::{EmbeddingPlan, collect_vectors},
     pool::Pool,
     shared::Shared,
     sync::Arc,
@@ -213,14 +213,14 @@ impl Writing<'_> {
             .flat_map(|(_, write)| &mut write.texts)
             .map(|text| (text.model.clone(), std::mem::take(&mut text.text)))
             .collect();
-        let (distinct, batches) = Plan::new(texts).into_parts();
-        let steps = batches.into_iter().map(|batch| batch.into_step(&self.shared.models));
+        let (distinct, batches) = EmbeddingPlan::new(texts).into_parts();
+        let steps = batches.into_iter().map(|batch| batch.into_job(&self.shared.models));
         let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), steps)?;
         let mut done = Vec::with_capacity(pending.len());
         for answer in pending {
             done.push(self.call.wait(answer).await?);
         }
-        let mut embedded = gather(&distinct, done).into_iter();
+        let mut embedded = collect_vectors(&distinct, done).into_iter();
         ready.retain_mut(|(position, write)| {
             let Op::Put { vectors, .. } = &mut write.op else { unreachable!("only puts are prepared") };
             let mut failure = None;
