@@ -51,7 +51,7 @@ fn numbers_of_a_search_have_their_bounds() {
     for bounds in [
         ("k", 1, 1000, "1 to 1000"),
         ("ef_search", 1, 4096, "1 to 4096"),
-        ("offset", 0, 9_995, "deeper than 10000 hits"),
+        ("offset", 0, 9_995, "more than 10000"),
     ] {
         for path in ["/search?q=apple", "/kb/search?q=apple"] {
             check(bounds, |value| server.get(&format!("{path}&{}={}", bounds.0, written(value))));

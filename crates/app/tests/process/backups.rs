@@ -244,7 +244,7 @@ fn a_restore_that_is_killed_or_fails_leaves_what_was_there() {
         let failed =
             nearfield(home.path(), &["restore", cut.to_str().unwrap(), "--replace"]).output().unwrap();
         let said = String::from_utf8_lossy(&failed.stderr);
-        assert!(failed.status.code() == Some(1) && said.contains("cut off"), "{failed:?}");
+        assert!(failed.status.code() == Some(1) && said.contains("truncated"), "{failed:?}");
         assert_eq!(versions(home.path()), before, "after a restore that failed");
     }
     done(&nearfield(home.path(), &["restore", backup.to_str().unwrap(), "--replace"]).output().unwrap());
