@@ -1,10 +1,10 @@
-//! Texts and queries to measure with.
+//! Texts and queries of the benchmarks.
 
 use std::{
     collections::HashSet,
     fs::File,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -13,35 +13,10 @@ use serde::Deserialize;
 
 use crate::random::Random;
 
-/// Where the corpora are, and how much of them to use.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Source {
-    /// Folder that holds `corpora/packages_250k.jsonl.gz` and `corpora/packages_queries.txt`
-    #[arg(long, value_name = "DIR", env = "NEARFIELD_SHARED", default_value = "../shared")]
-    pub(crate) shared: PathBuf,
-}
-
-impl Source {
-    /// The 250,000 package descriptions.
-    pub(crate) fn packages(&self) -> PathBuf {
-        self.shared.join("corpora/packages_250k.jsonl.gz")
-    }
-
-    /// The 5,000 queries made for them.
-    pub(crate) fn packages_queries(&self) -> PathBuf {
-        self.shared.join("corpora/packages_queries.txt")
-    }
-
-    /// The directory of SciFact.
-    pub(crate) fn scifact(&self) -> PathBuf {
-        self.shared.join("eval/scifact")
-    }
-}
-
-/// One text of a corpus.
+/// A document of a corpus.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Document {
-    /// Its number, from 0 on.
+    /// Its number, starting at 0.
     pub(crate) id: u64,
     /// The text.
     pub(crate) text: String,
@@ -49,9 +24,7 @@ pub(crate) struct Document {
 
 /// The first `limit` documents of a gzipped JSONL file.
 pub(crate) fn documents(path: &Path, limit: usize) -> Result<Vec<Document>> {
-    let file = File::open(path).with_context(|| {
-        format!("open {} (--shared DIR, or NEARFIELD_SHARED, names the folder above it)", path.display())
-    })?;
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut documents = Vec::new();
     for (number, line) in BufReader::new(GzDecoder::new(file)).lines().take(limit).enumerate() {
         let line = line.with_context(|| format!("read {}", path.display()))?;
@@ -59,11 +32,11 @@ pub(crate) fn documents(path: &Path, limit: usize) -> Result<Vec<Document>> {
             serde_json::from_str(&line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
         documents.push(document);
     }
-    ensure!(!documents.is_empty(), "{} holds no documents", path.display());
+    ensure!(!documents.is_empty(), "{} contains no documents", path.display());
     Ok(documents)
 }
 
-/// The texts of a file of JSON lines that have a `text` each.
+/// The `text` member of each line of a JSON Lines file.
 pub(crate) fn texts(path: &Path) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Line {
@@ -85,12 +58,12 @@ pub(crate) fn queries(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let queries: Vec<String> =
         text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    ensure!(!queries.is_empty(), "{} holds no queries", path.display());
+    ensure!(!queries.is_empty(), "{} contains no queries", path.display());
     Ok(queries)
 }
 
-/// `count` distinct queries: those `given` first, then runs of words cut out of `documents` at random
-/// (by `seed`), each of as many words as one of the given has, so that they are as long.
+/// `count` distinct queries: first those in `given`, then random runs of words from `documents` (by `seed`).
+/// Each run has the length in words of a randomly chosen given query, so the lengths are distributed alike.
 pub(crate) fn distinct_queries(
     given: &[String],
     documents: &[Document],
@@ -106,19 +79,19 @@ pub(crate) fn distinct_queries(
         }
     }
     let lengths: Vec<usize> = given.iter().map(|query| query.split_whitespace().count()).collect();
-    ensure!(!lengths.is_empty(), "no queries are given for others to be like");
-    let mut barren = 0;
+    ensure!(!lengths.is_empty(), "at least one query is needed to derive others from");
+    let mut failed_attempts = 0;
     while queries.len() < count {
         let document = &documents[random.below(documents.len())];
-        let cut = cut(&document.text, lengths[random.below(lengths.len())], &mut random);
-        if let Some(cut) = cut.filter(|cut| seen.insert(cut.clone())) {
-            queries.push(cut);
-            barren = 0;
+        let query = random_words(&document.text, lengths[random.below(lengths.len())], &mut random);
+        if let Some(query) = query.filter(|query| seen.insert(query.clone())) {
+            queries.push(query);
+            failed_attempts = 0;
         } else {
-            barren += 1;
+            failed_attempts += 1;
             ensure!(
-                barren < 100_000,
-                "{} documents yield no more than {} distinct queries; {count} are needed",
+                failed_attempts < 100_000,
+                "{} documents yield only {} distinct queries; {count} are needed",
                 documents.len(),
                 queries.len()
             );
@@ -127,8 +100,8 @@ pub(crate) fn distinct_queries(
     Ok(queries)
 }
 
-/// A run of `length` words of `text`, if it has so many.
-fn cut(text: &str, length: usize, random: &mut Random) -> Option<String> {
+/// A random run of `length` words of `text`; `None` if `text` is shorter.
+fn random_words(text: &str, length: usize, random: &mut Random) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let starts = (words.len() + 1).checked_sub(length).filter(|starts| *starts > 0)?;
     let start = random.below(starts);
@@ -144,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_queries_are_distinct_runs_of_the_corpus_as_long_as_the_given() {
+    fn derived_queries_are_distinct_runs_of_corpus_words_with_the_given_lengths() {
         let text = (0..40).map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ");
         let given = ["one of four words", "one of four words", "and one of five words"].map(str::to_owned);
         let queries = distinct_queries(&given, &[document(&text)], 60, 1).unwrap();
@@ -160,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_too_small_for_the_count_is_an_error() {
+    fn a_corpus_too_small_for_the_requested_count_is_an_error() {
         let given = ["one of four words".to_owned()];
         assert!(distinct_queries(&given, &[document("just four words here")], 3, 1).is_err());
         assert!(distinct_queries(&[], &[document("just four words here")], 1, 1).is_err());

@@ -1,4 +1,4 @@
-//! The machine a figure was measured on, and what a process takes of it.
+//! The machine, and the resources a process uses.
 
 use std::{fs, process::Command, sync::OnceLock, time::Duration};
 
@@ -8,7 +8,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-/// Processor, cores and instruction level, in one line.
+/// CPU model, number of cores and instruction set, in one line.
 pub(crate) fn description() -> &'static str {
     static LINE: OnceLock<String> = OnceLock::new();
     LINE.get_or_init(|| {
@@ -23,13 +23,13 @@ pub(crate) fn description() -> &'static str {
     })
 }
 
-/// Cores this process may use.
+/// The number of cores this process may use.
 pub(crate) fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// The commit the working directory stands at, with `+` if it has changes; `unknown` outside a repository.
+/// The checked-out commit, with `+` if there are uncommitted changes; `unknown` outside a repository.
 pub(crate) fn revision() -> &'static str {
     static REVISION: OnceLock<String> = OnceLock::new();
     REVISION.get_or_init(|| {
@@ -48,37 +48,37 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// While it stands, the thread that made it, and the threads and processes this thread starts, are
-/// held to certain cores; those threads and processes stay held.
+/// A guard that pins the calling thread to certain cores until it is dropped. Threads and processes started
+/// meanwhile inherit the pinning and keep it.
 #[derive(Debug)]
-pub(crate) struct Pinned(());
+pub(crate) struct CorePin(());
 
-impl Pinned {
-    /// Holds the calling thread to `core`.
-    pub(crate) fn to(core: usize) -> Result<Pinned> {
-        Pinned::to_any(&[core])
+impl CorePin {
+    /// Pins the calling thread to `core`.
+    pub(crate) fn to_core(core: usize) -> Result<CorePin> {
+        CorePin::to_cores(&[core])
     }
 
-    /// Holds the calling thread to any of `cores`.
-    pub(crate) fn to_any(cores: &[usize]) -> Result<Pinned> {
-        hold(cores).map(|()| Pinned(()))
+    /// Pins the calling thread to `cores`.
+    pub(crate) fn to_cores(cores: &[usize]) -> Result<CorePin> {
+        set_affinity(cores).map(|()| CorePin(()))
     }
 }
 
-impl Drop for Pinned {
+impl Drop for CorePin {
     fn drop(&mut self) {
-        if let Err(error) = hold(&(0..cores()).collect::<Vec<_>>()) {
+        if let Err(error) = set_affinity(&(0..cores()).collect::<Vec<_>>()) {
             eprintln!("{error:#}");
         }
     }
 }
 
-fn hold(cores: &[usize]) -> Result<()> {
+fn set_affinity(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
         set.set(core);
     }
-    sched_setaffinity(None, &set).with_context(|| format!("hold this thread to cores {cores:?}"))
+    sched_setaffinity(None, &set).with_context(|| format!("pin this thread to cores {cores:?}"))
 }
 
 /// Resident memory of a process in MiB.
@@ -92,11 +92,11 @@ pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Processor seconds (user and system) a process has used so far.
+/// CPU seconds (user and system) a process has used so far.
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    // The second field is the program's name in parentheses and may hold spaces; utime and
+    // The second field is the program's name in parentheses and may contain spaces; utime and
     // stime are fields 14 and 15.
     let ticks = text
         .rsplit_once(')')
@@ -106,19 +106,19 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Processor time the calling thread has used so far, user and system.
+/// CPU time the calling thread has used so far, user and system.
 pub(crate) fn thread_cpu() -> Duration {
     clock(ClockId::ThreadCPUTime)
 }
 
-/// Processor time all threads of this process have used so far, user and system.
+/// CPU time all threads of this process have used so far, user and system.
 pub(crate) fn process_cpu() -> Duration {
     clock(ClockId::ProcessCPUTime)
 }
 
 fn clock(id: ClockId) -> Duration {
     let time = clock_gettime(id);
-    Duration::try_from(time).expect("a clock of processor time does not run backwards from zero")
+    Duration::try_from(time).expect("CPU time is never negative")
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_has_used_the_processor() {
+    fn reports_memory_and_cpu_time_of_this_process() {
         let pid = std::process::id();
         assert!(rss_mib(pid).unwrap() > 0.5);
         let before = cpu_seconds(pid).unwrap();

@@ -1,9 +1,12 @@
-//! Measures Nearfield, and the peers it is compared with. Run it inside the repository:
+//! Benchmarks of Nearfield and of the peers it is compared with. Run it inside the repository:
 //! caches and virtual environments go to `target/bench/`.
 
 mod article;
 mod commands;
 mod corpus;
+mod data;
+mod global_options;
+mod ground_truth;
 mod machine;
 mod open_loop;
 mod packages;
@@ -18,77 +21,75 @@ mod repository;
 mod sample;
 mod scifact;
 mod server;
-mod setting;
-mod truth;
 mod vectors;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{report::Format, setting::Setting};
+use crate::{global_options::GlobalOptions, report::Format};
 
-/// The server's, so that what is measured in this process is what the server does.
+/// The same allocator as the server's, so that in-process measurements are representative.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures Nearfield, and the peers it is compared with.
+/// Benchmarks of Nearfield and of the peers it is compared with
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Print one JSON object a line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
-    setting: Setting,
+    global: GlobalOptions,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Text to vector: microseconds a text by length and batch
+    /// Embedding: microseconds per text by length and batch size, compared with onnxruntime; quality
     Embed(commands::embed::Arguments),
-    /// The index by itself: rate and memory at equal recall beside hnswlib, faiss, usearch, SymphonyQG; the
-    /// article's tables; growth; searching while writing
+    /// The vector index alone: throughput and memory at equal recall, compared with hnswlib, faiss, usearch and
+    /// SymphonyQG; the article's tables; growth; searching while writing
     Index(commands::index::Arguments),
-    /// Bulk load: documents a second, bytes a document
+    /// Bulk loading: documents per second, bytes per document
     Load(commands::load::Arguments),
-    /// Writes a second of one writer and of many, by when they are durable
+    /// Writes per second of one writer and of many, by durability setting
     Durability(commands::durability::Arguments),
-    /// A real Redis as the store, beside redis-py on the same server: loading, KNN, pipelines, memory
+    /// Redis Stack as the store, compared with redis-py on the same server: loading, KNN, pipelines, memory
     Redis(commands::redis::Arguments),
-    /// A Redis Cluster of one, two and three primaries as the store: agreement with exact search, the cost of
-    /// asking all, loading, memory
+    /// Redis Clusters of one, two and three primaries as the store: agreement with exact search, the cost of
+    /// searching every primary, loading, memory
     Cluster(commands::cluster::Arguments),
-    /// Open-loop load on /search: rate, latency, memory, processor, recall
+    /// Open-loop load on /search: throughput, latency, memory, CPU time, recall
     Serve(commands::serve::Arguments),
-    /// Ten times the searches a server can answer: those it takes, those it refuses, and itself afterwards
+    /// Overload: ten times the searches a server can answer; goodput, rejections, recovery
     Overload(commands::overload::Arguments),
-    /// How soon a server with many documents is ready, after a good end and after a kill
+    /// Time until a server with many documents is ready, after a clean stop and after SIGKILL
     Restart(commands::restart::Arguments),
-    /// Hours under everything at once: memory, descriptors, threads, disk, latency
+    /// Hours of mixed load: memory, file descriptors, threads, disk, latency
     Soak(commands::soak::Arguments),
-    /// The article, row by row: what it says, what its stack did, what we do
+    /// The claims of the article, row by row: what it says, what its own stack does, what Nearfield does
     Article(article::Arguments),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // Counted before anything is held to one of them.
+    // Counted before any thread is pinned to one core.
     machine::cores();
     let format = if arguments.json { Format::Json } else { Format::Table };
-    let setting = &arguments.setting;
+    let global = &arguments.global;
     match arguments.command {
-        Command::Embed(arguments) => commands::embed::run(&arguments, setting, format),
-        Command::Index(arguments) => commands::index::run(&arguments, setting, format),
-        Command::Load(arguments) => commands::load::run(&arguments, setting, format),
-        Command::Durability(arguments) => commands::durability::run(&arguments, setting, format),
-        Command::Redis(arguments) => commands::redis::run(&arguments, setting, format),
-        Command::Cluster(arguments) => commands::cluster::run(&arguments, setting, format),
-        Command::Serve(arguments) => commands::serve::run(&arguments, setting, format),
-        Command::Overload(arguments) => commands::overload::run(&arguments, setting, format),
-        Command::Restart(arguments) => commands::restart::run(&arguments, setting, format),
-        Command::Soak(arguments) => commands::soak::run(&arguments, setting, format),
-        Command::Article(arguments) => article::run(&arguments, setting, format),
+        Command::Embed(arguments) => commands::embed::run(&arguments, global, format),
+        Command::Index(arguments) => commands::index::run(&arguments, global, format),
+        Command::Load(arguments) => commands::load::run(&arguments, global, format),
+        Command::Durability(arguments) => commands::durability::run(&arguments, global, format),
+        Command::Redis(arguments) => commands::redis::run(&arguments, global, format),
+        Command::Cluster(arguments) => commands::cluster::run(&arguments, global, format),
+        Command::Serve(arguments) => commands::serve::run(&arguments, global, format),
+        Command::Overload(arguments) => commands::overload::run(&arguments, global, format),
+        Command::Restart(arguments) => commands::restart::run(&arguments, global, format),
+        Command::Soak(arguments) => commands::soak::run(&arguments, global, format),
+        Command::Article(arguments) => article::run(&arguments, global, format),
     }
 }

@@ -1,9 +1,9 @@
-//! An open-loop load generator: requests are due by a schedule that knows nothing of answers, and
-//! a latency counts from when its request was due. So a server that stalls is charged for every
-//! request that should have been sent meanwhile (no coordinated omission).
+//! An open-loop load generator: the schedule of requests is independent of the responses, and a latency is
+//! measured from the time its request was due. A stalled server is therefore charged for every request that
+//! was due during the stall (no coordinated omission).
 //!
-//! One thread, raw HTTP/1.1 over connections that stay open, polled without sleeping when the
-//! next request is near: the generator shares the machine with what it measures.
+//! One thread sends raw HTTP/1.1 over persistent connections and polls without sleeping shortly before the
+//! next request is due: the generator shares the machine with the server it measures.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,39 +20,39 @@ use crate::{random::Random, sample::Sample};
 /// One step of load.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// Requests due a second.
+    /// Requests due per second.
     pub(crate) rate: f64,
-    /// How long requests are due that are counted.
+    /// Length of the measured period.
     pub(crate) duration: Duration,
-    /// How long requests are due before that, not counted.
+    /// Length of the unmeasured period before it.
     pub(crate) warm_up: Duration,
-    /// How long answers are waited for after the last request was due.
+    /// How long to wait for responses after the last request was due.
     pub(crate) grace: Duration,
-    /// Connections; requests that find all of them busy wait, and their waiting counts.
+    /// Connections; a request that finds all of them busy waits, and the wait counts as latency.
     pub(crate) connections: usize,
     /// Seed of the schedule.
     pub(crate) seed: u64,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// Requests due in the counted part.
+    /// Requests due in the measured period.
     pub(crate) due: usize,
-    /// Answers with status 200 to these, a second.
+    /// Responses with status 200 to these, per second.
     pub(crate) qps: f64,
-    /// Milliseconds from due to answered, for answers with status 200.
+    /// Milliseconds from due to answered, for responses with status 200.
     pub(crate) latency_ms: Sample,
-    /// Milliseconds from due to answered, for answers with status 429 or 503.
-    pub(crate) refused_ms: Sample,
-    /// Counted requests that were answered otherwise, by status; 0 stands for a broken connection.
+    /// Milliseconds from due to answered, for responses with status 429 or 503.
+    pub(crate) rejected_ms: Sample,
+    /// Measured requests with any other status than 200, by status; 0 stands for a broken connection.
     pub(crate) errors: BTreeMap<u16, usize>,
-    /// Counted requests that waited for a connection or an answer when the step was over.
+    /// Measured requests still without a response at the end of the step.
     pub(crate) unanswered: usize,
 }
 
 impl Outcome {
-    /// How many counted requests failed.
+    /// The number of measured requests that failed.
     pub(crate) fn failed(&self) -> usize {
         self.errors.values().sum::<usize>() + self.unanswered
     }
@@ -68,13 +68,13 @@ impl Outcome {
     }
 }
 
-/// The bytes of a GET request on a connection that stays open.
+/// The bytes of a GET request on a persistent connection.
 pub(crate) fn get_request(address: SocketAddr, path_and_query: &str) -> Vec<u8> {
     format!("GET {path_and_query} HTTP/1.1\r\nhost: {address}\r\naccept: application/json\r\n\r\n")
         .into_bytes()
 }
 
-/// Percent-encodes a query value (RFC 3986, everything but the unreserved characters).
+/// Percent-encodes a query value (RFC 3986: everything except the unreserved characters).
 pub(crate) fn encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len() * 3 / 2);
     for byte in value.bytes() {
@@ -87,7 +87,7 @@ pub(crate) fn encode(value: &str) -> String {
     encoded
 }
 
-/// Instants after the start at which requests are due: a Poisson process of `rate`.
+/// The times after the start at which requests are due: a Poisson process of rate `rate`.
 fn schedule(rate: f64, length: Duration, seed: u64) -> Vec<Duration> {
     let mut random = Random::new(seed);
     let mut due = Vec::new();
@@ -99,7 +99,7 @@ fn schedule(rate: f64, length: Duration, seed: u64) -> Vec<Duration> {
     due
 }
 
-/// Runs a step: sends `requests` in turn, each at most once, to a server on this machine.
+/// Runs a step: sends `requests` in order, each at most once.
 pub(crate) fn run(
     address: SocketAddr,
     step: &Step,
@@ -109,7 +109,7 @@ pub(crate) fn run(
     let requests: Vec<Vec<u8>> = requests.take(schedule.len()).collect();
     ensure!(
         requests.len() == schedule.len(),
-        "the schedule asks for {} requests, there are only {} different ones",
+        "the schedule has {} requests, but only {} are available",
         schedule.len(),
         requests.len()
     );
@@ -121,12 +121,12 @@ struct Generator {
     address: SocketAddr,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Those without a request, the one that has been so for longest first: none is idle for so long that the
-    /// server closes it while it is given a request.
+    /// Connections without a request, longest idle first: using them in this order keeps any from being idle
+    /// so long that the server closes it as a request is sent.
     idle: VecDeque<usize>,
 }
 
-/// A connection and the request it is busy with.
+/// A connection and the request in progress on it.
 struct Connection {
     stream: TcpStream,
     request: Option<usize>,
@@ -146,7 +146,7 @@ impl Generator {
     }
 
     fn open(&self, place: usize) -> Result<Connection> {
-        // Connected the blocking way first: a refused connection is an error here and now.
+        // A blocking connect reports a refused connection immediately.
         let stream = std::net::TcpStream::connect(self.address)
             .with_context(|| format!("connect to {}", self.address))?;
         stream.set_nodelay(true)?;
@@ -182,18 +182,18 @@ impl Generator {
                 connection.unsent.extend_from_slice(&requests[request]);
                 if connection.send().is_err() {
                     answered += 1;
-                    tally.answer(request, 0, started.elapsed());
+                    tally.record(request, 0, started.elapsed());
                     self.reopen(place)?;
                 }
             }
             let until = schedule.get(next).map_or(end, |due| *due).saturating_sub(started.elapsed());
-            // The poll's own clock counts whole milliseconds: the last of them is spent asking.
-            let patience = if until > Duration::from_millis(2) {
+            // Poll timeouts have millisecond resolution: poll without a timeout during the last millisecond.
+            let timeout = if until > Duration::from_millis(2) {
                 until - Duration::from_millis(1)
             } else {
                 Duration::ZERO
             };
-            if let Err(error) = self.poll.poll(&mut events, Some(patience)) {
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout)) {
                 ensure!(error.kind() == ErrorKind::Interrupted, "poll: {error}");
                 continue;
             }
@@ -202,7 +202,7 @@ impl Generator {
                 let done = self.connections[place].progress();
                 let Some(request) = self.connections[place].request else {
                     if done.is_err() {
-                        // The server closed an idle connection; it stays in the list of idle ones.
+                        // The server closed an idle connection; its replacement stays in the idle list.
                         self.connections[place] = self.open(place)?;
                     }
                     continue;
@@ -213,7 +213,7 @@ impl Generator {
                     Err(_) => 0,
                 };
                 answered += 1;
-                tally.answer(request, status, started.elapsed());
+                tally.record(request, status, started.elapsed());
                 if status == 0 {
                     self.reopen(place)?;
                 } else {
@@ -246,7 +246,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends and reads what can be; the status once the whole answer is there.
+    /// Sends and receives without blocking; returns the status once the response is complete.
     fn progress(&mut self) -> std::io::Result<Option<u16>> {
         self.send()?;
         let mut buffer = [0; 16 * 1024];
@@ -258,15 +258,15 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        let Some((status, length)) = whole_answer(&self.received)? else { return Ok(None) };
+        let Some((status, length)) = complete_response(&self.received)? else { return Ok(None) };
         self.received.drain(..length);
         Ok(Some(status))
     }
 }
 
-/// Status and length of the answer at the start of `received`, once all of it is there. Answers
-/// carry a `content-length`, as all of Nearfield's searches do.
-fn whole_answer(received: &[u8]) -> std::io::Result<Option<(u16, usize)>> {
+/// Status and length of the response at the start of `received`, once it is complete. Responses must have a
+/// `content-length`, as all of Nearfield's search responses do.
+fn complete_response(received: &[u8]) -> std::io::Result<Option<(u16, usize)>> {
     let Some(head) = received.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&received[..head]).map_err(|_| ErrorKind::InvalidData)?;
     let mut lines = text.split("\r\n");
@@ -283,13 +283,13 @@ fn whole_answer(received: &[u8]) -> std::io::Result<Option<(u16, usize)>> {
     Ok((received.len() >= whole).then_some((status, whole)))
 }
 
-/// Counts what becomes of the requests after the warm-up.
+/// Counts the results of the requests after the warm-up.
 struct Tally<'a> {
     schedule: &'a [Duration],
     first: usize,
     duration: Duration,
     latency_ms: Vec<f64>,
-    refused_ms: Vec<f64>,
+    rejected_ms: Vec<f64>,
     errors: BTreeMap<u16, usize>,
 }
 
@@ -301,19 +301,19 @@ impl<'a> Tally<'a> {
             first,
             duration: step.duration,
             latency_ms: Vec::new(),
-            refused_ms: Vec::new(),
+            rejected_ms: Vec::new(),
             errors: BTreeMap::new(),
         }
     }
 
-    fn answer(&mut self, request: usize, status: u16, at: Duration) {
+    fn record(&mut self, request: usize, status: u16, at: Duration) {
         if request < self.first {
             return;
         }
         let ms = (at - self.schedule[request]).as_secs_f64() * 1e3;
         match status {
             200 => return self.latency_ms.push(ms),
-            429 | 503 => self.refused_ms.push(ms),
+            429 | 503 => self.rejected_ms.push(ms),
             _ => {}
         }
         *self.errors.entry(status).or_default() += 1;
@@ -327,7 +327,7 @@ impl<'a> Tally<'a> {
             due,
             qps: self.latency_ms.len() as f64 / self.duration.as_secs_f64(),
             latency_ms: Sample::new(self.latency_ms),
-            refused_ms: Sample::new(self.refused_ms),
+            rejected_ms: Sample::new(self.rejected_ms),
             errors: self.errors,
             unanswered,
         }
@@ -351,7 +351,7 @@ mod tests {
         }
     }
 
-    /// A server that answers each request of each connection by `answer(number)`, on a thread of its own.
+    /// A server that answers each request of each connection with `answer(number)`, on a thread of its own.
     fn serve(answer: impl Fn(usize) -> String + Send + Sync + Clone + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn every_due_request_is_answered_once_and_statuses_are_counted() {
+    fn every_due_request_is_sent_once_and_statuses_are_counted() {
         let address = serve(|number| match number % 4 {
             3 => "HTTP/1.1 503 Busy\r\nretry-after: 1\r\nContent-Length: 4\r\n\r\nbusy".to_owned(),
             _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_is_charged_to_every_request_that_was_due_meanwhile() {
+    fn a_stall_is_charged_to_every_request_due_during_it() {
         let stall = Duration::from_millis(300);
         let address = serve(move |number| {
             if number == 0 {
@@ -396,8 +396,8 @@ mod tests {
         });
         let outcome =
             run(address, &step(200.0, 600, 1), &mut (0..).map(|_| get_request(address, "/"))).unwrap();
-        // Half of the requests are due during the stall and wait for half of it on average; a
-        // closed-loop generator would have counted one slow request.
+        // Half of the requests are due during the stall and wait for half of it on average. A
+        // closed-loop generator would count one slow request.
         assert_eq!(outcome.failed(), 0);
         assert!(outcome.latency_ms.quantile(0.75) > 100.0, "{:?}", outcome.latency_ms.quantile(0.75));
     }

@@ -1,4 +1,4 @@
-//! The collection of package descriptions, in a service of this process.
+//! The collection of package descriptions, in an in-process service.
 
 use std::{
     num::NonZero,
@@ -14,44 +14,44 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 use crate::{
     corpus::{self, Document},
-    setting::Setting,
+    global_options::GlobalOptions,
     vectors::{self, Vectors},
 };
 
 /// The collection's name.
 pub(crate) const NAME: &str = "packages";
-/// Writes of a batch each that are under way at once.
-const WRITES: usize = 4;
+/// Batches written concurrently.
+const CONCURRENT_WRITES: usize = 4;
 
-/// The article's graph.
+/// The article's HNSW parameters.
 pub(crate) const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 };
 
-/// Documents with their vectors, and vectors to ask with.
+/// Documents with their vectors, and query vectors.
 #[derive(Debug)]
 pub(crate) struct Corpus {
     pub(crate) documents: Vec<Document>,
-    /// Of the documents, in their order.
+    /// One per document, in the same order.
     pub(crate) vectors: Vectors,
     pub(crate) queries: Vectors,
 }
 
 impl Corpus {
-    /// The first `limit` packages and the first `queries` of the queries made for them.
-    pub(crate) fn read(setting: &Setting, limit: usize, queries: usize) -> Result<Corpus> {
-        let model = setting.model()?;
-        let source = setting.source.packages();
+    /// The first `limit` packages and the first `queries` queries.
+    pub(crate) fn read(global: &GlobalOptions, limit: usize, queries: usize) -> Result<Corpus> {
+        let model = global.model()?;
+        let source = global.data.packages()?;
         let documents = corpus::documents(&source, limit)?;
         let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-        let vectors = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
-        let source = setting.source.packages_queries();
+        let vectors = vectors::of_texts(&global.cache_dir, &model, &source, &texts)?;
+        let source = global.data.package_queries()?;
         let all = corpus::queries(&source)?;
         let texts: Vec<&str> = all.iter().take(queries).map(String::as_str).collect();
-        let queries = vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?;
+        let queries = vectors::of_texts(&global.cache_dir, &model, &source, &texts)?;
         Ok(Corpus { documents, vectors, queries })
     }
 }
 
-/// A search for the `k` documents nearest to a vector, with their text.
+/// A search for the `k` documents nearest to a vector, returning their text.
 pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usize>) -> SearchRequest {
     SearchRequest {
         collection: Some(collection.to_owned()),
@@ -63,13 +63,13 @@ pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usi
     }
 }
 
-/// The numbers of the documents that were found, best first.
+/// The document numbers of the hits, best first.
 pub(crate) fn ids(answer: &SearchResponse) -> Result<Vec<u32>> {
-    answer.hits.iter().map(|hit| hit.id.parse().context("an id is a row's number")).collect()
+    answer.hits.iter().map(|hit| hit.id.parse().context("the id of a hit is not a document number")).collect()
 }
 
-/// Text in `content` under the prefix `{name}:`, and a vector in `embedding` (FLOAT32, cosine), which
-/// the model of that name computes if one is given.
+/// A schema under the prefix `{name}:` with text in `content` and a vector in `embedding` (FLOAT32, cosine),
+/// computed by `model` if one is given.
 pub(crate) fn schema(name: &str, algorithm: Algorithm, dim: usize, model: Option<&str>) -> Schema {
     let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
     let vector = VectorSchema {
@@ -94,7 +94,7 @@ pub(crate) fn own_schema(model: &embed::Model, quantization: Quantization) -> Sc
     schema
 }
 
-/// Has the index hold its vectors so.
+/// Sets the quantization of the vector fields.
 pub(crate) fn quantize(schema: &mut Schema, quantization: Quantization) {
     for field in &mut schema.fields {
         if let FieldKind::Vector(vector) = &mut field.kind {
@@ -103,8 +103,8 @@ pub(crate) fn quantize(schema: &mut Schema, quantization: Quantization) {
     }
 }
 
-/// Makes the collection [`NAME`] and writes documents into it, `batch` in a write, with ready vectors or
-/// to be embedded; returns once all are durable and in the graph.
+/// Creates the collection [`NAME`] and writes documents into it, `batch` per write, with `vectors` or to be
+/// embedded; returns once all are durable and in the graph.
 pub(crate) fn fill(
     service: &Service,
     schema: Schema,
@@ -121,8 +121,8 @@ pub(crate) fn fill(
     })
 }
 
-/// Writes documents into a collection, `batch` in a write, with ready vectors (and the row of the
-/// first) or to be embedded.
+/// Writes documents into a collection, `batch` per write, to be embedded or with vectors (given with the row
+/// of the first document).
 pub(crate) async fn write(
     service: &Service,
     collection: &'static str,
@@ -132,8 +132,8 @@ pub(crate) async fn write(
 ) -> Result<()> {
     let mut writes: JoinSet<Result<()>> = JoinSet::new();
     for (number, chunk) in documents.chunks(batch.get()).enumerate() {
-        if writes.len() == WRITES {
-            writes.join_next().await.context("a write is under way")???;
+        if writes.len() == CONCURRENT_WRITES {
+            writes.join_next().await.context("no write is in progress")???;
         }
         let first = number * batch.get();
         let puts = chunk
@@ -169,13 +169,16 @@ async fn wait_for_graph(service: &Service, documents: u64) -> Result<()> {
         let info = service.collection(&Context::local(), NAME).await?;
         ensure!(
             info.documents == documents,
-            "{} documents stand where {documents} were written",
+            "the collection has {} documents, expected {documents}",
             info.documents
         );
         if info.tail == 0 && info.vectors == documents {
             return Ok(());
         }
-        ensure!(started.elapsed() < Duration::from_secs(3600), "the graph does not catch up: {info:?}");
+        ensure!(
+            started.elapsed() < Duration::from_secs(3600),
+            "the graph has not caught up after an hour: {info:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

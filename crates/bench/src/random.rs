@@ -1,4 +1,4 @@
-//! Seeded random numbers, so that every run asks the same things in the same order.
+//! Seeded random numbers, for reproducible runs.
 
 /// SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
 #[derive(Clone, Debug)]

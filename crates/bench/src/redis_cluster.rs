@@ -1,4 +1,4 @@
-//! A real Redis Cluster, each server a process of its own.
+//! A real Redis Cluster, each node a process of its own.
 
 use std::{
     path::Path,
@@ -13,73 +13,73 @@ use crate::{
     server::free_address,
 };
 
-/// Slots of a cluster.
+/// Hash slots of a cluster.
 const SLOTS: usize = 16_384;
 
-/// How long the nodes may take to agree, and the time between two looks.
+/// How long the nodes may take to form a cluster, and the interval at which that is checked.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Replicas a primary has, where it has any.
+/// Replicas per primary in a cluster with replicas.
 pub(crate) const REPLICAS: usize = 1;
 
-/// Silence after which a server is taken for failed.
-pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+/// `cluster-node-timeout`: the silence after which a node is considered failed.
+pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts one primary for each of `cores`, held to that core, gives them equal shares of the slots and
-/// waits until all serve. `redis-cli --cluster create` would refuse fewer than three.
+/// Starts one primary per element of `cores`, pinned to that core, assigns each an equal share of the slots and
+/// waits until the cluster is available. (`redis-cli --cluster create` rejects fewer than three primaries.)
 pub(crate) fn start(scratch: &Path, cores: &[usize]) -> Result<Vec<RedisServer>> {
     let cores: Vec<Option<usize>> = cores.iter().copied().map(Some).collect();
     join(scratch, &cores, cores.len())
 }
 
-/// The same with a replica for each, which follow in the same order. No core is one of any.
+/// The same with [`REPLICAS`] replicas per primary, listed after the primaries in the same order. `None` is any core.
 pub(crate) fn start_with_replicas(scratch: &Path, cores: &[Option<usize>]) -> Result<Vec<RedisServer>> {
     let nodes = join(scratch, &cores.repeat(1 + REPLICAS), cores.len())?;
     let (primaries, replicas) = nodes.split_at(cores.len());
     for (primary, replica) in primaries.iter().cycle().zip(replicas) {
-        replica.ask(&["CLUSTER", "REPLICATE", primary.ask(&["CLUSTER", "MYID"])?.trim_end()])?;
+        replica.command(&["CLUSTER", "REPLICATE", primary.command(&["CLUSTER", "MYID"])?.trim_end()])?;
     }
-    let follows = |replica: &RedisServer| -> Result<bool> {
-        let said = replica.pairs(&["INFO", "replication"])?;
-        Ok(said.get("master_link_status").is_some_and(|status| status == "up"))
+    let is_synchronised = |replica: &RedisServer| -> Result<bool> {
+        let info = replica.key_values(&["INFO", "replication"])?;
+        Ok(info.get("master_link_status").is_some_and(|status| status == "up"))
     };
-    wait("follow their primaries", || {
-        replicas.iter().try_fold(true, |all, replica| Ok(all && follows(replica)?))
+    wait("synchronise the replicas", || {
+        replicas.iter().try_fold(true, |all, replica| Ok(all && is_synchronised(replica)?))
     })?;
     Ok(nodes)
 }
 
-/// Starts servers and joins them; the slots go to the first `primaries` of them.
+/// Starts nodes and joins them into a cluster; the slots are assigned to the first `primaries`.
 fn join(scratch: &Path, cores: &[Option<usize>], primaries: usize) -> Result<Vec<RedisServer>> {
     let mut nodes = Vec::with_capacity(cores.len());
     let mut bus_ports = Vec::with_capacity(cores.len());
-    let silence_ms = SILENCE.as_millis().to_string();
+    let node_timeout_ms = NODE_TIMEOUT.as_millis().to_string();
     for &core in cores {
-        // Not the port and 10,000, which a free port may be too high for.
+        // The default, port + 10,000, may be above 65,535.
         let bus_port = free_address()?.port().to_string();
         let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus_port];
-        let manners = ["--cluster-node-timeout", &silence_ms, "--cluster-require-full-coverage", "no"];
-        nodes.push(RedisServer::start_with(scratch, core, &[cluster, manners].concat())?);
+        let failover = ["--cluster-node-timeout", &node_timeout_ms, "--cluster-require-full-coverage", "no"];
+        nodes.push(RedisServer::start_with(scratch, core, &[cluster, failover].concat())?);
         bus_ports.push(bus_port);
     }
     for (number, node) in nodes.iter().enumerate() {
-        // Distinct from the start: nodes with equal ones quarrel a while first.
-        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
+        // Nodes that start with equal epochs first need time to resolve the conflict.
+        node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()])?;
         if number < primaries {
             let bound = |number: usize| number * SLOTS / primaries;
             let (first, last) = (bound(number).to_string(), (bound(number + 1) - 1).to_string());
-            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
+            node.command(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
         }
     }
     for (number, node) in nodes.iter().enumerate() {
-        // Everyone to everyone: left to itself, a cluster gossips its members for seconds.
+        // Every pair meets explicitly: discovery by gossip takes seconds.
         for (other, bus_port) in nodes.iter().zip(&bus_ports).skip(number + 1) {
             let port = other.address.port().to_string();
-            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, bus_port])?;
+            node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus_port])?;
         }
     }
-    wait("join", || stands(&nodes))?;
+    wait("form", || is_available(&nodes))?;
     Ok(nodes)
 }
 
@@ -88,31 +88,31 @@ fn wait(to: &str, done: impl Fn() -> Result<bool>) -> Result<()> {
     while !done()? {
         ensure!(
             started.elapsed() < JOIN_TIMEOUT,
-            "the nodes of a cluster did not {to} within {} s",
+            "the cluster did not {to} within {} s",
             JOIN_TIMEOUT.as_secs()
         );
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// Where a client finds these nodes.
+/// The URL of a cluster of these nodes.
 pub(crate) fn url(nodes: &[RedisServer]) -> String {
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
     format!("redis-cluster://{}", addresses.join(","))
 }
 
-/// These nodes as the store of a service.
+/// These nodes as a service's store.
 pub(crate) fn store(nodes: &[RedisServer]) -> Store {
     redis_server::store(url(nodes))
 }
 
-/// Whether every node knows the others and sees all slots served.
-fn stands(nodes: &[RedisServer]) -> Result<bool> {
+/// Whether every node knows the others and all slots are served.
+fn is_available(nodes: &[RedisServer]) -> Result<bool> {
     let (known, slots) = (nodes.len().to_string(), SLOTS.to_string());
     for node in nodes {
-        let info = node.pairs(&["CLUSTER", "INFO"])?;
-        let is = |name: &str, value: &str| info.get(name).is_some_and(|said| said == value);
+        let info = node.key_values(&["CLUSTER", "INFO"])?;
+        let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
         if !(is("cluster_state", "ok") && is("cluster_known_nodes", &known) && is("cluster_slots_ok", &slots))
         {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! What is printed: rows of named values, as a table for people or one JSON object a line.
+//! Output: rows of named values, printed as a table or as one JSON object per line.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::machine;
 
-/// Named values in the order they are printed.
+/// Named values in print order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row(Vec<(&'static str, Value)>);
 
@@ -18,14 +18,14 @@ impl Row {
         Row::default()
     }
 
-    /// The row with one value more.
+    /// Adds a value.
     #[must_use]
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<Value>) -> Row {
         self.0.push((name, value.into()));
         self
     }
 
-    /// The row with a measured value, rounded to `decimals`; JSON null if it is not finite.
+    /// Adds a measured value, rounded to `decimals`; JSON null if it is not finite.
     #[must_use]
     pub(crate) fn with_rounded(self, name: &'static str, value: f64, decimals: i32) -> Row {
         if decimals == 0 && value.is_finite() {
@@ -54,12 +54,12 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// How a run prints.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// A table at the end.
+    /// A table, printed at the end.
     Table,
-    /// A JSON object a line, each as soon as it is known.
+    /// One JSON object per line, printed as soon as it is known.
     Json,
 }
 
@@ -72,13 +72,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// An empty report of the sub-command of that name.
+    /// An empty report of a sub-command.
     pub(crate) fn new(format: Format, command: &'static str) -> Report {
         Report { format, command, rows: Vec::new() }
     }
 
-    /// Adds a row; all rows of a report have the same names. In JSON it is printed now, with
-    /// sub-command, machine and revision in front.
+    /// Adds a row; all rows of a report have the same names. In JSON format the row is printed immediately,
+    /// preceded by the sub-command, the machine and the revision.
     pub(crate) fn push(&mut self, row: Row) -> Result<()> {
         if self.format == Format::Json {
             let mut whole = Row::new()
@@ -94,7 +94,7 @@ impl Report {
         Ok(())
     }
 
-    /// Prints the table, if tables are printed.
+    /// Prints the table, if the format is [`Format::Table`].
     pub(crate) fn finish(self) -> Result<()> {
         if self.format == Format::Json {
             return Ok(());
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_one_json_object_in_the_order_given() {
+    fn a_row_is_one_json_object_in_insertion_order() {
         let row = Row::new()
             .with("z", 1)
             .with_rounded("a", 2.34567, 2)
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_was_not_measured_is_null_in_json_and_a_dash_in_the_table() {
+    fn a_value_that_is_not_finite_is_null_in_json_and_a_dash_in_the_table() {
         let row = Row::new().with_rounded("p99_ms", f64::NAN, 3);
         assert_eq!(row.json(), r#"{"p99_ms":null}"#);
         assert_eq!(row.cells(), ["-"]);

@@ -1,6 +1,6 @@
 //! Statistics of repeated measurements.
 
-/// Values that can be asked for their quantiles.
+/// Sorted measurements, for quantiles.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     sorted: Vec<f64>,
@@ -13,8 +13,8 @@ impl Sample {
         Sample { sorted: values }
     }
 
-    /// The smallest value that at least the share `p` (0 to 1) of the sample does not exceed
-    /// (nearest rank); NaN for an empty sample.
+    /// The nearest-rank quantile: the smallest value that at least the share `p` (0 to 1) of the sample does
+    /// not exceed; NaN for an empty sample.
     pub(crate) fn quantile(&self, p: f64) -> f64 {
         if self.sorted.is_empty() {
             return f64::NAN;
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_nearest_ranks() {
+    fn quantiles_use_the_nearest_rank() {
         let sample = Sample::new((1..=100).rev().map(f64::from).collect());
         assert_eq!(sample.median(), 50.0);
         assert_eq!(sample.quantile(0.95), 95.0);

@@ -1,5 +1,5 @@
-//! SciFact (Wadden et al. 2020, as in BEIR): scientific claims, abstracts, and which of these bear on
-//! which of those.
+//! SciFact (Wadden et al. 2020, as in BEIR): scientific claims, abstracts, and which abstracts are relevant
+//! to which claims.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::truth;
+use crate::ground_truth;
 
-/// A line of the corpus or of the questions.
+/// A line of the corpus or of the queries.
 #[derive(Debug, Deserialize)]
 struct Line {
     id: String,
@@ -21,61 +21,65 @@ struct Line {
     text: String,
 }
 
-/// The questions of the test split with their answers.
+/// The queries of the test split with their relevance judgements.
 pub(crate) struct Dataset {
-    /// The file `texts` are of.
+    /// The file the texts come from.
     pub(crate) corpus: PathBuf,
-    /// Title and text, as the published figure has them.
+    /// Title and text of each abstract, concatenated as for the published figures.
     pub(crate) texts: Vec<String>,
-    pub(crate) questions: Vec<String>,
-    /// For each question the relevance of the rows of `texts` that have one.
-    judged: Vec<HashMap<u32, f64>>,
+    pub(crate) queries: Vec<String>,
+    /// For each query the relevance of the judged rows of `texts`.
+    judgements: Vec<HashMap<u32, f64>>,
 }
 
 impl Dataset {
-    /// The files of a directory in BEIR's layout.
-    pub(crate) fn read(dir: &Path) -> Result<Dataset> {
+    /// Loads a directory in BEIR's layout.
+    pub(crate) fn load(dir: &Path) -> Result<Dataset> {
         let corpus = dir.join("corpus.jsonl");
         let documents = lines(&corpus)?;
         let rows: HashMap<&str, u32> = documents.iter().map(|line| line.id.as_str()).zip(0..).collect();
         let path = dir.join("qrels.tsv");
-        let mut judged: HashMap<String, HashMap<u32, f64>> = HashMap::new();
+        let mut by_query: HashMap<String, HashMap<u32, f64>> = HashMap::new();
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         for (number, line) in text.lines().enumerate() {
             let mut fields = line.split('\t');
-            let (Some(question), Some(document), Some(relevance)) =
+            let (Some(query), Some(document), Some(relevance)) =
                 (fields.next(), fields.next(), fields.next())
             else {
-                anyhow::bail!("{} line {}: not question, document, relevance", path.display(), number + 1);
+                anyhow::bail!(
+                    "{} line {}: expected query, document and relevance, separated by tabs",
+                    path.display(),
+                    number + 1
+                );
             };
-            // A first line of names is no judgement.
+            // A header line has no number for the relevance and is skipped.
             if let (Ok(relevance), Some(row)) = (relevance.parse::<f64>(), rows.get(document)) {
-                judged.entry(question.to_owned()).or_default().insert(*row, relevance);
+                by_query.entry(query.to_owned()).or_default().insert(*row, relevance);
             }
         }
-        let mut dataset = Dataset { corpus, texts: Vec::new(), questions: Vec::new(), judged: Vec::new() };
-        for question in lines(&dir.join("queries.jsonl"))? {
-            if let Some(judged) = judged.remove(&question.id) {
-                dataset.questions.push(question.text);
-                dataset.judged.push(judged);
+        let mut dataset = Dataset { corpus, texts: Vec::new(), queries: Vec::new(), judgements: Vec::new() };
+        for query in lines(&dir.join("queries.jsonl"))? {
+            if let Some(judgements) = by_query.remove(&query.id) {
+                dataset.queries.push(query.text);
+                dataset.judgements.push(judgements);
             }
         }
-        ensure!(!dataset.questions.is_empty(), "no question of {} is judged", dir.display());
+        ensure!(!dataset.queries.is_empty(), "no query in {} has a relevance judgement", dir.display());
         dataset.texts = documents.iter().map(|line| format!("{} {}", line.title, line.text)).collect();
         Ok(dataset)
     }
 
-    /// The mean over all questions of nDCG at [`truth::K`], given the rows found for each, best first.
+    /// The mean nDCG at [`ground_truth::K`] over all queries, given [`ground_truth::K`] rows per query, best first.
     pub(crate) fn mean_ndcg(&self, found: &[u32]) -> f64 {
-        assert_eq!(found.len(), self.questions.len() * truth::K, "{} rows for each question", truth::K);
-        let scores = found.chunks(truth::K).zip(&self.judged).map(|(found, judged)| ndcg(found, judged));
-        scores.sum::<f64>() / self.questions.len() as f64
+        assert_eq!(found.len(), self.queries.len() * ground_truth::K, "{} rows per query", ground_truth::K);
+        let scores =
+            found.chunks(ground_truth::K).zip(&self.judgements).map(|(found, judged)| ndcg(found, judged));
+        scores.sum::<f64>() / self.queries.len() as f64
     }
 }
 
 fn lines(path: &Path) -> Result<Vec<Line>> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("read {} (--shared DIR names the folder above it)", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     text.lines()
         .enumerate()
         .map(|(number, line)| {
@@ -87,7 +91,7 @@ fn lines(path: &Path) -> Result<Vec<Line>> {
 /// Normalised discounted cumulative gain (Järvelin and Kekäläinen 2002) of the rows found, best first.
 fn ndcg(found: &[u32], judged: &HashMap<u32, f64>) -> f64 {
     let gain = |relevances: &mut dyn Iterator<Item = f64>| -> f64 {
-        relevances.zip(2u32..).map(|(relevance, place)| relevance / f64::from(place).log2()).sum()
+        relevances.zip(2u32..).map(|(relevance, rank)| relevance / f64::from(rank).log2()).sum()
     };
     let mut ideal: Vec<f64> = judged.values().copied().collect();
     ideal.sort_by(|a, b| b.total_cmp(a));
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ndcg_is_one_for_the_best_order_and_less_for_a_later_place() {
+    fn ndcg_is_one_for_the_ideal_order_and_lower_for_later_ranks() {
         let judged = HashMap::from([(7, 1.0), (9, 1.0)]);
         assert_eq!(ndcg(&[7, 9, 1], &judged), 1.0);
         assert_eq!(ndcg(&[1, 2, 3], &judged), 0.0);

@@ -1,4 +1,4 @@
-//! The real server: the `nearfield` binary beside this one, as a process of its own.
+//! The real server: the `nearfield` binary beside this one, in a process of its own.
 
 use std::{
     fs,
@@ -20,32 +20,32 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Launch {
     /// Its data directory.
     pub(crate) data_dir: PathBuf,
-    /// Directory that holds the model's directory.
+    /// Parent of the model's directory.
     pub(crate) models_dir: PathBuf,
-    /// Cores it is held to; all, if empty.
+    /// Cores it is pinned to; all, if empty.
     pub(crate) cores: Vec<usize>,
-    /// Further arguments of `nearfield serve`.
+    /// Additional arguments of `nearfield serve`.
     pub(crate) arguments: Vec<String>,
 }
 
-/// A running server; stopped when dropped.
+/// A running server, stopped when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    /// Where it answers.
+    /// Its listening address.
     pub(crate) address: SocketAddr,
     log: PathBuf,
 }
 
-/// The `nearfield` binary built beside this one.
+/// The `nearfield` binary in this binary's directory.
 pub(crate) fn binary() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("nearfield");
-    ensure!(path.exists(), "{} is missing: build it with `cargo build --release --bins`", path.display());
+    ensure!(path.exists(), "{} does not exist: build it with `cargo build --release --bins`", path.display());
     Ok(path)
 }
 
-/// A command that runs `program` on these cores; on all, if there are none.
-pub(crate) fn held_to(cores: &[usize], program: &Path) -> Command {
+/// A command that runs `program` on these cores; on all, if the list is empty.
+pub(crate) fn pinned_command(cores: &[usize], program: &Path) -> Command {
     if cores.is_empty() {
         return Command::new(program);
     }
@@ -59,7 +59,7 @@ impl Server {
     /// Starts a server on a free port of the loopback interface and waits until it is ready.
     pub(crate) fn start(launch: &Launch) -> Result<Server> {
         let address = free_address()?;
-        let mut command = held_to(&launch.cores, &binary()?);
+        let mut command = pinned_command(&launch.cores, &binary()?);
         fs::create_dir_all(&launch.data_dir)?;
         command
             .arg("serve")
@@ -69,13 +69,13 @@ impl Server {
             .arg("--models-dir")
             .arg(&launch.models_dir)
             .args(&launch.arguments)
-            // Meant for the bench; the server warns of variables it does not know.
-            .env_remove("NEARFIELD_SHARED");
+            // The server warns about environment variables it does not know.
+            .env_remove("NEARFIELD_DATA");
         Server::spawn(command, address, launch.data_dir.with_extension("log"))
     }
 
-    /// Starts a server with `command`, which makes it listen on `address`, and waits until its `/readyz`
-    /// says that it is ready. What it has to say goes into the file `log`.
+    /// Runs `command`, which starts a server listening on `address`, and waits until `/readyz` reports ready.
+    /// Standard error is written to the file `log`.
     pub(crate) fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Result<Server> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
         let child = command.spawn().with_context(|| format!("start {command:?}"))?;
@@ -84,7 +84,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The process.
+    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -94,18 +94,18 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// Ends the process at once, as a crash would.
+    /// Kills the process with SIGKILL, simulating a crash.
     pub(crate) fn kill(&self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
     }
 
-    /// Whether the process still runs.
+    /// Whether the process is still running.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// What it has written to standard error so far.
+    /// Its standard error output so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -114,14 +114,14 @@ impl Server {
         let started = Instant::now();
         while started.elapsed() < READY_TIMEOUT {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended with {status}: {}", self.log());
+                bail!("the server exited with {status}: {}", self.log());
             }
             if ureq::get(self.url("/readyz")).call().is_ok_and(|reply| reply.status() == 200) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("the server was not ready after {} s: {}", READY_TIMEOUT.as_secs(), self.log())
+        bail!("the server was not ready within {} s: {}", READY_TIMEOUT.as_secs(), self.log())
     }
 
     fn terminate(&mut self) -> Result<()> {
@@ -151,8 +151,8 @@ impl Drop for Server {
     }
 }
 
-/// An address nobody listens on now. Another process may take it before the server does; the
-/// server then says so and ends.
+/// A loopback address with a free port. If another process takes the port first, the server reports that and
+/// exits.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

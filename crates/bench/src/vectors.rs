@@ -1,4 +1,4 @@
-//! Embeddings of a corpus, made once by our own model and kept under `target/bench/`.
+//! Embeddings of a corpus, computed once with Nearfield's own model and cached in the cache directory.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,26 +12,26 @@ use embed::{ComputeType, Model};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-/// Texts embedded between two writes to the file: what an interrupted run loses at most.
+/// Texts embedded between two writes to the file; an interrupted run loses at most these.
 const CHUNK: usize = 2048;
 /// Texts in one forward pass.
 const BATCH: usize = 32;
 
-/// Row-major float32 vectors, and the file that holds them.
+/// Row-major float32 vectors and the file they are stored in.
 #[derive(Clone, Debug)]
 pub(crate) struct Vectors {
-    /// Little-endian rows without a header; it may hold more rows than were asked for.
+    /// Little-endian rows without a header; the file may hold more rows than `values`.
     pub(crate) path: PathBuf,
-    /// Values a row.
+    /// Values per row.
     pub(crate) dim: usize,
     /// `rows * dim` values.
     pub(crate) values: Vec<f32>,
-    /// What texts and model these are of, for the names of files derived from them.
+    /// Identifies the texts and the model, for the names of derived files.
     pub(crate) key: String,
 }
 
 impl Vectors {
-    /// How many rows.
+    /// The number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.values.len() / self.dim
     }
@@ -41,15 +41,15 @@ impl Vectors {
         &self.values[row * self.dim..][..self.dim]
     }
 
-    /// The first so many rows.
+    /// The first `rows` rows.
     pub(crate) fn head(&self, rows: usize) -> Vectors {
         let values = self.values[..rows * self.dim].to_vec();
         Vectors { path: self.path.clone(), dim: self.dim, values, key: self.key.clone() }
     }
 }
 
-/// The vectors of `texts`, the first lines of the file `of`. Rows already in the cache are read,
-/// the others are embedded on all cores, with progress on standard error, and added to it.
+/// The vectors of `texts`, the first texts of the file `of`. Cached rows are read; the others are embedded on
+/// all cores, with progress on standard error, and appended to the cache.
 pub(crate) fn of_texts(cache_dir: &Path, model: &Model, of: &Path, texts: &[&str]) -> Result<Vectors> {
     let dim = model.dim();
     let key = format!("{}-{}", key_of(model), hex(&file_hash(of)?[..6]));
@@ -65,7 +65,7 @@ pub(crate) fn of_texts(cache_dir: &Path, model: &Model, of: &Path, texts: &[&str
     let row_bytes = (dim * 4) as u64;
     let cached = ((file.metadata()?.len() / row_bytes) as usize).min(texts.len());
     if cached < texts.len() {
-        // A run that was stopped in mid-write leaves part of a row behind.
+        // A run interrupted during a write leaves an incomplete row.
         file.set_len(cached as u64 * row_bytes)?;
         file.seek(SeekFrom::End(0))?;
         extend(&mut file, model, &texts[cached..]).with_context(|| format!("write {}", path.display()))?;
@@ -74,7 +74,7 @@ pub(crate) fn of_texts(cache_dir: &Path, model: &Model, of: &Path, texts: &[&str
     Ok(Vectors { path, dim, values, key })
 }
 
-/// What names files made of a model.
+/// Identifies the model in file names.
 pub(crate) fn key_of(model: &Model) -> String {
     hex(&model.fingerprint().0[..6])
 }
@@ -86,7 +86,7 @@ fn extend(file: &mut File, model: &Model, texts: &[&str]) -> std::io::Result<()>
         let done = number * CHUNK + chunk.len();
         let rate = done as f64 / started.elapsed().as_secs_f64();
         eprint!(
-            "\rembedding: {done} of {} texts, {rate:.0} a second, {:.0} s left   ",
+            "\rembedding: {done} of {} texts, {rate:.0} per second, {:.0} s left   ",
             texts.len(),
             (texts.len() - done) as f64 / rate
         );
@@ -127,11 +127,15 @@ fn read(file: &mut File, count: usize) -> Result<Vec<f32>> {
 /// Reads a file of little-endian float32 values.
 pub(crate) fn read_values(path: &Path) -> Result<Vec<f32>> {
     let raw = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    ensure!(raw.len().is_multiple_of(4), "{} is not a whole number of float32 values", path.display());
+    ensure!(
+        raw.len().is_multiple_of(4),
+        "the size of {} is not a multiple of 4 bytes (float32)",
+        path.display()
+    );
     Ok(floats(&raw))
 }
 
-/// The cosine of each row of `a` and the same row of `b`.
+/// The cosine similarity of each row of `a` with the same row of `b`.
 pub(crate) fn cosines(a: &[f32], b: &[f32], dim: usize) -> impl Iterator<Item = f64> {
     a.chunks_exact(dim).zip(b.chunks_exact(dim)).map(|(a, b)| {
         let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -141,10 +145,10 @@ pub(crate) fn cosines(a: &[f32], b: &[f32], dim: usize) -> impl Iterator<Item = 
     })
 }
 
-/// Reads a file of little-endian unsigned 32-bit numbers.
+/// Reads a file of little-endian u32 values.
 pub(crate) fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let raw = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    ensure!(raw.len().is_multiple_of(4), "{} is not a whole number of 32-bit ids", path.display());
+    ensure!(raw.len().is_multiple_of(4), "the size of {} is not a multiple of 4 bytes (u32)", path.display());
     Ok(raw.as_chunks::<4>().0.iter().map(|chunk| u32::from_le_bytes(*chunk)).collect())
 }
 
@@ -179,11 +183,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cosine_is_of_directions_whatever_the_lengths() {
+    fn cosines_do_not_depend_on_vector_lengths() {
         let found: Vec<f64> =
             cosines(&[3.0, 0.0, 1.0, 1.0, 2.0, 0.0], &[7.0, 0.0, 1.0, 0.0, -1.0, 0.0], 2).collect();
         for (found, expected) in found.iter().zip([1.0, 0.5f64.sqrt(), -1.0]) {
-            assert!((found - expected).abs() < 1e-12, "{found} where {expected} was expected");
+            assert!((found - expected).abs() < 1e-12, "expected {expected}, found {found}");
         }
         assert_eq!(found.len(), 3);
     }

@@ -1,4 +1,4 @@
-//! The index by itself, over the first packages: what its parameters and types do.
+//! Small indexes over the first packages, to measure the effect of parameters and types.
 
 use std::time::Instant;
 
@@ -6,9 +6,9 @@ use ::index::{Algorithm, Index, Metric, Options, Quantization, SearchParams, Vec
 use anyhow::Result;
 
 use crate::{
-    commands::index::{self, Built, Questions, Round},
-    setting::Setting,
-    truth,
+    commands::index::{self, BuildResult, QuerySet, RoundResult},
+    global_options::GlobalOptions,
+    ground_truth,
 };
 
 /// Parameters of a graph.
@@ -18,12 +18,12 @@ pub(super) struct Parameters {
     pub(super) ef_construction: usize,
     pub(super) vector_type: VectorType,
     pub(super) quantization: Quantization,
-    /// Vectors in it.
+    /// Number of vectors.
     pub(super) rows: usize,
 }
 
 impl Parameters {
-    /// The article's, over no vectors yet.
+    /// The article's parameters, without vectors.
     pub(super) const ARTICLE: Parameters = Parameters {
         m: 16,
         ef_construction: 200,
@@ -36,15 +36,15 @@ impl Parameters {
 /// A built graph, with queries and their exact neighbours.
 pub(super) struct Graph {
     index: Index,
-    pub(super) built: Built,
-    questions: Questions,
+    pub(super) built: BuildResult,
+    query_set: QuerySet,
 }
 
 impl Graph {
     /// Builds a graph over the first packages.
-    pub(super) fn build(parameters: Parameters, setting: &Setting) -> Result<Graph> {
-        let (corpus, queries) = index::packages(parameters.rows, 1000, setting)?;
-        let questions = Questions::all(&corpus, queries, setting)?;
+    pub(super) fn build(parameters: Parameters, global: &GlobalOptions) -> Result<Graph> {
+        let (corpus, queries) = index::packages(parameters.rows, 1000, global)?;
+        let query_set = QuerySet::all(&corpus, queries, global)?;
         let options = Options {
             dim: corpus.dim,
             metric: Metric::Cosine,
@@ -52,19 +52,19 @@ impl Graph {
             quantization: parameters.quantization,
             algorithm: Algorithm::Hnsw { m: parameters.m, ef_construction: parameters.ef_construction },
         };
-        let (index, built) = index::build(&corpus, options, setting.cpu())?;
-        Ok(Graph { index, built, questions })
+        let (index, built) = index::build(&corpus, options, global.cpu())?;
+        Ok(Graph { index, built, query_set })
     }
 
-    /// Rate, times and recall of all queries at a breadth.
-    pub(super) fn round(&self, ef: usize) -> Round {
-        index::search(&self.index, &self.questions, ef)
+    /// Throughput, latency and recall of all queries at one ef_search.
+    pub(super) fn round(&self, ef: usize) -> RoundResult {
+        index::search(&self.index, &self.query_set, ef)
     }
 
     /// Microseconds of each of the first `count` searches, through the graph or exact.
     pub(super) fn times_us(&self, ef: usize, exact: bool, count: usize) -> Vec<f64> {
-        let search = SearchParams { k: truth::K, ef, allowed: None, exact };
-        self.questions
+        let search = SearchParams { k: ground_truth::K, ef, allowed: None, exact };
+        self.query_set
             .rows()
             .take(count)
             .map(|query| {

@@ -1,11 +1,14 @@
-//! The article made executable: one row for every code block, table row, strategy, pitfall and
-//! claim, with what the article says, what its own stack was measured to do, and what Nearfield
-//! does, checked in this run.
+//! `article`: the claims of the article as executable checks. One row for every code block, table row, strategy,
+//! pitfall and claim, with what the article says, what its own stack was measured to do, and what Nearfield does,
+//! checked in this run.
 
+mod api;
+mod bm25;
+mod cluster;
+mod fixtures;
 mod graph;
 mod introduction;
-mod on_cluster;
-mod on_redis;
+mod redis;
 mod section_1;
 mod section_10;
 mod section_2;
@@ -17,79 +20,80 @@ mod section_6;
 mod section_7;
 mod section_8;
 mod section_9;
-mod site;
-mod words;
-mod world;
 
 use anyhow::{Result, ensure};
 
 use crate::{
+    global_options::GlobalOptions,
+    peer::Peers,
     report::{self, Format, Report},
-    setting::Setting,
 };
-use world::World;
+use fixtures::Fixtures;
 
 /// Arguments of `article`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Packages searched in rows about speed, memory and recall; the article speaks of 250,000
+    /// Packages searched in the rows about speed, memory and recall; the article has 250,000
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     documents: usize,
-    /// Vectors in each of the small indexes built to see what M, ef_construction and types do
+    /// Vectors in each of the small indexes that vary M, ef_construction and types
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     sweep: usize,
-    /// Seconds a step of load lasts
+    /// Length of a load step in seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Only rows whose name begins so; may be repeated
+    /// Only rows whose id starts with this prefix; may be repeated
     #[arg(long, value_name = "PREFIX")]
     row: Vec<String>,
+    /// Whether to run redis-py as well; without it, rows that need it are not checked
+    #[arg(long, value_enum, default_value = "all")]
+    peers: Peers,
 }
 
-/// One thing the article says.
+/// One claim of the article.
 struct Row {
     /// Section and subject.
     id: &'static str,
     /// What the article says.
     article: &'static str,
-    /// What its own stack was measured to do, with the source; empty where nobody measured.
+    /// What the article's own stack was measured to do, with the source; empty if not measured.
     peer: &'static str,
-    /// What we do.
-    check: fn(&mut World<'_>) -> Result<Verdict>,
+    /// Checks what Nearfield does.
+    check: fn(&mut Fixtures<'_>) -> Result<Verdict>,
 }
 
-/// Whether what the article promises is so.
+/// Whether Nearfield fulfils the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Met {
-    Yes,
-    No,
-    NotYet,
+enum Status {
+    Met,
+    NotMet,
+    NotChecked,
 }
 
-impl Met {
+impl Status {
     fn text(self) -> &'static str {
         match self {
-            Met::Yes => "yes",
-            Met::No => "no",
-            Met::NotYet => "not yet",
+            Status::Met => "yes",
+            Status::NotMet => "no",
+            Status::NotChecked => "not checked",
         }
     }
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug)]
 struct Verdict {
     ours: String,
-    met: Met,
+    status: Status,
 }
 
 impl Verdict {
     fn new(met: bool, ours: impl Into<String>) -> Verdict {
-        Verdict { ours: ours.into(), met: if met { Met::Yes } else { Met::No } }
+        Verdict { ours: ours.into(), status: if met { Status::Met } else { Status::NotMet } }
     }
 
-    fn not_yet(ours: impl Into<String>) -> Verdict {
-        Verdict { ours: ours.into(), met: Met::NotYet }
+    fn not_checked(ours: impl Into<String>) -> Verdict {
+        Verdict { ours: ours.into(), status: Status::NotChecked }
     }
 }
 
@@ -100,8 +104,8 @@ fn rows() -> impl Iterator<Item = &'static Row> {
         section_2::ROWS,
         section_3::ROWS,
         section_3_filters::ROWS,
-        on_redis::ROWS,
-        on_cluster::ROWS,
+        redis::ROWS,
+        cluster::ROWS,
         section_4::ROWS,
         section_5::ROWS,
         section_6::ROWS,
@@ -115,32 +119,32 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// Checks every row and prints them.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let chosen: Vec<&Row> = rows()
         .filter(|row| {
             arguments.row.is_empty() || arguments.row.iter().any(|prefix| row.id.starts_with(prefix))
         })
         .collect();
-    ensure!(!chosen.is_empty(), "no row begins with {}", arguments.row.join(" or "));
-    let mut world = World::new(arguments, setting)?;
+    ensure!(!chosen.is_empty(), "no row id starts with {}", arguments.row.join(" or "));
+    let mut fixtures = Fixtures::new(arguments, global)?;
     let mut report = Report::new(format, "article");
     let mut tally = [0usize; 3];
     for row in chosen {
-        let verdict = (row.check)(&mut world)
-            .unwrap_or_else(|error| Verdict::new(false, format!("could not be checked: {error:#}")));
-        tally[verdict.met as usize] += 1;
-        eprintln!("{:32} {}", row.id, verdict.met.text());
+        let verdict = (row.check)(&mut fixtures)
+            .unwrap_or_else(|error| Verdict::new(false, format!("the check failed: {error:#}")));
+        tally[verdict.status as usize] += 1;
+        eprintln!("{:32} {}", row.id, verdict.status.text());
         report.push(
             report::Row::new()
                 .with("row", row.id)
                 .with("article", row.article)
                 .with("peer", row.peer)
                 .with("ours", verdict.ours)
-                .with("met", verdict.met.text()),
+                .with("met", verdict.status.text()),
         )?;
     }
     report.finish()?;
-    eprintln!("met: {}, not met: {}, not yet: {}", tally[0], tally[1], tally[2]);
+    eprintln!("met: {}, not met: {}, not checked: {}", tally[0], tally[1], tally[2]);
     Ok(())
 }
 
@@ -151,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_have_names_of_their_own_that_begin_with_their_section() {
+    fn row_ids_are_unique_and_start_with_their_section() {
         let ids: Vec<&str> = rows().map(|row| row.id).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
         for row in rows() {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use embed::ComputeType;
 use serde_json::json;
 
-use super::{Row, Verdict, world::World};
+use super::{Row, Verdict, fixtures::Fixtures};
 use crate::{random::Random, sample::Sample};
 
 pub(super) const ROWS: &[Row] = &[
@@ -12,8 +12,8 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-embedding",
         article: "an embedding is a dense, fixed-length vector that captures meaning",
         peer: "",
-        check: |world| {
-            let model = world.setting.model()?;
+        check: |fixtures| {
+            let model = fixtures.global.model()?;
             let texts = ["a", "how to reset a password", &"many words ".repeat(150)];
             let batch: Vec<_> = texts.iter().map(|text| model.tokenize(text)).collect();
             let vectors = model.embed(&batch, ComputeType::F32);
@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(
                 whole && dense * 100 >= vectors.len() * 99,
                 format!(
-                    "texts of 3, {} and {} tokens: {} values each, {dense} of {} not zero",
+                    "texts of 3, {} and {} tokens: {} values each, {dense} of {} nonzero",
                     batch[1].ids.len(),
                     batch[2].ids.len(),
                     model.dim(),
@@ -35,12 +35,12 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-cosine-is-inner-product",
         article: "for normalised vectors, cosine similarity and inner product are one",
         peer: "",
-        check: |world| {
+        check: |fixtures| {
             let mut worst: f64 = 0.0;
             let (vectors, query) = random_vectors(50, 8, 3, true);
-            let site = world.site()?;
-            site.fresh("cosine", &json!({"dim": 8, "metric": "cosine"}))?;
-            site.fresh("ip", &json!({"dim": 8, "metric": "ip"}))?;
+            let api = fixtures.api()?;
+            api.recreate("cosine", &json!({"dim": 8, "metric": "cosine"}))?;
+            api.recreate("ip", &json!({"dim": 8, "metric": "ip"}))?;
             let documents: Vec<_> = vectors
                 .iter()
                 .enumerate()
@@ -49,8 +49,8 @@ pub(super) const ROWS: &[Row] = &[
             let search = json!({"vector": query, "k": 50, "exact": true});
             let mut lists = Vec::new();
             for collection in ["cosine", "ip"] {
-                site.write(collection, &documents)?;
-                lists.push(site.search(collection, &search)?);
+                api.write(collection, &documents)?;
+                lists.push(api.search(collection, &search)?);
             }
             for (a, b) in lists[0].iter().zip(&lists[1]) {
                 worst = worst.max((a.distance - b.distance).abs());
@@ -67,17 +67,17 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-cosine-formula",
         article: "cosine(q, d) = q·d / (‖q‖ ‖d‖)",
         peer: "",
-        check: |world| {
+        check: |fixtures| {
             let (vectors, query) = random_vectors(50, 8, 4, false);
-            let site = world.site()?;
-            site.fresh("formula", &json!({"dim": 8}))?;
+            let api = fixtures.api()?;
+            api.recreate("formula", &json!({"dim": 8}))?;
             let documents: Vec<_> = vectors
                 .iter()
                 .enumerate()
                 .map(|(id, vector)| json!({"id": id.to_string(), "embedding": vector}))
                 .collect();
-            site.write("formula", &documents)?;
-            let hits = site.search("formula", &json!({"vector": query, "k": 50}))?;
+            api.write("formula", &documents)?;
+            let hits = api.search("formula", &json!({"vector": query, "k": 50}))?;
             let mut worst: f64 = 0.0;
             for hit in &hits {
                 let vector = &vectors[hit.id.parse::<usize>()?];
@@ -86,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(
                 hits.len() == 50 && worst < 1e-5,
                 format!(
-                    "{} scores of vectors of any length against the formula in double precision: largest difference {worst:.1e}",
+                    "{} scores of vectors of any length compared with the formula in double precision: largest difference {worst:.1e}",
                     hits.len()
                 ),
             ))
@@ -96,15 +96,15 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-linear-scan",
         article: "an exact linear scan costs O(N·D)",
         peer: "",
-        check: |world| {
-            let (small, large) = (scan_us(world, true, 4)?, scan_us(world, true, 1)?);
+        check: |fixtures| {
+            let (small, large) = (search_us(fixtures, true, 4)?, search_us(fixtures, true, 1)?);
             let ratio = large / small;
             Ok(Verdict::new(
                 (2.0..=8.0).contains(&ratio),
                 format!(
-                    "exact search of {} and {} vectors: {small:.0} and {large:.0} us, {ratio:.1} times for 4 times the vectors",
-                    world.arguments.sweep / 4,
-                    world.arguments.sweep
+                    "exact search of {} and {} vectors: {small:.0} and {large:.0} us, {ratio:.1} times as long for 4 times the vectors",
+                    fixtures.arguments.sweep / 4,
+                    fixtures.arguments.sweep
                 ),
             ))
         },
@@ -113,15 +113,15 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-hnsw-logarithmic",
         article: "HNSW reduces query time to O(log N)",
         peer: "",
-        check: |world| {
-            let (small, large) = (scan_us(world, false, 4)?, scan_us(world, false, 1)?);
+        check: |fixtures| {
+            let (small, large) = (search_us(fixtures, false, 4)?, search_us(fixtures, false, 1)?);
             let ratio = large / small;
             Ok(Verdict::new(
                 ratio < 2.0,
                 format!(
-                    "ef 80 over {} and {} vectors: {small:.0} and {large:.0} us, {ratio:.2} times for 4 times the vectors",
-                    world.arguments.sweep / 4,
-                    world.arguments.sweep
+                    "ef 80 over {} and {} vectors: {small:.0} and {large:.0} us, {ratio:.2} times as long for 4 times the vectors",
+                    fixtures.arguments.sweep / 4,
+                    fixtures.arguments.sweep
                 ),
             ))
         },
@@ -129,14 +129,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "2.1-recall-above-0.99",
         article: "while keeping recall > 0.99",
-        peer: "1,050 queries a second at recall .99 over the wire, without embedding [redis]",
-        check: |world| {
-            let (recall, p50_ms) = world.recall_at(400)?;
+        peer: "1,050 queries per second at recall .99 over the wire, without embedding [redis]",
+        check: |fixtures| {
+            let (recall, p50_ms) = fixtures.recall_at(400)?;
             Ok(Verdict::new(
                 recall > 0.99,
                 format!(
                     "recall@10 {recall:.4} at ef_search 400, {p50_ms:.1} ms with embedding ({})",
-                    world.scale()
+                    fixtures.scale()
                 ),
             ))
         },
@@ -145,52 +145,62 @@ pub(super) const ROWS: &[Row] = &[
         id: "2.1-m-range",
         article: "M: typical range 8 to 48",
         peer: "",
-        check: |world| accepted(world, "m", [8, 48], 100_000),
+        check: |fixtures| accepted(fixtures, "m", [8, 48], 100_000),
     },
     Row {
         id: "2.1-ef-construction-range",
         article: "ef_construction: typical range 100 to 500",
         peer: "",
-        check: |world| accepted(world, "ef_construction", [100, 500], 1_000_000),
+        check: |fixtures| accepted(fixtures, "ef_construction", [100, 500], 1_000_000),
     },
     Row {
         id: "2.1-ef-search-range",
         article: "ef_search: typical range 10 to 200",
-        peer: "`EF_SEARCH` is refused; its name is EF_RUNTIME [wire 01]",
-        check: |world| accepted(world, "ef_search", [10, 200], 1_000_000),
+        peer: "`EF_SEARCH` is rejected; its name is EF_RUNTIME [wire 01]",
+        check: |fixtures| accepted(fixtures, "ef_search", [10, 200], 1_000_000),
     },
 ];
 
-/// Collections with the ends of a parameter's range answer; an absurd value is refused by name.
-fn accepted(world: &mut World<'_>, parameter: &str, ends: [usize; 2], absurd: usize) -> Result<Verdict> {
-    let site = world.site()?;
+/// Whether both ends of a parameter's range work and an excessive value is rejected with the parameter's name.
+fn accepted(
+    fixtures: &mut Fixtures<'_>,
+    parameter: &str,
+    ends: [usize; 2],
+    excessive: usize,
+) -> Result<Verdict> {
+    let api = fixtures.api()?;
     for value in ends {
-        site.fresh("range", &json!({parameter: value}))?;
-        let info = site.get("/collections/range")?.expect(200)?;
+        api.recreate("range", &json!({parameter: value}))?;
+        let info = api.get("/collections/range")?.expect(200)?;
         let fields = info.body["schema"]["fields"].to_string();
         if !fields.contains(&format!("\"{parameter}\":{value}")) {
             return Ok(Verdict::new(
                 false,
-                format!("{parameter} {value} was taken but is shown as {fields}"),
+                format!("{parameter} {value} was accepted but is reported as {fields}"),
             ));
         }
-        site.write("range", &[json!({"id": "a", "embedding": [1, 0, 0, 0]})])?;
-        if site.search("range", &json!({"vector": [1, 0, 0, 0], "k": 1}))?.len() != 1 {
+        api.write("range", &[json!({"id": "a", "embedding": [1, 0, 0, 0]})])?;
+        if api.search("range", &json!({"vector": [1, 0, 0, 0], "k": 1}))?.len() != 1 {
             return Ok(Verdict::new(false, format!("with {parameter} {value} the document is not found")));
         }
     }
-    site.drop("range")?;
-    let schema = json!({"fields": [{"name": "embedding", "kind": "vector", "dim": 4, parameter: absurd}]});
-    let refused = site.put("/collections/range", &schema)?;
+    api.drop_collection("range")?;
+    let schema = json!({"fields": [{"name": "embedding", "kind": "vector", "dim": 4, parameter: excessive}]});
+    let rejected = api.put("/collections/range", &schema)?;
     Ok(Verdict::new(
-        refused.status == 422 && refused.says(parameter),
-        format!("{} and {} taken and searched; {absurd} refused: {}", ends[0], ends[1], refused.told()),
+        rejected.status == 422 && rejected.mentions(parameter),
+        format!(
+            "{} and {} accepted and searched; {excessive} rejected: {}",
+            ends[0],
+            ends[1],
+            rejected.summary()
+        ),
     ))
 }
 
-/// Median microseconds of a search in the index over the first part of the sweep's vectors.
-fn scan_us(world: &mut World<'_>, exact: bool, part: usize) -> Result<f64> {
-    let graph = world.graph(part)?;
+/// Median microseconds of a search in the index over the first `1 / part` of the vectors of the sweep.
+fn search_us(fixtures: &mut Fixtures<'_>, exact: bool, part: usize) -> Result<f64> {
+    let graph = fixtures.graph(part)?;
     let times = graph.times_us(80, exact, 200);
     Ok(Sample::new(times).median())
 }
@@ -200,7 +210,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Random vectors and a query, of unit length or not.
+/// Random vectors and a query, optionally of unit length.
 fn random_vectors(count: usize, dim: usize, seed: u64, unit: bool) -> (Vec<Vec<f32>>, Vec<f32>) {
     let mut random = Random::new(seed);
     let mut vector = || {

@@ -1,50 +1,50 @@
-//! Section 3.3, the part before the arrow: filters.
+//! Section 3.3: filters, the part of a query before the arrow.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, world::World};
+use super::{Row, Verdict, fixtures::Fixtures};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         id: "3.3-filter",
-        article: "\"*=>[KNN ...\": any filter may stand in place of *",
-        peer: "as said [wire 04]",
+        article: "\"*=>[KNN ...\": any filter may replace *",
+        peer: "confirmed [wire 04]",
         check: filters,
     },
     Row {
         id: "3.3-bad-filter",
-        article: "\"*=>[KNN ...\": one that makes no sense is refused",
+        article: "\"*=>[KNN ...\": an invalid filter is rejected",
         peer: "",
-        check: |world| {
-            let site = world.site()?;
-            site.fresh("unknown", &json!({}))?;
-            let reply = site.post(
+        check: |fixtures| {
+            let api = fixtures.api()?;
+            api.recreate("unknown", &json!({}))?;
+            let response = api.post(
                 "/collections/unknown/search",
                 &json!({"vector": [1, 0, 0, 0], "filter": "@colour:{red}"}),
             )?;
-            let broken = site.post(
+            let broken = api.post(
                 "/collections/unknown/search",
                 &json!({"vector": [1, 0, 0, 0], "filter": "@title:{"}),
             )?;
             Ok(Verdict::new(
-                reply.status == 422 && reply.says("colour") && broken.status == 422,
-                format!("{}; {}", reply.told(), broken.told()),
+                response.status == 422 && response.mentions("colour") && broken.status == 422,
+                format!("{}; {}", response.summary(), broken.summary()),
             ))
         },
     },
 ];
 
-/// TAG, NUMERIC, alternatives and negation against a plain loop over the documents.
-fn filters(world: &mut World<'_>) -> Result<Verdict> {
-    let site = world.site()?;
-    site.drop("filters")?;
+/// Compares TAG, NUMERIC, alternatives and negation with a plain loop over the documents.
+fn filters(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
+    let api = fixtures.api()?;
+    api.drop_collection("filters")?;
     let schema = json!({"fields": [
         {"name": "category", "kind": "tag"},
         {"name": "year", "kind": "numeric"},
         {"name": "embedding", "kind": "vector", "dim": 4},
     ]});
-    site.put("/collections/filters", &schema)?.expect(201)?;
+    api.put("/collections/filters", &schema)?.expect(201)?;
     let categories = ["billing", "account", "api"];
     let documents: Vec<Value> = (0..300)
         .map(|number: usize| {
@@ -52,7 +52,7 @@ fn filters(world: &mut World<'_>) -> Result<Verdict> {
                    "embedding": [1.0, number as f64 / 300.0, 0, 0]})
         })
         .collect();
-    site.write("filters", &documents)?;
+    api.write("filters", &documents)?;
     type Matches = fn(usize) -> bool;
     let cases: [(&str, Matches); 4] = [
         ("@category:{billing} @year:[2020 +inf]", |n| n % 3 == 0 && n % 30 >= 20),
@@ -61,19 +61,19 @@ fn filters(world: &mut World<'_>) -> Result<Verdict> {
         ("(@year:[2000 2000] | @year:[(2028 2029])", |n| n % 30 == 0 || n % 30 == 29),
     ];
     for (filter, matches) in cases {
-        let hits = site.search("filters", &json!({"vector": [1, 0, 0, 0], "k": 1000, "filter": filter}))?;
-        // The smaller the number, the nearer to the query: the right order is the order of the ids.
+        let hits = api.search("filters", &json!({"vector": [1, 0, 0, 0], "k": 1000, "filter": filter}))?;
+        // Smaller numbers are nearer to the query, so the expected order is that of the ids.
         let expected: Vec<String> = (0..300).filter(|n| matches(*n)).map(|n| n.to_string()).collect();
         let found: Vec<String> = hits.into_iter().map(|hit| hit.id).collect();
         if found != expected {
             return Ok(Verdict::new(
                 false,
-                format!("{filter} finds {} documents where {} match", found.len(), expected.len()),
+                format!("{filter} finds {} documents, expected {}", found.len(), expected.len()),
             ));
         }
     }
     Ok(Verdict::new(
         true,
-        format!("{} filters over 300 documents: exactly the right ones, in order", cases.len()),
+        format!("{} filters over 300 documents: exactly the matching ones, in order", cases.len()),
     ))
 }

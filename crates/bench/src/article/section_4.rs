@@ -1,4 +1,4 @@
-//! Section 4: the pipeline: dependencies, embedding, bulk indexing, query.
+//! Section 4: the pipeline of dependencies, embedding, bulk indexing and queries.
 
 use std::{io::Write, process::Command};
 
@@ -6,22 +6,22 @@ use anyhow::{Context, Result, ensure};
 use embed::ComputeType;
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, world::World};
+use super::{Row, Verdict, fixtures::Fixtures};
 use crate::{sample::Sample, server};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         id: "4-pipeline",
         article: "a complete, production-ready pipeline: embed, store, retrieve",
-        peer: "as printed it does not run: FT.CREATE and FT.SEARCH are refused [wire 01, 04]",
-        check: |world| {
-            let kept = world.knowledge()?.told.clone();
-            let found = world.answered(5)?;
+        peer: "does not run as printed: FT.CREATE and FT.SEARCH are rejected [wire 01, 04]",
+        check: |fixtures| {
+            let report = fixtures.knowledge_base()?.index_report.clone();
+            let counts = fixtures.answer_counts(5)?;
             Ok(Verdict::new(
-                kept["indexed"].as_u64() > Some(0) && kept["rejected"] == 0 && found.answered > 0,
+                report["indexed"].as_u64() > Some(0) && report["rejected"] == 0 && counts.found > 0,
                 format!(
-                    "CSV in: {} articles indexed; {} of {} questions answered in the first 5",
-                    kept["indexed"], found.answered, found.asked
+                    "{} articles indexed from CSV; {} of {} questions answered among the first 5 hits",
+                    report["indexed"], counts.found, counts.queries
                 ),
             ))
         },
@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(
                 output.status.success() && others.is_empty(),
                 format!(
-                    "one binary of {mib:.1} MiB that needs the C library alone{}",
+                    "one binary of {mib:.1} MiB that depends only on the C library{}",
                     if others.is_empty() { String::new() } else { format!(", and {others:?}") }
                 ),
             ))
@@ -58,14 +58,14 @@ pub(super) const ROWS: &[Row] = &[
         id: "4.2-embed-text",
         article: "SentenceTransformer('all-MiniLM-L6-v2').encode(text, normalize_embeddings=True): 384 normalised float32",
         peer: "11 to 24 ms for one short query [embedding]",
-        check: |world| {
-            let model = world.setting.model()?;
+        check: |fixtures| {
+            let model = fixtures.global.model()?;
             let mut times = Vec::new();
             let mut worst: f64 = 0.0;
-            for query in crate::corpus::queries(&world.setting.source.packages_queries())?.iter().take(200) {
-                let begun = std::time::Instant::now();
+            for query in crate::corpus::queries(&fixtures.global.data.package_queries()?)?.iter().take(200) {
+                let began = std::time::Instant::now();
                 let vector = model.embed(&[model.tokenize(query)], ComputeType::F32);
-                times.push(begun.elapsed().as_secs_f64() * 1e3);
+                times.push(began.elapsed().as_secs_f64() * 1e3);
                 ensure!(vector.len() == 384, "{} values", vector.len());
                 worst = worst
                     .max((vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() - 1.0).abs());
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(
                 worst < 1e-4 && times.median() < 11.0,
                 format!(
-                    "text to vector: median {:.2} ms, p99 {:.2} ms of 200 short queries, one thread; squared lengths within {worst:.1e} of 1",
+                    "text to vector: median {:.2} ms, p99 {:.2} ms of 200 short queries, one thread; squared norms within {worst:.1e} of 1",
                     times.median(),
                     times.quantile(0.99)
                 ),
@@ -91,27 +91,27 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "4.3-store-batch",
         article: "_store_batch: 500 documents in one pipeline",
-        peer: "a document with a wrong vector is dropped in silence [wire 03]",
-        check: |world| {
-            let site = world.site()?;
-            site.fresh("batch", &json!({}))?;
+        peer: "a document with an invalid vector is dropped silently [wire 03]",
+        check: |fixtures| {
+            let api = fixtures.api()?;
+            api.recreate("batch", &json!({}))?;
             let mut documents: Vec<Value> = (0..500)
                 .map(|number| json!({"id": number.to_string(), "embedding": [1, number, 0, 0]}))
                 .collect();
             documents[123]["embedding"] = json!([1, 2, 3]);
-            let reply = site.post("/collections/batch/documents", &json!(documents))?.expect(200)?;
-            let results = reply.body["results"].as_array().context("no results")?;
+            let response = api.post("/collections/batch/documents", &json!(documents))?.expect(200)?;
+            let results = response.body["results"].as_array().context("no results")?;
             let in_order = results
                 .iter()
                 .zip(0..)
                 .all(|(result, number): (&Value, usize)| result["id"].as_str() == Some(&number.to_string()));
-            let told = results.get(123).is_some_and(|result| result["status"] == "error");
+            let is_reported = results.get(123).is_some_and(|result| result["status"] == "error");
             Ok(Verdict::new(
-                results.len() == 500 && in_order && told && reply.body["created"] == 499,
+                results.len() == 500 && in_order && is_reported && response.body["created"] == 499,
                 format!(
-                    "500 documents in one request in {:.0} ms: a result for each, the one with a wrong vector named, the others stored ({})",
-                    reply.took.as_secs_f64() * 1e3,
-                    reply.body["created"]
+                    "500 documents in one request in {:.0} ms: a result for each, the one with an invalid vector reported, the others stored ({})",
+                    response.took.as_secs_f64() * 1e3,
+                    response.body["created"]
                 ),
             ))
         },
@@ -120,41 +120,41 @@ pub(super) const ROWS: &[Row] = &[
         id: "4.3-without-transactions",
         article: "a non-transactional pipeline avoids the overhead of MULTI/EXEC",
         peer: "a pipeline is neither atomic nor durable when answered (appendonly no) [wire 10]",
-        check: |world| {
-            let site = world.site()?;
-            site.fresh("grouped", &json!({}))?;
+        check: |fixtures| {
+            let api = fixtures.api()?;
+            api.recreate("grouped", &json!({}))?;
             let before =
-                site.get("/stats")?.expect(200)?.body["commits"].as_u64().context("no commits in /stats")?;
+                api.get("/stats")?.expect(200)?.body["commits"].as_u64().context("no commits in /stats")?;
             let documents: Vec<Value> = (0..500)
                 .map(|number| json!({"id": number.to_string(), "embedding": [1, number, 0, 0]}))
                 .collect();
-            site.write("grouped", &documents)?;
+            api.write("grouped", &documents)?;
             let commits =
-                site.get("/stats")?.body["commits"].as_u64().context("no commits in /stats")? - before;
+                api.get("/stats")?.body["commits"].as_u64().context("no commits in /stats")? - before;
             Ok(Verdict::new(
                 (1..=8).contains(&commits),
-                format!("500 documents in {commits} durable commits (fsync before the answer)"),
+                format!("500 documents in {commits} durable commits (fsync before the response)"),
             ))
         },
     },
     Row {
         id: "4.4-search",
         article: "search(query, k=5): top-k documents with id, title, content, score",
-        peer: "as printed the best hit is thrown away (result.docs[1:]) and there is no score to read [wire 04]",
-        check: |world| {
-            let knowledge = world.knowledge()?;
+        peer: "as printed the best hit is discarded (result.docs[1:]) and no score is returned [wire 04]",
+        check: |fixtures| {
+            let knowledge = fixtures.knowledge_base()?;
             let article =
-                knowledge.site.get("/collections/kb/documents/kb-001")?.expect(200)?.body["fields"].clone();
+                knowledge.api.get("/collections/kb/documents/kb-001")?.expect(200)?.body["fields"].clone();
             let title = article["title"].as_str().context("no title")?;
-            let reply = knowledge.site.ask("kb", title, 5)?.expect(200)?;
-            let first = &reply.body["results"][0];
-            let whole = ["id", "title", "content"].iter().all(|name| first[name].is_string())
+            let response = knowledge.api.search_text("kb", title, 5)?.expect(200)?;
+            let first = &response.body["results"][0];
+            let is_complete = ["id", "title", "content"].iter().all(|name| first[name].is_string())
                 && first["score"].is_number();
-            let count = reply.body["results"].as_array().map_or(0, Vec::len);
+            let count = response.body["results"].as_array().map_or(0, Vec::len);
             Ok(Verdict::new(
-                count == 5 && whole && first["id"] == "kb-001",
+                count == 5 && is_complete && first["id"] == "kb-001",
                 format!(
-                    "{count} hits with id, title, content, score; the article whose title was asked comes first: {}",
+                    "{count} hits with id, title, content, score; the article with the queried title comes first: {}",
                     first["id"]
                 ),
             ))
@@ -163,10 +163,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "4.4-sorted-by-score",
         article: "sort_by(__embedding_score), ascending",
-        peer: "without SORTBY hits come in document order, without LIMIT at most 10 [wire 04]",
-        check: |world| {
-            let knowledge = world.knowledge()?;
-            let hits = knowledge.site.ask("kb", "I cannot sign in any more", 100)?.hits()?;
+        peer: "without SORTBY hits are in document order, without LIMIT at most 10 [wire 04]",
+        check: |fixtures| {
+            let knowledge = fixtures.knowledge_base()?;
+            let hits = knowledge.api.search_text("kb", "I cannot sign in any more", 100)?.hits()?;
             let sorted = hits.is_sorted_by(|a, b| a.distance <= b.distance);
             Ok(Verdict::new(
                 hits.len() == 100 && sorted,
@@ -176,33 +176,33 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-fn bulk_index(world: &mut World<'_>) -> Result<Verdict> {
-    let path = world.dir.path().join("bulk.csv");
-    let documents = crate::corpus::documents(&world.setting.source.packages(), 1000)?;
+fn bulk_index(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
+    let path = fixtures.dir.path().join("bulk.csv");
+    let documents = crate::corpus::documents(&fixtures.global.data.packages()?, 1000)?;
     let mut file = std::fs::File::create(&path)?;
     writeln!(file, "id,title,content")?;
     for document in &documents {
         writeln!(file, "{},package,\"{}\"", document.id, document.text.replace('"', "\"\""))?;
     }
-    writeln!(file, ",no id,refused")?;
+    writeln!(file, ",no id,rejected")?;
     drop(file);
     let path = path.to_string_lossy().into_owned();
     let arguments =
         ["index", &path, "--collection", "bulk", "--batch-size", "500", "--on-error", "skip", "--json"];
-    let mut tallies = Vec::new();
+    let mut reports = Vec::new();
     let mut seconds = Vec::new();
     for _ in 0..2 {
         let started = std::time::Instant::now();
-        let output = world.command("bulk", &arguments)?;
+        let output = fixtures.command("bulk", &arguments)?;
         seconds.push(started.elapsed().as_secs_f64());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let last = text
             .lines()
             .last()
             .with_context(|| format!("nothing printed: {}", String::from_utf8_lossy(&output.stderr)))?;
-        tallies.push(serde_json::from_str::<Value>(last)?);
+        reports.push(serde_json::from_str::<Value>(last)?);
     }
-    let count = |run: usize, name: &str| tallies[run][name].as_u64().unwrap_or(u64::MAX);
+    let count = |run: usize, name: &str| reports[run][name].as_u64().unwrap_or(u64::MAX);
     let sum = |run: usize| count(run, "indexed") + count(run, "unchanged") + count(run, "rejected");
     Ok(Verdict::new(
         count(0, "indexed") == 1000
@@ -223,33 +223,33 @@ fn bulk_index(world: &mut World<'_>) -> Result<Verdict> {
     ))
 }
 
-/// On a terminal, which `script` pretends to be, a bar with rows, rate and time left is drawn.
-fn progress(world: &mut World<'_>) -> Result<Verdict> {
-    let path = world.dir.path().join("progress.jsonl");
-    let documents = crate::corpus::documents(&world.setting.source.packages(), 300)?;
+/// Whether a progress bar is drawn on a terminal, which `script` emulates.
+fn progress(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
+    let path = fixtures.dir.path().join("progress.jsonl");
+    let documents = crate::corpus::documents(&fixtures.global.data.packages()?, 300)?;
     let lines: Vec<String> = documents
         .iter()
         .map(|document| json!({"id": document.id.to_string(), "content": document.text}).to_string())
         .collect();
     std::fs::write(&path, lines.join("\n"))?;
-    let models = world.setting.models_dir()?;
+    let models = fixtures.global.models_dir()?;
     let line = format!(
         "{} index {} --collection progress --batch-size 50 --data-dir {} --models-dir {}",
         server::binary()?.display(),
         path.display(),
-        world.dir.path().join("progress").display(),
+        fixtures.dir.path().join("progress").display(),
         models.display(),
     );
     let output = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
         .env("TERM", "xterm")
-        .env_remove("NEARFIELD_SHARED")
+        .env_remove("NEARFIELD_DATA")
         .output()
         .context("run script")?;
-    let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
-    let shown = ["rows", "/s", "ETA"].iter().all(|part| drawn.contains(part));
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let shown = ["rows", "/s", "ETA"].iter().all(|part| output_text.contains(part));
     Ok(Verdict::new(
         output.status.success() && shown,
-        format!("on a terminal a bar with rows, rate and time left is drawn: {shown}"),
+        format!("a progress bar with rows, rate and time left is drawn on a terminal: {shown}"),
     ))
 }

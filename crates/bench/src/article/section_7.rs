@@ -2,23 +2,23 @@
 
 use anyhow::{Context, Result};
 
-use super::{Row, Verdict, world::World};
+use super::{Row, Verdict, fixtures::Fixtures};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         id: "7-knowledge-base-30-ms",
         article: "250 k articles, natural-language questions, the most relevant article within 30 ms",
-        peer: "p99 570 ms at 134 a second [stack]",
-        check: |world| {
-            let alone = world.alone()?;
-            let found = world.answered(1)?;
-            let p99 = alone.ms.quantile(0.99);
-            let met = p99 < 30.0 && found.answered > found.by_words;
-            Ok(world.at_full_scale(Verdict::new(
+        peer: "p99 570 ms at 134 per second [stack]",
+        check: |fixtures| {
+            let sequential = fixtures.sequential()?;
+            let counts = fixtures.answer_counts(1)?;
+            let p99 = sequential.ms.quantile(0.99);
+            let met = p99 < 30.0 && counts.found > counts.found_by_bm25;
+            Ok(fixtures.at_full_scale(Verdict::new(
                 met,
                 format!(
-                    "p99 {p99:.1} ms ({}); the right article comes first for {} of {} bundled questions, by words alone for {}",
-                    world.scale(), found.answered, found.asked, found.by_words
+                    "p99 {p99:.1} ms ({}); a relevant article is the first hit for {} of {} bundled questions, with keyword search for {}",
+                    fixtures.scale(), counts.found, counts.queries, counts.found_by_bm25
                 ),
             )))
         },
@@ -27,14 +27,14 @@ pub(super) const ROWS: &[Row] = &[
         id: "7.1-data-preparation",
         article: "read_csv: columns id, title, body; text = title + newline + body",
         peer: "",
-        check: |world| {
-            let told = &world.knowledge()?.told;
-            let whole = told["rows"] == told["indexed"] && told["rejected"] == 0;
+        check: |fixtures| {
+            let report = &fixtures.knowledge_base()?.index_report;
+            let is_complete = report["rows"] == report["indexed"] && report["rejected"] == 0;
             Ok(Verdict::new(
-                whole,
+                is_complete,
                 format!(
-                    "a CSV with id, title, body is taken as it is: rows {}, indexed {}, rejected {}",
-                    told["rows"], told["indexed"], told["rejected"]
+                    "a CSV file with id, title, body is indexed unchanged: rows {}, indexed {}, rejected {}",
+                    report["rows"], report["indexed"], report["rejected"]
                 ),
             ))
         },
@@ -43,16 +43,16 @@ pub(super) const ROWS: &[Row] = &[
         id: "7.2-indexing-script",
         article: "index_kb(df): embed and store in batches of 500",
         peer: "",
-        check: |world| {
-            let knowledge = world.knowledge()?;
-            let info = knowledge.site.get("/collections/kb")?.expect(200)?.body;
-            let rows = knowledge.told["rows"].as_f64().context("no rows told")?;
+        check: |fixtures| {
+            let knowledge = fixtures.knowledge_base()?;
+            let info = knowledge.api.get("/collections/kb")?.expect(200)?.body;
+            let rows = knowledge.index_report["rows"].as_f64().context("the report has no rows")?;
             Ok(Verdict::new(
                 info["documents"].as_f64() == Some(rows) && info["vectors"].as_f64() == Some(rows),
                 format!(
-                    "{rows} long articles in {:.1} s ({:.0} a second, start of the program included); {} documents, {} vectors",
-                    knowledge.took.as_secs_f64(),
-                    rows / knowledge.took.as_secs_f64(),
+                    "{rows} long articles in {:.1} s ({:.0} per second, program start included); {} documents, {} vectors",
+                    knowledge.elapsed.as_secs_f64(),
+                    rows / knowledge.elapsed.as_secs_f64(),
                     info["documents"],
                     info["vectors"]
                 ),
@@ -62,39 +62,39 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "7.3-kb-search",
         article: "GET /kb/search: title and snippet, content[:200] + \"...\"",
-        peer: "as printed \"...\" is added to texts that were not cut, and content stays in the answer",
+        peer: "as printed \"...\" is added to texts that were not cut, and content stays in the response",
         check: snippets,
     },
     Row {
         id: "7.4-latency-p99-22-ms",
         article: "latency p99: 22 ms",
         peer: "570 ms at its best rate [stack]",
-        check: |world| {
-            let loaded = world.loaded()?;
-            let p99 = loaded.outcome.latency_ms.quantile(0.99);
+        check: |fixtures| {
+            let step = fixtures.at_highest_rate()?;
+            let p99 = step.outcome.latency_ms.quantile(0.99);
             Ok(Verdict::new(
-                loaded.within(22.0) && loaded.outcome.qps >= 1500.0,
+                step.is_within(22.0) && step.outcome.qps >= 1500.0,
                 format!(
-                    "p99 {p99:.1} ms at {:.0} a second, one core ({}); the claim is 22 ms at 1,500 a core",
-                    loaded.outcome.qps,
-                    world.scale()
+                    "p99 {p99:.1} ms at {:.0} per second, one core ({}); the claim is 22 ms at 1,500 per core",
+                    step.outcome.qps,
+                    fixtures.scale()
                 ),
             ))
         },
     },
     Row {
         id: "7.4-throughput-12k",
-        article: "throughput: 12 k QPS on 8 cores: 1,500 a core",
-        peer: "67 a core at best [stack]",
-        check: |world| {
-            let loaded = world.loaded()?;
+        article: "throughput: 12 k QPS on 8 cores: 1,500 per core",
+        peer: "67 per core at best [stack]",
+        check: |fixtures| {
+            let step = fixtures.at_highest_rate()?;
             Ok(Verdict::new(
-                loaded.outcome.qps >= 1500.0,
+                step.outcome.qps >= 1500.0,
                 format!(
-                    "{:.0} a second on one core at p99 <= 22 ms, recall@10 {:.3} ({})",
-                    loaded.outcome.qps,
-                    world.recall()?,
-                    world.scale()
+                    "{:.0} per second on one core at p99 <= 22 ms, recall@10 {:.3} ({})",
+                    step.outcome.qps,
+                    fixtures.recall()?,
+                    fixtures.scale()
                 ),
             ))
         },
@@ -102,15 +102,15 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "7.4-ram-360-mib",
         article: "RAM (250 k x 384 x 4 B): ~360 MiB",
-        peer: "1,209 MiB for the same documents; 1,904 bytes a vector [redis]",
-        check: |world| {
-            let loaded = world.loaded()?;
-            Ok(world.at_full_scale(Verdict::new(
-                loaded.rss_mib <= 360.0,
+        peer: "1,209 MiB for the same documents; 1,904 bytes per vector [redis]",
+        check: |fixtures| {
+            let step = fixtures.at_highest_rate()?;
+            Ok(fixtures.at_full_scale(Verdict::new(
+                step.rss_mib <= 360.0,
                 format!(
                     "the whole server: {:.0} MiB resident with text, vectors, graph and model ({})",
-                    loaded.rss_mib,
-                    world.scale()
+                    step.rss_mib,
+                    fixtures.scale()
                 ),
             )))
         },
@@ -119,29 +119,26 @@ pub(super) const ROWS: &[Row] = &[
         id: "7.4-cpu-78-percent",
         article: "CPU utilisation at peak: 78 %",
         peer: "",
-        check: |world| {
-            let loaded = world.loaded()?;
+        check: |fixtures| {
+            let step = fixtures.at_highest_rate()?;
             Ok(Verdict::new(
-                loaded.cpu_pct >= 78.0,
-                format!(
-                    "{:.0} % of its one core at the highest rate with p99 <= 22 ms: what is paid for is used",
-                    loaded.cpu_pct
-                ),
+                step.cpu_pct >= 78.0,
+                format!("{:.0} % of its one core at the highest rate with p99 <= 22 ms", step.cpu_pct),
             ))
         },
     },
     Row {
         id: "7.4-int8-ram-90-mib",
         article: "INT8: RAM drops to 90 MiB",
-        peer: "INT8 is refused [wire 02]",
-        check: |world| {
-            let int8 = world.int8()?.int8;
+        peer: "INT8 is rejected [wire 02]",
+        check: |fixtures| {
+            let int8 = fixtures.int8()?.int8;
             let mib = int8.bytes_per_vector * 250_000.0 / 1_048_576.0;
             Ok(Verdict::new(
                 mib <= 90.0,
                 format!(
-                    "{:.0} bytes a vector with links: {mib:.0} MiB for 250,000 ({} vectors measured)",
-                    int8.bytes_per_vector, world.arguments.sweep
+                    "{:.0} bytes per vector with links: {mib:.0} MiB for 250,000 ({} vectors measured)",
+                    int8.bytes_per_vector, fixtures.arguments.sweep
                 ),
             ))
         },
@@ -149,20 +146,20 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "7.4-int8-latency-16-ms",
         article: "INT8: latency improves to 16 ms",
-        peer: "INT8 is refused [wire 02]",
-        check: |world| {
-            let measured = world.int8()?;
-            let embed_ms = world.alone()?.embed_us / 1e3;
-            let whole_ms = embed_ms + measured.int8.p99_us / 1e3;
+        peer: "INT8 is rejected [wire 02]",
+        check: |fixtures| {
+            let measured = fixtures.int8()?;
+            let embed_ms = fixtures.sequential()?.embed_us / 1e3;
+            let total_ms = embed_ms + measured.int8.p99_us / 1e3;
             Ok(Verdict::new(
-                whole_ms <= 16.0 && measured.int8.p50_us <= measured.none.p50_us,
+                total_ms <= 16.0 && measured.int8.p50_us <= measured.none.p50_us,
                 format!(
-                    "a search takes {:.0} -> {:.0} us at ef 80 (medians; p99 {:.0} -> {:.0}; {} vectors), {embed_ms:.2} ms of embedding before it",
+                    "a search takes {:.0} -> {:.0} us at ef 80 (medians; p99 {:.0} -> {:.0}; {} vectors), after {embed_ms:.2} ms of embedding",
                     measured.none.p50_us,
                     measured.int8.p50_us,
                     measured.none.p99_us,
                     measured.int8.p99_us,
-                    world.arguments.sweep
+                    fixtures.arguments.sweep
                 ),
             ))
         },
@@ -170,9 +167,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "7.4-int8-recall-loss",
         article: "INT8: negligible recall loss (< 0.5 %)",
-        peer: "INT8 is refused [wire 02]",
-        check: |world| {
-            let measured = world.int8()?;
+        peer: "INT8 is rejected [wire 02]",
+        check: |fixtures| {
+            let measured = fixtures.int8()?;
             let lost = measured.none.recall - measured.int8.recall;
             Ok(Verdict::new(
                 lost < 0.005,
@@ -181,42 +178,42 @@ pub(super) const ROWS: &[Row] = &[
                     measured.none.recall,
                     measured.int8.recall,
                     lost * 100.0,
-                    world.arguments.sweep
+                    fixtures.arguments.sweep
                 ),
             ))
         },
     },
 ];
 
-/// Every snippet is the first 200 characters of its content, with "..." only if it was cut.
-fn snippets(world: &mut World<'_>) -> Result<Verdict> {
-    let knowledge = world.knowledge()?;
+/// Whether every snippet is the first 200 characters of its content, followed by "..." only if it was cut.
+fn snippets(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
+    let knowledge = fixtures.knowledge_base()?;
     let path = "/kb/search?q=invoice%20was%20paid%20twice&k=20";
-    let with_snippets = knowledge.site.get(path)?.expect(200)?.body;
-    let whole = knowledge.site.get(&path.replace("/kb", ""))?.expect(200)?.body;
+    let with_snippets = knowledge.api.get(path)?.expect(200)?.body;
+    let with_contents = knowledge.api.get(&path.replace("/kb", ""))?.expect(200)?.body;
     let empty = Vec::new();
     let pairs = with_snippets["results"]
         .as_array()
         .unwrap_or(&empty)
         .iter()
-        .zip(whole["results"].as_array().unwrap_or(&empty));
-    let mut right = 0;
+        .zip(with_contents["results"].as_array().unwrap_or(&empty));
+    let mut correct = 0;
     for (hit, document) in pairs {
         let content = document["content"].as_str().context("no content")?;
         let mut expected: String = content.chars().take(200).collect();
         if expected.len() < content.len() {
             expected.push_str("...");
         }
-        right += usize::from(
+        correct += usize::from(
             hit["snippet"] == expected.as_str()
                 && hit["title"] == document["title"]
                 && hit.get("content").is_none(),
         );
     }
     Ok(Verdict::new(
-        right == 20,
+        correct == 20,
         format!(
-            "{right} of 20 hits with title and a snippet of at most 200 characters, cut ones marked, without content"
+            "{correct} of 20 hits with title and a snippet of at most 200 characters, cut ones marked, without content"
         ),
     ))
 }

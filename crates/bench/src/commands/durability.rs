@@ -1,5 +1,6 @@
-//! `durability`: writes a second of one writer and of many, each waiting for its answer, by when writes are made durable;
-//! the settings in turn, round after round. What else a write costs is the same: text, a vector in a flat index.
+//! `durability`: writes per second by durability setting, with one writer and with many, each waiting for its
+//! response. The settings alternate, round by round; documents and index (text, a vector in a flat index) are
+//! the same for all.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,11 @@ use nearfield::service::{Algorithm, Config, Context, Durability, Expected, Put, 
 use tokio::{runtime::Runtime, task::JoinSet};
 
 use crate::{
+    global_options::GlobalOptions,
     machine, packages,
     random::Random,
     report::{Format, Report, Row},
     sample::{Sample, median},
-    setting::Setting,
 };
 
 const NAME: &str = "notes";
@@ -22,39 +23,39 @@ const TEXT_BYTES: usize = 500;
 /// Arguments of `durability`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Writers at once
+    /// Concurrent writers
     #[arg(long, value_delimiter = ',', default_value = "1,64")]
     writers: Vec<usize>,
-    /// Length of each measurement
+    /// Length of each measurement in seconds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How often each is measured; the median is told
+    /// Measurements of each setting; the median is printed
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Documents that are there before, and are written over
+    /// Documents inserted first, then overwritten
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     documents: u64,
 }
 
-/// What one measurement found.
+/// The measurements of one setting.
 #[derive(Debug, Default)]
-struct Measured {
+struct Samples {
     writes_per_s: Vec<f64>,
     p50_ms: Vec<f64>,
     p99_ms: Vec<f64>,
-    /// The file's growth, in percent of what it was.
+    /// Growth of the file in percent.
     growth_pct: Vec<f64>,
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let mut report = Report::new(format, "durability");
     for &writers in &arguments.writers {
-        let mut measured: [Measured; Durability::ALL.len()] = Default::default();
+        let mut measured: [Samples; Durability::ALL.len()] = Default::default();
         for _ in 0..arguments.rounds {
             for (durability, measured) in Durability::ALL.into_iter().zip(&mut measured) {
-                let dir = tempfile::tempdir_in(&setting.cache_dir)?;
-                let config = Config { durability, ..setting.service_without_model(dir.path())? };
+                let dir = tempfile::tempdir_in(&global.cache_dir)?;
+                let config = Config { durability, ..global.service_without_model(dir.path())? };
                 measure(config, writers, arguments, measured)?;
             }
         }
@@ -76,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     report.finish()
 }
 
-fn measure(config: Config, writers: usize, arguments: &Arguments, measured: &mut Measured) -> Result<()> {
+fn measure(config: Config, writers: usize, arguments: &Arguments, measured: &mut Samples) -> Result<()> {
     let service = Service::open(config)?;
     let runtime = Runtime::new()?;
     let latencies = runtime.block_on(async {
@@ -104,7 +105,7 @@ fn measure(config: Config, writers: usize, arguments: &Arguments, measured: &mut
     Ok(())
 }
 
-/// Has each writer write one document after the other, any of those that are there; milliseconds until each answer.
+/// Each writer overwrites one random document after the other; returns the milliseconds until each response.
 async fn write_for(service: &Service, writers: usize, arguments: &Arguments) -> Result<Vec<f64>> {
     let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     let documents = usize::try_from(arguments.documents.max(1))?;

@@ -1,4 +1,4 @@
-//! `load`: documents a second and bytes a document for a bulk load, through the service.
+//! `load`: documents per second and bytes per document of bulk loading through the service.
 
 use std::{num::NonZero, process::Command, time::Instant};
 
@@ -6,66 +6,67 @@ use anyhow::{Context, Result, ensure};
 use nearfield::service::{self, Quantization, Service};
 
 use crate::{
-    corpus, machine, packages,
+    corpus,
+    global_options::GlobalOptions,
+    machine, packages,
     report::{Format, Report, Row},
-    setting::Setting,
     vectors,
 };
 
-/// What is handed to the service.
+/// What the documents come with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Mode {
-    /// Text with its vector.
+    /// Text and vector.
     Vectors,
-    /// Text alone, to be embedded.
+    /// Text only, to be embedded.
     Text,
 }
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The first so many packages
+    /// Number of packages to load, from the first
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     documents: usize,
-    /// Documents in a write
+    /// Documents per write
     #[arg(long, default_value = "500")]
     batch: NonZero<usize>,
-    /// With ready vectors, or embedding included [default: both, each in a process of its own]
+    /// With vectors, or with embedding included [default: both, each in a process of its own]
     #[arg(long)]
     mode: Option<Mode>,
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let Some(mode) = arguments.mode else {
-        return ["vectors", "text"].into_iter().try_for_each(alone);
+        return ["vectors", "text"].into_iter().try_for_each(run_in_own_process);
     };
     let mut report = Report::new(format, "load");
-    report.push(measure(mode, arguments, setting)?)?;
+    report.push(measure(mode, arguments, global)?)?;
     report.finish()
 }
 
-/// The same command again for one mode only, so that the memory of one does not show in the other.
-fn alone(mode: &str) -> Result<()> {
+/// Runs this command again for one mode, so that each mode's memory is measured separately.
+fn run_in_own_process(mode: &str) -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(std::env::args_os().skip(1)).args(["--mode", mode]);
     let status = command.status().with_context(|| format!("run {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}");
+    ensure!(status.success(), "{command:?} exited with {status}");
     Ok(())
 }
 
-fn measure(mode: Mode, arguments: &Arguments, setting: &Setting) -> Result<Row> {
-    let model = setting.model()?;
-    let source = setting.source.packages();
+fn measure(mode: Mode, arguments: &Arguments, global: &GlobalOptions) -> Result<Row> {
+    let model = global.model()?;
+    let source = global.data.packages()?;
     let documents = corpus::documents(&source, arguments.documents)?;
     let texts: Vec<&str> = documents.iter().map(|document| document.text.as_str()).collect();
-    let ready = match mode {
-        Mode::Vectors => Some(vectors::of_texts(&setting.cache_dir, &model, &source, &texts)?),
+    let vectors = match mode {
+        Mode::Vectors => Some(vectors::of_texts(&global.cache_dir, &model, &source, &texts)?),
         Mode::Text => None,
     };
-    let dir = tempfile::tempdir_in(&setting.cache_dir)?;
-    let service = Service::open(setting.service(dir.path())?)?;
-    // Loads the service's model, which is no document's memory.
+    let dir = tempfile::tempdir_in(&global.cache_dir)?;
+    let service = Service::open(global.service(dir.path())?)?;
+    // Loads the service's model before memory is measured.
     let schema = packages::own_schema(&model, Quantization::None);
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(service.put_collection(
@@ -78,7 +79,7 @@ fn measure(mode: Mode, arguments: &Arguments, setting: &Setting) -> Result<Row> 
     let before_mib = machine::rss_mib(pid)?;
     let before_cpu_s = machine::cpu_seconds(pid)?;
     let started = Instant::now();
-    packages::fill(&service, schema, &documents, ready.as_ref(), arguments.batch)?;
+    packages::fill(&service, schema, &documents, vectors.as_ref(), arguments.batch)?;
     let seconds = started.elapsed().as_secs_f64();
     let cpu_s = machine::cpu_seconds(pid)? - before_cpu_s;
     let rss_mib = machine::rss_mib(pid)? - before_mib;

@@ -1,4 +1,4 @@
-//! One file a sub-command.
+//! One module per sub-command.
 
 pub(crate) mod cluster;
 pub(crate) mod durability;

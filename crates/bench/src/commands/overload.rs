@@ -1,6 +1,5 @@
-//! `overload`: the real server under ten times the searches it can answer, open loop, and what becomes of those it
-//! takes, of those it refuses, of questions about health, of itself afterwards, and of searches while documents are
-//! written at full speed.
+//! `overload`: the real server under open-loop load of ten times the searches it can answer. Measures accepted and
+//! rejected searches, health checks, recovery afterwards, and searches while documents are written at full speed.
 
 use std::{
     fs,
@@ -13,12 +12,12 @@ use serde_json::json;
 
 use crate::{
     corpus,
-    machine::{self, Pinned},
+    global_options::GlobalOptions,
+    machine::{self, CorePin},
     open_loop::{self, Outcome, Step, encode},
     report::{Format, Report, Row},
     sample::Sample,
     server::{Launch, Server},
-    setting::Setting,
 };
 
 /// Arguments of `overload`.
@@ -27,18 +26,24 @@ pub(crate) struct Arguments {
     /// Documents, embedded by the server
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     documents: usize,
-    /// 99th percentile within which a rate counts as one the server has capacity for
+    /// 99th percentile in ms up to which a rate counts as within the server's capacity
     #[arg(long, default_value_t = 50.0)]
     budget_ms: f64,
-    /// Searches a second from which the capacity is looked for
+    /// Searches per second at which the search for the capacity starts
     #[arg(long, default_value_t = 200.0)]
     from: f64,
-    /// Times the capacity that is offered
+    /// Offered load as a multiple of the capacity
     #[arg(long, default_value_t = 10.0)]
     times: f64,
-    /// Length of the flood
+    /// Length of the overload in seconds
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
+    /// Length in seconds of each other step, such as those that find the capacity
+    #[arg(long, default_value_t = 5.0)]
+    step_seconds: f64,
+    /// Seconds between the end of the overload and the measurement of recovery
+    #[arg(long, default_value_t = 4.0, hide = true)]
+    recovery_seconds: f64,
     /// Cores of the server
     #[arg(long, value_delimiter = ',', default_value = "0")]
     server_cores: Vec<usize>,
@@ -53,30 +58,30 @@ pub(crate) struct Arguments {
     seed: u64,
 }
 
-/// The share of the capacity that is asked for while documents are written.
+/// Offered load, as a share of the capacity, while documents are written.
 const LIGHT: f64 = 0.3;
 
-/// The name of the collection.
-const NAME: &str = "flooded";
+/// The collection's name.
+const NAME: &str = "overload";
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let documents = corpus::documents(&setting.source.packages(), arguments.documents)?;
-    let given = corpus::queries(&setting.source.packages_queries())?;
-    let dir = setting.cache_dir.join("overload");
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let documents = corpus::documents(&global.data.packages()?, arguments.documents)?;
+    let given = corpus::queries(&global.data.package_queries()?)?;
+    let dir = global.cache_dir.join("overload");
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => fs::create_dir_all(&dir)?,
     }
     let server = Server::start(&Launch {
         data_dir: dir.join("data"),
-        models_dir: setting.models_dir()?,
+        models_dir: global.models_dir()?,
         cores: arguments.server_cores.clone(),
-        // What was asked before would be answered from memory.
+        // Repeated queries must not be answered from the cache.
         arguments: vec!["--query-cache-mib".to_owned(), "0".to_owned()],
     })?;
     fill(&server, &documents)?;
-    let _pinned = Pinned::to(arguments.client_core)?;
+    let _pin = CorePin::to_core(arguments.client_core)?;
     let address = server.address;
     let mut queries = given.iter().cycle().map(|query| {
         open_loop::get_request(address, &format!("/search?collection={NAME}&k=10&q={}", encode(query)))
@@ -84,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
     let mut seed = arguments.seed;
     let mut step = |rate: f64, seconds: f64| -> Result<Outcome> {
         seed += 1;
-        // The server is to notice that the connections of the step before have gone.
+        // Gives the server time to notice that the connections of the previous step are closed.
         std::thread::sleep(Duration::from_secs(1));
         let step = Step {
             rate,
@@ -96,69 +101,70 @@ pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> R
         };
         open_loop::run(address, &step, &mut queries)
     };
-    // A rate counts if it goes well once in two times: other work on the machine is none of the server's doing.
-    let mut goes_well = |rate: f64| -> Result<Option<Outcome>> {
+    // One success in two attempts is enough, since other processes may disturb a step.
+    let mut is_within_capacity = |rate: f64| -> Result<Option<Outcome>> {
         for _ in 0..2 {
-            let outcome = step(rate, 5.0)?;
-            let few = outcome.failed() * 1000 <= outcome.due;
-            if few && outcome.latency_ms.quantile(0.99) <= arguments.budget_ms {
+            let outcome = step(rate, arguments.step_seconds)?;
+            let few_failed = outcome.failed() * 1000 <= outcome.due;
+            if few_failed && outcome.latency_ms.quantile(0.99) <= arguments.budget_ms {
                 return Ok(Some(outcome));
             }
         }
         Ok(None)
     };
     let mut capacity = arguments.from;
-    let mut at_capacity = goes_well(capacity)?
-        .with_context(|| format!("{capacity} searches a second are too many: give less with --from"))?;
+    let mut at_capacity = is_within_capacity(capacity)?.with_context(|| {
+        format!("{capacity} searches per second exceed the capacity: pass a lower --from")
+    })?;
     for factor in [1.25, 1.08] {
-        while let Some(outcome) = goes_well(capacity * factor)? {
+        while let Some(outcome) = is_within_capacity(capacity * factor)? {
             (capacity, at_capacity) = (capacity * factor, outcome);
         }
     }
     let rss_before = machine::rss_mib(server.pid())?;
-    let over = AtomicBool::new(false);
-    let (flood, health) = std::thread::scope(|scope| -> Result<_> {
-        let health = scope.spawn(|| watch_health(&server, &over));
-        let flood = step(arguments.times * capacity, arguments.seconds);
-        over.store(true, Ordering::Relaxed);
-        let health = health.join().map_err(|_| anyhow::anyhow!("whoever watched health panicked"))??;
-        Ok((flood?, health))
+    let stop = AtomicBool::new(false);
+    let (overload, health) = std::thread::scope(|scope| -> Result<_> {
+        let health = scope.spawn(|| watch_health(&server, &stop));
+        let overload = step(arguments.times * capacity, arguments.seconds);
+        stop.store(true, Ordering::Relaxed);
+        let health = health.join().map_err(|_| anyhow::anyhow!("the health check thread panicked"))??;
+        Ok((overload?, health))
     })?;
     let rss_after = machine::rss_mib(server.pid())?;
-    std::thread::sleep(Duration::from_secs(4));
-    let after = step(capacity / 2.0, 5.0)?;
-    let idle = step(capacity * LIGHT, 10.0)?;
-    let over = AtomicBool::new(false);
+    std::thread::sleep(Duration::from_secs_f64(arguments.recovery_seconds));
+    let after = step(capacity / 2.0, arguments.step_seconds)?;
+    let light = step(capacity * LIGHT, 2.0 * arguments.step_seconds)?;
+    let stop = AtomicBool::new(false);
     let (loading, written) = std::thread::scope(|scope| -> Result<_> {
-        let writer = scope.spawn(|| write_on(&server, &documents, &over));
-        let loading = step(capacity * LIGHT, 20.0);
-        over.store(true, Ordering::Relaxed);
-        let written = writer.join().map_err(|_| anyhow::anyhow!("whoever wrote panicked"))??;
+        let writer = scope.spawn(|| write_until_stopped(&server, &documents, &stop));
+        let loading = step(capacity * LIGHT, 4.0 * arguments.step_seconds);
+        stop.store(true, Ordering::Relaxed);
+        let written = writer.join().map_err(|_| anyhow::anyhow!("the writer thread panicked"))??;
         Ok((loading?, written))
     })?;
     let p99 = |outcome: &Outcome| outcome.latency_ms.quantile(0.99);
-    let refused: usize = [429, 503].iter().filter_map(|status| flood.errors.get(status)).sum();
+    let rejected: usize = [429, 503].iter().filter_map(|status| overload.errors.get(status)).sum();
     let mut report = Report::new(format, "overload");
     report.push(
         Row::new()
             .with_rounded("capacity_per_s", capacity, 0)
             .with_rounded("p99_ms_at_capacity", p99(&at_capacity), 1)
             .with_rounded("offered_per_s", arguments.times * capacity, 0)
-            .with_rounded("answered_per_s", flood.qps, 0)
-            .with_rounded("goodput_of_capacity", flood.qps / capacity, 2)
-            .with_rounded("p50_ms_answered", flood.latency_ms.median(), 1)
-            .with_rounded("p99_ms_answered", p99(&flood), 1)
-            .with("refused", refused)
-            .with_rounded("p50_ms_refused", flood.refused_ms.median(), 1)
-            .with_rounded("p99_ms_refused", flood.refused_ms.quantile(0.99), 1)
-            .with("failed_otherwise", flood.failed() - refused)
-            .with("answers", flood.errors_text())
+            .with_rounded("answered_per_s", overload.qps, 0)
+            .with_rounded("goodput_of_capacity", overload.qps / capacity, 2)
+            .with_rounded("p50_ms_answered", overload.latency_ms.median(), 1)
+            .with_rounded("p99_ms_answered", p99(&overload), 1)
+            .with("rejected", rejected)
+            .with_rounded("p50_ms_rejected", overload.rejected_ms.median(), 1)
+            .with_rounded("p99_ms_rejected", overload.rejected_ms.quantile(0.99), 1)
+            .with("failed_otherwise", overload.failed() - rejected)
+            .with("errors", overload.errors_text())
             .with_rounded("health_p99_ms", health.quantile(0.99), 1)
             .with_rounded("rss_mib_before", rss_before, 0)
             .with_rounded("rss_mib_after", rss_after, 0)
             .with_rounded("p99_ms_half_capacity_after", p99(&after), 1)
             .with("errors_after", after.errors_text())
-            .with_rounded("p99_ms_light", p99(&idle), 1)
+            .with_rounded("p99_ms_light", p99(&light), 1)
             .with_rounded("p99_ms_light_while_writing", p99(&loading), 1)
             .with("errors_while_writing", loading.errors_text())
             .with("written_meanwhile", written),
@@ -172,20 +178,20 @@ fn fill(server: &Server, documents: &[corpus::Document]) -> Result<()> {
     documents.chunks(100).try_for_each(|batch| write(&agent, server, "", batch))
 }
 
-/// Writes the documents again and again under other names, as fast as they are taken, until told to stop; how many.
-fn write_on(server: &Server, documents: &[corpus::Document], over: &AtomicBool) -> Result<usize> {
+/// Writes the documents repeatedly under new ids, as fast as the server accepts them, until `stop` is set; returns their
+fn write_until_stopped(server: &Server, documents: &[corpus::Document], stop: &AtomicBool) -> Result<usize> {
     let agent = ureq::Agent::new_with_defaults();
     let mut written = 0;
     for round in 1.. {
         for batch in documents.chunks(100) {
-            if over.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
                 return Ok(written);
             }
             write(&agent, server, &format!("{round}-"), batch)?;
             written += batch.len();
         }
     }
-    unreachable!("rounds do not end by themselves")
+    unreachable!("the range of rounds is endless")
 }
 
 fn write(agent: &ureq::Agent, server: &Server, prefix: &str, batch: &[corpus::Document]) -> Result<()> {
@@ -204,10 +210,10 @@ fn send(agent: &ureq::Agent, server: &Server, method: &str, path: &str, body: St
     Ok(())
 }
 
-/// Asks for /healthz on new connections until told to stop; milliseconds of each answer.
-fn watch_health(server: &Server, over: &AtomicBool) -> Result<Sample> {
+/// Requests /healthz on new connections until `stop` is set; returns the milliseconds of each response.
+fn watch_health(server: &Server, stop: &AtomicBool) -> Result<Sample> {
     let mut ms = Vec::new();
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         let started = Instant::now();
         let reply = ureq::get(server.url("/healthz")).call()?;
         ensure!(reply.status() == 200, "/healthz: {}", reply.status());

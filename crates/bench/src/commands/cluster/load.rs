@@ -1,4 +1,4 @@
-//! Bulk loading with ready vectors, and what a document costs each primary.
+//! Bulk loading of documents with their vectors, and the cost per document on each primary.
 
 use std::time::Instant;
 
@@ -6,75 +6,76 @@ use anyhow::{Result, ensure};
 use nearfield::service::Context;
 
 use super::{
-    Contender, Stand,
-    node::{self, Counts},
+    ClusterBench, StoreUnderTest,
+    counters::{self, NodeCounters},
 };
 use crate::{
-    commands::redis::load::Target,
+    commands::redis::load::IndexTarget,
     machine, packages,
     report::{Format, Report, Row},
 };
 
-/// What loading into one store took.
+/// The cost of loading into one store.
 #[derive(Clone, Debug, Default)]
-struct Taken {
+struct StoreCost {
     seconds: f64,
     client_cpu_s: f64,
-    /// Of its nodes.
-    counts: Vec<Counts>,
+    /// Counters of its nodes.
+    counts: Vec<NodeCounters>,
 }
 
-/// Measures and prints. The same documents go into each store, part by part in turn, so that all meet
-/// indexes that hold as many.
-pub(super) fn run(stand: &Stand<'_>, target: Target, format: Format) -> Result<()> {
-    let rows = stand.corpus.documents.len();
-    let schema = packages::schema(target.collection, target.algorithm, stand.corpus.vectors.dim, None);
+/// Measures and prints. The same documents are loaded into each store, slice by slice in turn, so that all
+/// writes go to indexes of equal size.
+pub(super) fn run(bench: &ClusterBench<'_>, target: IndexTarget, format: Format) -> Result<()> {
+    let rows = bench.corpus.documents.len();
+    let schema = packages::schema(target.collection, target.algorithm, bench.corpus.vectors.dim, None);
     let local = Context::local();
-    let mut before = Vec::with_capacity(stand.stores.len());
-    for store in &stand.stores {
+    let mut before = Vec::with_capacity(bench.stores.len());
+    for store in &bench.stores {
         let made = store.service.put_collection(&local, target.collection, schema.clone(), false);
-        stand.runtime.block_on(made)?;
-        before.push(store.looks()?);
+        bench.runtime.block_on(made)?;
+        before.push(store.counters()?);
     }
-    let mut taken = vec![Taken::default(); stand.stores.len()];
-    let slices = stand.arguments.slices.get();
+    let mut costs = vec![StoreCost::default(); bench.stores.len()];
+    let slices = bench.arguments.slices.get();
     for slice in 0..slices {
         let (first, last) = (rows * slice / slices, rows * (slice + 1) / slices);
-        for turn in 0..stand.stores.len() {
-            let place = (slice + turn) % stand.stores.len();
+        for offset in 0..bench.stores.len() {
+            let place = (slice + offset) % bench.stores.len();
             let (started, cpu) = (Instant::now(), machine::process_cpu());
-            stand.runtime.block_on(packages::write(
-                &stand.stores[place].service,
+            bench.runtime.block_on(packages::write(
+                &bench.stores[place].service,
                 target.collection,
-                &stand.corpus.documents[first..last],
-                Some((&stand.corpus.vectors, first)),
-                stand.arguments.batch,
+                &bench.corpus.documents[first..last],
+                Some((&bench.corpus.vectors, first)),
+                bench.arguments.batch,
             ))?;
-            taken[place].seconds += started.elapsed().as_secs_f64();
-            taken[place].client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
+            costs[place].seconds += started.elapsed().as_secs_f64();
+            costs[place].client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
         }
-        eprintln!("{}: {last} of {rows} documents loaded into each", target.name);
+        eprintln!("{}: {last} of {rows} documents loaded into each store", target.name);
     }
-    for ((store, taken), before) in stand.stores.iter().zip(&mut taken).zip(before) {
+    for ((store, costs), before) in bench.stores.iter().zip(&mut costs).zip(before) {
         let info = store.service.collection(&local, target.collection);
-        let info = stand.runtime.block_on(info)?;
+        let info = bench.runtime.block_on(info)?;
         ensure!(
             info.documents == rows as u64 && info.vectors == info.documents,
-            "{} holds {} documents and {} vectors where {rows} were written",
+            "{} holds {} documents and {} vectors, expected {rows}",
             store.name,
             info.documents,
             info.vectors
         );
-        taken.counts = store.looks()?.into_iter().zip(before).map(|(after, before)| after - before).collect();
+        costs.counts =
+            store.counters()?.into_iter().zip(before).map(|(after, before)| after - before).collect();
     }
-    rates(stand, target, &taken, format)?;
-    nodes(stand, target, &taken, format)
+    rates(bench, target, &costs, format)?;
+    nodes(bench, target, &costs, format)
 }
 
-fn rates(stand: &Stand<'_>, target: Target, taken: &[Taken], format: Format) -> Result<()> {
-    let rows = stand.corpus.documents.len() as f64;
+fn rates(bench: &ClusterBench<'_>, target: IndexTarget, costs: &[StoreCost], format: Format) -> Result<()> {
+    let rows = bench.corpus.documents.len() as f64;
     let mut report = Report::new(format, "cluster load");
-    for (store, Taken { seconds, client_cpu_s, counts }) in stand.stores.iter().zip(taken) {
+    for (store, StoreCost { seconds, client_cpu_s, counts }) in bench.stores.iter().zip(costs) {
         let of_nodes: f64 = counts.iter().map(|counts| counts.cpu_s).sum();
         let busiest = counts.iter().map(|counts| counts.cpu_s).fold(0.0, f64::max);
         report.push(
@@ -82,8 +83,8 @@ fn rates(stand: &Stand<'_>, target: Target, taken: &[Taken], format: Format) -> 
                 .with("store", store.name)
                 .with("primaries", store.nodes.len())
                 .with("index", target.name)
-                .with("documents", stand.corpus.documents.len())
-                .with("batch", stand.arguments.batch.get())
+                .with("documents", bench.corpus.documents.len())
+                .with("batch", bench.arguments.batch.get())
                 .with_rounded("seconds", *seconds, 2)
                 .with_rounded("documents_per_s", rows / seconds, 0)
                 .with_rounded("client_cpu_s", *client_cpu_s, 2)
@@ -95,10 +96,10 @@ fn rates(stand: &Stand<'_>, target: Target, taken: &[Taken], format: Format) -> 
     report.finish()
 }
 
-fn nodes(stand: &Stand<'_>, target: Target, taken: &[Taken], format: Format) -> Result<()> {
+fn nodes(bench: &ClusterBench<'_>, target: IndexTarget, costs: &[StoreCost], format: Format) -> Result<()> {
     let mut report = Report::new(format, "cluster nodes");
-    for (store, taken) in stand.stores.iter().zip(taken) {
-        for (number, counts) in taken.counts.iter().enumerate() {
+    for (store, costs) in bench.stores.iter().zip(costs) {
+        for (number, counts) in costs.counts.iter().enumerate() {
             report.push(
                 Row::new()
                     .with("store", store.name)
@@ -116,9 +117,9 @@ fn nodes(stand: &Stand<'_>, target: Target, taken: &[Taken], format: Format) -> 
     report.finish()
 }
 
-impl Contender {
-    /// A look at each node.
-    pub(super) fn looks(&self) -> Result<Vec<Counts>> {
-        self.nodes.iter().map(node::look).collect()
+impl StoreUnderTest {
+    /// The counters of each node.
+    pub(super) fn counters(&self) -> Result<Vec<NodeCounters>> {
+        self.nodes.iter().map(counters::read).collect()
     }
 }

@@ -1,120 +1,120 @@
-//! One search at a time: what is found, and what asking several primaries costs.
+//! One search at a time: the results, and the cost of searching several primaries.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use nearfield::service::Context;
 
-use super::{Contender, Stand, node::Counts};
+use super::{ClusterBench, StoreUnderTest, counters::NodeCounters};
 use crate::{
-    commands::redis::load::{FLAT, HNSW, Target},
+    commands::redis::load::{FLAT, HNSW, IndexTarget},
+    global_options::GlobalOptions,
+    ground_truth::{self, K},
     machine, packages,
     report::{Format, Report, Row},
     sample::Sample,
-    setting::Setting,
-    truth::{self, K},
     vectors::Vectors,
 };
 
-/// Scores no further apart than this are equal: float32 sums of another order.
-const EQUAL: f64 = 1e-6;
+/// Scores that differ by less are ties: float32 sums depend on the order of summation.
+const TIE: f64 = 1e-6;
 
-/// What a store was asked and answered.
+/// The results of a store, and what they cost.
 #[derive(Clone, Debug, Default)]
-struct Asked {
-    /// [`K`] a query, `u32::MAX` in empty places; of the last round.
+struct SearchSamples {
+    /// The ids found in the last round, [`K`] per query, padded with `u32::MAX`.
     ids: Vec<u32>,
-    /// Microseconds of each query: from the call to the answer, and the two stages as the service
-    /// tells them.
+    /// Microseconds of each query: from call to response, and in the two stages that the service reports.
     total_us: Vec<f64>,
     search_us: Vec<f64>,
     fetch_us: Vec<f64>,
     client_cpu_s: f64,
-    /// Of its nodes.
-    counts: Vec<Counts>,
+    /// Counters of its nodes.
+    counts: Vec<NodeCounters>,
 }
 
-/// Measures and prints. All stores are asked the same queries, one in flight, round by round in turn.
-/// The first round is not counted: it brings the index into the caches.
-pub(super) fn run(stand: &Stand<'_>, setting: &Setting, format: Format) -> Result<()> {
-    let truth = truth::neighbours(&setting.cache_dir, &stand.corpus.vectors, &stand.corpus.queries)?;
+/// Measures and prints. All stores get the same queries, one in flight, round by round in turn. The first round
+/// warms the caches and is not counted.
+pub(super) fn run(bench: &ClusterBench<'_>, global: &GlobalOptions, format: Format) -> Result<()> {
+    let truth =
+        ground_truth::exact_neighbours(&global.cache_dir, &bench.corpus.vectors, &bench.corpus.queries)?;
     let mut report = Report::new(format, "cluster search");
-    let of_hnsw = stand.arguments.ef.iter().map(|ef| (HNSW, Some(*ef)));
+    let of_hnsw = bench.arguments.ef.iter().map(|ef| (HNSW, Some(*ef)));
     for (target, ef) in std::iter::once((FLAT, None)).chain(of_hnsw) {
-        let mut asked = vec![Asked::default(); stand.stores.len()];
-        for run in 0..=stand.arguments.runs.get() {
-            for turn in 0..stand.stores.len() {
-                let place = (run + turn) % stand.stores.len();
-                ask(stand, &stand.stores[place], target, ef, &mut asked[place])?;
+        let mut samples = vec![SearchSamples::default(); bench.stores.len()];
+        for run in 0..=bench.arguments.runs.get() {
+            for offset in 0..bench.stores.len() {
+                let place = (run + offset) % bench.stores.len();
+                search_all(bench, &bench.stores[place], target, ef, &mut samples[place])?;
                 if run == 0 {
-                    asked[place] = Asked::default();
+                    samples[place] = SearchSamples::default();
                 }
             }
         }
         eprintln!("{} with ef_search {ef:?}: done", target.name);
-        for (store, asked) in stand.stores.iter().zip(&asked) {
-            report.push(row(stand, store, target, ef, asked, &truth))?;
+        for (store, samples) in bench.stores.iter().zip(&samples) {
+            report.push(row(bench, store, target, ef, samples, &truth))?;
         }
     }
     report.finish()
 }
 
-/// Asks a store all queries once.
-fn ask(
-    stand: &Stand<'_>,
-    store: &Contender,
-    target: Target,
+/// Sends all queries to a store once.
+fn search_all(
+    bench: &ClusterBench<'_>,
+    store: &StoreUnderTest,
+    target: IndexTarget,
     ef: Option<usize>,
-    asked: &mut Asked,
+    samples: &mut SearchSamples,
 ) -> Result<()> {
-    let queries = &stand.corpus.queries;
-    let before = store.looks()?;
+    let queries = &bench.corpus.queries;
+    let before = store.counters()?;
     let cpu = machine::process_cpu();
-    asked.ids = vec![u32::MAX; queries.rows() * K];
+    samples.ids = vec![u32::MAX; queries.rows() * K];
     for row in 0..queries.rows() {
         let search = packages::nearest(target.collection, queries.row(row), K, ef);
         let started = Instant::now();
-        let answer = stand.runtime.block_on(store.service.search(&Context::local(), search))?;
-        asked.total_us.push(started.elapsed().as_secs_f64() * 1e6);
-        asked.search_us.push(answer.timing.search_us as f64);
-        asked.fetch_us.push(answer.timing.fetch_us as f64);
-        let ids = packages::ids(&answer)?;
-        asked.ids[row * K..][..ids.len()].copy_from_slice(&ids);
+        let response = bench.runtime.block_on(store.service.search(&Context::local(), search))?;
+        samples.total_us.push(started.elapsed().as_secs_f64() * 1e6);
+        samples.search_us.push(response.timing.search_us as f64);
+        samples.fetch_us.push(response.timing.fetch_us as f64);
+        let ids = packages::ids(&response)?;
+        samples.ids[row * K..][..ids.len()].copy_from_slice(&ids);
     }
-    asked.client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
-    let counts = store.looks()?.into_iter().zip(before).map(|(after, before)| after - before);
-    asked.counts.resize(store.nodes.len(), Counts::default());
-    for (sum, counts) in asked.counts.iter_mut().zip(counts) {
+    samples.client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
+    let counts = store.counters()?.into_iter().zip(before).map(|(after, before)| after - before);
+    samples.counts.resize(store.nodes.len(), NodeCounters::default());
+    for (sum, counts) in samples.counts.iter_mut().zip(counts) {
         *sum = *sum + counts;
     }
     Ok(())
 }
 
 fn row(
-    stand: &Stand<'_>,
-    store: &Contender,
-    target: Target,
+    bench: &ClusterBench<'_>,
+    store: &StoreUnderTest,
+    target: IndexTarget,
     ef: Option<usize>,
-    asked: &Asked,
+    samples: &SearchSamples,
     truth: &[u32],
 ) -> Row {
-    let count = asked.total_us.len() as f64;
+    let count = samples.total_us.len() as f64;
     let [total, search, fetch] =
-        [&asked.total_us, &asked.search_us, &asked.fetch_us].map(|us| Sample::new(us.clone()));
-    let in_search = asked.counts.iter().map(|counts| counts.search_us / counts.searches);
-    let bytes = |of: fn(&Counts) -> f64| asked.counts.iter().map(of).sum::<f64>() / count;
+        [&samples.total_us, &samples.search_us, &samples.fetch_us].map(|us| Sample::new(us.clone()));
+    let in_search = samples.counts.iter().map(|counts| counts.search_us / counts.searches);
+    let bytes = |of: fn(&NodeCounters) -> f64| samples.counts.iter().map(of).sum::<f64>() / count;
     Row::new()
         .with("store", store.name)
         .with("primaries", store.nodes.len())
         .with("index", target.name)
         .with("ef_search", ef)
-        .with("documents", stand.corpus.documents.len())
-        .with("queries", stand.corpus.queries.rows())
-        .with("runs", stand.arguments.runs.get())
-        .with_rounded("recall_at_10", truth::recall(truth, &asked.ids), 4)
+        .with("documents", bench.corpus.documents.len())
+        .with("queries", bench.corpus.queries.rows())
+        .with("runs", bench.arguments.runs.get())
+        .with_rounded("recall_at_10", ground_truth::recall(truth, &samples.ids), 4)
         .with_rounded(
             "equal_to_exact",
-            equal(&stand.corpus.vectors, &stand.corpus.queries, truth, &asked.ids),
+            equal(&bench.corpus.vectors, &bench.corpus.queries, truth, &samples.ids),
             4,
         )
         .with_rounded("p50_us", total.median(), 0)
@@ -124,12 +124,12 @@ fn row(
         .with_rounded("fetch_p50_us", fetch.median(), 0)
         .with_rounded("fetch_p99_us", fetch.quantile(0.99), 0)
         .with_rounded("slowest_node_us", in_search.fold(0.0, f64::max), 0)
-        .with_rounded("client_cpu_us", asked.client_cpu_s * 1e6 / count, 0)
+        .with_rounded("client_cpu_us", samples.client_cpu_s * 1e6 / count, 0)
         .with_rounded("bytes_sent", bytes(|counts| counts.bytes_in), 0)
         .with_rounded("bytes_received", bytes(|counts| counts.bytes_out), 0)
 }
 
-/// The share of queries that found [`K`] nearest documents: those of `truth`, or as near as its last.
+/// The share of queries that found [`K`] nearest documents: those in `truth`, or ones as near as its last.
 fn equal(documents: &Vectors, queries: &Vectors, truth: &[u32], found: &[u32]) -> f64 {
     let score = |query: usize, id: u32| -> f64 {
         let (query, document) = (queries.row(query), documents.row(id as usize));
@@ -139,7 +139,7 @@ fn equal(documents: &Vectors, queries: &Vectors, truth: &[u32], found: &[u32]) -
     let equal = lists.filter(|(query, (truth, found))| {
         let last = score(*query, truth[K - 1]);
         let distinct = (1..K).all(|place| !found[..place].contains(&found[place]));
-        distinct && found.iter().all(|id| *id != u32::MAX && score(*query, *id) >= last - EQUAL)
+        distinct && found.iter().all(|id| *id != u32::MAX && score(*query, *id) >= last - TIE)
     });
     equal.count() as f64 / (found.len() / K) as f64
 }
@@ -149,9 +149,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tie_at_the_end_is_equal_and_anything_else_that_is_missed_is_not() {
+    fn only_documents_tied_with_the_last_neighbour_may_replace_it() {
         let vectors = |values: Vec<f32>| Vectors { path: "none".into(), dim: 1, values, key: String::new() };
-        // The scores of twelve documents: the tenth and the eleventh tie.
+        // The scores of twelve documents; the tenth and the eleventh are tied.
         let documents = vectors([12., 11., 10., 9., 8., 7., 6., 5., 4., 3., 3., 2.].to_vec());
         let query = vectors(vec![1.0]);
         let truth: Vec<u32> = (0..10).collect();

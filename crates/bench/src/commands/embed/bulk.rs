@@ -1,32 +1,32 @@
-//! Texts a second of a corpus, embedding alone.
+//! Texts per second for a corpus, embedding only.
 
 use anyhow::Result;
 
 use super::{Arguments, Engines, engine::ratio, onnxruntime::TokensFile};
 use crate::{
     corpus,
+    global_options::GlobalOptions,
     report::{Format, Report, Row},
     sample::median,
-    setting::Setting,
 };
 
 /// Measures and prints.
 pub(super) fn run(
     engines: &mut Engines<'_>,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
-    let documents = corpus::documents(&setting.source.packages(), arguments.bulk_texts)?;
+    let documents = corpus::documents(&global.data.packages()?, arguments.bulk_texts)?;
     let tokens: Vec<_> = documents.iter().map(|document| engines.model.tokenize(&document.text)).collect();
     let count = tokens.len() as f64;
     let tokens_mean = tokens.iter().map(|text| text.ids.len()).sum::<usize>() as f64 / count;
-    let texts = TokensFile::new(tokens, arguments.bulk_batch, setting)?;
+    let texts = TokensFile::new(tokens, arguments.bulk_batch, global)?;
     let all = engines.all.clone();
     let mut seconds = vec![Vec::new(); all.len()];
     for run in 0..arguments.runs.min(3) {
-        for turn in 0..all.len() {
-            let place = (run + turn) % all.len();
+        for offset in 0..all.len() {
+            let place = (run + offset) % all.len();
             seconds[place].push(engines.bulk(all[place], &texts)?);
         }
         eprintln!("round {} of bulk embedding done", run + 1);

@@ -1,4 +1,4 @@
-//! Who embeds: each of our ways to compute, and each of the peer's.
+//! The engines that embed: each of Nearfield's arithmetics, and each of onnxruntime's.
 
 use std::hint::black_box;
 
@@ -11,23 +11,23 @@ use crate::{machine, sample::median};
 /// One way to embed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Engine {
-    /// Ours.
-    Ours(ComputeType),
-    /// onnxruntime's, by the name the peer knows it by.
+    /// Nearfield's.
+    Nearfield(ComputeType),
+    /// onnxruntime's, by the peer's name for it.
     Peer(&'static str),
 }
 
 impl Engine {
-    /// How it computes.
+    /// The name of its arithmetic.
     pub(super) fn compute(self) -> &'static str {
         match self {
-            Engine::Ours(compute) => compute.name(),
+            Engine::Nearfield(compute) => compute.name(),
             Engine::Peer(compute) => compute,
         }
     }
 }
 
-/// All ways to embed, which take turns.
+/// All engines, measured in turn.
 pub(super) struct Engines<'a> {
     pub(super) model: &'a Model,
     pub(super) peer: Option<Onnxruntime>,
@@ -35,16 +35,16 @@ pub(super) struct Engines<'a> {
 }
 
 impl<'a> Engines<'a> {
-    /// Ours, and the peer's if it is there.
+    /// Nearfield's engines, and the peer's if there is one.
     pub(super) fn new(model: &'a Model, peer: Option<Onnxruntime>) -> Engines<'a> {
-        let mut all = ComputeType::ALL.map(Engine::Ours).to_vec();
+        let mut all = ComputeType::ALL.map(Engine::Nearfield).to_vec();
         if peer.is_some() {
             all.extend(["f32", "int8"].map(Engine::Peer));
         }
         Engines { model, peer, all }
     }
 
-    /// The engine's name, with its version if it is not this program's.
+    /// The engine's name, with the version of a peer.
     pub(super) fn name(&self, engine: Engine) -> String {
         match (engine, &self.peer) {
             (Engine::Peer(_), Some(peer)) => format!("onnxruntime {}", peer.version),
@@ -52,11 +52,10 @@ impl<'a> Engines<'a> {
         }
     }
 
-    /// Median microseconds of processor time a text, over at least three passes of one batch
-    /// each and `seconds`.
+    /// Median CPU microseconds per text, over at least three passes of one batch each and at least `seconds`.
     pub(super) fn measure(&mut self, engine: Engine, texts: &TokensFile, seconds: f64) -> Result<f64> {
         let compute = match engine {
-            Engine::Ours(compute) => compute,
+            Engine::Nearfield(compute) => compute,
             Engine::Peer(compute) => return self.peer()?.measure(compute, texts, seconds),
         };
         let batches: Vec<&[Tokens]> = texts.batches().collect();
@@ -74,11 +73,11 @@ impl<'a> Engines<'a> {
         Ok(median(&times))
     }
 
-    /// Seconds of processor time for all texts. Ours takes them as they come, since it pads
-    /// nothing; the peer gets them sorted by length.
+    /// CPU seconds for all texts. Nearfield takes them in their order, since it does not pad; the peer gets them
+    /// sorted by length.
     pub(super) fn bulk(&mut self, engine: Engine, texts: &TokensFile) -> Result<f64> {
         let compute = match engine {
-            Engine::Ours(compute) => compute,
+            Engine::Nearfield(compute) => compute,
             Engine::Peer(compute) => return self.peer()?.bulk(compute, texts),
         };
         let begun = machine::thread_cpu();
@@ -89,11 +88,11 @@ impl<'a> Engines<'a> {
     }
 
     pub(super) fn peer(&mut self) -> Result<&mut Onnxruntime> {
-        self.peer.as_mut().context("the peer was left out")
+        self.peer.as_mut().context("the peer was excluded by --peers none")
     }
 }
 
-/// How many times as fast `time` is as the one of the peer that computes so, if it was measured.
+/// The peer's time with this arithmetic divided by `time`; NaN if the peer was not measured.
 pub(super) fn ratio(engines: &[Engine], times: &[f64], compute: &'static str, time: f64) -> f64 {
     let peer = engines.iter().position(|engine| *engine == Engine::Peer(compute));
     peer.map_or(f64::NAN, |peer| times[peer] / time)
@@ -104,8 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_the_peers_time_over_the_others_and_none_without_that_peer() {
-        let engines = [Engine::Ours(ComputeType::F32), Engine::Peer("f32")];
+    fn a_ratio_is_the_peers_time_divided_by_the_time_and_nan_without_the_peer() {
+        let engines = [Engine::Nearfield(ComputeType::F32), Engine::Peer("f32")];
         assert_eq!(ratio(&engines, &[2.0, 5.0], "f32", 2.0), 2.5);
         assert!(ratio(&engines, &[2.0, 5.0], "int8", 2.0).is_nan());
     }

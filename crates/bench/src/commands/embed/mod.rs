@@ -1,5 +1,4 @@
-//! `embed`: what a text costs and what a vector is worth, beside onnxruntime with the same weights
-//! on the same texts.
+//! `embed`: speed and quality of embedding, compared with onnxruntime with the same weights on the same texts.
 
 mod bulk;
 mod engine;
@@ -10,19 +9,19 @@ mod speed;
 
 use anyhow::Result;
 
-use crate::{machine::Pinned, report::Format, setting::Setting};
+use crate::{global_options::GlobalOptions, machine::CorePin, peer::Peers, report::Format};
 use engine::{Engine, Engines};
 use onnxruntime::Onnxruntime;
 use speed::Point;
 
-/// What is measured.
+/// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Microseconds a text by tokens and batch.
+    /// Microseconds per text by number of tokens and batch size.
     Speed,
-    /// Texts a second of a corpus.
+    /// Texts per second for a corpus.
     Bulk,
-    /// How near the vectors are to those in float32.
+    /// Similarity of the vectors to those computed in float32.
     Quality,
     /// nDCG@10 on SciFact.
     Scifact,
@@ -31,10 +30,10 @@ enum Part {
 /// Arguments of `embed`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only these parts
+    /// Parts to run
     #[arg(long, value_delimiter = ',', default_value = "speed,bulk,quality,scifact")]
     part: Vec<Part>,
-    /// Tokens a text, special tokens included, and texts a batch
+    /// Tokens per text, special tokens included, and texts per batch
     #[arg(
         long,
         value_name = "TOKENSxBATCH",
@@ -42,56 +41,57 @@ pub(crate) struct Arguments {
         default_value = "8x1,12x1,20x1,64x1,128x1,256x1,12x32"
     )]
     point: Vec<Point>,
-    /// Rounds over all points and engines; the median is printed
+    /// Rounds over all points and engines; medians are printed
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Seconds an engine is measured at a point in each round
+    /// Seconds per engine and point in each round
     #[arg(long, default_value_t = 0.3)]
     seconds: f64,
     /// Packages embedded in bulk
     #[arg(long, value_name = "N", default_value_t = 2000)]
     bulk_texts: usize,
-    /// Texts a batch in bulk
+    /// Texts per batch in bulk
     #[arg(long, value_name = "N", default_value_t = 32)]
     bulk_batch: usize,
     /// Packages whose vectors are compared with those in float32
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     cosine_texts: usize,
-    /// Packages among which the nearest of each query are found
+    /// Packages to search for the nearest of each query
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     overlap_documents: usize,
     /// Queries whose nearest packages are compared
     #[arg(long, value_name = "N", default_value_t = 2000)]
     overlap_queries: usize,
-    /// Core the one thread is held to, and the peer while ours waits
+    /// Core of the embedding thread, and of the peer while that waits
     #[arg(long, default_value_t = 0)]
     core: usize,
-    /// Leave onnxruntime out
-    #[arg(long)]
-    no_peer: bool,
+    /// Whether to measure onnxruntime as well
+    #[arg(long, value_enum, default_value = "all")]
+    peers: Peers,
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let model = setting.model()?;
-    let peer = match arguments.no_peer {
-        true => None,
-        false => Some(Onnxruntime::start(&model, setting, arguments.core)?),
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let model = global.model()?;
+    std::fs::create_dir_all(&global.cache_dir)?;
+    let peer = match arguments.peers {
+        Peers::None => None,
+        Peers::All => Some(Onnxruntime::start(&model, global, arguments.core)?),
     };
     let mut engines = Engines::new(&model, peer);
     if arguments.part.contains(&Part::Speed) {
-        let _pinned = Pinned::to(arguments.core)?;
-        speed::run(&mut engines, arguments, setting, format)?;
+        let _pin = CorePin::to_core(arguments.core)?;
+        speed::run(&mut engines, arguments, global, format)?;
     }
     if arguments.part.contains(&Part::Bulk) {
-        let _pinned = Pinned::to(arguments.core)?;
-        bulk::run(&mut engines, arguments, setting, format)?;
+        let _pin = CorePin::to_core(arguments.core)?;
+        bulk::run(&mut engines, arguments, global, format)?;
     }
     if arguments.part.contains(&Part::Quality) {
-        quality::run(&mut engines, arguments, setting, format)?;
+        quality::run(&mut engines, arguments, global, format)?;
     }
     if arguments.part.contains(&Part::Scifact) {
-        scifact::run(&engines, setting, format)?;
+        scifact::run(&engines, global, format)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a vector is worth: how near it is to the one in float32, and whether it finds the same.
+//! Quality of the vectors: their similarity to those in float32, and whether they find the same documents.
 
 use ::embed::{ComputeType, Tokens};
 use anyhow::Result;
@@ -6,13 +6,13 @@ use anyhow::Result;
 use super::{Arguments, Engine, Engines, onnxruntime::TokensFile};
 use crate::{
     corpus,
+    global_options::GlobalOptions,
+    ground_truth,
     report::{Format, Report, Row},
-    setting::Setting,
-    truth,
     vectors::{self, Vectors},
 };
 
-/// Texts and their vectors in float32, ours.
+/// Texts and their float32 vectors.
 struct Texts {
     texts: Vec<String>,
     float32: Vectors,
@@ -23,31 +23,31 @@ impl Texts {
         engines: &Engines<'_>,
         file: &std::path::Path,
         texts: Vec<String>,
-        setting: &Setting,
+        global: &GlobalOptions,
     ) -> Result<Texts> {
         let views: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let float32 = vectors::of_texts(&setting.cache_dir, engines.model, file, &views)?;
+        let float32 = vectors::of_texts(&global.cache_dir, engines.model, file, &views)?;
         Ok(Texts { texts, float32 })
     }
 
-    /// The vectors an engine makes of them.
-    fn embedded(&self, engine: Engine, engines: &mut Engines<'_>, setting: &Setting) -> Result<Vec<f32>> {
+    /// Their vectors by an engine.
+    fn embed(&self, engine: Engine, engines: &mut Engines<'_>, global: &GlobalOptions) -> Result<Vec<f32>> {
         eprintln!("embedding {} texts in {} by {}", self.texts.len(), engine.compute(), engines.name(engine));
         let compute = match engine {
-            Engine::Ours(ComputeType::F32) => return Ok(self.float32.values.clone()),
-            Engine::Ours(compute) => {
+            Engine::Nearfield(ComputeType::F32) => return Ok(self.float32.values.clone()),
+            Engine::Nearfield(compute) => {
                 let views: Vec<&str> = self.texts.iter().map(String::as_str).collect();
                 return Ok(vectors::embed_texts(engines.model, &views, compute));
             }
             Engine::Peer(compute) => compute,
         };
         let tokens: Vec<Tokens> = self.texts.iter().map(|text| engines.model.tokenize(text)).collect();
-        engines.peer()?.embed(compute, &TokensFile::new(tokens, 32, setting)?, setting)
+        engines.peer()?.embed(compute, &TokensFile::new(tokens, 32, global)?, global)
     }
 }
 
 /// An engine's vectors.
-struct Embedded {
+struct EngineVectors {
     engine: Engine,
     packages: Vec<f32>,
     queries: Vec<f32>,
@@ -57,22 +57,22 @@ struct Embedded {
 pub(super) fn run(
     engines: &mut Engines<'_>,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
     let rows = arguments.overlap_documents.max(arguments.cosine_texts);
-    let packages = corpus::documents(&setting.source.packages(), rows)?;
+    let packages = corpus::documents(&global.data.packages()?, rows)?;
     let packages = packages.into_iter().map(|document| document.text).collect();
-    let packages = Texts::of(engines, &setting.source.packages(), packages, setting)?;
-    let mut queries = corpus::queries(&setting.source.packages_queries())?;
+    let packages = Texts::of(engines, &global.data.packages()?, packages, global)?;
+    let mut queries = corpus::queries(&global.data.package_queries()?)?;
     queries.truncate(arguments.overlap_queries);
-    let queries = Texts::of(engines, &setting.source.packages_queries(), queries, setting)?;
+    let queries = Texts::of(engines, &global.data.package_queries()?, queries, global)?;
 
     let mut all = Vec::new();
     for engine in engines.all.clone() {
         let (packages, queries) =
-            (packages.embedded(engine, engines, setting)?, queries.embedded(engine, engines, setting)?);
-        all.push(Embedded { engine, packages, queries });
+            (packages.embed(engine, engines, global)?, queries.embed(engine, engines, global)?);
+        all.push(EngineVectors { engine, packages, queries });
     }
     cosines(engines, arguments, &packages.float32, &all, format)?;
     overlaps(engines, arguments, &packages.float32, &queries.float32, &all, format)
@@ -82,7 +82,7 @@ fn cosines(
     engines: &Engines<'_>,
     arguments: &Arguments,
     float32: &Vectors,
-    all: &[Embedded],
+    all: &[EngineVectors],
     format: Format,
 ) -> Result<()> {
     let mut report = Report::new(format, "embed cosine");
@@ -102,34 +102,38 @@ fn cosines(
     report.finish()
 }
 
-/// Every pair of ours, one for the query and one for the documents; the peer's each with itself.
+/// Each pair of Nearfield's arithmetics, one for queries and one for documents; each of the peer's with itself.
 fn overlaps(
     engines: &Engines<'_>,
     arguments: &Arguments,
     packages: &Vectors,
     queries: &Vectors,
-    all: &[Embedded],
+    all: &[EngineVectors],
     format: Format,
 ) -> Result<()> {
     let dim = packages.dim;
     let documents = arguments.overlap_documents.min(packages.rows());
-    let truth = truth::exact(&packages.values[..documents * dim], &queries.values, dim);
+    let truth = ground_truth::nearest(&packages.values[..documents * dim], &queries.values, dim);
     let mut report = Report::new(format, "embed overlap");
-    for asked in all {
-        for searched in all {
-            let both_ours = matches!((asked.engine, searched.engine), (Engine::Ours(_), Engine::Ours(_)));
-            if !both_ours && asked.engine != searched.engine {
+    for of_queries in all {
+        for of_documents in all {
+            let both_nearfield = matches!(
+                (of_queries.engine, of_documents.engine),
+                (Engine::Nearfield(_), Engine::Nearfield(_))
+            );
+            if !both_nearfield && of_queries.engine != of_documents.engine {
                 continue;
             }
-            let found = truth::exact(&searched.packages[..documents * dim], &asked.queries, dim);
+            let found =
+                ground_truth::nearest(&of_documents.packages[..documents * dim], &of_queries.queries, dim);
             report.push(
                 Row::new()
-                    .with("engine", engines.name(asked.engine))
-                    .with("query_compute", asked.engine.compute())
-                    .with("document_compute", searched.engine.compute())
+                    .with("engine", engines.name(of_queries.engine))
+                    .with("query_compute", of_queries.engine.compute())
+                    .with("document_compute", of_documents.engine.compute())
                     .with("documents", documents)
                     .with("queries", queries.rows())
-                    .with_rounded("overlap_at_10_with_f32", truth::recall(&truth, &found), 4),
+                    .with_rounded("overlap_at_10_with_f32", ground_truth::recall(&truth, &found), 4),
             )?;
         }
     }

@@ -1,4 +1,4 @@
-//! What a text costs, by its length and how many are embedded at once.
+//! Time per text, by length and batch size.
 
 use std::str::FromStr;
 
@@ -8,15 +8,15 @@ use anyhow::{Context, Result, ensure};
 use super::{Arguments, Engines, engine::ratio, onnxruntime::TokensFile};
 use crate::{
     corpus,
+    global_options::GlobalOptions,
     report::{Format, Report, Row},
     sample::{Sample, median},
-    setting::Setting,
 };
 
-/// Batches of different texts at each point.
+/// Different batches per point.
 const BATCHES: usize = 4;
 
-/// A length and a batch.
+/// A text length and a batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Point {
     tokens: usize,
@@ -27,13 +27,17 @@ impl FromStr for Point {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Point> {
-        let (tokens, batch) = text.split_once('x').context("a point is TOKENSxBATCH, such as 12x32")?;
+        let (tokens, batch) = text.split_once('x').context("expected TOKENSxBATCH, such as 12x32")?;
         let point = Point {
-            tokens: tokens.parse().with_context(|| format!("{tokens} is no number of tokens"))?,
-            batch: batch.parse().with_context(|| format!("{batch} is no number of texts"))?,
+            tokens: tokens
+                .parse()
+                .with_context(|| format!("the number of tokens must be a whole number, not {tokens:?}"))?,
+            batch: batch
+                .parse()
+                .with_context(|| format!("the batch size must be a whole number, not {batch:?}"))?,
         };
-        ensure!(point.tokens >= 3, "a text has 3 tokens at least, not {tokens}");
-        ensure!(point.batch >= 1, "a batch has 1 text at least");
+        ensure!(point.tokens >= 3, "a text has at least 3 tokens, not {tokens}");
+        ensure!(point.batch >= 1, "the batch size must be at least 1");
         Ok(point)
     }
 }
@@ -42,22 +46,22 @@ impl FromStr for Point {
 pub(super) fn run(
     engines: &mut Engines<'_>,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
-    let ids = word_piece_ids(engines.model, setting)?;
+    let ids = word_piece_ids(engines.model, global)?;
     let all = engines.all.clone();
     let texts: Vec<TokensFile> = arguments
         .point
         .iter()
-        .map(|point| TokensFile::new(texts(engines.model, &ids, *point)?, point.batch, setting))
+        .map(|point| TokensFile::new(texts(engines.model, &ids, *point)?, point.batch, global))
         .collect::<Result<_>>()?;
     let mut times = vec![vec![Vec::new(); all.len()]; texts.len()];
     for run in 0..arguments.runs {
         for (texts, times) in texts.iter().zip(&mut times) {
-            // Who goes first changes from round to round.
-            for turn in 0..all.len() {
-                let place = (run + turn) % all.len();
+            // The first engine changes from round to round.
+            for offset in 0..all.len() {
+                let place = (run + offset) % all.len();
                 times[place].push(engines.measure(all[place], texts, arguments.seconds)?);
             }
         }
@@ -73,7 +77,7 @@ pub(super) fn run(
                 Row::new()
                     .with("engine", engines.name(*engine))
                     .with("model", engines.model.name())
-                    .with("level", setting.cpu().level().name())
+                    .with("level", global.cpu().level().name())
                     .with("threads", 1)
                     .with("runs", arguments.runs)
                     .with("compute", engine.compute())
@@ -90,9 +94,9 @@ pub(super) fn run(
     report.finish()
 }
 
-/// Word pieces of real texts in a row, without the special tokens around each text.
-fn word_piece_ids(model: &Model, setting: &Setting) -> Result<Vec<u32>> {
-    let documents = corpus::documents(&setting.source.packages(), 500)?;
+/// The concatenated word pieces of real texts, without special tokens.
+fn word_piece_ids(model: &Model, global: &GlobalOptions) -> Result<Vec<u32>> {
+    let documents = corpus::documents(&global.data.packages()?, 500)?;
     Ok(documents
         .iter()
         .flat_map(|document| {
@@ -102,11 +106,11 @@ fn word_piece_ids(model: &Model, setting: &Setting) -> Result<Vec<u32>> {
         .collect())
 }
 
-/// A few batches of different texts, each of exactly as many tokens.
+/// Batches of different texts of exactly the given number of tokens.
 fn texts(model: &Model, ids: &[u32], point: Point) -> Result<Vec<Tokens>> {
     ensure!(
         point.tokens <= model.tokens_max(),
-        "--point {}x{}: a text has {} tokens at most",
+        "--point {}x{}: the model's limit is {} tokens per text",
         point.tokens,
         point.batch,
         model.tokens_max()
@@ -129,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_tokens_and_batch() {
+    fn parses_a_point_of_tokens_and_batch_size() {
         assert_eq!("12x32".parse::<Point>().unwrap(), Point { tokens: 12, batch: 32 });
         for wrong in ["12", "2x1", "12x0", "x", "12x-1"] {
             assert!(wrong.parse::<Point>().is_err(), "{wrong}");

@@ -1,33 +1,33 @@
-//! Sections 8.2 and 6.4 of the article as tables: what M, ef_construction and ef_search do, and what
+//! Sections 8.2 and 6.4 of the article as tables: the effect of M, ef_construction and ef_search, and what
 //! FLOAT16, int8 and int4 save and cost.
 
 use ::index::{Algorithm, Index, Options, Quantization, SearchParams, VectorType};
 use anyhow::Result;
 
 use super::{
-    Arguments, Built, QUANTIZATIONS, Questions,
-    contender::{self, Label},
+    Arguments, BuildResult, QUANTIZATIONS, QuerySet,
+    competitor::{self, EngineLabel},
     curve::Point,
     name_of, ours, packages,
 };
 use crate::{
-    machine::Pinned,
+    global_options::GlobalOptions,
+    ground_truth,
+    machine::CorePin,
     report::{Format, Report, Row},
     scifact::Dataset,
-    setting::Setting,
-    truth,
     vectors::{self, Vectors},
 };
 
-/// Links a node and breadths while building, as the article has them.
+/// M and ef_construction, as in the article.
 const MS: [usize; 4] = [8, 16, 32, 48];
 const EF_CONSTRUCTIONS: [usize; 3] = [100, 200, 500];
-/// The breadth of search at which those are compared.
+/// The ef_search at which those are compared.
 const EF_OF_GRID: usize = 50;
-/// The breadth that is the default of a collection.
+/// The default ef_search of a collection.
 const EF_DEFAULT: usize = 80;
-/// What section 6.4 is about.
-const HELD: [(VectorType, Quantization); 5] = [
+/// The types and quantizations of section 6.4.
+const TYPES_AND_QUANTIZATIONS: [(VectorType, Quantization); 5] = [
     (VectorType::Float32, Quantization::None),
     (VectorType::Float16, Quantization::None),
     (VectorType::Float32, Quantization::Int8),
@@ -36,22 +36,22 @@ const HELD: [(VectorType, Quantization); 5] = [
 ];
 
 /// Measures and prints.
-pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
-    let questions = Questions::all(&corpus, queries, setting)?;
-    let scifact = SciFact::read(setting)?;
-    let _pinned = Pinned::to(arguments.core)?;
-    parameters(&corpus, &questions, arguments, setting, format)?;
-    breadths(&corpus, &questions, arguments, setting, format)?;
-    types(&corpus, &questions, &scifact, arguments, setting, format)
+pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
+    let query_set = QuerySet::all(&corpus, queries, global)?;
+    let scifact = SciFact::load(global)?;
+    let _pin = CorePin::to_core(arguments.core)?;
+    parameters(&corpus, &query_set, arguments, global, format)?;
+    ef_search(&corpus, &query_set, arguments, global, format)?;
+    types(&corpus, &query_set, &scifact, arguments, global, format)
 }
 
 /// Section 8.2: M and ef_construction.
 fn parameters(
     corpus: &Vectors,
-    questions: &Questions,
+    query_set: &QuerySet,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
     let mut report = Report::new(format, "index article 8.2 m, ef_construction");
@@ -63,10 +63,10 @@ fn parameters(
                     name_of(&QUANTIZATIONS, &quantization)
                 );
                 let algorithm = Algorithm::Hnsw { m, ef_construction };
-                let options = contender::options(corpus.dim, arguments, VectorType::Float32, quantization);
-                let (index, built) = ours::build(corpus, Options { algorithm, ..options }, setting.cpu())?;
-                let point = median(&index, questions, EF_OF_GRID, arguments.runs);
-                let row = Label::ours(VectorType::Float32, quantization)
+                let options = competitor::options(corpus.dim, arguments, VectorType::Float32, quantization);
+                let (index, built) = ours::build(corpus, Options { algorithm, ..options }, global.cpu())?;
+                let point = median(&index, query_set, EF_OF_GRID, arguments.runs);
+                let row = EngineLabel::nearfield(VectorType::Float32, quantization)
                     .name(Row::new())
                     .with("documents", corpus.rows())
                     .with("m", m)
@@ -79,20 +79,20 @@ fn parameters(
 }
 
 /// Section 8.2: ef_search.
-fn breadths(
+fn ef_search(
     corpus: &Vectors,
-    questions: &Questions,
+    query_set: &QuerySet,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
     let mut report = Report::new(format, "index article 8.2 ef_search");
     for &quantization in &arguments.quantization {
-        let options = contender::options(corpus.dim, arguments, VectorType::Float32, quantization);
-        let (index, _) = ours::build(corpus, options, setting.cpu())?;
+        let options = competitor::options(corpus.dim, arguments, VectorType::Float32, quantization);
+        let (index, _) = ours::build(corpus, options, global.cpu())?;
         for &ef in &arguments.ef {
-            let point = median(&index, questions, ef, arguments.runs);
-            let row = Label::ours(VectorType::Float32, quantization)
+            let point = median(&index, query_set, ef, arguments.runs);
+            let row = EngineLabel::nearfield(VectorType::Float32, quantization)
                 .name(Row::new())
                 .with("documents", corpus.rows())
                 .with("m", arguments.m)
@@ -106,22 +106,22 @@ fn breadths(
 /// Section 6.4: types and quantization.
 fn types(
     corpus: &Vectors,
-    questions: &Questions,
+    query_set: &QuerySet,
     scifact: &SciFact,
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
     let mut report = Report::new(format, "index article 6.4");
     let mut first_ndcg = None;
-    for (vector_type, quantization) in HELD {
-        let label = Label::ours(vector_type, quantization);
+    for (vector_type, quantization) in TYPES_AND_QUANTIZATIONS {
+        let label = EngineLabel::nearfield(vector_type, quantization);
         eprintln!("{}, {}", label.vector_type, label.quantization);
-        let options = contender::options(corpus.dim, arguments, vector_type, quantization);
-        let (index, built) = ours::build(corpus, options, setting.cpu())?;
-        let point = median(&index, questions, EF_DEFAULT, arguments.runs);
+        let options = competitor::options(corpus.dim, arguments, vector_type, quantization);
+        let (index, built) = ours::build(corpus, options, global.cpu())?;
+        let point = median(&index, query_set, EF_DEFAULT, arguments.runs);
         drop(index);
-        let (index, _) = ours::build(&scifact.abstracts, options, setting.cpu())?;
+        let (index, _) = ours::build(&scifact.abstracts, options, global.cpu())?;
         let exact = scifact.ndcg(&index, true);
         let of_float32 = *first_ndcg.get_or_insert(exact);
         let row = cost(measured(label.name(Row::new()).with("documents", corpus.rows()), &point), &built)
@@ -133,19 +133,19 @@ fn types(
     report.finish()
 }
 
-fn median(index: &Index, questions: &Questions, ef: usize, runs: usize) -> Point {
-    Point::of(ef, &(0..runs).map(|_| ours::search(index, questions, ef)).collect::<Vec<_>>())
+fn median(index: &Index, query_set: &QuerySet, ef: usize, runs: usize) -> Point {
+    Point::of(ef, &(0..runs).map(|_| ours::search(index, query_set, ef)).collect::<Vec<_>>())
 }
 
 fn measured(row: Row, point: &Point) -> Row {
-    point.tell(row.with_rounded("ef_search", point.ef, 0))
+    point.add_to(row.with_rounded("ef_search", point.ef, 0))
 }
 
-fn cost(row: Row, built: &Built) -> Row {
-    built.tell(row).with_rounded("refine_s", built.refine_s, 1)
+fn cost(row: Row, built: &BuildResult) -> Row {
+    built.add_to(row).with_rounded("refine_s", built.refine_s, 1)
 }
 
-/// SciFact in float32: what an index makes of it shows in nDCG.
+/// SciFact's float32 vectors, to measure nDCG by the type of an index.
 struct SciFact {
     dataset: Dataset,
     abstracts: Vectors,
@@ -153,25 +153,25 @@ struct SciFact {
 }
 
 impl SciFact {
-    fn read(setting: &Setting) -> Result<SciFact> {
-        let dataset = Dataset::read(&setting.source.scifact())?;
-        let model = setting.model()?;
+    fn load(global: &GlobalOptions) -> Result<SciFact> {
+        let dataset = Dataset::load(&global.data.scifact()?)?;
+        let model = global.model()?;
         let texts: Vec<&str> = dataset.texts.iter().map(String::as_str).collect();
-        let abstracts = vectors::of_texts(&setting.cache_dir, &model, &dataset.corpus, &texts)?;
-        let claims: Vec<&str> = dataset.questions.iter().map(String::as_str).collect();
+        let abstracts = vectors::of_texts(&global.cache_dir, &model, &dataset.corpus, &texts)?;
+        let claims: Vec<&str> = dataset.queries.iter().map(String::as_str).collect();
         let claims = vectors::embed_texts(&model, &claims, embed::ComputeType::F32);
         Ok(SciFact { dataset, abstracts, claims })
     }
 
-    /// nDCG@10 of an index of the abstracts, compared with all or through the graph.
+    /// nDCG@10 of an index of the abstracts, by exact search or through the graph.
     fn ndcg(&self, index: &Index, exact: bool) -> f64 {
-        let search = SearchParams { k: truth::K, ef: EF_DEFAULT, allowed: None, exact };
+        let search = SearchParams { k: ground_truth::K, ef: EF_DEFAULT, allowed: None, exact };
         let found: Vec<u32> = self
             .claims
             .chunks_exact(self.abstracts.dim)
             .flat_map(|claim| {
                 let labels = index.search(claim, &search).into_iter().map(|neighbour| neighbour.label);
-                labels.chain(std::iter::repeat(u32::MAX)).take(truth::K)
+                labels.chain(std::iter::repeat(u32::MAX)).take(ground_truth::K)
             })
             .collect();
         self.dataset.mean_ndcg(&found)

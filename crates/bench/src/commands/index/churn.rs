@@ -1,25 +1,25 @@
-//! Half of the collection deleted and inserted again, many times over.
+//! Churn: half of the collection is deleted and inserted again, repeatedly.
 
 use anyhow::{Context, Result};
 
 use super::{
-    live::{Bench, EF, Finding},
+    live::{EF, Finding, LiveBench},
     ours,
 };
 use crate::random::Random;
 
-/// Recall may be less than a fresh graph's by so much.
+/// Accepted loss of recall compared with a fresh graph.
 const RECALL_LOST_MAX: f64 = 0.01;
-/// Memory may be so many times a fresh index's.
+/// Accepted memory relative to a fresh index.
 const MEMORY_MAX: f64 = 1.1;
-/// Of the choice of what is deleted.
+/// Seed of the choice of deleted rows.
 const SEED: u64 = 5;
 
-/// Deletes and inserts again, sweeping and refining as the background of the service does.
-pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Finding>> {
-    let Bench { corpus, questions, arguments, .. } = bench;
-    let (index, built) = ours::build(corpus, bench.options, bench.setting.cpu())?;
-    let fresh = ours::search(&index, questions, EF).recall_at_10;
+/// Deletes and inserts again, vacuuming and refining as the service's background thread does.
+pub(super) fn run(bench: &LiveBench<'_>) -> Result<Vec<Finding>> {
+    let LiveBench { corpus, query_set, arguments, .. } = bench;
+    let (index, built) = ours::build(corpus, bench.options, bench.global.cpu())?;
+    let fresh = ours::search(&index, query_set, EF).recall_at_10;
     let mut random = Random::new(SEED);
     let mut rows: Vec<usize> = (0..corpus.rows()).collect();
     for churn in 0..arguments.churns {
@@ -35,27 +35,27 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Vec<Finding>> {
         ours::refine(&index);
         eprintln!("churn {} of {} done", churn + 1, arguments.churns);
     }
-    let recall = ours::search(&index, questions, EF).recall_at_10;
+    let recall = ours::search(&index, query_set, EF).recall_at_10;
     let bytes = ours::bytes_per_vector(&index, corpus.rows())?;
     Ok(vec![
         Finding {
-            what: "recall@10 after churn",
+            metric: "recall@10 after churn",
             value: recall,
             unit: "share",
-            beside: Some(("fresh", fresh)),
-            demanded: Some(("within 0.01", recall >= fresh - RECALL_LOST_MAX)),
+            baseline: Some(("fresh", fresh)),
+            requirement: Some(("within 0.01", recall >= fresh - RECALL_LOST_MAX)),
         },
         Finding {
-            what: "bytes a vector after churn",
+            metric: "bytes per vector after churn",
             value: bytes,
             unit: "bytes",
-            beside: Some(("fresh", built.bytes_per_vector)),
-            demanded: Some(("within 10 %", bytes <= MEMORY_MAX * built.bytes_per_vector)),
+            baseline: Some(("fresh", built.bytes_per_vector)),
+            requirement: Some(("within 10 %", bytes <= MEMORY_MAX * built.bytes_per_vector)),
         },
     ])
 }
 
-/// All in random order (Fisher and Yates).
+/// The rows in random order (Fisher and Yates).
 fn shuffled<'a>(rows: &'a mut [usize], random: &mut Random) -> &'a [usize] {
     for end in (1..rows.len()).rev() {
         rows.swap(end, random.below(end + 1));

@@ -1,58 +1,59 @@
-//! Recall and queries a second by `ef_search`, the article's table 8.2, beside the libraries with the
+//! Recall and queries a second by `ef_search`, the article's table 8.2, baseline the libraries with the
 //! same parameters.
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    Arguments, Questions,
+    Arguments, QuerySet,
+    competitors::Competitors,
     curve::{Curve, Point},
     library::Library,
-    lineup::Lineup,
+    measurement::{Measurement, measure_in_rounds},
     packages,
-    turns::{self, Turn},
 };
 use crate::{
-    machine::Pinned,
+    global_options::GlobalOptions,
+    machine::CorePin,
     report::{Format, Report, Row},
-    setting::Setting,
 };
 
-/// How far recall may be below hnswlib's at equal parameters.
+/// Accepted loss of recall compared with hnswlib at equal parameters.
 const RECALL_BELOW_MAX: f64 = 0.005;
 
 /// Measures and prints.
-pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
-    let questions = Questions::all(&corpus, queries, setting)?;
-    let _pinned = Pinned::to(arguments.core)?;
-    let mut lineup = Lineup::build(&corpus, arguments, setting)?;
-    let mut measured: Vec<Turn<'_>> = lineup
-        .contenders
+pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
+    let query_set = QuerySet::all(&corpus, queries, global)?;
+    let _pin = CorePin::to_core(arguments.core)?;
+    let mut competitors = Competitors::build(&corpus, arguments, global)?;
+    let mut measured: Vec<Measurement<'_>> = competitors
+        .competitors
         .iter_mut()
-        .map(|contender| Turn::new(contender, &questions, &arguments.ef))
+        .map(|competitor| Measurement::new(competitor, &query_set, &arguments.ef))
         .collect();
-    turns::take(&mut measured, arguments.runs)?;
-    let curves: Vec<Curve> = measured.iter().map(Turn::curve).collect();
-    let yardstick = lineup.contenders.iter().position(|contender| contender.is(Library::Hnswlib));
+    measure_in_rounds(&mut measured, arguments.runs)?;
+    let curves: Vec<Curve> = measured.iter().map(Measurement::curve).collect();
+    let baseline = competitors.competitors.iter().position(|competitor| competitor.is(Library::Hnswlib));
 
     let mut report = Report::new(format, "index ef");
     for (place, &ef) in arguments.ef.iter().enumerate() {
         let points: Vec<Point> = curves.iter().map(|curve| curve.points()[place]).collect();
-        let expected = yardstick.map(|yardstick| points[yardstick].recall_at_10);
-        for (contender, point) in lineup.contenders.iter().zip(&points) {
-            let row = contender
+        let expected = baseline.map(|baseline| points[baseline].recall_at_10);
+        for (competitor, point) in competitors.competitors.iter().zip(&points) {
+            let row = competitor
                 .label
                 .name(Row::new())
                 .with("documents", corpus.rows())
                 .with("core", arguments.core)
                 .with("runs", arguments.runs)
-                .with("m", contender.m)
-                .with("ef_construction", contender.ef_construction)
+                .with("m", competitor.m)
+                .with("ef_construction", competitor.ef_construction)
                 .with("ef_search", ef);
             let verdict = expected.map_or(Value::Null, |expected| verdict(point.recall_at_10 - expected));
-            report
-                .push(contender.cost(point.tell(row)).with("recall_at_most_0.005_below_hnswlib", verdict))?;
+            report.push(
+                competitor.cost(point.add_to(row)).with("recall_at_most_0.005_below_hnswlib", verdict),
+            )?;
         }
     }
     report.finish()

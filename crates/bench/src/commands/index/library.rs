@@ -1,18 +1,18 @@
-//! Other libraries, in their Python processes.
+//! Other vector index libraries, in Python processes.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Built, Questions, Round};
+use super::{BuildResult, QuerySet, RoundResult};
 use crate::{
+    ground_truth,
     peer::{Peer, number},
-    truth,
     vectors::{self, Vectors},
 };
 
-/// Candidates that the peers rescore where they do.
+/// Candidates that a rescoring peer rescores.
 const RESCORED: usize = 30;
 
 /// A library to compare with.
@@ -22,27 +22,29 @@ pub(crate) enum Library {
     Faiss,
     Usearch,
     Symphonyqg,
+    /// No library: no Python environment is needed
+    None,
 }
 
-/// A way in which a library holds vectors.
+/// A vector representation of a library.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Variant {
     pub(super) library: Library,
-    /// Of `bench/peers/{script}_peer.py`.
+    /// The script is `bench/peers/{script}_peer.py`.
     script: &'static str,
-    /// What the script calls it, if it knows several.
+    /// The script's argument for this variant, if it has several.
     argument: Option<&'static str>,
-    /// What a reader calls it.
+    /// The printed name.
     pub(super) engine: &'static str,
     pub(super) quantization: &'static str,
-    /// It searches no narrower.
+    /// The smallest ef_search it supports.
     pub(super) ef_min: usize,
-    /// Whether, as its documentation has it, vectors can be inserted and deleted while others search.
+    /// Whether vectors can be inserted and deleted during searches, according to its documentation.
     pub(super) live: bool,
 }
 
 impl Library {
-    /// The ways of holding vectors that are measured.
+    /// The measured variants.
     pub(super) fn variants(self) -> Vec<Variant> {
         let variant = |script, argument, engine, quantization| Variant {
             library: self,
@@ -50,7 +52,7 @@ impl Library {
             argument,
             engine,
             quantization,
-            ef_min: truth::K,
+            ef_min: ground_truth::K,
             live: false,
         };
         match self {
@@ -77,6 +79,7 @@ impl Library {
                     },
                 ]
             }
+            Library::None => Vec::new(),
             Library::Symphonyqg => vec![variant("symphonyqg", None, "SymphonyQG", "1 bit, rescored")],
         }
     }
@@ -89,14 +92,14 @@ pub(super) struct Process {
     ids: PathBuf,
 }
 
-/// What a library says of the index it built.
+/// A library's description of the index it has built.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct BuildAnswer {
     pub(super) version: String,
-    /// Links a node; twice as many on the lowest layer, except where there is only one (SymphonyQG).
+    /// Links per node; twice as many on the lowest layer, except where there is only one (SymphonyQG).
     pub(super) m: u64,
     pub(super) ef_construction: u64,
-    pub(super) built: Built,
+    pub(super) result: BuildResult,
 }
 
 impl Process {
@@ -107,44 +110,51 @@ impl Process {
         Ok(Process { peer, ids: cache_dir.join(format!("{name}-{}.u32", std::process::id())) })
     }
 
-    pub(super) fn build(&mut self, corpus: &Vectors, m: usize, ef_construction: usize) -> Result<Answer> {
-        let answer = self.peer.ask(&json!({
+    pub(super) fn build(
+        &mut self,
+        corpus: &Vectors,
+        m: usize,
+        ef_construction: usize,
+    ) -> Result<BuildAnswer> {
+        let response = self.peer.request(&json!({
             "do": "build", "vectors": corpus.path, "rows": corpus.rows(), "dim": corpus.dim,
             "m": m, "ef_construction": ef_construction,
         }))?;
         let whole = |name: &str| {
-            answer[name].as_u64().with_context(|| format!("the answer has no whole number {name}: {answer}"))
+            response[name]
+                .as_u64()
+                .with_context(|| format!("the response has no whole number {name}: {response}"))
         };
-        let built = Built {
-            link_s: number(&answer, "build_s")?,
+        let result = BuildResult {
+            link_s: number(&response, "build_s")?,
             refine_s: 0.0,
-            bytes_per_vector: number(&answer, "bytes_per_vector")?,
+            bytes_per_vector: number(&response, "bytes_per_vector")?,
         };
-        let version = answer["version"].as_str().context("the answer has no version")?.to_owned();
-        Ok(Answer { version, m: whole("m")?, ef_construction: whole("ef_construction")?, built })
+        let version = response["version"].as_str().context("the response has no version")?.to_owned();
+        Ok(BuildAnswer { version, m: whole("m")?, ef_construction: whole("ef_construction")?, result })
     }
 
-    /// Asks all questions; `timed`, once more one by one for the quantiles.
-    pub(super) fn search(&mut self, questions: &Questions, ef: usize, timed: bool) -> Result<Round> {
-        let answer = self.peer.ask(&json!({
-            "do": "search", "queries": questions.of.path, "rows": questions.of.rows(),
-            "first": questions.first, "step": questions.step,
-            "k": truth::K, "ef": ef, "ids": self.ids, "one_by_one": timed,
+    /// Searches for all queries in one call; if `timed`, then once more one by one for the quantiles.
+    pub(super) fn search(&mut self, query_set: &QuerySet, ef: usize, timed: bool) -> Result<RoundResult> {
+        let response = self.peer.request(&json!({
+            "do": "search", "queries": query_set.vectors.path, "rows": query_set.vectors.rows(),
+            "first": query_set.first, "step": query_set.step,
+            "k": ground_truth::K, "ef": ef, "ids": self.ids, "one_by_one": timed,
         }))?;
-        let quantile = |name| if timed { number(&answer, name) } else { Ok(f64::NAN) };
+        let quantile = |name| if timed { number(&response, name) } else { Ok(f64::NAN) };
         let found = vectors::read_ids(&self.ids)?;
-        Ok(Round {
-            qps: number(&answer, "qps")?,
+        Ok(RoundResult {
+            qps: number(&response, "qps")?,
             p50_us: quantile("p50_us")?,
             p99_us: quantile("p99_us")?,
-            recall_at_10: truth::recall(&questions.truth, &found),
+            recall_at_10: ground_truth::recall(&query_set.truth, &found),
         })
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Absent if no search was answered.
+        // The file does not exist if no search succeeded.
         let _ = std::fs::remove_file(&self.ids);
     }
 }

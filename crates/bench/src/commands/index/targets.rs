@@ -1,4 +1,4 @@
-//! Rate and times of every engine at equal recall.
+//! Throughput and latency of every engine at equal recall.
 
 use std::fs;
 
@@ -6,75 +6,76 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    Arguments, Questions,
-    contender::{Contender, Label},
-    curve::{Curve, Point, Reached},
+    Arguments, QuerySet,
+    competitor::{Competitor, EngineLabel},
+    competitors::Competitors,
+    curve::{Crossing, Curve, Point},
     library::Library,
-    lineup::Lineup,
+    measurement::{Measurement, measure_in_rounds},
     packages, tuning,
-    turns::{self, Turn},
 };
 use crate::{
-    machine::{self, Pinned},
+    global_options::GlobalOptions,
+    machine::{self, CorePin},
     plot::{self, Axis, Plot, Scale, Series},
     report::{Format, Report, Row},
-    setting::Setting,
     vectors::Vectors,
 };
 
-/// The plot begins at this recall.
+/// The lowest recall in the plot.
 const FROM: f64 = 0.85;
 
 /// Measures, prints and draws.
-pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let (corpus, queries) = packages(arguments.limit, arguments.queries, setting)?;
-    let [tuned, reported] = Questions::all(&corpus, queries, setting)?.halves();
-    let _pinned = Pinned::to(arguments.core)?;
-    let mut lineup = Lineup::build(&corpus, arguments, setting)?;
-    let mut breadths = Vec::new();
-    for contender in &mut lineup.contenders {
-        breadths.push(tuning::breadths(contender, &tuned, &arguments.target)?);
-        eprintln!("{} is tuned", contender.label.legend());
+pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
+    let [tuned, reported] = QuerySet::all(&corpus, queries, global)?.halves();
+    let _pin = CorePin::to_core(arguments.core)?;
+    let mut competitors = Competitors::build(&corpus, arguments, global)?;
+    let mut efs = Vec::new();
+    for competitor in &mut competitors.competitors {
+        efs.push(tuning::efs(competitor, &tuned, &arguments.target)?);
+        eprintln!("{} is tuned", competitor.label.legend());
     }
-    let mut measured: Vec<Turn<'_>> = lineup
-        .contenders
+    let mut measured: Vec<Measurement<'_>> = competitors
+        .competitors
         .iter_mut()
-        .zip(&breadths)
-        .map(|(contender, breadths)| Turn::new(contender, &reported, breadths))
+        .zip(&efs)
+        .map(|(competitor, efs)| Measurement::new(competitor, &reported, efs))
         .collect();
-    turns::take(&mut measured, arguments.runs)?;
-    let curves: Vec<Curve> = measured.iter().map(Turn::curve).collect();
+    measure_in_rounds(&mut measured, arguments.runs)?;
+    let curves: Vec<Curve> = measured.iter().map(Measurement::curve).collect();
     if let Some(path) = &arguments.plot {
-        let svg = plot::svg(&[draw(&lineup, &curves, &corpus)]);
+        let svg = plot::svg(&[draw(&competitors, &curves, &corpus)])?;
         fs::write(path, svg).with_context(|| format!("write {}", path.display()))?;
     }
-    print(&lineup, &curves, &corpus, &reported, arguments, format)
+    print(&competitors, &curves, &corpus, &reported, arguments, format)
 }
 
 fn print(
-    lineup: &Lineup,
+    competitors: &Competitors,
     curves: &[Curve],
     corpus: &Vectors,
-    reported: &Questions,
+    reported: &QuerySet,
     arguments: &Arguments,
     format: Format,
 ) -> Result<()> {
-    let of = |library: Library| lineup.contenders.iter().position(|contender| contender.is(library));
-    let yardsticks = [of(Library::Hnswlib), of(Library::Symphonyqg)];
+    let of = |library: Library| competitors.competitors.iter().position(|competitor| competitor.is(library));
+    let baselines = [of(Library::Hnswlib), of(Library::Symphonyqg)];
     let mut report = Report::new(format, "index targets");
     for &target in &arguments.target {
-        let reached: Vec<Option<Reached>> = curves.iter().map(|curve| curve.at(target)).collect();
-        let qps = yardsticks.map(|yardstick| match reached[yardstick?]? {
-            Reached::Between(point) => Some(point.qps()),
+        let reached: Vec<Option<Crossing>> = curves.iter().map(|curve| curve.at(target)).collect();
+        let qps = baselines.map(|baseline| match reached[baseline?]? {
+            Crossing::Interpolated(point) => Some(point.qps()),
             _ => None,
         });
-        let ours_and_theirs = lineup
-            .contenders
+        let rows = competitors
+            .competitors
             .iter()
             .zip(&reached)
-            .map(|(contender, reached)| Line::of(contender, reached.as_ref(), qps));
-        let absent = lineup.absent.iter().map(|(label, why)| Line::of_absent(label, why));
-        for line in ours_and_theirs.chain(absent) {
+            .map(|(competitor, reached)| TargetRow::of(competitor, reached.as_ref(), qps));
+        let unavailable =
+            competitors.unavailable.iter().map(|(label, why)| TargetRow::of_unavailable(label, why));
+        for line in rows.chain(unavailable) {
             let row = line
                 .label
                 .name(Row::new())
@@ -89,51 +90,57 @@ fn print(
     report.finish()
 }
 
-/// What is printed of an engine at a recall.
-struct Line<'a> {
-    label: &'a Label,
-    /// `None` of an engine that could not be had.
-    contender: Option<&'a Contender>,
-    /// `None` where the recall was not reached.
+/// The printed row of an engine at a target recall.
+struct TargetRow<'a> {
+    label: &'a EngineLabel,
+    /// `None` if the engine is unavailable.
+    competitor: Option<&'a Competitor>,
+    /// `None` if the recall was not reached.
     point: Option<Point>,
-    /// To hnswlib's and SymphonyQG's rate at the same recall.
+    /// Throughput relative to hnswlib's and SymphonyQG's at the same recall.
     ratios: [Option<f64>; 2],
     result: String,
 }
 
-impl<'a> Line<'a> {
-    /// Of an engine, beside the rates of hnswlib and SymphonyQG at the same recall.
-    fn of(contender: &'a Contender, reached: Option<&Reached>, yardsticks: [Option<f64>; 2]) -> Line<'a> {
-        let line = |point, ratios, result| Line {
-            label: &contender.label,
-            contender: Some(contender),
+impl<'a> TargetRow<'a> {
+    /// The row of an engine, given the throughput of hnswlib and of SymphonyQG at the same recall.
+    fn of(
+        competitor: &'a Competitor,
+        reached: Option<&Crossing>,
+        baselines: [Option<f64>; 2],
+    ) -> TargetRow<'a> {
+        let line = |point, ratios, result| TargetRow {
+            label: &competitor.label,
+            competitor: Some(competitor),
             point,
             ratios,
             result,
         };
-        let says = |point: &Point| format!("recall {:.4} at ef {}", point.recall_at_10, point.ef);
+        let describe = |point: &Point| format!("recall {:.4} at ef {}", point.recall_at_10, point.ef);
         match reached {
-            Some(Reached::Between(point)) => {
-                let ratios = yardsticks.map(|qps| Some(point.qps() / qps?));
+            Some(Crossing::Interpolated(point)) => {
+                let ratios = baselines.map(|qps| Some(point.qps() / qps?));
                 line(Some(*point), ratios, "measured".to_owned())
             }
-            // At another recall: no ratio.
-            Some(Reached::Exceeded(point)) => line(Some(*point), [None; 2], says(point)),
-            Some(Reached::Never(best)) => {
-                line(None, [None; 2], format!("not reached: {} at best", says(best)))
+            // The recall differs, so there is no ratio.
+            Some(Crossing::AlreadyAbove(point)) => line(Some(*point), [None; 2], describe(point)),
+            Some(Crossing::NotReached(best)) => {
+                line(None, [None; 2], format!("not reached: {} at best", describe(best)))
             }
             None => line(None, [None; 2], "not measured".to_owned()),
         }
     }
 
-    fn of_absent(label: &'a Label, why: &str) -> Line<'a> {
-        Line { label, contender: None, point: None, ratios: [None; 2], result: why.to_owned() }
+    fn of_unavailable(label: &'a EngineLabel, why: &str) -> TargetRow<'a> {
+        TargetRow { label, competitor: None, point: None, ratios: [None; 2], result: why.to_owned() }
     }
 
     fn finish(&self, row: Row) -> Row {
         let of = |value: fn(&Point) -> f64| self.point.as_ref().map_or(f64::NAN, value);
-        let row = match self.contender {
-            Some(contender) => row.with("m", contender.m).with("ef_construction", contender.ef_construction),
+        let row = match self.competitor {
+            Some(competitor) => {
+                row.with("m", competitor.m).with("ef_construction", competitor.ef_construction)
+            }
             None => row.with("m", Value::Null).with("ef_construction", Value::Null),
         };
         let row = row
@@ -141,8 +148,8 @@ impl<'a> Line<'a> {
             .with_rounded("qps", of(Point::qps), 0)
             .with_rounded("p50_us", of(|point| point.p50_us), 1)
             .with_rounded("p99_us", of(|point| point.p99_us), 1);
-        let row = match self.contender {
-            Some(contender) => contender.cost(row),
+        let row = match self.competitor {
+            Some(competitor) => competitor.cost(row),
             None => ["bytes_per_vector", "build_s", "link_s", "refine_s"]
                 .into_iter()
                 .fold(row, |row, name| row.with(name, Value::Null)),
@@ -155,11 +162,11 @@ impl<'a> Line<'a> {
     }
 }
 
-fn draw(lineup: &Lineup, curves: &[Curve], corpus: &Vectors) -> Plot {
-    let series = lineup.contenders.iter().zip(curves).map(|(contender, curve)| Series {
-        name: contender.label.legend(),
+fn draw(competitors: &Competitors, curves: &[Curve], corpus: &Vectors) -> Plot {
+    let series = competitors.competitors.iter().zip(curves).map(|(competitor, curve)| Series {
+        name: competitor.label.legend(),
         points: curve.points().iter().map(|point| (point.recall_at_10, point.qps())).collect(),
-        is_ours: contender.is_ours(),
+        is_ours: competitor.is_nearfield(),
     });
     Plot {
         title: format!(
@@ -167,9 +174,9 @@ fn draw(lineup: &Lineup, curves: &[Curve], corpus: &Vectors) -> Plot {
             corpus.rows(),
             corpus.dim
         ),
-        note: format!("{}, one core of them; revision {}", machine::description(), machine::revision()),
-        x: Axis { label: "recall@10".to_owned(), scale: Scale::Nines, within: Some((FROM, 0.9995)) },
-        y: Axis { label: "queries a second".to_owned(), scale: Scale::Log, within: None },
+        note: format!("{}, one core used; revision {}", machine::description(), machine::revision()),
+        x: Axis { label: "recall@10".to_owned(), scale: Scale::Nines, range: Some((FROM, 0.9995)) },
+        y: Axis { label: "queries per second".to_owned(), scale: Scale::Log, range: None },
         series: series.collect(),
     }
 }

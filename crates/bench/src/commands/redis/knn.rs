@@ -1,4 +1,4 @@
-//! Nearest neighbours over the wire, many queries under way at once.
+//! Nearest-neighbour searches over the wire, with many queries in flight.
 
 use std::{
     sync::{
@@ -13,68 +13,67 @@ use nearfield::service::{Context, Service};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Client, Stand, load};
+use super::{Client, REDIS_PY, RedisBench, load};
 use crate::{
+    global_options::GlobalOptions,
     machine, packages,
-    redis_py::Spent,
+    redis_py::Elapsed,
     report::{Format, Report, Row},
     sample::median,
-    setting::Setting,
     vectors::{self, Vectors},
 };
 
-/// Measures and prints. All clients ask the same queries of the same index.
-pub(super) fn run(stand: &mut Stand<'_>, setting: &Setting, format: Format) -> Result<()> {
-    let clients = stand.clients();
-    let mut spent = vec![Vec::new(); clients.len()];
+/// Measures and prints. All clients send the same queries to the same index.
+pub(super) fn run(bench: &mut RedisBench<'_>, global: &GlobalOptions, format: Format) -> Result<()> {
+    let clients = bench.clients();
+    let mut times = vec![Vec::new(); clients.len()];
     let mut found = vec![Vec::new(); clients.len()];
-    for run in 0..stand.arguments.runs {
-        for turn in 0..clients.len() {
-            let place = (run + turn) % clients.len();
-            let (took, ids) = match clients[place] {
-                Client::Ours => ours(stand)?,
-                Client::Python(python) => theirs(stand, python, setting)?,
+    for run in 0..bench.arguments.runs {
+        for offset in 0..clients.len() {
+            let place = (run + offset) % clients.len();
+            let (elapsed, ids) = match clients[place] {
+                Client::Nearfield => search_with_nearfield(bench)?,
+                Client::Python(python) => search_with_redis_py(bench, python, global)?,
             };
-            spent[place].push(took);
+            times[place].push(elapsed);
             found[place] = ids;
         }
         eprintln!("round {} of queries done", run + 1);
     }
-    let queries = stand.queries.rows();
-    let medians: Vec<Spent> = spent
+    let queries = bench.queries.rows();
+    let medians: Vec<Elapsed> = times
         .iter()
-        .map(|spent| Spent {
-            seconds: median(&spent.iter().map(|spent| spent.seconds).collect::<Vec<_>>()),
-            cpu_s: median(&spent.iter().map(|spent| spent.cpu_s).collect::<Vec<_>>()),
+        .map(|times| Elapsed {
+            seconds: median(&times.iter().map(|elapsed| elapsed.seconds).collect::<Vec<_>>()),
+            cpu_s: median(&times.iter().map(|elapsed| elapsed.cpu_s).collect::<Vec<_>>()),
         })
         .collect();
     let mut report = Report::new(format, "redis knn");
-    for (place, (client, Spent { seconds, cpu_s })) in clients.iter().zip(&medians).enumerate() {
+    for (place, (client, Elapsed { seconds, cpu_s })) in clients.iter().zip(&medians).enumerate() {
+        let cpu_ratio = medians.get(REDIS_PY).map_or(f64::NAN, |redis_py| cpu_s / redis_py.cpu_s);
+        let agreement =
+            found.get(REDIS_PY).map_or(f64::NAN, |ids| agreement(&found[place], ids, bench.arguments.k));
         report.push(
             Row::new()
-                .with("client", stand.name(*client))
-                .with("documents", stand.documents.len())
+                .with("client", bench.name(*client))
+                .with("documents", bench.documents.len())
                 .with("queries", queries)
-                .with("in_flight", stand.arguments.in_flight)
-                .with("k", stand.arguments.k)
-                .with("ef_search", stand.arguments.ef)
-                .with("runs", stand.arguments.runs)
+                .with("in_flight", bench.arguments.in_flight)
+                .with("k", bench.arguments.k)
+                .with("ef_search", bench.arguments.ef)
+                .with("runs", bench.arguments.runs)
                 .with_rounded("qps", queries as f64 / seconds, 0)
                 .with_rounded("client_cpu_s_per_10k", cpu_s * 1e4 / queries as f64, 3)
-                .with_rounded("cpu_to_redis_py", cpu_s / medians[1].cpu_s, 3)
-                .with_rounded(
-                    "same_results_as_redis_py",
-                    same(&found[place], &found[1], stand.arguments.k),
-                    4,
-                ),
+                .with_rounded("cpu_to_redis_py", cpu_ratio, 3)
+                .with_rounded("same_results_as_redis_py", agreement, 4),
         )?;
     }
     report.finish()
 }
 
-/// The share of queries that found the same documents, in any order: equal distances have none.
-fn same(a: &[u32], b: &[u32], k: usize) -> f64 {
-    assert_eq!(a.len(), b.len(), "both lists hold k ids for each query");
+/// The share of queries with the same `k` documents, in any order, since ties have no defined order.
+fn agreement(a: &[u32], b: &[u32], k: usize) -> f64 {
+    assert_eq!(a.len(), b.len(), "both lists must hold k ids per query");
     let sorted = |ids: &[u32]| {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
@@ -84,66 +83,70 @@ fn same(a: &[u32], b: &[u32], k: usize) -> f64 {
     equal as f64 / (a.len() / k) as f64
 }
 
-fn ours(stand: &Stand<'_>) -> Result<(Spent, Vec<u32>)> {
-    let queries = Arc::new(stand.queries.clone());
+fn search_with_nearfield(bench: &RedisBench<'_>) -> Result<(Elapsed, Vec<u32>)> {
+    let queries = Arc::new(bench.queries.clone());
     let next = Arc::new(AtomicUsize::new(0));
-    let (k, ef) = (stand.arguments.k, stand.arguments.ef);
+    let (k, ef) = (bench.arguments.k, bench.arguments.ef);
     let (started, cpu) = (Instant::now(), machine::process_cpu());
-    let answers: Vec<(usize, Vec<u32>)> = stand.runtime.block_on(async {
+    let responses: Vec<(usize, Vec<u32>)> = bench.runtime.block_on(async {
         let mut workers = JoinSet::new();
-        for _ in 0..stand.arguments.in_flight {
-            workers.spawn(ask(stand.service.clone(), queries.clone(), next.clone(), k, ef));
+        for _ in 0..bench.arguments.in_flight {
+            workers.spawn(search_remaining(bench.service.clone(), queries.clone(), next.clone(), k, ef));
         }
-        let mut answers = Vec::new();
-        while let Some(answered) = workers.join_next().await {
-            answers.extend(answered??);
+        let mut responses = Vec::new();
+        while let Some(of_worker) = workers.join_next().await {
+            responses.extend(of_worker??);
         }
-        anyhow::Ok(answers)
+        anyhow::Ok(responses)
     })?;
-    let spent = Spent {
+    let elapsed = Elapsed {
         seconds: started.elapsed().as_secs_f64(),
         cpu_s: (machine::process_cpu() - cpu).as_secs_f64(),
     };
     let mut found = vec![u32::MAX; queries.rows() * k];
-    for (row, ids) in answers {
+    for (row, ids) in responses {
         found[row * k..][..ids.len()].copy_from_slice(&ids);
     }
-    Ok((spent, found))
+    Ok((elapsed, found))
 }
 
-/// Asks the queries nobody has asked yet, one after the other.
-async fn ask(
+/// Sends queries one after the other until none are left.
+async fn search_remaining(
     service: Service,
     queries: Arc<Vectors>,
     next: Arc<AtomicUsize>,
     k: usize,
     ef: usize,
 ) -> Result<Vec<(usize, Vec<u32>)>> {
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     loop {
         let row = next.fetch_add(1, Relaxed);
         if row >= queries.rows() {
-            return Ok(answers);
+            return Ok(responses);
         }
         let search = packages::nearest(load::HNSW.collection, queries.row(row), k, Some(ef));
-        let answer = service.search(&Context::local(), search).await?;
-        answers.push((row, packages::ids(&answer)?));
+        let response = service.search(&Context::local(), search).await?;
+        responses.push((row, packages::ids(&response)?));
     }
 }
 
-fn theirs(stand: &mut Stand<'_>, python: usize, setting: &Setting) -> Result<(Spent, Vec<u32>)> {
-    let file = tempfile::NamedTempFile::new_in(&setting.cache_dir)?;
+fn search_with_redis_py(
+    bench: &mut RedisBench<'_>,
+    python: usize,
+    global: &GlobalOptions,
+) -> Result<(Elapsed, Vec<u32>)> {
+    let file = tempfile::NamedTempFile::new_in(&global.cache_dir)?;
     let collection = load::HNSW.collection;
-    let (rows, k) = (stand.queries.rows(), stand.arguments.k);
-    let spent = stand.pythons[python].spend(&json!({
+    let (rows, k) = (bench.queries.rows(), bench.arguments.k);
+    let elapsed = bench.pythons[python].timed_request(&json!({
         "do": "knn", "index": collection, "prefix": format!("{collection}:"),
-        "queries": std::path::absolute(&stand.queries.path)?, "rows": rows, "dim": stand.queries.dim,
-        "k": k, "ef": stand.arguments.ef, "in_flight": stand.arguments.in_flight,
+        "queries": std::path::absolute(&bench.queries.path)?, "rows": rows, "dim": bench.queries.dim,
+        "k": k, "ef": bench.arguments.ef, "in_flight": bench.arguments.in_flight,
         "ids": std::path::absolute(file.path())?,
     }))?;
     let found = vectors::read_ids(file.path())?;
-    ensure!(found.len() == rows * k, "{} ids came back where {} were asked for", found.len(), rows * k);
-    Ok((spent, found))
+    ensure!(found.len() == rows * k, "redis-py returned {} ids instead of {}", found.len(), rows * k);
+    Ok((elapsed, found))
 }
 
 #[cfg(test)]
@@ -151,9 +154,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_the_same_whatever_the_order_within_a_query() {
-        assert_eq!(same(&[1, 2, 3, 4], &[2, 1, 3, 4], 2), 1.0);
-        assert_eq!(same(&[1, 2, 3, 4], &[1, 3, 2, 4], 2), 0.0);
-        assert_eq!(same(&[1, 2, 3, 4], &[1, 2, 3, 5], 2), 0.5);
+    fn results_agree_regardless_of_order_within_a_query() {
+        assert_eq!(agreement(&[1, 2, 3, 4], &[2, 1, 3, 4], 2), 1.0);
+        assert_eq!(agreement(&[1, 2, 3, 4], &[1, 3, 2, 4], 2), 0.0);
+        assert_eq!(agreement(&[1, 2, 3, 4], &[1, 2, 3, 5], 2), 0.5);
     }
 }

@@ -1,11 +1,11 @@
-//! `redis`: our service with a real Redis as its store, beside redis-py on the same server, in turn.
+//! `redis`: Nearfield with Redis Stack as its store, alternating with redis-py on the same server.
 
 mod knn;
 pub(crate) mod load;
 mod memory;
 pub(crate) mod pipelining;
 
-use std::num::NonZero;
+use std::{num::NonZero, time::Duration};
 
 use anyhow::{Result, ensure};
 use nearfield::service::{Algorithm, Config, Context, Service};
@@ -13,109 +13,123 @@ use tokio::runtime::Runtime;
 
 use crate::{
     corpus::Document,
-    machine::Pinned,
+    global_options::GlobalOptions,
+    machine::CorePin,
     packages::{self, Corpus},
+    peer::Peers,
     redis_py::RedisPy,
     redis_server::RedisServer,
     report::Format,
-    setting::Setting,
     vectors::Vectors,
 };
+
+/// The place of redis-py, as the article installs it, among [`RedisBench::clients`].
+const REDIS_PY: usize = 1;
 
 /// Arguments of `redis`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Load the first so many packages only
+    /// Number of packages to load, from the first
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     limit: usize,
-    /// Documents in a pipeline
+    /// Documents per pipeline
     #[arg(long, value_name = "N", default_value = "500")]
     batch: NonZero<usize>,
-    /// Parts that the documents are loaded in; clients take turns after each
+    /// Slices in which the documents are loaded; the clients alternate after each
     #[arg(long, value_name = "N", default_value = "5")]
     slices: NonZero<usize>,
     /// Rounds of queries and of pipelines; medians are printed
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Queries in a round
+    /// Queries per round
     #[arg(long, value_name = "N", default_value_t = 5000)]
     queries: usize,
-    /// Queries under way at once
+    /// Queries in flight
     #[arg(long, value_name = "N", default_value_t = 16)]
     in_flight: usize,
-    /// Hits asked for
+    /// Hits per query
     #[arg(long, default_value_t = 10)]
     k: usize,
-    /// Breadth of search
+    /// ef_search
     #[arg(long, default_value_t = 80)]
     ef: usize,
+    /// Divisor of the number of writes per pipeline size
+    #[arg(long, value_name = "N", default_value = "1", hide = true)]
+    fewer_writes: NonZero<usize>,
     /// Core of the server
     #[arg(long, default_value_t = 0)]
     server_core: usize,
     /// Core of each client while the others wait
     #[arg(long, default_value_t = 1)]
     client_core: usize,
-    /// Leave redis-py with hiredis out: the article installs redis alone
+    /// Whether to measure redis-py as well
+    #[arg(long, value_enum, default_value = "all")]
+    peers: Peers,
+    /// Leave out redis-py with hiredis (the article installs redis without it)
     #[arg(long)]
     no_hiredis: bool,
 }
 
-/// One server, everybody who talks to it, and what is loaded.
-struct Stand<'a> {
+/// One server, all clients, and the data to load.
+struct RedisBench<'a> {
     arguments: &'a Arguments,
     service: Service,
     runtime: Runtime,
-    /// redis-py as the article installs it first.
+    /// redis-py as the article installs it, then with hiredis.
     pythons: Vec<RedisPy>,
     documents: Vec<Document>,
     vectors: Vectors,
     queries: Vectors,
     server: RedisServer,
-    /// This process, its service and its runtime.
-    _pinned: Pinned,
+    /// Pins this process, its service and its runtime.
+    _pin: CorePin,
 }
 
-/// Who talks to the server.
+/// A client of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
-    Ours,
-    /// By its place in [`Stand::pythons`].
+    Nearfield,
+    /// By its place in [`RedisBench::pythons`].
     Python(usize),
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
     ensure!(
         arguments.runs > 0 && arguments.in_flight > 0,
-        "there is nothing to measure: no runs, or no queries"
+        "nothing to measure: --runs and --in-flight must be at least 1"
     );
-    let mut stand = Stand::new(arguments, setting)?;
-    pipelining::run(&mut stand, format)?;
-    load::run(&mut stand, load::FLAT, format)?;
-    let loaded = load::run(&mut stand, load::HNSW, format)?;
-    knn::run(&mut stand, setting, format)?;
-    memory::run(&mut stand, &loaded, setting, format)
+    let mut bench = RedisBench::new(arguments, global)?;
+    pipelining::run(&mut bench, format)?;
+    load::run(&mut bench, load::FLAT, format)?;
+    let used_memory = load::run(&mut bench, load::HNSW, format)?;
+    knn::run(&mut bench, global, format)?;
+    memory::run(&bench, used_memory, global, format)
 }
 
-impl<'a> Stand<'a> {
-    fn new(arguments: &'a Arguments, setting: &Setting) -> Result<Stand<'a>> {
+impl<'a> RedisBench<'a> {
+    fn new(arguments: &'a Arguments, global: &GlobalOptions) -> Result<RedisBench<'a>> {
         let Corpus { documents, vectors, queries } =
-            Corpus::read(setting, arguments.limit, arguments.queries)?;
-        let server = RedisServer::start(&setting.cache_dir, Some(arguments.server_core))?;
+            Corpus::read(global, arguments.limit, arguments.queries)?;
+        let server = RedisServer::start(&global.cache_dir, Some(arguments.server_core))?;
         let mut pythons = Vec::new();
         for hiredis in [false, true] {
-            if !(hiredis && arguments.no_hiredis) {
-                let mut python = RedisPy::start(&server, &setting.cache_dir, arguments.client_core, hiredis)?;
-                python.take_documents(&setting.source.packages(), &vectors, documents.len())?;
+            if arguments.peers == Peers::All && !(hiredis && arguments.no_hiredis) {
+                let mut python = RedisPy::start(&server, &global.cache_dir, arguments.client_core, hiredis)?;
+                python.read_documents(&global.data.packages()?, &vectors, documents.len())?;
                 pythons.push(python);
             }
         }
-        let pinned = Pinned::to(arguments.client_core)?;
-        let config =
-            Config { store: server.store(), ..setting.service(&setting.cache_dir.join("redis-no-data"))? };
+        let pin = CorePin::to_core(arguments.client_core)?;
+        let config = Config {
+            store: server.store(),
+            // A closed loop must not be shed.
+            queue_wait: Duration::MAX,
+            ..global.service(&global.cache_dir.join("redis-no-data"))?
+        };
         let service = Service::open(config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Stand {
+        Ok(RedisBench {
             arguments,
             service,
             runtime,
@@ -124,31 +138,31 @@ impl<'a> Stand<'a> {
             vectors,
             queries,
             server,
-            _pinned: pinned,
+            _pin: pin,
         })
     }
 
-    /// Everybody, ours first.
+    /// All clients, Nearfield first.
     fn clients(&self) -> Vec<Client> {
-        std::iter::once(Client::Ours).chain((0..self.pythons.len()).map(Client::Python)).collect()
+        std::iter::once(Client::Nearfield).chain((0..self.pythons.len()).map(Client::Python)).collect()
     }
 
     fn name(&self, client: Client) -> &str {
         match client {
-            Client::Ours => "nearfield",
+            Client::Nearfield => "nearfield",
             Client::Python(place) => &self.pythons[place].name,
         }
     }
 
-    /// Makes a collection of ours under the prefix `{name}:`.
-    fn create(&self, name: &str, algorithm: Algorithm, dim: usize) -> Result<()> {
+    /// Creates a collection of Nearfield's under the prefix `{name}:`.
+    fn create_collection(&self, name: &str, algorithm: Algorithm, dim: usize) -> Result<()> {
         let schema = packages::schema(name, algorithm, dim, None);
         self.runtime.block_on(self.service.put_collection(&Context::local(), name, schema, false))?;
         Ok(())
     }
 
-    /// Makes the same by a command of redis-py's.
-    fn create_in_python(&mut self, name: &str, algorithm: Algorithm, dim: usize) -> Result<()> {
+    /// Creates an equivalent index with `FT.CREATE`.
+    fn create_index(&self, name: &str, algorithm: Algorithm, dim: usize) -> Result<()> {
         let prefix = format!("{name}:");
         let dim = dim.to_string();
         let mut words =
@@ -159,12 +173,12 @@ impl<'a> Stand<'a> {
             Algorithm::Flat => words.extend(["FLAT", "6"].iter().chain(&common)),
             Algorithm::Hnsw { m, ef_construction, .. } => {
                 let (m, ef_construction) = (m.to_string(), ef_construction.to_string());
-                let own = ["M", &m, "EF_CONSTRUCTION", &ef_construction];
-                words.extend(["HNSW", "10"].iter().chain(&common).chain(&own));
-                return self.pythons[0].command(&words).map(drop);
+                let hnsw = ["M", &m, "EF_CONSTRUCTION", &ef_construction];
+                words.extend(["HNSW", "10"].iter().chain(&common).chain(&hnsw));
+                return self.server.command(&words).map(drop);
             }
         }
-        self.pythons[0].command(&words)?;
+        self.server.command(&words)?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a command costs alone and among others in a pipeline: the article's section 6.2.
+//! The cost of a command by pipeline size: the article's section 6.2.
 
 use std::time::Instant;
 
@@ -7,90 +7,95 @@ use nearfield::service::{Algorithm, Context, Expected, Put, Service, Value};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::{Client, Stand};
+use super::{Client, REDIS_PY, RedisBench};
 use crate::{
     peer::number,
     report::{Format, Report, Row},
     sample::median,
 };
 
-/// The collection of ours.
+/// Nearfield's collection.
 const NAME: &str = "small";
-/// The index of redis-py's documents.
+/// redis-py's index.
 const PYTHON: &str = "small_python";
-/// Values of a vector: small, so that the command is what costs.
+/// Dimension of the vectors: small, so that the cost of the command dominates.
 pub(crate) const DIM: usize = 4;
 
-/// Documents in a write, and writes in a round.
+/// Documents per write, and writes per round.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
+pub(crate) struct PipelineSize {
     pub(crate) batch: usize,
     pub(crate) rounds: usize,
 }
 
-/// What is measured.
-pub(crate) const SIZES: [Sizes; 4] = [
-    Sizes { batch: 1, rounds: 500 },
-    Sizes { batch: 100, rounds: 20 },
-    Sizes { batch: 500, rounds: 8 },
-    Sizes { batch: 1000, rounds: 8 },
+/// The measured sizes.
+pub(crate) const PIPELINE_SIZES: [PipelineSize; 4] = [
+    PipelineSize { batch: 1, rounds: 500 },
+    PipelineSize { batch: 100, rounds: 20 },
+    PipelineSize { batch: 500, rounds: 8 },
+    PipelineSize { batch: 1000, rounds: 8 },
 ];
 
-/// Measures and prints: documents of a few words and a vector of four values, new each time.
-pub(super) fn run(stand: &mut Stand<'_>, format: Format) -> Result<()> {
-    stand.create(NAME, Algorithm::Flat, DIM)?;
-    stand.create_in_python(PYTHON, Algorithm::Flat, DIM)?;
+/// Measures and prints. Each write adds new documents with a few words and a vector of four values.
+pub(super) fn run(bench: &mut RedisBench<'_>, format: Format) -> Result<()> {
+    bench.create_collection(NAME, Algorithm::Flat, DIM)?;
+    bench.create_index(PYTHON, Algorithm::Flat, DIM)?;
     for name in [NAME, PYTHON] {
-        stand.pythons[0].wait_until_scanned(name)?;
+        bench.server.wait_until_scanned(name)?;
     }
-    let clients = stand.clients();
+    let clients = bench.clients();
     let mut report = Report::new(format, "redis pipelining");
-    for sizes in SIZES {
-        let Sizes { batch, rounds } = sizes;
+    for PipelineSize { batch, rounds } in PIPELINE_SIZES {
+        let rounds = rounds.div_ceil(bench.arguments.fewer_writes.get());
+        let size = PipelineSize { batch, rounds };
         let mut times = vec![Vec::new(); clients.len()];
-        for run in 0..stand.arguments.runs {
-            for turn in 0..clients.len() {
-                let place = (run + turn) % clients.len();
+        for run in 0..bench.arguments.runs {
+            for offset in 0..clients.len() {
+                let place = (run + offset) % clients.len();
                 let us = match clients[place] {
-                    Client::Ours => write(&stand.service, &stand.runtime, NAME, &format!("{run}-"), sizes)?,
+                    Client::Nearfield => {
+                        write(&bench.service, &bench.runtime, NAME, &format!("{run}-"), size)?
+                    }
                     Client::Python(python) => {
-                        let answer = stand.pythons[python].ask(&json!({
+                        let response = bench.pythons[python].request(&json!({
                             "do": "pipeline", "prefix": format!("{PYTHON}:{python}-{batch}-{run}-"),
                             "batch": batch, "rounds": rounds,
                         }))?;
-                        number(&answer, "us_per_command")?
+                        number(&response, "us_per_command")?
                     }
                 };
                 times[place].push(us);
             }
         }
         let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
+        let redis_py_us = medians.get(REDIS_PY).copied().unwrap_or(f64::NAN);
         for (client, &us_per_command) in clients.iter().zip(&medians) {
             report.push(
                 Row::new()
-                    .with("client", stand.name(*client))
+                    .with("client", bench.name(*client))
                     .with("batch", batch)
-                    .with("runs", stand.arguments.runs)
+                    .with("runs", bench.arguments.runs)
                     .with_rounded("us_per_command", us_per_command, 1)
-                    .with_rounded("times_redis_py", medians[1] / us_per_command, 2),
+                    .with_rounded("times_redis_py", redis_py_us / us_per_command, 2),
             )?;
         }
     }
     report.finish()
 }
 
-/// Median microseconds a document; writes follow each other, ids begin with `mark`.
+/// Median microseconds per document of consecutive writes; the ids start with `id_prefix`.
 pub(crate) fn write(
     service: &Service,
     runtime: &Runtime,
     collection: &str,
-    mark: &str,
-    sizes: Sizes,
+    id_prefix: &str,
+    size: PipelineSize,
 ) -> Result<f64> {
-    let Sizes { batch, rounds } = sizes;
+    let PipelineSize { batch, rounds } = size;
     let mut times = Vec::with_capacity(rounds);
     for round in 0..rounds {
-        let puts: Vec<Put> = (0..batch).map(|row| put(format!("{mark}{batch}-{round}-{row}"), row)).collect();
+        let puts: Vec<Put> =
+            (0..batch).map(|row| put(format!("{id_prefix}{batch}-{round}-{row}"), row)).collect();
         let begun = Instant::now();
         let results = runtime.block_on(service.put(&Context::local(), collection, puts))?;
         times.push(begun.elapsed().as_secs_f64() * 1e6 / batch as f64);

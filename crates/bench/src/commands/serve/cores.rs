@@ -1,58 +1,58 @@
-//! `serve`, the service in this process on one core and on two, text to documents: how much a second
-//! core adds.
+//! `serve`, text to documents through an in-process service, on one core and on two.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use nearfield::service::{Config, Service};
+use nearfield::service::Service;
 
 use super::{
     Arguments,
-    in_process::{Asked, Rate, rate},
+    in_process::{self, QueryCycle, Throughput},
 };
 use crate::{
-    machine::{self, Pinned},
+    global_options::GlobalOptions,
+    machine::{self, CorePin},
     report::{Format, Report, Row},
     sample::median,
-    setting::Setting,
 };
 
-/// Queries under way at once, for each core.
+/// Queries in flight per core.
 const IN_FLIGHT: usize = 16;
-/// Before what counts.
+/// Unmeasured load before each measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Measures and prints; one core and two take turns, `runs` times. The documents are in `data_dir`.
+/// Measures and prints, alternating one core and two, `runs` times. The documents are in `data_dir`.
 pub(super) fn run(
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     data_dir: &Path,
     queries: Vec<String>,
     format: Format,
 ) -> Result<()> {
-    let asked = Asked::new(queries, arguments.k);
+    let queries = QueryCycle::new(queries, arguments.k);
     let counts: Vec<usize> = (1..=machine::cores().min(2)).collect();
-    let mut rates: Vec<Vec<Rate>> = vec![Vec::new(); counts.len()];
+    let mut throughputs: Vec<Vec<Throughput>> = vec![Vec::new(); counts.len()];
     let length = Duration::from_secs_f64(arguments.seconds);
     for run in 0..arguments.runs {
-        for turn in 0..counts.len() {
-            let place = (run + turn) % counts.len();
+        for offset in 0..counts.len() {
+            let place = (run + offset) % counts.len();
             let cores: Vec<usize> = (0..counts[place]).collect();
-            let _pinned = Pinned::to_any(&cores)?;
-            let config = Config { workers: cores.len(), query_cache_bytes: 0, ..setting.service(data_dir)? };
+            let _pin = CorePin::to_cores(&cores)?;
+            let config = in_process::config(cores.len(), data_dir, global)?;
             let service = Service::open(config)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let in_flight = IN_FLIGHT * cores.len();
-            rate(&runtime, &service, &asked, in_flight, WARM_UP)?;
-            rates[place].push(rate(&runtime, &service, &asked, in_flight, length)?);
+            in_process::measure(&runtime, &service, &queries, in_flight, WARM_UP.min(length))?;
+            let measured = in_process::measure(&runtime, &service, &queries, in_flight, length)?;
+            throughputs[place].push(measured);
             service.close();
         }
-        eprintln!("round {} of {} of one core and two done", run + 1, arguments.runs);
+        eprintln!("round {} of {} on one core and on two done", run + 1, arguments.runs);
     }
-    let qps = |rates: &[Rate]| median(&rates.iter().map(|rate| rate.qps).collect::<Vec<_>>());
+    let qps = |runs: &[Throughput]| median(&runs.iter().map(|run| run.qps).collect::<Vec<_>>());
     let mut report = Report::new(format, "serve cores");
-    for (count, of_count) in counts.iter().zip(&rates) {
-        for (run, rate) in of_count.iter().enumerate() {
+    for (count, of_count) in counts.iter().zip(&throughputs) {
+        for (run, throughput) in of_count.iter().enumerate() {
             report.push(
                 Row::new()
                     .with("documents", arguments.documents)
@@ -60,10 +60,10 @@ pub(super) fn run(
                     .with("cores", *count)
                     .with("run", run + 1)
                     .with("in_flight", IN_FLIGHT * count)
-                    .with_rounded("qps", rate.qps, 0)
-                    .with_rounded("cpu_us_per_query", rate.cpu_us, 0)
+                    .with_rounded("qps", throughput.qps, 0)
+                    .with_rounded("cpu_us_per_query", throughput.cpu_us, 0)
                     .with_rounded("median_qps", qps(of_count), 0)
-                    .with_rounded("times_one_core", qps(of_count) / qps(&rates[0]), 2),
+                    .with_rounded("times_one_core", qps(of_count) / qps(&throughputs[0]), 2),
             )?;
         }
     }

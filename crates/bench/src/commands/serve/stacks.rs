@@ -1,5 +1,5 @@
-//! `serve`, text to JSON over a Redis Stack: our server with it as the store, and the article's own stack.
-//! Both ask one index, which ours made and filled with ready vectors, on the same cores as the Redis.
+//! `serve`, text to JSON over Redis Stack: Nearfield's server with it as the store, and the article's own stack.
+//! Both search one index, which Nearfield has filled with vectors computed beforehand, on the same cores as Redis.
 
 use std::num::NonZero;
 
@@ -7,79 +7,91 @@ use anyhow::Result;
 use nearfield::service::{Config, Quantization, Service};
 use tempfile::TempDir;
 
-use super::{Arguments, Bench, Mix, System, packages_with_vectors, search};
+use super::{Arguments, QueryMix, ServerBench, SystemUnderTest, packages_with_vectors, search};
 use crate::{
-    packages, peer,
+    global_options::GlobalOptions,
+    packages,
+    peer::{self, Peers},
     redis_server::RedisServer,
     report::Format,
     repository,
-    server::{Launch, Server, free_address, held_to},
-    setting::Setting,
+    server::{Launch, Server, free_address, pinned_command},
     vectors,
 };
 
-/// The graph's breadth of search, ours by the collection, the article's with every query.
+/// ef_search: set by the collection for Nearfield, with every query by the article's stack.
 const EF_SEARCH: &str = "80";
 
-/// Measures and prints, a table for each of the two.
-pub(super) fn run(arguments: &Arguments, setting: &Setting, format: Format) -> Result<()> {
-    let model = setting.model()?;
-    let scratch = tempfile::tempdir_in(&setting.cache_dir)?;
+type StartSystem = fn(&Arguments, &GlobalOptions, &RedisServer, &TempDir) -> Result<SystemUnderTest>;
+
+/// Measures and prints one table per system.
+pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let model = global.model()?;
+    let scratch = tempfile::tempdir_in(&global.cache_dir)?;
     let core = match arguments.server_cores.as_slice() {
         [one] => Some(*one),
         _ => None,
     };
     let redis = RedisServer::start(scratch.path(), core)?;
-    let (documents, vectors) = packages_with_vectors(arguments, setting, &model)?;
+    let (documents, vectors) = packages_with_vectors(arguments, global, &model)?;
     eprintln!("loading {} documents into Redis Stack", documents.len());
-    let config = Config { store: redis.store(), ..setting.service(scratch.path())? };
+    let config = Config { store: redis.store(), ..global.service(scratch.path())? };
     let service = Service::open(config)?;
     let batch = NonZero::new(500).expect("500 is not 0");
     let schema = packages::own_schema(&model, Quantization::None);
     packages::fill(&service, schema, &documents, Some(&vectors), batch)?;
     service.close();
     drop((model, documents, vectors));
-    for start in [ours, the_articles] {
-        let system = start(arguments, setting, &redis, &scratch)?;
-        let corpus = packages_with_vectors(arguments, setting, &setting.model()?)?;
-        let mut bench = Bench::of(system, arguments, setting, Mix::Distinct, corpus)?;
-        search(&mut bench, setting, format)?;
+    let systems: &[StartSystem] = match arguments.peers {
+        Peers::All => &[start_nearfield, start_article_stack],
+        Peers::None => &[start_nearfield],
+    };
+    for start in systems {
+        let system = start(arguments, global, &redis, &scratch)?;
+        let corpus = packages_with_vectors(arguments, global, &global.model()?)?;
+        let mut bench = ServerBench::of(system, arguments, global, QueryMix::Distinct, corpus)?;
+        search(&mut bench, global, format)?;
     }
     Ok(())
 }
 
-fn ours(arguments: &Arguments, setting: &Setting, redis: &RedisServer, scratch: &TempDir) -> Result<System> {
-    let given = ["--cpu", setting.cpu().level().name(), "--query-cache-mib", "0", "--store", &redis.url()];
+fn start_nearfield(
+    arguments: &Arguments,
+    global: &GlobalOptions,
+    redis: &RedisServer,
+    scratch: &TempDir,
+) -> Result<SystemUnderTest> {
+    let given = ["--cpu", global.cpu().level().name(), "--query-cache-mib", "0", "--store", &redis.url()];
     let launch = Launch {
-        data_dir: scratch.path().join("ours"),
-        models_dir: setting.models_dir()?,
+        data_dir: scratch.path().join("nearfield"),
+        models_dir: global.models_dir()?,
         cores: arguments.server_cores.clone(),
         arguments: given.map(str::to_owned).to_vec(),
     };
     let server = Server::start(&launch)?;
-    Ok(System { name: "nearfield on Redis Stack", server, redis: Some(redis.pid()) })
+    Ok(SystemUnderTest { name: "nearfield on Redis Stack", server, redis: Some(redis.pid()) })
 }
 
-fn the_articles(
+fn start_article_stack(
     arguments: &Arguments,
-    setting: &Setting,
+    global: &GlobalOptions,
     redis: &RedisServer,
     scratch: &TempDir,
-) -> Result<System> {
+) -> Result<SystemUnderTest> {
     let peers = repository::path("bench/peers")?;
-    let python = peer::environment("article_stack", &peers, &setting.cache_dir)?;
+    let python = peer::environment("article_stack", &peers, &global.cache_dir)?;
     let address = free_address()?;
-    let into = setting.cache_dir.join(format!("onnx-{}", vectors::key_of(&setting.model()?)));
-    let mut command = held_to(&arguments.server_cores, &python);
+    let into = global.cache_dir.join(format!("onnx-{}", vectors::key_of(&global.model()?)));
+    let mut command = pinned_command(&arguments.server_cores, &python);
     command
         .arg(peers.join("article_stack.py"))
         .args(["--port", &address.port().to_string(), "--redis", &redis.url()])
         .args(["--index", packages::NAME, "--prefix", &format!("{}:", packages::NAME)])
         .args(["--ef", EF_SEARCH])
         .arg("--model-dir")
-        .arg(setting.model_dir()?)
+        .arg(global.model_dir()?)
         .arg("--into")
         .arg(into);
     let server = Server::spawn(command, address, scratch.path().join("article.log"))?;
-    Ok(System { name: "the article's", server, redis: Some(redis.pid()) })
+    Ok(SystemUnderTest { name: "article stack", server, redis: Some(redis.pid()) })
 }

@@ -1,4 +1,4 @@
-//! What every sub-command is given: corpora, model, caches.
+//! Options that every sub-command takes: data, model, cache directory, instruction set.
 
 use std::{
     ffi::OsString,
@@ -13,23 +13,23 @@ use nearfield::{
     service::Config,
 };
 
-use crate::corpus::Source;
+use crate::data::DataDir;
 
-/// The model everything is measured with, unless another directory is given.
+/// The model used unless `--model` names another.
 const MODEL: &str = "all-MiniLM-L6-v2";
 
-/// Options before or after any sub-command.
+/// Options that may precede or follow any sub-command.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Setting {
+pub(crate) struct GlobalOptions {
     #[command(flatten)]
-    pub(crate) source: Source,
+    pub(crate) data: DataDir,
     /// Model directory [default: all-MiniLM-L6-v2 under $NEARFIELD_HOME/models]
     #[arg(long, value_name = "DIR", global = true)]
     model: Option<PathBuf>,
-    /// Where vectors, exact neighbours and virtual environments are kept
+    /// Directory for embeddings, exact neighbours and virtual environments
     #[arg(long, value_name = "DIR", global = true, default_value = "target/bench")]
     pub(crate) cache_dir: PathBuf,
-    /// Instruction set to use at most: scalar, avx2, avx512 [default: the best there is]
+    /// Highest instruction set to use: scalar, avx2, avx512 [default: the best available]
     #[arg(long, value_name = "LEVEL", global = true, value_parser = level)]
     level: Option<Level>,
 }
@@ -37,18 +37,18 @@ pub(crate) struct Setting {
 fn level(name: &str) -> Result<Level, String> {
     Level::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Level::ALL.into_iter().map(Level::name).collect();
-        format!("no such level; there are {}", names.join(", "))
+        format!("unknown level; expected one of {}", names.join(", "))
     })
 }
 
-impl Setting {
-    /// The instruction set that is measured.
+impl GlobalOptions {
+    /// The instruction set to measure.
     pub(crate) fn cpu(&self) -> Cpu {
         let best = Cpu::detect();
         self.level.map_or(best, |level| best.at_most(level))
     }
 
-    /// Where the model's files are.
+    /// The directory of the model's files.
     pub(crate) fn model_dir(&self) -> Result<PathBuf> {
         let dir = match &self.model {
             Some(dir) => dir.clone(),
@@ -58,25 +58,25 @@ impl Setting {
             return Ok(dir.canonicalize()?);
         }
         Err(anyhow!(
-            "no model.safetensors in {}: run `nearfield model pull`, or give --model DIR",
+            "no model.safetensors in {}: run `nearfield model pull`, or pass --model DIR",
             dir.display()
         ))
     }
 
-    /// The directory of models that the model is in, for a service that finds it by name.
+    /// The parent of the model's directory, where a service finds the model by name.
     pub(crate) fn models_dir(&self) -> Result<PathBuf> {
         let dir = self.model_dir()?;
-        let parent = dir.parent().with_context(|| format!("{} has no directory above it", dir.display()))?;
+        let parent = dir.parent().with_context(|| format!("{} has no parent directory", dir.display()))?;
         Ok(parent.to_owned())
     }
 
-    /// The options that give another process of this program the same setting; they go before the
-    /// sub-command.
+    /// The command-line arguments that give another process of this program the same options; they precede
+    /// the sub-command.
     pub(crate) fn arguments(&self) -> Result<Vec<OsString>> {
         let model = self.model_dir()?;
         let mut arguments: Vec<OsString> = Vec::new();
         for (name, dir) in
-            [("--shared", &self.source.shared), ("--model", &model), ("--cache-dir", &self.cache_dir)]
+            [("--data", self.data.path()), ("--model", &model), ("--cache-dir", &self.cache_dir)]
         {
             arguments.extend([name.into(), dir.into()]);
         }
@@ -84,18 +84,18 @@ impl Setting {
         Ok(arguments)
     }
 
-    /// What a service over `data_dir` is opened with: everything else as the program has it.
+    /// The configuration of a service over `data_dir`, otherwise with the program's defaults.
     pub(crate) fn service(&self, data_dir: &Path) -> Result<Config> {
         Ok(Config { models_dir: self.models_dir()?, ..self.service_without_model(data_dir)? })
     }
 
-    /// [`Setting::service`] for documents that bring their own vectors.
+    /// [`GlobalOptions::service`] for documents that come with vectors.
     pub(crate) fn service_without_model(&self, data_dir: &Path) -> Result<Config> {
         let flags = Flags::default().with("data_dir", data_dir).with("cpu", self.cpu().level().name());
         Ok(Settings::load(&flags, None)?.service())
     }
 
-    /// The model, loaded.
+    /// Loads the model.
     pub(crate) fn model(&self) -> Result<Model> {
         let dir = self.model_dir()?;
         Model::load(&dir, self.cpu(), &ComputeType::ALL)

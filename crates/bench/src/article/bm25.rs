@@ -1,10 +1,10 @@
-//! What matching words alone finds: the bar a semantic search has to clear.
+//! BM25, the keyword-search baseline for semantic search.
 
 use std::collections::{HashMap, HashSet};
 
 /// Okapi BM25 (Robertson and Zaragoza 2009, "The Probabilistic Relevance Framework") over lower-cased
 /// words, k1 = 1.2, b = 0.75.
-pub(super) struct Words {
+pub(super) struct Bm25 {
     documents: Vec<(String, HashMap<String, f64>, f64)>,
     mean_length: f64,
 }
@@ -12,9 +12,9 @@ pub(super) struct Words {
 const K1: f64 = 1.2;
 const B: f64 = 0.75;
 
-impl Words {
-    /// Takes in documents by id.
-    pub(super) fn of(documents: impl IntoIterator<Item = (String, String)>) -> Words {
+impl Bm25 {
+    /// Indexes (id, text) pairs.
+    pub(super) fn new(documents: impl IntoIterator<Item = (String, String)>) -> Bm25 {
         let documents: Vec<_> = documents
             .into_iter()
             .map(|(id, text)| {
@@ -27,22 +27,22 @@ impl Words {
             })
             .collect();
         let mean_length = documents.iter().map(|(_, _, length)| length).sum::<f64>() / documents.len() as f64;
-        Words { documents, mean_length }
+        Bm25 { documents, mean_length }
     }
 
-    /// The ids of the `k` best documents that share a word with the question, best first.
-    pub(super) fn search(&self, question: &str, k: usize) -> Vec<&str> {
-        let asked: HashSet<String> = words(question).collect();
+    /// The ids of the `k` best documents that share a word with the query, best first.
+    pub(super) fn search(&self, query: &str, k: usize) -> Vec<&str> {
+        let terms: HashSet<String> = words(query).collect();
         let count = self.documents.len() as f64;
         let mut scores = vec![0.0; self.documents.len()];
-        for word in &asked {
-            let holders =
+        for word in &terms {
+            let frequency =
                 self.documents.iter().filter(|(_, counts, _)| counts.contains_key(word)).count() as f64;
-            let rarity = ((count - holders + 0.5) / (holders + 0.5) + 1.0).ln();
+            let idf = ((count - frequency + 0.5) / (frequency + 0.5) + 1.0).ln();
             for (score, (_, counts, length)) in scores.iter_mut().zip(&self.documents) {
                 if let Some(times) = counts.get(word) {
                     let norm = K1 * (1.0 - B + B * length / self.mean_length);
-                    *score += rarity * times * (K1 + 1.0) / (times + norm);
+                    *score += idf * times * (K1 + 1.0) / (times + norm);
                 }
             }
         }
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rare_shared_words_count_most() {
+    fn ranks_documents_by_shared_rare_words() {
         let documents = [
             ("a", "The invoice was paid twice. Refund the invoice."),
             ("b", "The password can be reset in settings."),
             ("c", "The team, the plan, the seats."),
         ];
-        let words = Words::of(documents.map(|(id, text)| (id.to_owned(), text.to_owned())));
-        assert_eq!(words.search("the INVOICE", 1), ["a"]);
-        assert_eq!(words.search("reset password", 5), ["b"]);
-        assert!(words.search("nothing shared", 5).is_empty());
+        let bm25 = Bm25::new(documents.map(|(id, text)| (id.to_owned(), text.to_owned())));
+        assert_eq!(bm25.search("the INVOICE", 1), ["a"]);
+        assert_eq!(bm25.search("reset password", 5), ["b"]);
+        assert!(bm25.search("nothing shared", 5).is_empty());
     }
 }

@@ -1,35 +1,35 @@
-//! What building an index and asking it all queries once gave.
+//! Results of building an index and of one round of queries.
 
 use crate::report::Row;
 
-/// What building gave.
+/// The cost of building an index.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Built {
-    /// Until every vector was in the graph.
+pub(crate) struct BuildResult {
+    /// Seconds until every vector was in the graph.
     pub(crate) link_s: f64,
-    /// Until the pass over the finished graph was through; 0 where there is none.
+    /// Seconds of the refinement pass over the finished graph; 0 if there is none.
     pub(crate) refine_s: f64,
-    /// Everything included.
+    /// Vectors, links and everything else.
     pub(crate) bytes_per_vector: f64,
 }
 
-impl Built {
-    /// The row with what building took and gave, but for how long refining took: only ours refines.
-    pub(super) fn tell(&self, row: Row) -> Row {
+impl BuildResult {
+    /// Adds the cost to a row, without the refinement time, which only Nearfield has.
+    pub(super) fn add_to(&self, row: Row) -> Row {
         row.with_rounded("bytes_per_vector", self.bytes_per_vector, 0)
             .with_rounded("build_s", self.build_s(), 1)
             .with_rounded("link_s", self.link_s, 1)
     }
 
-    /// Both steps of building.
+    /// Seconds of both steps.
     pub(crate) fn build_s(&self) -> f64 {
         self.link_s + self.refine_s
     }
 }
 
-/// What a round over the queries gave.
+/// The result of a round over the queries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Round {
+pub(crate) struct RoundResult {
     pub(crate) qps: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,

@@ -1,4 +1,4 @@
-//! What a server says of itself, before and after it was put to work.
+//! Counters of a Redis server, read before and after a measurement.
 
 use std::ops::{Add, Sub};
 
@@ -6,56 +6,56 @@ use anyhow::{Context, Result};
 
 use crate::{machine, redis_server::RedisServer};
 
-/// Counts since a server started, or between two looks at it.
+/// Counters since a server started, or their difference between two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Counts {
-    /// Processor seconds.
+pub(super) struct NodeCounters {
+    /// CPU seconds.
     pub(super) cpu_s: f64,
     pub(super) keys: f64,
     /// Bytes in use (`used_memory`).
     pub(super) used_memory: f64,
-    /// Calls of `FT.SEARCH`, and microseconds in them.
+    /// Calls of `FT.SEARCH`, and the microseconds spent in them.
     pub(super) searches: f64,
     pub(super) search_us: f64,
-    /// Bytes received from clients and sent to them; the reply to a look, a few kilobytes, counts
-    /// in the next.
+    /// Bytes received from clients and sent to them. The reply to a reading, a few kilobytes, counts in the
+    /// next reading.
     pub(super) bytes_in: f64,
     pub(super) bytes_out: f64,
 }
 
-/// Looks at a server.
-pub(super) fn look(node: &RedisServer) -> Result<Counts> {
-    let info = node.pairs(&["INFO", "memory", "stats", "commandstats", "keyspace"])?;
+/// Reads the counters of a server.
+pub(super) fn read(node: &RedisServer) -> Result<NodeCounters> {
+    let info = node.key_values(&["INFO", "memory", "stats", "commandstats", "keyspace"])?;
     let number = |name: &str| {
         let value = info.get(name).with_context(|| format!("INFO has no {name}"))?;
         value.parse::<f64>().with_context(|| format!("INFO's {name} is {value}"))
     };
-    // Both are missing until there is something to tell.
-    let of_search = info.get("cmdstat_FT.SEARCH").map_or("", String::as_str);
-    let of_keys = info.get("db0").map_or("", String::as_str);
-    Ok(Counts {
+    // Both are absent until the first search and the first key.
+    let search_stats = info.get("cmdstat_FT.SEARCH").map_or("", String::as_str);
+    let key_stats = info.get("db0").map_or("", String::as_str);
+    Ok(NodeCounters {
         cpu_s: machine::cpu_seconds(node.pid())?,
-        keys: part(of_keys, "keys")?,
+        keys: part(key_stats, "keys")?,
         used_memory: number("used_memory")?,
-        searches: part(of_search, "calls")?,
-        search_us: part(of_search, "usec")?,
+        searches: part(search_stats, "calls")?,
+        search_us: part(search_stats, "usec")?,
         bytes_in: number("total_net_input_bytes")?,
         bytes_out: number("total_net_output_bytes")?,
     })
 }
 
-/// One number of `name=number,...`; 0 if there is none.
+/// One number of `name=number,...`; 0 if it is absent.
 fn part(parts: &str, name: &str) -> Result<f64> {
-    let of_name = |part: &'_ str| part.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-    match parts.split(',').find_map(of_name) {
+    let value_of = |part: &'_ str| part.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    match parts.split(',').find_map(value_of) {
         Some(value) => value.parse().with_context(|| format!("INFO's {name} in {parts}")),
         None => Ok(0.0),
     }
 }
 
-impl Counts {
-    fn combine(self, other: Counts, with: impl Fn(f64, f64) -> f64) -> Counts {
-        Counts {
+impl NodeCounters {
+    fn combine(self, other: NodeCounters, with: impl Fn(f64, f64) -> f64) -> NodeCounters {
+        NodeCounters {
             cpu_s: with(self.cpu_s, other.cpu_s),
             keys: with(self.keys, other.keys),
             used_memory: with(self.used_memory, other.used_memory),
@@ -67,18 +67,18 @@ impl Counts {
     }
 }
 
-impl Add for Counts {
-    type Output = Counts;
+impl Add for NodeCounters {
+    type Output = NodeCounters;
 
-    fn add(self, other: Counts) -> Counts {
+    fn add(self, other: NodeCounters) -> NodeCounters {
         self.combine(other, f64::add)
     }
 }
 
-impl Sub for Counts {
-    type Output = Counts;
+impl Sub for NodeCounters {
+    type Output = NodeCounters;
 
-    fn sub(self, before: Counts) -> Counts {
+    fn sub(self, before: NodeCounters) -> NodeCounters {
         self.combine(before, f64::sub)
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_found_by_its_whole_name() {
+    fn a_part_is_found_by_its_full_name() {
         let parts = "calls=12,usec=340,usec_per_call=28.33";
         assert_eq!(part(parts, "usec").unwrap(), 340.0);
         assert_eq!(part(parts, "usec_per_call").unwrap(), 28.33);

@@ -1,5 +1,5 @@
-//! Exact nearest neighbours, the yardstick of recall. Plain arithmetic of its own, so that a
-//! fault in the kernels or the index cannot hide in it.
+//! Exact nearest neighbours, against which recall is measured. They are computed with plain arithmetic that
+//! shares no code with the kernels or the index, so a bug there cannot affect both sides.
 
 use std::{fs, path::Path};
 
@@ -8,15 +8,14 @@ use rayon::prelude::*;
 
 use crate::vectors::{self, Vectors};
 
-/// Neighbours a recall is measured over.
+/// The number of neighbours over which recall is measured.
 pub(crate) const K: usize = 10;
 
-/// Queries compared with one document at a time: their values stay in the nearest cache.
+/// Queries compared with one document at a time; their values stay in the L1 cache.
 const QUERIES: usize = 8;
 
-/// For each query the [`K`] rows of `corpus` with the greatest dot product, best first; cached
-/// beside the vectors.
-pub(crate) fn neighbours(cache_dir: &Path, corpus: &Vectors, queries: &Vectors) -> Result<Vec<u32>> {
+/// For each query the [`K`] rows of `corpus` with the greatest dot product, best first; cached in `cache_dir`.
+pub(crate) fn exact_neighbours(cache_dir: &Path, corpus: &Vectors, queries: &Vectors) -> Result<Vec<u32>> {
     let path = cache_dir.join(format!(
         "truth-{}-{}-{}-{}.u32",
         corpus.key,
@@ -30,23 +29,23 @@ pub(crate) fn neighbours(cache_dir: &Path, corpus: &Vectors, queries: &Vectors) 
             return Ok(ids);
         }
     }
-    eprintln!("exact neighbours of {} queries among {} vectors", queries.rows(), corpus.rows());
-    let ids = exact(&corpus.values, &queries.values, corpus.dim);
+    eprintln!("computing the exact neighbours of {} queries among {} vectors", queries.rows(), corpus.rows());
+    let ids = nearest(&corpus.values, &queries.values, corpus.dim);
     let part = path.with_extension("part");
     fs::write(&part, ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())?;
     fs::rename(&part, &path)?;
     Ok(ids)
 }
 
-/// The [`K`] rows with the greatest dot product for each query; equal ones by row.
-pub(crate) fn exact(corpus: &[f32], queries: &[f32], dim: usize) -> Vec<u32> {
+/// The [`K`] rows with the greatest dot product for each query, ties ordered by row.
+pub(crate) fn nearest(corpus: &[f32], queries: &[f32], dim: usize) -> Vec<u32> {
     queries
         .par_chunks(QUERIES * dim)
         .flat_map_iter(|block| {
-            let mut best: Vec<Best> = block.chunks_exact(dim).map(|_| Best::default()).collect();
+            let mut best: Vec<TopRows> = block.chunks_exact(dim).map(|_| TopRows::default()).collect();
             for (row, document) in corpus.chunks_exact(dim).enumerate() {
                 for (query, best) in block.chunks_exact(dim).zip(&mut best) {
-                    best.offer(dot(query, document), row as u32);
+                    best.insert(dot(query, document), row as u32);
                 }
             }
             best.into_iter().flat_map(|best| best.ids())
@@ -54,10 +53,10 @@ pub(crate) fn exact(corpus: &[f32], queries: &[f32], dim: usize) -> Vec<u32> {
         .collect()
 }
 
-/// The share of `truth` that is in `found`, both [`K`] ids a query; a query that found fewer has
-/// `u32::MAX` in the empty places.
+/// The share of `truth` that is in `found`. Both hold [`K`] ids per query; a query with fewer hits is padded
+/// with `u32::MAX`.
 pub(crate) fn recall(truth: &[u32], found: &[u32]) -> f64 {
-    assert_eq!(truth.len(), found.len(), "both lists hold {K} ids for each query");
+    assert_eq!(truth.len(), found.len(), "both lists must hold {K} ids per query");
     let hits: usize = truth
         .chunks_exact(K)
         .zip(found.chunks_exact(K))
@@ -68,10 +67,10 @@ pub(crate) fn recall(truth: &[u32], found: &[u32]) -> f64 {
 
 /// The best rows so far, best first.
 #[derive(Clone, Debug, Default)]
-struct Best(Vec<(f32, u32)>);
+struct TopRows(Vec<(f32, u32)>);
 
-impl Best {
-    fn offer(&mut self, score: f32, row: u32) {
+impl TopRows {
+    fn insert(&mut self, score: f32, row: u32) {
         if self.0.len() == K && score <= self.0[K - 1].0 {
             return;
         }
@@ -85,7 +84,7 @@ impl Best {
     }
 }
 
-/// Sixteen running sums: the compiler turns them into vector registers.
+/// Sixteen running sums, which the compiler vectorises.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_chunks, a_rest) = a.as_chunks::<16>();
     let (b_chunks, b_rest) = b.as_chunks::<16>();
@@ -105,7 +104,7 @@ mod tests {
     use crate::random::Random;
 
     #[test]
-    fn the_exact_neighbours_are_those_of_a_full_sort_in_double_precision() {
+    fn exact_neighbours_equal_a_full_sort_in_double_precision() {
         let (dim, rows, count) = (37, 500, 20);
         let mut random = Random::new(11);
         let corpus: Vec<f32> = (0..rows * dim).map(|_| random.normal() as f32).collect();
@@ -122,11 +121,11 @@ mod tests {
             scored.sort_by(|a, b| b.0.total_cmp(&a.0));
             expected.extend(scored[..K].iter().map(|(_, id)| *id));
         }
-        assert_eq!(exact(&corpus, &queries, dim), expected);
+        assert_eq!(nearest(&corpus, &queries, dim), expected);
     }
 
     #[test]
-    fn recall_counts_shared_ids_whatever_their_order() {
+    fn recall_counts_shared_ids_regardless_of_order() {
         let truth: Vec<u32> = (0..10).collect();
         let mut found: Vec<u32> = (0..10).rev().collect();
         assert_eq!(recall(&truth, &found), 1.0);
