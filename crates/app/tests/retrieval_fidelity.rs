@@ -1,6 +1,6 @@
 //! The published figure of the model on SciFact, reached by the program as users run it.
 //!
-//! Needs the real model and the SciFact collection (`NEARFIELD_SHARED`, `../shared` beside the
+//! Needs the real model and the SciFact collection (`NEARFIELD_DATA`, `../shared` beside the
 //! repository by default). Skipped, loudly, where either is missing.
 
 mod real_model;
@@ -22,8 +22,8 @@ const GRAPH_LOSS_MAX: f64 = 0.005;
 
 fn scifact() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let shared = std::env::var_os("NEARFIELD_SHARED").map_or(beside, PathBuf::from);
-    let scifact = shared.join("eval/scifact");
+    let data = std::env::var_os("NEARFIELD_DATA").map_or(beside, PathBuf::from);
+    let scifact = data.join("eval/scifact");
     if scifact.is_dir() {
         return Some(scifact);
     }

@@ -233,15 +233,17 @@ impl<'a> Fixtures<'a> {
         self.cluster.take()
     }
 
-    /// 1,000 distinct sequential searches of the packages.
+    /// Distinct sequential searches of the packages, after a tenth as many for warm-up.
     pub(super) fn sequential(&mut self) -> Result<SequentialSearches> {
         if self.sequential.is_none() {
+            let searches = self.arguments.searches.get();
+            let warm_up = searches.div_ceil(10);
             let bench = self.packages()?;
             let _pin = bench.pin_client()?;
             let agent = agent();
             let mut ms = Vec::new();
             let mut stages: [Vec<f64>; 4] = Default::default();
-            for query in bench.unused_queries(1100)? {
+            for query in bench.unused_queries(searches + warm_up)? {
                 let url = bench.server().url(&format!("/search?k=5&q={}", encode(&query)));
                 let response = call(&agent, "GET", &url, None)?.expect(200)?;
                 ms.push(response.took.as_secs_f64() * 1e3);
@@ -251,10 +253,9 @@ impl<'a> Fixtures<'a> {
                     values.push(value.with_context(|| format!("no timing.{name} in {}", response.body))?);
                 }
             }
-            // The first hundred are warm-up.
-            let median = |values: &Vec<f64>| Sample::new(values[100..].to_vec()).median();
+            let median = |values: &Vec<f64>| Sample::new(values[warm_up..].to_vec()).median();
             self.sequential = Some(SequentialSearches {
-                ms: Sample::new(ms.split_off(100)),
+                ms: Sample::new(ms.split_off(warm_up)),
                 embed_us: median(&stages[0]),
                 search_us: median(&stages[1]),
                 fetch_us: median(&stages[2]),

@@ -21,6 +21,8 @@ mod section_7;
 mod section_8;
 mod section_9;
 
+use std::num::NonZero;
+
 use anyhow::{Result, ensure};
 
 use crate::{
@@ -42,6 +44,9 @@ pub(crate) struct Arguments {
     /// Length of a load step in seconds
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Searches per measurement of latency
+    #[arg(long, value_name = "N", default_value = "1000", hide = true)]
+    searches: NonZero<usize>,
     /// Only rows whose id starts with this prefix; may be repeated
     #[arg(long, value_name = "PREFIX")]
     row: Vec<String>,

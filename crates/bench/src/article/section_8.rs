@@ -13,9 +13,10 @@ pub(super) const ROWS: &[Row] = &[
         article: "p95 of 1,000 searches for \"how to reset password?\"",
         peer: "",
         check: |fixtures| {
+            let searches = fixtures.arguments.searches.get();
             let knowledge = fixtures.knowledge_base()?;
             let mut times = Vec::new();
-            for _ in 0..1000 {
+            for _ in 0..searches {
                 times.push(
                     knowledge
                         .api
@@ -249,8 +250,9 @@ impl Fixtures<'_> {
     /// Recall against exact float32 search, and median milliseconds, of 300 text searches at one ef_search.
     pub(super) fn recall_at(&mut self, ef: usize) -> Result<(f64, f64)> {
         let global = self.global;
+        let searches = self.arguments.searches.get();
         let bench = self.packages()?;
-        let (queries, truth) = bench.queries_with_neighbours(300, global)?;
+        let (queries, truth) = bench.queries_with_neighbours(searches.min(300), global)?;
         let _pin = bench.pin_client()?;
         let agent = api::agent();
         let (mut found, mut times) = (Vec::new(), Vec::new());

@@ -90,11 +90,11 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
     let mut step = |rate: f64, seconds: f64| -> Result<Outcome> {
         seed += 1;
         // Gives the server time to notice that the connections of the previous step are closed.
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs_f64(arguments.step_seconds / 5.0));
         let step = Step {
             rate,
             duration: Duration::from_secs_f64(seconds),
-            warm_up: Duration::from_secs(1),
+            warm_up: Duration::from_secs_f64(arguments.step_seconds / 5.0),
             grace: Duration::from_secs(10),
             connections: arguments.connections,
             seed,

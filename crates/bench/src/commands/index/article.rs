@@ -55,24 +55,23 @@ fn parameters(
     format: Format,
 ) -> Result<()> {
     let mut report = Report::new(format, "index article 8.2 m, ef_construction");
+    let grid: Vec<(usize, usize)> = match arguments.grid.is_empty() {
+        true => MS.into_iter().flat_map(|m| EF_CONSTRUCTIONS.map(|ef| (m, ef))).collect(),
+        false => arguments.grid.clone(),
+    };
     for &quantization in &arguments.quantization {
-        for m in MS {
-            for ef_construction in EF_CONSTRUCTIONS {
-                eprintln!(
-                    "M {m}, ef_construction {ef_construction}, {}",
-                    name_of(&QUANTIZATIONS, &quantization)
-                );
-                let algorithm = Algorithm::Hnsw { m, ef_construction };
-                let options = competitor::options(corpus.dim, arguments, VectorType::Float32, quantization);
-                let (index, built) = ours::build(corpus, Options { algorithm, ..options }, global.cpu())?;
-                let point = median(&index, query_set, EF_OF_GRID, arguments.runs);
-                let row = EngineLabel::nearfield(VectorType::Float32, quantization)
-                    .name(Row::new())
-                    .with("documents", corpus.rows())
-                    .with("m", m)
-                    .with("ef_construction", ef_construction);
-                report.push(cost(measured(row, &point), &built))?;
-            }
+        for &(m, ef_construction) in &grid {
+            eprintln!("M {m}, ef_construction {ef_construction}, {}", name_of(&QUANTIZATIONS, &quantization));
+            let algorithm = Algorithm::Hnsw { m, ef_construction };
+            let options = competitor::options(corpus.dim, arguments, VectorType::Float32, quantization);
+            let (index, built) = ours::build(corpus, Options { algorithm, ..options }, global.cpu())?;
+            let point = median(&index, query_set, EF_OF_GRID, arguments.runs);
+            let row = EngineLabel::nearfield(VectorType::Float32, quantization)
+                .name(Row::new())
+                .with("documents", corpus.rows())
+                .with("m", m)
+                .with("ef_construction", ef_construction);
+            report.push(cost(measured(row, &point), &built))?;
         }
     }
     report.finish()
