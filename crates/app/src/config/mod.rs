@@ -1,6 +1,6 @@
 //! Settings. Flags override environment variables, which override the configuration file, which overrides the defaults.
 //!
-//! [`table`] lists all settings: a new one is one entry there. No other code reads the environment or the file.
+//! `table` lists all settings: a new one is one entry there. No other code reads the environment or the file.
 
 mod assignments;
 mod builder;
