@@ -1,4 +1,4 @@
-//! Collections: made, found, rebuilt beside themselves, dropped; and the models they need.
+//! Collections: creation, lookup, online rebuild and deletion, and the models they require.
 
 mod fixture;
 
@@ -30,135 +30,135 @@ fn embedded_by(model: &str) -> Schema {
 }
 
 #[tokio::test]
-async fn the_collection_meant_is_the_only_one() {
-    let house = Fixture::empty();
-    let none = house.service.default_collection().unwrap_err();
+async fn the_collection_may_be_omitted_if_there_is_only_one() {
+    let fixture = Fixture::empty();
+    let none = fixture.service.default_collection().unwrap_err();
     assert_eq!((none.kind, none.code), (ErrorKind::NotFound, "collection-not-found"));
-    let none = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
+    let none = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!(none.code, "collection-not-found");
 
-    house.make(COLLECTION, article("a:")).await;
-    assert_eq!(house.service.default_collection().unwrap(), COLLECTION);
-    house.make("books", article("b:")).await;
-    let several = house.service.default_collection().unwrap_err();
+    fixture.make(COLLECTION, article("a:")).await;
+    assert_eq!(fixture.service.default_collection().unwrap(), COLLECTION);
+    fixture.make("books", article("b:")).await;
+    let several = fixture.service.default_collection().unwrap_err();
     assert_eq!((several.kind, several.code), (ErrorKind::Invalid, "collection-ambiguous"));
     assert!(several.message.contains("articles, books"), "{several}");
-    let unknown = house.service.collection(&cx(), "films").await.unwrap_err();
+    let unknown = fixture.service.collection(&cx(), "films").await.unwrap_err();
     assert_eq!((unknown.kind, unknown.code), (ErrorKind::NotFound, "collection-not-found"));
     assert!(unknown.message.contains("articles, books"), "{unknown}");
 
-    house.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
-    assert_eq!(house.service.default_collection().unwrap(), "books");
+    fixture.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
+    assert_eq!(fixture.service.default_collection().unwrap(), "books");
 }
 
 #[tokio::test]
-async fn the_same_schema_again_finds_the_collection_another_is_refused() {
-    let house = Fixture::new().await;
-    let (info, made) = house.service.put_collection(&cx(), COLLECTION, article("a:"), false).await.unwrap();
+async fn accepts_the_same_schema_again_and_rejects_a_different_one() {
+    let fixture = Fixture::new().await;
+    let (info, made) = fixture.service.put_collection(&cx(), COLLECTION, article("a:"), false).await.unwrap();
     assert_eq!((info.name.as_str(), made), (COLLECTION, false));
-    let other = house.service.put_collection(&cx(), COLLECTION, title_only("a:"), false).await.unwrap_err();
+    let other = fixture.service.put_collection(&cx(), COLLECTION, title_only("a:"), false).await.unwrap_err();
     assert_eq!(other.kind, ErrorKind::Conflict);
-    let bad_name = house.service.put_collection(&cx(), "no/name", article("a:"), false).await.unwrap_err();
+    let bad_name = fixture.service.put_collection(&cx(), "no/name", article("a:"), false).await.unwrap_err();
     assert_eq!(bad_name.kind, ErrorKind::Invalid);
 }
 
 #[tokio::test]
-async fn of_two_equal_calls_one_makes_the_collection() {
-    let house = Fixture::empty();
+async fn one_of_two_concurrent_identical_calls_creates_the_collection() {
+    let fixture = Fixture::empty();
     let cx = cx();
-    let make = || house.service.put_collection(&cx, COLLECTION, article("a:"), false);
+    let make = || fixture.service.put_collection(&cx, COLLECTION, article("a:"), false);
     let (one, other) = tokio::join!(make(), make());
     assert!(one.unwrap().1 != other.unwrap().1);
 }
 
 #[tokio::test]
-async fn a_collection_made_later_takes_in_the_documents_that_stand() {
-    let house = Fixture::new().await;
+async fn a_new_collection_indexes_existing_documents() {
+    let fixture = Fixture::new().await;
     let puts = (0..700).map(|number| {
         let word = tiny_model::WORDS[number % 40];
         put(&number.to_string(), &[("title", word), ("content", &format!("{number}"))])
     });
-    house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
-    house.make("titles", title_only("a:")).await;
-    house.settled().await;
-    let info = house.service.collection(&cx(), "titles").await.unwrap();
+    fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    fixture.make("titles", title_only("a:")).await;
+    fixture.settled().await;
+    let info = fixture.service.collection(&cx(), "titles").await.unwrap();
     assert_eq!((info.documents, info.vectors, info.unembedded), (700, 700, 0));
-    let distance = house.distance_from("titles", "3", "cherry").await.unwrap();
+    let distance = fixture.distance_from("titles", "3", "cherry").await.unwrap();
     assert!(distance.abs() < 1e-5, "{distance}");
-    // A document is kept up in both from then on.
-    house.service.patch(&cx(), COLLECTION, patch("3", &[("title", "router")])).await.unwrap();
-    let title = house.distance_from("titles", "3", "router").await.unwrap();
-    let article = house.distance_from(COLLECTION, "3", "router 3").await.unwrap();
+    // From then on, both collections index the document.
+    fixture.service.patch(&cx(), COLLECTION, patch("3", &[("title", "router")])).await.unwrap();
+    let title = fixture.distance_from("titles", "3", "router").await.unwrap();
+    let article = fixture.distance_from(COLLECTION, "3", "router 3").await.unwrap();
     assert!(title.abs() < 1e-5 && article.abs() < 1e-5, "{title} {article}");
 }
 
 #[tokio::test]
-async fn a_collection_is_rebuilt_beside_itself_and_switched() {
-    let house = Fixture::new().await;
+async fn rebuilds_a_collection_online_and_switches_to_the_new_version() {
+    let fixture = Fixture::new().await;
     for (id, title, content) in [("1", "apple", "router cable"), ("2", "router", "apple pear")] {
-        house.put(id, title, content).await.unwrap();
+        fixture.put(id, title, content).await.unwrap();
     }
-    let before = house.service.collection(&cx(), COLLECTION).await.unwrap();
-    let (_, made) = house.service.put_collection(&cx(), COLLECTION, title_only("a:"), true).await.unwrap();
+    let before = fixture.service.collection(&cx(), COLLECTION).await.unwrap();
+    let (_, made) = fixture.service.put_collection(&cx(), COLLECTION, title_only("a:"), true).await.unwrap();
     assert!(!made);
-    // Whichever version answers meanwhile, it answers.
-    assert_eq!(house.ids("apple", 9).await.len(), 2);
-    house.put("3", "winter", "apple").await.unwrap();
-    house.settled().await;
-    let after = house.service.collection(&cx(), COLLECTION).await.unwrap();
+    // During the rebuild, either version may serve the search.
+    assert_eq!(fixture.ids("apple", 9).await.len(), 2);
+    fixture.put("3", "winter", "apple").await.unwrap();
+    fixture.settled().await;
+    let after = fixture.service.collection(&cx(), COLLECTION).await.unwrap();
     assert_eq!(after.version.id, before.version.id);
     assert!(after.version.version > before.version.version);
     assert_eq!((after.documents, after.vectors), (3, 3));
     assert_eq!(after.schema, title_only("a:"));
     for (id, title) in [("1", "apple"), ("2", "router"), ("3", "winter")] {
-        let distance = house.distance_from(COLLECTION, id, title).await.unwrap();
+        let distance = fixture.distance_from(COLLECTION, id, title).await.unwrap();
         assert!(distance.abs() < 1e-5, "{id}: {distance}");
     }
-    let house = house.reopen();
-    assert_eq!(house.put("1", "apple", "router cable").await.unwrap().outcome, Outcome::Unchanged);
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.put("1", "apple", "router cable").await.unwrap().outcome, Outcome::Unchanged);
 }
 
 #[tokio::test]
-async fn names_and_aliases_lead_to_the_same_documents() {
-    let house = Fixture::new().await;
-    house.put("1", "apple", "").await.unwrap();
-    house.service.put_alias(&cx(), "kb", COLLECTION).await.unwrap();
-    assert_eq!(house.service.get(&cx(), "kb", "1").await.unwrap(), house.get("1").await.unwrap());
+async fn names_and_aliases_resolve_to_the_same_documents() {
+    let fixture = Fixture::new().await;
+    fixture.put("1", "apple", "").await.unwrap();
+    fixture.service.put_alias(&cx(), "kb", COLLECTION).await.unwrap();
+    assert_eq!(fixture.service.get(&cx(), "kb", "1").await.unwrap(), fixture.get("1").await.unwrap());
     let search = SearchRequest { collection: Some("kb".into()), ..SearchRequest::text("apple", 1) };
-    let answer = house.service.search(&cx(), search).await.unwrap();
+    let answer = fixture.service.search(&cx(), search).await.unwrap();
     assert_eq!((answer.collection.as_str(), ids(&answer)), (COLLECTION, vec!["1".to_owned()]));
-    assert_eq!(house.service.default_collection().unwrap(), COLLECTION);
-    // What is not easily mended takes the collection's own name.
-    let dropped = house.service.drop_collection(&cx(), "kb", DropMode::DeleteDocuments).await.unwrap_err();
+    assert_eq!(fixture.service.default_collection().unwrap(), COLLECTION);
+    // An operation that is hard to undo requires the collection name; an alias is rejected.
+    let dropped = fixture.service.drop_collection(&cx(), "kb", DropMode::DeleteDocuments).await.unwrap_err();
     assert_eq!(dropped.kind, ErrorKind::Conflict);
-    house.service.drop_alias(&cx(), "kb").await.unwrap();
-    assert_eq!(house.service.get(&cx(), "kb", "1").await.unwrap_err().code, "collection-not-found");
-    assert_eq!(house.service.drop_alias(&cx(), "kb").await.unwrap_err().kind, ErrorKind::NotFound);
-    let nowhere = house.service.put_alias(&cx(), "kb", "nowhere").await.unwrap_err();
+    fixture.service.drop_alias(&cx(), "kb").await.unwrap();
+    assert_eq!(fixture.service.get(&cx(), "kb", "1").await.unwrap_err().code, "collection-not-found");
+    assert_eq!(fixture.service.drop_alias(&cx(), "kb").await.unwrap_err().kind, ErrorKind::NotFound);
+    let nowhere = fixture.service.put_alias(&cx(), "kb", "nowhere").await.unwrap_err();
     assert_eq!(nowhere.kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
-async fn a_dropped_collection_leaves_its_documents_unless_told_otherwise() {
-    let house = Fixture::new().await;
-    house.put("1", "apple", "").await.unwrap();
-    house.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
-    assert_eq!(house.service.stats(&cx()).await.unwrap().documents, 1);
-    house.make(COLLECTION, article("a:")).await;
-    house.settled().await;
-    assert_eq!(house.ids("apple", 9).await, ["1"]);
-    house.service.drop_collection(&cx(), COLLECTION, DropMode::DeleteDocuments).await.unwrap();
-    assert_eq!(house.service.stats(&cx()).await.unwrap().documents, 0);
+async fn dropping_a_collection_keeps_its_documents_unless_requested_otherwise() {
+    let fixture = Fixture::new().await;
+    fixture.put("1", "apple", "").await.unwrap();
+    fixture.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
+    assert_eq!(fixture.service.stats(&cx()).await.unwrap().documents, 1);
+    fixture.make(COLLECTION, article("a:")).await;
+    fixture.settled().await;
+    assert_eq!(fixture.ids("apple", 9).await, ["1"]);
+    fixture.service.drop_collection(&cx(), COLLECTION, DropMode::DeleteDocuments).await.unwrap();
+    assert_eq!(fixture.service.stats(&cx()).await.unwrap().documents, 0);
 }
 
 #[tokio::test]
-async fn a_model_that_does_not_fit_is_refused_when_the_collection_is_made() {
-    let house = Fixture::empty();
+async fn creating_a_collection_rejects_an_incompatible_model() {
+    let fixture = Fixture::empty();
     let make =
-        async |schema| house.service.put_collection(&cx(), COLLECTION, schema, false).await.unwrap_err();
+        async |schema| fixture.service.put_collection(&cx(), COLLECTION, schema, false).await.unwrap_err();
     let missing = make(embedded_by("absent")).await;
     assert_eq!((missing.kind, missing.code), (ErrorKind::Unavailable, "model-missing"));
-    let dir = house.config.models_dir.join("absent");
+    let dir = fixture.config.models_dir.join("absent");
     assert!(missing.message.contains(dir.to_str().unwrap()), "{missing}");
     assert!(missing.message.contains("nearfield model pull"), "{missing}");
 
@@ -178,39 +178,39 @@ async fn a_model_that_does_not_fit_is_refused_when_the_collection_is_made() {
     assert!(wide.message.contains("384") && wide.message.contains("16"), "{wide}");
     let coarse = make(with_vector(article("a:"), |vector| vector.vector_type = VectorType::Int8)).await;
     assert_eq!((coarse.kind, coarse.code), (ErrorKind::Invalid, "vector-type"));
-    assert!(house.service.collections(&cx()).await.unwrap().is_empty());
+    assert!(fixture.service.collections(&cx()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_missing_model_is_told_and_taken_up_when_it_comes() {
-    let house = Fixture::new().await;
-    house.put("1", "apple", "").await.unwrap();
-    let closed = house.close();
+async fn reports_a_missing_model_and_loads_it_once_installed() {
+    let fixture = Fixture::new().await;
+    fixture.put("1", "apple", "").await.unwrap();
+    let closed = fixture.close();
     let away = closed.config.models_dir.join("away");
     fs::rename(closed.model_dir(), &away).unwrap();
-    let house = closed.open();
-    let readiness = house.service.readiness();
+    let fixture = closed.open();
+    let readiness = fixture.service.readiness();
     assert!(!readiness.ready);
     assert!(
         readiness.notes.iter().any(|note| note.contains("nearfield model pull")),
         "{:?}",
         readiness.notes
     );
-    // What needs no model works.
-    assert_eq!(fixture::field(&house.get("1").await.unwrap(), "title"), Some("apple"));
-    let search = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
+    // Operations that need no model succeed.
+    assert_eq!(fixture::field(&fixture.get("1").await.unwrap(), "title"), Some("apple"));
+    let search = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((search.kind, search.code), (ErrorKind::Unavailable, "model-missing"));
-    assert_eq!(house.put("2", "pear", "").await.unwrap_err().code, "model-missing");
+    assert_eq!(fixture.put("2", "pear", "").await.unwrap_err().code, "model-missing");
 
-    fs::rename(&away, house.model_dir()).unwrap();
-    assert_eq!(house.ids("apple", 9).await, ["1"]);
-    assert!(house.service.readiness().ready);
+    fs::rename(&away, fixture.model_dir()).unwrap();
+    assert_eq!(fixture.ids("apple", 9).await, ["1"]);
+    assert!(fixture.service.readiness().ready);
 }
 
 #[tokio::test]
-async fn documents_left_without_vectors_get_them_at_the_next_start() {
-    let house = Fixture::new().await;
-    let closed = house.close();
+async fn embeds_documents_without_vectors_at_the_next_start() {
+    let fixture = Fixture::new().await;
+    let closed = fixture.close();
     {
         let engine = engine(&closed.config);
         let schema = article("b:");
@@ -230,48 +230,48 @@ async fn documents_left_without_vectors_get_them_at_the_next_start() {
             expected: engine::Expected::Any,
         };
         engine.write(vec![stands]).pop().unwrap().unwrap();
-        // The document is older than this collection, so that it lacks a vector there.
+        // The document predates this collection, so it has no vector there.
         engine.create_collection("later", title_only("b:")).unwrap();
         assert_eq!(engine.collection("later").unwrap().unembedded, 1);
         engine.close();
     }
-    let house = closed.open();
-    house.settled().await;
-    let distance = house.distance_from("later", "1", "apple").await.unwrap();
+    let fixture = closed.open();
+    fixture.settled().await;
+    let distance = fixture.distance_from("later", "1", "apple").await.unwrap();
     assert!(distance.abs() < 1e-5, "{distance}");
 }
 
 #[tokio::test]
-async fn vectors_of_another_model_are_told_and_made_again() {
-    let house = Fixture::new().await;
+async fn reports_and_recomputes_vectors_of_another_model() {
+    let fixture = Fixture::new().await;
     for (id, title) in [("1", "apple"), ("2", "router"), ("3", "winter")] {
-        house.put(id, title, "").await.unwrap();
+        fixture.put(id, title, "").await.unwrap();
     }
-    let closed = house.close();
+    let closed = fixture.close();
     tiny_model::write(&closed.model_dir(), 2);
-    let house = closed.open();
-    house.settled().await;
+    let fixture = closed.open();
+    fixture.settled().await;
     for (id, title) in [("1", "apple"), ("2", "router"), ("3", "winter")] {
-        let distance = house.distance_from(COLLECTION, id, title).await.unwrap();
+        let distance = fixture.distance_from(COLLECTION, id, title).await.unwrap();
         assert!(distance.abs() < 1e-5, "{id}: {distance}");
     }
-    assert!(house.service.readiness().ready);
-    assert_eq!(house.service.activity().embedded_texts, 3);
+    assert!(fixture.service.readiness().ready);
+    assert_eq!(fixture.service.activity().embedded_texts, 3);
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_work_is_refused_and_an_odd_one_is_told() {
-    let house = Fixture::empty();
+async fn rejects_an_invalid_configuration_and_warns_about_an_unusual_one() {
+    let fixture = Fixture::empty();
     for change in [
         |config: &mut Config| config.workers = 0,
         |config: &mut Config| config.queue_max = 0,
         |config: &mut Config| config.index_threads = 0,
     ] {
-        let mut config = fixture::config(house.dir.path().join("other"));
+        let mut config = fixture::config(fixture.dir.path().join("other"));
         change(&mut config);
         assert_eq!(Service::open(config).unwrap_err().code, "config");
     }
-    let mut config = fixture::config(house.dir.path().join("other"));
+    let mut config = fixture::config(fixture.dir.path().join("other"));
     config.workers = 2 * std::thread::available_parallelism().unwrap().get() + 1;
     let readiness = Service::open(config).unwrap().readiness();
     assert!(readiness.ready);
@@ -279,17 +279,17 @@ async fn a_configuration_that_cannot_work_is_refused_and_an_odd_one_is_told() {
 }
 
 #[tokio::test]
-async fn a_data_directory_has_one_owner() {
-    let house = Fixture::new().await;
-    let error = Service::open(house.config.clone()).unwrap_err();
+async fn a_data_directory_can_be_opened_only_once() {
+    let fixture = Fixture::new().await;
+    let error = Service::open(fixture.config.clone()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
-    assert!(error.message.contains(house.config.data_dir.to_str().unwrap()), "{error}");
+    assert!(error.message.contains(fixture.config.data_dir.to_str().unwrap()), "{error}");
 }
 
 #[tokio::test]
-async fn flat_and_graph_find_the_same_in_a_small_collection() {
-    let house = Fixture::new().await;
-    house.make("flat", with_vector(article("f:"), |vector| vector.algorithm = Algorithm::Flat)).await;
+async fn flat_and_hnsw_return_the_same_hits_in_a_small_collection() {
+    let fixture = Fixture::new().await;
+    fixture.make("flat", with_vector(article("f:"), |vector| vector.algorithm = Algorithm::Flat)).await;
     let words = tiny_model::WORDS;
     for collection in [COLLECTION, "flat"] {
         let puts: Vec<Put> = (0..words.len())
@@ -297,13 +297,13 @@ async fn flat_and_graph_find_the_same_in_a_small_collection() {
                 put(&number.to_string(), &[("title", words[number]), ("content", words[(number * 7) % 40])])
             })
             .collect();
-        house.service.put(&cx(), collection, puts).await.unwrap();
+        fixture.service.put(&cx(), collection, puts).await.unwrap();
     }
     for word in words {
         let ask = async |collection: &str| {
             let search =
                 SearchRequest { collection: Some(collection.to_owned()), ..SearchRequest::text(word, 10) };
-            let answer = house.service.search(&cx(), search).await.unwrap();
+            let answer = fixture.service.search(&cx(), search).await.unwrap();
             answer.hits.iter().map(|hit| (hit.distance.unwrap() * 1e4).round()).collect::<Vec<_>>()
         };
         assert_eq!(ask(COLLECTION).await, ask("flat").await, "{word}");

@@ -1,4 +1,4 @@
-//! Many callers at once.
+//! Concurrent calls.
 
 mod fixture;
 
@@ -7,23 +7,23 @@ use service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Sc
 
 const WORDS: [&str; 40] = tiny_model::WORDS;
 
-/// The vector of a document is that of its text as it stands.
-async fn assert_vector_fits(house: &Fixture, id: &str) {
-    let document = house.get(id).await.unwrap();
+/// Asserts that the vector of a document matches its current text.
+async fn assert_vector_matches_text(fixture: &Fixture, id: &str) {
+    let document = fixture.get(id).await.unwrap();
     let text = ["title", "content"].map(|name| field(&document, name).unwrap_or_default());
-    let distance = house.distance_from(COLLECTION, id, text.join(" ").trim()).await.unwrap();
+    let distance = fixture.distance_from(COLLECTION, id, text.join(" ").trim()).await.unwrap();
     assert!(distance.abs() < 1e-5, "{id} {text:?}: {distance}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_patches_never_leave_the_vector_of_an_older_text() {
-    let house = Fixture::new().await;
+async fn concurrent_patches_never_leave_a_stale_vector() {
+    let fixture = Fixture::new().await;
     for round in 0..30 {
         let id = format!("{round}");
-        house.put(&id, "apple", "pear").await.unwrap();
+        fixture.put(&id, "apple", "pear").await.unwrap();
         let mut tasks = Vec::new();
         for (name, step) in [("title", 1), ("content", 3), ("title", 7), ("content", 11)] {
-            let (service, id) = (house.service.clone(), id.clone());
+            let (service, id) = (fixture.service.clone(), id.clone());
             tasks.push(tokio::spawn(async move {
                 for turn in 0..5 {
                     let word = WORDS[(round + step * (turn + 1)) % WORDS.len()];
@@ -34,22 +34,22 @@ async fn concurrent_patches_never_leave_the_vector_of_an_older_text() {
         for task in tasks {
             task.await.unwrap();
         }
-        // The last of each writer's patches of a field is what stands, and nothing was lost.
-        let document = house.get(&id).await.unwrap();
+        // Each field holds the last patch of its writer; no patch was lost.
+        let document = fixture.get(&id).await.unwrap();
         let last = |step: usize| WORDS[(round + step * 5) % WORDS.len()];
         assert!([last(1), last(7)].contains(&field(&document, "title").unwrap()));
         assert!([last(3), last(11)].contains(&field(&document, "content").unwrap()));
-        assert_vector_fits(&house, &id).await;
+        assert_vector_matches_text(&fixture, &id).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_patches_of_different_fields_are_all_kept() {
-    let house = Fixture::new().await;
-    house.put("1", "apple", "").await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.put("1", "apple", "").await.unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|number| {
-            let service = house.service.clone();
+            let service = fixture.service.clone();
             tokio::spawn(async move {
                 let (name, word) = (format!("field{number}"), WORDS[number]);
                 service.patch(&cx(), COLLECTION, patch("1", &[(&name, word)])).await.unwrap()
@@ -59,26 +59,26 @@ async fn concurrent_patches_of_different_fields_are_all_kept() {
     for task in tasks {
         task.await.unwrap();
     }
-    let document = house.get("1").await.unwrap();
+    let document = fixture.get("1").await.unwrap();
     for (number, word) in WORDS.iter().enumerate().take(8) {
         assert_eq!(field(&document, &format!("field{number}")), Some(*word));
     }
-    assert_vector_fits(&house, "1").await;
+    assert_vector_matches_text(&fixture, "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn batches_and_patches_mixed_leave_text_and_vector_in_step() {
-    let house = Fixture::new().await;
-    house.put("1", "apple", "pear").await.unwrap();
+async fn concurrent_batches_and_patches_keep_text_and_vector_consistent() {
+    let fixture = Fixture::new().await;
+    fixture.put("1", "apple", "pear").await.unwrap();
     let mut tasks = Vec::new();
     for task in 0..6 {
-        let service = house.service.clone();
+        let service = fixture.service.clone();
         tasks.push(tokio::spawn(async move {
             let mut written = 0;
             for turn in 0..20 {
                 let word = WORDS[(task * 5 + turn) % WORDS.len()];
                 let results = if task % 2 == 0 {
-                    // Half of these bring a text that stood before, so that its vector may be used again.
+                    // Half of these restore an earlier text, whose vector may be reused.
                     let year = format!("{turn}");
                     let title = if turn % 2 == 0 { "apple" } else { word };
                     let fields = [("title", title), ("content", "pear"), ("year", &year)];
@@ -101,17 +101,17 @@ async fn batches_and_patches_mixed_leave_text_and_vector_in_step() {
     for task in tasks {
         assert!(task.await.unwrap() > 0);
     }
-    assert_vector_fits(&house, "1").await;
-    assert_vector_fits(&house, "2").await;
+    assert_vector_matches_text(&fixture, "1").await;
+    assert_vector_matches_text(&fixture, "2").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_writers_with_the_same_guard_one_wins() {
-    let house = Fixture::new().await;
-    let made = house.put("1", "apple", "").await.unwrap();
+async fn one_of_several_writers_with_the_same_precondition_succeeds() {
+    let fixture = Fixture::new().await;
+    let made = fixture.put("1", "apple", "").await.unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|number| {
-            let service = house.service.clone();
+            let service = fixture.service.clone();
             let guarded =
                 Patch { expected: Expected::Seq(made.seq), ..patch("1", &[("title", WORDS[10 + number])]) };
             tokio::spawn(async move { service.patch(&cx(), COLLECTION, guarded).await })
@@ -131,7 +131,7 @@ async fn of_writers_with_the_same_guard_one_wins() {
 
     let tasks: Vec<_> = (0..8)
         .map(|_| {
-            let service = house.service.clone();
+            let service = fixture.service.clone();
             let absent = Put { expected: Expected::Absent, ..put("2", &[("title", "plum")]) };
             tokio::spawn(
                 async move { service.put(&cx(), COLLECTION, vec![absent]).await.unwrap().pop().unwrap() },
@@ -146,10 +146,10 @@ async fn of_writers_with_the_same_guard_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn searches_are_answered_while_a_load_runs() {
-    let house = Fixture::new().await;
-    house.put("first", "winter summer", "").await.unwrap();
-    let service = house.service.clone();
+async fn searches_succeed_during_a_bulk_load() {
+    let fixture = Fixture::new().await;
+    fixture.put("first", "winter summer", "").await.unwrap();
+    let service = fixture.service.clone();
     let load = tokio::spawn(async move {
         for batch in 0..10 {
             let puts = (0..200).map(|number| {
@@ -165,64 +165,64 @@ async fn searches_are_answered_while_a_load_runs() {
     });
     let mut answered = 0;
     while !load.is_finished() || answered == 0 {
-        let answer = house.service.search(&cx(), SearchRequest::text("winter summer", 1)).await.unwrap();
+        let answer = fixture.service.search(&cx(), SearchRequest::text("winter summer", 1)).await.unwrap();
         assert_eq!(ids(&answer), ["first"]);
         answered += 1;
     }
     load.await.unwrap();
-    assert_eq!(house.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
-    let house = house.reopen();
-    assert_eq!(house.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
-    assert_eq!(house.ids("winter summer", 1).await, ["first"]);
+    assert_eq!(fixture.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
+    assert_eq!(fixture.ids("winter summer", 1).await, ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version() {
-    let house = Fixture::new().await;
+    let fixture = Fixture::new().await;
     let puts = (0..300)
         .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
-    house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
     let schema = embedding_of(|embed| embed.fields = vec!["title".into()]);
-    let service = house.service.clone();
+    let service = fixture.service.clone();
     let writer = tokio::spawn(async move {
         for number in 0..150 {
             let word = WORDS[(number * 3 + 1) % 40];
             service.patch(&cx(), COLLECTION, patch(&number.to_string(), &[("title", word)])).await.unwrap();
         }
     });
-    house.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
+    fixture.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
     writer.await.unwrap();
-    house.settled().await;
+    fixture.settled().await;
     for number in 0..300 {
         let word = WORDS[if number < 150 { (number * 3 + 1) % 40 } else { number % 40 }];
-        let distance = house.distance_from(COLLECTION, &number.to_string(), word).await.unwrap();
+        let distance = fixture.distance_from(COLLECTION, &number.to_string(), word).await.unwrap();
         assert!(distance.abs() < 1e-5, "{number}: {distance}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn while_a_model_is_replaced_a_query_is_embedded_by_the_model_of_what_it_is_compared_with() {
-    let house = Fixture::new().await;
-    tiny_model::write(&house.config.models_dir.join("other"), 2);
+async fn during_a_model_change_queries_are_embedded_with_the_model_of_the_compared_vectors() {
+    let fixture = Fixture::new().await;
+    tiny_model::write(&fixture.config.models_dir.join("other"), 2);
     let puts = (0..200)
         .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
-    house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
     for model in ["other", fixture::MODEL, "other"] {
         let schema = embedding_of(|embed| embed.model = model.to_owned());
-        let before = house.service.collection(&cx(), COLLECTION).await.unwrap().version;
-        house.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
+        let before = fixture.service.collection(&cx(), COLLECTION).await.unwrap().version;
+        fixture.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
         let mut more = 20;
         while more > 0 {
             let word = WORDS[more % 40];
-            let answer = house.search(&format!("{word} pear"), 1).await;
+            let answer = fixture.search(&format!("{word} pear"), 1).await;
             assert!(answer.hits[0].distance.unwrap().abs() < 1e-5, "{word}: {:?}", answer.hits[0]);
-            let version = house.service.collection(&cx(), COLLECTION).await.unwrap().version;
+            let version = fixture.service.collection(&cx(), COLLECTION).await.unwrap().version;
             more -= usize::from(version != before);
         }
     }
 }
 
-/// The schema of articles with another way to embed them.
+/// The articles schema with a changed embedding.
 fn embedding_of(change: impl Fn(&mut Embedding)) -> Schema {
     let mut schema = fixture::article("a:");
     for field in &mut schema.fields {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fixture::{COLLECTION, Closed, Fixture, HandClock, article, cx, put, text};
+use fixture::{COLLECTION, Closed, Fixture, ManualClock, article, cx, put, text};
 use redis_cluster::{ClusterOptions, RedisCluster};
 use redis_stack::{RedisStack, Reply};
 use service::{
@@ -63,7 +63,7 @@ impl RecordingObserver {
 /// clock is set to the real time, which Redis uses.
 struct Stores {
     home: Closed,
-    clock: Arc<HandClock>,
+    clock: Arc<ManualClock>,
 }
 
 impl Stores {
@@ -171,7 +171,7 @@ impl Stores {
 /// Field name, model fingerprint and bits of a computed vector.
 type Computed = (String, [u8; 16], Vec<u32>);
 
-fn engine(data_dir: &Path, clock: Arc<HandClock>) -> engine::Engine {
+fn engine(data_dir: &Path, clock: Arc<ManualClock>) -> engine::Engine {
     engine::Engine::open(engine::Options {
         data_dir: data_dir.to_owned(),
         cpu: engine::Cpu::detect(),

@@ -1,5 +1,5 @@
-//! The service with the model people use. Skipped, loudly, where it has not been pulled;
-//! `NEARFIELD_REQUIRE_MODEL=1` makes that a failure.
+//! The service with the default model. Skipped with a message if the model is not installed;
+//! `NEARFIELD_REQUIRE_MODEL=1` turns that into a failure.
 
 mod fixture;
 mod real_model;
@@ -56,7 +56,7 @@ const QUESTIONS: [(&str, &str); 8] = [
     ("I want to leave and have everything erased", "delete"),
 ];
 
-async fn stocked(dir: &TempDir, models_dir: PathBuf) -> Service {
+async fn with_articles(dir: &TempDir, models_dir: PathBuf) -> Service {
     let mut config = fixture::config(dir.path().to_owned());
     config.models_dir = models_dir;
     let service = Service::open(config).unwrap();
@@ -71,17 +71,17 @@ async fn stocked(dir: &TempDir, models_dir: PathBuf) -> Service {
 }
 
 #[tokio::test]
-async fn questions_in_other_words_find_their_articles() {
+async fn paraphrased_questions_find_their_articles() {
     let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
     let model = models.join(MODEL);
-    let service = stocked(&dir, models).await;
+    let service = with_articles(&dir, models).await;
     let searches = QUESTIONS.map(|(question, _)| SearchRequest::text(question, 3)).to_vec();
     let answers = service.search_many(&cx(), searches).await.unwrap();
     for ((question, id), answer) in QUESTIONS.iter().zip(answers) {
         let answer = answer.unwrap();
         assert_eq!(ids(&answer)[0], *id, "{question}");
-        // The same by a vector made apart from the service, compared with every other.
+        // The same search with a vector computed outside the service, by exact comparison.
         let vector = fixture::embed(&model, question);
         let exact =
             SearchRequest { legs: vec![Leg::Vector(vector)], exact: true, ..SearchRequest::text("", 3) };
@@ -94,11 +94,11 @@ async fn questions_in_other_words_find_their_articles() {
 }
 
 #[tokio::test]
-async fn what_the_model_cuts_off_is_reported() {
+async fn reports_truncated_text() {
     let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
-    let service = stocked(&dir, models).await;
-    // 256 word pieces are read, two of them special: the file's own limit of 128 must not hold.
+    let service = with_articles(&dir, models).await;
+    // The model reads 256 word pieces, two of them special; the limit of 128 in tokenizer.json must not apply.
     for (words, truncated) in [(200, false), (254, false), (255, true)] {
         let one = put("long", &[("content", &"word ".repeat(words))]);
         let result = service.put(&cx(), COLLECTION, vec![one]).await.unwrap().pop().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Asking: by text, by vector, by blob, one or many at a time.
+//! Searches by text, vector or blob, single or in batches.
 
 mod fixture;
 
@@ -8,29 +8,29 @@ use fixture::{COLLECTION, Fixture, cx, embed, ids, put};
 use service::{Context, ErrorKind, Leg, Paging, SearchRequest};
 use tokio_util::sync::CancellationToken;
 
-async fn stocked() -> Fixture {
-    let house = Fixture::new().await;
+async fn with_articles() -> Fixture {
+    let fixture = Fixture::new().await;
     let titles = ["apple pear", "apple plum", "invoice refund", "router cable", "winter summer"];
     let puts = (1..).zip(titles).map(|(number, title)| {
         put(&format!("{number}"), &[("title", title), ("tags", if number < 3 { "fruit" } else { "other" })])
     });
-    let results = house.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
+    let results = fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
     assert!(results.iter().all(Result::is_ok));
-    house
+    fixture
 }
 
 #[tokio::test]
-async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
-    let house = stocked().await;
-    let vector = embed(&house.model_dir(), "apple pear");
+async fn equivalent_text_vector_and_blob_queries_return_the_same_hits() {
+    let fixture = with_articles().await;
+    let vector = embed(&fixture.model_dir(), "apple pear");
     let blob = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let by_text = house.search("apple pear", 5).await;
+    let by_text = fixture.search("apple pear", 5).await;
     assert_eq!(ids(&by_text)[..2], ["1", "2"]);
     assert!(by_text.hits[0].distance.unwrap().abs() < 1e-5);
     for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
         for exact in [false, true] {
             let search = SearchRequest { legs: vec![leg.clone()], exact, ..SearchRequest::text("", 5) };
-            let answer = house.service.search(&cx(), search).await.unwrap();
+            let answer = fixture.service.search(&cx(), search).await.unwrap();
             assert_eq!(ids(&answer), ids(&by_text));
             for (one, other) in answer.hits.iter().zip(&by_text.hits) {
                 assert!((one.score - other.score).abs() < 1e-5);
@@ -38,35 +38,35 @@ async fn text_vector_and_blob_of_the_same_meaning_find_the_same() {
             }
         }
     }
-    // Only the text was embedded, beside the five documents.
-    assert_eq!(house.service.activity().embedded_texts, 6);
+    // Apart from the five documents, only the query text was embedded.
+    assert_eq!(fixture.service.activity().embedded_texts, 6);
 }
 
 #[tokio::test]
-async fn an_answer_has_the_page_the_filter_and_the_fields_asked_for() {
-    let house = stocked().await;
-    let all = house.ids("apple", 5).await;
+async fn a_response_respects_the_requested_page_filter_and_fields() {
+    let fixture = with_articles().await;
+    let all = fixture.ids("apple", 5).await;
     let page = SearchRequest { paging: Paging { offset: 2, k: 2 }, ..SearchRequest::text("apple", 5) };
-    assert_eq!(ids(&house.service.search(&cx(), page).await.unwrap()), all[2..4]);
+    assert_eq!(ids(&fixture.service.search(&cx(), page).await.unwrap()), all[2..4]);
 
     let fruit = SearchRequest { filter: Some("@tags:{other}".into()), ..SearchRequest::text("apple", 5) };
-    let mut found = ids(&house.service.search(&cx(), fruit).await.unwrap());
+    let mut found = ids(&fixture.service.search(&cx(), fruit).await.unwrap());
     found.sort();
     assert_eq!(found, ["3", "4", "5"]);
 
     let near = SearchRequest { min_score: Some(0.999), ..SearchRequest::text("router cable", 5) };
-    assert_eq!(ids(&house.service.search(&cx(), near).await.unwrap()), ["4"]);
+    assert_eq!(ids(&fixture.service.search(&cx(), near).await.unwrap()), ["4"]);
 
     let fields = SearchRequest { fields: Some(vec!["title".into()]), ..SearchRequest::text("router", 1) };
-    let answer = house.service.search(&cx(), fields).await.unwrap();
+    let answer = fixture.service.search(&cx(), fields).await.unwrap();
     assert_eq!(answer.collection, COLLECTION);
     assert_eq!(answer.hits[0].document.fields.len(), 1);
     assert_eq!(fixture::field(&answer.hits[0].document, "title"), Some("router cable"));
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_refused_with_its_place() {
-    let house = stocked().await;
+async fn rejects_invalid_searches_and_names_the_field() {
+    let fixture = with_articles().await;
     let base = || SearchRequest::text("apple", 5);
     let page = |offset, k| SearchRequest { paging: Paging { offset, k }, ..base() };
     let legs = |legs| SearchRequest { legs, ..base() };
@@ -99,31 +99,31 @@ async fn what_makes_no_sense_is_refused_with_its_place() {
         (legs(vec![Leg::Blob(vec![0; 63])]), "vector-dimensions", Some("embedding")),
     ];
     for (search, code, at) in cases {
-        let error = house.service.search(&cx(), search.clone()).await.expect_err(&format!("{search:?}"));
+        let error = fixture.service.search(&cx(), search.clone()).await.expect_err(&format!("{search:?}"));
         assert_eq!((error.kind, error.code, error.at.as_deref()), (ErrorKind::Invalid, code, at), "{error}");
     }
-    let short = house.service.search(&cx(), vector(vec![1.0; 15])).await.unwrap_err();
+    let short = fixture.service.search(&cx(), vector(vec![1.0; 15])).await.unwrap_err();
     assert!(short.message.contains("vector dimensions do not match"), "{short}");
 }
 
 #[tokio::test]
-async fn a_field_without_a_model_takes_vectors_only() {
-    let house = Fixture::empty();
+async fn a_field_without_a_model_accepts_only_vectors() {
+    let fixture = Fixture::empty();
     let mut schema = fixture::article("a:");
     for field in &mut schema.fields {
         if let service::FieldKind::Vector(vector) = &mut field.kind {
             vector.embed = None;
         }
     }
-    house.make(COLLECTION, schema).await;
-    house.put("1", "apple", "").await.unwrap();
-    let error = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
+    fixture.make(COLLECTION, schema).await;
+    fixture.put("1", "apple", "").await.unwrap();
+    let error = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "field-not-embedded"));
 }
 
 #[tokio::test]
-async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
-    let house = stocked().await;
+async fn a_batch_of_searches_returns_one_result_per_search_in_order() {
+    let fixture = with_articles().await;
     let searches = vec![
         SearchRequest::text("router cable", 1),
         SearchRequest::text("", 1),
@@ -132,30 +132,30 @@ async fn many_searches_are_answered_in_order_each_with_its_own_fate() {
         SearchRequest { filter: Some("@nowhere:{x}".into()), ..SearchRequest::text("apple", 1) },
         SearchRequest::text("winter summer", 1),
     ];
-    let answers = house.service.search_many(&cx(), searches).await.unwrap();
-    let fates: Vec<&str> = answers
+    let answers = fixture.service.search_many(&cx(), searches).await.unwrap();
+    let outcomes: Vec<&str> = answers
         .iter()
         .map(|answer| match answer {
             Ok(answer) => answer.hits[0].id.as_str(),
             Err(error) => error.code,
         })
         .collect();
-    assert_eq!(fates, ["4", "text-empty", "3", "collection-not-found", "filter", "5"]);
+    assert_eq!(outcomes, ["4", "text-empty", "3", "collection-not-found", "filter", "5"]);
     let many = vec![SearchRequest::text("apple", 1); 101];
-    assert_eq!(house.service.search_many(&cx(), many).await.unwrap_err().code, "too-many-searches");
-    assert!(house.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
+    assert_eq!(fixture.service.search_many(&cx(), many).await.unwrap_err().code, "too-many-searches");
+    assert!(fixture.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
     let fields = Some(vec!["title".to_owned(); 1025]);
     let refused =
-        house.service.search(&cx(), SearchRequest { fields, ..SearchRequest::text("apple", 1) }).await;
+        fixture.service.search(&cx(), SearchRequest { fields, ..SearchRequest::text("apple", 1) }).await;
     assert_eq!(refused.unwrap_err().code, "too-many-fields");
 }
 
 #[tokio::test]
-async fn the_stages_of_an_answer_fit_into_its_time() {
-    let house = stocked().await;
+async fn stage_times_add_up_to_at_most_the_total_time() {
+    let fixture = with_articles().await;
     let search = SearchRequest { filter: Some("@tags:{fruit}".into()), ..SearchRequest::text("apple", 5) };
     let before = Instant::now();
-    let timing = house.service.search(&cx(), search).await.unwrap().timing;
+    let timing = fixture.service.search(&cx(), search).await.unwrap().timing;
     let took = u64::try_from(before.elapsed().as_micros()).unwrap();
     let stages = timing.queue_us + timing.embed_us + timing.filter_us + timing.search_us + timing.fetch_us;
     assert!(stages <= timing.total_us && timing.total_us <= took, "{timing:?} of {took}");
@@ -163,30 +163,31 @@ async fn the_stages_of_an_answer_fit_into_its_time() {
 }
 
 #[tokio::test]
-async fn a_call_that_comes_too_late_or_for_nobody_is_refused() {
-    let house = stocked().await;
-    let embedded = house.service.activity().embedded_texts;
+async fn rejects_expired_and_cancelled_calls() {
+    let fixture = with_articles().await;
+    let embedded = fixture.service.activity().embedded_texts;
     let late = Context { deadline: Some(Instant::now()), ..cx() };
-    let error = house.service.search(&late, SearchRequest::text("apple", 1)).await.unwrap_err();
+    let error = fixture.service.search(&late, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "deadline"));
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let gone = Context { cancel, deadline: Some(Instant::now() + Duration::from_secs(600)), ..cx() };
-    let error = house.service.search(&gone, SearchRequest::text("apple", 1)).await.unwrap_err();
+    let cancelled = Context { cancel, deadline: Some(Instant::now() + Duration::from_secs(600)), ..cx() };
+    let error = fixture.service.search(&cancelled, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "cancelled"));
-    let error = house.service.put(&gone, COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
+    let error =
+        fixture.service.put(&cancelled, COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
     assert_eq!(error.code, "cancelled");
-    assert_eq!(house.service.activity().embedded_texts, embedded);
-    assert_eq!(house.get("9").await.unwrap_err().code, "document-not-found");
+    assert_eq!(fixture.service.activity().embedded_texts, embedded);
+    assert_eq!(fixture.get("9").await.unwrap_err().code, "document-not-found");
 }
 
 #[tokio::test]
-async fn a_closed_service_says_so() {
-    let house = stocked().await;
-    house.service.close();
-    house.service.close();
-    let error = house.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
+async fn a_closed_service_returns_an_error() {
+    let fixture = with_articles().await;
+    fixture.service.close();
+    fixture.service.close();
+    let error = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "closing"));
-    let put = house.service.put(&cx(), COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
+    let put = fixture.service.put(&cx(), COLLECTION, vec![put("9", &[("title", "fig")])]).await.unwrap_err();
     assert_eq!((put.kind, put.code), (ErrorKind::Unavailable, "closing"));
 }

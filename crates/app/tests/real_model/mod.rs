@@ -1,19 +1,19 @@
-//! The model people use, where it has been pulled.
+//! The default model, if it is installed.
 
 use std::path::{Path, PathBuf};
 
-/// The directory of models with all-MiniLM-L6-v2 in it: under `NEARFIELD_HOME`, else where
-/// `make model` puts it. `None`, said loudly, where it is not there; with `NEARFIELD_REQUIRE_MODEL=1`
-/// that is a failure.
+/// The models directory that contains all-MiniLM-L6-v2: below `NEARFIELD_HOME`, by default where
+/// `make model` installs it. Prints a message and returns `None` if the model is missing; panics instead with
+/// `NEARFIELD_REQUIRE_MODEL=1`.
 pub(crate) fn models() -> Option<PathBuf> {
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home");
-    let home = std::env::var_os("NEARFIELD_HOME").map_or(made, PathBuf::from);
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nearfield-home");
+    let home = std::env::var_os("NEARFIELD_HOME").map_or(default, PathBuf::from);
     let models = home.join("models");
     if models.join("all-MiniLM-L6-v2").is_dir() {
         return Some(models);
     }
-    let words = format!("no model all-MiniLM-L6-v2 in {}: run `make model`", models.display());
-    assert!(std::env::var("NEARFIELD_REQUIRE_MODEL").as_deref() != Ok("1"), "{words}");
-    eprintln!("SKIPPED: {words}");
+    let message = format!("no model all-MiniLM-L6-v2 in {}: run `make model`", models.display());
+    assert!(std::env::var("NEARFIELD_REQUIRE_MODEL").as_deref() != Ok("1"), "{message}");
+    eprintln!("SKIPPED: {message}");
     None
 }

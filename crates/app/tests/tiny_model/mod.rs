@@ -1,20 +1,20 @@
-//! A sentence-transformers model of a few kilobytes, made on the spot: one BERT layer whose
-//! attention and feed-forward outputs are zero, so that a text's vector is the mean of its words'.
-//! Texts that share words are near; equal bags of words are equal.
+//! A generated sentence-transformers model of a few kilobytes: one BERT layer whose attention and
+//! feed-forward outputs are zero, so the vector of a text is the mean of the vectors of its words.
+//! Texts that share words are close; texts with the same bag of words have equal vectors.
 
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-/// Values in a vector.
+/// Vector dimensions.
 pub(crate) const DIM: usize = 16;
 
-/// Tokens the model reads, its two special tokens included.
+/// Maximum input of the model in tokens, including its two special tokens.
 pub(crate) const TOKENS_MAX: usize = 24;
 
 const INTERMEDIATE: usize = 8;
 
-/// Words with a token of their own; others are spelled in letters.
+/// Words that have a token; other words are split into letters.
 pub(crate) const WORDS: [&str; 40] = [
     "apple", "pear", "plum", "cherry", "melon", "grape", "lemon", "fig", "invoice", "refund", "payment",
     "card", "tax", "price", "receipt", "bill", "login", "password", "account", "email", "reset", "token",
@@ -22,7 +22,7 @@ pub(crate) const WORDS: [&str; 40] = [
     "south", "east", "west", "winter", "summer", "spring", "autumn",
 ];
 
-/// Writes a model directory. Another `seed` makes another model, with another fingerprint.
+/// Writes a model directory. A different `seed` creates a different model with a different fingerprint.
 pub(crate) fn write(dir: &Path, seed: u64) {
     let vocabulary = vocabulary();
     fs::create_dir_all(dir.join("1_Pooling")).unwrap();
