@@ -41,9 +41,9 @@ fn filled() -> TestHome {
 fn restores_a_complete_backup() {
     let home = filled();
     let before = home.json(&["stats"]);
-    let told = home.json(&["backup", "saved"]);
-    assert_eq!((&told["documents"], &told["last_seq"]), (&before["documents"], &before["last_seq"]));
-    assert_eq!(told["bytes"].as_u64(), Some(fs::metadata(home.path("saved")).unwrap().len()));
+    let report = home.json(&["backup", "saved"]);
+    assert_eq!((&report["documents"], &report["last_seq"]), (&before["documents"], &before["last_seq"]));
+    assert_eq!(report["bytes"].as_u64(), Some(fs::metadata(home.path("saved")).unwrap().len()));
     assert!(home.ok(&["check", "saved"]).contains("300 documents"));
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 300 documents"));
 
@@ -66,9 +66,9 @@ fn restore_replaces_documents_only_with_replace() {
     home.ok(&["delete", "thing/1"]);
     home.fails(1, &["restore", "saved"], &["holds 299 documents", "replaced"]);
     assert_eq!(content(&home).len(), THINGS - 1);
-    let told = home.json(&["restore", "saved", "--replace"]);
+    let report = home.json(&["restore", "saved", "--replace"]);
     assert_eq!(content(&home).len(), THINGS);
-    let kept = told["kept"].as_str().unwrap();
+    let kept = report["kept"].as_str().unwrap();
     assert!(kept.ends_with("nearfield.redb.replaced-1"), "{kept}");
     assert!(fs::metadata(kept).unwrap().len() > 0);
 }
@@ -119,8 +119,8 @@ fn backs_up_through_the_server_and_refuses_to_restore_into_a_directory_in_use() 
         home.command(&["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(server.stderr.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line.contains("serving")));
-    let told = home.json(&["backup", "saved"]);
-    assert_eq!(told["documents"], THINGS);
+    let report = home.json(&["backup", "saved"]);
+    assert_eq!(report["documents"], THINGS);
     for command in [&["check"][..], &["repair"], &["restore", "saved", "--replace"]] {
         home.fails(4, command, &["in use"]);
     }
@@ -162,11 +162,11 @@ fn check_finds_damage_and_repair_saves_readable_rows() {
         "{found:?}"
     );
 
-    let told = home.json(&["repair"]);
-    assert_eq!(told["documents"], THINGS - 1);
-    assert!(told["lost"][0].as_str().unwrap().contains("table documents, key "), "{told}");
-    assert_eq!(told["lost_rows"], 1, "{told}");
-    assert!(told["kept"].as_str().unwrap().ends_with("nearfield.redb.damaged-1"), "{told}");
+    let report = home.json(&["repair"]);
+    assert_eq!(report["documents"], THINGS - 1);
+    assert!(report["lost"][0].as_str().unwrap().contains("table documents, key "), "{report}");
+    assert_eq!(report["lost_rows"], 1, "{report}");
+    assert!(report["kept"].as_str().unwrap().ends_with("nearfield.redb.damaged-1"), "{report}");
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 299 documents"));
     assert!(!content(&home).iter().any(|document| document.contains("\"thing/123\"")));
     // The repaired store is writable.

@@ -53,9 +53,9 @@ fn copies_a_collection_to_redis_and_back() {
 
     let mut command = home.command(&["copy", "--to", "./back", "-c", "articles"]);
     let run = command.env("NEARFIELD_COPY_FROM", &url).output().unwrap();
-    let told = String::from_utf8(run.stderr).unwrap();
-    assert!(run.status.success(), "{told}");
-    assert!(told.contains("quantization int8") && !told.contains(secret), "{told}");
+    let report = String::from_utf8(run.stderr).unwrap();
+    assert!(run.status.success(), "{report}");
+    assert!(report.contains("quantization int8") && !report.contains(secret), "{report}");
     assert_eq!(exported(&home.ok(&["export", "--data-dir", "back"])), before);
     let found = home.json(&["search", "I forgot my password", "--data-dir", "back", "--models-dir", models]);
     assert_eq!(found["results"][0]["id"], "1", "{found}");

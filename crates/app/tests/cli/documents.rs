@@ -248,7 +248,7 @@ fn uses_a_running_server() {
 fn doctor_reports_before_the_first_search() {
     let (home, _) = home_with_items(3);
     assert!(home.ok(&["doctor"]).starts_with("no searches yet"));
-    let told = home.json(&["doctor"]);
-    assert_eq!((&told["searches"], &told["stores"]), (&json!(0), &json!([])), "{told}");
-    assert_eq!(told["stages"].as_array().unwrap().len(), 6);
+    let report = home.json(&["doctor"]);
+    assert_eq!((&report["searches"], &report["stores"]), (&json!(0), &json!([])), "{report}");
+    assert_eq!(report["stages"].as_array().unwrap().len(), 6);
 }

@@ -201,8 +201,8 @@ fn check(hostile: &HostileFile, name: &str) {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["line"].as_u64().unwrap())
         .collect();
     let rows = hostile.rows.len();
-    let told = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
-    assert_eq!(output.out, told);
+    let summary = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
+    assert_eq!(output.out, summary);
     assert_eq!(rows, indexed + rejected.len());
     let lines = |fate: Expected| -> BTreeSet<u64> {
         hostile.rows.iter().filter(|(_, of)| *of == fate).map(|(line, _)| *line).collect()

@@ -116,11 +116,11 @@ fn trusts_the_certificate_of_the_server_that_holds_the_data_directory() {
     home.ok(&["stats"]);
 
     // A server with another certificate is rejected.
-    let told = home.read("data/server.json");
-    assert!(told.contains("cert.pem"), "{told}");
-    home.write("data/server.json", told.replace("cert.pem", "other.pem"));
+    let server_file = home.read("data/server.json");
+    assert!(server_file.contains("cert.pem"), "{server_file}");
+    home.write("data/server.json", server_file.replace("cert.pem", "other.pem"));
     home.fails(4, &["stats"], &REFUSED);
-    home.write("data/server.json", told.replace("cert.pem", "gone.pem"));
+    home.write("data/server.json", server_file.replace("cert.pem", "gone.pem"));
     home.fails(1, &["stats"], &["gone.pem", "certificate of the server that holds the data directory"]);
     drop(server);
 }

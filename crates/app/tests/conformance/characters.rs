@@ -1,12 +1,12 @@
-//! Unicode, and characters that mean something to somebody, wherever a user may put them.
+//! Unicode and special characters in ids, tags, texts and field names.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::house::{House, document, encoded, flat};
+use crate::test_store::{TestStore, document, encoded, flat};
 
-/// Words with everything that is special in keys, tags, filters, scripts and patterns.
+/// Words with every character that is special in keys, tags, filters, scripts or patterns.
 pub(crate) const WORDS: &[&str] = &[
     "two words",
     "a-b",
@@ -54,29 +54,29 @@ pub(crate) const WORDS: &[&str] = &[
     "1e5",
 ];
 
-pub(crate) async fn ids_of_any_characters_lead_back_to_their_documents(house: &House) {
-    house.make(json!([flat(2, "l2")])).await;
+pub(crate) async fn gets_documents_by_ids_with_special_characters(store: &TestStore) {
+    store.create(json!([flat(2, "l2")])).await;
     let long = "é".repeat(256);
     let ids: Vec<&str> = WORDS.iter().copied().chain([".", long.as_str(), " "]).collect();
     for (number, id) in ids.iter().enumerate() {
-        let reply = house.put(&document(id), &json!({"place": [number, 0], "word": id})).await;
+        let reply = store.put(&document(id), &json!({"place": [number, 0], "word": id})).await;
         assert_eq!((reply.status, &reply.json["id"]), (201, &json!(id)), "{id:?}: {}", reply.json);
     }
     let expected: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-    assert_eq!(house.everything().await, expected);
+    assert_eq!(store.all_ids().await, expected);
     for (number, id) in ids.iter().enumerate() {
-        assert_eq!(house.get(&document(id)).await.expect(200)["fields"]["word"], *id);
-        assert_eq!(house.ids(json!({"vector": [number, 0], "k": 1})).await, [*id]);
+        assert_eq!(store.get(&document(id)).await.expect(200)["fields"]["word"], *id);
+        assert_eq!(store.ids(json!({"vector": [number, 0], "k": 1})).await, [*id]);
     }
     for id in &ids {
-        house.delete(&document(id)).await.expect(204);
+        store.delete(&document(id)).await.expect(204);
     }
-    assert_eq!(house.count("*").await, 0);
+    assert_eq!(store.count("*").await, 0);
 }
 
-pub(crate) async fn tags_of_any_characters_are_filtered_by(house: &House) {
-    house
-        .make(json!([
+pub(crate) async fn filters_by_tags_with_special_characters(store: &TestStore) {
+    store
+        .create(json!([
             {"name": "tags", "kind": "tag", "separator": ","},
             {"name": "exact", "kind": "tag", "separator": ";", "case_sensitive": true},
             flat(2, "l2"),
@@ -90,22 +90,22 @@ pub(crate) async fn tags_of_any_characters_are_filtered_by(house: &House) {
             json!({"id": format!("{number}"), "tags": [word, "every"], "exact": [exact], "place": [number, 1]})
         })
         .collect();
-    house.load(&documents).await;
+    store.load(&documents).await;
     for (number, word) in WORDS.iter().enumerate() {
         let id = number.to_string();
         for filter in [tag_filter("tags", word), tag_filter("exact", &word.replace(';', "_"))] {
-            assert_eq!(house.count(&filter).await, 1, "{filter}");
-            let found = house.ids(json!({"vector": [0, 0], "filter": filter, "k": 9})).await;
+            assert_eq!(store.count(&filter).await, 1, "{filter}");
+            let found = store.ids(json!({"vector": [0, 0], "filter": filter, "k": 9})).await;
             assert_eq!(found, [id.as_str()], "{filter}");
             let others = format!("@tags:{{every}} -{filter}");
-            assert_eq!(house.count(&others).await, WORDS.len() as u64 - 1, "{others}");
+            assert_eq!(store.count(&others).await, WORDS.len() as u64 - 1, "{others}");
         }
-        let tags = house.get(&document(&id)).await.json["fields"]["tags"].clone();
+        let tags = store.get(&document(&id)).await.json["fields"]["tags"].clone();
         assert_eq!(tags, json!([word, "every"]));
     }
 }
 
-/// `@field:{word}` with every character escaped that may need it.
+/// `@field:{word}` with every special character escaped.
 pub(crate) fn tag_filter(field: &str, word: &str) -> String {
     let escaped: String = word
         .chars()
@@ -117,36 +117,36 @@ pub(crate) fn tag_filter(field: &str, word: &str) -> String {
     format!("@{field}:{{{escaped}}}")
 }
 
-pub(crate) async fn texts_and_unknown_fields_come_back_byte_for_byte(house: &House) {
-    house.make(json!([{"name": "title", "kind": "text"}, flat(2, "l2")])).await;
+pub(crate) async fn returns_texts_and_unknown_fields_byte_for_byte(store: &TestStore) {
+    store.create(json!([{"name": "title", "kind": "text"}, flat(2, "l2")])).await;
     let long = "\u{1F980} line\r\n\t\"\\ \u{0} ".repeat(2000);
     for (number, text) in WORDS.iter().copied().chain([long.as_str(), "", " ", "\u{feff}x"]).enumerate() {
         let id = number.to_string();
-        house
+        store
             .put(&document(&id), &json!({"title": text, "more": text, "place": [number, 0]}))
             .await
             .expect(201);
-        let fields = house.get(&document(&id)).await.expect(200)["fields"].clone();
+        let fields = store.get(&document(&id)).await.expect(200)["fields"].clone();
         assert_eq!(fields, json!({"title": text, "more": text}));
-        let hit = house.search(json!({"vector": [number, 0], "k": 1})).await.remove(0);
+        let hit = store.search(json!({"vector": [number, 0], "k": 1})).await.remove(0);
         assert_eq!(hit.fields["title"], text);
     }
     let bytes = json!({"base64": "AP8NCgD+"});
-    house.put(&document("bytes"), &json!({"more": bytes})).await.expect(201);
-    assert_eq!(house.get(&document("bytes")).await.json["fields"]["more"], bytes);
+    store.put(&document("bytes"), &json!({"more": bytes})).await.expect(201);
+    assert_eq!(store.get(&document("bytes")).await.json["fields"]["more"], bytes);
 }
 
-pub(crate) async fn names_of_fields_may_be_anything(house: &House) {
+pub(crate) async fn accepts_field_names_with_special_characters(store: &TestStore) {
     let names = ["Code-1", "a b", "naïve", "日本", "x.y", "$x", "a:b", "it's", "__x", "__score"];
     let mut fields: Vec<_> = names.iter().map(|name| json!({"name": name, "kind": "tag"})).collect();
     fields
         .push(json!({"name": "a vector-1", "kind": "vector", "algorithm": "flat", "dim": 2, "metric": "l2"}));
     fields.push(json!({"name": "year-1", "kind": "numeric"}));
-    house.make(json!(fields)).await;
+    store.create(json!(fields)).await;
     for (number, name) in names.iter().enumerate() {
         let id = number.to_string();
         let body = json!({(*name): ["x"], "a vector-1": [number, 0], "year-1": number});
-        house.put(&document(&id), &body).await.expect(201);
+        store.put(&document(&id), &body).await.expect(201);
         let escaped: String = name
             .chars()
             .flat_map(|c| {
@@ -155,8 +155,8 @@ pub(crate) async fn names_of_fields_may_be_anything(house: &House) {
             })
             .collect();
         let filter = format!("@{escaped}:{{x}} @year\\-1:[{number} {number}]");
-        assert_eq!(house.count(&filter).await, 1, "{filter}");
-        let hits = house.search(json!({"vector": [0, 0], "filter": filter, "fields": [name]})).await;
+        assert_eq!(store.count(&filter).await, 1, "{filter}");
+        let hits = store.search(json!({"vector": [0, 0], "filter": filter, "fields": [name]})).await;
         assert_eq!(hits[0].fields, json!({(*name): ["x"]}), "{}", encoded(name));
     }
 }

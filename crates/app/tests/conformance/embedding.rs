@@ -1,15 +1,15 @@
-//! Texts embedded by the service, whichever store keeps their vectors.
+//! Texts embedded by the service, in every store.
 
 use serde_json::{Value, json};
 
 use crate::{
-    house::{House, document},
+    test_store::{TestStore, document},
     tiny_model::DIM,
 };
 
-async fn stock(house: &House) {
-    house
-        .make(json!([
+async fn create_articles(store: &TestStore) {
+    store
+        .create(json!([
             {"name": "title", "kind": "text"},
             {"name": "content", "kind": "text"},
             {"name": "tags", "kind": "tag"},
@@ -25,50 +25,53 @@ async fn stock(house: &House) {
     .into_iter()
     .map(|(id, title, content)| json!({"id": id, "title": title, "content": content, "tags": [id]}))
     .collect();
-    house.load(&documents).await;
+    store.load(&documents).await;
 }
 
-/// The document's distance from a text, and nothing else's.
-async fn distance(house: &House, id: &str, text: &str) -> f64 {
-    let hits = house.search(json!({"text": text, "k": 10, "exact": true})).await;
+/// The distance of one document from a text.
+async fn distance(store: &TestStore, id: &str, text: &str) -> f64 {
+    let hits = store.search(json!({"text": text, "k": 10, "exact": true})).await;
     hits.iter().find(|hit| hit.id == id).unwrap().distance
 }
 
-pub(crate) async fn texts_are_embedded_and_found_by_meaning(house: &House) {
-    stock(house).await;
+pub(crate) async fn finds_embedded_texts_by_meaning(store: &TestStore) {
+    create_articles(store).await;
     for (text, id) in [("apple plum", "fruit"), ("refund card", "money"), ("reset password", "login")] {
-        let hits = house.search(json!({"text": text, "k": 4})).await;
+        let hits = store.search(json!({"text": text, "k": 4})).await;
         assert_eq!((hits.len(), hits[0].id.as_str()), (4, id), "{text}");
         assert!(hits.is_sorted_by(|one, next| one.score >= next.score));
     }
-    assert!(distance(house, "fruit", "apple pear plum cherry").await.abs() < 1e-4);
-    let filtered = house.ids(json!({"text": "apple", "filter": "@tags:{network | money}"})).await;
+    assert!(distance(store, "fruit", "apple pear plum cherry").await.abs() < 1e-4);
+    let filtered = store.ids(json!({"text": "apple", "filter": "@tags:{network | money}"})).await;
     assert_eq!(filtered.len(), 2);
     assert!(!filtered.contains(&"fruit".to_owned()));
-    house.put(&document("empty"), &json!({"title": " ", "content": ""})).await.refused(422, "text-empty");
+    store
+        .put(&document("empty"), &json!({"title": " ", "content": ""}))
+        .await
+        .expect_error(422, "text-empty");
 }
 
-pub(crate) async fn a_changed_text_has_a_new_vector(house: &House) {
-    stock(house).await;
-    house.patch(&document("fruit"), &json!({"tags": ["x"]})).await.expect(200);
-    assert!(distance(house, "fruit", "apple pear plum cherry").await.abs() < 1e-4, "the text is the same");
-    house.patch(&document("fruit"), &json!({"content": "melon grape"})).await.expect(200);
-    assert!(distance(house, "fruit", "apple pear melon grape").await.abs() < 1e-4);
-    house.put(&document("fruit"), &json!({"title": "winter summer"})).await.expect(200);
-    assert!(distance(house, "fruit", "winter summer").await.abs() < 1e-4);
-    assert_eq!(house.ids(json!({"text": "winter", "k": 1})).await, ["fruit"]);
+pub(crate) async fn embeds_a_changed_text_again(store: &TestStore) {
+    create_articles(store).await;
+    store.patch(&document("fruit"), &json!({"tags": ["x"]})).await.expect(200);
+    assert!(distance(store, "fruit", "apple pear plum cherry").await.abs() < 1e-4, "the text is unchanged");
+    store.patch(&document("fruit"), &json!({"content": "melon grape"})).await.expect(200);
+    assert!(distance(store, "fruit", "apple pear melon grape").await.abs() < 1e-4);
+    store.put(&document("fruit"), &json!({"title": "winter summer"})).await.expect(200);
+    assert!(distance(store, "fruit", "winter summer").await.abs() < 1e-4);
+    assert_eq!(store.ids(json!({"text": "winter", "k": 1})).await, ["fruit"]);
 }
 
-pub(crate) async fn a_vector_of_ones_own_stands_in_place_of_the_computed(house: &House) {
-    stock(house).await;
+pub(crate) async fn a_given_vector_replaces_the_computed_one(store: &TestStore) {
+    create_articles(store).await;
     let mut own = vec![0.0; DIM];
     own[3] = 2.0;
-    house
+    store
         .put(&document("own"), &json!({"title": "apple", "content": "pear", "embedding": own}))
         .await
         .expect(201);
-    let hits = house.search(json!({"vector": own, "k": 1})).await;
+    let hits = store.search(json!({"vector": own, "k": 1})).await;
     assert_eq!(hits[0].id, "own");
     assert!(hits[0].distance.abs() < 1e-4);
-    assert!(distance(house, "own", "apple pear").await > 0.1, "its text was not embedded");
+    assert!(distance(store, "own", "apple pear").await > 0.1, "its text was not embedded");
 }

@@ -1,36 +1,41 @@
-//! Which documents a filter lets through, compared with the same filter evaluated by hand.
+//! Matches of filters, compared with an independent evaluation of the same filter.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde_json::json;
 
 use crate::{
-    house::{DOCS, House, document, flat, path},
     random::Random,
+    test_store::{DOCS, TestStore, document, flat, path},
 };
 
 const SEED: u64 = 0x6e65_6172;
 
-/// Tags a random document may have, and a random filter may ask for.
+/// Tags of random documents and filters.
 const TAGS: &[&str] = &["red", "green", "two words", "a-b", "C++", "{x}", "日本", "50%", "never"];
 
 const NUMBERS: &[f64] = &[-1e300, -7.5, -1.0, 0.0, 0.1, 1.0, 2.0, 2.5, 1000.0, 1e16, 1e300];
 
-/// A document as this test knows it.
-struct Known {
+/// The expected fields of a document.
+struct TestDocument {
     tags: Vec<&'static str>,
     codes: Vec<&'static str>,
     year: Option<f64>,
     price: Option<f64>,
 }
 
-impl Known {
-    fn random(random: &mut Random) -> Known {
+impl TestDocument {
+    fn random(random: &mut Random) -> TestDocument {
         let tags = |random: &mut Random, most: usize| {
             (0..random.below(most + 1)).map(|_| random.one_of(&TAGS[..TAGS.len() - 1])).collect()
         };
         let number = |random: &mut Random| (random.below(5) > 0).then(|| random.one_of(NUMBERS));
-        Known { tags: tags(random, 3), codes: tags(random, 2), year: number(random), price: number(random) }
+        TestDocument {
+            tags: tags(random, 3),
+            codes: tags(random, 2),
+            year: number(random),
+            price: number(random),
+        }
     }
 
     fn json(&self, number: usize) -> serde_json::Value {
@@ -50,16 +55,16 @@ impl Known {
     }
 }
 
-/// A filter as this test knows it; it is written with every special character escaped.
+/// A filter evaluated by the test. `Display` escapes every special character.
 #[derive(Clone, Debug)]
-enum Asked {
+enum TestFilter {
     Tags(Vec<String>),
     Codes(Vec<String>),
     Year(Range),
     Price(Range),
-    All(Vec<Asked>),
-    Any(Vec<Asked>),
-    Not(Box<Asked>),
+    All(Vec<TestFilter>),
+    Any(Vec<TestFilter>),
+    Not(Box<TestFilter>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +99,8 @@ impl Range {
     }
 }
 
-impl Asked {
-    fn random(random: &mut Random, depth: usize) -> Asked {
+impl TestFilter {
+    fn random(random: &mut Random, depth: usize) -> TestFilter {
         let words = |random: &mut Random| {
             let word = |random: &mut Random| {
                 let word = random.one_of(TAGS);
@@ -104,35 +109,35 @@ impl Asked {
             (0..1 + random.below(3)).map(|_| word(random)).collect()
         };
         let parts = |random: &mut Random| {
-            (0..2 + random.below(2)).map(|_| Asked::random(random, depth - 1)).collect()
+            (0..2 + random.below(2)).map(|_| TestFilter::random(random, depth - 1)).collect()
         };
         match random.below(if depth == 0 { 4 } else { 7 }) {
-            0 => Asked::Tags(words(random)),
-            1 => Asked::Codes(words(random)),
-            2 => Asked::Year(Range::random(random)),
-            3 => Asked::Price(Range::random(random)),
-            4 => Asked::All(parts(random)),
-            5 => Asked::Any(parts(random)),
-            _ => Asked::Not(Box::new(Asked::random(random, depth - 1))),
+            0 => TestFilter::Tags(words(random)),
+            1 => TestFilter::Codes(words(random)),
+            2 => TestFilter::Year(Range::random(random)),
+            3 => TestFilter::Price(Range::random(random)),
+            4 => TestFilter::All(parts(random)),
+            5 => TestFilter::Any(parts(random)),
+            _ => TestFilter::Not(Box::new(TestFilter::random(random, depth - 1))),
         }
     }
 
-    fn holds(&self, document: &Known) -> bool {
+    fn holds(&self, document: &TestDocument) -> bool {
         match self {
-            Asked::Tags(words) => {
+            TestFilter::Tags(words) => {
                 words.iter().any(|word| document.tags.iter().any(|tag| tag.eq_ignore_ascii_case(word)))
             }
-            Asked::Codes(words) => words.iter().any(|word| document.codes.iter().any(|tag| tag == word)),
-            Asked::Year(range) => range.holds(document.year),
-            Asked::Price(range) => range.holds(document.price),
-            Asked::All(parts) => parts.iter().all(|part| part.holds(document)),
-            Asked::Any(parts) => parts.iter().any(|part| part.holds(document)),
-            Asked::Not(part) => !part.holds(document),
+            TestFilter::Codes(words) => words.iter().any(|word| document.codes.iter().any(|tag| tag == word)),
+            TestFilter::Year(range) => range.holds(document.year),
+            TestFilter::Price(range) => range.holds(document.price),
+            TestFilter::All(parts) => parts.iter().all(|part| part.holds(document)),
+            TestFilter::Any(parts) => parts.iter().any(|part| part.holds(document)),
+            TestFilter::Not(part) => !part.holds(document),
         }
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for TestFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tags = |f: &mut fmt::Formatter<'_>, field: &str, words: &[String]| {
             write!(f, "@{field}:{{")?;
@@ -152,7 +157,7 @@ impl fmt::Display for Asked {
                 (if range.min_out { "(" } else { "" }, if range.max_out { "(" } else { "" });
             write!(f, "@{field}:[{min_out}{:e} {max_out}{:e}]", range.min, range.max)
         };
-        let parts = |f: &mut fmt::Formatter<'_>, parts: &[Asked], between: &str| {
+        let parts = |f: &mut fmt::Formatter<'_>, parts: &[TestFilter], between: &str| {
             f.write_str("(")?;
             for (position, part) in parts.iter().enumerate() {
                 write!(f, "{}{part}", if position > 0 { between } else { "" })?;
@@ -160,20 +165,20 @@ impl fmt::Display for Asked {
             f.write_str(")")
         };
         match self {
-            Asked::Tags(words) => tags(f, "tags", words),
-            Asked::Codes(words) => tags(f, r"Code\-1", words),
-            Asked::Year(ends) => range(f, "year", ends),
-            Asked::Price(ends) => range(f, "price", ends),
-            Asked::All(all) => parts(f, all, " "),
-            Asked::Any(any) => parts(f, any, " | "),
-            Asked::Not(part) => write!(f, "-{part}"),
+            TestFilter::Tags(words) => tags(f, "tags", words),
+            TestFilter::Codes(words) => tags(f, r"Code\-1", words),
+            TestFilter::Year(ends) => range(f, "year", ends),
+            TestFilter::Price(ends) => range(f, "price", ends),
+            TestFilter::All(all) => parts(f, all, " "),
+            TestFilter::Any(any) => parts(f, any, " | "),
+            TestFilter::Not(part) => write!(f, "-{part}"),
         }
     }
 }
 
-async fn make(house: &House) {
-    house
-        .make(json!([
+async fn create(store: &TestStore) {
+    store
+        .create(json!([
             {"name": "tags", "kind": "tag"},
             {"name": "Code-1", "kind": "tag", "separator": ";", "case_sensitive": true},
             {"name": "year", "kind": "numeric"},
@@ -183,32 +188,32 @@ async fn make(house: &House) {
         .await;
 }
 
-pub(crate) async fn random_filters_let_through_what_they_say(house: &House) {
-    make(house).await;
+pub(crate) async fn random_filters_match_the_expected_documents(store: &TestStore) {
+    create(store).await;
     let mut random = Random::new(SEED);
-    let documents: Vec<Known> = (0..300).map(|_| Known::random(&mut random)).collect();
-    let json: Vec<_> = documents.iter().enumerate().map(|(number, known)| known.json(number)).collect();
-    house.load(&json).await;
+    let documents: Vec<TestDocument> = (0..300).map(|_| TestDocument::random(&mut random)).collect();
+    let json: Vec<_> = documents.iter().enumerate().map(|(number, document)| document.json(number)).collect();
+    store.load(&json).await;
     let mut sizes = BTreeSet::new();
     for round in 0..400 {
-        let asked = Asked::random(&mut random, round % 4);
-        let filter = asked.to_string();
-        let matching = documents.iter().enumerate().filter(|(_, known)| asked.holds(known));
+        let filter_tree = TestFilter::random(&mut random, round % 4);
+        let filter = filter_tree.to_string();
+        let matching = documents.iter().enumerate().filter(|(_, document)| filter_tree.holds(document));
         let expected: BTreeSet<String> = matching.map(|(number, _)| number.to_string()).collect();
-        assert_eq!(house.count(&filter).await, expected.len() as u64, "{filter}");
+        assert_eq!(store.count(&filter).await, expected.len() as u64, "{filter}");
         let search = json!({"vector": [0, 0], "filter": filter, "k": 300, "fields": []});
-        let found = house.ids(search).await;
+        let found = store.ids(search).await;
         assert_eq!(found.iter().cloned().collect::<BTreeSet<_>>(), expected, "{filter}");
         let nearest_first: Vec<usize> = found.iter().map(|id| id.parse().unwrap()).collect();
         assert!(nearest_first.is_sorted(), "{filter}: {nearest_first:?}");
         sizes.insert(expected.len());
     }
-    assert!(sizes.len() > 50 && sizes.contains(&0) && sizes.contains(&300), "a dull test: {sizes:?}");
+    assert!(sizes.len() > 50 && sizes.contains(&0) && sizes.contains(&300), "too little variety: {sizes:?}");
 }
 
-pub(crate) async fn every_selectivity_finds_the_nearest_that_match(house: &House) {
+pub(crate) async fn finds_the_nearest_matches_at_every_selectivity(store: &TestStore) {
     let hnsw = json!({"name": "place", "kind": "vector", "dim": 8, "metric": "l2"});
-    house.make(json!([{"name": "rank", "kind": "numeric"}, hnsw])).await;
+    store.create(json!([{"name": "rank", "kind": "numeric"}, hnsw])).await;
     let mut random = Random::new(SEED);
     let vectors: Vec<Vec<f32>> = (0..2000).map(|_| random.vector(8)).collect();
     let documents: Vec<_> = vectors
@@ -216,14 +221,14 @@ pub(crate) async fn every_selectivity_finds_the_nearest_that_match(house: &House
         .enumerate()
         .map(|(number, vector)| json!({"id": number.to_string(), "rank": number, "place": vector}))
         .collect();
-    house.load(&documents).await;
+    store.load(&documents).await;
     for share in [0, 1, 2, 20, 200, 1000, 1900, 1999, 2000] {
         let (mut hits, mut wanted) = (0, 0);
         for _ in 0..5 {
             let query = random.vector(8);
             let filter = format!("@rank:[-inf ({share}]");
             let found =
-                house.ids(json!({"vector": query, "filter": filter, "k": 10, "ef_search": 400})).await;
+                store.ids(json!({"vector": query, "filter": filter, "k": 10, "ef_search": 400})).await;
             assert!(found.iter().all(|id| id.parse::<usize>().unwrap() < share), "{share}: {found:?}");
             let mut nearest: Vec<(f64, usize)> = vectors[..share]
                 .iter()
@@ -236,7 +241,7 @@ pub(crate) async fn every_selectivity_finds_the_nearest_that_match(house: &House
             nearest.sort_by(|one, other| one.0.total_cmp(&other.0));
             let nearest: BTreeSet<String> =
                 nearest.iter().take(10).map(|(_, number)| number.to_string()).collect();
-            assert_eq!(found.len(), nearest.len(), "{share} match, but not as many as could be were found");
+            assert_eq!(found.len(), nearest.len(), "{share} match, but too few were found");
             wanted += nearest.len();
             hits += found.iter().filter(|id| nearest.contains(*id)).count();
         }
@@ -247,9 +252,9 @@ pub(crate) async fn every_selectivity_finds_the_nearest_that_match(house: &House
     }
 }
 
-pub(crate) async fn case_matters_where_the_schema_says_so(house: &House) {
-    make(house).await;
-    house.load(&[json!({"id": "1", "tags": ["Billing"], "Code-1": ["AbC"]})]).await;
+pub(crate) async fn tags_are_case_sensitive_only_if_the_schema_says_so(store: &TestStore) {
+    create(store).await;
+    store.load(&[json!({"id": "1", "tags": ["Billing"], "Code-1": ["AbC"]})]).await;
     for (filter, count) in [
         ("@tags:{billing}", 1),
         ("@tags:{BILLING}", 1),
@@ -257,14 +262,14 @@ pub(crate) async fn case_matters_where_the_schema_says_so(house: &House) {
         (r"@Code\-1:{abc}", 0),
         (r"@Code\-1:{ABC}", 0),
     ] {
-        assert_eq!(house.count(filter).await, count, "{filter}");
+        assert_eq!(store.count(filter).await, count, "{filter}");
     }
-    let kept = house.get(&document("1")).await.json["fields"].clone();
-    assert_eq!(kept, json!({"tags": ["Billing"], "Code-1": ["AbC"]}), "as it was given");
+    let kept = store.get(&document("1")).await.json["fields"].clone();
+    assert_eq!(kept, json!({"tags": ["Billing"], "Code-1": ["AbC"]}), "values keep their case");
 }
 
-pub(crate) async fn bad_filters_are_refused(house: &House) {
-    make(house).await;
+pub(crate) async fn rejects_invalid_filters(store: &TestStore) {
+    create(store).await;
     let nested = format!("{}@tags:{{x}}{}", "(".repeat(40), ")".repeat(40));
     let long = format!("@tags:{{{}}}", "x".repeat(20_000));
     let many = format!("@tags:{{{}}}", vec!["x"; 2000].join("|"));
@@ -287,8 +292,8 @@ pub(crate) async fn bad_filters_are_refused(house: &House) {
         &many,
     ] {
         for search in [
-            house.post(&path(DOCS, "search"), &json!({"vector": [1, 2], "filter": filter})).await,
-            house.post(&path(DOCS, "delete"), &json!({"filter": filter})).await,
+            store.post(&path(DOCS, "search"), &json!({"vector": [1, 2], "filter": filter})).await,
+            store.post(&path(DOCS, "delete"), &json!({"filter": filter})).await,
         ] {
             let shown = filter.get(..40).unwrap_or(filter);
             assert_eq!(search.status, 422, "{shown:?}: {}", search.json);

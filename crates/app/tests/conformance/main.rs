@@ -1,7 +1,6 @@
-//! What every store promises: one suite, run on the data directory, on a real Redis Stack and on a real
-//! Redis Cluster. Each
-//! case asks through the HTTP routes, as clients do, and compares with an oracle of its own (a map,
-//! exact search, a filter evaluated by hand), so that what holds for one store holds for all.
+//! The behaviour common to all stores: one suite that runs on the data directory, on a real Redis Stack and on a real
+//! Redis Cluster. Each case sends requests to the HTTP routes, as clients do, and compares the responses with an
+//! independent oracle (a map, exact search, a separate evaluation of the filter).
 
 #[path = "../redis_cluster/mod.rs"]
 mod redis_cluster;
@@ -16,21 +15,21 @@ mod documents;
 mod embedding;
 mod expiry;
 mod filters;
-mod foreign;
-mod house;
 mod nearest;
+mod other_clients;
 mod random;
 mod schemas;
 mod scrolls;
+mod test_store;
 mod vectors;
 
-/// Each case as a test of one store.
+/// Turns each case into a test of one store.
 macro_rules! on {
     ($store:ident, $kind:ident: $($module:ident: $($case:ident)*;)*) => {
         mod $store {
             $($(#[test]
             fn $case() {
-                crate::house::run(crate::house::Kind::$kind, crate::$module::$case);
+                crate::test_store::run(crate::test_store::Kind::$kind, crate::$module::$case);
             })*)*
         }
     };
@@ -47,73 +46,73 @@ macro_rules! on_every_store {
 
 on_every_store! {
     batches:
-        a_bad_document_does_not_spoil_the_batch
-        what_is_acknowledged_is_found_at_once
-        writers_at_once_lose_nothing
-        patches_at_once_of_one_document_all_count;
+        rejects_only_the_invalid_documents_of_a_batch
+        finds_acknowledged_writes_immediately
+        concurrent_writers_lose_no_documents
+        applies_all_concurrent_patches_of_one_document;
     characters:
-        ids_of_any_characters_lead_back_to_their_documents
-        tags_of_any_characters_are_filtered_by
-        texts_and_unknown_fields_come_back_byte_for_byte
-        names_of_fields_may_be_anything;
+        gets_documents_by_ids_with_special_characters
+        filters_by_tags_with_special_characters
+        returns_texts_and_unknown_fields_byte_for_byte
+        accepts_field_names_with_special_characters;
     documents:
-        a_document_is_put_read_changed_and_deleted
-        a_put_replaces_the_whole_document
-        the_same_document_again_is_unchanged
-        guards_are_kept
-        what_is_not_there_is_told;
+        puts_gets_patches_and_deletes_a_document
+        put_replaces_the_whole_document
+        writing_an_equal_document_changes_nothing
+        checks_the_preconditions_of_writes
+        reports_missing_collections_and_documents;
     embedding:
-        texts_are_embedded_and_found_by_meaning
-        a_changed_text_has_a_new_vector
-        a_vector_of_ones_own_stands_in_place_of_the_computed;
+        finds_embedded_texts_by_meaning
+        embeds_a_changed_text_again
+        a_given_vector_replaces_the_computed_one;
     expiry:
-        a_document_ends_with_its_life
-        a_life_is_changed_by_a_patch_and_kept_without
-        the_collections_life_is_the_default;
+        a_document_expires_after_its_time_to_live
+        only_a_patch_with_a_time_to_live_changes_it
+        the_collection_defines_the_default_time_to_live;
     filters:
-        random_filters_let_through_what_they_say
-        every_selectivity_finds_the_nearest_that_match
-        case_matters_where_the_schema_says_so
-        bad_filters_are_refused;
+        random_filters_match_the_expected_documents
+        finds_the_nearest_matches_at_every_selectivity
+        tags_are_case_sensitive_only_if_the_schema_says_so
+        rejects_invalid_filters;
     nearest:
-        flat_finds_what_exact_arithmetic_finds
-        hnsw_finds_nearly_all_and_exactly_all_if_asked
-        many_documents_are_found_as_exact_search_finds_them
-        other_element_types_come_back_as_given
-        ties_are_all_found_and_pages_share_none
-        pages_make_up_the_whole
-        a_least_score_cuts_the_list
-        only_the_fields_asked_for_come_back
-        searches_of_one_request_are_answered_in_order
-        what_makes_no_sense_is_refused;
+        flat_search_is_exact
+        hnsw_search_has_high_recall_and_is_exact_on_request
+        hnsw_search_of_many_documents_agrees_with_exact_search
+        returns_vectors_of_every_element_type_unchanged
+        finds_all_ties_and_repeats_none_on_the_next_page
+        pages_together_contain_all_results
+        applies_the_minimum_score
+        returns_only_the_requested_fields
+        returns_the_results_of_several_searches_in_order
+        rejects_invalid_searches;
     schemas:
-        an_equal_schema_is_found_and_another_refused
-        a_dropped_collection_leaves_its_documents_or_takes_them_along
-        aliases_lead_to_collections
-        names_are_checked_and_unknown_ones_told
-        several_prefixes_and_collections_over_one_prefix
-        bad_schemas_are_refused;
+        accepts_an_equal_schema_and_rejects_a_different_one
+        dropping_a_collection_keeps_or_deletes_its_documents
+        aliases_refer_to_collections
+        rejects_invalid_names_and_reports_unknown_ones
+        collections_can_share_prefixes_and_have_several
+        rejects_invalid_schemas;
     scrolls:
-        every_document_is_seen_once
-        a_scroll_takes_a_filter_and_a_limit
-        matching_documents_are_counted_and_deleted;
+        a_scroll_returns_every_document_once
+        a_scroll_accepts_a_filter_and_a_limit
+        counts_and_deletes_matching_documents;
     vectors:
-        bad_vectors_are_refused_before_anything_is_written
-        good_vectors_at_the_edge_are_taken
-        bad_numbers_and_tags_are_refused;
+        rejects_invalid_vectors_before_writing_anything
+        accepts_extreme_valid_vectors
+        rejects_invalid_numbers_and_tags;
 }
 
-on! { redis_with_others, Redis:
-    foreign:
-        an_index_made_by_others_is_adopted
-        hashes_written_by_others_are_documents
-        what_is_written_is_what_others_would_write
-        hashes_that_do_not_fit_are_told_and_spoil_nothing
-        keys_of_other_types_are_left_alone
-        hashes_without_a_vector_get_theirs
-        what_a_redis_cannot_hold_is_refused_with_the_reason
-        what_docs_say_a_redis_does_otherwise_it_does
-        a_full_redis_refuses_writes_and_reads_on
-        a_redis_that_may_drop_documents_is_warned_of
-        no_collection_takes_in_what_is_kept_about_collections;
+on! { shared_redis, Redis:
+    other_clients:
+        adopts_an_index_created_by_another_client
+        hashes_written_by_other_clients_are_documents
+        writes_hashes_in_the_format_of_other_clients
+        reports_and_ignores_hashes_that_violate_the_schema
+        does_not_change_keys_of_other_types
+        embeds_hashes_without_a_vector
+        rejects_what_redis_does_not_support_with_the_reason
+        redis_differs_from_the_directory_as_documented
+        a_full_redis_rejects_writes_and_serves_reads
+        warns_if_redis_may_evict_documents
+        collections_never_contain_the_metadata_of_collections;
 }

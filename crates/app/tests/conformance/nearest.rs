@@ -1,21 +1,21 @@
-//! Which vectors are nearest, compared with arithmetic in double precision.
+//! Nearest neighbours, compared with an exact search in double precision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::{
-    house::{DOCS, Found, House, collection, flat, found, path},
     random::Random,
+    test_store::{DOCS, Found, TestStore, collection, flat, found, path},
 };
 
 const SEED: u64 = 0x6b6e_6e00;
 const METRICS: [&str; 3] = ["cosine", "ip", "l2"];
 
-/// How far two scores of the same pair may be apart.
+/// Maximum difference between two scores of the same pair.
 const CLOSE: f64 = 1e-4;
 
-/// Redis's distances.
+/// The distance as Redis defines it.
 fn distance(metric: &str, one: &[f32], other: &[f32]) -> f64 {
     let dot =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
@@ -42,13 +42,13 @@ fn ranked(metric: &str, vectors: &[Vec<f32>], query: &[f32]) -> Vec<(usize, f64)
     ranked
 }
 
-async fn load(house: &House, vectors: &[Vec<f32>]) {
+async fn load(store: &TestStore, vectors: &[Vec<f32>]) {
     let documents: Vec<Value> = vectors
         .iter()
         .enumerate()
         .map(|(number, vector)| json!({"id": number.to_string(), "place": vector, "rank": number}))
         .collect();
-    house.load(&documents).await;
+    store.load(&documents).await;
 }
 
 fn assert_same(metric: &str, hits: &[Found], expected: &[(usize, f64)]) {
@@ -61,52 +61,52 @@ fn assert_same(metric: &str, hits: &[Found], expected: &[(usize, f64)]) {
     }
 }
 
-pub(crate) async fn flat_finds_what_exact_arithmetic_finds(house: &House) {
+pub(crate) async fn flat_search_is_exact(store: &TestStore) {
     for metric in METRICS {
         let mut random = Random::new(SEED);
-        house.make(json!([flat(24, metric)])).await;
+        store.create(json!([flat(24, metric)])).await;
         let vectors: Vec<Vec<f32>> = (0..400).map(|_| random.vector(24)).collect();
-        load(house, &vectors).await;
+        load(store, &vectors).await;
         for k in [1, 10, 400, 1000] {
             let query = random.vector(24);
-            let hits = house.search(json!({"vector": query, "k": k, "fields": []})).await;
+            let hits = store.search(json!({"vector": query, "k": k, "fields": []})).await;
             let mut expected = ranked(metric, &vectors, &query);
             expected.truncate(k);
             assert_same(metric, &hits, &expected);
         }
-        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+        store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
 }
 
-pub(crate) async fn hnsw_finds_nearly_all_and_exactly_all_if_asked(house: &House) {
+pub(crate) async fn hnsw_search_has_high_recall_and_is_exact_on_request(store: &TestStore) {
     for metric in METRICS {
         let mut random = Random::new(SEED);
         let hnsw = json!({"name": "place", "kind": "vector", "dim": 16, "metric": metric, "m": 16,
                           "ef_construction": 200, "ef_search": 80});
-        house.make(json!([hnsw])).await;
+        store.create(json!([hnsw])).await;
         let vectors: Vec<Vec<f32>> = (0..1500).map(|_| random.vector(16)).collect();
-        load(house, &vectors).await;
+        load(store, &vectors).await;
         let mut hits = 0;
         for _ in 0..20 {
             let query = random.vector(16);
             let expected = &ranked(metric, &vectors, &query)[..10];
             let nearest: BTreeSet<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
             let wide = json!({"vector": query, "k": 10, "ef_search": 300, "fields": []});
-            hits += house.ids(wide).await.iter().filter(|id| nearest.contains(*id)).count();
-            let exact = house.search(json!({"vector": query, "k": 10, "exact": true, "fields": []})).await;
+            hits += store.ids(wide).await.iter().filter(|id| nearest.contains(*id)).count();
+            let exact = store.search(json!({"vector": query, "k": 10, "exact": true, "fields": []})).await;
             assert_same(metric, &exact, expected);
         }
-        assert!(hits >= 195, "{metric}: {hits} of 200 nearest were found");
-        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+        assert!(hits >= 195, "{metric}: {hits} of the 200 nearest found");
+        store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
 }
 
-pub(crate) async fn many_documents_are_found_as_exact_search_finds_them(house: &House) {
+pub(crate) async fn hnsw_search_of_many_documents_agrees_with_exact_search(store: &TestStore) {
     let hnsw = json!({"name": "place", "kind": "vector", "dim": 16, "metric": "cosine"});
-    house.make(json!([{"name": "rank", "kind": "numeric"}, hnsw])).await;
+    store.create(json!([{"name": "rank", "kind": "numeric"}, hnsw])).await;
     let mut random = Random::new(SEED);
     let vectors: Vec<Vec<f32>> = (0..10_000).map(|_| random.vector(16)).collect();
-    load(house, &vectors).await;
+    load(store, &vectors).await;
     let (mut hits, mut filtered_hits) = (0, 0);
     for _ in 0..100 {
         let query = random.vector(16);
@@ -114,12 +114,12 @@ pub(crate) async fn many_documents_are_found_as_exact_search_finds_them(house: &
             let ranked = ranked("cosine", vectors, &query);
             ranked[..10].iter().map(|(number, _)| number.to_string()).collect()
         };
-        let found = house.ids(json!({"vector": query, "k": 10, "fields": []})).await;
+        let found = store.ids(json!({"vector": query, "k": 10, "fields": []})).await;
         assert_eq!(found.len(), 10);
         let expected = nearest(&vectors);
         hits += found.iter().filter(|id| expected.contains(*id)).count();
         let filter = "@rank:[-inf (3000]";
-        let found = house.ids(json!({"vector": query, "k": 10, "filter": filter, "fields": []})).await;
+        let found = store.ids(json!({"vector": query, "k": 10, "filter": filter, "fields": []})).await;
         assert_eq!(found.len(), 10);
         let expected = nearest(&vectors[..3000]);
         filtered_hits += found.iter().filter(|id| expected.contains(*id)).count();
@@ -132,31 +132,31 @@ pub(crate) async fn many_documents_are_found_as_exact_search_finds_them(house: &
     assert!(hits >= 950 && filtered_hits >= 950, "{hits} and {filtered_hits} of 1000");
 }
 
-pub(crate) async fn other_element_types_come_back_as_given(house: &House) {
+pub(crate) async fn returns_vectors_of_every_element_type_unchanged(store: &TestStore) {
     for vector_type in ["FLOAT16", "BFLOAT16"] {
-        house
-            .make(json!([{"name": "place", "kind": "vector", "algorithm": "flat", "type": vector_type, "dim": 3, "metric": "l2"}]))
+        store
+            .create(json!([{"name": "place", "kind": "vector", "algorithm": "flat", "type": vector_type, "dim": 3, "metric": "l2"}]))
             .await;
-        // Whole numbers that every type holds exactly.
+        // Integers that every type represents exactly.
         let vectors: Vec<Vec<f32>> = (0..50).map(|number| vec![number as f32, 1.0, -2.0]).collect();
-        load(house, &vectors).await;
-        let hits = house.search(json!({"vector": [7, 1, -2], "k": 3, "fields": ["place"]})).await;
+        load(store, &vectors).await;
+        let hits = store.search(json!({"vector": [7, 1, -2], "k": 3, "fields": ["place"]})).await;
         assert_eq!(hits[0].id, "7", "{vector_type}");
         assert_eq!(hits.iter().map(|hit| hit.distance).collect::<Vec<_>>(), [0.0, 1.0, 1.0], "{vector_type}");
         let bytes = hits[0].fields["place"]["base64"].as_str().unwrap();
         assert_eq!(bytes.len(), 8, "6 bytes of {vector_type}");
         let blob = json!({"vector": {"base64": bytes}, "k": 1});
-        assert_eq!(house.ids(blob).await, ["7"], "{vector_type}");
-        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+        assert_eq!(store.ids(blob).await, ["7"], "{vector_type}");
+        store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
 }
 
-pub(crate) async fn ties_are_all_found_and_pages_share_none(house: &House) {
-    house.make(json!([flat(2, "l2")])).await;
-    // Ten places, ten documents at each.
+pub(crate) async fn finds_all_ties_and_repeats_none_on_the_next_page(store: &TestStore) {
+    store.create(json!([flat(2, "l2")])).await;
+    // Ten points with ten documents each.
     let vectors: Vec<Vec<f32>> = (0..100).map(|number| vec![(number % 10) as f32, 0.0]).collect();
-    load(house, &vectors).await;
-    let hits = house.search(json!({"vector": [0, 0], "k": 40})).await;
+    load(store, &vectors).await;
+    let hits = store.search(json!({"vector": [0, 0], "k": 40})).await;
     let mut by_distance: BTreeMap<i64, BTreeSet<usize>> = BTreeMap::new();
     for hit in &hits {
         by_distance.entry(hit.distance.round() as i64).or_default().insert(hit.id.parse().unwrap());
@@ -164,55 +164,55 @@ pub(crate) async fn ties_are_all_found_and_pages_share_none(house: &House) {
     let group = |place: usize| (0..10).map(|row| row * 10 + place).collect::<BTreeSet<_>>();
     let expected = BTreeMap::from([(0, group(0)), (1, group(1)), (4, group(2)), (9, group(3))]);
     assert_eq!(by_distance, expected);
-    let again = house.ids(json!({"vector": [0, 0], "k": 40})).await;
-    assert_eq!(again, hits.iter().map(|hit| hit.id.clone()).collect::<Vec<_>>(), "the same order again");
+    let again = store.ids(json!({"vector": [0, 0], "k": 40})).await;
+    assert_eq!(again, hits.iter().map(|hit| hit.id.clone()).collect::<Vec<_>>(), "the order is stable");
     let mut seen = BTreeSet::new();
     for offset in (0..100).step_by(7) {
-        for id in house.ids(json!({"vector": [0, 0], "k": 7, "offset": offset})).await {
+        for id in store.ids(json!({"vector": [0, 0], "k": 7, "offset": offset})).await {
             assert!(seen.insert(id.clone()), "{id} is on two pages");
         }
     }
     assert_eq!(seen.len(), 100);
 }
 
-pub(crate) async fn pages_make_up_the_whole(house: &House) {
+pub(crate) async fn pages_together_contain_all_results(store: &TestStore) {
     let mut random = Random::new(SEED);
-    house.make(json!([flat(8, "cosine")])).await;
+    store.create(json!([flat(8, "cosine")])).await;
     let vectors: Vec<Vec<f32>> = (0..230).map(|_| random.vector(8)).collect();
-    load(house, &vectors).await;
+    load(store, &vectors).await;
     let query = random.vector(8);
-    let whole = house.ids(json!({"vector": query, "k": 1000})).await;
+    let whole = store.ids(json!({"vector": query, "k": 1000})).await;
     assert_eq!(whole.len(), 230);
     let mut pages = Vec::new();
     for offset in (0..300).step_by(50) {
-        pages.extend(house.ids(json!({"vector": query, "k": 50, "offset": offset})).await);
+        pages.extend(store.ids(json!({"vector": query, "k": 50, "offset": offset})).await);
     }
     assert_eq!(pages, whole);
 }
 
-pub(crate) async fn a_least_score_cuts_the_list(house: &House) {
+pub(crate) async fn applies_the_minimum_score(store: &TestStore) {
     for (metric, least, expected) in [("l2", 0.19, 3), ("l2", 0.51, 1), ("cosine", 0.999, 1)] {
-        house.make(json!([flat(2, metric)])).await;
+        store.create(json!([flat(2, metric)])).await;
         let vectors: Vec<Vec<f32>> = (0..20).map(|number| vec![1.0, number as f32]).collect();
-        load(house, &vectors).await;
-        let hits = house.search(json!({"vector": [1, 0], "min_score": least, "k": 20})).await;
+        load(store, &vectors).await;
+        let hits = store.search(json!({"vector": [1, 0], "min_score": least, "k": 20})).await;
         assert_eq!(hits.len(), expected, "{metric} {least}: {hits:?}");
         assert!(hits.iter().all(|hit| hit.score >= least));
-        house.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
+        store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
 }
 
-pub(crate) async fn only_the_fields_asked_for_come_back(house: &House) {
-    house
-        .make(json!([
+pub(crate) async fn returns_only_the_requested_fields(store: &TestStore) {
+    store
+        .create(json!([
             {"name": "title", "kind": "text"},
             {"name": "tags", "kind": "tag"},
             {"name": "year", "kind": "numeric"},
             flat(2, "l2"),
         ]))
         .await;
-    house.load(&[json!({"id": "1", "title": "one", "tags": ["a", "b"], "year": 7, "place": [1, 2]})]).await;
-    let fields = async |search: Value| house.search(search).await.remove(0).fields;
+    store.load(&[json!({"id": "1", "title": "one", "tags": ["a", "b"], "year": 7, "place": [1, 2]})]).await;
+    let fields = async |search: Value| store.search(search).await.remove(0).fields;
     let all = json!({"title": "one", "tags": ["a", "b"], "year": 7});
     assert_eq!(fields(json!({"vector": [1, 2]})).await, all);
     assert_eq!(fields(json!({"vector": [1, 2], "fields": []})).await, json!({}));
@@ -221,14 +221,14 @@ pub(crate) async fn only_the_fields_asked_for_come_back(house: &House) {
     assert_eq!(fields(json!({"vector": [1, 2], "fields": ["place"]})).await, vector);
 }
 
-pub(crate) async fn searches_of_one_request_are_answered_in_order(house: &House) {
-    house.make(json!([flat(2, "l2")])).await;
+pub(crate) async fn returns_the_results_of_several_searches_in_order(store: &TestStore) {
+    store.create(json!([flat(2, "l2")])).await;
     let vectors: Vec<Vec<f32>> = (0..50).map(|number| vec![number as f32, 0.0]).collect();
-    load(house, &vectors).await;
+    load(store, &vectors).await;
     let mut searches: Vec<Value> = (0..50).map(|number| json!({"vector": [number, 0], "k": 1})).collect();
     searches[20] = json!({"vector": [1, 2, 3]});
     searches[30] = json!({"vector": [1, 2], "filter": "@nowhere:{x}"});
-    let reply = house.post(&path(DOCS, "search"), &json!({"searches": searches})).await.expect(200);
+    let reply = store.post(&path(DOCS, "search"), &json!({"searches": searches})).await.expect(200);
     for (number, answer) in reply["answers"].as_array().unwrap().iter().enumerate() {
         match number {
             20 => assert_eq!(answer["error"]["code"], "vector-dimensions"),
@@ -238,8 +238,8 @@ pub(crate) async fn searches_of_one_request_are_answered_in_order(house: &House)
     }
 }
 
-pub(crate) async fn what_makes_no_sense_is_refused(house: &House) {
-    house.make(json!([{"name": "title", "kind": "text"}, flat(2, "cosine")])).await;
+pub(crate) async fn rejects_invalid_searches(store: &TestStore) {
+    store.create(json!([{"name": "title", "kind": "text"}, flat(2, "cosine")])).await;
     for (search, code) in [
         (json!({"vector": [1, 2], "k": 0}), "k"),
         (json!({"vector": [1, 2], "k": 1001}), "k"),
@@ -257,6 +257,6 @@ pub(crate) async fn what_makes_no_sense_is_refused(house: &House) {
         (json!({"text": "apple"}), "field-not-embedded"),
         (json!({}), "search"),
     ] {
-        house.post(&path(DOCS, "search"), &search).await.refused(422, code);
+        store.post(&path(DOCS, "search"), &search).await.expect_error(422, code);
     }
 }

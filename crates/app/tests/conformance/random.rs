@@ -1,10 +1,10 @@
-//! Random values that are the same in every run.
+//! Reproducible random values.
 
 /// splitmix64 (Steele, Lea and Flood 2014).
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Says its seed, which a failing test's output then shows.
+    /// Prints the seed, so that the output of a failing test shows it.
     pub(crate) fn new(seed: u64) -> Random {
         eprintln!("seed {seed}");
         Random(seed)

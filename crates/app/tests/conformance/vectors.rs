@@ -1,22 +1,22 @@
-//! What is refused before anything is written: no store may hold a vector that spoils its index.
+//! Validation before writing: no store may contain a vector that corrupts its index.
 
 use serde_json::{Value, json};
 
-use crate::house::{DOCS, House, Reply, document, flat, path};
+use crate::test_store::{DOCS, Reply, TestStore, document, flat, path};
 
-/// A little-endian blob, as requests carry it.
+/// The little-endian bytes of a vector, as in requests.
 pub(crate) fn blob(values: &[f32]) -> Value {
     use base64::Engine as _;
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     json!({"base64": base64::engine::general_purpose::STANDARD.encode(bytes)})
 }
 
-pub(crate) async fn bad_vectors_are_refused_before_anything_is_written(house: &House) {
-    house.make(json!([{"name": "year", "kind": "numeric"}, flat(4, "cosine")])).await;
+pub(crate) async fn rejects_invalid_vectors_before_writing_anything(store: &TestStore) {
+    store.create(json!([{"name": "year", "kind": "numeric"}, flat(4, "cosine")])).await;
     let good: Vec<_> =
         (1..9).map(|number| json!({"id": number.to_string(), "place": [number, 1, 0, 0]})).collect();
-    house.load(&good).await;
-    let before = house.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await;
+    store.load(&good).await;
+    let before = store.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await;
     let bad = [
         (blob(&[1.0, f32::NAN, 0.0, 0.0]), "vector-value"),
         (blob(&[f32::INFINITY, 0.0, 0.0, 0.0]), "vector-value"),
@@ -38,25 +38,25 @@ pub(crate) async fn bad_vectors_are_refused_before_anything_is_written(house: &H
         (json!(["a"]), "field-kind"),
     ];
     for (vector, code) in &bad {
-        let told = |reply: Reply| {
-            let problem = reply.refused(422, code);
+        let assert_rejected = |reply: Reply| {
+            let problem = reply.expect_error(422, code);
             assert_eq!(problem["at"], "place", "{problem}");
         };
-        told(house.put(&document("new"), &json!({"year": 1, "place": vector})).await);
-        told(house.put(&document("1"), &json!({"year": 1, "place": vector})).await);
-        told(house.patch(&document("1"), &json!({"year": 1, "place": vector})).await);
+        assert_rejected(store.put(&document("new"), &json!({"year": 1, "place": vector})).await);
+        assert_rejected(store.put(&document("1"), &json!({"year": 1, "place": vector})).await);
+        assert_rejected(store.patch(&document("1"), &json!({"year": 1, "place": vector})).await);
         let batch = json!([{"id": "new", "place": vector}, {"id": "8", "place": [8, 1, 0, 0]}]);
-        let reply = house.post(&path(DOCS, "documents"), &batch).await.expect(200);
+        let reply = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
         assert_eq!(reply["results"][0]["error"]["code"], *code, "{reply}");
         assert_eq!(reply["results"][1]["status"], "unchanged", "{reply}");
     }
-    assert_eq!(house.count("*").await, 8, "nothing was written");
-    assert_eq!(house.count("@year:[1 1]").await, 0, "not a part of it either");
-    assert_eq!(house.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await, before, "the index is as it was");
+    assert_eq!(store.count("*").await, 8, "nothing was written");
+    assert_eq!(store.count("@year:[1 1]").await, 0, "not even a part");
+    assert_eq!(store.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await, before, "the index is unchanged");
 }
 
-pub(crate) async fn good_vectors_at_the_edge_are_taken(house: &House) {
-    house.make(json!([flat(4, "cosine")])).await;
+pub(crate) async fn accepts_extreme_valid_vectors(store: &TestStore) {
+    store.create(json!([flat(4, "cosine")])).await;
     let smallest = f32::from_bits(1);
     for (number, values) in [
         [-0.0, 1.0, 0.0, 0.0],
@@ -69,10 +69,10 @@ pub(crate) async fn good_vectors_at_the_edge_are_taken(house: &House) {
     .enumerate()
     {
         let id = number.to_string();
-        house.put(&document(&id), &json!({"place": blob(&values)})).await.expect(201);
-        let read = house.get(&format!("{}?vectors=true", document(&id))).await.expect(200);
-        assert_eq!(read["fields"]["place"], blob(&values), "kept byte for byte");
-        let hits = house.search(json!({"vector": blob(&values), "k": 9})).await;
+        store.put(&document(&id), &json!({"place": blob(&values)})).await.expect(201);
+        let read = store.get(&format!("{}?vectors=true", document(&id))).await.expect(200);
+        assert_eq!(read["fields"]["place"], blob(&values), "stored byte for byte");
+        let hits = store.search(json!({"vector": blob(&values), "k": 9})).await;
         let own = hits.iter().find(|hit| hit.id == id).unwrap_or_else(|| panic!("{values:?} is not found"));
         assert!(own.distance.abs() < 1e-4, "{values:?}: {own:?}");
         assert_eq!(hits.len(), number + 1);
@@ -80,9 +80,9 @@ pub(crate) async fn good_vectors_at_the_edge_are_taken(house: &House) {
     }
 }
 
-pub(crate) async fn bad_numbers_and_tags_are_refused(house: &House) {
-    house
-        .make(json!([
+pub(crate) async fn rejects_invalid_numbers_and_tags(store: &TestStore) {
+    store
+        .create(json!([
             {"name": "year", "kind": "numeric"},
             {"name": "tags", "kind": "tag"},
             flat(2, "l2"),
@@ -103,13 +103,13 @@ pub(crate) async fn bad_numbers_and_tags_are_refused(house: &House) {
         ("tags", json!([1]), "field-kind"),
         ("tags", json!(true), "field-value"),
     ] {
-        let problem = house.put(&document("1"), &json!({(field): value})).await.refused(422, code);
+        let problem = store.put(&document("1"), &json!({(field): value})).await.expect_error(422, code);
         assert_eq!(problem["at"], field, "{problem}");
     }
-    assert_eq!(house.count("*").await, 0);
+    assert_eq!(store.count("*").await, 0);
     for number in ["7", "-7.5", "1e3", "9007199254740993", "0.1"] {
-        house.put(&document("1"), &json!({"year": number})).await;
+        store.put(&document("1"), &json!({"year": number})).await;
         let exact = format!("@year:[{number} {number}]");
-        assert_eq!(house.count(&exact).await, 1, "{exact}");
+        assert_eq!(store.count(&exact).await, 1, "{exact}");
     }
 }

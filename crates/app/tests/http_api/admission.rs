@@ -13,7 +13,7 @@ use crate::{
     server::{JSON, Server},
 };
 
-const KEY: &str = "a-key-of-the-house-0123456789";
+const KEY: &str = "a-key-of-the-tests-0123456789";
 const APP: &str = "https://app.example.com";
 
 /// A server that takes so many wrong keys a minute.
@@ -50,7 +50,7 @@ fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
 #[test]
 fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
     let known = |key: &str| KnownKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
-    let other = "another-key-of-the-house-0123456";
+    let other = "another-key-of-the-tests-0123456";
     let keys = ApiKeys::new(&[known(KEY), known(other)]);
     let access =
         Arc::new(AccessControl::new(AccessSettings { keys, rate_limit: 1, ..AccessSettings::default() }));
@@ -97,8 +97,8 @@ fn with_a_key_everything_but_health_and_the_page_asks_for_it() {
     for (method, path) in closed {
         for headers in [
             &[][..],
-            &[("authorization", "Bearer a-key-of-the-house-012345678X")],
-            &[("authorization", "Basic a-key-of-the-house-0123456789")],
+            &[("authorization", "Bearer a-key-of-the-tests-012345678X")],
+            &[("authorization", "Basic a-key-of-the-tests-0123456789")],
             &[("x-api-key", "")],
             &[("cookie", KEY)],
         ] {

@@ -24,11 +24,11 @@ use tower::ServiceExt as _;
 
 use crate::{redis_cluster::RedisCluster, redis_stack::RedisStack, tiny_model};
 
-/// The collection most cases work on.
+/// The collection used by most cases.
 pub(crate) const DOCS: &str = "docs";
 
-/// Longer than anything here takes: beyond it the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any step of a test takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,14 @@ pub(crate) enum Kind {
     Cluster,
 }
 
-/// The service over a store that is empty at first.
-pub(crate) struct House {
+/// The HTTP routes of a service with an initially empty store.
+pub(crate) struct TestStore {
     router: Router,
     redis: Option<RedisStack>,
     _cluster: Option<RedisCluster>,
 }
 
-/// What a request was answered.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -57,7 +57,7 @@ pub(crate) struct Reply {
     pub(crate) etag: Option<String>,
 }
 
-/// A found document.
+/// A search hit.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) id: String,
@@ -66,8 +66,8 @@ pub(crate) struct Found {
     pub(crate) fields: Value,
 }
 
-/// Runs a case on a store of its own.
-pub(crate) fn run(kind: Kind, case: impl AsyncFn(&House)) {
+/// Runs a case on a new store.
+pub(crate) fn run(kind: Kind, case: impl AsyncFn(&TestStore)) {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/tiny"), 1);
     let (mut redis, mut cluster) = (None, None);
@@ -89,25 +89,28 @@ pub(crate) fn run(kind: Kind, case: impl AsyncFn(&House)) {
     let flags = Flags { home: Some(dir.path().to_owned()), ..Flags::default() };
     let settings = Settings::from_sources(&flags, None, environment).unwrap();
     let service = Service::open(settings.service()).unwrap();
-    let house =
-        House { router: http::router(service.clone(), HttpSettings::default()), redis, _cluster: cluster };
+    let store = TestStore {
+        router: http::router(service.clone(), HttpSettings::default()),
+        redis,
+        _cluster: cluster,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        house.ready().await;
-        case(&house).await;
+        store.ready().await;
+        case(&store).await;
     });
     service.close();
 }
 
-impl House {
-    /// The server behind the store.
+impl TestStore {
+    /// The Redis server of the store.
     pub(crate) fn redis(&self) -> &RedisStack {
-        self.redis.as_ref().expect("the store is a Redis")
+        self.redis.as_ref().expect("the store is not in Redis")
     }
 
-    /// Waits until requests are answered.
+    /// Waits until the service is ready.
     async fn ready(&self) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         loop {
             let reply = self.get("/readyz").await;
             if reply.status == 200 {
@@ -162,16 +165,16 @@ impl House {
         self.call("DELETE", path, &[], None).await
     }
 
-    /// Makes the collection most cases work on.
-    pub(crate) async fn make(&self, fields: Value) {
-        self.make_named(DOCS, json!({"fields": fields})).await;
+    /// Creates the collection used by most cases.
+    pub(crate) async fn create(&self, fields: Value) {
+        self.create_named(DOCS, json!({"fields": fields})).await;
     }
 
-    pub(crate) async fn make_named(&self, name: &str, schema: Value) {
+    pub(crate) async fn create_named(&self, name: &str, schema: Value) {
         self.put(&collection(name), &schema).await.expect(201);
     }
 
-    /// Writes documents; each has to be taken.
+    /// Writes documents; asserts that each is accepted.
     pub(crate) async fn load(&self, documents: &[Value]) {
         for documents in documents.chunks(1000) {
             let reply =
@@ -180,30 +183,30 @@ impl House {
         }
     }
 
-    /// The hits of a search that has to succeed.
+    /// Searches; asserts success and returns the hits.
     pub(crate) async fn search(&self, search: Value) -> Vec<Found> {
         let reply = self.post(&path(DOCS, "search"), &search).await.expect(200);
         found(&reply)
     }
 
-    /// Their ids.
+    /// Searches; returns the ids of the hits.
     pub(crate) async fn ids(&self, search: Value) -> Vec<String> {
         self.search(search).await.into_iter().map(|hit| hit.id).collect()
     }
 
-    /// How many documents match.
+    /// The number of matching documents.
     pub(crate) async fn count(&self, filter: &str) -> u64 {
         let path = format!("{}?filter={}", path(DOCS, "count"), encoded(filter));
         self.get(&path).await.expect(200)["count"].as_u64().unwrap()
     }
 
-    /// Waits until the collection holds so many documents that stood before it was made.
-    pub(crate) async fn settled(&self, documents: u64) {
-        self.settled_named(DOCS, documents).await;
+    /// Waits until the collection has indexed this number of documents that are older than itself.
+    pub(crate) async fn wait_until_indexed(&self, documents: u64) {
+        self.wait_until_indexed_in(DOCS, documents).await;
     }
 
-    pub(crate) async fn settled_named(&self, name: &str, documents: u64) {
-        let until = Instant::now() + PATIENCE;
+    pub(crate) async fn wait_until_indexed_in(&self, name: &str, documents: u64) {
+        let until = Instant::now() + TIMEOUT;
         loop {
             let info = self.get(&collection(name)).await.expect(200);
             if info["documents"] == documents && info["tail"] == 0 {
@@ -214,13 +217,13 @@ impl House {
         }
     }
 
-    /// Ids of all documents, by scrolling.
-    pub(crate) async fn everything(&self) -> BTreeSet<String> {
-        self.everything_by(1000).await
+    /// The ids of all documents, read with a scroll.
+    pub(crate) async fn all_ids(&self) -> BTreeSet<String> {
+        self.all_ids_by_pages_of(1000).await
     }
 
-    /// The same, so many a page.
-    pub(crate) async fn everything_by(&self, limit: usize) -> BTreeSet<String> {
+    /// The ids of all documents, with `limit` per page.
+    pub(crate) async fn all_ids_by_pages_of(&self, limit: usize) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut after = None;
         loop {
@@ -229,7 +232,10 @@ impl House {
             let page =
                 self.get(&format!("{}?limit={limit}{cursor}", path(DOCS, "documents"))).await.expect(200);
             for document in page["documents"].as_array().unwrap() {
-                assert!(ids.insert(document["id"].as_str().unwrap().to_owned()), "{document} comes twice");
+                assert!(
+                    ids.insert(document["id"].as_str().unwrap().to_owned()),
+                    "{document} is returned twice"
+                );
             }
             match page["next"].as_str() {
                 Some(next) => after = Some(next.to_owned()),
@@ -240,22 +246,22 @@ impl House {
 }
 
 impl Reply {
-    /// The body, if the status is this.
+    /// Asserts the status; returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.json);
         self.json
     }
 
-    /// The body, if this is a failure of that status and code.
+    /// Asserts that this is an error with this status and code; returns the body.
     #[track_caller]
-    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
+    pub(crate) fn expect_error(self, status: u16, code: &str) -> Value {
         assert_eq!((self.status, self.json["code"].as_str()), (status, Some(code)), "{}", self.json);
         self.json
     }
 }
 
-/// The hits in an answer.
+/// The hits in a response.
 pub(crate) fn found(answer: &Value) -> Vec<Found> {
     let hit = |hit: &Value| Found {
         id: hit["id"].as_str().unwrap().to_owned(),
@@ -271,7 +277,7 @@ pub(crate) fn collection(name: &str) -> String {
     format!("/collections/{}", encoded(name))
 }
 
-/// The path of something of a collection.
+/// A path below a collection.
 pub(crate) fn path(name: &str, rest: &str) -> String {
     format!("{}/{rest}", collection(name))
 }
@@ -290,7 +296,7 @@ pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-/// A VECTOR field that is compared exactly, of vectors the documents bring.
+/// A vector field with exact search and without embedding.
 pub(crate) fn flat(dim: usize, metric: &str) -> Value {
     json!({"name": "place", "kind": "vector", "algorithm": "flat", "dim": dim, "metric": metric})
 }

@@ -12,9 +12,9 @@ use crate::{
     server::{JSON, Server, schema},
 };
 
-const ADMIN: &str = "an-admin-of-the-house-0123456789";
-const WRITER: &str = "a-writer-of-the-house-0123456789";
-const READER: &str = "a-reader-of-the-house-0123456789";
+const ADMIN: &str = "an-admin-of-the-tests-0123456789";
+const WRITER: &str = "a-writer-of-the-tests-0123456789";
+const READER: &str = "a-reader-of-the-tests-0123456789";
 /// Reads and writes the collection `kb` alone.
 const OF_KB: &str = "a-writer-of-kb-alone-0123456789";
 /// Reads the collection `other` alone.
@@ -97,7 +97,7 @@ fn every_route_asks_for_its_role() {
         let lists = path == "/collections" || path == "/openapi.json";
         let open = open && !lists;
         for headers in
-            [&[][..], &[("x-api-key", "no-key-of-this-house-0123456789")], &[("authorization", "Bearer")]]
+            [&[][..], &[("x-api-key", "an-unknown-key-of-tests-0123456789")], &[("authorization", "Bearer")]]
         {
             let reply = server.send(&method, &real, headers, b"");
             assert_eq!(reply.status == 401, !open, "{method} {path} with {headers:?}: {}", reply.status);
@@ -183,7 +183,7 @@ fn what_is_wrong_is_told_to_a_key_for_all_collections_and_to_nobody_else() {
         let notes = send(&server, "GET", "/readyz", key, "").ok(200)["notes"].to_string();
         assert!(notes.contains("years") && notes.contains("kept-private"), "{notes}");
     }
-    let bearers = [OF_KB, OF_OTHER, "no-key-of-this-house-0123456789"].map(|key| format!("Bearer {key}"));
+    let bearers = [OF_KB, OF_OTHER, "an-unknown-key-of-tests-0123456789"].map(|key| format!("Bearer {key}"));
     let mut headers: Vec<Vec<(&str, &str)>> =
         bearers.iter().map(|bearer| vec![("authorization", bearer.as_str())]).collect();
     headers.extend([
@@ -203,8 +203,8 @@ fn keys_that_are_tried_on_readiness_count_as_tried() {
     let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..20 {
         // Whoever asks is answered.
-        send(&server, "GET", "/readyz", "no-key-of-this-house-0123456789", "").ok(200);
-        send(&server, "GET", "/healthz", "no-key-of-this-house-0123456789", "").ok(200);
+        send(&server, "GET", "/readyz", "an-unknown-key-of-tests-0123456789", "").ok(200);
+        send(&server, "GET", "/healthz", "an-unknown-key-of-tests-0123456789", "").ok(200);
     }
     send(&server, "GET", "/stats", ADMIN, "").problem(429, "too-many-wrong-keys");
 }
@@ -213,7 +213,7 @@ fn keys_that_are_tried_on_readiness_count_as_tried() {
 fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
     let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..10 {
-        send(&server, "GET", "/stats", "no-key-of-this-house-0123456789", "").problem(401, "unauthorized");
+        send(&server, "GET", "/stats", "an-unknown-key-of-tests-0123456789", "").problem(401, "unauthorized");
     }
     let reply = send(&server, "GET", "/stats", ADMIN, "");
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
