@@ -1,4 +1,4 @@
-//! What the service counts: for its own use, and for whoever installed a metrics recorder.
+//! Counters of the service, for its own use and for the metrics recorder if one is installed.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -24,28 +24,28 @@ const EMBEDDED_TEXTS: &str = "nearfield_embedded_texts_total";
 const EMBEDDED_TOKENS: &str = "nearfield_embedded_tokens_total";
 const QUERY_CACHE: &str = "nearfield_query_cache_lookups_total";
 const QUERY_CACHE_BYTES: &str = "nearfield_query_cache_bytes";
-const WAITING_DOCUMENTS: &str = "nearfield_unembedded_documents";
+const UNEMBEDDED_DOCUMENTS: &str = "nearfield_unembedded_documents";
 
 /// Counts since the service was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Jobs refused because the queue was full.
+    /// Jobs rejected because the queue was full.
     pub rejected: u64,
-    /// Jobs thrown away before they cost anything: out of time, or their caller had gone.
+    /// Jobs dropped before they started, because of the deadline or a cancelled call.
     pub dropped: u64,
     /// Jobs that panicked.
     pub panicked: u64,
-    /// Texts embedded, queries and documents alike.
+    /// Embedded texts of queries and documents.
     pub embedded_texts: u64,
     /// Their tokens.
     pub embedded_tokens: u64,
-    /// Queries whose vector was known already.
-    pub queries_known: u64,
+    /// Queries whose vector was in the query cache.
+    pub query_cache_hits: u64,
 }
 
-/// Whose text was embedded.
+/// The origin of an embedded text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TextOf {
+pub(crate) enum TextKind {
     Query,
     Document,
 }
@@ -57,64 +57,67 @@ pub(crate) struct Meter {
     panicked: AtomicU64,
     embedded_texts: AtomicU64,
     embedded_tokens: AtomicU64,
-    queries_known: AtomicU64,
-    every_search: EverySearch,
-    /// Of the last searches.
+    query_cache_hits: AtomicU64,
+    search_metrics: SearchMetrics,
+    /// Durations of the last searches.
     pub(crate) recent: RecentSearches,
 }
 
-/// What every search counts in the recorder that was installed when the service was opened: found
-/// by name once, not a dozen times a search.
+/// Handles of the metrics that every search updates. Registered once when the service opens, instead
+/// of looked up by name a dozen times per search.
 #[derive(Debug)]
-struct EverySearch {
+struct SearchMetrics {
     stages: [Histogram; Timing::STAGES.len()],
     texts: Counter,
     tokens: Counter,
-    known: Counter,
-    unknown: Counter,
+    cache_hits: Counter,
+    cache_misses: Counter,
     cache_bytes: Gauge,
-    direct_depth: Gauge,
+    queue_depth: Gauge,
 }
 
-impl EverySearch {
-    fn new() -> EverySearch {
-        EverySearch {
+impl SearchMetrics {
+    fn new() -> SearchMetrics {
+        SearchMetrics {
             stages: Timing::STAGES.map(|stage| histogram!(SEARCH_SECONDS, "stage" => stage)),
             texts: counter!(EMBEDDED_TEXTS, "of" => "query"),
             tokens: counter!(EMBEDDED_TOKENS, "of" => "query"),
-            known: counter!(QUERY_CACHE, "found" => "yes"),
-            unknown: counter!(QUERY_CACHE, "found" => "no"),
+            cache_hits: counter!(QUERY_CACHE, "found" => "yes"),
+            cache_misses: counter!(QUERY_CACHE, "found" => "no"),
             cache_bytes: gauge!(QUERY_CACHE_BYTES),
-            direct_depth: gauge!(QUEUE_DEPTH, "pool" => Pool::Search.name()),
+            queue_depth: gauge!(QUEUE_DEPTH, "pool" => Pool::Search.name()),
         }
     }
 }
 
 impl Meter {
     pub(crate) fn new() -> Meter {
-        describe_histogram!(SEARCH_SECONDS, Unit::Seconds, "Time a search took, by stage");
-        describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Time from a write's call to its durable answer");
+        describe_histogram!(SEARCH_SECONDS, Unit::Seconds, "Duration of searches, by stage");
+        describe_histogram!(WRITE_SECONDS, Unit::Seconds, "Duration of writes until they are durable");
         describe_counter!(WRITTEN, "Documents written, by outcome");
         describe_gauge!(QUEUE_DEPTH, "Jobs waiting for a worker, by pool");
-        describe_counter!(REJECTED, "Jobs refused because the queue was full, by pool");
-        describe_counter!(DROPPED, "Jobs dropped unstarted: out of time, or their caller had gone");
-        describe_counter!(PANICKED, "Jobs that panicked");
-        describe_counter!(EMBEDDED_TEXTS, "Texts embedded, by what they were");
-        describe_counter!(EMBEDDED_TOKENS, "Tokens embedded, by whose they were");
+        describe_counter!(REJECTED, "Jobs rejected because the queue was full, by pool");
         describe_counter!(
-            QUERY_CACHE,
-            "Queries looked up in the cache of their vectors, by whether they were there"
+            DROPPED,
+            "Jobs dropped before they started, because of the deadline or a cancelled call"
         );
-        describe_gauge!(QUERY_CACHE_BYTES, Unit::Bytes, "Size of that cache");
-        describe_gauge!(WAITING_DOCUMENTS, "Documents that wait for the background embedder, by collection");
+        describe_counter!(PANICKED, "Jobs that panicked");
+        describe_counter!(EMBEDDED_TEXTS, "Embedded texts, by origin");
+        describe_counter!(EMBEDDED_TOKENS, "Embedded tokens, by origin");
+        describe_counter!(QUERY_CACHE, "Lookups in the query cache, by whether the vector was found");
+        describe_gauge!(QUERY_CACHE_BYTES, Unit::Bytes, "Size of the query cache");
+        describe_gauge!(
+            UNEMBEDDED_DOCUMENTS,
+            "Documents without vectors that the background thread will embed, by collection"
+        );
         Meter {
             rejected: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
             embedded_texts: AtomicU64::new(0),
             embedded_tokens: AtomicU64::new(0),
-            queries_known: AtomicU64::new(0),
-            every_search: EverySearch::new(),
+            query_cache_hits: AtomicU64::new(0),
+            search_metrics: SearchMetrics::new(),
             recent: RecentSearches::default(),
         }
     }
@@ -126,7 +129,7 @@ impl Meter {
             panicked: self.panicked.load(Ordering::Relaxed),
             embedded_texts: self.embedded_texts.load(Ordering::Relaxed),
             embedded_tokens: self.embedded_tokens.load(Ordering::Relaxed),
-            queries_known: self.queries_known.load(Ordering::Relaxed),
+            query_cache_hits: self.query_cache_hits.load(Ordering::Relaxed),
         }
     }
 
@@ -147,36 +150,36 @@ impl Meter {
 
     pub(crate) fn queue_depth(&self, pool: Pool, jobs: usize) {
         match pool {
-            Pool::Search => self.every_search.direct_depth.set(jobs as f64),
+            Pool::Search => self.search_metrics.queue_depth.set(jobs as f64),
             Pool::Ingest | Pool::Admin => gauge!(QUEUE_DEPTH, "pool" => pool.name()).set(jobs as f64),
         }
     }
 
-    pub(crate) fn embedded(&self, what: TextOf, texts: usize, tokens: usize) {
+    pub(crate) fn embedded(&self, kind: TextKind, texts: usize, tokens: usize) {
         let (texts, tokens) = (texts as u64, tokens as u64);
         self.embedded_texts.fetch_add(texts, Ordering::Relaxed);
         self.embedded_tokens.fetch_add(tokens, Ordering::Relaxed);
-        match what {
-            TextOf::Query => {
-                self.every_search.texts.increment(texts);
-                self.every_search.tokens.increment(tokens);
+        match kind {
+            TextKind::Query => {
+                self.search_metrics.texts.increment(texts);
+                self.search_metrics.tokens.increment(tokens);
             }
-            TextOf::Document => {
+            TextKind::Document => {
                 counter!(EMBEDDED_TEXTS, "of" => "document").increment(texts);
                 counter!(EMBEDDED_TOKENS, "of" => "document").increment(tokens);
             }
         }
     }
 
-    pub(crate) fn looked_up(&self, found: bool, bytes: u64) {
-        self.queries_known.fetch_add(u64::from(found), Ordering::Relaxed);
-        let EverySearch { known, unknown, cache_bytes, .. } = &self.every_search;
-        if found { known } else { unknown }.increment(1);
+    pub(crate) fn query_cache_lookup(&self, is_hit: bool, bytes: u64) {
+        self.query_cache_hits.fetch_add(u64::from(is_hit), Ordering::Relaxed);
+        let SearchMetrics { cache_hits, cache_misses, cache_bytes, .. } = &self.search_metrics;
+        if is_hit { cache_hits } else { cache_misses }.increment(1);
         cache_bytes.set(bytes as f64);
     }
 
     pub(crate) fn searched(&self, timing: &Timing) {
-        for (stage, us) in self.every_search.stages.iter().zip(timing.us()) {
+        for (stage, us) in self.search_metrics.stages.iter().zip(timing.us()) {
             stage.record(us as f64 / 1e6);
         }
         self.recent.add(*timing);
@@ -191,19 +194,19 @@ impl Meter {
         counter!(WRITTEN, "outcome" => outcome).increment(1);
     }
 
-    pub(crate) fn write_took(&self, took: Duration) {
-        histogram!(WRITE_SECONDS).record(took.as_secs_f64());
+    pub(crate) fn write_duration(&self, duration: Duration) {
+        histogram!(WRITE_SECONDS).record(duration.as_secs_f64());
     }
 
     pub(crate) fn unembedded(&self, collection: &str, documents: u64) {
-        gauge!(WAITING_DOCUMENTS, "collection" => collection.to_owned()).set(documents as f64);
+        gauge!(UNEMBEDDED_DOCUMENTS, "collection" => collection.to_owned()).set(documents as f64);
     }
 }
 
-/// Searches whose timing is kept.
+/// Maximum number of searches whose timing is kept.
 const RECENT_SEARCHES: usize = 1000;
 
-/// How long the last searches took.
+/// Timings of the last searches.
 #[derive(Debug, Default)]
 pub(crate) struct RecentSearches(Mutex<VecDeque<Timing>>);
 

@@ -220,7 +220,7 @@ async fn a_query_asked_before_is_not_embedded_again() {
     assert_eq!(first.hits, again.hits);
     let after = service.activity();
     assert_eq!(after.embedded_texts, before.embedded_texts + 1);
-    assert_eq!(after.queries_known, before.queries_known + 1);
+    assert_eq!(after.query_cache_hits, before.query_cache_hits + 1);
 }
 
 #[tokio::test]

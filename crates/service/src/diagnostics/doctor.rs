@@ -1,16 +1,16 @@
-//! Where a query's time goes, in sentences, and what to turn.
+//! Diagnosis of search latency, and advice on which settings to change.
 
 use crate::{Activity, Algorithm, CollectionInfo, Context, Error, FieldKind, Service, Timing};
 
-/// Searches that say something.
+/// Minimum number of searches for advice about latency.
 const SEARCHES_MIN: usize = 20;
 
-/// A stage of the last searches.
+/// The durations of one stage over the last searches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
     /// One of [`Timing::STAGES`].
     pub name: &'static str,
-    /// Of the whole time, 0 to 1.
+    /// Share of the total time, 0 to 1.
     pub share: f64,
     /// Median, in microseconds.
     pub p50_us: u64,
@@ -18,27 +18,27 @@ pub struct Stage {
     pub p99_us: u64,
 }
 
-/// What was found.
+/// The result of a diagnosis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnosis {
-    /// Searches it rests on.
+    /// Number of searches in the sample.
     pub searches: usize,
-    /// Where their time went, the whole last.
+    /// Their time by stage; the total comes last.
     pub stages: Vec<Stage>,
-    /// What to know and what to turn, most urgent first; empty if all is well.
+    /// Findings and recommended changes, most urgent first; empty if there are none.
     pub advice: Vec<String>,
-    /// What each Redis says of itself, if documents are kept in one.
+    /// The state that each Redis server reports; empty for the embedded store.
     pub stores: Vec<String>,
 }
 
-/// What the rules look at.
+/// The input of the advice rules.
 #[derive(Debug)]
-struct Facts<'f> {
+struct DiagnosticData<'f> {
     searches: usize,
     stages: &'f [Stage],
     activity: Activity,
     collections: &'f [CollectionInfo],
-    /// What keeps the server from being ready, and what is odd.
+    /// The notes of the readiness check.
     notes: Vec<String>,
     workers: usize,
     cores: usize,
@@ -47,7 +47,7 @@ struct Facts<'f> {
 }
 
 impl Service {
-    /// Looks at the last searches and at the state of things. Waits only for a Redis, if documents are kept in one.
+    /// Examines the last searches and the state of the service. Blocks only on a Redis store.
     pub async fn diagnose(&self, cx: &Context) -> Result<Diagnosis, Error> {
         let shared = self.shared();
         let call = shared.begin(cx)?;
@@ -55,7 +55,7 @@ impl Service {
         let stores = shared.backend.diagnose(&call).await?;
         let collections = shared.backend.seen();
         let notes = self.readiness().notes;
-        let advice = advise(&Facts {
+        let advice = advise(&DiagnosticData {
             searches,
             stages: &stages,
             activity: shared.meter.activity(),
@@ -63,14 +63,14 @@ impl Service {
             notes,
             workers: shared.worker_count,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            query_cache: shared.models.remembers_queries(),
+            query_cache: shared.models.caches_queries(),
             store_is_redis: !stores.is_empty(),
         });
         Ok(Diagnosis { searches, stages, advice, stores })
     }
 }
 
-/// The number of searches, and their stages.
+/// The number of searches and their durations by stage.
 fn stages(recent: &[Timing]) -> (usize, Vec<Stage>) {
     let sum = |stage: usize| recent.iter().map(|timing| timing.us()[stage]).sum::<u64>();
     let total = sum(Timing::STAGES.len() - 1).max(1);
@@ -89,32 +89,32 @@ fn stages(recent: &[Timing]) -> (usize, Vec<Stage>) {
     (recent.len(), stages.collect())
 }
 
-fn advise(facts: &Facts<'_>) -> Vec<String> {
-    let mut advice: Vec<String> = facts.notes.clone();
-    let Activity { rejected, dropped, panicked, .. } = facts.activity;
+fn advise(data: &DiagnosticData<'_>) -> Vec<String> {
+    let mut advice: Vec<String> = data.notes.clone();
+    let Activity { rejected, dropped, panicked, .. } = data.activity;
     if panicked > 0 {
         advice.push(format!(
-            "{panicked} jobs ended in a fault of the program: the log says where; please report it"
+            "{panicked} jobs panicked: this is a bug in the program; see the log for the location, and please report it"
         ));
     }
     if rejected > 0 {
         advice.push(format!(
-            "{rejected} calls were refused because too many waited: more comes in than this machine computes; give it \
-             more cores, cache more queries (query_cache_mib), or ask several servers"
+            "{rejected} calls were rejected because the queue was full: the load exceeds what this machine can process; \
+             add cores, increase the query cache (query_cache_mib), or distribute the load over several servers"
         ));
     }
     if dropped > 0 {
         advice.push(format!(
-            "{dropped} calls were given up before their turn came (deadline, or the client had gone): they waited \
-             longer than their callers wanted to"
+            "{dropped} calls were dropped before a worker started them, because the deadline passed or the client \
+             disconnected: they waited too long in the queue"
         ));
     }
-    for info in facts.collections {
+    for info in data.collections {
         let (name, tail) = (&info.name, info.tail);
         if tail > 2000 && tail * 20 > info.vectors {
             advice.push(format!(
-                "collection {name:?}: {tail} of {} vectors are not in the graph yet and are compared one by one with every \
-                 query; it passes by itself, sooner with more index_threads",
+                "collection {name:?}: {tail} of {} vectors are not in the graph yet, so every query scans them one by one; \
+                 indexing catches up without intervention, faster with more index_threads",
                 info.vectors
             ));
         }
@@ -124,67 +124,69 @@ fn advise(facts: &Facts<'_>) -> Vec<String> {
                 && info.vectors > 20_000
             {
                 advice.push(format!(
-                    "collection {name:?}: field {:?} is flat, so each query is compared with all {} vectors: an hnsw field \
-                     finds nearly the same in a small part of the time",
+                    "collection {name:?}: field {:?} is flat, so every query scans all {} vectors: an hnsw field \
+                     returns nearly the same results in a fraction of the time",
                     field.name, info.vectors
                 ));
             }
         }
     }
-    advice.extend(of_stages(facts));
+    advice.extend(stage_advice(data));
     advice
 }
 
-/// What the time of the last searches says.
-fn of_stages(facts: &Facts<'_>) -> Vec<String> {
+/// Advice based on the stages of the last searches.
+fn stage_advice(data: &DiagnosticData<'_>) -> Vec<String> {
     let mut advice = Vec::new();
-    if facts.searches < SEARCHES_MIN {
+    if data.searches < SEARCHES_MIN {
         return advice;
     }
     let stage =
-        |name: &str| facts.stages.iter().find(|stage| stage.name == name).expect("all stages are there");
+        |name: &str| data.stages.iter().find(|stage| stage.name == name).expect("every stage is present");
     let percent = |share: f64| (share * 100.0).round();
     let ms = |us: u64| us as f64 / 1e3;
     let queue = stage("queue");
     if queue.share > 0.3 && queue.p99_us > 2_000 {
-        let turn = if facts.workers < facts.cores {
+        let remedy = if data.workers < data.cores {
             format!(
                 "there are {} workers on {} cores: set workers to {}",
-                facts.workers, facts.cores, facts.cores
+                data.workers, data.cores, data.cores
             )
         } else {
-            "the cores are busy: more of them, or fewer calls at once, shorten it".to_owned()
+            "the cores are busy; add cores or reduce the number of concurrent calls".to_owned()
         };
         advice.push(format!(
-            "{} % of a query's time passes before a worker takes it (99th percentile {:.1} ms): {turn}",
+            "{} % of a query's time is spent waiting for a worker (99th percentile {:.1} ms): {remedy}",
             percent(queue.share),
             ms(queue.p99_us)
         ));
     }
-    let of_embedding = if facts.query_cache {
-        "shorter queries and the int8 arithmetic (query_compute) make it shorter; repeated queries are remembered"
+    let embedding_remedy = if data.query_cache {
+        "use shorter queries or int8 arithmetic (query_compute); repeated queries are served from the cache"
     } else {
-        "the cache of queries is off: query_cache_mib remembers those that are asked again"
+        "the query cache is disabled; set query_cache_mib to cache the vectors of repeated queries"
     };
-    let of_search = if facts.store_is_redis {
-        "it is the Redis's, and the way there: see what it says of itself below"
+    let search_remedy = if data.store_is_redis {
+        "this is the time of Redis and the network; see the state of Redis below"
     } else {
-        "a smaller ef_search or a quantization (int8) makes it shorter, at some recall; `nearfield eval` tells how much"
+        "reduce ef_search or use quantization (int8), at some cost in recall; measure it with `nearfield eval`"
     };
-    let of_filter = "fewer alternatives, and tags rather than wide ranges of numbers, make it shorter";
-    let of_fetch = "ask for fewer (k) and for the fields that are needed (fields), or keep more of the store in memory \
+    let filter_remedy = "use fewer alternatives, and tags instead of wide numeric ranges";
+    let fetch_remedy = "request fewer hits (k) and only the fields you need (fields), or keep more of the store in memory \
                     (cache_mib)";
-    // The share from which a stage is worth a word.
-    for (name, least, what, turn) in [
-        ("embed", 0.7, "its embedding", of_embedding),
-        ("search", 0.5, "the search in the index", of_search),
-        ("filter", 0.3, "its filter", of_filter),
-        ("fetch", 0.4, "reading its documents", of_fetch),
+    // A stage is reported if its share exceeds the threshold.
+    for (name, threshold, activity, remedy) in [
+        ("embed", 0.7, "embedding the query", embedding_remedy),
+        ("search", 0.5, "searching the index", search_remedy),
+        ("filter", 0.3, "evaluating the filter", filter_remedy),
+        ("fetch", 0.4, "reading documents", fetch_remedy),
     ] {
         let Stage { share, p50_us, .. } = *stage(name);
-        if share > least {
+        if share > threshold {
             let (percent, ms) = (percent(share), ms(p50_us));
-            advice.push(format!("{percent} % of a query's time is {what} (median {ms:.2} ms): {turn}"));
+            advice.push(format!(
+                "{percent} % of a query's time is spent {activity} (median {ms:.2} ms): {remedy}"
+            ));
         }
     }
     advice
@@ -200,10 +202,10 @@ mod tests {
         Timing { queue_us, embed_us, filter_us, search_us, fetch_us, total_us }
     }
 
-    /// Advice where all searches took that long.
-    fn advice(timing: Timing, change: impl FnOnce(&mut Facts<'_>)) -> Vec<String> {
+    /// The advice if every search had this timing.
+    fn advice(timing: Timing, change: impl FnOnce(&mut DiagnosticData<'_>)) -> Vec<String> {
         let (searches, stages) = stages(&[timing; 50]);
-        let mut facts = Facts {
+        let mut data = DiagnosticData {
             searches,
             stages: &stages,
             activity: Activity::default(),
@@ -214,48 +216,54 @@ mod tests {
             query_cache: true,
             store_is_redis: false,
         };
-        change(&mut facts);
-        advise(&facts)
+        change(&mut data);
+        advise(&data)
     }
 
     #[track_caller]
-    fn says(advice: &[String], words: &[&str]) {
+    fn assert_advice(advice: &[String], parts: &[&str]) {
         assert_eq!(advice.len(), 1, "{advice:?}");
-        assert!(words.iter().all(|word| advice[0].contains(word)), "{advice:?}");
+        assert!(parts.iter().all(|part| advice[0].contains(part)), "{advice:?}");
     }
 
     #[test]
-    fn where_all_is_well_nothing_is_said() {
+    fn gives_no_advice_without_a_problem() {
         assert_eq!(advice(timing(10, 600, 10, 300, 90), |_| ()), [] as [&str; 0]);
     }
 
     #[test]
-    fn each_stage_that_takes_most_is_told_with_what_to_turn() {
-        let nothing = |_: &mut Facts<'_>| ();
-        says(&advice(timing(5000, 800, 0, 200, 100), nothing), &["82 %", "5.0 ms", "cores are busy"]);
-        says(&advice(timing(5000, 800, 0, 200, 100), |facts| facts.cores = 8), &["set workers to 8"]);
-        says(&advice(timing(0, 900, 0, 50, 50), nothing), &["90 %", "embedding", "query_compute"]);
-        says(&advice(timing(0, 900, 0, 50, 50), |facts| facts.query_cache = false), &["query_cache_mib"]);
-        says(&advice(timing(0, 300, 0, 700, 0), nothing), &["70 %", "ef_search"]);
-        says(&advice(timing(0, 300, 0, 700, 0), |facts| facts.store_is_redis = true), &["Redis"]);
-        says(&advice(timing(0, 400, 500, 100, 0), nothing), &["50 %", "filter"]);
-        says(&advice(timing(0, 400, 0, 100, 500), nothing), &["50 %", "fields", "cache_mib"]);
+    fn reports_the_slowest_stage_with_a_remedy() {
+        let unchanged = |_: &mut DiagnosticData<'_>| ();
+        assert_advice(
+            &advice(timing(5000, 800, 0, 200, 100), unchanged),
+            &["82 %", "5.0 ms", "cores are busy"],
+        );
+        assert_advice(&advice(timing(5000, 800, 0, 200, 100), |data| data.cores = 8), &["set workers to 8"]);
+        assert_advice(&advice(timing(0, 900, 0, 50, 50), unchanged), &["90 %", "embedding", "query_compute"]);
+        assert_advice(
+            &advice(timing(0, 900, 0, 50, 50), |data| data.query_cache = false),
+            &["query_cache_mib"],
+        );
+        assert_advice(&advice(timing(0, 300, 0, 700, 0), unchanged), &["70 %", "ef_search"]);
+        assert_advice(&advice(timing(0, 300, 0, 700, 0), |data| data.store_is_redis = true), &["Redis"]);
+        assert_advice(&advice(timing(0, 400, 500, 100, 0), unchanged), &["50 %", "filter"]);
+        assert_advice(&advice(timing(0, 400, 0, 100, 500), unchanged), &["50 %", "fields", "cache_mib"]);
     }
 
     #[test]
-    fn a_few_searches_say_nothing() {
-        assert_eq!(advice(timing(0, 900, 0, 50, 50), |facts| facts.searches = 3), [] as [&str; 0]);
+    fn gives_no_advice_after_a_few_searches() {
+        assert_eq!(advice(timing(0, 900, 0, 50, 50), |data| data.searches = 3), [] as [&str; 0]);
     }
 
     #[test]
-    fn what_was_refused_or_broke_is_told() {
+    fn reports_rejected_dropped_and_panicked_jobs() {
         let even = timing(10, 600, 10, 300, 90);
-        let with = |activity| advice(even, |facts| facts.activity = activity);
-        says(&with(Activity { rejected: 7, ..Activity::default() }), &["7 calls", "refused"]);
-        says(&with(Activity { dropped: 7, ..Activity::default() }), &["7 calls", "deadline"]);
-        says(&with(Activity { panicked: 1, ..Activity::default() }), &["fault of the program"]);
-        let notes = vec!["collection \"a\": 5 documents wait to be embedded".to_owned()];
-        says(&advice(even, |facts| facts.notes = notes), &["wait to be embedded"]);
+        let with = |activity| advice(even, |data| data.activity = activity);
+        assert_advice(&with(Activity { rejected: 7, ..Activity::default() }), &["7 calls", "rejected"]);
+        assert_advice(&with(Activity { dropped: 7, ..Activity::default() }), &["7 calls", "deadline"]);
+        assert_advice(&with(Activity { panicked: 1, ..Activity::default() }), &["1 jobs panicked"]);
+        let notes = vec!["collection \"a\": 5 documents are waiting to be embedded".to_owned()];
+        assert_advice(&advice(even, |data| data.notes = notes), &["waiting to be embedded"]);
     }
 
     #[test]

@@ -1,44 +1,45 @@
-//! What a door tells of the state of things.
+//! The readiness of the service, for health endpoints.
 
 use std::time::Duration;
 
 use crate::{Service, catalog, pool::Pool, shared::Shared, workers::StuckWorkers};
 
-/// How long a worker may be at one piece of work before it is told of: the longest of them take a second.
-const STUCK: Duration = Duration::from_secs(30);
+/// A worker whose current step takes longer than this is reported as stuck. The longest regular steps
+/// take a second.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
-/// The state of things.
+/// Whether the service is ready, and notes about its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
-    /// Whether searches are answered correctly and writes are taken.
+    /// Whether the service answers searches correctly and accepts writes.
     pub ready: bool,
-    /// Why not, or what is still being caught up, one line each.
+    /// What prevents readiness, then warnings and work in progress; one line each.
     pub notes: Vec<String>,
 }
 
 impl Service {
-    /// The state of things. Waits for nothing.
+    /// The readiness of the service. Does not block.
     pub fn readiness(&self) -> Readiness {
-        self.shared().readiness(STUCK)
+        self.shared().readiness(STUCK_AFTER)
     }
 }
 
 impl Shared {
-    /// `stuck` is how long a worker may be at one piece of work.
-    pub(crate) fn readiness(&self, stuck: Duration) -> Readiness {
+    /// `stuck_after` is the maximum duration of one step of a worker.
+    pub(crate) fn readiness(&self, stuck_after: Duration) -> Readiness {
         let mut blocking = Vec::new();
         blocking.extend(self.backend.obstacle());
         for collection in &*self.stale.lock() {
             blocking.push(format!(
-                "collection {collection:?}: its vectors were made by another model than the one installed now; they are being made again"
+                "collection {collection:?}: its vectors were computed by another model than the installed one; the documents are being embedded again"
             ));
         }
-        let mut passing = self.warnings.clone();
-        passing.extend(self.backend.warnings());
-        for stuck in self.workers.stuck(stuck) {
-            // While one is left, it goes on; collections can wait.
-            let stands = stuck.workers == stuck.of && stuck.pool != Pool::Admin;
-            if stands { &mut blocking } else { &mut passing }.push(words(stuck));
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.backend.warnings());
+        for stuck in self.workers.stuck(stuck_after) {
+            // A pool with a free worker still makes progress, and admin work can wait.
+            let is_blocking = stuck.workers == stuck.of && stuck.pool != Pool::Admin;
+            if is_blocking { &mut blocking } else { &mut warnings }.push(stuck_message(stuck));
         }
         for info in self.backend.seen() {
             for model in catalog::models(&info.schema) {
@@ -47,44 +48,45 @@ impl Shared {
                 }
             }
             if info.unembedded > 0 {
-                passing.push(format!(
-                    "collection {:?}: {} documents wait to be embedded",
+                warnings.push(format!(
+                    "collection {:?}: {} documents are waiting to be embedded",
                     info.name, info.unembedded
                 ));
             }
             if info.rebuilding.is_some() {
-                passing.push(format!("collection {:?} is being rebuilt beside itself", info.name));
+                warnings.push(format!("collection {:?} is being rebuilt", info.name));
             }
             if info.failures > 0 {
-                passing.push(format!(
-                    "collection {:?}: {} documents do not fit its schema; the last: {}",
+                warnings.push(format!(
+                    "collection {:?}: {} documents do not match its schema; last error: {}",
                     info.name,
                     info.failures,
                     info.last_failure.as_deref().unwrap_or("unknown")
                 ));
             }
         }
-        for (collection, trouble) in &*self.backfill_errors.lock() {
-            passing.push(format!("collection {collection:?} cannot be completed for now: {trouble}"));
+        for (collection, error) in &*self.backfill_errors.lock() {
+            warnings
+                .push(format!("collection {collection:?} cannot embed its documents, will retry: {error}"));
         }
         let ready = blocking.is_empty();
-        blocking.extend(passing);
+        blocking.extend(warnings);
         Readiness { ready, notes: blocking }
     }
 
-    /// Loads the models the collections need. What is missing is told by every call that needs it.
+    /// Loads the models that the collections use. Calls that need a missing model fail with an error.
     pub(crate) fn load_models(&self) {
         for known in self.catalog().collections() {
             for model in catalog::models(&known.schema) {
                 if let Err(error) = self.models.get(model) {
-                    tracing::warn!(collection = known.name, %error, "a model is not available");
+                    tracing::warn!(collection = known.name, %error, "cannot load a model");
                 }
             }
         }
     }
 }
 
-fn words(StuckWorkers { pool, workers, of, longest }: StuckWorkers) -> String {
+fn stuck_message(StuckWorkers { pool, workers, of, longest }: StuckWorkers) -> String {
     let pool = pool.name();
     let seconds = longest.as_secs();
     format!(

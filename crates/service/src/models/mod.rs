@@ -1,4 +1,4 @@
-//! The models texts are embedded with, by name.
+//! The embedding models, by name.
 
 pub(crate) mod batches;
 mod query_cache;
@@ -16,29 +16,29 @@ pub(crate) use query_jobs::QueryJob;
 
 use crate::{
     Config, Error,
-    meter::{Meter, TextOf},
+    meter::{Meter, TextKind},
     sync::{Arc, Mutex, OnceLock, RwLock},
 };
 use query_cache::{QueryCache, QueryKey};
 
-/// A model is not there.
+/// Error code: the model is not installed.
 pub(crate) const MODEL_MISSING: &str = "model-missing";
 
-/// Queries embedded together at most: more gain nothing, and each waits for the last.
+/// Maximum queries per batch. Larger batches add latency without a higher throughput.
 const BATCH_MAX: usize = 16;
 
-/// A text's vector.
+/// The vector of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TextVector {
     pub(crate) values: Vec<f32>,
-    /// Fingerprint of the model that made it.
+    /// Fingerprint of the model that computed it.
     pub(crate) model: [u8; 16],
-    /// Whether the text was longer than the model reads.
+    /// Whether the text exceeded the model's maximum length.
     pub(crate) truncated: bool,
 }
 
 impl TextVector {
-    /// The computed vector of a document's text.
+    /// The vector in the form in which the engine stores it for `text`.
     pub(crate) fn vector_of(&self, text: &TextToEmbed) -> ComputedVector {
         ComputedVector {
             collection: text.collection,
@@ -50,10 +50,10 @@ impl TextVector {
     }
 }
 
-/// Who is told that the model of this name was loaded.
+/// Callback that receives the name of a model that was loaded.
 type OnLoad = Box<dyn Fn(&str) + Send + Sync>;
 
-/// Loaded models. One is loaded when it is first asked for, and stays.
+/// The models. A model is loaded on first use and stays loaded.
 pub(crate) struct Models {
     dir: PathBuf,
     cpu: Cpu,
@@ -61,17 +61,17 @@ pub(crate) struct Models {
     document_compute: ComputeType,
     meter: Arc<Meter>,
     queries: QueryCache,
-    remembers_queries: bool,
+    caches_queries: bool,
     loaded: RwLock<HashMap<String, Arc<Model>>>,
-    /// Held while a model is read, so that no two threads read the same one.
+    /// Held during a load, so that no two threads load the same model.
     loading: Mutex<()>,
     on_load: OnceLock<OnLoad>,
 }
 
 impl Models {
-    /// Whether vectors of queries are kept for those who ask the same.
-    pub(crate) fn remembers_queries(&self) -> bool {
-        self.remembers_queries
+    /// Whether the query cache is enabled.
+    pub(crate) fn caches_queries(&self) -> bool {
+        self.caches_queries
     }
 
     pub(crate) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
@@ -82,25 +82,26 @@ impl Models {
             document_compute: config.document_compute.unwrap_or_else(|| ComputeType::for_documents(cpu)),
             meter,
             queries: QueryCache::new(config.query_cache_bytes),
-            remembers_queries: config.query_cache_bytes > 0,
+            caches_queries: config.query_cache_bytes > 0,
             loaded: RwLock::default(),
             loading: Mutex::new(()),
             on_load: OnceLock::new(),
         }
     }
 
-    /// Calls `loaded` whenever a model has been loaded. For once.
+    /// Registers the callback for loaded models. May be called once only.
     pub(crate) fn on_load(&self, loaded: impl Fn(&str) + Send + Sync + 'static) {
         let first = self.on_load.set(Box::new(loaded)).is_ok();
-        assert!(first, "one service listens to its models");
+        assert!(first, "the load callback is already registered");
     }
 
-    /// The model, if it has been loaded.
+    /// The model, if it is loaded.
     pub(crate) fn loaded(&self, name: &str) -> Option<Arc<Model>> {
         self.loaded.read().get(name).cloned()
     }
 
-    /// The model, read from its directory if it has not been yet. Takes a moment: for workers.
+    /// The model, loaded from its directory if needed. Blocks during the load, so only worker threads
+    /// may call it.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Model>, Error> {
         if let Some(model) = self.loaded(name) {
             return Ok(model);
@@ -121,7 +122,7 @@ impl Models {
         Ok(model)
     }
 
-    /// Whether the model could be loaded, without loading it.
+    /// Checks that the model is loaded or installed, without loading it.
     pub(crate) fn check(&self, name: &str) -> Result<(), Error> {
         match self.loaded(name) {
             Some(_) => Ok(()),
@@ -129,28 +130,28 @@ impl Models {
         }
     }
 
-    /// Queries embedded together, or found among those embedded before, in their order.
+    /// The vectors of queries, in order: from the query cache, or computed as one batch.
     pub(crate) fn embed_queries(&self, model: &Model, texts: &[&str]) -> Vec<Arc<TextVector>> {
         let fingerprint = model.fingerprint().0;
-        let asked = |text: &&str| {
+        let key = |text: &&str| {
             let Tokens { ids, truncated } = model.tokenize_query(text);
             QueryKey { model: fingerprint, tokens: ids, truncated }
         };
-        let asked: Vec<QueryKey> = texts.iter().map(asked).collect();
-        let compute = |unknown: &[&QueryKey]| {
-            let tokens = |asked: &&QueryKey| Tokens { ids: asked.tokens.clone(), truncated: asked.truncated };
-            self.embed(model, &unknown.iter().map(tokens).collect::<Vec<_>>(), TextOf::Query)
+        let keys: Vec<QueryKey> = texts.iter().map(key).collect();
+        let compute = |missing: &[&QueryKey]| {
+            let tokens = |key: &&QueryKey| Tokens { ids: key.tokens.clone(), truncated: key.truncated };
+            self.embed(model, &missing.iter().map(tokens).collect::<Vec<_>>(), TextKind::Query)
         };
-        let embedded = self.queries.get_or_compute(&asked, compute).into_iter();
-        let embedded = embedded.map(|(embedded, found)| {
-            self.meter.looked_up(found, self.queries.bytes());
+        let embedded = self.queries.get_or_compute(&keys, compute).into_iter();
+        let embedded = embedded.map(|(embedded, is_hit)| {
+            self.meter.query_cache_lookup(is_hit, self.queries.bytes());
             embedded
         });
         embedded.collect()
     }
 
-    /// Queries that are best embedded together: integer arithmetic is as fast for one as for many, the
-    /// others pass over larger weights and share that among up to this many.
+    /// Maximum queries to embed as one batch. Int8 arithmetic gains nothing from batches; the other
+    /// compute types read larger weights, which a batch reads only once.
     pub(crate) fn batch_max(&self) -> usize {
         match self.query_compute {
             ComputeType::Int8 => 1,
@@ -158,24 +159,24 @@ impl Models {
         }
     }
 
-    /// Embeds texts of documents, in their order. The first take a moment longer: who only searches
-    /// needs no memory for what documents are computed in.
+    /// The vectors of documents' texts, in order. The first call prepares the weights for documents,
+    /// so that a process that only searches does not hold them in memory.
     pub(crate) fn embed_documents(&self, model: &Model, texts: &[&str]) -> Result<Vec<TextVector>, Error> {
         if !model.is_prepared(self.document_compute) {
             let _loading = self.loading.lock();
             model.prepare(self.document_compute).map_err(|error| unreadable(model.name(), &error))?;
         }
         let batch: Vec<Tokens> = texts.iter().map(|text| model.tokenize(text)).collect();
-        Ok(self.embed(model, &batch, TextOf::Document))
+        Ok(self.embed(model, &batch, TextKind::Document))
     }
 
-    fn embed(&self, model: &Model, batch: &[Tokens], of: TextOf) -> Vec<TextVector> {
-        let compute = match of {
-            TextOf::Query => self.query_compute,
-            TextOf::Document => self.document_compute,
+    fn embed(&self, model: &Model, batch: &[Tokens], kind: TextKind) -> Vec<TextVector> {
+        let compute = match kind {
+            TextKind::Query => self.query_compute,
+            TextKind::Document => self.document_compute,
         };
         let values = model.embed(batch, compute);
-        self.meter.embedded(of, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
+        self.meter.embedded(kind, batch.len(), batch.iter().map(|tokens| tokens.ids.len()).sum());
         let fingerprint = model.fingerprint().0;
         batch
             .iter()
@@ -195,7 +196,7 @@ impl Models {
     }
 }
 
-/// Whether `name` can be a model's: one path component that leads nowhere else.
+/// Checks that `name` is a valid model name: a single path component other than `.` and `..`.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if plain && (1..=128).contains(&name.len()) && name.bytes().any(|byte| byte != b'.') {
@@ -203,9 +204,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     }
     Err(Error::invalid(
         "model-name",
-        format!(
-            "{name:?} is no name of a model: 1 to 128 letters, digits, '_', '.' and '-' are allowed, not all dots"
-        ),
+        format!("invalid model name {name:?}: use 1 to 128 letters, digits, '_', '.' and '-', not only dots"),
     ))
 }
 
@@ -229,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_one_plain_path_component() {
+    fn accepts_only_plain_path_components_as_model_names() {
         for name in ["all-MiniLM-L6-v2", "a", "e5.small_v2", ".hidden"] {
             assert_eq!(check_name(name), Ok(()), "{name:?}");
         }

@@ -185,7 +185,9 @@ async fn a_model_that_cannot_be_read_is_told_and_compared_once_it_can() {
     let service = reopened(dir.path(), |_| std::fs::write(&weights, b"no weights").unwrap()).await;
     let told = || {
         let notes = service.readiness().notes;
-        notes.iter().any(|note| note.contains("cannot be completed for now: model \"tiny\" cannot be loaded"))
+        notes.iter().any(|note| {
+            note.contains("cannot embed its documents, will retry: model \"tiny\" cannot be loaded")
+        })
     };
     until(told).await;
     tiny_model::write(&dir.path().join("models/tiny"), 2);

@@ -79,7 +79,7 @@ impl Service {
         for result in results.iter().flatten() {
             shared.meter.wrote(result.outcome);
         }
-        shared.meter.write_took(call.elapsed());
+        shared.meter.write_duration(call.elapsed());
         Ok(results)
     }
 }
