@@ -28,7 +28,7 @@ impl Service {
     pub async fn back_up(&self, cx: &Context) -> Result<BackupStream, Error> {
         let shared = self.shared().clone();
         shared.begin(cx)?;
-        let store = shared.backend.to_back_up()?;
+        let store = shared.backend.backup_source()?;
         let turn = Arc::clone(&shared.backing_up).try_acquire_owned();
         let turn = turn.map_err(|_| {
             Error::new(

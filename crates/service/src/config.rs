@@ -192,11 +192,11 @@ impl Config {
                 self.workers
             )
         });
-        crowded.into_iter().chain(self.may_be_lost()).collect()
+        crowded.into_iter().chain(self.durability_warning()).collect()
     }
 
     /// What is lost with the power or the process although it was acknowledged, if anything is.
-    pub fn may_be_lost(&self) -> Option<String> {
+    pub fn durability_warning(&self) -> Option<String> {
         let (Store::Directory, delay) = (&self.store, self.durability.delay_max()) else { return None };
         (!delay.is_zero()).then(|| {
             format!(

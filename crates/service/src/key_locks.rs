@@ -1,35 +1,35 @@
-//! KeyLocks at writing one document, in the order they were asked for.
+//! Locks on documents that are being written, granted in the order of request.
 
 use std::hash::{BuildHasher, RandomState};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// KeyLocks that are kept apart. Documents that share one only wait for each other needlessly.
-const TURNS: usize = 1024;
+/// The number of locks. Documents that share a lock wait for each other unnecessarily, but correctly.
+const LOCKS: usize = 1024;
 
-/// Who writes a document waits here for who writes it already, instead of embedding a text
-/// that is overtaken. Correctness does not rest on it: the commit is guarded.
+/// Makes concurrent writers of one document wait for each other, rather than embed a text that a conflict
+/// discards. Correctness does not depend on these locks: the commit checks the document's version.
 pub(crate) struct KeyLocks {
-    key_locks: Vec<Mutex<()>>,
+    locks: Vec<Mutex<()>>,
     hasher: RandomState,
 }
 
 impl KeyLocks {
     pub(crate) fn new() -> KeyLocks {
-        KeyLocks { key_locks: (0..TURNS).map(|_| Mutex::new(())).collect(), hasher: RandomState::new() }
+        KeyLocks { locks: (0..LOCKS).map(|_| Mutex::new(())).collect(), hasher: RandomState::new() }
     }
 
-    /// Waits for the key_locks of these documents and holds them.
-    pub(crate) async fn take<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<MutexGuard<'_, ()>> {
-        // Everybody takes them in the same order, so that nobody waits in a circle.
-        let mut numbers: Vec<usize> =
-            ids.map(|id| (self.hasher.hash_one(id) % TURNS as u64) as usize).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut taken = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            taken.push(self.key_locks[number].lock().await);
+    /// Acquires the locks of these documents.
+    pub(crate) async fn lock<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Vec<MutexGuard<'_, ()>> {
+        // All callers acquire in ascending order, which rules out deadlocks.
+        let mut indexes: Vec<usize> =
+            ids.map(|id| (self.hasher.hash_one(id) % LOCKS as u64) as usize).collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let mut guards = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            guards.push(self.locks[index].lock().await);
         }
-        taken
+        guards
     }
 }

@@ -1,4 +1,4 @@
-//! What every verb works with.
+//! The state that all operations share.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,27 +18,27 @@ use crate::{
     sync::{Arc, Mutex, RwLock},
 };
 
-/// The parts of a service that its jobs share.
+/// The state of a service that its calls and jobs share.
 pub(crate) struct Shared {
     pub(crate) backend: Backend,
     pub(crate) models: Arc<Models>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) timeout: Duration,
-    /// Threads of each pool.
+    /// The number of threads per pool.
     pub(crate) worker_count: usize,
-    /// What is odd about the configuration.
+    /// Warnings about the configuration.
     pub(crate) warnings: Vec<String>,
     catalog: RwLock<Arc<Catalog>>,
     pub(crate) key_locks: KeyLocks,
-    /// Collections whose vectors were made by another model than the one that is loaded.
+    /// Collections whose vectors were computed by another model than the loaded one.
     pub(crate) stale: Mutex<BTreeSet<String>>,
-    /// Collections whose vectors have to be compared with the models: one of these was loaded since, or another version
-    /// answers.
+    /// Collections whose vectors are still to be compared with the models, because a model was loaded or another
+    /// version became active.
     pub(crate) unchecked: Mutex<BTreeSet<String>>,
-    /// What keeps a collection from being complete, by its name.
+    /// Why a collection is incomplete, by collection name.
     pub(crate) backfill_errors: Mutex<BTreeMap<String, String>>,
-    /// Held while a backup is made.
+    /// Held while a backup runs.
     pub(crate) backing_up: Arc<Semaphore>,
 }
 
@@ -50,7 +50,7 @@ impl Shared {
         workers: Workers,
         meter: Arc<Meter>,
     ) -> Shared {
-        let catalog = Catalog::new(backend.seen());
+        let catalog = Catalog::new(backend.cached_collections());
         Shared {
             backend,
             models: Arc::new(models),
@@ -76,17 +76,17 @@ impl Shared {
         self.catalog.read().clone()
     }
 
-    /// Looks at the collections again, after one of them was made, switched or dropped.
+    /// Rebuilds the catalog after a collection was created, switched or dropped.
     pub(crate) fn refresh_catalog(&self) {
-        // Read under the lock, so that of two refreshes the later one reads later.
+        // Read under the lock, so that the later of two refreshes does not publish an older state.
         let mut catalog = self.catalog.write();
-        let next = Catalog::new(self.backend.seen());
-        let gone = catalog.collections().filter(|known| !next.has(&known.name));
-        gone.for_each(|known| self.forget(&known.name));
+        let next = Catalog::new(self.backend.cached_collections());
+        let dropped = catalog.collections().filter(|collection| !next.has(&collection.name));
+        dropped.for_each(|collection| self.forget(&collection.name));
         *catalog = Arc::new(next);
     }
 
-    /// Tells nothing more of a collection that is gone.
+    /// Discards the status of a dropped collection.
     pub(crate) fn forget(&self, name: &str) {
         self.stale.lock().remove(name);
         self.unchecked.lock().remove(name);
@@ -94,8 +94,8 @@ impl Shared {
         self.meter.unembedded(name, 0);
     }
 
-    /// Lets the rebuilt version of a collection answer. Searches do not wait for it: each names the version it is
-    /// posed to.
+    /// Makes the rebuilt version of a collection the active one. Running searches need not wait: each names the
+    /// version it was planned for.
     pub(crate) fn switch(&self, name: &str) -> Result<(), Error> {
         self.backend.switch_blocking(name)?;
         self.refresh_catalog();
@@ -104,8 +104,8 @@ impl Shared {
     }
 
     pub(crate) fn resolve(&self, name: Option<&str>) -> Result<Arc<CollectionHandle>, Error> {
-        let known = self.catalog.read().resolve(name).cloned();
-        // What is not known may be there all the same, where the store cannot be asked.
-        known.map_err(|error| self.backend.out_of_reach().unwrap_or(error))
+        let collection = self.catalog.read().resolve(name).cloned();
+        // If the store is unreachable, a collection missing from the catalog may still exist.
+        collection.map_err(|error| self.backend.catalog_unavailable_reason().unwrap_or(error))
     }
 }

@@ -185,7 +185,7 @@ fn durability_applies_to_the_data_directory_and_reports_possible_loss() {
     let dir = tempfile::tempdir().unwrap();
     let with = |environment: &[(&str, &str)]| {
         let settings = load(&home(dir.path()), &ServeFlags::default(), environment).unwrap();
-        (settings.service().may_be_lost().unwrap_or_default(), settings.warnings)
+        (settings.service().durability_warning().unwrap_or_default(), settings.warnings)
     };
     for always in [&[][..], &[("NEARFIELD_DURABILITY", "always")]] {
         assert_eq!(with(always), (String::new(), vec![]));

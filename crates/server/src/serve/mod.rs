@@ -282,7 +282,7 @@ impl Server {
 /// that lives on.
 async fn open(config: service::Config, progress: Arc<Progress>) -> Result<Service, ServeError> {
     let (sender, opened) = tokio::sync::oneshot::channel();
-    if let Some(warning) = config.may_be_lost() {
+    if let Some(warning) = config.durability_warning() {
         tracing::warn!("{warning}");
     }
     let thread = std::thread::Builder::new().name("nearfield-open".to_owned());

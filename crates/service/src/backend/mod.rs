@@ -1,8 +1,8 @@
-//! Where documents and vectors are kept and found: the engine in this process, or a Redis.
+//! The backend that stores and searches documents and vectors: the engine in this process, or Redis.
 //!
-//! One set of verbs for both. Those that read a disk or ask a server are asynchronous: the engine's
-//! hop onto a worker, Redis's wait for the network and hold no worker while they do. What ends in
-//! `_blocking` is for the background embedder's own thread.
+//! Both have the same operations. Operations that read from disk or call a server are asynchronous: those of
+//! the engine run on a worker, those of Redis wait for the network without occupying a worker. Functions
+//! whose names end in `_blocking` run on the background embedder's own thread.
 
 mod embedded;
 mod redis;
@@ -32,17 +32,17 @@ use crate::{
     workers::lower_priority,
 };
 
-/// What became of each write of a group.
-pub(crate) type Results = Vec<Result<WriteOutcome, WriteFailure>>;
+/// The result of each write of a group, in order.
+pub(crate) type WriteResults = Vec<Result<WriteOutcome, WriteFailure>>;
 
-/// Why one write of a group was not made.
+/// Why one write of a group failed.
 #[derive(Clone, Debug)]
 pub(crate) enum WriteFailure {
-    /// The document is not as expected.
+    /// The document does not meet the write's precondition.
     Conflict(Error),
-    /// A collection appeared or changed, and a vector for it is missing.
+    /// A collection was created or changed, and the write lacks a vector for it.
     VectorsMissing(Error),
-    /// Anything else.
+    /// Any other error.
     Rejected(Error),
 }
 
@@ -58,40 +58,40 @@ impl WriteFailure {
 
 impl From<WriteError> for WriteFailure {
     fn from(error: WriteError) -> WriteFailure {
-        let refused = error_mapping::write(&error);
+        let mapped = error_mapping::write(&error);
         match error {
-            WriteError::Conflict { .. } => WriteFailure::Conflict(refused),
-            WriteError::VectorsMissing { .. } => WriteFailure::VectorsMissing(refused),
-            _ => WriteFailure::Rejected(refused),
+            WriteError::Conflict { .. } => WriteFailure::Conflict(mapped),
+            WriteError::VectorsMissing { .. } => WriteFailure::VectorsMissing(mapped),
+            _ => WriteFailure::Rejected(mapped),
         }
     }
 }
 
-fn results(written: Vec<Result<WriteOutcome, WriteError>>) -> Results {
-    written.into_iter().map(|written| written.map_err(WriteFailure::from)).collect()
+fn write_results(written: Vec<Result<WriteOutcome, WriteError>>) -> WriteResults {
+    written.into_iter().map(|result| result.map_err(WriteFailure::from)).collect()
 }
 
-/// Where a page of documents ended. Opaque to everybody but the backend that gave it.
+/// Where a page of documents ended. Opaque to all but the backend that issued it.
 pub(crate) type Cursor = String;
 
-/// Documents that lack computed vectors, each with the texts to embed, and where to go on.
+/// Documents that lack computed vectors, each with the texts to embed, and the cursor of the next page.
 #[derive(Debug)]
 pub(crate) struct PendingEmbeddings {
     pub(crate) documents: Vec<(Document, Vec<TextToEmbed>)>,
     pub(crate) next: Option<Cursor>,
 }
 
-/// What the vector fields of a collection are computed by: name of the field, model's fingerprint; in
-/// the order of the names.
+/// The models that compute the vector fields of a collection: field name and model fingerprint, ordered by
+/// field name.
 pub(crate) type Fingerprints = Vec<(String, [u8; 16])>;
 
-/// Where documents and vectors are.
+/// The store of documents and vectors.
 #[derive(Debug)]
 pub(crate) struct Backend {
     store: BackendKind,
     on_change: Arc<OnChange>,
-    /// Held by who changes collections of the engine, which takes one change at a time.
-    changing: Arc<tokio::sync::Mutex<()>>,
+    /// Held while collections of the engine change: it accepts one change at a time.
+    ddl_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The kinds of store.
@@ -99,18 +99,18 @@ pub(crate) struct Backend {
 pub(crate) enum BackendKind {
     /// The engine in this process.
     Embedded(Arc<Embedded>),
-    /// A Redis with the search module.
+    /// Redis with the search module.
     Redis(Arc<Redis>),
 }
 
-/// What is called when collections have been made, switched or dropped, by whoever.
+/// The callback run after any client creates, switches or drops a collection.
 #[derive(Default)]
 pub(crate) struct OnChange(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
 impl OnChange {
     fn call(&self) {
-        if let Some(call) = self.0.get() {
-            call();
+        if let Some(callback) = self.0.get() {
+            callback();
         }
     }
 }
@@ -124,27 +124,27 @@ impl std::fmt::Debug for OnChange {
 /// Documents by key, each with its computed vectors.
 pub(crate) type PrefetchedDocuments = HashMap<Vec<u8>, (Document, Vec<ComputedVector>)>;
 
-/// What stands under the keys of documents that are about to be written.
+/// The stored documents under the keys that are about to be written.
 #[derive(Clone, Debug)]
 pub(crate) enum DocumentLookup {
-    /// Looked up when asked for: the engine is at hand.
+    /// Read from the engine on demand.
     Local(Arc<Embedded>),
-    /// Read ahead, by key: a worker waits for no network.
+    /// Read in advance, so that no worker waits for the network.
     Prefetched(Arc<PrefetchedDocuments>),
 }
 
 impl DocumentLookup {
-    /// The document under the first of these keys where there is one.
+    /// The document under the first of these keys that exists.
     pub(crate) fn find(&self, keys: &[Vec<u8>]) -> Result<Option<Document>, Error> {
         match self {
             DocumentLookup::Local(embedded) => embedded.find(keys),
-            DocumentLookup::Prefetched(read) => {
-                Ok(keys.iter().find_map(|key| read.get(key)).map(|(document, _)| document.clone()))
+            DocumentLookup::Prefetched(documents) => {
+                Ok(keys.iter().find_map(|key| documents.get(key)).map(|(document, _)| document.clone()))
             }
         }
     }
 
-    /// Computed vectors of the document under `key` in a collection.
+    /// The computed vectors of the document under `key` in a collection.
     pub(crate) fn vectors(
         &self,
         collection: &CollectionHandle,
@@ -152,8 +152,8 @@ impl DocumentLookup {
     ) -> Result<Vec<ComputedVector>, Error> {
         match self {
             DocumentLookup::Local(embedded) => embedded.vectors(&collection.name, key),
-            DocumentLookup::Prefetched(read) => {
-                let vectors = read.get(key).map_or(&[][..], |(_, vectors)| vectors);
+            DocumentLookup::Prefetched(documents) => {
+                let vectors = documents.get(key).map_or(&[][..], |(_, vectors)| vectors);
                 let of_collection = vectors.iter().filter(|vector| vector.collection == collection.version);
                 Ok(of_collection.cloned().collect())
             }
@@ -161,12 +161,12 @@ impl DocumentLookup {
     }
 }
 
-/// Store files up to this length are verified as a whole when they are opened: half a second.
+/// Store files up to this length are verified in full on opening, which takes about half a second.
 const VERIFY_BYTES_MAX: u64 = 512 << 20;
 
 impl Backend {
-    /// Opens what the configuration names. A Redis that does not answer does not keep it from
-    /// opening: [`Backend::obstacle`] tells.
+    /// Opens the configured store. An unreachable Redis does not fail the call:
+    /// [`Backend::unavailable_reason`] reports it.
     pub(crate) fn open(
         config: &Config,
         cpu: engine::Cpu,
@@ -188,22 +188,24 @@ impl Backend {
                     tail_max: config.tail_max,
                     index_threads: config.index_threads,
                     lower_priority,
-                    on_read_only: |reason| tracing::error!(reason, "no more writes are taken"),
+                    on_read_only: |reason| {
+                        tracing::error!(reason, "the store is read-only: writes are rejected")
+                    },
                 };
                 BackendKind::Embedded(Arc::new(Embedded::open(options, progress)?))
             }
             Store::Redis(store) => BackendKind::Redis(Redis::open(store, clock, on_change.clone())?),
         };
-        Ok(Backend { store, on_change, changing: Arc::default() })
+        Ok(Backend { store, on_change, ddl_lock: Arc::default() })
     }
 
-    /// Calls `changed` whenever collections have been made, switched or dropped. For once.
+    /// Runs `changed` after every creation, switch or drop of a collection. Can be set only once.
     pub(crate) fn on_change(&self, changed: impl Fn() + Send + Sync + 'static) {
         let first = self.on_change.0.set(Box::new(changed)).is_ok();
-        assert!(first, "one service listens to its backend");
+        assert!(first, "on_change is set only once");
     }
 
-    /// Whether the index is our own, and can hold vectors in other ways than they are given.
+    /// Whether the engine in this process holds the index, so that vectors can be quantized.
     pub(crate) fn is_embedded(&self) -> bool {
         matches!(self.store, BackendKind::Embedded(_))
     }
@@ -215,8 +217,8 @@ impl Backend {
         }
     }
 
-    /// Which Redis it is, by whatever name it was found; `None` for the engine in this process, and
-    /// for a Redis that has not answered yet.
+    /// The identity of the Redis server, independent of its address; `None` for the engine in this process,
+    /// and until Redis has answered for the first time.
     pub(crate) fn server_id(&self) -> Option<String> {
         match &self.store {
             BackendKind::Embedded(_) => None,
@@ -237,7 +239,7 @@ impl Backend {
         }
     }
 
-    /// Unix milliseconds, from which ends are counted.
+    /// The current time in Unix milliseconds, from which expiry times are computed.
     pub(crate) fn now_ms(&self) -> u64 {
         match &self.store {
             BackendKind::Embedded(embedded) => embedded.engine.now_ms(),
@@ -245,16 +247,16 @@ impl Backend {
         }
     }
 
-    /// The collections as they were last seen. Waits for nothing.
-    pub(crate) fn seen(&self) -> Vec<CollectionInfo> {
+    /// The collections as last read from the store. Does not block.
+    pub(crate) fn cached_collections(&self) -> Vec<CollectionInfo> {
         match &self.store {
             BackendKind::Embedded(embedded) => embedded.engine.collections(),
             BackendKind::Redis(redis) => redis.cached_collections(),
         }
     }
 
-    /// One collection as it was last seen. Waits for nothing.
-    pub(crate) fn seen_one(&self, name: &str) -> Result<CollectionInfo, Error> {
+    /// One collection as last read from the store. Does not block.
+    pub(crate) fn cached_collection(&self, name: &str) -> Result<CollectionInfo, Error> {
         match &self.store {
             BackendKind::Embedded(embedded) => {
                 embedded.engine.collection(name).map_err(error_mapping::collection)
@@ -263,7 +265,7 @@ impl Backend {
         }
     }
 
-    /// The documents of a collection on each server, as last seen; nothing where there is but one.
+    /// The number of documents of a collection per server, as last read; empty if there is only one server.
     pub(crate) fn shards(&self, name: &str) -> Vec<(String, u64)> {
         match &self.store {
             BackendKind::Embedded(_) => Vec::new(),
@@ -292,8 +294,9 @@ impl Backend {
         }
     }
 
-    /// Makes a collection or finds an equal one; `true` if it was made. With `rebuild`, one with
-    /// another schema is rebuilt beside itself. `models` are those its texts are embedded by.
+    /// Creates a collection unless an equal one exists; `true` if it was created. With `rebuild`, an existing
+    /// collection with another schema is rebuilt as a new version in the background. `models` are the models
+    /// that embed its texts.
     pub(crate) async fn put_collection(
         &self,
         call: &Call,
@@ -355,8 +358,7 @@ impl Backend {
         }
     }
 
-    /// Runs what changes collections on a worker, which tells of the change even if the caller
-    /// has gone meanwhile.
+    /// Changes collections on a worker, which runs the `on_change` callback even if the caller stops waiting.
     async fn change<T: Send + 'static>(
         &self,
         call: &Call,
@@ -364,11 +366,11 @@ impl Backend {
         change: impl FnOnce(&Embedded) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (embedded, on_change) = (embedded.clone(), self.on_change.clone());
-        // Waited for here, so that who waits keeps no worker from those that only look; held by the work, which goes
-        // on when the caller has gone.
-        let turn = call.within(self.changing.clone().lock_owned()).await?;
+        // Acquired here, so that a waiting call occupies no worker; held by the job, which continues even if the caller
+        // stops waiting.
+        let guard = call.within(self.ddl_lock.clone().lock_owned()).await?;
         let change = move || {
-            let _turn = turn;
+            let _guard = guard;
             let result = change(&embedded);
             on_change.call();
             result
@@ -376,7 +378,7 @@ impl Backend {
         call.administer(change).await
     }
 
-    /// Lets the rebuilt version of a collection answer.
+    /// Makes the rebuilt version of a collection the active one.
     pub(crate) fn switch_blocking(&self, name: &str) -> Result<(), Error> {
         match &self.store {
             BackendKind::Embedded(embedded) => {
@@ -384,11 +386,11 @@ impl Backend {
                 self.on_change.call();
                 switched.map(drop)
             }
-            BackendKind::Redis(_) => unreachable!("nothing is rebuilt in a Redis"),
+            BackendKind::Redis(_) => unreachable!("Redis collections are not rebuilt"),
         }
     }
 
-    /// The document under the first of these keys where there is one.
+    /// The document under the first of these keys that exists.
     pub(crate) async fn find(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<Option<Document>, Error> {
         match &self.store {
             BackendKind::Embedded(embedded) => {
@@ -399,8 +401,8 @@ impl Backend {
         }
     }
 
-    /// Where to look documents up without waiting, if that is possible; otherwise they are
-    /// read ahead, by [`Backend::prefetch`].
+    /// A lookup that does not wait for the network, if the backend has one; otherwise
+    /// [`Backend::prefetch`] reads the documents in advance.
     pub(crate) fn local_lookup(&self) -> Option<DocumentLookup> {
         match &self.store {
             BackendKind::Embedded(embedded) => Some(DocumentLookup::Local(embedded.clone())),
@@ -408,7 +410,7 @@ impl Backend {
         }
     }
 
-    /// What stands under these keys.
+    /// Reads the documents under these keys in advance.
     pub(crate) async fn prefetch(&self, call: &Call, keys: Vec<Vec<u8>>) -> Result<DocumentLookup, Error> {
         match &self.store {
             BackendKind::Embedded(embedded) => Ok(DocumentLookup::Local(embedded.clone())),
@@ -418,22 +420,22 @@ impl Backend {
         }
     }
 
-    /// Commits a group of writes and waits until it stands.
-    pub(crate) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<Results, Error> {
+    /// Commits a group of writes and waits until it is durable.
+    pub(crate) async fn commit(&self, call: &Call, ops: Vec<Op>) -> Result<WriteResults, Error> {
         match &self.store {
-            BackendKind::Embedded(embedded) => Ok(results(embedded.commit(call, ops).await?)),
+            BackendKind::Embedded(embedded) => Ok(write_results(embedded.commit(call, ops).await?)),
             BackendKind::Redis(redis) => call.within(redis.write(ops)).await?,
         }
     }
 
-    pub(crate) fn write_blocking(&self, ops: Vec<Op>) -> Result<Results, Error> {
+    pub(crate) fn write_blocking(&self, ops: Vec<Op>) -> Result<WriteResults, Error> {
         match &self.store {
-            BackendKind::Embedded(embedded) => Ok(results(embedded.engine.write(ops))),
+            BackendKind::Embedded(embedded) => Ok(write_results(embedded.engine.write(ops))),
             BackendKind::Redis(redis) => redis.block_on(redis.write(ops)),
         }
     }
 
-    /// Which texts of a document must be embedded, for all collections its key falls into.
+    /// The texts of a document to embed, for every collection whose prefix matches its key.
     pub(crate) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         match &self.store {
             BackendKind::Embedded(embedded) => embedded.engine.texts_to_embed(key, fields),
@@ -441,7 +443,7 @@ impl Backend {
         }
     }
 
-    /// Checks a write but for its guard.
+    /// Checks everything about a write except its precondition.
     pub(crate) fn validate(&self, op: &Op) -> Result<(), WriteError> {
         match &self.store {
             BackendKind::Embedded(embedded) => embedded.engine.validate(op),
@@ -469,7 +471,7 @@ impl Backend {
         }
     }
 
-    /// A page of keys that start with `prefix`, from where the last page ended.
+    /// A page of the keys that start with `prefix`, after the cursor `after`.
     pub(crate) async fn keys(
         &self,
         call: &Call,
@@ -513,7 +515,7 @@ impl Backend {
         }
     }
 
-    /// Documents of a collection that lack computed vectors, from where the last page ended.
+    /// Documents of a collection that lack computed vectors, after the cursor `after`.
     pub(crate) fn unembedded_blocking(
         &self,
         collection: &str,
@@ -526,9 +528,9 @@ impl Backend {
         }
     }
 
-    /// What the computed vectors of a document in a collection were made by: position of the field,
-    /// model's fingerprint.
-    pub(crate) fn made_by(
+    /// The models that computed the vectors of a document in a collection: field position and model
+    /// fingerprint.
+    pub(crate) fn vector_models(
         &self,
         collection: &CollectionHandle,
         key: &[u8],
@@ -549,8 +551,8 @@ impl Backend {
         }
     }
 
-    /// The models all vectors of a collection were computed by, where the store notes them once
-    /// for all; `None` where every vector carries its own.
+    /// The models that computed all vectors of a collection, if the store records them per collection;
+    /// `None` if it records them per vector.
     pub(crate) fn models(&self, collection: &str) -> Option<Fingerprints> {
         match &self.store {
             BackendKind::Embedded(_) => None,
@@ -558,21 +560,21 @@ impl Backend {
         }
     }
 
-    /// Notes that all vectors of a collection are now computed by these models.
-    pub(crate) fn note_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
+    /// Records that these models computed all vectors of a collection.
+    pub(crate) fn save_models_blocking(&self, collection: &str, models: Fingerprints) -> Result<(), Error> {
         match &self.store {
             BackendKind::Embedded(_) => Ok(()),
             BackendKind::Redis(redis) => redis.block_on(redis.save_models(collection, models)),
         }
     }
 
-    /// The engine to back up; a Redis is refused.
-    pub(crate) fn to_back_up(&self) -> Result<Arc<Embedded>, Error> {
+    /// The engine to back up; an error for Redis.
+    pub(crate) fn backup_source(&self) -> Result<Arc<Embedded>, Error> {
         match &self.store {
             BackendKind::Embedded(embedded) => Ok(embedded.clone()),
             BackendKind::Redis(_) => Err(Error::invalid(
                 "backup-redis",
-                "a Redis makes its own backups (BGSAVE, or its append-only file); `nearfield copy` moves its \
+                "Redis makes its own backups (BGSAVE, or its append-only file); `nearfield copy` copies its \
                  collections into a data directory",
             )),
         }
@@ -588,7 +590,7 @@ impl Backend {
         }
     }
 
-    /// What each Redis says of itself.
+    /// The diagnosis of each Redis server.
     pub(crate) async fn diagnose(&self, call: &Call) -> Result<Vec<String>, Error> {
         match &self.store {
             BackendKind::Embedded(_) => Ok(Vec::new()),
@@ -596,7 +598,7 @@ impl Backend {
         }
     }
 
-    /// What is wrong but does not keep the store from answering.
+    /// Problems that do not prevent the store from answering.
     pub(crate) fn warnings(&self) -> Vec<String> {
         match &self.store {
             BackendKind::Embedded(embedded) => embedded.engine.warnings(),
@@ -604,18 +606,18 @@ impl Backend {
         }
     }
 
-    /// What keeps the store from answering or from taking writes.
-    pub(crate) fn obstacle(&self) -> Option<String> {
+    /// Why the store cannot answer or accept writes, if it cannot.
+    pub(crate) fn unavailable_reason(&self) -> Option<String> {
         match &self.store {
             BackendKind::Embedded(embedded) => {
-                embedded.engine.writable().err().map(|reason| format!("writes are not taken: {reason}"))
+                embedded.engine.writable().err().map(|reason| format!("writes are rejected: {reason}"))
             }
-            BackendKind::Redis(redis) => redis.unavailable_reason().map(|obstacle| obstacle.message),
+            BackendKind::Redis(redis) => redis.unavailable_reason().map(|error| error.message),
         }
     }
 
-    /// What keeps the store from knowing its collections.
-    pub(crate) fn out_of_reach(&self) -> Option<Error> {
+    /// Why the store cannot read its collections, if it cannot.
+    pub(crate) fn catalog_unavailable_reason(&self) -> Option<Error> {
         match &self.store {
             BackendKind::Embedded(_) => None,
             BackendKind::Redis(redis) => redis.catalog_unavailable_reason(),
@@ -623,12 +625,9 @@ impl Backend {
     }
 }
 
-/// The error_mapping of a cursor this store did not give.
-fn no_cursor(cursor: &str) -> Error {
+/// The error for a cursor that this store did not issue.
+fn invalid_cursor(cursor: &str) -> Error {
     let shown: String = cursor.chars().take(64).collect();
-    Error::invalid(
-        "cursor",
-        format!("{shown:?} is no place to go on from: give `next` of the page before as it came"),
-    )
-    .at("after")
+    Error::invalid("cursor", format!("invalid cursor {shown:?}: pass `next` of the previous page unchanged"))
+        .at("after")
 }

@@ -106,7 +106,7 @@ impl BackfillWorker {
         let mut has_failed = false;
         while self.wait(has_failed) {
             has_failed = false;
-            for info in self.shared.backend.seen() {
+            for info in self.shared.backend.cached_collections() {
                 let complete = AssertUnwindSafe(|| self.complete(&info));
                 let result = catch_unwind(complete).unwrap_or_else(|_| Err(panicked().into()));
                 match result {
@@ -161,13 +161,13 @@ impl BackfillWorker {
         loop {
             let page = self.shared.backend.unembedded_blocking(name, after.as_ref(), PAGE)?;
             self.embed(page.documents)?;
-            self.shared.meter.unembedded(name, self.shared.backend.seen_one(name)?.unembedded);
+            self.shared.meter.unembedded(name, self.shared.backend.cached_collection(name)?.unembedded);
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        if self.shared.backend.seen_one(name)?.rebuilding.is_some() {
+        if self.shared.backend.cached_collection(name)?.rebuilding.is_some() {
             self.shared.switch(name)?;
             tracing::info!(collection = name, "switched to the rebuilt version");
         }
@@ -206,7 +206,7 @@ impl BackfillWorker {
             after = next_page.next;
         }
         embed(page(None, SAMPLE)?.documents)?;
-        Ok(self.shared.backend.note_models_blocking(&known.name, models)?)
+        Ok(self.shared.backend.save_models_blocking(&known.name, models)?)
     }
 
     /// Computes the vectors of these texts on the workers and writes them.

@@ -67,7 +67,7 @@ impl Shared {
         known: &CollectionHandle,
         document: &Document,
     ) -> Result<Vec<TextToEmbed>, Error> {
-        let made = self.backend.made_by(known, &document.key)?;
+        let made = self.backend.vector_models(known, &document.key)?;
         let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
         texts.retain(|text| text.collection == known.version);
         let mut stale = Vec::new();

@@ -46,7 +46,7 @@ impl CopyEndpoint {
         config.check()?;
         let cpu = config.cpu();
         let backend = Backend::open(config, cpu, clock, &crate::Progress::default())?;
-        if let Some(obstacle) = backend.out_of_reach() {
+        if let Some(obstacle) = backend.catalog_unavailable_reason() {
             backend.close();
             return Err(obstacle);
         }

@@ -53,7 +53,7 @@ impl Service {
         let call = shared.begin(cx)?;
         let (searches, stages) = stages(&shared.meter.recent.get());
         let stores = shared.backend.diagnose(&call).await?;
-        let collections = shared.backend.seen();
+        let collections = shared.backend.cached_collections();
         let notes = self.readiness().notes;
         let advice = advise(&DiagnosticData {
             searches,

@@ -28,7 +28,7 @@ impl Shared {
     /// `stuck_after` is the maximum duration of one step of a worker.
     pub(crate) fn readiness(&self, stuck_after: Duration) -> Readiness {
         let mut blocking = Vec::new();
-        blocking.extend(self.backend.obstacle());
+        blocking.extend(self.backend.unavailable_reason());
         for collection in &*self.stale.lock() {
             blocking.push(format!(
                 "collection {collection:?}: its vectors were computed by another model than the installed one; the documents are being embedded again"
@@ -41,7 +41,7 @@ impl Shared {
             let is_blocking = stuck.workers == stuck.of && stuck.pool != Pool::Admin;
             if is_blocking { &mut blocking } else { &mut warnings }.push(stuck_message(stuck));
         }
-        for info in self.backend.seen() {
+        for info in self.backend.cached_collections() {
             for model in catalog::models(&info.schema) {
                 if let Err(error) = self.models.check(model) {
                     blocking.push(format!("collection {:?}: {error}", info.name));

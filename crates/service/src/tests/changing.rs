@@ -128,7 +128,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         ["articles", "other"].into_iter().for_each(|name| shared.meter.unembedded(name, 7));
-        let embedded = shared.backend.to_back_up().unwrap();
+        let embedded = shared.backend.backup_source().unwrap();
         embedded.drop_collection("articles", DropMode::KeepDocuments).unwrap();
         shared.refresh_catalog();
     });

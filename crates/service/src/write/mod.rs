@@ -152,7 +152,7 @@ impl Writing<'_> {
                 // writers of one document each gets on. A large batch is not worth the wait.
                 let _turns = if attempt > 0 || self.changes.len() == 1 {
                     let ids = open.iter().map(|position| self.changes[*position].id());
-                    self.call.within(self.shared.key_locks.take(ids)).await?
+                    self.call.within(self.shared.key_locks.lock(ids)).await?
                 } else {
                     Vec::new()
                 };

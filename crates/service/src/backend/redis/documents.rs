@@ -7,8 +7,8 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    ComputedVector, Document, Error, Field, Op, PrefetchedDocuments, Redis, Results, WriteError,
-    WriteFailure, WriteOutcome,
+    ComputedVector, Document, Error, Field, Op, PrefetchedDocuments, Redis, WriteError, WriteFailure,
+    WriteOutcome, WriteResults,
     document::{self, content_hash},
     error,
     node::{Node, PIPELINE_MAX},
@@ -109,7 +109,7 @@ impl Redis {
     }
 
     /// Executes these writes, per shard in consecutive pipelines; returns a result per write.
-    pub(in crate::backend) async fn write(&self, ops: Vec<Op>) -> Result<Results, Error> {
+    pub(in crate::backend) async fn write(&self, ops: Vec<Op>) -> Result<WriteResults, Error> {
         let state = self.state();
         let now_ms = self.clock.now_ms();
         let refresh = ops.len() >= REFRESH_AFTER_WRITES;
@@ -142,8 +142,8 @@ impl Redis {
         ops: &[Op],
         positions: Vec<usize>,
         now_ms: u64,
-    ) -> Results {
-        let mut results: Results = Vec::with_capacity(positions.len());
+    ) -> WriteResults {
+        let mut results: WriteResults = Vec::with_capacity(positions.len());
         let mut ops = positions.into_iter().map(|position| &ops[position]);
         while ops.len() > 0 {
             let batch = self.next_batch(&shard.primary, state, &mut ops, now_ms);
@@ -181,7 +181,7 @@ impl Redis {
     }
 
     /// Sends one pipeline; an error applies to all its writes.
-    async fn send_batch(&self, node: &Arc<Node>, batch: &WriteBatch) -> Result<Results, Error> {
+    async fn send_batch(&self, node: &Arc<Node>, batch: &WriteBatch) -> Result<WriteResults, Error> {
         let _permit = node.write_permits.acquire().await.map_err(|_| Error::closing())?;
         let replicas = self.servers.store().wait_replicas;
         let began = Instant::now();

@@ -52,8 +52,8 @@ use self::{
 };
 use super::{
     Clock, CollectionInfo, ComputedVector, Cursor, Document, DropMode, Error, Field, Filter, Fingerprints,
-    OnChange, Op, PendingEmbeddings, PrefetchedDocuments, Query, Results, Schema, Scrolled, SearchResult,
-    TextToEmbed, WriteError, WriteFailure, WriteOutcome, no_cursor,
+    OnChange, Op, PendingEmbeddings, PrefetchedDocuments, Query, Schema, Scrolled, SearchResult, TextToEmbed,
+    WriteError, WriteFailure, WriteOutcome, WriteResults, invalid_cursor,
 };
 use crate::{
     Expected, RedisStore, error_mapping,

@@ -6,7 +6,8 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use redis::{Cmd, Pipeline, Value};
 
 use super::{
-    Cursor, Document, Error, Filter, PendingEmbeddings, Redis, Scrolled, error, metadata, no_cursor, reply,
+    Cursor, Document, Error, Filter, PendingEmbeddings, Redis, Scrolled, error, invalid_cursor, metadata,
+    reply,
     servers::{Shard, into_result},
     state::{Collection, computed_fields},
 };
@@ -64,7 +65,7 @@ impl ScrollCursor {
             Some(ScrollCursor { map, shard, prefix, scan, remaining })
         };
         let cursor = (text.len() <= CURSOR_BYTES_MAX).then(parse).flatten();
-        cursor.ok_or_else(|| no_cursor(text))
+        cursor.ok_or_else(|| invalid_cursor(text))
     }
 }
 
@@ -136,7 +137,7 @@ impl Redis {
             || cursor.prefix > 0
             || !cursor.remaining.iter().all(|key| key.starts_with(prefix))
         {
-            return Err(no_cursor(after.map_or("", |text| text)));
+            return Err(invalid_cursor(after.map_or("", |text| text)));
         }
         if cursor.map != map.fingerprint() {
             return Err(slots_moved());
@@ -198,7 +199,7 @@ impl Redis {
             || cursor.prefix >= schema.prefixes.len()
             || !cursor.remaining.iter().all(|key| schema.matches_key(key))
         {
-            return Err(no_cursor(after.map_or("", |text| text)));
+            return Err(invalid_cursor(after.map_or("", |text| text)));
         }
         let began = Instant::now();
         let mut found: Vec<Document> = Vec::new();
