@@ -1,4 +1,4 @@
-//! Backups made while others write, compared with what those were told; and restores that end too soon.
+//! Backups made during writes, compared with the acknowledged writes; and interrupted restores.
 
 use std::{
     collections::BTreeMap,
@@ -22,20 +22,20 @@ use crate::{
 };
 
 const WRITERS: [&str; 4] = ["north", "east", "south", "west"];
-/// Documents of each writer.
+/// Documents per writer.
 const DOCUMENTS: u64 = 300;
-/// Of one request.
+/// Documents per request.
 const BULK: usize = 20;
 const BACKUPS: usize = 6;
 
-/// A write that was acknowledged: the document, what it is now, and its place in the store's history. A deletion is
-/// not told its place.
+/// An acknowledged write: document number, resulting state and sequence number. The response to a deletion has no
+/// sequence number.
 type Write = (u64, State, Option<u64>);
 
-/// What one writer was told, in this order; it asks for nothing before it has its answer.
+/// The acknowledged writes of one writer in order. A writer sends one request at a time.
 type History = Mutex<Vec<Write>>;
 
-/// Writes in bulk, and deletes one document after each, until it is told to stop.
+/// Repeats a bulk write and a deletion until `stopping` is set.
 fn write(name: &str, address: &str, history: &History, stopping: &AtomicBool) {
     let agent = agent();
     let mut random = Random::new(name.len() as u64);
@@ -66,13 +66,13 @@ fn write(name: &str, address: &str, history: &History, stopping: &AtomicBool) {
     }
 }
 
-/// What stands after these writes.
-fn after(writes: &[Write]) -> BTreeMap<u64, u64> {
+/// The documents that exist after these writes.
+fn state_after(writes: &[Write]) -> BTreeMap<u64, u64> {
     let last: BTreeMap<u64, State> = writes.iter().map(|(number, state, _)| (*number, *state)).collect();
     last.into_iter().filter_map(|(number, state)| Some((number, state?))).collect()
 }
 
-/// The program on a home.
+/// The program with this home directory.
 fn nearfield(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"));
     command
@@ -91,7 +91,7 @@ fn done(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// A backup by the command line or by its route; the last place in the history that it says it holds.
+/// Makes a backup by the command line or over HTTP and returns its last sequence number.
 fn back_up(home: &Path, address: &str, file: &Path, by_route: bool) -> u64 {
     if by_route {
         let mut answer = agent().get(format!("{address}/backup")).call().unwrap();
@@ -101,12 +101,12 @@ fn back_up(home: &Path, address: &str, file: &Path, by_route: bool) -> u64 {
     } else {
         done(&nearfield(home, &["backup", file.to_str().unwrap()]).output().unwrap());
     }
-    let told = done(&nearfield(home, &["check", file.to_str().unwrap(), "--json"]).output().unwrap());
-    serde_json::from_str::<Value>(&told).unwrap()["last_seq"].as_u64().unwrap_or_else(|| panic!("{told}"))
+    let report = done(&nearfield(home, &["check", file.to_str().unwrap(), "--json"]).output().unwrap());
+    serde_json::from_str::<Value>(&report).unwrap()["last_seq"].as_u64().unwrap_or_else(|| panic!("{report}"))
 }
 
 #[test]
-fn a_backup_under_load_holds_each_writers_history_up_to_one_moment() {
+fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
     let home = tempfile::tempdir().unwrap();
     let mut server = Server::start(home.path());
     server.wait_until_ready();
@@ -116,7 +116,7 @@ fn a_backup_under_load_holds_each_writers_history_up_to_one_moment() {
     let lengths =
         || -> Vec<usize> { histories.iter().map(|history| history.lock().unwrap().len()).collect() };
     let stopping = AtomicBool::new(false);
-    // Every writer is told of something more.
+    // Waits until every writer has another acknowledged write.
     let wait_for_all = || {
         let before = lengths();
         while lengths().iter().zip(&before).any(|(now, before)| now <= before) {
@@ -159,23 +159,23 @@ fn a_backup_under_load_holds_each_writers_history_up_to_one_moment() {
             let cut = history.iter().rposition(is_held).map_or(0, |last| last + 1);
             let later = history.iter().position(|(_, _, seq)| seq.is_some_and(|seq| seq > last_seq));
             let later = later.unwrap_or(history.len());
-            assert!(cut <= later, "{name}: its places in the history are not in order");
-            assert!(before <= later, "{name}: acknowledged before the backup began, and not in it");
-            // The deletion in between may have come before or after, unless it was acknowledged before.
+            assert!(cut <= later, "{name}: its sequence numbers are not in order");
+            assert!(before <= later, "{name}: a write acknowledged before the backup began is missing");
+            // A deletion at the boundary may be included or not, unless it was acknowledged before the backup began.
             let cuts: Vec<usize> = (cut.max(before)..=later).collect();
             assert!(
-                cuts.iter().any(|cut| after(&history[..*cut]) == own),
-                "{name}: what was restored is its history at none of {cuts:?} (up to change {last_seq})"
+                cuts.iter().any(|cut| state_after(&history[..*cut]) == own),
+                "{name}: the restored documents match its history at none of {cuts:?} (up to change {last_seq})"
             );
         }
-        assert!(found.is_empty(), "nobody wrote {found:?}");
+        assert!(found.is_empty(), "no writer wrote {found:?}");
         server.kill();
         println!("{}: {held} documents, up to change {last_seq}", file.file_name().unwrap().display());
     }
     println!("{} writes acknowledged by {} writers", lengths().iter().sum::<usize>(), WRITERS.len());
 }
 
-/// A store of these documents, and a backup of it.
+/// Creates a store of these documents and a backup of it.
 fn backed_up(home: &Path, numbers: std::ops::Range<u64>) -> PathBuf {
     let mut server = Server::start(home);
     server.wait_until_ready();
@@ -199,8 +199,8 @@ fn versions(home: &Path) -> BTreeMap<String, u64> {
     versions
 }
 
-/// Begins to restore from a pipe, in which so many bytes of the backup come and no more, and kills it while it waits
-/// for the rest.
+/// Starts a restore from a pipe that delivers only `bytes`, and kills it while it waits for
+/// more.
 fn restore_killed_after(home: &Path, bytes: &[u8], args: &[&str]) {
     let pipe = home.join("pipe");
     let _ = fs::remove_file(&pipe);
@@ -208,26 +208,26 @@ fn restore_killed_after(home: &Path, bytes: &[u8], args: &[&str]) {
     let mut restoring =
         nearfield(home, &[&["restore", pipe.to_str().unwrap()], args].concat()).spawn().unwrap();
     let mut sender = fs::File::options().write(true).open(&pipe).unwrap();
-    // A pipe takes what fits; the last of it is taken when all before has been read.
+    // The write returns when all but the content of the pipe buffer has been read.
     sender.write_all(bytes).unwrap();
     restoring.kill().unwrap();
     restoring.wait().unwrap();
 }
 
 #[test]
-fn a_restore_that_is_killed_or_fails_leaves_what_was_there() {
+fn a_killed_or_failed_restore_leaves_existing_data_unchanged() {
     let (source, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let backup = backed_up(source.path(), 0..3000);
     let whole = fs::read(&backup).unwrap();
-    assert!(whole.len() > 4 << 16, "a pipe takes all of it at once");
+    assert!(whole.len() > 4 << 16, "the backup fits into a pipe buffer");
     let expected = versions(source.path());
     assert_eq!(expected.len(), 3000);
     for part in 1..4 {
-        // Nothing was there: nothing is there, and it is done the next time.
+        // An empty directory stays empty, and the next restore succeeds.
         let empty = tempfile::tempdir().unwrap();
         restore_killed_after(empty.path(), &whole[..whole.len() * part / 4], &[]);
         assert!(!empty.path().join("data/nearfield.redb").exists());
-        assert!(empty.path().join("data/nearfield.redb.unfinished").exists(), "it was not under way");
+        assert!(empty.path().join("data/nearfield.redb.unfinished").exists(), "the restore had not started");
         done(&nearfield(empty.path(), &["restore", backup.to_str().unwrap()]).output().unwrap());
         assert_eq!(versions(empty.path()), expected);
     }

@@ -1,4 +1,4 @@
-//! A disk that fills up: refused in words, nothing lost, and taken again as soon as there is room.
+//! A full disk: writes are rejected with a clear error, nothing is lost, and writes succeed once space is free.
 
 use std::{
     fs,
@@ -14,12 +14,12 @@ use crate::{
     server::{Server, get, send},
 };
 
-/// How long after there is room a write has to be taken: ten times what is demanded.
+/// Maximum time until a write succeeds after space is freed: ten times the documented limit.
 const PATIENCE: Duration = Duration::from_secs(50);
-/// Enough to fill the disks here several times over.
+/// More writes than fit on the disks of these tests.
 const WRITES: u64 = 4000;
 
-/// A file system of its own, as large as is said; `None` where this may not mount one.
+/// A separate file system of this size; `None` if mounting is not permitted.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -32,7 +32,7 @@ impl Mount {
             return Some(Mount(dir));
         }
         fs::remove_dir(&dir).unwrap();
-        println!("SKIPPED: no file system can be mounted here (root may)");
+        println!("SKIPPED: mounting a file system requires root");
         None
     }
 }
@@ -51,7 +51,7 @@ fn write(server: &Server, number: u64) -> (u16, Value) {
     send("PUT", &url, &document).unwrap()
 }
 
-/// Writes until there is no room; how many were acknowledged.
+/// Writes until the disk is full; returns the number of acknowledged writes.
 fn fill(server: &Server, from: u64) -> u64 {
     for number in from..from + WRITES {
         let (status, answer) = write(server, number);
@@ -61,10 +61,10 @@ fn fill(server: &Server, from: u64) -> u64 {
             return number;
         }
     }
-    panic!("{WRITES} writes found room");
+    panic!("the disk is not full after {WRITES} writes");
 }
 
-/// What was acknowledged can be read and found.
+/// Asserts that acknowledged documents can be read and found.
 fn check(server: &Server, acknowledged: u64) {
     for number in 0..acknowledged {
         let url = format!("{}/collections/notes/documents/{number}?vectors=false", server.address());
@@ -79,19 +79,19 @@ fn check(server: &Server, acknowledged: u64) {
     assert_eq!((status, &answer["results"][0]["id"]), (200, &json!("7")), "{answer}");
 }
 
-/// Fills the disk, checks, makes room, and writes on; twice.
-fn fill_and_go_on(server: &Server, make_room: impl Fn(), again: impl Fn()) -> u64 {
+/// Twice: fills the disk, checks the documents, frees space and writes again.
+fn fill_and_recover(server: &Server, free_space: impl Fn(), again: impl Fn()) -> u64 {
     let mut acknowledged = 0;
     for round in 0..2 {
         acknowledged = fill(server, acknowledged);
-        assert!(acknowledged > 10, "{acknowledged} writes found room");
+        assert!(acknowledged > 10, "only {acknowledged} writes succeeded");
         check(server, acknowledged);
-        make_room();
+        free_space();
         let started = Instant::now();
         while write(server, acknowledged).0 != 201 {
-            assert!(started.elapsed() < PATIENCE, "no write is taken though there is room");
+            assert!(started.elapsed() < PATIENCE, "writes are still rejected after space was freed");
         }
-        println!("round {round}: written again {} ms after there was room", started.elapsed().as_millis());
+        println!("round {round}: first write {} ms after space was freed", started.elapsed().as_millis());
         acknowledged += 1;
         check(server, acknowledged);
         again();
@@ -99,12 +99,12 @@ fn fill_and_go_on(server: &Server, make_room: impl Fn(), again: impl Fn()) -> u6
     acknowledged
 }
 
-fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, make_room: impl Fn(), again: impl Fn()) {
+fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, free_space: impl Fn(), again: impl Fn()) {
     let variables = [("NEARFIELD_DISK_RESERVE_MIB", reserve_mib)];
     let mut server = Server::start_with(home, wrapper, &variables);
     server.wait_until_ready();
     server.make_collection();
-    let acknowledged = fill_and_go_on(&server, make_room, again);
+    let acknowledged = fill_and_recover(&server, free_space, again);
     server.kill();
     let mut server = Server::start(home);
     server.wait_until_ready();
@@ -113,52 +113,52 @@ fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, make_room: impl Fn(), a
 }
 
 #[test]
-fn a_full_file_system_takes_writes_again_once_there_is_room() {
+fn writes_succeed_again_once_a_full_file_system_has_space() {
     let Some(mount) = Mount::new(48) else { return };
     let ballast = mount.0.join("ballast");
     let lay = || fs::write(&ballast, vec![7; 12 << 20]).unwrap();
     lay();
     let step = std::cell::Cell::new(0);
-    // Each time half of what is left of it goes.
-    let make_room = || {
+    // Each round removes half of the rest.
+    let free_space = || {
         step.set(step.get() + 1);
         let left = (12 << 20) >> step.get();
         fs::write(&ballast, vec![7; left]).unwrap();
     };
-    run(&mount.0, &[], "0", make_room, || ());
+    run(&mount.0, &[], "0", free_space, || ());
 }
 
 #[test]
-fn a_reserve_is_left_on_the_disk() {
+fn keeps_a_reserve_free_on_the_disk() {
     let Some(mount) = Mount::new(96) else { return };
     let ballast = mount.0.join("ballast");
     fs::write(&ballast, vec![7; 16 << 20]).unwrap();
     let free = || fs4::available_space(&mount.0).unwrap();
     let step = std::cell::Cell::new(0);
-    let make_room = || {
+    let free_space = || {
         assert!(free() > 30 << 20, "{} bytes are left of a reserve of 32 MiB", free());
         step.set(step.get() + 1);
         let left = (16 << 20) >> step.get();
         fs::write(&ballast, vec![7; left]).unwrap();
     };
-    run(&mount.0, &[], "32", make_room, || ());
+    run(&mount.0, &[], "32", free_space, || ());
 }
 
-/// Else there would be none for it in the end, and what was acknowledged would be lost.
+/// Otherwise acknowledged writes could find no space later and would be lost.
 #[test]
-fn what_is_not_durable_counts_as_if_it_had_its_room() {
+fn writes_that_are_not_durable_count_towards_disk_usage() {
     let Some(mount) = Mount::new(64) else { return };
     let variables = [
         ("NEARFIELD_DURABILITY", "none"),
         ("NEARFIELD_DISK_RESERVE_MIB", "1"),
-        // So that everything could wait in memory.
+        // Allows all writes to wait in memory.
         ("NEARFIELD_CACHE_MIB", "256"),
     ];
     let mut server = Server::start_with(&mount.0, &[], &variables);
     server.wait_until_ready();
     server.make_collection();
     let acknowledged = fill(&server, 0);
-    assert!(acknowledged > 100, "{acknowledged} writes found room");
+    assert!(acknowledged > 100, "only {acknowledged} writes succeeded");
     check(&server, acknowledged);
     server.stop();
     let log = fs::read_to_string(mount.0.join("log")).unwrap();
@@ -170,10 +170,10 @@ fn what_is_not_durable_counts_as_if_it_had_its_room() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_is_a_full_disk() {
+fn a_file_size_limit_is_treated_as_a_full_disk() {
     let home = tempfile::tempdir().unwrap();
     if !Command::new("prlimit").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: there is no prlimit here");
+        println!("SKIPPED: prlimit is not installed");
         return;
     }
     let limit = std::cell::Cell::new(24u64 << 20);
@@ -183,12 +183,12 @@ fn a_file_that_may_not_grow_is_a_full_disk() {
     server.wait_until_ready();
     server.make_collection();
     let pid = server.pid().to_string();
-    let make_room = || {
+    let free_space = || {
         limit.set(limit.get() + (32 << 20));
         let size = format!("--fsize={}:unlimited", limit.get());
         assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
     };
-    let acknowledged = fill_and_go_on(&server, make_room, || ());
+    let acknowledged = fill_and_recover(&server, free_space, || ());
     server.kill();
     let mut server = Server::start(home.path());
     server.wait_until_ready();

@@ -1,5 +1,5 @@
-//! Writes that are answered before they are durable: what a kill takes, what a stop leaves, how often is synced, and who
-//! is told.
+//! Writes acknowledged before they are durable: losses after a kill, none after a stop, the number of syncs, and the
+//! warnings.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use crate::{
     syncs,
 };
 
-/// Longer than anything here takes.
+/// Maximum duration of any step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(home: &Path, durability: &str) -> Server {
@@ -32,19 +32,19 @@ fn durable(server: &Server) -> u64 {
     stats(server)["durable_seq"].as_u64().unwrap()
 }
 
-/// Writes documents one after the other, by their numbers, until `enough` says so; the number that comes next.
+/// Writes consecutively numbered documents until `enough` returns true; returns the next number.
 fn write_from(server: &Server, first: u64, mut enough: impl FnMut(u64) -> bool) -> u64 {
     let (agent, started) = (agent(), Instant::now());
     let mut next = first;
     while !enough(next) {
-        assert!(started.elapsed() < PATIENCE, "{next} documents, and it is never enough");
+        assert!(started.elapsed() < PATIENCE, "not finished after {next} documents");
         syncs::write(&agent, &server.address(), next);
         next += 1;
     }
     next
 }
 
-/// The numbers of the documents that are there, which must be the first ones; how many those are.
+/// Asserts that the stored documents are the first ones without a gap; returns their count.
 fn found(server: &Server) -> u64 {
     let mut found = BTreeSet::new();
     let mut next = String::new();
@@ -59,35 +59,39 @@ fn found(server: &Server) -> u64 {
         }
     }
     let count = found.len() as u64;
-    assert!(found.into_iter().eq(0..count), "one is missing, and a later one is there");
+    assert!(found.into_iter().eq(0..count), "a document is missing although a later one is stored");
     let (_, counted) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
-    assert_eq!(counted["count"], count, "the index counts otherwise");
+    assert_eq!(counted["count"], count, "the index reports a different count");
     count
 }
 
 #[test]
-fn a_kill_takes_the_end_of_what_was_not_durable_and_nothing_else() {
+fn a_kill_loses_only_the_latest_non_durable_writes() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path(), "everysec");
     server.make_collection();
     let mut next = 0;
     for kill in 0..3 {
         let began = durable(&server);
-        let mut told = began;
+        let mut durable_seq = began;
         let written = write_from(&server, next, |number| {
             if number % 10 == 0 {
-                told = durable(&server);
+                durable_seq = durable(&server);
             }
-            // Once something of this life is durable, a little more that is not.
-            told > began && number % 10 == 5
+            // Stop a few writes after the first durable one since this start.
+            durable_seq > began && number % 10 == 5
         });
         let last = stats(&server)["last_seq"].as_u64().unwrap();
         server.kill();
         server = start(home.path(), "everysec");
         let left = found(&server);
         let lost = written - left;
-        println!("kill {kill}: of {} changes that were not durable, {lost} are lost", last - told);
-        assert!(lost <= last - told, "{lost} are lost of {} that were not durable", last - told);
+        println!("kill {kill}: of {} changes that were not durable, {lost} are lost", last - durable_seq);
+        assert!(
+            lost <= last - durable_seq,
+            "{lost} are lost of {} that were not durable",
+            last - durable_seq
+        );
         next = left;
     }
     for durability in ["everysec", "none"] {
@@ -102,12 +106,12 @@ fn a_kill_takes_the_end_of_what_was_not_durable_and_nothing_else() {
 }
 
 #[test]
-fn a_second_of_writes_shares_its_syncs() {
+fn everysec_syncs_about_once_per_second() {
     let home = tempfile::tempdir().unwrap();
     let Some(mut server) = syncs::traced(home.path(), &[("NEARFIELD_DURABILITY", "everysec")]) else {
         return;
     };
-    let (_, from) = syncs::story(home.path(), 0);
+    let (_, from) = syncs::trace_events(home.path(), 0);
     let started = Instant::now();
     let (mut last, mut commits) = (durable(&server), 0);
     let writes = write_from(&server, 0, |number| {
@@ -119,17 +123,17 @@ fn a_second_of_writes_shares_its_syncs() {
         commits >= 3 && number >= 200
     });
     let seconds = started.elapsed().as_secs();
-    let (told, _) = syncs::story(home.path(), from);
-    let syncs = told.chars().filter(|kind| *kind == 'S').count() as u64;
-    println!("{writes} writes in {seconds} s: {syncs} syncs (two a commit)");
+    let (events, _) = syncs::trace_events(home.path(), from);
+    let syncs = events.chars().filter(|kind| *kind == 'S').count() as u64;
+    println!("{writes} writes in {seconds} s: {syncs} syncs (two per commit)");
     assert!(syncs >= 2 * 3, "{syncs} syncs for {commits} durable commits");
-    // Two a second, and as many again for the beginning and the end; with one for each write there would be hundreds.
+    // Two syncs per second, plus some at the start and the end. One per write would be hundreds.
     assert!(syncs <= 2 * (2 * seconds + 4), "{syncs} syncs in {seconds} s");
     server.kill();
 }
 
 #[test]
-fn who_asks_and_who_reads_the_log_is_told_what_may_be_lost() {
+fn readiness_and_log_warn_about_reduced_durability() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path(), "everysec");
     let stats = stats(&server);

@@ -1,9 +1,9 @@
-//! What was acknowledged is there after the server was killed at any moment: inserts, updates and
-//! deletes from four writers at once (two over HTTP in bulk, one document by document, one `nearfield
-//! index`), a collection rebuilt all the while, SIGKILL, start, and a look at everything that is stored.
+//! Acknowledged writes survive SIGKILL at any moment. Four concurrent writers insert, update and delete
+//! (two in bulk over HTTP, one document by document, one by `nearfield index`) while the collection is
+//! rebuilt repeatedly; after SIGKILL and a start, everything stored is checked.
 //!
 //! `CHAOS_KILLS=1000 cargo test --release -p nearfield --test process kills -- --nocapture` is the long run;
-//! `CHAOS_SEED` repeats one. The data directory of a run that fails is kept.
+//! `CHAOS_SEED` repeats a run. The data directory of a failed run is kept.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// Milliseconds from the start of the writers to the kill.
-const LIFE_MS: std::ops::Range<u64> = 50..3000;
-/// One kill in so many comes while the server starts.
+const RUN_MS: std::ops::Range<u64> = 50..3000;
+/// One in this many kills happens during a start.
 const EARLY: u64 = 5;
-/// Milliseconds from the start of the process to such a kill.
+/// Maximum milliseconds from the start of the process to such a kill.
 const EARLY_MS: u64 = 150;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -27,11 +27,11 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_to_kills() {
+fn acknowledged_writes_survive_kills() {
     let (kills, seed) = (number("CHAOS_KILLS", 10), number("CHAOS_SEED", 0x6e65_6172));
     println!("seed {seed}, {kills} kills");
     let mut random = Random::new(seed);
-    // Kept if anything below panics.
+    // Kept if the test fails.
     let home = tempfile::Builder::new().prefix("nearfield-chaos-").tempdir().unwrap().keep();
     println!("data in {}", home.display());
     let mut server = Server::start(&home);
@@ -41,9 +41,9 @@ fn nothing_acknowledged_is_lost_to_kills() {
     let (mut early, mut acknowledged, mut slowest, mut found) = (0, 0, Duration::ZERO, 0);
     for kill in 1..=kills {
         let address = server.address();
-        let life_ms = LIFE_MS.start + random.below(LIFE_MS.end - LIFE_MS.start);
+        let run_ms = RUN_MS.start + random.below(RUN_MS.end - RUN_MS.start);
         acknowledged += writers::run_until(&mut writers, &address, &home, kill, true, || {
-            std::thread::sleep(Duration::from_millis(life_ms));
+            std::thread::sleep(Duration::from_millis(run_ms));
             server.kill();
         });
         if random.below(EARLY) == 0 {
@@ -72,6 +72,6 @@ fn nothing_acknowledged_is_lost_to_kills() {
          undone; {found} documents at the end; slowest start {} ms; seed {seed}",
         slowest.as_millis()
     );
-    assert!(acknowledged > kills * 10, "hardly anything was written");
+    assert!(acknowledged > kills * 10, "too few writes were acknowledged");
     std::fs::remove_dir_all(&home).unwrap();
 }

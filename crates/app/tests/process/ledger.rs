@@ -1,4 +1,4 @@
-//! What one writer was told, document by document, and what it was not told yet.
+//! The acknowledged and pending writes of one writer, per document.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use serde_json::{Value, json};
 
 use crate::random::Random;
 
-/// The version of a document's content, or that there is none.
+/// The version of a document, or `None` if it does not exist.
 pub(crate) type State = Option<u64>;
 
 pub(crate) const DIM: usize = 8;
 
-/// What must be there.
+/// The expected documents of one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// First part of all ids of this writer.
+    /// Prefix of all ids of this writer.
     pub(crate) writer: &'static str,
     acknowledged: BTreeMap<u64, State>,
-    /// Asked for and not answered.
+    /// Requested and not acknowledged.
     pending: BTreeMap<u64, State>,
     versions: u64,
 }
@@ -27,34 +27,34 @@ impl Ledger {
         Ledger { writer, ..Ledger::default() }
     }
 
-    /// A version no document had before.
+    /// A version that no document has had.
     pub(crate) fn version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
     }
 
-    /// A document that nothing is asked of now, among the first `count`.
-    pub(crate) fn any_settled(&self, count: u64, random: &mut Random) -> Option<u64> {
+    /// A document without a pending write among the first `count`.
+    pub(crate) fn any_without_pending_write(&self, count: u64, random: &mut Random) -> Option<u64> {
         (0..100).map(|_| random.below(count)).find(|number| !self.pending.contains_key(number))
     }
 
-    pub(crate) fn stands(&self, number: u64) -> bool {
+    pub(crate) fn exists(&self, number: u64) -> bool {
         self.acknowledged.get(&number).copied().flatten().is_some()
     }
 
-    pub(crate) fn ask(&mut self, number: u64, state: State) {
+    pub(crate) fn begin(&mut self, number: u64, state: State) {
         let earlier = self.pending.insert(number, state);
-        assert_eq!(earlier, None, "a document is asked for once at a time");
+        assert_eq!(earlier, None, "a document has at most one pending write");
     }
 
     pub(crate) fn acknowledge(&mut self, number: u64) {
-        let state = self.pending.remove(&number).expect("what is acknowledged was asked for");
+        let state = self.pending.remove(&number).expect("an acknowledged write must be pending");
         self.acknowledged.insert(number, state);
     }
 
-    /// Takes what is found as what is: every acknowledged write must be there, every other one wholly or not
-    /// at all.
-    pub(crate) fn settle(&mut self, found: &BTreeMap<u64, u64>) {
+    /// Asserts that every acknowledged write is present and every pending one is applied entirely or not at
+    /// all, then records the stored versions as acknowledged.
+    pub(crate) fn reconcile(&mut self, found: &BTreeMap<u64, u64>) {
         for number in found.keys() {
             let known = self.acknowledged.contains_key(number) || self.pending.contains_key(number);
             assert!(known, "{}-{number} was never written", self.writer);
@@ -67,26 +67,26 @@ impl Ledger {
             assert!(
                 is == acknowledged || Some(is) == pending,
                 "{}-{number}: version {acknowledged:?} was acknowledged (None: deleted or never written), \
-                 {pending:?} was asked for, {is:?} is there",
+                 {pending:?} was pending, {is:?} is stored",
                 self.writer
             );
             self.acknowledged.insert(number, is);
         }
     }
 
-    /// Some documents that stand.
+    /// A random sample of existing documents.
     pub(crate) fn sample(&self, count: usize, random: &mut Random) -> Vec<(u64, u64)> {
-        let standing: Vec<(u64, u64)> =
+        let existing: Vec<(u64, u64)> =
             self.acknowledged.iter().filter_map(|(number, state)| Some((*number, (*state)?))).collect();
-        let draw = |_| standing[random.below(standing.len() as u64) as usize];
-        if standing.is_empty() { Vec::new() } else { (0..count).map(draw).collect() }
+        let draw = |_| existing[random.below(existing.len() as u64) as usize];
+        if existing.is_empty() { Vec::new() } else { (0..count).map(draw).collect() }
     }
 
     pub(crate) fn id(&self, number: u64) -> String {
         format!("{}-{number}", self.writer)
     }
 
-    /// The document in one of its versions, every field a function of both.
+    /// A version of a document; every field is a function of its number and version.
     pub(crate) fn document(&self, number: u64, version: u64) -> Value {
         document(&self.id(number), number, version)
     }
@@ -102,7 +102,7 @@ pub(crate) fn document(id: &str, number: u64, version: u64) -> Value {
     })
 }
 
-/// Different for every document and version.
+/// A vector that differs per document and version.
 pub(crate) fn vector(id: &str, version: u64) -> [f32; DIM] {
     let seed = id.bytes().fold(version, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let mut random = Random::new(seed);

@@ -1,4 +1,4 @@
-//! The server as a process of its own: killed, stopped, on a full disk.
+//! The server as a separate process: kills, stops, full disks and hostile clients.
 #![cfg(unix)]
 
 mod backups;

@@ -1,4 +1,4 @@
-//! The server as a process of its own, and a look at all it holds.
+//! The server as a separate process, and checks of all its documents.
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +16,9 @@ use crate::{
     random::Random,
 };
 
-/// Longer than any start takes: beyond it the test fails.
+/// Maximum duration of a start.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Searches of each writer's documents after a start.
+/// Searches per writer after a start.
 const SEARCHES: usize = 5;
 
 pub(crate) struct Server {
@@ -38,9 +38,9 @@ impl Server {
         Server::start_with(home, &[], &[])
     }
 
-    /// A server under `wrapper` (a command and its arguments, which runs what follows), with these variables.
+    /// A server started by `wrapper` (a command that runs its arguments) with these environment variables.
     pub(crate) fn start_with(home: &Path, wrapper: &[&str], variables: &[(&str, &str)]) -> Server {
-        // Whose server it was is dead: the next one says where it is when it listens.
+        // Left over from a killed server; the new one writes it once it listens.
         let _ = std::fs::remove_file(home.join("data/server.json"));
         let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
         let program = assert_cmd::cargo::cargo_bin!("nearfield").to_str().unwrap();
@@ -68,9 +68,9 @@ impl Server {
                 panic!("the server ended with {status}; see {}/log", self.home.display());
             }
             if let Ok(json) = std::fs::read(self.home.join("data/server.json"))
-                && let Ok(told) = serde_json::from_slice::<Value>(&json)
+                && let Ok(info) = serde_json::from_slice::<Value>(&json)
             {
-                self.address = told["url"].as_str().unwrap().to_owned();
+                self.address = info["url"].as_str().unwrap().to_owned();
                 if get(&format!("{}/readyz", self.address)).is_ok_and(|(status, _)| status == 200) {
                     return;
                 }
@@ -83,13 +83,13 @@ impl Server {
         self.address.clone()
     }
 
-    /// SIGKILL, to the whole process group.
+    /// Sends SIGKILL to the process group.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and no complaint.
+    /// Sends SIGTERM and asserts a successful exit.
     pub(crate) fn stop(&mut self) {
         self.signal("TERM");
         let status = self.child.wait().unwrap();
@@ -100,7 +100,7 @@ impl Server {
         self.child.id()
     }
 
-    /// A line of what the system says of the process's memory (`VmRSS:`, `VmHWM:`), in bytes.
+    /// A memory value of the process from /proc (`VmRSS:`, `VmHWM:`), in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -125,13 +125,13 @@ impl Server {
         assert_eq!(status, 201, "{body}");
     }
 
-    /// Compares all that is stored with the ledgers, asks for some documents by their vectors, and says how
-    /// many there are.
+    /// Compares all stored documents with the ledgers, searches for some of them by vector, and returns
+    /// their number.
     pub(crate) fn check(&self, ledgers: Vec<&mut Ledger>, random: &mut Random) -> usize {
         let mut found = self.versions();
         let count = found.len();
         let (_, counted) = get(&format!("{}/collections/notes/count", self.address)).unwrap();
-        assert_eq!(counted["count"], count, "the index counts otherwise");
+        assert_eq!(counted["count"], count, "the index reports a different count");
         for ledger in ledgers {
             let prefix = format!("{}-", ledger.writer);
             let mut own = BTreeMap::new();
@@ -142,7 +142,7 @@ impl Server {
                 }
                 None => true,
             });
-            ledger.settle(&own);
+            ledger.reconcile(&own);
             for (number, version) in ledger.sample(SEARCHES, random) {
                 let id = ledger.id(number);
                 let question = json!({"vector": vector(&id, version), "k": 1, "fields": ["version"]});
@@ -154,11 +154,11 @@ impl Server {
                 assert_eq!(is, (&json!(id), &json!(version)), "{answer}");
             }
         }
-        assert!(found.is_empty(), "nobody wrote {found:?}");
+        assert!(found.is_empty(), "no writer wrote {found:?}");
         count
     }
 
-    /// The version of every stored document, by id. Every document has to be whole.
+    /// The version of every stored document by id. Asserts that no document is torn.
     pub(crate) fn versions(&self) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
         let mut next = String::new();
@@ -177,7 +177,7 @@ impl Server {
                 expected["parity"] = json!([expected["parity"]]);
                 expected.as_object_mut().unwrap().remove("id");
                 assert_eq!(fields, &expected, "a torn document");
-                assert_eq!(versions.insert(id.to_owned(), version), None, "{id} is there twice");
+                assert_eq!(versions.insert(id.to_owned(), version), None, "{id} is listed twice");
             }
             match page["next"].as_str() {
                 Some(cursor) => next = format!("&after={cursor}"),
@@ -187,7 +187,7 @@ impl Server {
     }
 }
 
-/// The schema, of a graph with `m` links.
+/// The schema with an HNSW graph of `m` links.
 pub(crate) fn schema(m: usize) -> Value {
     json!({"fields": [
         {"name": "text", "kind": "text"},
@@ -213,12 +213,12 @@ pub(crate) fn send(method: &str, url: &str, body: &Value) -> Answer {
     send_as(method, url, "application/json", text)
 }
 
-/// Sends a request on a connection of its own; an error if there is no whole answer.
+/// Sends a request on a new connection. An incomplete response is an error.
 pub(crate) fn send_as(method: &str, url: &str, content_type: &str, body: String) -> Answer {
     send_by(&agent(), method, url, content_type, body)
 }
 
-/// A client that keeps its connection.
+/// A client that reuses its connection.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -240,7 +240,7 @@ pub(crate) fn send_by(
     Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
-/// The status and the whole body of an answer.
+/// Sends a request and returns the status and the complete body.
 pub(crate) fn ask(
     agent: &ureq::Agent,
     method: &str,

@@ -1,4 +1,4 @@
-//! In which order the process writes, syncs and answers, as the system sees it.
+//! The order in which the process writes, syncs and responds, observed by system calls.
 
 use std::{fs, process::Command, thread};
 
@@ -12,11 +12,11 @@ use crate::{
 const WRITERS: u64 = 64;
 const WRITES: u64 = 16;
 
-/// A server under `strace`, which notes its writes, syncs and answers; `None` where there is none.
+/// A server under `strace`, which records its writes, syncs and responses; `None` if strace is not installed.
 pub(crate) fn traced(home: &std::path::Path, variables: &[(&str, &str)]) -> Option<Server> {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         assert!(std::env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
-        println!("SKIPPED: there is no strace here");
+        println!("SKIPPED: strace is not installed");
         return None;
     }
     let trace = home.join("trace");
@@ -36,12 +36,12 @@ pub(crate) fn write(agent: &ureq::Agent, address: &str, number: u64) {
     assert_eq!(status, 201, "{answer}");
 }
 
-/// What happened from the line `from` on: P a write to a file, S a sync that ended, A an answer to a write.
-pub(crate) fn story(home: &std::path::Path, from: usize) -> (String, usize) {
+/// The events from line `from` on: P is a write to a file, S a completed sync, A a response to a write.
+pub(crate) fn trace_events(home: &std::path::Path, from: usize) -> (String, usize) {
     let trace = fs::read_to_string(home.join("trace")).unwrap();
     let lines: Vec<&str> = trace.lines().collect();
-    let told = lines[from..].iter().filter_map(|line| {
-        // A call that was interrupted by another thread's ends in a line of its own.
+    let events = lines[from..].iter().filter_map(|line| {
+        // The end of a call interrupted by another thread is on a separate line.
         let ended = !line.contains("<unfinished");
         if line.contains("pwrite64(") {
             Some('P')
@@ -53,22 +53,23 @@ pub(crate) fn story(home: &std::path::Path, from: usize) -> (String, usize) {
             None
         }
     });
-    (told.collect(), lines.len())
+    (events.collect(), lines.len())
 }
 
 #[test]
-fn an_answer_comes_after_the_sync_that_covers_it_and_many_share_one() {
+fn a_response_follows_the_sync_of_its_write_and_writes_share_syncs() {
     let home = tempfile::tempdir().unwrap();
     let Some(mut server) = traced(home.path(), &[]) else { return };
-    let (_, mut from) = story(home.path(), 0);
+    let (_, mut from) = trace_events(home.path(), 0);
     for number in 0..10 {
         write(&agent(), &server.address(), number);
-        let told;
-        (told, from) = story(home.path(), from);
-        let (before, answer) = told.split_at(told.find('A').unwrap_or_else(|| panic!("no answer in {told}")));
-        assert!(answer.starts_with('A') && before.contains('P'), "{told}");
+        let events;
+        (events, from) = trace_events(home.path(), from);
+        let (before, answer) =
+            events.split_at(events.find('A').unwrap_or_else(|| panic!("no answer in {events}")));
+        assert!(answer.starts_with('A') && before.contains('P'), "{events}");
         let last_write = before.rfind('P').unwrap();
-        assert!(before[last_write..].contains('S'), "answered before what was written was synced: {told}");
+        assert!(before[last_write..].contains('S'), "a response precedes the sync of its write: {events}");
     }
 
     let address = server.address();
@@ -81,13 +82,13 @@ fn an_answer_comes_after_the_sync_that_covers_it_and_many_share_one() {
             });
         }
     });
-    let (told, _) = story(home.path(), from);
-    let count = |kind: char| told.chars().filter(|told| *told == kind).count() as u64;
+    let (events, _) = trace_events(home.path(), from);
+    let count = |kind: char| events.chars().filter(|event| *event == kind).count() as u64;
     let (answers, syncs) = (count('A'), count('S'));
-    println!("{WRITERS} writers: {answers} writes answered, {syncs} syncs (two a commit)");
+    println!("{WRITERS} writers: {answers} writes answered, {syncs} syncs (two per commit)");
     assert_eq!(answers, WRITERS * WRITES);
-    // Two a commit, and a commit for 16 writes and more where the machine is not busy otherwise; without groups it
-    // would be one for each.
+    // Two syncs per commit, and one commit per 16 or more writes on an idle machine. Without group commit, each write
+    // would have its own.
     assert!(syncs <= 2 * answers / 4, "{syncs} syncs for {answers} writes");
     server.kill();
 }

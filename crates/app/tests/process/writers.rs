@@ -1,4 +1,4 @@
-//! Those who write until the server is gone.
+//! Writers that run until the server stops responding.
 
 use std::{
     fs,
@@ -16,50 +16,55 @@ use crate::{
     server::{schema, send, send_as},
 };
 
-/// Documents each writer has.
+/// Documents per writer.
 const DOCUMENTS: u64 = 2000;
-/// Documents of a bulk write.
+/// Documents per bulk write.
 const BULK: u64 = 250;
-/// Of the single writes, one in so many deletes.
+/// One in this many single writes is a deletion.
 const DELETES: u64 = 3;
 
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum WriteMode {
     /// NDJSON over HTTP.
     Bulk,
     /// PUT, PATCH and DELETE.
     Single,
-    /// `nearfield index`, which asks the server.
+    /// `nearfield index` against the server.
     Index,
 }
 
 pub(crate) struct Writer {
-    way: Way,
+    mode: WriteMode,
     pub(crate) ledger: Ledger,
     random: Random,
 }
 
 impl Writer {
     pub(crate) fn all(seed: u64) -> Vec<Writer> {
-        let ways = [("bulk", Way::Bulk), ("more", Way::Bulk), ("single", Way::Single), ("index", Way::Index)];
-        let numbered = ways.into_iter().zip(1..);
+        let modes = [
+            ("bulk", WriteMode::Bulk),
+            ("more", WriteMode::Bulk),
+            ("single", WriteMode::Single),
+            ("index", WriteMode::Index),
+        ];
+        let numbered = modes.into_iter().zip(1..);
         numbered
-            .map(|((name, way), number)| Writer {
-                way,
+            .map(|((name, mode), number)| Writer {
+                mode,
                 ledger: Ledger::new(name),
                 random: Random::new(seed.wrapping_add(number)),
             })
             .collect()
     }
 
-    /// Writes until the server does not answer; says how many writes were acknowledged.
+    /// Writes until the server stops responding; returns the number of acknowledged writes.
     fn run(&mut self, address: &str, home: &Path, round: u64, stopping: &AtomicBool) -> u64 {
         let mut acknowledged = 0;
         while !stopping.load(Ordering::Relaxed) {
-            let written = match self.way {
-                Way::Bulk => self.bulk(address),
-                Way::Single => self.single(address),
-                Way::Index => self.index(home, round),
+            let written = match self.mode {
+                WriteMode::Bulk => self.bulk(address),
+                WriteMode::Single => self.single(address),
+                WriteMode::Index => self.index(home, round),
             };
             match written {
                 Some(count) => acknowledged += count,
@@ -69,13 +74,15 @@ impl Writer {
         acknowledged
     }
 
-    /// Some documents that nothing is asked of, each asked for in a new version.
-    fn ask_for(&mut self, count: u64) -> Vec<(u64, u64)> {
+    /// Begins a write of a new version for up to `count` documents without a pending write.
+    fn begin_writes(&mut self, count: u64) -> Vec<(u64, u64)> {
         let mut asked = Vec::new();
         for _ in 0..count {
-            let Some(number) = self.ledger.any_settled(DOCUMENTS, &mut self.random) else { break };
+            let Some(number) = self.ledger.any_without_pending_write(DOCUMENTS, &mut self.random) else {
+                break;
+            };
             let version = self.ledger.version();
-            self.ledger.ask(number, Some(version));
+            self.ledger.begin(number, Some(version));
             asked.push((number, version));
         }
         asked
@@ -89,11 +96,11 @@ impl Writer {
     }
 
     fn bulk(&mut self, address: &str) -> Option<u64> {
-        let asked = self.ask_for(BULK);
+        let asked = self.begin_writes(BULK);
         let url = format!("{address}/collections/notes/documents");
         let (status, answer) = send_as("POST", &url, "application/x-ndjson", self.lines(&asked)).ok()?;
         if status != 200 {
-            // Refused for want of room, or cut off: whatever is there will do.
+            // Rejected as overloaded or interrupted: either state of the documents is valid.
             return None;
         }
         let results = answer["results"].as_array()?;
@@ -109,17 +116,17 @@ impl Writer {
     }
 
     fn single(&mut self, address: &str) -> Option<u64> {
-        let number = self.ledger.any_settled(DOCUMENTS, &mut self.random)?;
+        let number = self.ledger.any_without_pending_write(DOCUMENTS, &mut self.random)?;
         let url = format!("{address}/collections/notes/documents/{}", self.ledger.id(number));
-        let stands = self.ledger.stands(number);
+        let exists = self.ledger.exists(number);
         let state: State =
-            if stands && self.random.below(DELETES) == 0 { None } else { Some(self.ledger.version()) };
-        self.ledger.ask(number, state);
+            if exists && self.random.below(DELETES) == 0 { None } else { Some(self.ledger.version()) };
+        self.ledger.begin(number, state);
         let (method, body) = match state {
             None => ("DELETE", Value::Null),
             Some(version) => {
                 let document = self.ledger.document(number, version);
-                (if stands && version.is_multiple_of(2) { "PATCH" } else { "PUT" }, document)
+                (if exists && version.is_multiple_of(2) { "PATCH" } else { "PUT" }, document)
             }
         };
         let (status, answer) = send(method, &url, &body).ok()?;
@@ -134,7 +141,7 @@ impl Writer {
     }
 
     fn index(&mut self, home: &Path, round: u64) -> Option<u64> {
-        let asked = self.ask_for(BULK);
+        let asked = self.begin_writes(BULK);
         let (file, acks) = (home.join("rows.jsonl"), home.join(format!("acks-{round}")));
         let _ = fs::remove_file(&acks);
         fs::write(&file, self.lines(&asked)).unwrap();
@@ -149,9 +156,9 @@ impl Writer {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        let told = fs::read_to_string(&acks).unwrap_or_default();
-        // A line without its end was not acknowledged.
-        let whole = told.rfind('\n').map_or("", |end| &told[..end]);
+        let acknowledged = fs::read_to_string(&acks).unwrap_or_default();
+        // An incomplete line is not an acknowledgement.
+        let whole = acknowledged.rfind('\n').map_or("", |end| &acknowledged[..end]);
         let mut count = 0;
         for id in whole.lines() {
             let number = id.strip_prefix("index-").unwrap().parse().unwrap();
@@ -163,8 +170,8 @@ impl Writer {
     }
 }
 
-/// Has all write, and the collection rebuilt all the while if that is wanted, until `end` has come; says how many writes
-/// were acknowledged.
+/// Runs all writers, optionally while the collection is rebuilt repeatedly, until `end` returns; returns the number
+/// of acknowledged writes.
 pub(crate) fn run_until(
     writers: &mut [Writer],
     address: &str,
@@ -189,11 +196,11 @@ pub(crate) fn run_until(
     })
 }
 
-/// Has the collection rebuilt beside itself over and over, with more and with fewer links.
+/// Rebuilds the collection online repeatedly, alternating the number of links.
 fn rebuild(address: &str, stopping: &AtomicBool) {
     let url = format!("{address}/collections/notes?rebuild=true");
     for m in [8, 16].into_iter().cycle() {
-        // A rebuild that is still under way refuses the next one.
+        // The server rejects a rebuild while another one is running.
         if stopping.load(Ordering::Relaxed) || send("PUT", &url, &schema(m)).is_err() {
             return;
         }
