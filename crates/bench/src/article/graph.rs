@@ -68,9 +68,9 @@ impl Graph {
             .rows()
             .take(count)
             .map(|query| {
-                let begun = Instant::now();
+                let began = Instant::now();
                 std::hint::black_box(self.index.search(query, &search));
-                begun.elapsed().as_secs_f64() * 1e6
+                began.elapsed().as_secs_f64() * 1e6
             })
             .collect()
     }

@@ -71,19 +71,19 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "3.1-redis-create-index",
         article: "FT.CREATE idx:articles ON HASH PREFIX 1 article: ... on Redis itself",
-        peer: "refused as printed: count 12 and EF_RUNTIME are right [wire 01]",
+        peer: "rejected as printed: count 12 and EF_RUNTIME are correct [wire 01]",
         check: create_index,
     },
     Row {
         id: "3.2-redis-store-hash",
         article: "hset(article:{id}, {title, content, embedding.tobytes()}) on Redis itself",
-        peer: "a blob of a wrong size is taken in silence and the document is left out of the index [wire 03]",
+        peer: "a blob of the wrong size is accepted silently, and the document is missing from the index [wire 03]",
         check: store_hash,
     },
     Row {
         id: "3.3-redis-knn-query",
         article: "FT.SEARCH \"*=>[KNN 5 @embedding $vec]\" RETURN 2 title content SORTBY ... on Redis itself",
-        peer: "refused as printed: DIALECT 2 is missing; without LIMIT at most 10 come back [wire 04]",
+        peer: "rejected as printed: DIALECT 2 is missing; without LIMIT at most 10 hits are returned [wire 04]",
         check: knn_query,
     },
     Row {
@@ -101,13 +101,13 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "6.4-redis-ttl",
         article: "EXPIRE article:12345 86400 on Redis itself",
-        peer: "as said: an expired document is not found any more [wire 08]",
+        peer: "confirmed: an expired document is no longer found [wire 08]",
         check: expire,
     },
     Row {
         id: "7.4-redis-ram-360-mib",
         article: "RAM (250 k x 384 x 4 B): ~360 MiB, on Redis itself",
-        peer: "1,209 MiB resident for the same documents; 1,904 bytes a vector [redis]",
+        peer: "1,209 MiB resident for the same documents; 1,904 bytes per vector [redis]",
         check: measure_memory,
     },
 ];
@@ -384,9 +384,9 @@ fn search_times(redis: &RedisFixture, vectors: &vectors::Vectors) -> Result<Vec<
                 legs: vec![Leg::Vector(vectors.row(row).to_vec())],
                 ..SearchRequest::text("", 5)
             };
-            let begun = Instant::now();
+            let began = Instant::now();
             redis.runtime.block_on(redis.service.search(&Context::local(), search))?;
-            Ok(begun.elapsed().as_secs_f64() * 1e3)
+            Ok(began.elapsed().as_secs_f64() * 1e3)
         })
         .collect()
 }

@@ -18,9 +18,9 @@ pub(super) const ROWS: &[Row] = &[
             let batch: Vec<_> = texts.iter().map(|text| model.tokenize(text)).collect();
             let vectors = model.embed(&batch, ComputeType::F32);
             let dense = vectors.iter().filter(|value| **value != 0.0).count();
-            let whole = vectors.len() == texts.len() * 384;
+            let is_complete = vectors.len() == texts.len() * 384;
             Ok(Verdict::new(
-                whole && dense * 100 >= vectors.len() * 99,
+                is_complete && dense * 100 >= vectors.len() * 99,
                 format!(
                     "texts of 3, {} and {} tokens: {} values each, {dense} of {} nonzero",
                     batch[1].ids.len(),

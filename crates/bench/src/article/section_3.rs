@@ -12,7 +12,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "3.1-create-index",
         article: "FT.CREATE idx:articles ON HASH PREFIX 1 article: title TEXT content TEXT embedding VECTOR HNSW FLOAT32 384 COSINE M 16 EF_CONSTRUCTION 200 EF_SEARCH 50",
-        peer: "rejected as printed: Invalid field type for field `M`; count 12 and EF_RUNTIME are right [wire 01]",
+        peer: "rejected as printed: Invalid field type for field `M`; count 12 and EF_RUNTIME are correct [wire 01]",
         check: create_index,
     },
     Row {

@@ -67,7 +67,7 @@ const NAME: &str = "overload";
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let documents = corpus::documents(&global.data.packages()?, arguments.documents)?;
-    let given = corpus::queries(&global.data.package_queries()?)?;
+    let package_queries = corpus::queries(&global.data.package_queries()?)?;
     let dir = global.cache_dir.join("overload");
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
     fill(&server, &documents)?;
     let _pin = CorePin::to_core(arguments.client_core)?;
     let address = server.address;
-    let mut queries = given.iter().cycle().map(|query| {
+    let mut queries = package_queries.iter().cycle().map(|query| {
         open_loop::get_request(address, &format!("/search?collection={NAME}&k=10&q={}", encode(query)))
     });
     let mut seed = arguments.seed;

@@ -63,9 +63,9 @@ impl<'a> Engines<'a> {
         let mut times = Vec::new();
         let started = std::time::Instant::now();
         for batch in batches.iter().cycle() {
-            let begun = machine::thread_cpu();
+            let began = machine::thread_cpu();
             black_box(self.model.embed(black_box(batch), compute));
-            times.push((machine::thread_cpu() - begun).as_secs_f64() * 1e6 / batch.len() as f64);
+            times.push((machine::thread_cpu() - began).as_secs_f64() * 1e6 / batch.len() as f64);
             if times.len() >= 3 && started.elapsed().as_secs_f64() >= seconds {
                 break;
             }
@@ -80,11 +80,11 @@ impl<'a> Engines<'a> {
             Engine::Nearfield(compute) => compute,
             Engine::Peer(compute) => return self.peer()?.bulk(compute, texts),
         };
-        let begun = machine::thread_cpu();
+        let began = machine::thread_cpu();
         for batch in texts.batches() {
             black_box(self.model.embed(batch, compute));
         }
-        Ok((machine::thread_cpu() - begun).as_secs_f64())
+        Ok((machine::thread_cpu() - began).as_secs_f64())
     }
 
     pub(super) fn peer(&mut self) -> Result<&mut Onnxruntime> {

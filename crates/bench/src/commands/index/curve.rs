@@ -1,4 +1,4 @@
-//! Recall and latency by ef_search, and what they are at a recall between two measured efs.
+//! Recall and latency by ef_search, and their interpolation at a target recall.
 
 use super::RoundResult;
 use crate::{report::Row, sample::median};

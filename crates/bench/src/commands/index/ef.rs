@@ -1,5 +1,4 @@
-//! Recall and queries a second by `ef_search`, the article's table 8.2, baseline the libraries with the
-//! same parameters.
+//! Recall and throughput by `ef_search` (table 8.2 of the article), compared with the libraries at the same parameters.
 
 use anyhow::Result;
 use serde_json::Value;

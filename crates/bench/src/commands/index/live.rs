@@ -123,9 +123,9 @@ fn search_while_inserting(bench: &LiveBench<'_>) -> Result<Vec<Finding>> {
         let search = SearchParams { k: ground_truth::K, ef: EF, allowed: None, exact: false };
         let mut times = Vec::new();
         for query in query_set.rows().collect::<Vec<_>>().into_iter().cycle() {
-            let begun = Instant::now();
+            let began = Instant::now();
             std::hint::black_box(index.search(query, &search));
-            times.push(begun.elapsed().as_secs_f64() * 1e6);
+            times.push(began.elapsed().as_secs_f64() * 1e6);
             if is_done.load(Relaxed) {
                 break;
             }

@@ -57,9 +57,9 @@ pub(crate) fn search(index: &Index, query_set: &QuerySet, ef: usize) -> RoundRes
     let mut times = Vec::with_capacity(query_set.count());
     let started = Instant::now();
     for query in query_set.rows() {
-        let begun = Instant::now();
+        let began = Instant::now();
         let neighbours = index.search(query, &search);
-        times.push(begun.elapsed().as_secs_f64() * 1e6);
+        times.push(began.elapsed().as_secs_f64() * 1e6);
         let labels = neighbours.iter().map(|neighbour| neighbour.label);
         found.extend(labels.chain(std::iter::repeat(u32::MAX)).take(ground_truth::K));
     }

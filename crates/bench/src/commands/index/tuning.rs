@@ -1,4 +1,4 @@
-//! Which efs to measure, found with queries that are not reported.
+//! Chooses the values of ef_search to measure, with queries that are not reported.
 
 use anyhow::Result;
 

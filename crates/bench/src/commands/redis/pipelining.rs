@@ -96,9 +96,9 @@ pub(crate) fn write(
     for round in 0..rounds {
         let puts: Vec<Put> =
             (0..batch).map(|row| put(format!("{id_prefix}{batch}-{round}-{row}"), row)).collect();
-        let begun = Instant::now();
+        let began = Instant::now();
         let results = runtime.block_on(service.put(&Context::local(), collection, puts))?;
-        times.push(begun.elapsed().as_secs_f64() * 1e6 / batch as f64);
+        times.push(began.elapsed().as_secs_f64() * 1e6 / batch as f64);
         for result in results {
             result?;
         }

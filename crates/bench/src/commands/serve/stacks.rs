@@ -61,12 +61,12 @@ fn start_nearfield(
     redis: &RedisServer,
     scratch: &TempDir,
 ) -> Result<SystemUnderTest> {
-    let given = ["--cpu", global.cpu().level().name(), "--query-cache-mib", "0", "--store", &redis.url()];
+    let options = ["--cpu", global.cpu().level().name(), "--query-cache-mib", "0", "--store", &redis.url()];
     let launch = Launch {
         data_dir: scratch.path().join("nearfield"),
         models_dir: global.models_dir()?,
         cores: arguments.server_cores.clone(),
-        arguments: given.map(str::to_owned).to_vec(),
+        arguments: options.map(str::to_owned).to_vec(),
     };
     let server = Server::start(&launch)?;
     Ok(SystemUnderTest { name: "nearfield on Redis Stack", server, redis: Some(redis.pid()) })

@@ -142,7 +142,6 @@ impl<'d> Writer<'d> {
         Ok(())
     }
 
-    /// A row to take a text from.
     /// A random row to take a text from.
     fn random_row(&self, random: &mut Random) -> usize {
         random.below(self.documents.len())
