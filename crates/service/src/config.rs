@@ -1,4 +1,4 @@
-//! What a service is opened with. The program reads it from flags, environment and configuration file.
+//! The configuration of a service. The program reads it from flags, environment variables and a configuration file.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,47 +7,48 @@ use engine::{Cpu, Durability, Level};
 
 use crate::Error;
 
-/// Connections to one Redis at most: more only cost it memory, for it works on one thread.
+/// The maximum number of connections to one Redis server. More would only cost memory: Redis executes commands on
+/// one thread.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// Where documents and vectors are kept.
+/// Where documents and vectors are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Store {
-    /// In the data directory, by the engine in this process.
+    /// In the data directory, managed by the engine in this process.
     #[default]
     Directory,
-    /// In a Redis with the search module, or in a cluster of them.
+    /// In Redis with the search module, or in a cluster of such servers.
     Redis(RedisStore),
 }
 
-/// A Redis, and how to use it.
+/// The address of a Redis server or cluster, and the connection settings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisStore {
-    /// `redis://[user][:password@]host[:port][/db]`, or `redis-cluster://` with several hosts after
-    /// commas; with `rediss` for TLS. `?protocol=resp2` speaks the older protocol. Never shown: it may
-    /// hold a password.
+    /// `redis://[user][:password@]host[:port][/db]`, or `redis-cluster://` with comma-separated hosts;
+    /// `rediss` and `rediss-cluster` use TLS. `?protocol=resp2` selects the older protocol. Never displayed,
+    /// because it may contain a password.
     pub url: String,
-    /// Connections to each server, all of them kept open.
+    /// Connections per server, all kept open.
     pub connections: usize,
-    /// How long a call may wait for room on them.
+    /// The maximum time that a call waits for a free connection.
     pub wait_timeout: Duration,
-    /// How long one command, or one pipeline of them, may take.
+    /// The maximum duration of one command or pipeline.
     pub command_timeout: Duration,
-    /// Replicas of a primary a write has to reach before it is acknowledged.
+    /// The number of replicas that must have a write before it is acknowledged.
     pub wait_replicas: usize,
-    /// Whether replicas answer searches and reads, which may then be a little behind.
+    /// Whether replicas serve searches and reads; their data may lag behind the primary.
     pub read_from_replicas: bool,
 }
 
 impl RedisStore {
-    /// Connections where nothing else is said.
+    /// The default number of connections.
     pub const CONNECTIONS: usize = 4;
-    /// Wait timeout where nothing else is said.
+    /// The default wait timeout.
     pub const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
-    /// Command timeout where nothing else is said.
+    /// The default command timeout.
     pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-    /// The Redis at `url`, with everything else at its default.
+    /// The Redis at `url`, with default settings.
     pub fn new(url: impl Into<String>) -> RedisStore {
         RedisStore {
             url: url.into(),
@@ -95,49 +96,49 @@ impl std::fmt::Debug for RedisStore {
     }
 }
 
-/// How to open a service.
+/// The configuration of a service.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where documents and vectors are kept.
+    /// Where documents and vectors are stored.
     pub store: Store,
-    /// Directory of the store, where it is [`Store::Directory`].
+    /// The directory of the store, for [`Store::Directory`].
     pub data_dir: PathBuf,
-    /// Directory whose sub-directories are models, by name.
+    /// The directory of the models, one subdirectory per model name.
     pub models_dir: PathBuf,
-    /// Worker threads, for searches and again for documents on their way in; one a core by default.
+    /// Worker threads per pool (one pool for searches, one for writes); by default one per core.
     pub workers: usize,
-    /// Whether each worker stays on a core of its own, as far as there are enough.
+    /// Whether to pin each worker to its own core, as far as there are enough cores.
     pub pin_workers: bool,
-    /// Jobs that may wait for a worker before `Overloaded` is answered.
+    /// The number of queued jobs above which new ones are rejected as `Overloaded`.
     pub queue_max: usize,
-    /// How long the oldest search may have waited for a worker before `Overloaded` is answered to new ones.
+    /// The queue delay of the oldest search above which new searches are rejected as `Overloaded`.
     pub queue_wait: Duration,
-    /// Deadline of a call that brings none.
+    /// The timeout of calls without their own deadline.
     pub timeout: Duration,
-    /// Instruction set to use at most; the best, if `None`.
+    /// The highest instruction set level to use; `None` uses the best available.
     pub cpu_level: Option<Level>,
-    /// Arithmetic queries are embedded in; the best for the machine, if `None`.
+    /// The compute type for embedding queries; `None` selects the best for the machine.
     pub query_compute: Option<ComputeType>,
-    /// Arithmetic documents are embedded in; the best for the machine, if `None`.
+    /// The compute type for embedding documents; `None` selects the best for the machine.
     pub document_compute: Option<ComputeType>,
-    /// Bytes of the store's page cache.
+    /// The size of the store's page cache in bytes.
     pub cache_bytes: usize,
-    /// Bytes of the cache of query vectors; none, if 0.
+    /// The size of the query vector cache in bytes; 0 disables it.
     pub query_cache_bytes: usize,
-    /// Bytes of the disk that are left free; none, if 0.
+    /// The number of bytes to leave free on the disk.
     pub disk_reserve_bytes: u64,
-    /// Bytes of memory that collections may take before writes are refused; no limit, if 0.
+    /// The memory use of collections, in bytes, above which writes are rejected; 0 means no limit.
     pub memory_max_bytes: u64,
-    /// When a write is durable, where it is [`Store::Directory`].
+    /// When a write becomes durable, for [`Store::Directory`].
     pub durability: Durability,
-    /// Vectors that may wait for the graph before writers are slowed.
+    /// The number of vectors not yet in the graph above which writes are throttled.
     pub tail_max: usize,
-    /// Threads that feed the graphs.
+    /// Threads that insert vectors into the graphs.
     pub index_threads: usize,
 }
 
 impl Config {
-    /// The data directory and the models at these paths, with every other option at its default.
+    /// The configuration for these paths, with defaults for every other option.
     pub fn new(data_dir: impl Into<PathBuf>, models_dir: impl Into<PathBuf>) -> Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Config {
@@ -162,13 +163,13 @@ impl Config {
         }
     }
 
-    /// The instruction set kernels use.
+    /// The instruction set that the kernels use.
     pub(crate) fn cpu(&self) -> Cpu {
         let detected = Cpu::detect();
         self.cpu_level.map_or(detected, |level| detected.at_most(level))
     }
 
-    /// Whether a service can be opened with it.
+    /// Validates the configuration.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let counts =
             [("workers", self.workers), ("queue_max", self.queue_max), ("index_threads", self.index_threads)];
@@ -183,24 +184,24 @@ impl Config {
         Ok(())
     }
 
-    /// What works but is hardly meant.
+    /// Warnings about settings that work but are probably unintended.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let crowded = (self.workers > 2 * cores).then(|| {
+        let oversubscribed = (self.workers > 2 * cores).then(|| {
             format!(
-                "{} workers on {cores} cores: more than two a core make every search slower; use {cores}",
+                "{} workers on {cores} cores: more than two workers per core slow down every search; use {cores}",
                 self.workers
             )
         });
-        crowded.into_iter().chain(self.durability_warning()).collect()
+        oversubscribed.into_iter().chain(self.durability_warning()).collect()
     }
 
-    /// What is lost with the power or the process although it was acknowledged, if anything is.
+    /// A warning if the durability setting allows acknowledged writes to be lost in a crash.
     pub fn durability_warning(&self) -> Option<String> {
         let (Store::Directory, delay) = (&self.store, self.durability.delay_max()) else { return None };
         (!delay.is_zero()).then(|| {
             format!(
-                "durability is {}: what was acknowledged in the last {} s is lost if the power fails or the process is \
+                "durability is {}: writes acknowledged in the last {} s are lost if the power fails or the process is \
                  killed",
                 self.durability.name(),
                 delay.as_secs()

@@ -1,93 +1,93 @@
-//! Documents on their way in.
+//! Requests and results of document operations.
 
 use std::time::Duration;
 
 use crate::{Document, Expected, Seq};
 
-/// A field's value on its way in. How it looks in bytes follows from the schema.
+/// The value of a field to write. The schema determines its encoding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Stored as it is: text, tags joined already, a vector's blob, anything.
+    /// Stored unchanged: text, joined tags, an encoded vector or other data.
     Bytes(Vec<u8>),
     /// A number, stored in its shortest decimal form.
     Number(f64),
-    /// Tags, joined by the field's separator; a tag that contains it is refused.
+    /// Tags, joined by the field's separator; a tag that contains the separator is rejected.
     Tags(Vec<String>),
     /// A vector, encoded in the field's element type.
     Vector(Vec<f32>),
 }
 
-/// Names and values, in order, names distinct.
+/// Field names and values, in order. Names must be distinct.
 pub type Fields = Vec<(String, Value)>;
 
 /// One document to write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Put {
-    /// Its id: the key is the collection's first prefix and this.
+    /// The id of the document. The key is the collection's first prefix followed by the id.
     pub id: String,
-    /// All its fields.
+    /// All fields of the document.
     pub fields: Fields,
-    /// Life from now on; the collection's default, if `None`.
+    /// The time to live from now; `None` applies the collection's default.
     pub ttl: Option<Duration>,
-    /// Guard.
+    /// The precondition.
     pub expected: Expected,
 }
 
 /// A change to one document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patch {
-    /// Its id.
+    /// The id of the document.
     pub id: String,
     /// Fields to set.
     pub set: Fields,
     /// Fields to remove.
     pub remove: Vec<String>,
-    /// New life from now on: `Some(None)` without an end of its own (the collection's default
-    /// then holds, if it has one), `None` as it was.
+    /// The new time to live from now. `Some(None)` removes the document's own expiry, so that the collection's
+    /// default applies, if there is one; `None` leaves the expiry unchanged.
     pub ttl: Option<Option<Duration>>,
-    /// Guard.
+    /// The precondition.
     pub expected: Expected,
 }
 
-/// What became of a document.
+/// The effect of a write on a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// New.
+    /// The document was created.
     Created,
-    /// In place of another.
+    /// The document replaced an earlier version.
     Updated,
-    /// It stood there already.
+    /// The stored document was equal already.
     Unchanged,
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutResult {
-    /// The id.
+    /// The id of the document.
     pub id: String,
-    /// What became of it.
+    /// The effect of the write.
     pub outcome: Outcome,
-    /// The change's number: the document's ETag.
+    /// The sequence number of the write, used as the document's ETag.
     pub seq: Seq,
-    /// Whether its text was longer than the model reads, so that the vector stands for its
-    /// beginning. CollectionHandle only of texts this call embedded.
+    /// Whether the text exceeded the model's input length, so that the vector represents only its beginning.
+    /// Reported only for texts that this call embedded.
     pub truncated: bool,
 }
 
-/// One page of documents, with the cursor of the next.
+/// One page of documents, with the cursor of the next page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scrolled {
     /// The documents.
     pub documents: Vec<Document>,
-    /// Pass it on as it is to go on; `None` at the end.
+    /// The cursor of the next page, to be passed unchanged; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// One page of keys, with the cursor of the next.
+/// One page of keys, with the cursor of the next page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<Vec<u8>>,
-    /// Cursor of the next page; `None` at the end.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The verbs of the system, whatever door a call came through.
+//! The operations of the system, independent of the transport.
 //!
-//! Asynchronous above, synchronous below: every verb hops onto a fixed set of worker threads
-//! behind a bounded queue, waits for the committer, or for a Redis. Nothing here knows HTTP or JSON.
+//! The API is asynchronous over synchronous code: every operation runs on a fixed set of worker threads behind a
+//! bounded queue, or waits for the committer or for Redis. Nothing in this crate depends on HTTP or JSON.
 
 mod backend;
 mod backup;
@@ -60,8 +60,8 @@ use models::Models;
 use shared::Shared;
 use sync::Arc;
 
-/// The whole system. Cheap to clone; all clones are one. When the last is dropped it is closed
-/// as by [`Service::close`], which blocks: a program with a runtime closes it itself, outside.
+/// The search service. Cheap to clone; all clones share one instance. Dropping the last clone closes it as
+/// [`Service::close`] does, which blocks: a program with an async runtime calls `close` outside the runtime.
 #[derive(Clone)]
 pub struct Service {
     inner: Arc<Inner>,
@@ -70,8 +70,8 @@ pub struct Service {
 struct Inner {
     shared: Arc<Shared>,
     backfill: Backfill,
-    /// Held while a collection is made.
-    making: tokio::sync::Mutex<()>,
+    /// Held while a collection is created or changed.
+    put_collection_lock: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Service {
@@ -81,19 +81,19 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// Opens the data directory and the models, starts the workers. Blocking; call it before
-    /// or outside the runtime. A model that is missing does not keep the rest from opening:
-    /// it is reported by [`Service::readiness`] and by every call that needs it.
+    /// Opens the data directory and the models and starts the workers. Blocks; call it outside the async
+    /// runtime. A missing model does not fail the call: [`Service::readiness`] and every operation that
+    /// needs the model report it.
     pub fn open(config: Config) -> Result<Service, Error> {
         Service::open_with_clock(config, Arc::new(SystemClock))
     }
 
-    /// [`Service::open`] with another clock for expiry.
+    /// Like [`Service::open`], with the given clock for expiry.
     pub fn open_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Service, Error> {
         Service::open_with_progress(config, clock, &Progress::default())
     }
 
-    /// [`Service::open_with_clock`], which tells how far it has come.
+    /// Like [`Service::open_with_clock`], and reports progress.
     pub fn open_with_progress(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -116,11 +116,11 @@ impl Service {
             Workers::start(options, meter.clone()).map_err(|error| error_mapping::thread(&error))?;
         let shared = Arc::new(Shared::new(&config, backend, models, workers, meter));
         let waker = Waker::new();
-        let (listening, woken) = (Arc::downgrade(&shared), waker.clone());
+        let (weak_shared, backfill_waker) = (Arc::downgrade(&shared), waker.clone());
         shared.models.on_load(move |model| {
-            if let Some(shared) = listening.upgrade() {
+            if let Some(shared) = weak_shared.upgrade() {
                 shared.model_loaded(model);
-                woken.wake();
+                backfill_waker.wake();
             }
         });
         shared.load_models();
@@ -129,29 +129,31 @@ impl Service {
             shared.workers.close();
             error_mapping::thread(&error)
         })?;
-        let listening = Arc::downgrade(&shared);
+        let weak_shared = Arc::downgrade(&shared);
         shared.backend.on_change(move || {
-            if let Some(shared) = listening.upgrade() {
+            if let Some(shared) = weak_shared.upgrade() {
                 shared.refresh_catalog();
                 waker.wake();
             }
         });
-        Ok(Service { inner: Arc::new(Inner { shared, backfill, making: tokio::sync::Mutex::new(()) }) })
+        Ok(Service {
+            inner: Arc::new(Inner { shared, backfill, put_collection_lock: tokio::sync::Mutex::new(()) }),
+        })
     }
 
-    /// Finishes what is queued, writes snapshots, stops the threads. Blocking. Later calls are
-    /// refused as `Unavailable`.
+    /// Finishes the queued work, writes snapshots and stops the threads. Blocks. Later calls fail with
+    /// `Unavailable`.
     pub fn close(&self) {
         self.inner.close();
     }
 
-    /// Counts since the service was opened.
+    /// Counters since the service was opened.
     pub fn activity(&self) -> Activity {
         self.shared().meter.activity()
     }
 
-    /// The id of the document under `key` in a collection: the key without the collection's
-    /// first prefix that fits.
+    /// The id of the document under `key` in a collection: the key without the first prefix of the
+    /// collection that matches it.
     pub fn id_of(&self, schema: &Schema, key: &[u8]) -> String {
         catalog::id_of(schema, key)
     }

@@ -1,4 +1,4 @@
-//! The verbs that read documents, and those that take them away.
+//! Operations that read or delete documents.
 
 use engine::Expected;
 
@@ -13,20 +13,20 @@ use crate::{
     write::not_found,
 };
 
-/// Times the whole collection is gone through because documents changed while they were deleted.
+/// The maximum number of passes over a collection when documents change while they are being deleted.
 const PASSES_MAX: usize = 16;
 
 impl Service {
-    /// A document by id.
+    /// Gets a document by id.
     pub async fn get(&self, cx: &Context, collection: &str, id: &str) -> Result<Document, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
+        let collection = self.shared().resolve(Some(collection))?;
         fields::check_id(id)?;
-        let found = self.shared().backend.find(&call, known.keys(id).collect()).await?;
-        found.ok_or_else(|| not_found(&known, id))
+        let found = self.shared().backend.find(&call, collection.keys(id).collect()).await?;
+        found.ok_or_else(|| not_found(&collection, id))
     }
 
-    /// Takes a document away; `false` if there was none.
+    /// Deletes a document; `false` if there was none.
     pub async fn delete(
         &self,
         cx: &Context,
@@ -35,31 +35,31 @@ impl Service {
         expected: Expected,
     ) -> Result<bool, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
+        let collection = self.shared().resolve(Some(collection))?;
         fields::check_id(id)?;
         let backend = &self.shared().backend;
-        let standing = if known.schema.prefixes.len() > 1 {
-            backend.find(&call, known.keys(id).collect()).await?
+        let existing = if collection.schema.prefixes.len() > 1 {
+            backend.find(&call, collection.keys(id).collect()).await?
         } else {
             None
         };
-        let key = standing.map_or_else(|| known.key(id), |document| document.key.into());
+        let key = existing.map_or_else(|| collection.key(id), |document| document.key.into());
         let written = backend.commit(&call, vec![Op::Delete { key, expected }]).await?;
         match written.into_iter().next() {
             Some(Ok(written)) => Ok(written.existed),
-            Some(Err(refused)) => Err(refused.into_error()),
+            Some(Err(failure)) => Err(failure.into_error()),
             None => Err(Error::closing()),
         }
     }
 
-    /// Takes away every document that matches, and says how many.
+    /// Deletes every document that matches the filter; returns their number.
     pub async fn delete_matching(&self, cx: &Context, collection: &str, filter: &str) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
-        let filter = known.parse_filter(filter)?;
+        let collection = self.shared().resolve(Some(collection))?;
+        let filter = collection.parse_filter(filter)?;
         let mut deleted = 0;
         for _ in 0..PASSES_MAX {
-            let changed = self.delete_pass(&call, &known, &filter, &mut deleted).await?;
+            let changed = self.delete_pass(&call, &collection, &filter, &mut deleted).await?;
             if !changed {
                 return Ok(deleted);
             }
@@ -67,18 +67,16 @@ impl Service {
         Err(Error::new(
             ErrorKind::Conflict,
             "contended",
-            format!(
-                "documents that match kept changing; {deleted} were deleted, and some may be left; try again"
-            ),
+            format!("matching documents kept changing: {deleted} were deleted, some may remain; try again"),
         ))
     }
 
-    /// Goes through the collection once; `true` if a document was changed between being found
-    /// and being deleted, so that it has to be looked at again.
+    /// Deletes matching documents in one pass over the collection; `true` if a document changed between being
+    /// found and being deleted, so that another pass is needed.
     async fn delete_pass(
         &self,
         call: &Call,
-        known: &Arc<CollectionHandle>,
+        collection: &Arc<CollectionHandle>,
         filter: &Filter,
         deleted: &mut u64,
     ) -> Result<bool, Error> {
@@ -86,7 +84,7 @@ impl Service {
         let mut after = None;
         loop {
             let filter = Some(filter.clone());
-            let page = self.shared().backend.scroll(call, known, filter, after, PAGE_MAX).await?;
+            let page = self.shared().backend.scroll(call, collection, filter, after, PAGE_MAX).await?;
             let delete = |document: &Document| Op::Delete {
                 key: document.key.to_vec(),
                 expected: Expected::Seq(document.seq),
@@ -97,7 +95,7 @@ impl Service {
                     match written {
                         Ok(written) => *deleted += u64::from(written.existed),
                         Err(WriteFailure::Conflict(_)) => changed = true,
-                        Err(refused) => return Err(refused.into_error()),
+                        Err(failure) => return Err(failure.into_error()),
                     }
                 }
             }
@@ -108,8 +106,8 @@ impl Service {
         }
     }
 
-    /// Documents of a collection, at most 1,000 a page; the embedded store's in the order they were
-    /// first written, and no more once a page has 16 MiB; a Redis's in no order.
+    /// Lists documents of a collection, at most 1,000 per page. The embedded store lists them in the order of
+    /// their first write and ends a page at 16 MiB; Redis lists them in no particular order.
     pub async fn scroll(
         &self,
         cx: &Context,
@@ -119,26 +117,26 @@ impl Service {
         limit: usize,
     ) -> Result<Scrolled, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
+        let collection = self.shared().resolve(Some(collection))?;
         if !(1..=PAGE_MAX).contains(&limit) {
             return Err(
                 Error::invalid("limit", format!("limit is {limit}; it must be 1 to {PAGE_MAX}")).at("limit")
             );
         }
-        let filter = filter.map(|text| known.parse_filter(text)).transpose()?;
+        let filter = filter.map(|text| collection.parse_filter(text)).transpose()?;
         let after = after.map(str::to_owned);
-        self.shared().backend.scroll(&call, &known, filter, after, limit).await
+        self.shared().backend.scroll(&call, &collection, filter, after, limit).await
     }
 
-    /// How many documents match.
+    /// Counts the documents that match the filter.
     pub async fn count(&self, cx: &Context, collection: &str, filter: Option<&str>) -> Result<u64, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(collection))?;
-        let filter = filter.map(|text| known.parse_filter(text)).transpose()?;
-        self.shared().backend.count(&call, &known, filter).await
+        let collection = self.shared().resolve(Some(collection))?;
+        let filter = filter.map(|text| collection.parse_filter(text)).transpose()?;
+        self.shared().backend.count(&call, &collection, filter).await
     }
 
-    /// Counts of the whole system.
+    /// Statistics of the whole system.
     pub async fn stats(&self, cx: &Context) -> Result<Stats, Error> {
         let call = self.shared().begin(cx)?;
         self.shared().backend.stats(&call).await

@@ -192,7 +192,7 @@ fn durability_applies_to_the_data_directory_and_reports_possible_loss() {
     }
     for (durability, seconds) in [("everysec", "1 s"), ("none", "30 s")] {
         let (loss, warnings) = with(&[("NEARFIELD_DURABILITY", durability)]);
-        assert!(loss.contains(durability) && loss.contains(&format!("last {seconds} is lost")), "{loss}");
+        assert!(loss.contains(durability) && loss.contains(&format!("last {seconds} are lost")), "{loss}");
         assert!(warnings.is_empty(), "{warnings:?}");
         let redis = ("NEARFIELD_STORE", "redis://localhost");
         let (loss, warnings) = with(&[("NEARFIELD_DURABILITY", durability), redis]);

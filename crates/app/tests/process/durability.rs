@@ -139,7 +139,7 @@ fn readiness_and_log_warn_about_reduced_durability() {
     let stats = stats(&server);
     assert_eq!(stats["durability"], "everysec", "{stats}");
     let (status, ready) = get(&format!("{}/readyz", server.address())).unwrap();
-    let warning = "durability is everysec: what was acknowledged in the last 1 s is lost";
+    let warning = "durability is everysec: writes acknowledged in the last 1 s are lost";
     let notes = ready["notes"].as_array().unwrap();
     assert!(notes.iter().any(|note| note.as_str().unwrap().starts_with(warning)), "{ready}");
     assert_eq!((status, &ready["ready"]), (200, &Value::Bool(true)));

@@ -82,7 +82,7 @@ impl Service {
     ) -> Result<(CollectionInfo, bool), Error> {
         let call = self.shared().begin(cx)?;
         // Serialized, so that only one of two identical calls reports that it created the collection.
-        let _making = call.within(self.inner.making.lock()).await?;
+        let _guard = call.within(self.inner.put_collection_lock.lock()).await?;
         let (models, checked) = (self.shared().models.clone(), schema.clone());
         let fingerprints = call.administer(move || check_models(&models, &checked)).await?;
         self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await

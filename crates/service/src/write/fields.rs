@@ -1,4 +1,4 @@
-//! Values of a document on their way in, turned into the bytes that are stored.
+//! Validates the fields of a document and encodes their values for storage.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use engine::{FIELDS_MAX, check_vector, encode_vector};
 
 use crate::{Error, Field, FieldKind, Fields, Schema, Value, error_mapping, limits::ID_BYTES_MAX};
 
-/// Whether `id` can be a document's.
+/// Checks that `id` is a valid document id.
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     let reason = if id.is_empty() {
         "is empty".to_owned()
@@ -20,22 +20,21 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     let shown: String = id.chars().take(64).collect();
     Err(Error::invalid(
         "id",
-        format!("id {shown:?} {reason}: an id has 1 to {ID_BYTES_MAX} bytes and no control characters"),
+        format!("id {shown:?} {reason}; an id must have 1 to {ID_BYTES_MAX} bytes and no control characters"),
     )
     .at("id"))
 }
 
-/// Whether a change may name so many fields. Asked before any of them is looked at.
+/// Checks the number of fields that a change names, before any of them is processed.
 pub(crate) fn check_count(given: usize) -> Result<(), Error> {
     if given <= FIELDS_MAX {
         return Ok(());
     }
-    let message =
-        format!("{given} fields are given: a document may have {FIELDS_MAX}, and a change may name as many");
+    let message = format!("the change names {given} fields; at most {FIELDS_MAX} are allowed");
     Err(Error::invalid("too-many-fields", message))
 }
 
-/// The fields as they are stored, in the order given.
+/// Encodes fields for storage, in the given order.
 pub(crate) fn encode(schema: &Schema, fields: &Fields) -> Result<Vec<Field>, Error> {
     let mut names = HashSet::with_capacity(fields.len());
     fields
@@ -75,7 +74,7 @@ fn encode_number(name: &str, kind: Option<&FieldKind>, number: f64) -> Result<Ve
     }
     if !number.is_finite() {
         return Err(
-            Error::invalid("number", format!("field {name:?} is {number}: a number must be finite")).at(name)
+            Error::invalid("number", format!("field {name:?} is {number}; a number must be finite")).at(name)
         );
     }
     Ok(decimal(number).into_bytes())
@@ -83,9 +82,9 @@ fn encode_number(name: &str, kind: Option<&FieldKind>, number: f64) -> Result<Ve
 
 /// The shortest decimal form that reads back as the same number.
 fn decimal(number: f64) -> String {
-    /// Beyond it, an exponent is shorter and reads better.
+    /// Longer numbers are written with an exponent, which is shorter.
     const PLAIN_DIGITS_MAX: usize = 21;
-    // Negative zero equals zero; it is written as such.
+    // Negative zero is written as zero, which it equals.
     let plain = format!("{}", if number == 0.0 { 0.0 } else { number });
     if plain.len() <= PLAIN_DIGITS_MAX { plain } else { format!("{number:e}") }
 }
@@ -118,12 +117,12 @@ fn wrong_kind(name: &str, found: Option<&FieldKind>, given: &str, wanted: &str) 
     };
     Error::invalid(
         "field-kind",
-        format!("field {name:?} {found}, but {given} was given, which needs a {wanted} field"),
+        format!("field {name:?} {found}, but the value is {given}, which needs a {wanted} field"),
     )
     .at(name)
 }
 
-/// Whether two documents hold the same fields, in whatever order.
+/// Whether two documents have the same fields, in any order.
 pub(crate) fn same(left: &[Field], right: &[Field]) -> bool {
     fn sorted(fields: &[Field]) -> Vec<&Field> {
         let mut fields: Vec<&Field> = fields.iter().collect();
@@ -133,7 +132,7 @@ pub(crate) fn same(left: &[Field], right: &[Field]) -> bool {
     left.len() == right.len() && (left == right || sorted(left) == sorted(right))
 }
 
-/// `fields` with those of `set` in place or added, and those named in `remove` gone.
+/// Removes the fields named in `remove` from `fields`, then replaces or adds those in `set`.
 pub(crate) fn merge(fields: &[Field], set: Vec<Field>, remove: &[String]) -> Vec<Field> {
     let kept = |field: &&Field| !remove.iter().any(|name| name.as_bytes() == &*field.name);
     let mut merged: Vec<Field> = fields.iter().filter(kept).cloned().collect();

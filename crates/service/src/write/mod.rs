@@ -1,5 +1,4 @@
-//! Documents written and changed: read what stands, embed what is new, commit, and begin again
-//! where somebody else was faster.
+//! Writing documents: read the stored version, embed new texts, commit, and retry after a conflict.
 
 pub(crate) mod fields;
 
@@ -20,18 +19,18 @@ use crate::{
     sync::Arc,
 };
 
-/// Times a document is read and embedded again because it was changed meanwhile.
+/// The maximum number of attempts at a write that conflicts with concurrent writes.
 const ATTEMPTS_MAX: usize = 16;
 
-/// Documents prepared in one step of a worker.
+/// Documents prepared per worker job.
 const PREPARE_MAX: usize = 64;
 
-/// Documents handed to the committer at once.
+/// Documents committed together.
 const GROUP_MAX: usize = 512;
 
 impl Service {
-    /// Writes documents, one result each, in order. Unchanged ones (same fields, same end) are
-    /// recognised and not embedded again. Two puts of one id in a call happen one after the other.
+    /// Writes documents and returns one result per document, in order. Unchanged documents (equal fields and
+    /// expiry) are detected and not embedded again. Several puts of one id are applied in order.
     pub async fn put(
         &self,
         cx: &Context,
@@ -42,20 +41,20 @@ impl Service {
         if puts.len() > DOCUMENTS_MAX {
             return Err(Error::invalid(
                 "too-many-documents",
-                format!("{} documents in one call; at most {DOCUMENTS_MAX} are taken", puts.len()),
+                format!("the call has {} documents; at most {DOCUMENTS_MAX} are allowed", puts.len()),
             ));
         }
         let collection = self.shared().resolve(Some(collection))?;
         self.write(&call, &collection, puts.into_iter().map(Change::Put).collect()).await
     }
 
-    /// Writes a document in place of the one that stands under its id, whichever that is; where there is
-    /// none it is `NotFound`. What `put` expects besides is expected too.
+    /// Replaces an existing document; fails with `NotFound` if there is none. The precondition of `put` applies
+    /// as well.
     pub async fn replace(&self, cx: &Context, collection: &str, put: Put) -> Result<PutResult, Error> {
         self.change(cx, collection, Change::Replace(put)).await
     }
 
-    /// Changes some fields of a document (or removes them), embedding again what changed.
+    /// Sets or removes some fields of a document, and embeds the changed texts.
     pub async fn patch(&self, cx: &Context, collection: &str, patch: Patch) -> Result<PutResult, Error> {
         self.change(cx, collection, Change::Patch(patch)).await
     }
@@ -64,7 +63,7 @@ impl Service {
         let call = self.shared().begin(cx)?;
         let collection = self.shared().resolve(Some(collection))?;
         let mut results = self.write(&call, &collection, vec![change]).await?;
-        results.pop().expect("one change, one result")
+        results.pop().expect("there is one result per change")
     }
 
     pub(crate) async fn write(
@@ -74,8 +73,8 @@ impl Service {
         changes: Vec<Change>,
     ) -> Result<Vec<Result<PutResult, Error>>, Error> {
         let shared = self.shared();
-        let writing = Writing { shared, call, known: collection, changes: changes.into() };
-        let results = writing.run().await?;
+        let batch = WriteBatch { shared, call, collection, changes: changes.into() };
+        let results = batch.run().await?;
         for result in results.iter().flatten() {
             shared.meter.wrote(result.outcome);
         }
@@ -84,10 +83,10 @@ impl Service {
     }
 }
 
-/// One change of one document.
+/// One change to one document.
 pub(crate) enum Change {
     Put(Put),
-    /// A put in place of what stands.
+    /// A put that requires the document to exist.
     Replace(Put),
     Patch(Patch),
 }
@@ -100,8 +99,8 @@ impl Change {
         }
     }
 
-    /// How many fields it names.
-    fn named(&self) -> usize {
+    /// The number of fields that the change names.
+    fn field_count(&self) -> usize {
         match self {
             Change::Put(put) | Change::Replace(put) => put.fields.len(),
             Change::Patch(patch) => patch.set.len() + patch.remove.len(),
@@ -116,113 +115,125 @@ impl Change {
     }
 }
 
-/// A change as it would be committed, but for the texts still to be embedded.
-struct Ready {
+/// A change that is ready to commit once its texts are embedded.
+struct PendingWrite {
     op: Op,
     texts: Vec<TextToEmbed>,
     truncated: bool,
 }
 
-/// What a look at the document as it stands says of a change.
-enum Prepared {
-    /// Nothing is to be written.
+/// The outcome of comparing a change with the stored document.
+enum PreparedChange {
+    /// There is nothing to write.
     Done(Result<PutResult, Error>),
-    Write(Box<Ready>),
+    Write(Box<PendingWrite>),
 }
 
 /// The writes of one call.
-struct Writing<'c> {
+struct WriteBatch<'c> {
     shared: &'c Arc<Shared>,
     call: &'c Call,
-    known: &'c Arc<CollectionHandle>,
+    collection: &'c Arc<CollectionHandle>,
     changes: Arc<[Change]>,
 }
 
-type Results = Vec<Option<Result<PutResult, Error>>>;
+/// The results so far, by position of the change.
+type PartialResults = Vec<Option<Result<PutResult, Error>>>;
 
-impl Writing<'_> {
+impl WriteBatch<'_> {
     async fn run(&self) -> Result<Vec<Result<PutResult, Error>>, Error> {
-        let mut results: Results = self.changes.iter().map(|_| None).collect();
-        for mut open in rounds(&self.changes) {
+        let mut results: PartialResults = self.changes.iter().map(|_| None).collect();
+        for mut pending in rounds(&self.changes) {
             for attempt in 0..ATTEMPTS_MAX {
-                if open.is_empty() {
+                if pending.is_empty() {
                     break;
                 }
-                // A single document waits its turn, and so does who was overtaken: of many
-                // writers of one document each gets on. A large batch is not worth the wait.
-                let _turns = if attempt > 0 || self.changes.len() == 1 {
-                    let ids = open.iter().map(|position| self.changes[*position].id());
+                // Single writes and retries take the key locks, so that each of many concurrent writers of one document
+                // makes progress. The first attempt of a larger batch does not: waiting would cost more than a retry.
+                let _guards = if attempt > 0 || self.changes.len() == 1 {
+                    let ids = pending.iter().map(|position| self.changes[*position].id());
                     self.call.within(self.shared.key_locks.lock(ids)).await?
                 } else {
                     Vec::new()
                 };
-                open = self.attempt(open, &mut results).await?;
+                pending = self.attempt(pending, &mut results).await?;
             }
-            for position in open {
+            for position in pending {
                 results[position] = Some(Err(contended(self.changes[position].id())));
             }
         }
-        Ok(results.into_iter().map(|result| result.expect("every change came to an end")).collect())
+        Ok(results.into_iter().map(|result| result.expect("every change has a result")).collect())
     }
 
-    /// Tries the changes at these positions once; returns those to be tried again.
-    async fn attempt(&self, positions: Vec<usize>, results: &mut Results) -> Result<Vec<usize>, Error> {
-        let mut ready = Vec::with_capacity(positions.len());
+    /// Attempts the changes at these positions once; returns the positions to retry.
+    async fn attempt(
+        &self,
+        positions: Vec<usize>,
+        results: &mut PartialResults,
+    ) -> Result<Vec<usize>, Error> {
+        let mut writes = Vec::with_capacity(positions.len());
         for (position, prepared) in self.prepare(&positions).await? {
             match prepared {
-                Prepared::Done(result) => results[position] = Some(result),
-                Prepared::Write(write) => ready.push((position, *write)),
+                PreparedChange::Done(result) => results[position] = Some(result),
+                PreparedChange::Write(write) => writes.push((position, *write)),
             }
         }
-        self.embed(&mut ready, results).await?;
-        self.commit(ready, results).await
+        self.embed(&mut writes, results).await?;
+        self.commit(writes, results).await
     }
 
-    async fn prepare(&self, positions: &[usize]) -> Result<Vec<(usize, Prepared)>, Error> {
-        let standing = match self.shared.backend.local_lookup() {
-            Some(standing) => standing,
+    async fn prepare(&self, positions: &[usize]) -> Result<Vec<(usize, PreparedChange)>, Error> {
+        let lookup = match self.shared.backend.local_lookup() {
+            Some(lookup) => lookup,
             None => {
                 let ids = positions.iter().map(|position| self.changes[*position].id());
-                let keys = ids.flat_map(|id| self.known.keys(id)).collect();
+                let keys = ids.flat_map(|id| self.collection.keys(id)).collect();
                 self.shared.backend.prefetch(self.call, keys).await?
             }
         };
-        let steps = positions.chunks(PREPARE_MAX).map(|positions| {
-            let (shared, known, changes) = (self.shared.clone(), self.known.clone(), self.changes.clone());
-            let (positions, standing) = (positions.to_vec(), standing.clone());
+        let jobs = positions.chunks(PREPARE_MAX).map(|positions| {
+            let (shared, collection, changes) =
+                (self.shared.clone(), self.collection.clone(), self.changes.clone());
+            let (positions, lookup) = (positions.to_vec(), lookup.clone());
             move |_waited: Duration| {
                 let prepare = |position| {
-                    let prepared = prepare(&shared, &known, &standing, &changes[position]);
-                    (position, prepared.unwrap_or_else(|error| Prepared::Done(Err(error))))
+                    let prepared = prepare(&shared, &collection, &lookup, &changes[position]);
+                    (position, prepared.unwrap_or_else(|error| PreparedChange::Done(Err(error))))
                 };
                 Ok(positions.into_iter().map(prepare).collect::<Vec<_>>())
             }
         });
-        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), steps)?;
+        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), jobs)?;
         let mut prepared = Vec::with_capacity(positions.len());
-        for answer in pending {
-            prepared.extend(self.call.wait(answer).await?);
+        for response in pending {
+            prepared.extend(self.call.wait(response).await?);
         }
         Ok(prepared)
     }
 
-    /// Adds to each change the vectors it lacks; takes out those whose texts cannot be embedded.
-    async fn embed(&self, ready: &mut Vec<(usize, Ready)>, results: &mut Results) -> Result<(), Error> {
-        let texts: Vec<(String, String)> = ready
+    /// Adds the missing vectors to each write; removes the writes whose texts cannot be embedded.
+    async fn embed(
+        &self,
+        writes: &mut Vec<(usize, PendingWrite)>,
+        results: &mut PartialResults,
+    ) -> Result<(), Error> {
+        let texts: Vec<(String, String)> = writes
             .iter_mut()
             .flat_map(|(_, write)| &mut write.texts)
             .map(|text| (text.model.clone(), std::mem::take(&mut text.text)))
             .collect();
         let (distinct, batches) = EmbeddingPlan::new(texts).into_parts();
-        let steps = batches.into_iter().map(|batch| batch.into_job(&self.shared.models));
-        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), steps)?;
+        let jobs = batches.into_iter().map(|batch| batch.into_job(&self.shared.models));
+        let pending = self.shared.workers.push_all(Pool::Ingest, self.call.job_context(), jobs)?;
         let mut done = Vec::with_capacity(pending.len());
-        for answer in pending {
-            done.push(self.call.wait(answer).await?);
+        for response in pending {
+            done.push(self.call.wait(response).await?);
         }
         let mut embedded = collect_vectors(&distinct, done).into_iter();
-        ready.retain_mut(|(position, write)| {
-            let Op::Put { vectors, .. } = &mut write.op else { unreachable!("only puts are prepared") };
+        writes.retain_mut(|(position, write)| {
+            let Op::Put { vectors, .. } = &mut write.op else {
+                unreachable!("every prepared write is a put")
+            };
             let mut failure = None;
             for (text, embedded) in write.texts.iter().zip(&mut embedded) {
                 match embedded {
@@ -244,12 +255,16 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Commits, group by group; returns the changes that have to be tried again.
-    async fn commit(&self, ready: Vec<(usize, Ready)>, results: &mut Results) -> Result<Vec<usize>, Error> {
-        let mut again = Vec::new();
-        let mut ready = ready.into_iter().peekable();
-        while ready.peek().is_some() {
-            let (places, ops): (Vec<(usize, bool)>, Vec<Op>) = ready
+    /// Commits in groups; returns the positions of the changes to retry.
+    async fn commit(
+        &self,
+        writes: Vec<(usize, PendingWrite)>,
+        results: &mut PartialResults,
+    ) -> Result<Vec<usize>, Error> {
+        let mut retries = Vec::new();
+        let mut writes = writes.into_iter().peekable();
+        while writes.peek().is_some() {
+            let (targets, ops): (Vec<(usize, bool)>, Vec<Op>) = writes
                 .by_ref()
                 .take(GROUP_MAX)
                 .map(|(position, write)| ((position, write.truncated), write.op))
@@ -257,14 +272,14 @@ impl Writing<'_> {
             let written = match self.shared.backend.commit(self.call, ops).await {
                 Ok(written) => written,
                 Err(error) if error.kind == ErrorKind::Overloaded => {
-                    for (position, _) in places {
+                    for (position, _) in targets {
                         results[position] = Some(Err(error.clone()));
                     }
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            for ((position, truncated), written) in places.into_iter().zip(written) {
+            for ((position, truncated), written) in targets.into_iter().zip(written) {
                 let change = &self.changes[position];
                 match written {
                     Ok(WriteOutcome { seq, existed }) => {
@@ -272,24 +287,24 @@ impl Writing<'_> {
                         results[position] =
                             Some(Ok(PutResult { id: change.id().to_owned(), outcome, seq, truncated }));
                     }
-                    Err(WriteFailure::VectorsMissing(_)) => again.push(position),
+                    Err(WriteFailure::VectorsMissing(_)) => retries.push(position),
                     Err(WriteFailure::Conflict(_)) if change.expected() == Expected::Any => {
-                        again.push(position)
+                        retries.push(position)
                     }
-                    Err(refused) => results[position] = Some(Err(refused.into_error())),
+                    Err(failure) => results[position] = Some(Err(failure.into_error())),
                 }
             }
         }
-        Ok(again)
+        Ok(retries)
     }
 }
 
-/// Positions in order, so divided that no id comes twice in one round.
+/// Divides the positions into rounds, in order, such that no round contains an id twice.
 fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
-    let mut times: HashMap<&str, usize> = HashMap::with_capacity(changes.len());
+    let mut next_rounds: HashMap<&str, usize> = HashMap::with_capacity(changes.len());
     for (position, change) in changes.iter().enumerate() {
-        let round = times.entry(change.id()).or_default();
+        let round = next_rounds.entry(change.id()).or_default();
         if *round == rounds.len() {
             rounds.push(Vec::new());
         }
@@ -299,26 +314,26 @@ fn rounds(changes: &[Change]) -> Vec<Vec<usize>> {
     rounds
 }
 
-/// Looks at the document as it stands and works out what the change comes to.
+/// Reads the stored document and computes the write that the change requires.
 fn prepare(
     shared: &Shared,
-    known: &CollectionHandle,
-    standing: &DocumentLookup,
+    collection: &CollectionHandle,
+    lookup: &DocumentLookup,
     change: &Change,
-) -> Result<Prepared, Error> {
+) -> Result<PreparedChange, Error> {
     fields::check_id(change.id())?;
-    fields::check_count(change.named())?;
-    let keys: Vec<Vec<u8>> = known.keys(change.id()).collect();
-    let current = standing.find(&keys)?;
-    let key = current.as_ref().map_or_else(|| known.key(change.id()), |document| document.key.to_vec());
+    fields::check_count(change.field_count())?;
+    let keys: Vec<Vec<u8>> = collection.keys(change.id()).collect();
+    let current = lookup.find(&keys)?;
+    let key = current.as_ref().map_or_else(|| collection.key(change.id()), |document| document.key.to_vec());
     check_expected(change.expected(), current.as_ref())?;
     let (new_fields, expires_at_ms) = match (change, &current) {
-        (Change::Replace(_) | Change::Patch(_), None) => return Err(not_found(known, change.id())),
+        (Change::Replace(_) | Change::Patch(_), None) => return Err(not_found(collection, change.id())),
         (Change::Put(put) | Change::Replace(put), _) => {
-            (fields::encode(&known.schema, &put.fields)?, expiry(shared, put.ttl)?)
+            (fields::encode(&collection.schema, &put.fields)?, expiry(shared, put.ttl)?)
         }
         (Change::Patch(patch), Some(current)) => {
-            let set = fields::encode(&known.schema, &patch.set)?;
+            let set = fields::encode(&collection.schema, &patch.set)?;
             let expires_at_ms = match patch.ttl {
                 None => current.expires_at_ms,
                 Some(ttl) => expiry(shared, ttl)?,
@@ -327,12 +342,12 @@ fn prepare(
         }
     };
 
-    check_embeddable(known, &new_fields)?;
+    check_embeddable(collection, &new_fields)?;
     let mut texts = shared.backend.texts_to_embed(&key, &new_fields);
     let mut vectors = Vec::new();
     if let Some(current) = &current {
-        vectors = reusable(shared, standing, current, &texts)?;
-        texts.retain(|text| !vectors.iter().any(|vector| is_of(vector, text)));
+        vectors = reusable(shared, lookup, current, &texts)?;
+        texts.retain(|text| !vectors.iter().any(|vector| vector_is_for(vector, text)));
         let unchanged = texts.is_empty()
             && current.expires_at_ms == expires_at_ms
             && !(expires_at_ms.is_none() && shared.catalog().ends_by_default(&key))
@@ -340,7 +355,7 @@ fn prepare(
         if unchanged {
             let id = change.id().to_owned();
             let result = PutResult { id, outcome: Outcome::Unchanged, seq: current.seq, truncated: false };
-            return Ok(Prepared::Done(Ok(result)));
+            return Ok(PreparedChange::Done(Ok(result)));
         }
     }
     let depends_on_current = !matches!(change, Change::Put(_)) || !vectors.is_empty();
@@ -350,11 +365,11 @@ fn prepare(
     };
     let op = Op::Put { key, fields: new_fields, expires_at_ms, vectors, expected };
     match shared.backend.validate(&op) {
-        // A conflict shows again at the commit, and the vectors are still to come.
+        // The commit checks for conflicts again, and the vectors are not computed yet.
         Ok(()) | Err(WriteError::VectorsMissing { .. } | WriteError::Conflict { .. }) => {}
         Err(error) => return Err(error_mapping::write(&error)),
     }
-    Ok(Prepared::Write(Box::new(Ready { op, texts, truncated: false })))
+    Ok(PreparedChange::Write(Box::new(PendingWrite { op, texts, truncated: false })))
 }
 
 fn check_expected(expected: Expected, current: Option<&Document>) -> Result<(), Error> {
@@ -371,16 +386,16 @@ fn expiry(shared: &Shared, ttl: Option<Duration>) -> Result<Option<u64>, Error> 
     let Some(ttl) = ttl else { return Ok(None) };
     let ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     if ms == 0 {
-        return Err(Error::invalid("ttl", "a document's life must be at least one millisecond").at("ttl_s"));
+        return Err(Error::invalid("ttl", "the TTL must be at least one millisecond").at("ttl_s"));
     }
     Ok(Some(shared.backend.now_ms().saturating_add(ms)))
 }
 
-/// Refuses a document the collection would embed but that gives it neither text nor vector.
-fn check_embeddable(known: &CollectionHandle, fields: &[Field]) -> Result<(), Error> {
+/// Rejects a document with neither text nor vector for an embedded field of the collection.
+fn check_embeddable(collection: &CollectionHandle, fields: &[Field]) -> Result<(), Error> {
     let value =
         |name: &str| fields.iter().find(|field| *field.name == *name.as_bytes()).map(|field| &field.value);
-    for (name, vector) in vector_fields(&known.schema) {
+    for (name, vector) in vector_fields(&collection.schema) {
         let Some(embed) = &vector.embed else { continue };
         let is_text = |source: &String| {
             value(source).is_some_and(|value| !String::from_utf8_lossy(value).trim().is_empty())
@@ -392,8 +407,8 @@ fn check_embeddable(known: &CollectionHandle, fields: &[Field]) -> Result<(), Er
         return Err(Error::invalid(
             "text-empty",
             format!(
-                "there is no text to embed: {} must not all be empty, or the document must bring a vector in {name:?}",
-                sources.join(" and ")
+                "there is no text to embed: set one of {} to a text, or give a vector in {name:?}",
+                sources.join(", ")
             ),
         )
         .at(embed.fields.first().map_or(name, String::as_str)));
@@ -401,26 +416,27 @@ fn check_embeddable(known: &CollectionHandle, fields: &[Field]) -> Result<(), Er
     Ok(())
 }
 
-/// Computed vectors of the document as it stands that are still right: the same text, embedded
-/// by the model as it is loaded now.
+/// The computed vectors of the stored document that remain valid: those of an unchanged text, computed by the
+/// loaded model.
 fn reusable(
     shared: &Shared,
-    standing: &DocumentLookup,
+    lookup: &DocumentLookup,
     current: &Document,
     texts: &[TextToEmbed],
 ) -> Result<Vec<ComputedVector>, Error> {
-    let old = shared.backend.texts_to_embed(&current.key, &current.fields);
-    let same: Vec<&TextToEmbed> = texts.iter().filter(|text| old.contains(text)).collect();
-    if same.is_empty() {
+    let old_texts = shared.backend.texts_to_embed(&current.key, &current.fields);
+    let unchanged: Vec<&TextToEmbed> = texts.iter().filter(|text| old_texts.contains(text)).collect();
+    if unchanged.is_empty() {
         return Ok(Vec::new());
     }
     let catalog = shared.catalog();
     let mut reusable = Vec::new();
-    for known in
-        catalog.collections().filter(|known| same.iter().any(|text| text.collection == known.version))
-    {
-        for vector in standing.vectors(known, &current.key)? {
-            let Some(text) = same.iter().find(|text| is_of(&vector, text)) else { continue };
+    let affected = catalog
+        .collections()
+        .filter(|collection| unchanged.iter().any(|text| text.collection == collection.version));
+    for collection in affected {
+        for vector in lookup.vectors(collection, &current.key)? {
+            let Some(text) = unchanged.iter().find(|text| vector_is_for(&vector, text)) else { continue };
             if shared.models.get(&text.model).is_ok_and(|model| model.fingerprint().0 == vector.model) {
                 reusable.push(vector);
             }
@@ -429,15 +445,15 @@ fn reusable(
     Ok(reusable)
 }
 
-fn is_of(vector: &ComputedVector, text: &TextToEmbed) -> bool {
+fn vector_is_for(vector: &ComputedVector, text: &TextToEmbed) -> bool {
     (vector.collection, vector.field) == (text.collection, text.field)
 }
 
-pub(crate) fn not_found(known: &CollectionHandle, id: &str) -> Error {
+pub(crate) fn not_found(collection: &CollectionHandle, id: &str) -> Error {
     Error::new(
         ErrorKind::NotFound,
         "document-not-found",
-        format!("there is no document {id:?} in collection {:?}", known.name),
+        format!("there is no document {id:?} in collection {:?}", collection.name),
     )
 }
 
@@ -446,7 +462,7 @@ fn contended(id: &str) -> Error {
         ErrorKind::Conflict,
         "contended",
         format!(
-            "document {id:?} was changed by others {ATTEMPTS_MAX} times while it was being written; try again"
+            "document {id:?} was changed concurrently during all {ATTEMPTS_MAX} attempts to write it; try again"
         ),
     )
 }
@@ -456,7 +472,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_given_twice_is_written_in_turn() {
+    fn writes_of_one_id_go_into_successive_rounds() {
         let changes: Vec<Change> = ["a", "b", "a", "c", "a", "b"]
             .into_iter()
             .map(|id| {

@@ -37,7 +37,7 @@ fn tags(tags: &[&str]) -> Value {
 }
 
 #[test]
-fn numbers_are_written_in_their_shortest_form_and_read_back_the_same() {
+fn encodes_numbers_in_their_shortest_exact_form() {
     let forms = [
         (0.0, "0"),
         (-0.0, "0"),
@@ -53,7 +53,7 @@ fn numbers_are_written_in_their_shortest_form_and_read_back_the_same() {
         assert_eq!(encode_one("year", Value::Number(number)), Ok(form.as_bytes().to_vec()));
         assert_eq!(form.parse::<f64>(), Ok(number));
     }
-    // A number has a form in any field that is not a vector.
+    // Any field except a vector field accepts a number.
     assert_eq!(encode_one("title", Value::Number(3.0)), Ok(b"3".to_vec()));
     assert_eq!(encode_one("elsewhere", Value::Number(3.0)), Ok(b"3".to_vec()));
     for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -64,7 +64,7 @@ fn numbers_are_written_in_their_shortest_form_and_read_back_the_same() {
 }
 
 #[test]
-fn tags_are_joined_by_the_separator_and_never_contain_it() {
+fn joins_tags_and_rejects_tags_with_the_separator() {
     assert_eq!(encode_one("tags", tags(&["a", "b c", "d,e"])), Ok(b"a|b c|d,e".to_vec()));
     assert_eq!(encode_one("tags", tags(&[])), Ok(Vec::new()));
     for bad in [&["a|b"][..], &["a", ""], &[" "]] {
@@ -79,7 +79,7 @@ fn tags_are_joined_by_the_separator_and_never_contain_it() {
 }
 
 #[test]
-fn vectors_are_encoded_in_the_fields_element_type() {
+fn encodes_vectors_in_the_element_type_of_the_field() {
     let expected: Vec<u8> = [1.0f32, -2.0, 0.5].iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(encode_one("wide", Value::Vector(vec![1.0, -2.0, 0.5])), Ok(expected));
     assert_eq!(encode_one("narrow", Value::Vector(vec![1.0, -2.0, 127.0])), Ok(vec![1, 254, 127]));
@@ -93,13 +93,13 @@ fn vectors_are_encoded_in_the_fields_element_type() {
 }
 
 #[test]
-fn a_field_is_given_once() {
+fn rejects_a_repeated_field() {
     let twice = vec![("a".to_owned(), Value::Number(1.0)), ("a".to_owned(), Value::Number(1.0))];
     assert_eq!(encode(&schema(), &twice).unwrap_err().code, "field-repeated");
 }
 
 #[test]
-fn ids_are_short_and_printable() {
+fn rejects_empty_long_and_control_character_ids() {
     for id in ["1", "kb-001", "ü/?#", &"x".repeat(512)] {
         assert_eq!(check_id(id), Ok(()), "{id:?}");
     }
@@ -109,7 +109,7 @@ fn ids_are_short_and_printable() {
 }
 
 #[test]
-fn merging_sets_adds_and_removes() {
+fn merge_sets_adds_and_removes_fields() {
     let field =
         |name: &str, value: &str| Field { name: name.as_bytes().into(), value: value.as_bytes().into() };
     let old = [field("a", "1"), field("b", "2"), field("c", "3")];
