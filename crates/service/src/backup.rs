@@ -1,4 +1,4 @@
-//! A backup of everything, while the rest goes on.
+//! Online backup of the embedded store.
 
 use std::io::{self, Write};
 
@@ -6,78 +6,81 @@ use tokio::sync::mpsc;
 
 use crate::{Context, Error, Service, error_mapping, sync::Arc};
 
-/// Bytes of a piece, and pieces on their way.
-const PIECE_BYTES: usize = 256 << 10;
-const PIECES: usize = 4;
+/// Size of a chunk in bytes.
+const CHUNK_BYTES: usize = 256 << 10;
 
-/// A backup as it is made. Dropped, it is broken off.
+/// Maximum number of buffered chunks.
+const BUFFERED_CHUNKS: usize = 4;
+
+/// A running backup. Dropping it aborts the backup.
 #[derive(Debug)]
 pub struct BackupStream {
-    pieces: mpsc::Receiver<Result<Vec<u8>, Error>>,
+    chunks: mpsc::Receiver<Result<Vec<u8>, Error>>,
 }
 
 impl BackupStream {
-    /// The next piece; `None` at the end. After an error nothing of it is of use.
+    /// The next chunk; `None` at the end. After an error the chunks received so far are not a valid
+    /// backup.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, Error>> {
-        self.pieces.recv().await
+        self.chunks.recv().await
     }
 }
 
 impl Service {
-    /// Begins a backup of the store as it stands now. One is made at a time; a Redis makes its own.
+    /// Starts a backup of the current state of the store. Only one backup can run at a time. Not
+    /// available with Redis, which has its own backups.
     pub async fn back_up(&self, cx: &Context) -> Result<BackupStream, Error> {
         let shared = self.shared().clone();
         shared.begin(cx)?;
         let store = shared.backend.backup_source()?;
-        let turn = Arc::clone(&shared.backing_up).try_acquire_owned();
-        let turn = turn.map_err(|_| {
+        let permit = Arc::clone(&shared.backing_up).try_acquire_owned();
+        let permit = permit.map_err(|_| {
             Error::new(
                 super::ErrorKind::Overloaded,
                 "backup-running",
-                "another backup is being made: wait for its end",
+                "another backup is running; wait until it has finished",
             )
         })?;
-        let (sender, pieces) = mpsc::channel(PIECES);
-        // It waits for its reader most of the time; no worker should.
+        let (sender, chunks) = mpsc::channel(BUFFERED_CHUNKS);
+        // A thread of its own, because it blocks on the reader most of the time.
         let thread = std::thread::Builder::new().name("nearfield-backup".to_owned());
         let spawned = thread.spawn(move || {
-            let mut out = Pieces { piece: Vec::with_capacity(PIECE_BYTES), sender };
+            let mut out = ChunkWriter { chunk: Vec::with_capacity(CHUNK_BYTES), sender };
             match store.back_up(&mut out) {
-                Ok(backup) => tracing::info!(last_seq = backup.last_seq, "a backup was made"),
-                // The reader has gone: there is nobody to tell.
-                Err(_) if out.sender.is_closed() => tracing::warn!("a backup was broken off by its reader"),
+                Ok(backup) => tracing::info!(last_seq = backup.last_seq, "backup completed"),
+                Err(_) if out.sender.is_closed() => tracing::warn!("backup aborted: its reader disconnected"),
                 Err(error) => {
-                    tracing::error!(%error, "a backup failed");
+                    tracing::error!(%error, "backup failed");
                     let _ = out.sender.blocking_send(Err(error));
                 }
             }
-            // Before its reader sees the end: who has read one may ask for the next.
-            drop(turn);
+            // Released before the reader sees the end, so that it can start the next backup at once.
+            drop(permit);
             drop(out);
         });
         spawned.map_err(|error| error_mapping::thread(&error))?;
-        Ok(BackupStream { pieces })
+        Ok(BackupStream { chunks })
     }
 }
 
-/// What is written goes to the reader in pieces.
-struct Pieces {
-    piece: Vec<u8>,
+/// Sends the bytes written to it to the reader, in chunks.
+struct ChunkWriter {
+    chunk: Vec<u8>,
     sender: mpsc::Sender<Result<Vec<u8>, Error>>,
 }
 
-impl Write for Pieces {
+impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES {
+        self.chunk.extend_from_slice(bytes);
+        if self.chunk.len() >= CHUNK_BYTES {
             self.flush()?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        if piece.is_empty() { Ok(()) } else { self.sender.blocking_send(Ok(piece)).map_err(gone) }
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let broken_pipe = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        if chunk.is_empty() { Ok(()) } else { self.sender.blocking_send(Ok(chunk)).map_err(broken_pipe) }
     }
 }

@@ -1,5 +1,5 @@
-//! Names and schemas of the collections as they last stood, for every call to look up without
-//! waiting.
+//! Names and schemas of the collections as of the last refresh, so that calls can look them up
+//! without blocking.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use engine::{CollectionVersion, Filter};
 
 use crate::{CollectionInfo, Error, ErrorKind, FieldKind, Schema, VectorSchema, error_mapping, sync::Arc};
 
-/// A collection as calls need it.
+/// The name, version and schema of a collection.
 #[derive(Debug)]
 pub(crate) struct CollectionHandle {
     pub(crate) name: String,
@@ -16,12 +16,12 @@ pub(crate) struct CollectionHandle {
 }
 
 impl CollectionHandle {
-    /// The vector field meant: the one named, or the only one.
+    /// The vector field called `named`, or the only vector field.
     pub(crate) fn vector_field(&self, named: Option<&str>) -> Result<(&str, &VectorSchema), Error> {
         let mut vectors = vector_fields(&self.schema);
         let names = || {
-            let known: Vec<_> = vector_fields(&self.schema).map(|(name, _)| format!("{name:?}")).collect();
-            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            let fields: Vec<_> = vector_fields(&self.schema).map(|(name, _)| format!("{name:?}")).collect();
+            if fields.is_empty() { "none".to_owned() } else { fields.join(", ") }
         };
         let Some(named) = named else {
             return match (vectors.next(), vectors.next()) {
@@ -32,7 +32,11 @@ impl CollectionHandle {
                 )),
                 (Some(_), Some(_)) => Err(Error::invalid(
                     "field-ambiguous",
-                    format!("collection {:?} has several vector fields; name one of {}", self.name, names()),
+                    format!(
+                        "collection {:?} has several vector fields; specify one of {}",
+                        self.name,
+                        names()
+                    ),
                 )
                 .at("field")),
             };
@@ -50,7 +54,7 @@ impl CollectionHandle {
         })
     }
 
-    /// The keys an id may stand under, the one it is first written under first.
+    /// The possible keys of a document id, starting with the key of a new document.
     pub(crate) fn keys(&self, id: &str) -> impl Iterator<Item = Vec<u8>> {
         self.schema.prefixes.iter().map(move |prefix| [prefix.as_slice(), id.as_bytes()].concat())
     }
@@ -60,7 +64,7 @@ impl CollectionHandle {
         self.keys(id).next().unwrap_or_else(|| id.as_bytes().to_vec())
     }
 
-    /// A filter over its fields.
+    /// Parses a filter over the collection's fields.
     pub(crate) fn parse_filter(&self, text: &str) -> Result<Filter, Error> {
         Filter::parse(text, &self.schema).map_err(|error| error_mapping::query(error.into()))
     }
@@ -71,7 +75,7 @@ impl CollectionHandle {
     }
 }
 
-/// The vector fields of a schema.
+/// The vector fields of a schema, with their names.
 pub(crate) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &VectorSchema)> {
     schema.fields.iter().filter_map(|field| match &field.kind {
         FieldKind::Vector(vector) => Some((field.name.as_str(), vector)),
@@ -79,12 +83,12 @@ pub(crate) fn vector_fields(schema: &Schema) -> impl Iterator<Item = (&str, &Vec
     })
 }
 
-/// The models a schema needs.
+/// The names of the models that a schema uses.
 pub(crate) fn models(schema: &Schema) -> impl Iterator<Item = &str> {
     vector_fields(schema).filter_map(|(_, vector)| vector.embed.as_ref().map(|embed| embed.model.as_str()))
 }
 
-/// `key` without the first of the schema's prefixes that fits.
+/// `key` without the first of the schema's prefixes that it starts with.
 pub(crate) fn id_of(schema: &Schema, key: &[u8]) -> String {
     let id = schema.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_slice())).unwrap_or(key);
     String::from_utf8_lossy(id).into_owned()
@@ -101,20 +105,20 @@ impl Catalog {
     pub(crate) fn new(collections: Vec<CollectionInfo>) -> Catalog {
         let mut catalog = Catalog::default();
         for info in collections {
-            let known =
+            let handle =
                 CollectionHandle { name: info.name.clone(), version: info.version, schema: info.schema };
-            let known = Arc::new(known);
+            let handle = Arc::new(handle);
             for alias in info.aliases {
-                catalog.by_name.insert(alias, known.clone());
+                catalog.by_name.insert(alias, handle.clone());
             }
-            catalog.by_name.insert(info.name.clone(), known);
+            catalog.by_name.insert(info.name.clone(), handle);
             catalog.names.push(info.name);
         }
         catalog.names.sort_unstable();
         catalog
     }
 
-    /// The collection called so, by name or alias, or else the only one there is.
+    /// The collection with this name or alias; without a name, the only collection.
     pub(crate) fn resolve(&self, name: Option<&str>) -> Result<&Arc<CollectionHandle>, Error> {
         match name {
             Some(name) => self.by_name.get(name).ok_or_else(|| self.not_found(name)),
@@ -123,11 +127,11 @@ impl Catalog {
                 [] => Err(Error::new(
                     ErrorKind::NotFound,
                     "collection-not-found",
-                    "there is no collection yet; make one first (`nearfield index FILE`, or PUT a schema)",
+                    "there is no collection yet; create one first (`nearfield index FILE`, or PUT a schema)",
                 )),
                 several => Err(Error::invalid(
                     "collection-ambiguous",
-                    format!("there are several collections; name one of {}", several.join(", ")),
+                    format!("there are several collections; specify one of {}", several.join(", ")),
                 )
                 .at("collection")),
             },
@@ -138,27 +142,28 @@ impl Catalog {
         self.names.iter().map(|name| &self.by_name[name])
     }
 
-    /// Whether there is a collection of this name of its own.
+    /// Whether a collection has this name. Aliases do not count.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.names.binary_search_by(|own| own.as_str().cmp(name)).is_ok()
+        self.names.binary_search_by(|existing| existing.as_str().cmp(name)).is_ok()
     }
 
-    /// Whether a document under this key is given an end if it brings none.
-    pub(crate) fn ends_by_default(&self, key: &[u8]) -> bool {
-        self.collections().any(|known| {
-            known.schema.ttl.is_some() && known.schema.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    /// Whether a document with this key and no TTL of its own expires by a collection's default TTL.
+    pub(crate) fn has_default_ttl(&self, key: &[u8]) -> bool {
+        self.collections().any(|collection| {
+            collection.schema.ttl.is_some()
+                && collection.schema.prefixes.iter().any(|prefix| key.starts_with(prefix))
         })
     }
 
     fn not_found(&self, name: &str) -> Error {
-        let known = match self.names.as_slice() {
-            [] => "there is none yet".to_owned(),
-            names => format!("known: {}", names.join(", ")),
+        let existing = match self.names.as_slice() {
+            [] => "there are no collections yet".to_owned(),
+            names => format!("collections: {}", names.join(", ")),
         };
         Error::new(
             ErrorKind::NotFound,
             "collection-not-found",
-            format!("there is no collection or alias {name:?}; {known}"),
+            format!("there is no collection or alias {name:?}; {existing}"),
         )
         .at("collection")
     }

@@ -1,34 +1,34 @@
-//! Who calls, and how long they will wait.
+//! The caller of a service method, its deadline and its cancellation.
 
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-/// Who a call is made for.
+/// The origin of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The process itself: the command line, or a program that embeds the library.
     Local,
-    /// A client with this address, with or without a key.
+    /// A remote client, with or without an API key.
     Remote {
-        /// Peer address.
+        /// The peer's address.
         peer: std::net::SocketAddr,
     },
 }
 
-/// What every verb is called with.
+/// The context of a call, passed to every method of the service.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Who calls.
+    /// The caller.
     pub caller: Caller,
-    /// When the answer is worth nothing any more; the configured timeout from now, if `None`.
+    /// The deadline of the call; if `None`, the configured timeout applies.
     pub deadline: Option<Instant>,
-    /// Fires when the caller has gone.
+    /// Cancelled when the caller no longer needs the response.
     pub cancel: CancellationToken,
 }
 
 impl Context {
-    /// A call of the process itself, without a deadline of its own.
+    /// The context of a call by the process itself, with the default deadline.
     pub fn local() -> Context {
         Context { caller: Caller::Local, deadline: None, cancel: CancellationToken::new() }
     }

@@ -1,45 +1,45 @@
-//! Why a verb failed, in few kinds, so that each door maps them once.
+//! The error type of the service. Its few kinds map to HTTP statuses and exit codes.
 
-/// Kinds of failure.
+/// Kinds of error, with the HTTP status of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The call itself is wrong: 422 (400 where it could not even be read).
+    /// The request is invalid: 422 (400 if it cannot be parsed).
     Invalid,
     /// No such collection, alias or document: 404.
     NotFound,
-    /// It stands otherwise than expected (a sequence, another schema): 409 or 412.
+    /// The current state does not match the expected one (sequence number, schema): 409 or 412.
     Conflict,
-    /// Too much at once: 503 with Retry-After.
+    /// The service is overloaded: 503 with Retry-After.
     Overloaded,
-    /// Something this depends on does not answer, or the deadline passed: 503 or 504.
+    /// A dependency is unavailable, or the deadline passed: 503 or 504.
     Unavailable,
-    /// No room: 507.
+    /// The disk or the memory limit is full: 507.
     Full,
-    /// A fault of ours: 500.
+    /// A bug in the program, or a failure of the store: 500.
     Internal,
 }
 
-/// Why a verb failed: a kind, and a message that names what was wrong, where, and what to do.
+/// An error: its kind, and a message that says what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     /// The kind.
     pub kind: ErrorKind,
-    /// A stable word for programs, such as `vector-dimensions` or `collection-not-found`.
+    /// A stable, machine-readable code, such as `vector-dimensions` or `collection-not-found`.
     pub code: &'static str,
-    /// The sentence for people.
+    /// The human-readable message.
     pub message: String,
-    /// The field, parameter or line the trouble is in, if it has one.
+    /// The field, parameter or line that the error refers to, if any.
     pub at: Option<String>,
 }
 
 impl Error {
-    /// An error without a place.
+    /// An error that refers to no field, parameter or line.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Error {
         Error { kind, code, message: message.into(), at: None }
     }
 
-    /// The same error, with the field, parameter or line it is in.
+    /// Sets the field, parameter or line that the error refers to.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Error {
         self.at = Some(place.into());
@@ -55,6 +55,6 @@ impl Error {
     }
 
     pub(super) fn closing() -> Error {
-        Error::unavailable("closing", "the service is closing and takes no more calls")
+        Error::unavailable("closing", "the service is closing and accepts no more calls")
     }
 }

@@ -1,13 +1,13 @@
-//! What the floors below refuse, in the service's few kinds of error.
+//! Conversion of the engine's errors to the service's [`Error`].
 
 use engine::{CollectionError, OpenError, QueryError, VectorError, WriteError};
 
 use crate::{Error, ErrorKind};
 
-/// A collection of that name has another schema.
+/// Error code: a collection with this name exists with another schema.
 pub(crate) const COLLECTION_EXISTS: &str = "collection-exists";
 
-/// The disk has no room.
+/// Error code: the disk is full.
 const FULL: &str = "insufficient-storage";
 
 pub(crate) fn vector(field: &str, error: &VectorError) -> Error {
@@ -30,7 +30,7 @@ pub(crate) fn open(error: &OpenError) -> Error {
 }
 
 pub(crate) fn thread(error: &std::io::Error) -> Error {
-    Error::unavailable("threads", format!("a thread cannot be started: {error}"))
+    Error::unavailable("threads", format!("cannot start a thread: {error}"))
 }
 
 pub(crate) fn collection(error: CollectionError) -> Error {

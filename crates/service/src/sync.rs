@@ -1,4 +1,4 @@
-//! Locks and atomics of the service, in one place, so that a model checker can take theirs.
+//! Locks and atomics of the service, in one place, so that a model checker can substitute its own.
 
 pub(super) use std::sync::{
     Arc, OnceLock,

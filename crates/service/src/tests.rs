@@ -1,4 +1,4 @@
-//! The service under pressure: what takes a view of its insides to bring about.
+//! Tests of the service under load that need access to its internals.
 
 use std::{
     future::Future,
@@ -29,7 +29,7 @@ async fn service(dir: &Path) -> Service {
     service_with(dir, |_| {}).await
 }
 
-/// [`service`], changed.
+/// [`service`] with a modified configuration.
 async fn service_with(dir: &Path, change: impl FnOnce(&mut Config)) -> Service {
     let service = Service::open(config(dir, change)).unwrap();
     service.put_collection(&cx(), "articles", schema(), false).await.unwrap();
@@ -63,7 +63,7 @@ fn config(dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// Articles, embedded by the tiny model.
+/// The article schema with the tiny model.
 fn schema() -> Schema {
     let mut schema = article_schema("a:", &[], &[]);
     for field in &mut schema.fields {
@@ -89,7 +89,7 @@ async fn put_in(service: &Service, collection: &str, id: &str, title: &str) -> R
     service.put(&cx(), collection, vec![put]).await?.pop().unwrap()
 }
 
-/// Keeps the worker busy until the sender is dropped.
+/// Keeps the search worker busy until the sender is dropped.
 fn occupy(service: &Service) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
@@ -111,13 +111,13 @@ fn queue(service: &Service, work: impl FnOnce() + Send + 'static) -> Pending<()>
     service.shared().workers.push(Pool::Search, job_context, work).unwrap()
 }
 
-/// Polls a future once: enough to queue what it queues.
+/// Polls a future once, which is enough for it to queue its job.
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test]
-async fn a_full_queue_is_told_at_once() {
+async fn a_full_queue_rejects_calls_immediately() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let release = occupy(&service);
@@ -125,15 +125,15 @@ async fn a_full_queue_is_told_at_once() {
     let mut waiting: Vec<_> =
         (0..2).map(|_| Box::pin(service.search(&cx, SearchRequest::text("apple", 1)))).collect();
     for search in &mut waiting {
-        assert!(!service.refuses_searches(), "there is room");
+        assert!(!service.refuses_searches(), "the queue is not full yet");
         assert!(poll_once(search.as_mut()).is_pending());
     }
-    // The one worker is held: an answer can only come from the door.
+    // The only worker is busy, so the calls below fail before they are queued.
     assert!(service.refuses_searches());
-    let refused = service.search(&cx, SearchRequest::text("apple", 1)).await.unwrap_err();
-    assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
-    let refused = service.get(&cx, "articles", "1").await.unwrap_err();
-    assert_eq!(refused.kind, ErrorKind::Overloaded);
+    let rejected = service.search(&cx, SearchRequest::text("apple", 1)).await.unwrap_err();
+    assert_eq!((rejected.kind, rejected.code), (ErrorKind::Overloaded, "overloaded"));
+    let rejected = service.get(&cx, "articles", "1").await.unwrap_err();
+    assert_eq!(rejected.kind, ErrorKind::Overloaded);
     assert_eq!(service.activity().rejected, 3);
     drop(release);
     for search in waiting {
@@ -142,16 +142,16 @@ async fn a_full_queue_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_call_nobody_waits_for_costs_nothing() {
+async fn cancelled_and_dropped_calls_are_not_executed() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let before = service.activity();
     let release = occupy(&service);
     let cancel = CancellationToken::new();
-    let gone = Context { cancel: cancel.clone(), ..cx() };
+    let cancellable = Context { cancel: cancel.clone(), ..cx() };
     {
-        // One caller says that it has gone, another is just dropped.
-        let mut cancelled = pin!(service.search(&gone, SearchRequest::text("apple", 1)));
+        // One call is cancelled through its token, the other by dropping its future.
+        let mut cancelled = pin!(service.search(&cancellable, SearchRequest::text("apple", 1)));
         assert!(poll_once(cancelled.as_mut()).is_pending());
         let cx = cx();
         let mut dropped = Box::pin(service.search(&cx, SearchRequest::text("apple", 1)));
@@ -168,7 +168,7 @@ async fn a_call_nobody_waits_for_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_call_past_its_deadline_costs_nothing() {
+async fn calls_past_their_deadline_are_not_executed() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let before = service.activity();
@@ -184,7 +184,7 @@ async fn a_call_past_its_deadline_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_panic_is_one_callers_and_the_service_goes_on() {
+async fn a_panic_fails_only_its_own_call() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let call = service.shared().begin(&cx()).unwrap();
@@ -196,7 +196,7 @@ async fn a_panic_is_one_callers_and_the_service_goes_on() {
 }
 
 #[tokio::test]
-async fn closing_answers_what_was_queued_before() {
+async fn closing_completes_queued_calls() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let release = occupy(&service);
@@ -210,12 +210,12 @@ async fn closing_answers_what_was_queued_before() {
 }
 
 #[tokio::test]
-async fn a_query_asked_before_is_not_embedded_again() {
+async fn a_repeated_query_is_not_embedded_again() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let before = service.activity();
     let first = service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap();
-    // Spelt otherwise, but the same to the model.
+    // Spelled differently, but with the same tokens.
     let again = service.search(&cx(), SearchRequest::text(" Apple  ", 1)).await.unwrap();
     assert_eq!(first.hits, again.hits);
     let after = service.activity();
@@ -224,7 +224,7 @@ async fn a_query_asked_before_is_not_embedded_again() {
 }
 
 #[tokio::test]
-async fn waiting_searches_are_embedded_together_and_each_distinct_text_once() {
+async fn queued_searches_are_embedded_as_a_batch_with_each_distinct_text_once() {
     let dir = TempDir::new().unwrap();
     let service = service_with(dir.path(), |config| {
         config.query_compute = Some(ComputeType::F32);
@@ -233,36 +233,37 @@ async fn waiting_searches_are_embedded_together_and_each_distinct_text_once() {
     })
     .await;
     put(&service, "2", "plum pear").await.unwrap();
-    let (cx, gone) = (cx(), Context { cancel: CancellationToken::new(), ..cx() });
-    let mut alone = Vec::new();
+    let (cx, cancellable) = (cx(), Context { cancel: CancellationToken::new(), ..cx() });
+    let mut expected = Vec::new();
     for text in ["apple", "a pear"] {
-        alone.push(service.search(&cx, SearchRequest::text(text, 2)).await.unwrap().hits);
+        expected.push(service.search(&cx, SearchRequest::text(text, 2)).await.unwrap().hits);
     }
     let before = service.activity();
     let release = occupy(&service);
-    let wrong = SearchRequest { filter: Some("@nowhere:{x}".to_owned()), ..SearchRequest::text("a pear", 2) };
+    let malformed =
+        SearchRequest { filter: Some("@nowhere:{x}".to_owned()), ..SearchRequest::text("a pear", 2) };
     let searches =
         [SearchRequest::text("apple", 2), SearchRequest::text("a pear", 2), SearchRequest::text("apple", 2)];
     let mut waiting: Vec<_> =
         searches.into_iter().map(|search| Box::pin(service.search(&cx, search))).collect();
-    let mut given_up = Box::pin(service.search(&gone, SearchRequest::text("plum", 2)));
-    for search in waiting.iter_mut().chain([&mut given_up]) {
+    let mut cancelled = Box::pin(service.search(&cancellable, SearchRequest::text("plum", 2)));
+    for search in waiting.iter_mut().chain([&mut cancelled]) {
         assert!(poll_once(search.as_mut()).is_pending());
     }
-    // What is wrong with a request is reported before anything is queued.
-    let Poll::Ready(rejected) = poll_once(Box::pin(service.search(&cx, wrong)).as_mut()) else {
-        panic!("a malformed filter waits for a worker")
+    // An invalid request is rejected before it is queued.
+    let Poll::Ready(rejected) = poll_once(Box::pin(service.search(&cx, malformed)).as_mut()) else {
+        panic!("the search with a malformed filter was queued")
     };
     assert_eq!(rejected.unwrap_err().kind, ErrorKind::Invalid);
-    gone.cancel.cancel();
-    assert_eq!(given_up.await.unwrap_err().code, "cancelled");
+    cancellable.cancel.cancel();
+    assert_eq!(cancelled.await.unwrap_err().code, "cancelled");
     drop(release);
     let mut answers = Vec::new();
     for search in waiting {
         answers.push(search.await);
     }
-    for (answer, same) in [(0, 0), (1, 1), (2, 0)] {
-        assert_eq!(answers[answer].as_ref().unwrap().hits, alone[same]);
+    for (answer, query) in [(0, 0), (1, 1), (2, 0)] {
+        assert_eq!(answers[answer].as_ref().unwrap().hits, expected[query]);
     }
     let after = service.activity();
     assert_eq!(after.embedded_texts - before.embedded_texts, 2);
@@ -271,15 +272,15 @@ async fn waiting_searches_are_embedded_together_and_each_distinct_text_once() {
 }
 
 #[tokio::test]
-async fn a_pool_whose_workers_all_hang_makes_the_service_not_ready() {
+async fn the_service_is_not_ready_while_all_workers_of_a_pool_are_stuck() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let release = occupy(&service);
-    assert!(service.readiness().ready, "it has only begun");
+    assert!(service.readiness().ready, "the job has just started");
     let readiness = service.shared().readiness(Duration::ZERO);
     assert!(!readiness.ready);
     assert!(readiness.notes[0].starts_with("1 of 1 search workers are stuck"), "{:?}", readiness.notes);
-    // Collections can still be looked at.
+    // Collections can still be listed.
     assert_eq!(service.collections(&cx()).await.unwrap().len(), 1);
     drop(release);
 }

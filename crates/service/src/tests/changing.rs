@@ -1,56 +1,56 @@
-//! The service while what collections there are is changed.
+//! Tests of calls during changes of collections and models.
 
 use super::*;
 
-/// A clock that, once set to, holds whoever reads it next on a thread for collections: a verb in the middle of its work,
-/// other verbs kept out.
+/// A clock that, once armed, blocks the next admin thread that reads it: an operation on collections then stops halfway
+/// while it holds the lock that excludes other such operations.
 #[derive(Debug, Default)]
-struct Holding {
-    hold: sync::AtomicBool,
-    held: sync::Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
+struct BlockingClock {
+    armed: sync::AtomicBool,
+    channels: sync::Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
-impl Clock for Holding {
+impl Clock for BlockingClock {
     fn now_ms(&self) -> u64 {
-        let is_verb = std::thread::current().name().is_some_and(|name| name.starts_with("nearfield-admin"));
-        if is_verb && self.hold.swap(false, sync::Ordering::AcqRel) {
-            let (began, released) = self.held.lock().take().unwrap();
-            began.send(()).unwrap();
+        let is_admin = std::thread::current().name().is_some_and(|name| name.starts_with("nearfield-admin"));
+        if is_admin && self.armed.swap(false, sync::Ordering::AcqRel) {
+            let (started, released) = self.channels.lock().take().unwrap();
+            started.send(()).unwrap();
             let _ = released.recv();
         }
         SystemClock.now_ms()
     }
 }
 
-/// A service, and a collection "doomed" that is being dropped with its documents until the sender is dropped.
-async fn service_that_drops(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
-    let clock = Arc::new(Holding::default());
+/// A service that is dropping the collection "doomed" and its documents, blocked until the sender is dropped.
+async fn service_during_drop(dir: &Path) -> (Service, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+    let clock = Arc::new(BlockingClock::default());
     let service = Service::open_with_clock(config(dir, |_| {}), clock.clone()).unwrap();
     service.put_collection(&cx(), "articles", schema(), false).await.unwrap();
     put(&service, "1", "apple").await.unwrap();
     let doomed = Schema { prefixes: vec![b"doomed:".to_vec()], ..schema() };
     service.put_collection(&cx(), "doomed", doomed, false).await.unwrap();
     put_in(&service, "doomed", "1", "plum").await.unwrap();
-    // Nothing is switched to but by the test.
+    // Without the backfill thread, only the test switches versions.
     service.inner.backfill.close();
-    let retitled = embedding_the_title(schema());
+    let retitled = with_title_embedding(schema());
     service.put_collection(&cx(), "articles", retitled, true).await.unwrap();
 
     let (release, released) = mpsc::channel();
-    let (began, has_begun) = mpsc::channel();
-    *clock.held.lock() = Some((began, released));
-    clock.hold.store(true, sync::Ordering::Release);
+    let (started, has_started) = mpsc::channel();
+    *clock.channels.lock() = Some((started, released));
+    clock.armed.store(true, sync::Ordering::Release);
     let dropping = {
         let service = service.clone();
         tokio::spawn(async move {
             service.drop_collection(&cx(), "doomed", DropMode::DeleteDocuments).await.unwrap();
         })
     };
-    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || has_started.recv().unwrap()).await.unwrap();
     (service, release, dropping)
 }
 
-fn embedding_the_title(mut schema: Schema) -> Schema {
+fn with_title_embedding(mut schema: Schema) -> Schema {
     embedding(&mut schema).fields = vec!["title".into()];
     schema
 }
@@ -63,58 +63,58 @@ fn embedding(schema: &mut Schema) -> &mut Embedding {
     embedding.unwrap()
 }
 
-/// Waits for what others do.
+/// Waits until `done` returns true.
 async fn until(mut done: impl FnMut() -> bool) {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "nobody does it");
+        assert!(started.elapsed() < Duration::from_secs(60), "timed out");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn searches_go_on_while_a_switch_waits_for_another_verb() {
+async fn searches_continue_while_a_switch_waits_for_a_drop() {
     let dir = TempDir::new().unwrap();
-    let (service, release, dropping) = service_that_drops(dir.path()).await;
+    let (service, release, dropping) = service_during_drop(dir.path()).await;
     let switching = {
         let shared = service.shared().clone();
         std::thread::spawn(move || shared.switch("articles").unwrap())
     };
     let apple =
         || SearchRequest { collection: Some("articles".to_owned()), ..SearchRequest::text("apple", 1) };
-    // For as long as it takes the thread to get there many times over.
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(200) {
+    // Long enough for the thread to reach the lock many times over.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(200) {
         let context = Context { deadline: Some(Instant::now() + Duration::from_secs(20)), ..cx() };
         assert_eq!(service.search(&context, apple()).await.unwrap().hits.len(), 1);
     }
-    assert!(!switching.is_finished(), "no other verb kept it");
+    assert!(!switching.is_finished(), "the switch did not wait for the drop");
     drop(release);
     dropping.await.unwrap();
     switching.join().unwrap();
-    assert_eq!(service.schema("articles").unwrap(), embedding_the_title(schema()));
+    assert_eq!(service.schema("articles").unwrap(), with_title_embedding(schema()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn collections_can_be_looked_at_while_a_change_waits_for_one_whose_caller_has_gone() {
+async fn collections_can_be_listed_while_a_change_waits_for_a_drop_whose_caller_disconnected() {
     let dir = TempDir::new().unwrap();
-    let (service, release, dropping) = service_that_drops(dir.path()).await;
+    let (service, release, dropping) = service_during_drop(dir.path()).await;
     dropping.abort();
     assert!(dropping.await.unwrap_err().is_cancelled());
     let cx = cx();
-    let mut naming = pin!(service.put_alias(&cx, "texts", "articles"));
-    assert!(poll_once(naming.as_mut()).is_pending());
+    let mut put_alias = pin!(service.put_alias(&cx, "texts", "articles"));
+    assert!(poll_once(put_alias.as_mut()).is_pending());
     let soon = Context { deadline: Some(Instant::now() + Duration::from_secs(20)), ..cx.clone() };
     assert_eq!(service.collections(&soon).await.unwrap().len(), 2);
     drop(release);
-    naming.await.unwrap();
+    put_alias.await.unwrap();
     let collections = service.collections(&cx).await.unwrap();
     assert_eq!(collections.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["articles"]);
     assert_eq!(collections[0].aliases, ["texts"]);
 }
 
 #[tokio::test]
-async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
+async fn readiness_and_metrics_forget_a_dropped_collection() {
     let dir = TempDir::new().unwrap();
     let service = service(dir.path()).await;
     let shared = service.shared();
@@ -133,8 +133,8 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
         shared.refresh_catalog();
     });
     let notes = service.readiness().notes;
-    let told = |name: &str| notes.iter().filter(|note| note.contains(name)).count();
-    assert_eq!((told("articles"), told("other")), (0, 2), "{notes:?}");
+    let count = |name: &str| notes.iter().filter(|note| note.contains(name)).count();
+    assert_eq!((count("articles"), count("other")), (0, 2), "{notes:?}");
     let metrics = recorder.handle().render();
     for line in ["{collection=\"articles\"} 0", "{collection=\"other\"} 7"] {
         assert!(metrics.contains(&format!("nearfield_unembedded_documents{line}")), "{line}: {metrics}");
@@ -143,7 +143,7 @@ async fn nothing_more_is_told_of_a_collection_that_is_dropped() {
     assert!(service.readiness().ready);
 }
 
-/// What is left of a [`service`] once it is closed, its model changed before it is opened again.
+/// A service with one document that was closed and opened again; `change` gets the model's directory in between.
 async fn reopened(dir: &Path, change: impl FnOnce(&Path)) -> Service {
     let config = config(dir, |_| {});
     let service = Service::open(config.clone()).unwrap();
@@ -155,21 +155,21 @@ async fn reopened(dir: &Path, change: impl FnOnce(&Path)) -> Service {
     Service::open(config).unwrap()
 }
 
-/// Waits until the document is where the model that is loaded puts its text.
+/// Waits until the document has the vector that the loaded model computes for its text.
 async fn until_found_by_its_text(service: &Service) {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let hits = service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap().hits;
         if hits[0].distance.unwrap().abs() < 1e-5 {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{hits:?}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{hits:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 #[tokio::test]
-async fn another_model_that_is_installed_later_makes_the_vectors_anew() {
+async fn documents_are_embedded_again_when_another_model_is_installed_later() {
     let dir = TempDir::new().unwrap();
     let service = reopened(dir.path(), |model| std::fs::remove_dir_all(model).unwrap()).await;
     assert!(!service.readiness().ready, "its model is missing");
@@ -179,20 +179,20 @@ async fn another_model_that_is_installed_later_makes_the_vectors_anew() {
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_read_is_told_and_compared_once_it_can() {
+async fn an_unreadable_model_is_reported_and_compared_once_it_loads() {
     let dir = TempDir::new().unwrap();
     let weights = dir.path().join("models/tiny/model.safetensors");
     let service = reopened(dir.path(), |_| std::fs::write(&weights, b"no weights").unwrap()).await;
-    let told = || {
+    let is_reported = || {
         let notes = service.readiness().notes;
         notes.iter().any(|note| {
             note.contains("cannot embed its documents, will retry: model \"tiny\" cannot be loaded")
         })
     };
-    until(told).await;
+    until(is_reported).await;
     tiny_model::write(&dir.path().join("models/tiny"), 2);
     until_found_by_its_text(&service).await;
-    until(|| !told()).await;
+    until(|| !is_reported()).await;
 }
 
 #[tokio::test]

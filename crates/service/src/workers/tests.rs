@@ -11,39 +11,39 @@ fn job_context() -> JobContext {
     JobContext { deadline: Instant::now() + Duration::from_secs(600), cancel: CancellationToken::new() }
 }
 
-/// Steps done together in these tests at most.
+/// Maximum steps per batch in these tests.
 const BATCH_MAX: usize = 4;
 
-/// A step that tells how many were done with it.
-struct Counted {
+/// A step that reports the size of its batch.
+struct CountedStep {
     number: usize,
     done: mpsc::Sender<(usize, usize)>,
 }
 
-impl Batchable for Counted {
-    fn run(batch: Vec<(Counted, Duration)>) {
-        let together = batch.len();
-        for (Counted { number, done }, _) in batch {
-            done.send((number, together)).unwrap();
+impl Batchable for CountedStep {
+    fn run(batch: Vec<(CountedStep, Duration)>) {
+        let batch_len = batch.len();
+        for (CountedStep { number, done }, _) in batch {
+            done.send((number, batch_len)).unwrap();
         }
     }
 }
 
-fn queue(jobs_max: usize, threads: usize) -> Queue<Counted> {
+fn queue(jobs_max: usize, threads: usize) -> Queue<CountedStep> {
     Queue::new(jobs_max, Duration::MAX, BatchPolicy { max: BATCH_MAX, threads })
 }
 
-fn workers(threads: usize, jobs_max: usize) -> Workers<Counted> {
+fn workers(threads: usize, jobs_max: usize) -> Workers<CountedStep> {
     start(threads, jobs_max, false)
 }
 
-fn start(threads: usize, jobs_max: usize, pin: bool) -> Workers<Counted> {
+fn start(threads: usize, jobs_max: usize, pin: bool) -> Workers<CountedStep> {
     let options = Options { threads, jobs_max, queue_delay_max: Duration::MAX, batch_max: BATCH_MAX, pin };
     Workers::start(options, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
-fn occupy(workers: &Workers<Counted>, pool: Pool) -> (mpsc::Sender<()>, Pending<()>) {
+fn occupy(workers: &Workers<CountedStep>, pool: Pool) -> (mpsc::Sender<()>, Pending<()>) {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let pending = workers
@@ -57,23 +57,23 @@ fn occupy(workers: &Workers<Counted>, pool: Pool) -> (mpsc::Sender<()>, Pending<
     (release, pending)
 }
 
-/// A step that leaves its name on `trace`.
-fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step<Counted> {
+/// A step that sends its name to `trace`.
+fn named(trace: &mpsc::Sender<&'static str>, name: &'static str) -> Step<CountedStep> {
     let trace = trace.clone();
     Step::Single(Box::new(move |_| trace.send(name).unwrap()))
 }
 
-fn push(queue: &Queue<Counted>, steps: Vec<Step<Counted>>) -> Result<usize, Rejected> {
+fn push(queue: &Queue<CountedStep>, steps: Vec<Step<CountedStep>>) -> Result<usize, Rejected> {
     queue.push(job_context(), steps).0
 }
 
-/// Runs what waits in a queue, in the order a single worker would.
-fn run_all(queue: &Queue<Counted>) {
+/// Runs the queued steps in the order in which a single worker would run them.
+fn run_all(queue: &Queue<CountedStep>) {
     queue.close();
     loop {
         match queue.take().0 {
             Work::Single(step, _) => step(Duration::ZERO),
-            Work::Batch(batch) => Counted::run(batch),
+            Work::Batch(batch) => CountedStep::run(batch),
             Work::Expired(_) => {}
             Work::Closed => return,
         }
@@ -81,16 +81,16 @@ fn run_all(queue: &Queue<Counted>) {
 }
 
 #[test]
-fn a_full_pool_rejects_at_once_while_the_others_continue() {
+fn a_full_pool_rejects_jobs_immediately_while_the_others_continue() {
     for (full, other) in [(Pool::Search, Pool::Ingest), (Pool::Ingest, Pool::Admin)] {
         let workers = workers(1, 2);
         let (release, busy) = occupy(&workers, full);
         let waiting: Vec<_> =
             (0..2).map(|n| workers.push(full, job_context(), move |_| Ok(n)).unwrap()).collect();
-        let refused = workers.push(full, job_context(), |_| Ok(())).unwrap_err();
-        assert_eq!((refused.kind, refused.code), (ErrorKind::Overloaded, "overloaded"));
+        let rejected = workers.push(full, job_context(), |_| Ok(())).unwrap_err();
+        assert_eq!((rejected.kind, rejected.code), (ErrorKind::Overloaded, "overloaded"));
         assert_eq!(workers.meter.activity().rejected, 1);
-        // Answered while the full pool is held.
+        // Runs while the other pool is full.
         let answered = workers.push(other, job_context(), |_| Ok(7)).unwrap();
         assert_eq!(answered.blocking_recv().unwrap(), Ok(7));
         drop(release);
@@ -103,14 +103,14 @@ fn a_full_pool_rejects_at_once_while_the_others_continue() {
 }
 
 #[test]
-fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
+fn cancelled_and_late_jobs_are_dropped_before_they_run() {
     let workers = workers(1, 16);
     let held = [Pool::Search, Pool::Ingest].map(|pool| occupy(&workers, pool));
     let (ran, runs) = mpsc::channel();
     let mut dropped = Vec::new();
-    let gone = job_context();
+    let cancelled = job_context();
     let late = JobContext { deadline: Instant::now(), ..job_context() };
-    for (name, job_context) in [("gone", gone.clone()), ("late", late), ("wanted", job_context())] {
+    for (name, job_context) in [("cancelled", cancelled.clone()), ("late", late), ("wanted", job_context())] {
         for pool in [Pool::Search, Pool::Ingest] {
             let ran = ran.clone();
             let steps = (0..3).map(|_| {
@@ -123,7 +123,7 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
             dropped.extend(workers.push_all(pool, job_context.clone(), steps).unwrap());
         }
     }
-    gone.cancel.cancel();
+    cancelled.cancel.cancel();
     for (release, busy) in held {
         drop(release);
         busy.blocking_recv().unwrap().unwrap();
@@ -133,16 +133,16 @@ fn what_nobody_waits_for_is_dropped_before_it_costs_anything() {
     assert_eq!(runs.iter().collect::<Vec<_>>(), ["wanted"; 6]);
     let answered = dropped.into_iter().filter_map(|answer| answer.blocking_recv().ok()).count();
     assert_eq!(answered, 6);
-    // Two jobs in each pool, three steps each: counted by the job.
+    // Two jobs per pool with three steps each: the counter counts jobs.
     assert_eq!(workers.meter.activity().dropped, 4);
 }
 
 #[test]
-fn a_panicking_job_is_counted_and_its_worker_lives_on() {
+fn a_panicking_job_is_counted_and_its_worker_continues() {
     let workers = workers(1, 4);
     let panicking =
         workers.push(Pool::Search, job_context(), |_| -> Result<(), Error> { panic!("on purpose") }).unwrap();
-    assert!(panicking.blocking_recv().is_err(), "it was answered");
+    assert!(panicking.blocking_recv().is_err(), "the panicking job returned a result");
     let next = workers.push(Pool::Search, job_context(), |_| Ok(3)).unwrap();
     assert_eq!(next.blocking_recv().unwrap(), Ok(3));
     assert_eq!(workers.meter.activity().panicked, 1);
@@ -150,7 +150,7 @@ fn a_panicking_job_is_counted_and_its_worker_lives_on() {
 }
 
 #[test]
-fn closing_finishes_what_is_queued_and_takes_no_more() {
+fn closing_finishes_queued_jobs_and_rejects_new_ones() {
     let workers = workers(1, 8);
     let (release, busy) = occupy(&workers, Pool::Ingest);
     let queued: Vec<_> =
@@ -164,7 +164,7 @@ fn closing_finishes_what_is_queued_and_takes_no_more() {
 }
 
 #[test]
-fn jobs_take_turns_step_by_step() {
+fn jobs_are_interleaved_step_by_step() {
     let queue = queue(100, 1);
     let (trace, names) = mpsc::channel();
     for (name, steps) in [("large", 4), ("small", 1), ("middle", 2)] {
@@ -184,8 +184,8 @@ fn the_limit_counts_jobs_not_steps() {
     let steps = |count: usize| (0..count).map(|_| named(&trace, "step")).collect::<Vec<_>>();
     assert_eq!(push(&queue, steps(100)), Ok(1));
     assert_eq!(push(&queue, steps(1)), Err(Rejected::Full));
-    // A job with steps left goes back, whatever the bound.
-    let (Work::Single(..), left) = queue.take() else { panic!("there was a step") };
+    // A job with steps left returns to the queue even if the queue is full.
+    let (Work::Single(..), left) = queue.take() else { panic!("no step was queued") };
     assert_eq!(left, 1);
 }
 
@@ -201,20 +201,20 @@ fn a_job_without_steps_is_not_queued() {
 }
 
 #[test]
-fn expired_jobs_make_room() {
+fn expired_jobs_free_queue_slots() {
     let workers = workers(1, 3);
     let (release, busy) = occupy(&workers, Pool::Search);
-    let gone = job_context();
-    let dropped = workers.push(Pool::Search, gone.clone(), |_| Ok(())).unwrap();
+    let cancelled = job_context();
+    let dropped = workers.push(Pool::Search, cancelled.clone(), |_| Ok(())).unwrap();
     let kept: Vec<_> =
         (0..2).map(|n| workers.push(Pool::Search, job_context(), move |_| Ok(n)).unwrap()).collect();
     assert_eq!(
         workers.push(Pool::Search, job_context(), |_| Ok(())).unwrap_err().kind,
         ErrorKind::Overloaded
     );
-    gone.cancel.cancel();
+    cancelled.cancel.cancel();
     let taken = workers.push(Pool::Search, job_context(), |_| Ok(2)).unwrap();
-    assert!(dropped.blocking_recv().is_err(), "it ran");
+    assert!(dropped.blocking_recv().is_err(), "the expired job ran");
     drop(release);
     busy.blocking_recv().unwrap().unwrap();
     let answers = kept.into_iter().chain([taken]).map(|answer| answer.blocking_recv().unwrap().unwrap());
@@ -223,21 +223,21 @@ fn expired_jobs_make_room() {
     workers.close();
 }
 
-/// What a single worker of `threads` makes of these jobs: the numbers done together, call by call.
+/// The batches, as step numbers, that a single one of `threads` workers forms from these jobs.
 fn batches(threads: usize, jobs: Vec<(JobContext, Vec<usize>)>) -> Vec<Vec<usize>> {
     let (queue, (done, all)) = (queue(100, threads), mpsc::channel());
     for (job_context, numbers) in jobs {
-        let counted = |number| Step::Batchable(Counted { number, done: done.clone() });
+        let counted = |number| Step::Batchable(CountedStep { number, done: done.clone() });
         queue.push(job_context, numbers.into_iter().map(counted).collect()).0.unwrap();
     }
     drop(done);
     run_all(&queue);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut left = 0;
-    for (number, together) in all {
+    for (number, batch_len) in all {
         if left == 0 {
             batches.push(Vec::new());
-            left = together;
+            left = batch_len;
         }
         batches.last_mut().unwrap().push(number);
         left -= 1;
@@ -246,21 +246,21 @@ fn batches(threads: usize, jobs: Vec<(JobContext, Vec<usize>)>) -> Vec<Vec<usize
 }
 
 #[test]
-fn those_that_wait_for_the_same_are_done_together_up_to_the_bound() {
+fn queued_steps_are_batched_up_to_the_maximum() {
     let single =
         |numbers: std::ops::Range<usize>| numbers.map(|number| (job_context(), vec![number])).collect();
     assert_eq!(batches(1, single(0..6)), [vec![0, 1, 2, 3], vec![4, 5]]);
-    // One of two workers leaves half to the other.
+    // One of two workers leaves half of the steps to the other.
     assert_eq!(batches(2, single(0..6)), [vec![0, 1, 2], vec![3, 4], vec![5]]);
 }
 
 #[test]
-fn large_jobs_take_turns_in_company_too_and_who_has_gone_is_not_taken_along() {
-    let gone = job_context();
-    gone.cancel.cancel();
+fn batches_interleave_large_jobs_and_skip_cancelled_ones() {
+    let cancelled = job_context();
+    cancelled.cancel.cancel();
     let jobs = vec![
         (job_context(), vec![0, 1, 2]),
-        (gone, vec![10]),
+        (cancelled, vec![10]),
         (job_context(), vec![20]),
         (job_context(), vec![30, 31]),
     ];
@@ -272,14 +272,14 @@ fn a_batch_neither_waits_to_fill_nor_includes_single_steps() {
     let workers = workers(1, 16);
     let (release, busy) = occupy(&workers, Pool::Search);
     let (done, all) = mpsc::channel();
-    let alone = |name| workers.push(Pool::Search, job_context(), move |_| Ok(name)).unwrap();
+    let single = |name| workers.push(Pool::Search, job_context(), move |_| Ok(name)).unwrap();
     let counted = |number| {
-        let step = Step::Batchable(Counted { number, done: done.clone() });
+        let step = Step::Batchable(CountedStep { number, done: done.clone() });
         workers.push_steps(Pool::Search, job_context(), vec![step]).unwrap();
     };
-    let first = alone("first");
+    let first = single("first");
     counted(1);
-    let second = alone("second");
+    let second = single("second");
     counted(2);
     drop(release);
     busy.blocking_recv().unwrap().unwrap();
@@ -298,52 +298,52 @@ fn a_batch_neither_waits_to_fill_nor_includes_single_steps() {
 fn ingest_threads_have_a_lower_priority_and_pinned_workers_one_core() {
     use rustix::{process::getpriority_process, thread::sched_getaffinity};
     let workers = start(1, 4, true);
-    let look = |pool| {
-        let look = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
-        workers.push(pool, job_context(), look).unwrap().blocking_recv().unwrap().unwrap()
+    let observe = |pool| {
+        let job = |_| Ok((getpriority_process(None).unwrap(), sched_getaffinity(None).unwrap().count()));
+        workers.push(pool, job_context(), job).unwrap().blocking_recv().unwrap().unwrap()
     };
-    let (direct, bulk) = (look(Pool::Search), look(Pool::Ingest));
-    assert_eq!(direct.1, 1, "cores of a pinned worker");
-    assert_eq!(bulk.1, sched_getaffinity(None).unwrap().count(), "cores of one that is not");
-    assert_eq!(direct.0, getpriority_process(None).unwrap());
-    assert!(bulk.0 > direct.0, "{} is not behind {}", bulk.0, direct.0);
+    let (search, ingest) = (observe(Pool::Search), observe(Pool::Ingest));
+    assert_eq!(search.1, 1, "a pinned worker may use one core");
+    assert_eq!(ingest.1, sched_getaffinity(None).unwrap().count(), "an unpinned worker may use every core");
+    assert_eq!(search.0, getpriority_process(None).unwrap());
+    assert!(ingest.0 > search.0, "nice value {} is not above {}", ingest.0, search.0);
     workers.close();
 }
 
 #[test]
 fn a_stalled_queue_rejects_jobs_until_it_moves() {
-    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
+    let queue: Queue<CountedStep> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
     let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
-    assert_eq!(queue.push(job_context(), job()).0, Ok(1), "an empty queue does not stand");
+    assert_eq!(queue.push(job_context(), job()).0, Ok(1), "an empty queue is not stalled");
     assert_eq!(queue.push(job_context(), job()).0, Err(Rejected::Full));
     assert!(matches!(queue.take().0, Work::Single(..)));
     assert_eq!(queue.push(job_context(), job()).0, Ok(1));
-    // What nobody waits for any more is no sign of a queue that stands.
-    let queue: Queue<Counted> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
-    let gone = job_context();
-    assert_eq!(queue.push(gone.clone(), job()).0, Ok(1));
-    gone.cancel.cancel();
-    let (admitted, spent) = queue.push(job_context(), job());
-    assert_eq!((admitted, spent.len()), (Ok(1), 1));
+    // A cancelled job does not make the queue count as stalled.
+    let queue: Queue<CountedStep> = Queue::new(100, Duration::ZERO, BatchPolicy { max: 1, threads: 1 });
+    let cancelled = job_context();
+    assert_eq!(queue.push(cancelled.clone(), job()).0, Ok(1));
+    cancelled.cancel.cancel();
+    let (admitted, expired) = queue.push(job_context(), job());
+    assert_eq!((admitted, expired.len()), (Ok(1), 1));
 }
 
 #[test]
-fn a_queue_accepts_no_more_than_is_done_in_time_at_the_recent_pace() {
+fn a_queue_accepts_only_what_it_can_start_within_the_delay_at_the_recent_pace() {
     let job = |steps: usize| {
         (0..steps).map(|_| Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
     };
     let delay_max = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
+    let queue: Queue<CountedStep> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
     let fill = |steps| (0..).take_while(|_| queue.push(job_context(), job(steps)).0.is_ok()).count();
     for _ in 0..100 {
         queue.done(4, delay_max.mul_f64(1.1));
     }
-    // Two threads that need a little more than a quarter of the delay_max for a step begin eight in it.
+    // Two threads that need slightly more than a quarter of the maximum delay per step start eight steps within it.
     assert_eq!((fill(1), queue.refuses()), (8, true));
     while queue.depth() > 0 {
         queue.take();
     }
-    // What counts is steps: the third job would come after eight of them.
+    // Steps count, not jobs: the third job would start after eight steps.
     assert_eq!((queue.refuses(), fill(4)), (false, 2));
     while queue.depth() > 0 {
         queue.take();
@@ -351,45 +351,46 @@ fn a_queue_accepts_no_more_than_is_done_in_time_at_the_recent_pace() {
     for _ in 0..100 {
         queue.done(1, delay_max * 5);
     }
-    assert_eq!(fill(1), 1, "an empty queue takes whatever the pace");
+    assert_eq!(fill(1), 1, "an empty queue accepts a job at any pace");
 }
 
 #[test]
-fn a_large_job_keeps_out_another_but_no_small_one() {
+fn a_queued_large_job_excludes_another_large_job_but_not_a_small_one() {
     let job = |steps: usize| {
         (0..steps).map(|_| Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)).collect()
     };
     let delay_max = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
-    // Twenty steps of two threads take a little longer than the delay_max.
+    let queue: Queue<CountedStep> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 2 });
+    // Twenty steps on two threads take slightly longer than the maximum delay.
     (0..100).for_each(|_| queue.done(1, delay_max.mul_f64(0.101)));
     assert_eq!(queue.push(job_context(), job(100)).0, Ok(1));
     assert_eq!(queue.push(job_context(), job(100)).0, Err(Rejected::Full));
-    // It takes key_locks with the large one, so that three steps are ahead of its last.
+    // It alternates with the large job, so only three steps run before its last one.
     assert_eq!((queue.refuses(), queue.push(job_context(), job(3)).0), (false, Ok(2)));
-    // Two jobs are ahead of a single step, of each one step.
+    // One step of each of the two queued jobs runs before a new single step.
     let singles =
         (0..).take_while(|_| !queue.refuses() && queue.push(job_context(), job(1)).0.is_ok()).count();
     assert_eq!(singles, 18);
 }
 
 #[test]
-fn steps_given_up_do_not_count() {
-    let queue: Queue<Counted> = Queue::new(1000, Duration::from_secs(10), BatchPolicy { max: 1, threads: 1 });
+fn cancelled_steps_do_not_count() {
+    let queue: Queue<CountedStep> =
+        Queue::new(1000, Duration::from_secs(10), BatchPolicy { max: 1, threads: 1 });
     let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
     (0..100).for_each(|_| queue.done(1, Duration::from_secs(4)));
-    let gone = job_context();
+    let cancelled = job_context();
     for _ in 0..3 {
-        queue.push(gone.clone(), job()).0.unwrap();
+        queue.push(cancelled.clone(), job()).0.unwrap();
     }
     assert!(queue.refuses());
-    gone.cancel.cancel();
-    let (admitted, spent) = queue.push(job_context(), job());
-    assert_eq!((admitted, spent.len(), queue.refuses()), (Ok(1), 3, false));
+    cancelled.cancel.cancel();
+    let (admitted, expired) = queue.push(job_context(), job());
+    assert_eq!((admitted, expired.len(), queue.refuses()), (Ok(1), 3, false));
 }
 
 #[test]
-fn a_worker_that_hangs_is_told_of() {
+fn a_stuck_worker_is_reported() {
     let workers = workers(2, 4);
     assert_eq!(workers.stuck(Duration::ZERO), []);
     let (release, busy) = occupy(&workers, Pool::Ingest);
@@ -406,23 +407,23 @@ fn a_worker_that_hangs_is_told_of() {
 }
 
 #[test]
-fn in_a_flood_a_queue_takes_in_less_than_in_a_burst() {
+fn a_queue_accepts_less_under_overload_than_in_a_burst() {
     let delay_max = Duration::from_secs(3600);
-    let queue: Queue<Counted> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 1 });
+    let queue: Queue<CountedStep> = Queue::new(1000, delay_max, BatchPolicy { max: 1, threads: 1 });
     (0..100).for_each(|_| queue.done(10, delay_max.mul_f64(1.01)));
-    // Until somebody is refused; how many were taken in.
+    // Pushes jobs until one is rejected; returns the number of accepted jobs.
     let fill = || {
         let job = || vec![Step::Single(Box::new(|_| ()) as Box<dyn FnOnce(Duration) + Send>)];
-        let taken = (0..).take_while(|_| queue.push(job_context(), job()).0.is_ok()).count();
-        (0..taken).for_each(|_| drop(queue.take()));
-        taken
+        let accepted = (0..).take_while(|_| queue.push(job_context(), job()).0.is_ok()).count();
+        (0..accepted).for_each(|_| drop(queue.take()));
+        accepted
     };
     assert_eq!(fill(), 10);
-    let begun = Instant::now();
+    let started = Instant::now();
     while fill() != 4 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "a overload is a burst still");
+        assert!(started.elapsed() < Duration::from_secs(10), "the overload was not detected");
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(fill(), 10, "it is over");
+    assert_eq!(fill(), 10, "the overload has ended");
 }

@@ -1,21 +1,21 @@
-//! What the operating system is told of a thread. Neither is needed for anything but speed, so a
-//! system that refuses is only noted.
+//! Priority and CPU affinity of threads. Both affect only performance, so failures are logged and
+//! otherwise ignored.
 
-/// How far threads that give way stand behind others: a tenth of a core where searches want it all,
-/// and behind them in line whenever one wakes up.
+/// Nice value of background threads. They get about a tenth of a core that searches fully load, and
+/// a search thread that wakes up preempts them.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Lets other threads go before the calling one. On Linux a priority is a thread's; elsewhere it
-/// is the process's, and is left alone.
+/// Lowers the priority of the calling thread. Only on Linux: elsewhere priorities apply to the whole
+/// process.
 pub(crate) fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "threads in the background keep the priority of searches");
+        tracing::debug!(%error, "cannot lower the priority of a background thread");
     }
 }
 
-/// Keeps the calling thread on the core of this number among those the process may use.
+/// Pins the calling thread to the `number`th core of those available to the process.
 pub(super) fn pin(number: usize) {
     #[cfg(target_os = "linux")]
     {
@@ -28,9 +28,9 @@ pub(super) fn pin(number: usize) {
             sched_setaffinity(None, &only)
         });
         if let Err(error) = pinned {
-            tracing::warn!(%error, number, "a worker cannot be kept on a core of its own");
+            tracing::warn!(%error, number, "cannot pin a worker to a core");
         }
     }
     #[cfg(not(target_os = "linux"))]
-    tracing::debug!(number, "workers are kept on cores of their own on Linux only");
+    tracing::debug!(number, "pinning workers to cores is supported on Linux only");
 }

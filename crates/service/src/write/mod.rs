@@ -350,7 +350,7 @@ fn prepare(
         texts.retain(|text| !vectors.iter().any(|vector| vector_is_for(vector, text)));
         let unchanged = texts.is_empty()
             && current.expires_at_ms == expires_at_ms
-            && !(expires_at_ms.is_none() && shared.catalog().ends_by_default(&key))
+            && !(expires_at_ms.is_none() && shared.catalog().has_default_ttl(&key))
             && fields::same(&current.fields, &new_fields);
         if unchanged {
             let id = change.id().to_owned();
