@@ -15,9 +15,9 @@ RESCORED = 3
 
 class Flat(vector_index.Engine):
     def create(self, rows):
-        return self.with_breadth(faiss.IndexHNSWFlat(self.dim, self.m, faiss.METRIC_INNER_PRODUCT))
+        return self.with_ef_construction(faiss.IndexHNSWFlat(self.dim, self.m, faiss.METRIC_INNER_PRODUCT))
 
-    def with_breadth(self, index):
+    def with_ef_construction(self, index):
         index.hnsw.efConstruction = self.ef_construction
         return index
 
@@ -35,14 +35,14 @@ class Flat(vector_index.Engine):
 class Sq8(Flat):
     def create(self, rows):
         kind = faiss.ScalarQuantizer.QT_8bit
-        return self.with_breadth(faiss.IndexHNSWSQ(self.dim, kind, self.m, faiss.METRIC_INNER_PRODUCT))
+        return self.with_ef_construction(faiss.IndexHNSWSQ(self.dim, kind, self.m, faiss.METRIC_INNER_PRODUCT))
 
 
 class Sq8Rescored(Sq8):
     def create(self, rows):
         # The outer index does not own it, so keep a reference.
-        self.walked = super().create(rows)
-        index = faiss.IndexRefineFlat(self.walked)
+        self.quantized = super().create(rows)
+        index = faiss.IndexRefineFlat(self.quantized)
         index.k_factor = RESCORED
         return index
 
