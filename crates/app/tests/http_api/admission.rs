@@ -1,4 +1,4 @@
-//! Who may come in: keys, hosts, origins; and the headers every answer carries.
+//! Access control by key, host and origin, and the headers of every response.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 const KEY: &str = "a-key-of-the-tests-0123456789";
 const APP: &str = "https://app.example.com";
 
-/// A server that takes so many wrong keys a minute.
+/// A server that accepts `wrong_keys_max` wrong keys per minute.
 pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
     let keys = ApiKeys::new(keys);
     let access = AccessSettings { keys, wrong_keys_max, ..AccessSettings::default() };
@@ -29,26 +29,26 @@ fn with_key() -> Server {
 }
 
 #[test]
-fn who_brings_no_key_is_limited_by_address_and_who_brings_one_by_that() {
+fn limits_the_rate_per_address_without_a_key_and_per_key_otherwise() {
     let keys = [KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
     let access = AccessSettings { keys: ApiKeys::new(&keys), rate_limit: 3, wrong_keys_max: u32::MAX };
     let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
-    // However slow the machine is, thirty requests do not take ten seconds.
-    let tallied = |headers: &[(&str, &str)], taken: u16| {
+    // Even on a slow machine, thirty requests take less than ten seconds.
+    let assert_rate_limited = |headers: &[(&str, &str)], taken: u16| {
         let replies: Vec<Reply> = (0..30).map(|_| server.send("GET", "/collections", headers, b"")).collect();
-        let (refused, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 429);
+        let (rejected, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 429);
         assert!(others.iter().all(|reply| reply.status == taken) && others.len() >= 3, "{}", others.len());
-        assert!(refused.iter().all(|reply| reply.header("retry-after").is_some()) && !refused.is_empty());
-        refused.into_iter().next().unwrap().problem(429, "rate-limit");
+        assert!(rejected.iter().all(|reply| reply.header("retry-after").is_some()) && !rejected.is_empty());
+        rejected.into_iter().next().unwrap().problem(429, "rate-limit");
     };
-    tallied(&[], 401);
-    tallied(&[("x-api-key", KEY)], 200);
+    assert_rate_limited(&[], 401);
+    assert_rate_limited(&[("x-api-key", KEY)], 200);
     assert_eq!(server.get("/healthz").status, 200);
 }
 
 #[test]
-fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
+fn a_key_keeps_its_request_count_when_keys_are_reloaded_in_another_order() {
     let known = |key: &str| KnownKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
     let other = "another-key-of-the-tests-0123456";
     let keys = ApiKeys::new(&[known(KEY), known(other)]);
@@ -57,7 +57,7 @@ fn a_key_keeps_its_count_where_keys_are_read_again_in_another_order() {
     let http = HttpSettings { access: access.clone(), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
-    // Until one is refused, and so the next would be.
+    // After the first rejection, the next request with this key would be rejected as well.
     while status(KEY) != 429 {}
     access.replace_keys(ApiKeys::new(&[known(other), known(KEY)]));
     assert_eq!(status(other), 200);
@@ -70,7 +70,7 @@ fn with_origin() -> Server {
 }
 
 #[test]
-fn with_a_key_everything_but_health_and_the_page_asks_for_it() {
+fn requires_a_configured_key_except_for_health_and_the_page() {
     let server = with_key();
     for open in ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"] {
         assert_eq!(server.get(open).status, 200, "{open}");
@@ -116,7 +116,7 @@ fn with_a_key_everything_but_health_and_the_page_asks_for_it() {
 }
 
 #[test]
-fn without_a_key_only_loopback_names_are_served() {
+fn serves_only_loopback_hosts_without_a_key() {
     let server = Server::start();
     let get = |host: &str| server.send("GET", "/collections", &[("host", host)], b"");
     for good in ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:1", "[::1]:8000"] {
@@ -139,12 +139,12 @@ fn without_a_key_only_loopback_names_are_served() {
     reply("GET http://evil.example/collections HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .problem(421, "host");
     assert_eq!(reply("GET /healthz HTTP/1.0\r\n\r\n").status, 200);
-    // With a key, the server may be called by any name.
+    // With a key, any host name is accepted.
     assert_eq!(with_key().send("GET", "/healthz", &[("host", "search.example.com")], b"").status, 200);
 }
 
 #[test]
-fn pages_of_other_origins_change_nothing() {
+fn rejects_writes_from_other_origins() {
     let server = with_origin();
     let put = |origin: &str| {
         server.send("PUT", "/aliases/a", &[JSON, ("origin", origin)], b"{\"collection\": \"x\"}")
@@ -154,7 +154,7 @@ fn pages_of_other_origins_change_nothing() {
     {
         put(foreign).problem(403, "origin");
     }
-    assert_eq!(put(APP).status, 404, "let in: there is no such collection");
+    assert_eq!(put(APP).status, 404, "accepted: the collection does not exist");
     assert_eq!(put("http://localhost").status, 404, "the page's own origin");
     assert_eq!(put("http://localhost:81").status, 403, "another port is another origin");
     let get = server.send("GET", "/collections", &[("origin", "https://evil.example")], b"");
@@ -162,7 +162,7 @@ fn pages_of_other_origins_change_nothing() {
 }
 
 #[test]
-fn listed_origins_are_told_so() {
+fn sends_cors_headers_to_listed_origins() {
     let server = with_origin();
     let reply = server.send("GET", "/collections", &[("origin", APP)], b"");
     assert_eq!(reply.header("access-control-allow-origin"), Some(APP));
@@ -184,7 +184,7 @@ fn listed_origins_are_told_so() {
 }
 
 #[test]
-fn every_answer_carries_the_headers_that_protect() {
+fn every_response_has_the_security_headers() {
     let server = Server::start();
     for path in ["/collections", "/search", "/nowhere", "/healthz", "/openapi.json", "/", "/app.js"] {
         let reply = server.get(path);
@@ -202,7 +202,7 @@ fn every_answer_carries_the_headers_that_protect() {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_problems() {
+fn reports_unknown_paths_and_methods_as_problems() {
     let server = Server::start();
     server.get("/nowhere").problem(404, "path-not-found");
     server.get("/collections/").problem(404, "path-not-found");

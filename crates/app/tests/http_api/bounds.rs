@@ -1,13 +1,13 @@
-//! Parameters of requests at their least and their most, beyond them, and of the wrong type.
+//! Request parameters at their minimum and maximum, beyond them, and of the wrong type.
 
 use serde_json::{Value, json};
 
 use crate::{client::Reply, server::Server};
 
-/// A parameter's name as messages have it, its least, its most, and what a message says of them.
+/// A parameter's name in messages, its minimum, its maximum, and how messages state the range.
 type Bounds = (&'static str, u64, u64, &'static str);
 
-/// Checks a parameter that `send` sends.
+/// Checks the bounds of a parameter; `send` sends a request with the given value.
 fn check((name, least, most, words): Bounds, send: impl Fn(&Value) -> Reply) {
     for good in [least, most] {
         let reply = send(&json!(good));
@@ -15,17 +15,17 @@ fn check((name, least, most, words): Bounds, send: impl Fn(&Value) -> Reply) {
     }
     let beyond = [json!(i128::from(least) - 1), json!(most + 1), json!(u64::MAX)];
     for bad in beyond {
-        let detail = refused(name, &bad, send(&bad));
-        // A negative number is of the wrong type, before any range.
+        let detail = rejected(name, &bad, send(&bad));
+        // For a negative number, the message states the type instead of the range.
         assert!(!bad.is_u64() || detail.contains(words), "{name} = {bad}: {words:?} is not in {detail:?}");
     }
     for bad in [json!("four"), json!(1.5), json!([1]), json!({})] {
-        refused(name, &bad, send(&bad));
+        rejected(name, &bad, send(&bad));
     }
 }
 
-/// The detail of a refusal, which names the parameter there or in `at`.
-fn refused(name: &str, value: &Value, reply: Reply) -> String {
+/// Asserts that the response is an error that names the parameter in its detail or in `at`; returns the detail.
+fn rejected(name: &str, value: &Value, reply: Reply) -> String {
     assert!([400, 422].contains(&reply.status), "{name} = {value}: {reply:?}\n{}", reply.text());
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     let problem = reply.json();
@@ -35,7 +35,7 @@ fn refused(name: &str, value: &Value, reply: Reply) -> String {
     detail
 }
 
-/// A value in an address.
+/// A value in a query string.
 fn written(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let escape = |letter: char| match letter {
@@ -46,7 +46,7 @@ fn written(value: &Value) -> String {
 }
 
 #[test]
-fn numbers_of_a_search_have_their_bounds() {
+fn checks_the_bounds_of_search_parameters() {
     let server = Server::with_articles();
     for bounds in [
         ("k", 1, 1000, "1 to 1000"),
@@ -68,7 +68,7 @@ fn numbers_of_a_search_have_their_bounds() {
 }
 
 #[test]
-fn numbers_of_a_schema_have_their_bounds() {
+fn checks_the_bounds_of_schema_options() {
     for bounds in [
         ("dim", 1, 4096, "1 to 4096"),
         ("m", 2, 128, "2 to 128"),
@@ -84,7 +84,7 @@ fn numbers_of_a_schema_have_their_bounds() {
 }
 
 #[test]
-fn times_have_their_bounds() {
+fn checks_the_bounds_of_times() {
     let server = Server::with_articles();
     let put =
         |ttl: &Value| server.put("/collections/kb/documents/a", &json!({"title": "apple", "ttl_s": ttl}));
@@ -93,7 +93,7 @@ fn times_have_their_bounds() {
         assert!(reply.status < 300, "ttl_s = {good}: {}", reply.text());
     }
     for bad in [json!(0), json!(-1), json!(1e300), json!("1"), json!(true), json!([1]), json!({})] {
-        refused("ttl_s", &bad, put(&bad));
+        rejected("ttl_s", &bad, put(&bad));
     }
     for (ms, status) in
         [("1", None), ("60000", Some(200)), ("0", Some(400)), ("60001", Some(400)), ("soon", Some(400))]
@@ -101,7 +101,7 @@ fn times_have_their_bounds() {
         let reply = server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
         match status {
             Some(status) => assert_eq!(reply.status, status, "{ms}: {}", reply.text()),
-            // It may be over before the answer is there.
+            // The deadline may pass before the response is ready.
             None => assert!([200, 504].contains(&reply.status), "{ms}: {}", reply.text()),
         }
         if reply.status == 400 {

@@ -1,4 +1,4 @@
-//! A client that writes bytes and reads bytes.
+//! A client that writes and reads raw bytes.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -17,7 +17,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Takes an answer apart; `None` if it is not complete.
+    /// Parses a response; `None` if it is incomplete.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Reply> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
@@ -52,13 +52,13 @@ impl Reply {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The body as JSON, of an answer that has this status.
+    /// Asserts the status; returns the body as JSON.
     pub(crate) fn ok(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}\n{}", self.text());
         if self.body.is_empty() { Value::Null } else { self.json() }
     }
 
-    /// Checks that the answer is a problem with this status and code, and returns it.
+    /// Asserts that the response is a problem with this status and code; returns the problem.
     pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}\n{}", self.text());
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -92,7 +92,7 @@ pub(crate) struct Connection(pub(crate) TcpStream);
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Connection {
         let stream = TcpStream::connect(address).unwrap();
-        // Only so that a fault of the server's fails a test instead of hanging it.
+        // A server error must fail the test instead of hanging it.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Connection(stream)
     }
@@ -101,14 +101,14 @@ impl Connection {
         self.0.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Everything up to the connection's end.
+    /// Reads until the connection is closed.
     pub(crate) fn rest(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes).unwrap();
         bytes
     }
 
-    /// One answer whose length its head tells, leaving the connection open.
+    /// Reads one response with a content length, and keeps the connection open.
     pub(crate) fn reply(&mut self) -> Reply {
         let mut bytes = Vec::new();
         let mut byte = [0];
@@ -123,7 +123,7 @@ impl Connection {
         Reply { body, ..head }
     }
 
-    /// Reads until `bytes` have come.
+    /// Reads until `end`.
     pub(crate) fn read_until(&mut self, end: &str) -> String {
         let mut read = Vec::new();
         let mut byte = [0];
@@ -135,7 +135,7 @@ impl Connection {
     }
 }
 
-/// A request's bytes, with `Host`, `Connection: close` and the body's length.
+/// The bytes of a request with `Host`, `Connection: close` and `Content-Length`.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
     let mut put = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::server::{JSON, Server, schema};
 
 #[test]
-fn a_collection_is_made_found_changed_and_dropped() {
+fn creates_gets_rebuilds_and_drops_a_collection() {
     let server = Server::start();
     let mut info = server.get("/collections/kb").ok(200);
     assert!(info["memory_bytes"].is_u64(), "{info}");
@@ -29,7 +29,7 @@ fn a_collection_is_made_found_changed_and_dropped() {
 }
 
 #[test]
-fn documents_stay_or_go_with_their_collection() {
+fn dropping_a_collection_keeps_or_deletes_its_documents() {
     let server = Server::start();
     let documents = |server: &Server| server.get("/stats").ok(200)["documents"].as_u64().unwrap();
     server.put("/collections/kb/documents/a", &json!({"title": "x"})).ok(201);
@@ -43,7 +43,7 @@ fn documents_stay_or_go_with_their_collection() {
 }
 
 #[test]
-fn aliases_lead_somewhere() {
+fn aliases_refer_to_existing_collections() {
     let server = Server::start();
     let alias = server.put("/aliases/live", &json!({"collection": "kb"})).ok(200);
     assert_eq!(alias, json!({"alias": "live", "collection": "kb"}));
@@ -56,7 +56,7 @@ fn aliases_lead_somewhere() {
 }
 
 #[test]
-fn a_schema_that_makes_no_sense_is_refused_by_name() {
+fn rejects_invalid_schemas_with_a_code() {
     let server = Server::start();
     let put = |body: Value| server.put("/collections/new", &body);
     put(json!({"field": []})).problem(422, "json-structure");
@@ -79,7 +79,7 @@ fn a_schema_that_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
-fn the_length_of_vectors_is_the_models_if_left_out() {
+fn the_default_dimension_is_that_of_the_model() {
     let server = Server::start();
     let embed = json!({"fields": ["title"], "model": "tiny"});
     let fields = json!([{"name": "title", "kind": "text"}, {"name": "v", "kind": "vector", "embed": embed}]);
@@ -88,7 +88,7 @@ fn the_length_of_vectors_is_the_models_if_left_out() {
 }
 
 #[test]
-fn an_empty_schema_asks_for_the_default_model() {
+fn an_empty_schema_requires_the_default_model() {
     let server = Server::start();
     for reply in
         [server.put("/collections/new", &json!({})), server.send("PUT", "/collections/new", &[], b"")]
@@ -99,7 +99,7 @@ fn an_empty_schema_asks_for_the_default_model() {
 }
 
 #[test]
-fn an_array_of_an_objects_values_is_no_object() {
+fn rejects_an_array_in_place_of_an_object() {
     let server = Server::with_articles();
     let embed = json!([["title"], "tiny"]);
     for (method, path, body) in [

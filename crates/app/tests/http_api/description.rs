@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::server::{JSON, Server};
 
-/// Every path and method of the description.
+/// All operations of the description: method, path and operation.
 pub(crate) fn operations(api: &Value) -> Vec<(String, String, Value)> {
     let mut found = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
@@ -20,7 +20,7 @@ pub(crate) fn operations(api: &Value) -> Vec<(String, String, Value)> {
 }
 
 #[test]
-fn every_documented_route_answers_and_every_route_of_the_contract_is_documented() {
+fn the_description_lists_exactly_the_existing_routes() {
     let server = Server::with_articles();
     let reply = server.get("/openapi.json");
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -71,13 +71,13 @@ fn every_documented_route_answers_and_every_route_of_the_contract_is_documented(
 }
 
 #[test]
-fn the_description_holds_together() {
+fn the_description_is_consistent() {
     let api = Server::start().get("/openapi.json").ok(200);
     assert!(api["openapi"].as_str().unwrap().starts_with("3."), "{}", api["openapi"]);
     let text = api.to_string();
     for reference in text.split("\"$ref\":\"#/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         let target = reference.split('/').fold(&api, |value, part| &value[part]);
-        assert!(target.is_object(), "{reference} leads nowhere");
+        assert!(target.is_object(), "{reference} does not exist");
     }
     for (method, path, operation) in operations(&api) {
         let failure =
@@ -105,7 +105,7 @@ fn the_description_holds_together() {
 }
 
 #[test]
-fn health_is_told() {
+fn reports_health() {
     let server = Server::start();
     assert_eq!(server.get("/healthz").ok(200)["status"], "ok");
     assert_eq!(server.get("/livez").ok(200)["status"], "ok");
@@ -115,7 +115,7 @@ fn health_is_told() {
 }
 
 #[test]
-fn stats_count_what_is_there() {
+fn reports_stats() {
     let server = Server::with_articles();
     let stats = server.get("/stats").ok(200);
     assert_eq!(stats["documents"], 4);
@@ -128,8 +128,8 @@ fn stats_count_what_is_there() {
 }
 
 #[test]
-fn requests_are_measured() {
-    // One recorder a process: installed here, and no other test looks at what it holds.
+fn records_metrics_of_requests() {
+    // There is one recorder per process. This test installs it, and no other test reads it.
     let handle = metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().unwrap();
     server::http::describe_metrics();
     let mut settings = server::serve::ConnectionSettings::default();
@@ -154,11 +154,11 @@ fn requests_are_measured() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
-    assert!(!text.contains("measured"), "paths that clients make up are no labels");
+    assert!(!text.contains("measured"), "arbitrary paths must not become labels");
 }
 
 #[test]
-fn the_page_is_served() {
+fn serves_the_page() {
     let server = Server::start();
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),

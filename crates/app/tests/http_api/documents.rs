@@ -1,4 +1,4 @@
-//! Documents one by one: their ids, guards, fields and ends.
+//! Operations on single documents: ids, preconditions, fields and expiry.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::server::{JSON, Server, schema};
 const DOC: &str = "/collections/kb/documents/a";
 
 #[test]
-fn a_document_lives_through_all_its_methods() {
+fn puts_gets_patches_and_deletes_a_document() {
     let server = Server::start();
     let reply =
         server.put(DOC, &json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"}));
@@ -38,7 +38,7 @@ fn a_document_lives_through_all_its_methods() {
 }
 
 #[test]
-fn guards_hold_or_answer_412() {
+fn failed_preconditions_return_412() {
     let server = Server::start();
     let put = |guard: (&str, &str)| server.send("PUT", DOC, &[JSON, guard], b"{\"title\": \"apple\"}");
     put(("if-match", "*")).problem(412, "document-not-found");
@@ -68,7 +68,7 @@ fn guards_hold_or_answer_412() {
 }
 
 #[test]
-fn a_document_that_stands_is_found_standing_whoever_else_writes_it() {
+fn if_match_star_finds_an_existing_document_during_concurrent_writes() {
     const WRITERS: usize = 4;
     let server = Server::start();
     server.put(DOC, &json!({"title": "apple"})).ok(201);
@@ -95,7 +95,7 @@ fn a_document_that_stands_is_found_standing_whoever_else_writes_it() {
 }
 
 #[test]
-fn ids_are_any_text_and_never_a_path() {
+fn ids_are_any_text_and_never_change_the_path() {
     let server = Server::start();
     for (escaped, id) in [
         ("..%2F..%2Fetc%2Fpasswd", "../../etc/passwd"),
@@ -127,7 +127,7 @@ fn ids_are_any_text_and_never_a_path() {
 }
 
 #[test]
-fn values_that_do_not_fit_name_their_field() {
+fn errors_name_the_field_with_the_invalid_value() {
     let server = Server::start();
     for (document, field) in [
         (json!({"title": true}), "title"),
@@ -159,7 +159,7 @@ fn values_that_do_not_fit_name_their_field() {
 }
 
 #[test]
-fn bytes_and_vectors_come_back_as_they_were() {
+fn returns_bytes_and_vectors_unchanged() {
     let server = Server::start();
     let vector: Vec<f32> = (0..crate::tiny_model::DIM).map(|at| at as f32 + 0.5).collect();
     let blob: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -176,7 +176,7 @@ fn bytes_and_vectors_come_back_as_they_were() {
 }
 
 #[test]
-fn a_life_can_be_given_and_taken_back() {
+fn sets_and_removes_a_time_to_live() {
     let server = Server::start();
     server.put(DOC, &json!({"title": "x", "ttl_s": 3600})).ok(201);
     let ends = server.get(DOC).ok(200)["expires_at_ms"].as_u64().unwrap();
@@ -187,7 +187,7 @@ fn a_life_can_be_given_and_taken_back() {
 }
 
 #[test]
-fn a_collection_is_read_page_by_page_counted_and_cleared() {
+fn scrolls_counts_and_deletes_the_documents_of_a_collection() {
     let server = Server::start();
     let documents: Vec<Value> = (0..25)
         .map(|n| json!({"id": n, "title": "apple", "category": if n % 5 == 0 { "old" } else { "new" }}))
@@ -224,7 +224,7 @@ fn a_collection_is_read_page_by_page_counted_and_cleared() {
 }
 
 #[test]
-fn a_document_of_no_collection_is_not_found() {
+fn requires_an_existing_collection() {
     let server = Server::start();
     for method in ["GET", "PUT", "PATCH", "DELETE"] {
         let reply = server.send(method, "/collections/nowhere/documents/a", &[JSON], b"{}");

@@ -1,4 +1,4 @@
-//! Lines in = results out, whatever the bytes: every line that is not blank has one result, under its number.
+//! Lines in = results out, for arbitrary bytes: every line that is not blank has one result with its number.
 
 use proptest::{
     prelude::*,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::server::{JSON, NDJSON, Server};
 
 const PATH: &str = "/collections/kb/documents";
-/// Of all that is drawn here.
+/// Seed of all random choices.
 const SEED: u64 = 13_001;
 
 fn lines() -> Vec<Vec<u8>> {
@@ -41,7 +41,7 @@ fn lines() -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.to_vec()).chain([deep(100), deep(10_000)].map(String::into_bytes)).collect()
 }
 
-/// Lines as they are known, and bytes as they come.
+/// Bodies composed of known lines and random bytes.
 fn body() -> impl Strategy<Value = Vec<u8>> {
     let any = prop::collection::vec(any::<u8>(), 0..60);
     prop::collection::vec(prop_oneof![4 => select(lines()), 1 => any], 0..40)
@@ -58,10 +58,10 @@ fn numbers(body: &[u8]) -> Vec<Value> {
 }
 
 #[test]
-fn every_line_has_one_result_under_its_number() {
+fn every_line_has_one_result_with_its_number() {
     let server = Server::start();
     proptest!(Config { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(SEED), ..Config::default() }, |(body in body())| {
-        let told = |results: &[Value]| -> Vec<Value> {
+        let line_numbers = |results: &[Value]| -> Vec<Value> {
             for result in results {
                 let is_error = result["status"] == "error";
                 assert_eq!(is_error, result["error"].is_object(), "{result}");
@@ -71,17 +71,17 @@ fn every_line_has_one_result_under_its_number() {
             results.iter().map(|result| result["line"].clone()).collect()
         };
         let answer = server.send("POST", PATH, &[NDJSON], &body).ok(200);
-        prop_assert_eq!(told(answer["results"].as_array().unwrap()), numbers(&body));
+        prop_assert_eq!(line_numbers(answer["results"].as_array().unwrap()), numbers(&body));
         let counts = ["created", "updated", "unchanged", "errors"].map(|name| answer[name].as_u64().unwrap());
         prop_assert_eq!(counts.iter().sum::<u64>(), numbers(&body).len() as u64);
         let streamed = server.send("POST", PATH, &[NDJSON, ("accept", "application/x-ndjson")], &body);
         prop_assert_eq!(streamed.status, 200);
-        prop_assert_eq!(told(&streamed.lines()), numbers(&body));
+        prop_assert_eq!(line_numbers(&streamed.lines()), numbers(&body));
     });
 }
 
 #[test]
-fn every_body_of_json_is_taken_or_refused_in_words() {
+fn every_json_body_is_accepted_or_rejected_with_a_detail() {
     let server = Server::start();
     proptest!(Config { cases: 200, failure_persistence: None, rng_seed: RngSeed::Fixed(SEED), ..Config::default() }, |(body in body())| {
         for (method, path) in [
@@ -94,7 +94,7 @@ fn every_body_of_json_is_taken_or_refused_in_words() {
             ("PUT", "/aliases/other"),
         ] {
             let reply = server.send(method, path, &[JSON], &body);
-            // An empty body asks for a model that is not here.
+            // An empty body requires a model that is not installed.
             let is_missing_model = reply.status == 503 && reply.json()["code"] == "model-missing";
             prop_assert!(reply.status < 500 || is_missing_model, "{} {}: {:?}", method, path, reply);
             if reply.status >= 400 {

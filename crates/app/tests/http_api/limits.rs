@@ -1,4 +1,4 @@
-//! What a client may take: time, room, bytes.
+//! Limits on clients: time, connections, bytes.
 
 use std::{io::Write, net::TcpStream, time::Duration};
 
@@ -11,18 +11,18 @@ use crate::{
 };
 
 #[test]
-fn a_head_that_does_not_come_ends_the_connection() {
+fn closes_connections_without_a_complete_head() {
     let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_millis(100));
     let server =
         Server::with(ConnectionSettings { header_timeout, idle_timeout, ..ConnectionSettings::default() });
-    // Nothing, half a line, half a head: each is cut off.
-    for begun in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
+    // No bytes, half a line and half a head are all cut off.
+    for start_request in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut connection = server.connect();
-        connection.write(begun);
+        connection.write(start_request);
         let rest = connection.rest();
         assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&rest));
     }
-    // So is a connection that stands idle after an answer.
+    // An idle connection is also closed after a response.
     let mut connection = server.connect();
     connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(connection.reply().status, 200);
@@ -30,7 +30,7 @@ fn a_head_that_does_not_come_ends_the_connection() {
 }
 
 #[test]
-fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+fn the_idle_timeout_is_independent_of_the_head_timeout() {
     let (header_timeout, idle_timeout) = (Duration::from_millis(50), Duration::from_secs(600));
     let server =
         Server::with(ConnectionSettings { header_timeout, idle_timeout, ..ConnectionSettings::default() });
@@ -40,13 +40,13 @@ fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
         assert_eq!(connection.reply().status, 200);
         std::thread::sleep(header_timeout * 4);
     }
-    // With the first byte of a head its time begins.
+    // The head timeout starts with the first byte.
     connection.write("G");
     assert!(connection.rest().is_empty());
 }
 
 #[test]
-fn a_body_that_stands_still_is_answered_with_408() {
+fn a_stalled_body_gets_408() {
     let http = HttpSettings { body_timeout: Duration::from_millis(50), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let mut connection = server.connect();
@@ -57,7 +57,7 @@ fn a_body_that_stands_still_is_answered_with_408() {
 }
 
 #[test]
-fn a_body_that_trickles_is_answered_with_408() {
+fn a_body_that_is_sent_too_slowly_gets_408() {
     let body_timeout = Duration::from_millis(200);
     let http = HttpSettings { body_timeout, ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
@@ -66,7 +66,7 @@ fn a_body_that_trickles_is_answered_with_408() {
         "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{",
     );
     let mut sending = connection.0.try_clone().unwrap();
-    // Ends with the connection, or with the body, which is answered with 400.
+    // Ends when the connection is closed, or with the body, which gets 400.
     let trickle = std::thread::spawn(move || {
         for _ in 1..1000 {
             std::thread::sleep(body_timeout / 20);
@@ -80,7 +80,7 @@ fn a_body_that_trickles_is_answered_with_408() {
 }
 
 #[test]
-fn lines_may_come_now_and_then() {
+fn accepts_lines_with_pauses_between_them() {
     let (body_timeout, pause) = (Duration::from_secs(4), Duration::from_millis(800));
     let http = HttpSettings { body_timeout, ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
@@ -100,7 +100,7 @@ fn lines_may_come_now_and_then() {
 }
 
 #[test]
-fn heads_and_addresses_are_bounded() {
+fn limits_the_size_of_heads_and_targets() {
     let server = Server::start();
     let url = format!("/search?q={}", "a".repeat(9000));
     server.get(&url).problem(414, "url-length");
@@ -110,7 +110,7 @@ fn heads_and_addresses_are_bounded() {
     assert_eq!(server.send("GET", "/healthz", &many, b"").status, 431);
     let long = "y".repeat(1 << 20);
     let mut connection = server.connect();
-    // The server may close before all of it is written.
+    // The server may close the connection before everything is written.
     let _ = connection.0.write_all(&request("GET", "/healthz", &[("x-long", &long)], b""));
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut connection.0, &mut bytes);
@@ -119,7 +119,7 @@ fn heads_and_addresses_are_bounded() {
 }
 
 #[test]
-fn what_is_not_http_is_refused() {
+fn rejects_requests_that_are_not_http() {
     let server = Server::start();
     for garbage in
         ["\r\n\r\n\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\0\x01\0"]
@@ -141,8 +141,8 @@ fn what_is_not_http_is_refused() {
     server.get("/healthz").ok(200);
 }
 
-/// A connection that is surely served: it has had an answer, and stays.
-fn served(server: &Server) -> Connection {
+/// An open connection that has received a response, so it counts against the limit.
+fn connect_and_get_response(server: &Server) -> Connection {
     let mut connection = server.connect();
     connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(connection.reply().status, 200);
@@ -150,27 +150,27 @@ fn served(server: &Server) -> Connection {
 }
 
 #[test]
-fn a_full_server_still_tells_of_its_health() {
+fn a_server_at_its_connection_limit_still_reports_health() {
     let server = Server::with(ConnectionSettings { connections_max: 2, ..ConnectionSettings::default() });
-    let mut first = served(&server);
-    let _second = served(&server);
-    let refused = server.get("/collections");
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(refused.header("connection"), Some("close"));
-    refused.problem(503, "connections");
+    let mut first = connect_and_get_response(&server);
+    let _second = connect_and_get_response(&server);
+    let rejected = server.get("/collections");
+    assert_eq!(rejected.header("retry-after"), Some("1"));
+    assert_eq!(rejected.header("connection"), Some("close"));
+    rejected.problem(503, "connections");
     for health in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(server.get(health).status, 200, "{health}");
     }
     first.write("GET /collections HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(first.reply().status, 200, "who is in is served");
+    assert_eq!(first.reply().status, 200, "the accepted connection is served");
 }
 
 #[test]
-fn who_finds_not_even_headroom_is_told_at_once() {
+fn rejects_connections_beyond_the_headroom_immediately() {
     let server = Server::with(ConnectionSettings { connections_max: 1, ..ConnectionSettings::default() });
-    let _served = served(&server);
-    // More than there is headroom for, all of them silent. They are put up with for two seconds: should others ask so
-    // late on a busy machine, that there is room for them again, more come.
+    let _served = connect_and_get_response(&server);
+    // More silent connections than the headroom allows. The server closes them after two seconds; on a busy machine,
+    // the next connection may come after that, so the test tries several times.
     let mut silent = Vec::new();
     for _ in 0..5 {
         silent.extend((0..64).map(|_| server.connect()));
@@ -183,11 +183,11 @@ fn who_finds_not_even_headroom_is_told_at_once() {
             return;
         }
     }
-    panic!("nobody was turned away");
+    panic!("no connection was rejected");
 }
 
 #[test]
-fn requests_on_one_connection_are_answered_in_order() {
+fn responds_in_order_to_requests_on_one_connection() {
     let server = Server::with_articles();
     let mut connection = server.connect();
     assert!(TcpStream::nodelay(&connection.0).is_ok());

@@ -25,7 +25,7 @@ fn count(server: &Server) -> Value {
 }
 
 #[test]
-fn one_document_many_and_wrapped_ones_are_taken() {
+fn accepts_a_document_an_array_and_a_wrapped_array() {
     let server = Server::start();
     let one = server.post(PATH, &json!({"id": "a", "title": "apple"})).ok(200);
     assert_eq!(one["results"][0]["status"], "created");
@@ -51,7 +51,7 @@ fn one_document_many_and_wrapped_ones_are_taken() {
 }
 
 #[test]
-fn a_bad_document_does_not_stop_the_others() {
+fn rejects_only_the_invalid_documents_of_a_batch() {
     let server = Server::start();
     let answer = server
         .post(PATH, &json!([{"id": "a", "title": "apple"}, {"title": "no id"}, 7, {"id": "b", "open": true}, {"id": "c"}]))
@@ -77,7 +77,7 @@ fn a_bad_document_does_not_stop_the_others() {
 }
 
 #[test]
-fn ndjson_is_answered_line_by_line_in_order() {
+fn returns_one_result_per_ndjson_line_in_order() {
     let server = Server::start();
     let lines = "{\"id\": 1, \"title\": \"apple\"}\n\nnot json\r\n{\"id\": 2, \"title\": \"pear\"}\n{\"title\": \"no id\"}\n\
                  [1]\n{\"id\": 3, \"title\": \"x\", \"year\": {}}\n{\"id\": 4, \"title\": \"\\ud800\"}\n{\"id\": 5, \"title\": \"plum\"}";
@@ -91,15 +91,15 @@ fn ndjson_is_answered_line_by_line_in_order() {
         (json!(8), json!("error"), json!("json")),
         (json!(9), json!("created"), Value::Null),
     ];
-    let told = |results: &[Value]| -> Vec<(Value, Value, Value)> {
+    let outcomes = |results: &[Value]| -> Vec<(Value, Value, Value)> {
         results.iter().map(|r| (r["line"].clone(), r["status"].clone(), r["error"]["code"].clone())).collect()
     };
     let reply = server.send("POST", PATH, &[NDJSON, STREAMED], lines.as_bytes());
     assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(told(&reply.lines()), expected);
+    assert_eq!(outcomes(&reply.lines()), expected);
     server.post("/collections/kb/delete", &json!({"filter": "*"})).ok(200);
     let answer = server.send("POST", PATH, &[NDJSON], lines.as_bytes()).ok(200);
-    assert_eq!(told(answer["results"].as_array().unwrap()), expected);
+    assert_eq!(outcomes(answer["results"].as_array().unwrap()), expected);
     assert_eq!((&answer["created"], &answer["errors"]), (&json!(3), &json!(5)));
     let empty = server.send("POST", PATH, &[NDJSON], b"\n\n").ok(200);
     assert_eq!(empty, json!({"results": [], "created": 0, "updated": 0, "unchanged": 0, "errors": 0}));
@@ -109,7 +109,7 @@ fn ndjson_is_answered_line_by_line_in_order() {
 }
 
 #[test]
-fn results_come_while_the_body_is_still_being_sent() {
+fn streams_results_while_the_body_is_being_sent() {
     let server = Server::start();
     let mut connection = server.connect();
     let head = "POST /collections/kb/documents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
@@ -120,7 +120,7 @@ fn results_come_while_the_body_is_still_being_sent() {
         connection.write(format!("{:x}\r\n{lines}\r\n", lines.len()));
     };
     send(&mut connection, 0..500);
-    // One batch is full: its results come although the request has not ended.
+    // One batch is full: its results arrive although the request has not ended.
     let first = connection.read_until("\"line\":500,\"id\":\"499\"");
     assert!(first.contains("200 OK"), "{first}");
     assert_eq!(count(&server), 500);
@@ -131,7 +131,7 @@ fn results_come_while_the_body_is_still_being_sent() {
 }
 
 #[test]
-fn gzip_is_unzipped_and_counted() {
+fn accepts_gzip_and_rejects_invalid_encodings() {
     let server = Server::start();
     let lines: String = (0..1200).map(|id| format!("{{\"id\": {id}, \"title\": \"apple\"}}\n")).collect();
     let answer = server.send("POST", PATH, &[NDJSON, GZIP], &gzip(lines.as_bytes())).ok(200);
@@ -145,13 +145,13 @@ fn gzip_is_unzipped_and_counted() {
 }
 
 #[test]
-fn a_gzip_bomb_is_refused() {
+fn rejects_a_gzip_bomb() {
     let server = Server::start();
     let bomb = gzip(&vec![b' '; 65 << 20]);
     assert!(bomb.len() < 1 << 20);
     server.send("POST", PATH, &[NDJSON, GZIP], &bomb).problem(413, "body-size");
     server.send("POST", PATH, &[JSON, GZIP], &gzip(&vec![b' '; 3 << 20])).problem(413, "body-size");
-    // In a stream that has begun to be answered, the last line says so.
+    // If the response has already started, its last line reports the error.
     let mut lines = b"{\"id\": 1, \"title\": \"apple\"}\n".to_vec();
     lines.resize(65 << 20, b'\n');
     let reply = server.send("POST", PATH, &[NDJSON, GZIP, STREAMED], &gzip(&lines));
@@ -163,7 +163,7 @@ fn a_gzip_bomb_is_refused() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+fn rejects_a_body_that_is_too_large_before_it_is_sent() {
     let server = Server::start();
     for (kind, length) in [("application/json", (2 << 20) + 1), ("application/x-ndjson", (64 << 20) + 1)] {
         let mut connection = server.connect();
@@ -174,7 +174,7 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
-fn a_client_that_hangs_up_leaves_the_server_well() {
+fn survives_clients_that_disconnect() {
     let server = Server::start();
     let mut connection = server.connect();
     connection.write(

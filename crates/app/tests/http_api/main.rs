@@ -1,4 +1,4 @@
-//! The HTTP door from outside: a server on a real socket, a client that writes bytes.
+//! The HTTP API over the network: a server on a real socket, a client that writes raw bytes.
 
 mod admission;
 mod bounds;

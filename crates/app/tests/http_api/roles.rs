@@ -1,4 +1,4 @@
-//! Who may do what: every route of the description with every kind of key.
+//! Authorization: every route of the description with every kind of key.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::{
 const ADMIN: &str = "an-admin-of-the-tests-0123456789";
 const WRITER: &str = "a-writer-of-the-tests-0123456789";
 const READER: &str = "a-reader-of-the-tests-0123456789";
-/// Reads and writes the collection `kb` alone.
+/// Reads and writes only the collection `kb`.
 const OF_KB: &str = "a-writer-of-kb-alone-0123456789";
-/// Reads the collection `other` alone.
+/// Reads only the collection `other`.
 const OF_OTHER: &str = "a-reader-of-other-alone-01234567";
 
 fn server() -> Server {
@@ -45,7 +45,7 @@ fn send(server: &Server, method: &str, path: &str, key: &str, body: &str) -> Rep
     server.send(method, path, &[JSON, ("authorization", &bearer)], body.as_bytes())
 }
 
-/// What a key of each kind is answered: whether it is let in.
+/// Whether a route accepts each kind of key.
 fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
     let open =
         ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"].contains(&path);
@@ -69,7 +69,7 @@ fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
 }
 
 #[test]
-fn every_route_asks_for_its_role() {
+fn every_route_requires_its_role() {
     let server = server();
     let api = send(&server, "GET", "/openapi.json", READER, "").ok(200);
     let mut seen = BTreeMap::new();
@@ -82,7 +82,7 @@ fn every_route_asks_for_its_role() {
         };
         let open = expected(&method, &path).iter().all(|(_, let_in)| *let_in) && !real.contains("kb");
         for (key, let_in) in expected(&method, &path) {
-            // An admin's would change what the others find.
+            // The request of an admin would change the results of the others.
             if key == ADMIN && method == "DELETE" && path == "/collections/{c}" {
                 continue;
             }
@@ -102,7 +102,7 @@ fn every_route_asks_for_its_role() {
             let reply = server.send(&method, &real, headers, b"");
             assert_eq!(reply.status == 401, !open, "{method} {path} with {headers:?}: {}", reply.status);
         }
-        // A key in the address is none.
+        // A key in the query string is ignored.
         let join = if real.contains('?') { '&' } else { '?' };
         let reply = server.send(&method, &format!("{real}{join}api_key={ADMIN}"), &[], b"");
         assert_eq!(reply.status == 401, !open, "{method} {path}: {}", reply.status);
@@ -115,7 +115,7 @@ fn every_route_asks_for_its_role() {
 }
 
 #[test]
-fn a_key_for_one_collection_sees_no_other() {
+fn a_key_for_one_collection_has_no_access_to_others() {
     let server = server();
     let names = |key: &str| -> Vec<String> {
         let list = send(&server, "GET", "/collections", key, "").ok(200);
@@ -137,7 +137,7 @@ fn a_key_for_one_collection_sees_no_other() {
     get("/search?q=a&collection=oth%65r").problem(403, "forbidden");
     get("/search?q=a&collection=kb&collection=other").problem(400, "parameter-repeated");
     get("/search?q=a&collection=kb").ok(200);
-    // An alias is another name, which the key does not have.
+    // The key does not cover the alias, which is another name.
     let alias = send(&server, "PUT", "/aliases/nickname", ADMIN, &json!({"collection": "kb"}).to_string());
     assert_eq!(alias.status, 200);
     get("/search?q=a&collection=nickname").problem(403, "forbidden");
@@ -150,7 +150,7 @@ fn a_key_for_one_collection_sees_no_other() {
 }
 
 #[test]
-fn a_key_for_certain_collections_does_not_learn_of_others() {
+fn errors_do_not_reveal_other_collections_to_a_restricted_key() {
     let server = server();
     for (method, path, body) in [
         ("GET", "/collections/gone", ""),
@@ -161,17 +161,17 @@ fn a_key_for_certain_collections_does_not_learn_of_others() {
         ("GET", "/collections/gone/count", ""),
         ("POST", "/collections/gone/search", r#"{"text": "a"}"#),
     ] {
-        let told = send(&server, method, path, OF_OTHER, body).problem(404, "collection-not-found");
-        let detail = told["detail"].as_str().unwrap();
+        let problem = send(&server, method, path, OF_OTHER, body).problem(404, "collection-not-found");
+        let detail = problem["detail"].as_str().unwrap();
         assert!(!detail.contains("kb") && !detail.contains("other"), "{method} {path}: {detail}");
     }
-    // Who may see all is told what there is.
-    let told = send(&server, "GET", "/collections/gone", READER, "").problem(404, "collection-not-found");
-    assert!(told["detail"].as_str().unwrap().contains("kb, other"), "{told}");
+    // For a key with access to everything, the error lists the collections.
+    let problem = send(&server, "GET", "/collections/gone", READER, "").problem(404, "collection-not-found");
+    assert!(problem["detail"].as_str().unwrap().contains("kb, other"), "{problem}");
 }
 
 #[test]
-fn what_is_wrong_is_told_to_a_key_for_all_collections_and_to_nobody_else() {
+fn only_keys_for_all_collections_can_read_readiness_notes() {
     let server = server();
     let put = |path: &str, body: serde_json::Value| send(&server, "PUT", path, ADMIN, &body.to_string());
     let plain = json!({"prefixes": ["shared:"], "fields": [{"name": "title", "kind": "text"}]});
@@ -192,17 +192,17 @@ fn what_is_wrong_is_told_to_a_key_for_all_collections_and_to_nobody_else() {
         vec![("x-api-key", ADMIN), ("x-api-key", ADMIN)],
     ]);
     for headers in headers {
-        let told = server.send("GET", "/readyz", &headers, b"").ok(200);
-        assert_eq!(told["ready"], true);
-        assert_eq!(told["notes"], json!(["notes that only a key for all collections can read: 1"]));
+        let problem = server.send("GET", "/readyz", &headers, b"").ok(200);
+        assert_eq!(problem["ready"], true);
+        assert_eq!(problem["notes"], json!(["notes that only a key for all collections can read: 1"]));
     }
 }
 
 #[test]
-fn keys_that_are_tried_on_readiness_count_as_tried() {
+fn wrong_keys_on_readiness_count_as_attempts() {
     let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..20 {
-        // Whoever asks is answered.
+        // Readiness and health respond to everyone.
         send(&server, "GET", "/readyz", "an-unknown-key-of-tests-0123456789", "").ok(200);
         send(&server, "GET", "/healthz", "an-unknown-key-of-tests-0123456789", "").ok(200);
     }
@@ -210,7 +210,7 @@ fn keys_that_are_tried_on_readiness_count_as_tried() {
 }
 
 #[test]
-fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
+fn rejects_all_keys_of_an_address_after_ten_wrong_ones() {
     let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..10 {
         send(&server, "GET", "/stats", "an-unknown-key-of-tests-0123456789", "").problem(401, "unauthorized");
@@ -219,7 +219,7 @@ fn after_ten_wrong_keys_no_key_of_that_address_is_looked_at() {
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     reply.problem(429, "too-many-wrong-keys");
-    // Who says where it comes from is not believed.
+    // An address claimed in a header is ignored.
     let bearer = format!("Bearer {ADMIN}");
     let headers = [("authorization", &*bearer), ("x-forwarded-for", "192.0.2.1")];
     server.send("GET", "/stats", &headers, b"").problem(429, "too-many-wrong-keys");

@@ -1,4 +1,4 @@
-//! `/search`, `/kb/search` and searches of a collection.
+//! `/search`, `/kb/search` and `/collections/{c}/search`.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ fn ids(answer: &Value) -> Vec<&str> {
     answer["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect()
 }
 
-/// The answer with everything that depends on the clock, or on rounding, taken out.
-fn steady(mut answer: Value) -> Value {
+/// The response without everything that depends on the clock or on rounding.
+fn without_variable_parts(mut answer: Value) -> Value {
     assert!(answer["took_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{answer}");
     answer["took_ms"] = json!("TIME");
     for stage in ["queue_us", "embed_us", "filter_us", "search_us", "fetch_us", "total_us"] {
@@ -31,7 +31,7 @@ fn steady(mut answer: Value) -> Value {
 }
 
 #[test]
-fn search_answers_as_the_article_does() {
+fn returns_the_documented_search_response() {
     let server = Server::with_articles();
     let reply = server.get("/search?q=reset+my+login%20password&k=1");
     assert_eq!(reply.header("content-type"), Some("application/json"));
@@ -43,11 +43,11 @@ fn search_answers_as_the_article_does() {
     assert_eq!(answer["query"], "reset my login password");
     assert_eq!(ids(&answer), ["kb-2"]);
     let exact = server.get("/search?q=refund+payment+card+invoice+refund+price&k=1").ok(200);
-    insta::assert_json_snapshot!("search", steady(exact));
+    insta::assert_json_snapshot!("search", without_variable_parts(exact));
 }
 
 #[test]
-fn kb_search_gives_snippets() {
+fn kb_search_returns_snippets() {
     let server = Server::with_articles();
     let long = "apple ".repeat(60);
     server.put("/collections/kb/documents/long", &json!({"title": "apple", "content": long})).ok(201);
@@ -59,11 +59,11 @@ fn kb_search_gives_snippets() {
         assert_eq!(hit["content"], Value::Null);
     }
     let answer = server.get("/kb/search?q=fruit+apple+pear+plum+cherry&k=1").ok(200);
-    insta::assert_json_snapshot!("kb_search", steady(answer));
+    insta::assert_json_snapshot!("kb_search", without_variable_parts(answer));
 }
 
 #[test]
-fn parameters_shape_the_answer() {
+fn parameters_change_the_response() {
     let server = Server::with_articles();
     let search = |query: &str| server.get(&format!("/search?q=apple{query}")).ok(200);
     assert_eq!(ids(&search("")).len(), 4, "k is 5 if not given");
@@ -77,7 +77,7 @@ fn parameters_shape_the_answer() {
 }
 
 #[test]
-fn a_search_that_makes_no_sense_is_refused_by_name() {
+fn rejects_invalid_searches_with_a_code() {
     let server = Server::with_articles();
     for (query, status, code, at) in [
         ("", 400, "parameter", "q"),
@@ -111,7 +111,7 @@ fn a_search_that_makes_no_sense_is_refused_by_name() {
 }
 
 #[test]
-fn with_several_collections_one_has_to_be_named() {
+fn requires_a_collection_name_if_there_are_several() {
     let server = Server::with_articles();
     server.put("/collections/other", &crate::server::schema()).ok(201);
     let problem = server.get("/search?q=apple").problem(400, "collection-ambiguous");
@@ -121,7 +121,7 @@ fn with_several_collections_one_has_to_be_named() {
 }
 
 #[test]
-fn a_long_question_is_said_to_be_cut() {
+fn reports_that_a_long_query_was_truncated() {
     let server = Server::with_articles();
     let words = vec!["apple"; tiny_model::TOKENS_MAX * 2].join("+");
     assert_eq!(server.get(&format!("/search?q={words}")).ok(200)["truncated"], true);
@@ -129,7 +129,7 @@ fn a_long_question_is_said_to_be_cut() {
 }
 
 #[test]
-fn a_collection_is_searched_by_text_and_by_vector() {
+fn searches_a_collection_by_text_and_by_vector() {
     let server = Server::with_articles();
     let search = |body: Value| server.post("/collections/kb/search", &body);
     let answer = search(json!({"text": "network cable", "k": 1})).ok(200);
@@ -166,7 +166,7 @@ fn a_collection_is_searched_by_text_and_by_vector() {
 }
 
 #[test]
-fn several_searches_are_answered_in_order_each_for_itself() {
+fn returns_independent_results_of_several_searches_in_order() {
     let server = Server::with_articles();
     let queries: Vec<Value> = ARTICLES
         .iter()
@@ -189,7 +189,7 @@ fn several_searches_are_answered_in_order_each_for_itself() {
     assert_eq!(answer["answers"][0]["error"]["code"], "search");
     let many: Vec<Value> = (0..101).map(|_| json!({"text": "a"})).collect();
     server.post("/collections/kb/search", &json!({"searches": many})).problem(422, "too-many-searches");
-    // Also where none of them makes sense: their refusals would take many times the body's room.
+    // Also if all of them are invalid: their errors would be many times larger than the body.
     let body = format!("{{\"searches\":[{}{{}}]}}", "{},".repeat(500_000));
     let reply = server.send("POST", "/collections/kb/search", &[JSON], body.as_bytes());
     let problem = reply.problem(422, "too-many-searches");
@@ -197,7 +197,7 @@ fn several_searches_are_answered_in_order_each_for_itself() {
 }
 
 #[test]
-fn no_more_fields_are_asked_for_than_a_document_may_have() {
+fn limits_the_number_of_requested_fields() {
     let server = Server::with_articles();
     let search = |fields: usize| {
         let search = json!({"text": "apple", "fields": vec!["title"; fields]});
@@ -213,7 +213,7 @@ fn no_more_fields_are_asked_for_than_a_document_may_have() {
 }
 
 #[test]
-fn an_answer_of_too_many_bytes_is_refused_and_says_what_to_do() {
+fn rejects_a_response_that_is_too_large_with_advice() {
     let server = Server::start();
     let large = "x".repeat(1_900_000);
     for id in 0..20 {
@@ -227,7 +227,7 @@ fn an_answer_of_too_many_bytes_is_refused_and_says_what_to_do() {
     server.get("/search?q=apple&k=20").problem(422, "response-size");
     assert_eq!(ids(&search(json!({"text": "apple", "k": 20, "fields": ["title"]})).ok(200)).len(), 20);
     assert_eq!(ids(&search(json!({"text": "apple", "k": 15})).ok(200)).len(), 15);
-    // Together they may have no more.
+    // The limit applies to all searches of a request together.
     let both = search(json!({"searches": vec![json!({"text": "apple", "k": 15}); 2]})).ok(200);
     let codes: Vec<&Value> =
         both["answers"].as_array().unwrap().iter().map(|a| &a["error"]["code"]).collect();
@@ -239,7 +239,7 @@ fn an_answer_of_too_many_bytes_is_refused_and_says_what_to_do() {
 }
 
 #[test]
-fn a_deadline_is_kept_and_has_to_make_sense() {
+fn enforces_and_validates_the_deadline() {
     let server = Server::with_articles();
     let search = |ms: &str| server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
     search("60000").ok(200);

@@ -1,4 +1,4 @@
-//! A server of its own for a test, with the tiny model, on a port the system chose.
+//! A server for one test, with the tiny model, on a port chosen by the system.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
-/// A running server. Dropped, it is stopped.
+/// A running server that is stopped on drop.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) service: Service,
@@ -29,7 +29,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server with the collection `kb`, which is empty.
+    /// A server with the empty collection `kb`.
     pub(crate) fn start() -> Server {
         let server = Server::with(ConnectionSettings::default());
         server.put("/collections/kb", &schema()).ok(201);
@@ -50,12 +50,12 @@ impl Server {
         server
     }
 
-    /// An empty server that behaves as `settings` say.
+    /// An empty server with these settings.
     pub(crate) fn with(settings: ConnectionSettings) -> Server {
         Server::with_service(settings, |_| ())
     }
 
-    /// An empty server over a service that is opened otherwise.
+    /// An empty server with a changed service configuration.
     pub(crate) fn with_service(mut settings: ConnectionSettings, change: impl FnOnce(&mut Config)) -> Server {
         let dir = TempDir::new().unwrap();
         tiny_model::write(&dir.path().join("models/tiny"), 1);
@@ -77,7 +77,7 @@ impl Server {
         Connection::open(self.address)
     }
 
-    /// Sends a request on a connection of its own.
+    /// Sends a request on a new connection.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut connection = self.connect();
         connection.write(request(method, path, headers, body));
@@ -105,12 +105,12 @@ impl Server {
         self.send("PATCH", path, &[JSON], body.to_string().as_bytes())
     }
 
-    /// Asks it to stop.
-    pub(crate) fn ask_to_stop(&self) {
+    /// Requests a graceful stop.
+    pub(crate) fn request_stop(&self) {
         self.stop.cancel();
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the server has stopped.
     pub(crate) fn wait(&mut self) {
         let running = self.running.take().expect("waited for once");
         self.runtime.as_ref().unwrap().block_on(running).unwrap();
@@ -147,7 +147,7 @@ fn config(dir: &Path) -> Config {
     }
 }
 
-/// Title and content embedded by the tiny model, a tag, a number, and a vector of one's own.
+/// Title and content embedded by the tiny model, a tag, a number, and a vector given by documents.
 pub(crate) fn schema() -> Value {
     json!({"fields": [
         {"name": "title", "kind": "text"},

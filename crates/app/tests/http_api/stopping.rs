@@ -1,4 +1,4 @@
-//! The graceful stop.
+//! Graceful shutdown.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -9,8 +9,8 @@ use crate::{
     server::{Server, schema},
 };
 
-/// Begins a request whose body is not complete, and waits until the server is reading it.
-fn begun(server: &Server) -> crate::client::Connection {
+/// Starts a request with an incomplete body, and waits until the server reads it.
+fn start_request(server: &Server) -> crate::client::Connection {
     let mut connection = server.connect();
     let body = schema().to_string();
     connection.write(format!(
@@ -23,14 +23,14 @@ fn begun(server: &Server) -> crate::client::Connection {
 }
 
 #[test]
-fn requests_in_flight_finish_and_readiness_ends_at_once() {
+fn finishes_requests_in_flight_and_stops_being_ready_immediately() {
     let mut server = Server::start();
-    let mut in_flight = begun(&server);
+    let mut in_flight = start_request(&server);
     let mut idle = server.connect();
     idle.write("GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert_eq!(idle.reply().status, 200);
 
-    server.ask_to_stop();
+    server.request_stop();
     assert!(idle.rest().is_empty(), "idle connections are closed");
     let reply = server.get("/readyz");
     assert_eq!(reply.status, 503);
@@ -43,25 +43,25 @@ fn requests_in_flight_finish_and_readiness_ends_at_once() {
     assert_eq!(reply.header("connection"), Some("close"));
     assert_eq!(reply.ok(201)["name"], "late");
     server.wait();
-    assert!(TcpStream::connect(server.address).is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(server.address).is_err(), "the server no longer listens");
 }
 
 #[test]
-fn the_grace_ends() {
+fn aborts_requests_after_the_grace_period() {
     let mut server = Server::with(ConnectionSettings {
         grace: Duration::from_millis(50),
         ..ConnectionSettings::default()
     });
-    let _in_flight = begun(&server);
-    server.ask_to_stop();
+    let _in_flight = start_request(&server);
+    server.request_stop();
     server.wait();
 }
 
 #[test]
-fn a_server_without_requests_stops_at_once() {
+fn stops_immediately_without_requests() {
     let grace = Duration::from_secs(3600);
     let mut server = Server::with(ConnectionSettings { grace, ..ConnectionSettings::default() });
     server.get("/healthz").ok(200);
-    server.ask_to_stop();
+    server.request_stop();
     server.wait();
 }

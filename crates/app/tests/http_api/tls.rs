@@ -1,4 +1,4 @@
-//! HTTPS: what is spoken on its port, and certificates that change.
+//! HTTPS: protocols on its port, and changed certificates.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     server::Server,
 };
 
-/// Writes a certificate for localhost and its key; the certificate.
+/// Writes a certificate for localhost and its key; returns the certificate.
 fn write(dir: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
@@ -29,7 +29,7 @@ fn write(dir: &Path) -> CertificateDer<'static> {
     made.cert.der().clone()
 }
 
-/// Asks for /healthz, trusting this certificate alone.
+/// Requests /healthz, trusting only this certificate.
 fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Reply> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -44,14 +44,14 @@ fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Re
     stream.write_all(&request("GET", "/healthz", &[], b""))?;
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        // The server closes the connection without a word of TLS about it.
+        // The server closes the connection without a TLS close notification.
         Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
         _ => Ok(Reply::parse(&bytes).unwrap()),
     }
 }
 
 #[test]
-fn https_is_spoken_and_nothing_else() {
+fn accepts_only_https() {
     let dir = tempfile::tempdir().unwrap();
     let certificate = write(dir.path());
     let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
@@ -64,14 +64,14 @@ fn https_is_spoken_and_nothing_else() {
     let answer = plain.rest();
     assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
 
-    // Another certificate, without a new start.
+    // A new certificate without a restart.
     let other = write(dir.path());
-    assert!(ask(&server, &other).is_err(), "it was not read yet");
+    assert!(ask(&server, &other).is_err(), "the new certificate is not loaded yet");
     tls.reload().unwrap();
     assert_eq!(ask(&server, &other).unwrap().status, 200);
     assert!(ask(&server, &certificate).is_err());
 
-    // One that cannot be used leaves the one before.
+    // An unusable certificate leaves the previous one in use.
     for (name, bytes) in [("cert.pem", "no certificate"), ("key.pem", "no key")] {
         let good = fs::read(dir.path().join(name)).unwrap();
         fs::write(dir.path().join(name), bytes).unwrap();
