@@ -27,6 +27,7 @@ async fn equivalent_text_vector_and_blob_queries_return_the_same_hits() {
     let by_text = fixture.search("apple pear", 5).await;
     assert_eq!(ids(&by_text)[..2], ["1", "2"]);
     assert!(by_text.hits[0].distance.unwrap().abs() < 1e-5);
+    assert_eq!(by_text.hits[0].passage, Some(0));
     for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
         for exact in [false, true] {
             let search = SearchRequest { legs: vec![leg.clone()], exact, ..SearchRequest::text("", 5) };

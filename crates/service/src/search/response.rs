@@ -18,6 +18,8 @@ pub struct Hit {
     pub score: f32,
     /// Distance from the query vector, as Redis defines it, if the document was found by a vector.
     pub distance: Option<f32>,
+    /// Number of the passage that was found, if the document was found by a vector.
+    pub passage: Option<u16>,
 }
 
 /// What a search found.
@@ -45,6 +47,7 @@ impl SearchResponse {
             document: hit.document,
             score: hit.score,
             distance: hit.distance,
+            passage: hit.passage,
         };
         SearchResponse {
             collection: plan.collection.name.clone(),
