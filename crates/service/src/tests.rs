@@ -10,6 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use testing::tiny_model;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,9 +18,6 @@ use super::{
     workers::{JobContext, Pending},
     *,
 };
-
-#[path = "../../app/tests/tiny_model/mod.rs"]
-mod tiny_model;
 
 mod changing;
 mod keyspace;

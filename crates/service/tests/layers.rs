@@ -30,6 +30,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("service", &["embed", "engine", "kernels"]),
     ("server", &["service"]),
     ("app", &["server", "service"]),
+    ("testing", &[]),
 ];
 
 /// Crates that must stay out of the layers below the service, which are synchronous and know no protocol.

@@ -5,7 +5,9 @@ use std::{
     path::Path,
 };
 
-use crate::{program::TestHome, real_model};
+use testing::real_model;
+
+use crate::program::TestHome;
 
 const ARTICLES: &str = "id,title,body,category,year\n\
     a,Reset your password,\"Choose 'Forgot password' on the sign-in page, and follow the link we send you.\",account,2023\n\

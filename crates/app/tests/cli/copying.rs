@@ -3,12 +3,12 @@
 use std::fs;
 
 use serde_json::{Value, json};
-
-use crate::{
-    program::TestHome,
+use testing::{
     real_model,
     redis_stack::{Options, RedisStack},
 };
+
+use crate::program::TestHome;
 
 /// The lines of an export, sorted.
 fn exported(text: &str) -> Vec<String> {

@@ -11,10 +11,7 @@ mod https;
 mod indexing;
 mod program;
 mod pulling;
-#[path = "../real_model/mod.rs"]
-mod real_model;
 mod redis;
-#[path = "../redis_stack/mod.rs"]
-mod redis_stack;
+mod retrieval_fidelity;
 mod serving;
 mod usage;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{program::TestHome, real_model};
+use testing::real_model;
+
+use crate::program::TestHome;
 
 const NAME: &str = "all-MiniLM-L6-v2";
 

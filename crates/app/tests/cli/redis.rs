@@ -4,12 +4,12 @@ use std::process::Stdio;
 
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::{Value, json};
-
-use crate::{
-    program::{TestHome, output},
+use testing::{
     real_model,
     redis_stack::{Options, RedisStack, Reply},
 };
+
+use crate::program::{TestHome, output};
 
 fn things(count: usize) -> String {
     let thing = |number: usize| {

@@ -1,11 +1,9 @@
 //! Texts embedded by the service, in every store.
 
 use serde_json::{Value, json};
+use testing::tiny_model::DIM;
 
-use crate::{
-    test_store::{TestStore, document},
-    tiny_model::DIM,
-};
+use crate::test_store::{TestStore, document};
 
 async fn create_articles(store: &TestStore) {
     store

@@ -2,13 +2,6 @@
 //! Redis Cluster. Each case sends requests to the HTTP routes, as clients do, and compares the responses with an
 //! independent oracle (a map, exact search, a separate evaluation of the filter).
 
-#[path = "../redis_cluster/mod.rs"]
-mod redis_cluster;
-#[path = "../redis_stack/mod.rs"]
-mod redis_stack;
-#[path = "../tiny_model/mod.rs"]
-mod tiny_model;
-
 mod batches;
 mod characters;
 mod documents;

@@ -6,12 +6,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testing::{redis_stack::Reply as Answer, tiny_model::DIM};
 
-use crate::{
-    redis_stack::Reply as Answer,
-    test_store::{DOCS, TestStore, collection, document, flat, found, path},
-    tiny_model::DIM,
-};
+use crate::test_store::{DOCS, TestStore, collection, document, flat, found, path};
 
 /// Longer than any step of a test takes.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -20,9 +20,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use server::http::{self, HttpSettings};
 use tempfile::TempDir;
+use testing::{redis_cluster::RedisCluster, redis_stack::RedisStack, tiny_model};
 use tower::ServiceExt as _;
-
-use crate::{redis_cluster::RedisCluster, redis_stack::RedisStack, tiny_model};
 
 /// The collection used by most cases.
 pub(crate) const DOCS: &str = "docs";

@@ -84,7 +84,7 @@ fn the_default_dimension_is_that_of_the_model() {
     let embed = json!({"fields": ["title"], "model": "tiny"});
     let fields = json!([{"name": "title", "kind": "text"}, {"name": "v", "kind": "vector", "embed": embed}]);
     let info = server.put("/collections/new", &json!({"fields": fields})).ok(201);
-    assert_eq!(info["schema"]["fields"][1]["dim"], crate::tiny_model::DIM);
+    assert_eq!(info["schema"]["fields"][1]["dim"], testing::tiny_model::DIM);
 }
 
 #[test]

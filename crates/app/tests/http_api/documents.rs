@@ -139,7 +139,7 @@ fn errors_name_the_field_with_the_invalid_value() {
         (json!({"category": ["a,b"]}), "category"),
         (json!({"embedding": [1, 2, 3]}), "embedding"),
         (json!({"embedding": {"base64": "AAAA"}}), "embedding"),
-        (json!({"embedding": vec![0; crate::tiny_model::DIM]}), "embedding"),
+        (json!({"embedding": vec![0; testing::tiny_model::DIM]}), "embedding"),
         (json!({"ttl_s": 0}), "ttl_s"),
         (json!({"ttl_s": "1"}), "ttl_s"),
     ] {
@@ -161,7 +161,7 @@ fn errors_name_the_field_with_the_invalid_value() {
 #[test]
 fn returns_bytes_and_vectors_unchanged() {
     let server = Server::start();
-    let vector: Vec<f32> = (0..crate::tiny_model::DIM).map(|at| at as f32 + 0.5).collect();
+    let vector: Vec<f32> = (0..testing::tiny_model::DIM).map(|at| at as f32 + 0.5).collect();
     let blob: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     use base64::Engine;
     let blob = json!({"base64": base64::prelude::BASE64_STANDARD.encode(blob)});

@@ -13,6 +13,4 @@ mod roles;
 mod searching;
 mod server;
 mod stopping;
-#[path = "../tiny_model/mod.rs"]
-mod tiny_model;
 mod tls;

@@ -1,11 +1,9 @@
 //! `/search`, `/kb/search` and `/collections/{c}/search`.
 
 use serde_json::{Value, json};
+use testing::tiny_model;
 
-use crate::{
-    server::{ARTICLES, JSON, Server},
-    tiny_model,
-};
+use crate::server::{ARTICLES, JSON, Server};
 
 fn ids(answer: &Value) -> Vec<&str> {
     answer["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect()

@@ -7,13 +7,11 @@ use serde_json::{Value, json};
 use server::serve::{self, ConnectionSettings};
 use service::{Config, Service, Store};
 use tempfile::TempDir;
+use testing::tiny_model;
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    client::{Connection, Reply, request},
-    tiny_model,
-};
+use crate::client::{Connection, Reply, request};
 
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");

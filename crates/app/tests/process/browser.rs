@@ -9,11 +9,9 @@ use std::{
 };
 
 use serde_json::json;
+use testing::tiny_model;
 
-use crate::{
-    server::{Server, send, send_as},
-    tiny_model,
-};
+use crate::server::{Server, send, send_as};
 
 /// The browser, under one of its names; `None` where it is not installed.
 fn browser() -> Option<&'static str> {

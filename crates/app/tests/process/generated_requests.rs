@@ -7,11 +7,9 @@ use std::{
 };
 
 use serde_json::json;
+use testing::real_model;
 
-use crate::{
-    real_model,
-    server::{Server, send},
-};
+use crate::server::{Server, send};
 
 /// Of everything that is drawn; another one by `SCHEMATHESIS_SEED`.
 const SEED: &str = "13";

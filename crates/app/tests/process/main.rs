@@ -15,13 +15,9 @@ mod ledger;
 mod memory_limit;
 mod paths;
 mod random;
-#[path = "../real_model/mod.rs"]
-mod real_model;
 mod secrets;
 mod server;
 mod slow_clients;
 mod stopping;
 mod syncs;
-#[path = "../tiny_model/mod.rs"]
-mod tiny_model;
 mod writers;

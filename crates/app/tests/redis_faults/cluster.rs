@@ -12,12 +12,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testing::{
+    redis_cluster::{ClusterOptions, RedisCluster},
+    redis_stack::Reply,
+};
 
 use crate::{
     ANSWERED_WITHIN, OPENS_WITHIN, READY_WITHIN, RECOVERS_WITHIN, fill_with,
     program::{self, Program, agent, timed},
-    redis_cluster::{ClusterOptions, RedisCluster},
-    redis_stack::Reply,
 };
 
 /// Shorter than the default, so that a failover takes a few seconds.

@@ -3,11 +3,6 @@
 //! These tests check time limits because they are documented: every request is answered within 110 % of
 //! the command timeout, with a status that states the cause.
 
-#[path = "../redis_cluster/mod.rs"]
-mod redis_cluster;
-#[path = "../redis_stack/mod.rs"]
-mod redis_stack;
-
 mod cluster;
 mod load;
 mod program;
@@ -18,10 +13,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testing::redis_stack::{Options, RedisStack};
 
 use load::{Load, Response};
 use program::Program;
-use redis_stack::{Options, RedisStack};
 
 /// 110 % of the command timeout.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2200);

@@ -1,12 +1,6 @@
 //! Copying collections between stores: what is copied, that nothing is embedded, resuming an
 //! interrupted copy, and rejected copies.
 
-mod fixture;
-#[path = "redis_cluster/mod.rs"]
-mod redis_cluster;
-#[path = "redis_stack/mod.rs"]
-mod redis_stack;
-
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -17,14 +11,18 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use fixture::{COLLECTION, Closed, Fixture, ManualClock, article, cx, put, text};
-use redis_cluster::{ClusterOptions, RedisCluster};
-use redis_stack::{RedisStack, Reply};
 use service::{
     Config, Copier, CopyFailure, CopyObserver, CopyPlan, CopyProgress, CopySummary, CopyVerification,
     Document, ErrorKind, FieldKind, Put, Quantization, RedisStore, Schema, Service, Store, Value, VectorType,
 };
+use testing::{
+    redis_cluster::{ClusterOptions, RedisCluster},
+    redis_stack::{RedisStack, Reply},
+    tiny_model,
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::fixture::{self, COLLECTION, Closed, Fixture, ManualClock, article, cx, put, text};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -379,7 +377,7 @@ async fn verify_reports_documents_changed_after_the_copy() {
     let plan = copier.plan(&cx(), None).await.unwrap();
     let observer = RecordingObserver::default();
     copier.copy(&cx(), &plan, &observer).await.unwrap();
-    let blob = vec![0u8; 4 * fixture::tiny_model::DIM];
+    let blob = vec![0u8; 4 * tiny_model::DIM];
     assert_eq!(redis.command(&["HSET", "a:1", "title", "changed"]), Reply::Integer(0));
     assert_eq!(redis.command(&[b"HSET".as_slice(), b"a:2", b"embedding", &blob]), Reply::Integer(0));
     assert_eq!(redis.command(&["UNLINK", "a:4"]), Reply::Integer(1));
@@ -429,7 +427,7 @@ async fn incomplete_documents_are_reported_and_the_others_copied() {
 #[tokio::test]
 async fn copies_a_vector_provided_by_the_caller_for_an_embedded_field() {
     let Some(redis) = RedisStack::plain() else { return };
-    let own: Vec<f32> = (0..fixture::tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
+    let own: Vec<f32> = (0..tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
     let stores = Stores::filled(async |fixture: &Fixture| {
         fixture.make(COLLECTION, article("a:")).await;
         let mut put = put("own", &[("title", "apple")]);
@@ -454,7 +452,7 @@ async fn rejects_vectors_of_two_models_in_one_redis_collection() {
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
     // The same documents in another data directory, whose model of that name is a different one.
     let fixture = Fixture::empty().close();
-    fixture::tiny_model::write(&fixture.model_dir(), 2);
+    tiny_model::write(&fixture.model_dir(), 2);
     let fixture = fixture.open();
     fixture.make(COLLECTION, article("a:")).await;
     fixture.put("1", "apple", "").await.unwrap();

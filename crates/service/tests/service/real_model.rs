@@ -1,14 +1,13 @@
 //! The service with the default model. Skipped with a message if the model is not installed;
 //! `NEARFIELD_REQUIRE_MODEL=1` turns that into a failure.
 
-mod fixture;
-mod real_model;
-
 use std::path::PathBuf;
 
-use fixture::{COLLECTION, cx, ids, put};
 use service::{Leg, MODEL, SearchRequest, Service, article_schema};
 use tempfile::TempDir;
+use testing::real_model;
+
+use crate::fixture::{self, COLLECTION, cx, ids, put};
 
 const ARTICLES: [(&str, &str, &str); 8] = [
     (

@@ -6,31 +6,31 @@ use crate::redis_stack::Reply;
 
 /// A node, as another node or itself describes it.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) id: String,
-    pub(super) port: u16,
-    pub(super) is_myself: bool,
-    pub(super) is_primary: bool,
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) port: u16,
+    pub(crate) is_myself: bool,
+    pub(crate) is_primary: bool,
     /// The id of a replica's primary.
-    pub(super) primary: Option<String>,
+    pub(crate) primary: Option<String>,
     /// Marked as failed by all nodes or by the one that replied.
-    pub(super) failed: bool,
-    pub(super) in_handshake: bool,
-    pub(super) linked: bool,
+    pub(crate) failed: bool,
+    pub(crate) in_handshake: bool,
+    pub(crate) linked: bool,
     /// Config epoch: of two nodes that claim a slot, the one with the higher epoch owns it.
-    pub(super) epoch: u64,
-    pub(super) slots: Vec<RangeInclusive<u16>>,
+    pub(crate) epoch: u64,
+    pub(crate) slots: Vec<RangeInclusive<u16>>,
 }
 
 impl Node {
-    pub(super) fn slots_count(&self) -> usize {
+    pub(crate) fn slots_count(&self) -> usize {
         self.slots.iter().map(ExactSizeIterator::len).sum()
     }
 }
 
 /// Parses the reply to CLUSTER NODES: `<id> <ip:port@cport> <flags> <primary> <ping> <pong> <epoch>
 /// <link> <slot> ...`.
-pub(super) fn parse(reply: &Reply) -> Vec<Node> {
+pub(crate) fn parse(reply: &Reply) -> Vec<Node> {
     text(reply).lines().map(parse_line).collect()
 }
 
@@ -61,7 +61,7 @@ fn parse_line(line: &str) -> Node {
 }
 
 /// The `name:value` lines of a reply such as that to CLUSTER INFO.
-pub(super) fn pairs(reply: &Reply) -> BTreeMap<String, String> {
+pub(crate) fn pairs(reply: &Reply) -> BTreeMap<String, String> {
     let lines = text(reply);
     let pairs = lines.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

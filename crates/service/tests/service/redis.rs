@@ -1,16 +1,14 @@
 //! Vectors in Redis after a change of the model, and a cluster with a search coordinator.
 
-mod coordinator_cluster;
-mod fixture;
-#[path = "redis_stack/mod.rs"]
-mod redis_stack;
-
-use coordinator_cluster::CoordinatorCluster;
-use fixture::{COLLECTION, Fixture, article, cx, tiny_model};
-use redis_stack::RedisStack;
 use service::{
     Algorithm, DropMode, FieldKind, FieldSchema, Leg, Metric, Outcome, Quantization, RedisStore, Schema,
     SearchRequest, Store, VectorSchema, VectorType,
+};
+use testing::{redis_stack::RedisStack, tiny_model};
+
+use crate::{
+    coordinator_cluster::CoordinatorCluster,
+    fixture::{COLLECTION, Fixture, article, cx},
 };
 
 #[tokio::test]

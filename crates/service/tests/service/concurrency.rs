@@ -1,9 +1,9 @@
 //! Concurrent calls.
 
-mod fixture;
-
-use fixture::{COLLECTION, Fixture, cx, field, ids, patch, put, tiny_model};
 use service::{Embedding, ErrorKind, Expected, FieldKind, Outcome, Patch, Put, Schema, SearchRequest};
+use testing::tiny_model;
+
+use crate::fixture::{self, COLLECTION, Fixture, cx, field, ids, patch, put};
 
 const WORDS: [&str; 40] = tiny_model::WORDS;
 

@@ -8,25 +8,25 @@ use std::{
 
 /// The directory created by `tools/redis_stack.py`.
 #[derive(Clone, Debug)]
-pub(super) struct Installation(PathBuf);
+pub(crate) struct Installation(PathBuf);
 
 impl Installation {
-    pub(super) fn server(&self) -> PathBuf {
+    pub(crate) fn server(&self) -> PathBuf {
         self.0.join("bin/redis-server")
     }
 
-    pub(super) fn libraries(&self) -> PathBuf {
+    pub(crate) fn libraries(&self) -> PathBuf {
         self.0.join("lib")
     }
 
-    pub(super) fn search_module(&self) -> PathBuf {
+    pub(crate) fn search_module(&self) -> PathBuf {
         self.0.join("lib/redisearch.so")
     }
 }
 
 /// The installation, made if necessary. `None`, with a message, if it is not possible; with
 /// `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
-pub(super) fn find() -> Option<Installation> {
+pub(crate) fn find() -> Option<Installation> {
     static INSTALLATION: OnceLock<Result<Installation, String>> = OnceLock::new();
     match INSTALLATION.get_or_init(install) {
         Ok(installation) => Some(installation.clone()),

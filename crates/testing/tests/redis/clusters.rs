@@ -1,9 +1,4 @@
-//! Tests of the test clusters themselves: they form, migrate slots and survive the loss of a primary.
-
-#[path = "redis_cluster/mod.rs"]
-mod redis_cluster;
-#[path = "redis_stack/mod.rs"]
-mod redis_stack;
+//! The test clusters: they form, migrate slots and survive the loss of a primary.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,8 +8,10 @@ use std::{
     time::Duration,
 };
 
-use redis_cluster::{ClusterOptions, RedisCluster, SLOTS};
-use redis_stack::{Options, RedisStack, Reply};
+use testing::{
+    redis_cluster::{ClusterOptions, RedisCluster, SLOTS},
+    redis_stack::{Options, RedisStack, Reply},
+};
 
 fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())

@@ -1,10 +1,7 @@
-//! Tests of the test servers themselves: they start, create an index, and can be stopped, paused and
+//! The test servers: they start, create an index, and can be stopped, paused and
 //! restarted.
 
-#[path = "redis_stack/mod.rs"]
-mod redis_stack;
-
-use redis_stack::{Options, RedisStack, Reply};
+use testing::redis_stack::{Options, RedisStack, Reply};
 
 fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())

@@ -1,6 +1,4 @@
-//! A real Redis Cluster of three primaries with one replica each, on loopback. A test target that uses
-//! it also needs the module `redis_stack`.
-#![allow(dead_code, reason = "every test target uses a part of it")]
+//! A real Redis Cluster of three primaries with one replica each, on loopback.
 
 mod nodes;
 
@@ -16,7 +14,7 @@ use self::nodes::Node;
 use crate::redis_stack::{Options, RedisStack, Reply};
 
 /// Number of slots of a cluster.
-pub(crate) const SLOTS: u16 = 16_384;
+pub const SLOTS: u16 = 16_384;
 
 const PRIMARIES: usize = 3;
 
@@ -32,14 +30,14 @@ const MIGRATE_TIMEOUT_MS: &str = "10000";
 
 /// Options for starting a cluster.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ClusterOptions {
+pub struct ClusterOptions {
     /// Time without a reply after which a node counts as failed. The failover of a killed primary
     /// begins after one to two of these.
-    pub(crate) node_timeout_ms: u32,
+    pub node_timeout_ms: u32,
     /// Whether every write is on disk before it is acknowledged.
-    pub(crate) append_only: bool,
+    pub append_only: bool,
     /// Additional arguments of every node.
-    pub(crate) arguments: &'static [&'static str],
+    pub arguments: &'static [&'static str],
 }
 
 impl Default for ClusterOptions {
@@ -50,7 +48,7 @@ impl Default for ClusterOptions {
 
 /// A cluster; all nodes are killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct RedisCluster {
+pub struct RedisCluster {
     /// The first three start as primaries, the others as their replicas in the same order.
     nodes: Vec<RedisStack>,
     /// Ports of paused nodes.
@@ -59,13 +57,13 @@ pub(crate) struct RedisCluster {
 
 impl RedisCluster {
     /// Three primaries with one replica each and no persistence; see [`RedisCluster::with`].
-    pub(crate) fn start() -> Option<RedisCluster> {
+    pub fn start() -> Option<RedisCluster> {
         RedisCluster::with(ClusterOptions::default())
     }
 
     /// Starts the nodes, joins them and waits until the cluster is healthy
     /// ([`RedisCluster::wait_until_whole`]). `None`, with a message, if Redis Stack is not available.
-    pub(crate) fn with(options: ClusterOptions) -> Option<RedisCluster> {
+    pub fn with(options: ClusterOptions) -> Option<RedisCluster> {
         let node = Options {
             append_only: options.append_only,
             arguments: options.arguments,
@@ -83,18 +81,18 @@ impl RedisCluster {
     }
 
     /// The URL for clients: the nodes that started as primaries.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let nodes = self.nodes[..PRIMARIES].iter().map(|node| format!("127.0.0.1:{}", node.port()));
         format!("redis-cluster://{}", nodes.collect::<Vec<_>>().join(","))
     }
 
     /// Ports of all nodes, including killed ones.
-    pub(crate) fn ports(&self) -> Vec<u16> {
+    pub fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(RedisStack::port).collect()
     }
 
     /// Ports of the running primaries that own slots, in slot order.
-    pub(crate) fn primaries(&self) -> Vec<u16> {
+    pub fn primaries(&self) -> Vec<u16> {
         let mut primaries: Vec<u16> = Vec::new();
         for owner in self.owners().into_iter().flatten() {
             if !primaries.contains(&owner) {
@@ -105,25 +103,25 @@ impl RedisCluster {
     }
 
     /// Ports of the running replicas.
-    pub(crate) fn replicas(&self) -> Vec<u16> {
+    pub fn replicas(&self) -> Vec<u16> {
         let replicas = self.self_descriptions().into_iter().filter(|node| !node.is_primary);
         replicas.map(|node| node.port).collect()
     }
 
     /// Ports of the running replicas of a primary.
-    pub(crate) fn replicas_of(&self, primary: u16) -> Vec<u16> {
+    pub fn replicas_of(&self, primary: u16) -> Vec<u16> {
         let id = self.node_id(primary);
         let ours = self.self_descriptions().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
         ours.map(|node| node.port).collect()
     }
 
     /// The primary that owns a slot.
-    pub(crate) fn owner(&self, slot: u16) -> u16 {
+    pub fn owner(&self, slot: u16) -> u16 {
         self.owners()[usize::from(slot)].unwrap_or_else(|| panic!("no running node owns slot {slot}"))
     }
 
     /// The slot of a key.
-    pub(crate) fn slot(&self, key: &str) -> u16 {
+    pub fn slot(&self, key: &str) -> u16 {
         match self.any().command(&["CLUSTER", "KEYSLOT", key]) {
             Reply::Integer(slot) => u16::try_from(slot).unwrap(),
             other => panic!("CLUSTER KEYSLOT: {other:?}"),
@@ -131,24 +129,24 @@ impl RedisCluster {
     }
 
     /// Sends a command to one node over a new connection; does not follow MOVED.
-    pub(crate) fn ask<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
+    pub fn ask<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
         self.node(port).command(words)
     }
 
     /// SIGKILL.
-    pub(crate) fn kill(&mut self, port: u16) {
+    pub fn kill(&mut self, port: u16) {
         self.node_mut(port).kill();
         self.paused.lock().unwrap().remove(&port);
     }
 
     /// SIGSTOP.
-    pub(crate) fn pause(&self, port: u16) {
+    pub fn pause(&self, port: u16) {
         self.node(port).pause();
         self.paused.lock().unwrap().insert(port);
     }
 
     /// SIGCONT.
-    pub(crate) fn resume(&self, port: u16) {
+    pub fn resume(&self, port: u16) {
         self.node(port).resume();
         self.paused.lock().unwrap().remove(&port);
     }
@@ -156,13 +154,13 @@ impl RedisCluster {
     /// Restarts a node on its port and waits until it replies; the other nodes notice it later. Data
     /// that was not on disk comes from its primary, if it has one: a primary that returns before its
     /// replica took over is empty.
-    pub(crate) fn restart(&mut self, port: u16) {
+    pub fn restart(&mut self, port: u16) {
         self.node_mut(port).restart();
         self.paused.lock().unwrap().remove(&port);
     }
 
     /// Migrates slots with their documents between primaries while both serve.
-    pub(crate) fn migrate_slots(&self, from: u16, to: u16, slots: RangeInclusive<u16>) {
+    pub fn migrate_slots(&self, from: u16, to: u16, slots: RangeInclusive<u16>) {
         for slot in slots {
             self.begin_migration(from, to, slot);
             while self.migrate_some(from, to, slot, MIGRATE_BATCH) {}
@@ -171,14 +169,14 @@ impl RedisCluster {
     }
 
     /// Begins a migration: `from` now answers ASK for keys that it no longer has.
-    pub(crate) fn begin_migration(&self, from: u16, to: u16, slot: u16) {
+    pub fn begin_migration(&self, from: u16, to: u16, slot: u16) {
         let slot = slot.to_string();
         self.expect_ok(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.node_id(from)]);
         self.expect_ok(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.node_id(to)]);
     }
 
     /// Migrates up to `count` documents of a slot whose migration has begun; whether there were any.
-    pub(crate) fn migrate_some(&self, from: u16, to: u16, slot: u16, count: &str) -> bool {
+    pub fn migrate_some(&self, from: u16, to: u16, slot: u16, count: &str) -> bool {
         let keys = match self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), count]) {
             Reply::Array(keys) => keys,
             other => panic!("CLUSTER GETKEYSINSLOT: {other:?}"),
@@ -200,7 +198,7 @@ impl RedisCluster {
     }
 
     /// Ends a migration: every primary now knows that `to` owns the slot.
-    pub(crate) fn end_migration(&self, from: u16, to: u16, slot: u16) {
+    pub fn end_migration(&self, from: u16, to: u16, slot: u16) {
         let words = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.node_id(to)];
         self.expect_ok(to, &words);
         self.expect_ok(from, &words);
@@ -210,7 +208,7 @@ impl RedisCluster {
     }
 
     /// Closes the client connections of all running nodes; those between nodes stay.
-    pub(crate) fn cut_all_connections(&self) {
+    pub fn cut_all_connections(&self) {
         for node in self.running() {
             let cut = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
             assert!(matches!(cut, Reply::Integer(_)), "CLIENT KILL: {cut:?}");
@@ -219,17 +217,17 @@ impl RedisCluster {
 
     /// Waits until every running node serves all slots and sees all running nodes, and every replica
     /// among them is in sync with its primary.
-    pub(crate) fn wait_until_whole(&self) {
+    pub fn wait_until_whole(&self) {
         self.wait_for("whole", |cluster| cluster.problems().is_empty());
     }
 
     /// Waits until a node is a primary, for instance after its own was killed.
-    pub(crate) fn wait_until_primary(&self, port: u16) {
+    pub fn wait_until_primary(&self, port: u16) {
         self.wait_for("failed over", |cluster| cluster.primaries().contains(&port));
     }
 
     /// Waits until `condition` holds.
-    pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&RedisCluster) -> bool) {
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&RedisCluster) -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !condition(self) {
             assert!(Instant::now() < deadline, "the cluster is not {what}: {:?}", self.problems());

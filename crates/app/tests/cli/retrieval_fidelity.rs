@@ -3,14 +3,13 @@
 //! Needs the default model and the SciFact collection (below `NEARFIELD_DATA`, by default `../shared` next
 //! to the repository). Skipped with a message if either is missing.
 
-mod real_model;
-
 use std::{
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
+use testing::real_model;
 
 /// nDCG@10 of all-MiniLM-L6-v2 on SciFact as published by MTEB, and the allowed difference.
 const PUBLISHED: f64 = 0.645;

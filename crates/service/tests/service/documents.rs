@@ -1,11 +1,10 @@
 //! Documents: writing, reading, patching, expiry and deletion.
 
-mod fixture;
-
 use std::time::Duration;
 
-use fixture::{COLLECTION, Fixture, cx, field, patch, put, text, text_fields};
 use service::{Error, ErrorKind, Expected, Fields, Outcome, Patch, Put, PutResult, Value};
+
+use crate::fixture::{self, COLLECTION, Fixture, cx, field, patch, put, text, text_fields};
 
 fn code(result: Result<PutResult, Error>) -> (ErrorKind, &'static str) {
     let error = result.expect_err("expected a rejection");

@@ -1,15 +1,15 @@
 //! Collections: creation, lookup, online rebuild and deletion, and the models they require.
 
-mod fixture;
-
 use std::{fs, sync::Arc};
 
 use engine::{ComputedVector, Engine, Op, Options};
-use fixture::{COLLECTION, Fixture, article, cx, ids, patch, put, tiny_model, vector};
 use service::{
     Algorithm, Config, DropMode, ErrorKind, FieldKind, Outcome, Put, Schema, SearchRequest, Service,
     VectorSchema, VectorType,
 };
+use testing::tiny_model;
+
+use crate::fixture::{self, COLLECTION, Fixture, article, cx, ids, patch, put, vector};
 
 /// The schema with its vector field changed.
 fn with_vector(mut schema: Schema, change: impl Fn(&mut VectorSchema)) -> Schema {

@@ -7,15 +7,15 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 /// Vector dimensions.
-pub(crate) const DIM: usize = 16;
+pub const DIM: usize = 16;
 
 /// Maximum input of the model in tokens, including its two special tokens.
-pub(crate) const TOKENS_MAX: usize = 24;
+pub const TOKENS_MAX: usize = 24;
 
 const INTERMEDIATE: usize = 8;
 
 /// Words that have a token; other words are split into letters.
-pub(crate) const WORDS: [&str; 40] = [
+pub const WORDS: [&str; 40] = [
     "apple", "pear", "plum", "cherry", "melon", "grape", "lemon", "fig", "invoice", "refund", "payment",
     "card", "tax", "price", "receipt", "bill", "login", "password", "account", "email", "reset", "token",
     "user", "profile", "server", "network", "cable", "router", "signal", "port", "cloud", "disk", "north",
@@ -23,7 +23,7 @@ pub(crate) const WORDS: [&str; 40] = [
 ];
 
 /// Writes a model directory. A different `seed` creates a different model with a different fingerprint.
-pub(crate) fn write(dir: &Path, seed: u64) {
+pub fn write(dir: &Path, seed: u64) {
     let vocabulary = vocabulary();
     fs::create_dir_all(dir.join("1_Pooling")).unwrap();
     let write = |name: &str, value: &Value| fs::write(dir.join(name), value.to_string()).unwrap();

@@ -11,22 +11,26 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// A simple or bulk string.
     Text(Vec<u8>),
+    /// An error.
     Error(String),
+    /// An integer.
     Integer(i64),
+    /// An array.
     Array(Vec<Reply>),
+    /// No value.
     Nil,
 }
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct RespClient(BufReader<TcpStream>);
+pub(crate) struct RespClient(BufReader<TcpStream>);
 
 impl RespClient {
     /// Connects, and authenticates if a user and password are given.
-    pub(super) fn open(port: u16, login: Option<(&str, &str)>) -> io::Result<RespClient> {
+    pub(crate) fn open(port: u16, login: Option<(&str, &str)>) -> io::Result<RespClient> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
@@ -41,7 +45,7 @@ impl RespClient {
     }
 
     /// Sends a command and reads its reply.
-    pub(super) fn call<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Reply> {
+    pub(crate) fn call<W: AsRef<[u8]>>(&mut self, words: &[W]) -> io::Result<Reply> {
         let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
         for word in words.iter().map(AsRef::as_ref) {
             bytes.extend(format!("${}\r\n", word.len()).bytes());

@@ -1,6 +1,5 @@
 //! Real Redis Stack servers, each on its own loopback port with its own data directory. Installed once
 //! into `target/redis-stack` by `tools/redis_stack.py`.
-#![allow(dead_code, reason = "every test target uses a part of it")]
 
 mod client;
 mod installation;
@@ -17,7 +16,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
-pub(crate) use self::client::Reply;
+pub use self::client::Reply;
 use self::{client::RespClient, installation::Installation};
 
 /// A test fails if a server takes longer than this to start.
@@ -39,26 +38,26 @@ const KEY: &str = "key.pem";
 
 /// Options for starting a server.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub struct Options {
     /// The default user's password.
-    pub(crate) password: Option<&'static str>,
+    pub password: Option<&'static str>,
     /// An ACL user with password; disables the default user.
-    pub(crate) user: Option<(&'static str, &'static str)>,
+    pub user: Option<(&'static str, &'static str)>,
     /// Whether every write is on disk before it is acknowledged, so that it survives
     /// [`RedisStack::restart`].
-    pub(crate) append_only: bool,
+    pub append_only: bool,
     /// Whether to listen for TLS on an additional port, with the certificate
     /// [`RedisStack::certificate`].
-    pub(crate) tls: bool,
+    pub tls: bool,
     /// Starts a cluster node, alone at first, with this node timeout.
-    pub(crate) cluster_node_timeout_ms: Option<u32>,
+    pub cluster_node_timeout_ms: Option<u32>,
     /// Additional arguments, such as `["--maxmemory", "64mb"]`.
-    pub(crate) arguments: &'static [&'static str],
+    pub arguments: &'static [&'static str],
 }
 
 /// A server; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct RedisStack {
+pub struct RedisStack {
     installation: Installation,
     options: Options,
     port: u16,
@@ -73,13 +72,13 @@ pub(crate) struct RedisStack {
 
 impl RedisStack {
     /// A server without password or persistence; see [`RedisStack::start`].
-    pub(crate) fn plain() -> Option<RedisStack> {
+    pub fn plain() -> Option<RedisStack> {
         RedisStack::start(Options::default())
     }
 
     /// Starts a server and waits until it replies. `None`, with a message, if Redis Stack is not
     /// available; with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
-    pub(crate) fn start(options: Options) -> Option<RedisStack> {
+    pub fn start(options: Options) -> Option<RedisStack> {
         let mut stack = RedisStack::reserve(options)?;
         for _ in 0..PORTS_TRIED {
             stack.spawn();
@@ -94,7 +93,7 @@ impl RedisStack {
     }
 
     /// A server that is not started yet, with its port; [`RedisStack::restart`] starts it.
-    pub(crate) fn reserve(options: Options) -> Option<RedisStack> {
+    pub fn reserve(options: Options) -> Option<RedisStack> {
         let installation = installation::find()?;
         let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
         let tls_port = options.tls.then(|| {
@@ -108,22 +107,22 @@ impl RedisStack {
     }
 
     /// The port on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// The cluster bus port.
-    pub(crate) fn bus_port(&self) -> u16 {
+    pub fn bus_port(&self) -> u16 {
         self.bus_port.expect("a node of a cluster")
     }
 
     /// Whether it was started and not killed.
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.child.is_some()
     }
 
     /// The URL for clients, with user and password if required.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let login = match (self.options.user, self.options.password) {
             (Some((user, password)), _) => format!("{user}:{password}@"),
             (None, Some(password)) => format!(":{password}@"),
@@ -136,39 +135,39 @@ impl RedisStack {
     }
 
     /// The certificate that clients have to trust.
-    pub(crate) fn certificate(&self) -> PathBuf {
+    pub fn certificate(&self) -> PathBuf {
         self.dir.path().join(CERTIFICATE)
     }
 
     /// The server's process id.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.running().id()
     }
 
     /// The server's log.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// Sends one command over a new connection (RESP2).
-    pub(crate) fn command<W: AsRef<[u8]>>(&self, reason: &[W]) -> Reply {
+    pub fn command<W: AsRef<[u8]>>(&self, reason: &[W]) -> Reply {
         self.try_command(reason).unwrap()
     }
 
     /// [`RedisStack::command`] to a server that may be down.
-    pub(crate) fn try_command<W: AsRef<[u8]>>(&self, reason: &[W]) -> std::io::Result<Reply> {
+    pub fn try_command<W: AsRef<[u8]>>(&self, reason: &[W]) -> std::io::Result<Reply> {
         self.connect().and_then(|mut client| client.call(reason))
     }
 
     /// SIGKILL: data that is not on disk is lost, and connections are closed.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let mut child = self.child.take().expect("the server runs");
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
     /// SIGSTOP: connections stay open, but there are no replies.
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         self.signal(Signal::STOP);
         let (_, status) =
             waitpid(Some(Pid::from_child(self.running())), WaitOptions::UNTRACED).unwrap().unwrap();
@@ -176,19 +175,19 @@ impl RedisStack {
     }
 
     /// SIGCONT.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
     /// Starts the server again with the same port and data directory, killing it first if it runs, and
     /// waits until it replies.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.restart_unready();
         assert!(self.wait_until_ready(), "the server ended: {}", self.log());
     }
 
     /// [`RedisStack::restart`] without waiting.
-    pub(crate) fn restart_unready(&mut self) {
+    pub fn restart_unready(&mut self) {
         if self.child.is_some() {
             self.kill();
         }

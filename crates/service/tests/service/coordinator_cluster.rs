@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The `FT.INFO` reply for the article index.
-const INFO: &str = include_str!("../../../service/src/backend/redis/recorded/info_resp2.txt");
+const INFO: &str = include_str!("../../src/backend/redis/recorded/info_resp2.txt");
 
 /// The commands a server received, each as its words.
 type Sent = Arc<Mutex<Vec<Vec<String>>>>;

@@ -1,12 +1,11 @@
 //! Searches by text, vector or blob, single or in batches.
 
-mod fixture;
-
 use std::time::{Duration, Instant};
 
-use fixture::{COLLECTION, Fixture, cx, embed, ids, put};
 use service::{Context, ErrorKind, Leg, Paging, SearchRequest};
 use tokio_util::sync::CancellationToken;
+
+use crate::fixture::{self, COLLECTION, Fixture, cx, embed, ids, put};
 
 async fn with_articles() -> Fixture {
     let fixture = Fixture::new().await;

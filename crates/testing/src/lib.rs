@@ -1,0 +1,9 @@
+//! What the tests of several crates share, compiled once: a generated model of a few kilobytes, the installed
+//! default model, and real Redis servers and clusters.
+//!
+//! It depends on no other crate of the workspace, so that the unit tests of each of them can use it.
+
+pub mod real_model;
+pub mod redis_cluster;
+pub mod redis_stack;
+pub mod tiny_model;
