@@ -3,8 +3,7 @@
 
 use embed::{ComputeType, Model, Tokens};
 use kernels::simd::Cpu;
-
-mod minilm;
+use testing::real_model;
 
 struct Reference {
     text: String,
@@ -49,7 +48,7 @@ fn assert_matches(reference: &Reference, found: &[f32], case: &str) {
 
 #[test]
 fn token_counts_match_the_reference() {
-    let Some(dir) = minilm::dir() else { return };
+    let Some(dir) = real_model::minilm() else { return };
     let model = Model::load(&dir, Cpu::detect(), &[ComputeType::F32]).expect("the model loads");
     for reference in references() {
         let tokens = model.tokenize(&reference.text);
@@ -64,7 +63,7 @@ fn token_counts_match_the_reference() {
 
 #[test]
 fn vectors_match_the_reference_at_every_simd_level_alone_and_in_batches() {
-    let Some(dir) = minilm::dir() else { return };
+    let Some(dir) = real_model::minilm() else { return };
     let references = references();
     for cpu in Cpu::each_level() {
         let model = Model::load(&dir, cpu, &[ComputeType::F32]).expect("the model loads");
@@ -91,7 +90,7 @@ fn vectors_match_the_reference_at_every_simd_level_alone_and_in_batches() {
 
 #[test]
 fn bf16_and_int8_are_close_to_the_reference_and_identical_at_every_simd_level() {
-    let Some(dir) = minilm::dir() else { return };
+    let Some(dir) = real_model::minilm() else { return };
     let references = references();
     // Required mean and minimum cosine similarity to the reference.
     for (compute, mean_min, cosine_min) in
@@ -128,7 +127,7 @@ fn bf16_and_int8_are_close_to_the_reference_and_identical_at_every_simd_level() 
 #[test]
 fn the_models_length_limit_overrides_the_tokenizer_file() {
     // In this model, tokenizer.json truncates and pads to 128 tokens, but sentence_bert_config.json says 256.
-    let Some(dir) = minilm::dir() else { return };
+    let Some(dir) = real_model::minilm() else { return };
     let model = Model::load(&dir, Cpu::detect(), &[ComputeType::F32]).expect("the model loads");
     assert_eq!((model.name(), model.dim(), model.tokens_max()), ("all-MiniLM-L6-v2", 384, 256));
     for (words, expected) in [(0, 2), (1, 3), (198, 200), (254, 256)] {

@@ -6,4 +6,5 @@
 pub mod real_model;
 pub mod redis_cluster;
 pub mod redis_stack;
+pub mod requirement;
 pub mod tiny_model;

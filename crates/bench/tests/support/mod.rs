@@ -5,12 +5,12 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
 };
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::{real_model, redis_stack, requirement::Requirement};
 
 /// Words per document of the derived corpus.
 const WORDS: usize = 20;
@@ -23,36 +23,24 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Prepares the directories. `None`, reported on standard error, without the model or the `nearfield` binary;
-    /// with `NEARFIELD_REQUIRE_MODEL=1` that is a failure.
+    /// Prepares the directories. `None` if the test is to be skipped for lack of the model or of the `nearfield` binary;
+    /// see [`Requirement::Model`].
     pub(crate) fn new() -> Option<Bench> {
-        let made = repository().join("target/nearfield-home");
-        let home = std::env::var_os("NEARFIELD_HOME").map_or(made, PathBuf::from);
-        let model = home.join("models/all-MiniLM-L6-v2");
-        if !model.is_dir() {
-            return skip("MODEL", &format!("{} does not exist: run `make model`", model.display()));
-        }
-        let server = Path::new(env!("CARGO_BIN_EXE_nearfield-bench")).with_file_name("nearfield");
-        if !server.exists() {
-            return skip(
-                "MODEL",
-                &format!("{} does not exist: run `cargo build -p nearfield`", server.display()),
-            );
-        }
+        let model = real_model::minilm()?;
+        Requirement::Model.find(|| {
+            let server = Path::new(env!("CARGO_BIN_EXE_nearfield-bench")).with_file_name("nearfield");
+            let message = || format!("there is no {}: run `cargo build -p nearfield`", server.display());
+            server.exists().then_some(()).ok_or_else(message)
+        })?;
         let directory = || tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let bench = Bench { data: directory(), cache: directory(), model };
         bench.write_data();
         Some(bench)
     }
 
-    /// The same for benchmarks that need Redis Stack. `None`, reported on standard error, if it cannot be installed;
-    /// with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+    /// The same for benchmarks that need Redis Stack.
     pub(crate) fn with_redis() -> Option<Bench> {
-        static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
-        match INSTALLED.get_or_init(install_redis) {
-            Ok(()) => Bench::new(),
-            Err(error) => skip("REDIS", error),
-        }
+        if redis_stack::is_installed() { Bench::new() } else { None }
     }
 
     /// The corpus of packages is the text of the bundled knowledge base in pieces of [`WORDS`] words, and SciFact is
@@ -154,24 +142,4 @@ pub(crate) fn last_core() -> String {
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-fn install_redis() -> Result<(), String> {
-    let script = repository().join("tools/redis_stack.py");
-    match Command::new("python3").arg(&script).stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!(
-            "Redis Stack is not available: {} failed: {}",
-            script.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-        Err(error) => Err(format!("Redis Stack is not available: {}: {error}", script.display())),
-    }
-}
-
-fn skip(requirement: &str, reason: &str) -> Option<Bench> {
-    let required = std::env::var(format!("NEARFIELD_REQUIRE_{requirement}"));
-    assert!(required.as_deref() != Ok("1"), "{reason}");
-    eprintln!("SKIPPED: {reason}");
-    None
 }

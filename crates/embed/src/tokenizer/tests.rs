@@ -8,12 +8,10 @@ use proptest::prelude::*;
 use super::small_tokenizer::{SCRIPTS, matches_library, parse, small_tokenizer};
 use super::*;
 
-#[path = "../../tests/minilm/mod.rs"]
-mod minilm;
-
 /// The tokenizer of all-MiniLM-L6-v2, if the model is installed.
 fn minilm_tokenizer() -> Option<Tokenizer> {
-    let bytes = std::fs::read(minilm::dir()?.join("tokenizer.json")).expect("a readable tokenizer");
+    let bytes =
+        std::fs::read(testing::real_model::minilm()?.join("tokenizer.json")).expect("a readable tokenizer");
     Some(parse(&bytes, 256))
 }
 

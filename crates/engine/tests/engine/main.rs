@@ -25,6 +25,6 @@ mod searching;
 mod snapshots;
 mod stress;
 mod test_engine;
-#[path = "../../../index/tests/timed_run/mod.rs"]
+#[path = "../../../index/tests/index/timed_run.rs"]
 mod timed_run;
 mod versions;

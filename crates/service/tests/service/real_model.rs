@@ -1,5 +1,4 @@
-//! The service with the default model. Skipped with a message if the model is not installed;
-//! `NEARFIELD_REQUIRE_MODEL=1` turns that into a failure.
+//! The service with the default model.
 
 use std::path::PathBuf;
 

@@ -62,7 +62,7 @@ impl RedisCluster {
     }
 
     /// Starts the nodes, joins them and waits until the cluster is healthy
-    /// ([`RedisCluster::wait_until_whole`]). `None`, with a message, if Redis Stack is not available.
+    /// ([`RedisCluster::wait_until_whole`]). `None` if the test is to be skipped.
     pub fn with(options: ClusterOptions) -> Option<RedisCluster> {
         let node = Options {
             append_only: options.append_only,

@@ -6,6 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use crate::requirement::Requirement;
+
 /// The directory created by `tools/redis_stack.py`.
 #[derive(Clone, Debug)]
 pub(crate) struct Installation(PathBuf);
@@ -24,18 +26,10 @@ impl Installation {
     }
 }
 
-/// The installation, made if necessary. `None`, with a message, if it is not possible; with
-/// `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+/// The installation, made if necessary. `None` if the test is to be skipped; see [`Requirement::Redis`].
 pub(crate) fn find() -> Option<Installation> {
     static INSTALLATION: OnceLock<Result<Installation, String>> = OnceLock::new();
-    match INSTALLATION.get_or_init(install) {
-        Ok(installation) => Some(installation.clone()),
-        Err(reason) => {
-            assert!(std::env::var("NEARFIELD_REQUIRE_REDIS").as_deref() != Ok("1"), "{reason}");
-            eprintln!("SKIPPED: {reason}");
-            None
-        }
-    }
+    Requirement::Redis.find(|| INSTALLATION.get_or_init(install).clone())
 }
 
 fn install() -> Result<Installation, String> {
@@ -52,5 +46,5 @@ fn install() -> Result<Installation, String> {
         Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(format!("no Redis Stack: {} failed: {why}", script.display()))
+    Err(format!("there is no Redis Stack: {} failed: {why}", script.display()))
 }

@@ -19,6 +19,12 @@ use tempfile::TempDir;
 pub use self::client::Reply;
 use self::{client::RespClient, installation::Installation};
 
+/// Whether Redis Stack is installed, which this attempts if necessary. `false` if the test is to be skipped; see
+/// [`Requirement::Redis`](crate::requirement::Requirement::Redis).
+pub fn is_installed() -> bool {
+    installation::find().is_some()
+}
+
 /// A test fails if a server takes longer than this to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -76,8 +82,8 @@ impl RedisStack {
         RedisStack::start(Options::default())
     }
 
-    /// Starts a server and waits until it replies. `None`, with a message, if Redis Stack is not
-    /// available; with `NEARFIELD_REQUIRE_REDIS=1` that is a failure.
+    /// Starts a server and waits until it replies. `None` if the test is to be skipped; see
+    /// [`Requirement::Redis`](crate::requirement::Requirement::Redis).
     pub fn start(options: Options) -> Option<RedisStack> {
         let mut stack = RedisStack::reserve(options)?;
         for _ in 0..PORTS_TRIED {

@@ -1,10 +1,9 @@
 //! Saving and loading an index.
 
-mod synthetic;
-
 use index::{Algorithm, Cpu, Index, LoadError, Metric, Options, Quantization, SearchParams, VectorType};
 use proptest::prelude::*;
-use synthetic::{clustered, labels, search};
+
+use crate::synthetic::{clustered, labels, search};
 
 fn options(vector_type: VectorType, algorithm: Algorithm) -> Options {
     let quantization = Quantization::None;

@@ -1,11 +1,10 @@
 //! Vacuum in steps, while vectors are inserted.
 
-mod synthetic;
-
 use std::io::{self, Write};
 
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
-use synthetic::{Random, clustered, labels, recall, search};
+
+use crate::synthetic::{Random, clustered, labels, recall, search};
 
 const DIM: usize = 16;
 const OPTIONS: Options = Options {

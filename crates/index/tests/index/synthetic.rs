@@ -1,35 +1,34 @@
 //! Synthetic vectors, and helpers to measure recall.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use index::{Index, Metric, Neighbor, SearchParams};
 
 /// A pseudo-random number generator (PCG, O'Neill 2014).
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mixed = ((self.0 >> 18) ^ self.0) >> 27;
         let rotated = (mixed as u32).rotate_right((self.0 >> 59) as u32);
         ((u64::from(rotated) * u64::from(end)) >> 32) as u32
     }
 
-    pub fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         self.below(1 << 24) as f32 / (1 << 24) as f32
     }
 
     /// Roughly normal: a sum of uniform numbers.
-    pub fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         (0..6).map(|_| self.unit()).sum::<f32>() * 2f32.sqrt() - 3.0 * 2f32.sqrt()
     }
 }
 
 /// `count` vectors around centres in a low-dimensional subspace, like text embeddings.
-pub fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
+pub(crate) fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut random = Random::new(seed);
     // The centres are the same for every seed, so that queries are near vectors.
     let mut fixed = Random::new(0);
@@ -51,7 +50,7 @@ pub fn clustered(count: usize, dim: usize, seed: u64) -> Vec<Vec<f32>> {
 }
 
 /// The distance in double precision.
-pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+pub(crate) fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     match metric {
         Metric::Ip => 1.0 - dot(a, b),
@@ -60,16 +59,16 @@ pub fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     }
 }
 
-pub fn search(k: usize, ef: usize) -> SearchParams<'static> {
+pub(crate) fn search(k: usize, ef: usize) -> SearchParams<'static> {
     SearchParams { k, ef, allowed: None, exact: false }
 }
 
-pub fn labels(found: &[Neighbor]) -> Vec<u32> {
+pub(crate) fn labels(found: &[Neighbor]) -> Vec<u32> {
     found.iter().map(|neighbor| neighbor.label).collect()
 }
 
 /// The mean share of the exact `k` nearest that a search finds.
-pub fn recall(index: &Index, queries: &[Vec<f32>], search: &SearchParams<'_>) -> f64 {
+pub(crate) fn recall(index: &Index, queries: &[Vec<f32>], search: &SearchParams<'_>) -> f64 {
     let (mut hits, mut wanted) = (0, 0);
     for query in queries {
         let exact = labels(&index.search(query, &SearchParams { exact: true, ..*search }));

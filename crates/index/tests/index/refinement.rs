@@ -1,9 +1,8 @@
 //! Refinement improves the graph, and each pass ends.
 
-mod synthetic;
-
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
-use synthetic::{clustered, labels, search};
+
+use crate::synthetic::{clustered, labels, search};
 
 const COUNT: u32 = 5_000;
 

@@ -1,10 +1,9 @@
 //! Exact search against a naive loop in double precision.
 
-mod synthetic;
-
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType, check, encode};
 use roaring::RoaringBitmap;
-use synthetic::{Random, clustered, distance, labels, search};
+
+use crate::synthetic::{Random, clustered, distance, labels, search};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Ip, Metric::L2];
 const TYPES: [VectorType; 4] =

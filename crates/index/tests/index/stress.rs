@@ -1,15 +1,15 @@
 //! All operations on one index from eight threads. `STRESS_SECONDS=60` is the long run, best under
 //! ThreadSanitizer (`make sanitize-threads`).
 
-mod synthetic;
-mod timed_run;
-
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
-use synthetic::{Random, clustered, labels, search};
-use timed_run::TimedRun;
+
+use crate::{
+    synthetic::{Random, clustered, labels, search},
+    timed_run::TimedRun,
+};
 
 const DIM: usize = 16;
 const WRITERS: u32 = 3;

@@ -1,9 +1,8 @@
 //! Recall of graph search against exact search.
 
-mod synthetic;
-
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, VectorType};
-use synthetic::{clustered, distance, labels, recall, search};
+
+use crate::synthetic::{clustered, distance, labels, recall, search};
 
 const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 

@@ -1,10 +1,9 @@
 //! Filtered search with many and few allowed labels, near the query and far from it.
 
-mod synthetic;
-
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
-use synthetic::{Random, clustered, distance, recall, search};
+
+use crate::synthetic::{Random, clustered, distance, recall, search};
 
 #[test]
 fn recall_holds_at_every_selectivity() {

@@ -1,12 +1,11 @@
 //! Inserting, replacing and removing vectors, sequentially and concurrently.
 
-mod synthetic;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use index::{Algorithm, Cpu, Index, Metric, Options, Quantization, SearchParams, VectorType};
 use roaring::RoaringBitmap;
-use synthetic::{Random, clustered, labels, recall, search};
+
+use crate::synthetic::{Random, clustered, labels, recall, search};
 
 const QUANTIZATIONS: [Quantization; 3] = [Quantization::None, Quantization::Int8, Quantization::Int4];
 const HNSW: Algorithm = Algorithm::Hnsw { m: 16, ef_construction: 100 };
@@ -194,7 +193,7 @@ fn at_once(options: Options) {
                     if random.below(20) == 0 {
                         let exact = random.below(2) == 0;
                         let everything = SearchParams { exact, ..search(5_000, 10) };
-                        let all = synthetic::labels(&index.search(&vectors[0], &everything));
+                        let all = crate::synthetic::labels(&index.search(&vectors[0], &everything));
                         assert!(all.len() >= UPDATED as usize && all.len() <= ALL as usize);
                         let kept = all.iter().filter(|&&label| label < UPDATED).count();
                         assert_eq!(kept, UPDATED as usize, "a replaced vector is found, old or new");
