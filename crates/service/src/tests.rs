@@ -123,11 +123,11 @@ async fn a_full_queue_rejects_calls_immediately() {
     let mut waiting: Vec<_> =
         (0..2).map(|_| Box::pin(service.search(&cx, SearchRequest::text("apple", 1)))).collect();
     for search in &mut waiting {
-        assert!(!service.refuses_searches(), "the queue is not full yet");
+        assert!(!service.rejects_searches(), "the queue is not full yet");
         assert!(poll_once(search.as_mut()).is_pending());
     }
     // The only worker is busy, so the calls below fail before they are queued.
-    assert!(service.refuses_searches());
+    assert!(service.rejects_searches());
     let rejected = service.search(&cx, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((rejected.kind, rejected.code), (ErrorKind::Overloaded, "overloaded"));
     let rejected = service.get(&cx, "articles", "1").await.unwrap_err();

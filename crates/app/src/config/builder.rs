@@ -6,7 +6,7 @@ use server::serve::{ServerSettings, TlsFiles};
 use service::Durability;
 use service::{self, RedisStore, Store};
 
-use server::access::{ApiKey, KnownKey, Role};
+use server::access::{AcceptedKey, ApiKey, Role};
 
 use super::{error::ConfigError, settings::Settings, store_url::StoreUrl};
 
@@ -24,7 +24,7 @@ pub(super) struct SettingsBuilder {
     pub(super) api_keys: Vec<ApiKey>,
     pub(super) write_keys: Vec<ApiKey>,
     pub(super) read_keys: Vec<ApiKey>,
-    pub(super) collection_keys: Vec<KnownKey>,
+    pub(super) collection_keys: Vec<AcceptedKey>,
     pub(super) tls_cert: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
     pub(super) ca_cert: Option<PathBuf>,
@@ -54,9 +54,9 @@ impl SettingsBuilder {
     }
 
     /// The API keys of all roles.
-    pub(super) fn keys(&self) -> Vec<KnownKey> {
+    pub(super) fn keys(&self) -> Vec<AcceptedKey> {
         let with_role =
-            |keys: &[ApiKey], role| keys.iter().map(|key| KnownKey::new(key, role)).collect::<Vec<_>>();
+            |keys: &[ApiKey], role| keys.iter().map(|key| AcceptedKey::new(key, role)).collect::<Vec<_>>();
         [
             with_role(&self.api_keys, Role::Admin),
             with_role(&self.write_keys, Role::Write),

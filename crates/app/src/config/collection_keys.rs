@@ -1,7 +1,7 @@
 //! API keys for certain collections, in the configuration file.
 
 use serde::Deserialize;
-use server::access::{ApiKey, KnownKey, Role};
+use server::access::{AcceptedKey, ApiKey, Role};
 use toml::de::ValueDeserializer;
 
 use super::{
@@ -22,7 +22,10 @@ struct KeyEntry {
 }
 
 /// Reads the tables.
-pub(super) fn collection_keys(value: &SettingValue<'_>, allowed: &str) -> Result<Vec<KnownKey>, ConfigError> {
+pub(super) fn collection_keys(
+    value: &SettingValue<'_>,
+    allowed: &str,
+) -> Result<Vec<AcceptedKey>, ConfigError> {
     let RawSetting::Toml { value: tables, .. } = value.raw else {
         return Err(value.error(allowed, "text"));
     };
@@ -32,7 +35,7 @@ pub(super) fn collection_keys(value: &SettingValue<'_>, allowed: &str) -> Result
 }
 
 impl KeyEntry {
-    fn check(self, location: &str) -> Result<KnownKey, ConfigError> {
+    fn check(self, location: &str) -> Result<AcceptedKey, ConfigError> {
         let error = |key, allowed: String, found: String| {
             Err(ConfigError::Value { location: location.to_owned(), key, allowed, found })
         };
@@ -64,7 +67,7 @@ impl KeyEntry {
         if let Some(name) = self.collections.iter().find(|name| service::check_name(name).is_err()) {
             return error("keys.collections", "collection names".to_owned(), name.clone());
         }
-        Ok(KnownKey { digest, role, collections: self.collections })
+        Ok(AcceptedKey { digest, role, collections: self.collections })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearfield::config::{ApiKey, KnownKey, Origin, Role};
+use nearfield::config::{AcceptedKey, ApiKey, Origin, Role};
 use serde_json::json;
 use server::access::{AccessControl, AccessSettings, ApiKeys};
 use server::http::HttpSettings;
@@ -17,7 +17,7 @@ const KEY: &str = "a-key-of-the-tests-0123456789";
 const APP: &str = "https://app.example.com";
 
 /// A server that accepts `wrong_keys_max` wrong keys per minute.
-pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
+pub(crate) fn with_keys(keys: &[AcceptedKey], wrong_keys_max: u32) -> Server {
     let keys = ApiKeys::new(keys);
     let access = AccessSettings { keys, wrong_keys_max, ..AccessSettings::default() };
     let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
@@ -25,12 +25,12 @@ pub(crate) fn with_keys(keys: &[KnownKey], wrong_keys_max: u32) -> Server {
 }
 
 fn with_key() -> Server {
-    with_keys(&[KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)], u32::MAX)
+    with_keys(&[AcceptedKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)], u32::MAX)
 }
 
 #[test]
 fn limits_the_rate_per_address_without_a_key_and_per_key_otherwise() {
-    let keys = [KnownKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
+    let keys = [AcceptedKey::new(&ApiKey::new(KEY).unwrap(), Role::Admin)];
     let access = AccessSettings { keys: ApiKeys::new(&keys), rate_limit: 3, wrong_keys_max: u32::MAX };
     let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
@@ -49,9 +49,9 @@ fn limits_the_rate_per_address_without_a_key_and_per_key_otherwise() {
 
 #[test]
 fn a_key_keeps_its_request_count_when_keys_are_reloaded_in_another_order() {
-    let known = |key: &str| KnownKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
+    let accepted = |key: &str| AcceptedKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
     let other = "another-key-of-the-tests-0123456";
-    let keys = ApiKeys::new(&[known(KEY), known(other)]);
+    let keys = ApiKeys::new(&[accepted(KEY), accepted(other)]);
     let access =
         Arc::new(AccessControl::new(AccessSettings { keys, rate_limit: 1, ..AccessSettings::default() }));
     let http = HttpSettings { access: access.clone(), ..HttpSettings::default() };
@@ -59,7 +59,7 @@ fn a_key_keeps_its_request_count_when_keys_are_reloaded_in_another_order() {
     let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
     // After the first rejection, the next request with this key would be rejected as well.
     while status(KEY) != 429 {}
-    access.replace_keys(ApiKeys::new(&[known(other), known(KEY)]));
+    access.replace_keys(ApiKeys::new(&[accepted(other), accepted(KEY)]));
     assert_eq!(status(other), 200);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nearfield::config::{ApiKey, KnownKey, Role};
+use nearfield::config::{AcceptedKey, ApiKey, Role};
 use serde_json::json;
 
 use crate::{
@@ -21,16 +21,16 @@ const OF_KB: &str = "a-writer-of-kb-alone-0123456789";
 const OF_OTHER: &str = "a-reader-of-other-alone-01234567";
 
 fn server() -> Server {
-    let known = |key: &str, role, collections: &[&str]| KnownKey {
+    let accepted = |key: &str, role, collections: &[&str]| AcceptedKey {
         collections: collections.iter().map(|name| (*name).to_owned()).collect(),
-        ..KnownKey::new(&ApiKey::new(key).unwrap(), role)
+        ..AcceptedKey::new(&ApiKey::new(key).unwrap(), role)
     };
     let keys = [
-        known(ADMIN, Role::Admin, &[]),
-        known(WRITER, Role::Write, &[]),
-        known(READER, Role::Read, &[]),
-        known(OF_KB, Role::Write, &["kb"]),
-        known(OF_OTHER, Role::Read, &["other", "gone"]),
+        accepted(ADMIN, Role::Admin, &[]),
+        accepted(WRITER, Role::Write, &[]),
+        accepted(READER, Role::Read, &[]),
+        accepted(OF_KB, Role::Write, &["kb"]),
+        accepted(OF_OTHER, Role::Read, &["other", "gone"]),
     ];
     let server = with_keys(&keys, u32::MAX);
     for name in ["kb", "other"] {
@@ -200,7 +200,7 @@ fn only_keys_for_all_collections_can_read_readiness_notes() {
 
 #[test]
 fn wrong_keys_on_readiness_count_as_attempts() {
-    let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
+    let server = with_keys(&[AcceptedKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..20 {
         // Readiness and health respond to everyone.
         send(&server, "GET", "/readyz", "an-unknown-key-of-tests-0123456789", "").ok(200);
@@ -211,7 +211,7 @@ fn wrong_keys_on_readiness_count_as_attempts() {
 
 #[test]
 fn rejects_all_keys_of_an_address_after_ten_wrong_ones() {
-    let server = with_keys(&[KnownKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
+    let server = with_keys(&[AcceptedKey::new(&ApiKey::new(ADMIN).unwrap(), Role::Admin)], 10);
     for _ in 0..10 {
         send(&server, "GET", "/stats", "an-unknown-key-of-tests-0123456789", "").problem(401, "unauthorized");
     }

@@ -74,7 +74,7 @@ impl Role {
 
 /// A key that the server accepts. Only its digest is kept.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KnownKey {
+pub struct AcceptedKey {
     /// SHA-256 of the key.
     pub digest: [u8; 32],
     /// What it permits.
@@ -83,18 +83,18 @@ pub struct KnownKey {
     pub collections: Vec<String>,
 }
 
-impl KnownKey {
+impl AcceptedKey {
     /// A key for all collections.
-    pub fn new(key: &ApiKey, role: Role) -> KnownKey {
-        KnownKey { digest: key.digest(), role, collections: Vec::new() }
+    pub fn new(key: &ApiKey, role: Role) -> AcceptedKey {
+        AcceptedKey { digest: key.digest(), role, collections: Vec::new() }
     }
 }
 
-impl fmt::Debug for KnownKey {
+impl fmt::Debug for AcceptedKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let KnownKey { digest: _, role, collections } = self;
+        let AcceptedKey { digest: _, role, collections } = self;
         formatter
-            .debug_struct("KnownKey")
+            .debug_struct("AcceptedKey")
             .field("role", role)
             .field("collections", collections)
             .finish_non_exhaustive()

@@ -3,17 +3,17 @@
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::{Grant, KnownKey};
+use super::{AcceptedKey, Grant};
 
 /// The keys a server accepts.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys {
-    keys: Vec<KnownKey>,
+    keys: Vec<AcceptedKey>,
 }
 
 impl ApiKeys {
     /// The set of `keys`.
-    pub fn new(keys: &[KnownKey]) -> ApiKeys {
+    pub fn new(keys: &[AcceptedKey]) -> ApiKeys {
         ApiKeys { keys: keys.to_vec() }
     }
 
@@ -27,15 +27,15 @@ impl ApiKeys {
     fn position(&self, given: &[u8]) -> Option<usize> {
         let digest: [u8; 32] = Sha256::digest(given).into();
         let mut found = u32::MAX;
-        for (number, known) in (0..).zip(&self.keys) {
-            found.conditional_assign(&number, known.digest.ct_eq(&digest));
+        for (number, accepted) in (0..).zip(&self.keys) {
+            found.conditional_assign(&number, accepted.digest.ct_eq(&digest));
         }
         usize::try_from(found).ok().filter(|number| *number < self.keys.len())
     }
 
     /// The grant of the key `given`; `None` if it is unknown.
     pub(super) fn grant(&self, given: &[u8]) -> Option<Grant> {
-        let KnownKey { digest, role, collections } = &self.keys[self.position(given)?];
+        let AcceptedKey { digest, role, collections } = &self.keys[self.position(given)?];
         Some(Grant { role: *role, collections: collections.clone(), key: Some(*digest) })
     }
 }
@@ -45,18 +45,18 @@ mod tests {
     use super::*;
     use crate::access::{ApiKey, Role};
 
-    fn known(key: &str, role: Role) -> KnownKey {
-        KnownKey::new(&ApiKey::new(key).unwrap(), role)
+    fn accepted(key: &str, role: Role) -> AcceptedKey {
+        AcceptedKey::new(&ApiKey::new(key).unwrap(), role)
     }
 
     #[test]
-    fn no_keys_grant_nothing() {
+    fn an_empty_set_matches_no_key() {
         assert_eq!(ApiKeys::default().position(b"first-key-of-the-server"), None);
     }
 
     #[test]
     fn debug_output_reveals_nothing_of_a_key() {
-        let shown = format!("{:?}", ApiKeys::new(&[known("first-key-of-the-server", Role::Admin)]));
+        let shown = format!("{:?}", ApiKeys::new(&[accepted("first-key-of-the-server", Role::Admin)]));
         assert!(!shown.contains("first") && !shown.contains("digest"), "{shown}");
     }
 
@@ -70,19 +70,19 @@ mod tests {
         use std::{hint::black_box, time::Instant};
         const KEY: &[u8] = b"a-key-of-the-server-0123456789-ab";
         const SAMPLES: usize = 1_000_000;
-        let keys = ApiKeys::new(&[known(std::str::from_utf8(KEY).unwrap(), Role::Admin)]);
-        let wrong_at = [0, KEY.len() - 1];
+        let keys = ApiKeys::new(&[accepted(std::str::from_utf8(KEY).unwrap(), Role::Admin)]);
+        let wrong_positions = [0, KEY.len() - 1];
         let mut given = KEY.to_vec();
-        let mut drawn = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         let mut times = [Vec::with_capacity(SAMPLES), Vec::with_capacity(SAMPLES)];
         for _ in 0..2 * SAMPLES {
-            drawn ^= drawn << 13;
-            drawn ^= drawn >> 7;
-            drawn ^= drawn << 17;
-            let class = usize::from(drawn & 1 == 1);
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let class = usize::from(random & 1 == 1);
             // Both classes use the same memory, whose location affects the time too.
             given.copy_from_slice(KEY);
-            given[wrong_at[class]] ^= 1;
+            given[wrong_positions[class]] ^= 1;
             let began = Instant::now();
             black_box(keys.position(black_box(&given)));
             times[class].push(began.elapsed().as_nanos() as f64);

@@ -11,9 +11,9 @@ pub struct LoadShedder {
 }
 
 impl LoadShedder {
-    /// Sheds while `service` refuses searches.
+    /// Sheds while `service` rejects searches.
     pub fn new(service: Service) -> LoadShedder {
-        LoadShedder::with(move || service.refuses_searches())
+        LoadShedder::with(move || service.rejects_searches())
     }
 
     /// Sheds while `is_overloaded` returns true.

@@ -140,7 +140,10 @@ impl BodyReader {
                     return Err(too_large(self.bytes_max));
                 }
                 Ok(Some(Err(error))) => {
-                    return Err(Problem::new(ErrorCode::Body, format!("the body ended early: {error}")));
+                    return Err(Problem::new(
+                        ErrorCode::Body,
+                        format!("the connection failed before the body was complete: {error}"),
+                    ));
                 }
                 Err(_) => {
                     let detail = format!(

@@ -32,17 +32,17 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::access::{AccessControl, AccessSettings, ApiKey, ApiKeys, Denial, KnownKey, Role};
+    use crate::access::{AcceptedKey, AccessControl, AccessSettings, ApiKey, ApiKeys, Denial, Role};
 
-    fn known(key: &str, role: Role) -> KnownKey {
-        KnownKey::new(&ApiKey::new(key).unwrap(), role)
+    fn accepted(key: &str, role: Role) -> AcceptedKey {
+        AcceptedKey::new(&ApiKey::new(key).unwrap(), role)
     }
 
     #[test]
     fn a_key_is_accepted_in_either_header_and_nowhere_else() {
         let keys = ApiKeys::new(&[
-            known("first-key-of-the-server", Role::Admin),
-            known("other-key-of-the-server", Role::Read),
+            accepted("first-key-of-the-server", Role::Admin),
+            accepted("other-key-of-the-server", Role::Read),
         ]);
         let access = AccessControl::new(AccessSettings { keys, ..AccessSettings::default() });
         let role = |headers: &[(HeaderName, &'static str)]| {

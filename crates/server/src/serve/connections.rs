@@ -97,7 +97,7 @@ pub(super) async fn serve_with(
     let stopping = settings.http.stopping.clone();
     let (grace, connections_max) = (settings.grace, settings.connections_max);
     let connection_slots = Arc::new(Semaphore::new(connections_max));
-    let connections = Acceptor {
+    let acceptor = Acceptor {
         handler,
         connection_slots: Arc::clone(&connection_slots),
         health_slots: Arc::new(Semaphore::new(HEALTH_CONNECTIONS_MAX)),
@@ -121,7 +121,7 @@ pub(super) async fn serve_with(
     };
     tokio::select! {
         () = stopped => (),
-        () = connections.accept(&listeners) => (),
+        () = acceptor.accept(&listeners) => (),
     }
 }
 
@@ -231,7 +231,7 @@ impl Connection {
     /// Serves the connection to its end.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Connection { handler, peer, health_only, timeouts, write_timeout, stopping } = self;
-        let answer = service_fn(move |request: Request<Incoming>| {
+        let answer_request = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
             if health_only {
@@ -249,7 +249,7 @@ impl Connection {
             .keep_alive(!health_only)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), answer);
+            .serve_connection(TokioIo::new(stream), answer_request);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -30,7 +30,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use service::{Progress, Service, Store, SystemClock};
 
 use crate::{
-    access::{AccessControl, AccessSettings, ApiKeys, KnownKey},
+    access::{AcceptedKey, AccessControl, AccessSettings, ApiKeys},
     http::{self, HttpSettings, Origin, RequestHandler},
 };
 
@@ -149,7 +149,7 @@ impl ServerSettings {
 #[derive(Clone, Debug, Default)]
 pub struct ServerKeys {
     /// All keys.
-    pub keys: Vec<KnownKey>,
+    pub keys: Vec<AcceptedKey>,
     /// How many of them come from flags and the environment, so that only a restart revokes them.
     pub permanent: usize,
 }
@@ -160,11 +160,11 @@ impl Server {
     pub fn bind(settings: &ServerSettings, port_fallback: bool) -> Result<Server, ServeError> {
         let tls = settings.tls.clone().map(Tls::new).transpose()?;
         let (listener, address) = listen(settings.listen, port_fallback)?;
-        let moved = settings.listen.port() != 0 && address != settings.listen;
+        let is_fallback = settings.listen.port() != 0 && address != settings.listen;
         Ok(Server {
             listener,
             address,
-            unavailable_address: moved.then_some(settings.listen),
+            unavailable_address: is_fallback.then_some(settings.listen),
             metrics: install_metrics_recorder(),
             tls,
             settings: settings.clone(),
@@ -187,7 +187,7 @@ impl Server {
     }
 
     /// Opens the store, reporting the progress at `/readyz`, and serves until SIGTERM or SIGINT; then waits for requests
-    /// in flight and closes the store. A second signal ends the process at once. Blocking; call it outside any runtime.
+    /// in flight and closes the store. A second signal ends the process at once. Blocks; call it outside any runtime.
     ///
     /// SIGHUP reloads the certificate and, with `load_keys`, the keys. If that fails, the previous ones stay.
     pub fn run(
@@ -199,31 +199,8 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServeError::Runtime)?;
-        let http = HttpSettings {
-            access: Arc::new(AccessControl::new(AccessSettings {
-                keys: ApiKeys::new(&self.settings.keys.keys),
-                rate_limit: self.settings.rate_limit,
-                ..AccessSettings::default()
-            })),
-            trusted_proxies: self.settings.trusted_proxies.clone(),
-            cors_origins: self.settings.cors_origins.clone(),
-            body_timeout: self.settings.body_timeout,
-            overload_retry_timeout: self.settings.service.timeout,
-            metrics: self.metrics.clone(),
-            stopping: CancellationToken::new(),
-        };
-        let settings = ConnectionSettings {
-            http: http.clone(),
-            header_timeout: self.settings.header_timeout,
-            idle_timeout: self.settings.idle_timeout,
-            write_timeout: self.settings.body_timeout,
-            connections_max: open_files::connection_limit(
-                self.settings.connections_max,
-                connections::HEALTH_CONNECTIONS_MAX,
-            ),
-            grace: self.settings.grace,
-            tls: self.tls.clone(),
-        };
+        let http = self.http_settings();
+        let settings = self.connection_settings(http.clone());
         let (url, manager) = (self.url(), self.settings.notify_socket.clone());
         let progress = Arc::new(Progress::default());
         let startup = RequestHandler::without_shedding(http::startup_router(progress.clone()));
@@ -236,7 +213,7 @@ impl Server {
             if let Some(metrics) = self.metrics {
                 tokio::spawn(run_metrics_upkeep(metrics));
             }
-            // Before the store is open: a program that renews the certificate does not wait for that.
+            // Before the store is open, so that a certificate can be replaced during a long opening.
             let (access, tls) = (http.access.clone(), self.tls.clone());
             signals::on_reload(move || reload(&load_keys, &access, tls.as_ref()))
                 .map_err(ServeError::Runtime)?;
@@ -252,7 +229,7 @@ impl Server {
                 () = stop.cancelled() => return Ok(None),
             };
             handler.store(Arc::new(RequestHandler::new(opened.clone(), http.clone())));
-            // Only a directory belongs to this server; commands on a Redis connect to the Redis itself.
+            // Commands on a Redis connect to the Redis itself, so they need no server address.
             let address_file = match self.settings.service.store {
                 Store::Directory => Some({
                     let certificate = self.tls.as_ref().map(Tls::certificate_file);
@@ -275,6 +252,37 @@ impl Server {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+
+    fn http_settings(&self) -> HttpSettings {
+        HttpSettings {
+            access: Arc::new(AccessControl::new(AccessSettings {
+                keys: ApiKeys::new(&self.settings.keys.keys),
+                rate_limit: self.settings.rate_limit,
+                ..AccessSettings::default()
+            })),
+            trusted_proxies: self.settings.trusted_proxies.clone(),
+            cors_origins: self.settings.cors_origins.clone(),
+            body_timeout: self.settings.body_timeout,
+            overload_retry_timeout: self.settings.service.timeout,
+            metrics: self.metrics.clone(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    fn connection_settings(&self, http: HttpSettings) -> ConnectionSettings {
+        ConnectionSettings {
+            http,
+            header_timeout: self.settings.header_timeout,
+            idle_timeout: self.settings.idle_timeout,
+            write_timeout: self.settings.body_timeout,
+            connections_max: open_files::connection_limit(
+                self.settings.connections_max,
+                connections::HEALTH_CONNECTIONS_MAX,
+            ),
+            grace: self.settings.grace,
+            tls: self.tls.clone(),
+        }
     }
 }
 

@@ -32,15 +32,15 @@ pub(super) fn connection_limit(wanted: usize, health_connections: usize) -> usiz
 
 /// Other systems: the limit is not checked.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn connection_limit(wanted: usize, _headroom: usize) -> usize {
+pub(super) fn connection_limit(wanted: usize, _health_connections: usize) -> usize {
     wanted
 }
 
 /// How many of the `wanted` connections `files` permit; at least one.
 #[cfg(any(target_os = "linux", test))]
 fn connections_within(files: u64, wanted: usize, health_connections: usize) -> usize {
-    let room = files.saturating_sub(health_connections as u64 + OTHER_FILES).max(1);
-    usize::try_from(room).unwrap_or(usize::MAX).min(wanted)
+    let available = files.saturating_sub(health_connections as u64 + OTHER_FILES).max(1);
+    usize::try_from(available).unwrap_or(usize::MAX).min(wanted)
 }
 
 #[cfg(test)]

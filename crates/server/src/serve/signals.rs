@@ -53,9 +53,9 @@ pub(super) fn ignore_file_size_signal() -> io::Result<()> {
 #[cfg(unix)]
 pub(super) fn on_reload(reload: impl Fn() + Send + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut on_first = signal(SignalKind::hangup())?;
+    let mut hangups = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
-        while on_first.recv().await.is_some() {
+        while hangups.recv().await.is_some() {
             reload();
         }
     });

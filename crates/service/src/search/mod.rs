@@ -62,8 +62,8 @@ impl Service {
 
     /// Whether a search would be rejected with [`Service::overloaded`] now. If so it is counted as rejected, and the
     /// caller need not make the call.
-    pub fn refuses_searches(&self) -> bool {
-        self.shared().workers.refuses(Pool::Search)
+    pub fn rejects_searches(&self) -> bool {
+        self.shared().workers.rejects(Pool::Search)
     }
 
     /// The error for a call that would wait too long.

@@ -177,12 +177,12 @@ impl<B: Batchable> Workers<B> {
     }
 
     /// Whether a job would be rejected now. If so it is counted as rejected.
-    pub(crate) fn refuses(&self, pool: Pool) -> bool {
-        let refuses = self.queue(pool).refuses();
-        if refuses {
+    pub(crate) fn rejects(&self, pool: Pool) -> bool {
+        let is_rejected = self.queue(pool).rejects();
+        if is_rejected {
             self.meter.rejected(pool);
         }
-        refuses
+        is_rejected
     }
 
     /// Lets the workers finish what is queued, and waits for them to end.

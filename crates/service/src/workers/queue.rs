@@ -50,7 +50,7 @@ pub(super) enum Work<B> {
     Single(Box<dyn FnOnce(Duration) + Send>, Duration),
     /// Steps to run together, and how long each waited.
     Batch(Vec<(B, Duration)>),
-    /// A job that nobody waits for any more. Dropping it notifies the caller.
+    /// A job whose deadline has passed or whose caller has gone. Dropping it notifies the caller.
     Expired(Job<B>),
     /// The queue is closed and empty.
     Closed,
@@ -111,14 +111,14 @@ impl<B> Queue<B> {
     }
 
     /// Whether a job of one step would be rejected now, ignoring expired jobs; counts as a rejection.
-    pub(super) fn refuses(&self) -> bool {
+    pub(super) fn rejects(&self) -> bool {
         let now = Instant::now();
         let mut state = self.state.lock();
-        let refuses = self.is_full(&state, 1, now);
-        if refuses {
+        let is_full = self.is_full(&state, 1, now);
+        if is_full {
             state.overload.rejected(now);
         }
-        refuses
+        is_full
     }
 
     /// Whether a job of this many steps is rejected.

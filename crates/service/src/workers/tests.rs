@@ -339,12 +339,12 @@ fn a_queue_accepts_only_what_it_can_start_within_the_delay_at_the_recent_pace() 
         queue.done(4, delay_max.mul_f64(1.1));
     }
     // Two threads that need slightly more than a quarter of the maximum delay per step start eight steps within it.
-    assert_eq!((fill(1), queue.refuses()), (8, true));
+    assert_eq!((fill(1), queue.rejects()), (8, true));
     while queue.depth() > 0 {
         queue.take();
     }
     // Steps count, not jobs: the third job would start after eight steps.
-    assert_eq!((queue.refuses(), fill(4)), (false, 2));
+    assert_eq!((queue.rejects(), fill(4)), (false, 2));
     while queue.depth() > 0 {
         queue.take();
     }
@@ -366,10 +366,10 @@ fn a_queued_large_job_excludes_another_large_job_but_not_a_small_one() {
     assert_eq!(queue.push(job_context(), job(100)).0, Ok(1));
     assert_eq!(queue.push(job_context(), job(100)).0, Err(Rejected::Full));
     // It alternates with the large job, so only three steps run before its last one.
-    assert_eq!((queue.refuses(), queue.push(job_context(), job(3)).0), (false, Ok(2)));
+    assert_eq!((queue.rejects(), queue.push(job_context(), job(3)).0), (false, Ok(2)));
     // One step of each of the two queued jobs runs before a new single step.
     let singles =
-        (0..).take_while(|_| !queue.refuses() && queue.push(job_context(), job(1)).0.is_ok()).count();
+        (0..).take_while(|_| !queue.rejects() && queue.push(job_context(), job(1)).0.is_ok()).count();
     assert_eq!(singles, 18);
 }
 
@@ -383,10 +383,10 @@ fn cancelled_steps_do_not_count() {
     for _ in 0..3 {
         queue.push(cancelled.clone(), job()).0.unwrap();
     }
-    assert!(queue.refuses());
+    assert!(queue.rejects());
     cancelled.cancel.cancel();
     let (admitted, expired) = queue.push(job_context(), job());
-    assert_eq!((admitted, expired.len(), queue.refuses()), (Ok(1), 3, false));
+    assert_eq!((admitted, expired.len(), queue.rejects()), (Ok(1), 3, false));
 }
 
 #[test]
