@@ -1,18 +1,17 @@
 //! Conditional requests: `If-Match` and `If-None-Match`, with the sequence number of a document as its ETag.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use utoipa::IntoParams;
 
 use super::{Problem, error_code::ErrorCode};
-use service::Seq;
+use service::{Error, Expected, Seq};
 
 /// Describes the conditional headers of a read.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only describes the header, which is_unmodified reads")]
 pub(super) struct GetConditions {
-    /// ETags that the client knows: the response is 304 if the document has one of them.
+    /// ETags of states that the client has: the response is 304 if the document has one of them.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
 }
@@ -43,7 +42,7 @@ pub(super) struct UpdateConditions {
 /// The state of a document that a write requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precondition {
-    /// Any, or none.
+    /// None: any state.
     None,
     /// `If-None-Match: *`: the document does not exist.
     Absent,
@@ -70,19 +69,54 @@ impl Precondition {
             (Some(_), Some(_)) => Err(invalid(&header::IF_MATCH, "sent without If-None-Match")),
         }
     }
+
+    /// Reads the precondition of a change to an existing document, which cannot be its absence.
+    pub(super) fn of_update(headers: &HeaderMap) -> Result<Precondition, Problem> {
+        match Precondition::of(headers)? {
+            Precondition::Absent => {
+                let detail =
+                    "If-None-Match: * is not possible here: only an existing document can be changed";
+                Err(Problem::new(ErrorCode::Header, detail).at("If-None-Match"))
+            }
+            precondition => Ok(precondition),
+        }
+    }
+
+    /// The precondition as the service takes it. [`Precondition::Present`] is satisfied by any state of the document,
+    /// so that concurrent changes do not fail it.
+    pub(super) fn expected(self) -> Expected {
+        match self {
+            Precondition::None | Precondition::Present => Expected::Any,
+            Precondition::Absent => Expected::Absent,
+            Precondition::Seq(seq) => Expected::Seq(seq),
+        }
+    }
+
+    /// The problem for a failed write. With a precondition, a conflict is a failed precondition, and so is a missing
+    /// document under `If-Match: *`.
+    pub(super) fn problem(self, error: Error) -> Problem {
+        match self {
+            Precondition::Present if error.code == "document-not-found" => {
+                let detail = format!("{}, and If-Match: * requires one", error.message);
+                Problem::new(ErrorCode::DocumentNotFound, detail).with_status(StatusCode::PRECONDITION_FAILED)
+            }
+            Precondition::None | Precondition::Present => error.into(),
+            Precondition::Absent | Precondition::Seq(_) => Problem::from(error).into_precondition_failed(),
+        }
+    }
 }
 
-/// Whether the client knows the state `seq` (`If-None-Match` on a GET). Weak comparison, as RFC 9110 requires: a proxy
-/// that compresses the response makes its ETag weak.
+/// Whether `If-None-Match` of a GET lists the ETag of `seq`, so that the client has this state already. Compares weakly,
+/// as RFC 9110 requires: a proxy that compresses the response makes its ETag weak.
 pub(super) fn is_unmodified(headers: &HeaderMap, seq: Seq) -> bool {
-    let known = |value: &HeaderValue| {
+    let lists_seq = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| {
             text.split(',')
                 .map(str::trim)
                 .any(|tag| tag == "*" || parse(without_weak_prefix(tag)) == Some(seq))
         })
     };
-    headers.get_all(header::IF_NONE_MATCH).iter().any(known)
+    headers.get_all(header::IF_NONE_MATCH).iter().any(lists_seq)
 }
 
 /// A tag without the prefix of weak tags.
@@ -129,15 +163,15 @@ mod tests {
 
     #[test]
     fn if_none_match_is_compared_weakly() {
-        let known = |value: &'static str| {
+        let matches = |value: &'static str| {
             let value = HeaderValue::from_static(value);
             is_unmodified(&HeaderMap::from_iter([(header::IF_NONE_MATCH, value)]), 42)
         };
         for good in ["\"42\"", "W/\"42\"", "\"1\", W/\"42\" , \"7\"", "*"] {
-            assert!(known(good), "{good}");
+            assert!(matches(good), "{good}");
         }
         for bad in ["42", "W/42", "w/\"42\"", "W/W/\"42\"", "W/ \"42\"", "W/\"4\"", "W/*", ""] {
-            assert!(!known(bad), "{bad}");
+            assert!(!matches(bad), "{bad}");
         }
     }
 

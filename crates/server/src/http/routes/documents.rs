@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Response, StatusCode, header},
 };
 use serde::Deserialize;
-use service::{Document, Error, ErrorKind, Expected, Outcome, PutResult, Schema, limits};
+use service::{Document, Error, ErrorKind, Outcome, PutResult, Schema, limits};
 
 use crate::http::{
     AppState, Problem,
@@ -87,14 +87,14 @@ pub(super) async fn put(
     Json(document): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
     let precondition = Precondition::of(&headers)?;
-    let put = document.into_put(Some(id), expected(precondition)).map_err(|rejected| rejected.problem)?;
+    let put = document.into_put(Some(id), precondition.expected()).map_err(|rejected| rejected.problem)?;
     let result = if precondition == Precondition::Present {
         state.service.replace(&request.cx, &collection, put).await
     } else {
         let mut results = state.service.put(&request.cx, &collection, vec![put]).await?;
         results.pop().expect("one result for one document")
     };
-    Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
+    result.map(written).map_err(|error| precondition.problem(error))
 }
 
 /// Gets a document.
@@ -138,10 +138,10 @@ pub(super) async fn patch(
     headers: HeaderMap,
     Json(document): Json<DocumentRequest>,
 ) -> Result<Response<Body>, Problem> {
-    let precondition = update_precondition(&headers)?;
-    let patch = document.into_patch(id, expected(precondition))?;
+    let precondition = Precondition::of_update(&headers)?;
+    let patch = document.into_patch(id, precondition.expected())?;
     let result = state.service.patch(&request.cx, &collection, patch).await;
-    Ok(written(result.map_err(|error| precondition_failure(precondition, error))?))
+    result.map(written).map_err(|error| precondition.problem(error))
 }
 
 /// Deletes a document.
@@ -156,14 +156,15 @@ pub(super) async fn delete(
     Params(NoParams {}): Params<NoParams>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let precondition = update_precondition(&headers)?;
-    let existed = state.service.delete(&request.cx, &collection, &id, expected(precondition)).await;
-    if existed.map_err(|error| precondition_failure(precondition, error))? {
-        Ok(response::empty(StatusCode::NO_CONTENT))
-    } else {
-        let detail = format!("there is no document {id:?} in collection {collection:?}");
-        let error = Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id");
-        Err(precondition_failure(precondition, error))
+    let precondition = Precondition::of_update(&headers)?;
+    match state.service.delete(&request.cx, &collection, &id, precondition.expected()).await {
+        Ok(true) => Ok(response::empty(StatusCode::NO_CONTENT)),
+        Ok(false) => {
+            let detail = format!("there is no document {id:?} in collection {collection:?}");
+            let error = Error::new(ErrorKind::NotFound, "document-not-found", detail).at("id");
+            Err(precondition.problem(error))
+        }
+        Err(error) => Err(precondition.problem(error)),
     }
 }
 
@@ -252,38 +253,4 @@ fn written(result: PutResult) -> Response<Body> {
     let mut response = response::json(status, &WriteResponse::from(result));
     response.headers_mut().insert(header::ETAG, etag);
     response
-}
-
-/// The precondition of a change to an existing document, which cannot be its absence.
-fn update_precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
-    match Precondition::of(headers)? {
-        Precondition::Absent => {
-            let detail = "If-None-Match: * is not possible here: only an existing document can be changed";
-            Err(Problem::new(ErrorCode::Header, detail).at("If-None-Match"))
-        }
-        precondition => Ok(precondition),
-    }
-}
-
-/// The precondition as the service takes it. [`Precondition::Present`] is satisfied by any state of the document, so
-/// that concurrent changes do not fail it.
-fn expected(precondition: Precondition) -> Expected {
-    match precondition {
-        Precondition::None | Precondition::Present => Expected::Any,
-        Precondition::Absent => Expected::Absent,
-        Precondition::Seq(seq) => Expected::Seq(seq),
-    }
-}
-
-/// The problem for a failed write. If the request has a precondition, a conflict is a failed precondition, and so is a
-/// missing document under `If-Match: *`.
-fn precondition_failure(precondition: Precondition, error: Error) -> Problem {
-    match precondition {
-        Precondition::Present if error.code == "document-not-found" => {
-            let detail = format!("{}, and If-Match: * requires one", error.message);
-            Problem::new(ErrorCode::DocumentNotFound, detail).with_status(StatusCode::PRECONDITION_FAILED)
-        }
-        Precondition::None | Precondition::Present => error.into(),
-        Precondition::Absent | Precondition::Seq(_) => Problem::from(error).into_precondition_failed(),
-    }
 }
