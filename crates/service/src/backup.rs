@@ -42,7 +42,7 @@ impl Service {
             )
         })?;
         let (sender, chunks) = mpsc::channel(BUFFERED_CHUNKS);
-        // A thread of its own, because it blocks on the reader most of the time.
+        // A separate thread, because it waits for the reader most of the time.
         let thread = std::thread::Builder::new().name("nearfield-backup".to_owned());
         let spawned = thread.spawn(move || {
             let mut out = ChunkWriter { chunk: Vec::with_capacity(CHUNK_BYTES), sender };

@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// The workers of a service: what they can batch is query texts.
-pub(crate) type Workers = workers::Workers<QueryJob>;
+pub(crate) type Workers = workers::WorkerPools<QueryJob>;
 
-/// One call of a method of the service. Dropping it (after its response, or because its caller has gone) cancels what is
-/// still queued on its behalf.
+/// One call of a method of the service. Dropping it (after its response, or because its caller has gone) cancels the jobs
+/// that it still has in the queues.
 pub(crate) struct Call {
     started: Instant,
     deadline: Instant,
@@ -30,7 +30,7 @@ impl Call {
     /// Begins a call; `Err` if its deadline has passed or its caller has gone.
     pub(crate) fn begin(cx: &Context, timeout: Duration, workers: &Arc<Workers>) -> Result<Call, Error> {
         let started = Instant::now();
-        let deadline = cx.deadline.unwrap_or_else(|| far(started, timeout));
+        let deadline = cx.deadline.unwrap_or_else(|| deadline_after(started, timeout));
         let cancel = cx.cancel.child_token();
         let call = Call {
             started,
@@ -121,19 +121,22 @@ impl Call {
 }
 
 /// `timeout` after `start`, at most a year: the clock may not be able to count further.
-fn far(start: Instant, timeout: Duration) -> Instant {
+fn deadline_after(start: Instant, timeout: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     start + timeout.min(YEAR)
 }
 
 fn cancelled() -> Error {
-    Error::unavailable("cancelled", "the caller has gone; a write it began may still be committed")
+    Error::unavailable(
+        "cancelled",
+        "the caller cancelled the call; a write that it started may still be committed",
+    )
 }
 
 fn deadline_exceeded() -> Error {
     Error::unavailable(
         "deadline",
-        "the deadline passed before the response was ready; a write it began may still be committed",
+        "the deadline passed before the response was ready; a write that the call started may still be committed",
     )
 }
 

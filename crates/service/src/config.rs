@@ -189,7 +189,7 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let oversubscribed = (self.workers > 2 * cores).then(|| {
             format!(
-                "{} workers on {cores} cores: more than two workers per core slow down every search; use {cores}",
+                "{} workers on {cores} cores: more than two workers per core slow down every search; set workers to {cores}",
                 self.workers
             )
         });

@@ -1,6 +1,6 @@
 //! The pools of worker threads.
 
-/// A pool of worker threads with a queue of its own.
+/// A pool of worker threads with its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pool {
     /// Searches, reads and counts.

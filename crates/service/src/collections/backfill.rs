@@ -37,7 +37,7 @@ pub(crate) struct Backfill {
 }
 
 struct Signal {
-    wanted: Mutex<bool>,
+    is_woken: Mutex<bool>,
     changed: Condvar,
     closing: CancellationToken,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Waker(Arc<Signal>);
 impl Waker {
     pub(crate) fn new() -> Waker {
         Waker(Arc::new(Signal {
-            wanted: Mutex::new(true),
+            is_woken: Mutex::new(true),
             changed: Condvar::new(),
             closing: CancellationToken::new(),
         }))
@@ -77,7 +77,7 @@ impl Waker {
 
     /// Signals that documents may lack vectors or have vectors of a replaced model.
     pub(crate) fn wake(&self) {
-        *self.0.wanted.lock() = true;
+        *self.0.is_woken.lock() = true;
         self.0.changed.notify_all();
     }
 }
@@ -138,18 +138,18 @@ impl BackfillWorker {
         }
     }
 
-    /// Sleeps until there may be work, or after a failure until the retry; `false` when closing.
+    /// Sleeps until it is woken, after a failure at most until the retry; `false` when closing.
     fn wait(&self, has_failed: bool) -> bool {
-        let mut wanted = self.signal.wanted.lock();
+        let mut is_woken = self.signal.is_woken.lock();
         let until = Instant::now() + RETRY_DELAY;
-        while !*wanted && !self.signal.closing.is_cancelled() {
+        while !*is_woken && !self.signal.closing.is_cancelled() {
             if !has_failed {
-                self.signal.changed.wait(&mut wanted);
-            } else if self.signal.changed.wait_until(&mut wanted, until).timed_out() {
+                self.signal.changed.wait(&mut is_woken);
+            } else if self.signal.changed.wait_until(&mut is_woken, until).timed_out() {
                 break;
             }
         }
-        *wanted = false;
+        *is_woken = false;
         !self.signal.closing.is_cancelled()
     }
 
@@ -184,15 +184,16 @@ impl BackfillWorker {
 
     /// Embeds documents again whose vectors were computed by another model. The sample comes last, so
     /// that an interrupted run is still detected as stale.
-    fn reembed(&self, collection: &str) -> Result<(), Interruption> {
-        let known = self.shared.resolve(Some(collection))?;
-        let models = self.shared.fingerprints(&known)?;
-        let page =
-            |after: Option<&Cursor>, limit| self.shared.backend.scroll_blocking(&known.name, after, limit);
+    fn reembed(&self, name: &str) -> Result<(), Interruption> {
+        let collection = self.shared.resolve(Some(name))?;
+        let models = self.shared.fingerprints(&collection)?;
+        let page = |after: Option<&Cursor>, limit| {
+            self.shared.backend.scroll_blocking(&collection.name, after, limit)
+        };
         let embed = |documents: Vec<Document>| -> Result<(), Interruption> {
             let mut stale = Vec::new();
             for document in documents {
-                let texts = self.shared.stale_texts(&known, &document)?;
+                let texts = self.shared.stale_texts(&collection, &document)?;
                 if !texts.is_empty() {
                     stale.push((document, texts));
                 }
@@ -206,7 +207,7 @@ impl BackfillWorker {
             after = next_page.next;
         }
         embed(page(None, SAMPLE)?.documents)?;
-        Ok(self.shared.backend.save_models_blocking(&known.name, models)?)
+        Ok(self.shared.backend.save_models_blocking(&collection.name, models)?)
     }
 
     /// Computes the vectors of these texts on the workers and writes them.
@@ -221,9 +222,9 @@ impl BackfillWorker {
         let job_context =
             JobContext { deadline: Instant::now() + BATCH_WAIT_MAX, cancel: self.signal.closing.clone() };
         let mut done = Vec::new();
-        for answer in self.shared.workers.push_all(Pool::Ingest, job_context, steps)? {
-            match answer.blocking_recv() {
-                Ok(answer) => done.push(answer?),
+        for result in self.shared.workers.push_all(Pool::Ingest, job_context, steps)? {
+            match result.blocking_recv() {
+                Ok(result) => done.push(result?),
                 Err(_) if self.signal.closing.is_cancelled() => return Err(Interruption::Closing),
                 Err(_) => return Err(panicked().into()),
             }

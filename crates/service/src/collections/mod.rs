@@ -35,8 +35,8 @@ impl Service {
     /// One collection, by name or alias.
     pub async fn collection(&self, cx: &Context, name: &str) -> Result<CollectionInfo, Error> {
         let call = self.shared().begin(cx)?;
-        let known = self.shared().resolve(Some(name))?;
-        self.shared().backend.collection(&call, &known.name).await
+        let collection = self.shared().resolve(Some(name))?;
+        self.shared().backend.collection(&call, &collection.name).await
     }
 
     /// The schema of a collection, by name or alias. Does not block.
@@ -83,8 +83,8 @@ impl Service {
         let call = self.shared().begin(cx)?;
         // Serialized, so that only one of two identical calls reports that it created the collection.
         let _guard = call.within(self.inner.put_collection_lock.lock()).await?;
-        let (models, checked) = (self.shared().models.clone(), schema.clone());
-        let fingerprints = call.administer(move || check_models(&models, &checked)).await?;
+        let (models, to_check) = (self.shared().models.clone(), schema.clone());
+        let fingerprints = call.administer(move || check_models(&models, &to_check)).await?;
         self.shared().backend.put_collection(&call, name, schema, rebuild, fingerprints).await
     }
 
@@ -118,7 +118,7 @@ pub(crate) fn default_quantization(vector: &VectorSchema) -> Quantization {
 
 /// Checks that every model of the schema is installed and produces vectors of its field's type and
 /// dimension. Returns the model fingerprint of each computed field.
-fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error> {
+fn check_models(models: &Models, schema: &Schema) -> Result<Fingerprints, Error> {
     let mut fingerprints = Vec::new();
     for (field, vector) in vector_fields(schema) {
         let Some(embed) = &vector.embed else { continue };
@@ -132,7 +132,7 @@ fn check_models(loaded: &Models, schema: &Schema) -> Result<Fingerprints, Error>
             .at(field));
         }
         models::check_name(&embed.model).map_err(|error| error.at(field))?;
-        let model = loaded.get(&embed.model)?;
+        let model = models.get(&embed.model)?;
         if model.dim() != vector.dim {
             return Err(Error::invalid(
                 "vector-dimensions",

@@ -16,9 +16,9 @@ pub(crate) const SAMPLE: usize = 256;
 impl Shared {
     /// Records which collections have vectors of another model than the loaded one.
     pub(crate) fn find_stale(&self) {
-        for known in self.catalog().collections() {
-            if let Err(error) = self.check_staleness(known) {
-                tracing::warn!(collection = known.name, %error, "cannot determine yet which model computed the vectors");
+        for collection in self.catalog().collections() {
+            if let Err(error) = self.check_staleness(collection) {
+                tracing::warn!(collection = collection.name, %error, "cannot determine yet which model computed the vectors");
             }
         }
     }
@@ -27,22 +27,23 @@ impl Shared {
     /// computed their vectors.
     pub(crate) fn model_loaded(&self, model: &str) {
         let catalog = self.catalog();
-        let of_model = catalog.collections().filter(|known| models(&known.schema).any(|name| name == model));
-        self.unchecked.lock().extend(of_model.map(|known| known.name.clone()));
+        let of_model =
+            catalog.collections().filter(|collection| models(&collection.schema).any(|name| name == model));
+        self.unchecked.lock().extend(of_model.map(|collection| collection.name.clone()));
     }
 
     /// Records whether a collection's vectors were computed by another model than the loaded one.
     /// After an error the collection stays marked as unchecked. A missing model is no error:
     /// [`Shared::model_loaded`] marks the collection once the model is loaded.
-    pub(crate) fn check_staleness(&self, known: &CollectionHandle) -> Result<(), Error> {
+    pub(crate) fn check_staleness(&self, collection: &CollectionHandle) -> Result<(), Error> {
         // Removed first, so that a mark set by a concurrent model load is kept.
-        self.unchecked.lock().remove(&known.name);
-        match self.is_stale(known) {
+        self.unchecked.lock().remove(&collection.name);
+        match self.is_stale(collection) {
             Ok(false) => Ok(()),
             Ok(true) => {
-                if self.stale.lock().insert(known.name.clone()) {
+                if self.stale.lock().insert(collection.name.clone()) {
                     tracing::warn!(
-                        collection = known.name,
+                        collection = collection.name,
                         "the vectors were computed by another model; embedding the documents again"
                     );
                 }
@@ -50,11 +51,11 @@ impl Shared {
             }
             // Readiness reports missing models.
             Err(error) if error.code == MODEL_MISSING => {
-                tracing::debug!(collection = known.name, %error, "cannot determine which model computed the vectors");
+                tracing::debug!(collection = collection.name, %error, "cannot determine which model computed the vectors");
                 Ok(())
             }
             Err(error) => {
-                self.unchecked.lock().insert(known.name.clone());
+                self.unchecked.lock().insert(collection.name.clone());
                 Err(error)
             }
         }
@@ -64,20 +65,20 @@ impl Shared {
     /// Skips texts whose model is not installed.
     pub(crate) fn stale_texts(
         &self,
-        known: &CollectionHandle,
+        collection: &CollectionHandle,
         document: &Document,
     ) -> Result<Vec<TextToEmbed>, Error> {
-        let made = self.backend.vector_models(known, &document.key)?;
+        let computed_by = self.backend.vector_models(collection, &document.key)?;
         let mut texts = self.backend.texts_to_embed(&document.key, &document.fields);
-        texts.retain(|text| text.collection == known.version);
+        texts.retain(|text| text.collection == collection.version);
         let mut stale = Vec::new();
         for text in texts {
             let fingerprint = match self.models.get(&text.model) {
                 Err(error) if error.code == MODEL_MISSING => continue,
                 model => model?.fingerprint().0,
             };
-            let made = made.iter().find(|(field, _)| *field == text.field);
-            if made.is_some_and(|(_, model)| *model != fingerprint) {
+            let computed_by = computed_by.iter().find(|(field, _)| *field == text.field);
+            if computed_by.is_some_and(|(_, model)| *model != fingerprint) {
                 stale.push(text);
             }
         }
@@ -85,9 +86,9 @@ impl Shared {
     }
 
     /// The fingerprint of the installed model per computed field, sorted by field name.
-    pub(crate) fn fingerprints(&self, known: &CollectionHandle) -> Result<Fingerprints, Error> {
+    pub(crate) fn fingerprints(&self, collection: &CollectionHandle) -> Result<Fingerprints, Error> {
         let mut fingerprints = Vec::new();
-        for (name, vector) in vector_fields(&known.schema) {
+        for (name, vector) in vector_fields(&collection.schema) {
             if let Some(embed) = &vector.embed {
                 fingerprints.push((name.to_owned(), self.models.get(&embed.model)?.fingerprint().0));
             }
@@ -96,12 +97,12 @@ impl Shared {
         Ok(fingerprints)
     }
 
-    fn is_stale(&self, known: &CollectionHandle) -> Result<bool, Error> {
-        if let Some(noted) = self.backend.models(&known.name) {
-            return Ok(noted != self.fingerprints(known)?);
+    fn is_stale(&self, collection: &CollectionHandle) -> Result<bool, Error> {
+        if let Some(recorded) = self.backend.models(&collection.name) {
+            return Ok(recorded != self.fingerprints(collection)?);
         }
-        for document in self.backend.scroll_blocking(&known.name, None, SAMPLE)?.documents {
-            if !self.stale_texts(known, &document)?.is_empty() {
+        for document in self.backend.scroll_blocking(&collection.name, None, SAMPLE)?.documents {
+            if !self.stale_texts(collection, &document)?.is_empty() {
                 return Ok(true);
             }
         }

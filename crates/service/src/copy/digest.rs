@@ -93,7 +93,7 @@ pub(super) fn to_put(plan: &CopyPlan, stored: &StoredDocument, expected: Expecte
 fn digest<'p>(
     plan: &'p CopyPlan,
     stored: &'p StoredDocument,
-    known: impl Fn(&'p PlannedCollection) -> &'p CollectionHandle,
+    handle: impl Fn(&'p PlannedCollection) -> &'p CollectionHandle,
 ) -> DocumentDigest {
     let StoredDocument { document, vectors } = stored;
     let mut hash = Sha256::new();
@@ -104,11 +104,11 @@ fn digest<'p>(
     add(&document.key);
     let mut embedded: Vec<&str> = Vec::new();
     for (index, planned) in plan.collections_for_key(&document.key) {
-        let known = known(planned);
-        for (position, name, schema) in computed(known) {
+        let collection = handle(planned);
+        for (position, name, schema) in computed(collection) {
             embedded.push(name);
             let of = |vector: &&ComputedVector| {
-                (vector.collection, usize::from(vector.field)) == (known.version, position)
+                (vector.collection, usize::from(vector.field)) == (collection.version, position)
             };
             add(&(index as u64).to_le_bytes());
             add(name.as_bytes());
@@ -132,9 +132,9 @@ fn digest<'p>(
 }
 
 /// The computed vector fields, with their positions in the schema.
-fn computed(known: &CollectionHandle) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
-    vector_fields(&known.schema).filter(|(_, vector)| vector.embed.is_some()).map(|(name, vector)| {
-        let position = known.schema.fields.iter().position(|field| field.name == name);
+fn computed(collection: &CollectionHandle) -> impl Iterator<Item = (usize, &str, &VectorSchema)> {
+    vector_fields(&collection.schema).filter(|(_, vector)| vector.embed.is_some()).map(|(name, vector)| {
+        let position = collection.schema.fields.iter().position(|field| field.name == name);
         (position.expect("it is one of the schema's fields"), name, vector)
     })
 }

@@ -46,9 +46,9 @@ impl CopyEndpoint {
         config.check()?;
         let cpu = config.cpu();
         let backend = Backend::open(config, cpu, clock, &crate::Progress::default())?;
-        if let Some(obstacle) = backend.catalog_unavailable_reason() {
+        if let Some(reason) = backend.catalog_unavailable_reason() {
             backend.close();
-            return Err(obstacle);
+            return Err(reason);
         }
         let meter = Arc::new(Meter::new());
         let options = Options {
@@ -75,18 +75,18 @@ impl CopyEndpoint {
         self.backend.is_embedded()
     }
 
-    /// The page of a collection's documents after `after`, with their vectors in all of `all`.
+    /// A page of a collection's documents after the cursor `after`, with their vectors in all of `collections`.
     pub(super) async fn page(
         &self,
         call: &Call,
         collection: &Arc<CollectionHandle>,
-        all: impl Iterator<Item = &Arc<CollectionHandle>>,
+        collections: impl Iterator<Item = &Arc<CollectionHandle>>,
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<(Vec<StoredDocument>, Option<Cursor>), Error> {
         let page = self.backend.scroll(call, collection, None, after, limit).await?;
         let keys: Vec<Vec<u8>> = page.documents.iter().map(|document| document.key.to_vec()).collect();
-        let mut documents = self.documents(call, all, keys).await?;
+        let mut documents = self.documents(call, collections, keys).await?;
         // In the order of the page. Documents deleted meanwhile are omitted.
         let documents =
             page.documents.iter().filter_map(|document| documents.remove(&document.key)).collect();
@@ -102,19 +102,20 @@ impl CopyEndpoint {
     ) -> Result<HashMap<Box<[u8]>, StoredDocument>, Error> {
         let collections: Vec<Arc<CollectionHandle>> = collections.cloned().collect();
         let existing = self.backend.prefetch(call, keys.clone()).await?;
-        let gather = move || {
+        let read = move || {
             let mut found = HashMap::with_capacity(keys.len());
             for key in keys {
                 let Some(document) = existing.find(std::slice::from_ref(&key))? else { continue };
                 let mut vectors = Vec::new();
-                for known in collections.iter().filter(|known| known.schema.matches_key(&key)) {
-                    vectors.extend(existing.vectors(known, &key)?);
+                for collection in collections.iter().filter(|collection| collection.schema.matches_key(&key))
+                {
+                    vectors.extend(existing.vectors(collection, &key)?);
                 }
                 found.insert(key.into(), StoredDocument { document, vectors });
             }
             Ok(found)
         };
-        call.run(gather).await
+        call.run(read).await
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Copier {
 
 impl std::fmt::Debug for Copier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Copying").finish_non_exhaustive()
+        f.debug_struct("Copier").finish_non_exhaustive()
     }
 }
 
@@ -271,8 +271,8 @@ impl Copier {
     ) -> Result<(), Error> {
         let collection = &plan.collections[page.collection].from.name;
         let writer = PageWriter { to: &self.to, plan, collection, counters, observer };
-        let mut open = page.documents;
-        retry(async || writer.write_once(cx, &mut open).await).await
+        let mut pending = page.documents;
+        retry(async || writer.write_once(cx, &mut pending).await).await
     }
 
     async fn compare(
@@ -325,14 +325,14 @@ struct PageWriter<'c> {
 }
 
 impl PageWriter<'_> {
-    /// Writes those of the documents that differ in the target. Removes from `open` all documents that
-    /// need no further attempt; on success that is all of them.
-    async fn write_once(&self, cx: &Context, open: &mut Vec<StoredDocument>) -> Result<(), Error> {
+    /// Writes those of the `pending` documents that differ in the target. Removes all that need no further
+    /// attempt; on success that is all of them.
+    async fn write_once(&self, cx: &Context, pending: &mut Vec<StoredDocument>) -> Result<(), Error> {
         let call = self.to.begin(cx)?;
-        let keys = open.iter().map(|source| source.document.key.to_vec()).collect();
+        let keys = pending.iter().map(|source| source.document.key.to_vec()).collect();
         let targets = self.plan.collections.iter().map(|planned| &planned.to);
         let existing = self.to.documents(&call, targets, keys).await?;
-        let (writing, ops) = self.puts(std::mem::take(open), &existing);
+        let (writing, ops) = self.puts(std::mem::take(pending), &existing);
         if ops.is_empty() {
             return Ok(());
         }
@@ -340,7 +340,7 @@ impl PageWriter<'_> {
             Ok(results) => results,
             Err(error) => {
                 // Whether they were applied is found out when they are compared again.
-                *open = writing;
+                *pending = writing;
                 return Err(error);
             }
         };
@@ -353,14 +353,14 @@ impl PageWriter<'_> {
                 // Another client changed it after it was compared: compare it again.
                 Err(WriteFailure::Conflict(error)) => {
                     failed.get_or_insert(error);
-                    open.push(source);
+                    pending.push(source);
                 }
                 Err(WriteFailure::Rejected(error)) if is_document_error(&error) => {
                     self.reject(&source, error.message);
                 }
                 Err(other) => {
                     failed = Some(other.into_error());
-                    open.push(source);
+                    pending.push(source);
                 }
             }
         }
@@ -414,27 +414,27 @@ fn failure(collection: &str, source: &StoredDocument, reason: String) -> CopyFai
 }
 
 /// Retries an operation after transient errors.
-async fn retry<T>(mut ask: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+async fn retry<T>(mut operation: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
     let began = Instant::now();
     let mut pause = RETRY_PAUSE_MIN;
     loop {
-        match ask().await {
+        match operation().await {
             Err(error) if is_transient(&error) && began.elapsed() < RETRY_TIME_MAX => {
                 tracing::warn!(%error, "retrying after a transient store error");
                 tokio::time::sleep(pause).await;
                 pause = RETRY_PAUSE_MAX.min(2 * pause);
             }
-            answer => return answer,
+            result => return result,
         }
     }
 }
 
-/// Whether an error may go away by itself.
+/// Whether a retry may succeed.
 fn is_transient(error: &Error) -> bool {
     let is_final = matches!(error.code, "cancelled" | "closing" | "read-only" | "redis-refused");
-    let is_passing =
+    let is_temporary =
         matches!(error.kind, ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Conflict);
-    is_passing && !is_final
+    is_temporary && !is_final
 }
 
 /// Whether an error concerns one document only.

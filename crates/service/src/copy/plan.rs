@@ -98,19 +98,19 @@ pub(super) async fn create(
     Ok(plan)
 }
 
-/// The named collections without duplicates, or all.
+/// The named collections, each once; all without names.
 fn select(all: Vec<CollectionInfo>, names: Option<&[String]>) -> Result<Vec<CollectionInfo>, Error> {
     let Some(names) = names else { return Ok(all) };
     let mut selected: Vec<CollectionInfo> = Vec::with_capacity(names.len());
     for name in names {
         let found = all.iter().find(|info| info.name == *name || info.aliases.contains(name));
         let Some(info) = found else {
-            let known: Vec<&str> = all.iter().map(|info| info.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let existing: Vec<&str> = all.iter().map(|info| info.name.as_str()).collect();
+            let existing = if existing.is_empty() { "none".to_owned() } else { existing.join(", ") };
             return Err(Error::new(
                 ErrorKind::NotFound,
                 "collection-not-found",
-                format!("the source has no collection {name:?}; its collections: {known}"),
+                format!("the source has no collection {name:?}; its collections: {existing}"),
             ));
         };
         if !selected.iter().any(|selected| selected.name == info.name) {
@@ -196,14 +196,14 @@ async fn plan_collection(
     info: &CollectionInfo,
     schema: Schema,
 ) -> Result<PlannedCollection, Error> {
-    let known = |info: &CollectionInfo| {
+    let handle = |info: &CollectionInfo| {
         Arc::new(CollectionHandle {
             name: info.name.clone(),
             version: info.version,
             schema: info.schema.clone(),
         })
     };
-    let source = known(info);
+    let source = handle(info);
     // Redis stores the models of a collection's vectors once per collection.
     let stored = to.backend.models(&info.name);
     let fingerprints = match &stored {
@@ -230,7 +230,7 @@ async fn plan_collection(
         }
     }
     let models = to.backend.models(&info.name);
-    Ok(PlannedCollection { from: source, to: known(&created), models })
+    Ok(PlannedCollection { from: source, to: handle(&created), models })
 }
 
 /// The models of a collection's vectors in the source: as stored per collection, or of the first vector
@@ -272,7 +272,7 @@ async fn fingerprints(
             continue;
         }
         let (models, model) = (models.clone(), model.to_owned());
-        // If it is not installed, the server that opens the target stores it.
+        // If the model is not installed, the server that opens the target records its fingerprint.
         if let Ok(fingerprint) = call.administer(move || Ok(models.get(&model)?.fingerprint().0)).await {
             found.push((name.to_owned(), fingerprint));
         }

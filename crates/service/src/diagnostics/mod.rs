@@ -1,4 +1,4 @@
-//! What the service says about itself: whether it is ready, and where the time of searches goes.
+//! Readiness, and diagnosis of search latency.
 
 mod doctor;
 mod readiness;

@@ -76,10 +76,10 @@ impl Shared {
 
     /// Loads the models that the collections use. Calls that need a missing model fail with an error.
     pub(crate) fn load_models(&self) {
-        for known in self.catalog().collections() {
-            for model in catalog::models(&known.schema) {
+        for collection in self.catalog().collections() {
+            for model in catalog::models(&collection.schema) {
                 if let Err(error) = self.models.get(model) {
-                    tracing::warn!(collection = known.name, %error, "cannot load a model");
+                    tracing::warn!(collection = collection.name, %error, "cannot load a model");
                 }
             }
         }

@@ -139,9 +139,9 @@ mod tests {
             let tokens: usize = batch.texts.iter().map(|(_, text)| text.len() / BYTES_PER_TOKEN + 1).sum();
             assert!(tokens <= BATCH_TOKENS_MAX || batch.texts.len() == 1, "{tokens} tokens");
             for (number, text) in &batch.texts {
-                let place = plan.distinct.iter().position(|distinct| distinct == number).unwrap();
-                assert_eq!((&batch.model, text), (&texts[place].0, &texts[place].1));
-                assert!(!std::mem::replace(&mut seen[place], true), "text {place} twice");
+                let position = plan.distinct.iter().position(|distinct| distinct == number).unwrap();
+                assert_eq!((&batch.model, text), (&texts[position].0, &texts[position].1));
+                assert!(!std::mem::replace(&mut seen[position], true), "text {position} twice");
             }
         }
         assert!(seen.iter().all(|seen| *seen));

@@ -69,11 +69,6 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    /// Whether the query cache is enabled.
-    pub(crate) fn caches_queries(&self) -> bool {
-        self.caches_queries
-    }
-
     pub(crate) fn new(config: &Config, cpu: Cpu, meter: Arc<Meter>) -> Models {
         Models {
             dir: config.models_dir.clone(),
@@ -87,6 +82,11 @@ impl Models {
             loading: Mutex::new(()),
             on_load: OnceLock::new(),
         }
+    }
+
+    /// Whether the query cache is enabled.
+    pub(crate) fn caches_queries(&self) -> bool {
+        self.caches_queries
     }
 
     /// Registers the callback for loaded models. May be called once only.

@@ -1,8 +1,8 @@
 //! Pools of worker threads behind bounded queues. Every step of a call that computes or reads a disk runs here, so that
 //! no asynchronous thread does.
 //!
-//! Searches and documents have pools of their own. The threads that embed documents run at a lower priority, so that a
-//! search never waits for a batch of documents. Collections are managed on a third pool, so that they can be inspected
+//! Searches and documents have separate pools. The threads that embed documents run at a lower priority, so that a search
+//! never waits for a batch of documents. Collections are managed on a third pool, so that they can be inspected
 //! and changed while the other two are overloaded.
 
 mod heartbeat;
@@ -29,11 +29,11 @@ use queue::{BatchPolicy, Queue, Rejected, Work};
 pub(crate) use queue::{JobContext, Step};
 pub(crate) use threads::lower_priority;
 
-/// A result to come. The sender is dropped without one if the job expired or panicked.
+/// The result of a queued step. Its sender is dropped without a result if the job expired or panicked.
 pub(crate) type Pending<T> = oneshot::Receiver<Result<T, Error>>;
 
-/// Threads of [`Pool::Admin`]. Changes of collections exclude each other elsewhere, so one long change leaves the second
-/// thread for everything else.
+/// Threads of [`Pool::Admin`]. Collections are changed one at a time, so a long change leaves the second thread for
+/// everything else.
 const ADMIN_THREADS: usize = 2;
 
 /// Steps that cost less together than one by one.
@@ -42,7 +42,7 @@ pub(crate) trait Batchable: Send + Sized + 'static {
     fn run(batch: Vec<(Self, Duration)>);
 }
 
-/// The options of [`Workers::start`].
+/// The options of [`WorkerPools::start`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Threads of the search pool, and as many of the ingest pool.
@@ -58,7 +58,7 @@ pub(crate) struct Options {
 }
 
 /// The pools. `B` is the kind of step that can be batched.
-pub(crate) struct Workers<B> {
+pub(crate) struct WorkerPools<B> {
     search: Arc<Queue<B>>,
     ingest: Arc<Queue<B>>,
     admin: Arc<Queue<B>>,
@@ -78,16 +78,16 @@ pub(crate) struct StuckWorkers {
     pub(crate) longest: Duration,
 }
 
-impl<B: Batchable> Workers<B> {
+impl<B: Batchable> WorkerPools<B> {
     /// Starts the threads.
-    pub(crate) fn start(options: Options, meter: Arc<Meter>) -> std::io::Result<Workers<B>> {
+    pub(crate) fn start(options: Options, meter: Arc<Meter>) -> std::io::Result<WorkerPools<B>> {
         let Options { threads, jobs_max, queue_delay_max, batch_max, pin } = options;
         let queue = |queue_delay_max, threads| {
             Arc::new(Queue::new(jobs_max, queue_delay_max, BatchPolicy { max: batch_max, threads }))
         };
-        let workers = Workers {
+        let workers = WorkerPools {
             search: queue(queue_delay_max, threads),
-            // Whoever writes documents prefers waiting to an error.
+            // Writers prefer waiting to an error.
             ingest: queue(Duration::MAX, threads),
             admin: queue(Duration::MAX, ADMIN_THREADS),
             meter,

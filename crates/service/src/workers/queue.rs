@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::overload::OverloadDetector;
 use crate::sync::{Condvar, Mutex};
 
-/// Until when a job is worth starting.
+/// How long a job may wait to be started.
 #[derive(Clone, Debug)]
 pub(crate) struct JobContext {
-    /// Not after this.
+    /// The job is dropped if it has not started by then.
     pub(crate) deadline: Instant,
-    /// Not once this has fired.
+    /// The job is dropped if this is cancelled before it has started.
     pub(crate) cancel: CancellationToken,
 }
 
@@ -25,7 +25,7 @@ impl JobContext {
     }
 }
 
-/// One step of a job. It is given the time it waited.
+/// One step of a job. It receives the time that it waited.
 pub(crate) enum Step<B> {
     /// Runs alone.
     Single(Box<dyn FnOnce(Duration) + Send>),
@@ -33,8 +33,8 @@ pub(crate) enum Step<B> {
     Batchable(B),
 }
 
-/// The work of one call. Its steps may run at once on several threads. The steps of several jobs alternate, so that a
-/// large job does not hold up a small one.
+/// The work of one call. Its steps may run on several threads at once. The steps of several jobs alternate, so that a
+/// large job does not delay a small one.
 pub(super) struct Job<B> {
     context: JobContext,
     /// When it was pushed.

@@ -33,17 +33,17 @@ fn queue(jobs_max: usize, threads: usize) -> Queue<CountedStep> {
     Queue::new(jobs_max, Duration::MAX, BatchPolicy { max: BATCH_MAX, threads })
 }
 
-fn workers(threads: usize, jobs_max: usize) -> Workers<CountedStep> {
+fn workers(threads: usize, jobs_max: usize) -> WorkerPools<CountedStep> {
     start(threads, jobs_max, false)
 }
 
-fn start(threads: usize, jobs_max: usize, pin: bool) -> Workers<CountedStep> {
+fn start(threads: usize, jobs_max: usize, pin: bool) -> WorkerPools<CountedStep> {
     let options = Options { threads, jobs_max, queue_delay_max: Duration::MAX, batch_max: BATCH_MAX, pin };
-    Workers::start(options, Arc::new(Meter::new())).unwrap()
+    WorkerPools::start(options, Arc::new(Meter::new())).unwrap()
 }
 
 /// Keeps one worker busy until the sender it returns is dropped.
-fn occupy(workers: &Workers<CountedStep>, pool: Pool) -> (mpsc::Sender<()>, Pending<()>) {
+fn occupy(workers: &WorkerPools<CountedStep>, pool: Pool) -> (mpsc::Sender<()>, Pending<()>) {
     let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = mpsc::channel();
     let pending = workers

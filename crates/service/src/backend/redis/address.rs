@@ -23,10 +23,10 @@ impl Addresses {
     /// Parses `redis://...` or `redis-cluster://...`, or either with `rediss`.
     pub(super) fn parse(url: &str) -> Result<Addresses, Error> {
         let parse_seeds = |scheme: &str, rest: &str| {
-            let (place, options) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            let (login, hosts) = match place.rsplit_once('@') {
+            let (authority, options) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            let (login, hosts) = match authority.rsplit_once('@') {
                 Some((login, hosts)) => (format!("{login}@"), hosts),
-                None => (String::new(), place),
+                None => (String::new(), authority),
             };
             hosts
                 .split(',')
@@ -46,14 +46,14 @@ impl Address {
     /// Parses `redis://...` or `rediss://...`.
     fn parse(url: &str) -> Result<Address, Error> {
         // The cause may quote the URL and with it a password.
-        let refused = |_| {
+        let invalid = |_| {
             Error::invalid(
                 "store",
                 "invalid store URL: expected redis://[user][:password@]host[:port][/0], or redis-cluster:// with comma-separated hosts; use rediss for TLS",
             )
             .at("store")
         };
-        let info = url.into_connection_info().map_err(refused)?;
+        let info = url.into_connection_info().map_err(invalid)?;
         let database = info.redis_settings().db();
         if database != 0 {
             return Err(Error::invalid(
@@ -73,7 +73,7 @@ impl Address {
             settings = settings.set_protocol(ProtocolVersion::RESP3);
         }
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Address::from_info(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(refused)
+        Address::from_info(info.set_tcp_settings(tcp).set_redis_settings(settings)).map_err(invalid)
     }
 
     fn from_info(info: ConnectionInfo) -> Result<Address, RedisError> {

@@ -61,7 +61,7 @@ impl Redis {
         let state = self.state();
         let oldest = state.servers.values().map(|server| server.search_version).min();
         index::check_supported(&schema, oldest.unwrap_or_default())?;
-        schema.validate().map_err(|refused| error_mapping::collection(refused.into()))?;
+        schema.validate().map_err(|invalid| error_mapping::collection(invalid.into()))?;
         if let Some(collection) = state.by_alias(name) {
             let collection = collection.name.clone();
             return Err(error_mapping::collection(CollectionError::IsAlias {

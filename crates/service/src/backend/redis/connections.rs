@@ -81,7 +81,7 @@ impl NodeMetrics {
 
 impl std::fmt::Debug for NodeMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watch")
+        f.write_str("NodeMetrics")
     }
 }
 
@@ -379,7 +379,7 @@ impl Connections {
             .map_err(|_| error::unresponsive(&self.address, probe_timeout))?
             .map_err(|failed| error::connection(&self.address, &failed))?;
         match reply {
-            Value::ServerError(refused) => Err(error::server(&refused)),
+            Value::ServerError(reply) => Err(error::server(&reply)),
             value => Ok(value),
         }
     }

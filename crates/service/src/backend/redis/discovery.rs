@@ -141,7 +141,7 @@ impl Redis {
             let collection = match cached {
                 // Keeps the validator, so that an unchanged collection compares equal.
                 Some(cached) if cached.metadata() == collection.metadata() => {
-                    Collection { checker: cached.checker.clone(), ..collection }
+                    Collection { validator: cached.validator.clone(), ..collection }
                 }
                 _ => collection,
             };

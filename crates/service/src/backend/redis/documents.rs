@@ -27,16 +27,16 @@ const PIPELINE_BYTES_MAX: usize = 4 << 20;
 /// Number of writes after which the indexes are checked for failures.
 const REFRESH_AFTER_WRITES: usize = 256;
 
-/// A write in flight.
-struct PendingWrite {
+/// A write whose reply is awaited.
+struct SentWrite {
     expected: Expected,
     /// The sequence number of the content it writes.
     seq: Seq,
 }
 
 /// The writes of one pipeline.
-struct WriteBatch {
-    writes: Vec<PendingWrite>,
+struct WritePipeline {
+    writes: Vec<SentWrite>,
     commands: Pipeline,
     bytes: usize,
 }
@@ -166,10 +166,10 @@ impl Redis {
         state: &CachedState,
         ops: &mut impl Iterator<Item = &'o Op>,
         now_ms: u64,
-    ) -> WriteBatch {
+    ) -> WritePipeline {
         let count_max = node.batch_size.load(Ordering::Relaxed);
         let commands = Pipeline::with_capacity(count_max);
-        let mut batch = WriteBatch { writes: Vec::with_capacity(count_max), commands, bytes: 0 };
+        let mut batch = WritePipeline { writes: Vec::with_capacity(count_max), commands, bytes: 0 };
         while batch.writes.len() < count_max && batch.bytes < PIPELINE_BYTES_MAX {
             let Some(op) = ops.next() else { break };
             let (write, command) = self.write_command(state, op, now_ms);
@@ -181,7 +181,7 @@ impl Redis {
     }
 
     /// Sends one pipeline; an error applies to all its writes.
-    async fn send_batch(&self, node: &Arc<Node>, batch: &WriteBatch) -> Result<WriteResults, Error> {
+    async fn send_batch(&self, node: &Arc<Node>, batch: &WritePipeline) -> Result<WriteResults, Error> {
         let _permit = node.write_permits.acquire().await.map_err(|_| Error::closing())?;
         let replicas = self.servers.store().wait_replicas;
         let began = Instant::now();
@@ -191,7 +191,7 @@ impl Redis {
             node.adapt_batch_size(batch.writes.len(), began.elapsed());
         }
         let mut replies = sent?;
-        let is_missing = |reply: &Result<Value, Error>| matches!(reply, Ok(Value::ServerError(refused)) if error::is_script_missing(refused));
+        let is_missing = |reply: &Result<Value, Error>| matches!(reply, Ok(Value::ServerError(reply)) if error::is_script_missing(reply));
         if replies.iter().any(is_missing) {
             // The server was restarted, or its scripts were flushed.
             self.servers.load_script(node).await?;
@@ -209,14 +209,14 @@ impl Redis {
             }
         }
         node.adapt_batch_size(replies.len(), began.elapsed());
-        let outcome = |(write, reply): (&PendingWrite, Result<Value, Error>)| match reply {
+        let outcome = |(write, reply): (&SentWrite, Result<Value, Error>)| match reply {
             Ok(reply) => write.outcome(reply),
             Err(error) => Err(WriteFailure::Rejected(error)),
         };
         Ok(batch.writes.iter().zip(replies).map(outcome).collect())
     }
 
-    fn write_command(&self, state: &CachedState, op: &Op, now_ms: u64) -> (PendingWrite, Cmd) {
+    fn write_command(&self, state: &CachedState, op: &Op, now_ms: u64) -> (SentWrite, Cmd) {
         match op {
             Op::Put { key, fields, expires_at_ms, vectors, expected } => {
                 let computed = encode_vectors(state, vectors);
@@ -225,15 +225,15 @@ impl Redis {
                     fields.iter().chain(&computed).map(|field| (&*field.name, &*field.value)).collect();
                 let seq = content_hash(all.iter().copied(), expiry);
                 let command = self.servers.script.put(key, all.into_iter(), expiry, *expected);
-                (PendingWrite { expected: *expected, seq }, command)
+                (SentWrite { expected: *expected, seq }, command)
             }
             Op::Delete { key, expected } => {
-                (PendingWrite { expected: *expected, seq: 0 }, self.servers.script.delete(key, *expected))
+                (SentWrite { expected: *expected, seq: 0 }, self.servers.script.delete(key, *expected))
             }
             Op::SetVectors { key, expected, vectors } => {
                 let expected = Expected::Seq(*expected);
                 (
-                    PendingWrite { expected, seq: 0 },
+                    SentWrite { expected, seq: 0 },
                     self.servers.script.set(key, &encode_vectors(state, vectors), expected),
                 )
             }
@@ -241,7 +241,7 @@ impl Redis {
     }
 }
 
-impl PendingWrite {
+impl SentWrite {
     fn outcome(&self, reply: Value) -> Result<WriteOutcome, WriteFailure> {
         match parse_reply(reply) {
             Ok(WriteReply::Written { existed }) => Ok(WriteOutcome { seq: self.seq, existed }),

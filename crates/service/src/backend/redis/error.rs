@@ -22,8 +22,8 @@ pub(super) fn connection(address: &Address, error: &RedisError) -> Error {
     };
     match code {
         Some(code) => {
-            let refused = from_code(code, error.detail().unwrap_or_default());
-            Error { message: format!("{address}: {}", refused.message), ..refused }
+            let rejected = from_code(code, error.detail().unwrap_or_default());
+            Error { message: format!("{address}: {}", rejected.message), ..rejected }
         }
         None => Error::unavailable(UNAVAILABLE, format!("Redis at {address} does not reply: {error}")),
     }

@@ -45,8 +45,8 @@ pub fn redis_reply(input: &[u8]) {
         b'o' => doctor::slow_commands(value).iter().for_each(|entry| assert!(entry.len() < 10_000)),
         b'e' => {
             let _ = slots::Redirection::parse(&value);
-            if let Value::ServerError(refused) = &value {
-                let error = error::server(refused);
+            if let Value::ServerError(reply) = &value {
+                let error = error::server(reply);
                 assert!(!error.message.is_empty() && !error.code.is_empty());
             }
         }

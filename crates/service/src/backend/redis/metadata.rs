@@ -87,7 +87,7 @@ impl CollectionMetadata {
             return Err(damaged("unknown format: a newer Nearfield may have written it"));
         }
         let schema = schema.ok_or_else(|| damaged("no schema"))?;
-        schema.validate().map_err(|refused| damaged(&refused.to_string()))?;
+        schema.validate().map_err(|invalid| damaged(&invalid.to_string()))?;
         let id = number.ok_or_else(|| damaged("no id"))?;
         models.sort_unstable();
         Ok(Some(CollectionMetadata { version: CollectionVersion { id, version: 1 }, schema, models }))

@@ -63,7 +63,7 @@ use crate::{
 /// The Redis backend: the servers, the cached state of their collections, and the thread that talks
 /// to them.
 ///
-/// Shared as an [`Arc`], because a schema change runs as a task of its own that outlives a caller who
+/// Shared as an [`Arc`], because a schema change runs as a separate task, which continues when its caller
 /// stops waiting. The supervisor holds only a [`Weak`] reference, so that it does not keep a dropped
 /// backend alive.
 #[derive(Debug)]

@@ -74,7 +74,7 @@ pub(super) fn number(value: Value, what: &'static str) -> Result<f64, Error> {
 
 fn unexpected(value: Value, what: &'static str) -> Error {
     match value {
-        Value::ServerError(refused) => error::server(&refused),
+        Value::ServerError(reply) => error::server(&reply),
         _ => error::reply(what),
     }
 }

@@ -87,11 +87,11 @@ impl Script {
 pub(super) fn parse_reply(value: Value) -> Result<WriteReply, Error> {
     const WHAT: &str = "the result of a write";
     let items = reply::items(value, WHAT)?;
-    let Ok([made, what]) = <[Value; 2]>::try_from(items) else { return Err(error::reply(WHAT)) };
-    if reply::integer(made, WHAT)? == 1 {
-        return Ok(WriteReply::Written { existed: reply::integer(what, WHAT)? == 1 });
+    let Ok([is_applied, detail]) = <[Value; 2]>::try_from(items) else { return Err(error::reply(WHAT)) };
+    if reply::integer(is_applied, WHAT)? == 1 {
+        return Ok(WriteReply::Written { existed: reply::integer(detail, WHAT)? == 1 });
     }
-    let found = reply::text(what, WHAT)?;
+    let found = reply::text(detail, WHAT)?;
     if found.is_empty() {
         return Ok(WriteReply::Conflict { found: None });
     }

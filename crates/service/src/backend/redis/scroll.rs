@@ -81,10 +81,10 @@ impl Redis {
     ) -> Result<Scrolled, Error> {
         let state = self.state();
         let collection = state.get(collection)?;
-        let passes = |document: &Document| {
-            filter.is_none_or(|filter| collection.checker.matches(filter, &document.fields))
+        let matches = |document: &Document| {
+            filter.is_none_or(|filter| collection.validator.matches(filter, &document.fields))
         };
-        let (documents, next) = self.scan_documents(collection, after, limit, &[], passes).await?;
+        let (documents, next) = self.scan_documents(collection, after, limit, &[], matches).await?;
         let documents = documents.into_iter().map(|document| state.split_vectors(document).0).collect();
         Ok(Scrolled { documents, next })
     }
@@ -98,12 +98,12 @@ impl Redis {
     ) -> Result<PendingEmbeddings, Error> {
         let state = self.state();
         let collection = state.get(collection)?;
-        let version = collection.checker.version();
+        let version = collection.validator.version();
         let fields: Vec<&str> = computed_fields(collection.schema()).map(|(_, name, _)| name).collect();
         if fields.is_empty() || self.fully_embedded.lock().contains(&version) {
             return Ok(PendingEmbeddings { documents: Vec::new(), next: None });
         }
-        let texts = |document: &Document| collection.checker.texts_to_embed(&document.fields);
+        let texts = |document: &Document| collection.validator.texts_to_embed(&document.fields);
         let (documents, next) = self
             .scan_documents(collection, after, limit, &fields, |document| !texts(document).is_empty())
             .await?;
@@ -178,7 +178,7 @@ impl Redis {
         Ok(keys.into_iter().zip(lacks).filter(|(_, lacks)| *lacks).map(|(key, _)| key).collect())
     }
 
-    /// Documents that pass `wanted` and lack one of the `lacking` fields, if any are named.
+    /// Documents that `matches` accepts and that lack one of the fields `lacking`, if any are named.
     async fn scan_documents(
         &self,
         collection: &Collection,
@@ -221,8 +221,8 @@ impl Redis {
             if found.len() >= limit || (began.elapsed() > PAGE_TIME && cursor.remaining.is_empty()) {
                 return Ok((found, Some(cursor.encode())));
             }
-            let room = limit - found.len();
-            self.scan_step(&shards[cursor.shard], &schema.prefixes, &mut cursor, room).await?;
+            let missing = limit - found.len();
+            self.scan_step(&shards[cursor.shard], &schema.prefixes, &mut cursor, missing).await?;
         }
     }
 
@@ -284,7 +284,7 @@ impl Redis {
         Ok(())
     }
 
-    /// The hashes of a shard under a prefix from a SCAN cursor on, and the next cursor: 0 at the end.
+    /// The keys of a shard's hashes under a prefix from a SCAN cursor on, and the next cursor: 0 at the end.
     async fn scan(
         &self,
         shard: &Shard,
@@ -338,15 +338,15 @@ fn slots_moved() -> Error {
 
 /// The glob pattern that matches all keys under a prefix.
 fn glob_pattern(prefix: &[u8]) -> Vec<u8> {
-    let mut glob_pattern = Vec::with_capacity(prefix.len() + 1);
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
     for byte in prefix {
         if b"*?[]\\^-".contains(byte) {
-            glob_pattern.push(b'\\');
+            pattern.push(b'\\');
         }
-        glob_pattern.push(*byte);
+        pattern.push(*byte);
     }
-    glob_pattern.push(b'*');
-    glob_pattern
+    pattern.push(b'*');
+    pattern
 }
 
 #[cfg(test)]

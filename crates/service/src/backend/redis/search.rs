@@ -91,21 +91,21 @@ fn query_text(
     window: usize,
     score_name: &str,
 ) -> String {
-    let mut how = String::new();
+    let mut options = String::new();
     let mut filter = filter.map(Filter::to_string);
     if let Algorithm::Hnsw { ef_search, .. } = vector.algorithm {
         if leg.exact {
             // A brute-force comparison is a way to evaluate a filter, so it needs one; this filter
             // matches every document.
             filter = filter.or_else(|| Some(format!("-{MATCH_NONE}")));
-            how.push_str(" HYBRID_POLICY ADHOC_BF");
+            options.push_str(" HYBRID_POLICY ADHOC_BF");
         } else {
             let ef = leg.ef_search.unwrap_or(ef_search).max(window);
-            how = format!(" EF_RUNTIME {ef}");
+            options = format!(" EF_RUNTIME {ef}");
         }
     }
     let filter = filter.map_or_else(|| "*".to_owned(), |filter| format!("({filter})"));
-    format!("{filter}=>[KNN {window} @{} $v{how} AS {score_name}]", escape(name))
+    format!("{filter}=>[KNN {window} @{} $v{options} AS {score_name}]", escape(name))
 }
 
 /// A field name, escaped for the query language.
@@ -130,7 +130,7 @@ pub(super) fn add_fetch(pipeline: &mut Pipeline, key: &[u8], names: &[&str]) {
     }
 }
 
-/// Parses the replies to these commands; `None` if the document is gone.
+/// Parses the replies to these commands; `None` if the document no longer exists.
 pub(super) fn parse_fields(
     exists: Value,
     values: Value,

@@ -358,16 +358,16 @@ impl Servers {
         let map = self.map.load();
         let primaries: Vec<Arc<Node>> = map.shards.iter().map(|shard| shard.primary.clone()).collect();
         let serving_nodes = self.serving_nodes();
-        let attended = join_all(
+        let checked = join_all(
             serving_nodes.iter().map(|node| node.health_check(reload_info, &self.script, self.is_cluster)),
         )
         .await;
         let of_primary = |node: &Arc<Node>| primaries.iter().any(|primary| Arc::ptr_eq(primary, node));
         serving_nodes
             .iter()
-            .zip(attended)
+            .zip(checked)
             .filter(|(node, _)| of_primary(node))
-            .map(|(_, attended)| attended)
+            .map(|(_, checked)| checked)
             .collect()
     }
 
@@ -397,9 +397,9 @@ impl Servers {
         let mut replies = if replicas == 0 {
             node.connections.send_pipeline(commands, bytes).await?
         } else {
-            let mut waited_for = commands.clone();
-            waited_for.add_command(self.wait_command(node, replicas));
-            let mut replies = node.connections.send_pipeline(&waited_for, bytes).await?;
+            let mut with_wait = commands.clone();
+            with_wait.add_command(self.wait_command(node, replicas));
+            let mut replies = node.connections.send_pipeline(&with_wait, bytes).await?;
             check_replicas(node, replies.pop().expect("one reply per command"), replicas)?;
             replies
         };
@@ -491,18 +491,18 @@ impl Servers {
 /// Checks the reply to `WAIT`.
 fn check_replicas(node: &Node, reply: Value, replicas: usize) -> Result<(), Error> {
     let count = reply::integer(reply, "WAIT")?;
-    let enough = usize::try_from(count).is_ok_and(|count| count >= replicas);
-    node.replicas_lag.store(!enough, Ordering::Relaxed);
-    if enough {
+    let is_replicated = usize::try_from(count).is_ok_and(|count| count >= replicas);
+    node.replicas_lag.store(!is_replicated, Ordering::Relaxed);
+    if is_replicated {
         return Ok(());
     }
     Err(error::not_replicated(count, replicas))
 }
 
-/// KeyLocks an error reply into an error.
+/// Turns an error reply into an error.
 pub(super) fn into_result(value: Value) -> Result<Value, Error> {
     match value {
-        Value::ServerError(into_result) => Err(error::server(&into_result)),
+        Value::ServerError(reply) => Err(error::server(&reply)),
         value => Ok(value),
     }
 }

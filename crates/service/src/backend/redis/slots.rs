@@ -96,13 +96,13 @@ pub(super) struct Redirection {
 impl Redirection {
     /// Parses an error reply, if it is a redirection.
     pub(super) fn parse(value: &Value) -> Option<Redirection> {
-        let Value::ServerError(refused) = value else { return None };
-        let is_ask = match refused.code() {
+        let Value::ServerError(reply) = value else { return None };
+        let is_ask = match reply.code() {
             "MOVED" => false,
             "ASK" => true,
             _ => return None,
         };
-        let (_slot, address) = refused.details()?.split_once(' ')?;
+        let (_slot, address) = reply.details()?.split_once(' ')?;
         let (host, port) = address.trim().rsplit_once(':')?;
         Some(Redirection { is_ask, host: host.to_owned(), port: port.parse().ok()? })
     }

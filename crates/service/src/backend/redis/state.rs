@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{FieldKind, VectorSchema, error_mapping, sync::Arc};
 
-/// Everything known about the servers and their collections.
+/// The state of the servers and their collections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CachedState {
     /// The primaries that were reached, by address.
@@ -25,7 +25,7 @@ pub(super) struct CachedState {
 pub(super) struct Collection {
     pub(super) name: String,
     pub(super) aliases: Vec<String>,
-    pub(super) checker: Arc<DocumentValidator>,
+    pub(super) validator: Arc<DocumentValidator>,
     pub(super) models: Fingerprints,
     /// The index on each shard, by the shard's name.
     pub(super) indexes: BTreeMap<String, ShardIndex>,
@@ -53,9 +53,9 @@ impl Collection {
         aliases: Vec<String>,
         indexes: BTreeMap<String, ShardIndex>,
     ) -> Collection {
-        let checker = Arc::new(DocumentValidator::new(metadata.version, metadata.schema));
+        let validator = Arc::new(DocumentValidator::new(metadata.version, metadata.schema));
         let info = IndexInfo::sum(indexes.values().map(|index| &index.info));
-        Collection { name: name.to_owned(), aliases, checker, models: metadata.models, indexes, info }
+        Collection { name: name.to_owned(), aliases, validator, models: metadata.models, indexes, info }
     }
 
     /// A copy with the current state of its indexes.
@@ -64,7 +64,7 @@ impl Collection {
         Collection { indexes, info, ..self.clone() }
     }
 
-    /// Logs documents that could not be indexed, if there are more of them than `known` has.
+    /// Logs documents that could not be indexed, if there are more of them than `cached` has.
     pub(super) fn log_failures(&self, cached: Option<&Arc<Collection>>) {
         if let Some(failure) = &self.info.last_failure
             && cached.is_none_or(|cached| cached.info.failures < self.info.failures)
@@ -111,12 +111,12 @@ impl Collection {
     }
 
     pub(super) fn schema(&self) -> &Schema {
-        self.checker.schema()
+        self.validator.schema()
     }
 
     pub(super) fn metadata(&self) -> CollectionMetadata {
         CollectionMetadata {
-            version: self.checker.version(),
+            version: self.validator.version(),
             schema: self.schema().clone(),
             models: self.models.clone(),
         }
@@ -126,7 +126,7 @@ impl Collection {
     fn is_equivalent(&self, other: &Collection) -> bool {
         self.aliases == other.aliases
             && self.models == other.models
-            && self.checker.version() == other.checker.version()
+            && self.validator.version() == other.validator.version()
             && self.schema() == other.schema()
     }
 
@@ -135,7 +135,7 @@ impl Collection {
         CollectionInfo {
             name: self.name.clone(),
             aliases: self.aliases.clone(),
-            version: self.checker.version(),
+            version: self.validator.version(),
             schema: self.schema().clone(),
             documents: self.info.documents,
             vectors: vector_fields * self.info.documents,
@@ -193,7 +193,7 @@ impl CachedState {
     }
 
     pub(super) fn by_alias(&self, alias: &str) -> Option<&Arc<Collection>> {
-        self.collections.values().find(|collection| collection.aliases.iter().any(|known| known == alias))
+        self.collections.values().find(|collection| collection.aliases.iter().any(|own| own == alias))
     }
 
     fn names(&self) -> String {
@@ -218,12 +218,15 @@ impl CachedState {
 
     /// The collections that contain a document with this key.
     fn collections_for_key<'s>(&'s self, key: &'s [u8]) -> impl Iterator<Item = &'s Collection> {
-        self.collections.values().map(|collection| &**collection).filter(|it| it.schema().matches_key(key))
+        self.collections
+            .values()
+            .map(|collection| &**collection)
+            .filter(|collection| collection.schema().matches_key(key))
     }
 
     pub(super) fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         self.collections_for_key(key)
-            .flat_map(|collection| collection.checker.texts_to_embed(fields))
+            .flat_map(|collection| collection.validator.texts_to_embed(fields))
             .collect()
     }
 
@@ -242,7 +245,7 @@ impl CachedState {
         // Vectors may be added later, so other errors take precedence over missing vectors.
         let mut missing = None;
         for collection in self.collections_for_key(key) {
-            match collection.checker.check(key, fields, vectors) {
+            match collection.validator.check(key, fields, vectors) {
                 Err(error @ WriteError::VectorsMissing { .. }) => missing = Some(error),
                 checked => checked?,
             }
@@ -258,7 +261,7 @@ impl CachedState {
         missing.map_or(Ok(()), Err)
     }
 
-    /// When a document expires that has no expiry of its own.
+    /// When a document without an expiry expires by the default TTL of its collections.
     pub(super) fn default_expiry(&self, key: &[u8], now_ms: u64) -> Option<u64> {
         let ttl = self.collections_for_key(key).filter_map(|collection| collection.schema().ttl).min()?;
         Some(now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)))
@@ -267,9 +270,9 @@ impl CachedState {
     /// The name and schema of the field that a computed vector belongs to; `None` if its collection was
     /// dropped.
     pub(super) fn vector_field(&self, vector: &ComputedVector) -> Option<(&str, &VectorSchema)> {
-        let known = self.collections.values();
+        let mut collections = self.collections.values();
         let collection =
-            known.into_iter().find(|collection| collection.checker.version() == vector.collection)?;
+            collections.find(|collection| collection.validator.version() == vector.collection)?;
         computed_fields(collection.schema())
             .find(|(position, ..)| *position == vector.field)
             .map(|(_, name, schema)| (name, schema))
@@ -287,7 +290,7 @@ impl CachedState {
                 // A vector of the wrong size is ignored: the next write computes it again.
                 let values = decode_vector(blob, schema.dim, schema.vector_type, schema.metric);
                 if let (Ok(values), Some((_, model))) = (values, model) {
-                    let collection = collection.checker.version();
+                    let collection = collection.validator.version();
                     vectors.push(ComputedVector {
                         collection,
                         field: position,

@@ -155,8 +155,8 @@ fn rejects_schemas_that_redis_does_not_support() {
         VectorSchema { quantization: Quantization::Int4, ..vector() },
     ] {
         schema.fields[2].kind = FieldKind::Vector(other);
-        let refused = check_supported(&schema, 21_005).unwrap_err();
-        assert_eq!((refused.code, refused.at.as_deref()), ("schema", Some("embedding")));
+        let error = check_supported(&schema, 21_005).unwrap_err();
+        assert_eq!((error.code, error.at.as_deref()), ("schema", Some("embedding")));
     }
     schema.fields[2].kind = FieldKind::Vector(VectorSchema { vector_type: VectorType::Float16, ..vector() });
     assert_eq!(check_supported(&schema, 21_005), Ok(()));
