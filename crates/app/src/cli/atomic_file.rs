@@ -12,13 +12,13 @@ pub(super) const MODE_DEFAULT: u32 = 0o666;
 /// File mode for the owner only.
 pub(super) const MODE_OWNER_ONLY: u32 = 0o600;
 
-/// Writes a temporary file next to `path`, syncs it, lets `written` verify it, and renames it: `path` is the old file
-/// or the complete new one. A file that `written` rejects is discarded.
+/// Writes a temporary file next to `path`, syncs it, lets `verify` check it, and renames it: `path` is the old file
+/// or the complete new one. A file that `verify` rejects is discarded.
 pub(super) fn write_atomically<T, U>(
     path: &Path,
     mode: u32,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<T>,
-    written: impl FnOnce(&Path, T) -> anyhow::Result<U>,
+    verify: impl FnOnce(&Path, T) -> anyhow::Result<U>,
 ) -> anyhow::Result<U> {
     let name = || path.display().to_string();
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -33,7 +33,7 @@ pub(super) fn write_atomically<T, U>(
     let value = write(&mut writer)?;
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error).with_context(name)?;
     file.as_file().sync_all().with_context(name)?;
-    let value = written(file.path(), value)?;
+    let value = verify(file.path(), value)?;
     file.persist(path).map_err(|error| error.error).with_context(name)?;
     // The new name is durable once its directory is synced. Only Unix can sync directories.
     #[cfg(unix)]
@@ -51,12 +51,12 @@ mod tests {
         let path = dir.path().join("file");
         let make = |text: &'static str| move |to: &mut dyn Write| Ok(to.write_all(text.as_bytes())?);
         write_atomically(&path, MODE_DEFAULT, make("old"), |_, ()| Ok(())).unwrap();
-        let refused = write_atomically(&path, MODE_DEFAULT, make("new"), |written, ()| {
-            assert_eq!(std::fs::read(written)?, b"new", "all of it is there to be looked at");
+        let rejected = write_atomically(&path, MODE_DEFAULT, make("new"), |written, ()| {
+            assert_eq!(std::fs::read(written)?, b"new", "the complete file can be verified");
             Err::<(), _>(anyhow::anyhow!("it is damaged"))
         });
-        assert!(refused.is_err());
+        assert!(rejected.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing unfinished is left");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 }

@@ -120,7 +120,7 @@ fn index_knowledge_base(session: &Session, client: &Arc<Client>) -> anyhow::Resu
     };
     let rows = CsvReader::new(input, None, &mapping, &target.schema_fields(), None, false)?;
     terminal.note("indexing the bundled knowledge base");
-    let run = IndexJob {
+    let job = IndexJob {
         client: client.clone(),
         collection: COLLECTION,
         options: BatchOptions { rows_max: 40, stop_at_rejected: true },
@@ -128,7 +128,7 @@ fn index_knowledge_base(session: &Session, client: &Arc<Client>) -> anyhow::Resu
         recorder: OutcomeRecorder::open(None, None, terminal)?,
         terminal,
     };
-    let outcome = index::run(run, rows)?;
+    let outcome = index::run(job, rows)?;
     index::report(session, COLLECTION, outcome, true)
 }
 

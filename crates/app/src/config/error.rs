@@ -52,6 +52,6 @@ pub enum ConfigError {
         key: &'static str,
     },
     /// The platform's data directory cannot be determined.
-    #[error("this user has no home directory: set NEARFIELD_HOME or --home")]
+    #[error("the user has no home directory: set NEARFIELD_HOME or --home")]
     NoHome,
 }

@@ -336,7 +336,7 @@ fn non_unicode_variables_are_rejected_except_for_paths() {
             _ => case.assert_rejected(
                 loaded.map(|settings| format!("{settings:?}")).map_err(|error| error.to_string()),
                 &case.name(),
-                "what is not Unicode",
+                "text that is not Unicode",
             ),
         }
     }

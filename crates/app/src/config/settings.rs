@@ -29,7 +29,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What a server is started with. An address that other machines can reach requires an API key.
+    /// The settings to start a server with. An address that other machines can reach requires an API key.
     pub fn server(&self) -> Result<ServerSettings, ConfigError> {
         let server = &self.server;
         if !server.listen.ip().is_loopback() && server.keys.keys.is_empty() {
@@ -43,7 +43,7 @@ impl Settings {
         self.server.keys.clone()
     }
 
-    /// What the service is opened with.
+    /// The configuration to open the service with.
     pub fn service(&self) -> service::Config {
         self.server.service.clone()
     }

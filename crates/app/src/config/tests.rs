@@ -162,19 +162,19 @@ fn store_password_is_never_shown() {
     let shown = format!("{flags:?} {settings:?} {:?}", settings.service());
     assert!(!shown.contains(secret) && !shown.contains("ada"), "{shown}");
 
-    let refused = |flags: &Flags, environment: &[(&str, &str)]| {
+    let error = |flags: &Flags, environment: &[(&str, &str)]| {
         let text = load(flags, &ServeFlags::default(), environment).unwrap_err().to_string();
         assert!(!text.contains(secret), "{text}");
         assert!(text.contains("store must be directory, redis://") && text.contains("rediss://"), "{text}");
         text
     };
     let postgres = format!("postgres://ada:{secret}@localhost");
-    let text = refused(&home(dir.path()).with("store", &postgres), &[]);
+    let text = error(&home(dir.path()).with("store", &postgres), &[]);
     assert!(text.starts_with("--store: ") && text.ends_with("found \"postgres://...\""), "{text}");
-    let text = refused(&home(dir.path()), &[("NEARFIELD_STORE", &format!("ada:{secret}@localhost"))]);
+    let text = error(&home(dir.path()), &[("NEARFIELD_STORE", &format!("ada:{secret}@localhost"))]);
     assert!(text.starts_with("NEARFIELD_STORE: ") && text.contains("without a scheme"), "{text}");
     std::fs::write(dir.path().join(FILE_NAME), format!("workers = 1\nstore = \"{postgres}\"\n")).unwrap();
-    assert!(refused(&home(dir.path()), &[]).contains(FILE_NAME));
+    assert!(error(&home(dir.path()), &[]).contains(FILE_NAME));
     std::fs::write(dir.path().join(FILE_NAME), format!("store = [\"{url}\"]\n")).unwrap();
     let text = load(&home(dir.path()), &ServeFlags::default(), &[]).unwrap_err().to_string();
     assert!(text.contains("line 1") && !text.contains(secret), "{text}");
@@ -207,15 +207,15 @@ fn durability_applies_to_the_data_directory_and_reports_possible_loss() {
 #[test]
 fn redis_connections_and_timeout_have_limits() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = |environment: &[(&str, &str)]| {
+    let error = |environment: &[(&str, &str)]| {
         load(&home(dir.path()), &ServeFlags::default(), environment).unwrap_err().to_string()
     };
     assert_eq!(
-        refused(&[("NEARFIELD_REDIS_CONNECTIONS", "0")]),
+        error(&[("NEARFIELD_REDIS_CONNECTIONS", "0")]),
         "NEARFIELD_REDIS_CONNECTIONS: redis_connections must be a whole number from 1 to 1024, found \"0\""
     );
     assert_eq!(
-        refused(&[("NEARFIELD_REDIS_TIMEOUT_MS", "600001")]),
+        error(&[("NEARFIELD_REDIS_TIMEOUT_MS", "600001")]),
         "NEARFIELD_REDIS_TIMEOUT_MS: redis_timeout_ms must be a whole number from 1 to 600000, found \"600001\""
     );
 }

@@ -49,7 +49,7 @@ pub enum FetchError {
         max: u64,
     },
     /// Reading from the source failed.
-    #[error("reading {file} from {location}: {source}")]
+    #[error("cannot read {file} from {location}: {source}")]
     Read {
         /// The file.
         file: &'static str,
@@ -139,7 +139,9 @@ pub enum PullError {
         name: String,
     },
     /// The model is unknown and must come from a directory.
-    #[error("the model {name:?} is unknown (known: {known}): give the directory with its files (--from DIR)")]
+    #[error(
+        "the model {name:?} is unknown (known: {known}): specify the directory with its files (--from DIR)"
+    )]
     Unknown {
         /// The name.
         name: String,

@@ -179,7 +179,7 @@ fn is_intact(directory: &Path, files: &[ModelFile]) -> Result<bool, FetchError> 
     Ok(true)
 }
 
-/// Whether `name` is a single path component that leads nowhere else.
+/// Whether `name` is a valid name: a single path component other than `.` and `..`.
 fn is_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && !name.starts_with('.')

@@ -18,7 +18,7 @@ use crate::config::Settings;
 use server::http::{self, HttpSettings};
 use service::Service;
 
-/// Deadlines protect a server from clients that have given up. Here, the only caller waits.
+/// Deadlines protect a server from clients that no longer wait. This caller waits until the end.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A service in this process.

@@ -84,7 +84,7 @@ impl Client {
     pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         match self {
             Client::Remote(remote) => remote.download(path, out),
-            Client::InProcess(here) => here.download(path, out),
+            Client::InProcess(in_process) => in_process.download(path, out),
         }
     }
 

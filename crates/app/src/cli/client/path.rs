@@ -24,7 +24,7 @@ impl ApiPath {
     pub(crate) fn segment(mut self, segment: &str) -> ApiPath {
         debug_assert!(!self.has_query, "segments come before the query");
         self.text.push('/');
-        // Dot segments would be resolved away.
+        // As dot segments they would be removed from the path.
         match segment {
             "." => self.text.push_str("%2E"),
             ".." => self.text.push_str("%2E%2E"),

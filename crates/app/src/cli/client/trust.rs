@@ -52,10 +52,10 @@ impl TrustedCertificates {
 
     /// Trusts the first certificate of the file, for the server that holds the data directory.
     pub(super) fn with_local_server(mut self, path: &Path) -> anyhow::Result<TrustedCertificates> {
-        let shown = read(path).with_context(|| {
+        let chain = read(path).with_context(|| {
             format!("reading {}, the certificate of the server that holds the data directory", path.display())
         })?;
-        self.local_server = shown.into_iter().next();
+        self.local_server = chain.into_iter().next();
         Ok(self)
     }
 
@@ -101,22 +101,22 @@ struct CertificateVerifier {
 impl ServerCertVerifier for CertificateVerifier {
     fn verify_server_cert(
         &self,
-        shown: &CertificateDer<'_>,
+        presented: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.trust.local_server.as_ref() == Some(shown) {
+        if self.trust.local_server.as_ref() == Some(presented) {
             return Ok(ServerCertVerified::assertion());
         }
-        match self.authorities.verify_server_cert(shown, intermediates, name, ocsp_response, now) {
+        match self.authorities.verify_server_cert(presented, intermediates, name, ocsp_response, now) {
             // `openssl req -x509` marks its certificates as an authority's, which webpki rejects for a server. It has
             // checked the dates before that.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.trust.extra.contains(shown) =>
+                if self.trust.extra.contains(presented) =>
             {
-                verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+                verify_server_name(&ParsedCertificate::try_from(presented)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
@@ -126,19 +126,19 @@ impl ServerCertVerifier for CertificateVerifier {
     fn verify_tls12_signature(
         &self,
         message: &[u8],
-        shown: &CertificateDer<'_>,
+        presented: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls12_signature(message, shown, signature)
+        self.authorities.verify_tls12_signature(message, presented, signature)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
-        shown: &CertificateDer<'_>,
+        presented: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.authorities.verify_tls13_signature(message, shown, signature)
+        self.authorities.verify_tls13_signature(message, presented, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

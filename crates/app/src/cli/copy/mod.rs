@@ -12,14 +12,14 @@ use super::{error::UsageError, exit::Exit, interrupt::Interrupt, session::Sessio
 use crate::config::StoreUrl;
 use service::{Context, Copier, CopyPlan, CopySummary, CopyVerification};
 
-/// Deadlines protect a server from clients that have given up. Here, the only caller waits.
+/// Deadlines protect a server from clients that no longer wait. This caller waits until the end.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Copy collections from one store to another, and compare them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A STORE is a value of --store (directory for the data directory, redis://..., redis-cluster://...) or the path of
-another data directory, such as ./old-data. Stop servers that use one of the data directories first; a Redis may be in
+another data directory, such as ./old-data. Stop servers that use one of the data directories first; Redis may be in
 use.
 
 The copy includes schemas, aliases, default times to live, documents with their expiry, and vectors. Nothing is
@@ -88,22 +88,22 @@ impl CopyArgs {
             .enable_all()
             .build()
             .context("starting the runtime")?;
-        let copying = Copier::open(from, to)?;
+        let copier = Copier::open(from, to)?;
         let names = (!self.collection.is_empty()).then_some(&*self.collection);
         let done: Result<_, service::Error> = runtime.block_on(async {
-            let plan = copying.plan(&cx, names).await?;
+            let plan = copier.plan(&cx, names).await?;
             for note in plan.notes() {
                 session.terminal.note(note);
             }
             display.begin("copying", plan.documents());
-            let copied = copying.copy(&cx, &plan, &display).await?;
+            let copied = copier.copy(&cx, &plan, &display).await?;
             display.begin("comparing", plan.documents());
-            let verified = copying.verify(&cx, &plan, &display).await?;
+            let verified = copier.verify(&cx, &plan, &display).await?;
             Ok((plan, copied, verified))
         });
         let seconds = display.end()?;
         // Report only after everything is durable and the data directories are unlocked.
-        drop(copying);
+        drop(copier);
         match done {
             Ok((plan, copied, verified)) => report(session, &plan, copied, verified, seconds),
             Err(error) if interrupt.is_set() && error.code == "cancelled" => {
@@ -161,7 +161,7 @@ fn report(
     seconds: f64,
 ) -> anyhow::Result<Exit> {
     let terminal = session.terminal;
-    let is_whole = verified.is_equal() && copied.rejected == 0;
+    let is_equal = verified.is_equal() && copied.rejected == 0;
     let CopySummary { written, unchanged, rejected, expired, skipped } = copied;
     let CopyVerification { documents: compared, missing, different, .. } = verified;
     let (sum, sum_in_target) = (hex(verified.digest), hex(verified.target_digest));
@@ -185,7 +185,7 @@ fn report(
             different,
             sha256_sum: sum,
             sha256_sum_in_target: sum_in_target,
-            equal: is_whole,
+            equal: is_equal,
             seconds,
         })?;
     } else {
@@ -216,7 +216,7 @@ fn report(
         ));
     }
     anyhow::ensure!(
-        is_whole,
+        is_equal,
         "the target differs from the source: {rejected} documents were rejected, {missing} are missing, {different} differ"
     );
     Ok(Exit::Done)

@@ -23,25 +23,27 @@ use service::{CopyFailure, CopyObserver, CopyProgress};
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Maximum number of documents listed. The file given by `--rejects` has all.
-const PROBLEMS_SHOWN_MAX: u64 = 20;
+const FAILURES_SHOWN_MAX: u64 = 20;
 
 /// Shows the progress of copying and comparing.
 pub(super) struct CopyDisplay {
     terminal: Terminal,
     bar: Option<ProgressBar>,
+    /// What the current pass does.
     what: &'static str,
     documents: u64,
     started: Instant,
-    began: Instant,
+    pass_started: Instant,
     state: Mutex<DisplayState>,
 }
 
 struct DisplayState {
     last_line: Instant,
-    troubles: u64,
+    /// Documents that failed so far.
+    failures: u64,
     rejects: Option<(String, BufWriter<File>)>,
     /// Why the rejects file could not be written.
-    failure: Option<std::io::Error>,
+    write_error: Option<std::io::Error>,
 }
 
 #[derive(Serialize)]
@@ -61,15 +63,15 @@ impl CopyDisplay {
             what: "",
             documents: 0,
             started: now,
-            began: now,
-            state: Mutex::new(DisplayState { last_line: now, troubles: 0, rejects, failure: None }),
+            pass_started: now,
+            state: Mutex::new(DisplayState { last_line: now, failures: 0, rejects, write_error: None }),
         })
     }
 
     /// Starts a pass over about `documents` documents.
     pub(super) fn begin(&mut self, what: &'static str, documents: u64) {
         self.clear_bar();
-        (self.what, self.documents, self.began) = (what, documents, Instant::now());
+        (self.what, self.documents, self.pass_started) = (what, documents, Instant::now());
         self.bar = (!self.terminal.quiet && stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(documents);
             let template = "{prefix} {bar:32} {percent:>3}%  {msg}  ETA {eta}";
@@ -85,7 +87,7 @@ impl CopyDisplay {
         self.clear_bar();
         let state = self.state.get_mut().expect("no thread panics while holding the lock");
         if let Some((name, file)) = &mut state.rejects {
-            let flushed = state.failure.take().map_or_else(|| file.flush(), Err);
+            let flushed = state.write_error.take().map_or_else(|| file.flush(), Err);
             flushed.with_context(|| format!("writing {name}"))?;
         }
         Ok(self.started.elapsed().as_secs_f64())
@@ -107,7 +109,7 @@ impl CopyDisplay {
 
 impl CopyObserver for CopyDisplay {
     fn progress(&self, progress: CopyProgress) {
-        let rate = progress.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3);
+        let rate = progress.done as f64 / self.pass_started.elapsed().as_secs_f64().max(1e-3);
         let (done, rate) = (thousands(progress.done), thousands(rate as u64));
         let mut state = self.state.lock().expect("no thread panics while holding the lock");
         if let Some(bar) = &self.bar {
@@ -123,21 +125,21 @@ impl CopyObserver for CopyDisplay {
     fn failure(&self, failure: CopyFailure) {
         let CopyFailure { collection, key, reason } = &failure;
         let mut state = self.state.lock().expect("no thread panics while holding the lock");
-        state.troubles += 1;
-        if state.failure.is_none()
+        state.failures += 1;
+        if state.write_error.is_none()
             && let Some((_, file)) = &mut state.rejects
         {
             let written = serde_json::to_writer(&mut *file, &RejectedDocument { collection, key, reason });
             let written = written.map_err(std::io::Error::from).and_then(|()| file.write_all(b"\n"));
-            state.failure = written.err();
+            state.write_error = written.err();
         }
-        if state.troubles <= PROBLEMS_SHOWN_MAX {
+        if state.failures <= FAILURES_SHOWN_MAX {
             let key = terminal::one_line(key, 80);
             let reason = terminal::one_line(reason, 300);
             self.warn(format!("{}: collection {collection}, key {key}: {reason}", self.what));
-        } else if state.troubles == PROBLEMS_SHOWN_MAX + 1 {
+        } else if state.failures == FAILURES_SHOWN_MAX + 1 {
             self.warn(format!(
-                "only the first {PROBLEMS_SHOWN_MAX} documents are listed; --rejects FILE saves all of them"
+                "only the first {FAILURES_SHOWN_MAX} documents are listed; --rejects FILE saves all of them"
             ));
         }
     }

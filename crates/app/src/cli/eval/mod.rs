@@ -155,7 +155,7 @@ impl EvalArgs {
         client.send(Method::PUT, ApiPath::collection(collection), Some(&json!({"fields": fields})))?;
         let documents = corpus.len();
         session.terminal.note(format_args!("indexing {} documents", thousands(documents as u64)));
-        let run = IndexJob {
+        let job = IndexJob {
             client: client.clone(),
             collection,
             options: BatchOptions { rows_max: 200, stop_at_rejected: true },
@@ -164,7 +164,7 @@ impl EvalArgs {
             terminal: session.terminal,
         };
         let rows = CorpusRows { file: "corpus.jsonl".into(), line: 0, corpus: corpus.into_iter() };
-        let outcome = index::run(run, rows)?;
+        let outcome = index::run(job, rows)?;
         if let Some(failure) = outcome.failure {
             return Err(failure);
         }

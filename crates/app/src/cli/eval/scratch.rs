@@ -1,4 +1,4 @@
-//! The collection that a test collection is indexed into: in a temporary directory, or temporarily in a Redis.
+//! The collection that a test collection is indexed into: in a temporary directory, or temporarily in Redis.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,14 +13,14 @@ use super::super::{
 };
 use service::Store;
 
-/// Name of the collection in a directory of its own.
+/// Name of the collection, where it is the only one in its directory.
 const COLLECTION: &str = "eval";
 
 /// An empty collection for an evaluation.
 pub(super) struct ScratchCollection {
     pub(super) client: Arc<Client>,
     pub(super) collection: String,
-    /// Whether the collection is in a Redis and must be dropped at the end.
+    /// Whether the collection is in Redis and must be dropped at the end.
     is_in_redis: bool,
     /// Removed on drop.
     _directory: Option<TempDir>,
@@ -34,20 +34,20 @@ impl ScratchCollection {
         let mut directory = None;
         match keep {
             Some(_) if is_in_redis => {
-                let words = "--keep (a directory) and --store (a Redis) cannot be combined";
+                let words = "--keep (a directory) and --store (Redis) cannot be combined";
                 return Err(UsageError(words.to_owned()).into());
             }
             Some(keep) => settings.server.service.data_dir = keep.to_owned(),
             None => {
-                let made = tempfile::Builder::new().prefix("nearfield-eval-").tempdir();
-                let made = made.context("creating a temporary directory")?;
+                let temporary = tempfile::Builder::new().prefix("nearfield-eval-").tempdir();
+                let temporary = temporary.context("creating a temporary directory")?;
                 if is_in_redis {
                     // The directory's name is unique, so the collection's is, too.
-                    let name = made.path().file_name().unwrap_or_default();
+                    let name = temporary.path().file_name().unwrap_or_default();
                     collection = name.to_string_lossy().into_owned();
                 }
-                settings.server.service.data_dir = made.path().to_owned();
-                directory = Some(made);
+                settings.server.service.data_dir = temporary.path().to_owned();
+                directory = Some(temporary);
             }
         }
         Ok(ScratchCollection {

@@ -244,21 +244,20 @@ mod tests {
     #[test]
     fn header_errors_list_the_columns() {
         let none = ColumnMapping::default();
-        let refused = |header: &[&str], mapping: &ColumnMapping| fields(header, mapping).unwrap_err();
-        let text = refused(&["key", "text"], &none);
+        let error = |header: &[&str], mapping: &ColumnMapping| fields(header, mapping).unwrap_err();
+        let text = error(&["key", "text"], &none);
         assert!(text.contains("--id") && text.contains("key, text"), "{text}");
-        let text = refused(&["id", "text"], &none);
+        let text = error(&["id", "text"], &none);
         assert!(text.contains("--content") && text.contains("id, text"), "{text}");
-        assert!(refused(&["id", "content", "content"], &none).contains("twice"));
+        assert!(error(&["id", "content", "content"], &none).contains("twice"));
         let mapping = ColumnMapping { tags: vec!["color".into()], ..ColumnMapping::default() };
-        assert!(refused(&["id", "content"], &mapping).contains("no column \"color\""));
+        assert!(error(&["id", "content"], &mapping).contains("no column \"color\""));
         let mapping = ColumnMapping { title: some("name"), ..ColumnMapping::default() };
         assert!(
-            refused(&["id", "title", "name", "content"], &mapping)
-                .contains("both become the field \"title\"")
+            error(&["id", "title", "name", "content"], &mapping).contains("both become the field \"title\"")
         );
         let mapping = ColumnMapping { id: some("key"), ..ColumnMapping::default() };
-        assert!(refused(&["id", "key", "content"], &mapping).contains("rename"));
-        assert!(refused(&[], &none).contains("empty"));
+        assert!(error(&["id", "key", "content"], &mapping).contains("rename"));
+        assert!(error(&[], &none).contains("empty"));
     }
 }

@@ -366,10 +366,10 @@ mod tests {
     fn supports_other_delimiters_and_rejects_bad_headers() {
         let items = rows(Cursor::new(b"id;content\n1;a,b\n".to_vec()), Some(b';')).unwrap();
         assert_eq!(items[0].as_ref().unwrap().json, r#"{"id":"1","content":"a,b"}"#);
-        let refused = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
-        assert!(refused(b"").contains("empty"));
-        assert!(refused(b"\n\n").contains("empty"));
-        assert!(refused(b"id;content\n").contains("--id"), "a wrong delimiter is noticed in the header");
-        assert!(refused(b"id,caf\xe9\n").contains("UTF-8"));
+        let error = |text: &[u8]| rows(Cursor::new(text.to_vec()), None).err().unwrap().to_string();
+        assert!(error(b"").contains("empty"));
+        assert!(error(b"\n\n").contains("empty"));
+        assert!(error(b"id;content\n").contains("--id"), "a wrong delimiter is noticed in the header");
+        assert!(error(b"id,caf\xe9\n").contains("UTF-8"));
     }
 }

@@ -131,7 +131,7 @@ pub fn csv_rows(input: &[u8]) {
     });
     let collected = match rows.and_then(collect) {
         Ok(collected) => collected,
-        Err(refused) => return assert!(!refused.to_string().is_empty()),
+        Err(error) => return assert!(!error.to_string().is_empty()),
     };
     if is_packed(bytes) {
         return;
@@ -153,7 +153,7 @@ pub fn jsonl_rows(input: &[u8]) {
         .map(|input| JsonlReader::new(input, &mode.mapping, &schema_fields(), mode.ttl_s, mode.keep_raw));
     let collected = match rows.and_then(collect) {
         Ok(collected) => collected,
-        Err(refused) => return assert!(!refused.to_string().is_empty()),
+        Err(error) => return assert!(!error.to_string().is_empty()),
     };
     if is_packed(bytes) {
         return;

@@ -57,15 +57,15 @@ impl Input {
         let bytes_read = Arc::new(AtomicU64::new(0));
         let counting =
             BufReader::with_capacity(128 << 10, CountingReader { inner: raw, bytes: bytes_read.clone() });
-        let (packed, plain_name) = match path.strip_suffix(".gz") {
+        let (is_gzip, plain_name) = match path.strip_suffix(".gz") {
             Some(name) => (true, name),
             None => (false, path),
         };
         let (head, rest) = peek(counting, 4).with_context(|| format!("reading {path}"))?;
-        let packed = packed || head.starts_with(&[0x1f, 0x8b]);
+        let is_gzip = is_gzip || head.starts_with(&[0x1f, 0x8b]);
         let whole = Cursor::new(head).chain(rest);
         let plain: Box<dyn Read + Send> =
-            if packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+            if is_gzip { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) };
         let (mut head, rest) = peek(plain, 4).with_context(|| format!("reading {path}"))?;
         if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
             bail!("{path} is UTF-16: convert it first, for example with iconv -f UTF-16 -t UTF-8");
@@ -157,19 +157,19 @@ mod tests {
         }
         let path = dir.path().join("plain.csv.gz");
         fs::write(&path, "id,title\n").unwrap();
-        assert!(text(&path).is_err(), "what is called .gz must be gzip");
+        assert!(text(&path).is_err(), "a file named .gz must be gzip");
     }
 
     #[test]
     fn explains_why_an_input_cannot_be_read() {
         let dir = TempDir::new().unwrap();
-        let refused = |name: &str, content: &[u8]| {
+        let error = |name: &str, content: &[u8]| {
             let path = dir.path().join(name);
             fs::write(&path, content).unwrap();
             text(&path).unwrap_err().to_string()
         };
-        assert!(refused("a.csv", b"\xff\xfei\0d\0").contains("UTF-16"));
-        assert!(refused("a.txt", b"id").contains("--format"));
+        assert!(error("a.csv", b"\xff\xfei\0d\0").contains("UTF-16"));
+        assert!(error("a.txt", b"id").contains("--format"));
         assert!(text(dir.path()).unwrap_err().to_string().contains("directory"));
         assert!(format!("{:#}", text(&dir.path().join("none.csv")).unwrap_err()).contains("none.csv"));
     }

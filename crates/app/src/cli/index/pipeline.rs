@@ -39,7 +39,7 @@ pub(crate) struct IndexOutcome {
     pub(crate) seconds: f64,
     /// Whether Ctrl-C ended it.
     pub(crate) interrupted: bool,
-    /// Why it ended early.
+    /// Why it stopped before the end of the input.
     pub(crate) failure: Option<anyhow::Error>,
 }
 
@@ -51,18 +51,18 @@ enum Event {
 }
 
 /// Sends all rows. Rows with the same id are committed in the order they are read.
-pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow::Result<IndexOutcome> {
-    let (events, inbox) = mpsc::channel();
-    let to_me = events.clone();
+pub(crate) fn run<R: RowReader + 'static>(job: IndexJob<'_>, rows: R) -> anyhow::Result<IndexOutcome> {
+    let (events, received) = mpsc::channel();
+    let interrupts = events.clone();
     let interrupt = Interrupt::listen(move || {
         // The receiver is gone if the run has ended.
-        let _ = to_me.send(Event::Interrupted);
+        let _ = interrupts.send(Event::Interrupted);
     })?;
     // The reader stays one batch ahead: it waits for a permit after each batch.
-    let (permits, wait) = mpsc::channel();
-    read_ahead(BatchReader::new(rows, run.options), events.clone(), wait)?;
+    let (permits, permits_received) = mpsc::channel();
+    read_ahead(BatchReader::new(rows, job.options), events.clone(), permits_received)?;
 
-    let IndexJob { client, collection, options, bytes, mut recorder, terminal } = run;
+    let IndexJob { client, collection, options, bytes, mut recorder, terminal } = job;
     let mut progress = Progress::begin(bytes, terminal);
     let mut waiting: Option<Batch> = None;
     let mut in_flight: Vec<InFlight> = Vec::new();
@@ -85,7 +85,7 @@ pub(crate) fn run<R: RowReader + 'static>(run: IndexJob<'_>, rows: R) -> anyhow:
         if in_flight.is_empty() && waiting.is_none() && !reading {
             break;
         }
-        match inbox.recv().expect("this function holds a sender") {
+        match received.recv().expect("this function holds a sender") {
             Event::Read(batch) => waiting = Some(batch),
             Event::End(ended) => {
                 reading = false;
