@@ -14,7 +14,7 @@ const ARTICLES: &str = "id,title,body,category,year\n\
     b,Track a parcel,\"Every parcel has a number; enter it on the tracking page to see where it is.\",shipping,2024\n\
     c,Get a refund,\"Send the goods back within 30 days and the money returns to your card.\",billing,2024\n";
 
-fn articles() -> Option<(TestHome, String)> {
+fn home_with_articles() -> Option<(TestHome, String)> {
     let models = real_model::models()?.to_str().unwrap().to_owned();
     let home = TestHome::new();
     let file = home.write("articles.csv", ARTICLES);
@@ -25,22 +25,22 @@ fn articles() -> Option<(TestHome, String)> {
 
 #[test]
 fn search_finds_the_matching_articles() {
-    let Some((home, models)) = articles() else { return };
-    let answer = home.json(&["search", "i", "forgot", "my", "login", "--models-dir", &models]);
-    assert_eq!(answer["query"], "i forgot my login");
-    assert_eq!(answer["results"][0]["id"], "a");
-    assert_eq!(answer["results"][0]["title"], "Reset your password");
-    assert_eq!(answer["results"].as_array().unwrap().len(), 3);
-    assert!(answer["timing"]["embed_us"].is_u64() && answer["took_ms"].is_number());
+    let Some((home, models)) = home_with_articles() else { return };
+    let response = home.json(&["search", "i", "forgot", "my", "login", "--models-dir", &models]);
+    assert_eq!(response["query"], "i forgot my login");
+    assert_eq!(response["results"][0]["id"], "a");
+    assert_eq!(response["results"][0]["title"], "Reset your password");
+    assert_eq!(response["results"].as_array().unwrap().len(), 3);
+    assert!(response["timing"]["embed_us"].is_u64() && response["took_ms"].is_number());
 
-    let shown = home.ok(&["search", "where is my package", "-k", "1", "--models-dir", &models]);
-    assert!(shown.contains("Track a parcel") && shown.contains("embed"), "{shown}");
-    assert!(!shown.contains("Reset"), "{shown}");
+    let text = home.ok(&["search", "where is my package", "-k", "1", "--models-dir", &models]);
+    assert!(text.contains("Track a parcel") && text.contains("embed"), "{text}");
+    assert!(!text.contains("Reset"), "{text}");
 
     let args = ["search", "i forgot my login", "--filter", "@category:{billing|shipping} @year:[2024 +inf]"];
-    let answer = home.json(&[&args[..], &["--exact", "--models-dir", &models]].concat());
+    let response = home.json(&[&args[..], &["--exact", "--models-dir", &models]].concat());
     let ids: Vec<&str> =
-        answer["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect();
+        response["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 2);
     assert!(!ids.contains(&"a"));
     let none = home.ok(&["search", "x", "--min-score", "0.99", "--models-dir", &models]);
@@ -55,8 +55,8 @@ fn a_missing_model_error_says_how_to_get_it() {
     home.fails(4, &["index", &file], &["all-MiniLM-L6-v2", "nearfield model pull"]);
 }
 
-/// Pairs of a question and a relevant article, from the judgements of the knowledge base.
-fn judged_right() -> HashSet<(String, String)> {
+/// Pairs of a query and a relevant article, from the relevance judgements of the knowledge base.
+fn relevant_pairs() -> HashSet<(String, String)> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/eval");
     let queries = std::fs::read_to_string(demo.join("queries.jsonl")).unwrap();
     let texts: HashMap<String, String> = queries
@@ -80,13 +80,13 @@ fn demo_answers_its_questions_correctly() {
     let mut lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let report = lines.next().unwrap();
     assert_eq!((&report["indexed"], &report["rejected"]), (&160.into(), &0.into()));
-    let answers: Vec<_> = lines.collect();
-    assert_eq!(answers.len(), 6);
-    let right = judged_right();
-    for answer in &answers {
+    let responses: Vec<_> = lines.collect();
+    assert_eq!(responses.len(), 6);
+    let relevant = relevant_pairs();
+    for response in &responses {
         let pair =
-            (answer["question"].as_str().unwrap().to_owned(), answer["id"].as_str().unwrap().to_owned());
-        assert!(right.contains(&pair) && answer["took_ms"].is_number(), "{answer}");
+            (response["question"].as_str().unwrap().to_owned(), response["id"].as_str().unwrap().to_owned());
+        assert!(relevant.contains(&pair) && response["took_ms"].is_number(), "{response}");
     }
     assert_eq!(home.json(&["collections"])["collections"][0]["name"], "kb");
 }
@@ -105,7 +105,7 @@ fn eval_reports_quality_measures() {
         "set/queries.jsonl",
         "{\"id\":\"1\",\"text\":\"forgot my login\"}\n{\"id\":\"2\",\"text\":\"money back\"}\n",
     );
-    // The second query's judgement is wrong on purpose: the best document is not judged.
+    // The second query is deliberately judged relevant to a document that does not exist.
     home.write("set/qrels.tsv", "1\ta\t1\n2\tnowhere\t1\n");
     let models = models.to_str().unwrap();
     for mode in [&["--exact"][..], &[]] {

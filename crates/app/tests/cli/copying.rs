@@ -11,7 +11,7 @@ use testing::{
 use crate::program::TestHome;
 
 /// The lines of an export, sorted.
-fn exported(text: &str) -> Vec<String> {
+fn sorted_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines.sort();
     lines
@@ -32,17 +32,17 @@ fn copies_a_collection_to_redis_and_back() {
          3,Delete an account,All data goes\n",
     );
     home.ok(&["index", &file, "--models-dir", models]);
-    let before = exported(&home.ok(&["export"]));
+    let before = sorted_lines(&home.ok(&["export"]));
     let url = redis.url();
 
-    // The model is not available here, and not needed.
+    // Without the model, since vectors are copied.
     let out = home.ok(&["copy", "--from", "directory", "--to", &url]);
-    let (first, second) = out.split_once('\n').unwrap();
-    assert_eq!(first, "documents 3 = written 3 + unchanged 0 + rejected 0 + expired 0");
-    let compared = "compared 3 = equal 3 + missing 0 + different 0, sha256 sum ";
-    let sum = second.strip_prefix(compared).unwrap_or_else(|| panic!("{second}")).trim_end();
+    let (copied, comparison) = out.split_once('\n').unwrap();
+    assert_eq!(copied, "documents 3 = written 3 + unchanged 0 + rejected 0 + expired 0");
+    let prefix = "compared 3 = equal 3 + missing 0 + different 0, sha256 sum ";
+    let sum = comparison.strip_prefix(prefix).unwrap_or_else(|| panic!("{comparison}")).trim_end();
     assert_eq!(sum.len(), 32);
-    assert_eq!(exported(&home.ok(&["export", "--store", &url])), before);
+    assert_eq!(sorted_lines(&home.ok(&["export", "--store", &url])), before);
     let again = home.json(&["copy", "--from", "directory", "--to", &url]);
     assert_eq!(
         (&again["unchanged"], &again["equal"], &again["sha256_sum"]),
@@ -56,7 +56,7 @@ fn copies_a_collection_to_redis_and_back() {
     let report = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{report}");
     assert!(report.contains("quantization int8") && !report.contains(secret), "{report}");
-    assert_eq!(exported(&home.ok(&["export", "--data-dir", "back"])), before);
+    assert_eq!(sorted_lines(&home.ok(&["export", "--data-dir", "back"])), before);
     let found = home.json(&["search", "I forgot my password", "--data-dir", "back", "--models-dir", models]);
     assert_eq!(found["results"][0]["id"], "1", "{found}");
 }
@@ -68,7 +68,7 @@ fn lists_documents_that_were_not_copied_and_fails() {
     let home = TestHome::new();
     let file = home.write("articles.csv", "id,title,content\n1,Reset your password,Choose forgot password\n");
     home.ok(&["index", &file, "--models-dir", models.to_str().unwrap(), "--store", &redis.url()]);
-    redis.command(&["HSET", "articles:bare\u{1b}[31m", "title", "written by others"]);
+    redis.command(&["HSET", "articles:bare\u{1b}[31m", "title", "written by another client"]);
     let args = ["copy", "--from", &redis.url(), "--to", "./back", "--rejects", "rejects.jsonl"];
     let output =
         home.fails(1, &args, &["1 documents were rejected", "articles:bare", "has not been computed"]);
@@ -76,7 +76,7 @@ fn lists_documents_that_were_not_copied_and_fails() {
     assert!(output.out.contains("written 1 + unchanged 0 + rejected 1"), "{output:?}");
     let rejects = home.read("rejects.jsonl");
     let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rejects.len(), 2, "rejected, and missing when it was compared: {rejects:?}");
+    assert_eq!(rejects.len(), 2, "once rejected, once missing in the comparison: {rejects:?}");
     assert_eq!(rejects[0]["key"], "articles:bare\u{1b}[31m");
     assert_eq!(rejects[0]["collection"], "articles");
 }
@@ -88,11 +88,11 @@ fn rejects_invalid_copies() {
     home.fails(2, &["copy", "--from", "directory"], &["--to"]);
     home.fails(2, &["copy", "--from", "directory", "--to", "./x", "--store", "directory"], &["--store"]);
     let url = format!("postgres://ada:{secret}@127.0.0.1/0");
-    let refused = home.fails(2, &["copy", "--from", "directory", "--to", &url], &["--to", "postgres://..."]);
-    assert!(!refused.err.contains(secret), "{refused:?}");
+    let output = home.fails(2, &["copy", "--from", "directory", "--to", &url], &["--to", "postgres://..."]);
+    assert!(!output.err.contains(secret), "{output:?}");
     home.fails(2, &["copy", "--from", "data", "--to", "./x"], &["--from", "directory"]);
     home.fails(3, &["copy", "--from", "./nowhere", "--to", "./x"], &["nowhere"]);
-    assert!(!home.path("x").exists(), "nothing is made");
+    assert!(!home.path("x").exists(), "nothing is created");
     fs::create_dir(home.path("data")).unwrap();
     home.fails(1, &["copy", "--from", "directory", "--to", "./data"], &["same store"]);
     let Some(redis) = RedisStack::reserve(Options::default()) else { return };

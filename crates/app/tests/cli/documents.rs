@@ -1,6 +1,6 @@
 //! Documents without a model: collections whose vectors come with the documents.
 
-use std::{collections::BTreeMap, process::Stdio};
+use std::collections::BTreeMap;
 
 use axum::{body::Body, http::Request};
 use nearfield::{
@@ -12,6 +12,8 @@ use server::http::{self, HttpSettings};
 use tower::ServiceExt as _;
 
 use crate::program::TestHome;
+#[cfg(unix)]
+use crate::program::signal;
 
 fn settings(home: &TestHome) -> Settings {
     let flags = Flags { home: Some(home.path("")), ..Flags::default() };
@@ -39,11 +41,11 @@ pub(crate) fn request(home: &TestHome, method: &str, path: &str, body: &Value) -
 }
 
 /// Creates a collection.
-fn make_collection(home: &TestHome, name: &str, schema: &Value) {
+fn create_collection(home: &TestHome, name: &str, schema: &Value) {
     assert_eq!(request(home, "PUT", &format!("/collections/{name}"), schema).0, 201);
 }
 
-fn things() -> Value {
+fn schema() -> Value {
     json!({"fields": [
         {"name": "name", "kind": "text"},
         {"name": "color", "kind": "tag"},
@@ -52,7 +54,8 @@ fn things() -> Value {
     ]})
 }
 
-pub(crate) fn thing(number: usize) -> Value {
+/// A document, of which `data_formats` contains some.
+pub(crate) fn document(number: usize) -> Value {
     json!({
         "id": format!("thing/{number}"),
         "name": format!("Thing \"{number}\"\nof many, ä"),
@@ -62,14 +65,16 @@ pub(crate) fn thing(number: usize) -> Value {
     })
 }
 
-pub(crate) fn write_items(home: &TestHome, count: usize) -> String {
-    home.write("things.jsonl", (0..count).map(|number| format!("{}\n", thing(number))).collect::<String>())
+/// Writes a file with this many documents; returns its path.
+pub(crate) fn write_documents(home: &TestHome, count: usize) -> String {
+    home.write("things.jsonl", (0..count).map(|number| format!("{}\n", document(number))).collect::<String>())
 }
 
-pub(crate) fn home_with_items(count: usize) -> (TestHome, String) {
+/// A home directory with this many indexed documents, and the path of the file they come from.
+pub(crate) fn home_with_documents(count: usize) -> (TestHome, String) {
     let home = TestHome::new();
-    make_collection(&home, "things", &things());
-    let file = write_items(&home, count);
+    create_collection(&home, "things", &schema());
+    let file = write_documents(&home, count);
     let out = home.ok(&["index", &file, "-c", "things", "--batch-size", "7"]);
     assert_eq!(out, format!("rows in {count} = indexed {count} + unchanged 0 + rejected 0\n"));
     (home, file)
@@ -82,13 +87,13 @@ fn exported(text: &str) -> BTreeMap<String, Value> {
 }
 
 #[test]
-fn indexes_gets_counts_and_recognises_documents() {
-    let (home, file) = home_with_items(30);
+fn indexes_gets_and_counts_documents() {
+    let (home, file) = home_with_documents(30);
     assert_eq!(
         home.ok(&["index", &file, "-c", "things"]),
         "rows in 30 = indexed 0 + unchanged 30 + rejected 0\n"
     );
-    home.write("things.jsonl", format!("{}\n{}\n", thing(3), json!({"id": "thing/4", "name": "new"})));
+    home.write("things.jsonl", format!("{}\n{}\n", document(3), json!({"id": "thing/4", "name": "new"})));
     assert_eq!(
         home.ok(&["index", &file, "-c", "things"]),
         "rows in 2 = indexed 1 + unchanged 1 + rejected 0\n"
@@ -104,27 +109,27 @@ fn indexes_gets_counts_and_recognises_documents() {
     let document = home.json(&["get", "thing/3"]);
     assert_eq!(document["fields"], json!({"name": "Thing \"3\"\nof many, ä", "color": ["blue"], "size": 3}));
     assert!(home.json(&["get", "thing/3", "--vectors"])["fields"]["place"].is_object());
-    let shown = home.ok(&["get", "thing/3"]);
-    assert!(shown.contains("name: Thing \"3\"\nof many, ä\n") && shown.contains("color: blue\n"), "{shown}");
+    let text = home.ok(&["get", "thing/3"]);
+    assert!(text.contains("name: Thing \"3\"\nof many, ä\n") && text.contains("color: blue\n"), "{text}");
     home.fails(3, &["get", "thing/300"], &["thing/300"]);
     home.fails(3, &["get", "x", "-c", "nothings"], &["nothings"]);
 }
 
 #[test]
 fn exported_documents_can_be_indexed_again() {
-    let (home, _) = home_with_items(25);
-    let whole = exported(&home.ok(&["export", "--vectors"]));
-    assert_eq!(whole.len(), 25);
-    home.ok(&["export", "--vectors", "-o", "whole.jsonl"]);
-    assert_eq!(exported(&home.read("whole.jsonl")), whole);
-    let left: Vec<String> = std::fs::read_dir(home.path(""))
+    let (home, _) = home_with_documents(25);
+    let documents = exported(&home.ok(&["export", "--vectors"]));
+    assert_eq!(documents.len(), 25);
+    home.ok(&["export", "--vectors", "-o", "exported.jsonl"]);
+    assert_eq!(exported(&home.read("exported.jsonl")), documents);
+    let temporary_files: Vec<String> = std::fs::read_dir(home.path(""))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.contains("export"))
+        .filter(|name| name.contains("export") && name != "exported.jsonl")
         .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(temporary_files.is_empty(), "{temporary_files:?}");
 
-    let out = home.ok(&["index", "whole.jsonl", "-c", "things"]);
+    let out = home.ok(&["index", "exported.jsonl", "-c", "things"]);
     assert_eq!(out, "rows in 25 = indexed 0 + unchanged 25 + rejected 0\n");
 
     let red = exported(&home.ok(&["export", "--filter", "@color:{red} @size:[10 +inf]"]));
@@ -150,7 +155,7 @@ fn exported_documents_can_be_indexed_again() {
 
 #[test]
 fn deletes_documents_by_id_and_by_filter() {
-    let (home, _) = home_with_items(20);
+    let (home, _) = home_with_documents(20);
     assert_eq!(home.ok(&["delete", "thing/1", "thing/2"]), "deleted 2\n");
     let output = home.fails(3, &["delete", "thing/1", "thing/3"], &["thing/1"]);
     assert_eq!(output.out, "deleted 1\n");
@@ -163,7 +168,7 @@ fn deletes_documents_by_id_and_by_filter() {
 
 #[test]
 fn rejects_rows_that_violate_the_schema_individually() {
-    let (home, _) = home_with_items(2);
+    let (home, _) = home_with_documents(2);
     let file = home.write(
         "bad.jsonl",
         "{\"id\":\"a\",\"place\":[1,2,3]}\n{\"id\":\"b\",\"size\":\"many\"}\n{\"id\":\"c\",\"size\":5}\n{\"id\":\"\\u0007\"}\n",
@@ -180,26 +185,26 @@ fn rejects_rows_that_violate_the_schema_individually() {
 
 #[test]
 fn exports_the_remaining_time_to_live() {
-    let (home, _) = home_with_items(1);
+    let (home, _) = home_with_documents(1);
     let file = home.write("short.jsonl", "{\"id\":\"short\",\"name\":\"x\"}\n");
     home.ok(&["index", &file, "-c", "things", "--ttl", "1h"]);
     let documents = exported(&home.ok(&["export"]));
-    let left = documents["short"]["ttl_s"].as_f64().unwrap();
-    assert!(left > 0.0 && left <= 3600.0, "{left}");
+    let ttl_s = documents["short"]["ttl_s"].as_f64().unwrap();
+    assert!(ttl_s > 0.0 && ttl_s <= 3600.0, "{ttl_s}");
     assert!(documents["thing/0"].get("ttl_s").is_none());
 }
 
 #[test]
 fn requires_a_collection_name_if_there_are_several() {
-    let (home, _) = home_with_items(1);
-    make_collection(&home, "more", &things());
+    let (home, _) = home_with_documents(1);
+    create_collection(&home, "more", &schema());
     home.fails(2, &["get", "thing/0"], &["--collection", "more", "things"]);
     home.ok(&["get", "thing/0", "-c", "things"]);
 }
 
 #[test]
 fn reports_the_path_of_a_data_directory_in_use() {
-    let (home, _) = home_with_items(1);
+    let (home, _) = home_with_documents(1);
     let service = Service::open(settings(&home).service()).unwrap();
     let data = home.path("data").to_str().unwrap().to_owned();
     home.fails(4, &["stats"], &[&data, "in use"]);
@@ -207,46 +212,35 @@ fn reports_the_path_of_a_data_directory_in_use() {
     home.fails(4, &["stats"], &[&data, "4711", "http://127.0.0.1:1"]);
     service.close();
     drop(service);
-    // The address file of a killed server does no harm.
+    // A file left behind by a killed server is ignored.
     home.ok(&["stats"]);
 }
 
 #[cfg(unix)]
 #[test]
 fn uses_a_running_server() {
-    let (home, file) = home_with_items(5);
-    let mut server = home
-        .command(&["serve", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = std::io::BufReader::new(server.stderr.take().unwrap());
-    let mut line = String::new();
-    while !line.contains("serving") {
-        line.clear();
-        assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0, "the server ended");
-    }
+    let (home, file) = home_with_documents(5);
+    let mut server = home.serve(&[]);
     let address: Value = serde_json::from_str(&home.read("data/server.json")).unwrap();
     let output = home.run(&["stats"]);
-    assert!(output.err.contains(address["url"].as_str().unwrap()), "{output:?}");
+    assert_eq!(address["url"], *server.url);
+    assert!(output.err.contains(&server.url), "{output:?}");
     assert_eq!(
         home.ok(&["index", &file, "-c", "things"]),
         "rows in 5 = indexed 0 + unchanged 5 + rejected 0\n"
     );
     assert_eq!(exported(&home.ok(&["export"])).len(), 5);
     home.fails(3, &["get", "none"], &["none"]);
-    let kill = format!("kill -TERM {}", server.id());
-    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    std::io::copy(&mut log, &mut std::io::sink()).unwrap();
-    assert_eq!(server.wait().unwrap().code(), Some(0));
+    signal(&server.child, "TERM");
+    std::io::copy(&mut server.log, &mut std::io::sink()).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
     assert!(!home.path("data/server.json").exists());
     assert!(!home.run(&["stats"]).err.contains("http://"));
 }
 
 #[test]
 fn doctor_reports_before_the_first_search() {
-    let (home, _) = home_with_items(3);
+    let (home, _) = home_with_documents(3);
     assert!(home.ok(&["doctor"]).starts_with("no searches yet"));
     let report = home.json(&["doctor"]);
     assert_eq!((&report["searches"], &report["stores"]), (&json!(0), &json!([])), "{report}");

@@ -18,10 +18,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Ids of the documents in an NDJSON body.
@@ -50,12 +47,15 @@ impl Response {
         Response::json(status, &json!({"status": status, "code": code, "detail": detail}).to_string())
     }
 
-    /// A result for each document, given by `status_of`: created, unchanged, or an error status.
-    pub(crate) fn results(ids: &[String], status_of: impl Fn(&str) -> Result<&'static str, u16>) -> Response {
-        let result = |id: &String| match status_of(id) {
+    /// A result for each document, given by `outcome_of`: created, unchanged, or an error status.
+    pub(crate) fn results(
+        ids: &[String],
+        outcome_of: impl Fn(&str) -> Result<&'static str, u16>,
+    ) -> Response {
+        let result = |id: &String| match outcome_of(id) {
             Ok(status) => json!({"id": id, "status": status, "seq": 1}),
             Err(status) => {
-                let error = json!({"status": status, "code": "x", "detail": format!("{id} is refused")});
+                let error = json!({"status": status, "code": "x", "detail": format!("{id} is rejected")});
                 json!({"id": id, "status": "error", "error": error})
             }
         };
@@ -70,21 +70,21 @@ pub(crate) struct FakeServer {
 }
 
 impl FakeServer {
-    pub(crate) fn start(answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> FakeServer {
+    pub(crate) fn start(response: impl Fn(&Request) -> Response + Send + Sync + 'static) -> FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let answer = Arc::new(answer);
+        let response = Arc::new(response);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let answer = answer.clone();
-                thread::spawn(move || converse(stream.unwrap(), &*answer));
+                let response = response.clone();
+                thread::spawn(move || serve_connection(stream.unwrap(), &*response));
             }
         });
         FakeServer { address }
     }
 
-    /// A server with a collection `articles` that has title and content. `post` responds to uploads.
-    pub(crate) fn of_articles(post: impl Fn(&Request) -> Response + Send + Sync + 'static) -> FakeServer {
+    /// A server with a collection `articles` that has title and content. `post` responds to writes of documents.
+    pub(crate) fn with_articles(post: impl Fn(&Request) -> Response + Send + Sync + 'static) -> FakeServer {
         FakeServer::start(move |request| match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/collections/articles") => {
                 let text = |name: &str| json!({"name": name, "kind": "text"});
@@ -104,11 +104,11 @@ impl FakeServer {
 }
 
 /// Responds to requests until the client disconnects.
-fn converse(stream: TcpStream, answer: &dyn Fn(&Request) -> Response) {
+fn serve_connection(stream: TcpStream, response: &dyn Fn(&Request) -> Response) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     while let Some(request) = read(&mut reader) {
-        let Response { status, headers, body } = answer(&request);
+        let Response { status, headers, body } = response(&request);
         let mut head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));

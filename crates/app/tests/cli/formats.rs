@@ -13,14 +13,14 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::{
-    backing_up::content,
-    documents::{home_with_items, request},
+    backing_up::exported_documents,
+    documents::{home_with_documents, request},
     program::TestHome,
 };
 
 const FILES: [&str; 3] = ["nearfield.redb", "snapshots/000001-000001.snapshot", "backup"];
-const THINGS: usize = 40;
-/// Longer than the project will live.
+const DOCUMENTS: usize = 40;
+/// 82 years, so that the documents of the fixture do not expire.
 const TTL: &str = "30000d";
 
 fn fixture_path(format: u32, name: &str) -> PathBuf {
@@ -29,52 +29,56 @@ fn fixture_path(format: u32, name: &str) -> PathBuf {
     data.join(format!("{format}-{name}.gz"))
 }
 
-fn unpacked(format: u32, name: &str) -> Vec<u8> {
+fn read_fixture(format: u32, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     GzDecoder::new(fs::File::open(fixture_path(format, name)).unwrap()).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-fn things() -> TestHome {
-    let (home, things) = home_with_items(THINGS);
-    home.ok(&["index", &things, "-c", "things", "--ttl", TTL]);
+fn new_home() -> TestHome {
+    let (home, file) = home_with_documents(DOCUMENTS);
+    home.ok(&["index", &file, "-c", "things", "--ttl", TTL]);
     home
 }
 
 #[test]
 fn reads_data_format_1() {
-    let made = things();
+    let source = new_home();
     if std::env::var_os("WRITE_DATA_FORMAT").is_some() {
-        made.ok(&["backup", "data/backup"]);
+        source.ok(&["backup", "data/backup"]);
         for name in FILES {
             let mut file =
                 GzEncoder::new(fs::File::create(fixture_path(1, name)).unwrap(), Compression::best());
-            file.write_all(&fs::read(made.path("data").join(name)).unwrap()).unwrap();
+            file.write_all(&fs::read(source.path("data").join(name)).unwrap()).unwrap();
             file.finish().unwrap();
         }
     }
-    let expected = content(&made);
-    assert_eq!(expected.len(), THINGS);
+    let expected = exported_documents(&source);
+    assert_eq!(expected.len(), DOCUMENTS);
 
     let home = TestHome::new();
     for name in &FILES[..2] {
-        home.write(&format!("data/{name}"), unpacked(1, name));
+        home.write(&format!("data/{name}"), read_fixture(1, name));
     }
     assert!(home.ok(&["check"]).starts_with("nothing is damaged: 40 documents"));
-    assert_eq!(content(&home), expected);
+    assert_eq!(exported_documents(&home), expected);
     let info = home.json(&["collections"]);
-    let things = &info["collections"][0];
-    assert_eq!((&things["documents"], &things["vectors"]), (&THINGS.into(), &THINGS.into()), "{info}");
+    let collection = &info["collections"][0];
+    assert_eq!(
+        (&collection["documents"], &collection["vectors"]),
+        (&DOCUMENTS.into(), &DOCUMENTS.into()),
+        "{info}"
+    );
 
     let home = TestHome::new();
-    let backup = home.write("backup", unpacked(1, "backup"));
+    let backup = home.write("backup", read_fixture(1, "backup"));
     home.ok(&["restore", &backup]);
-    assert_eq!(content(&home), expected);
+    assert_eq!(exported_documents(&home), expected);
 }
 
 #[test]
 fn explains_that_a_newer_format_needs_an_upgrade() {
-    let home = things();
+    let home = new_home();
     home.ok(&["backup", "saved"]);
     // The format is the first number of the first frame; the frame's checksum must match.
     let mut backup = fs::read(home.path("saved")).unwrap();
@@ -87,10 +91,10 @@ fn explains_that_a_newer_format_needs_an_upgrade() {
     backup[frame.start + 4..frame.end].copy_from_slice(&sum);
     let newer = home.write("newer", backup);
     home.fails(1, &["restore", &newer, "--replace"], &["newer version of Nearfield", "upgrade"]);
-    assert_eq!(content(&home).len(), THINGS);
+    assert_eq!(exported_documents(&home).len(), DOCUMENTS);
 }
 
-/// A data directory of the first format as a killed server left it: four collections, an alias, a rebuilt version,
+/// A data directory of the first format, left by a killed server: four collections, an alias, a rebuilt version,
 /// removed vectors, every vector type, and changes that are newer than the snapshots.
 #[test]
 fn opens_a_data_directory_of_the_first_format() {
@@ -124,7 +128,7 @@ fn opens_a_data_directory_of_the_first_format() {
             let mut documents: Vec<Value> =
                 text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             for document in &mut documents {
-                // The time left shrinks; only documents of one collection expire.
+                // The remaining TTL decreases; only the documents of `brief` have one.
                 let ttl = document.as_object_mut().unwrap().remove("ttl_s");
                 assert_eq!(ttl.is_some_and(|ttl| ttl.as_f64().unwrap() > 0.0), name == "brief", "{document}");
             }

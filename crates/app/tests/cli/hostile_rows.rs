@@ -42,8 +42,8 @@ fn part(bytes: impl AsRef<[u8]>, rows: &[(u64, Expected)]) -> Part {
     Part { bytes: bytes.as_ref().to_vec(), rows: rows.to_vec() }
 }
 
-fn line(bytes: impl AsRef<[u8]>, fate: Expected) -> Part {
-    part([bytes.as_ref(), b"\n"].concat(), &[(0, fate)])
+fn line(bytes: impl AsRef<[u8]>, expected: Expected) -> Part {
+    part([bytes.as_ref(), b"\n"].concat(), &[(0, expected)])
 }
 
 use Expected::{Any, Indexed, Rejected};
@@ -62,7 +62,7 @@ fn csv_parts() -> Vec<Part> {
         part("\r\n\n", &[]),
         line("a,b", Rejected),
         line("a,b,c,d", Rejected),
-        line("lonely", Rejected),
+        line("alone", Rejected),
         line(",b,c", Rejected),
         line(",,,,,,,,", Rejected),
         line(vec![b','; 5000], Rejected),
@@ -80,7 +80,7 @@ fn csv_parts() -> Vec<Part> {
     ]
 }
 
-/// Possible ends of a CSV file: they swallow everything after them.
+/// Possible ends of a CSV file, which may extend to the end of the file.
 fn csv_ends() -> Vec<Part> {
     vec![
         part("", &[]),
@@ -163,7 +163,7 @@ fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<
         let mut rows = Vec::new();
         let mut line = 1 + head.matches('\n').count() as u64;
         for part in parts.iter().chain([&end]) {
-            rows.extend(part.rows.iter().map(|(at, fate)| (line + at, *fate)));
+            rows.extend(part.rows.iter().map(|(offset, expected)| (line + offset, *expected)));
             line += part.bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             bytes.extend_from_slice(&part.bytes);
         }
@@ -175,9 +175,9 @@ fn file(head: &'static str, parts: Vec<Part>, ends: Vec<Part>) -> impl Strategy<
 /// expected outcomes.
 fn check(hostile: &HostileFile, name: &str) {
     let home = TestHome::new();
-    let arrived = Arc::new(Mutex::new(0));
-    let seen = arrived.clone();
-    let server = FakeServer::of_articles(move |request| {
+    let received = Arc::new(Mutex::new(0));
+    let counter = received.clone();
+    let server = FakeServer::with_articles(move |request| {
         // Like a real server, reject a line that is not JSON individually, without an id.
         let result = |line: &str| match serde_json::from_str::<Value>(line) {
             Ok(document) => json!({"id": document["id"].as_str().unwrap(), "status": "created", "seq": 1}),
@@ -187,14 +187,14 @@ fn check(hostile: &HostileFile, name: &str) {
             }
         };
         let results: Vec<Value> = request.body.lines().map(result).collect();
-        *seen.lock().unwrap() += results.iter().filter(|result| result["id"].is_string()).count();
+        *counter.lock().unwrap() += results.iter().filter(|result| result["id"].is_string()).count();
         Response::json(200, &json!({"results": results}).to_string())
     });
     let path = home.write(name, &hostile.bytes);
     let args = ["index", &path, "--url", &server.url(), "--on-error", "skip", "--rejects", "rejects.jsonl"];
     let output = home.run(&[&args[..], &["--batch-size", "7"]].concat());
     assert_eq!(output.code, Some(0), "{output:?}");
-    let indexed = *arrived.lock().unwrap();
+    let indexed = *received.lock().unwrap();
     let rejected: Vec<u64> = home
         .read("rejects.jsonl")
         .lines()
@@ -204,14 +204,14 @@ fn check(hostile: &HostileFile, name: &str) {
     let summary = format!("rows in {rows} = indexed {indexed} + unchanged 0 + rejected {}\n", rejected.len());
     assert_eq!(output.out, summary);
     assert_eq!(rows, indexed + rejected.len());
-    let lines = |fate: Expected| -> BTreeSet<u64> {
-        hostile.rows.iter().filter(|(_, of)| *of == fate).map(|(line, _)| *line).collect()
+    let lines = |expected: Expected| -> BTreeSet<u64> {
+        hostile.rows.iter().filter(|(_, outcome)| *outcome == expected).map(|(line, _)| *line).collect()
     };
     let rejected: BTreeSet<u64> = rejected.into_iter().collect();
     let missing: Vec<u64> = lines(Rejected).difference(&rejected).copied().collect();
     assert!(missing.is_empty(), "rows in lines {missing:?} are not rejected");
-    let wrong: Vec<u64> = lines(Indexed).intersection(&rejected).copied().collect();
-    assert!(wrong.is_empty(), "rows in lines {wrong:?} are rejected");
+    let unexpected: Vec<u64> = lines(Indexed).intersection(&rejected).copied().collect();
+    assert!(unexpected.is_empty(), "rows in lines {unexpected:?} are rejected");
 }
 
 proptest! {

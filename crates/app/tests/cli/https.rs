@@ -1,42 +1,15 @@
 //! Commands over HTTPS with a server whose certificate no public authority has signed.
 #![cfg(target_os = "linux")]
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
-};
-
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use server::serve::ServerAddress;
 
-use crate::program::TestHome;
+use crate::program::{ServeProcess, TestHome};
 
-/// A server that is killed on drop.
-struct Server {
-    process: Child,
-    port: u16,
-}
-
-impl Server {
-    /// Serves with `cert.pem` and `key.pem` of this home directory.
-    fn start(home: &TestHome) -> Server {
-        let mut process = home
-            .command(&["serve", "--listen", "127.0.0.1:0", "--tls-cert", "cert.pem", "--tls-key", "key.pem"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(process.stderr.as_mut().unwrap());
-        assert!(log.lines().map_while(Result::ok).any(|line| line.contains("serving")));
-        let url = ServerAddress::read(&home.path("data")).unwrap().unwrap().url;
-        Server { process, port: url.rsplit(':').next().unwrap().parse().unwrap() }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
+/// Starts a server with `cert.pem` and `key.pem` of this home directory; returns it with its port.
+fn serve(home: &TestHome) -> (ServeProcess, u16) {
+    let server = home.serve(&["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    let port = server.url.rsplit(':').next().unwrap().parse().unwrap();
+    (server, port)
 }
 
 /// Writes a self-signed certificate; with `is_ca`, one like those of `openssl req -x509`.
@@ -53,35 +26,35 @@ fn write_certificate(home: &TestHome, name: &str, host: &str, is_ca: bool) {
 }
 
 /// What the error says about an untrusted certificate.
-const REFUSED: [&str; 2] = ["invalid peer certificate", "--ca-cert FILE"];
+const UNTRUSTED: [&str; 2] = ["invalid peer certificate", "--ca-cert FILE"];
 
 #[test]
 fn trusts_only_the_certificate_given_by_ca_cert() {
-    let (home, elsewhere) = (TestHome::new(), TestHome::new());
+    let (home, client) = (TestHome::new(), TestHome::new());
     for is_ca in [false, true] {
         write_certificate(&home, "cert", "localhost", is_ca);
         write_certificate(&home, "other", "localhost", is_ca);
-        let server = Server::start(&home);
-        let url = format!("https://localhost:{}", server.port);
+        let (_server, port) = serve(&home);
+        let url = format!("https://localhost:{port}");
         let [cert, other] = ["cert.pem", "other.pem"].map(|name| home.path(name).display().to_string());
 
-        let ask = ["stats", "--url", &url];
-        elsewhere.fails(4, &ask, &REFUSED);
-        elsewhere.fails(4, &[&ask[..], &["--ca-cert", &other]].concat(), &REFUSED);
-        elsewhere.ok(&[&ask[..], &["--ca-cert", &cert]].concat());
+        let stats = ["stats", "--url", &url];
+        client.fails(4, &stats, &UNTRUSTED);
+        client.fails(4, &[&stats[..], &["--ca-cert", &other]].concat(), &UNTRUSTED);
+        client.ok(&[&stats[..], &["--ca-cert", &cert]].concat());
         // A streamed response.
         let backup = ["backup", "--url", &url, "--ca-cert", &cert, "saved"];
-        elsewhere.ok(&backup);
+        client.ok(&backup);
 
-        let mut command = elsewhere.command(&ask);
+        let mut command = client.command(&stats);
         assert!(command.env("NEARFIELD_CA_CERT", &cert).status().unwrap().success());
-        elsewhere.write("nearfield.toml", format!("ca_cert = {cert:?}\n"));
-        elsewhere.ok(&ask);
-        elsewhere.write("nearfield.toml", "");
+        client.write("nearfield.toml", format!("ca_cert = {cert:?}\n"));
+        client.ok(&stats);
+        client.write("nearfield.toml", "");
 
         // The certificate is valid for its own names only.
-        let ip = format!("https://127.0.0.1:{}", server.port);
-        elsewhere.fails(4, &["stats", "--url", &ip, "--ca-cert", &cert], &["not valid for name"]);
+        let ip = format!("https://127.0.0.1:{port}");
+        client.fails(4, &["stats", "--url", &ip, "--ca-cert", &cert], &["not valid for name"]);
     }
 }
 
@@ -100,9 +73,9 @@ fn trusts_certificates_signed_by_a_given_authority() {
     write_certificate(&home, "authorities", "elsewhere.example", true);
     home.write("authorities.pem", home.read("authorities.pem") + &authority.pem());
 
-    let server = Server::start(&home);
-    let url = format!("https://localhost:{}", server.port);
-    TestHome::new().fails(4, &["stats", "--url", &url], &REFUSED);
+    let (_server, port) = serve(&home);
+    let url = format!("https://localhost:{port}");
+    TestHome::new().fails(4, &["stats", "--url", &url], &UNTRUSTED);
     home.ok(&["stats", "--url", &url, "--ca-cert", "authorities.pem"]);
 }
 
@@ -112,14 +85,14 @@ fn trusts_the_certificate_of_the_server_that_holds_the_data_directory() {
     // Neither certificate is valid for 127.0.0.1, the address used.
     write_certificate(&home, "cert", "search.example", false);
     write_certificate(&home, "other", "search.example", false);
-    let server = Server::start(&home);
+    let (server, _) = serve(&home);
     home.ok(&["stats"]);
 
     // A server with another certificate is rejected.
     let server_file = home.read("data/server.json");
     assert!(server_file.contains("cert.pem"), "{server_file}");
     home.write("data/server.json", server_file.replace("cert.pem", "other.pem"));
-    home.fails(4, &["stats"], &REFUSED);
+    home.fails(4, &["stats"], &UNTRUSTED);
     home.write("data/server.json", server_file.replace("cert.pem", "gone.pem"));
     home.fails(1, &["stats"], &["gone.pem", "certificate of the server that holds the data directory"]);
     drop(server);
@@ -128,12 +101,12 @@ fn trusts_the_certificate_of_the_server_that_holds_the_data_directory() {
 #[test]
 fn rejects_a_file_without_certificates() {
     let home = TestHome::new();
-    let ask = |file: &str, words: &[&str]| {
-        home.fails(2, &["stats", "--url", "https://localhost:1", "--ca-cert", file], words);
+    let assert_rejected = |file: &str, texts: &[&str]| {
+        home.fails(2, &["stats", "--url", "https://localhost:1", "--ca-cert", file], texts);
     };
-    ask("absent.pem", &["--ca-cert absent.pem", "PEM"]);
+    assert_rejected("absent.pem", &["--ca-cert absent.pem", "PEM"]);
     home.write("empty.pem", "nothing\n");
-    ask("empty.pem", &["--ca-cert empty.pem", "it contains no certificate"]);
+    assert_rejected("empty.pem", &["--ca-cert empty.pem", "it contains no certificate"]);
     home.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    ask("junk.pem", &["--ca-cert junk.pem", "certificate 1 cannot be used"]);
+    assert_rejected("junk.pem", &["--ca-cert junk.pem", "certificate 1 cannot be used"]);
 }

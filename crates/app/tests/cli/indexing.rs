@@ -23,16 +23,16 @@ fn csv(ids: impl IntoIterator<Item = String>) -> String {
     std::iter::once("id,title,content\n".to_owned()).chain(rows).collect()
 }
 
-fn numbered(count: usize) -> String {
+fn numbered_rows(count: usize) -> String {
     csv((0..count).map(|number| format!("d{number}")))
 }
 
 #[test]
 fn waits_for_an_overloaded_server() {
     let home = TestHome::new();
-    let file = home.write("a.csv", numbered(3));
+    let file = home.write("a.csv", numbered_rows(3));
     let posts = AtomicUsize::new(0);
-    let server = FakeServer::of_articles(move |request| match posts.fetch_add(1, SeqCst) {
+    let server = FakeServer::with_articles(move |request| match posts.fetch_add(1, SeqCst) {
         0 => Response {
             headers: vec![("Retry-After", "0".to_owned())],
             ..Response::problem(503, "overloaded", "the queue is full")
@@ -57,10 +57,10 @@ fn waits_for_an_overloaded_server() {
 #[test]
 fn halves_batches_that_time_out() {
     let home = TestHome::new();
-    let file = home.write("a.csv", numbered(21));
-    let orders = Arc::new(Mutex::new(Vec::new()));
-    let seen = orders.clone();
-    let server = FakeServer::of_articles(move |request| {
+    let file = home.write("a.csv", numbered_rows(21));
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let seen = received.clone();
+    let server = FakeServer::with_articles(move |request| {
         let ids = request.ids();
         if ids.len() > 5 {
             return Response::results(&ids, |_| Err(504));
@@ -72,13 +72,13 @@ fn halves_batches_that_time_out() {
     assert_eq!(output.out, "rows in 21 = indexed 21 + unchanged 0 + rejected 0\n", "{output:?}");
     assert!(output.err.contains("sending 5 per request"), "{output:?}");
     let expected: Vec<String> = (0..21).map(|number| format!("d{number}")).collect();
-    assert_eq!(*orders.lock().unwrap(), expected, "every document once, in their order");
+    assert_eq!(*received.lock().unwrap(), expected, "every document once, in order");
 }
 
 #[test]
 fn counts_shows_and_saves_rejected_rows() {
     let home = TestHome::new();
-    let server = FakeServer::of_articles(|request| {
+    let server = FakeServer::with_articles(|request| {
         Response::results(&request.ids(), |id| match id {
             "bad" => Err(422),
             "old" => Ok("unchanged"),
@@ -91,7 +91,7 @@ fn counts_shows_and_saves_rejected_rows() {
         home.run(&["index", &file, "--url", &url, "--on-error", "skip", "--rejects", "rejects.jsonl"]);
     assert_eq!(output.code, Some(0), "{output:?}");
     assert_eq!(output.out, "rows in 5 = indexed 2 + unchanged 1 + rejected 2\n");
-    assert!(output.err.contains("a.csv:3 (bad): bad is refused"), "{output:?}");
+    assert!(output.err.contains("a.csv:3 (bad): bad is rejected"), "{output:?}");
     assert!(output.err.contains("a.csv:4"), "{output:?}");
     let rejects: Vec<serde_json::Value> =
         home.read("rejects.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -114,7 +114,7 @@ fn counts_shows_and_saves_rejected_rows() {
 #[test]
 fn stops_at_the_first_rejected_row_by_default() {
     let home = TestHome::new();
-    let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
+    let server = FakeServer::with_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
     let file = home.write("a.csv", "id,title,content\na,A,x\nb,B,y\nragged\nc,C,z\n");
     let output = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv:4", "--on-error skip"]);
     assert_eq!(output.out, "rows in 3 = indexed 2 + unchanged 0 + rejected 1\n");
@@ -123,13 +123,13 @@ fn stops_at_the_first_rejected_row_by_default() {
 #[test]
 fn reports_an_input_error_after_indexing_the_rows_before_it() {
     let home = TestHome::new();
-    let server = FakeServer::of_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
-    let mut packed = Vec::new();
-    let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::none());
-    std::io::Write::write_all(&mut encoder, numbered(20_000).as_bytes()).unwrap();
+    let server = FakeServer::with_articles(|request| Response::results(&request.ids(), |_| Ok("created")));
+    let mut compressed = Vec::new();
+    let mut encoder = flate2::write::GzEncoder::new(&mut compressed, flate2::Compression::none());
+    std::io::Write::write_all(&mut encoder, numbered_rows(20_000).as_bytes()).unwrap();
     encoder.finish().unwrap();
-    packed.truncate(packed.len() / 2);
-    let file = home.write("a.csv.gz", packed);
+    compressed.truncate(compressed.len() / 2);
+    let file = home.write("a.csv.gz", compressed);
     let output = home.fails(1, &["index", &file, "--url", &server.url()], &["a.csv.gz"]);
     assert!(output.out.starts_with("rows in ") && !output.out.starts_with("rows in 0"), "{output:?}");
 }
@@ -137,28 +137,28 @@ fn reports_an_input_error_after_indexing_the_rows_before_it() {
 #[test]
 fn stops_if_the_server_is_out_of_space() {
     let home = TestHome::new();
-    let server = FakeServer::of_articles(|request| {
+    let server = FakeServer::with_articles(|request| {
         Response::results(&request.ids(), |id| if id == "d1" { Err(507) } else { Ok("created") })
     });
-    let file = home.write("a.csv", numbered(3));
+    let file = home.write("a.csv", numbered_rows(3));
     let args = ["index", &file, "--url", &server.url(), "--on-error", "skip"];
-    let output = home.fails(1, &args, &["d1 is refused"]);
+    let output = home.fails(1, &args, &["d1 is rejected"]);
     assert_eq!(output.out, "rows in 2 = indexed 2 + unchanged 0 + rejected 0\n");
 }
 
 #[test]
 fn sends_a_second_batch_before_the_first_response() {
     let home = TestHome::new();
-    let file = home.write("a.csv", numbered(4));
-    let arrived = Arc::new((Mutex::new(0), Condvar::new()));
-    let server = FakeServer::of_articles(move |request| {
-        let (count, changed) = &*arrived;
+    let file = home.write("a.csv", numbered_rows(4));
+    let requests = Arc::new((Mutex::new(0), Condvar::new()));
+    let server = FakeServer::with_articles(move |request| {
+        let (count, changed) = &*requests;
         *count.lock().unwrap() += 1;
         changed.notify_all();
         let (_count, waited) =
             changed.wait_timeout_while(count.lock().unwrap(), TIMEOUT, |count| *count < 2).unwrap();
         if waited.timed_out() {
-            return Response::problem(500, "alone", "no second batch came");
+            return Response::problem(500, "timeout", "no second batch arrived");
         }
         Response::results(&request.ids(), |_| Ok("created"))
     });
@@ -173,13 +173,13 @@ fn never_sends_two_rows_of_one_document_concurrently() {
     let rows: String = (0..20).map(|number| format!("same,t,{number}\nother{number},t,c\n")).collect();
     let file = home.write("a.csv", format!("id,title,content\n{rows}"));
     let in_flight = Arc::new(Mutex::new(HashSet::new()));
-    let forms = Arc::new(Mutex::new(Vec::new()));
-    let seen = forms.clone();
-    let server = FakeServer::of_articles(move |request| {
+    let versions = Arc::new(Mutex::new(Vec::new()));
+    let seen = versions.clone();
+    let server = FakeServer::with_articles(move |request| {
         let ids = request.ids();
         for id in &ids {
             if !in_flight.lock().unwrap().insert(id.clone()) {
-                return Response::problem(500, "together", "a document is in flight twice");
+                return Response::problem(500, "concurrent", "a document is in flight twice");
             }
         }
         let first: serde_json::Value = serde_json::from_str(request.body.lines().next().unwrap()).unwrap();
@@ -190,7 +190,7 @@ fn never_sends_two_rows_of_one_document_concurrently() {
         Response::results(&ids, |_| Ok("created"))
     });
     home.ok(&["index", &file, "--batch-size", "2", "--url", &server.url()]);
-    assert_eq!(*forms.lock().unwrap(), (0..20).collect::<Vec<u32>>());
+    assert_eq!(*versions.lock().unwrap(), (0..20).collect::<Vec<u32>>());
 }
 
 #[cfg(unix)]
@@ -199,50 +199,49 @@ fn ctrl_c_finishes_and_counts_batches_in_flight() {
     use std::{os::unix::process::ExitStatusExt as _, process::Stdio};
 
     let home = TestHome::new();
-    let file = home.write("a.csv", numbered(1000));
-    let (arrived, wait_arrived) = mpsc::channel();
-    let (go_on, wait_go_on) = mpsc::channel::<()>();
-    let wait_go_on = Mutex::new(wait_go_on);
-    let server = FakeServer::of_articles(move |request| {
-        arrived.send(()).unwrap();
-        wait_go_on.lock().unwrap().recv_timeout(TIMEOUT).unwrap();
+    let file = home.write("a.csv", numbered_rows(1000));
+    let (request_sender, request_receiver) = mpsc::channel();
+    let (response_sender, response_receiver) = mpsc::channel::<()>();
+    let response_receiver = Mutex::new(response_receiver);
+    let server = FakeServer::with_articles(move |request| {
+        request_sender.send(()).unwrap();
+        response_receiver.lock().unwrap().recv_timeout(TIMEOUT).unwrap();
         Response::results(&request.ids(), |_| Ok("created"))
     });
     let mut command = home.command(&["index", &file, "--batch-size", "10", "--url", &server.url()]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for _ in 0..2 {
-        wait_arrived.recv_timeout(TIMEOUT).unwrap();
+        request_receiver.recv_timeout(TIMEOUT).unwrap();
     }
-    let kill = format!("kill -INT {}", child.id());
-    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    crate::program::signal(&child, "INT");
     // The message appears before the responses are sent.
     let mut err = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut err, &mut line).unwrap();
     assert!(line.contains("interrupted"), "{line}");
-    go_on.send(()).unwrap();
-    go_on.send(()).unwrap();
+    response_sender.send(()).unwrap();
+    response_sender.send(()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
         "rows in 20 = indexed 20 + unchanged 0 + rejected 0\n"
     );
     assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
-    assert!(wait_arrived.try_recv().is_err(), "no third batch was sent");
+    assert!(request_receiver.try_recv().is_err(), "no third batch was sent");
 }
 
 #[test]
-fn rejects_bad_files_before_sending_anything() {
+fn rejects_invalid_files_before_sending_anything() {
     let home = TestHome::new();
-    let server = FakeServer::of_articles(|_| Response::problem(500, "sent", "something was sent"));
+    let server = FakeServer::with_articles(|_| Response::problem(500, "sent", "something was sent"));
     let url = server.url();
-    let good = home.write("good.csv", numbered(3));
+    let valid = home.write("valid.csv", numbered_rows(3));
     let header = home.write("header.csv", "key,text\n1,x\n");
-    home.fails(2, &["index", &good, &header, "--url", &url], &["header.csv", "key, text", "--id"]);
-    home.fails(1, &["index", &good, "missing.csv", "--url", &url], &["missing.csv"]);
-    home.fails(1, &["index", &good, &home.write("x.dat", "x"), "--url", &url], &["--format"]);
-    let twice = home.write("twice.csv", "id,content,content\n");
-    home.fails(2, &["index", &good, &twice, "--url", &url], &["twice"]);
+    home.fails(2, &["index", &valid, &header, "--url", &url], &["header.csv", "key, text", "--id"]);
+    home.fails(1, &["index", &valid, "missing.csv", "--url", &url], &["missing.csv"]);
+    home.fails(1, &["index", &valid, &home.write("x.dat", "x"), "--url", &url], &["--format"]);
+    let duplicate = home.write("duplicate.csv", "id,content,content\n");
+    home.fails(2, &["index", &valid, &duplicate, "--url", &url], &["twice"]);
     home.fails(2, &["index", "-", "-", "--url", &url], &["standard input"]);
 }
 
@@ -251,7 +250,7 @@ fn sends_standard_input_with_column_mapping_and_ttl() {
     let home = TestHome::new();
     let bodies = Arc::new(Mutex::new(String::new()));
     let seen = bodies.clone();
-    let server = FakeServer::of_articles(move |request| {
+    let server = FakeServer::with_articles(move |request| {
         seen.lock().unwrap().push_str(&request.body);
         Response::results(&request.ids(), |_| Ok("created"))
     });

@@ -1,8 +1,9 @@
 //! Runs the program in a temporary home directory.
 
 use std::{
+    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use assert_cmd::assert::{Assert, OutputAssertExt as _};
@@ -64,6 +65,26 @@ impl TestHome {
         command
     }
 
+    /// Starts `nearfield serve` on a free port with additional arguments, and waits until it listens.
+    pub(crate) fn serve(&self, args: &[&str]) -> ServeProcess {
+        let mut child = self
+            .command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat())
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("serving") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server exited");
+        }
+        let url = &line[line.find("http").unwrap_or_else(|| panic!("{line}"))..];
+        let url = url.split(|c: char| c == '"' || c.is_whitespace()).next().unwrap().to_owned();
+        ServeProcess { child, log, url }
+    }
+
     /// Runs the program.
     pub(crate) fn run(&self, args: &[&str]) -> ProgramOutput {
         output(self.command(args).assert())
@@ -84,16 +105,39 @@ impl TestHome {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
     }
 
-    /// Runs the program; asserts that it fails with `code` and that the error contains `words`.
+    /// Runs the program; asserts that it fails with `code` and that the error contains `texts`.
     #[track_caller]
-    pub(crate) fn fails(&self, code: i32, args: &[&str], words: &[&str]) -> ProgramOutput {
+    pub(crate) fn fails(&self, code: i32, args: &[&str], texts: &[&str]) -> ProgramOutput {
         let output = self.run(args);
         assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
-        for word in words {
-            assert!(output.err.contains(word), "{args:?} does not say {word:?}: {output:?}");
+        for text in texts {
+            assert!(output.err.contains(text), "{args:?}: {text:?} is not in the error: {output:?}");
         }
         output
     }
+}
+
+/// A running `nearfield serve`, killed on drop.
+pub(crate) struct ServeProcess {
+    pub(crate) child: Child,
+    /// The log after the line that reports the address.
+    pub(crate) log: BufReader<ChildStderr>,
+    pub(crate) url: String,
+}
+
+impl Drop for ServeProcess {
+    fn drop(&mut self) {
+        // Fails if the process has already exited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal, such as `TERM`.
+#[cfg(unix)]
+pub(crate) fn signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 pub(crate) fn output(assert: Assert) -> ProgramOutput {

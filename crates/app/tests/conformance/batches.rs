@@ -32,12 +32,12 @@ pub(crate) async fn rejects_only_the_invalid_documents_of_a_batch(store: &TestSt
         {"id": "k", "year": 3, "place": [3, 3]},
         {"id": "k", "year": 3, "place": [3, 3]},
     ]);
-    let reply = store.post(&path(DOCS, "documents"), &documents).await.expect(200);
+    let response = store.post(&path(DOCS, "documents"), &documents).await.expect(200);
     let outcome = |result: &serde_json::Value| match result["error"]["code"].as_str() {
         Some(code) => code.to_owned(),
         None => format!("{} {}", result["id"].as_str().unwrap(), result["status"].as_str().unwrap()),
     };
-    let outcomes: Vec<String> = reply["results"].as_array().unwrap().iter().map(outcome).collect();
+    let outcomes: Vec<String> = response["results"].as_array().unwrap().iter().map(outcome).collect();
     let expected = [
         "a created",
         "id-missing",
@@ -52,7 +52,7 @@ pub(crate) async fn rejects_only_the_invalid_documents_of_a_batch(store: &TestSt
         "k created",
         "k unchanged",
     ];
-    assert_eq!(outcomes, expected, "{reply}");
+    assert_eq!(outcomes, expected, "{response}");
     assert_eq!(store.all_ids().await, BTreeSet::from(["a".to_owned(), "k".to_owned()]));
     assert_eq!(store.get(&document("a")).await.json["fields"]["year"], 10, "the last one wins");
 }
@@ -103,9 +103,10 @@ pub(crate) async fn concurrent_writers_lose_no_documents(store: &TestStore) {
     // Every document is entirely from one writer.
     let mut total = 0;
     for writer in 0..4 {
-        let one = format!("@year:[{writer} {writer}]");
-        total += store.count(&one).await;
-        assert_eq!(store.count(&format!("{one} @tags:{{w{writer}}}")).await, store.count(&one).await);
+        let filter = format!("@year:[{writer} {writer}]");
+        let count = store.count(&filter).await;
+        assert_eq!(store.count(&format!("{filter} @tags:{{w{writer}}}")).await, count);
+        total += count;
     }
     assert_eq!(total, 500);
 }
@@ -116,8 +117,8 @@ pub(crate) async fn applies_all_concurrent_patches_of_one_document(store: &TestS
     let patch = async |writer: usize| {
         for number in 0..10 {
             let field = format!("f{writer}-{number}");
-            let reply = store.patch(&document("1"), &json!({ field: "x" })).await;
-            assert_eq!(reply.status, 200, "{}", reply.json);
+            let response = store.patch(&document("1"), &json!({ field: "x" })).await;
+            assert_eq!(response.status, 200, "{}", response.json);
         }
     };
     tokio::join!(patch(0), patch(1), patch(2), patch(3));

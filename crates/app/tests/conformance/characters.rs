@@ -59,8 +59,8 @@ pub(crate) async fn gets_documents_by_ids_with_special_characters(store: &TestSt
     let long = "é".repeat(256);
     let ids: Vec<&str> = WORDS.iter().copied().chain([".", long.as_str(), " "]).collect();
     for (number, id) in ids.iter().enumerate() {
-        let reply = store.put(&document(id), &json!({"place": [number, 0], "word": id})).await;
-        assert_eq!((reply.status, &reply.json["id"]), (201, &json!(id)), "{id:?}: {}", reply.json);
+        let response = store.put(&document(id), &json!({"place": [number, 0], "word": id})).await;
+        assert_eq!((response.status, &response.json["id"]), (201, &json!(id)), "{id:?}: {}", response.json);
     }
     let expected: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     assert_eq!(store.all_ids().await, expected);

@@ -62,13 +62,13 @@ pub(crate) async fn embeds_a_changed_text_again(store: &TestStore) {
 
 pub(crate) async fn a_given_vector_replaces_the_computed_one(store: &TestStore) {
     create_articles(store).await;
-    let mut own = vec![0.0; DIM];
-    own[3] = 2.0;
+    let mut vector = vec![0.0; DIM];
+    vector[3] = 2.0;
     store
-        .put(&document("own"), &json!({"title": "apple", "content": "pear", "embedding": own}))
+        .put(&document("own"), &json!({"title": "apple", "content": "pear", "embedding": vector}))
         .await
         .expect(201);
-    let hits = store.search(json!({"vector": own, "k": 1})).await;
+    let hits = store.search(json!({"vector": vector, "k": 1})).await;
     assert_eq!(hits[0].id, "own");
     assert!(hits[0].distance.abs() < 1e-4);
     assert!(distance(store, "own", "apple pear").await > 0.1, "its text was not embedded");

@@ -26,8 +26,8 @@ struct TestDocument {
 
 impl TestDocument {
     fn random(random: &mut Random) -> TestDocument {
-        let tags = |random: &mut Random, most: usize| {
-            (0..random.below(most + 1)).map(|_| random.one_of(&TAGS[..TAGS.len() - 1])).collect()
+        let tags = |random: &mut Random, max: usize| {
+            (0..random.below(max + 1)).map(|_| random.one_of(&TAGS[..TAGS.len() - 1])).collect()
         };
         let number = |random: &mut Random| (random.below(5) > 0).then(|| random.one_of(NUMBERS));
         TestDocument {
@@ -70,30 +70,30 @@ enum TestFilter {
 #[derive(Clone, Copy, Debug)]
 struct Range {
     min: f64,
-    min_out: bool,
+    min_exclusive: bool,
     max: f64,
-    max_out: bool,
+    max_exclusive: bool,
 }
 
 impl Range {
     fn random(random: &mut Random) -> Range {
-        let end = |random: &mut Random, open: f64| match random.below(4) {
-            0 => open,
+        let bound = |random: &mut Random, unbounded: f64| match random.below(4) {
+            0 => unbounded,
             _ => random.one_of(NUMBERS),
         };
-        let (one, other) = (end(random, f64::NEG_INFINITY), end(random, f64::INFINITY));
+        let (one, other) = (bound(random, f64::NEG_INFINITY), bound(random, f64::INFINITY));
         Range {
             min: one.min(other),
-            min_out: random.below(3) == 0,
+            min_exclusive: random.below(3) == 0,
             max: one.max(other),
-            max_out: random.below(3) == 0,
+            max_exclusive: random.below(3) == 0,
         }
     }
 
-    fn holds(self, number: Option<f64>) -> bool {
+    fn contains(self, number: Option<f64>) -> bool {
         number.is_some_and(|number| {
-            let above = if self.min_out { number > self.min } else { number >= self.min };
-            let below = if self.max_out { number < self.max } else { number <= self.max };
+            let above = if self.min_exclusive { number > self.min } else { number >= self.min };
+            let below = if self.max_exclusive { number < self.max } else { number <= self.max };
             above && below
         })
     }
@@ -122,17 +122,17 @@ impl TestFilter {
         }
     }
 
-    fn holds(&self, document: &TestDocument) -> bool {
+    fn matches(&self, document: &TestDocument) -> bool {
         match self {
             TestFilter::Tags(words) => {
                 words.iter().any(|word| document.tags.iter().any(|tag| tag.eq_ignore_ascii_case(word)))
             }
             TestFilter::Codes(words) => words.iter().any(|word| document.codes.iter().any(|tag| tag == word)),
-            TestFilter::Year(range) => range.holds(document.year),
-            TestFilter::Price(range) => range.holds(document.price),
-            TestFilter::All(parts) => parts.iter().all(|part| part.holds(document)),
-            TestFilter::Any(parts) => parts.iter().any(|part| part.holds(document)),
-            TestFilter::Not(part) => !part.holds(document),
+            TestFilter::Year(range) => range.contains(document.year),
+            TestFilter::Price(range) => range.contains(document.price),
+            TestFilter::All(parts) => parts.iter().all(|part| part.matches(document)),
+            TestFilter::Any(parts) => parts.iter().any(|part| part.matches(document)),
+            TestFilter::Not(part) => !part.matches(document),
         }
     }
 }
@@ -153,9 +153,9 @@ impl fmt::Display for TestFilter {
             f.write_str("}")
         };
         let range = |f: &mut fmt::Formatter<'_>, field: &str, range: &Range| {
-            let (min_out, max_out) =
-                (if range.min_out { "(" } else { "" }, if range.max_out { "(" } else { "" });
-            write!(f, "@{field}:[{min_out}{:e} {max_out}{:e}]", range.min, range.max)
+            let (min_exclusive, max_exclusive) =
+                (if range.min_exclusive { "(" } else { "" }, if range.max_exclusive { "(" } else { "" });
+            write!(f, "@{field}:[{min_exclusive}{:e} {max_exclusive}{:e}]", range.min, range.max)
         };
         let parts = |f: &mut fmt::Formatter<'_>, parts: &[TestFilter], between: &str| {
             f.write_str("(")?;
@@ -167,8 +167,8 @@ impl fmt::Display for TestFilter {
         match self {
             TestFilter::Tags(words) => tags(f, "tags", words),
             TestFilter::Codes(words) => tags(f, r"Code\-1", words),
-            TestFilter::Year(ends) => range(f, "year", ends),
-            TestFilter::Price(ends) => range(f, "price", ends),
+            TestFilter::Year(bounds) => range(f, "year", bounds),
+            TestFilter::Price(bounds) => range(f, "price", bounds),
             TestFilter::All(all) => parts(f, all, " "),
             TestFilter::Any(any) => parts(f, any, " | "),
             TestFilter::Not(part) => write!(f, "-{part}"),
@@ -198,7 +198,7 @@ pub(crate) async fn random_filters_match_the_expected_documents(store: &TestStor
     for round in 0..400 {
         let filter_tree = TestFilter::random(&mut random, round % 4);
         let filter = filter_tree.to_string();
-        let matching = documents.iter().enumerate().filter(|(_, document)| filter_tree.holds(document));
+        let matching = documents.iter().enumerate().filter(|(_, document)| filter_tree.matches(document));
         let expected: BTreeSet<String> = matching.map(|(number, _)| number.to_string()).collect();
         assert_eq!(store.count(&filter).await, expected.len() as u64, "{filter}");
         let search = json!({"vector": [0, 0], "filter": filter, "k": 300, "fields": []});
@@ -222,15 +222,15 @@ pub(crate) async fn finds_the_nearest_matches_at_every_selectivity(store: &TestS
         .map(|(number, vector)| json!({"id": number.to_string(), "rank": number, "place": vector}))
         .collect();
     store.load(&documents).await;
-    for share in [0, 1, 2, 20, 200, 1000, 1900, 1999, 2000] {
-        let (mut hits, mut wanted) = (0, 0);
+    for matching in [0, 1, 2, 20, 200, 1000, 1900, 1999, 2000] {
+        let (mut hits, mut expected) = (0, 0);
         for _ in 0..5 {
             let query = random.vector(8);
-            let filter = format!("@rank:[-inf ({share}]");
+            let filter = format!("@rank:[-inf ({matching}]");
             let found =
                 store.ids(json!({"vector": query, "filter": filter, "k": 10, "ef_search": 400})).await;
-            assert!(found.iter().all(|id| id.parse::<usize>().unwrap() < share), "{share}: {found:?}");
-            let mut nearest: Vec<(f64, usize)> = vectors[..share]
+            assert!(found.iter().all(|id| id.parse::<usize>().unwrap() < matching), "{matching}: {found:?}");
+            let mut nearest: Vec<(f64, usize)> = vectors[..matching]
                 .iter()
                 .enumerate()
                 .map(|(number, vector)| {
@@ -241,13 +241,13 @@ pub(crate) async fn finds_the_nearest_matches_at_every_selectivity(store: &TestS
             nearest.sort_by(|one, other| one.0.total_cmp(&other.0));
             let nearest: BTreeSet<String> =
                 nearest.iter().take(10).map(|(_, number)| number.to_string()).collect();
-            assert_eq!(found.len(), nearest.len(), "{share} match, but too few were found");
-            wanted += nearest.len();
+            assert_eq!(found.len(), nearest.len(), "{matching} match, but too few were found");
+            expected += nearest.len();
             hits += found.iter().filter(|id| nearest.contains(*id)).count();
         }
         assert!(
-            hits as f64 >= 0.95 * wanted as f64,
-            "{share} match: {hits} of the {wanted} nearest were found"
+            hits as f64 >= 0.95 * expected as f64,
+            "{matching} match: {hits} of the {expected} nearest were found"
         );
     }
 }
@@ -264,8 +264,8 @@ pub(crate) async fn tags_are_case_sensitive_only_if_the_schema_says_so(store: &T
     ] {
         assert_eq!(store.count(filter).await, count, "{filter}");
     }
-    let kept = store.get(&document("1")).await.json["fields"].clone();
-    assert_eq!(kept, json!({"tags": ["Billing"], "Code-1": ["AbC"]}), "values keep their case");
+    let fields = store.get(&document("1")).await.json["fields"].clone();
+    assert_eq!(fields, json!({"tags": ["Billing"], "Code-1": ["AbC"]}), "values keep their case");
 }
 
 pub(crate) async fn rejects_invalid_filters(store: &TestStore) {
@@ -291,12 +291,12 @@ pub(crate) async fn rejects_invalid_filters(store: &TestStore) {
         &long,
         &many,
     ] {
-        for search in [
+        for response in [
             store.post(&path(DOCS, "search"), &json!({"vector": [1, 2], "filter": filter})).await,
             store.post(&path(DOCS, "delete"), &json!({"filter": filter})).await,
         ] {
-            let shown = filter.get(..40).unwrap_or(filter);
-            assert_eq!(search.status, 422, "{shown:?}: {}", search.json);
+            let start = filter.get(..40).unwrap_or(filter);
+            assert_eq!(response.status, 422, "{start:?}: {}", response.json);
         }
     }
 }

@@ -22,7 +22,7 @@ macro_rules! on {
         mod $store {
             $($(#[test]
             fn $case() {
-                crate::test_store::run(crate::test_store::Kind::$kind, crate::$module::$case);
+                crate::test_store::run(crate::test_store::StoreKind::$kind, crate::$module::$case);
             })*)*
         }
     };

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{
     random::Random,
-    test_store::{DOCS, Found, TestStore, collection, flat, found, path},
+    test_store::{DOCS, Hit, TestStore, collection, flat, hits, path},
 };
 
 const SEED: u64 = 0x6b6e_6e00;
 const METRICS: [&str; 3] = ["cosine", "ip", "l2"];
 
 /// Maximum difference between two scores of the same pair.
-const CLOSE: f64 = 1e-4;
+const TOLERANCE: f64 = 1e-4;
 
 /// The distance as Redis defines it.
 fn distance(metric: &str, one: &[f32], other: &[f32]) -> f64 {
@@ -51,13 +51,13 @@ async fn load(store: &TestStore, vectors: &[Vec<f32>]) {
     store.load(&documents).await;
 }
 
-fn assert_same(metric: &str, hits: &[Found], expected: &[(usize, f64)]) {
+fn assert_hits(metric: &str, hits: &[Hit], expected: &[(usize, f64)]) {
     let ids: Vec<String> = hits.iter().map(|hit| hit.id.clone()).collect();
-    let wanted: Vec<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
-    assert_eq!(ids, wanted, "{metric}");
+    let expected_ids: Vec<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
+    assert_eq!(ids, expected_ids, "{metric}");
     for (hit, (number, distance)) in hits.iter().zip(expected) {
-        assert!((hit.distance - distance).abs() < CLOSE, "{metric} {number}: {hit:?}, not {distance}");
-        assert!((hit.score - score(metric, *distance)).abs() < CLOSE, "{metric} {number}: {hit:?}");
+        assert!((hit.distance - distance).abs() < TOLERANCE, "{metric} {number}: {hit:?}, not {distance}");
+        assert!((hit.score - score(metric, *distance)).abs() < TOLERANCE, "{metric} {number}: {hit:?}");
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn flat_search_is_exact(store: &TestStore) {
             let hits = store.search(json!({"vector": query, "k": k, "fields": []})).await;
             let mut expected = ranked(metric, &vectors, &query);
             expected.truncate(k);
-            assert_same(metric, &hits, &expected);
+            assert_hits(metric, &hits, &expected);
         }
         store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
@@ -91,10 +91,10 @@ pub(crate) async fn hnsw_search_has_high_recall_and_is_exact_on_request(store: &
             let query = random.vector(16);
             let expected = &ranked(metric, &vectors, &query)[..10];
             let nearest: BTreeSet<String> = expected.iter().map(|(number, _)| number.to_string()).collect();
-            let wide = json!({"vector": query, "k": 10, "ef_search": 300, "fields": []});
-            hits += store.ids(wide).await.iter().filter(|id| nearest.contains(*id)).count();
+            let search = json!({"vector": query, "k": 10, "ef_search": 300, "fields": []});
+            hits += store.ids(search).await.iter().filter(|id| nearest.contains(*id)).count();
             let exact = store.search(json!({"vector": query, "k": 10, "exact": true, "fields": []})).await;
-            assert_same(metric, &exact, expected);
+            assert_hits(metric, &exact, expected);
         }
         assert!(hits >= 195, "{metric}: {hits} of the 200 nearest found");
         store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
@@ -161,8 +161,8 @@ pub(crate) async fn finds_all_ties_and_repeats_none_on_the_next_page(store: &Tes
     for hit in &hits {
         by_distance.entry(hit.distance.round() as i64).or_default().insert(hit.id.parse().unwrap());
     }
-    let group = |place: usize| (0..10).map(|row| row * 10 + place).collect::<BTreeSet<_>>();
-    let expected = BTreeMap::from([(0, group(0)), (1, group(1)), (4, group(2)), (9, group(3))]);
+    let at_point = |x: usize| (0..10).map(|row| row * 10 + x).collect::<BTreeSet<_>>();
+    let expected = BTreeMap::from([(0, at_point(0)), (1, at_point(1)), (4, at_point(2)), (9, at_point(3))]);
     assert_eq!(by_distance, expected);
     let again = store.ids(json!({"vector": [0, 0], "k": 40})).await;
     assert_eq!(again, hits.iter().map(|hit| hit.id.clone()).collect::<Vec<_>>(), "the order is stable");
@@ -181,23 +181,23 @@ pub(crate) async fn pages_together_contain_all_results(store: &TestStore) {
     let vectors: Vec<Vec<f32>> = (0..230).map(|_| random.vector(8)).collect();
     load(store, &vectors).await;
     let query = random.vector(8);
-    let whole = store.ids(json!({"vector": query, "k": 1000})).await;
-    assert_eq!(whole.len(), 230);
+    let all = store.ids(json!({"vector": query, "k": 1000})).await;
+    assert_eq!(all.len(), 230);
     let mut pages = Vec::new();
     for offset in (0..300).step_by(50) {
         pages.extend(store.ids(json!({"vector": query, "k": 50, "offset": offset})).await);
     }
-    assert_eq!(pages, whole);
+    assert_eq!(pages, all);
 }
 
 pub(crate) async fn applies_the_minimum_score(store: &TestStore) {
-    for (metric, least, expected) in [("l2", 0.19, 3), ("l2", 0.51, 1), ("cosine", 0.999, 1)] {
+    for (metric, min_score, expected) in [("l2", 0.19, 3), ("l2", 0.51, 1), ("cosine", 0.999, 1)] {
         store.create(json!([flat(2, metric)])).await;
         let vectors: Vec<Vec<f32>> = (0..20).map(|number| vec![1.0, number as f32]).collect();
         load(store, &vectors).await;
-        let hits = store.search(json!({"vector": [1, 0], "min_score": least, "k": 20})).await;
-        assert_eq!(hits.len(), expected, "{metric} {least}: {hits:?}");
-        assert!(hits.iter().all(|hit| hit.score >= least));
+        let hits = store.search(json!({"vector": [1, 0], "min_score": min_score, "k": 20})).await;
+        assert_eq!(hits.len(), expected, "{metric} {min_score}: {hits:?}");
+        assert!(hits.iter().all(|hit| hit.score >= min_score));
         store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
     }
 }
@@ -228,12 +228,12 @@ pub(crate) async fn returns_the_results_of_several_searches_in_order(store: &Tes
     let mut searches: Vec<Value> = (0..50).map(|number| json!({"vector": [number, 0], "k": 1})).collect();
     searches[20] = json!({"vector": [1, 2, 3]});
     searches[30] = json!({"vector": [1, 2], "filter": "@nowhere:{x}"});
-    let reply = store.post(&path(DOCS, "search"), &json!({"searches": searches})).await.expect(200);
-    for (number, answer) in reply["answers"].as_array().unwrap().iter().enumerate() {
+    let response = store.post(&path(DOCS, "search"), &json!({"searches": searches})).await.expect(200);
+    for (number, response) in response["answers"].as_array().unwrap().iter().enumerate() {
         match number {
-            20 => assert_eq!(answer["error"]["code"], "vector-dimensions"),
-            30 => assert_eq!(answer["error"]["code"], "filter"),
-            number => assert_eq!(found(answer)[0].id, number.to_string()),
+            20 => assert_eq!(response["error"]["code"], "vector-dimensions"),
+            30 => assert_eq!(response["error"]["code"], "filter"),
+            number => assert_eq!(hits(response)[0].id, number.to_string()),
         }
     }
 }

@@ -6,27 +6,26 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testing::{redis_stack::Reply as Answer, tiny_model::DIM};
+use testing::{redis_stack::Reply, tiny_model::DIM};
 
-use crate::test_store::{DOCS, TestStore, collection, document, flat, found, path};
+use crate::test_store::{DOCS, TestStore, collection, document, flat, hits, path};
 
 /// Longer than any step of a test takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Polling interval.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// A unit vector with the dimension of the tiny model.
-fn axis(position: usize) -> Vec<f32> {
-    (0..DIM).map(|at| if at == position { 1.0 } else { 0.1 }).collect()
+/// A vector close to one axis, with the dimension of the tiny model.
+fn axis_vector(position: usize) -> Vec<f32> {
+    (0..DIM).map(|axis| if axis == position { 1.0 } else { 0.1 }).collect()
 }
 
 /// Sends a command given as words separated by spaces.
-fn send(store: &TestStore, words: &str) -> Answer {
+fn send(store: &TestStore, words: &str) -> Reply {
     store.redis().command(&words.split_whitespace().collect::<Vec<_>>())
 }
 
@@ -36,24 +35,24 @@ fn hset(store: &TestStore, key: &str, fields: &[(&str, &[u8])]) {
     for (name, value) in fields {
         words.extend([name.as_bytes(), value]);
     }
-    assert!(matches!(store.redis().command(&words), Answer::Integer(_)));
+    assert!(matches!(store.redis().command(&words), Reply::Integer(_)));
 }
 
 fn hash(store: &TestStore, key: &str) -> BTreeMap<String, Vec<u8>> {
-    let Answer::Array(flat) = store.redis().command(&["HGETALL", key]) else { panic!("no hash at {key}") };
-    let text = |reply: &Answer| match reply {
-        Answer::Text(bytes) => bytes.clone(),
+    let Reply::Array(flat) = store.redis().command(&["HGETALL", key]) else { panic!("no hash at {key}") };
+    let text = |response: &Reply| match response {
+        Reply::Text(bytes) => bytes.clone(),
         other => panic!("{other:?}"),
     };
     flat.chunks(2).map(|pair| (String::from_utf8(text(&pair[0])).unwrap(), text(&pair[1]))).collect()
 }
 
-/// Waits until `holds`.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + TIMEOUT;
-    while !holds().await {
-        assert!(Instant::now() < end, "{what} does not happen");
-        tokio::time::sleep(LOOK).await;
+/// Waits until `condition` is true.
+async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -73,10 +72,10 @@ pub(crate) async fn adopts_an_index_created_by_another_client(store: &TestStore)
         "FT.CREATE {ARTICLES} ON HASH PREFIX 1 article: SCHEMA title TEXT content TEXT embedding VECTOR HNSW 12 TYPE \
          FLOAT32 DIM {DIM} DISTANCE_METRIC COSINE M 16 EF_CONSTRUCTION 200 EF_RUNTIME 50"
     );
-    assert_eq!(send(store, &create), Answer::Text(b"OK".to_vec()));
+    assert_eq!(send(store, &create), Reply::Text(b"OK".to_vec()));
     for number in 0..3 {
         let fields: [(&str, &[u8]); 3] =
-            [("title", b"apple"), ("content", b"pear"), ("embedding", &bytes(&axis(number)))];
+            [("title", b"apple"), ("content", b"pear"), ("embedding", &bytes(&axis_vector(number)))];
         hset(store, &format!("article:{number}"), &fields);
     }
     let schema = |prefixes: Value, fields: Value| json!({"prefixes": prefixes, "fields": fields});
@@ -95,9 +94,10 @@ pub(crate) async fn adopts_an_index_created_by_another_client(store: &TestStore)
     let adopted = store.put(&collection(ARTICLES), &schema(json!(["article:"]), article_fields())).await;
     assert!(matches!(adopted.status, 200 | 201), "{}", adopted.json);
     assert_eq!(adopted.json["documents"], 3);
-    let answer = store.post(&path(ARTICLES, "search"), &json!({"vector": axis(2), "k": 1})).await.expect(200);
-    assert_eq!(found(&answer)[0].id, "2");
-    assert_eq!(found(&answer)[0].fields, json!({"title": "apple", "content": "pear"}));
+    let response =
+        store.post(&path(ARTICLES, "search"), &json!({"vector": axis_vector(2), "k": 1})).await.expect(200);
+    assert_eq!(hits(&response)[0].id, "2");
+    assert_eq!(hits(&response)[0].fields, json!({"title": "apple", "content": "pear"}));
 }
 
 pub(crate) async fn hashes_written_by_other_clients_are_documents(store: &TestStore) {
@@ -112,7 +112,7 @@ pub(crate) async fn hashes_written_by_other_clients_are_documents(store: &TestSt
     for number in 0..20_u8 {
         let place = bytes(&[f32::from(number), 0.0]);
         let fields: [(&str, &[u8]); 5] = [
-            ("title", b"theirs"),
+            ("title", b"external"),
             ("tags", b" Red, two words "),
             ("year", b"2024"),
             ("place", &place),
@@ -127,20 +127,20 @@ pub(crate) async fn hashes_written_by_other_clients_are_documents(store: &TestSt
     let read = store.get(&document("{t}7")).await;
     let etag = read.etag.clone().unwrap();
     let expected = json!({
-        "title": "theirs", "tags": ["Red", "two words"], "year": 2024, "more": {"base64": "/wA="}
+        "title": "external", "tags": ["Red", "two words"], "year": 2024, "more": {"base64": "/wA="}
     });
     assert_eq!(read.expect(200)["fields"], expected);
     // Preconditions detect the next write of another client.
     hset(store, &format!("{DOCS}:{{t}}7"), &[("title", b"changed")]);
-    let change = async |etag: &str| {
+    let patch = async |etag: &str| {
         store.call("PATCH", &document("{t}7"), &[("if-match", etag)], Some(&json!({"year": 1}))).await
     };
-    change(&etag).await.expect_error(412, "conflict");
+    patch(&etag).await.expect_error(412, "conflict");
     let etag = store.get(&document("{t}7")).await.etag.unwrap();
-    change(&etag).await.expect(200);
+    patch(&etag).await.expect(200);
     assert_eq!(store.get(&document("{t}7")).await.json["fields"]["title"], "changed");
     store.delete(&document("{t}7")).await.expect(204);
-    assert_eq!(store.redis().command(&["EXISTS", &format!("{DOCS}:{{t}}7")]), Answer::Integer(0));
+    assert_eq!(store.redis().command(&["EXISTS", &format!("{DOCS}:{{t}}7")]), Reply::Integer(0));
 }
 
 pub(crate) async fn writes_hashes_in_the_format_of_other_clients(store: &TestStore) {
@@ -152,29 +152,29 @@ pub(crate) async fn writes_hashes_in_the_format_of_other_clients(store: &TestSto
             {"name": "place", "kind": "vector", "dim": DIM, "embed": {"fields": ["title"], "model": "tiny"}},
         ]))
         .await;
-    let own = json!({"title": "apple", "tags": ["a", "b c"], "year": 2024.5, "place": axis(1), "more": "x",
+    let document_json = json!({"title": "apple", "tags": ["a", "b c"], "year": 2024.5, "place": axis_vector(1), "more": "x",
                      "ttl_s": 600});
-    store.put(&document("{tag}1"), &own).await.expect(201);
+    store.put(&document("{tag}1"), &document_json).await.expect(201);
     let key = format!("{DOCS}:{{tag}}1");
     let expected: BTreeMap<String, Vec<u8>> = [
         ("title", b"apple".to_vec()),
         ("tags", b"a|b c".to_vec()),
         ("year", b"2024.5".to_vec()),
-        ("place", bytes(&axis(1))),
+        ("place", bytes(&axis_vector(1))),
         ("more", b"x".to_vec()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
     assert_eq!(hash(store, &key), expected);
     assert!(
-        matches!(store.redis().command(&["PTTL", &key]), Answer::Integer(left) if (500_000..=600_000).contains(&left))
+        matches!(store.redis().command(&["PTTL", &key]), Reply::Integer(left) if (500_000..=600_000).contains(&left))
     );
     // The hash also contains the computed vector, and no removed field.
     store.put(&document("{tag}1"), &json!({"title": "pear"})).await.expect(200);
     let now = hash(store, &key);
     assert_eq!(now.keys().collect::<Vec<_>>(), ["place", "title"]);
     assert_eq!(now["place"].len(), 4 * DIM);
-    assert_eq!(store.redis().command(&["PTTL", &key]), Answer::Integer(-1));
+    assert_eq!(store.redis().command(&["PTTL", &key]), Reply::Integer(-1));
 }
 
 pub(crate) async fn reports_and_ignores_hashes_that_violate_the_schema(store: &TestStore) {
@@ -182,8 +182,10 @@ pub(crate) async fn reports_and_ignores_hashes_that_violate_the_schema(store: &T
     store.load(&[json!({"id": "good", "place": [1, 2]})]).await;
     hset(store, &format!("{DOCS}:short"), &[("place", b"abc")]);
     hset(store, &format!("{DOCS}:word"), &[("year", b"soon"), ("place", &bytes(&[1.0, 2.0]))]);
-    until("word of both failures", async || store.get(&collection(DOCS)).await.expect(200)["failures"] == 2)
-        .await;
+    wait_until("both failures are reported", async || {
+        store.get(&collection(DOCS)).await.expect(200)["failures"] == 2
+    })
+    .await;
     let info = store.get(&collection(DOCS)).await.expect(200);
     assert!(info["last_failure"].as_str().unwrap().contains("word"), "{info}");
     assert_eq!(store.ids(json!({"vector": [1, 2]})).await, ["good"]);
@@ -200,14 +202,14 @@ pub(crate) async fn does_not_change_keys_of_other_types(store: &TestStore) {
         read.expect_error(404, "document-not-found");
         store.put(&document(id), &json!({"place": [3, 4]})).await.expect_error(409, "key-taken");
         let batch = json!([{"id": id, "place": [3, 4]}, {"id": "1", "place": [1, 2]}]);
-        let reply = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
-        assert_eq!((&reply["errors"], &reply["unchanged"]), (&json!(1), &json!(1)), "{reply}");
+        let response = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
+        assert_eq!((&response["errors"], &response["unchanged"]), (&json!(1), &json!(1)), "{response}");
     }
     store.put(&document("empty"), &json!({})).await.expect_error(422, "field-value");
     assert_eq!(store.all_ids().await.len(), 1);
     assert_eq!(store.count("*").await, 1);
     store.delete(&format!("{}?documents=delete", collection(DOCS))).await.expect(204);
-    assert_eq!(store.redis().command(&["GET", &format!("{DOCS}:text")]), Answer::Text(b"hello".to_vec()));
+    assert_eq!(store.redis().command(&["GET", &format!("{DOCS}:text")]), Reply::Text(b"hello".to_vec()));
 }
 
 pub(crate) async fn embeds_hashes_without_a_vector(store: &TestStore) {
@@ -217,10 +219,10 @@ pub(crate) async fn embeds_hashes_without_a_vector(store: &TestStore) {
     }
     let schema = json!({"prefixes": ["article:"], "fields": article_fields()});
     store.create_named(ARTICLES, schema).await;
-    until("the last vector", async || {
+    wait_until("all vectors are searchable", async || {
         let search = json!({"text": "apple pear", "k": 100, "fields": []});
-        let answer = store.post(&path(ARTICLES, "search"), &search).await.expect(200);
-        found(&answer).len() == 30
+        let response = store.post(&path(ARTICLES, "search"), &search).await.expect(200);
+        hits(&response).len() == 30
     })
     .await;
     assert_eq!(hash(store, "article:29")["embedding"].len(), 4 * DIM);
@@ -268,10 +270,10 @@ pub(crate) async fn redis_differs_from_the_directory_as_documented(store: &TestS
     store.patch(&document("1"), &json!({"more": null})).await.expect(200);
     assert_eq!(etag().await, first);
     // A given vector is replaced when its text changes.
-    store.put(&document("1"), &json!({"title": "apple", "place": axis(3)})).await.expect(200);
-    assert!(store.search(json!({"vector": axis(3)})).await[0].distance < 1e-4);
+    store.put(&document("1"), &json!({"title": "apple", "place": axis_vector(3)})).await.expect(200);
+    assert!(store.search(json!({"vector": axis_vector(3)})).await[0].distance < 1e-4);
     store.patch(&document("1"), &json!({"title": "pear"})).await.expect(200);
-    assert!(store.search(json!({"vector": axis(3)})).await[0].distance > 0.1);
+    assert!(store.search(json!({"vector": axis_vector(3)})).await[0].distance > 0.1);
     // A key has only one field of a given name.
     let other = json!({"prefixes": [format!("{DOCS}:")], "fields": [flat(2, "l2")]});
     store.put(&collection("other"), &other).await.expect_error(409, "schema-conflict");
@@ -284,10 +286,10 @@ pub(crate) async fn a_full_redis_rejects_writes_and_serves_reads(store: &TestSto
     store.put(&document("2"), &json!({"place": [3, 4]})).await.expect_error(507, "redis-full");
     let batch =
         json!([{"id": "2", "place": [3, 4]}, {"id": "1", "place": [1, 2]}, {"id": "3", "place": [3]}]);
-    let reply = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
+    let response = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
     let outcomes: Vec<&Value> =
-        reply["results"].as_array().unwrap().iter().map(|result| &result["error"]["code"]).collect();
-    assert_eq!(outcomes, [&json!("redis-full"), &Value::Null, &json!("vector-dimensions")], "{reply}");
+        response["results"].as_array().unwrap().iter().map(|result| &result["error"]["code"]).collect();
+    assert_eq!(outcomes, [&json!("redis-full"), &Value::Null, &json!("vector-dimensions")], "{response}");
     assert_eq!(store.ids(json!({"vector": [1, 2]})).await, ["1"]);
     store.get(&document("1")).await.expect(200);
     store.delete(&document("1")).await.expect(204);
@@ -297,7 +299,7 @@ pub(crate) async fn a_full_redis_rejects_writes_and_serves_reads(store: &TestSto
 
 pub(crate) async fn warns_if_redis_may_evict_documents(store: &TestStore) {
     send(store, "CONFIG SET maxmemory-policy allkeys-lru");
-    until("a warning", async || {
+    wait_until("the warning is reported", async || {
         let ready = store.get("/readyz").await;
         ready.status == 200 && ready.json["notes"].to_string().contains("allkeys-lru")
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::test_store::{DOCS, TestStore, collection, document, flat, found, path};
+use crate::test_store::{DOCS, TestStore, collection, document, flat, hits, path};
 
 fn fields() -> Value {
     json!([
@@ -17,7 +17,7 @@ fn fields() -> Value {
 }
 
 /// The schema with one option of one field changed; `null` removes it.
-fn changed(field: usize, option: &str, value: Value) -> Value {
+fn with_changed_option(field: usize, option: &str, value: Value) -> Value {
     let mut fields = fields();
     if value.is_null() {
         fields[field].as_object_mut().unwrap().remove(option);
@@ -29,37 +29,37 @@ fn changed(field: usize, option: &str, value: Value) -> Value {
 
 pub(crate) async fn accepts_an_equal_schema_and_rejects_a_different_one(store: &TestStore) {
     let schema = json!({"fields": fields()});
-    let made = store.put(&collection(DOCS), &schema).await.expect(201);
-    assert_eq!(made["name"], DOCS);
-    assert_eq!(made["documents"], 0);
+    let created = store.put(&collection(DOCS), &schema).await.expect(201);
+    assert_eq!(created["name"], DOCS);
+    assert_eq!(created["documents"], 0);
     let again = store.put(&collection(DOCS), &schema).await.expect(200);
-    assert_eq!(again["schema"], made["schema"]);
-    assert_eq!(store.get(&collection(DOCS)).await.expect(200)["schema"], made["schema"]);
+    assert_eq!(again["schema"], created["schema"]);
+    assert_eq!(store.get(&collection(DOCS)).await.expect(200)["schema"], created["schema"]);
     store.load(&[json!({"id": "1", "place": [1, 0, 0, 0]})]).await;
 
     let mut more = fields();
     more.as_array_mut().unwrap().push(json!({"name": "more", "kind": "text"}));
     let mut fewer = fields();
     fewer.as_array_mut().unwrap().remove(0);
-    for (what, schema) in [
-        ("kind", changed(0, "kind", json!("numeric"))),
-        ("separator", changed(1, "separator", json!("|"))),
-        ("case_sensitive", changed(2, "case_sensitive", json!(false))),
-        ("dim", changed(4, "dim", json!(8))),
-        ("metric", changed(4, "metric", json!("l2"))),
-        ("m", changed(4, "m", json!(32))),
-        ("ef_construction", changed(4, "ef_construction", json!(100))),
-        ("type", changed(4, "type", json!("FLOAT16"))),
+    for (difference, schema) in [
+        ("kind", with_changed_option(0, "kind", json!("numeric"))),
+        ("separator", with_changed_option(1, "separator", json!("|"))),
+        ("case_sensitive", with_changed_option(2, "case_sensitive", json!(false))),
+        ("dim", with_changed_option(4, "dim", json!(8))),
+        ("metric", with_changed_option(4, "metric", json!("l2"))),
+        ("m", with_changed_option(4, "m", json!(32))),
+        ("ef_construction", with_changed_option(4, "ef_construction", json!(100))),
+        ("type", with_changed_option(4, "type", json!("FLOAT16"))),
         ("more", json!({"fields": more})),
         ("title", json!({"fields": fewer})),
         ("prefixes", json!({"fields": fields(), "prefixes": ["other:"]})),
     ] {
         let rejected = store.put(&collection(DOCS), &schema).await.expect_error(409, "collection-exists");
         let detail = rejected["detail"].as_str().unwrap();
-        assert!(detail.contains(DOCS), "{what}: {detail}");
+        assert!(detail.contains(DOCS), "{difference}: {detail}");
     }
-    let unharmed = store.get(&collection(DOCS)).await.expect(200);
-    assert_eq!(unharmed["schema"], made["schema"], "the schema is not overwritten");
+    let unchanged = store.get(&collection(DOCS)).await.expect(200);
+    assert_eq!(unchanged["schema"], created["schema"], "the schema is not overwritten");
     assert_eq!(store.ids(json!({"vector": [1, 0, 0, 0]})).await, ["1"]);
 }
 
@@ -89,9 +89,9 @@ pub(crate) async fn aliases_refer_to_collections(store: &TestStore) {
     store.load(&[json!({"id": "1", "place": [1, 2]})]).await;
     let alias = |name: &str| format!("/aliases/{name}");
     store.put(&alias("now"), &json!({"collection": DOCS})).await.expect(200);
-    let answer = store.post(&path("now", "search"), &json!({"vector": [1, 2]})).await.expect(200);
-    assert_eq!(answer["collection"], DOCS, "the collection has its own name in the response");
-    assert_eq!(found(&answer)[0].id, "1");
+    let response = store.post(&path("now", "search"), &json!({"vector": [1, 2]})).await.expect(200);
+    assert_eq!(response["collection"], DOCS, "the collection has its own name in the response");
+    assert_eq!(hits(&response)[0].id, "1");
     assert_eq!(store.get(&path("now", "documents/1")).await.status, 200);
     assert_eq!(store.get(&collection("now")).await.expect(200)["aliases"], json!(["now"]));
     store.put(&path("now", "documents/2"), &json!({"place": [3, 4]})).await.expect(201);
@@ -99,7 +99,7 @@ pub(crate) async fn aliases_refer_to_collections(store: &TestStore) {
 
     store.put(&alias("now"), &json!({"collection": "others"})).await.expect(200);
     assert!(
-        found(&store.post(&path("now", "search"), &json!({"vector": [1, 2]})).await.expect(200)).is_empty()
+        hits(&store.post(&path("now", "search"), &json!({"vector": [1, 2]})).await.expect(200)).is_empty()
     );
     assert_eq!(store.get(&collection(DOCS)).await.expect(200)["aliases"], json!([]));
     store
@@ -118,33 +118,41 @@ pub(crate) async fn aliases_refer_to_collections(store: &TestStore) {
 pub(crate) async fn rejects_invalid_names_and_reports_unknown_ones(store: &TestStore) {
     let schema = json!({"fields": [flat(2, "l2")]});
     for name in ["a b", "a/b", "..%2Fx", "ä", "{x}", "%2E", "%2E%2E", "%2E%2E%2E", &"x".repeat(129)] {
-        let reply = store.put(&collection(name), &schema).await;
+        let response = store.put(&collection(name), &schema).await;
         assert_eq!(
-            (reply.status, reply.json["code"].as_str()),
+            (response.status, response.json["code"].as_str()),
             (422, Some("name")),
             "{name}: {}",
-            reply.json
+            response.json
         );
     }
     for name in ["a", "A-1_b.c:d", "...a", &"x".repeat(128)] {
         store.put(&collection(name), &schema).await.expect(201);
     }
-    let listed = store.get("/collections").await.expect(200);
-    let names: BTreeSet<&str> =
-        listed["collections"].as_array().unwrap().iter().map(|info| info["name"].as_str().unwrap()).collect();
+    let response = store.get("/collections").await.expect(200);
+    let names: BTreeSet<&str> = response["collections"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|info| info["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, BTreeSet::from(["a", "A-1_b.c:d", "...a", "x".repeat(128).as_str()]));
     let unknown = store.get(&path("nowhere", "documents/1")).await.expect_error(404, "collection-not-found");
     assert!(unknown["detail"].as_str().unwrap().contains("A-1_b.c:d"), "{unknown}");
 }
 
 pub(crate) async fn collections_can_share_prefixes_and_have_several(store: &TestStore) {
-    let of = |prefixes: &[&str]| json!({"prefixes": prefixes, "fields": [{"name": "tags", "kind": "tag"}, flat(2, "l2")]});
-    store.create_named("one", of(&["one:"])).await;
-    store.create_named("two", of(&["two:"])).await;
-    store.create_named(DOCS, of(&["one:", "two:"])).await;
+    let schema = |prefixes: &[&str]| json!({"prefixes": prefixes, "fields": [{"name": "tags", "kind": "tag"}, flat(2, "l2")]});
+    store.create_named("one", schema(&["one:"])).await;
+    store.create_named("two", schema(&["two:"])).await;
+    store.create_named(DOCS, schema(&["one:", "two:"])).await;
     store.put(&path("one", "documents/1"), &json!({"place": [1, 0], "tags": ["x"]})).await.expect(201);
     store.put(&path("two", "documents/2"), &json!({"place": [2, 0], "tags": ["x"]})).await.expect(201);
-    assert_eq!(store.ids(json!({"vector": [0, 0]})).await, ["1", "2"], "the third collection contains both");
+    assert_eq!(
+        store.ids(json!({"vector": [0, 0]})).await,
+        ["1", "2"],
+        "the third collection contains both documents"
+    );
     assert_eq!(store.count("@tags:{x}").await, 2);
     // Existing documents keep their prefix; new documents get the first one.
     store.patch(&document("2"), &json!({"tags": ["y"]})).await.expect(200);
@@ -154,10 +162,10 @@ pub(crate) async fn collections_can_share_prefixes_and_have_several(store: &Test
     store.delete(&document("2")).await.expect(204);
     store.get(&path("two", "documents/2")).await.expect_error(404, "document-not-found");
     // A collection created later indexes the existing documents.
-    store.create_named("late", of(&["one:"])).await;
+    store.create_named("late", schema(&["one:"])).await;
     store.wait_until_indexed_in("late", 2).await;
     let late = store.post(&path("late", "search"), &json!({"vector": [0, 0]})).await.expect(200);
-    assert_eq!(found(&late).into_iter().map(|hit| hit.id).collect::<Vec<_>>(), ["1", "3"]);
+    assert_eq!(hits(&late).into_iter().map(|hit| hit.id).collect::<Vec<_>>(), ["1", "3"]);
 }
 
 pub(crate) async fn rejects_invalid_schemas(store: &TestStore) {

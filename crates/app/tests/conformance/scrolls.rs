@@ -1,4 +1,4 @@
-//! Going through a collection, counting and clearing it.
+//! Scrolls, counts, and deletions by filter.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::test_store::{DOCS, TestStore, encoded, flat, path};
 
-async fn create_articles(store: &TestStore, count: usize) {
-    stock_as(store, count, |rank| rank.to_string()).await;
+/// Creates a collection of `count` documents with ranks from 0.
+async fn create_ranked(store: &TestStore, count: usize) {
+    create_ranked_with_ids(store, count, |rank| rank.to_string()).await;
 }
 
-async fn stock_as(store: &TestStore, count: usize, id: impl Fn(usize) -> String) {
+async fn create_ranked_with_ids(store: &TestStore, count: usize, id: impl Fn(usize) -> String) {
     store
         .create(
             json!([{"name": "parity", "kind": "tag"}, {"name": "rank", "kind": "numeric"}, flat(2, "l2")]),
@@ -26,20 +27,20 @@ async fn stock_as(store: &TestStore, count: usize, id: impl Fn(usize) -> String)
 }
 
 pub(crate) async fn a_scroll_returns_every_document_once(store: &TestStore) {
-    // What a scroll has to remember of them must fit into an address.
+    // Long ids, since a cursor must fit into a URL.
     let id = |number: usize| format!("{number:>0100}");
-    stock_as(store, 2345, id).await;
-    // Neighbours by name that are not in the collection.
+    create_ranked_with_ids(store, 2345, id).await;
+    // A document whose key has a prefix of the collection's prefix, but is not in the collection.
     store.create_named("doc", json!({"fields": [flat(2, "l2")]})).await;
     store.put(&path("doc", "documents/s:x"), &json!({"place": [1, 1]})).await.expect(201);
-    let all: BTreeSet<String> = (0..2345).map(id).collect();
+    let expected: BTreeSet<String> = (0..2345).map(id).collect();
     for limit in [500, 600, 999, 1000] {
-        assert_eq!(store.all_ids_by_pages_of(limit).await, all, "{limit} a page");
+        assert_eq!(store.all_ids_with_page_size(limit).await, expected, "{limit} per page");
     }
 }
 
 pub(crate) async fn a_scroll_accepts_a_filter_and_a_limit(store: &TestStore) {
-    create_articles(store, 500).await;
+    create_ranked(store, 500).await;
     let mut seen = BTreeSet::new();
     let mut after = String::new();
     for _ in 0..500 {
@@ -71,7 +72,7 @@ pub(crate) async fn a_scroll_accepts_a_filter_and_a_limit(store: &TestStore) {
     }
     let bad = store.get(&format!("{documents}?after=no%20cursor")).await;
     assert!(matches!(bad.status, 400 | 422), "{}", bad.json);
-    // A place that is none, in the words of one that is.
+    // A well-formed cursor with an invalid position.
     let page = store.get(&format!("{documents}?limit=1")).await.expect(200);
     let mut parts: Vec<&str> = page["next"].as_str().unwrap().split('.').collect();
     if let [_, _, prefix, _, ..] = &mut parts[..] {
@@ -86,10 +87,10 @@ pub(crate) async fn a_scroll_accepts_a_filter_and_a_limit(store: &TestStore) {
 }
 
 pub(crate) async fn counts_and_deletes_matching_documents(store: &TestStore) {
-    create_articles(store, 2500).await;
+    create_ranked(store, 2500).await;
     let delete = async |filter: &str| {
-        let reply = store.post(&path(DOCS, "delete"), &json!({"filter": filter})).await.expect(200);
-        reply["deleted"].as_u64().unwrap()
+        let response = store.post(&path(DOCS, "delete"), &json!({"filter": filter})).await.expect(200);
+        response["deleted"].as_u64().unwrap()
     };
     assert_eq!(store.count("*").await, 2500);
     assert_eq!(store.count("-@parity:{odd}").await, 1250);

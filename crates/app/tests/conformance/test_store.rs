@@ -29,9 +29,9 @@ pub(crate) const DOCS: &str = "docs";
 /// Longer than any step of a test takes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Kinds of store.
+/// The stores on which the cases run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum StoreKind {
     Directory,
     /// Over RESP3, which is the default.
     Redis,
@@ -50,7 +50,7 @@ pub(crate) struct TestStore {
 
 /// The response to a request.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) json: Value,
     pub(crate) etag: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct Reply {
 
 /// A search hit.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
+pub(crate) struct Hit {
     pub(crate) id: String,
     pub(crate) score: f64,
     pub(crate) distance: f64,
@@ -66,22 +66,22 @@ pub(crate) struct Found {
 }
 
 /// Runs a case on a new store.
-pub(crate) fn run(kind: Kind, case: impl AsyncFn(&TestStore)) {
+pub(crate) fn run(kind: StoreKind, case: impl AsyncFn(&TestStore)) {
     let dir = TempDir::new().unwrap();
     tiny_model::write(&dir.path().join("models/tiny"), 1);
     let (mut redis, mut cluster) = (None, None);
     match kind {
-        Kind::Directory => {}
-        Kind::Redis | Kind::RedisResp2 => match RedisStack::plain() {
+        StoreKind::Directory => {}
+        StoreKind::Redis | StoreKind::RedisResp2 => match RedisStack::plain() {
             Some(started) => redis = Some(started),
             None => return,
         },
-        Kind::Cluster => match RedisCluster::start() {
+        StoreKind::Cluster => match RedisCluster::start() {
             Some(started) => cluster = Some(started),
             None => return,
         },
     }
-    let protocol = if kind == Kind::RedisResp2 { "?protocol=resp2" } else { "" };
+    let protocol = if kind == StoreKind::RedisResp2 { "?protocol=resp2" } else { "" };
     let store = redis.as_ref().map(|redis| format!("{}{protocol}", redis.url()));
     let store = store.or_else(|| cluster.as_ref().map(RedisCluster::url));
     let environment = store.map(|url| (OsString::from("NEARFIELD_STORE"), OsString::from(url)));
@@ -95,7 +95,7 @@ pub(crate) fn run(kind: Kind, case: impl AsyncFn(&TestStore)) {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        store.ready().await;
+        store.wait_until_ready().await;
         case(&store).await;
     });
     service.close();
@@ -108,14 +108,14 @@ impl TestStore {
     }
 
     /// Waits until the service is ready.
-    async fn ready(&self) {
-        let until = Instant::now() + TIMEOUT;
+    async fn wait_until_ready(&self) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let reply = self.get("/readyz").await;
-            if reply.status == 200 {
+            let response = self.get("/readyz").await;
+            if response.status == 200 {
                 return;
             }
-            assert!(Instant::now() < until, "{}", reply.json);
+            assert!(Instant::now() < deadline, "{}", response.json);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -127,7 +127,7 @@ impl TestStore {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Reply {
+    ) -> Response {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -136,31 +136,31 @@ impl TestStore {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let reply = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
-        let (head, body) = reply.into_parts();
+        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let json = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
         let etag = head.headers.get(header::ETAG).map(|etag| etag.to_str().unwrap().to_owned());
-        Reply { status: head.status.as_u16(), json, etag }
+        Response { status: head.status.as_u16(), json, etag }
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Response {
         self.call("GET", path, &[], None).await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Response {
         self.call("PUT", path, &[], Some(body)).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         self.call("POST", path, &[], Some(body)).await
     }
 
-    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Response {
         self.call("PATCH", path, &[], Some(body)).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Reply {
+    pub(crate) async fn delete(&self, path: &str) -> Response {
         self.call("DELETE", path, &[], None).await
     }
 
@@ -176,16 +176,16 @@ impl TestStore {
     /// Writes documents; asserts that each is accepted.
     pub(crate) async fn load(&self, documents: &[Value]) {
         for documents in documents.chunks(1000) {
-            let reply =
+            let response =
                 self.post(&path(DOCS, "documents"), &json!({"documents": documents})).await.expect(200);
-            assert_eq!(reply["errors"], 0, "{reply}");
+            assert_eq!(response["errors"], 0, "{response}");
         }
     }
 
     /// Searches; asserts success and returns the hits.
-    pub(crate) async fn search(&self, search: Value) -> Vec<Found> {
-        let reply = self.post(&path(DOCS, "search"), &search).await.expect(200);
-        found(&reply)
+    pub(crate) async fn search(&self, search: Value) -> Vec<Hit> {
+        let response = self.post(&path(DOCS, "search"), &search).await.expect(200);
+        hits(&response)
     }
 
     /// Searches; returns the ids of the hits.
@@ -205,24 +205,24 @@ impl TestStore {
     }
 
     pub(crate) async fn wait_until_indexed_in(&self, name: &str, documents: u64) {
-        let until = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let info = self.get(&collection(name)).await.expect(200);
             if info["documents"] == documents && info["tail"] == 0 {
                 return;
             }
-            assert!(Instant::now() < until, "{info}");
+            assert!(Instant::now() < deadline, "{info}");
             tokio::task::yield_now().await;
         }
     }
 
     /// The ids of all documents, read with a scroll.
     pub(crate) async fn all_ids(&self) -> BTreeSet<String> {
-        self.all_ids_by_pages_of(1000).await
+        self.all_ids_with_page_size(1000).await
     }
 
     /// The ids of all documents, with `limit` per page.
-    pub(crate) async fn all_ids_by_pages_of(&self, limit: usize) -> BTreeSet<String> {
+    pub(crate) async fn all_ids_with_page_size(&self, limit: usize) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut after = None;
         loop {
@@ -244,7 +244,7 @@ impl TestStore {
     }
 }
 
-impl Reply {
+impl Response {
     /// Asserts the status; returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
@@ -261,14 +261,14 @@ impl Reply {
 }
 
 /// The hits in a response.
-pub(crate) fn found(answer: &Value) -> Vec<Found> {
-    let hit = |hit: &Value| Found {
+pub(crate) fn hits(response: &Value) -> Vec<Hit> {
+    let hit = |hit: &Value| Hit {
         id: hit["id"].as_str().unwrap().to_owned(),
         score: hit["score"].as_f64().unwrap(),
         distance: hit["distance"].as_f64().unwrap(),
         fields: hit["fields"].clone(),
     };
-    answer["results"].as_array().unwrap().iter().map(hit).collect()
+    response["results"].as_array().unwrap().iter().map(hit).collect()
 }
 
 /// The path of a collection.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::test_store::{DOCS, Reply, TestStore, document, flat, path};
+use crate::test_store::{DOCS, Response, TestStore, document, flat, path};
 
 /// The little-endian bytes of a vector, as in requests.
 pub(crate) fn blob(values: &[f32]) -> Value {
@@ -13,11 +13,11 @@ pub(crate) fn blob(values: &[f32]) -> Value {
 
 pub(crate) async fn rejects_invalid_vectors_before_writing_anything(store: &TestStore) {
     store.create(json!([{"name": "year", "kind": "numeric"}, flat(4, "cosine")])).await;
-    let good: Vec<_> =
+    let valid: Vec<_> =
         (1..9).map(|number| json!({"id": number.to_string(), "place": [number, 1, 0, 0]})).collect();
-    store.load(&good).await;
+    store.load(&valid).await;
     let before = store.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await;
-    let bad = [
+    let invalid = [
         (blob(&[1.0, f32::NAN, 0.0, 0.0]), "vector-value"),
         (blob(&[f32::INFINITY, 0.0, 0.0, 0.0]), "vector-value"),
         (blob(&[0.0, 0.0, 0.0, f32::NEG_INFINITY]), "vector-value"),
@@ -37,21 +37,21 @@ pub(crate) async fn rejects_invalid_vectors_before_writing_anything(store: &Test
         (json!(7), "field-kind"),
         (json!(["a"]), "field-kind"),
     ];
-    for (vector, code) in &bad {
-        let assert_rejected = |reply: Reply| {
-            let problem = reply.expect_error(422, code);
+    for (vector, code) in &invalid {
+        let assert_rejected = |response: Response| {
+            let problem = response.expect_error(422, code);
             assert_eq!(problem["at"], "place", "{problem}");
         };
         assert_rejected(store.put(&document("new"), &json!({"year": 1, "place": vector})).await);
         assert_rejected(store.put(&document("1"), &json!({"year": 1, "place": vector})).await);
         assert_rejected(store.patch(&document("1"), &json!({"year": 1, "place": vector})).await);
         let batch = json!([{"id": "new", "place": vector}, {"id": "8", "place": [8, 1, 0, 0]}]);
-        let reply = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
-        assert_eq!(reply["results"][0]["error"]["code"], *code, "{reply}");
-        assert_eq!(reply["results"][1]["status"], "unchanged", "{reply}");
+        let response = store.post(&path(DOCS, "documents"), &batch).await.expect(200);
+        assert_eq!(response["results"][0]["error"]["code"], *code, "{response}");
+        assert_eq!(response["results"][1]["status"], "unchanged", "{response}");
     }
     assert_eq!(store.count("*").await, 8, "nothing was written");
-    assert_eq!(store.count("@year:[1 1]").await, 0, "not even a part");
+    assert_eq!(store.count("@year:[1 1]").await, 0, "no field was written");
     assert_eq!(store.ids(json!({"vector": [1, 1, 0, 0], "k": 99})).await, before, "the index is unchanged");
 }
 

@@ -2,45 +2,47 @@
 
 use serde_json::{Value, json};
 
-use crate::{client::Reply, server::Server};
+use crate::{client::Response, server::Server};
 
 /// A parameter's name in messages, its minimum, its maximum, and how messages state the range.
 type Bounds = (&'static str, u64, u64, &'static str);
 
 /// Checks the bounds of a parameter; `send` sends a request with the given value.
-fn check((name, least, most, words): Bounds, send: impl Fn(&Value) -> Reply) {
-    for good in [least, most] {
-        let reply = send(&json!(good));
-        assert!(reply.status < 300, "{name} = {good}: {reply:?}\n{}", reply.text());
+fn check((name, min, max, range): Bounds, send: impl Fn(&Value) -> Response) {
+    for valid in [min, max] {
+        let response = send(&json!(valid));
+        assert!(response.status < 300, "{name} = {valid}: {response:?}\n{}", response.text());
     }
-    let beyond = [json!(i128::from(least) - 1), json!(most + 1), json!(u64::MAX)];
-    for bad in beyond {
-        let detail = rejected(name, &bad, send(&bad));
+    for invalid in [json!(i128::from(min) - 1), json!(max + 1), json!(u64::MAX)] {
+        let detail = assert_rejected(name, &invalid, send(&invalid));
         // For a negative number, the message states the type instead of the range.
-        assert!(!bad.is_u64() || detail.contains(words), "{name} = {bad}: {words:?} is not in {detail:?}");
+        assert!(
+            !invalid.is_u64() || detail.contains(range),
+            "{name} = {invalid}: {range:?} is not in {detail:?}"
+        );
     }
-    for bad in [json!("four"), json!(1.5), json!([1]), json!({})] {
-        rejected(name, &bad, send(&bad));
+    for invalid in [json!("four"), json!(1.5), json!([1]), json!({})] {
+        assert_rejected(name, &invalid, send(&invalid));
     }
 }
 
 /// Asserts that the response is an error that names the parameter in its detail or in `at`; returns the detail.
-fn rejected(name: &str, value: &Value, reply: Reply) -> String {
-    assert!([400, 422].contains(&reply.status), "{name} = {value}: {reply:?}\n{}", reply.text());
-    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
-    let problem = reply.json();
+fn assert_rejected(name: &str, value: &Value, response: Response) -> String {
+    assert!([400, 422].contains(&response.status), "{name} = {value}: {response:?}\n{}", response.text());
+    assert_eq!(response.header("content-type"), Some("application/problem+json"));
+    let problem = response.json();
     let detail = problem["detail"].as_str().unwrap().to_owned();
-    let names = detail.contains(name) || problem["at"].as_str().is_some_and(|at| at.contains(name));
-    assert!(names, "{name} = {value}: not named in {problem}");
+    let is_named = detail.contains(name) || problem["at"].as_str().is_some_and(|at| at.contains(name));
+    assert!(is_named, "{name} = {value}: not named in {problem}");
     detail
 }
 
-/// A value in a query string.
-fn written(value: &Value) -> String {
+/// A value as it is written in a query string.
+fn query_value(value: &Value) -> String {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let escape = |letter: char| match letter {
-        '[' | ']' | '{' | '}' => format!("%{:02X}", letter as u32),
-        letter => letter.to_string(),
+    let escape = |c: char| match c {
+        '[' | ']' | '{' | '}' => format!("%{:02X}", c as u32),
+        c => c.to_string(),
     };
     text.chars().map(escape).collect()
 }
@@ -54,7 +56,7 @@ fn checks_the_bounds_of_search_parameters() {
         ("offset", 0, 9_995, "more than 10000"),
     ] {
         for path in ["/search?q=apple", "/kb/search?q=apple"] {
-            check(bounds, |value| server.get(&format!("{path}&{}={}", bounds.0, written(value))));
+            check(bounds, |value| server.get(&format!("{path}&{}={}", bounds.0, query_value(value))));
         }
         check(bounds, |value| {
             let mut search = json!({"text": "apple", "k": 5});
@@ -63,7 +65,7 @@ fn checks_the_bounds_of_search_parameters() {
         });
     }
     check(("limit", 1, 1000, "1 to 1000"), |value| {
-        server.get(&format!("/collections/kb/documents?limit={}", written(value)))
+        server.get(&format!("/collections/kb/documents?limit={}", query_value(value)))
     });
 }
 
@@ -78,7 +80,7 @@ fn checks_the_bounds_of_schema_options() {
         check(bounds, |value| {
             let mut vector = json!({"name": "place", "kind": "vector", "dim": 4});
             vector[bounds.0] = value.clone();
-            Server::with(Default::default()).put("/collections/made", &json!({"fields": [vector]}))
+            Server::with(Default::default()).put("/collections/new", &json!({"fields": [vector]}))
         });
     }
 }
@@ -88,24 +90,24 @@ fn checks_the_bounds_of_times() {
     let server = Server::with_articles();
     let put =
         |ttl: &Value| server.put("/collections/kb/documents/a", &json!({"title": "apple", "ttl_s": ttl}));
-    for good in [json!(0.001), json!(1), json!(1_000 * 366 * 24 * 3600u64)] {
-        let reply = put(&good);
-        assert!(reply.status < 300, "ttl_s = {good}: {}", reply.text());
+    for valid in [json!(0.001), json!(1), json!(1_000 * 366 * 24 * 3600u64)] {
+        let response = put(&valid);
+        assert!(response.status < 300, "ttl_s = {valid}: {}", response.text());
     }
-    for bad in [json!(0), json!(-1), json!(1e300), json!("1"), json!(true), json!([1]), json!({})] {
-        rejected("ttl_s", &bad, put(&bad));
+    for invalid in [json!(0), json!(-1), json!(1e300), json!("1"), json!(true), json!([1]), json!({})] {
+        assert_rejected("ttl_s", &invalid, put(&invalid));
     }
     for (ms, status) in
         [("1", None), ("60000", Some(200)), ("0", Some(400)), ("60001", Some(400)), ("soon", Some(400))]
     {
-        let reply = server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
+        let response = server.send("GET", "/search?q=apple", &[("x-timeout-ms", ms)], b"");
         match status {
-            Some(status) => assert_eq!(reply.status, status, "{ms}: {}", reply.text()),
+            Some(status) => assert_eq!(response.status, status, "{ms}: {}", response.text()),
             // The deadline may pass before the response is ready.
-            None => assert!([200, 504].contains(&reply.status), "{ms}: {}", reply.text()),
+            None => assert!([200, 504].contains(&response.status), "{ms}: {}", response.text()),
         }
-        if reply.status == 400 {
-            let detail = reply.problem(400, "header")["detail"].to_string();
+        if response.status == 400 {
+            let detail = response.problem(400, "header")["detail"].to_string();
             assert!(detail.contains("60000"), "{detail}");
         }
     }

@@ -8,17 +8,17 @@ use std::{
 
 use serde_json::Value;
 
-/// A response.
+/// An HTTP response.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Reply {
+impl Response {
     /// Parses a response; `None` if it is incomplete.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Reply> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Response> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).unwrap();
         let mut lines = head.split("\r\n");
@@ -27,15 +27,15 @@ impl Reply {
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        let mut reply = Reply { status, headers, body: bytes[end + 4..].to_vec() };
-        if reply.header("transfer-encoding") == Some("chunked") {
-            reply.body = unchunk(&reply.body)?;
+        let mut response = Response { status, headers, body: bytes[end + 4..].to_vec() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = unchunk(&response.body)?;
         }
-        Some(reply)
+        Some(response)
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -73,15 +73,15 @@ impl Reply {
 }
 
 fn unchunk(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut whole = Vec::new();
+    let mut body = Vec::new();
     loop {
         let end = bytes.windows(2).position(|window| window == b"\r\n")?;
         let length = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).unwrap(), 16).unwrap();
         bytes = &bytes[end + 2..];
         if length == 0 {
-            return Some(whole);
+            return Some(body);
         }
-        whole.extend_from_slice(bytes.get(..length)?);
+        body.extend_from_slice(bytes.get(..length)?);
         bytes = &bytes[length + 2..];
     }
 }
@@ -102,25 +102,25 @@ impl Connection {
     }
 
     /// Reads until the connection is closed.
-    pub(crate) fn rest(mut self) -> Vec<u8> {
+    pub(crate) fn read_to_end(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes).unwrap();
         bytes
     }
 
     /// Reads one response with a content length, and keeps the connection open.
-    pub(crate) fn reply(&mut self) -> Reply {
+    pub(crate) fn read_response(&mut self) -> Response {
         let mut bytes = Vec::new();
         let mut byte = [0];
         while !bytes.ends_with(b"\r\n\r\n") {
             self.0.read_exact(&mut byte).unwrap();
             bytes.push(byte[0]);
         }
-        let head = Reply::parse(&bytes).unwrap();
+        let head = Response::parse(&bytes).unwrap();
         let length = head.header("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).unwrap();
-        Reply { body, ..head }
+        Response { body, ..head }
     }
 
     /// Reads until `end`.
@@ -138,16 +138,16 @@ impl Connection {
 /// The bytes of a request with `Host`, `Connection: close` and `Content-Length`.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\n");
-    let mut put = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
+    let mut add = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        put("host", "localhost");
+        add("host", "localhost");
     }
-    put("connection", "close");
+    add("connection", "close");
     if !body.is_empty() || ["POST", "PUT", "PATCH"].contains(&method) {
-        put("content-length", &body.len().to_string());
+        add("content-length", &body.len().to_string());
     }
     for (name, value) in headers {
-        put(name, value);
+        add(name, value);
     }
     [head.as_bytes(), b"\r\n", body].concat()
 }

@@ -90,10 +90,10 @@ fn the_default_dimension_is_that_of_the_model() {
 #[test]
 fn an_empty_schema_requires_the_default_model() {
     let server = Server::start();
-    for reply in
+    for response in
         [server.put("/collections/new", &json!({})), server.send("PUT", "/collections/new", &[], b"")]
     {
-        let problem = reply.ok(503);
+        let problem = response.ok(503);
         assert!(problem["detail"].as_str().unwrap().contains("all-MiniLM-L6-v2"), "{problem}");
     }
 }
@@ -103,18 +103,18 @@ fn rejects_an_array_in_place_of_an_object() {
     let server = Server::with_articles();
     let embed = json!([["title"], "tiny"]);
     for (method, path, body) in [
-        ("PUT", "/collections/made", json!([null, null])),
-        ("PUT", "/collections/made", json!([["made:"], null, []])),
-        ("PUT", "/collections/made", json!({"fields": [["title", "text"]]})),
-        ("PUT", "/collections/made", json!({"fields": [{"name": "v", "kind": "vector", "embed": embed}]})),
+        ("PUT", "/collections/new", json!([null, null])),
+        ("PUT", "/collections/new", json!([["new:"], null, []])),
+        ("PUT", "/collections/new", json!({"fields": [["title", "text"]]})),
+        ("PUT", "/collections/new", json!({"fields": [{"name": "v", "kind": "vector", "embed": embed}]})),
         ("PUT", "/aliases/other", json!(["kb"])),
         ("POST", "/collections/kb/search", json!(["apple"])),
         ("POST", "/collections/kb/search", json!({"searches": [["apple"]]})),
         ("POST", "/collections/kb/delete", json!(["*"])),
     ] {
-        let reply = server.send(method, path, &[JSON], body.to_string().as_bytes());
-        let problem = reply.problem(422, "json-structure");
+        let response = server.send(method, path, &[JSON], body.to_string().as_bytes());
+        let problem = response.problem(422, "json-structure");
         assert!(problem["detail"].as_str().unwrap().contains("expected an object"), "{problem}");
     }
-    server.get("/collections/made").problem(404, "collection-not-found");
+    server.get("/collections/new").problem(404, "collection-not-found");
 }

@@ -8,26 +8,26 @@ use crate::server::{JSON, Server};
 
 /// All operations of the description: method, path and operation.
 pub(crate) fn operations(api: &Value) -> Vec<(String, String, Value)> {
-    let mut found = Vec::new();
+    let mut operations = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             if ["get", "put", "post", "patch", "delete"].contains(&method.as_str()) {
-                found.push((method.to_uppercase(), path.clone(), operation.clone()));
+                operations.push((method.to_uppercase(), path.clone(), operation.clone()));
             }
         }
     }
-    found
+    operations
 }
 
 #[test]
 fn the_description_lists_exactly_the_existing_routes() {
     let server = Server::with_articles();
-    let reply = server.get("/openapi.json");
-    assert_eq!(reply.header("content-type"), Some("application/json"));
-    let api = reply.ok(200);
+    let response = server.get("/openapi.json");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    let api = response.ok(200);
     let documented: BTreeSet<String> =
         operations(&api).iter().map(|(method, path, _)| format!("{method} {path}")).collect();
-    let contract = [
+    let expected = [
         "GET /search",
         "GET /kb/search",
         "GET /collections",
@@ -58,15 +58,15 @@ fn the_description_lists_exactly_the_existing_routes() {
         "GET /style.css",
         "GET /favicon.svg",
     ];
-    assert_eq!(documented, contract.map(str::to_owned).into_iter().collect());
+    assert_eq!(documented, expected.map(str::to_owned).into_iter().collect());
     for (method, path, _) in operations(&api) {
         let path = path.replace("{c}", "kb").replace("{id}", "kb-1").replace("{a}", "alias");
-        let reply = server.send(&method, &path, &[JSON], b"");
+        let response = server.send(&method, &path, &[JSON], b"");
         let problem =
-            (reply.header("content-type") == Some("application/problem+json")).then(|| reply.json());
+            (response.header("content-type") == Some("application/problem+json")).then(|| response.json());
         let code = problem.as_ref().map_or("", |problem| problem["code"].as_str().unwrap());
         assert!(!["path-not-found", "method-not-allowed"].contains(&code), "{method} {path}: {problem:?}");
-        assert_ne!(reply.status, 500, "{method} {path}: {reply:?}");
+        assert_ne!(response.status, 500, "{method} {path}: {response:?}");
     }
 }
 
@@ -80,9 +80,9 @@ fn the_description_is_consistent() {
         assert!(target.is_object(), "{reference} does not exist");
     }
     for (method, path, operation) in operations(&api) {
-        let failure =
+        let error_schema =
             &operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
-        assert_eq!(failure, "#/components/schemas/Problem", "{method} {path}");
+        assert_eq!(error_schema, "#/components/schemas/Problem", "{method} {path}");
         let has_success =
             operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2'));
         assert!(has_success, "{method} {path}");
@@ -92,13 +92,13 @@ fn the_description_is_consistent() {
         for name in path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
             let parameters = operation["parameters"].as_array().unwrap();
             assert!(
-                parameters.iter().any(|known| known["name"] == name && known["in"] == "path"),
+                parameters.iter().any(|parameter| parameter["name"] == name && parameter["in"] == "path"),
                 "{path}: {name}"
             );
         }
-        let is_open = operation["security"] == serde_json::json!([{}]);
-        let open = ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"];
-        assert_eq!(is_open, open.contains(&path.as_str()), "{method} {path}: {}", operation["security"]);
+        let is_public = operation["security"] == serde_json::json!([{}]);
+        let public = ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"];
+        assert_eq!(is_public, public.contains(&path.as_str()), "{method} {path}: {}", operation["security"]);
     }
     assert!(api["components"]["securitySchemes"]["bearer"].is_object());
     assert!(api["security"].as_array().is_some_and(|schemes| schemes.len() == 2), "{}", api["security"]);
@@ -137,9 +137,9 @@ fn records_metrics_of_requests() {
     let server = Server::with(settings);
     server.get("/measured/nowhere").problem(404, "path-not-found");
     server.send("BREW", "/stats", &[], b"").problem(405, "method-not-allowed");
-    let reply = server.get("/metrics");
-    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
-    let text = reply.text();
+    let response = server.get("/metrics");
+    assert!(response.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = response.text();
     for line in [
         "# TYPE nearfield_http_requests_total counter",
         "# TYPE nearfield_http_request_seconds",
@@ -160,14 +160,14 @@ fn records_metrics_of_requests() {
 #[test]
 fn serves_the_page() {
     let server = Server::start();
-    for (path, kind) in [
+    for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/favicon.svg", "image/svg+xml"),
     ] {
-        let reply = server.get(path);
-        assert_eq!((reply.status, reply.header("content-type")), (200, Some(kind)), "{path}");
-        assert!(!reply.body.is_empty());
+        let response = server.get(path);
+        assert_eq!((response.status, response.header("content-type")), (200, Some(content_type)), "{path}");
+        assert!(!response.body.is_empty());
     }
 }

@@ -9,23 +9,23 @@ const DOC: &str = "/collections/kb/documents/a";
 #[test]
 fn puts_gets_patches_and_deletes_a_document() {
     let server = Server::start();
-    let reply =
+    let response =
         server.put(DOC, &json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"}));
-    let etag = reply.header("etag").unwrap().to_owned();
-    let made = reply.ok(201);
-    assert_eq!(made["status"], "created");
-    assert_eq!(etag, format!("\"{}\"", made["seq"]));
+    let etag = response.header("etag").unwrap().to_owned();
+    let created = response.ok(201);
+    assert_eq!(created["status"], "created");
+    assert_eq!(etag, format!("\"{}\"", created["seq"]));
 
-    let reply = server.get(DOC);
-    assert_eq!(reply.header("etag"), Some(etag.as_str()));
-    assert_eq!(reply.header("cache-control"), Some("no-store"));
-    let document = reply.ok(200);
+    let response = server.get(DOC);
+    assert_eq!(response.header("etag"), Some(etag.as_str()));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    let document = response.ok(200);
     let fields = json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"});
-    assert_eq!(document, json!({"id": "a", "seq": made["seq"], "fields": fields}));
+    assert_eq!(document, json!({"id": "a", "seq": created["seq"], "fields": fields}));
 
-    let same =
+    let repeated =
         server.put(DOC, &json!({"title": "apple", "category": ["x", "y"], "year": 2024, "extra": "kept"}));
-    assert_eq!(same.ok(200)["status"], "unchanged");
+    assert_eq!(repeated.ok(200)["status"], "unchanged");
     let patched = server.patch(DOC, &json!({"title": "pear", "extra": null})).ok(200);
     assert_eq!(patched["status"], "updated");
     let fields = server.get(DOC).ok(200)["fields"].clone();
@@ -40,28 +40,30 @@ fn puts_gets_patches_and_deletes_a_document() {
 #[test]
 fn failed_preconditions_return_412() {
     let server = Server::start();
-    let put = |guard: (&str, &str)| server.send("PUT", DOC, &[JSON, guard], b"{\"title\": \"apple\"}");
+    let put = |precondition: (&str, &str)| {
+        server.send("PUT", DOC, &[JSON, precondition], b"{\"title\": \"apple\"}")
+    };
     put(("if-match", "*")).problem(412, "document-not-found");
     let first = put(("if-none-match", "*")).ok(201)["seq"].as_u64().unwrap();
     assert_eq!(put(("if-none-match", "*")).ok(412)["title"], "Precondition Failed");
     put(("if-match", "*")).ok(200);
-    let reply =
+    let response =
         server.send("PATCH", DOC, &[JSON, ("if-match", &format!("\"{first}\""))], b"{\"title\": \"pear\"}");
-    let second = reply.ok(200)["seq"].as_u64().unwrap();
+    let second = response.ok(200)["seq"].as_u64().unwrap();
     assert!(second > first);
-    let late = [JSON, ("if-match", &*format!("\"{first}\""))];
-    server.send("PATCH", DOC, &late, b"{\"title\": \"plum\"}").ok(412);
-    server.send("PUT", DOC, &late, b"{\"title\": \"plum\"}").ok(412);
-    server.send("DELETE", DOC, &late[1..], b"").ok(412);
+    let stale = [JSON, ("if-match", &*format!("\"{first}\""))];
+    server.send("PATCH", DOC, &stale, b"{\"title\": \"plum\"}").ok(412);
+    server.send("PUT", DOC, &stale, b"{\"title\": \"plum\"}").ok(412);
+    server.send("DELETE", DOC, &stale[1..], b"").ok(412);
     assert_eq!(server.get(DOC).ok(200)["fields"]["title"], "pear");
     for bad in ["5", "W/\"5\"", "\"five\"", "\"1\", \"2\""] {
         put(("if-match", bad)).problem(400, "header");
     }
     server.send("DELETE", DOC, &[("if-none-match", "*")], b"").problem(400, "header");
     let current = format!("\"{second}\"");
-    let reply = server.send("GET", DOC, &[("if-none-match", &current)], b"");
-    assert_eq!((reply.status, reply.body.len()), (304, 0));
-    assert_eq!(reply.header("etag"), Some(current.as_str()));
+    let response = server.send("GET", DOC, &[("if-none-match", &current)], b"");
+    assert_eq!((response.status, response.body.len()), (304, 0));
+    assert_eq!(response.header("etag"), Some(current.as_str()));
     assert_eq!(server.send("GET", DOC, &[("if-none-match", &format!("W/{current}"))], b"").status, 304);
     server.send("GET", DOC, &[("if-none-match", "\"0\"")], b"").ok(200);
     server.send("DELETE", DOC, &[("if-match", &current)], b"").ok(204);
@@ -79,23 +81,23 @@ fn if_match_star_finds_an_existing_document_during_concurrent_writes() {
                 for number in 0..30 {
                     let body = json!({"title": "apple", "year": number, "writer": format!("{writer}")});
                     let method = ["PUT", "PATCH"][number % 2];
-                    let guarded = [JSON, ("if-match", "*")];
-                    server.send(method, DOC, &guarded, body.to_string().as_bytes()).ok(200);
+                    let headers = [JSON, ("if-match", "*")];
+                    server.send(method, DOC, &headers, body.to_string().as_bytes()).ok(200);
                 }
             });
         }
     });
     server.send("DELETE", DOC, &[("if-match", "*")], b"").ok(204);
     for method in ["PUT", "PATCH", "DELETE"] {
-        let reply = server.send(method, DOC, &[JSON, ("if-match", "*")], b"{\"title\": \"apple\"}");
-        let problem = reply.problem(412, "document-not-found");
+        let response = server.send(method, DOC, &[JSON, ("if-match", "*")], b"{\"title\": \"apple\"}");
+        let problem = response.problem(412, "document-not-found");
         assert!(problem["detail"].as_str().unwrap().contains("If-Match: *"), "{problem}");
     }
     server.get(DOC).problem(404, "document-not-found");
 }
 
 #[test]
-fn ids_are_any_text_and_never_change_the_path() {
+fn ids_may_contain_any_text_and_never_change_the_path() {
     let server = Server::start();
     for (escaped, id) in [
         ("..%2F..%2Fetc%2Fpasswd", "../../etc/passwd"),
@@ -167,21 +169,21 @@ fn returns_bytes_and_vectors_unchanged() {
     let blob = json!({"base64": base64::prelude::BASE64_STANDARD.encode(blob)});
     server.put(DOC, &json!({"raw": {"base64": "/wA="}, "embedding": vector})).ok(201);
     assert_eq!(server.get(DOC).ok(200)["fields"], json!({"raw": {"base64": "/wA="}}));
-    let with = server.get(&format!("{DOC}?vectors=true")).ok(200);
-    assert_eq!(with["fields"], json!({"raw": {"base64": "/wA="}, "embedding": blob}));
+    let document = server.get(&format!("{DOC}?vectors=true")).ok(200);
+    assert_eq!(document["fields"], json!({"raw": {"base64": "/wA="}, "embedding": blob}));
     server.get(&format!("{DOC}?vector=true")).problem(400, "parameter-unknown");
     let search = json!({"vector": blob, "k": 1, "fields": ["embedding"]});
-    let answer = server.post("/collections/kb/search", &search).ok(200);
-    assert_eq!(answer["results"][0]["fields"], json!({"embedding": blob}));
+    let response = server.post("/collections/kb/search", &search).ok(200);
+    assert_eq!(response["results"][0]["fields"], json!({"embedding": blob}));
 }
 
 #[test]
 fn sets_and_removes_a_time_to_live() {
     let server = Server::start();
     server.put(DOC, &json!({"title": "x", "ttl_s": 3600})).ok(201);
-    let ends = server.get(DOC).ok(200)["expires_at_ms"].as_u64().unwrap();
+    let expires_at = server.get(DOC).ok(200)["expires_at_ms"].as_u64().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    assert!(ends > now && ends <= now + 3_600_000, "{ends} {now}");
+    assert!(expires_at > now && expires_at <= now + 3_600_000, "{expires_at} {now}");
     server.patch(DOC, &json!({"ttl_s": null})).ok(200);
     assert_eq!(server.get(DOC).ok(200)["expires_at_ms"], Value::Null);
 }
@@ -215,11 +217,11 @@ fn scrolls_counts_and_deletes_the_documents_of_a_collection() {
     server.get("/collections/kb/documents?after=x").problem(422, "cursor");
     server.get("/collections/kb/count?filter=%40category%3A%7B").ok(422);
 
-    let clear = |body: Value| server.post("/collections/kb/delete", &body);
-    clear(json!({})).problem(422, "json-structure");
-    clear(json!({"filter": " "})).problem(422, "filter");
-    assert_eq!(clear(json!({"filter": "@category:{old}"})).ok(200), json!({"deleted": 5}));
-    assert_eq!(clear(json!({"filter": "*"})).ok(200), json!({"deleted": 20}));
+    let delete = |body: Value| server.post("/collections/kb/delete", &body);
+    delete(json!({})).problem(422, "json-structure");
+    delete(json!({"filter": " "})).problem(422, "filter");
+    assert_eq!(delete(json!({"filter": "@category:{old}"})).ok(200), json!({"deleted": 5}));
+    assert_eq!(delete(json!({"filter": "*"})).ok(200), json!({"deleted": 20}));
     assert_eq!(server.get("/collections/kb/count").ok(200), json!({"count": 0}));
 }
 
@@ -227,8 +229,8 @@ fn scrolls_counts_and_deletes_the_documents_of_a_collection() {
 fn requires_an_existing_collection() {
     let server = Server::start();
     for method in ["GET", "PUT", "PATCH", "DELETE"] {
-        let reply = server.send(method, "/collections/nowhere/documents/a", &[JSON], b"{}");
-        reply.problem(404, "collection-not-found");
+        let response = server.send(method, "/collections/nowhere/documents/a", &[JSON], b"{}");
+        response.problem(404, "collection-not-found");
     }
     server.put("/collections/other", &schema()).ok(201);
     server.put("/aliases/latest", &json!({"collection": "other"})).ok(200);

@@ -70,9 +70,9 @@ fn every_line_has_one_result_with_its_number() {
             }
             results.iter().map(|result| result["line"].clone()).collect()
         };
-        let answer = server.send("POST", PATH, &[NDJSON], &body).ok(200);
-        prop_assert_eq!(line_numbers(answer["results"].as_array().unwrap()), numbers(&body));
-        let counts = ["created", "updated", "unchanged", "errors"].map(|name| answer[name].as_u64().unwrap());
+        let response = server.send("POST", PATH, &[NDJSON], &body).ok(200);
+        prop_assert_eq!(line_numbers(response["results"].as_array().unwrap()), numbers(&body));
+        let counts = ["created", "updated", "unchanged", "errors"].map(|name| response[name].as_u64().unwrap());
         prop_assert_eq!(counts.iter().sum::<u64>(), numbers(&body).len() as u64);
         let streamed = server.send("POST", PATH, &[NDJSON, ("accept", "application/x-ndjson")], &body);
         prop_assert_eq!(streamed.status, 200);
@@ -93,13 +93,13 @@ fn every_json_body_is_accepted_or_rejected_with_a_detail() {
             ("POST", "/collections/kb/delete"),
             ("PUT", "/aliases/other"),
         ] {
-            let reply = server.send(method, path, &[JSON], &body);
+            let response = server.send(method, path, &[JSON], &body);
             // An empty body requires a model that is not installed.
-            let is_missing_model = reply.status == 503 && reply.json()["code"] == "model-missing";
-            prop_assert!(reply.status < 500 || is_missing_model, "{} {}: {:?}", method, path, reply);
-            if reply.status >= 400 {
-                prop_assert_eq!(reply.header("content-type"), Some("application/problem+json"));
-                prop_assert!(reply.json()["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+            let is_missing_model = response.status == 503 && response.json()["code"] == "model-missing";
+            prop_assert!(response.status < 500 || is_missing_model, "{} {}: {:?}", method, path, response);
+            if response.status >= 400 {
+                prop_assert_eq!(response.header("content-type"), Some("application/problem+json"));
+                prop_assert!(response.json()["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
             }
         }
     });

@@ -6,7 +6,7 @@ use server::http::HttpSettings;
 use server::serve::ConnectionSettings;
 
 use crate::{
-    client::{Connection, Reply, request},
+    client::{Connection, Response, request},
     server::{ARTICLES, Server, schema},
 };
 
@@ -19,14 +19,14 @@ fn closes_connections_without_a_complete_head() {
     for start_request in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n"] {
         let mut connection = server.connect();
         connection.write(start_request);
-        let rest = connection.rest();
+        let rest = connection.read_to_end();
         assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&rest));
     }
     // An idle connection is also closed after a response.
     let mut connection = server.connect();
     connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(connection.reply().status, 200);
-    assert!(connection.rest().is_empty());
+    assert_eq!(connection.read_response().status, 200);
+    assert!(connection.read_to_end().is_empty());
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn the_idle_timeout_is_independent_of_the_head_timeout() {
     let mut connection = server.connect();
     for _ in 0..3 {
         connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        assert_eq!(connection.reply().status, 200);
+        assert_eq!(connection.read_response().status, 200);
         std::thread::sleep(header_timeout * 4);
     }
     // The head timeout starts with the first byte.
     connection.write("G");
-    assert!(connection.rest().is_empty());
+    assert!(connection.read_to_end().is_empty());
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_stalled_body_gets_408() {
     connection.write(
         "PUT /aliases/a HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{\"co",
     );
-    Reply::parse(&connection.rest()).unwrap().problem(408, "body-timeout");
+    Response::parse(&connection.read_to_end()).unwrap().problem(408, "body-timeout");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_body_that_is_sent_too_slowly_gets_408() {
             }
         }
     });
-    connection.reply().problem(408, "body-timeout");
+    connection.read_response().problem(408, "body-timeout");
     trickle.join().unwrap();
 }
 
@@ -95,7 +95,7 @@ fn accepts_lines_with_pauses_between_them() {
         connection.write(&line);
         std::thread::sleep(pause);
     }
-    let results = connection.reply().ok(200);
+    let results = connection.read_response().ok(200);
     assert_eq!(results["created"], 7, "{results}");
 }
 
@@ -105,9 +105,10 @@ fn limits_the_size_of_heads_and_targets() {
     let url = format!("/search?q={}", "a".repeat(9000));
     server.get(&url).problem(414, "url-length");
     server.get(&format!("/search?q={}", "a".repeat(8000))).ok(200);
-    let many: Vec<(String, String)> = (0..110).map(|n| (format!("x-{n}"), "y".to_owned())).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    assert_eq!(server.send("GET", "/healthz", &many, b"").status, 431);
+    let headers: Vec<(String, String)> = (0..110).map(|n| (format!("x-{n}"), "y".to_owned())).collect();
+    let headers: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(server.send("GET", "/healthz", &headers, b"").status, 431);
     let long = "y".repeat(1 << 20);
     let mut connection = server.connect();
     // The server may close the connection before everything is written.
@@ -127,17 +128,17 @@ fn rejects_requests_that_are_not_http() {
         let mut connection = server.connect();
         connection.write(garbage);
         connection.0.shutdown(std::net::Shutdown::Write).unwrap();
-        let rest = connection.rest();
+        let rest = connection.read_to_end();
         assert!(
             rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"),
             "{garbage:?}: {:?}",
             String::from_utf8_lossy(&rest)
         );
     }
-    let smuggled = "POST /collections/kb/delete HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n";
+    let request_with_two_lengths = "POST /collections/kb/delete HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n";
     let mut connection = server.connect();
-    connection.write(smuggled);
-    assert!(connection.rest().starts_with(b"HTTP/1.1 400"));
+    connection.write(request_with_two_lengths);
+    assert!(connection.read_to_end().starts_with(b"HTTP/1.1 400"));
     server.get("/healthz").ok(200);
 }
 
@@ -145,7 +146,7 @@ fn rejects_requests_that_are_not_http() {
 fn connect_and_get_response(server: &Server) -> Connection {
     let mut connection = server.connect();
     connection.write("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(connection.reply().status, 200);
+    assert_eq!(connection.read_response().status, 200);
     connection
 }
 
@@ -162,7 +163,7 @@ fn a_server_at_its_connection_limit_still_reports_health() {
         assert_eq!(server.get(health).status, 200, "{health}");
     }
     first.write("GET /collections HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(first.reply().status, 200, "the accepted connection is served");
+    assert_eq!(first.read_response().status, 200, "the accepted connection is served");
 }
 
 #[test]
@@ -174,12 +175,12 @@ fn rejects_connections_beyond_the_headroom_immediately() {
     let mut silent = Vec::new();
     for _ in 0..5 {
         silent.extend((0..64).map(|_| server.connect()));
-        let answer = server.connect().rest();
-        if answer.starts_with(b"HTTP/1.1 503") {
-            let answer = Reply::parse(&answer).unwrap();
-            assert_eq!(answer.header("retry-after"), Some("1"));
-            assert_eq!(answer.header("connection"), Some("close"));
-            answer.problem(503, "connections");
+        let response = server.connect().read_to_end();
+        if response.starts_with(b"HTTP/1.1 503") {
+            let response = Response::parse(&response).unwrap();
+            assert_eq!(response.header("retry-after"), Some("1"));
+            assert_eq!(response.header("connection"), Some("close"));
+            response.problem(503, "connections");
             return;
         }
     }
@@ -191,11 +192,11 @@ fn responds_in_order_to_requests_on_one_connection() {
     let server = Server::with_articles();
     let mut connection = server.connect();
     assert!(TcpStream::nodelay(&connection.0).is_ok());
-    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    let article = |at: usize| format!("{} {}", ARTICLES[at].1, ARTICLES[at].2).replace(' ', "+");
-    let search = |at: usize| ask(&format!("/search?k=1&q={}", article(at)));
-    connection.write(search(3) + &ask("/nowhere") + &search(0));
-    assert_eq!(connection.reply().json()["results"][0]["id"], "kb-4");
-    connection.reply().problem(404, "path-not-found");
-    assert_eq!(connection.reply().json()["results"][0]["id"], "kb-1");
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let article = |number: usize| format!("{} {}", ARTICLES[number].1, ARTICLES[number].2).replace(' ', "+");
+    let search = |number: usize| get(&format!("/search?k=1&q={}", article(number)));
+    connection.write(search(3) + &get("/nowhere") + &search(0));
+    assert_eq!(connection.read_response().json()["results"][0]["id"], "kb-4");
+    connection.read_response().problem(404, "path-not-found");
+    assert_eq!(connection.read_response().json()["results"][0]["id"], "kb-1");
 }

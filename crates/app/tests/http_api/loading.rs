@@ -6,7 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Reply, request},
+    client::{Response, request},
     server::{JSON, NDJSON, Server},
 };
 
@@ -30,11 +30,11 @@ fn accepts_a_document_an_array_and_a_wrapped_array() {
     let one = server.post(PATH, &json!({"id": "a", "title": "apple"})).ok(200);
     assert_eq!(one["results"][0]["status"], "created");
     assert_eq!((&one["created"], &one["errors"]), (&json!(1), &json!(0)));
-    let many =
+    let array =
         json!([{"id": "a", "title": "apple"}, {"id": 7, "title": "pear"}, {"id": "a", "title": "plum"}]);
-    let many = server.post(PATH, &many).ok(200);
+    let response = server.post(PATH, &array).ok(200);
     let results: Vec<_> =
-        many["results"].as_array().unwrap().iter().map(|r| (&r["id"], &r["status"])).collect();
+        response["results"].as_array().unwrap().iter().map(|r| (&r["id"], &r["status"])).collect();
     assert_eq!(
         results,
         [
@@ -53,15 +53,15 @@ fn accepts_a_document_an_array_and_a_wrapped_array() {
 #[test]
 fn rejects_only_the_invalid_documents_of_a_batch() {
     let server = Server::start();
-    let answer = server
+    let response = server
         .post(PATH, &json!([{"id": "a", "title": "apple"}, {"title": "no id"}, 7, {"id": "b", "open": true}, {"id": "c"}]))
         .ok(200);
     let codes: Vec<_> =
-        answer["results"].as_array().unwrap().iter().map(|r| r["error"]["code"].clone()).collect();
+        response["results"].as_array().unwrap().iter().map(|r| r["error"]["code"].clone()).collect();
     assert_eq!(codes[1..4], [json!("id-missing"), json!("document-type"), json!("field-value")]);
-    assert_eq!(answer["results"][3]["id"], "b");
-    assert_eq!(answer["results"][0]["status"], "created");
-    assert!(answer["errors"].as_u64().unwrap() >= 3, "{answer}");
+    assert_eq!(response["results"][3]["id"], "b");
+    assert_eq!(response["results"][0]["status"], "created");
+    assert!(response["errors"].as_u64().unwrap() >= 3, "{response}");
 
     server.post(PATH, &json!({"title": "no id"})).problem(422, "id-missing");
     server.post(PATH, &json!({"documents": [], "more": 1})).problem(422, "id-missing");
@@ -94,13 +94,13 @@ fn returns_one_result_per_ndjson_line_in_order() {
     let outcomes = |results: &[Value]| -> Vec<(Value, Value, Value)> {
         results.iter().map(|r| (r["line"].clone(), r["status"].clone(), r["error"]["code"].clone())).collect()
     };
-    let reply = server.send("POST", PATH, &[NDJSON, STREAMED], lines.as_bytes());
-    assert_eq!(reply.header("content-type"), Some("application/x-ndjson"));
-    assert_eq!(outcomes(&reply.lines()), expected);
+    let response = server.send("POST", PATH, &[NDJSON, STREAMED], lines.as_bytes());
+    assert_eq!(response.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(outcomes(&response.lines()), expected);
     server.post("/collections/kb/delete", &json!({"filter": "*"})).ok(200);
-    let answer = server.send("POST", PATH, &[NDJSON], lines.as_bytes()).ok(200);
-    assert_eq!(outcomes(answer["results"].as_array().unwrap()), expected);
-    assert_eq!((&answer["created"], &answer["errors"]), (&json!(3), &json!(5)));
+    let response = server.send("POST", PATH, &[NDJSON], lines.as_bytes()).ok(200);
+    assert_eq!(outcomes(response["results"].as_array().unwrap()), expected);
+    assert_eq!((&response["created"], &response["errors"]), (&json!(3), &json!(5)));
     let empty = server.send("POST", PATH, &[NDJSON], b"\n\n").ok(200);
     assert_eq!(empty, json!({"results": [], "created": 0, "updated": 0, "unchanged": 0, "errors": 0}));
     server
@@ -134,14 +134,14 @@ fn streams_results_while_the_body_is_being_sent() {
 fn accepts_gzip_and_rejects_invalid_encodings() {
     let server = Server::start();
     let lines: String = (0..1200).map(|id| format!("{{\"id\": {id}, \"title\": \"apple\"}}\n")).collect();
-    let answer = server.send("POST", PATH, &[NDJSON, GZIP], &gzip(lines.as_bytes())).ok(200);
-    assert_eq!(answer["created"], 1200);
+    let response = server.send("POST", PATH, &[NDJSON, GZIP], &gzip(lines.as_bytes())).ok(200);
+    assert_eq!(response["created"], 1200);
     let one = server.send("POST", PATH, &[JSON, GZIP], &gzip(b"{\"id\": \"z\"}"));
     assert!(one.status == 200 || one.status == 422, "{one:?}");
     server.send("POST", PATH, &[JSON, ("content-encoding", "br")], b"{}").problem(415, "content-encoding");
     server.send("POST", PATH, &[JSON, GZIP], b"{\"id\": 1}").problem(400, "body-gzip");
-    let cut = gzip(lines.as_bytes());
-    server.send("POST", PATH, &[JSON, GZIP], &cut[..cut.len() / 2]).problem(400, "body-gzip");
+    let compressed = gzip(lines.as_bytes());
+    server.send("POST", PATH, &[JSON, GZIP], &compressed[..compressed.len() / 2]).problem(400, "body-gzip");
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn rejects_a_gzip_bomb() {
     // If the response has already started, its last line reports the error.
     let mut lines = b"{\"id\": 1, \"title\": \"apple\"}\n".to_vec();
     lines.resize(65 << 20, b'\n');
-    let reply = server.send("POST", PATH, &[NDJSON, GZIP, STREAMED], &gzip(&lines));
-    let results = reply.lines();
+    let response = server.send("POST", PATH, &[NDJSON, GZIP, STREAMED], &gzip(&lines));
+    let results = response.lines();
     assert_eq!(
         (&results[0]["status"], &results[1]["error"]["code"]),
         (&json!("created"), &json!("body-size"))
@@ -165,11 +165,13 @@ fn rejects_a_gzip_bomb() {
 #[test]
 fn rejects_a_body_that_is_too_large_before_it_is_sent() {
     let server = Server::start();
-    for (kind, length) in [("application/json", (2 << 20) + 1), ("application/x-ndjson", (64 << 20) + 1)] {
+    for (content_type, length) in
+        [("application/json", (2 << 20) + 1), ("application/x-ndjson", (64 << 20) + 1)]
+    {
         let mut connection = server.connect();
-        let head = String::from_utf8(request("POST", PATH, &[("content-type", kind)], b"")).unwrap();
+        let head = String::from_utf8(request("POST", PATH, &[("content-type", content_type)], b"")).unwrap();
         connection.write(head.replace("content-length: 0", &format!("content-length: {length}")));
-        Reply::parse(&connection.rest()).unwrap().problem(413, "body-size");
+        Response::parse(&connection.read_to_end()).unwrap().problem(413, "body-size");
     }
 }
 

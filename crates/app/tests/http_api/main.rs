@@ -1,6 +1,6 @@
 //! The HTTP API over the network: a server on a real socket, a client that writes raw bytes.
 
-mod admission;
+mod access;
 mod bounds;
 mod client;
 mod collections;

@@ -1,13 +1,13 @@
 //! Authorization: every route of the description with every kind of key.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use nearfield::config::{AcceptedKey, ApiKey, Role};
 use serde_json::json;
 
 use crate::{
     admission::with_keys,
-    client::Reply,
+    client::Response,
     description::operations,
     server::{JSON, Server, schema},
 };
@@ -16,55 +16,56 @@ const ADMIN: &str = "an-admin-of-the-tests-0123456789";
 const WRITER: &str = "a-writer-of-the-tests-0123456789";
 const READER: &str = "a-reader-of-the-tests-0123456789";
 /// Reads and writes only the collection `kb`.
-const OF_KB: &str = "a-writer-of-kb-alone-0123456789";
+const KB_WRITER: &str = "a-writer-of-kb-alone-0123456789";
 /// Reads only the collection `other`.
-const OF_OTHER: &str = "a-reader-of-other-alone-01234567";
+const OTHER_READER: &str = "a-reader-of-other-alone-01234567";
 
 fn server() -> Server {
-    let accepted = |key: &str, role, collections: &[&str]| AcceptedKey {
+    let key = |key: &str, role, collections: &[&str]| AcceptedKey {
         collections: collections.iter().map(|name| (*name).to_owned()).collect(),
         ..AcceptedKey::new(&ApiKey::new(key).unwrap(), role)
     };
     let keys = [
-        accepted(ADMIN, Role::Admin, &[]),
-        accepted(WRITER, Role::Write, &[]),
-        accepted(READER, Role::Read, &[]),
-        accepted(OF_KB, Role::Write, &["kb"]),
-        accepted(OF_OTHER, Role::Read, &["other", "gone"]),
+        key(ADMIN, Role::Admin, &[]),
+        key(WRITER, Role::Write, &[]),
+        key(READER, Role::Read, &[]),
+        key(KB_WRITER, Role::Write, &["kb"]),
+        key(OTHER_READER, Role::Read, &["other", "gone"]),
     ];
     let server = with_keys(&keys, u32::MAX);
     for name in ["kb", "other"] {
-        let reply = send(&server, "PUT", &format!("/collections/{name}"), ADMIN, &schema().to_string());
-        assert_eq!(reply.status, 201, "{reply:?}");
+        let response = send(&server, "PUT", &format!("/collections/{name}"), ADMIN, &schema().to_string());
+        assert_eq!(response.status, 201, "{response:?}");
     }
     server
 }
 
-fn send(server: &Server, method: &str, path: &str, key: &str, body: &str) -> Reply {
+fn send(server: &Server, method: &str, path: &str, key: &str, body: &str) -> Response {
     let bearer = format!("Bearer {key}");
     server.send(method, path, &[JSON, ("authorization", &bearer)], body.as_bytes())
 }
 
 /// Whether a route accepts each kind of key.
 fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
-    let open =
+    let is_public =
         ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"].contains(&path);
-    let names = path.contains("{c}") || path == "/search" || path == "/kb/search";
-    let least = match (method, path) {
-        _ if open => Role::Read,
+    let is_collection_route = path.contains("{c}") || path == "/search" || path == "/kb/search";
+    let required = match (method, path) {
+        _ if is_public => Role::Read,
         ("PUT" | "DELETE", "/collections/{c}" | "/aliases/{a}") | ("GET", "/backup" | "/doctor") => {
             Role::Admin
         }
         ("POST", "/collections/{c}/search") | ("GET", _) => Role::Read,
         _ => Role::Write,
     };
-    let lists = path == "/collections" || path == "/openapi.json";
+    // These responses contain only what the key has access to.
+    let is_for_any_key = path == "/collections" || path == "/openapi.json";
     [
         (ADMIN, true),
-        (WRITER, least <= Role::Write),
-        (READER, least <= Role::Read),
-        (OF_KB, open || lists || (names && least <= Role::Write)),
-        (OF_OTHER, open || lists),
+        (WRITER, required <= Role::Write),
+        (READER, required <= Role::Read),
+        (KB_WRITER, is_public || is_for_any_key || (is_collection_route && required <= Role::Write)),
+        (OTHER_READER, is_public || is_for_any_key),
     ]
 }
 
@@ -72,46 +73,57 @@ fn expected(method: &str, path: &str) -> [(&'static str, bool); 5] {
 fn every_route_requires_its_role() {
     let server = server();
     let api = send(&server, "GET", "/openapi.json", READER, "").ok(200);
-    let mut seen = BTreeMap::new();
+    let mut routes = BTreeSet::new();
     for (method, path, _) in operations(&api) {
-        let real = path.replace("{c}", "kb").replace("{id}", "none").replace("{a}", "none");
-        let real = if real.ends_with("search") && method == "GET" {
-            format!("{real}?collection=kb&q=a")
+        let target = path.replace("{c}", "kb").replace("{id}", "none").replace("{a}", "none");
+        let target = if target.ends_with("search") && method == "GET" {
+            format!("{target}?collection=kb&q=a")
         } else {
-            real
+            target
         };
-        let open = expected(&method, &path).iter().all(|(_, let_in)| *let_in) && !real.contains("kb");
-        for (key, let_in) in expected(&method, &path) {
-            // The request of an admin would change the results of the others.
+        let is_public = expected(&method, &path).iter().all(|(_, is_allowed)| *is_allowed)
+            && !target.contains("kb")
+            && path != "/collections"
+            && path != "/openapi.json";
+        for (key, is_allowed) in expected(&method, &path) {
+            // With the admin's key, this request would drop the collection.
             if key == ADMIN && method == "DELETE" && path == "/collections/{c}" {
                 continue;
             }
-            let reply = send(&server, &method, &real, key, "{}");
-            let is = (reply.status != 401 && reply.status != 403, reply.status);
-            assert_eq!(is.0, let_in, "{method} {path} with {key}: {}", reply.text());
-            if !let_in {
-                assert_eq!(is.1, 403, "{method} {path} with {key}");
-                reply.problem(403, "forbidden");
+            let response = send(&server, &method, &target, key, "{}");
+            let status = response.status;
+            assert_eq!(
+                status != 401 && status != 403,
+                is_allowed,
+                "{method} {path} with {key}: {}",
+                response.text()
+            );
+            if !is_allowed {
+                response.problem(403, "forbidden");
             }
         }
-        let lists = path == "/collections" || path == "/openapi.json";
-        let open = open && !lists;
         for headers in
             [&[][..], &[("x-api-key", "an-unknown-key-of-tests-0123456789")], &[("authorization", "Bearer")]]
         {
-            let reply = server.send(&method, &real, headers, b"");
-            assert_eq!(reply.status == 401, !open, "{method} {path} with {headers:?}: {}", reply.status);
+            let response = server.send(&method, &target, headers, b"");
+            assert_eq!(
+                response.status == 401,
+                !is_public,
+                "{method} {path} with {headers:?}: {}",
+                response.status
+            );
         }
         // A key in the query string is ignored.
-        let join = if real.contains('?') { '&' } else { '?' };
-        let reply = server.send(&method, &format!("{real}{join}api_key={ADMIN}"), &[], b"");
-        assert_eq!(reply.status == 401, !open, "{method} {path}: {}", reply.status);
-        let twice = format!("Bearer {ADMIN}");
-        let reply = server.send(&method, &real, &[("authorization", &twice), ("x-api-key", ADMIN)], b"");
-        assert_eq!(reply.status == 400, !open, "{method} {path}: {}", reply.status);
-        seen.insert(format!("{method} {path}"), ());
+        let separator = if target.contains('?') { '&' } else { '?' };
+        let response = server.send(&method, &format!("{target}{separator}api_key={ADMIN}"), &[], b"");
+        assert_eq!(response.status == 401, !is_public, "{method} {path}: {}", response.status);
+        let bearer = format!("Bearer {ADMIN}");
+        let response =
+            server.send(&method, &target, &[("authorization", &bearer), ("x-api-key", ADMIN)], b"");
+        assert_eq!(response.status == 400, !is_public, "{method} {path}: {}", response.status);
+        routes.insert(format!("{method} {path}"));
     }
-    assert!(seen.len() >= 28, "{seen:?}");
+    assert!(routes.len() >= 28, "{routes:?}");
 }
 
 #[test]
@@ -127,9 +139,9 @@ fn a_key_for_one_collection_has_no_access_to_others() {
             .collect()
     };
     assert_eq!(names(READER), ["kb", "other"]);
-    assert_eq!(names(OF_KB), ["kb"]);
-    assert_eq!(names(OF_OTHER), ["other"]);
-    let get = |path: &str| send(&server, "GET", path, OF_KB, "");
+    assert_eq!(names(KB_WRITER), ["kb"]);
+    assert_eq!(names(OTHER_READER), ["other"]);
+    let get = |path: &str| send(&server, "GET", path, KB_WRITER, "");
     get("/collections/other").problem(403, "forbidden");
     get("/collections/%6Fther").problem(403, "forbidden");
     get("/search?q=a").problem(403, "forbidden");
@@ -143,7 +155,7 @@ fn a_key_for_one_collection_has_no_access_to_others() {
     get("/search?q=a&collection=nickname").problem(403, "forbidden");
     let write = |name: &str| {
         let path = format!("/collections/{name}/documents");
-        send(&server, "POST", &path, OF_KB, &json!([{"id": "a", "title": "apple"}]).to_string())
+        send(&server, "POST", &path, KB_WRITER, &json!([{"id": "a", "title": "apple"}]).to_string())
     };
     write("kb").ok(200);
     write("other").problem(403, "forbidden");
@@ -161,7 +173,7 @@ fn errors_do_not_reveal_other_collections_to_a_restricted_key() {
         ("GET", "/collections/gone/count", ""),
         ("POST", "/collections/gone/search", r#"{"text": "a"}"#),
     ] {
-        let problem = send(&server, method, path, OF_OTHER, body).problem(404, "collection-not-found");
+        let problem = send(&server, method, path, OTHER_READER, body).problem(404, "collection-not-found");
         let detail = problem["detail"].as_str().unwrap();
         assert!(!detail.contains("kb") && !detail.contains("other"), "{method} {path}: {detail}");
     }
@@ -174,16 +186,17 @@ fn errors_do_not_reveal_other_collections_to_a_restricted_key() {
 fn only_keys_for_all_collections_can_read_readiness_notes() {
     let server = server();
     let put = |path: &str, body: serde_json::Value| send(&server, "PUT", path, ADMIN, &body.to_string());
-    let plain = json!({"prefixes": ["shared:"], "fields": [{"name": "title", "kind": "text"}]});
-    put("/collections/plain", plain).ok(201);
-    put("/collections/plain/documents/kept-private", json!({"title": "a", "year": "soon"})).ok(201);
+    let titles = json!({"prefixes": ["shared:"], "fields": [{"name": "title", "kind": "text"}]});
+    put("/collections/titles", titles).ok(201);
+    put("/collections/titles/documents/kept-private", json!({"title": "a", "year": "soon"})).ok(201);
     let years = json!({"prefixes": ["shared:"], "fields": [{"name": "year", "kind": "numeric"}]});
     put("/collections/years", years).ok(201);
     for key in [ADMIN, WRITER, READER] {
         let notes = send(&server, "GET", "/readyz", key, "").ok(200)["notes"].to_string();
         assert!(notes.contains("years") && notes.contains("kept-private"), "{notes}");
     }
-    let bearers = [OF_KB, OF_OTHER, "an-unknown-key-of-tests-0123456789"].map(|key| format!("Bearer {key}"));
+    let bearers =
+        [KB_WRITER, OTHER_READER, "an-unknown-key-of-tests-0123456789"].map(|key| format!("Bearer {key}"));
     let mut headers: Vec<Vec<(&str, &str)>> =
         bearers.iter().map(|bearer| vec![("authorization", bearer.as_str())]).collect();
     headers.extend([
@@ -192,9 +205,9 @@ fn only_keys_for_all_collections_can_read_readiness_notes() {
         vec![("x-api-key", ADMIN), ("x-api-key", ADMIN)],
     ]);
     for headers in headers {
-        let problem = server.send("GET", "/readyz", &headers, b"").ok(200);
-        assert_eq!(problem["ready"], true);
-        assert_eq!(problem["notes"], json!(["notes that only a key for all collections can read: 1"]));
+        let readiness = server.send("GET", "/readyz", &headers, b"").ok(200);
+        assert_eq!(readiness["ready"], true);
+        assert_eq!(readiness["notes"], json!(["notes that only a key for all collections can read: 1"]));
     }
 }
 
@@ -215,10 +228,10 @@ fn rejects_all_keys_of_an_address_after_ten_wrong_ones() {
     for _ in 0..10 {
         send(&server, "GET", "/stats", "an-unknown-key-of-tests-0123456789", "").problem(401, "unauthorized");
     }
-    let reply = send(&server, "GET", "/stats", ADMIN, "");
-    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=60).contains(&wait), "{wait}");
-    reply.problem(429, "too-many-wrong-keys");
+    let response = send(&server, "GET", "/stats", ADMIN, "");
+    let retry_after: u64 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&retry_after), "{retry_after}");
+    response.problem(429, "too-many-wrong-keys");
     // An address claimed in a header is ignored.
     let bearer = format!("Bearer {ADMIN}");
     let headers = [("authorization", &*bearer), ("x-forwarded-for", "192.0.2.1")];

@@ -5,19 +5,19 @@ use testing::tiny_model;
 
 use crate::server::{ARTICLES, JSON, Server};
 
-fn ids(answer: &Value) -> Vec<&str> {
-    answer["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect()
+fn ids(response: &Value) -> Vec<&str> {
+    response["results"].as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect()
 }
 
 /// The response without everything that depends on the clock or on rounding.
-fn without_variable_parts(mut answer: Value) -> Value {
-    assert!(answer["took_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{answer}");
-    answer["took_ms"] = json!("TIME");
+fn without_variable_parts(mut response: Value) -> Value {
+    assert!(response["took_ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{response}");
+    response["took_ms"] = json!("TIME");
     for stage in ["queue_us", "embed_us", "filter_us", "search_us", "fetch_us", "total_us"] {
-        assert!(answer["timing"][stage].is_u64(), "{answer}");
-        answer["timing"][stage] = json!("TIME");
+        assert!(response["timing"][stage].is_u64(), "{response}");
+        response["timing"][stage] = json!("TIME");
     }
-    for hit in answer["results"].as_array_mut().unwrap() {
+    for hit in response["results"].as_array_mut().unwrap() {
         let (score, distance) = (hit["score"].as_f64().unwrap(), hit["distance"].as_f64().unwrap());
         assert!((score + distance - 1.0).abs() < 1e-6, "{hit}");
         // Adding zero makes a negative zero positive.
@@ -25,21 +25,21 @@ fn without_variable_parts(mut answer: Value) -> Value {
         hit["score"] = rounded(score);
         hit["distance"] = rounded(distance);
     }
-    answer
+    response
 }
 
 #[test]
 fn returns_the_documented_search_response() {
     let server = Server::with_articles();
-    let reply = server.get("/search?q=reset+my+login%20password&k=1");
-    assert_eq!(reply.header("content-type"), Some("application/json"));
-    let timing = reply.header("server-timing").unwrap();
+    let response = server.get("/search?q=reset+my+login%20password&k=1");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    let timing = response.header("server-timing").unwrap();
     for stage in ["queue;dur=", "embed;dur=", "search;dur=", "fetch;dur="] {
         assert!(timing.contains(stage), "{timing}");
     }
-    let answer = reply.ok(200);
-    assert_eq!(answer["query"], "reset my login password");
-    assert_eq!(ids(&answer), ["kb-2"]);
+    let response = response.ok(200);
+    assert_eq!(response["query"], "reset my login password");
+    assert_eq!(ids(&response), ["kb-2"]);
     let exact = server.get("/search?q=refund+payment+card+invoice+refund+price&k=1").ok(200);
     insta::assert_json_snapshot!("search", without_variable_parts(exact));
 }
@@ -49,15 +49,15 @@ fn kb_search_returns_snippets() {
     let server = Server::with_articles();
     let long = "apple ".repeat(60);
     server.put("/collections/kb/documents/long", &json!({"title": "apple", "content": long})).ok(201);
-    let answer = server.get("/kb/search?q=apple&k=9").ok(200);
-    for hit in answer["results"].as_array().unwrap() {
+    let response = server.get("/kb/search?q=apple&k=9").ok(200);
+    for hit in response["results"].as_array().unwrap() {
         let content =
             ARTICLES.iter().find(|article| article.0 == hit["id"]).map(|article| article.2.to_owned());
         assert_eq!(hit["snippet"], content.unwrap_or_else(|| format!("{}...", &long[..200])));
         assert_eq!(hit["content"], Value::Null);
     }
-    let answer = server.get("/kb/search?q=fruit+apple+pear+plum+cherry&k=1").ok(200);
-    insta::assert_json_snapshot!("kb_search", without_variable_parts(answer));
+    let response = server.get("/kb/search?q=fruit+apple+pear+plum+cherry&k=1").ok(200);
+    insta::assert_json_snapshot!("kb_search", without_variable_parts(response));
 }
 
 #[test]
@@ -130,15 +130,15 @@ fn reports_that_a_long_query_was_truncated() {
 fn searches_a_collection_by_text_and_by_vector() {
     let server = Server::with_articles();
     let search = |body: Value| server.post("/collections/kb/search", &body);
-    let answer = search(json!({"text": "network cable", "k": 1})).ok(200);
-    assert_eq!(answer["collection"], "kb");
+    let response = search(json!({"text": "network cable", "k": 1})).ok(200);
+    assert_eq!(response["collection"], "kb");
     assert_eq!(
-        answer["results"][0]["fields"],
+        response["results"][0]["fields"],
         json!({"title": "router signal", "content": "network cable port server", "category": ["network"], "year": 2023})
     );
     assert_eq!(ids(&search(json!({"text": "apple"})).ok(200)).len(), 4, "k is 10 if not given");
-    let answer = search(json!({"text": "apple", "k": 1, "fields": ["year"]})).ok(200);
-    assert_eq!(answer["results"][0]["fields"], json!({"year": 2024}));
+    let response = search(json!({"text": "apple", "k": 1, "fields": ["year"]})).ok(200);
+    assert_eq!(response["results"][0]["fields"], json!({"year": 2024}));
 
     let mut vector = vec![0.0; tiny_model::DIM];
     vector[3] = 1.0;
@@ -173,8 +173,8 @@ fn returns_independent_results_of_several_searches_in_order() {
     let mut searches = queries.clone();
     searches.insert(1, json!({"text": "a", "vector": [1]}));
     searches.insert(3, json!({"text": "a", "k": 5000}));
-    let answer = server.post("/collections/kb/search", &json!({"searches": searches})).ok(200);
-    let answers = answer["answers"].as_array().unwrap();
+    let response = server.post("/collections/kb/search", &json!({"searches": searches})).ok(200);
+    let answers = response["answers"].as_array().unwrap();
     assert_eq!(answers.len(), 6);
     assert_eq!(answers[1]["error"]["code"], "search");
     assert_eq!(answers[3]["error"]["status"], 422);
@@ -183,14 +183,14 @@ fn returns_independent_results_of_several_searches_in_order() {
     }
     server.post("/collections/kb/search", &json!({"searches": [], "k": 3})).problem(422, "search");
     let nested = json!({"searches": [{"searches": []}]});
-    let answer = server.post("/collections/kb/search", &nested).ok(200);
-    assert_eq!(answer["answers"][0]["error"]["code"], "search");
+    let response = server.post("/collections/kb/search", &nested).ok(200);
+    assert_eq!(response["answers"][0]["error"]["code"], "search");
     let many: Vec<Value> = (0..101).map(|_| json!({"text": "a"})).collect();
     server.post("/collections/kb/search", &json!({"searches": many})).problem(422, "too-many-searches");
     // Also if all of them are invalid: their errors would be many times larger than the body.
     let body = format!("{{\"searches\":[{}{{}}]}}", "{},".repeat(500_000));
-    let reply = server.send("POST", "/collections/kb/search", &[JSON], body.as_bytes());
-    let problem = reply.problem(422, "too-many-searches");
+    let response = server.send("POST", "/collections/kb/search", &[JSON], body.as_bytes());
+    let problem = response.problem(422, "too-many-searches");
     assert!(problem["detail"].as_str().unwrap().starts_with("500001 searches"), "{problem}");
 }
 
@@ -201,8 +201,8 @@ fn limits_the_number_of_requested_fields() {
         let search = json!({"text": "apple", "fields": vec!["title"; fields]});
         server.post("/collections/kb/search", &search)
     };
-    let answer = search(1024).ok(200);
-    assert_eq!(answer["results"][0]["fields"].as_object().unwrap().len(), 1, "{answer}");
+    let response = search(1024).ok(200);
+    assert_eq!(response["results"][0]["fields"].as_object().unwrap().len(), 1, "{response}");
     for fields in [1025, 100_000] {
         let problem = search(fields).problem(422, "too-many-fields");
         assert_eq!(problem["at"], "fields");

@@ -11,7 +11,7 @@ use testing::tiny_model;
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Connection, Reply, request};
+use crate::client::{Connection, Response, request};
 
 pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 pub(crate) const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
@@ -76,30 +76,31 @@ impl Server {
     }
 
     /// Sends a request on a new connection.
-    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let mut connection = self.connect();
         connection.write(request(method, path, headers, body));
-        let bytes = connection.rest();
-        Reply::parse(&bytes).unwrap_or_else(|| panic!("not an answer: {:?}", String::from_utf8_lossy(&bytes)))
+        let bytes = connection.read_to_end();
+        Response::parse(&bytes)
+            .unwrap_or_else(|| panic!("not an HTTP response: {:?}", String::from_utf8_lossy(&bytes)))
     }
 
-    pub(crate) fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.send("GET", path, &[], b"")
     }
 
-    pub(crate) fn delete(&self, path: &str) -> Reply {
+    pub(crate) fn delete(&self, path: &str) -> Response {
         self.send("DELETE", path, &[], b"")
     }
 
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
         self.send("POST", path, &[JSON], body.to_string().as_bytes())
     }
 
-    pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Response {
         self.send("PUT", path, &[JSON], body.to_string().as_bytes())
     }
 
-    pub(crate) fn patch(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Response {
         self.send("PATCH", path, &[JSON], body.to_string().as_bytes())
     }
 
@@ -110,7 +111,7 @@ impl Server {
 
     /// Waits until the server has stopped.
     pub(crate) fn wait(&mut self) {
-        let running = self.running.take().expect("waited for once");
+        let running = self.running.take().expect("`wait` is called once");
         self.runtime.as_ref().unwrap().block_on(running).unwrap();
     }
 }

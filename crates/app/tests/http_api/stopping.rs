@@ -5,7 +5,7 @@ use std::{net::TcpStream, time::Duration};
 use server::serve::ConnectionSettings;
 
 use crate::{
-    client::Reply,
+    client::Response,
     server::{Server, schema},
 };
 
@@ -28,20 +28,20 @@ fn finishes_requests_in_flight_and_stops_being_ready_immediately() {
     let mut in_flight = start_request(&server);
     let mut idle = server.connect();
     idle.write("GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    assert_eq!(idle.reply().status, 200);
+    assert_eq!(idle.read_response().status, 200);
 
     server.request_stop();
-    assert!(idle.rest().is_empty(), "idle connections are closed");
-    let reply = server.get("/readyz");
-    assert_eq!(reply.status, 503);
-    assert_eq!(reply.json()["ready"], false);
+    assert!(idle.read_to_end().is_empty(), "idle connections are closed");
+    let response = server.get("/readyz");
+    assert_eq!(response.status, 503);
+    assert_eq!(response.json()["ready"], false);
     server.get("/healthz").ok(200);
     server.get("/collections").problem(503, "connections");
 
     in_flight.write(schema().to_string());
-    let reply = Reply::parse(&in_flight.rest()).unwrap();
-    assert_eq!(reply.header("connection"), Some("close"));
-    assert_eq!(reply.ok(201)["name"], "late");
+    let response = Response::parse(&in_flight.read_to_end()).unwrap();
+    assert_eq!(response.header("connection"), Some("close"));
+    assert_eq!(response.ok(201)["name"], "late");
     server.wait();
     assert!(TcpStream::connect(server.address).is_err(), "the server no longer listens");
 }

@@ -17,20 +17,20 @@ use server::serve::TlsFiles;
 use server::serve::{ConnectionSettings, Tls};
 
 use crate::{
-    client::{Reply, request},
+    client::{Response, request},
     server::Server,
 };
 
 /// Writes a certificate for localhost and its key; returns the certificate.
-fn write(dir: &Path) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    made.cert.der().clone()
+fn write_certificate(dir: &Path) -> CertificateDer<'static> {
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), generated.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), generated.signing_key.serialize_pem()).unwrap();
+    generated.cert.der().clone()
 }
 
 /// Requests /healthz, trusting only this certificate.
-fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Reply> {
+fn get_health(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Response> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -46,42 +46,42 @@ fn ask(server: &Server, trusted: &CertificateDer<'static>) -> std::io::Result<Re
     match stream.read_to_end(&mut bytes) {
         // The server closes the connection without a TLS close notification.
         Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error),
-        _ => Ok(Reply::parse(&bytes).unwrap()),
+        _ => Ok(Response::parse(&bytes).unwrap()),
     }
 }
 
 #[test]
 fn accepts_only_https() {
     let dir = tempfile::tempdir().unwrap();
-    let certificate = write(dir.path());
+    let certificate = write_certificate(dir.path());
     let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
     let tls = Tls::new(files).unwrap();
     let server = Server::with(ConnectionSettings { tls: Some(tls.clone()), ..ConnectionSettings::default() });
-    assert_eq!(ask(&server, &certificate).unwrap().status, 200);
+    assert_eq!(get_health(&server, &certificate).unwrap().status, 200);
 
     let mut plain = server.connect();
     plain.write(request("GET", "/healthz", &[], b""));
-    let answer = plain.rest();
-    assert!(!answer.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&answer));
+    let response = plain.read_to_end();
+    assert!(!response.starts_with(b"HTTP"), "{:?}", String::from_utf8_lossy(&response));
 
     // A new certificate without a restart.
-    let other = write(dir.path());
-    assert!(ask(&server, &other).is_err(), "the new certificate is not loaded yet");
+    let other = write_certificate(dir.path());
+    assert!(get_health(&server, &other).is_err(), "the new certificate is not loaded yet");
     tls.reload().unwrap();
-    assert_eq!(ask(&server, &other).unwrap().status, 200);
-    assert!(ask(&server, &certificate).is_err());
+    assert_eq!(get_health(&server, &other).unwrap().status, 200);
+    assert!(get_health(&server, &certificate).is_err());
 
     // An unusable certificate leaves the previous one in use.
     for (name, bytes) in [("cert.pem", "no certificate"), ("key.pem", "no key")] {
-        let good = fs::read(dir.path().join(name)).unwrap();
+        let valid = fs::read(dir.path().join(name)).unwrap();
         fs::write(dir.path().join(name), bytes).unwrap();
         let error = tls.reload().unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
-        fs::write(dir.path().join(name), good).unwrap();
-        assert_eq!(ask(&server, &other).unwrap().status, 200);
+        fs::write(dir.path().join(name), valid).unwrap();
+        assert_eq!(get_health(&server, &other).unwrap().status, 200);
     }
     let mismatched = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(dir.path().join("key.pem"), mismatched.signing_key.serialize_pem()).unwrap();
     assert!(tls.reload().unwrap_err().to_string().contains("cannot be used"));
-    assert_eq!(ask(&server, &other).unwrap().status, 200);
+    assert_eq!(get_health(&server, &other).unwrap().status, 200);
 }

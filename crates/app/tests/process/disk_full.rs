@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Maximum time until a write succeeds after space is freed: ten times the documented limit.
-const PATIENCE: Duration = Duration::from_secs(50);
+const TIMEOUT: Duration = Duration::from_secs(50);
 /// More writes than fit on the disks of these tests.
 const WRITES: u64 = 4000;
 
@@ -54,10 +54,10 @@ fn write(server: &Server, number: u64) -> (u16, Value) {
 /// Writes until the disk is full; returns the number of acknowledged writes.
 fn fill(server: &Server, from: u64) -> u64 {
     for number in from..from + WRITES {
-        let (status, answer) = write(server, number);
+        let (status, response) = write(server, number);
         if status != 201 {
-            assert_eq!((status, &answer["code"]), (507, &json!("insufficient-storage")), "{answer}");
-            assert_eq!(answer["type"], "urn:nearfield:insufficient-storage");
+            assert_eq!((status, &response["code"]), (507, &json!("insufficient-storage")), "{response}");
+            assert_eq!(response["type"], "urn:nearfield:insufficient-storage");
             return number;
         }
     }
@@ -71,16 +71,16 @@ fn check(server: &Server, acknowledged: u64) {
         let (status, document) = get(&url).unwrap();
         assert_eq!((status, &document["fields"]["version"]), (200, &json!(number)), "{document}");
     }
-    let (_, counted) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
-    assert_eq!(counted["count"], acknowledged);
-    let question = json!({"vector": vector("full", 7), "k": 1});
+    let (_, response) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
+    assert_eq!(response["count"], acknowledged);
+    let search = json!({"vector": vector("full", 7), "k": 1});
     let url = format!("{}/collections/notes/search", server.address());
-    let (status, answer) = send("POST", &url, &question).unwrap();
-    assert_eq!((status, &answer["results"][0]["id"]), (200, &json!("7")), "{answer}");
+    let (status, response) = send("POST", &url, &search).unwrap();
+    assert_eq!((status, &response["results"][0]["id"]), (200, &json!("7")), "{response}");
 }
 
-/// Twice: fills the disk, checks the documents, frees space and writes again.
-fn fill_and_recover(server: &Server, free_space: impl Fn(), again: impl Fn()) -> u64 {
+/// Twice: fills the disk, checks the documents, frees space and writes again. Returns the number of acknowledged writes.
+fn fill_and_recover(server: &Server, free_space: impl Fn()) -> u64 {
     let mut acknowledged = 0;
     for round in 0..2 {
         acknowledged = fill(server, acknowledged);
@@ -89,22 +89,21 @@ fn fill_and_recover(server: &Server, free_space: impl Fn(), again: impl Fn()) ->
         free_space();
         let started = Instant::now();
         while write(server, acknowledged).0 != 201 {
-            assert!(started.elapsed() < PATIENCE, "writes are still rejected after space was freed");
+            assert!(started.elapsed() < TIMEOUT, "writes are still rejected after space was freed");
         }
         println!("round {round}: first write {} ms after space was freed", started.elapsed().as_millis());
         acknowledged += 1;
         check(server, acknowledged);
-        again();
     }
     acknowledged
 }
 
-fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, free_space: impl Fn(), again: impl Fn()) {
+fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, free_space: impl Fn()) {
     let variables = [("NEARFIELD_DISK_RESERVE_MIB", reserve_mib)];
     let mut server = Server::start_with(home, wrapper, &variables);
     server.wait_until_ready();
-    server.make_collection();
-    let acknowledged = fill_and_recover(&server, free_space, again);
+    server.create_collection();
+    let acknowledged = fill_and_recover(&server, free_space);
     server.kill();
     let mut server = Server::start(home);
     server.wait_until_ready();
@@ -115,33 +114,32 @@ fn run(home: &Path, wrapper: &[&str], reserve_mib: &str, free_space: impl Fn(), 
 #[test]
 fn writes_succeed_again_once_a_full_file_system_has_space() {
     let Some(mount) = Mount::new(48) else { return };
-    let ballast = mount.0.join("ballast");
-    let lay = || fs::write(&ballast, vec![7; 12 << 20]).unwrap();
-    lay();
+    let filler = mount.0.join("filler");
+    fs::write(&filler, vec![7; 12 << 20]).unwrap();
     let step = std::cell::Cell::new(0);
     // Each round removes half of the rest.
     let free_space = || {
         step.set(step.get() + 1);
         let left = (12 << 20) >> step.get();
-        fs::write(&ballast, vec![7; left]).unwrap();
+        fs::write(&filler, vec![7; left]).unwrap();
     };
-    run(&mount.0, &[], "0", free_space, || ());
+    run(&mount.0, &[], "0", free_space);
 }
 
 #[test]
 fn keeps_a_reserve_free_on_the_disk() {
     let Some(mount) = Mount::new(96) else { return };
-    let ballast = mount.0.join("ballast");
-    fs::write(&ballast, vec![7; 16 << 20]).unwrap();
+    let filler = mount.0.join("filler");
+    fs::write(&filler, vec![7; 16 << 20]).unwrap();
     let free = || fs4::available_space(&mount.0).unwrap();
     let step = std::cell::Cell::new(0);
     let free_space = || {
         assert!(free() > 30 << 20, "{} bytes are left of a reserve of 32 MiB", free());
         step.set(step.get() + 1);
         let left = (16 << 20) >> step.get();
-        fs::write(&ballast, vec![7; left]).unwrap();
+        fs::write(&filler, vec![7; left]).unwrap();
     };
-    run(&mount.0, &[], "32", free_space, || ());
+    run(&mount.0, &[], "32", free_space);
 }
 
 /// Otherwise acknowledged writes could find no space later and would be lost.
@@ -156,7 +154,7 @@ fn writes_that_are_not_durable_count_towards_disk_usage() {
     ];
     let mut server = Server::start_with(&mount.0, &[], &variables);
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let acknowledged = fill(&server, 0);
     assert!(acknowledged > 100, "only {acknowledged} writes succeeded");
     check(&server, acknowledged);
@@ -181,14 +179,14 @@ fn a_file_size_limit_is_treated_as_a_full_disk() {
     let wrapper = ["prlimit", "--fsize=25165824:unlimited"];
     let mut server = Server::start_with(home.path(), &wrapper, &variables);
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let pid = server.pid().to_string();
     let free_space = || {
         limit.set(limit.get() + (32 << 20));
         let size = format!("--fsize={}:unlimited", limit.get());
         assert!(Command::new("prlimit").args(["--pid", &pid, &size]).status().unwrap().success());
     };
-    let acknowledged = fill_and_recover(&server, free_space, || ());
+    let acknowledged = fill_and_recover(&server, free_space);
     server.kill();
     let mut server = Server::start(home.path());
     server.wait_until_ready();

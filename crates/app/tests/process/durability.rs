@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Maximum duration of any step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn start(home: &Path, durability: &str) -> Server {
     let mut server = Server::start_with(home, &[], &[("NEARFIELD_DURABILITY", durability)]);
@@ -28,16 +28,16 @@ fn stats(server: &Server) -> Value {
     get(&format!("{}/stats", server.address())).unwrap().1
 }
 
-fn durable(server: &Server) -> u64 {
+fn durable_seq(server: &Server) -> u64 {
     stats(server)["durable_seq"].as_u64().unwrap()
 }
 
-/// Writes consecutively numbered documents until `enough` returns true; returns the next number.
-fn write_from(server: &Server, first: u64, mut enough: impl FnMut(u64) -> bool) -> u64 {
+/// Writes consecutively numbered documents until `is_enough` returns true; returns the next number.
+fn write_from(server: &Server, first: u64, mut is_enough: impl FnMut(u64) -> bool) -> u64 {
     let (agent, started) = (agent(), Instant::now());
     let mut next = first;
-    while !enough(next) {
-        assert!(started.elapsed() < PATIENCE, "not finished after {next} documents");
+    while !is_enough(next) {
+        assert!(started.elapsed() < TIMEOUT, "not finished after {next} documents");
         syncs::write(&agent, &server.address(), next);
         next += 1;
     }
@@ -45,23 +45,23 @@ fn write_from(server: &Server, first: u64, mut enough: impl FnMut(u64) -> bool) 
 }
 
 /// Asserts that the stored documents are the first ones without a gap; returns their count.
-fn found(server: &Server) -> u64 {
+fn count_documents(server: &Server) -> u64 {
     let mut found = BTreeSet::new();
-    let mut next = String::new();
+    let mut after = String::new();
     loop {
-        let url = format!("{}/collections/notes/documents?limit=1000{next}", server.address());
+        let url = format!("{}/collections/notes/documents?limit=1000{after}", server.address());
         let (_, page) = get(&url).unwrap();
-        let ids = page["documents"].as_array().unwrap().iter().map(|found| &found["id"]);
+        let ids = page["documents"].as_array().unwrap().iter().map(|document| &document["id"]);
         found.extend(ids.map(|id| id.as_str().unwrap().parse::<u64>().unwrap()));
         match page["next"].as_str() {
-            Some(cursor) => next = format!("&after={cursor}"),
+            Some(cursor) => after = format!("&after={cursor}"),
             None => break,
         }
     }
     let count = found.len() as u64;
     assert!(found.into_iter().eq(0..count), "a document is missing although a later one is stored");
-    let (_, counted) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
-    assert_eq!(counted["count"], count, "the index reports a different count");
+    let (_, response) = get(&format!("{}/collections/notes/count", server.address())).unwrap();
+    assert_eq!(response["count"], count, "the index reports a different count");
     count
 }
 
@@ -69,30 +69,30 @@ fn found(server: &Server) -> u64 {
 fn a_kill_loses_only_the_latest_non_durable_writes() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path(), "everysec");
-    server.make_collection();
+    server.create_collection();
     let mut next = 0;
     for kill in 0..3 {
-        let began = durable(&server);
-        let mut durable_seq = began;
+        let initial = durable_seq(&server);
+        let mut durable = initial;
         let written = write_from(&server, next, |number| {
             if number % 10 == 0 {
-                durable_seq = durable(&server);
+                durable = durable_seq(&server);
             }
             // Stop a few writes after the first durable one since this start.
-            durable_seq > began && number % 10 == 5
+            durable > initial && number % 10 == 5
         });
         let last = stats(&server)["last_seq"].as_u64().unwrap();
         server.kill();
         server = start(home.path(), "everysec");
-        let left = found(&server);
-        let lost = written - left;
-        println!("kill {kill}: of {} changes that were not durable, {lost} are lost", last - durable_seq);
+        let kept = count_documents(&server);
+        let lost = written - kept;
+        println!("kill {kill}: {lost} of {} changes that were not durable were lost", last - durable);
         assert!(
-            lost <= last - durable_seq,
-            "{lost} are lost of {} that were not durable",
-            last - durable_seq
+            lost <= last - durable,
+            "{lost} changes were lost, but only {} were not durable",
+            last - durable
         );
-        next = left;
+        next = kept;
     }
     for durability in ["everysec", "none"] {
         server.stop();
@@ -100,7 +100,7 @@ fn a_kill_loses_only_the_latest_non_durable_writes() {
         next = write_from(&server, next, |number| number == next + 20);
         server.stop();
         server = start(home.path(), durability);
-        assert_eq!(found(&server), next, "{durability}: a stop loses nothing");
+        assert_eq!(count_documents(&server), next, "{durability}: a stop loses nothing");
     }
     server.stop();
 }
@@ -108,15 +108,15 @@ fn a_kill_loses_only_the_latest_non_durable_writes() {
 #[test]
 fn everysec_syncs_about_once_per_second() {
     let home = tempfile::tempdir().unwrap();
-    let Some(mut server) = syncs::traced(home.path(), &[("NEARFIELD_DURABILITY", "everysec")]) else {
+    let Some(mut server) = syncs::start_traced(home.path(), &[("NEARFIELD_DURABILITY", "everysec")]) else {
         return;
     };
     let (_, from) = syncs::trace_events(home.path(), 0);
     let started = Instant::now();
-    let (mut last, mut commits) = (durable(&server), 0);
+    let (mut last, mut commits) = (durable_seq(&server), 0);
     let writes = write_from(&server, 0, |number| {
         if number % 10 == 0 {
-            let now = durable(&server);
+            let now = durable_seq(&server);
             commits += u64::from(now > last);
             last = now;
         }

@@ -1,4 +1,4 @@
-//! Bodies of a gigabyte, however they are packed: refused once they are too large, and never held.
+//! Request bodies of a gigabyte: they are rejected as soon as they exceed the limit, and never held in memory.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write},
@@ -10,89 +10,90 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
-use crate::server::{Server, get, send};
+use crate::server::{Server, get, mib, send};
 
-/// What a body of each kind may have, in bytes (docs/operations.md).
+/// Maximum body size by content type, in bytes (docs/operations.md).
 const JSON_MAX: u64 = 2 << 20;
 const NDJSON_MAX: u64 = 64 << 20;
 const GIGABYTE: u64 = 1 << 30;
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Longer than any request in these tests takes.
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
-const DOCUMENTS: &str = "/collections/things/documents";
+const DOCUMENTS: &str = "/collections/items/documents";
 
-/// A body as it is sent.
-enum Sent<'a> {
-    /// Its length is told beforehand.
-    Whole,
+/// How a body is sent.
+enum BodyEncoding<'a> {
+    /// With `Content-Length`.
+    ContentLength,
     Chunked,
-    /// In chunks, for the server to unzip.
+    /// This gzip stream, in chunks.
     Gzip(&'a [u8]),
 }
 
-/// Sends a request with a body of `pieces` and counts their bytes.
+/// Sends a request with a body of these chunks and counts their bytes.
 fn write(
     mut stream: &TcpStream,
     head: &str,
-    pieces: impl Iterator<Item = Vec<u8>>,
-    whole: bool,
+    chunks: impl Iterator<Item = Vec<u8>>,
+    is_chunked: bool,
     count: &mut u64,
 ) -> io::Result<()> {
     stream.write_all(head.as_bytes())?;
-    for piece in pieces {
-        if whole {
-            stream.write_all(&piece)?;
-        } else {
-            write!(stream, "{:x}\r\n", piece.len())?;
-            stream.write_all(&piece)?;
+    for chunk in chunks {
+        if is_chunked {
+            write!(stream, "{:x}\r\n", chunk.len())?;
+            stream.write_all(&chunk)?;
             stream.write_all(b"\r\n")?;
+        } else {
+            stream.write_all(&chunk)?;
         }
-        *count += piece.len() as u64;
+        *count += chunk.len() as u64;
     }
-    if whole { Ok(()) } else { stream.write_all(b"0\r\n\r\n") }
+    if is_chunked { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
 }
 
-/// Sends a body of `pieces` for as long as the server takes it; the answer, and how many bytes were sent.
+/// Sends a body until the server stops reading; returns the status, the end of the response and the number of bytes
+/// sent.
 fn post(
     server: &Server,
     path: &str,
     content_type: &str,
-    sent: &Sent<'_>,
+    encoding: &BodyEncoding<'_>,
     accept: &str,
-    pieces: impl Iterator<Item = Vec<u8>> + Send,
+    chunks: impl Iterator<Item = Vec<u8>> + Send,
 ) -> (u16, String, u64) {
     let address = server.address();
     let stream = TcpStream::connect(address.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let framing = match sent {
-        Sent::Whole => format!("content-length: {GIGABYTE}\r\n"),
-        Sent::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
-        Sent::Gzip(_) => "transfer-encoding: chunked\r\ncontent-encoding: gzip\r\n".to_owned(),
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let framing = match encoding {
+        BodyEncoding::ContentLength => format!("content-length: {GIGABYTE}\r\n"),
+        BodyEncoding::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
+        BodyEncoding::Gzip(_) => "transfer-encoding: chunked\r\ncontent-encoding: gzip\r\n".to_owned(),
     };
     let head = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\ncontent-type: {content_type}\r\nconnection: close\r\n{framing}\r\n"
     );
-    let whole = matches!(sent, Sent::Whole);
+    let is_chunked = !matches!(encoding, BodyEncoding::ContentLength);
     thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let mut count = 0;
-            // The server hangs up on what is too large.
-            let _ = write(&stream, &head, pieces, whole, &mut count);
+            // The server closes the connection if the body is too large.
+            let _ = write(&stream, &head, chunks, is_chunked, &mut count);
             count
         });
         let mut reader = BufReader::new(&stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert!(reader.read_line(&mut head).unwrap() > 0, "no answer: {head:?}");
+            assert!(reader.read_line(&mut head).unwrap() > 0, "no response: {head:?}");
         }
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        // Only what shows how it ended: an answer of many megabytes is read and let go.
+        // Only the end of the response is kept, since it may have many megabytes.
         let mut end = Vec::new();
-        let mut piece = vec![0; 64 << 10];
-        while let Ok(count @ 1..) = reader.read(&mut piece) {
-            end.extend_from_slice(&piece[..count]);
+        let mut chunk = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = reader.read(&mut chunk) {
+            end.extend_from_slice(&chunk[..count]);
             end.drain(..end.len().saturating_sub(64 << 10));
         }
         (status, String::from_utf8_lossy(&end).into_owned(), writing.join().unwrap())
@@ -103,102 +104,108 @@ fn start(home: &std::path::Path) -> Server {
     let mut server = Server::start(home);
     server.wait_until_ready();
     let schema = json!({"fields": [{"name": "n", "kind": "numeric"}]});
-    let (status, answer) = send("PUT", &format!("{}/collections/things", server.address()), &schema).unwrap();
-    assert_eq!(status, 201, "{answer}");
+    let (status, response) =
+        send("PUT", &format!("{}/collections/items", server.address()), &schema).unwrap();
+    assert_eq!(status, 201, "{response}");
     server
 }
 
-/// Does `act` and says by how much the server's memory grew meanwhile, at its highest.
-fn growth<T>(server: &Server, act: impl FnOnce() -> T) -> (T, u64) {
-    // From here on the highest is what is reached from here on.
+/// Calls `act`; returns its result and the growth of the server's resident memory to its peak during the call, in bytes.
+fn with_memory_growth<T>(server: &Server, act: impl FnOnce() -> T) -> (T, u64) {
+    // Resets the peak (VmHWM).
     std::fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").unwrap();
     let before = server.memory("VmRSS:");
-    let done = act();
-    (done, server.memory("VmHWM:").saturating_sub(before))
+    let result = act();
+    (result, server.memory("VmHWM:").saturating_sub(before))
 }
 
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / (1 << 20) as f64
-}
-
-fn zeros(bytes: u64) -> impl Iterator<Item = Vec<u8>> + Send {
+/// Spaces in chunks of 64 KiB.
+fn spaces(bytes: u64) -> impl Iterator<Item = Vec<u8>> + Send {
     (0..bytes >> 16).map(|_| vec![b' '; 1 << 16])
 }
 
-/// A gigabyte of spaces, zipped.
-fn bomb() -> Vec<u8> {
+/// A gigabyte of spaces, compressed.
+fn gzip_bomb() -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    zeros(GIGABYTE).for_each(|piece| encoder.write_all(&piece).unwrap());
+    spaces(GIGABYTE).for_each(|chunk| encoder.write_all(&chunk).unwrap());
     encoder.finish().unwrap()
 }
 
 #[test]
-fn a_gigabyte_is_refused_and_not_held() {
+fn rejects_a_body_of_a_gigabyte_without_holding_it_in_memory() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path());
-    let bomb = bomb();
-    println!("a bomb of {:.1} MiB holds {:.0} MiB", mib(bomb.len() as u64), mib(GIGABYTE));
+    let bomb = gzip_bomb();
+    println!("a gzip bomb of {:.1} MiB expands to {:.0} MiB", mib(bomb.len() as u64), mib(GIGABYTE));
     for (content_type, bytes_max) in [(JSON, JSON_MAX), (NDJSON, NDJSON_MAX)] {
-        for (name, sent) in [
-            ("with its length", Sent::Whole),
-            ("in chunks", Sent::Chunked),
-            ("as a gzip bomb", Sent::Gzip(&bomb)),
+        for (name, encoding) in [
+            ("with a content length", BodyEncoding::ContentLength),
+            ("in chunks", BodyEncoding::Chunked),
+            ("gzip bomb", BodyEncoding::Gzip(&bomb)),
         ] {
-            let pieces: Box<dyn Iterator<Item = Vec<u8>> + Send> = match sent {
-                Sent::Gzip(bomb) => Box::new(bomb.chunks(1 << 14).map(<[u8]>::to_vec)),
-                _ => Box::new(zeros(GIGABYTE)),
+            let chunks: Box<dyn Iterator<Item = Vec<u8>> + Send> = match encoding {
+                BodyEncoding::Gzip(bomb) => Box::new(bomb.chunks(1 << 14).map(<[u8]>::to_vec)),
+                _ => Box::new(spaces(GIGABYTE)),
             };
-            let ((status, end, bytes), growth) =
-                growth(&server, || post(&server, DOCUMENTS, content_type, &sent, "*/*", pieces));
+            let ((status, end, bytes), growth) = with_memory_growth(&server, || {
+                post(&server, DOCUMENTS, content_type, &encoding, "*/*", chunks)
+            });
             println!(
-                "{content_type} {name}: {status} after {:.1} MiB sent; memory grew by {:.1} MiB at most, {:.1} are allowed",
+                "{content_type} {name}: {status} after {:.1} MiB sent; memory grew by up to {:.1} MiB, allowed: {:.1}",
                 mib(bytes),
                 mib(growth),
                 mib(2 * bytes_max)
             );
             assert_eq!(status, 413, "{end}");
             assert!(end.contains("body-size"), "{end}");
-            // What the system holds between the two is some megabytes.
-            assert!(bytes < bytes_max + (16 << 20), "{bytes} bytes were taken");
+            // Socket buffers hold some megabytes.
+            assert!(bytes < bytes_max + (16 << 20), "{bytes} bytes were accepted");
             assert!(growth <= 2 * bytes_max, "memory grew by {growth} bytes");
         }
     }
     server.stop();
 }
 
-/// A million small documents as lines.
-fn million(line: impl Fn(u64) -> String + Send) -> impl Iterator<Item = Vec<u8>> + Send {
-    (0..1000).map(move |piece| (0..1000).map(|at| line(piece * 1000 + at)).collect::<String>().into_bytes())
+/// A million NDJSON lines in chunks of a thousand.
+fn million_lines(line: impl Fn(u64) -> String + Send) -> impl Iterator<Item = Vec<u8>> + Send {
+    (0..1000).map(move |chunk| {
+        (0..1000).map(|offset| line(chunk * 1000 + offset)).collect::<String>().into_bytes()
+    })
 }
 
 #[test]
-fn a_million_documents_in_one_request_pass_through() {
+fn a_request_with_a_million_documents_takes_little_memory() {
     let home = tempfile::tempdir().unwrap();
     let mut server = start(home.path());
-    let refused = |number: u64| format!("{{\"id\":{number},\"n\":{{}}}}\n");
-    let known = |number: u64| format!("{{\"id\":{},\"n\":1}}\n", number % 100);
+    let invalid = |number: u64| format!("{{\"id\":{number},\"n\":{{}}}}\n");
+    let valid = |number: u64| format!("{{\"id\":{},\"n\":1}}\n", number % 100);
 
-    // Told all at once, what became of them is more than an answer may have.
-    let ((status, end, _), grown) =
-        growth(&server, || post(&server, DOCUMENTS, NDJSON, &Sent::Chunked, "*/*", million(refused)));
-    println!("a million refused, told in JSON: {status}; memory grew by {:.1} MiB at most", mib(grown));
+    // A JSON response with all results would exceed the maximum response size.
+    let ((status, end, _), growth) = with_memory_growth(&server, || {
+        post(&server, DOCUMENTS, NDJSON, &BodyEncoding::Chunked, "*/*", million_lines(invalid))
+    });
+    println!(
+        "a million invalid documents, JSON response: {status}; memory grew by up to {:.1} MiB",
+        mib(growth)
+    );
     assert_eq!(status, 413, "{end}");
     assert!(end.contains("results-size"), "{end}");
-    assert!(grown <= 2 * NDJSON_MAX, "memory grew by {grown} bytes");
+    assert!(growth <= 2 * NDJSON_MAX, "memory grew by {growth} bytes");
 
-    // Told one by one, nothing is gathered.
-    let ((status, end, _), grown) =
-        growth(&server, || post(&server, DOCUMENTS, NDJSON, &Sent::Chunked, NDJSON, million(known)));
+    // An NDJSON response is streamed.
+    let ((status, end, _), growth) = with_memory_growth(&server, || {
+        post(&server, DOCUMENTS, NDJSON, &BodyEncoding::Chunked, NDJSON, million_lines(valid))
+    });
     println!(
-        "a million of 100 documents, told line by line: {status}; memory grew by {:.1} MiB at most",
-        mib(grown)
+        "a million writes of 100 documents, NDJSON response: {status}; memory grew by up to {:.1} MiB",
+        mib(growth)
     );
     assert_eq!(status, 200, "{end}");
     let last = end.lines().rev().find(|line| line.starts_with('{')).unwrap();
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["line"], 1_000_000, "{last}");
-    assert!(grown <= 2 * NDJSON_MAX, "memory grew by {grown} bytes");
-    let (_, counted) = get(&format!("{}/collections/things/count", server.address())).unwrap();
-    assert_eq!(counted["count"], 100);
+    assert!(growth <= 2 * NDJSON_MAX, "memory grew by {growth} bytes");
+    let (_, response) = get(&format!("{}/collections/items/count", server.address())).unwrap();
+    assert_eq!(response["count"], 100);
     server.stop();
 }

@@ -1,5 +1,5 @@
 //! Acknowledged writes survive SIGKILL at any moment. Four concurrent writers insert, update and delete
-//! (two in bulk over HTTP, one document by document, one by `nearfield index`) while the collection is
+//! (two in batches over HTTP, one document by document, one with `nearfield index`) while the collection is
 //! rebuilt repeatedly; after SIGKILL and a start, everything stored is checked.
 //!
 //! `CHAOS_KILLS=1000 cargo test --release -p nearfield --test process kills -- --nocapture` is the long run;
@@ -36,7 +36,7 @@ fn acknowledged_writes_survive_kills() {
     println!("data in {}", home.display());
     let mut server = Server::start(&home);
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let mut writers: Vec<Writer> = Writer::all(seed);
     let (mut early, mut acknowledged, mut slowest, mut found) = (0, 0, Duration::ZERO, 0);
     for kill in 1..=kills {

@@ -28,13 +28,13 @@ impl Ledger {
     }
 
     /// A version that no document has had.
-    pub(crate) fn version(&mut self) -> u64 {
+    pub(crate) fn next_version(&mut self) -> u64 {
         self.versions += 1;
         self.versions
     }
 
-    /// A document without a pending write among the first `count`.
-    pub(crate) fn any_without_pending_write(&self, count: u64, random: &mut Random) -> Option<u64> {
+    /// A random document without a pending write among the first `count`; `None` if none is found.
+    pub(crate) fn random_without_pending_write(&self, count: u64, random: &mut Random) -> Option<u64> {
         (0..100).map(|_| random.below(count)).find(|number| !self.pending.contains_key(number))
     }
 
@@ -43,8 +43,8 @@ impl Ledger {
     }
 
     pub(crate) fn begin(&mut self, number: u64, state: State) {
-        let earlier = self.pending.insert(number, state);
-        assert_eq!(earlier, None, "a document has at most one pending write");
+        let previous = self.pending.insert(number, state);
+        assert_eq!(previous, None, "a document has at most one pending write");
     }
 
     pub(crate) fn acknowledge(&mut self, number: u64) {
@@ -56,21 +56,21 @@ impl Ledger {
     /// all, then records the stored versions as acknowledged.
     pub(crate) fn reconcile(&mut self, found: &BTreeMap<u64, u64>) {
         for number in found.keys() {
-            let known = self.acknowledged.contains_key(number) || self.pending.contains_key(number);
-            assert!(known, "{}-{number} was never written", self.writer);
+            let is_known_write = self.acknowledged.contains_key(number) || self.pending.contains_key(number);
+            assert!(is_known_write, "{}-{number} was never written", self.writer);
         }
         let numbers: Vec<u64> = self.acknowledged.keys().chain(self.pending.keys()).copied().collect();
         for number in numbers {
-            let is = found.get(&number).copied();
+            let stored = found.get(&number).copied();
             let acknowledged = self.acknowledged.get(&number).copied().flatten();
             let pending = self.pending.remove(&number);
             assert!(
-                is == acknowledged || Some(is) == pending,
+                stored == acknowledged || Some(stored) == pending,
                 "{}-{number}: version {acknowledged:?} was acknowledged (None: deleted or never written), \
-                 {pending:?} was pending, {is:?} is stored",
+                 {pending:?} was pending, {stored:?} is stored",
                 self.writer
             );
-            self.acknowledged.insert(number, is);
+            self.acknowledged.insert(number, stored);
         }
     }
 

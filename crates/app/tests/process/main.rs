@@ -20,4 +20,5 @@ mod server;
 mod slow_clients;
 mod stopping;
 mod syncs;
+mod tools;
 mod writers;

@@ -1,11 +1,10 @@
-//! Names from clients are never paths: which files the process touches, as the system sees it, when names lead elsewhere.
+//! Path traversal: names sent by clients never become file paths, as the system calls of the server show.
 
 use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Component, Path, PathBuf},
-    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -13,12 +12,13 @@ use serde_json::{Value, json};
 use crate::{
     ledger::vector,
     server::{Server, get, schema},
+    tools::start_with_strace,
 };
 
-/// Stands in every hostile name, and nowhere else.
-const MARK: &str = "elsewhere";
+/// Part of most hostile names, and of no other path.
+const MARKER: &str = "elsewhere";
 
-/// Names as they stand in an address. Some cannot be those of a collection, and some can: those are the better test.
+/// Hostile names as in a URL, some of which are valid names of collections.
 const NAMES: [&str; 20] = [
     "..",
     ".",
@@ -42,25 +42,11 @@ const NAMES: [&str; 20] = [
     "..elsewhere..",
 ];
 
-/// What a process touches by itself: where it looks up its own machine and libraries.
-const SYSTEM: [&str; 7] = ["/proc", "/sys", "/dev", "/lib", "/lib64", "/usr", "/etc/ld.so"];
+/// Paths that any process accesses.
+const SYSTEM_PATHS: [&str; 7] = ["/proc", "/sys", "/dev", "/lib", "/lib64", "/usr", "/etc/ld.so"];
 
-/// A server under `strace`, which notes every call that takes the name of a file; `None` where there is none.
-fn traced(home: &Path) -> Option<Server> {
-    if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");
-        println!("SKIPPED: there is no strace here");
-        return None;
-    }
-    let trace = home.join("trace");
-    let words = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "500", "-y", "-e", "trace=%file"];
-    let mut server = Server::start_with(home, &[&words[..], &["-o", trace.to_str().unwrap()]].concat(), &[]);
-    server.wait_until_ready();
-    Some(server)
-}
-
-/// Sends a request with this very address, which no client of ours would leave as it is; its status.
-fn ask(server: &Server, method: &str, target: &str, body: &Value) -> u16 {
+/// Sends a request with exactly this target, which an HTTP client would normalise; returns the status.
+fn send_raw(server: &Server, method: &str, target: &str, body: &Value) -> u16 {
     let mut stream = TcpStream::connect(server.address().strip_prefix("http://").unwrap()).unwrap();
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let head = format!(
@@ -70,42 +56,38 @@ fn ask(server: &Server, method: &str, target: &str, body: &Value) -> u16 {
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(body.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let head = String::from_utf8_lossy(&answer);
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    let head = String::from_utf8_lossy(&response);
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     status.unwrap_or_else(|| panic!("{method} {target}: {head}"))
 }
 
-/// Every place of a name there is, with this one in it. How many were taken, and how many refused.
-fn offer(server: &Server, name: &str) -> (u32, u32) {
-    let plain = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
+/// Sends requests with this name everywhere a request can contain one; returns the numbers of accepted and rejected
+/// requests.
+fn send_name_everywhere(server: &Server, name: &str) -> (u32, u32) {
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy().into_owned();
     let document = json!({"text": "a word", "version": 1, "place": vector(name, 1)});
-    let listed =
-        json!([{"id": plain, "text": plain, "version": 2, "place": vector(name, 2), "parity": plain}]);
-    let with = |change: fn(&mut Value, &str)| {
-        let mut schema = schema(16);
-        change(&mut schema, &plain);
-        schema
-    };
-    let prefixed = with(|schema, name| schema["prefixes"] = json!([name]));
-    let modelled = with(|schema, name| {
-        let embed = json!({"fields": ["text"], "model": name});
-        let field = json!({"name": "meaning", "kind": "vector", "dim": 8, "embed": embed});
-        schema["fields"].as_array_mut().unwrap().push(field);
-    });
-    let alias = json!({"collection": plain});
+    let batch =
+        json!([{"id": decoded, "text": decoded, "version": 2, "place": vector(name, 2), "parity": decoded}]);
+    let mut with_prefix = schema(16);
+    with_prefix["prefixes"] = json!([decoded]);
+    let mut with_model = schema(16);
+    let embed = json!({"fields": ["text"], "model": decoded});
+    let field = json!({"name": "embedding", "kind": "vector", "dim": 8, "embed": embed});
+    with_model["fields"].as_array_mut().unwrap().push(field);
+    let alias = json!({"collection": decoded});
     let none = Value::Null;
-    let calls: [(&str, String, &Value); 22] = [
+    let requests: [(&str, String, &Value); 22] = [
         ("PUT", format!("/collections/{name}"), &schema(16)),
         ("PUT", format!("/collections/{name}/documents/1"), &document),
         ("PUT", format!("/collections/{name}?rebuild=true"), &schema(8)),
         ("PUT", format!("/aliases/{name}"), &json!({"collection": "notes"})),
         ("PUT", "/aliases/other".to_owned(), &alias),
-        ("PUT", "/collections/prefixed".to_owned(), &prefixed),
-        ("PUT", "/collections/modelled".to_owned(), &modelled),
+        ("PUT", "/collections/with-prefix".to_owned(), &with_prefix),
+        ("PUT", "/collections/with-model".to_owned(), &with_model),
         ("PUT", format!("/collections/notes/documents/{name}"), &document),
-        ("POST", "/collections/notes/documents".to_owned(), &listed),
+        ("POST", "/collections/notes/documents".to_owned(), &batch),
         ("GET", format!("/collections/notes/documents/{name}"), &none),
         ("GET", format!("/collections/notes/documents?after={name}"), &none),
         ("GET", format!("/collections/{name}"), &none),
@@ -118,74 +100,77 @@ fn offer(server: &Server, name: &str) -> (u32, u32) {
         ("DELETE", format!("/collections/notes/documents/{name}"), &none),
         ("DELETE", format!("/aliases/{name}"), &none),
         ("DELETE", format!("/collections/{name}"), &none),
-        ("DELETE", "/collections/prefixed".to_owned(), &none),
+        ("DELETE", "/collections/with-prefix".to_owned(), &none),
     ];
-    let (mut taken, mut refused) = (0, 0);
-    for (method, target, body) in calls {
-        let status = ask(server, method, &target, body);
-        // The model of that name is missing.
-        let is_missing = status == 503 && target == "/collections/modelled";
-        assert!(status < 500 || is_missing, "{method} {target}: {status}");
-        *if status < 300 { &mut taken } else { &mut refused } += 1;
+    let (mut accepted, mut rejected) = (0, 0);
+    for (method, target, body) in requests {
+        let status = send_raw(server, method, &target, body);
+        // There is no model of this name.
+        let is_missing_model = status == 503 && target == "/collections/with-model";
+        assert!(status < 500 || is_missing_model, "{method} {target}: {status}");
+        *if status < 300 { &mut accepted } else { &mut rejected } += 1;
     }
-    (taken, refused)
+    (accepted, rejected)
 }
 
-/// The files a line of the trace names: what stands in its strings, from the directory it is said to be relative to.
-fn files(line: &str, cwd: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
+/// The paths in a line of the trace, made absolute.
+fn paths(line: &str, cwd: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
     let mut base = cwd.to_owned();
     let mut parts = line.split('"');
     while let (Some(before), Some(name)) = (parts.next(), parts.next()) {
-        // A descriptor and what it stands for, which -y tells.
-        if let Some((_, told)) = before.rsplit_once('<')
-            && let Some((directory, _)) = told.split_once('>')
+        // With -y, strace prints a file descriptor with its path: 5</directory>.
+        if let Some((_, rest)) = before.rsplit_once('<')
+            && let Some((directory, _)) = rest.split_once('>')
             && directory.starts_with('/')
         {
             base = directory.into();
         }
-        files.push(base.join(name));
+        paths.push(base.join(name));
     }
-    files
+    paths
 }
 
 #[test]
-fn names_that_lead_elsewhere_touch_no_file_elsewhere() {
+fn names_with_path_traversal_access_no_other_files() {
     let home = tempfile::tempdir().unwrap();
-    let Some(mut server) = traced(home.path()) else { return };
+    let options = ["-s", "500", "-y", "-e", "trace=%file"];
+    let Some(mut server) = start_with_strace(home.path(), &options, &[]) else { return };
     let trace = home.path().join("trace");
-    server.make_collection();
-    let at_first = fs::read_to_string(&trace).unwrap().len();
-    let (mut taken, mut refused) = (0, 0);
+    server.create_collection();
+    let start = fs::read_to_string(&trace).unwrap().len();
+    let (mut accepted, mut rejected) = (0, 0);
     for name in NAMES {
-        let counts = offer(&server, name);
-        (taken, refused) = (taken + counts.0, refused + counts.1);
+        let counts = send_name_everywhere(&server, name);
+        (accepted, rejected) = (accepted + counts.0, rejected + counts.1);
     }
-    // What was taken gets its snapshot when the server stops.
+    // The server writes snapshots of these collections when it stops.
     for name in ["..elsewhere..", "C:elsewhere"] {
-        assert_eq!(ask(&server, "PUT", &format!("/collections/{name}"), &schema(16)), 201, "{name}");
+        assert_eq!(send_raw(&server, "PUT", &format!("/collections/{name}"), &schema(16)), 201, "{name}");
     }
-    let listed = get(&format!("{}/collections", server.address())).unwrap().1.to_string();
-    assert!(!listed.contains("\"..\"") && !listed.contains("\".\""), "{listed}");
+    let list = get(&format!("{}/collections", server.address())).unwrap().1.to_string();
+    assert!(!list.contains("\"..\"") && !list.contains("\".\""), "{list}");
     server.stop();
 
-    let told = fs::read_to_string(&trace).unwrap();
+    let calls = fs::read_to_string(&trace).unwrap();
     let cwd = std::env::current_dir().unwrap();
-    let own = home.path().canonicalize().unwrap();
-    let mut touched = 0;
-    for line in told[at_first..].lines() {
-        for file in files(line, &cwd) {
-            touched += 1;
-            let is_own = ["data", "models"].iter().any(|part| file.starts_with(own.join(part)));
-            let is_system = SYSTEM.iter().any(|part| file.to_str().unwrap().starts_with(part));
-            assert!(is_own || is_system, "outside: {line}");
-            assert!(!file.components().any(|part| part == Component::ParentDir), "upwards: {line}");
-            // A model's name is that of its directory; no other name is one of a file.
-            let is_named = file.to_str().unwrap().contains(MARK) && !file.starts_with(own.join("models"));
-            assert!(!is_named, "by a client's name: {line}");
+    let home_path = home.path().canonicalize().unwrap();
+    let mut accessed = 0;
+    for line in calls[start..].lines() {
+        for path in paths(line, &cwd) {
+            accessed += 1;
+            let is_own = ["data", "models"].iter().any(|part| path.starts_with(home_path.join(part)));
+            let is_system = SYSTEM_PATHS.iter().any(|part| path.to_str().unwrap().starts_with(part));
+            assert!(is_own || is_system, "outside the home directory: {line}");
+            assert!(!path.components().any(|part| part == Component::ParentDir), "parent directory: {line}");
+            // The only name that is part of a path is that of a model.
+            let is_in_models = path.starts_with(home_path.join("models"));
+            assert!(is_in_models || !path.to_str().unwrap().contains(MARKER), "a client's name: {line}");
         }
     }
-    println!("{taken} requests done, {refused} refused; {touched} names of files, none outside");
-    assert!(taken > 40 && refused > 100, "{taken} taken, {refused} refused");
-    assert!(touched > 10, "the trace holds {touched} names: nothing was watched");
+    println!(
+        "{accepted} requests accepted, {rejected} rejected; {accessed} paths, none outside the home directory"
+    );
+    assert!(accepted > 40 && rejected > 100, "{accepted} accepted, {rejected} rejected");
+    assert!(accessed > 10, "the trace contains only {accessed} paths");
 }

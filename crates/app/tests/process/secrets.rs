@@ -15,8 +15,8 @@ const WRONG: &str = "wrong-c2f80b6d7e914a35";
 const PASSWORD: &str = "password-4a7de1906bf3";
 
 /// Sends a request and returns the status and the body.
-fn ask(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
-    let (status, bytes) = server::ask(&agent(), method, url, headers, body.to_owned()).unwrap();
+fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+    let (status, bytes) = server::send_raw(&agent(), method, url, headers, body.to_owned()).unwrap();
     (status, String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -29,7 +29,7 @@ fn log(home: &Path) -> String {
 fn a_trace_log_contains_no_key() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("nearfield.toml");
-    let table = format!("[[keys]]\nkey = \"{LISTED}\"\nrole = \"read\"\ncollections = [\"things\"]\n");
+    let table = format!("[[keys]]\nkey = \"{LISTED}\"\nrole = \"read\"\ncollections = [\"notes\"]\n");
     std::fs::write(&file, table).unwrap();
     let variables = [
         ("NEARFIELD_CONFIG", file.to_str().unwrap()),
@@ -42,7 +42,7 @@ fn a_trace_log_contains_no_key() {
     server.wait_until_ready();
     let mut responses = String::new();
     let (status, api) =
-        ask("GET", &format!("{}/openapi.json", server.address()), &[("x-api-key", READER)], "");
+        send("GET", &format!("{}/openapi.json", server.address()), &[("x-api-key", READER)], "");
     assert_eq!(status, 200, "{api}");
     let api: Value = serde_json::from_str(&api).unwrap();
     let mut requests = 0;
@@ -52,14 +52,14 @@ fn a_trace_log_contains_no_key() {
             if !["GET", "PUT", "POST", "PATCH", "DELETE"].contains(&&*method) {
                 continue;
             }
-            let path = path.replace("{c}", "things").replace("{id}", "one").replace("{a}", "other");
+            let path = path.replace("{c}", "notes").replace("{id}", "one").replace("{a}", "other");
             let url = format!("{}{path}", server.address());
             for key in [ADMIN, WRITER, READER, LISTED] {
                 let bearer = format!("Bearer {key}");
                 let json = ("content-type", "application/json");
                 for headers in [&[json, ("authorization", &*bearer)][..], &[json, ("x-api-key", key)]] {
                     responses +=
-                        &ask(&method, &url, headers, r#"{"fields":[{"name":"n","kind":"numeric"}]}"#).1;
+                        &send(&method, &url, headers, r#"{"fields":[{"name":"n","kind":"numeric"}]}"#).1;
                     requests += 1;
                 }
             }
@@ -68,15 +68,15 @@ fn a_trace_log_contains_no_key() {
     // Keys in unsupported places, and wrong keys.
     let search = format!("{}/search", server.address());
     for key in [ADMIN, READER, WRONG] {
-        responses += &ask("GET", &format!("{search}?q=a&api_key={key}"), &[("x-api-key", READER)], "").1;
-        responses += &ask("GET", &search, &[("authorization", &format!("Basic {key}"))], "").1;
+        responses += &send("GET", &format!("{search}?q=a&api_key={key}"), &[("x-api-key", READER)], "").1;
+        responses += &send("GET", &search, &[("authorization", &format!("Basic {key}"))], "").1;
         responses +=
-            &ask("GET", &search, &[("x-api-key", key), ("authorization", &format!("Bearer {WRONG}"))], "").1;
+            &send("GET", &search, &[("x-api-key", key), ("authorization", &format!("Bearer {WRONG}"))], "").1;
     }
-    responses += &ask("GET", &search, &[("x-api-key", WRONG)], "").1;
+    responses += &send("GET", &search, &[("x-api-key", WRONG)], "").1;
     server.signal("HUP");
     std::thread::sleep(Duration::from_millis(300));
-    responses += &ask("GET", &format!("{}/metrics", server.address()), &[("x-api-key", READER)], "").1;
+    responses += &send("GET", &format!("{}/metrics", server.address()), &[("x-api-key", READER)], "").1;
     server.stop();
     let log = log(home.path());
     let lines = log.lines().count();

@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Maximum duration of a start.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Searches per writer after a start.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Searches per writer in each check.
 const SEARCHES: usize = 5;
 
 pub(crate) struct Server {
@@ -44,9 +44,9 @@ impl Server {
         let _ = std::fs::remove_file(home.join("data/server.json"));
         let log = File::options().create(true).append(true).open(home.join("log")).unwrap();
         let program = assert_cmd::cargo::cargo_bin!("nearfield").to_str().unwrap();
-        let words: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
-        let child = Command::new(words[0])
-            .args(&words[1..])
+        let command: Vec<&str> = wrapper.iter().copied().chain([program]).collect();
+        let child = Command::new(command[0])
+            .args(&command[1..])
             .envs(variables.iter().copied())
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("NEARFIELD_HOME", home)
@@ -63,7 +63,7 @@ impl Server {
     pub(crate) fn wait_until_ready(&mut self) {
         let started = Instant::now();
         loop {
-            assert!(started.elapsed() < PATIENCE, "not ready; see {}/log", self.home.display());
+            assert!(started.elapsed() < TIMEOUT, "not ready; see {}/log", self.home.display());
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the server ended with {status}; see {}/log", self.home.display());
             }
@@ -100,7 +100,7 @@ impl Server {
         self.child.id()
     }
 
-    /// A memory value of the process from /proc (`VmRSS:`, `VmHWM:`), in bytes.
+    /// A memory figure of the process from /proc (`VmRSS:`, `VmHWM:`), in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    pub(crate) fn make_collection(&self) {
+    pub(crate) fn create_collection(&self) {
         let (status, body) =
             send("PUT", &format!("{}/collections/notes", self.address), &schema(16)).unwrap();
         assert_eq!(status, 201, "{body}");
@@ -130,8 +130,8 @@ impl Server {
     pub(crate) fn check(&self, ledgers: Vec<&mut Ledger>, random: &mut Random) -> usize {
         let mut found = self.versions();
         let count = found.len();
-        let (_, counted) = get(&format!("{}/collections/notes/count", self.address)).unwrap();
-        assert_eq!(counted["count"], count, "the index reports a different count");
+        let (_, response) = get(&format!("{}/collections/notes/count", self.address)).unwrap();
+        assert_eq!(response["count"], count, "the index reports a different count");
         for ledger in ledgers {
             let prefix = format!("{}-", ledger.writer);
             let mut own = BTreeMap::new();
@@ -145,13 +145,13 @@ impl Server {
             ledger.reconcile(&own);
             for (number, version) in ledger.sample(SEARCHES, random) {
                 let id = ledger.id(number);
-                let question = json!({"vector": vector(&id, version), "k": 1, "fields": ["version"]});
+                let search = json!({"vector": vector(&id, version), "k": 1, "fields": ["version"]});
                 let url = format!("{}/collections/notes/search", self.address);
-                let (status, answer) = send("POST", &url, &question).unwrap();
-                assert_eq!(status, 200, "{answer}");
-                let hit = &answer["results"][0];
-                let is = (&hit["id"], &hit["fields"]["version"]);
-                assert_eq!(is, (&json!(id), &json!(version)), "{answer}");
+                let (status, response) = send("POST", &url, &search).unwrap();
+                assert_eq!(status, 200, "{response}");
+                let hit = &response["results"][0];
+                let found = (&hit["id"], &hit["fields"]["version"]);
+                assert_eq!(found, (&json!(id), &json!(version)), "{response}");
             }
         }
         assert!(found.is_empty(), "no writer wrote {found:?}");
@@ -161,15 +161,15 @@ impl Server {
     /// The version of every stored document by id. Asserts that no document is torn.
     pub(crate) fn versions(&self) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
-        let mut next = String::new();
+        let mut after = String::new();
         loop {
-            let url = format!("{}/collections/notes/documents?limit=1000&vectors=true{next}", self.address);
+            let url = format!("{}/collections/notes/documents?limit=1000&vectors=true{after}", self.address);
             let (status, page) = get(&url).unwrap();
             assert_eq!(status, 200, "{page}");
-            for found in page["documents"].as_array().unwrap() {
-                let (id, fields) = (found["id"].as_str().unwrap(), &found["fields"]);
+            for document_json in page["documents"].as_array().unwrap() {
+                let (id, fields) = (document_json["id"].as_str().unwrap(), &document_json["fields"]);
                 let version =
-                    fields["version"].as_u64().unwrap_or_else(|| panic!("a torn document: {found}"));
+                    fields["version"].as_u64().unwrap_or_else(|| panic!("a torn document: {document_json}"));
                 let number = id.rsplit_once('-').unwrap().1.parse().unwrap();
                 let mut expected = document(id, number, version);
                 expected["place"] =
@@ -180,11 +180,16 @@ impl Server {
                 assert_eq!(versions.insert(id.to_owned(), version), None, "{id} is listed twice");
             }
             match page["next"].as_str() {
-                Some(cursor) => next = format!("&after={cursor}"),
+                Some(cursor) => after = format!("&after={cursor}"),
                 None => return versions,
             }
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
 }
 
 /// The schema with an HNSW graph of `m` links.
@@ -202,46 +207,46 @@ fn base64(bytes: &[u8]) -> String {
     base64::prelude::BASE64_STANDARD.encode(bytes)
 }
 
-type Answer = Result<(u16, Value), ureq::Error>;
+type SendResult = Result<(u16, Value), ureq::Error>;
 
-pub(crate) fn get(url: &str) -> Answer {
+pub(crate) fn get(url: &str) -> SendResult {
     send("GET", url, &Value::Null)
 }
 
-pub(crate) fn send(method: &str, url: &str, body: &Value) -> Answer {
+pub(crate) fn send(method: &str, url: &str, body: &Value) -> SendResult {
     let text = if body.is_null() { String::new() } else { body.to_string() };
     send_as(method, url, "application/json", text)
 }
 
 /// Sends a request on a new connection. An incomplete response is an error.
-pub(crate) fn send_as(method: &str, url: &str, content_type: &str, body: String) -> Answer {
-    send_by(&agent(), method, url, content_type, body)
+pub(crate) fn send_as(method: &str, url: &str, content_type: &str, body: String) -> SendResult {
+    send_with(&agent(), method, url, content_type, body)
 }
 
 /// A client that reuses its connection.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .proxy(None)
         .build()
         .into()
 }
 
-pub(crate) fn send_by(
+pub(crate) fn send_with(
     agent: &ureq::Agent,
     method: &str,
     url: &str,
     content_type: &str,
     body: String,
-) -> Answer {
-    let (status, bytes) = ask(agent, method, url, &[("content-type", content_type)], body)?;
+) -> SendResult {
+    let (status, bytes) = send_raw(agent, method, url, &[("content-type", content_type)], body)?;
     let text = String::from_utf8(bytes).map_err(std::io::Error::other)?;
     Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 /// Sends a request and returns the status and the complete body.
-pub(crate) fn ask(
+pub(crate) fn send_raw(
     agent: &ureq::Agent,
     method: &str,
     url: &str,
@@ -250,6 +255,6 @@ pub(crate) fn ask(
 ) -> Result<(u16, Vec<u8>), ureq::Error> {
     let request = ureq::http::Request::builder().method(method).uri(url);
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    let mut reply = agent.run(request.body(body)?)?;
-    Ok((reply.status().as_u16(), reply.body_mut().with_config().limit(1 << 30).read_to_vec()?))
+    let mut response = agent.run(request.body(body)?)?;
+    Ok((response.status().as_u16(), response.body_mut().with_config().limit(1 << 30).read_to_vec()?))
 }

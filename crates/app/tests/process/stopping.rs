@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// Maximum duration: ten times the documented limit.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[test]
 fn a_server_under_load_stops_cleanly() {
     let home = tempfile::tempdir().unwrap();
     let mut server = Server::start(home.path());
     server.wait_until_ready();
-    server.make_collection();
+    server.create_collection();
     let mut writers = Writer::all(7);
     let mut acknowledged = 0;
     for round in 0..3 {
@@ -26,7 +26,7 @@ fn a_server_under_load_stops_cleanly() {
             std::thread::sleep(Duration::from_millis(400));
             let started = Instant::now();
             server.stop();
-            assert!(started.elapsed() < PATIENCE);
+            assert!(started.elapsed() < TIMEOUT);
             println!("stopped after {} ms", started.elapsed().as_millis());
         });
         server = Server::start(home.path());

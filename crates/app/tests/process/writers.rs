@@ -18,15 +18,15 @@ use crate::{
 
 /// Documents per writer.
 const DOCUMENTS: u64 = 2000;
-/// Documents per bulk write.
-const BULK: u64 = 250;
+/// Documents per batch.
+const BATCH: u64 = 250;
 /// One in this many single writes is a deletion.
 const DELETES: u64 = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum WriteMode {
     /// NDJSON over HTTP.
-    Bulk,
+    Batch,
     /// PUT, PATCH and DELETE.
     Single,
     /// `nearfield index` against the server.
@@ -42,8 +42,8 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn all(seed: u64) -> Vec<Writer> {
         let modes = [
-            ("bulk", WriteMode::Bulk),
-            ("more", WriteMode::Bulk),
+            ("batch", WriteMode::Batch),
+            ("other-batch", WriteMode::Batch),
             ("single", WriteMode::Single),
             ("index", WriteMode::Index),
         ];
@@ -62,9 +62,9 @@ impl Writer {
         let mut acknowledged = 0;
         while !stopping.load(Ordering::Relaxed) {
             let written = match self.mode {
-                WriteMode::Bulk => self.bulk(address),
-                WriteMode::Single => self.single(address),
-                WriteMode::Index => self.index(home, round),
+                WriteMode::Batch => self.write_batch(address),
+                WriteMode::Single => self.write_single(address),
+                WriteMode::Index => self.run_index(home, round),
             };
             match written {
                 Some(count) => acknowledged += count,
@@ -76,37 +76,37 @@ impl Writer {
 
     /// Begins a write of a new version for up to `count` documents without a pending write.
     fn begin_writes(&mut self, count: u64) -> Vec<(u64, u64)> {
-        let mut asked = Vec::new();
+        let mut batch = Vec::new();
         for _ in 0..count {
-            let Some(number) = self.ledger.any_without_pending_write(DOCUMENTS, &mut self.random) else {
+            let Some(number) = self.ledger.random_without_pending_write(DOCUMENTS, &mut self.random) else {
                 break;
             };
-            let version = self.ledger.version();
+            let version = self.ledger.next_version();
             self.ledger.begin(number, Some(version));
-            asked.push((number, version));
+            batch.push((number, version));
         }
-        asked
+        batch
     }
 
-    fn lines(&self, asked: &[(u64, u64)]) -> String {
-        asked
+    fn lines(&self, batch: &[(u64, u64)]) -> String {
+        batch
             .iter()
             .map(|(number, version)| format!("{}\n", self.ledger.document(*number, *version)))
             .collect()
     }
 
-    fn bulk(&mut self, address: &str) -> Option<u64> {
-        let asked = self.begin_writes(BULK);
+    fn write_batch(&mut self, address: &str) -> Option<u64> {
+        let batch = self.begin_writes(BATCH);
         let url = format!("{address}/collections/notes/documents");
-        let (status, answer) = send_as("POST", &url, "application/x-ndjson", self.lines(&asked)).ok()?;
+        let (status, response) = send_as("POST", &url, "application/x-ndjson", self.lines(&batch)).ok()?;
         if status != 200 {
             // Rejected as overloaded or interrupted: either state of the documents is valid.
             return None;
         }
-        let results = answer["results"].as_array()?;
-        assert_eq!(results.len(), asked.len(), "{answer}");
+        let results = response["results"].as_array()?;
+        assert_eq!(results.len(), batch.len(), "{response}");
         let mut count = 0;
-        for (result, (number, _)) in results.iter().zip(&asked) {
+        for (result, (number, _)) in results.iter().zip(&batch) {
             if result["error"].is_null() {
                 self.ledger.acknowledge(*number);
                 count += 1;
@@ -115,12 +115,12 @@ impl Writer {
         Some(count)
     }
 
-    fn single(&mut self, address: &str) -> Option<u64> {
-        let number = self.ledger.any_without_pending_write(DOCUMENTS, &mut self.random)?;
+    fn write_single(&mut self, address: &str) -> Option<u64> {
+        let number = self.ledger.random_without_pending_write(DOCUMENTS, &mut self.random)?;
         let url = format!("{address}/collections/notes/documents/{}", self.ledger.id(number));
         let exists = self.ledger.exists(number);
         let state: State =
-            if exists && self.random.below(DELETES) == 0 { None } else { Some(self.ledger.version()) };
+            if exists && self.random.below(DELETES) == 0 { None } else { Some(self.ledger.next_version()) };
         self.ledger.begin(number, state);
         let (method, body) = match state {
             None => ("DELETE", Value::Null),
@@ -129,23 +129,23 @@ impl Writer {
                 (if exists && version.is_multiple_of(2) { "PATCH" } else { "PUT" }, document)
             }
         };
-        let (status, answer) = send(method, &url, &body).ok()?;
+        let (status, response) = send(method, &url, &body).ok()?;
         match status {
             200 | 201 | 204 => {
                 self.ledger.acknowledge(number);
                 Some(1)
             }
             503 => None,
-            _ => panic!("{method} {url}: {status} {answer}"),
+            _ => panic!("{method} {url}: {status} {response}"),
         }
     }
 
-    fn index(&mut self, home: &Path, round: u64) -> Option<u64> {
-        let asked = self.begin_writes(BULK);
+    fn run_index(&mut self, home: &Path, round: u64) -> Option<u64> {
+        let batch = self.begin_writes(BATCH);
         let (file, acks) = (home.join("rows.jsonl"), home.join(format!("acks-{round}")));
         let _ = fs::remove_file(&acks);
-        fs::write(&file, self.lines(&asked)).unwrap();
-        let done = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"))
+        fs::write(&file, self.lines(&batch)).unwrap();
+        let status = Command::new(assert_cmd::cargo::cargo_bin!("nearfield"))
             .args(["index", file.to_str().unwrap(), "--collection", "notes", "--batch-size", "50"])
             .args(["--acks", acks.to_str().unwrap(), "--quiet"])
             .env("NEARFIELD_HOME", home)
@@ -158,15 +158,15 @@ impl Writer {
             .unwrap();
         let acknowledged = fs::read_to_string(&acks).unwrap_or_default();
         // An incomplete line is not an acknowledgement.
-        let whole = acknowledged.rfind('\n').map_or("", |end| &acknowledged[..end]);
+        let complete_lines = acknowledged.rfind('\n').map_or("", |end| &acknowledged[..end]);
         let mut count = 0;
-        for id in whole.lines() {
+        for id in complete_lines.lines() {
             let number = id.strip_prefix("index-").unwrap().parse().unwrap();
             self.ledger.acknowledge(number);
             count += 1;
         }
         let _ = fs::remove_file(&acks);
-        done.success().then_some(count).or((count > 0).then_some(count))
+        status.success().then_some(count).or((count > 0).then_some(count))
     }
 }
 

@@ -9,86 +9,126 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use ureq::Agent;
 
-use crate::program::{agent, timed};
+use crate::{
+    RESPONSE_TIMEOUT,
+    program::{Response, agent},
+};
 
-/// Number of clients.
-const CLIENTS: usize = 8;
-
-/// Pause between a response and the next request.
+/// Pause between a response and the next request of a client.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Sends a request, given its number, which starts at 0 for each client.
+pub(crate) type Client = Box<dyn Fn(&Agent, usize) -> Response + Send>;
 
 /// A recorded response.
 #[derive(Clone, Debug)]
-pub(crate) struct Response {
+pub(crate) struct Sample {
     pub(crate) sent_at: Instant,
     pub(crate) took: Duration,
     pub(crate) status: u16,
     /// The error code of a failure.
     pub(crate) code: String,
+    pub(crate) detail: String,
 }
 
 /// The running clients.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
-    responses: Arc<Mutex<Vec<Response>>>,
+    samples: Arc<Mutex<Vec<Sample>>>,
     clients: Vec<JoinHandle<()>>,
 }
 
+/// What the clients recorded.
+pub(crate) struct LoadReport {
+    pub(crate) samples: Vec<Sample>,
+}
+
 impl Load {
-    /// Starts the clients; half of them search, half write.
-    pub(crate) fn start(url: &str) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let responses = Arc::new(Mutex::new(Vec::new()));
-        let clients = (0..CLIENTS)
+    pub(crate) fn start(clients: Vec<Client>) -> Load {
+        let stop = Arc::<AtomicBool>::default();
+        let samples = Arc::<Mutex<Vec<Sample>>>::default();
+        let clients = clients
+            .into_iter()
             .map(|client| {
-                let (stop, responses, url) = (stop.clone(), responses.clone(), url.to_owned());
-                thread::spawn(move || ask(client, &url, &stop, &responses))
+                let (stop, samples) = (stop.clone(), samples.clone());
+                thread::spawn(move || run(&client, &stop, &samples))
             })
             .collect();
-        Load { stop, responses, clients }
+        Load { stop, samples, clients }
     }
 
-    /// Waits until this many requests were answered.
-    pub(crate) fn wait_for_answers(&self, count: usize) {
-        while self.responses.lock().unwrap().len() < count {
+    /// Waits until this many more requests succeeded.
+    pub(crate) fn wait_for_successes(&self, count: usize) {
+        let successes = || self.samples.lock().unwrap().iter().filter(|sample| sample.status < 300).count();
+        let target = successes() + count;
+        while successes() < target {
             assert!(self.clients.iter().all(|client| !client.is_finished()), "a client failed");
             thread::sleep(PAUSE);
         }
     }
 
-    /// Stops the clients and returns all responses. A request without a response fails the test.
-    pub(crate) fn stop(self) -> Vec<Response> {
+    /// Stops the clients and returns all responses. A client that panicked, as for a request without a response, fails
+    /// the test.
+    pub(crate) fn stop(self) -> LoadReport {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
-            client.join().expect("every request gets a response");
+            client.join().expect("every request gets a correct response");
         }
-        std::mem::take(&mut *self.responses.lock().unwrap())
+        LoadReport { samples: std::mem::take(&mut *self.samples.lock().unwrap()) }
     }
 }
 
-fn ask(client: usize, url: &str, stop: &AtomicBool, responses: &Mutex<Vec<Response>>) {
+fn run(client: &Client, stop: &AtomicBool, samples: &Mutex<Vec<Sample>>) {
     let agent = agent();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         let sent_at = Instant::now();
-        let reply = timed(|| {
-            if client.is_multiple_of(2) {
-                let body = json!({"vector": [number % 200, 0, 0, 1], "k": 10, "fields": []});
-                let search = agent.post(format!("{url}/collections/docs/search"));
-                search.content_type("application/json").send(body.to_string())
-            } else {
-                let body = json!({"rank": number, "place": [number, 0, 0, 1]});
-                let id = (client * 10 + number % 10) % 200;
-                let put = agent.put(format!("{url}/collections/docs/documents/{id}"));
-                put.content_type("application/json").send(body.to_string())
-            }
+        let response = client(&agent, number);
+        let text = |name: &str| response.json[name].as_str().unwrap_or_default().to_owned();
+        samples.lock().unwrap().push(Sample {
+            sent_at,
+            took: response.took,
+            status: response.status,
+            code: text("code"),
+            detail: text("detail"),
         });
-        let code = reply.json["code"].as_str().unwrap_or_default().to_owned();
-        responses.lock().unwrap().push(Response { sent_at, took: reply.took, status: reply.status, code });
         thread::sleep(PAUSE);
+    }
+}
+
+impl LoadReport {
+    /// Asserts that every response came in time and that every error has an expected code and a detail.
+    pub(crate) fn check(&self, is_expected_code: impl Fn(&str) -> bool) {
+        for sample in &self.samples {
+            assert!(sample.took <= RESPONSE_TIMEOUT, "too late: {sample:?}");
+            let is_expected = match sample.status {
+                200 | 201 => true,
+                503 => is_expected_code(&sample.code) && !sample.detail.is_empty(),
+                _ => false,
+            };
+            assert!(is_expected, "{sample:?}");
+        }
+    }
+
+    /// Time from `since` to the last rejected request; zero if there is none.
+    pub(crate) fn last_rejected(&self, since: Instant) -> Duration {
+        let rejected = self.samples.iter().filter(|sample| sample.status == 503 && sample.sent_at >= since);
+        rejected.map(|sample| sample.sent_at - since).max().unwrap_or_default()
+    }
+
+    /// Prints a summary of the responses to requests sent from `since` on.
+    pub(crate) fn print_summary(&self, what: &str, since: Instant) {
+        let after = || self.samples.iter().filter(|sample| sample.sent_at >= since);
+        eprintln!(
+            "{what}: {} requests, {} rejected, slowest {:?}, last rejection after {:?}",
+            after().count(),
+            after().filter(|sample| sample.status == 503).count(),
+            after().map(|sample| sample.took).max().unwrap_or_default(),
+            self.last_rejected(since),
+        );
     }
 }

@@ -8,6 +8,7 @@ mod load;
 mod program;
 
 use std::{
+    ops::Range,
     thread,
     time::{Duration, Instant},
 };
@@ -15,22 +16,24 @@ use std::{
 use serde_json::{Value, json};
 use testing::redis_stack::{Options, RedisStack};
 
-use load::{Load, Response};
-use program::Program;
+use load::{Client, Load, LoadReport};
+use program::{Program, post, put};
 
-/// 110 % of the command timeout.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(2200);
+/// Maximum time to a response: 110 % of the command timeout.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(2200);
 
-/// Time from a failure until the circuit breaker opens.
-const OPENS_WITHIN: Duration = Duration::from_secs(3);
+/// Maximum time from a failure until the circuit breaker opens.
+const BREAKER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time from the server's return until requests succeed.
-const RECOVERS_WITHIN: Duration = Duration::from_secs(5);
+/// Maximum time from the server's return until requests succeed.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time from the server's first start until the program is ready.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+/// Maximum time from the server's first start until the program is ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const DOCUMENTS: usize = 200;
+
+const CLIENTS: usize = 8;
 
 fn fill(program: &Program) {
     fill_with(program, "hnsw", DOCUMENTS);
@@ -56,47 +59,43 @@ fn hits(program: &Program) -> usize {
     reply.json["results"].as_array().unwrap().len()
 }
 
-/// Checks what must hold for every response, whatever happens to Redis.
-fn check_all(responses: &[Response]) {
-    for response in responses {
-        assert!(response.took <= ANSWERED_WITHIN, "too late: {response:?}");
-        let is_explained = match response.status {
-            200 | 201 => true,
-            503 => response.code.starts_with("redis-") || response.code == "index-missing",
-            _ => false,
-        };
-        assert!(is_explained, "{response:?}");
-    }
+/// Starts clients, half of which search and half of which write, and waits until requests succeed.
+fn start_load(program: &Program) -> Load {
+    let clients = (0..CLIENTS).map(|client| -> Client {
+        let collection = format!("{}/collections/docs", program.url());
+        if client.is_multiple_of(2) {
+            Box::new(move |agent, number| {
+                let search = json!({"vector": [number % DOCUMENTS, 0, 0, 1], "k": 10, "fields": []});
+                post(agent, &format!("{collection}/search"), &search)
+            })
+        } else {
+            Box::new(move |agent, number| {
+                let id = (client * 10 + number % 10) % DOCUMENTS;
+                let document = json!({"rank": number, "place": [number, 0, 0, 1]});
+                put(agent, &format!("{collection}/documents/{id}"), &document)
+            })
+        }
+    });
+    let load = Load::start(clients.collect());
+    load.wait_for_successes(200);
+    load
 }
 
-/// Checks the responses to requests sent during the outage from `since` to `end`.
-fn check_outage(what: &str, responses: &[Response], since: Instant, end: Instant) {
-    let failed = |response: &&Response| response.status == 503;
-    let during = || responses.iter().filter(|response| response.sent_at >= since && response.sent_at < end);
-    let late = || during().filter(|response| response.sent_at >= since + OPENS_WITHIN);
-    assert!(late().count() > 0, "no request was sent after the breaker opened");
-    assert_eq!(late().find(|response| !failed(response)).map(|response| response.status), None);
-    let slowest =
-        |responses: &mut dyn Iterator<Item = &Response>| responses.map(|response| response.took).max();
-    eprintln!(
-        "{what}: {} requests, {} rejected, slowest {:?}; after the breaker opened, slowest {:?}",
-        during().count(),
-        during().filter(failed).count(),
-        slowest(&mut during()),
-        slowest(&mut late()),
-    );
-}
-
-/// Checks that all requests succeed in time from shortly after `since` on.
-fn recovered(what: &str, responses: &[Response], since: Instant) {
-    let last_rejected =
-        responses.iter().filter(|response| response.status == 503).map(|response| response.sent_at).max();
-    let took = last_rejected.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
-    eprintln!("{what}: last rejection {took:?} after the recovery");
-    assert!(took <= RECOVERS_WITHIN, "{what}: {took:?}");
-    let after =
-        responses.iter().filter(|response| response.sent_at > since && response.status == 200).count();
-    assert!(after > 0, "{what}: no request succeeded after the recovery");
+/// Checks the responses before, during and after an outage; Redis was available again from `available` on.
+fn check(what: &str, report: &LoadReport, outage: Range<Instant>, available: Instant) {
+    report.check(|code| code.starts_with("redis-") || code == "index-missing");
+    report.print_summary(what, outage.start);
+    let open = outage.start + BREAKER_TIMEOUT..outage.end;
+    let after_opening: Vec<_> =
+        report.samples.iter().filter(|sample| open.contains(&sample.sent_at)).collect();
+    assert!(!after_opening.is_empty(), "no request was sent after the breaker opened");
+    assert!(after_opening.iter().all(|sample| sample.status == 503), "{what}: {after_opening:?}");
+    let slowest = after_opening.iter().map(|sample| sample.took).max().unwrap_or_default();
+    let recovery = report.last_rejected(available);
+    eprintln!("{what}: slowest response after the breaker opened {slowest:?}; recovery took {recovery:?}");
+    assert!(recovery <= RECOVERY_TIMEOUT, "{what}: {recovery:?}");
+    let recovered = report.samples.iter().any(|sample| sample.sent_at > available && sample.status == 200);
+    assert!(recovered, "{what}: no request succeeded after the recovery");
 }
 
 #[test]
@@ -106,10 +105,10 @@ fn waits_for_a_redis_that_is_down_at_startup() {
     let Some(mut redis) = RedisStack::reserve(options) else { return };
     let program = Program::serve(&redis.url());
     assert_eq!(program.get("/healthz").status, 200);
-    let place = format!("127.0.0.1:{}", redis.port());
+    let address = format!("127.0.0.1:{}", redis.port());
     let unready = program.get("/readyz");
     assert_eq!(unready.status, 503);
-    assert!(unready.json["notes"].to_string().contains(&place), "{}", unready.json);
+    assert!(unready.json["notes"].to_string().contains(&address), "{}", unready.json);
     let schema = json!({"fields": [{"name": "title", "kind": "text"}]});
     for (request, reply) in [
         ("a list", program.get("/collections")),
@@ -118,49 +117,46 @@ fn waits_for_a_redis_that_is_down_at_startup() {
         ("a write", program.post("/collections/docs/documents", &json!([{"id": "1"}]))),
     ] {
         assert_eq!(reply.status, 503, "{request}: {}", reply.json);
-        assert!(reply.took <= ANSWERED_WITHIN, "{request} took {:?}", reply.took);
+        assert!(reply.took <= RESPONSE_TIMEOUT, "{request} took {:?}", reply.took);
     }
     assert_eq!(program.get("/healthz").status, 200, "the program keeps running");
     assert_eq!(program.get("/metrics").status, 200, "metrics are available");
 
     redis.restart();
-    let came = Instant::now();
+    let restarted = Instant::now();
     while program.get("/readyz").status != 200 {
-        assert!(came.elapsed() <= READY_WITHIN, "not ready: {}", program.get("/readyz").json);
+        assert!(restarted.elapsed() <= READY_TIMEOUT, "not ready: {}", program.get("/readyz").json);
         thread::sleep(Duration::from_millis(10));
     }
-    eprintln!("ready {:?} after the Redis", came.elapsed());
+    eprintln!("ready {:?} after Redis", restarted.elapsed());
     fill(&program);
     assert_eq!(hits(&program), 10);
     let output = format!("{}{}", program.log(), unready.json);
-    assert!(output.contains(&place) && !output.contains(secret), "{output}");
+    assert!(output.contains(&address) && !output.contains(secret), "{output}");
 }
 
 #[test]
 fn reports_a_redis_that_dies_under_load_and_returns_empty() {
     let Some(mut redis) = RedisStack::plain() else { return };
     let program = Program::serve(&redis.url());
-    program.ready();
+    program.wait_until_ready();
     fill(&program);
-    let load = Load::start(program.url());
-    load.wait_for_answers(200);
+    let load = start_load(&program);
 
     let killed = Instant::now();
     redis.kill();
-    thread::sleep(OPENS_WITHIN + Duration::from_secs(2));
+    thread::sleep(BREAKER_TIMEOUT + Duration::from_secs(2));
     assert_eq!(program.get("/healthz").status, 200);
     let unready = program.get("/readyz");
     assert_eq!(unready.status, 503);
     assert!(unready.json["notes"].to_string().contains(&redis.port().to_string()), "{}", unready.json);
-    let back = Instant::now();
+    let restarting = Instant::now();
     redis.restart();
-    let returned = Instant::now();
-    thread::sleep(RECOVERS_WITHIN + Duration::from_secs(1));
-    let responses = load.stop();
+    let restarted = Instant::now();
+    thread::sleep(RECOVERY_TIMEOUT + Duration::from_secs(1));
+    let report = load.stop();
 
-    check_all(&responses);
-    check_outage("killed", &responses, killed, back);
-    recovered("killed", &responses, returned);
+    check("killed", &report, killed..restarting, restarted);
     // Lost data is reported, never hidden behind an empty result.
     let ready = program.get("/readyz");
     let notes = ready.json["notes"].to_string();
@@ -176,25 +172,22 @@ fn reports_a_redis_that_dies_under_load_and_returns_empty() {
 fn a_hung_redis_does_not_block_requests() {
     let Some(redis) = RedisStack::plain() else { return };
     let program = Program::serve(&redis.url());
-    program.ready();
+    program.wait_until_ready();
     fill(&program);
-    let load = Load::start(program.url());
-    load.wait_for_answers(200);
+    let load = start_load(&program);
 
     let paused = Instant::now();
     redis.pause();
     thread::sleep(Duration::from_secs(10));
     assert_eq!(program.get("/healthz").status, 200);
     assert_eq!(program.get("/readyz").status, 503);
-    let back = Instant::now();
+    let resuming = Instant::now();
     redis.resume();
-    let returned = Instant::now();
-    thread::sleep(RECOVERS_WITHIN + Duration::from_secs(1));
-    let responses = load.stop();
+    let resumed = Instant::now();
+    thread::sleep(RECOVERY_TIMEOUT + Duration::from_secs(1));
+    let report = load.stop();
 
-    check_all(&responses);
-    check_outage("paused", &responses, paused, back);
-    recovered("paused", &responses, returned);
+    check("paused", &report, paused..resuming, resumed);
     assert_eq!(program.get("/readyz").status, 200);
     assert_eq!(hits(&program), 10, "nothing was lost");
     assert_eq!(program.get("/collections/docs/count").json["count"], DOCUMENTS);

@@ -10,14 +10,14 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use ureq::{Agent, http::Response};
+use ureq::Agent;
 
 /// A test fails if the program takes longer than this to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A response.
+/// An HTTP response.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) json: Value,
     pub(crate) took: Duration,
@@ -67,31 +67,31 @@ impl Program {
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
-        let (found, address) = mpsc::channel();
-        let (lines, log_copy) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
+        let (url_sender, url_receiver) = mpsc::channel();
+        let (lines, shared_log) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
         thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let entry: Value = serde_json::from_str(&line).unwrap_or_default();
                 if let Some(url) = entry["fields"]["url"].as_str() {
                     // Only the first URL is received; sending later ones fails.
-                    let _ = found.send(url.to_owned());
+                    let _ = url_sender.send(url.to_owned());
                 }
-                let mut log_copy = log_copy.lock().unwrap();
-                log_copy.push_str(&line);
-                log_copy.push('\n');
+                let mut shared_log = shared_log.lock().unwrap();
+                shared_log.push_str(&line);
+                shared_log.push('\n');
             }
         });
-        let Ok(url) = address.recv_timeout(START_TIMEOUT) else {
-            panic!("it does not serve: {}", log.lock().unwrap());
+        let Ok(url) = url_receiver.recv_timeout(START_TIMEOUT) else {
+            panic!("the server did not start: {}", log.lock().unwrap());
         };
         Program { child, url, log, agent: agent(), _home: home }
     }
 
     /// Waits until it is ready.
-    pub(crate) fn ready(&self) {
-        let until = Instant::now() + START_TIMEOUT;
+    pub(crate) fn wait_until_ready(&self) {
+        let deadline = Instant::now() + START_TIMEOUT;
         while self.get("/readyz").status != 200 {
-            assert!(Instant::now() < until, "{}", self.get("/readyz").json);
+            assert!(Instant::now() < deadline, "{}", self.get("/readyz").json);
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -105,39 +105,41 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
-    pub(crate) fn get(&self, path: &str) -> Reply {
-        timed(|| self.agent.get(format!("{}{path}", self.url)).call())
+    pub(crate) fn get(&self, path: &str) -> Response {
+        send_timed(|| self.agent.get(format!("{}{path}", self.url)).call())
     }
 
-    /// A response that is not JSON.
-    pub(crate) fn text(&self, path: &str) -> String {
-        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
-        answer.body_mut().read_to_string().unwrap()
+    /// The body of a response that is not JSON.
+    pub(crate) fn get_text(&self, path: &str) -> String {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call().unwrap();
+        response.body_mut().read_to_string().unwrap()
     }
 
-    pub(crate) fn put(&self, path: &str, body: &Value) -> Reply {
-        timed(|| {
-            let request = self.agent.put(format!("{}{path}", self.url)).content_type("application/json");
-            request.send(body.to_string())
-        })
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Response {
+        put(&self.agent, &format!("{}{path}", self.url), body)
     }
 
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
-        timed(|| {
-            let request = self.agent.post(format!("{}{path}", self.url)).content_type("application/json");
-            request.send(body.to_string())
-        })
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
+        post(&self.agent, &format!("{}{path}", self.url), body)
     }
 }
 
-/// Sends a request, which must get a response.
-pub(crate) fn timed(call: impl FnOnce() -> Result<Response<ureq::Body>, ureq::Error>) -> Reply {
+pub(crate) fn put(agent: &Agent, url: &str, body: &Value) -> Response {
+    send_timed(|| agent.put(url).content_type("application/json").send(body.to_string()))
+}
+
+pub(crate) fn post(agent: &Agent, url: &str, body: &Value) -> Response {
+    send_timed(|| agent.post(url).content_type("application/json").send(body.to_string()))
+}
+
+/// Sends a request, which must get a response, and measures the time.
+fn send_timed(call: impl FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Response {
     let started = Instant::now();
-    let mut answer = call().unwrap();
-    let status = answer.status().as_u16();
-    let text = answer.body_mut().read_to_string().unwrap();
+    let mut response = call().unwrap();
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap();
     let json = serde_json::from_str(&text).unwrap_or_default();
-    Reply { status, json, took: started.elapsed() }
+    Response { status, json, took: started.elapsed() }
 }
 
 impl Drop for Program {

@@ -9,7 +9,7 @@ use server::http::HttpSettings;
 use server::serve::ConnectionSettings;
 
 use crate::{
-    client::Reply,
+    client::Response,
     server::{JSON, Server},
 };
 
@@ -35,11 +35,19 @@ fn limits_the_rate_per_address_without_a_key_and_per_key_otherwise() {
     let http = HttpSettings { access: Arc::new(AccessControl::new(access)), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     // Even on a slow machine, thirty requests take less than ten seconds.
-    let assert_rate_limited = |headers: &[(&str, &str)], taken: u16| {
-        let replies: Vec<Reply> = (0..30).map(|_| server.send("GET", "/collections", headers, b"")).collect();
-        let (rejected, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 429);
-        assert!(others.iter().all(|reply| reply.status == taken) && others.len() >= 3, "{}", others.len());
-        assert!(rejected.iter().all(|reply| reply.header("retry-after").is_some()) && !rejected.is_empty());
+    let assert_rate_limited = |headers: &[(&str, &str)], accepted_status: u16| {
+        let responses: Vec<Response> =
+            (0..30).map(|_| server.send("GET", "/collections", headers, b"")).collect();
+        let (rejected, accepted): (Vec<_>, Vec<_>) =
+            responses.into_iter().partition(|response| response.status == 429);
+        assert!(
+            accepted.iter().all(|response| response.status == accepted_status) && accepted.len() >= 3,
+            "{}",
+            accepted.len()
+        );
+        assert!(
+            rejected.iter().all(|response| response.header("retry-after").is_some()) && !rejected.is_empty()
+        );
         rejected.into_iter().next().unwrap().problem(429, "rate-limit");
     };
     assert_rate_limited(&[], 401);
@@ -49,17 +57,17 @@ fn limits_the_rate_per_address_without_a_key_and_per_key_otherwise() {
 
 #[test]
 fn a_key_keeps_its_request_count_when_keys_are_reloaded_in_another_order() {
-    let accepted = |key: &str| AcceptedKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
+    let admin_key = |key: &str| AcceptedKey::new(&ApiKey::new(key).unwrap(), Role::Admin);
     let other = "another-key-of-the-tests-0123456";
-    let keys = ApiKeys::new(&[accepted(KEY), accepted(other)]);
+    let keys = ApiKeys::new(&[admin_key(KEY), admin_key(other)]);
     let access =
         Arc::new(AccessControl::new(AccessSettings { keys, rate_limit: 1, ..AccessSettings::default() }));
     let http = HttpSettings { access: access.clone(), ..HttpSettings::default() };
     let server = Server::with(ConnectionSettings { http, ..ConnectionSettings::default() });
     let status = |key: &str| server.send("GET", "/collections", &[("x-api-key", key)], b"").status;
-    // After the first rejection, the next request with this key would be rejected as well.
+    // After the first rejection, the next request with this key would be rejected too.
     while status(KEY) != 429 {}
-    access.replace_keys(ApiKeys::new(&[accepted(other), accepted(KEY)]));
+    access.replace_keys(ApiKeys::new(&[admin_key(other), admin_key(KEY)]));
     assert_eq!(status(other), 200);
 }
 
@@ -72,10 +80,10 @@ fn with_origin() -> Server {
 #[test]
 fn requires_a_configured_key_except_for_health_and_the_page() {
     let server = with_key();
-    for open in ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"] {
-        assert_eq!(server.get(open).status, 200, "{open}");
+    for path in ["/", "/app.js", "/style.css", "/favicon.svg", "/healthz", "/livez", "/readyz"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
     }
-    let closed = [
+    let protected = [
         ("GET", "/search?q=a"),
         ("GET", "/kb/search?q=a"),
         ("GET", "/collections"),
@@ -94,7 +102,7 @@ fn requires_a_configured_key_except_for_health_and_the_page() {
         ("GET", "//healthz"),
         ("DELETE", "/stats"),
     ];
-    for (method, path) in closed {
+    for (method, path) in protected {
         for headers in [
             &[][..],
             &[("authorization", "Bearer a-key-of-the-tests-012345678X")],
@@ -102,9 +110,9 @@ fn requires_a_configured_key_except_for_health_and_the_page() {
             &[("x-api-key", "")],
             &[("cookie", KEY)],
         ] {
-            let reply = server.send(method, path, headers, b"");
-            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{method} {path}");
-            let problem = reply.problem(401, "unauthorized");
+            let response = server.send(method, path, headers, b"");
+            assert_eq!(response.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+            let problem = response.problem(401, "unauthorized");
             assert!(!problem.to_string().contains(KEY));
         }
         let bearer = format!("Bearer {KEY}");
@@ -128,17 +136,19 @@ fn serves_only_loopback_hosts_without_a_key() {
         get(bad).problem(421, "host");
     }
     get("a b").problem(400, "host");
-    let reply = |bytes: &str| {
+    let response = |bytes: &str| {
         let mut connection = server.connect();
         connection.write(bytes);
-        Reply::parse(&connection.rest()).unwrap()
+        Response::parse(&connection.read_to_end()).unwrap()
     };
-    reply("GET /collections HTTP/1.1\r\nconnection: close\r\n\r\n").problem(400, "host");
-    reply("GET /collections HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
-        .problem(400, "host");
-    reply("GET http://evil.example/collections HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    response("GET /collections HTTP/1.1\r\nconnection: close\r\n\r\n").problem(400, "host");
+    response(
+        "GET /collections HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\nconnection: close\r\n\r\n",
+    )
+    .problem(400, "host");
+    response("GET http://evil.example/collections HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .problem(421, "host");
-    assert_eq!(reply("GET /healthz HTTP/1.0\r\n\r\n").status, 200);
+    assert_eq!(response("GET /healthz HTTP/1.0\r\n\r\n").status, 200);
     // With a key, any host name is accepted.
     assert_eq!(with_key().send("GET", "/healthz", &[("host", "search.example.com")], b"").status, 200);
 }
@@ -164,10 +174,10 @@ fn rejects_writes_from_other_origins() {
 #[test]
 fn sends_cors_headers_to_listed_origins() {
     let server = with_origin();
-    let reply = server.send("GET", "/collections", &[("origin", APP)], b"");
-    assert_eq!(reply.header("access-control-allow-origin"), Some(APP));
-    assert!(reply.header("access-control-expose-headers").unwrap().contains("etag"));
-    let ask = |origin: &str| {
+    let response = server.send("GET", "/collections", &[("origin", APP)], b"");
+    assert_eq!(response.header("access-control-allow-origin"), Some(APP));
+    assert!(response.header("access-control-expose-headers").unwrap().contains("etag"));
+    let preflight = |origin: &str| {
         let headers = [
             ("origin", origin),
             ("access-control-request-method", "PUT"),
@@ -175,25 +185,29 @@ fn sends_cors_headers_to_listed_origins() {
         ];
         server.send("OPTIONS", "/collections/kb", &headers, b"")
     };
-    let reply = ask(APP);
-    assert_eq!(reply.status, 200);
-    assert_eq!(reply.header("access-control-allow-origin"), Some(APP));
-    assert!(reply.header("access-control-allow-methods").unwrap().contains("PUT"));
-    assert!(reply.header("access-control-allow-headers").unwrap().contains("if-match"));
-    assert_eq!(ask("https://evil.example").header("access-control-allow-origin"), None);
+    let response = preflight(APP);
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("access-control-allow-origin"), Some(APP));
+    assert!(response.header("access-control-allow-methods").unwrap().contains("PUT"));
+    assert!(response.header("access-control-allow-headers").unwrap().contains("if-match"));
+    assert_eq!(preflight("https://evil.example").header("access-control-allow-origin"), None);
 }
 
 #[test]
 fn every_response_has_the_security_headers() {
     let server = Server::start();
     for path in ["/collections", "/search", "/nowhere", "/healthz", "/openapi.json", "/", "/app.js"] {
-        let reply = server.get(path);
-        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(reply.header("referrer-policy"), Some("no-referrer"), "{path}");
-        let policy = reply.header("content-security-policy").unwrap();
+        let response = server.get(path);
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(response.header("referrer-policy"), Some("no-referrer"), "{path}");
+        let policy = response.header("content-security-policy").unwrap();
         assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
         let page = ["/", "/app.js"].contains(&path);
-        assert_eq!(reply.header("cache-control"), Some(if page { "no-cache" } else { "no-store" }), "{path}");
+        assert_eq!(
+            response.header("cache-control"),
+            Some(if page { "no-cache" } else { "no-store" }),
+            "{path}"
+        );
     }
     let policy = server.get("/").header("content-security-policy").unwrap().to_owned();
     for part in ["default-src 'self'", "object-src 'none'", "base-uri 'none'"] {
@@ -206,9 +220,9 @@ fn reports_unknown_paths_and_methods_as_problems() {
     let server = Server::start();
     server.get("/nowhere").problem(404, "path-not-found");
     server.get("/collections/").problem(404, "path-not-found");
-    let reply = server.delete("/search");
-    assert!(reply.header("allow").unwrap().contains("GET"), "{reply:?}");
-    reply.problem(405, "method-not-allowed");
+    let response = server.delete("/search");
+    assert!(response.header("allow").unwrap().contains("GET"), "{response:?}");
+    response.problem(405, "method-not-allowed");
     server.send("BREW", "/collections/kb", &[], b"").problem(405, "method-not-allowed");
     server.post("/collections", &json!({})).problem(405, "method-not-allowed");
     let head = server.send("HEAD", "/healthz", &[], b"");
