@@ -6,7 +6,7 @@ use nearfield::config::{AcceptedKey, ApiKey, Role};
 use serde_json::json;
 
 use crate::{
-    admission::with_keys,
+    access::with_keys,
     client::Response,
     description::operations,
     server::{JSON, Server, schema},

@@ -158,7 +158,7 @@ fn replaces_a_killed_primary_without_wrong_results() {
     assert_eq!(partial.status, 200, "{}", partial.json);
     assert!(partial.json["unanswered"].to_string().contains(&address), "{}", partial.json);
     assert_eq!(ids(&partial.json), expected_partial);
-    let metrics = program.text("/metrics");
+    let metrics = program.get_text("/metrics");
     let down = format!("nearfield_redis_up{{node=\"{address}\"}} 0");
     assert!(metrics.contains(&down), "{metrics}");
     let unready = program.get("/readyz");

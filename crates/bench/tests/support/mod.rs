@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -43,7 +43,7 @@ impl Bench {
         if redis_stack::is_installed() { Bench::new() } else { None }
     }
 
-    /// The corpus of packages is the text of the bundled knowledge base in pieces of [`WORDS`] words, and SciFact is
+    /// The corpus of packages is the text of the bundled knowledge base, split into documents of [`WORDS`] words, and SciFact is
     /// its evaluation set, which has the same layout, with shortened articles.
     fn write_data(&self) {
         let demo = repository().join("demo/eval");
@@ -55,13 +55,13 @@ impl Bench {
             fs::copy(demo.join(name), scifact.join(name)).unwrap();
         }
         let articles = fs::read_to_string(demo.join("corpus.jsonl")).unwrap();
-        let beginning = |line: &str| {
+        let shorten = |line: &str| {
             let mut article: Value = serde_json::from_str(line).unwrap();
             let words = article["text"].as_str().unwrap().split_whitespace().take(WORDS).collect::<Vec<_>>();
             article["text"] = words.join(" ").into();
             format!("{article}\n")
         };
-        fs::write(scifact.join("corpus.jsonl"), articles.lines().map(beginning).collect::<String>()).unwrap();
+        fs::write(scifact.join("corpus.jsonl"), articles.lines().map(shorten).collect::<String>()).unwrap();
         let texts = |name: &str| -> Vec<String> {
             let lines = fs::read_to_string(demo.join(name)).unwrap();
             let text = |line: &str| {
@@ -81,37 +81,51 @@ impl Bench {
         packages.finish().unwrap();
     }
 
-    /// A path in the cache directory.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.cache.path().join(name)
-    }
-
-    /// Runs a sub-command, which must succeed.
-    pub(crate) fn output(&self, format: &[&str], arguments: &[&str]) -> Output {
+    /// A sub-command with its arguments, separated by spaces.
+    fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_nearfield-bench"));
-        command.env_remove("NEARFIELD_DATA").stdin(Stdio::null()).args(format);
+        command.env_remove("NEARFIELD_DATA").stdin(Stdio::null());
         command.arg("--data").arg(self.data.path());
         command.arg("--cache-dir").arg(self.cache.path());
         command.arg("--model").arg(&self.model);
-        let output = command.args(arguments).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{command:?} exited with {}: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr),
-            String::from_utf8_lossy(&output.stdout)
-        );
-        output
+        command.args(arguments.split_whitespace());
+        command
+    }
+
+    /// The standard output of a sub-command, which must succeed.
+    pub(crate) fn table_text(&self, arguments: &str) -> String {
+        stdout(&mut self.command(arguments))
     }
 
     /// The rows that a sub-command prints as JSON; there must be at least one.
-    pub(crate) fn rows(&self, arguments: &[&str]) -> Vec<Value> {
-        let output = self.output(&["--json"], arguments);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(!rows.is_empty(), "{arguments:?} printed nothing");
-        rows
+    pub(crate) fn rows(&self, arguments: &str) -> Vec<Value> {
+        json_rows(self.command(arguments).arg("--json"))
     }
+
+    /// The same for a sub-command that also draws a plot; returns the rows and the plot as SVG.
+    pub(crate) fn rows_and_plot(&self, arguments: &str) -> (Vec<Value>, String) {
+        let plot = self.cache.path().join("plot.svg");
+        let rows = json_rows(self.command(arguments).arg("--json").arg("--plot").arg(&plot));
+        (rows, fs::read_to_string(plot).unwrap())
+    }
+}
+
+fn stdout(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?} exited with {}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json_rows(command: &mut Command) -> Vec<Value> {
+    let rows: Vec<Value> = stdout(command).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!rows.is_empty(), "{command:?} printed nothing");
+    rows
 }
 
 /// The rows of one table.
