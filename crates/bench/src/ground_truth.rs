@@ -74,8 +74,8 @@ impl TopRows {
         if self.0.len() == K && score <= self.0[K - 1].0 {
             return;
         }
-        let place = self.0.partition_point(|(other, _)| *other >= score);
-        self.0.insert(place, (score, row));
+        let position = self.0.partition_point(|(other, _)| *other >= score);
+        self.0.insert(position, (score, row));
         self.0.truncate(K);
     }
 

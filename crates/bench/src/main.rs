@@ -48,29 +48,29 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Embedding: microseconds per text by length and batch size, compared with onnxruntime; quality
-    Embed(commands::embed::Arguments),
+    Embed(commands::embed::EmbedArguments),
     /// The vector index alone: throughput and memory at equal recall, compared with hnswlib, faiss, usearch and
     /// SymphonyQG; the article's tables; growth; searching while writing
-    Index(commands::index::Arguments),
+    Index(commands::index::IndexArguments),
     /// Bulk loading: documents per second, bytes per document
-    Load(commands::load::Arguments),
+    Load(commands::load::LoadArguments),
     /// Writes per second of one writer and of many, by durability setting
-    Durability(commands::durability::Arguments),
+    Durability(commands::durability::DurabilityArguments),
     /// Redis Stack as the store, compared with redis-py on the same server: loading, KNN, pipelines, memory
-    Redis(commands::redis::Arguments),
+    Redis(commands::redis::RedisArguments),
     /// Redis Clusters of one, two and three primaries as the store: agreement with exact search, the cost of
     /// searching every primary, loading, memory
-    Cluster(commands::cluster::Arguments),
+    Cluster(commands::cluster::ClusterArguments),
     /// Open-loop load on /search: throughput, latency, memory, CPU time, recall
-    Serve(commands::serve::Arguments),
+    Serve(commands::serve::ServeArguments),
     /// Overload: ten times the searches a server can answer; goodput, rejections, recovery
-    Overload(commands::overload::Arguments),
+    Overload(commands::overload::OverloadArguments),
     /// Time until a server with many documents is ready, after a clean stop and after SIGKILL
-    Restart(commands::restart::Arguments),
+    Restart(commands::restart::RestartArguments),
     /// Hours of mixed load: memory, file descriptors, threads, disk, latency
-    Soak(commands::soak::Arguments),
+    Soak(commands::soak::SoakArguments),
     /// The claims of the article, row by row: what it says, what its own stack does, what Nearfield does
-    Article(article::Arguments),
+    Article(article::ArticleArguments),
 }
 
 fn main() -> Result<()> {

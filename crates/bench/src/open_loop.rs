@@ -138,14 +138,14 @@ impl Generator {
     fn connect(address: SocketAddr, count: usize) -> Result<Generator> {
         let mut generator =
             Generator { address, poll: Poll::new()?, connections: Vec::new(), idle: (0..count).collect() };
-        for place in 0..count {
-            let connection = generator.open(place)?;
+        for position in 0..count {
+            let connection = generator.open(position)?;
             generator.connections.push(connection);
         }
         Ok(generator)
     }
 
-    fn open(&self, place: usize) -> Result<Connection> {
+    fn open(&self, position: usize) -> Result<Connection> {
         // A blocking connect reports a refused connection immediately.
         let stream = std::net::TcpStream::connect(self.address)
             .with_context(|| format!("connect to {}", self.address))?;
@@ -153,7 +153,7 @@ impl Generator {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let interest = Interest::READABLE.add(Interest::WRITABLE);
-        self.poll.registry().register(&mut stream, Token(place), interest)?;
+        self.poll.registry().register(&mut stream, Token(position), interest)?;
         Ok(Connection { stream, request: None, unsent: Vec::new(), received: Vec::new() })
     }
 
@@ -174,16 +174,16 @@ impl Generator {
                 waiting.push_back(next);
                 next += 1;
             }
-            while let (Some(&place), Some(&request)) = (self.idle.front(), waiting.front()) {
+            while let (Some(&position), Some(&request)) = (self.idle.front(), waiting.front()) {
                 self.idle.pop_front();
                 waiting.pop_front();
-                let connection = &mut self.connections[place];
+                let connection = &mut self.connections[position];
                 connection.request = Some(request);
                 connection.unsent.extend_from_slice(&requests[request]);
                 if connection.send().is_err() {
                     answered += 1;
                     tally.record(request, 0, started.elapsed());
-                    self.reopen(place)?;
+                    self.reopen(position)?;
                 }
             }
             let until = schedule.get(next).map_or(end, |due| *due).saturating_sub(started.elapsed());
@@ -198,12 +198,12 @@ impl Generator {
                 continue;
             }
             for event in &events {
-                let place = event.token().0;
-                let done = self.connections[place].progress();
-                let Some(request) = self.connections[place].request else {
+                let position = event.token().0;
+                let done = self.connections[position].progress();
+                let Some(request) = self.connections[position].request else {
                     if done.is_err() {
                         // The server closed an idle connection; its replacement stays in the idle list.
-                        self.connections[place] = self.open(place)?;
+                        self.connections[position] = self.open(position)?;
                     }
                     continue;
                 };
@@ -215,19 +215,19 @@ impl Generator {
                 answered += 1;
                 tally.record(request, status, started.elapsed());
                 if status == 0 {
-                    self.reopen(place)?;
+                    self.reopen(position)?;
                 } else {
-                    self.connections[place].request = None;
-                    self.idle.push_back(place);
+                    self.connections[position].request = None;
+                    self.idle.push_back(position);
                 }
             }
         }
         Ok(tally.outcome())
     }
 
-    fn reopen(&mut self, place: usize) -> Result<()> {
-        self.connections[place] = self.open(place)?;
-        self.idle.push_back(place);
+    fn reopen(&mut self, position: usize) -> Result<()> {
+        self.connections[position] = self.open(position)?;
+        self.idle.push_back(position);
         Ok(())
     }
 }

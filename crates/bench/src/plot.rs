@@ -247,8 +247,8 @@ fn with_thousands_separators(value: f64) -> String {
     let plain = format!("{}", (value * 1e6).round() / 1e6);
     let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
     let mut out = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place).is_multiple_of(3) && digit.is_ascii_digit() {
+    for (position, digit) in whole.chars().enumerate() {
+        if position > 0 && (whole.len() - position).is_multiple_of(3) && digit.is_ascii_digit() {
             out.push(',');
         }
         out.push(digit);

@@ -109,11 +109,13 @@ pub(crate) fn store(nodes: &[RedisServer]) -> Store {
 
 /// Whether every node knows the others and all slots are served.
 fn is_available(nodes: &[RedisServer]) -> Result<bool> {
-    let (known, slots) = (nodes.len().to_string(), SLOTS.to_string());
+    let (node_count, slots) = (nodes.len().to_string(), SLOTS.to_string());
     for node in nodes {
         let info = node.key_values(&["CLUSTER", "INFO"])?;
         let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
-        if !(is("cluster_state", "ok") && is("cluster_known_nodes", &known) && is("cluster_slots_ok", &slots))
+        if !(is("cluster_state", "ok")
+            && is("cluster_known_nodes", &node_count)
+            && is("cluster_slots_ok", &slots))
         {
             return Ok(false);
         }

@@ -14,7 +14,7 @@ use crate::ground_truth;
 
 /// A line of the corpus or of the queries.
 #[derive(Debug, Deserialize)]
-struct Line {
+struct Record {
     id: String,
     #[serde(default)]
     title: String,
@@ -36,8 +36,8 @@ impl Dataset {
     /// Loads a directory in BEIR's layout.
     pub(crate) fn load(dir: &Path) -> Result<Dataset> {
         let corpus = dir.join("corpus.jsonl");
-        let documents = lines(&corpus)?;
-        let rows: HashMap<&str, u32> = documents.iter().map(|line| line.id.as_str()).zip(0..).collect();
+        let documents = read_records(&corpus)?;
+        let rows: HashMap<&str, u32> = documents.iter().map(|record| record.id.as_str()).zip(0..).collect();
         let path = dir.join("qrels.tsv");
         let mut by_query: HashMap<String, HashMap<u32, f64>> = HashMap::new();
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -58,14 +58,14 @@ impl Dataset {
             }
         }
         let mut dataset = Dataset { corpus, texts: Vec::new(), queries: Vec::new(), judgements: Vec::new() };
-        for query in lines(&dir.join("queries.jsonl"))? {
+        for query in read_records(&dir.join("queries.jsonl"))? {
             if let Some(judgements) = by_query.remove(&query.id) {
                 dataset.queries.push(query.text);
                 dataset.judgements.push(judgements);
             }
         }
         ensure!(!dataset.queries.is_empty(), "no query in {} has a relevance judgement", dir.display());
-        dataset.texts = documents.iter().map(|line| format!("{} {}", line.title, line.text)).collect();
+        dataset.texts = documents.iter().map(|record| format!("{} {}", record.title, record.text)).collect();
         Ok(dataset)
     }
 
@@ -78,7 +78,7 @@ impl Dataset {
     }
 }
 
-fn lines(path: &Path) -> Result<Vec<Line>> {
+fn read_records(path: &Path) -> Result<Vec<Record>> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     text.lines()
         .enumerate()

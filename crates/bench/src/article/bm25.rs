@@ -46,9 +46,9 @@ impl Bm25 {
                 }
             }
         }
-        let mut order: Vec<usize> = (0..scores.len()).filter(|place| scores[*place] > 0.0).collect();
+        let mut order: Vec<usize> = (0..scores.len()).filter(|position| scores[*position] > 0.0).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-        order.into_iter().take(k).map(|place| self.documents[place].0.as_str()).collect()
+        order.into_iter().take(k).map(|position| self.documents[position].0.as_str()).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, api::Api, fixtures::Fixtures};
+use super::{Claim, Verdict, api::Api, fixtures::Fixtures};
 use crate::{
     redis_cluster::{self, NODE_TIMEOUT, REPLICAS},
     redis_server::RedisServer,
@@ -65,8 +65,8 @@ impl ClusterFixture {
     }
 }
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "6.1-schema-on-each-shard",
         article: "create the same index definition on each shard (Redis propagates the schema)",
         peer: "it does not: FT.CREATE reaches one node only; redis-py finds 3 of the true top 10 [cluster]",
@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.1-distribute-evenly",
         article: "distribute documents evenly over the shards",
         peer: "",
@@ -95,13 +95,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.1-replicas",
         article: "3 primary shards and 3 replicas; horizontal read/write scalability",
         peer: "failover of a killed primary took 23.5 s with default timeouts [wire README]",
         check: failover,
     },
-    Row {
+    Claim {
         id: "9.4-cluster-slot-mismatch",
         article: "keys without a hash tag cause cross-slot errors",
         peer: "",

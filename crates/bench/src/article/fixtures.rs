@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Arguments, Verdict,
+    ArticleArguments, Verdict,
     api::{Api, agent, call},
     bm25::Bm25,
     cluster::ClusterFixture,
@@ -36,7 +36,7 @@ const RECALL_QUERIES: usize = 1000;
 
 /// The shared fixtures.
 pub(super) struct Fixtures<'a> {
-    pub(super) arguments: &'a Arguments,
+    pub(super) arguments: &'a ArticleArguments,
     pub(super) global: &'a GlobalOptions,
     /// Temporary directory.
     pub(super) dir: TempDir,
@@ -92,7 +92,7 @@ pub(super) struct AnswerCounts {
 }
 
 impl<'a> Fixtures<'a> {
-    pub(super) fn new(arguments: &'a Arguments, global: &'a GlobalOptions) -> Result<Fixtures<'a>> {
+    pub(super) fn new(arguments: &'a ArticleArguments, global: &'a GlobalOptions) -> Result<Fixtures<'a>> {
         std::fs::create_dir_all(&global.cache_dir)?;
         let dir = tempfile::tempdir_in(&global.cache_dir)?;
         Ok(Fixtures {
@@ -188,7 +188,7 @@ impl<'a> Fixtures<'a> {
     /// The server over the packages, pinned to the first core; the load generator uses the last core.
     pub(super) fn packages(&mut self) -> Result<&mut serve::ServerBench> {
         if self.packages.is_none() {
-            let arguments = serve::Arguments {
+            let arguments = serve::ServeArguments {
                 part: Vec::new(),
                 runs: 0,
                 quantization: serve::QuantizationArg::None,

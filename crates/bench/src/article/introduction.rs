@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 use anyhow::Result;
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "0-semantic",
         article: "the component must be semantic: intent expressed in natural language is understood",
         peer: "",
@@ -21,13 +21,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "0-real-time",
         article: "and real-time: results in milliseconds",
         peer: "",
         check: visible_immediately,
     },
-    Row {
+    Claim {
         id: "0-thousands-of-queries",
         article: "serving thousands of queries per second",
         peer: "134 per second at best on 2 cores, p99 570 ms, bugs fixed; 8 per second as printed [stack]",
@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "0-millions-of-vectors",
         article: "scale to millions of vectors",
         peer: "",
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
             })
         },
     },
-    Row {
+    Claim {
         id: "0-sub-10-ms",
         article: "sub-10 ms latency at high QPS",
         peer: "p99 570 ms at its best rate [stack]",

@@ -32,9 +32,9 @@ use crate::{
 };
 use fixtures::Fixtures;
 
-/// Arguments of `article`.
+/// ArticleArguments of `article`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ArticleArguments {
     /// Packages searched in the rows about speed, memory and recall; the article has 250,000
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     documents: usize,
@@ -55,13 +55,13 @@ pub(crate) struct Arguments {
     peers: Peers,
 }
 
-/// One claim of the article.
-struct Row {
+/// One claim of the article, which is one row of the table.
+struct Claim {
     /// Section and subject.
     id: &'static str,
     /// What the article says.
     article: &'static str,
-    /// What the article's own stack was measured to do, with the source; empty if not measured.
+    /// The measured behaviour of the article's own stack, with the source; empty if not measured.
     peer: &'static str,
     /// Checks what Nearfield does.
     check: fn(&mut Fixtures<'_>) -> Result<Verdict>,
@@ -102,54 +102,54 @@ impl Verdict {
     }
 }
 
-fn rows() -> impl Iterator<Item = &'static Row> {
+fn claims() -> impl Iterator<Item = &'static Claim> {
     [
-        introduction::ROWS,
-        section_1::ROWS,
-        section_2::ROWS,
-        section_3::ROWS,
-        section_3_filters::ROWS,
-        redis::ROWS,
-        cluster::ROWS,
-        section_4::ROWS,
-        section_5::ROWS,
-        section_6::ROWS,
-        section_7::ROWS,
-        section_8::ROWS,
-        section_9::ROWS,
-        section_10::ROWS,
+        introduction::CLAIMS,
+        section_1::CLAIMS,
+        section_2::CLAIMS,
+        section_3::CLAIMS,
+        section_3_filters::CLAIMS,
+        redis::CLAIMS,
+        cluster::CLAIMS,
+        section_4::CLAIMS,
+        section_5::CLAIMS,
+        section_6::CLAIMS,
+        section_7::CLAIMS,
+        section_8::CLAIMS,
+        section_9::CLAIMS,
+        section_10::CLAIMS,
     ]
     .into_iter()
     .flatten()
 }
 
-/// Checks every row and prints them.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
-    let chosen: Vec<&Row> = rows()
-        .filter(|row| {
-            arguments.row.is_empty() || arguments.row.iter().any(|prefix| row.id.starts_with(prefix))
+/// Checks every claim and prints the results.
+pub(crate) fn run(arguments: &ArticleArguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let chosen: Vec<&Claim> = claims()
+        .filter(|claim| {
+            arguments.row.is_empty() || arguments.row.iter().any(|prefix| claim.id.starts_with(prefix))
         })
         .collect();
     ensure!(!chosen.is_empty(), "no row id starts with {}", arguments.row.join(" or "));
     let mut fixtures = Fixtures::new(arguments, global)?;
     let mut report = Report::new(format, "article");
-    let mut tally = [0usize; 3];
-    for row in chosen {
-        let verdict = (row.check)(&mut fixtures)
+    let mut counts = [0usize; 3];
+    for claim in chosen {
+        let verdict = (claim.check)(&mut fixtures)
             .unwrap_or_else(|error| Verdict::new(false, format!("the check failed: {error:#}")));
-        tally[verdict.status as usize] += 1;
-        eprintln!("{:32} {}", row.id, verdict.status.text());
+        counts[verdict.status as usize] += 1;
+        eprintln!("{:32} {}", claim.id, verdict.status.text());
         report.push(
             report::Row::new()
-                .with("row", row.id)
-                .with("article", row.article)
-                .with("peer", row.peer)
+                .with("row", claim.id)
+                .with("article", claim.article)
+                .with("peer", claim.peer)
                 .with("ours", verdict.ours)
                 .with("met", verdict.status.text()),
         )?;
     }
     report.finish()?;
-    eprintln!("met: {}, not met: {}, not checked: {}", tally[0], tally[1], tally[2]);
+    eprintln!("met: {}, not met: {}, not checked: {}", counts[0], counts[1], counts[2]);
     Ok(())
 }
 
@@ -160,14 +160,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn row_ids_are_unique_and_start_with_their_section() {
-        let ids: Vec<&str> = rows().map(|row| row.id).collect();
+    fn claim_ids_are_unique_and_start_with_their_section() {
+        let ids: Vec<&str> = claims().map(|claim| claim.id).collect();
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
-        for row in rows() {
-            let section = row.id.split('-').next().unwrap_or_default();
-            assert!(section.parse::<f32>().is_ok(), "{}", row.id);
-            assert!(!row.article.is_empty(), "{}", row.id);
+        for claim in claims() {
+            let section = claim.id.split('-').next().unwrap_or_default();
+            assert!(section.parse::<f32>().is_ok(), "{}", claim.id);
+            assert!(!claim.article.is_empty(), "{}", claim.id);
         }
-        assert!(ids.len() >= 70, "{} rows", ids.len());
+        assert!(ids.len() >= 70, "{} claims", ids.len());
     }
 }

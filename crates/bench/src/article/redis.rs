@@ -11,7 +11,7 @@ use nearfield::service::{Algorithm, Config, Context, Leg, RedisStore, SearchRequ
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Row, Verdict, api::Api, fixtures::Fixtures};
+use super::{Claim, Verdict, api::Api, fixtures::Fixtures};
 use crate::{
     commands::redis::pipelining::{self, PipelineSize},
     corpus, machine, packages,
@@ -61,50 +61,50 @@ impl RedisFixture {
     }
 }
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "3-redis-stack",
         article: "Redis Stack as the vector database (RediSearch, RedisJSON, RedisTimeSeries, RedisAI)",
         peer: "Redis Stack 7.4 has no RedisAI [wire 00]",
         check: interoperate,
     },
-    Row {
+    Claim {
         id: "3.1-redis-create-index",
         article: "FT.CREATE idx:articles ON HASH PREFIX 1 article: ... on Redis itself",
         peer: "rejected as printed: count 12 and EF_RUNTIME are correct [wire 01]",
         check: create_index,
     },
-    Row {
+    Claim {
         id: "3.2-redis-store-hash",
         article: "hset(article:{id}, {title, content, embedding.tobytes()}) on Redis itself",
         peer: "a blob of the wrong size is accepted silently, and the document is missing from the index [wire 03]",
         check: store_hash,
     },
-    Row {
+    Claim {
         id: "3.3-redis-knn-query",
         article: "FT.SEARCH \"*=>[KNN 5 @embedding $vec]\" RETURN 2 title content SORTBY ... on Redis itself",
         peer: "rejected as printed: DIALECT 2 is missing; without LIMIT at most 10 hits are returned [wire 04]",
         check: knn_query,
     },
-    Row {
+    Claim {
         id: "6.2-redis-pipelining",
         article: "pipelines: from ~0.2 ms a command to < 0.05 ms",
         peer: "measured in this run, in parentheses",
         check: pipeline_writes,
     },
-    Row {
+    Claim {
         id: "6.3-redis-pool",
         article: "the pool of connections to Redis, tuned",
         peer: "redis.asyncio opens as many as there are calls at once, up to max_connections",
         check: connection_pool,
     },
-    Row {
+    Claim {
         id: "6.4-redis-ttl",
         article: "EXPIRE article:12345 86400 on Redis itself",
         peer: "confirmed: an expired document is no longer found [wire 08]",
         check: expire,
     },
-    Row {
+    Claim {
         id: "7.4-redis-ram-360-mib",
         article: "RAM (250 k x 384 x 4 B): ~360 MiB, on Redis itself",
         peer: "1,209 MiB resident for the same documents; 1,904 bytes per vector [redis]",
@@ -186,21 +186,21 @@ fn create_index(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
 fn store_hash(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
     let redis = fixtures.redis()?;
     redis.api.recreate("hashes", &json!({"dim": 384}))?;
-    let vector: Vec<f32> = (0..384).map(|place| (place as f32 * 0.37).sin()).collect();
+    let vector: Vec<f32> = (0..384).map(|position| (position as f32 * 0.37).sin()).collect();
     let document = json!({"title": "Reset your password", "content": "Open settings…", "embedding": vector});
     redis.api.put("/collections/hashes/documents/12345", &document)?.expect(201)?;
     let hash = |field| redis.redis.bytes(&["HGET", "hashes:12345", field]);
 
     let short = json!({"title": "short", "embedding": [1, 0, 0, 0]});
-    let refused = redis.api.put("/collections/hashes/documents/short", &short)?;
+    let rejected = redis.api.put("/collections/hashes/documents/short", &short)?;
     let same = hash("title")? == b"Reset your password"
         && hash("content")? == "Open settings…".as_bytes()
         && hash("embedding")? == vectors::bytes(&vector);
     Ok(Verdict::new(
-        same && refused.status == 422,
+        same && rejected.status == 422,
         format!(
             "HGET returns title, content and the 1,536 bytes of embedding.tobytes(): {same}; a vector of 4: {}",
-            refused.summary()
+            rejected.summary()
         ),
     ))
 }
@@ -217,7 +217,7 @@ fn knn_query(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
         .collect();
     api.write("knn", &documents)?;
     let hits = api.search("knn", &json!({"vector": [1, 0, 0, 0], "k": 100, "ef_search": 200}))?;
-    let in_order = hits.iter().enumerate().all(|(place, hit)| hit.id == place.to_string());
+    let in_order = hits.iter().enumerate().all(|(position, hit)| hit.id == position.to_string());
     let search = json!({"vector": [1, 0, 0, 0], "k": 5, "fields": ["title", "content"]});
     let hit = api.post("/collections/knn/search", &search)?.expect(200)?.body["results"][0].clone();
     let has_fields = hit["fields"] == json!({"title": "t0", "content": "c"});

@@ -2,34 +2,34 @@
 
 use anyhow::Result;
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "1-chatbot-50-ms",
         article: "conversational AI: < 50 ms per turn",
         peer: "11 to 24 ms for the embedding of one short query [embedding]",
         check: |fixtures| within(fixtures, 50.0),
     },
-    Row {
+    Claim {
         id: "1-product-search-100-ms",
         article: "e-commerce product search: < 100 ms",
         peer: "",
         check: |fixtures| within(fixtures, 100.0),
     },
-    Row {
+    Claim {
         id: "1-fraud-10-ms",
         article: "fraud detection: < 10 ms",
         peer: "",
         check: |fixtures| within(fixtures, 10.0),
     },
-    Row {
+    Claim {
         id: "1-recommendation-30-ms",
         article: "recommendation engines: < 30 ms",
         peer: "",
         check: |fixtures| within(fixtures, 30.0),
     },
-    Row {
+    Claim {
         id: "1-every-millisecond",
         article: "each millisecond saved compounds: know where they go",
         peer: "",

@@ -3,10 +3,10 @@
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Row, Verdict, section_6};
+use super::{Claim, Verdict, section_6};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "10-sub-30-ms",
         article: "serve semantic search results in sub-30 ms",
         peer: "p99 570 ms [stack]",
@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-scale-horizontally",
         article: "scale horizontally with Redis Cluster, memory footprints modest",
         peer: "",
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-clean-code",
         article: "a clean, maintainable codebase",
         peer: "",
@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-1-right-model",
         article: "choose the right embedding model and always normalise",
         peer: "",
@@ -69,7 +69,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-2-tune-hnsw",
         article: "index with HNSW and tune M, ef_construction, ef_search",
         peer: "",
@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-3-offload",
         article: "offload CPU-heavy work; keep the loop free for I/O",
         peer: "",
@@ -103,13 +103,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "10-4-batch-and-pool",
         article: "batch, pipeline, and pool connections",
         peer: "",
         check: section_6::batching,
     },
-    Row {
+    Claim {
         id: "10-5-monitor",
         article: "monitor, profile, iterate",
         peer: "",

@@ -4,11 +4,11 @@ use anyhow::Result;
 use embed::ComputeType;
 use serde_json::json;
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 use crate::{random::Random, sample::Sample};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "2.1-embedding",
         article: "an embedding is a dense, fixed-length vector that captures meaning",
         peer: "",
@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-cosine-is-inner-product",
         article: "for normalised vectors, cosine similarity and inner product are one",
         peer: "",
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-cosine-formula",
         article: "cosine(q, d) = q·d / (‖q‖ ‖d‖)",
         peer: "",
@@ -92,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-linear-scan",
         article: "an exact linear scan costs O(N·D)",
         peer: "",
@@ -109,7 +109,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-hnsw-logarithmic",
         article: "HNSW reduces query time to O(log N)",
         peer: "",
@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-recall-above-0.99",
         article: "while keeping recall > 0.99",
         peer: "1,050 queries per second at recall .99 over the wire, without embedding [redis]",
@@ -141,19 +141,19 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "2.1-m-range",
         article: "M: typical range 8 to 48",
         peer: "",
         check: |fixtures| accepted(fixtures, "m", [8, 48], 100_000),
     },
-    Row {
+    Claim {
         id: "2.1-ef-construction-range",
         article: "ef_construction: typical range 100 to 500",
         peer: "",
         check: |fixtures| accepted(fixtures, "ef_construction", [100, 500], 1_000_000),
     },
-    Row {
+    Claim {
         id: "2.1-ef-search-range",
         article: "ef_search: typical range 10 to 200",
         peer: "`EF_SEARCH` is rejected; its name is EF_RUNTIME [wire 01]",

@@ -5,19 +5,19 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use embed::ComputeType;
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 use crate::vectors::bytes;
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "3.1-create-index",
         article: "FT.CREATE idx:articles ON HASH PREFIX 1 article: title TEXT content TEXT embedding VECTOR HNSW FLOAT32 384 COSINE M 16 EF_CONSTRUCTION 200 EF_SEARCH 50",
         peer: "rejected as printed: Invalid field type for field `M`; count 12 and EF_RUNTIME are correct [wire 01]",
         check: create_index,
     },
-    Row {
+    Claim {
         id: "3.1-redis-protocol",
-        article: "the command as it stands, over the Redis protocol",
+        article: "the command as printed, over the Redis protocol",
         peer: "rejected as printed [wire 01]",
         check: |fixtures| {
             fixtures.not_available_yet(
@@ -27,13 +27,13 @@ pub(super) const ROWS: &[Row] = &[
             )
         },
     },
-    Row {
+    Claim {
         id: "3.1-prefix",
         article: "PREFIX 1 article: - keys that begin so are indexed",
         peer: "confirmed [wire 08]",
         check: prefix,
     },
-    Row {
+    Claim {
         id: "3.1-type-float32",
         article: "TYPE FLOAT32: 32-bit float storage",
         peer: "FLOAT32, FLOAT64, FLOAT16, BFLOAT16 accepted; INT8 rejected [wire 02]",
@@ -45,7 +45,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.1-dim-384",
         article: "DIM 384 - the dimension of all-MiniLM-L6-v2",
         peer: "",
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.1-cosine-normalises",
         article: "DISTANCE_METRIC COSINE: normalised internally",
         peer: "confirmed: a vector scaled by 7 has the same score [wire 04]",
@@ -85,7 +85,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.2-store-hash",
         article: "hset(article:{id}, {title, content, embedding}): a document is a hash of fields",
         peer: "",
@@ -93,17 +93,17 @@ pub(super) const ROWS: &[Row] = &[
             let api = fixtures.api()?;
             api.recreate("hash", &json!({}))?;
             let document = json!({"title": "Reset your password", "content": "Open settings…", "note": "outside the schema", "embedding": [1, 0, 0, 0]});
-            let made = api.put("/collections/hash/documents/12345", &document)?.expect(201)?;
+            let created = api.put("/collections/hash/documents/12345", &document)?.expect(201)?;
             let back = api.get("/collections/hash/documents/12345")?.expect(200)?;
             let same =
                 ["title", "content", "note"].iter().all(|name| back.body["fields"][name] == document[name]);
             Ok(Verdict::new(
                 same,
-                format!("written ({}), read back with the same fields: {same}", made.body["status"]),
+                format!("written ({}), read back with the same fields: {same}", created.body["status"]),
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.2-binary-blob",
         article: "vectors are stored as binary blobs (embedding.tobytes())",
         peer: "a blob of the wrong size is accepted silently, and the document is missing from the index [wire 03]",
@@ -118,7 +118,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.2-normalise",
         article: "ensure embedding is float32 and normalised",
         peer: "",
@@ -134,7 +134,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.3-knn-query",
         article: "FT.SEARCH \"*=>[KNN 5 @embedding $vec]\" PARAMS 2 vec <blob> SORTBY __embedding_score ASC",
         peer: "rejected as printed: Syntax error at offset 1 near >[ (DIALECT 2 is missing) [wire 04]",
@@ -158,7 +158,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.3-return-fields",
         article: "RETURN 2 title content",
         peer: "without the score in RETURN, redis-py returns no score [wire 04]",
@@ -181,7 +181,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "3.3-score",
         article: "__embedding_score is a distance: lower is more similar",
         peer: "1 - cosine as a decimal string, sometimes slightly negative; -nan for a zero vector [wire 04]",
@@ -221,9 +221,9 @@ fn create_index(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
         {"name": "embedding", "kind": "vector", "algorithm": "hnsw", "type": "FLOAT32", "dim": 384, "metric": "cosine",
          "m": 16, "ef_construction": 200, "ef_search": 50, "embed": {"fields": ["title", "content"], "model": "all-MiniLM-L6-v2"}},
     ]});
-    let made = api.put("/collections/articles", &schema)?.expect(201)?;
+    let created = api.put("/collections/articles", &schema)?.expect(201)?;
     let again = api.put("/collections/articles", &schema)?;
-    let field = vector_field(&made.body)?;
+    let field = vector_field(&created.body)?;
     let has_parameters = field["m"] == 16
         && field["ef_construction"] == 200
         && field["ef_search"] == 50

@@ -3,16 +3,16 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "3.3-filter",
         article: "\"*=>[KNN ...\": any filter may replace *",
         peer: "confirmed [wire 04]",
         check: filters,
     },
-    Row {
+    Claim {
         id: "3.3-bad-filter",
         article: "\"*=>[KNN ...\": an invalid filter is rejected",
         peer: "",

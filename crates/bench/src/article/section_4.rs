@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use embed::ComputeType;
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 use crate::{sample::Sample, server};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "4-pipeline",
         article: "a complete, production-ready pipeline: embed, store, retrieve",
         peer: "does not run as printed: FT.CREATE and FT.SEARCH are rejected [wire 01, 04]",
@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.1-dependencies",
         article: "pip install redis sentence-transformers numpy",
         peer: "",
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.2-embed-text",
         article: "SentenceTransformer('all-MiniLM-L6-v2').encode(text, normalize_embeddings=True): 384 normalised float32",
         peer: "11 to 24 ms for one short query [embedding]",
@@ -81,14 +81,19 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.3-bulk-index-csv",
         article: "bulk_index(csv_path, batch_size=500): CSV with id,title,content",
         peer: "",
         check: bulk_index,
     },
-    Row { id: "4.3-progress", article: "for row in tqdm.tqdm(reader): progress", peer: "", check: progress },
-    Row {
+    Claim {
+        id: "4.3-progress",
+        article: "for row in tqdm.tqdm(reader): progress",
+        peer: "",
+        check: progress,
+    },
+    Claim {
         id: "4.3-store-batch",
         article: "_store_batch: 500 documents in one pipeline",
         peer: "a document with an invalid vector is dropped silently [wire 03]",
@@ -116,7 +121,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.3-without-transactions",
         article: "a non-transactional pipeline avoids the overhead of MULTI/EXEC",
         peer: "a pipeline is neither atomic nor durable when answered (appendonly no) [wire 10]",
@@ -137,7 +142,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.4-search",
         article: "search(query, k=5): top-k documents with id, title, content, score",
         peer: "as printed the best hit is discarded (result.docs[1:]) and no score is returned [wire 04]",
@@ -160,7 +165,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "4.4-sorted-by-score",
         article: "sort_by(__embedding_score), ascending",
         peer: "without SORTBY hits are in document order, without LIMIT at most 10 [wire 04]",

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use embed::ComputeType;
 use serde_json::json;
 
-use super::{Row, Verdict, api, fixtures::Fixtures};
+use super::{Claim, Verdict, api, fixtures::Fixtures};
 use crate::{machine, open_loop, sample::Sample, server};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "5-thousands-concurrent",
         article: "the service must handle thousands of concurrent queries",
         peer: "8 queries per second under 32 connections as printed [stack]",
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "5.1-async-connections",
         article: "AsyncIO + redis.asyncio: many connections on one event loop",
         peer: "",
@@ -51,13 +51,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "5.2-offload-cpu-work",
         article: "embedding must not block the event loop: offload it",
         peer: "embed_text in async_search blocks the loop: 8 per second under 32 connections [stack]",
         check: health_under_load,
     },
-    Row {
+    Claim {
         id: "5.2-process-pool",
         article: "ProcessPoolExecutor(max_workers=4): one copy of the model per process",
         peer: "",
@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "5.3-search-endpoint",
         article: "GET /search?q=&k=5 -> {query, results}",
         peer: "",
@@ -89,13 +89,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "5.3-bind-all-interfaces",
         article: "uvicorn.run(host=\"0.0.0.0\", port=8000): open to everyone",
         peer: "Redis and the endpoint without a password",
         check: bind_all,
     },
-    Row {
+    Claim {
         id: "5.3-workers",
         article: "workers=2 maximises CPU utilisation",
         peer: "134 per second on 2 cores, 55 on one [stack]",
@@ -114,7 +114,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "5.3-10k-qps-on-8-cores",
         article: "> 10 k QPS on a modest 8-core machine: 1,250 per core",
         peer: "67 per core [stack]",

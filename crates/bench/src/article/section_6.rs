@@ -6,11 +6,11 @@ use anyhow::Result;
 use index::{Quantization, VectorType};
 use serde_json::{Value, json};
 
-use super::{Row, Verdict, api, fixtures::Fixtures, graph::Parameters, section_3::blob_round_trip};
+use super::{Claim, Verdict, api, fixtures::Fixtures, graph::Parameters, section_3::blob_round_trip};
 use crate::{open_loop::encode, sample::Sample};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "6.1-hash-tag",
         article: "a hash tag in the key, article:{12345}",
         peer: "",
@@ -26,19 +26,19 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.2-batching",
         article: "batch writes: from ~0.2 ms a command to < 0.05 ms",
         peer: "",
         check: batching,
     },
-    Row {
+    Claim {
         id: "6.3-connection-pool",
         article: "ConnectionPool(max_connections=200): connections stay open",
         peer: "",
         check: keep_alive,
     },
-    Row {
+    Claim {
         id: "6.4-float16",
         article: "TYPE FLOAT16 halves the memory of vectors",
         peer: "FLOAT16 is accepted [wire 02]",
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.4-type-int8",
         article: "RediSearch supports TYPE INT8",
         peer: "rejected by Redis Stack 7.4: Unknown argument [wire 02]",
@@ -75,19 +75,19 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.4-int8-quantization",
         article: "vector quantization to INT8",
         peer: "rejected by Redis Stack 7.4 [wire 02]",
         check: int8_quantization,
     },
-    Row {
+    Claim {
         id: "6.4-ttl",
         article: "EXPIRE article:12345 86400",
         peer: "confirmed: an expired document is no longer found [wire 08]",
         check: ttl,
     },
-    Row {
+    Claim {
         id: "6.4-default-ttl",
         article: "for time-sensitive data (logs), set an expiration",
         peer: "",
@@ -111,7 +111,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "6.4-eviction",
         article: "eviction",
         peer: "",

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 
-use super::{Row, Verdict, fixtures::Fixtures};
+use super::{Claim, Verdict, fixtures::Fixtures};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "7-knowledge-base-30-ms",
         article: "250 k articles, natural-language questions, the most relevant article within 30 ms",
         peer: "p99 570 ms at 134 per second [stack]",
@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
             )))
         },
     },
-    Row {
+    Claim {
         id: "7.1-data-preparation",
         article: "read_csv: columns id, title, body; text = title + newline + body",
         peer: "",
@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.2-indexing-script",
         article: "index_kb(df): embed and store in batches of 500",
         peer: "",
@@ -59,13 +59,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.3-kb-search",
         article: "GET /kb/search: title and snippet, content[:200] + \"...\"",
         peer: "as printed \"...\" is added to texts that were not cut, and content stays in the response",
         check: snippets,
     },
-    Row {
+    Claim {
         id: "7.4-latency-p99-22-ms",
         article: "latency p99: 22 ms",
         peer: "570 ms at its best rate [stack]",
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.4-throughput-12k",
         article: "throughput: 12 k QPS on 8 cores: 1,500 per core",
         peer: "67 per core at best [stack]",
@@ -99,7 +99,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.4-ram-360-mib",
         article: "RAM (250 k x 384 x 4 B): ~360 MiB",
         peer: "1,209 MiB for the same documents; 1,904 bytes per vector [redis]",
@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
             )))
         },
     },
-    Row {
+    Claim {
         id: "7.4-cpu-78-percent",
         article: "CPU utilisation at peak: 78 %",
         peer: "",
@@ -127,7 +127,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.4-int8-ram-90-mib",
         article: "INT8: RAM drops to 90 MiB",
         peer: "INT8 is rejected [wire 02]",
@@ -143,7 +143,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.4-int8-latency-16-ms",
         article: "INT8: latency improves to 16 ms",
         peer: "INT8 is rejected [wire 02]",
@@ -164,7 +164,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "7.4-int8-recall-loss",
         article: "INT8: negligible recall loss (< 0.5 %)",
         peer: "INT8 is rejected [wire 02]",

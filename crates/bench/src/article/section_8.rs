@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use index::VectorType;
 use serde_json::json;
 
-use super::{Row, Verdict, api, fixtures::Fixtures};
+use super::{Claim, Verdict, api, fixtures::Fixtures};
 use crate::{open_loop::encode, sample::Sample};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "8.1-p95-of-1000",
         article: "p95 of 1,000 searches for \"how to reset password?\"",
         peer: "",
@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.2-m",
         article: "M: higher -> better recall, more RAM; start at 16",
         peer: "hnswlib: see nearfield-bench index",
@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.2-ef-construction",
         article: "ef_construction: higher -> slower build, better graph; start at 200",
         peer: "",
@@ -85,7 +85,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.2-ef-search",
         article: "ef_search: higher -> slower query, better accuracy; start at 50 to 150",
         peer: "550 queries per second at .995, 1,050 at .99, 2,100 at .95, without embedding [redis]",
@@ -108,7 +108,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.2-from-50-to-120",
         article: "ef_search 50 -> 120: recall 0.96 -> 0.99, latency 12 -> 22 ms",
         peer: "hnswlib on this data: .943 at 50 [corpora]",
@@ -124,7 +124,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.2-sweet-spot-80",
         article: "for most real-time apps, ef_search = 80 is a sweet spot",
         peer: "",
@@ -140,7 +140,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.3-cpu-bound",
         article: "embedding and normalisation are CPU-bound: offload them",
         peer: "",
@@ -152,7 +152,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.3-pipeline-queries",
         article: "I/O-bound: keep connections open, pipeline multiple queries",
         peer: "",
@@ -185,7 +185,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.4-latency-doctor",
         article: "redis-cli LATENCY DOCTOR",
         peer: "",
@@ -208,7 +208,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "8.4-profile",
         article: "python -m cProfile: where does the time go?",
         peer: "",
@@ -222,7 +222,7 @@ pub(super) const ROWS: &[Row] = &[
             Ok(Verdict::new(is_complete && metrics.status == 200, format!("Server-Timing: {header}")))
         },
     },
-    Row {
+    Claim {
         id: "8.4-60-30-10",
         article: "typical: 60 % embedding, 30 % Redis network, 10 % Python",
         peer: "11 to 24 ms of embedding alone [embedding]",

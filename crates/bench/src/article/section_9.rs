@@ -7,14 +7,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    Row, Verdict,
+    Claim, Verdict,
     api::{self, Api},
     fixtures::Fixtures,
 };
 use crate::{machine, open_loop::encode};
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
+pub(super) const CLAIMS: &[Claim] = &[
+    Claim {
         id: "9.1-forgot-to-normalise",
         article: "without normalisation scores become meaningless",
         peer: "not under COSINE: Redis normalises [wire 04]; a zero vector gives -nan and disturbs the order",
@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.2-mismatched-dimensions",
         article: "a 768-dim vector into DIM 384: ERR vector dimensions do not match",
         peer: "no error at HSET: the document is silently missing from the index [wire 03]",
@@ -62,7 +62,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.3-blob-truncation",
         article: "binary data decoded as UTF-8 is corrupted (decode_responses)",
         peer: "a blob of 3 bytes is accepted silently at HSET [wire 03]",
@@ -77,7 +77,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.3-not-a-number",
         article: "corrupted vectors: NaN, infinite",
         peer: "a NaN vector is accepted silently [wire 03]",
@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.5-excessive-ef-search",
         article: "ef_search too high (e.g. 500) blows up latency and memory",
         peer: "",
@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.5-invalid-k",
         article: "tune gradually",
         peer: "K up to 1,000,000 and more is accepted [wire 05]",
@@ -131,13 +131,13 @@ pub(super) const ROWS: &[Row] = &[
             ))
         },
     },
-    Row {
+    Claim {
         id: "9.6-thread-safety",
         article: "a client is not thread-safe: one per thread",
         peer: "",
         check: thread_safety,
     },
-    Row {
+    Claim {
         id: "9.7-process-pool-overhead",
         article: "stick to 1-2 times the number of cores",
         peer: "",
@@ -209,10 +209,11 @@ fn thread_safety(fixtures: &mut Fixtures<'_>) -> Result<Verdict> {
                 let (urls, expected) = (&urls, &expected);
                 scope.spawn(move || {
                     let agent = api::agent();
-                    let order = (0..urls.len()).map(|place| (place + offset * 5) % urls.len());
+                    let order = (0..urls.len()).map(|position| (position + offset * 5) % urls.len());
                     order
-                        .filter(|place| {
-                            search(&agent, &urls[*place]).is_ok_and(|hits| agree(&hits, &expected[*place]))
+                        .filter(|position| {
+                            search(&agent, &urls[*position])
+                                .is_ok_and(|hits| agree(&hits, &expected[*position]))
                         })
                         .count()
                 })

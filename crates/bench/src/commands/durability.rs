@@ -20,9 +20,9 @@ const NAME: &str = "notes";
 const DIM: usize = 384;
 const TEXT_BYTES: usize = 500;
 
-/// Arguments of `durability`.
+/// DurabilityArguments of `durability`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct DurabilityArguments {
     /// Concurrent writers
     #[arg(long, value_delimiter = ',', default_value = "1,64")]
     writers: Vec<usize>,
@@ -48,7 +48,7 @@ struct Samples {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &DurabilityArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let mut report = Report::new(format, "durability");
     for &writers in &arguments.writers {
         let mut measured: [Samples; Durability::ALL.len()] = Default::default();
@@ -77,7 +77,12 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
     report.finish()
 }
 
-fn measure(config: Config, writers: usize, arguments: &Arguments, measured: &mut Samples) -> Result<()> {
+fn measure(
+    config: Config,
+    writers: usize,
+    arguments: &DurabilityArguments,
+    measured: &mut Samples,
+) -> Result<()> {
     let service = Service::open(config)?;
     let runtime = Runtime::new()?;
     let latencies = runtime.block_on(async {
@@ -106,7 +111,7 @@ fn measure(config: Config, writers: usize, arguments: &Arguments, measured: &mut
 }
 
 /// Each writer overwrites one random document after the other; returns the milliseconds until each response.
-async fn write_for(service: &Service, writers: usize, arguments: &Arguments) -> Result<Vec<f64>> {
+async fn write_for(service: &Service, writers: usize, arguments: &DurabilityArguments) -> Result<Vec<f64>> {
     let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
     let documents = usize::try_from(arguments.documents.max(1))?;
     let mut running: JoinSet<Result<Vec<f64>>> = JoinSet::new();

@@ -22,9 +22,9 @@ pub(crate) enum Mode {
     Text,
 }
 
-/// Arguments of `load`.
+/// LoadArguments of `load`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct LoadArguments {
     /// Number of packages to load, from the first
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     documents: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &LoadArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let Some(mode) = arguments.mode else {
         return ["vectors", "text"].into_iter().try_for_each(run_in_own_process);
     };
@@ -55,7 +55,7 @@ fn run_in_own_process(mode: &str) -> Result<()> {
     Ok(())
 }
 
-fn measure(mode: Mode, arguments: &Arguments, global: &GlobalOptions) -> Result<Row> {
+fn measure(mode: Mode, arguments: &LoadArguments, global: &GlobalOptions) -> Result<Row> {
     let model = global.model()?;
     let source = global.data.packages()?;
     let documents = corpus::documents(&source, arguments.documents)?;

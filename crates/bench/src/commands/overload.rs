@@ -20,9 +20,9 @@ use crate::{
     server::{Launch, Server},
 };
 
-/// Arguments of `overload`.
+/// OverloadArguments of `overload`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct OverloadArguments {
     /// Documents, embedded by the server
     #[arg(long, value_name = "N", default_value_t = 5_000)]
     documents: usize,
@@ -65,7 +65,7 @@ const LIGHT: f64 = 0.3;
 const NAME: &str = "overload";
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &OverloadArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let documents = corpus::documents(&global.data.packages()?, arguments.documents)?;
     let package_queries = corpus::queries(&global.data.package_queries()?)?;
     let dir = global.cache_dir.join("overload");
@@ -178,7 +178,8 @@ fn fill(server: &Server, documents: &[corpus::Document]) -> Result<()> {
     documents.chunks(100).try_for_each(|batch| write(&agent, server, "", batch))
 }
 
-/// Writes the documents repeatedly under new ids, as fast as the server accepts them, until `stop` is set; returns their
+/// Writes the documents repeatedly under new ids, as fast as the server accepts them, until `stop` is set; returns the
+/// number of documents written.
 fn write_until_stopped(server: &Server, documents: &[corpus::Document], stop: &AtomicBool) -> Result<usize> {
     let agent = ureq::Agent::new_with_defaults();
     let mut written = 0;

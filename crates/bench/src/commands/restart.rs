@@ -32,9 +32,9 @@ const K: usize = 10;
 /// Documents per write.
 const BATCH: NonZero<usize> = NonZero::new(500).expect("500 is not zero");
 
-/// Arguments of `restart`.
+/// RestartArguments of `restart`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct RestartArguments {
     /// Documents, each with a text of a few words and a random vector of 384 values
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     documents: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &RestartArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let dir = global.cache_dir.join(format!("restart-{}-{}", arguments.documents, arguments.seed));
     let (complete, data_dir) = (dir.join("complete"), dir.join("data"));
     let corpus = SyntheticCorpus::new(arguments.documents, arguments.seed);

@@ -32,8 +32,8 @@ pub(super) fn run(bench: &ClusterBench<'_>, target: IndexTarget, format: Format)
     let local = Context::local();
     let mut before = Vec::with_capacity(bench.stores.len());
     for store in &bench.stores {
-        let made = store.service.put_collection(&local, target.collection, schema.clone(), false);
-        bench.runtime.block_on(made)?;
+        let creation = store.service.put_collection(&local, target.collection, schema.clone(), false);
+        bench.runtime.block_on(creation)?;
         before.push(store.counters()?);
     }
     let mut costs = vec![StoreCost::default(); bench.stores.len()];
@@ -41,17 +41,17 @@ pub(super) fn run(bench: &ClusterBench<'_>, target: IndexTarget, format: Format)
     for slice in 0..slices {
         let (first, last) = (rows * slice / slices, rows * (slice + 1) / slices);
         for offset in 0..bench.stores.len() {
-            let place = (slice + offset) % bench.stores.len();
+            let position = (slice + offset) % bench.stores.len();
             let (started, cpu) = (Instant::now(), machine::process_cpu());
             bench.runtime.block_on(packages::write(
-                &bench.stores[place].service,
+                &bench.stores[position].service,
                 target.collection,
                 &bench.corpus.documents[first..last],
                 Some((&bench.corpus.vectors, first)),
                 bench.arguments.batch,
             ))?;
-            costs[place].seconds += started.elapsed().as_secs_f64();
-            costs[place].client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
+            costs[position].seconds += started.elapsed().as_secs_f64();
+            costs[position].client_cpu_s += (machine::process_cpu() - cpu).as_secs_f64();
         }
         eprintln!("{}: {last} of {rows} documents loaded into each store", target.name);
     }
@@ -76,7 +76,7 @@ fn rates(bench: &ClusterBench<'_>, target: IndexTarget, costs: &[StoreCost], for
     let rows = bench.corpus.documents.len() as f64;
     let mut report = Report::new(format, "cluster load");
     for (store, StoreCost { seconds, client_cpu_s, counts }) in bench.stores.iter().zip(costs) {
-        let of_nodes: f64 = counts.iter().map(|counts| counts.cpu_s).sum();
+        let nodes_cpu_s: f64 = counts.iter().map(|counts| counts.cpu_s).sum();
         let busiest = counts.iter().map(|counts| counts.cpu_s).fold(0.0, f64::max);
         report.push(
             Row::new()
@@ -88,7 +88,7 @@ fn rates(bench: &ClusterBench<'_>, target: IndexTarget, costs: &[StoreCost], for
                 .with_rounded("seconds", *seconds, 2)
                 .with_rounded("documents_per_s", rows / seconds, 0)
                 .with_rounded("client_cpu_s", *client_cpu_s, 2)
-                .with_rounded("nodes_cpu_s", of_nodes, 2)
+                .with_rounded("nodes_cpu_s", nodes_cpu_s, 2)
                 .with_rounded("busiest_node_cpu_s", busiest, 2)
                 .with_rounded("documents_per_s_of_busiest_node", rows / busiest, 0),
         )?;

@@ -20,9 +20,9 @@ use crate::{
     report::Format,
 };
 
-/// Arguments of `cluster`.
+/// ClusterArguments of `cluster`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ClusterArguments {
     /// Number of packages to load, from the first
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     limit: usize,
@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
 
 /// All stores, and the data to load into each.
 struct ClusterBench<'a> {
-    arguments: &'a Arguments,
+    arguments: &'a ClusterArguments,
     stores: Vec<StoreUnderTest>,
     runtime: Runtime,
     corpus: Corpus,
@@ -69,7 +69,7 @@ struct StoreUnderTest {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &ClusterArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     ensure!(
         arguments.queries > 0 && !arguments.ef.is_empty(),
         "nothing to measure: --queries and --ef must not be empty"
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
 }
 
 impl<'a> ClusterBench<'a> {
-    fn new(arguments: &'a Arguments, global: &GlobalOptions) -> Result<ClusterBench<'a>> {
+    fn new(arguments: &'a ClusterArguments, global: &GlobalOptions) -> Result<ClusterBench<'a>> {
         let corpus = Corpus::read(global, arguments.limit, arguments.queries)?;
         let single = vec![RedisServer::start(&global.cache_dir, Some(0))?];
         let mut servers = vec![("redis", single[0].store(), single)];

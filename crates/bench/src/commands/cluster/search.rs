@@ -39,15 +39,15 @@ pub(super) fn run(bench: &ClusterBench<'_>, global: &GlobalOptions, format: Form
     let truth =
         ground_truth::exact_neighbours(&global.cache_dir, &bench.corpus.vectors, &bench.corpus.queries)?;
     let mut report = Report::new(format, "cluster search");
-    let of_hnsw = bench.arguments.ef.iter().map(|ef| (HNSW, Some(*ef)));
-    for (target, ef) in std::iter::once((FLAT, None)).chain(of_hnsw) {
+    let hnsw_runs = bench.arguments.ef.iter().map(|ef| (HNSW, Some(*ef)));
+    for (target, ef) in std::iter::once((FLAT, None)).chain(hnsw_runs) {
         let mut samples = vec![SearchSamples::default(); bench.stores.len()];
         for run in 0..=bench.arguments.runs.get() {
             for offset in 0..bench.stores.len() {
-                let place = (run + offset) % bench.stores.len();
-                search_all(bench, &bench.stores[place], target, ef, &mut samples[place])?;
+                let position = (run + offset) % bench.stores.len();
+                search_all(bench, &bench.stores[position], target, ef, &mut samples[position])?;
                 if run == 0 {
-                    samples[place] = SearchSamples::default();
+                    samples[position] = SearchSamples::default();
                 }
             }
         }
@@ -138,7 +138,7 @@ fn equal(documents: &Vectors, queries: &Vectors, truth: &[u32], found: &[u32]) -
     let lists = truth.chunks_exact(K).zip(found.chunks_exact(K)).enumerate();
     let equal = lists.filter(|(query, (truth, found))| {
         let last = score(*query, truth[K - 1]);
-        let distinct = (1..K).all(|place| !found[..place].contains(&found[place]));
+        let distinct = (1..K).all(|position| !found[..position].contains(&found[position]));
         distinct && found.iter().all(|id| *id != u32::MAX && score(*query, *id) >= last - TIE)
     });
     equal.count() as f64 / (found.len() / K) as f64
@@ -155,9 +155,9 @@ mod tests {
         let documents = vectors([12., 11., 10., 9., 8., 7., 6., 5., 4., 3., 3., 2.].to_vec());
         let query = vectors(vec![1.0]);
         let truth: Vec<u32> = (0..10).collect();
-        let with = |place: usize, id: u32| {
+        let with = |position: usize, id: u32| {
             let mut found = truth.clone();
-            found[place] = id;
+            found[position] = id;
             equal(&documents, &query, &truth, &found)
         };
         assert_eq!(with(0, 0), 1.0);

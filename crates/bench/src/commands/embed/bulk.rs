@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Arguments, Engines, engine::ratio, onnxruntime::TokensFile};
+use super::{EmbedArguments, Engines, engine::ratio, onnxruntime::TokensFile};
 use crate::{
     corpus,
     global_options::GlobalOptions,
@@ -13,7 +13,7 @@ use crate::{
 /// Measures and prints.
 pub(super) fn run(
     engines: &mut Engines<'_>,
-    arguments: &Arguments,
+    arguments: &EmbedArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -26,8 +26,8 @@ pub(super) fn run(
     let mut seconds = vec![Vec::new(); all.len()];
     for run in 0..arguments.runs.min(3) {
         for offset in 0..all.len() {
-            let place = (run + offset) % all.len();
-            seconds[place].push(engines.bulk(all[place], &texts)?);
+            let position = (run + offset) % all.len();
+            seconds[position].push(engines.bulk(all[position], &texts)?);
         }
         eprintln!("round {} of bulk embedding done", run + 1);
     }

@@ -12,11 +12,11 @@ use anyhow::Result;
 use crate::{global_options::GlobalOptions, machine::CorePin, peer::Peers, report::Format};
 use engine::{Engine, Engines};
 use onnxruntime::Onnxruntime;
-use speed::Point;
+use speed::BatchShape;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
+enum EmbedPart {
     /// Microseconds per text by number of tokens and batch size.
     Speed,
     /// Texts per second for a corpus.
@@ -27,12 +27,12 @@ enum Part {
     Scifact,
 }
 
-/// Arguments of `embed`.
+/// EmbedArguments of `embed`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct EmbedArguments {
     /// Parts to run
     #[arg(long, value_delimiter = ',', default_value = "speed,bulk,quality,scifact")]
-    part: Vec<Part>,
+    part: Vec<EmbedPart>,
     /// Tokens per text, special tokens included, and texts per batch
     #[arg(
         long,
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
         value_delimiter = ',',
         default_value = "8x1,12x1,20x1,64x1,128x1,256x1,12x32"
     )]
-    point: Vec<Point>,
+    point: Vec<BatchShape>,
     /// Rounds over all points and engines; medians are printed
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &EmbedArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let model = global.model()?;
     std::fs::create_dir_all(&global.cache_dir)?;
     let peer = match arguments.peers {
@@ -79,18 +79,18 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
         Peers::All => Some(Onnxruntime::start(&model, global, arguments.core)?),
     };
     let mut engines = Engines::new(&model, peer);
-    if arguments.part.contains(&Part::Speed) {
+    if arguments.part.contains(&EmbedPart::Speed) {
         let _pin = CorePin::to_core(arguments.core)?;
         speed::run(&mut engines, arguments, global, format)?;
     }
-    if arguments.part.contains(&Part::Bulk) {
+    if arguments.part.contains(&EmbedPart::Bulk) {
         let _pin = CorePin::to_core(arguments.core)?;
         bulk::run(&mut engines, arguments, global, format)?;
     }
-    if arguments.part.contains(&Part::Quality) {
+    if arguments.part.contains(&EmbedPart::Quality) {
         quality::run(&mut engines, arguments, global, format)?;
     }
-    if arguments.part.contains(&Part::Scifact) {
+    if arguments.part.contains(&EmbedPart::Scifact) {
         scifact::run(&engines, global, format)?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use ::embed::{ComputeType, Tokens};
 use anyhow::Result;
 
-use super::{Arguments, Engine, Engines, onnxruntime::TokensFile};
+use super::{EmbedArguments, Engine, Engines, onnxruntime::TokensFile};
 use crate::{
     corpus,
     global_options::GlobalOptions,
@@ -56,7 +56,7 @@ struct EngineVectors {
 /// Measures and prints.
 pub(super) fn run(
     engines: &mut Engines<'_>,
-    arguments: &Arguments,
+    arguments: &EmbedArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -80,7 +80,7 @@ pub(super) fn run(
 
 fn cosines(
     engines: &Engines<'_>,
-    arguments: &Arguments,
+    arguments: &EmbedArguments,
     float32: &Vectors,
     all: &[EngineVectors],
     format: Format,
@@ -105,7 +105,7 @@ fn cosines(
 /// Each pair of Nearfield's arithmetics, one for queries and one for documents; each of the peer's with itself.
 fn overlaps(
     engines: &Engines<'_>,
-    arguments: &Arguments,
+    arguments: &EmbedArguments,
     packages: &Vectors,
     queries: &Vectors,
     all: &[EngineVectors],
@@ -115,22 +115,22 @@ fn overlaps(
     let documents = arguments.overlap_documents.min(packages.rows());
     let truth = ground_truth::nearest(&packages.values[..documents * dim], &queries.values, dim);
     let mut report = Report::new(format, "embed overlap");
-    for of_queries in all {
-        for of_documents in all {
+    for for_queries in all {
+        for for_documents in all {
             let both_nearfield = matches!(
-                (of_queries.engine, of_documents.engine),
+                (for_queries.engine, for_documents.engine),
                 (Engine::Nearfield(_), Engine::Nearfield(_))
             );
-            if !both_nearfield && of_queries.engine != of_documents.engine {
+            if !both_nearfield && for_queries.engine != for_documents.engine {
                 continue;
             }
             let found =
-                ground_truth::nearest(&of_documents.packages[..documents * dim], &of_queries.queries, dim);
+                ground_truth::nearest(&for_documents.packages[..documents * dim], &for_queries.queries, dim);
             report.push(
                 Row::new()
-                    .with("engine", engines.name(of_queries.engine))
-                    .with("query_compute", of_queries.engine.compute())
-                    .with("document_compute", of_documents.engine.compute())
+                    .with("engine", engines.name(for_queries.engine))
+                    .with("query_compute", for_queries.engine.compute())
+                    .with("document_compute", for_documents.engine.compute())
                     .with("documents", documents)
                     .with("queries", queries.rows())
                     .with_rounded("overlap_at_10_with_f32", ground_truth::recall(&truth, &found), 4),

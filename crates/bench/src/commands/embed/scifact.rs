@@ -23,13 +23,13 @@ pub(super) fn run(engines: &Engines<'_>, global: &GlobalOptions, format: Format)
     let default = (ComputeType::for_queries(cpu), ComputeType::for_documents(cpu));
     let mut report = Report::new(format, "embed scifact");
     let mut f32_ndcg = f64::NAN;
-    for (of_query, of_document) in [float32, default, (ComputeType::Int8, ComputeType::Int8)] {
-        eprintln!("SciFact: claims in {}, abstracts in {}", of_query.name(), of_document.name());
-        let documents = match of_document {
+    for (query_compute, document_compute) in [float32, default, (ComputeType::Int8, ComputeType::Int8)] {
+        eprintln!("SciFact: claims in {}, abstracts in {}", query_compute.name(), document_compute.name());
+        let documents = match document_compute {
             ComputeType::F32 => vectors::of_texts(&global.cache_dir, model, &dataset.corpus, &texts)?.values,
             compute => vectors::embed_texts(model, &texts, compute),
         };
-        let queries = vectors::embed_texts(model, &claims, of_query);
+        let queries = vectors::embed_texts(model, &claims, query_compute);
         let found = ground_truth::nearest(&documents, &queries, model.dim());
         let ndcg_at_10 = dataset.mean_ndcg(&found);
         if f32_ndcg.is_nan() {
@@ -37,8 +37,8 @@ pub(super) fn run(engines: &Engines<'_>, global: &GlobalOptions, format: Format)
         }
         report.push(
             Row::new()
-                .with("query_compute", of_query.name())
-                .with("document_compute", of_document.name())
+                .with("query_compute", query_compute.name())
+                .with("document_compute", document_compute.name())
                 .with("documents", texts.len())
                 .with("queries", claims.len())
                 .with_rounded("ndcg_at_10", ndcg_at_10, 4)

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use ::embed::{Model, Tokens};
 use anyhow::{Context, Result, ensure};
 
-use super::{Arguments, Engines, engine::ratio, onnxruntime::TokensFile};
+use super::{EmbedArguments, Engines, engine::ratio, onnxruntime::TokensFile};
 use crate::{
     corpus,
     global_options::GlobalOptions,
@@ -18,17 +18,17 @@ const BATCHES: usize = 4;
 
 /// A text length and a batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
+pub(super) struct BatchShape {
     tokens: usize,
     batch: usize,
 }
 
-impl FromStr for Point {
+impl FromStr for BatchShape {
     type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Point> {
+    fn from_str(text: &str) -> Result<BatchShape> {
         let (tokens, batch) = text.split_once('x').context("expected TOKENSxBATCH, such as 12x32")?;
-        let point = Point {
+        let point = BatchShape {
             tokens: tokens
                 .parse()
                 .with_context(|| format!("the number of tokens must be a whole number, not {tokens:?}"))?,
@@ -45,7 +45,7 @@ impl FromStr for Point {
 /// Measures and prints.
 pub(super) fn run(
     engines: &mut Engines<'_>,
-    arguments: &Arguments,
+    arguments: &EmbedArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -61,8 +61,8 @@ pub(super) fn run(
         for (texts, times) in texts.iter().zip(&mut times) {
             // The first engine changes from round to round.
             for offset in 0..all.len() {
-                let place = (run + offset) % all.len();
-                times[place].push(engines.measure(all[place], texts, arguments.seconds)?);
+                let position = (run + offset) % all.len();
+                times[position].push(engines.measure(all[position], texts, arguments.seconds)?);
             }
         }
         eprintln!("round {} of {} done", run + 1, arguments.runs);
@@ -70,9 +70,9 @@ pub(super) fn run(
     let mut report = Report::new(format, "embed");
     for (point, times) in arguments.point.iter().zip(&times) {
         let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();
-        for (place, engine) in all.iter().enumerate() {
-            let us_per_text = medians[place];
-            let spread = Sample::new(times[place].clone());
+        for (position, engine) in all.iter().enumerate() {
+            let us_per_text = medians[position];
+            let spread = Sample::new(times[position].clone());
             report.push(
                 Row::new()
                     .with("engine", engines.name(*engine))
@@ -107,7 +107,7 @@ fn word_piece_ids(model: &Model, global: &GlobalOptions) -> Result<Vec<u32>> {
 }
 
 /// Batches of different texts of exactly the given number of tokens.
-fn texts(model: &Model, ids: &[u32], point: Point) -> Result<Vec<Tokens>> {
+fn texts(model: &Model, ids: &[u32], point: BatchShape) -> Result<Vec<Tokens>> {
     ensure!(
         point.tokens <= model.tokens_max(),
         "--point {}x{}: the model's limit is {} tokens per text",
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn parses_a_point_of_tokens_and_batch_size() {
-        assert_eq!("12x32".parse::<Point>().unwrap(), Point { tokens: 12, batch: 32 });
+        assert_eq!("12x32".parse::<BatchShape>().unwrap(), BatchShape { tokens: 12, batch: 32 });
         for wrong in ["12", "2x1", "12x0", "x", "12x-1"] {
-            assert!(wrong.parse::<Point>().is_err(), "{wrong}");
+            assert!(wrong.parse::<BatchShape>().is_err(), "{wrong}");
         }
     }
 }

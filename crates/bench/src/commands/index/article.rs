@@ -5,9 +5,9 @@ use ::index::{Algorithm, Index, Options, Quantization, SearchParams, VectorType}
 use anyhow::Result;
 
 use super::{
-    Arguments, BuildResult, QUANTIZATIONS, QuerySet,
+    BuildResult, IndexArguments, QUANTIZATIONS, QuerySet,
     competitor::{self, EngineLabel},
-    curve::Point,
+    curve::CurvePoint,
     name_of, ours, packages,
 };
 use crate::{
@@ -36,7 +36,7 @@ const TYPES_AND_QUANTIZATIONS: [(VectorType, Quantization); 5] = [
 ];
 
 /// Measures and prints.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
     let query_set = QuerySet::all(&corpus, queries, global)?;
     let scifact = SciFact::load(global)?;
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
 fn parameters(
     corpus: &Vectors,
     query_set: &QuerySet,
-    arguments: &Arguments,
+    arguments: &IndexArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -81,7 +81,7 @@ fn parameters(
 fn ef_search(
     corpus: &Vectors,
     query_set: &QuerySet,
-    arguments: &Arguments,
+    arguments: &IndexArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -107,7 +107,7 @@ fn types(
     corpus: &Vectors,
     query_set: &QuerySet,
     scifact: &SciFact,
-    arguments: &Arguments,
+    arguments: &IndexArguments,
     global: &GlobalOptions,
     format: Format,
 ) -> Result<()> {
@@ -122,21 +122,21 @@ fn types(
         drop(index);
         let (index, _) = ours::build(&scifact.abstracts, options, global.cpu())?;
         let exact = scifact.ndcg(&index, true);
-        let of_float32 = *first_ndcg.get_or_insert(exact);
+        let float32_ndcg = *first_ndcg.get_or_insert(exact);
         let row = cost(measured(label.name(Row::new()).with("documents", corpus.rows()), &point), &built)
             .with_rounded("scifact_ndcg_at_10", scifact.ndcg(&index, false), 4)
             .with_rounded("scifact_ndcg_at_10_exact", exact, 4)
-            .with_rounded("difference_to_float32", exact - of_float32, 4);
+            .with_rounded("difference_to_float32", exact - float32_ndcg, 4);
         report.push(row)?;
     }
     report.finish()
 }
 
-fn median(index: &Index, query_set: &QuerySet, ef: usize, runs: usize) -> Point {
-    Point::of(ef, &(0..runs).map(|_| ours::search(index, query_set, ef)).collect::<Vec<_>>())
+fn median(index: &Index, query_set: &QuerySet, ef: usize, runs: usize) -> CurvePoint {
+    CurvePoint::of(ef, &(0..runs).map(|_| ours::search(index, query_set, ef)).collect::<Vec<_>>())
 }
 
-fn measured(row: Row, point: &Point) -> Row {
+fn measured(row: Row, point: &CurvePoint) -> Row {
     point.add_to(row.with_rounded("ef_search", point.ef, 0))
 }
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    Arguments, BuildResult, QUANTIZATIONS, QuerySet, RoundResult, TYPES,
+    BuildResult, IndexArguments, QUANTIZATIONS, QuerySet, RoundResult, TYPES,
     library::{Library, Process, Variant},
     name_of, ours,
 };
@@ -85,7 +85,7 @@ impl Competitor {
         corpus: &Vectors,
         vector_type: VectorType,
         quantization: Quantization,
-        arguments: &Arguments,
+        arguments: &IndexArguments,
         global: &GlobalOptions,
     ) -> Result<Competitor> {
         let label = EngineLabel::nearfield(vector_type, quantization);
@@ -107,7 +107,7 @@ impl Competitor {
     pub(super) fn library(
         variant: &Variant,
         corpus: &Vectors,
-        arguments: &Arguments,
+        arguments: &IndexArguments,
         global: &GlobalOptions,
     ) -> Result<Competitor> {
         let mut process = Process::start(variant, &global.cache_dir, arguments.core)?;
@@ -155,7 +155,7 @@ impl Competitor {
 /// The options of a Nearfield index.
 pub(super) fn options(
     dim: usize,
-    arguments: &Arguments,
+    arguments: &IndexArguments,
     vector_type: VectorType,
     quantization: Quantization,
 ) -> Options {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    Arguments,
+    IndexArguments,
     competitor::{Competitor, EngineLabel},
 };
 use crate::{global_options::GlobalOptions, vectors::Vectors};
@@ -18,7 +18,7 @@ impl Competitors {
     /// Builds every index, Nearfield's first. The caller has pinned this thread.
     pub(super) fn build(
         corpus: &Vectors,
-        arguments: &Arguments,
+        arguments: &IndexArguments,
         global: &GlobalOptions,
     ) -> Result<Competitors> {
         let mut competitors = Competitors { competitors: Vec::new(), unavailable: Vec::new() };

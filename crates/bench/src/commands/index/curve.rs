@@ -5,7 +5,7 @@ use crate::{report::Row, sample::median};
 
 /// The figures of an engine at one ef_search.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(super) struct CurvePoint {
     pub(super) ef: f64,
     pub(super) recall_at_10: f64,
     /// Mean microseconds per query over a whole round.
@@ -18,22 +18,22 @@ pub(super) struct Point {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Crossing {
     /// Interpolated between two measured points.
-    Interpolated(Point),
+    Interpolated(CurvePoint),
     /// Recall is at or above the target at the smallest ef_search.
-    AlreadyAbove(Point),
+    AlreadyAbove(CurvePoint),
     /// Recall stays below the target; the point of highest recall.
-    NotReached(Point),
+    NotReached(CurvePoint),
 }
 
 /// Points in ascending order of ef_search.
 #[derive(Clone, Debug)]
-pub(super) struct Curve(Vec<Point>);
+pub(super) struct Curve(Vec<CurvePoint>);
 
-impl Point {
+impl CurvePoint {
     /// The medians of the rounds at one ef_search.
-    pub(super) fn of(ef: usize, rounds: &[RoundResult]) -> Point {
+    pub(super) fn of(ef: usize, rounds: &[RoundResult]) -> CurvePoint {
         let median = |of: fn(&RoundResult) -> f64| median(&rounds.iter().map(of).collect::<Vec<_>>());
-        Point {
+        CurvePoint {
             ef: ef as f64,
             recall_at_10: median(|round| round.recall_at_10),
             mean_us: 1e6 / median(|round| round.qps),
@@ -56,9 +56,9 @@ impl Point {
     }
 
     /// Linear interpolation from `self` to `other`.
-    fn interpolate(&self, other: &Point, share: f64) -> Point {
+    fn interpolate(&self, other: &CurvePoint, share: f64) -> CurvePoint {
         let mix = |a: f64, b: f64| a + (b - a) * share;
-        Point {
+        CurvePoint {
             ef: mix(self.ef, other.ef),
             recall_at_10: mix(self.recall_at_10, other.recall_at_10),
             mean_us: mix(self.mean_us, other.mean_us),
@@ -71,11 +71,11 @@ impl Point {
 impl Curve {
     /// The curve through the medians of the rounds at each ef_search; `efs` is ascending.
     pub(super) fn of(efs: &[usize], rounds: &[Vec<RoundResult>]) -> Curve {
-        Curve(efs.iter().zip(rounds).map(|(&ef, rounds)| Point::of(ef, rounds)).collect())
+        Curve(efs.iter().zip(rounds).map(|(&ef, rounds)| CurvePoint::of(ef, rounds)).collect())
     }
 
     /// The points.
-    pub(super) fn points(&self) -> &[Point] {
+    pub(super) fn points(&self) -> &[CurvePoint] {
         &self.0
     }
 
@@ -104,8 +104,8 @@ impl Curve {
 mod tests {
     use super::*;
 
-    fn point(ef: f64, recall_at_10: f64, mean_us: f64) -> Point {
-        Point { ef, recall_at_10, mean_us, p50_us: mean_us * 0.9, p99_us: mean_us * 2.0 }
+    fn point(ef: f64, recall_at_10: f64, mean_us: f64) -> CurvePoint {
+        CurvePoint { ef, recall_at_10, mean_us, p50_us: mean_us * 0.9, p99_us: mean_us * 2.0 }
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     fn a_point_is_the_median_of_its_rounds() {
         let round =
             |qps, recall_at_10| RoundResult { qps, p50_us: 1e6 / qps, p99_us: 2e6 / qps, recall_at_10 };
-        let found = Point::of(50, &[round(100.0, 0.5), round(400.0, 0.6), round(200.0, 0.7)]);
+        let found = CurvePoint::of(50, &[round(100.0, 0.5), round(400.0, 0.6), round(200.0, 0.7)]);
         assert_eq!((found.ef, found.recall_at_10, found.mean_us), (50.0, 0.6, 5000.0));
         assert_eq!(found.qps(), 200.0);
     }

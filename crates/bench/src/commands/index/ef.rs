@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    Arguments, QuerySet,
+    IndexArguments, QuerySet,
     competitors::Competitors,
-    curve::{Curve, Point},
+    curve::{Curve, CurvePoint},
     library::Library,
     measurement::{Measurement, measure_in_rounds},
     packages,
@@ -21,7 +21,7 @@ use crate::{
 const RECALL_BELOW_MAX: f64 = 0.005;
 
 /// Measures and prints.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
     let query_set = QuerySet::all(&corpus, queries, global)?;
     let _pin = CorePin::to_core(arguments.core)?;
@@ -36,8 +36,8 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
     let baseline = competitors.competitors.iter().position(|competitor| competitor.is(Library::Hnswlib));
 
     let mut report = Report::new(format, "index ef");
-    for (place, &ef) in arguments.ef.iter().enumerate() {
-        let points: Vec<Point> = curves.iter().map(|curve| curve.points()[place]).collect();
+    for (position, &ef) in arguments.ef.iter().enumerate() {
+        let points: Vec<CurvePoint> = curves.iter().map(|curve| curve.points()[position]).collect();
         let expected = baseline.map(|baseline| points[baseline].recall_at_10);
         for (competitor, point) in competitors.competitors.iter().zip(&points) {
             let row = competitor

@@ -5,9 +5,9 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Arguments, QuerySet,
+    IndexArguments, QuerySet,
     competitor::{Competitor, EngineLabel},
-    curve::{Crossing, Curve, Point},
+    curve::{Crossing, Curve, CurvePoint},
     measurement::{Measurement, measure_in_rounds},
     packages, tuning,
 };
@@ -33,7 +33,7 @@ struct SizedIndex {
 }
 
 /// Measures, prints and draws.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let largest = arguments.sizes.iter().copied().max().context("--sizes names no size")?;
     let (corpus, queries) = all(arguments, largest, global)?;
     ensure!(
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
         corpus.rows()
     );
     let _pin = CorePin::to_core(arguments.core)?;
-    let mut grown = Vec::new();
+    let mut indexes = Vec::new();
     for &rows in &arguments.sizes {
         let corpus = corpus.head(rows);
         let [tuned, reported] = QuerySet::all(&corpus, queries.clone(), global)?.halves();
@@ -52,17 +52,17 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
                 let mut competitor =
                     Competitor::nearfield(&corpus, vector_type, quantization, arguments, global)?;
                 let efs = tuning::efs(&mut competitor, &tuned, &[TARGET])?;
-                grown.push(SizedIndex { rows, competitor, reported: reported.clone(), efs });
+                indexes.push(SizedIndex { rows, competitor, reported: reported.clone(), efs });
             }
         }
     }
-    let mut measured: Vec<Measurement<'_>> = grown
+    let mut measured: Vec<Measurement<'_>> = indexes
         .iter_mut()
-        .map(|grown| Measurement::new(&mut grown.competitor, &grown.reported, &grown.efs))
+        .map(|index| Measurement::new(&mut index.competitor, &index.reported, &index.efs))
         .collect();
     measure_in_rounds(&mut measured, arguments.runs)?;
     let curves: Vec<Curve> = measured.iter().map(Measurement::curve).collect();
-    let points: Vec<Option<Point>> = curves
+    let points: Vec<Option<CurvePoint>> = curves
         .iter()
         .map(|curve| match curve.at(TARGET) {
             Some(Crossing::Interpolated(point) | Crossing::AlreadyAbove(point)) => Some(point),
@@ -70,14 +70,14 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
         })
         .collect();
     if let Some(path) = &arguments.plot {
-        fs::write(path, plot::svg(&draw(&grown, &points))?)
+        fs::write(path, plot::svg(&draw(&indexes, &points))?)
             .with_context(|| format!("write {}", path.display()))?;
     }
-    print(&grown, &points, arguments, format)
+    print(&indexes, &points, arguments, format)
 }
 
 /// The vectors of the packages, then of the additional files, at most `limit`.
-fn all(arguments: &Arguments, limit: usize, global: &GlobalOptions) -> Result<(Vectors, Vectors)> {
+fn all(arguments: &IndexArguments, limit: usize, global: &GlobalOptions) -> Result<(Vectors, Vectors)> {
     let (mut corpus, queries) = packages(limit.min(arguments.limit), arguments.queries, global)?;
     for path in &arguments.more {
         let texts = corpus::texts(path)?;
@@ -93,23 +93,23 @@ fn all(arguments: &Arguments, limit: usize, global: &GlobalOptions) -> Result<(V
 }
 
 fn print(
-    grown: &[SizedIndex],
-    points: &[Option<Point>],
-    arguments: &Arguments,
+    indexes: &[SizedIndex],
+    points: &[Option<CurvePoint>],
+    arguments: &IndexArguments,
     format: Format,
 ) -> Result<()> {
-    let find = |rows: usize, like: &Competitor| {
-        grown.iter().position(|other| other.rows == rows && other.competitor.label == like.label)
+    let find = |rows: usize, competitor: &Competitor| {
+        indexes.iter().position(|other| other.rows == rows && other.competitor.label == competitor.label)
     };
     let mut report = Report::new(format, "index growth");
-    for (grown, point) in grown.iter().zip(points) {
-        let of = |value: fn(&Point) -> f64| point.as_ref().map_or(f64::NAN, value);
-        let row = grown
+    for (index, point) in indexes.iter().zip(points) {
+        let of = |value: fn(&CurvePoint) -> f64| point.as_ref().map_or(f64::NAN, value);
+        let row = index
             .competitor
             .label
             .name(Row::new())
-            .with("documents", grown.rows)
-            .with("queries", grown.reported.count())
+            .with("documents", index.rows)
+            .with("queries", index.reported.count())
             .with("core", arguments.core)
             .with("runs", arguments.runs)
             .with("m", arguments.m)
@@ -117,25 +117,25 @@ fn print(
             .with("target_recall", TARGET)
             .with_rounded("recall_at_10", of(|point| point.recall_at_10), 4)
             .with_rounded("ef_search", of(|point| point.ef), 1)
-            .with_rounded("qps", of(Point::qps), 0)
+            .with_rounded("qps", of(CurvePoint::qps), 0)
             .with_rounded("p50_us", of(|point| point.p50_us), 1)
             .with_rounded("p99_us", of(|point| point.p99_us), 1);
-        let quarter = find(grown.rows / 4, &grown.competitor).and_then(|quarter| points[quarter]);
-        let share = quarter.map_or(f64::NAN, |quarter| of(Point::qps) / quarter.qps());
-        report.push(grown.competitor.cost(row).with_rounded("qps_to_quarter_size", share, 2))?;
+        let quarter = find(index.rows / 4, &index.competitor).and_then(|quarter| points[quarter]);
+        let share = quarter.map_or(f64::NAN, |quarter| of(CurvePoint::qps) / quarter.qps());
+        report.push(index.competitor.cost(row).with_rounded("qps_to_quarter_size", share, 2))?;
     }
     report.finish()
 }
 
 /// Build time, memory and throughput by size, one plot each.
-fn draw(grown: &[SizedIndex], points: &[Option<Point>]) -> Vec<Plot> {
+fn draw(indexes: &[SizedIndex], points: &[Option<CurvePoint>]) -> Vec<Plot> {
     let mut labels: Vec<EngineLabel> = Vec::new();
-    for grown in grown {
-        if !labels.contains(&grown.competitor.label) {
-            labels.push(grown.competitor.label.clone());
+    for index in indexes {
+        if !labels.contains(&index.competitor.label) {
+            labels.push(index.competitor.label.clone());
         }
     }
-    let plot = |name: &str, scale: Scale, value: &dyn Fn(&SizedIndex, Option<&Point>) -> f64| Plot {
+    let plot = |name: &str, scale: Scale, value: &dyn Fn(&SizedIndex, Option<&CurvePoint>) -> f64| Plot {
         title: format!("{name} by number of vectors"),
         note: format!("{}, one core used; revision {}", machine::description(), machine::revision()),
         x: Axis { label: "vectors".to_owned(), scale: Scale::Log, range: None },
@@ -144,21 +144,21 @@ fn draw(grown: &[SizedIndex], points: &[Option<Point>]) -> Vec<Plot> {
             .iter()
             .map(|label| Series {
                 name: label.legend(),
-                points: grown
+                points: indexes
                     .iter()
                     .zip(points)
-                    .filter(|(grown, _)| grown.competitor.label == *label)
-                    .map(|(grown, point)| (grown.rows as f64, value(grown, point.as_ref())))
+                    .filter(|(index, _)| index.competitor.label == *label)
+                    .map(|(index, point)| (index.rows as f64, value(index, point.as_ref())))
                     .collect(),
                 is_ours: true,
             })
             .collect(),
     };
     vec![
-        plot("seconds to build on one core", Scale::Log, &|grown, _| grown.competitor.built.build_s()),
-        plot("bytes per vector", Scale::Linear, &|grown, _| grown.competitor.built.bytes_per_vector),
+        plot("seconds to build on one core", Scale::Log, &|index, _| index.competitor.built.build_s()),
+        plot("bytes per vector", Scale::Linear, &|index, _| index.competitor.built.bytes_per_vector),
         plot("queries per second at recall@10 .95", Scale::Linear, &|_, point| {
-            point.map_or(f64::NAN, Point::qps)
+            point.map_or(f64::NAN, CurvePoint::qps)
         }),
     ]
 }

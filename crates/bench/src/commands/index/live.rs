@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    Arguments, QuerySet, RoundResult, churn,
+    IndexArguments, QuerySet, RoundResult, churn,
     competitor::{self, EngineLabel},
     ours, packages, snapshots,
 };
@@ -43,14 +43,14 @@ pub(super) struct LiveBench<'a> {
     pub(super) corpus: &'a Vectors,
     pub(super) query_set: &'a QuerySet,
     pub(super) options: Options,
-    pub(super) arguments: &'a Arguments,
+    pub(super) arguments: &'a IndexArguments,
     pub(super) global: &'a GlobalOptions,
 }
 
-type Part = fn(&LiveBench<'_>) -> Result<Vec<Finding>>;
+type MeasureFn = fn(&LiveBench<'_>) -> Result<Vec<Finding>>;
 
 /// Measures and prints.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
     let query_set = QuerySet::all(&corpus, queries, global)?;
     let _pin = CorePin::to_core(arguments.core)?;
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
             let label = EngineLabel::nearfield(vector_type, quantization);
             let options = competitor::options(corpus.dim, arguments, vector_type, quantization);
             let bench = LiveBench { corpus: &corpus, query_set: &query_set, options, arguments, global };
-            let parts: [(&str, Part); 4] = [
+            let parts: [(&str, MeasureFn); 4] = [
                 ("searching while inserting", search_while_inserting),
                 ("building on two cores", build_on_two_cores),
                 ("churn", churn::run),
@@ -94,7 +94,7 @@ impl Finding {
             .with_rounded("value", self.value, 4)
             .with("unit", self.unit)
             .with("baseline", name)
-            .with_rounded("beside_value", baseline, 4)
+            .with_rounded("baseline_value", baseline, 4)
             .with_rounded("ratio", self.value / baseline, 3)
             .with("requirement", requirement)
             .with("met", met)

@@ -35,12 +35,12 @@ pub(super) fn measure_in_rounds(measurements: &mut [Measurement<'_>], runs: usiz
     let engines = measurements.len();
     let longest = measurements.iter().map(|measurement| measurement.efs.len()).max().unwrap_or(0);
     for run in 0..runs {
-        for place in 0..longest {
+        for position in 0..longest {
             for number in 0..engines {
                 let measurement = &mut measurements[(run + number) % engines];
-                if let Some(&ef) = measurement.efs.get(place) {
+                if let Some(&ef) = measurement.efs.get(position) {
                     let round = measurement.competitor.search(measurement.query_set, ef, true)?;
-                    measurement.rounds[place].push(round);
+                    measurement.rounds[position].push(round);
                 }
             }
         }

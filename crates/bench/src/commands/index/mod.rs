@@ -31,7 +31,7 @@ pub(crate) use results::{BuildResult, RoundResult};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Part {
+pub(crate) enum IndexPart {
     /// Throughput, latency and memory at recalls of .90, .95, .99 and .995, compared with the libraries.
     Targets,
     /// Recall and throughput by ef_search, compared with the libraries.
@@ -44,12 +44,12 @@ pub(crate) enum Part {
     Live,
 }
 
-/// Arguments of `index`.
+/// IndexArguments of `index`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct IndexArguments {
     /// Parts to run
     #[arg(long, value_delimiter = ',', default_value = "targets")]
-    part: Vec<Part>,
+    part: Vec<IndexPart>,
     /// Number of packages to use, from the first
     #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
     limit: usize,
@@ -103,7 +103,7 @@ pub(crate) struct Arguments {
     plot: Option<PathBuf>,
 }
 
-impl Arguments {
+impl IndexArguments {
     fn check(&self) -> Result<()> {
         ensure!(self.queries >= 2, "--queries must be at least 2: one half tunes, the other is reported");
         ensure!(self.runs > 0, "--runs must be at least 1");
@@ -111,7 +111,8 @@ impl Arguments {
             self.target.iter().all(|target| (0.0..1.0).contains(target)),
             "--target: a recall must be at least 0 and below 1"
         );
-        let drawn = self.part.iter().filter(|part| matches!(part, Part::Targets | Part::Growth)).count();
+        let drawn =
+            self.part.iter().filter(|part| matches!(part, IndexPart::Targets | IndexPart::Growth)).count();
         ensure!(
             self.plot.is_none() || drawn == 1,
             "--plot requires exactly one of the parts targets and growth"
@@ -121,15 +122,15 @@ impl Arguments {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     arguments.check()?;
     for part in &arguments.part {
         match part {
-            Part::Targets => targets::run(arguments, global, format)?,
-            Part::Ef => ef::run(arguments, global, format)?,
-            Part::Article => article::run(arguments, global, format)?,
-            Part::Growth => growth::run(arguments, global, format)?,
-            Part::Live => live::run(arguments, global, format)?,
+            IndexPart::Targets => targets::run(arguments, global, format)?,
+            IndexPart::Ef => ef::run(arguments, global, format)?,
+            IndexPart::Article => article::run(arguments, global, format)?,
+            IndexPart::Growth => growth::run(arguments, global, format)?,
+            IndexPart::Live => live::run(arguments, global, format)?,
         }
     }
     Ok(())
@@ -150,10 +151,10 @@ fn quantization(name: &str) -> Result<Quantization, String> {
     of_name(&QUANTIZATIONS, name)
 }
 
-fn of_name<T: Copy>(known: &[(&str, T)], name: &str) -> Result<T, String> {
-    known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| *value).ok_or_else(
+fn of_name<T: Copy>(names: &[(&str, T)], name: &str) -> Result<T, String> {
+    names.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| *value).ok_or_else(
         || {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
             format!("expected one of {}", names.join(", "))
         },
     )
@@ -166,6 +167,6 @@ fn grid_point(text: &str) -> Result<(usize, usize), String> {
         .ok_or_else(|| "expected MxEF_CONSTRUCTION, such as 16x200".to_owned())
 }
 
-fn name_of<T: PartialEq>(known: &[(&'static str, T)], value: &T) -> &'static str {
-    known.iter().find(|(_, known)| known == value).map(|(name, _)| *name).expect("every value has a name")
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    names.iter().find(|(_, found)| found == value).map(|(name, _)| *name).expect("every value has a name")
 }

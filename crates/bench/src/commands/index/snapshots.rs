@@ -16,7 +16,7 @@ pub(super) fn run(bench: &LiveBench<'_>) -> Result<Vec<Finding>> {
     let LiveBench { corpus, query_set, .. } = bench;
     let (index, _) = ours::build(corpus, bench.options, bench.global.cpu())?;
     let mut bytes = Vec::new();
-    // SizedIndex once, so that growing is not measured.
+    // Grows the buffer, so that its growth is not measured.
     index.save(&mut bytes)?;
     let (mut written, mut read) = (Vec::new(), Vec::new());
     let mut restored = None;

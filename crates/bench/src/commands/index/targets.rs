@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    Arguments, QuerySet,
+    IndexArguments, QuerySet,
     competitor::{Competitor, EngineLabel},
     competitors::Competitors,
-    curve::{Crossing, Curve, Point},
+    curve::{Crossing, Curve, CurvePoint},
     library::Library,
     measurement::{Measurement, measure_in_rounds},
     packages, tuning,
@@ -26,7 +26,7 @@ use crate::{
 const FROM: f64 = 0.85;
 
 /// Measures, prints and draws.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &IndexArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let (corpus, queries) = packages(arguments.limit, arguments.queries, global)?;
     let [tuned, reported] = QuerySet::all(&corpus, queries, global)?.halves();
     let _pin = CorePin::to_core(arguments.core)?;
@@ -56,7 +56,7 @@ fn print(
     curves: &[Curve],
     corpus: &Vectors,
     reported: &QuerySet,
-    arguments: &Arguments,
+    arguments: &IndexArguments,
     format: Format,
 ) -> Result<()> {
     let of = |library: Library| competitors.competitors.iter().position(|competitor| competitor.is(library));
@@ -96,7 +96,7 @@ struct TargetRow<'a> {
     /// `None` if the engine is unavailable.
     competitor: Option<&'a Competitor>,
     /// `None` if the recall was not reached.
-    point: Option<Point>,
+    point: Option<CurvePoint>,
     /// Throughput relative to hnswlib's and SymphonyQG's at the same recall.
     ratios: [Option<f64>; 2],
     result: String,
@@ -116,7 +116,7 @@ impl<'a> TargetRow<'a> {
             ratios,
             result,
         };
-        let describe = |point: &Point| format!("recall {:.4} at ef {}", point.recall_at_10, point.ef);
+        let describe = |point: &CurvePoint| format!("recall {:.4} at ef {}", point.recall_at_10, point.ef);
         match reached {
             Some(Crossing::Interpolated(point)) => {
                 let ratios = baselines.map(|qps| Some(point.qps() / qps?));
@@ -136,7 +136,7 @@ impl<'a> TargetRow<'a> {
     }
 
     fn finish(&self, row: Row) -> Row {
-        let of = |value: fn(&Point) -> f64| self.point.as_ref().map_or(f64::NAN, value);
+        let of = |value: fn(&CurvePoint) -> f64| self.point.as_ref().map_or(f64::NAN, value);
         let row = match self.competitor {
             Some(competitor) => {
                 row.with("m", competitor.m).with("ef_construction", competitor.ef_construction)
@@ -145,7 +145,7 @@ impl<'a> TargetRow<'a> {
         };
         let row = row
             .with_rounded("ef_search", of(|point| point.ef), 1)
-            .with_rounded("qps", of(Point::qps), 0)
+            .with_rounded("qps", of(CurvePoint::qps), 0)
             .with_rounded("p50_us", of(|point| point.p50_us), 1)
             .with_rounded("p99_us", of(|point| point.p99_us), 1);
         let row = match self.competitor {

@@ -30,13 +30,13 @@ pub(super) fn run(bench: &mut RedisBench<'_>, global: &GlobalOptions, format: Fo
     let mut found = vec![Vec::new(); clients.len()];
     for run in 0..bench.arguments.runs {
         for offset in 0..clients.len() {
-            let place = (run + offset) % clients.len();
-            let (elapsed, ids) = match clients[place] {
+            let position = (run + offset) % clients.len();
+            let (elapsed, ids) = match clients[position] {
                 Client::Nearfield => search_with_nearfield(bench)?,
                 Client::Python(python) => search_with_redis_py(bench, python, global)?,
             };
-            times[place].push(elapsed);
-            found[place] = ids;
+            times[position].push(elapsed);
+            found[position] = ids;
         }
         eprintln!("round {} of queries done", run + 1);
     }
@@ -49,10 +49,10 @@ pub(super) fn run(bench: &mut RedisBench<'_>, global: &GlobalOptions, format: Fo
         })
         .collect();
     let mut report = Report::new(format, "redis knn");
-    for (place, (client, Elapsed { seconds, cpu_s })) in clients.iter().zip(&medians).enumerate() {
+    for (position, (client, Elapsed { seconds, cpu_s })) in clients.iter().zip(&medians).enumerate() {
         let cpu_ratio = medians.get(REDIS_PY).map_or(f64::NAN, |redis_py| cpu_s / redis_py.cpu_s);
         let agreement =
-            found.get(REDIS_PY).map_or(f64::NAN, |ids| agreement(&found[place], ids, bench.arguments.k));
+            found.get(REDIS_PY).map_or(f64::NAN, |ids| agreement(&found[position], ids, bench.arguments.k));
         report.push(
             Row::new()
                 .with("client", bench.name(*client))
@@ -94,8 +94,8 @@ fn search_with_nearfield(bench: &RedisBench<'_>) -> Result<(Elapsed, Vec<u32>)> 
             workers.spawn(search_remaining(bench.service.clone(), queries.clone(), next.clone(), k, ef));
         }
         let mut responses = Vec::new();
-        while let Some(of_worker) = workers.join_next().await {
-            responses.extend(of_worker??);
+        while let Some(worker_responses) = workers.join_next().await {
+            responses.extend(worker_responses??);
         }
         anyhow::Ok(responses)
     })?;

@@ -45,7 +45,7 @@ pub(super) fn run(bench: &mut RedisBench<'_>, target: IndexTarget, format: Forma
         .iter()
         .map(|client| match client {
             Client::Nearfield => target.collection.to_owned(),
-            Client::Python(place) => format!("python_{place}_{}", target.name.to_lowercase()),
+            Client::Python(position) => format!("python_{position}_{}", target.name.to_lowercase()),
         })
         .collect();
     for (client, name) in clients.iter().zip(&names) {
@@ -60,17 +60,17 @@ pub(super) fn run(bench: &mut RedisBench<'_>, target: IndexTarget, format: Forma
     for slice in 0..slices {
         let (first, last) = (rows * slice / slices, rows * (slice + 1) / slices);
         for offset in 0..clients.len() {
-            let place = (slice + offset) % clients.len();
+            let position = (slice + offset) % clients.len();
             let memory = bench.server.memory("used_memory")?;
             let server_cpu_s = machine::cpu_seconds(bench.server.pid())?;
-            let elapsed = match clients[place] {
+            let elapsed = match clients[position] {
                 Client::Nearfield => load_with_nearfield(bench, target.collection, first, last)?,
                 Client::Python(python) => bench.pythons[python].timed_request(&json!({
-                    "do": "load", "prefix": format!("{}:", names[place]), "first": first, "last": last,
+                    "do": "load", "prefix": format!("{}:", names[position]), "first": first, "last": last,
                     "batch": bench.arguments.batch,
                 }))?,
             };
-            let cost = &mut costs[place];
+            let cost = &mut costs[position];
             cost.elapsed.seconds += elapsed.seconds;
             cost.elapsed.cpu_s += elapsed.cpu_s;
             cost.server_cpu_s += machine::cpu_seconds(bench.server.pid())? - server_cpu_s;

@@ -23,12 +23,12 @@ use crate::{
     vectors::Vectors,
 };
 
-/// The place of redis-py, as the article installs it, among [`RedisBench::clients`].
+/// The position of redis-py, as the article installs it, among [`RedisBench::clients`].
 const REDIS_PY: usize = 1;
 
-/// Arguments of `redis`.
+/// RedisArguments of `redis`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct RedisArguments {
     /// Number of packages to load, from the first
     #[arg(long, value_name = "N", default_value_t = 250_000)]
     limit: usize,
@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 
 /// One server, all clients, and the data to load.
 struct RedisBench<'a> {
-    arguments: &'a Arguments,
+    arguments: &'a RedisArguments,
     service: Service,
     runtime: Runtime,
     /// redis-py as the article installs it, then with hiredis.
@@ -89,12 +89,12 @@ struct RedisBench<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     Nearfield,
-    /// By its place in [`RedisBench::pythons`].
+    /// By its position in [`RedisBench::pythons`].
     Python(usize),
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &RedisArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     ensure!(
         arguments.runs > 0 && arguments.in_flight > 0,
         "nothing to measure: --runs and --in-flight must be at least 1"
@@ -108,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
 }
 
 impl<'a> RedisBench<'a> {
-    fn new(arguments: &'a Arguments, global: &GlobalOptions) -> Result<RedisBench<'a>> {
+    fn new(arguments: &'a RedisArguments, global: &GlobalOptions) -> Result<RedisBench<'a>> {
         let Corpus { documents, vectors, queries } =
             Corpus::read(global, arguments.limit, arguments.queries)?;
         let server = RedisServer::start(&global.cache_dir, Some(arguments.server_core))?;
@@ -150,7 +150,7 @@ impl<'a> RedisBench<'a> {
     fn name(&self, client: Client) -> &str {
         match client {
             Client::Nearfield => "nearfield",
-            Client::Python(place) => &self.pythons[place].name,
+            Client::Python(position) => &self.pythons[position].name,
         }
     }
 

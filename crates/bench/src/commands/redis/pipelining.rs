@@ -51,8 +51,8 @@ pub(super) fn run(bench: &mut RedisBench<'_>, format: Format) -> Result<()> {
         let mut times = vec![Vec::new(); clients.len()];
         for run in 0..bench.arguments.runs {
             for offset in 0..clients.len() {
-                let place = (run + offset) % clients.len();
-                let us = match clients[place] {
+                let position = (run + offset) % clients.len();
+                let us = match clients[position] {
                     Client::Nearfield => {
                         write(&bench.service, &bench.runtime, NAME, &format!("{run}-"), size)?
                     }
@@ -64,7 +64,7 @@ pub(super) fn run(bench: &mut RedisBench<'_>, format: Format) -> Result<()> {
                         number(&response, "us_per_command")?
                     }
                 };
-                times[place].push(us);
+                times[position].push(us);
             }
         }
         let medians: Vec<f64> = times.iter().map(|times| median(times)).collect();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use nearfield::service::Service;
 
 use super::{
-    Arguments,
+    ServeArguments,
     in_process::{self, QueryCycle, Throughput},
 };
 use crate::{
@@ -23,7 +23,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Measures and prints, alternating one core and two, `runs` times. The documents are in `data_dir`.
 pub(super) fn run(
-    arguments: &Arguments,
+    arguments: &ServeArguments,
     global: &GlobalOptions,
     data_dir: &Path,
     queries: Vec<String>,
@@ -35,8 +35,8 @@ pub(super) fn run(
     let length = Duration::from_secs_f64(arguments.seconds);
     for run in 0..arguments.runs {
         for offset in 0..counts.len() {
-            let place = (run + offset) % counts.len();
-            let cores: Vec<usize> = (0..counts[place]).collect();
+            let position = (run + offset) % counts.len();
+            let cores: Vec<usize> = (0..counts[position]).collect();
             let _pin = CorePin::to_cores(&cores)?;
             let config = in_process::config(cores.len(), data_dir, global)?;
             let service = Service::open(config)?;
@@ -44,15 +44,15 @@ pub(super) fn run(
             let in_flight = IN_FLIGHT * cores.len();
             in_process::measure(&runtime, &service, &queries, in_flight, WARM_UP.min(length))?;
             let measured = in_process::measure(&runtime, &service, &queries, in_flight, length)?;
-            throughputs[place].push(measured);
+            throughputs[position].push(measured);
             service.close();
         }
         eprintln!("round {} of {} on one core and on two done", run + 1, arguments.runs);
     }
     let qps = |runs: &[Throughput]| median(&runs.iter().map(|run| run.qps).collect::<Vec<_>>());
     let mut report = Report::new(format, "serve cores");
-    for (count, of_count) in counts.iter().zip(&throughputs) {
-        for (run, throughput) in of_count.iter().enumerate() {
+    for (count, runs) in counts.iter().zip(&throughputs) {
+        for (run, throughput) in runs.iter().enumerate() {
             report.push(
                 Row::new()
                     .with("documents", arguments.documents)
@@ -62,8 +62,8 @@ pub(super) fn run(
                     .with("in_flight", IN_FLIGHT * count)
                     .with_rounded("qps", throughput.qps, 0)
                     .with_rounded("cpu_us_per_query", throughput.cpu_us, 0)
-                    .with_rounded("median_qps", qps(of_count), 0)
-                    .with_rounded("times_one_core", qps(of_count) / qps(&throughputs[0]), 2),
+                    .with_rounded("median_qps", qps(runs), 0)
+                    .with_rounded("times_one_core", qps(runs) / qps(&throughputs[0]), 2),
             )?;
         }
     }

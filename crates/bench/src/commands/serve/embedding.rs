@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::{
-    Arguments,
+    ServeArguments,
     in_process::{self, QueryCycle},
 };
 use crate::{
@@ -40,7 +40,7 @@ struct EmbeddingBench {
 }
 
 /// Measures and prints, alternating one core and two.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &ServeArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let model = global.model()?;
     let queries = corpus::queries(&global.data.package_queries()?)?;
     let tokens = queries.iter().map(|query| model.tokenize(query).ids.len()).sum::<usize>();
@@ -55,8 +55,8 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
     }
     for run in 0..arguments.runs {
         for offset in 0..benches.len() {
-            let place = (run + offset) % benches.len();
-            benches[place].measure_round(&queries, arguments.seconds.min(3.0))?;
+            let position = (run + offset) % benches.len();
+            benches[position].measure_round(&queries, arguments.seconds.min(3.0))?;
         }
         eprintln!("round {} of {} of embedding done", run + 1, arguments.runs);
     }

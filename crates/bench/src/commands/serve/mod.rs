@@ -42,7 +42,7 @@ const FIRST_RATE: f64 = 25.0;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Part {
+pub(crate) enum ServePart {
     /// Text to vector through the service, on one core and on two.
     Embedding,
     /// Text to JSON through the server, one query at a time.
@@ -87,12 +87,12 @@ impl QuantizationArg {
     }
 }
 
-/// Arguments of `serve`.
+/// ServeArguments of `serve`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ServeArguments {
     /// Parts to run
     #[arg(long, value_delimiter = ',', default_value = "embedding,sequential,search,mix,cores")]
-    pub(crate) part: Vec<Part>,
+    pub(crate) part: Vec<ServePart>,
     /// Runs of each measurement; all are printed (for `embedding`, the medians)
     #[arg(long, default_value_t = 5)]
     pub(crate) runs: usize,
@@ -151,7 +151,6 @@ pub(crate) struct StepResult {
     /// The load generator's result.
     pub(crate) outcome: Outcome,
     /// Mean tokens per query.
-    /// Mean tokens per query.
     tokens_mean: f64,
     /// The server's resident memory at the end.
     pub(crate) rss_mib: f64,
@@ -171,32 +170,32 @@ impl StepResult {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
-    let wants = |part| arguments.part.contains(&part);
-    if wants(Part::Embedding) {
+pub(crate) fn run(arguments: &ServeArguments, global: &GlobalOptions, format: Format) -> Result<()> {
+    let is_chosen = |part| arguments.part.contains(&part);
+    if is_chosen(ServePart::Embedding) {
         embedding::run(arguments, global, format)?;
     }
-    if wants(Part::Sequential) || wants(Part::Search) {
+    if is_chosen(ServePart::Sequential) || is_chosen(ServePart::Search) {
         let mut bench = ServerBench::start(arguments, global)?;
         bench.wait_until_idle()?;
-        if wants(Part::Sequential) {
+        if is_chosen(ServePart::Sequential) {
             sequential::run(&mut bench, arguments, format)?;
         }
-        if wants(Part::Search) {
+        if is_chosen(ServePart::Search) {
             search(&mut bench, global, format)?;
         }
     }
-    if wants(Part::Mix) {
+    if is_chosen(ServePart::Mix) {
         let mut bench = ServerBench::start_with(arguments, global, QueryMix::Zipf)?;
         bench.wait_until_idle()?;
         search(&mut bench, global, format)?;
     }
-    if wants(Part::Cores) {
+    if is_chosen(ServePart::Cores) {
         let stored = StoredCollection::load(arguments, global)?;
         let queries = corpus::queries(&global.data.package_queries()?)?;
         cores::run(arguments, global, &stored.data_dir, queries, format)?;
     }
-    if wants(Part::Stacks) {
+    if is_chosen(ServePart::Stacks) {
         stacks::run(arguments, global, format)?;
     }
     Ok(())
@@ -261,7 +260,7 @@ impl SystemUnderTest {
 impl StoredCollection {
     /// Loads the documents with vectors computed beforehand, unless an earlier run has. An interrupted load is
     /// resumed; documents already written are not written again.
-    fn load(arguments: &Arguments, global: &GlobalOptions) -> Result<StoredCollection> {
+    fn load(arguments: &ServeArguments, global: &GlobalOptions) -> Result<StoredCollection> {
         let model = global.model()?;
         let (documents, vectors) = packages_with_vectors(arguments, global, &model)?;
         let quantization = arguments.quantization;
@@ -289,7 +288,7 @@ impl StoredCollection {
 
 /// The documents and their vectors.
 fn packages_with_vectors(
-    arguments: &Arguments,
+    arguments: &ServeArguments,
     global: &GlobalOptions,
     model: &Model,
 ) -> Result<(Vec<corpus::Document>, Vectors)> {
@@ -303,9 +302,9 @@ fn packages_with_vectors(
 /// A server with its documents, and queries that have not been sent yet.
 pub(crate) struct ServerBench {
     system: SystemUnderTest,
-    arguments: Arguments,
+    arguments: ServeArguments,
     mix: QueryMix,
-    given_queries: Vec<String>,
+    source_queries: Vec<String>,
     model: Model,
     documents: Vec<corpus::Document>,
     vectors: Vectors,
@@ -315,21 +314,21 @@ pub(crate) struct ServerBench {
 
 impl ServerBench {
     /// Starts a server over the documents, without a query cache.
-    pub(crate) fn start(arguments: &Arguments, global: &GlobalOptions) -> Result<ServerBench> {
+    pub(crate) fn start(arguments: &ServeArguments, global: &GlobalOptions) -> Result<ServerBench> {
         ServerBench::start_with(arguments, global, QueryMix::Distinct)
     }
 
-    fn start_with(arguments: &Arguments, global: &GlobalOptions, mix: QueryMix) -> Result<ServerBench> {
+    fn start_with(arguments: &ServeArguments, global: &GlobalOptions, mix: QueryMix) -> Result<ServerBench> {
         let stored = StoredCollection::load(arguments, global)?;
-        let mut launched = vec!["--cpu", global.cpu().level().name()];
+        let mut options = vec!["--cpu", global.cpu().level().name()];
         if mix == QueryMix::Distinct {
-            launched.extend(["--query-cache-mib", "0"]);
+            options.extend(["--query-cache-mib", "0"]);
         }
         let launch = Launch {
             data_dir: stored.data_dir.clone(),
             models_dir: global.models_dir()?,
             cores: arguments.server_cores.clone(),
-            arguments: launched.into_iter().map(str::to_owned).collect(),
+            arguments: options.into_iter().map(str::to_owned).collect(),
         };
         let StoredCollection { documents, vectors, .. } = stored;
         let system = SystemUnderTest { name: "nearfield", server: Server::start(&launch)?, redis: None };
@@ -338,7 +337,7 @@ impl ServerBench {
 
     fn of(
         system: SystemUnderTest,
-        arguments: &Arguments,
+        arguments: &ServeArguments,
         global: &GlobalOptions,
         mix: QueryMix,
         (documents, vectors): (Vec<corpus::Document>, Vectors),
@@ -347,7 +346,7 @@ impl ServerBench {
             system,
             arguments: arguments.clone(),
             mix,
-            given_queries: corpus::queries(&global.data.package_queries()?)?,
+            source_queries: corpus::queries(&global.data.package_queries()?)?,
             model: global.model()?,
             documents,
             vectors,
@@ -363,13 +362,13 @@ impl ServerBench {
     fn wait_until_idle(&self) -> Result<()> {
         let pid = self.system.server.pid();
         let started = Instant::now();
-        let mut quiet = 0;
+        let mut idle_seconds = 0;
         while started.elapsed() < SETTLE_TIMEOUT {
             let before = machine::cpu_seconds(pid)?;
             std::thread::sleep(Duration::from_secs(1));
             let is_busy = machine::cpu_seconds(pid)? - before >= 0.05;
-            quiet = if is_busy { 0 } else { quiet + 1 };
-            if quiet >= self.arguments.quiet_seconds {
+            idle_seconds = if is_busy { 0 } else { idle_seconds + 1 };
+            if idle_seconds >= self.arguments.quiet_seconds {
                 return Ok(());
             }
         }
@@ -409,7 +408,7 @@ impl ServerBench {
 
     fn generate_queries(&mut self, count: usize) -> Result<()> {
         self.queries =
-            corpus::distinct_queries(&self.given_queries, &self.documents, count, self.arguments.seed)?;
+            corpus::distinct_queries(&self.source_queries, &self.documents, count, self.arguments.seed)?;
         Ok(())
     }
 
@@ -425,15 +424,14 @@ impl ServerBench {
     }
 
     /// The next queries of the mix.
-    /// The next queries of the mix.
     fn next_queries(&mut self, count: usize) -> Result<Vec<String>> {
         if self.mix == QueryMix::Distinct {
             return self.unused_queries(count);
         }
         let mut random = Random::new(self.arguments.seed + self.used as u64);
         self.used += count;
-        let zipf = Zipf::new(self.given_queries.len());
-        Ok((0..count).map(|_| self.given_queries[zipf.draw(&mut random)].clone()).collect())
+        let zipf = Zipf::new(self.source_queries.len());
+        Ok((0..count).map(|_| self.source_queries[zipf.draw(&mut random)].clone()).collect())
     }
 
     /// The first given queries, and the [`ground_truth::K`] exact nearest documents of each by float32 vectors.
@@ -443,7 +441,7 @@ impl ServerBench {
         global: &GlobalOptions,
     ) -> Result<(Vec<String>, Vec<u32>)> {
         let model = global.model()?;
-        let queries: Vec<String> = self.given_queries.iter().take(count).cloned().collect();
+        let queries: Vec<String> = self.source_queries.iter().take(count).cloned().collect();
         let texts: Vec<&str> = queries.iter().map(String::as_str).collect();
         let query_vectors =
             vectors::of_texts(&global.cache_dir, &model, &global.data.package_queries()?, &texts)?;
@@ -521,19 +519,19 @@ impl ServerBench {
         if !best.is_within(budget_ms) {
             return Ok(best);
         }
-        let mut too_fast = loop {
-            let faster = self.step(best.offered_qps * 2.0)?;
-            if !faster.is_within(budget_ms) {
-                break faster.offered_qps;
+        let mut too_high = loop {
+            let higher = self.step(best.offered_qps * 2.0)?;
+            if !higher.is_within(budget_ms) {
+                break higher.offered_qps;
             }
-            best = faster;
+            best = higher;
         };
         for _ in 0..5 {
-            let between = self.step((best.offered_qps + too_fast) / 2.0)?;
+            let between = self.step((best.offered_qps + too_high) / 2.0)?;
             if between.is_within(budget_ms) {
                 best = between;
             } else {
-                too_fast = between.offered_qps;
+                too_high = between.offered_qps;
             }
         }
         Ok(best)

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::{Arguments, ServerBench};
+use super::{ServeArguments, ServerBench};
 use crate::{
     machine,
     open_loop::encode,
@@ -17,7 +17,7 @@ use crate::{
 const WARM_UP: usize = 10;
 
 /// Measures and prints one row per run.
-pub(super) fn run(bench: &mut ServerBench, arguments: &Arguments, format: Format) -> Result<()> {
+pub(super) fn run(bench: &mut ServerBench, arguments: &ServeArguments, format: Format) -> Result<()> {
     let mut report = Report::new(format, "serve sequential");
     let count = arguments.queries.get();
     let warm_up = count.div_ceil(WARM_UP);

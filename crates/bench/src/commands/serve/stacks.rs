@@ -7,7 +7,7 @@ use anyhow::Result;
 use nearfield::service::{Config, Quantization, Service};
 use tempfile::TempDir;
 
-use super::{Arguments, QueryMix, ServerBench, SystemUnderTest, packages_with_vectors, search};
+use super::{QueryMix, ServeArguments, ServerBench, SystemUnderTest, packages_with_vectors, search};
 use crate::{
     global_options::GlobalOptions,
     packages,
@@ -22,10 +22,10 @@ use crate::{
 /// ef_search: set by the collection for Nearfield, with every query by the article's stack.
 const EF_SEARCH: &str = "80";
 
-type StartSystem = fn(&Arguments, &GlobalOptions, &RedisServer, &TempDir) -> Result<SystemUnderTest>;
+type StartSystem = fn(&ServeArguments, &GlobalOptions, &RedisServer, &TempDir) -> Result<SystemUnderTest>;
 
 /// Measures and prints one table per system.
-pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(super) fn run(arguments: &ServeArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let model = global.model()?;
     let scratch = tempfile::tempdir_in(&global.cache_dir)?;
     let core = match arguments.server_cores.as_slice() {
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
 }
 
 fn start_nearfield(
-    arguments: &Arguments,
+    arguments: &ServeArguments,
     global: &GlobalOptions,
     redis: &RedisServer,
     scratch: &TempDir,
@@ -73,7 +73,7 @@ fn start_nearfield(
 }
 
 fn start_article_stack(
-    arguments: &Arguments,
+    arguments: &ServeArguments,
     global: &GlobalOptions,
     redis: &RedisServer,
     scratch: &TempDir,

@@ -40,7 +40,7 @@ mod tests {
         for _ in 0..100_000 {
             drawn[zipf.draw(&mut random)] += 1;
         }
-        let all: f64 = (1..=100).map(|place| 1.0 / f64::from(place)).sum();
+        let all: f64 = (1..=100).map(|position| 1.0 / f64::from(position)).sum();
         for rank in [1usize, 2, 10, 100] {
             let expected = 100_000.0 / rank as f64 / all;
             let error = (drawn[rank - 1] as f64 - expected).abs();

@@ -29,9 +29,9 @@ use crate::{
     server::{Launch, Server},
 };
 
-/// Arguments of `soak`.
+/// SoakArguments of `soak`.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct SoakArguments {
     /// Length of the run in minutes
     #[arg(long, default_value_t = 120.0)]
     minutes: f64,
@@ -69,7 +69,7 @@ struct Window {
 }
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format) -> Result<()> {
+pub(crate) fn run(arguments: &SoakArguments, global: &GlobalOptions, format: Format) -> Result<()> {
     let documents = corpus::documents(&global.data.packages()?, 2 * arguments.documents)?;
     let queries = corpus::queries(&global.data.package_queries()?)?;
     let dir = global.cache_dir.join("soak");
@@ -109,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments, global: &GlobalOptions, format: Format)
 
 /// Searches window by window until the time is over or a write fails; prints one row per window.
 fn measure(
-    arguments: &Arguments,
+    arguments: &SoakArguments,
     queries: &[String],
     server: &mut Server,
     launch: &Launch,
@@ -171,7 +171,12 @@ fn measure(
 }
 
 /// Prints the whole run as one row.
-fn summary(arguments: &Arguments, windows: &[Window], counts: &WriteCounts, format: Format) -> Result<()> {
+fn summary(
+    arguments: &SoakArguments,
+    windows: &[Window],
+    counts: &WriteCounts,
+    format: Format,
+) -> Result<()> {
     let windows: Vec<&Window> =
         windows.iter().filter(|window| window.minute > arguments.warm_up_minutes).collect();
     let (Some(first), Some(last)) = (windows.first(), windows.last()) else {

@@ -34,7 +34,6 @@ pub(super) struct WriteCounts {
     pub(super) expiring: u64,
     pub(super) deleted: u64,
     pub(super) collections_dropped: u64,
-    /// Requests answered by 429 or 503.
     /// Requests rejected with status 429 or 503.
     pub(super) rejected: u64,
 }
