@@ -1,5 +1,5 @@
-//! What the tests of several crates share, compiled once: a generated model of a few kilobytes, the installed
-//! default model, and real Redis servers and clusters.
+//! Test support shared by several crates: a generated model of a few kilobytes, the installed default model, and real
+//! Redis servers and clusters.
 //!
 //! It depends on no other crate of the workspace, so that the unit tests of each of them can use it.
 

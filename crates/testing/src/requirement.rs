@@ -1,10 +1,10 @@
-//! What a test needs and a machine may lack.
+//! What some tests need and not every machine has.
 
 use std::env;
 
-/// Something that a machine may lack. Its environment variable decides what becomes of the tests that need it: with
-/// `1` they fail where it is missing, with `0` they are skipped even where it is present. Otherwise they run where it is
-/// present. A skipped test prints `SKIPPED` and the reason.
+/// Something that not every machine has. An environment variable controls the tests that need it: with `1` they fail
+/// if it is missing, with `0` they are always skipped, otherwise they are skipped if it is missing. A skipped test
+/// prints `SKIPPED` and the reason.
 #[derive(Clone, Copy, Debug)]
 pub enum Requirement {
     /// The model all-MiniLM-L6-v2: `NEARFIELD_REQUIRE_MODEL`.
@@ -16,7 +16,7 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// What `find` finds, or `None` if the test is to be skipped. Panics if the test must not be skipped.
+    /// Returns what `find` finds, or `None` if the test is to be skipped. Panics if the test must not be skipped.
     pub fn find<T>(self, find: impl FnOnce() -> Result<T, String>) -> Option<T> {
         let variable = match self {
             Requirement::Model => "NEARFIELD_REQUIRE_MODEL",
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_is_skipped_where_something_is_missing_or_unwanted() {
+    fn skips_a_test_if_something_is_missing_or_excluded() {
         assert_eq!([None, Some(""), Some("1")].map(found), [Some(1); 3]);
         assert_eq!(found(Some("0")), None);
         assert_eq!([None, Some(""), Some("0")].map(missing), [None; 3]);
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "there is no model, and NEARFIELD_REQUIRE_MODEL=1")]
-    fn a_test_fails_where_something_required_is_missing() {
+    fn fails_a_test_if_something_required_is_missing() {
         missing(Some("1"));
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use testing::{
     real_model,
-    redis_stack::{Options, RedisStack},
+    redis_stack::{RedisOptions, RedisStack},
 };
 
 use crate::program::TestHome;
@@ -20,7 +20,8 @@ fn sorted_lines(text: &str) -> Vec<String> {
 #[test]
 fn copies_a_collection_to_redis_and_back() {
     let secret = "correct-horse";
-    let Some(redis) = RedisStack::start(Options { password: Some(secret), ..Options::default() }) else {
+    let Some(redis) = RedisStack::start(RedisOptions { password: Some(secret), ..RedisOptions::default() })
+    else {
         return;
     };
     let Some(models) = real_model::models() else { return };
@@ -95,7 +96,7 @@ fn rejects_invalid_copies() {
     assert!(!home.path("x").exists(), "nothing is created");
     fs::create_dir(home.path("data")).unwrap();
     home.fails(1, &["copy", "--from", "directory", "--to", "./data"], &["same store"]);
-    let Some(redis) = RedisStack::reserve(Options::default()) else { return };
+    let Some(redis) = RedisStack::reserve(RedisOptions::default()) else { return };
     home.fails(4, &["copy", "--from", "directory", "--to", &redis.url()], &[&redis.port().to_string()]);
     home.fails(3, &["copy", "--from", "directory", "--to", "./x", "-c", "kb"], &["\"kb\""]);
     let out = home.ok(&["copy", "--from", "directory", "--to", "./x"]);

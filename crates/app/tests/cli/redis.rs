@@ -4,7 +4,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::{Value, json};
 use testing::{
     real_model,
-    redis_stack::{Options, RedisStack, Reply},
+    redis_stack::{RedisOptions, RedisStack, Reply},
 };
 
 use crate::program::{TestHome, output};
@@ -31,7 +31,7 @@ fn create_index(redis: &RedisStack) {
 #[test]
 fn writes_reads_and_deletes_documents_in_redis() {
     let secret = "correct-horse";
-    let options = Options { user: Some(("ada", secret)), ..Options::default() };
+    let options = RedisOptions { user: Some(("ada", secret)), ..RedisOptions::default() };
     let Some(redis) = RedisStack::start(options) else { return };
     let Some(models) = real_model::models() else { return };
     let models = models.to_str().unwrap();
@@ -106,13 +106,15 @@ fn reports_an_unusable_store_without_its_password() {
         &["--store", "redis://", "rediss://", "postgres://..."],
     );
     assert!(!rejected.err.contains(secret), "{rejected:?}");
-    let Some(redis) = RedisStack::reserve(Options { password: Some(secret), ..Options::default() }) else {
+    let Some(redis) = RedisStack::reserve(RedisOptions { password: Some(secret), ..RedisOptions::default() })
+    else {
         return;
     };
     let address = format!("127.0.0.1:{}", redis.port());
     let unreachable = home.fails(4, &["collections", "--store", &redis.url()], &[&address]);
     assert!(!unreachable.err.contains(secret), "{unreachable:?}");
-    let Some(redis) = RedisStack::start(Options { password: Some(secret), ..Options::default() }) else {
+    let Some(redis) = RedisStack::start(RedisOptions { password: Some(secret), ..RedisOptions::default() })
+    else {
         return;
     };
     let wrong_url = redis.url().replace(secret, "battery-staple");
@@ -146,7 +148,7 @@ fn eval_drops_its_temporary_collection() {
 #[test]
 fn connects_to_redis_over_tls_if_the_certificate_is_trusted() {
     let secret = "correct-horse";
-    let options = Options { tls: true, password: Some(secret), ..Options::default() };
+    let options = RedisOptions { tls: true, password: Some(secret), ..RedisOptions::default() };
     let Some(redis) = RedisStack::start(options) else { return };
     let home = TestHome::new();
     let args = ["collections", "--store", &redis.url()];

@@ -181,7 +181,7 @@ fn replaces_a_killed_primary_without_wrong_results() {
     eprintln!("{lost} of {count} acknowledged writes lost, which Redis permits");
 
     cluster.restart(victim);
-    cluster.wait_until_whole();
+    cluster.wait_until_healthy();
     assert_eq!(ids(&search(&program, false).json), expected_ids());
 }
 
@@ -214,7 +214,7 @@ fn replaces_a_hung_primary_which_returns_as_a_replica() {
     let failover = paused.elapsed();
     load.wait_for_successes(200);
     cluster.resume(victim);
-    cluster.wait_until_whole();
+    cluster.wait_until_healthy();
     load.wait_for_successes(200);
     let report = stop_and_check(load, "a primary stopped", paused);
     eprintln!("the cluster's own failover took {failover:?}");
@@ -249,7 +249,7 @@ fn migrates_slots_under_load_without_wrong_results() {
     }
     load.wait_for_successes(100);
     // The slot that the name of a primary's index hashes to.
-    let Reply::Array(indexes) = cluster.ask(primaries[0], &["FT._LIST"]) else { panic!("FT._LIST") };
+    let Reply::Array(indexes) = cluster.command(primaries[0], &["FT._LIST"]) else { panic!("FT._LIST") };
     let Reply::Text(index) = &indexes[0] else { panic!("an index's name: {indexes:?}") };
     let slot = cluster.slot(std::str::from_utf8(index).unwrap());
     cluster.migrate_slots(primaries[0], primaries[1], slot..=slot);
@@ -273,7 +273,7 @@ fn reconnects_after_all_connections_were_closed_at_once() {
     let (load, acknowledged) = start_load(&program);
     let closed = Instant::now();
     for _ in 0..3 {
-        cluster.cut_all_connections();
+        cluster.close_client_connections();
         load.wait_for_successes(50);
     }
     let last_closed = Instant::now();
@@ -316,7 +316,7 @@ fn waits_for_a_cluster_that_is_down_at_startup() {
 fn only_a_shard_without_memory_rejects_documents() {
     let Some((cluster, program)) = start_filled(&[]) else { return };
     let full = cluster.owner(cluster.slot("docs:0"));
-    cluster.ask(full, &["CONFIG", "SET", "maxmemory", "1"]);
+    cluster.command(full, &["CONFIG", "SET", "maxmemory", "1"]);
     let documents: Vec<Value> = (0..100)
         .map(|number| json!({"id": number.to_string(), "rank": number, "place": [number, 0, 0, 1]}))
         .collect();
@@ -333,7 +333,7 @@ fn only_a_shard_without_memory_rejects_documents() {
         }
     }
     assert_eq!(search(&program, false).status, 200, "reads continue");
-    cluster.ask(full, &["CONFIG", "SET", "maxmemory", "0"]);
+    cluster.command(full, &["CONFIG", "SET", "maxmemory", "0"]);
     let written = program.post("/collections/docs/documents", &json!({"documents": documents})).json;
     assert_eq!(written["errors"], 0, "{written}");
 }
@@ -343,7 +343,7 @@ fn replicas_serve_reads() {
     let Some((cluster, program)) = start_filled(&["--read-from-replicas", "--wait-replicas", "1"]) else {
         return;
     };
-    let searches_on = |port: u16| match cluster.ask(port, &["INFO", "commandstats"]) {
+    let searches_on = |port: u16| match cluster.command(port, &["INFO", "commandstats"]) {
         Reply::Text(stats) => {
             let stats = String::from_utf8_lossy(&stats).into_owned();
             let searches = stats.lines().find_map(|line| line.strip_prefix("cmdstat_FT.SEARCH:calls="));

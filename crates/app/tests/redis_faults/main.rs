@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testing::redis_stack::{Options, RedisStack};
+use testing::redis_stack::{RedisOptions, RedisStack};
 
 use load::{Client, Load, LoadReport};
 use program::{Program, post, put};
@@ -101,7 +101,7 @@ fn check(what: &str, report: &LoadReport, outage: Range<Instant>, available: Ins
 #[test]
 fn waits_for_a_redis_that_is_down_at_startup() {
     let secret = "correct-horse";
-    let options = Options { password: Some(secret), ..Options::default() };
+    let options = RedisOptions { password: Some(secret), ..RedisOptions::default() };
     let Some(mut redis) = RedisStack::reserve(options) else { return };
     let program = Program::serve(&redis.url());
     assert_eq!(program.get("/healthz").status, 200);

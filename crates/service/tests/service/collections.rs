@@ -25,7 +25,7 @@ fn title_only(prefix: &str) -> Schema {
     with_vector(article(prefix), |vector| vector.embed.as_mut().unwrap().fields = vec!["title".into()])
 }
 
-fn embedded_by(model: &str) -> Schema {
+fn with_model(model: &str) -> Schema {
     with_vector(article("a:"), |field| *field = vector(model))
 }
 
@@ -37,9 +37,9 @@ async fn the_collection_may_be_omitted_if_there_is_only_one() {
     let none = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!(none.code, "collection-not-found");
 
-    fixture.make(COLLECTION, article("a:")).await;
+    fixture.create(COLLECTION, article("a:")).await;
     assert_eq!(fixture.service.default_collection().unwrap(), COLLECTION);
-    fixture.make("books", article("b:")).await;
+    fixture.create("books", article("b:")).await;
     let several = fixture.service.default_collection().unwrap_err();
     assert_eq!((several.kind, several.code), (ErrorKind::Invalid, "collection-ambiguous"));
     assert!(several.message.contains("articles, books"), "{several}");
@@ -54,8 +54,9 @@ async fn the_collection_may_be_omitted_if_there_is_only_one() {
 #[tokio::test]
 async fn accepts_the_same_schema_again_and_rejects_a_different_one() {
     let fixture = Fixture::new().await;
-    let (info, made) = fixture.service.put_collection(&cx(), COLLECTION, article("a:"), false).await.unwrap();
-    assert_eq!((info.name.as_str(), made), (COLLECTION, false));
+    let (info, created) =
+        fixture.service.put_collection(&cx(), COLLECTION, article("a:"), false).await.unwrap();
+    assert_eq!((info.name.as_str(), created), (COLLECTION, false));
     let other = fixture.service.put_collection(&cx(), COLLECTION, title_only("a:"), false).await.unwrap_err();
     assert_eq!(other.kind, ErrorKind::Conflict);
     let bad_name = fixture.service.put_collection(&cx(), "no/name", article("a:"), false).await.unwrap_err();
@@ -66,8 +67,8 @@ async fn accepts_the_same_schema_again_and_rejects_a_different_one() {
 async fn one_of_two_concurrent_identical_calls_creates_the_collection() {
     let fixture = Fixture::empty();
     let cx = cx();
-    let make = || fixture.service.put_collection(&cx, COLLECTION, article("a:"), false);
-    let (one, other) = tokio::join!(make(), make());
+    let create = || fixture.service.put_collection(&cx, COLLECTION, article("a:"), false);
+    let (one, other) = tokio::join!(create(), create());
     assert!(one.unwrap().1 != other.unwrap().1);
 }
 
@@ -79,8 +80,8 @@ async fn a_new_collection_indexes_existing_documents() {
         put(&number.to_string(), &[("title", word), ("content", &format!("{number}"))])
     });
     fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
-    fixture.make("titles", title_only("a:")).await;
-    fixture.settled().await;
+    fixture.create("titles", title_only("a:")).await;
+    fixture.wait_until_settled().await;
     let info = fixture.service.collection(&cx(), "titles").await.unwrap();
     assert_eq!((info.documents, info.vectors, info.unembedded), (700, 700, 0));
     let distance = fixture.distance_from("titles", "3", "cherry").await.unwrap();
@@ -99,12 +100,13 @@ async fn rebuilds_a_collection_online_and_switches_to_the_new_version() {
         fixture.put(id, title, content).await.unwrap();
     }
     let before = fixture.service.collection(&cx(), COLLECTION).await.unwrap();
-    let (_, made) = fixture.service.put_collection(&cx(), COLLECTION, title_only("a:"), true).await.unwrap();
-    assert!(!made);
+    let (_, created) =
+        fixture.service.put_collection(&cx(), COLLECTION, title_only("a:"), true).await.unwrap();
+    assert!(!created);
     // During the rebuild, either version may serve the search.
     assert_eq!(fixture.ids("apple", 9).await.len(), 2);
     fixture.put("3", "winter", "apple").await.unwrap();
-    fixture.settled().await;
+    fixture.wait_until_settled().await;
     let after = fixture.service.collection(&cx(), COLLECTION).await.unwrap();
     assert_eq!(after.version.id, before.version.id);
     assert!(after.version.version > before.version.version);
@@ -125,8 +127,8 @@ async fn names_and_aliases_resolve_to_the_same_documents() {
     fixture.service.put_alias(&cx(), "kb", COLLECTION).await.unwrap();
     assert_eq!(fixture.service.get(&cx(), "kb", "1").await.unwrap(), fixture.get("1").await.unwrap());
     let search = SearchRequest { collection: Some("kb".into()), ..SearchRequest::text("apple", 1) };
-    let answer = fixture.service.search(&cx(), search).await.unwrap();
-    assert_eq!((answer.collection.as_str(), ids(&answer)), (COLLECTION, vec!["1".to_owned()]));
+    let response = fixture.service.search(&cx(), search).await.unwrap();
+    assert_eq!((response.collection.as_str(), ids(&response)), (COLLECTION, vec!["1".to_owned()]));
     assert_eq!(fixture.service.default_collection().unwrap(), COLLECTION);
     // An operation that is hard to undo requires the collection name; an alias is rejected.
     let dropped = fixture.service.drop_collection(&cx(), "kb", DropMode::DeleteDocuments).await.unwrap_err();
@@ -144,8 +146,8 @@ async fn dropping_a_collection_keeps_its_documents_unless_requested_otherwise() 
     fixture.put("1", "apple", "").await.unwrap();
     fixture.service.drop_collection(&cx(), COLLECTION, DropMode::KeepDocuments).await.unwrap();
     assert_eq!(fixture.service.stats(&cx()).await.unwrap().documents, 1);
-    fixture.make(COLLECTION, article("a:")).await;
-    fixture.settled().await;
+    fixture.create(COLLECTION, article("a:")).await;
+    fixture.wait_until_settled().await;
     assert_eq!(fixture.ids("apple", 9).await, ["1"]);
     fixture.service.drop_collection(&cx(), COLLECTION, DropMode::DeleteDocuments).await.unwrap();
     assert_eq!(fixture.service.stats(&cx()).await.unwrap().documents, 0);
@@ -154,30 +156,30 @@ async fn dropping_a_collection_keeps_its_documents_unless_requested_otherwise() 
 #[tokio::test]
 async fn creating_a_collection_rejects_an_incompatible_model() {
     let fixture = Fixture::empty();
-    let make =
+    let rejection =
         async |schema| fixture.service.put_collection(&cx(), COLLECTION, schema, false).await.unwrap_err();
-    let missing = make(embedded_by("absent")).await;
+    let missing = rejection(with_model("absent")).await;
     assert_eq!((missing.kind, missing.code), (ErrorKind::Unavailable, "model-missing"));
     let dir = fixture.config.models_dir.join("absent");
     assert!(missing.message.contains(dir.to_str().unwrap()), "{missing}");
     assert!(missing.message.contains("nearfield model pull"), "{missing}");
 
     fs::create_dir(&dir).unwrap();
-    let broken = make(embedded_by("absent")).await;
+    let broken = rejection(with_model("absent")).await;
     assert_eq!((broken.kind, broken.code), (ErrorKind::Unavailable, "model-unreadable"));
     assert!(broken.message.contains("modules.json"), "{broken}");
 
     for name in ["../tiny", "/etc", "", ".."] {
-        assert_eq!(make(embedded_by(name)).await.code, "model-name", "{name:?}");
+        assert_eq!(rejection(with_model(name)).await.code, "model-name", "{name:?}");
     }
-    let wide = make(with_vector(article("a:"), |vector| vector.dim = 384)).await;
+    let wrong_dim = rejection(with_vector(article("a:"), |vector| vector.dim = 384)).await;
     assert_eq!(
-        (wide.kind, wide.code, wide.at.as_deref()),
+        (wrong_dim.kind, wrong_dim.code, wrong_dim.at.as_deref()),
         (ErrorKind::Invalid, "vector-dimensions", Some("embedding"))
     );
-    assert!(wide.message.contains("384") && wide.message.contains("16"), "{wide}");
-    let coarse = make(with_vector(article("a:"), |vector| vector.vector_type = VectorType::Int8)).await;
-    assert_eq!((coarse.kind, coarse.code), (ErrorKind::Invalid, "vector-type"));
+    assert!(wrong_dim.message.contains("384") && wrong_dim.message.contains("16"), "{wrong_dim}");
+    let int8 = rejection(with_vector(article("a:"), |vector| vector.vector_type = VectorType::Int8)).await;
+    assert_eq!((int8.kind, int8.code), (ErrorKind::Invalid, "vector-type"));
     assert!(fixture.service.collections(&cx()).await.unwrap().is_empty());
 }
 
@@ -186,8 +188,8 @@ async fn reports_a_missing_model_and_loads_it_once_installed() {
     let fixture = Fixture::new().await;
     fixture.put("1", "apple", "").await.unwrap();
     let closed = fixture.close();
-    let away = closed.config.models_dir.join("away");
-    fs::rename(closed.model_dir(), &away).unwrap();
+    let moved = closed.config.models_dir.join("moved");
+    fs::rename(closed.model_dir(), &moved).unwrap();
     let fixture = closed.open();
     let readiness = fixture.service.readiness();
     assert!(!readiness.ready);
@@ -202,7 +204,7 @@ async fn reports_a_missing_model_and_loads_it_once_installed() {
     assert_eq!((search.kind, search.code), (ErrorKind::Unavailable, "model-missing"));
     assert_eq!(fixture.put("2", "pear", "").await.unwrap_err().code, "model-missing");
 
-    fs::rename(&away, fixture.model_dir()).unwrap();
+    fs::rename(&moved, fixture.model_dir()).unwrap();
     assert_eq!(fixture.ids("apple", 9).await, ["1"]);
     assert!(fixture.service.readiness().ready);
 }
@@ -216,7 +218,7 @@ async fn embeds_documents_without_vectors_at_the_next_start() {
         let schema = article("b:");
         let info = engine.create_collection("books", schema).unwrap();
         let fields = vec![engine::Field { name: (*b"title").into(), value: (*b"apple").into() }];
-        let stands = Op::Put {
+        let put = Op::Put {
             key: b"b:1".to_vec(),
             fields,
             expires_at_ms: None,
@@ -229,15 +231,15 @@ async fn embeds_documents_without_vectors_at_the_next_start() {
             }],
             expected: engine::Expected::Any,
         };
-        engine.write(vec![stands]).pop().unwrap().unwrap();
-        // The document predates this collection, so it has no vector there.
-        engine.create_collection("later", title_only("b:")).unwrap();
-        assert_eq!(engine.collection("later").unwrap().unembedded, 1);
+        engine.write(vec![put]).pop().unwrap().unwrap();
+        // The document is older than this collection, so it has no vector in it.
+        engine.create_collection("titles", title_only("b:")).unwrap();
+        assert_eq!(engine.collection("titles").unwrap().unembedded, 1);
         engine.close();
     }
     let fixture = closed.open();
-    fixture.settled().await;
-    let distance = fixture.distance_from("later", "1", "apple").await.unwrap();
+    fixture.wait_until_settled().await;
+    let distance = fixture.distance_from("titles", "1", "apple").await.unwrap();
     assert!(distance.abs() < 1e-5, "{distance}");
 }
 
@@ -250,7 +252,7 @@ async fn reports_and_recomputes_vectors_of_another_model() {
     let closed = fixture.close();
     tiny_model::write(&closed.model_dir(), 2);
     let fixture = closed.open();
-    fixture.settled().await;
+    fixture.wait_until_settled().await;
     for (id, title) in [("1", "apple"), ("2", "router"), ("3", "winter")] {
         let distance = fixture.distance_from(COLLECTION, id, title).await.unwrap();
         assert!(distance.abs() < 1e-5, "{id}: {distance}");
@@ -289,7 +291,7 @@ async fn a_data_directory_can_be_opened_only_once() {
 #[tokio::test]
 async fn flat_and_hnsw_return_the_same_hits_in_a_small_collection() {
     let fixture = Fixture::new().await;
-    fixture.make("flat", with_vector(article("f:"), |vector| vector.algorithm = Algorithm::Flat)).await;
+    fixture.create("flat", with_vector(article("f:"), |vector| vector.algorithm = Algorithm::Flat)).await;
     let words = tiny_model::WORDS;
     for collection in [COLLECTION, "flat"] {
         let puts: Vec<Put> = (0..words.len())
@@ -300,20 +302,20 @@ async fn flat_and_hnsw_return_the_same_hits_in_a_small_collection() {
         fixture.service.put(&cx(), collection, puts).await.unwrap();
     }
     for word in words {
-        let ask = async |collection: &str| {
+        let distances = async |collection: &str| {
             let search =
                 SearchRequest { collection: Some(collection.to_owned()), ..SearchRequest::text(word, 10) };
-            let answer = fixture.service.search(&cx(), search).await.unwrap();
-            answer.hits.iter().map(|hit| (hit.distance.unwrap() * 1e4).round()).collect::<Vec<_>>()
+            let response = fixture.service.search(&cx(), search).await.unwrap();
+            response.hits.iter().map(|hit| (hit.distance.unwrap() * 1e4).round()).collect::<Vec<_>>()
         };
-        assert_eq!(ask(COLLECTION).await, ask("flat").await, "{word}");
+        assert_eq!(distances(COLLECTION).await, distances("flat").await, "{word}");
     }
 }
 
 fn engine(config: &Config) -> Engine {
     #[derive(Debug)]
-    struct Still;
-    impl engine::Clock for Still {
+    struct FixedClock;
+    impl engine::Clock for FixedClock {
         fn now_ms(&self) -> u64 {
             1_700_000_000_000
         }
@@ -321,7 +323,7 @@ fn engine(config: &Config) -> Engine {
     Engine::open(Options {
         data_dir: config.data_dir.clone(),
         cpu: engine::Cpu::detect(),
-        clock: Arc::new(Still),
+        clock: Arc::new(FixedClock),
         cache_bytes: config.cache_bytes,
         disk_reserve_bytes: 0,
         memory_max_bytes: 0,

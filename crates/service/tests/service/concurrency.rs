@@ -108,26 +108,28 @@ async fn concurrent_batches_and_patches_keep_text_and_vector_consistent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_several_writers_with_the_same_precondition_succeeds() {
     let fixture = Fixture::new().await;
-    let made = fixture.put("1", "apple", "").await.unwrap();
+    let created = fixture.put("1", "apple", "").await.unwrap();
     let tasks: Vec<_> = (0..8)
         .map(|number| {
             let service = fixture.service.clone();
-            let guarded =
-                Patch { expected: Expected::Seq(made.seq), ..patch("1", &[("title", WORDS[10 + number])]) };
-            tokio::spawn(async move { service.patch(&cx(), COLLECTION, guarded).await })
+            let patch = Patch {
+                expected: Expected::Seq(created.seq),
+                ..patch("1", &[("title", WORDS[10 + number])])
+            };
+            tokio::spawn(async move { service.patch(&cx(), COLLECTION, patch).await })
         })
         .collect();
-    let mut won = 0;
+    let mut succeeded = 0;
     for task in tasks {
         match task.await.unwrap() {
             Ok(result) => {
                 assert_eq!(result.outcome, Outcome::Updated);
-                won += 1;
+                succeeded += 1;
             }
             Err(error) => assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "conflict")),
         }
     }
-    assert_eq!(won, 1);
+    assert_eq!(succeeded, 1);
 
     let tasks: Vec<_> = (0..8)
         .map(|_| {
@@ -138,11 +140,11 @@ async fn one_of_several_writers_with_the_same_precondition_succeeds() {
             )
         })
         .collect();
-    let mut made = 0;
+    let mut created = 0;
     for task in tasks {
-        made += usize::from(task.await.unwrap().is_ok());
+        created += usize::from(task.await.unwrap().is_ok());
     }
-    assert_eq!(made, 1);
+    assert_eq!(created, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -163,11 +165,11 @@ async fn searches_succeed_during_a_bulk_load() {
             assert!(results.iter().all(Result::is_ok));
         }
     });
-    let mut answered = 0;
-    while !load.is_finished() || answered == 0 {
-        let answer = fixture.service.search(&cx(), SearchRequest::text("winter summer", 1)).await.unwrap();
-        assert_eq!(ids(&answer), ["first"]);
-        answered += 1;
+    let mut searches = 0;
+    while !load.is_finished() || searches == 0 {
+        let response = fixture.service.search(&cx(), SearchRequest::text("winter summer", 1)).await.unwrap();
+        assert_eq!(ids(&response), ["first"]);
+        searches += 1;
     }
     load.await.unwrap();
     assert_eq!(fixture.service.count(&cx(), COLLECTION, None).await.unwrap(), 2001);
@@ -182,7 +184,7 @@ async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version(
     let puts = (0..300)
         .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
     fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
-    let schema = embedding_of(|embed| embed.fields = vec!["title".into()]);
+    let schema = with_embedding(|embed| embed.fields = vec!["title".into()]);
     let service = fixture.service.clone();
     let writer = tokio::spawn(async move {
         for number in 0..150 {
@@ -192,7 +194,7 @@ async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version(
     });
     fixture.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
     writer.await.unwrap();
-    fixture.settled().await;
+    fixture.wait_until_settled().await;
     for number in 0..300 {
         let word = WORDS[if number < 150 { (number * 3 + 1) % 40 } else { number % 40 }];
         let distance = fixture.distance_from(COLLECTION, &number.to_string(), word).await.unwrap();
@@ -201,29 +203,29 @@ async fn documents_written_while_a_collection_is_rebuilt_are_in_the_new_version(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn during_a_model_change_queries_are_embedded_with_the_model_of_the_compared_vectors() {
+async fn queries_are_embedded_with_the_model_of_the_searched_version_during_a_model_change() {
     let fixture = Fixture::new().await;
     tiny_model::write(&fixture.config.models_dir.join("other"), 2);
     let puts = (0..200)
         .map(|number| put(&number.to_string(), &[("title", WORDS[number % 40]), ("content", "pear")]));
     fixture.service.put(&cx(), COLLECTION, puts.collect()).await.unwrap();
     for model in ["other", fixture::MODEL, "other"] {
-        let schema = embedding_of(|embed| embed.model = model.to_owned());
+        let schema = with_embedding(|embed| embed.model = model.to_owned());
         let before = fixture.service.collection(&cx(), COLLECTION).await.unwrap().version;
         fixture.service.put_collection(&cx(), COLLECTION, schema, true).await.unwrap();
-        let mut more = 20;
-        while more > 0 {
-            let word = WORDS[more % 40];
-            let answer = fixture.search(&format!("{word} pear"), 1).await;
-            assert!(answer.hits[0].distance.unwrap().abs() < 1e-5, "{word}: {:?}", answer.hits[0]);
+        let mut remaining = 20;
+        while remaining > 0 {
+            let word = WORDS[remaining % 40];
+            let response = fixture.search(&format!("{word} pear"), 1).await;
+            assert!(response.hits[0].distance.unwrap().abs() < 1e-5, "{word}: {:?}", response.hits[0]);
             let version = fixture.service.collection(&cx(), COLLECTION).await.unwrap().version;
-            more -= usize::from(version != before);
+            remaining -= usize::from(version != before);
         }
     }
 }
 
 /// The articles schema with a changed embedding.
-fn embedding_of(change: impl Fn(&mut Embedding)) -> Schema {
+fn with_embedding(change: impl Fn(&mut Embedding)) -> Schema {
     let mut schema = fixture::article("a:");
     for field in &mut schema.fields {
         if let FieldKind::Vector(vector) = &mut field.kind {

@@ -13,26 +13,26 @@ use std::{
 /// The `FT.INFO` reply for the article index.
 const INFO: &str = include_str!("../../src/backend/redis/recorded/info_resp2.txt");
 
-/// The commands a server received, each as its words.
-type Sent = Arc<Mutex<Vec<Vec<String>>>>;
+/// The commands that a server received, each as its words.
+type ReceivedCommands = Arc<Mutex<Vec<Vec<String>>>>;
 
-/// Two primaries. Their threads and ports live as long as the process.
+/// Two primaries, which run until the test process ends.
 pub(crate) struct CoordinatorCluster {
-    sent: BTreeMap<u16, Sent>,
+    received: BTreeMap<u16, ReceivedCommands>,
 }
 
 impl CoordinatorCluster {
     pub(crate) fn start() -> CoordinatorCluster {
         let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
-        let sent = ports.map(|port| (port, Sent::default()));
-        let cluster = CoordinatorCluster { sent: BTreeMap::from(sent) };
+        let received = ports.map(|port| (port, ReceivedCommands::default()));
+        let cluster = CoordinatorCluster { received: BTreeMap::from(received) };
         for (listener, port) in listeners.into_iter().zip(ports) {
-            let sent = cluster.sent[&port].clone();
+            let received = cluster.received[&port].clone();
             thread::spawn(move || {
                 for client in listener.incoming() {
-                    let (sent, client) = (sent.clone(), client.unwrap());
-                    thread::spawn(move || converse(&client, &sent, ports));
+                    let (received, client) = (received.clone(), client.unwrap());
+                    thread::spawn(move || serve_connection(&client, &received, ports));
                 }
             });
         }
@@ -41,26 +41,26 @@ impl CoordinatorCluster {
 
     /// With RESP2, in which the replies are written.
     pub(crate) fn url(&self) -> String {
-        let hosts: Vec<String> = self.sent.keys().map(|port| format!("127.0.0.1:{port}")).collect();
+        let hosts: Vec<String> = self.received.keys().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis-cluster://{}?protocol=resp2", hosts.join(","))
     }
 
     /// The commands of this name that each server received.
-    pub(crate) fn sent(&self, name: &str) -> Vec<Vec<Vec<String>>> {
-        let of_server = |sent: &Sent| {
-            let sent = sent.lock().unwrap();
-            sent.iter().filter(|words| words[0] == name).cloned().collect()
+    pub(crate) fn received(&self, name: &str) -> Vec<Vec<Vec<String>>> {
+        let with_name = |received: &ReceivedCommands| {
+            let received = received.lock().unwrap();
+            received.iter().filter(|words| words[0] == name).cloned().collect()
         };
-        self.sent.values().map(of_server).collect()
+        self.received.values().map(with_name).collect()
     }
 }
 
-fn converse(client: &TcpStream, sent: &Sent, ports: [u16; 2]) {
+fn serve_connection(client: &TcpStream, received: &ReceivedCommands, ports: [u16; 2]) {
     let mut reader = BufReader::new(client);
     let mut writer = client;
-    while let Some(words) = command(&mut reader) {
+    while let Some(words) = read_command(&mut reader) {
         let reply = reply(&words, ports);
-        sent.lock().unwrap().push(words);
+        received.lock().unwrap().push(words);
         if writer.write_all(reply.replace('\n', "\r\n").as_bytes()).is_err() {
             return;
         }
@@ -68,12 +68,12 @@ fn converse(client: &TcpStream, sent: &Sent, ports: [u16; 2]) {
 }
 
 /// The words of the next command; `None` if the client disconnected.
-fn command(reader: &mut impl std::io::BufRead) -> Option<Vec<String>> {
-    let mut number = |mark: char| {
+fn read_command(reader: &mut impl std::io::BufRead) -> Option<Vec<String>> {
+    let mut read_part = |prefix: char| {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
-        let count: usize = line.trim_end().strip_prefix(mark)?.parse().ok()?;
-        if mark == '$' {
+        let count: usize = line.trim_end().strip_prefix(prefix)?.parse().ok()?;
+        if prefix == '$' {
             let mut word = vec![0; count + 2];
             reader.read_exact(&mut word).ok()?;
             word.truncate(count);
@@ -81,8 +81,8 @@ fn command(reader: &mut impl std::io::BufRead) -> Option<Vec<String>> {
         }
         Some((count, String::new()))
     };
-    let (count, _) = number('*')?;
-    (0..count).map(|_| number('$').map(|(_, word)| word)).collect()
+    let (count, _) = read_part('*')?;
+    (0..count).map(|_| read_part('$').map(|(_, word)| word)).collect()
 }
 
 fn reply(words: &[String], ports: [u16; 2]) -> String {

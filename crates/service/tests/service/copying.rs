@@ -22,7 +22,7 @@ use testing::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{self, COLLECTION, Closed, Fixture, ManualClock, article, cx, put, text};
+use crate::fixture::{self, COLLECTION, ClosedFixture, Fixture, ManualClock, article, cx, put, text};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -60,13 +60,13 @@ impl RecordingObserver {
 /// The stores of a test: the fixture's data directory, further directories, and Redis servers. The
 /// clock is set to the real time, which Redis uses.
 struct Stores {
-    home: Closed,
+    home: ClosedFixture,
     clock: Arc<ManualClock>,
 }
 
 impl Stores {
     /// Fills the fixture's data directory.
-    async fn filled(fill: impl AsyncFn(&Fixture)) -> Stores {
+    async fn new(fill: impl AsyncFn(&Fixture)) -> Stores {
         let fixture = Fixture::empty();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         fixture.clock.advance(now - Duration::from_millis(1_700_000_000_000));
@@ -85,10 +85,10 @@ impl Stores {
     }
 
     fn redis(&self, redis: &RedisStack) -> Config {
-        self.at(redis.url())
+        self.redis_at(redis.url())
     }
 
-    fn at(&self, url: String) -> Config {
+    fn redis_at(&self, url: String) -> Config {
         Config { store: Store::Redis(RedisStore::new(url)), ..self.home() }
     }
 
@@ -129,7 +129,11 @@ impl Stores {
 
     /// The content of a collection in a data directory: documents without sequence numbers, and the
     /// bits of their computed vectors with the model's fingerprint.
-    async fn content(&self, config: Config, collection: &str) -> BTreeMap<String, (Document, Vec<Computed>)> {
+    async fn content(
+        &self,
+        config: Config,
+        collection: &str,
+    ) -> BTreeMap<String, (Document, Vec<ComputedBits>)> {
         let service = self.service(config.clone());
         let mut documents = Vec::new();
         let mut after = None;
@@ -144,7 +148,7 @@ impl Stores {
         service.close();
         drop(service);
         let engine = engine(&config.data_dir, self.clock.clone());
-        let held = |document: Document| {
+        let with_vectors = |document: Document| {
             let computed = |(field, vector): (String, engine::ComputedVector)| {
                 (field, vector.model, vector.values.iter().map(|value| value.to_bits()).collect())
             };
@@ -160,14 +164,14 @@ impl Stores {
                 ),
             )
         };
-        let content = documents.into_iter().map(held).collect();
+        let content = documents.into_iter().map(with_vectors).collect();
         engine.close();
         content
     }
 }
 
 /// Field name, model fingerprint and bits of a computed vector.
-type Computed = (String, [u8; 16], Vec<u32>);
+type ComputedBits = (String, [u8; 16], Vec<u32>);
 
 fn engine(data_dir: &Path, clock: Arc<ManualClock>) -> engine::Engine {
     engine::Engine::open(engine::Options {
@@ -190,10 +194,10 @@ fn engine(data_dir: &Path, clock: Arc<ManualClock>) -> engine::Engine {
 /// Tags, numbers, non-UTF-8 bytes, expiries, aliases, and a second collection over some of the same
 /// keys.
 async fn fill(fixture: &Fixture) {
-    fixture.make(COLLECTION, article("a:")).await;
-    let mut own = article("a:own/");
-    own.fields.truncate(4);
-    own.fields.push(service::FieldSchema {
+    fixture.create(COLLECTION, article("a:")).await;
+    let mut second = article("a:own/");
+    second.fields.truncate(4);
+    second.fields.push(service::FieldSchema {
         name: "place".to_owned(),
         kind: FieldKind::Vector(service::VectorSchema {
             vector_type: VectorType::Float16,
@@ -202,7 +206,7 @@ async fn fill(fixture: &Fixture) {
             ..fixture::vector("")
         }),
     });
-    fixture.make("own", Schema { ttl: Some(HOUR * 24), ..own }).await;
+    fixture.create("own", Schema { ttl: Some(HOUR * 24), ..second }).await;
     fixture.service.put_alias(&cx(), "current", COLLECTION).await.unwrap();
     fixture.service.put_alias(&cx(), "mine", "own").await.unwrap();
 
@@ -234,7 +238,7 @@ async fn fill(fixture: &Fixture) {
 #[tokio::test]
 async fn documents_survive_a_round_trip_through_redis() {
     let Some(redis) = RedisStack::plain() else { return };
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     let (plan, copied) = stores.copy_all(stores.home(), stores.redis(&redis)).await;
     assert_eq!(plan.collections().collect::<Vec<_>>(), [COLLECTION, "own"]);
     assert_eq!(plan.notes(), &[] as &[String], "nothing differs in the target");
@@ -257,23 +261,26 @@ async fn documents_survive_a_round_trip_through_redis() {
                 let bytes: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
                 assert_eq!(blob(field), Reply::Text(bytes), "{key}");
             }
-            let end = document.expires_at_ms.map_or(-1, |end| end as i64);
-            assert_eq!(redis.command(&["PEXPIRETIME", key]), Reply::Integer(end), "{key}");
+            let expires_at = document.expires_at_ms.map_or(-1, |ms| ms as i64);
+            assert_eq!(redis.command(&["PEXPIRETIME", key]), Reply::Integer(expires_at), "{key}");
         }
     }
 
     for config in [stores.redis(&redis), back] {
         let service = stores.service(config);
-        let found = |name: &str| service.schema(name).unwrap();
-        assert_eq!(found("current").prefixes, [b"a:"]);
-        assert_eq!((found("mine").prefixes, found("mine").ttl), (vec![b"a:own/".to_vec()], Some(HOUR * 24)));
+        let schema = |name: &str| service.schema(name).unwrap();
+        assert_eq!(schema("current").prefixes, [b"a:"]);
+        assert_eq!(
+            (schema("mine").prefixes, schema("mine").ttl),
+            (vec![b"a:own/".to_vec()], Some(HOUR * 24))
+        );
         let search = service::SearchRequest {
             collection: Some("current".to_owned()),
             exact: true,
             ..service::SearchRequest::text("garden password", 5)
         };
-        let answer = service.search(&cx(), search).await.unwrap();
-        assert!(answer.hits.iter().all(|hit| hit.distance.unwrap() < 0.5), "{answer:?}");
+        let response = service.search(&cx(), search).await.unwrap();
+        assert!(response.hits.iter().all(|hit| hit.distance.unwrap() < 0.5), "{response:?}");
         assert_eq!(service.activity().embedded_texts, 1, "the query and nothing else was embedded");
         service.close();
     }
@@ -281,54 +288,54 @@ async fn documents_survive_a_round_trip_through_redis() {
 
 #[tokio::test]
 async fn repeating_a_copy_between_directories_writes_nothing() {
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     let other = stores.directory("other");
     let (_, copied) = stores.copy_all(stores.home(), other.clone()).await;
     assert_eq!(copied.written, 451);
     assert!(
         stores.content(stores.home(), COLLECTION).await == stores.content(other.clone(), COLLECTION).await
     );
-    let (_, again) = stores.copy_all(stores.home(), other).await;
-    assert_eq!(again, CopySummary { unchanged: 451, skipped: Some(0), ..CopySummary::default() });
+    let (_, repeated) = stores.copy_all(stores.home(), other).await;
+    assert_eq!(repeated, CopySummary { unchanged: 451, skipped: Some(0), ..CopySummary::default() });
 }
 
 #[tokio::test]
 async fn documents_survive_a_round_trip_through_redis_and_a_cluster() {
     let (Some(redis), Some(cluster)) = (RedisStack::plain(), RedisCluster::start()) else { return };
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
-    let (_, copied) = stores.copy_all(stores.redis(&redis), stores.at(cluster.url())).await;
+    let (_, copied) = stores.copy_all(stores.redis(&redis), stores.redis_at(cluster.url())).await;
     assert_eq!(copied, CopySummary { written: 451, ..CopySummary::default() });
-    let keys = |port: u16| match cluster.ask(port, &["DBSIZE"]) {
+    let keys = |port: u16| match cluster.command(port, &["DBSIZE"]) {
         Reply::Integer(keys) => keys,
         other => panic!("DBSIZE: {other:?}"),
     };
-    let spread: Vec<i64> = cluster.primaries().into_iter().map(keys).collect();
-    assert!(spread.iter().all(|keys| *keys > 100), "{spread:?}");
+    let keys_per_primary: Vec<i64> = cluster.primaries().into_iter().map(keys).collect();
+    assert!(keys_per_primary.iter().all(|keys| *keys > 100), "{keys_per_primary:?}");
     let back = stores.directory("back");
-    stores.copy_all(stores.at(cluster.url()), back.clone()).await;
+    stores.copy_all(stores.redis_at(cluster.url()), back.clone()).await;
     for collection in [COLLECTION, "own"] {
         let before = stores.content(stores.home(), collection).await;
         assert!(before == stores.content(back.clone(), collection).await, "{collection}");
     }
-    let refused = Copier::open(stores.at(cluster.url()), stores.at(cluster.url())).unwrap_err();
-    assert_eq!(refused.code, "same-store");
+    let error = Copier::open(stores.redis_at(cluster.url()), stores.redis_at(cluster.url())).unwrap_err();
+    assert_eq!(error.code, "same-store");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_waits_for_a_cluster_failover() {
     let options = ClusterOptions { node_timeout_ms: 500, ..ClusterOptions::default() };
     let Some(mut cluster) = RedisCluster::with(options) else { return };
-    let stores = Stores::filled(fill).await;
-    let copier = stores.open(stores.home(), stores.at(cluster.url()));
+    let stores = Stores::new(fill).await;
+    let copier = stores.open(stores.home(), stores.redis_at(cluster.url()));
     let plan = copier.plan(&cx(), None).await.unwrap();
     let primary = cluster.primaries()[0];
     cluster.kill(primary);
     let observer = RecordingObserver::default();
     let copied = copier.copy(&cx(), &plan, &observer).await.unwrap();
     // A write without acknowledgement may have been applied and then counts as unchanged.
-    let arrived = copied.written + copied.unchanged;
-    assert_eq!((arrived, copied.rejected), (451, 0), "{:?}", observer.failures());
+    let in_target = copied.written + copied.unchanged;
+    assert_eq!((in_target, copied.rejected), (451, 0), "{:?}", observer.failures());
     let verified = copier.verify(&cx(), &plan, &observer).await.unwrap();
     assert!(verified.is_equal(), "{verified:?} {:?}", observer.failures());
 }
@@ -339,8 +346,8 @@ async fn an_interrupted_copy_resumes() {
     let Some(redis) = RedisStack::plain() else { return };
     // Four pages, two of them written concurrently: when the first is done and the copy is cancelled,
     // two have not begun.
-    let stores = Stores::filled(async |fixture: &Fixture| {
-        fixture.make(COLLECTION, article("a:")).await;
+    let stores = Stores::new(async |fixture: &Fixture| {
+        fixture.create(COLLECTION, article("a:")).await;
         let large = |id| {
             let mut put = put(&format!("{id}"), &[("title", "apple")]);
             put.fields.push(("large".to_owned(), Value::Bytes(vec![7; 64 << 10])));
@@ -372,7 +379,7 @@ async fn an_interrupted_copy_resumes() {
 #[tokio::test]
 async fn verify_reports_documents_changed_after_the_copy() {
     let Some(redis) = RedisStack::plain() else { return };
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     let copier = stores.open(stores.home(), stores.redis(&redis));
     let plan = copier.plan(&cx(), None).await.unwrap();
     let observer = RecordingObserver::default();
@@ -382,7 +389,7 @@ async fn verify_reports_documents_changed_after_the_copy() {
     assert_eq!(redis.command(&[b"HSET".as_slice(), b"a:2", b"embedding", &blob]), Reply::Integer(0));
     assert_eq!(redis.command(&["UNLINK", "a:4"]), Reply::Integer(1));
     assert_eq!(redis.command(&["PEXPIRE", "a:5", "9000000"]), Reply::Integer(1));
-    assert_eq!(redis.command(&["HSET", "a:new", "title", "only there"]), Reply::Integer(1));
+    assert_eq!(redis.command(&["HSET", "a:new", "title", "only in the target"]), Reply::Integer(1));
 
     let verified = copier.verify(&cx(), &plan, &observer).await.unwrap();
     assert!(!verified.is_equal() && verified.digest != verified.target_digest);
@@ -407,9 +414,9 @@ async fn verify_reports_documents_changed_after_the_copy() {
 #[tokio::test]
 async fn incomplete_documents_are_reported_and_the_others_copied() {
     let Some(redis) = RedisStack::plain() else { return };
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
-    redis.command(&["HSET", "a:bare", "title", "written by others"]);
+    redis.command(&["HSET", "a:bare", "title", "written by another client"]);
     redis.command(&["HSET", "a:short", "title", "wrong", "embedding", "1234"]);
     redis.command(&["HSET", "a:number", "title", "wrong", "year", "soon"]);
 
@@ -427,34 +434,34 @@ async fn incomplete_documents_are_reported_and_the_others_copied() {
 #[tokio::test]
 async fn copies_a_vector_provided_by_the_caller_for_an_embedded_field() {
     let Some(redis) = RedisStack::plain() else { return };
-    let own: Vec<f32> = (0..tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
-    let stores = Stores::filled(async |fixture: &Fixture| {
-        fixture.make(COLLECTION, article("a:")).await;
+    let vector: Vec<f32> = (0..tiny_model::DIM).map(|value| value as f32 - 3.0).collect();
+    let stores = Stores::new(async |fixture: &Fixture| {
+        fixture.create(COLLECTION, article("a:")).await;
         let mut put = put("own", &[("title", "apple")]);
-        put.fields.push(("embedding".to_owned(), Value::Vector(own.clone())));
+        put.fields.push(("embedding".to_owned(), Value::Vector(vector.clone())));
         fixture.put_one(put).await.unwrap();
     })
     .await;
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
-    let bytes: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(redis.command(&["HGET", "a:own", "embedding"]), Reply::Text(bytes));
     let back = stores.directory("back");
     stores.copy_all(stores.redis(&redis), back.clone()).await;
     let (document, vectors) = &stores.content(back, COLLECTION).await["a:own"];
     assert_eq!(document.field(b"embedding"), None);
-    assert_eq!(vectors[0].2, own.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
+    assert_eq!(vectors[0].2, vector.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn rejects_vectors_of_two_models_in_one_redis_collection() {
     let Some(redis) = RedisStack::plain() else { return };
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     stores.copy_all(stores.home(), stores.redis(&redis)).await;
     // The same documents in another data directory, whose model of that name is a different one.
     let fixture = Fixture::empty().close();
     tiny_model::write(&fixture.model_dir(), 2);
     let fixture = fixture.open();
-    fixture.make(COLLECTION, article("a:")).await;
+    fixture.create(COLLECTION, article("a:")).await;
     fixture.put("1", "apple", "").await.unwrap();
     let other = fixture.close();
     let copier = stores.open(other.config.clone(), stores.redis(&redis));
@@ -480,7 +487,7 @@ async fn rejects_vectors_of_two_models_in_one_redis_collection() {
 #[tokio::test]
 async fn quantization_is_chosen_by_the_target_and_reported() {
     let Some(redis) = RedisStack::plain() else { return };
-    let codes = |quantization| {
+    let schema = |quantization| {
         let mut schema = article("a:");
         let Some(FieldKind::Vector(vector)) = schema.fields.last_mut().map(|field| &mut field.kind) else {
             panic!("the last field is the vector")
@@ -488,8 +495,8 @@ async fn quantization_is_chosen_by_the_target_and_reported() {
         vector.quantization = quantization;
         schema
     };
-    let stores = Stores::filled(async |fixture: &Fixture| {
-        fixture.make(COLLECTION, codes(Quantization::Int8)).await;
+    let stores = Stores::new(async |fixture: &Fixture| {
+        fixture.create(COLLECTION, schema(Quantization::Int8)).await;
         fixture.put("1", "apple", "").await.unwrap();
     })
     .await;
@@ -498,7 +505,7 @@ async fn quantization_is_chosen_by_the_target_and_reported() {
     let back = stores.directory("back");
     let (plan, _) = stores.copy_all(stores.redis(&redis), back.clone()).await;
     assert!(plan.notes()[0].contains("quantization int8"), "{:?}", plan.notes());
-    assert_eq!(stores.service(back.clone()).schema(COLLECTION).unwrap(), codes(Quantization::Int8));
+    assert_eq!(stores.service(back.clone()).schema(COLLECTION).unwrap(), schema(Quantization::Int8));
     // An existing collection keeps its quantization.
     let (plan, copied) = stores.copy_all(stores.home(), back).await;
     assert_eq!((plan.notes().len(), copied.unchanged), (0, 1));
@@ -506,7 +513,7 @@ async fn quantization_is_chosen_by_the_target_and_reported() {
 
 #[tokio::test]
 async fn copies_a_single_collection() {
-    let stores = Stores::filled(fill).await;
+    let stores = Stores::new(fill).await;
     let copier = stores.open(stores.home(), stores.directory("part"));
     let observer = RecordingObserver::default();
     let plan = copier.plan(&cx(), Some(&["mine".to_owned(), "own".to_owned()])).await.unwrap();
@@ -525,26 +532,26 @@ async fn copies_a_single_collection() {
 #[tokio::test]
 async fn rejects_incompatible_stores_before_writing_anything() {
     let Some(redis) = RedisStack::plain() else { return };
-    let stores = Stores::filled(fill).await;
-    let refused =
+    let stores = Stores::new(fill).await;
+    let rejection =
         |from: Config, to: Config| Copier::open_with_clock(from, to, stores.clock.clone()).unwrap_err();
-    assert_eq!(refused(stores.home(), stores.home()).code, "same-store");
+    assert_eq!(rejection(stores.home(), stores.home()).code, "same-store");
     let linked = stores.directory("link");
     std::os::unix::fs::symlink(&stores.home().data_dir, &linked.data_dir).unwrap();
-    assert_eq!(refused(stores.home(), linked).code, "same-store");
+    assert_eq!(rejection(stores.home(), linked).code, "same-store");
     let by_another_name = RedisStore::new(redis.url().replace("127.0.0.1", "localhost"));
     let localhost = Config { store: Store::Redis(by_another_name), ..stores.home() };
-    assert_eq!(refused(stores.redis(&redis), localhost).code, "same-store");
-    assert_eq!(refused(stores.directory("nowhere"), stores.home()).code, "source-not-found");
+    assert_eq!(rejection(stores.redis(&redis), localhost).code, "same-store");
+    assert_eq!(rejection(stores.directory("nowhere"), stores.home()).code, "source-not-found");
     assert!(!stores.directory("nowhere").data_dir.exists());
     let service = stores.service(stores.home());
-    assert_eq!(refused(stores.home(), stores.directory("other")).code, "data-locked");
+    assert_eq!(rejection(stores.home(), stores.directory("other")).code, "data-locked");
     service.close();
     drop(service);
 
     let other = stores.directory("other");
     let service = stores.service(other.clone());
-    let (made, _) = service.put_collection(&cx(), "own", article("other:"), false).await.unwrap();
+    let (created, _) = service.put_collection(&cx(), "own", article("other:"), false).await.unwrap();
     service.close();
     drop(service);
     let copier = stores.open(stores.home(), other.clone());
@@ -554,7 +561,7 @@ async fn rejects_incompatible_stores_before_writing_anything() {
     drop(copier);
     let service = stores.service(other);
     let collections = service.collections(&cx()).await.unwrap();
-    assert_eq!(collections, [made], "nothing was created");
+    assert_eq!(collections, [created], "nothing was created");
     service.put_alias(&cx(), "current", "own").await.unwrap();
     service.close();
     drop(service);

@@ -14,20 +14,20 @@ fn code(result: Result<PutResult, Error>) -> (ErrorKind, &'static str) {
 #[tokio::test]
 async fn writes_finds_replaces_and_deletes_a_document() {
     let fixture = Fixture::new().await;
-    let made = fixture.put("1", "apple", "a sweet fruit").await.unwrap();
-    assert_eq!((made.id.as_str(), made.outcome, made.truncated), ("1", Outcome::Created, false));
+    let created = fixture.put("1", "apple", "a sweet fruit").await.unwrap();
+    assert_eq!((created.id.as_str(), created.outcome, created.truncated), ("1", Outcome::Created, false));
     fixture.put("2", "router", "network cable").await.unwrap();
     assert_eq!(fixture.ids("apple fruit", 2).await, ["1", "2"]);
 
     let document = fixture.get("1").await.unwrap();
     assert_eq!(&*document.key, b"a:1");
-    assert_eq!(document.seq, made.seq);
+    assert_eq!(document.seq, created.seq);
     assert_eq!(field(&document, "title"), Some("apple"));
     assert_eq!(document.expires_at_ms, None);
 
     let changed = fixture.put("1", "server", "network port").await.unwrap();
     assert_eq!(changed.outcome, Outcome::Updated);
-    assert!(changed.seq > made.seq);
+    assert!(changed.seq > created.seq);
     assert_eq!(fixture.ids("server network port", 1).await, ["1"]);
     assert_eq!(fixture.ids("apple fruit", 9).await.len(), 2);
 
@@ -49,9 +49,9 @@ async fn rejects_a_change_with_more_fields_than_a_document_may_have() {
     };
     change(500, 524).await.unwrap();
     // Removed fields do not count towards the limit, and every field of the document is checked for removal.
-    let refused = [change(0, 1025).await, change(1025, 0).await, change(500, 525).await];
-    for refused in refused {
-        assert_eq!(code(refused), (ErrorKind::Invalid, "too-many-fields"));
+    let results = [change(0, 1025).await, change(1025, 0).await, change(500, 525).await];
+    for result in results {
+        assert_eq!(code(result), (ErrorKind::Invalid, "too-many-fields"));
     }
     let fields = (0..1025).map(|number| (format!("f{number}"), Value::Number(1.0))).collect();
     let results =
@@ -80,8 +80,8 @@ async fn writing_an_identical_document_changes_and_embeds_nothing() {
     let again = fixture.put("1", "apple", "pear").await.unwrap();
     assert_eq!((again.outcome, again.seq), (Outcome::Unchanged, first.seq));
     // The order of fields does not distinguish documents.
-    let turned = fixture.put_one(put("1", &[("content", "pear"), ("title", "apple")])).await.unwrap();
-    assert_eq!((turned.outcome, turned.seq), (Outcome::Unchanged, first.seq));
+    let reordered = fixture.put_one(put("1", &[("content", "pear"), ("title", "apple")])).await.unwrap();
+    assert_eq!((reordered.outcome, reordered.seq), (Outcome::Unchanged, first.seq));
     let fixture = fixture.reopen();
     assert_eq!(fixture.put("1", "apple", "pear").await.unwrap().outcome, Outcome::Unchanged);
     assert_eq!(fixture.service.activity().embedded_texts, 0);
@@ -131,22 +131,22 @@ async fn a_patch_sets_and_removes_fields_and_embeds_changed_text() {
 #[tokio::test]
 async fn a_write_whose_precondition_fails_is_rejected() {
     let fixture = Fixture::new().await;
-    let guarded = |expected| Put { expected, ..put("1", &[("title", "apple")]) };
-    assert_eq!(code(fixture.put_one(guarded(Expected::Seq(1))).await), (ErrorKind::Conflict, "conflict"));
-    let made = fixture.put_one(guarded(Expected::Absent)).await.unwrap();
-    assert_eq!(code(fixture.put_one(guarded(Expected::Absent)).await), (ErrorKind::Conflict, "conflict"));
+    let put_if = |expected| Put { expected, ..put("1", &[("title", "apple")]) };
+    assert_eq!(code(fixture.put_one(put_if(Expected::Seq(1))).await), (ErrorKind::Conflict, "conflict"));
+    let created = fixture.put_one(put_if(Expected::Absent)).await.unwrap();
+    assert_eq!(code(fixture.put_one(put_if(Expected::Absent)).await), (ErrorKind::Conflict, "conflict"));
     assert_eq!(
-        code(fixture.put_one(guarded(Expected::Seq(made.seq + 1))).await),
+        code(fixture.put_one(put_if(Expected::Seq(created.seq + 1))).await),
         (ErrorKind::Conflict, "conflict")
     );
-    let again = fixture.put_one(guarded(Expected::Seq(made.seq))).await.unwrap();
+    let again = fixture.put_one(put_if(Expected::Seq(created.seq))).await.unwrap();
     assert_eq!(again.outcome, Outcome::Unchanged);
 
     let change = |expected| Patch { expected, ..patch("1", &[("title", "pear")]) };
-    let stale = fixture.service.patch(&cx(), COLLECTION, change(Expected::Seq(made.seq + 1))).await;
+    let stale = fixture.service.patch(&cx(), COLLECTION, change(Expected::Seq(created.seq + 1))).await;
     assert_eq!(code(stale), (ErrorKind::Conflict, "conflict"));
-    let changed = fixture.service.patch(&cx(), COLLECTION, change(Expected::Seq(made.seq))).await.unwrap();
-    let stale = fixture.service.delete(&cx(), COLLECTION, "1", Expected::Seq(made.seq)).await.unwrap_err();
+    let changed = fixture.service.patch(&cx(), COLLECTION, change(Expected::Seq(created.seq))).await.unwrap();
+    let stale = fixture.service.delete(&cx(), COLLECTION, "1", Expected::Seq(created.seq)).await.unwrap_err();
     assert_eq!(stale.kind, ErrorKind::Conflict);
     assert!(fixture.service.delete(&cx(), COLLECTION, "1", Expected::Seq(changed.seq)).await.unwrap());
 }
@@ -156,9 +156,9 @@ async fn a_batch_returns_one_result_per_document_in_order() {
     let fixture = Fixture::new().await;
     let number = |value: f64| ("year".to_owned(), Value::Number(value));
     let with = |id: &str, extra: (String, Value)| {
-        let mut one = put(id, &[("title", "plum")]);
-        one.fields.push(extra);
-        one
+        let mut put = put(id, &[("title", "plum")]);
+        put.fields.push(extra);
+        put
     };
     let puts = vec![
         put("a", &[("title", "apple")]),
@@ -201,7 +201,7 @@ async fn a_batch_returns_one_result_per_document_in_order() {
 }
 
 #[tokio::test]
-async fn the_later_of_two_writes_to_an_id_in_a_batch_wins() {
+async fn the_last_write_to_an_id_in_a_batch_wins() {
     let fixture = Fixture::new().await;
     let puts = vec![
         put("1", &[("title", "apple")]),
@@ -220,12 +220,12 @@ async fn the_later_of_two_writes_to_an_id_in_a_batch_wins() {
 #[tokio::test]
 async fn values_are_stored_in_the_form_required_by_the_schema() {
     let fixture = Fixture::new().await;
-    let own: Vec<f32> = (0..16).map(|n| n as f32 - 4.5).collect();
+    let vector: Vec<f32> = (0..16).map(|n| n as f32 - 4.5).collect();
     let fields: Fields = vec![
         ("title".into(), text("apple")),
         ("tags".into(), Value::Tags(vec!["Red".into(), "sweet".into()])),
         ("year".into(), Value::Number(2024.5)),
-        ("embedding".into(), Value::Vector(own.clone())),
+        ("embedding".into(), Value::Vector(vector.clone())),
         ("anything".into(), Value::Bytes(vec![0, 255])),
     ];
     fixture.put_one(Put { fields, ..put("1", &[]) }).await.unwrap();
@@ -233,7 +233,7 @@ async fn values_are_stored_in_the_form_required_by_the_schema() {
     assert_eq!(document.field(b"tags"), Some(&b"Red,sweet"[..]));
     assert_eq!(document.field(b"year"), Some(&b"2024.5"[..]));
     assert_eq!(document.field(b"anything"), Some(&[0, 255][..]));
-    let blob: Vec<u8> = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let blob: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(document.field(b"embedding"), Some(blob.as_slice()));
     // A document that provides its vector is not embedded.
     assert_eq!(fixture.service.activity().embedded_texts, 0);
@@ -256,15 +256,16 @@ async fn reports_a_text_that_exceeds_the_model_input() {
 #[tokio::test]
 async fn documents_expire_after_their_ttl() {
     let fixture = Fixture::new().await;
-    let mortal = |seconds| Put { ttl: Some(Duration::from_secs(seconds)), ..put("1", &[("title", "apple")]) };
-    fixture.put_one(mortal(10)).await.unwrap();
+    let expiring =
+        |seconds| Put { ttl: Some(Duration::from_secs(seconds)), ..put("1", &[("title", "apple")]) };
+    fixture.put_one(expiring(10)).await.unwrap();
     fixture.put("2", "apple", "").await.unwrap();
-    let first_end = fixture.get("1").await.unwrap().expires_at_ms.unwrap();
+    let first_expiry = fixture.get("1").await.unwrap().expires_at_ms.unwrap();
     fixture.clock.advance(Duration::from_secs(6));
     // Writing the same document again restarts its expiry and embeds nothing.
     let embedded = fixture.service.activity().embedded_texts;
-    assert_eq!(fixture.put_one(mortal(10)).await.unwrap().outcome, Outcome::Updated);
-    assert_eq!(fixture.get("1").await.unwrap().expires_at_ms, Some(first_end + 6000));
+    assert_eq!(fixture.put_one(expiring(10)).await.unwrap().outcome, Outcome::Updated);
+    assert_eq!(fixture.get("1").await.unwrap().expires_at_ms, Some(first_expiry + 6000));
     assert_eq!(fixture.service.activity().embedded_texts, embedded);
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(fixture.ids("apple", 9).await.len(), 2);
@@ -292,7 +293,7 @@ async fn documents_expire_after_their_ttl() {
 async fn documents_inherit_the_default_ttl_of_their_collection() {
     let fixture = Fixture::empty();
     let schema = service::Schema { ttl: Some(Duration::from_secs(60)), ..fixture::article("a:") };
-    fixture.make(COLLECTION, schema).await;
+    fixture.create(COLLECTION, schema).await;
     fixture.put("1", "apple", "").await.unwrap();
     let end = fixture.get("1").await.unwrap().expires_at_ms.unwrap();
     fixture.clock.advance(Duration::from_secs(20));
@@ -360,10 +361,10 @@ async fn scrolls_counts_and_deletes_documents_by_filter() {
 #[tokio::test]
 async fn finds_an_id_under_every_prefix_of_its_collection() {
     let fixture = Fixture::empty();
-    fixture.make("new", fixture::article("new:")).await;
+    fixture.create("new", fixture::article("new:")).await;
     let mut both = fixture::article("old:");
     both.prefixes.push(b"new:".to_vec());
-    fixture.make(COLLECTION, both).await;
+    fixture.create(COLLECTION, both).await;
     fixture.service.put(&cx(), "new", vec![put("1", &[("title", "apple")])]).await.unwrap();
     let document = fixture.get("1").await.unwrap();
     assert_eq!(&*document.key, b"new:1");
@@ -382,8 +383,8 @@ async fn a_new_backup_can_start_as_soon_as_the_previous_one_is_read() {
     for _ in 0..200 {
         let mut backup = fixture.service.back_up(&cx()).await.unwrap();
         let mut bytes = 0;
-        while let Some(piece) = backup.next().await {
-            bytes += piece.unwrap().len();
+        while let Some(chunk) = backup.next().await {
+            bytes += chunk.unwrap().len();
         }
         assert_ne!(bytes, 0);
     }

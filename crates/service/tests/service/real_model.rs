@@ -43,7 +43,7 @@ const ARTICLES: [(&str, &str, &str); 8] = [
     ),
 ];
 
-const QUESTIONS: [(&str, &str); 8] = [
+const QUERIES: [(&str, &str); 8] = [
     ("I forgot my login secret and cannot get in", "password"),
     ("where do I find the bill for last month", "invoice"),
     ("I am not happy with what I bought, can I be reimbursed", "refund"),
@@ -54,13 +54,13 @@ const QUESTIONS: [(&str, &str); 8] = [
     ("I want to leave and have everything erased", "delete"),
 ];
 
-async fn with_articles(dir: &TempDir, models_dir: PathBuf) -> Service {
+async fn open_with_articles(dir: &TempDir, models_dir: PathBuf) -> Service {
     let mut config = fixture::config(dir.path().to_owned());
     config.models_dir = models_dir;
     let service = Service::open(config).unwrap();
-    let (_, made) =
+    let (_, created) =
         service.put_collection(&cx(), COLLECTION, article_schema("a:", &[], &[]), false).await.unwrap();
-    assert!(made);
+    assert!(created);
     let puts = ARTICLES.map(|(id, title, content)| put(id, &[("title", title), ("content", content)]));
     for result in service.put(&cx(), COLLECTION, puts.into()).await.unwrap() {
         result.unwrap();
@@ -69,24 +69,24 @@ async fn with_articles(dir: &TempDir, models_dir: PathBuf) -> Service {
 }
 
 #[tokio::test]
-async fn paraphrased_questions_find_their_articles() {
+async fn paraphrased_queries_find_their_articles() {
     let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
     let model = models.join(MODEL);
-    let service = with_articles(&dir, models).await;
-    let searches = QUESTIONS.map(|(question, _)| SearchRequest::text(question, 3)).to_vec();
-    let answers = service.search_many(&cx(), searches).await.unwrap();
-    for ((question, id), answer) in QUESTIONS.iter().zip(answers) {
-        let answer = answer.unwrap();
-        assert_eq!(ids(&answer)[0], *id, "{question}");
+    let service = open_with_articles(&dir, models).await;
+    let searches = QUERIES.map(|(query, _)| SearchRequest::text(query, 3)).to_vec();
+    let responses = service.search_many(&cx(), searches).await.unwrap();
+    for ((query, id), response) in QUERIES.iter().zip(responses) {
+        let response = response.unwrap();
+        assert_eq!(ids(&response)[0], *id, "{query}");
         // The same search with a vector computed outside the service, by exact comparison.
-        let vector = fixture::embed(&model, question);
+        let vector = fixture::embed(&model, query);
         let exact =
             SearchRequest { legs: vec![Leg::Vector(vector)], exact: true, ..SearchRequest::text("", 3) };
         let exact = service.search(&cx(), exact).await.unwrap();
-        assert_eq!(ids(&exact), ids(&answer));
-        for (one, other) in exact.hits.iter().zip(&answer.hits) {
-            assert!((one.score - other.score).abs() < 1e-5, "{question}");
+        assert_eq!(ids(&exact), ids(&response));
+        for (one, other) in exact.hits.iter().zip(&response.hits) {
+            assert!((one.score - other.score).abs() < 1e-5, "{query}");
         }
     }
 }
@@ -95,7 +95,7 @@ async fn paraphrased_questions_find_their_articles() {
 async fn reports_truncated_text() {
     let Some(models) = real_model::models() else { return };
     let dir = TempDir::new().unwrap();
-    let service = with_articles(&dir, models).await;
+    let service = open_with_articles(&dir, models).await;
     // The model reads 256 word pieces, two of them special; the limit of 128 in tokenizer.json must not apply.
     for (words, truncated) in [(200, false), (254, false), (255, true)] {
         let one = put("long", &[("content", &"word ".repeat(words))]);

@@ -17,7 +17,7 @@ async fn vectors_of_another_model_are_recomputed_once() {
     let mut closed = Fixture::empty().close();
     closed.config.store = Store::Redis(RedisStore::new(redis.url()));
     let fixture = closed.open();
-    fixture.make(COLLECTION, article("a:")).await;
+    fixture.create(COLLECTION, article("a:")).await;
     let documents = [("1", "apple"), ("2", "router"), ("3", "winter")];
     for (id, title) in documents {
         fixture.put(id, title, "").await.unwrap();
@@ -25,7 +25,7 @@ async fn vectors_of_another_model_are_recomputed_once() {
     let closed = fixture.close();
     tiny_model::write(&closed.model_dir(), 2);
     let fixture = closed.open();
-    fixture.settled().await;
+    fixture.wait_until_settled().await;
     for (id, title) in documents {
         let distance = fixture.distance_from(COLLECTION, id, title).await.unwrap();
         assert!(distance.abs() < 1e-5, "{id}: {distance}");
@@ -39,7 +39,7 @@ async fn vectors_of_another_model_are_recomputed_once() {
 }
 
 /// The schema of the index in the recorded replies.
-fn recorded() -> Schema {
+fn recorded_schema() -> Schema {
     let field = |name: &str, kind| FieldSchema { name: name.to_owned(), kind };
     let vector = VectorSchema {
         algorithm: Algorithm::Hnsw { m: 16, ef_construction: 200, ef_search: 80 },
@@ -64,29 +64,33 @@ async fn a_cluster_with_a_search_coordinator_has_one_index_served_by_any_server(
     closed.config.store = Store::Redis(RedisStore::new(cluster.url()));
     let fixture = closed.open();
     assert!(fixture.service.readiness().ready, "{:?}", fixture.service.readiness());
-    fixture.make("kb", recorded()).await;
-    let created: Vec<Vec<String>> = cluster.sent("FT.CREATE").into_iter().flatten().collect();
+    fixture.create("kb", recorded_schema()).await;
+    let created: Vec<Vec<String>> = cluster.received("FT.CREATE").into_iter().flatten().collect();
     assert_eq!(created.len(), 1, "{created:?}");
     assert_eq!(created[0][1], "kb", "one index with the collection's name");
 
     for _ in 0..4 {
         let search =
             SearchRequest { legs: vec![Leg::Vector(vec![1.0, 0.0, 0.0, 0.0])], ..SearchRequest::text("", 3) };
-        let answer = fixture.service.search(&cx(), search).await.unwrap();
-        let [hit] = answer.hits.as_slice() else { panic!("{:?}", answer.hits) };
+        let response = fixture.service.search(&cx(), search).await.unwrap();
+        let [hit] = response.hits.as_slice() else { panic!("{:?}", response.hits) };
         assert_eq!((hit.id.as_str(), hit.distance), ("1", Some(0.25)));
         assert_eq!(hit.document.field(b"title"), Some(&b"Hello"[..]), "the hit includes its fields");
     }
-    let asked = cluster.sent("FT.SEARCH");
-    assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "in turn");
-    assert!(asked.iter().flatten().all(|words| words[1] == "kb"));
+    let searches = cluster.received("FT.SEARCH");
+    assert_eq!(searches.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2], "the servers are used in turn");
+    assert!(searches.iter().flatten().all(|words| words[1] == "kb"));
     assert_eq!(fixture.service.shards("kb"), [], "a coordinator hides the shards");
 
     for _ in 0..3 {
-        assert_eq!(fixture.service.collections(&cx()).await.unwrap().len(), 1, "any server can be asked");
+        assert_eq!(
+            fixture.service.collections(&cx()).await.unwrap().len(),
+            1,
+            "every server lists the collection"
+        );
     }
     fixture.service.drop_collection(&cx(), "kb", DropMode::KeepDocuments).await.unwrap();
-    let dropped: Vec<Vec<String>> = cluster.sent("FT.DROPINDEX").into_iter().flatten().collect();
+    let dropped: Vec<Vec<String>> = cluster.received("FT.DROPINDEX").into_iter().flatten().collect();
     assert_eq!(dropped.len(), 1, "{dropped:?}");
     assert_eq!(dropped[0][1], "kb");
 }

@@ -30,9 +30,9 @@ async fn equivalent_text_vector_and_blob_queries_return_the_same_hits() {
     for leg in [Leg::Vector(vector), Leg::Blob(blob)] {
         for exact in [false, true] {
             let search = SearchRequest { legs: vec![leg.clone()], exact, ..SearchRequest::text("", 5) };
-            let answer = fixture.service.search(&cx(), search).await.unwrap();
-            assert_eq!(ids(&answer), ids(&by_text));
-            for (one, other) in answer.hits.iter().zip(&by_text.hits) {
+            let response = fixture.service.search(&cx(), search).await.unwrap();
+            assert_eq!(ids(&response), ids(&by_text));
+            for (one, other) in response.hits.iter().zip(&by_text.hits) {
                 assert!((one.score - other.score).abs() < 1e-5);
                 assert!((one.score - (1.0 - one.distance.unwrap())).abs() < 1e-6);
             }
@@ -49,19 +49,19 @@ async fn a_response_respects_the_requested_page_filter_and_fields() {
     let page = SearchRequest { paging: Paging { offset: 2, k: 2 }, ..SearchRequest::text("apple", 5) };
     assert_eq!(ids(&fixture.service.search(&cx(), page).await.unwrap()), all[2..4]);
 
-    let fruit = SearchRequest { filter: Some("@tags:{other}".into()), ..SearchRequest::text("apple", 5) };
-    let mut found = ids(&fixture.service.search(&cx(), fruit).await.unwrap());
+    let filtered = SearchRequest { filter: Some("@tags:{other}".into()), ..SearchRequest::text("apple", 5) };
+    let mut found = ids(&fixture.service.search(&cx(), filtered).await.unwrap());
     found.sort();
     assert_eq!(found, ["3", "4", "5"]);
 
-    let near = SearchRequest { min_score: Some(0.999), ..SearchRequest::text("router cable", 5) };
-    assert_eq!(ids(&fixture.service.search(&cx(), near).await.unwrap()), ["4"]);
+    let min_score = SearchRequest { min_score: Some(0.999), ..SearchRequest::text("router cable", 5) };
+    assert_eq!(ids(&fixture.service.search(&cx(), min_score).await.unwrap()), ["4"]);
 
     let fields = SearchRequest { fields: Some(vec!["title".into()]), ..SearchRequest::text("router", 1) };
-    let answer = fixture.service.search(&cx(), fields).await.unwrap();
-    assert_eq!(answer.collection, COLLECTION);
-    assert_eq!(answer.hits[0].document.fields.len(), 1);
-    assert_eq!(fixture::field(&answer.hits[0].document, "title"), Some("router cable"));
+    let response = fixture.service.search(&cx(), fields).await.unwrap();
+    assert_eq!(response.collection, COLLECTION);
+    assert_eq!(response.hits[0].document.fields.len(), 1);
+    assert_eq!(fixture::field(&response.hits[0].document, "title"), Some("router cable"));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_field_without_a_model_accepts_only_vectors() {
             vector.embed = None;
         }
     }
-    fixture.make(COLLECTION, schema).await;
+    fixture.create(COLLECTION, schema).await;
     fixture.put("1", "apple", "").await.unwrap();
     let error = fixture.service.search(&cx(), SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Invalid, "field-not-embedded"));
@@ -132,11 +132,11 @@ async fn a_batch_of_searches_returns_one_result_per_search_in_order() {
         SearchRequest { filter: Some("@nowhere:{x}".into()), ..SearchRequest::text("apple", 1) },
         SearchRequest::text("winter summer", 1),
     ];
-    let answers = fixture.service.search_many(&cx(), searches).await.unwrap();
-    let outcomes: Vec<&str> = answers
+    let responses = fixture.service.search_many(&cx(), searches).await.unwrap();
+    let outcomes: Vec<&str> = responses
         .iter()
-        .map(|answer| match answer {
-            Ok(answer) => answer.hits[0].id.as_str(),
+        .map(|response| match response {
+            Ok(response) => response.hits[0].id.as_str(),
             Err(error) => error.code,
         })
         .collect();
@@ -145,9 +145,9 @@ async fn a_batch_of_searches_returns_one_result_per_search_in_order() {
     assert_eq!(fixture.service.search_many(&cx(), many).await.unwrap_err().code, "too-many-searches");
     assert!(fixture.service.search_many(&cx(), vec![]).await.unwrap().is_empty());
     let fields = Some(vec!["title".to_owned(); 1025]);
-    let refused =
+    let error =
         fixture.service.search(&cx(), SearchRequest { fields, ..SearchRequest::text("apple", 1) }).await;
-    assert_eq!(refused.unwrap_err().code, "too-many-fields");
+    assert_eq!(error.unwrap_err().code, "too-many-fields");
 }
 
 #[tokio::test]
@@ -166,8 +166,8 @@ async fn stage_times_add_up_to_at_most_the_total_time() {
 async fn rejects_expired_and_cancelled_calls() {
     let fixture = with_articles().await;
     let embedded = fixture.service.activity().embedded_texts;
-    let late = Context { deadline: Some(Instant::now()), ..cx() };
-    let error = fixture.service.search(&late, SearchRequest::text("apple", 1)).await.unwrap_err();
+    let expired = Context { deadline: Some(Instant::now()), ..cx() };
+    let error = fixture.service.search(&expired, SearchRequest::text("apple", 1)).await.unwrap_err();
     assert_eq!((error.kind, error.code), (ErrorKind::Unavailable, "deadline"));
     let cancel = CancellationToken::new();
     cancel.cancel();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::nodes::Node;
-use crate::redis_stack::{Options, RedisStack, Reply};
+use crate::redis_stack::{RedisOptions, RedisStack, Reply};
 
 /// Number of slots of a cluster.
 pub const SLOTS: u16 = 16_384;
@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const MIGRATE_BATCH: &str = "1000";
 const MIGRATE_TIMEOUT_MS: &str = "10000";
 
-/// Options for starting a cluster.
+/// RedisOptions for starting a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
     /// Time without a reply after which a node counts as failed. The failover of a killed primary
@@ -62,13 +62,13 @@ impl RedisCluster {
     }
 
     /// Starts the nodes, joins them and waits until the cluster is healthy
-    /// ([`RedisCluster::wait_until_whole`]). `None` if the test is to be skipped.
+    /// ([`RedisCluster::wait_until_healthy`]). `None` if the test is to be skipped.
     pub fn with(options: ClusterOptions) -> Option<RedisCluster> {
-        let node = Options {
+        let node = RedisOptions {
             append_only: options.append_only,
             arguments: options.arguments,
             cluster_node_timeout_ms: Some(options.node_timeout_ms),
-            ..Options::default()
+            ..RedisOptions::default()
         };
         let nodes = thread::scope(|scope| {
             let starting: Vec<_> =
@@ -111,8 +111,9 @@ impl RedisCluster {
     /// Ports of the running replicas of a primary.
     pub fn replicas_of(&self, primary: u16) -> Vec<u16> {
         let id = self.node_id(primary);
-        let ours = self.self_descriptions().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
-        ours.map(|node| node.port).collect()
+        let replicas =
+            self.self_descriptions().into_iter().filter(|node| node.primary.as_deref() == Some(&*id));
+        replicas.map(|node| node.port).collect()
     }
 
     /// The primary that owns a slot.
@@ -122,30 +123,30 @@ impl RedisCluster {
 
     /// The slot of a key.
     pub fn slot(&self, key: &str) -> u16 {
-        match self.any().command(&["CLUSTER", "KEYSLOT", key]) {
+        match self.any_running().command(&["CLUSTER", "KEYSLOT", key]) {
             Reply::Integer(slot) => u16::try_from(slot).unwrap(),
             other => panic!("CLUSTER KEYSLOT: {other:?}"),
         }
     }
 
     /// Sends a command to one node over a new connection; does not follow MOVED.
-    pub fn ask<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
+    pub fn command<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) -> Reply {
         self.node(port).command(words)
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self, port: u16) {
         self.node_mut(port).kill();
         self.paused.lock().unwrap().remove(&port);
     }
 
-    /// SIGSTOP.
+    /// Sends SIGSTOP.
     pub fn pause(&self, port: u16) {
         self.node(port).pause();
         self.paused.lock().unwrap().insert(port);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self, port: u16) {
         self.node(port).resume();
         self.paused.lock().unwrap().remove(&port);
@@ -168,16 +169,16 @@ impl RedisCluster {
         }
     }
 
-    /// Begins a migration: `from` now answers ASK for keys that it no longer has.
+    /// Begins a migration: `from` now replies ASK for keys that it no longer has.
     pub fn begin_migration(&self, from: u16, to: u16, slot: u16) {
         let slot = slot.to_string();
         self.expect_ok(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.node_id(from)]);
         self.expect_ok(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.node_id(to)]);
     }
 
-    /// Migrates up to `count` documents of a slot whose migration has begun; whether there were any.
+    /// Migrates up to `count` documents of a slot whose migration has begun; returns whether there were any.
     pub fn migrate_some(&self, from: u16, to: u16, slot: u16, count: &str) -> bool {
-        let keys = match self.ask(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), count]) {
+        let keys = match self.command(from, &["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), count]) {
             Reply::Array(keys) => keys,
             other => panic!("CLUSTER GETKEYSINSLOT: {other:?}"),
         };
@@ -188,13 +189,13 @@ impl RedisCluster {
         let to = to.to_string();
         let words = ["MIGRATE", "127.0.0.1", &to, "", "0", MIGRATE_TIMEOUT_MS, "KEYS"];
         let mut command: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-        let words = command.len();
+        let without_keys = command.len();
         command.extend(keys);
-        let any = command.len() > words;
-        if any {
+        let has_keys = command.len() > without_keys;
+        if has_keys {
             self.expect_ok(from, &command);
         }
-        any
+        has_keys
     }
 
     /// Ends a migration: every primary now knows that `to` owns the slot.
@@ -208,17 +209,17 @@ impl RedisCluster {
     }
 
     /// Closes the client connections of all running nodes; those between nodes stay.
-    pub fn cut_all_connections(&self) {
+    pub fn close_client_connections(&self) {
         for node in self.running() {
-            let cut = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-            assert!(matches!(cut, Reply::Integer(_)), "CLIENT KILL: {cut:?}");
+            let reply = node.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            assert!(matches!(reply, Reply::Integer(_)), "CLIENT KILL: {reply:?}");
         }
     }
 
     /// Waits until every running node serves all slots and sees all running nodes, and every replica
     /// among them is in sync with its primary.
-    pub fn wait_until_whole(&self) {
-        self.wait_for("whole", |cluster| cluster.problems().is_empty());
+    pub fn wait_until_healthy(&self) {
+        self.wait_for("healthy", |cluster| cluster.problems().is_empty());
     }
 
     /// Waits until a node is a primary, for instance after its own was killed.
@@ -226,7 +227,7 @@ impl RedisCluster {
         self.wait_for("failed over", |cluster| cluster.primaries().contains(&port));
     }
 
-    /// Waits until `condition` holds.
+    /// Waits until `condition` is true.
     pub fn wait_for(&self, what: &str, condition: impl Fn(&RedisCluster) -> bool) {
         let deadline = Instant::now() + TIMEOUT;
         while !condition(self) {
@@ -236,19 +237,19 @@ impl RedisCluster {
     }
 
     fn join(&self) {
-        for (nth, node) in self.nodes.iter().enumerate() {
+        for (number, node) in self.nodes.iter().enumerate() {
             // Distinct epochs: nodes with equal ones need time to resolve the conflict.
-            let epoch = (nth + 1).to_string();
+            let epoch = (number + 1).to_string();
             self.expect_ok(node.port(), &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]);
         }
-        for (nth, node) in self.nodes[..PRIMARIES].iter().enumerate() {
-            let bound = |nth: usize| nth * usize::from(SLOTS) / PRIMARIES;
-            let (first, last) = (bound(nth).to_string(), (bound(nth + 1) - 1).to_string());
+        for (number, node) in self.nodes[..PRIMARIES].iter().enumerate() {
+            let bound = |number: usize| number * usize::from(SLOTS) / PRIMARIES;
+            let (first, last) = (bound(number).to_string(), (bound(number + 1) - 1).to_string());
             self.expect_ok(node.port(), &["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
         }
         // Introduces every node to every other: gossip alone takes seconds.
-        for (nth, node) in self.nodes.iter().enumerate() {
-            for other in &self.nodes[nth + 1..] {
+        for (number, node) in self.nodes.iter().enumerate() {
+            for other in &self.nodes[number + 1..] {
                 let (port, bus_port) = (other.port().to_string(), other.bus_port().to_string());
                 self.expect_ok(node.port(), &["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port]);
             }
@@ -262,7 +263,7 @@ impl RedisCluster {
         for (primary, replica) in self.nodes.iter().zip(&self.nodes[PRIMARIES..]) {
             self.expect_ok(replica.port(), &["CLUSTER", "REPLICATE", &self.node_id(primary.port())]);
         }
-        self.wait_until_whole();
+        self.wait_until_healthy();
     }
 
     /// Why the cluster is not healthy.
@@ -275,7 +276,7 @@ impl RedisCluster {
             let replication = node.try_command(&["INFO", "replication"]).map(|reply| nodes::pairs(&reply));
             let seen = node.try_command(&["CLUSTER", "NODES"]).map(|reply| nodes::parse(&reply));
             let (Ok(info), Ok(replication), Ok(seen)) = (info, replication, seen) else {
-                add("does not answer".to_owned());
+                add("does not reply".to_owned());
                 continue;
             };
             if info["cluster_state"] != "ok" {
@@ -321,19 +322,19 @@ impl RedisCluster {
 
     /// Every running node, as it describes itself.
     fn self_descriptions(&self) -> Vec<Node> {
-        let answers = self.running().filter_map(|node| node.try_command(&["CLUSTER", "NODES"]).ok());
-        answers.filter_map(|reply| nodes::parse(&reply).into_iter().find(|node| node.is_myself)).collect()
+        let replies = self.running().filter_map(|node| node.try_command(&["CLUSTER", "NODES"]).ok());
+        replies.filter_map(|reply| nodes::parse(&reply).into_iter().find(|node| node.is_myself)).collect()
     }
 
     /// The id of a node, running or not.
     fn node_id(&self, port: u16) -> String {
-        let known = nodes::parse(&self.any().command(&["CLUSTER", "NODES"]));
-        let node = known.into_iter().find(|node| node.port == port);
+        let nodes = nodes::parse(&self.any_running().command(&["CLUSTER", "NODES"]));
+        let node = nodes.into_iter().find(|node| node.port == port);
         node.unwrap_or_else(|| panic!("no node on port {port}")).id
     }
 
     fn expect_ok<W: AsRef<[u8]>>(&self, port: u16, words: &[W]) {
-        let reply = self.ask(port, words);
+        let reply = self.command(port, words);
         assert!(
             matches!(reply, Reply::Text(_)),
             "{:?}: {reply:?}",
@@ -341,7 +342,7 @@ impl RedisCluster {
         );
     }
 
-    fn any(&self) -> &RedisStack {
+    fn any_running(&self) -> &RedisStack {
         self.running().next().expect("at least one node is running")
     }
 

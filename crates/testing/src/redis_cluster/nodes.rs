@@ -40,7 +40,7 @@ fn parse_line(line: &str) -> Node {
         panic!("a line of CLUSTER NODES: {line}");
     };
     let port = address.split(['@', ',']).next().and_then(|host_port| host_port.rsplit(':').next());
-    let has = |flag: &str| flags.split(',').any(|each| each == flag);
+    let has = |flag: &str| flags.split(',').any(|found| found == flag);
     // A migrating slot is listed again in brackets.
     let slots = slots.iter().filter(|slot| !slot.starts_with('[')).map(|slot| {
         let (first, last) = slot.split_once('-').unwrap_or((slot, slot));

@@ -38,7 +38,7 @@ impl RespClient {
         if let Some((user, password)) = login {
             match client.call(&["AUTH", user, password])? {
                 Reply::Text(_) => {}
-                refused => return Err(io::Error::other(format!("AUTH: {refused:?}"))),
+                reply => return Err(io::Error::other(format!("AUTH: {reply:?}"))),
             }
         }
         Ok(client)
@@ -81,7 +81,7 @@ impl RespClient {
                 -1 => Reply::Nil,
                 length => Reply::Array((0..length).map(|_| self.read()).collect::<io::Result<_>>()?),
             },
-            kind => return Err(io::Error::other(format!("a reply of kind {kind:#x}"))),
+            kind => return Err(io::Error::other(format!("unknown reply type {kind:#x}"))),
         })
     }
 }

@@ -26,7 +26,7 @@ impl Installation {
     }
 }
 
-/// The installation, made if necessary. `None` if the test is to be skipped; see [`Requirement::Redis`].
+/// The installation, created if necessary. `None` if the test is to be skipped; see [`Requirement::Redis`].
 pub(crate) fn find() -> Option<Installation> {
     static INSTALLATION: OnceLock<Result<Installation, String>> = OnceLock::new();
     Requirement::Redis.find(|| INSTALLATION.get_or_init(install).clone())
@@ -39,12 +39,12 @@ fn install() -> Result<Installation, String> {
         return Ok(Installation(installation));
     }
     let script = root.join("tools/redis_stack.py");
-    let done =
+    let output =
         Command::new("python3").arg(&script).arg("--into").arg(&installation).stdin(Stdio::null()).output();
-    let why = match done {
-        Ok(done) if done.status.success() => return Ok(Installation(installation)),
-        Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+    let error = match output {
+        Ok(output) if output.status.success() => return Ok(Installation(installation)),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(format!("there is no Redis Stack: {} failed: {why}", script.display()))
+    Err(format!("there is no Redis Stack: {} failed: {error}", script.display()))
 }

@@ -42,9 +42,9 @@ const PORTS_TRIED: usize = 50;
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
-/// Options for starting a server.
+/// RedisOptions for starting a server.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct RedisOptions {
     /// The default user's password.
     pub password: Option<&'static str>,
     /// An ACL user with password; disables the default user.
@@ -65,7 +65,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct RedisStack {
     installation: Installation,
-    options: Options,
+    options: RedisOptions,
     port: u16,
     /// The TLS port.
     tls_port: Option<u16>,
@@ -79,12 +79,12 @@ pub struct RedisStack {
 impl RedisStack {
     /// A server without password or persistence; see [`RedisStack::start`].
     pub fn plain() -> Option<RedisStack> {
-        RedisStack::start(Options::default())
+        RedisStack::start(RedisOptions::default())
     }
 
     /// Starts a server and waits until it replies. `None` if the test is to be skipped; see
     /// [`Requirement::Redis`](crate::requirement::Requirement::Redis).
-    pub fn start(options: Options) -> Option<RedisStack> {
+    pub fn start(options: RedisOptions) -> Option<RedisStack> {
         let mut stack = RedisStack::reserve(options)?;
         for _ in 0..PORTS_TRIED {
             stack.spawn();
@@ -99,13 +99,13 @@ impl RedisStack {
     }
 
     /// A server that is not started yet, with its port; [`RedisStack::restart`] starts it.
-    pub fn reserve(options: Options) -> Option<RedisStack> {
+    pub fn reserve(options: RedisOptions) -> Option<RedisStack> {
         let installation = installation::find()?;
         let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
         let tls_port = options.tls.then(|| {
-            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-            fs::write(dir.path().join(CERTIFICATE), made.cert.pem()).unwrap();
-            fs::write(dir.path().join(KEY), made.signing_key.serialize_pem()).unwrap();
+            let generated = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            fs::write(dir.path().join(CERTIFICATE), generated.cert.pem()).unwrap();
+            fs::write(dir.path().join(KEY), generated.signing_key.serialize_pem()).unwrap();
             free_port()
         });
         let bus_port = options.cluster_node_timeout_ms.map(|_| free_port());
@@ -156,18 +156,18 @@ impl RedisStack {
     }
 
     /// Sends one command over a new connection (RESP2).
-    pub fn command<W: AsRef<[u8]>>(&self, reason: &[W]) -> Reply {
-        self.try_command(reason).unwrap()
+    pub fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Reply {
+        self.try_command(words).unwrap()
     }
 
     /// [`RedisStack::command`] to a server that may be down.
-    pub fn try_command<W: AsRef<[u8]>>(&self, reason: &[W]) -> std::io::Result<Reply> {
-        self.connect().and_then(|mut client| client.call(reason))
+    pub fn try_command<W: AsRef<[u8]>>(&self, words: &[W]) -> std::io::Result<Reply> {
+        self.connect().and_then(|mut client| client.call(words))
     }
 
     /// SIGKILL: data that is not on disk is lost, and connections are closed.
     pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
+        let mut child = self.child.take().expect("the server is running");
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -177,7 +177,7 @@ impl RedisStack {
         self.signal(Signal::STOP);
         let (_, status) =
             waitpid(Some(Pid::from_child(self.running())), WaitOptions::UNTRACED).unwrap().unwrap();
-        assert!(status.stopped(), "the server ended: {}", self.log());
+        assert!(status.stopped(), "the server exited: {}", self.log());
     }
 
     /// SIGCONT.
@@ -188,12 +188,12 @@ impl RedisStack {
     /// Starts the server again with the same port and data directory, killing it first if it runs, and
     /// waits until it replies.
     pub fn restart(&mut self) {
-        self.restart_unready();
-        assert!(self.wait_until_ready(), "the server ended: {}", self.log());
+        self.restart_without_waiting();
+        assert!(self.wait_until_ready(), "the server exited: {}", self.log());
     }
 
     /// [`RedisStack::restart`] without waiting.
-    pub fn restart_unready(&mut self) {
+    pub fn restart_without_waiting(&mut self) {
         if self.child.is_some() {
             self.kill();
         }
@@ -246,18 +246,18 @@ impl RedisStack {
                 self.child = None;
                 return false;
             }
-            assert!(Instant::now() < deadline, "the server does not answer: {}", self.log());
+            assert!(Instant::now() < deadline, "the server does not reply: {}", self.log());
             thread::sleep(POLL_INTERVAL);
         }
         true
     }
 
-    /// Whether this very process replies and has loaded its data.
+    /// Whether this process (and not another one on the same port) replies and has loaded its data.
     fn is_ready(&self) -> bool {
         let Ok(mut client) = self.connect() else { return false };
-        let ours = format!("process_id:{}\r\n", self.pid());
+        let process_id = format!("process_id:{}\r\n", self.pid());
         matches!(client.call(&["PING"]), Ok(Reply::Text(pong)) if pong == b"PONG")
-            && matches!(client.call(&["INFO", "server"]), Ok(Reply::Text(info)) if String::from_utf8_lossy(&info).contains(&ours))
+            && matches!(client.call(&["INFO", "server"]), Ok(Reply::Text(info)) if String::from_utf8_lossy(&info).contains(&process_id))
     }
 
     fn connect(&self) -> std::io::Result<RespClient> {
@@ -266,7 +266,7 @@ impl RedisStack {
     }
 
     fn running(&self) -> &Child {
-        self.child.as_ref().expect("the server runs")
+        self.child.as_ref().expect("the server is running")
     }
 
     fn signal(&self, signal: Signal) {

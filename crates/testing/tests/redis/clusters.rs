@@ -10,7 +10,7 @@ use std::{
 
 use testing::{
     redis_cluster::{ClusterOptions, RedisCluster, SLOTS},
-    redis_stack::{Options, RedisStack, Reply},
+    redis_stack::{RedisOptions, RedisStack, Reply},
 };
 
 fn text(text: &str) -> Reply {
@@ -19,16 +19,16 @@ fn text(text: &str) -> Reply {
 
 /// Creates an index on a primary. Its name hashes to a slot that the primary owns.
 fn create_index(cluster: &RedisCluster, primary: u16, prefix: &str) -> String {
-    let owned = |name: &String| cluster.owner(cluster.slot(name)) == primary;
-    let name = (0..).map(|tag| format!("idx:{{{tag}}}")).find(owned).unwrap();
+    let is_owned = |name: &String| cluster.owner(cluster.slot(name)) == primary;
+    let name = (0..).map(|tag| format!("idx:{{{tag}}}")).find(is_owned).unwrap();
     let schema = format!("FT.CREATE {name} ON HASH PREFIX 1 {prefix} SCHEMA title TEXT");
-    let created = cluster.ask(primary, &schema.split(' ').collect::<Vec<_>>());
+    let created = cluster.command(primary, &schema.split(' ').collect::<Vec<_>>());
     assert_eq!(created, text("OK"), "{name}");
     name
 }
 
-fn found(cluster: &RedisCluster, primary: u16, index: &str) -> i64 {
-    match cluster.ask(primary, &["FT.SEARCH", index, "*", "NOCONTENT", "LIMIT", "0", "0"]) {
+fn count_documents(cluster: &RedisCluster, primary: u16, index: &str) -> i64 {
+    match cluster.command(primary, &["FT.SEARCH", index, "*", "NOCONTENT", "LIMIT", "0", "0"]) {
         Reply::Array(hits) => match hits.first() {
             Some(Reply::Integer(count)) => *count,
             other => panic!("a count: {other:?}"),
@@ -40,7 +40,7 @@ fn found(cluster: &RedisCluster, primary: u16, index: &str) -> i64 {
 fn write(cluster: &RedisCluster, id: u16) {
     let key = format!("article:{id}");
     let primary = cluster.owner(cluster.slot(&key));
-    assert_eq!(cluster.ask(primary, &["HSET", &key, "title", &key]), Reply::Integer(1));
+    assert_eq!(cluster.command(primary, &["HSET", &key, "title", &key]), Reply::Integer(1));
 }
 
 #[test]
@@ -60,8 +60,11 @@ fn a_cluster_forms_and_every_primary_searches_its_own_documents() {
     for id in 0..60 {
         write(&cluster, id);
     }
-    let counts: Vec<i64> =
-        primaries.iter().zip(&indexes).map(|(primary, index)| found(&cluster, *primary, index)).collect();
+    let counts: Vec<i64> = primaries
+        .iter()
+        .zip(&indexes)
+        .map(|(primary, index)| count_documents(&cluster, *primary, index))
+        .collect();
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     assert_eq!(counts.iter().sum::<i64>(), 60);
 }
@@ -74,18 +77,18 @@ fn slots_migrate_with_their_documents() {
     let (from, to) = if cluster.owner(slot) == from { (from, to) } else { (cluster.owner(slot), from) };
     for id in 0..30 {
         let key = format!("article:{{article:1}}:{id}");
-        assert_eq!(cluster.ask(from, &["SET", &key, "here"]), text("OK"));
+        assert_eq!(cluster.command(from, &["SET", &key, "value"]), text("OK"));
     }
 
     cluster.begin_migration(from, to, slot);
     assert!(cluster.migrate_some(from, to, slot, "1"));
-    let asked = (0..30).filter(|id| {
+    let redirected = (0..30).filter(|id| {
         let key = format!("article:{{article:1}}:{id}");
-        let Reply::Error(error) = cluster.ask(from, &["GET", &key]) else { return false };
+        let Reply::Error(error) = cluster.command(from, &["GET", &key]) else { return false };
         assert_eq!(error, format!("ASK {slot} 127.0.0.1:{to}"));
         true
     });
-    assert_eq!(asked.count(), 1, "one of the documents has been migrated");
+    assert_eq!(redirected.count(), 1, "one of the documents has been migrated");
 
     let (first, last) = (slot.saturating_sub(2), (slot + 2).min(SLOTS - 1));
     for slot in first..=last {
@@ -96,10 +99,13 @@ fn slots_migrate_with_their_documents() {
     assert_eq!(cluster.owner(slot), to);
     for id in 0..30 {
         let key = format!("article:{{article:1}}:{id}");
-        assert_eq!(cluster.ask(from, &["GET", &key]), Reply::Error(format!("MOVED {slot} 127.0.0.1:{to}")));
-        assert_eq!(cluster.ask(to, &["GET", &key]), text("here"));
+        assert_eq!(
+            cluster.command(from, &["GET", &key]),
+            Reply::Error(format!("MOVED {slot} 127.0.0.1:{to}"))
+        );
+        assert_eq!(cluster.command(to, &["GET", &key]), text("value"));
     }
-    cluster.wait_until_whole();
+    cluster.wait_until_healthy();
 }
 
 #[test]
@@ -109,23 +115,23 @@ fn a_replica_replaces_a_killed_primary_which_returns_as_a_replica() {
     write(&cluster, 1);
     let primary = cluster.owner(cluster.slot("article:1"));
     let [replica] = cluster.replicas_of(primary)[..] else { panic!("one replica") };
-    assert_eq!(cluster.ask(primary, &["WAIT", "1", "10000"]), Reply::Integer(1));
+    assert_eq!(cluster.command(primary, &["WAIT", "1", "10000"]), Reply::Integer(1));
 
     cluster.kill(primary);
     cluster.wait_until_primary(replica);
-    cluster.wait_until_whole();
-    assert_eq!(cluster.ask(replica, &["HGET", "article:1", "title"]), text("article:1"));
+    cluster.wait_until_healthy();
+    assert_eq!(cluster.command(replica, &["HGET", "article:1", "title"]), text("article:1"));
 
     cluster.restart(primary);
-    cluster.wait_for("six again", |cluster| cluster.replicas_of(replica) == [primary]);
-    cluster.wait_until_whole();
+    cluster.wait_for("restored", |cluster| cluster.replicas_of(replica) == [primary]);
+    cluster.wait_until_healthy();
 
     cluster.pause(replica);
     cluster.wait_until_primary(primary);
     cluster.resume(replica);
-    cluster.wait_for("paused and back", |cluster| cluster.replicas_of(primary) == [replica]);
-    cluster.wait_until_whole();
-    assert_eq!(cluster.ask(primary, &["HGET", "article:1", "title"]), text("article:1"));
+    cluster.wait_for("restored", |cluster| cluster.replicas_of(primary) == [replica]);
+    cluster.wait_until_healthy();
+    assert_eq!(cluster.command(primary, &["HGET", "article:1", "title"]), text("article:1"));
 }
 
 #[test]
@@ -140,11 +146,11 @@ fn closes_all_client_connections_but_not_those_between_nodes() {
         connection.read_exact(&mut pong).unwrap();
         assert_eq!(&pong, b"+PONG\r\n");
     }
-    cluster.cut_all_connections();
+    cluster.close_client_connections();
     for connection in &mut connections {
         assert_eq!(connection.read(&mut [0; 1]).unwrap(), 0, "the connection is closed");
     }
-    cluster.wait_until_whole();
+    cluster.wait_until_healthy();
 }
 
 /// Runs `tools/redis_cluster.py` on a directory.
@@ -166,7 +172,7 @@ impl Drop for StopOnDrop<'_> {
 
 #[test]
 fn the_script_starts_and_stops_a_cluster() {
-    if RedisStack::reserve(Options::default()).is_none() {
+    if RedisStack::reserve(RedisOptions::default()).is_none() {
         return;
     }
     let dir = tempfile::Builder::new().prefix("nearfield-redis-").tempdir().unwrap();
@@ -174,8 +180,8 @@ fn the_script_starts_and_stops_a_cluster() {
     let are_free = |first: &u16| (*first..first + 6).all(|port| is_free(port) && is_free(port + 10_000));
     // Other tests start servers at the same time; if a port is taken, the next range is tried.
     let begin = 11_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 8;
-    let mut places = (begin..20_000).step_by(6).filter(are_free).take(5);
-    let (port, first) = places
+    let mut ports = (begin..20_000).step_by(6).filter(are_free).take(5);
+    let (port, first_output) = ports
         .find_map(|port| {
             let dir = dir.path().join(port.to_string());
             let started = script("start", port, &dir);
@@ -190,7 +196,7 @@ fn the_script_starts_and_stops_a_cluster() {
     let _stop = StopOnDrop(port, &dir);
 
     let hosts: Vec<String> = (port..port + 3).map(|port| format!("127.0.0.1:{port}")).collect();
-    assert_eq!(String::from_utf8(first).unwrap(), format!("redis-cluster://{}\n", hosts.join(",")));
+    assert_eq!(String::from_utf8(first_output).unwrap(), format!("redis-cluster://{}\n", hosts.join(",")));
     let status = script("status", port, &dir);
     let status_text = String::from_utf8(status.stdout).unwrap();
     assert!(status.status.success(), "{status_text}");
@@ -204,7 +210,7 @@ fn the_script_starts_and_stops_a_cluster() {
     assert_eq!(
         String::from_utf8(script("status", port, &dir).stdout).unwrap(),
         status_text,
-        "the same processes run"
+        "the same processes are running"
     );
 
     let stopped = String::from_utf8(script("stop", port, &dir).stdout).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use yaml_serde::Value;
 
-/// The keys that our services use, of all that compose supports.
+/// The compose keys that the services use.
 const SERVICE_KEYS: &[&str] = &[
     "build",
     "command",
@@ -43,8 +43,8 @@ fn words(list: &Value) -> Vec<String> {
     list.as_sequence().unwrap().iter().map(|word| word.as_str().expect("a string").to_owned()).collect()
 }
 
-/// A command without directories, which differ between installations.
-fn placeless(command: Vec<String>) -> Vec<String> {
+/// A command without its directories, which differ between installations.
+fn without_directories(command: Vec<String>) -> Vec<String> {
     let mut command: Vec<String> = command
         .into_iter()
         .map(|word| if word.starts_with('/') { word.rsplit('/').next().unwrap().to_owned() } else { word })
@@ -55,51 +55,51 @@ fn placeless(command: Vec<String>) -> Vec<String> {
     command
 }
 
-/// The commands that the script runs; `None` without Python, with a message.
+/// The commands that the script runs; `None`, with a message, if Python is not installed.
 fn script_commands() -> Option<Vec<Vec<String>>> {
     let script = root().join("tools/redis_cluster.py");
-    let Ok(run) = Command::new("python3").arg(script).arg("commands").output() else {
-        eprintln!("SKIPPED: no python3 to run tools/redis_cluster.py with");
+    let Ok(output) = Command::new("python3").arg(script).arg("commands").output() else {
+        eprintln!("SKIPPED: python3 is not installed");
         return None;
     };
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let printed = String::from_utf8(run.stdout).unwrap();
-    // Quoted as in a shell; only the empty word is.
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    // Words are quoted as in a shell; only the empty word needs it.
     let unquote = |word: &str| if word == "''" { String::new() } else { word.to_owned() };
-    let commands = printed.lines().map(|line| placeless(line.split(' ').map(unquote).collect()));
+    let commands = printed.lines().map(|line| without_directories(line.split(' ').map(unquote).collect()));
     Some(commands.collect())
 }
 
 #[test]
-fn compose_services_are_complete_and_reference_existing_things() {
+fn compose_services_are_complete_and_reference_existing_volumes_and_files() {
     let compose = compose();
     let services = &compose["services"];
     let declared = keys(&compose["volumes"]);
     let names = keys(services);
-    assert_eq!(names.len(), 9, "six nodes, what joins them, the model, Nearfield: {names:?}");
+    assert_eq!(names.len(), 9, "six nodes, the job that joins them, the model, Nearfield: {names:?}");
     for name in &names {
         let service = &services[*name];
         let unknown: Vec<_> = keys(service).into_iter().filter(|key| !SERVICE_KEYS.contains(key)).collect();
-        assert!(unknown.is_empty(), "{name} says {unknown:?}");
+        assert!(unknown.is_empty(), "{name} has unknown keys: {unknown:?}");
         assert!(service["image"].is_string(), "{name} has no image");
         assert!(!words(&service["command"]).is_empty(), "{name}");
         if let Some(needed) = service.get("depends_on") {
             for other in keys(needed) {
                 assert!(names.contains(other), "{name} depends on {other}");
                 let condition = needed[other]["condition"].as_str().unwrap();
-                let met_by = match condition {
+                let can_be_met = match condition {
                     "service_healthy" => services[other].get("healthcheck").is_some(),
                     "service_completed_successfully" => {
                         services[other].get("restart").is_none_or(|restart| restart == "no")
                     }
                     _ => false,
                 };
-                assert!(met_by, "{name} waits for {other}: {condition}");
+                assert!(can_be_met, "{name} waits for {other}: {condition}");
             }
         }
         for volume in service.get("volumes").map(words).unwrap_or_default() {
-            let (volume, inside) = volume.split_once(':').unwrap();
-            assert!(declared.contains(volume) && inside.starts_with('/'), "{name}: {volume}:{inside}");
+            let (volume, path) = volume.split_once(':').unwrap();
+            assert!(declared.contains(volume) && path.starts_with('/'), "{name}: {volume}:{path}");
         }
         if let Some(build) = service.get("build") {
             let context = root().join("deploy").join(build["context"].as_str().unwrap());
@@ -115,17 +115,17 @@ fn compose_starts_the_cluster_with_the_commands_of_the_script() {
     let services = &compose["services"];
     let join = commands.pop().unwrap();
     assert_eq!(commands.len(), 6);
-    for (nth, command) in commands.iter().enumerate() {
-        let node = &services[format!("redis-{}", nth + 1).as_str()];
-        let ours = [words(&node["entrypoint"]), words(&node["command"])].concat();
-        assert_eq!(&placeless(ours), command);
+    for (number, command) in commands.iter().enumerate() {
+        let node = &services[format!("redis-{}", number + 1).as_str()];
+        let node_command = [words(&node["entrypoint"]), words(&node["command"])].concat();
+        assert_eq!(&without_directories(node_command), command);
         let port = command[command.iter().position(|word| word == "--port").unwrap() + 1].clone();
-        let checked = words(&node["healthcheck"]["test"]);
-        assert!(checked.contains(&port), "{checked:?} does not ask port {port}");
+        let health_check = words(&node["healthcheck"]["test"]);
+        assert!(health_check.contains(&port), "{health_check:?} does not check port {port}");
     }
     let line = words(&services["join"]["command"]).pop().unwrap();
-    let (_, ours) = line.split_once(" || ").unwrap();
-    assert_eq!(placeless(ours.split(' ').map(str::to_owned).collect()), join);
+    let (_, join_command) = line.split_once(" || ").unwrap();
+    assert_eq!(without_directories(join_command.split(' ').map(str::to_owned).collect()), join);
 
     let primaries = join.iter().filter(|word| word.contains(':')).take(3).cloned().collect::<Vec<_>>();
     let store = services["nearfield"]["environment"]["NEARFIELD_STORE"].as_str().unwrap();

@@ -1,7 +1,7 @@
 //! The test servers: they start, create an index, and can be stopped, paused and
 //! restarted.
 
-use testing::redis_stack::{Options, RedisStack, Reply};
+use testing::redis_stack::{RedisOptions, RedisStack, Reply};
 
 fn text(text: &str) -> Reply {
     Reply::Text(text.as_bytes().to_vec())
@@ -25,7 +25,8 @@ fn servers_are_independent_and_have_the_search_module() {
 #[test]
 fn a_killed_server_restarts_on_its_port_empty_or_with_its_data() {
     for append_only in [false, true] {
-        let Some(mut stack) = RedisStack::start(Options { append_only, ..Options::default() }) else {
+        let Some(mut stack) = RedisStack::start(RedisOptions { append_only, ..RedisOptions::default() })
+        else {
             return;
         };
         let (url, pid) = (stack.url(), stack.pid());
@@ -47,22 +48,23 @@ fn a_paused_server_accepts_connections_and_replies_when_resumed() {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.pid())).unwrap();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     assert_eq!(state, Some('T'), "{stat}");
-    let asked = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| stack.command(&["ECHO", "here"]));
+    let reply = std::thread::scope(|scope| {
+        let call = scope.spawn(|| stack.command(&["ECHO", "hello"]));
         stack.resume();
-        asked.join().unwrap()
+        call.join().unwrap()
     });
-    assert_eq!(asked, text("here"));
+    assert_eq!(reply, text("hello"));
 }
 
 #[test]
 fn servers_require_user_and_password() {
-    let secret = Options { password: Some("sesame"), ..Options::default() };
-    let Some(stack) = RedisStack::start(secret) else { return };
+    let options = RedisOptions { password: Some("sesame"), ..RedisOptions::default() };
+    let Some(stack) = RedisStack::start(options) else { return };
     assert!(stack.url().starts_with("redis://:sesame@127.0.0.1:"));
     assert_eq!(stack.command(&["ACL", "WHOAMI"]), text("default"));
 
-    let Some(stack) = RedisStack::start(Options { user: Some(("ada", "lovelace")), ..Options::default() })
+    let Some(stack) =
+        RedisStack::start(RedisOptions { user: Some(("ada", "lovelace")), ..RedisOptions::default() })
     else {
         return;
     };
@@ -72,11 +74,13 @@ fn servers_require_user_and_password() {
 
 #[test]
 fn a_server_with_tls_listens_on_a_tls_port() {
-    let Some(stack) = RedisStack::start(Options { tls: true, ..Options::default() }) else { return };
+    let Some(stack) = RedisStack::start(RedisOptions { tls: true, ..RedisOptions::default() }) else {
+        return;
+    };
     assert!(stack.url().starts_with("rediss://127.0.0.1:"), "{}", stack.url());
     let certificate = std::fs::read_to_string(stack.certificate()).unwrap();
     assert!(certificate.starts_with("-----BEGIN CERTIFICATE-----"), "{certificate}");
     let port = stack.url().rsplit([':', '/']).nth(1).unwrap().to_owned();
-    let listens = stack.command(&["CONFIG", "GET", "tls-port"]);
-    assert_eq!(listens, Reply::Array(vec![text("tls-port"), text(&port)]));
+    let tls_port = stack.command(&["CONFIG", "GET", "tls-port"]);
+    assert_eq!(tls_port, Reply::Array(vec![text("tls-port"), text(&port)]));
 }
