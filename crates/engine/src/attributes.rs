@@ -36,8 +36,8 @@ impl DocumentAttributes {
 
     /// The number of the NUMERIC field `field`.
     pub(crate) fn number(&self, schema: &Schema, field: &str) -> Option<f64> {
-        let numbers = schema.fields.iter().filter(|field| matches!(field.kind, FieldKind::Numeric));
-        numbers.zip(&self.numbers).find(|(known, _)| known.name == field).and_then(|(_, number)| *number)
+        let fields = schema.fields.iter().filter(|field| matches!(field.kind, FieldKind::Numeric));
+        fields.zip(&self.numbers).find(|(schema, _)| schema.name == field).and_then(|(_, number)| *number)
     }
 }
 
@@ -104,18 +104,17 @@ impl AttributeIndex {
         let field = self
             .tags
             .iter()
-            .find(|known| known.name == field)
+            .find(|tag_field| tag_field.name == field)
             .expect("a filter is checked against the schema before it is evaluated");
         field.tags.any_of(values.iter().map(|value| fold(value, field.case_sensitive)))
     }
 
-    /// Ordinals whose number in the NUMERIC field `field` is between two ends. Each end comes with a flag that
-    /// excludes the end itself.
+    /// Ordinals whose number in the NUMERIC field `field` is in a range. Each end has a flag for whether it is excluded.
     pub(crate) fn in_range(&self, field: &str, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
         let (_, numbers) = self
             .numbers
             .iter()
-            .find(|(known, _)| known == field)
+            .find(|(name, _)| name == field)
             .expect("a filter is checked against the schema before it is evaluated");
         numbers.in_range(min, max)
     }

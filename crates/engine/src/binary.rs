@@ -26,7 +26,7 @@ impl<'a> ByteReader<'a> {
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.position..];
-        let taken = rest.get(..len).ok_or_else(|| self.malformed("cut short"))?;
+        let taken = rest.get(..len).ok_or_else(|| self.malformed("truncated"))?;
         self.position += len;
         Ok(taken)
     }
@@ -71,7 +71,7 @@ impl<'a> ByteReader<'a> {
 
     /// Fails if any bytes are left.
     pub(crate) fn end(self) -> Result<(), DecodeError> {
-        if self.position == self.bytes.len() { Ok(()) } else { Err(self.malformed("bytes left over")) }
+        if self.position == self.bytes.len() { Ok(()) } else { Err(self.malformed("unexpected bytes")) }
     }
 }
 
@@ -82,13 +82,27 @@ pub(crate) fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Bytes as text for a message, shortened if they are long.
+/// Bytes as text for a message, truncated after 64 characters.
 pub(crate) fn printable(bytes: &[u8]) -> String {
-    const SHOWN_MAX: usize = 64;
-    let mut text: String =
-        String::from_utf8_lossy(bytes).chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
-    if bytes.len() > SHOWN_MAX {
-        text.push_str("...");
+    const CHARACTERS_MAX: usize = 64;
+    let text = String::from_utf8_lossy(bytes);
+    let mut characters = text.chars();
+    let mut printed: String = characters.by_ref().take(CHARACTERS_MAX).flat_map(char::escape_debug).collect();
+    if characters.next().is_some() {
+        printed.push_str("...");
     }
-    text
+    printed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_truncated_text_is_printed_with_an_ellipsis() {
+        let text = "é".repeat(64);
+        assert_eq!(printable(text.as_bytes()), text);
+        assert_eq!(printable((text.clone() + "é").as_bytes()), text + "...");
+        assert_eq!(printable(b"a\n\xff"), "a\\n\u{fffd}");
+    }
 }

@@ -1,4 +1,5 @@
-//! Byte budgets of responses: the number of documents and the size of each are limited, but not their total size.
+//! Byte budgets of responses. The number of documents and the size of each are limited separately, but their product
+//! would be too large for a response.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,18 +7,18 @@ use store::Document;
 
 use crate::QueryError;
 
-/// The bytes that the documents of a response may take. Several searches can share one budget; each reserves bytes
-/// for a document as it reads it.
+/// Limits the bytes of the documents in a response. Several searches can share a budget; each reserves bytes for a
+/// document when it reads it.
 #[derive(Debug)]
 pub struct ByteBudget {
     bytes: usize,
-    left: AtomicUsize,
+    available: AtomicUsize,
 }
 
 impl ByteBudget {
     /// A budget of `bytes` bytes.
     pub fn new(bytes: usize) -> ByteBudget {
-        ByteBudget { bytes, left: AtomicUsize::new(bytes) }
+        ByteBudget { bytes, available: AtomicUsize::new(bytes) }
     }
 
     /// An empty reservation.
@@ -26,7 +27,7 @@ impl ByteBudget {
     }
 }
 
-/// The bytes that one search has reserved. Dropping it returns them, [`Reservation::commit`] keeps them.
+/// The bytes that one search has reserved. Dropping it returns them to the budget, unless it was committed.
 #[derive(Debug)]
 pub struct Reservation<'r> {
     budget: &'r ByteBudget,
@@ -34,11 +35,11 @@ pub struct Reservation<'r> {
 }
 
 impl Reservation<'_> {
-    /// Reserves the bytes of a document.
+    /// Reserves the bytes of a document. Fails with [`QueryError::ResponseSize`] if the budget is exhausted.
     pub fn add(&mut self, document: &Document) -> Result<(), QueryError> {
         let bytes = document_bytes(document);
-        let take = |left: usize| left.checked_sub(bytes);
-        match self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+        let take = |available: usize| available.checked_sub(bytes);
+        match self.budget.available.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
             Ok(_) => {
                 self.bytes += bytes;
                 Ok(())
@@ -55,7 +56,7 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
+        self.budget.available.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 

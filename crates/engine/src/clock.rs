@@ -1,4 +1,4 @@
-//! Clocks.
+//! The system clock, and the time by which documents expire.
 
 use std::{
     sync::{
@@ -32,11 +32,11 @@ impl Clock for SystemClock {
     }
 }
 
-/// Time as an engine sees it: that of a clock, except that it does not go backwards while documents are hidden.
+/// The engine's time: that of a clock, except that it does not go backwards while expired documents still exist.
 ///
-/// A document that was hidden because it expired must stay hidden, and could not reappear everywhere: the indexes
-/// have removed it. So if the clock is set back, this time stays at the latest moment that was read until every
-/// document that expired before is deleted, and only then follows the clock.
+/// A document that has expired must stay hidden, because the indexes have already removed it. If the clock is set
+/// back, this time therefore stays at the latest time that was read until every document that expired by then is
+/// deleted. After that it follows the clock again.
 #[derive(Debug)]
 pub(crate) struct EngineClock {
     clock: Arc<dyn Clock>,
@@ -60,7 +60,7 @@ impl EngineClock {
             }
             match self.latest_ms.compare_exchange(latest_ms, now_ms, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return now_ms,
-                Err(seen_meanwhile) => latest_ms = seen_meanwhile,
+                Err(current_ms) => latest_ms = current_ms,
             }
         }
     }

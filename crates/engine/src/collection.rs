@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Changes applied per lock, few enough that a search waits only microseconds.
+/// Number of changes applied while holding the lock: few enough that a search waits only microseconds.
 const CHANGES_PER_LOCK: usize = 32;
 /// The value of `next_expiry_ms` if no document expires.
 const NO_EXPIRY: u64 = u64::MAX;
@@ -38,8 +38,8 @@ pub(crate) struct Collection {
     pub(crate) projector: Projector,
     /// By slot.
     pub(crate) indexes: Vec<Index>,
-    state: RwLock<State>,
-    /// When the next document expires. Searches read it without a lock to see that none has.
+    state: RwLock<CollectionState>,
+    /// When the next document expires. Searches read it without a lock to check whether any document has expired.
     next_expiry_ms: AtomicU64,
     /// Documents applied since the last snapshot, plus vectors whose links a completed refinement pass chose again.
     pub(crate) unsaved_changes: AtomicU64,
@@ -51,7 +51,7 @@ pub(crate) struct Collection {
 
 /// What filters and the translation of labels need. Indexes and state change together, under the lock of the state.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct CollectionState {
     /// The last change applied.
     pub(crate) published: Seq,
     pub(crate) ordinals: Ordinals,
@@ -119,7 +119,7 @@ impl Collection {
         let projector = Projector::new(&schema);
         let indexes =
             projector.vectors.iter().map(|field| Index::new(index_options(&field.schema), cpu)).collect();
-        let state = State::new(&schema, projector.vectors.len());
+        let state = CollectionState::new(&schema, projector.vectors.len());
         Collection::from_parts(version, schema, indexes, state)
     }
 
@@ -128,7 +128,7 @@ impl Collection {
         version: CollectionVersion,
         schema: Arc<Schema>,
         indexes: Vec<Index>,
-        state: State,
+        state: CollectionState,
     ) -> Collection {
         let projector = Projector::new(&schema);
         let next_expiry_ms = AtomicU64::new(state.ordinals.next_expiry_ms().unwrap_or(NO_EXPIRY));
@@ -145,7 +145,7 @@ impl Collection {
         }
     }
 
-    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, CollectionState> {
         self.state.read()
     }
 
@@ -154,12 +154,12 @@ impl Collection {
         Some(self.snapshot_seq.load(Ordering::Relaxed)).filter(|seq| *seq != NO_SNAPSHOT)
     }
 
-    /// A snapshot that includes changes up to `seq` was written.
+    /// Records that a snapshot with changes up to `seq` was written.
     pub(crate) fn set_snapshot_seq(&self, seq: Seq) {
         self.snapshot_seq.store(seq, Ordering::Relaxed);
     }
 
-    /// The snapshot was removed.
+    /// Records that the snapshot was removed.
     pub(crate) fn clear_snapshot_seq(&self) {
         self.snapshot_seq.store(NO_SNAPSHOT, Ordering::Relaxed);
     }
@@ -200,10 +200,10 @@ impl Collection {
         self.unsaved_changes.fetch_add(changes.len() as u64, Ordering::Relaxed);
         self.apply_in_batches(changes, |state, change| {
             state.published = state.published.max(change.seq);
-            let is_here = state.ordinals.ordinal(change.doc).is_some();
+            let is_loaded = state.ordinals.ordinal(change.doc).is_some();
             match (&mut state.backfill, &change.kind) {
-                // A vector alone does not count as the document, which is still to be loaded.
-                (Some(backfill), DocumentChangeKind::Embedded { .. }) if !is_here => {
+                // The vector is applied once the document is loaded.
+                (Some(backfill), DocumentChangeKind::Embedded { .. }) if !is_loaded => {
                     backfill.embedded.push(change)
                 }
                 (None, _) | (_, DocumentChangeKind::Embedded { .. }) => self.apply(state, change),
@@ -220,24 +220,24 @@ impl Collection {
     fn apply_in_batches(
         &self,
         changes: Vec<DocumentChange>,
-        mut each: impl FnMut(&mut State, DocumentChange),
+        mut apply: impl FnMut(&mut CollectionState, DocumentChange),
     ) {
         let mut changes = changes.into_iter().peekable();
         while changes.peek().is_some() {
             let mut state = self.state.write();
             for change in changes.by_ref().take(CHANGES_PER_LOCK) {
-                each(&mut state, change);
+                apply(&mut state, change);
             }
             self.update_next_expiry(&state);
         }
     }
 
-    fn update_next_expiry(&self, state: &State) {
-        let soonest = state.ordinals.next_expiry_ms().unwrap_or(NO_EXPIRY);
-        self.next_expiry_ms.store(soonest, Ordering::Release);
+    fn update_next_expiry(&self, state: &CollectionState) {
+        let next_expiry_ms = state.ordinals.next_expiry_ms().unwrap_or(NO_EXPIRY);
+        self.next_expiry_ms.store(next_expiry_ms, Ordering::Release);
     }
 
-    fn apply(&self, state: &mut State, change: DocumentChange) {
+    fn apply(&self, state: &mut CollectionState, change: DocumentChange) {
         let DocumentChange { doc, seq, kind } = change;
         match kind {
             DocumentChangeKind::Upserted { expires_at_ms, projection } => {
@@ -282,20 +282,20 @@ impl Collection {
         }
     }
 
-    /// Makes these the only vectors that the document has in a field.
+    /// Replaces all vectors of the document in a field.
     fn replace_vectors(
         &self,
-        state: &mut State,
+        state: &mut CollectionState,
         slot: usize,
         ordinal: u32,
         seq: Seq,
         vectors: &[PassageVector],
     ) {
-        let stays = |passage: u16| vectors.iter().any(|vector| vector.passage == passage);
-        if !stays(0) {
+        let is_kept = |passage: u16| vectors.iter().any(|vector| vector.passage == passage);
+        if !is_kept(0) {
             self.indexes[slot].remove(ordinal);
         }
-        self.remove_passages(state, slot, ordinal, stays);
+        self.remove_passages(state, slot, ordinal, is_kept);
         for vector in vectors {
             self.set_vector(state, slot, ordinal, seq, vector);
         }
@@ -303,7 +303,7 @@ impl Collection {
 
     fn set_vector(
         &self,
-        state: &mut State,
+        state: &mut CollectionState,
         slot: usize,
         ordinal: u32,
         seq: Seq,
@@ -319,21 +319,27 @@ impl Collection {
         self.indexes[slot].upsert(label, values);
     }
 
-    /// Removes the document's further passages in a field, except those that stay.
-    fn remove_passages(&self, state: &mut State, slot: usize, ordinal: u32, stays: impl Fn(u16) -> bool) {
+    /// Removes the document's passages other than 0 in a field, except those that are kept.
+    fn remove_passages(
+        &self,
+        state: &mut CollectionState,
+        slot: usize,
+        ordinal: u32,
+        is_kept: impl Fn(u16) -> bool,
+    ) {
         if state.passages.is_empty() {
             return;
         }
-        let gone: Vec<(PassageKey, u32)> =
-            state.passages.of(slot, ordinal).filter(|(key, _)| !stays(key.passage)).collect();
-        for (key, label) in gone {
+        let removed: Vec<(PassageKey, u32)> =
+            state.passages.of_document(slot, ordinal).filter(|(key, _)| !is_kept(key.passage)).collect();
+        for (key, label) in removed {
             // The index first: a label that can be assigned again must have no vector.
             self.indexes[slot].remove(label);
             state.passages.release(key, &mut state.ordinals);
         }
     }
 
-    fn remove(&self, state: &mut State, doc: DocId) {
+    fn remove(&self, state: &mut CollectionState, doc: DocId) {
         // The index first: an ordinal that can be assigned again must have no vector.
         let Some(ordinal) = state.ordinals.ordinal(doc) else { return };
         for (slot, index) in self.indexes.iter().enumerate() {
@@ -376,14 +382,15 @@ impl Collection {
         VectorSelection { seen: state.published, labels, has_passages: state.passages.has_slot(slot) }
     }
 
-    /// Whether the store may hold computed vectors of further passages for this document.
+    /// Whether the store may contain computed vectors of passages other than 0 for this document.
     pub(crate) fn may_have_passages(&self, doc: DocId) -> bool {
         let state = self.state.read();
         // A document that has not been backfilled yet may have inherited them from an older version.
         state.backfill.is_some()
             || (!state.passages.is_empty()
                 && state.ordinals.ordinal(doc).is_some_and(|ordinal| {
-                    (0..self.indexes.len()).any(|slot| state.passages.of(slot, ordinal).next().is_some())
+                    (0..self.indexes.len())
+                        .any(|slot| state.passages.of_document(slot, ordinal).next().is_some())
                 }))
     }
 
@@ -399,7 +406,7 @@ impl Collection {
         refined > 0
     }
 
-    /// Vectors in the tails, and all vectors, over all fields.
+    /// Number of vectors in the tails, and of all vectors, over all fields.
     pub(crate) fn tail_and_vectors(&self) -> (usize, usize) {
         let stats = self.indexes.iter().map(Index::stats);
         stats.fold((0, 0), |(tail, vectors), stats| (tail + stats.tail, vectors + stats.vectors))
@@ -408,8 +415,8 @@ impl Collection {
     /// Up to `limit` documents without their computed vectors, each with the positions of the fields.
     pub(crate) fn documents_missing_vectors(&self, limit: usize) -> Vec<(DocId, Vec<u16>)> {
         let state = self.state.read();
-        let lacking = state.unembedded.iter().union();
-        let documents = lacking.iter().take(limit).filter_map(|ordinal| {
+        let missing = state.unembedded.iter().union();
+        let documents = missing.iter().take(limit).filter_map(|ordinal| {
             let slots = self.projector.vectors.iter().zip(&state.unembedded);
             let fields = slots.filter(|(_, unembedded)| unembedded.contains(ordinal));
             let fields = fields.map(|(field, _)| field.position).collect();
@@ -418,10 +425,10 @@ impl Collection {
         documents.collect()
     }
 
-    /// The part of [`Collection::memory_bytes`] that is in use, that is, not reserved for future documents.
+    /// The part of [`Collection::memory_bytes`] that is in use rather than reserved for future documents.
     pub(crate) fn memory_used(&self) -> usize {
-        let vacant: usize = self.indexes.iter().map(|index| index.stats().spare_bytes()).sum();
-        self.memory_bytes().saturating_sub(vacant)
+        let spare: usize = self.indexes.iter().map(|index| index.stats().spare_bytes()).sum();
+        self.memory_bytes().saturating_sub(spare)
     }
 
     /// Approximate bytes held.
@@ -433,9 +440,9 @@ impl Collection {
     }
 }
 
-impl State {
-    pub(crate) fn new(schema: &Schema, slots: usize) -> State {
-        State {
+impl CollectionState {
+    pub(crate) fn new(schema: &Schema, slots: usize) -> CollectionState {
+        CollectionState {
             published: 0,
             ordinals: Ordinals::default(),
             passages: Passages::default(),

@@ -46,7 +46,7 @@ pub(crate) struct Core {
     warnings: Mutex<Vec<String>>,
 }
 
-/// Most warnings kept; the oldest are dropped first.
+/// Maximum number of warnings kept. The oldest are dropped first.
 const WARNINGS_MAX: usize = 100;
 
 impl Core {

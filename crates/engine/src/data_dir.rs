@@ -21,7 +21,7 @@ pub(crate) const SNAPSHOT_DIRECTORY: &str = "snapshots";
 const LOCK_FILE: &str = "lock";
 /// A store under construction.
 const UNFINISHED_FILE: &str = "nearfield.redb.unfinished";
-/// For stores that are read once and may be damaged.
+/// Options for stores that are read once and may be damaged.
 const OPTIONS: Options = Options { cache_bytes: 64 << 20, verify_bytes_max: 0 };
 
 /// A data directory and the lock on it. Dropping it releases the lock.
@@ -72,7 +72,7 @@ pub enum RestoreError {
         path.display(),
         kept.as_ref().map(|kept| format!("; the old one is {}", kept.display())).unwrap_or_default()
     )]
-    UnsyncedWrites { path: PathBuf, kept: Option<PathBuf>, source: io::Error },
+    NotSynced { path: PathBuf, kept: Option<PathBuf>, source: io::Error },
 }
 
 impl DataDir {
@@ -81,7 +81,7 @@ impl DataDir {
     pub fn lock(path: &Path) -> Result<DataDir, OpenError> {
         let failed = |source| OpenError::Io { path: path.to_owned(), source };
         create_dir_durably(path).map_err(failed)?;
-        let lock = take_lock(path.join(LOCK_FILE))?;
+        let lock = acquire_lock(path.join(LOCK_FILE))?;
         match fs::remove_file(path.join(UNFINISHED_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -102,15 +102,16 @@ impl DataDir {
     /// Reads and verifies everything: the store's pages and rows, their consistency, and every snapshot.
     pub fn check(&self, cpu: Cpu) -> Result<CheckReport, OpenError> {
         let mut store = self.open_existing()?;
-        let mut findings = store.check();
-        let folder = std::sync::Arc::new(self.snapshots()?);
+        let mut report = store.check();
+        let storage = std::sync::Arc::new(self.snapshots()?);
         let failed = |source| OpenError::Io { path: self.path.join(SNAPSHOT_DIRECTORY), source };
-        let mut names = folder.names().map_err(failed)?;
+        let mut names = storage.names().map_err(failed)?;
         names.sort();
-        let snapshots = Snapshots::open(folder, store.id()).map_err(failed)?;
+        let snapshots = Snapshots::open(storage, store.id()).map_err(failed)?;
+        // The report already lists schemas that cannot be read.
         let schemas = store.read().and_then(|reader| reader.schemas()).unwrap_or_default();
-        findings.damage.extend(invalid_schemas(&schemas).map(|reason| StoreError::Damaged { reason }));
-        let look = |name: &str| -> Option<String> {
+        report.damage.extend(invalid_schemas(&schemas).map(|reason| StoreError::Damaged { reason }));
+        let snapshot_damage = |name: &str| -> Option<String> {
             let found = schemas.iter().find(|(version, _)| Snapshots::file_name(*version) == name);
             let Some((version, schema)) = found else {
                 return Some("it belongs to no existing collection".to_owned());
@@ -122,10 +123,10 @@ impl DataDir {
             snapshots.read(*version, &schema, cpu).err().map(|error| error.to_string())
         };
         let snapshots = names.into_iter().map(|name| {
-            let damage = look(&name);
+            let damage = snapshot_damage(&name);
             (name, damage)
         });
-        Ok(CheckReport { store: findings, snapshots: snapshots.collect() })
+        Ok(CheckReport { store: report, snapshots: snapshots.collect() })
     }
 
     /// Restores the store from a backup. Fails if the directory holds documents, unless `replace` is set: then the
@@ -135,8 +136,8 @@ impl DataDir {
         backup: impl Read,
         replace: bool,
     ) -> Result<(Backup, Option<PathBuf>), RestoreError> {
-        let stands = self.store_file().exists();
-        if stands && !replace {
+        let store_exists = self.store_file().exists();
+        if store_exists && !replace {
             let store = Store::open(&self.store_file(), OPTIONS)?;
             let documents = store.read().and_then(|reader| reader.document_count());
             let documents = documents.map_err(BackupError::Store)?;
@@ -144,32 +145,32 @@ impl DataDir {
                 return Err(RestoreError::NotEmpty { path: self.path.clone(), documents });
             }
         }
-        let made = self.build_from(backup).inspect_err(|_| self.discard_unfinished())?;
-        let kept = self.install(stands.then_some("replaced"))?;
-        Ok((made, kept))
+        let summary = self.restore_unfinished(backup).inspect_err(|_| self.discard_unfinished())?;
+        let kept = self.install(store_exists.then_some("replaced"))?;
+        Ok((summary, kept))
     }
 
     /// Restores a backup into the unfinished store, and checks every row and schema.
-    fn build_from(&self, backup: impl Read) -> Result<Backup, RestoreError> {
+    fn restore_unfinished(&self, backup: impl Read) -> Result<Backup, RestoreError> {
         let path = self.path.join(UNFINISHED_FILE);
-        let made = Backup::restore(backup, &path, OPTIONS)?;
+        let summary = Backup::restore(backup, &path, OPTIONS)?;
         let store = Store::open(&path, OPTIONS)?;
         let schemas = store.read().and_then(|reader| reader.schemas()).map_err(BackupError::Store)?;
         match invalid_schemas(&schemas).next() {
-            None => Ok(made),
+            None => Ok(summary),
             Some(reason) => Err(BackupError::Damaged { reason }.into()),
         }
     }
 
-    /// Copies everything readable of a damaged store into a new one and returns what was lost. The old store is kept
+    /// Copies everything readable in a damaged store into a new one and reports what was lost. The old store is kept
     /// under the returned path. Snapshots are removed and rebuilt later.
     pub fn repair(&self) -> Result<(IntegrityReport, PathBuf), RestoreError> {
         let store = self.open_existing()?;
-        let saved = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
-        let findings = saved.inspect_err(|_| self.discard_unfinished())?;
+        let salvaged = store.salvage(&self.path.join(UNFINISHED_FILE), OPTIONS);
+        let report = salvaged.inspect_err(|_| self.discard_unfinished())?;
         drop(store);
         let kept = self.install(Some("damaged"))?;
-        Ok((findings, kept.expect("a store that was read exists")))
+        Ok((report, kept.expect("a store that was read exists")))
     }
 
     /// Opens the store only if it exists: opening a missing one would create it.
@@ -186,20 +187,20 @@ impl DataDir {
         let _ = fs::remove_file(self.path.join(UNFINISHED_FILE));
     }
 
-    /// Atomically makes the unfinished store the store. With `keep_as`, keeps the old store under a name that
-    /// contains it.
-    fn install(&self, keep_as: Option<&str>) -> Result<Option<PathBuf>, RestoreError> {
+    /// Atomically replaces the store with the unfinished one. With `suffix`, keeps the old store under a name that
+    /// ends in the suffix and a number.
+    fn install(&self, suffix: Option<&str>) -> Result<Option<PathBuf>, RestoreError> {
         let store = self.store_file();
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| RestoreError::Io { path, source }
         };
-        let kept = match keep_as {
-            Some(what) => {
+        let kept = match suffix {
+            Some(suffix) => {
                 let mut numbered = 1..;
                 let kept = loop {
                     let number: u32 = numbered.next().expect("there are fewer files than 32-bit numbers");
-                    let name = self.path.join(format!("{STORE_FILE}.{what}-{number}"));
+                    let name = self.path.join(format!("{STORE_FILE}.{suffix}-{number}"));
                     // A second link to the same file, so that a store exists at every moment.
                     match fs::hard_link(&store, &name) {
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -214,7 +215,7 @@ impl DataDir {
             None => None,
         };
         fs::rename(self.path.join(UNFINISHED_FILE), &store).map_err(failed(&store))?;
-        sync_directory(&self.path).map_err(|source| RestoreError::UnsyncedWrites {
+        sync_directory(&self.path).map_err(|source| RestoreError::NotSynced {
             path: store,
             kept: kept.clone(),
             source,
@@ -228,7 +229,7 @@ impl DataDir {
 
 /// Creates a directory and its missing parents, and syncs them so that they survive a power loss.
 fn create_dir_durably(path: &Path) -> io::Result<()> {
-    let lies_in = |path: &Path| match path.parent() {
+    let parent_of = |path: &Path| match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
         Some(parent) => parent.to_owned(),
         None => path.to_owned(),
@@ -239,13 +240,13 @@ fn create_dir_durably(path: &Path) -> io::Result<()> {
     if missing.is_empty() {
         // The process that created it may have been killed before its sync. The parent may not permit a sync by this
         // user.
-        let _ = sync_directory(&lies_in(path));
+        let _ = sync_directory(&parent_of(path));
         return Ok(());
     }
-    missing.into_iter().try_for_each(|made| sync_directory(&lies_in(made)))
+    missing.into_iter().try_for_each(|created| sync_directory(&parent_of(created)))
 }
 
-/// Descriptions of the schemas that no collection could be created with.
+/// Describes each invalid schema.
 fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<Item = String> {
     schemas.iter().filter_map(|(CollectionVersion { id, version }, schema)| {
         let reason = Schema::from_stored_bytes(schema).err()?;
@@ -254,7 +255,7 @@ fn invalid_schemas(schemas: &[(CollectionVersion, Vec<u8>)]) -> impl Iterator<It
 }
 
 /// Locks the data directory for as long as the file is open.
-fn take_lock(path: PathBuf) -> Result<File, OpenError> {
+fn acquire_lock(path: PathBuf) -> Result<File, OpenError> {
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
     let file = match opened {
         Ok(file) => file,

@@ -93,11 +93,11 @@ impl Core {
             writer.set_name(name, &NameTarget::Collection(version))?;
             Ok(version)
         })?;
-        let filled = self.backfill(&collection);
+        let backfilled = self.backfill(&collection);
         let versions = Versions { active: collection.clone(), rebuilding: None };
         self.finish_building(
             &collection,
-            filled,
+            backfilled,
             |writer| writer.remove_name(name).map(drop),
             |registry| {
                 registry.named.insert(name.to_owned(), versions);
@@ -118,11 +118,11 @@ impl Core {
         let old = versions.active;
         let version = CollectionVersion { id: old.version.id, version: old.version.version + 1 };
         let collection = self.begin_building(schema, |_| Ok(version))?;
-        let filled = self.reuse_vectors(&old, &collection).and_then(|()| self.backfill(&collection));
+        let backfilled = self.reuse_vectors(&old, &collection).and_then(|()| self.backfill(&collection));
         let versions = Versions { active: old, rebuilding: Some(collection.clone()) };
         self.finish_building(
             &collection,
-            filled,
+            backfilled,
             |_| Ok(()),
             |registry| {
                 registry.named.insert(name.to_owned(), versions);
@@ -196,8 +196,8 @@ impl Core {
         let _ddl_lock = self.ddl_lock.lock();
         let registry = self.registry();
         if !registry.aliases.contains_key(alias) {
-            let known = registry.aliases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "no aliases".to_owned() } else { known };
+            let aliases = registry.aliases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let known = if aliases.is_empty() { "no aliases".to_owned() } else { aliases };
             return Err(CollectionError::NotFound { name: alias.to_owned(), known });
         }
         self.commit_ddl(|writer| {
@@ -212,15 +212,15 @@ impl Core {
     fn begin_building(
         &self,
         schema: Schema,
-        number: impl FnOnce(&mut Writer<'_>) -> Result<CollectionVersion, StoreError>,
+        assign_version: impl FnOnce(&mut Writer<'_>) -> Result<CollectionVersion, StoreError>,
     ) -> Result<Arc<Collection>, CollectionError> {
         self.commit_ddl(|writer| {
-            let version = number(writer)?;
+            let version = assign_version(writer)?;
             writer.set_schema(version, &encode(&schema))?;
             let collection = Arc::new(Collection::new(version, Arc::new(schema), self.cpu));
             collection.begin_backfill();
-            let coming = collection.clone();
-            Ok((collection, move |registry: &mut Registry| registry.building.push(coming)))
+            let building = collection.clone();
+            Ok((collection, move |registry: &mut Registry| registry.building.push(building)))
         })
     }
 
@@ -228,14 +228,14 @@ impl Core {
     fn finish_building(
         &self,
         collection: &Collection,
-        filled: Result<(), StoreError>,
+        backfilled: Result<(), StoreError>,
         undo: impl FnOnce(&mut Writer<'_>) -> Result<(), StoreError>,
         activate: impl FnOnce(&mut Registry),
     ) -> Result<(), CollectionError> {
         let stop_building = |registry: &mut Registry| {
-            registry.building.retain(|coming| coming.version != collection.version);
+            registry.building.retain(|building| building.version != collection.version);
         };
-        if let Err(error) = filled {
+        if let Err(error) = backfilled {
             self.commit_ddl(|writer| {
                 undo(writer)?;
                 writer.remove_schema(collection.version)?;
@@ -289,7 +289,7 @@ impl Core {
         }
     }
 
-    /// The versions of the collection with this own name.
+    /// The versions of a collection. Fails if `name` is an alias.
     fn versions_of(&self, name: &str) -> Result<Versions, CollectionError> {
         let registry = self.registry();
         match (registry.named.get(name), registry.aliases.get(name)) {
@@ -316,14 +316,14 @@ impl Core {
     fn reuse_vectors(&self, old: &Collection, new: &Collection) -> Result<(), StoreError> {
         let mut fields = Vec::new();
         for field in new.projector.vectors.iter().filter(|field| field.schema.embed.is_some()) {
-            let heir = |known: &&VectorField| {
-                known.name == field.name
-                    && known.schema.embed == field.schema.embed
-                    && known.schema.dim == field.schema.dim
-                    && known.schema.vector_type == field.schema.vector_type
+            let has_equal_vectors = |old: &&VectorField| {
+                old.name == field.name
+                    && old.schema.embed == field.schema.embed
+                    && old.schema.dim == field.schema.dim
+                    && old.schema.vector_type == field.schema.vector_type
             };
-            fields
-                .extend(old.projector.vectors.iter().find(heir).map(|heir| (heir.position, field.position)));
+            let source = old.projector.vectors.iter().find(has_equal_vectors);
+            fields.extend(source.map(|source| (source.position, field.position)));
         }
         let reader = self.store.read()?;
         for (from, to) in fields {
@@ -333,9 +333,9 @@ impl Core {
                 let mut writer = self.store.write().inspect_err(|error| self.latch_ddl_failure(error))?;
                 for row in rows.by_ref().take(GROUP_OPS_MAX) {
                     let (key, vector) = row?;
-                    // A document written since has stored its own vector.
-                    let stood = reader.document(key.doc)?.map(|document| document.seq);
-                    if stood.is_some() && writer.document(key.doc)?.map(|document| document.seq) == stood {
+                    // A document written since then has stored a new vector.
+                    let seq = reader.document(key.doc)?.map(|document| document.seq);
+                    if seq.is_some() && writer.document(key.doc)?.map(|document| document.seq) == seq {
                         let key = store::VectorKey { collection: new.version, field: to, ..key };
                         writer.set_vector(key, vector.model, &vector.bytes)?;
                     }
@@ -385,7 +385,7 @@ impl Core {
 
     pub(crate) fn remove_snapshot(&self, version: CollectionVersion) {
         if let Err(error) = self.snapshots.remove(version) {
-            // Harmless: no longer read, and removed when the engine next opens.
+            // Harmless: it is no longer read, and is removed when the engine is next opened.
             self.warn(format!(
                 "the snapshot of collection {}, version {}, was not removed: {error}",
                 version.id, version.version
@@ -394,8 +394,8 @@ impl Core {
     }
 }
 
-/// Checks that `name` can be the name of a collection or an alias. Names of dots alone are rejected, as URLs resolve
-/// them as relative paths.
+/// Checks that `name` can be the name of a collection or an alias. Names that consist of dots are rejected, because
+/// URLs treat them as relative paths.
 pub fn check_name(name: &str) -> Result<(), CollectionError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     let is_dots = name.bytes().all(|byte| byte == b'.');

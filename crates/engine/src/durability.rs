@@ -15,7 +15,8 @@ pub enum Durability {
     None,
 }
 
-/// Most bytes that may be answered but not durable. Until they are, the store's file keeps the pages they replace.
+/// Maximum number of bytes that are answered but not durable. Until they are durable, the store's file keeps the pages
+/// that they replace.
 const BYTES_MAX: usize = 64 << 20;
 
 impl Durability {
@@ -69,7 +70,7 @@ impl UnsyncedWrites {
         Some((since + delay).saturating_sub(now))
     }
 
-    /// Bytes of these writes, which may have no space on the disk yet.
+    /// Bytes of these writes, for which no space may have been allocated on the disk yet.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -80,7 +81,7 @@ impl UnsyncedWrites {
         self.bytes += bytes;
     }
 
-    /// Forgets these writes: they are durable, or lost for good.
+    /// Forgets these writes: they are durable, or can no longer become durable.
     pub(crate) fn clear(&mut self) {
         (self.since, self.bytes) = (None, 0);
     }

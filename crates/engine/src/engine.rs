@@ -42,26 +42,26 @@ pub struct Options {
     pub cpu: Cpu,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Bytes of the store's page cache.
+    /// Size of the store's page cache, in bytes.
     pub cache_bytes: usize,
-    /// Free disk space in bytes that writes must not use; 0 for none.
+    /// Free disk space that writes must not use, in bytes; 0 for none.
     pub disk_reserve_bytes: u64,
-    /// Most bytes of memory for all indexes and attributes. Beyond it, writes that add to them are rejected; 0 for no
-    /// limit.
+    /// Maximum memory for all indexes and attributes, in bytes. Beyond it, writes that add to them are rejected; 0 for
+    /// no limit.
     pub memory_max_bytes: u64,
     /// Largest store file in bytes that is verified completely when it is opened.
     pub verify_bytes_max: u64,
     /// When writes become durable.
     pub durability: Durability,
-    /// Vectors in a tail beyond which writers are slowed down.
+    /// Length of a tail, in vectors, beyond which writers are slowed down.
     pub tail_max: usize,
     /// Number of threads that link vectors from the tails into the graphs.
     pub index_threads: usize,
     /// Called at the start of each of these threads, to lower its priority in favour of searches. One additional
     /// thread at normal priority drains tails that grow long.
     pub lower_priority: fn(),
-    /// Called once, with the reason, if the engine becomes read-only. No caller may be waiting for an answer at that
-    /// moment.
+    /// Called once, with the reason, if the engine becomes read-only. At that moment there may be no caller to whom
+    /// the failure could be returned.
     pub on_read_only: fn(&str),
 }
 
@@ -82,13 +82,13 @@ pub enum OpenError {
     /// The directory or the lock cannot be created.
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    /// Snapshots exist, but their store does not.
+    /// The store is missing or empty, although there are snapshots of it.
     #[error(
         "{} is missing or empty, but snapshots next to it show that there was a store: restore it from a backup, or \
          remove the snapshot directory to start empty",
         path.display()
     )]
-    Lost { path: PathBuf },
+    StoreMissing { path: PathBuf },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] store::OpenError),
@@ -108,7 +108,7 @@ pub enum OpenError {
 pub struct Engine {
     core: Arc<Core>,
     /// Taken by the first call of [`Engine::close`], which then joins the threads.
-    running: Mutex<Option<EngineThreads>>,
+    threads: Mutex<Option<EngineThreads>>,
 }
 
 /// The threads of an open engine.
@@ -155,12 +155,12 @@ impl Engine {
         progress: &Progress,
     ) -> Result<Engine, OpenError> {
         let failed = |source| OpenError::Io { path: options.data_dir.join(SNAPSHOT_DIRECTORY), source };
-        let unread = |source| OpenError::Read { path: options.data_dir.clone(), source };
+        let unreadable = |source| OpenError::Read { path: options.data_dir.clone(), source };
         // A new store must not silently replace one that was lost.
-        if store.read().and_then(|reader| reader.is_new()).map_err(unread)?
+        if store.read().and_then(|reader| reader.is_new()).map_err(unreadable)?
             && snapshots.names().map_err(failed)?.iter().any(|name| Snapshots::is_file_name(name))
         {
-            return Err(OpenError::Lost { path: options.data_dir.join(STORE_FILE) });
+            return Err(OpenError::StoreMissing { path: options.data_dir.join(STORE_FILE) });
         }
         let snapshots = Snapshots::open(snapshots, store.id()).map_err(failed)?;
         let core = Core::new(store, snapshots, options);
@@ -186,7 +186,7 @@ impl Engine {
             Ok(EngineThreads { committer, background, _directory: directory })
         })();
         match started {
-            Ok(running) => Ok(Engine { core, running: Mutex::new(Some(running)) }),
+            Ok(threads) => Ok(Engine { core, threads: Mutex::new(Some(threads)) }),
             Err(source) => {
                 core.stop();
                 core.queue.close();
@@ -198,8 +198,8 @@ impl Engine {
     /// Finishes queued writes, makes everything durable, writes snapshots and stops the threads. Afterwards reads
     /// still work and writes are rejected. Further calls only wait until the engine is closed.
     pub fn close(&self) {
-        let mut running = self.running.lock();
-        let Some(EngineThreads { committer, background, _directory }) = running.take() else { return };
+        let mut threads = self.threads.lock();
+        let Some(EngineThreads { committer, background, _directory }) = threads.take() else { return };
         self.core.queue.close();
         self.join(committer);
         self.core.stop();
@@ -281,11 +281,11 @@ impl Engine {
     }
 
     /// The texts of a document with these fields that must be embedded, for all collections that include its key. A
-    /// field with a vector of its own needs none.
+    /// field whose vector is given needs none.
     pub fn texts_to_embed(&self, key: &[u8], fields: &[Field]) -> Vec<TextToEmbed> {
         let registry = self.core.registry();
-        let taking = registry.all().filter(|collection| collection.schema.matches_key(key));
-        taking.flat_map(|collection| collection.projector.texts(collection.version, fields)).collect()
+        let including = registry.all().filter(|collection| collection.schema.matches_key(key));
+        including.flat_map(|collection| collection.projector.texts(collection.version, fields)).collect()
     }
 
     /// Up to `limit` documents of a collection, including a version being rebuilt, whose computed vectors are
@@ -333,13 +333,12 @@ impl Engine {
     /// Like [`Engine::submit`], but waits for space in the queue and for the results. Must not be called from `done`.
     pub fn write(&self, ops: Vec<Op>) -> Vec<Result<WriteOutcome, WriteError>> {
         let len = ops.len();
-        let (answer, results) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         let done: WriteCallback = Box::new(move |results| {
-            // The receiver below waits for the results.
-            answer.send(results).expect("the writer waits for the results");
+            sender.send(results).expect("the receiver below waits for the results");
         });
         match self.core.queue.submit_blocking(WriteJob::new(ops, done)) {
-            Ok(()) => results.recv().expect("the committer answers every job"),
+            Ok(()) => receiver.recv().expect("the committer answers every job"),
             Err(_) => vec![Err(WriteError::Closed); len],
         }
     }
@@ -455,7 +454,7 @@ impl Engine {
         self.core.count(collection, filter)
     }
 
-    /// Deletes every expired document durably and returns how many. The engine does so about once per second by
+    /// Durably deletes every expired document and returns their number. The engine does so about once per second by
     /// itself, and expired documents are never visible; call this to free their space now. Skips corrupt documents,
     /// and returns the first such error at the end.
     pub fn purge_expired(&self) -> Result<u64, QueryError> {
@@ -464,8 +463,8 @@ impl Engine {
 
     /// Writes a backup of the current state to `out`. Writes continue meanwhile.
     ///
-    /// Earlier writes are made durable first. Writes that are answered while the backup starts may be in it without
-    /// being durable: after a power loss, the store can be behind its backup.
+    /// Earlier writes are made durable first. The backup may also contain writes that are answered while it starts and
+    /// are not durable yet: after a power loss, the store can be behind its backup.
     pub fn back_up(&self, out: impl Write) -> Result<Backup, BackupError> {
         self.core.sync()?;
         self.core.store.read()?.back_up(out)
@@ -473,7 +472,7 @@ impl Engine {
 
     /// Statistics of the engine.
     pub fn stats(&self) -> Result<Stats, QueryError> {
-        // Read first, so that it is never ahead of the last change.
+        // Read first, so that it never exceeds `last_seq`.
         let durable_seq = self.core.store.synced_seq();
         let reader = self.core.store.read()?;
         let registry = self.core.registry();
@@ -489,8 +488,8 @@ impl Engine {
         })
     }
 
-    /// Whether the engine accepts writes. `Err` contains the reason if it does not until it is opened again, such as
-    /// a failed fsync. A full disk, which is temporary, is reported only by the rejected writes.
+    /// Whether the engine accepts writes. `Err` contains the reason if it rejects all writes until it is opened again,
+    /// such as a failed fsync. A full disk, which is temporary, is reported only by the rejected writes.
     pub fn writable(&self) -> Result<(), String> {
         if self.core.is_closing() {
             return Err(WriteError::Closed.to_string());
@@ -523,9 +522,9 @@ impl Core {
                 let Some(document) = reader.document(doc)? else { continue };
                 let mut texts = collection.projector.texts(collection.version, &document.fields);
                 texts.retain(|text| fields.contains(&text.field));
-                let known = found.iter_mut().find(|(known, _)| known.key == document.key);
-                if let Some((_, known)) = known {
-                    known.extend(texts);
+                let listed = found.iter_mut().find(|(listed, _)| listed.key == document.key);
+                if let Some((_, listed_texts)) = listed {
+                    listed_texts.extend(texts);
                 } else if found.len() < limit {
                     found.push((document, texts));
                 }

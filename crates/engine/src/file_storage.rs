@@ -13,9 +13,9 @@ pub trait FileStorage: Debug + Send + Sync {
     fn names(&self) -> io::Result<Vec<String>>;
     /// Opens a file for reading from its beginning.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
-    /// Creates an empty file, replacing any with this name.
+    /// Creates an empty file, replacing an existing one.
     fn create(&self, name: &str) -> io::Result<Box<dyn WritableFile>>;
-    /// Atomically renames a file, replacing any with the new name.
+    /// Atomically renames a file, replacing an existing one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -45,7 +45,7 @@ impl FileStorage for DirectoryStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
-            // Only this program's names matter, and they are UTF-8.
+            // Files whose names are not UTF-8 are not from this program.
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)

@@ -9,11 +9,11 @@ use crate::{
     schema::{FieldKind, Schema},
 };
 
-/// Most bytes of a filter's text.
+/// Maximum length of a filter's text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
-/// Most nested parentheses and negations.
+/// Maximum number of nested parentheses and negations.
 pub(crate) const DEPTH_MAX: usize = 32;
-/// Most tag values and ranges in one filter.
+/// Maximum number of tag values and ranges in a filter.
 pub(crate) const TERMS_MAX: usize = 1024;
 
 /// A filter over TAG and NUMERIC fields.
@@ -49,7 +49,7 @@ pub enum Filter {
     Not(Box<Filter>),
 }
 
-/// Why a filter is invalid. For parsed filters, with the byte position in the text.
+/// Why a filter is invalid. Errors of a parsed filter contain the byte position in its text.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages describe the fields")]
 #[non_exhaustive]
@@ -122,6 +122,8 @@ impl Filter {
         self.check_part(schema, 0, &mut terms)
     }
 
+    /// Checks a part of a filter. `depth` is the number of parentheses and negations that enclose it in the shortest
+    /// text of the filter, as the parser counts them.
     fn check_part(&self, schema: &Schema, depth: usize, terms: &mut usize) -> Result<(), FilterError> {
         let position = 0;
         if depth > DEPTH_MAX {
@@ -142,15 +144,20 @@ impl Filter {
                 check_kind(schema, field, position, ConditionKind::Range)?;
                 check_range(field, *min, *max, position)
             }
-            Filter::And(parts) | Filter::Or(parts) => {
-                parts.iter().try_for_each(|part| part.check_part(schema, depth + 1, terms))
-            }
+            Filter::And(parts) | Filter::Or(parts) => parts.iter().try_for_each(|part| {
+                let needs_parentheses = match part {
+                    Filter::Or(_) => true,
+                    Filter::And(_) => matches!(self, Filter::And(_)),
+                    _ => false,
+                };
+                part.check_part(schema, depth + usize::from(needs_parentheses), terms)
+            }),
             Filter::Not(part) => part.check_part(schema, depth + 1, terms),
         }
     }
 }
 
-/// The conditions that a filter can put on a field.
+/// The kinds of condition on a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConditionKind {
     Tag,

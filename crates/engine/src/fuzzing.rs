@@ -20,7 +20,7 @@ fn field(name: &str, kind: FieldKind) -> FieldSchema {
     FieldSchema { name: name.to_owned(), kind }
 }
 
-static FILTERED: LazyLock<Schema> = LazyLock::new(|| Schema {
+static FILTER_SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema {
     prefixes: vec![b"a:".to_vec()],
     fields: vec![
         field("tag", FieldKind::Tag { separator: b',', case_sensitive: false }),
@@ -34,10 +34,10 @@ static FILTERED: LazyLock<Schema> = LazyLock::new(|| Schema {
 /// Filters: text that parses is printed as text that parses to the same filter.
 pub fn filter_parse(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    match Filter::parse(text, &FILTERED) {
+    match Filter::parse(text, &FILTER_SCHEMA) {
         Ok(filter) => {
             let printed = filter.to_string();
-            let decoded = Filter::parse(&printed, &FILTERED);
+            let decoded = Filter::parse(&printed, &FILTER_SCHEMA);
             let decoded =
                 decoded.unwrap_or_else(|error| panic!("{text:?} is printed as {printed:?}: {error}"));
             assert_eq!(decoded.to_string(), printed, "{text:?}");
@@ -49,10 +49,10 @@ pub fn filter_parse(input: &[u8]) {
 /// Encoded vectors, after three bytes that select dimension, type and metric: an accepted vector is finite, has the
 /// right dimension and round-trips.
 pub fn vector_blob(input: &[u8]) {
-    let [dim, of, metric, bytes @ ..] = input else { return };
+    let [dim, vector_type, metric, bytes @ ..] = input else { return };
     let dim = usize::from(*dim).max(1);
     let types = [VectorType::Float32, VectorType::Float16, VectorType::Bfloat16, VectorType::Int8];
-    let vector_type = types[usize::from(*of) % types.len()];
+    let vector_type = types[usize::from(*vector_type) % types.len()];
     let metric = [Metric::Cosine, Metric::L2, Metric::Ip][usize::from(*metric) % 3];
     match index::decode(bytes, dim, vector_type, metric) {
         Ok(values) => {
@@ -83,7 +83,7 @@ pub fn schema_bytes(input: &[u8]) {
 const VERSION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
 const STORE: [u8; 16] = [7; 16];
 
-static STORED: LazyLock<Arc<Schema>> = LazyLock::new(|| {
+static SNAPSHOT_SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     let vector = VectorSchema {
         algorithm: Algorithm::Hnsw { m: 2, ef_construction: 4, ef_search: 4 },
         vector_type: VectorType::Float32,
@@ -100,14 +100,14 @@ static STORED: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     Arc::new(Schema { prefixes: vec![b"a:".to_vec()], fields, ttl: None })
 });
 
-/// Collection snapshots: the input as a file, and as the index (whose length is in the first two bytes) and documents
-/// of a well-formed file. What can be read can be written and read again.
+/// Collection snapshots: reads the input as a file, and as the index (whose length is in the first two bytes) and the
+/// documents of a well-formed file. A snapshot that can be read can be written and read again.
 pub fn collection_snapshot(input: &[u8]) {
     let _ = read(input);
     let Some((len, rest)) = input.split_first_chunk() else { return };
     let (index, rows) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
     let Ok(Some(collection)) = read(&file(index, rows)) else { return };
-    let memory = Memory::default();
+    let memory = MemoryStorage::default();
     let seq = snapshots(&memory).write(&collection, || Ok(())).expect("a write to memory succeeds");
     let written = memory.0.lock().clone();
     let decoded = read(&written).expect("a written snapshot loads").expect("the snapshot exists");
@@ -118,18 +118,18 @@ pub fn collection_snapshot(input: &[u8]) {
     assert_eq!(*memory.0.lock(), written);
 }
 
-fn snapshots(memory: &Memory) -> Snapshots {
+fn snapshots(memory: &MemoryStorage) -> Snapshots {
     Snapshots::open(Arc::new(memory.clone()), STORE).expect("memory holds no unfinished files")
 }
 
 fn read(file: &[u8]) -> Result<Option<Collection>, snapshot::SnapshotError> {
-    let memory = Memory(Arc::new(Mutex::new(file.to_vec())));
-    snapshots(&memory).read(VERSION, &STORED, Cpu::detect())
+    let memory = MemoryStorage(Arc::new(Mutex::new(file.to_vec())));
+    snapshots(&memory).read(VERSION, &SNAPSHOT_SCHEMA, Cpu::detect())
 }
 
 /// A file with a valid header and checksums.
 fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
-    let header = snapshots(&Memory::default()).header(VERSION, &STORED, 9);
+    let header = snapshots(&MemoryStorage::default()).header(VERSION, &SNAPSHOT_SCHEMA, 9);
     let mut frames = FrameWriter::new(snapshot::MAGIC.to_vec());
     for stream in [&header, index, rows] {
         frames.write_all(stream).and_then(|()| frames.end_stream()).expect("a write to a Vec succeeds");
@@ -139,9 +139,9 @@ fn file(index: &[u8], rows: &[u8]) -> Vec<u8> {
 
 /// A storage that contains one file under every name.
 #[derive(Clone, Debug, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
+struct MemoryStorage(Arc<Mutex<Vec<u8>>>);
 
-impl FileStorage for Memory {
+impl FileStorage for MemoryStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         Ok(Vec::new())
     }
@@ -168,7 +168,7 @@ impl FileStorage for Memory {
     }
 }
 
-impl Write for Memory {
+impl Write for MemoryStorage {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().write(bytes)
     }
@@ -178,7 +178,7 @@ impl Write for Memory {
     }
 }
 
-impl WritableFile for Memory {
+impl WritableFile for MemoryStorage {
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -25,14 +25,14 @@ pub struct CollectionInfo {
     pub vectors: u64,
     /// Of these, how many are not linked into a graph yet and are scanned exactly.
     pub tail: u64,
-    /// Documents whose computed vectors are missing (if the collection was created over existing keys), in this
-    /// version and in one being built.
+    /// Number of documents whose computed vectors are missing, because the collection was created after them. Includes
+    /// those of a version that is being built.
     pub unembedded: u64,
-    /// Documents under the prefixes that violate the schema.
+    /// Number of documents under the prefixes that violate the schema.
     pub failures: u64,
     /// Key and reason of the last violation.
     pub last_failure: Option<String>,
-    /// Bytes in memory: graphs, vectors, postings.
+    /// Memory used by graphs, vectors and postings, in bytes.
     pub memory_bytes: u64,
     /// A newer version that is being built.
     pub rebuilding: Option<CollectionVersion>,
@@ -41,19 +41,19 @@ pub struct CollectionInfo {
 /// Statistics of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Documents in the keyspace, including expired ones that are not purged yet.
+    /// Number of documents in the keyspace, including expired ones that are not purged yet.
     pub documents: u64,
-    /// The last change.
+    /// Sequence number of the last change.
     pub last_seq: Seq,
-    /// The last durable change.
+    /// Sequence number of the last durable change.
     pub durable_seq: Seq,
     /// When changes become durable; `None` if another system determines it.
     pub durability: Option<Durability>,
-    /// Bytes of the store file.
+    /// Length of the store file, in bytes.
     pub file_bytes: u64,
-    /// Bytes in memory, over all collections.
+    /// Memory used by all collections, in bytes.
     pub memory_bytes: u64,
-    /// Commits since the engine was opened.
+    /// Number of commits since the engine was opened.
     pub commits: u64,
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const LOAD_BATCH: usize = 256;
 
 impl Core {
-    /// Loads everything that the store names, and removes versions without a name.
+    /// Loads every collection that has a name in the store, and removes versions without one.
     pub(crate) fn load(&self, path: &Path, progress: &Progress) -> Result<(), OpenError> {
         let failed = |source| OpenError::Read { path: path.to_owned(), source };
         let reader = self.store.read().map_err(failed)?;
@@ -40,15 +40,14 @@ impl Core {
                 }
             }
         }
-        // Names and schemas were each read completely or not at all. Otherwise a schema whose name was only not found
-        // would be removed for good.
+        // Names and schemas are each read completely or not at all: if a damaged name were skipped, its schema would
+        // be removed for good.
         let mut abandoned = Vec::new();
         for (version, schema) in reader.schemas().map_err(failed)? {
             // A version newer than the active one is being rebuilt. An older one, or one of a collection without a
             // name, was left behind.
-            let named = active
-                .iter()
-                .any(|(_, answers)| answers.id == version.id && version.version >= answers.version);
+            let named =
+                active.iter().any(|(_, active)| active.id == version.id && version.version >= active.version);
             if !named {
                 abandoned.push(version);
                 continue;
@@ -71,8 +70,8 @@ impl Core {
             versions.push(Arc::new(collection));
         }
         for (name, version) in active {
-            let of_this = |collection: &&Arc<Collection>| collection.version.id == version.id;
-            let mut found = versions.iter().filter(of_this).cloned();
+            let same_id = |collection: &&Arc<Collection>| collection.version.id == version.id;
+            let mut found = versions.iter().filter(same_id).cloned();
             let active = found.next().filter(|collection| collection.version == version);
             let Some(active) = active else {
                 return Err(OpenError::Schema {
@@ -105,8 +104,8 @@ impl Core {
     }
 }
 
-/// Loads a collection as of `reader`: from its snapshot if that is usable, else from the documents. Also returns why
-/// a snapshot was discarded.
+/// Loads a collection as of `reader`: from its snapshot if possible, otherwise from the documents. Also returns a
+/// warning if a snapshot was discarded.
 fn open_collection(
     version: CollectionVersion,
     schema: Arc<Schema>,
@@ -199,7 +198,7 @@ pub(crate) fn backfill(
     reader: &Reader,
     progress: &Progress,
 ) -> Result<(), StoreError> {
-    let mut vectors = ComputedVectorReader::of(collection, reader)?;
+    let mut vectors = ComputedVectorReader::new(collection, reader)?;
     let mut changes = Vec::with_capacity(LOAD_BATCH);
     for document in reader.documents()? {
         let (doc, document) = document?;
@@ -220,7 +219,7 @@ pub(crate) fn backfill(
     Ok(())
 }
 
-/// The change that makes a collection hold this document.
+/// The change that adds a document to a collection, or marks it as invalid if it violates the schema.
 pub(crate) fn document_change(
     collection: &Collection,
     doc: DocId,
@@ -246,13 +245,13 @@ fn decode(schema: &VectorSchema, passage: u16, vector: &StoredVector) -> Result<
 
 type VectorRows = Box<dyn Iterator<Item = Result<(VectorKey, StoredVector), StoreError>>>;
 
-/// Reads the computed vectors of a collection in step with its documents: both are ordered by document.
+/// Reads the computed vectors of a collection alongside its documents. Both are ordered by document.
 struct ComputedVectorReader {
     fields: Vec<Peekable<VectorRows>>,
 }
 
 impl ComputedVectorReader {
-    fn of(collection: &Collection, reader: &Reader) -> Result<ComputedVectorReader, StoreError> {
+    fn new(collection: &Collection, reader: &Reader) -> Result<ComputedVectorReader, StoreError> {
         let mut fields = Vec::new();
         for field in &collection.projector.vectors {
             if field.schema.embed.is_some() {

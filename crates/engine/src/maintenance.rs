@@ -8,13 +8,14 @@ use crate::{collection::Collection, core::Core, queue::GROUP_OPS_MAX};
 
 /// How often maintenance runs.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Least number of changes for a new snapshot,
+/// Minimum number of changes for a new snapshot.
 const CHANGES_MIN: u64 = 10_000;
-/// and at least one change per this many documents, so that a growing collection is not written repeatedly.
+/// A new snapshot also requires one change per this many documents, so that a growing collection is not written
+/// repeatedly.
 const DOCUMENTS_PER_CHANGE: u64 = 3;
-/// A snapshot preserves the work of linking vectors. It waits until at most one in this many vectors is unlinked,
+/// A snapshot preserves the work of linking vectors, so it waits until at most one in this many vectors is unlinked.
 const VECTORS_PER_TAIL_VECTOR: usize = 8;
-/// unless there are this many times as many changes as required.
+/// A snapshot no longer waits for linking once there are this many times as many changes as required.
 const TAIL_WAIT_FACTOR: u64 = 4;
 /// A snapshot that is this many changes behind is rewritten even if its collection has not changed: it prevents the
 /// change log from being trimmed.
@@ -25,12 +26,12 @@ const LAG_PER_DOCUMENT: u64 = 4;
 /// Changes trimmed per transaction: writers wait for it.
 const TRIM_BATCH: u64 = 100_000;
 
-/// Corrupt rows that keep expired documents from being deleted.
+/// Corrupt rows that prevent expired documents from being deleted.
 #[derive(Default)]
 struct CorruptExpiries {
-    /// The documents, each with its expiry.
-    known: HashSet<(u64, DocId)>,
-    first: Option<StoreError>,
+    /// The expiry and the document of each row.
+    rows: HashSet<(u64, DocId)>,
+    first_error: Option<StoreError>,
 }
 
 impl Core {
@@ -51,8 +52,8 @@ impl Core {
         }
     }
 
-    /// Deletes every expired document, in groups like other writes, and returns how many. Skips up to a group of
-    /// corrupt rows, and fails with the first of them after deleting the rest.
+    /// Deletes every expired document, in groups like other writes, and returns their number. Skips up to a group of
+    /// corrupt rows, and fails with the error of the first after deleting the rest.
     pub(crate) fn purge_expired(&self) -> Result<u64, StoreError> {
         let (mut purged, mut skipped) = (0, CorruptExpiries::default());
         while !self.is_closing() && self.read_only_reason.get().is_none() {
@@ -65,16 +66,16 @@ impl Core {
             let due = self.due_documents(now_ms, &mut skipped)?;
             if due.is_empty() {
                 // Nothing that expired is left, so time may follow a clock that was set back.
-                if skipped.first.is_none() {
+                if skipped.first_error.is_none() {
                     self.time.follow_clock(now_ms);
                 }
                 break;
             }
             let mut current = None;
             let result = self.transact(|transaction| {
-                for (end_ms, doc) in &due {
-                    current = Some((*end_ms, *doc));
-                    transaction.purge(*end_ms, *doc)?;
+                for (expires_at_ms, doc) in &due {
+                    current = Some((*expires_at_ms, *doc));
+                    transaction.purge(*expires_at_ms, *doc)?;
                 }
                 current = None;
                 Ok(())
@@ -82,29 +83,29 @@ impl Core {
             match (result, current) {
                 (Ok(()), _) => purged += due.len() as u64,
                 // Try again without the corrupt row.
-                (Err(error @ StoreError::Corrupt { .. }), Some(corrupt)) => {
-                    skipped.known.insert(corrupt);
-                    skipped.first.get_or_insert(error);
+                (Err(error @ StoreError::Corrupt { .. }), Some(row)) => {
+                    skipped.rows.insert(row);
+                    skipped.first_error.get_or_insert(error);
                 }
                 (Err(error), _) => return Err(error),
             }
         }
-        skipped.first.map_or(Ok(purged), Err)
+        skipped.first_error.map_or(Ok(purged), Err)
     }
 
-    /// The next group of expired documents, each with its expiry, without the corrupt ones.
+    /// The next group of expired documents, each with its expiry. Skips corrupt rows.
     fn due_documents(
         &self,
         now_ms: u64,
         skipped: &mut CorruptExpiries,
     ) -> Result<Vec<(u64, DocId)>, StoreError> {
         let mut due = Vec::new();
-        for end in self.store.read()?.expired(now_ms, GROUP_OPS_MAX)? {
-            match end {
-                Ok(end) if skipped.known.contains(&end) => {}
-                Ok(end) => due.push(end),
+        for row in self.store.read()?.expired(now_ms, GROUP_OPS_MAX)? {
+            match row {
+                Ok(row) if skipped.rows.contains(&row) => {}
+                Ok(row) => due.push(row),
                 Err(error) => {
-                    skipped.first.get_or_insert(error);
+                    skipped.first_error.get_or_insert(error);
                 }
             }
         }
@@ -123,7 +124,7 @@ impl Core {
                 }
                 let written = self.snapshots.write(collection, || self.sync());
                 // If the collection was dropped meanwhile, the drop found no snapshot to remove yet.
-                if !self.registry().all().any(|known| known.version == collection.version) {
+                if !self.registry().all().any(|registered| registered.version == collection.version) {
                     self.remove_snapshot(collection.version);
                 }
                 match written {
@@ -135,8 +136,8 @@ impl Core {
                 }
             }
         }
-        let least = if saved { 1 } else { TRIM_BATCH };
-        if let Err(error) = self.trim_changes(least, TRIM_BATCH) {
+        let changes_min = if saved { 1 } else { TRIM_BATCH };
+        if let Err(error) = self.trim_changes(changes_min, TRIM_BATCH) {
             self.warn(format!("old changes could not be trimmed: {error}"));
         }
     }
@@ -150,9 +151,9 @@ impl Core {
         }
     }
 
-    /// Trims changes that no snapshot needs, if there are at least `least`, in transactions of `at_once`. While the
-    /// engine closes, runs only one transaction.
-    pub(crate) fn trim_changes(&self, least: u64, at_once: u64) -> Result<(), StoreError> {
+    /// Trims changes that no snapshot needs, if there are at least `changes_min`, in transactions of `batch` changes.
+    /// While the engine closes, runs only one transaction.
+    pub(crate) fn trim_changes(&self, changes_min: u64, batch: u64) -> Result<(), StoreError> {
         if self.read_only_reason.get().is_some() {
             return Ok(());
         }
@@ -164,11 +165,11 @@ impl Core {
             (reader.changes_trimmed_to()?, reader.last_seq()?)
         };
         let unneeded_to = oldest.unwrap_or(last_seq);
-        if unneeded_to.saturating_sub(trimmed_to) < least {
+        if unneeded_to.saturating_sub(trimmed_to) < changes_min {
             return Ok(());
         }
         while trimmed_to < unneeded_to {
-            trimmed_to = unneeded_to.min(trimmed_to + at_once);
+            trimmed_to = unneeded_to.min(trimmed_to + batch);
             let _commit_lock = self.commit_lock.lock();
             let mut writer = self.store.write()?;
             writer.trim_changes(trimmed_to)?;
@@ -185,10 +186,10 @@ impl Core {
 pub(crate) fn should_snapshot(collection: &Collection) -> bool {
     let unsaved = collection.unsaved_changes.load(Ordering::Relaxed);
     let documents = collection.state().ordinals.live().len();
-    let enough = CHANGES_MIN.max(documents / DOCUMENTS_PER_CHANGE);
+    let required = CHANGES_MIN.max(documents / DOCUMENTS_PER_CHANGE);
     let (tail, vectors) = collection.tail_and_vectors();
-    let has_changed = unsaved >= enough
-        && (tail <= vectors / VECTORS_PER_TAIL_VECTOR || unsaved >= TAIL_WAIT_FACTOR * enough);
+    let has_changed = unsaved >= required
+        && (tail <= vectors / VECTORS_PER_TAIL_VECTOR || unsaved >= TAIL_WAIT_FACTOR * required);
     has_changed || changes_retained(collection) > LAG_MAX.max(LAG_PER_DOCUMENT * documents)
 }
 
@@ -200,5 +201,5 @@ pub(crate) fn is_snapshot_stale(collection: &Collection) -> bool {
 
 /// Upper bound on the changes that are kept only for this collection's snapshot.
 fn changes_retained(collection: &Collection) -> u64 {
-    collection.snapshot_seq().map_or(0, |saved| collection.state().published.saturating_sub(saved))
+    collection.snapshot_seq().map_or(0, |seq| collection.state().published.saturating_sub(seq))
 }

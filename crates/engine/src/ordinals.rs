@@ -1,4 +1,4 @@
-//! Dense numbers for the documents of a collection.
+//! Ordinals: dense numbers of the documents of a collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use store::{DocId, Seq};
 
 /// Documents of a collection by ordinal, and ordinals by document.
 ///
-/// Ordinals of deleted documents are assigned again. So whoever looks up an ordinal from an earlier search passes the
-/// last change that search included, and does not get a document that received the ordinal later.
+/// Ordinals of deleted documents are reused. A caller that looks up an ordinal from an earlier search passes the last
+/// change which that search includes, and does not get a document that received the ordinal later.
 #[derive(Debug, Default)]
 pub(crate) struct Ordinals {
     entries: Vec<Entry>,
@@ -23,12 +23,12 @@ pub(crate) struct Ordinals {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) doc: DocId,
-    /// The change with which the document got the ordinal.
+    /// The change that assigned the ordinal to the document.
     pub(crate) since: Seq,
     pub(crate) expires_at_ms: Option<u64>,
 }
 
-/// The entry of a number that is not a document's.
+/// The entry of an ordinal that is not assigned to a document.
 const VACANT: Entry = Entry { doc: DocId(0), since: 0, expires_at_ms: None };
 
 impl Ordinals {
@@ -48,7 +48,7 @@ impl Ordinals {
         ordinal
     }
 
-    /// Allocates a number from the sequence without assigning it to a document.
+    /// Allocates an ordinal without assigning it to a document. It serves as the label of a passage.
     pub(crate) fn allocate(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.entries.push(VACANT);
@@ -56,9 +56,9 @@ impl Ordinals {
         })
     }
 
-    /// Returns a number from [`Ordinals::allocate`].
-    pub(crate) fn free(&mut self, number: u32) {
-        self.free.push(number);
+    /// Frees an ordinal from [`Ordinals::allocate`].
+    pub(crate) fn free(&mut self, ordinal: u32) {
+        self.free.push(ordinal);
     }
 
     /// Assigns a free ordinal to a document without one, while a snapshot is loaded.
@@ -87,7 +87,7 @@ impl Ordinals {
         if let Some(old) = std::mem::replace(&mut entry.expires_at_ms, expires_at_ms) {
             self.expiries.remove(&(old, ordinal));
         }
-        self.expiries.extend(expires_at_ms.map(|end| (end, ordinal)));
+        self.expiries.extend(expires_at_ms.map(|at_ms| (at_ms, ordinal)));
     }
 
     /// Frees the ordinal of `doc`, if it has one.
@@ -134,7 +134,7 @@ impl Ordinals {
 
     /// The earliest expiry.
     pub(crate) fn next_expiry_ms(&self) -> Option<u64> {
-        self.expiries.first().map(|(end, _)| *end)
+        self.expiries.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// Up to `limit` documents that expired by `now_ms`, earliest first.
@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn expiries_follow_their_documents() {
         let mut ordinals = Ordinals::default();
-        for (doc, end) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20))] {
-            ordinals.assign(DocId(doc), doc, end);
+        for (doc, expires_at_ms) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20))] {
+            ordinals.assign(DocId(doc), doc, expires_at_ms);
         }
         assert_eq!(ordinals.next_expiry_ms(), Some(10));
         ordinals.assign(DocId(3), 5, None);

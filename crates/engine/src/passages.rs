@@ -1,8 +1,8 @@
-//! Labels of a document's further vectors in the indexes.
+//! Labels of the passages other than 0.
 //!
-//! An index knows its vectors by label. The label of a document's vector number 0 is the document's ordinal, so that a
-//! collection whose documents have one vector per field needs no table to find the document of a label. Every further
-//! passage takes a label from the same sequence of numbers, and this table says whose it is.
+//! An index identifies its vectors by label. The label of a document's passage 0 is the document's ordinal, so that a
+//! collection whose documents have one vector per field needs no table to find the document of a label. The labels of
+//! further passages are allocated from the ordinals, and this table maps them to documents.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,14 +11,14 @@ use store::Seq;
 
 use crate::ordinals::Ordinals;
 
-/// The further passages of a collection: those whose number is not 0.
+/// The further passages of a collection: those with a number other than 0.
 #[derive(Debug, Default)]
 pub(crate) struct Passages {
     labels: BTreeMap<PassageKey, u32>,
     entries: HashMap<u32, PassageEntry>,
 }
 
-/// Where a passage belongs.
+/// Identifies a passage within a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PassageKey {
     /// Slot of its VECTOR field.
@@ -29,11 +29,11 @@ pub(crate) struct PassageKey {
     pub(crate) passage: u16,
 }
 
-/// The owner of a label.
+/// The passage of a label.
 #[derive(Clone, Copy, Debug)]
 struct PassageEntry {
     key: PassageKey,
-    /// The change with which the passage got the label.
+    /// The change that assigned the label to the passage.
     since: Seq,
 }
 
@@ -52,13 +52,13 @@ impl Passages {
     }
 
     /// A document's passages in one field and their labels, in ascending order of passages.
-    pub(crate) fn of(&self, slot: usize, ordinal: u32) -> impl Iterator<Item = (PassageKey, u32)> {
+    pub(crate) fn of_document(&self, slot: usize, ordinal: u32) -> impl Iterator<Item = (PassageKey, u32)> {
         let first = PassageKey { slot, ordinal, passage: 0 };
         let last = PassageKey { passage: u16::MAX, ..first };
         self.labels.range(first..=last).map(|(key, label)| (*key, *label))
     }
 
-    /// Frees the label of a passage. Its vector must be out of the index by now.
+    /// Frees the label of a passage, whose vector must already have been removed from the index.
     pub(crate) fn release(&mut self, key: PassageKey, ordinals: &mut Ordinals) {
         if let Some(label) = self.labels.remove(&key) {
             self.entries.remove(&label);
@@ -66,7 +66,7 @@ impl Passages {
         }
     }
 
-    /// The owner of a label that was found by a search which includes changes up to `seen`.
+    /// The passage of a label that was found by a search which includes changes up to `seen`.
     pub(crate) fn entry(&self, label: u32, seen: Seq) -> Option<PassageKey> {
         self.entries.get(&label).filter(|entry| entry.since <= seen).map(|entry| entry.key)
     }
@@ -76,9 +76,9 @@ impl Passages {
         self.of_slot(slot).next().is_some()
     }
 
-    /// Adds to a set of ordinals the labels of these documents' further passages in one field.
+    /// Adds the labels of the documents' further passages in one field to a set of their ordinals.
     pub(crate) fn add_labels(&self, ordinals: &mut RoaringBitmap, slot: usize) {
-        // A label is no document's ordinal, so what is added is not met again here.
+        // Labels of passages are never ordinals of documents, so an added label does not match `key.ordinal`.
         for (key, label) in self.of_slot(slot) {
             if ordinals.contains(key.ordinal) {
                 ordinals.insert(label);

@@ -1,4 +1,4 @@
-//! What a collection indexes of a document: attributes and vectors; and which texts must be embedded.
+//! What a collection indexes of a document: its attributes and vectors, and which texts must be embedded.
 
 use index::VectorError;
 use store::{CollectionVersion, Field};
@@ -10,9 +10,9 @@ use crate::{
     write::TextToEmbed,
 };
 
-/// Most tags in one value.
+/// Maximum number of tags in one value.
 const TAGS_MAX: usize = 1024;
-/// Longest tag in bytes.
+/// Maximum length of a tag, in bytes.
 const TAG_BYTES_MAX: usize = 4096;
 
 /// The fields of a schema, grouped by kind.
@@ -41,7 +41,7 @@ pub(crate) struct Projection {
     pub(crate) vectors: Vec<FieldVectors>,
 }
 
-/// What a document has in a VECTOR field.
+/// The vectors of a document in a VECTOR field.
 #[derive(Debug)]
 pub(crate) enum FieldVectors {
     /// No vector, and no text to compute one from.

@@ -5,13 +5,14 @@ use store::{Document, StoreError};
 
 use crate::filter::{Filter, FilterError};
 
-/// Most hits per page of a search.
+/// Maximum number of hits per page of a search.
 pub const K_MAX: usize = 1000;
-/// Largest `ef_search` of a query.
+/// Maximum `ef_search` of a query.
 pub const EF_MAX: usize = 4096;
-/// How deep a search can be paged (`offset + k`), and most documents per page of a scroll.
+/// Maximum `offset + k` of a search, and maximum number of documents per page of a scroll.
 pub const WINDOW_MAX: usize = 10_000;
-/// Most bytes of documents in one response, counting only the requested fields. No single document is larger.
+/// Maximum number of bytes of the documents in one response, counting only the requested fields. No single document
+/// is larger.
 pub const RESPONSE_BYTES_MAX: usize = 32 << 20;
 /// A page of a scroll ends once it holds this many bytes of documents, whatever its limit.
 pub const PAGE_BYTES: usize = 16 << 20;
@@ -74,7 +75,7 @@ pub enum Order {
 pub struct Page {
     /// Hits to skip; `offset + k` is at most [`WINDOW_MAX`].
     pub offset: usize,
-    /// Most hits to return, 1 to [`K_MAX`].
+    /// Maximum number of hits to return, 1 to [`K_MAX`].
     pub k: usize,
 }
 
@@ -91,7 +92,7 @@ impl Page {
 }
 
 impl<'a> Query<'a> {
-    /// The vector leg of a query that has this leg alone.
+    /// The vector leg, which must be the query's only leg.
     pub fn vector_leg(&self) -> Result<&VectorLeg<'a>, QueryError> {
         match self.legs.as_slice() {
             [Leg::Vector(leg)] => Ok(leg),
@@ -113,7 +114,7 @@ pub struct Hit {
     pub score: f32,
 }
 
-/// Hits of a search, and where its time went.
+/// Hits of a search, and the time spent in its stages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchResult {
     /// In the query's order.
@@ -160,13 +161,13 @@ pub enum QueryError {
     /// The query names no field, and the schema has no VECTOR field or several.
     #[error("name the VECTOR field to search in collection \"{collection}\"; there are: {known}")]
     FieldMissing { collection: String, known: String },
-    /// The query vector does not fit the field.
+    /// The query vector is invalid for the field.
     #[error("query vector: {source}")]
     Vector {
         #[from]
         source: VectorError,
     },
-    /// The filter does not fit the schema.
+    /// The filter is invalid for the schema.
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// A number is out of range.

@@ -7,16 +7,16 @@ use crate::{
     write::{Op, QueueFull, WriteError, WriteOutcome},
 };
 
-/// Most operations per commit.
+/// Maximum number of operations per commit.
 pub(crate) const GROUP_OPS_MAX: usize = 512;
-/// Most bytes per commit.
+/// Maximum number of bytes per commit.
 pub(crate) const GROUP_BYTES_MAX: usize = 8 << 20;
-/// Most operations in the queue.
+/// Maximum number of operations in the queue.
 const QUEUED_OPS_MAX: usize = 16 * GROUP_OPS_MAX;
-/// Most bytes in the queue.
+/// Maximum number of bytes in the queue.
 const QUEUED_BYTES_MAX: usize = 8 * GROUP_BYTES_MAX;
-/// How long the committer waits for as many jobs as the last group had. It does not wait if the last group was a
-/// single job.
+/// How long the committer waits for the queue to contain as many jobs as the last group. It does not wait if the last
+/// group was a single job.
 const GROUP_DELAY: Duration = Duration::from_millis(2);
 
 /// Called with the results of a job.
@@ -114,8 +114,8 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Waits for jobs and returns the next group: as many as fit one commit, at least one, or none if none arrived
-    /// within `timeout`. `None` once the queue is closed and empty.
+    /// Waits for jobs and returns the next group: as many as fit into one commit, but at least one. The group is empty
+    /// if no job arrived within `timeout`. `None` once the queue is closed and empty.
     pub(crate) fn take(&self, timeout: Option<Duration>) -> Option<Vec<WriteJob>> {
         let mut state = self.state.lock();
         let is_idle = |state: &mut QueueState| state.jobs.is_empty() && !state.closed;

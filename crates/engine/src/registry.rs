@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::collection::Collection;
 
-/// All collections at one moment. Every change replaces the registry as a whole.
+/// An immutable set of all collections. Every change replaces the whole registry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     pub(crate) named: BTreeMap<String, Versions>,
@@ -30,9 +30,9 @@ impl Versions {
 /// How writes treat a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It is searched: a write that violates its schema is rejected.
+    /// Searches use it. A write that violates its schema is rejected.
     Active,
-    /// It is being built: violations are counted, as they are among the existing documents.
+    /// It is being built. A write that violates its schema is counted, like an existing document that does.
     Building,
 }
 
@@ -51,7 +51,7 @@ impl Registry {
         named.chain(self.building.iter().map(|collection| (collection, Role::Building)))
     }
 
-    /// Own name and versions of a collection, by name or alias.
+    /// The name and the versions of a collection, looked up by name or alias.
     pub(crate) fn resolve(&self, name: &str) -> Option<(&str, &Versions)> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         self.named.get_key_value(name).map(|(name, versions)| (name.as_str(), versions))

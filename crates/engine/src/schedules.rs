@@ -57,14 +57,14 @@ fn queued_jobs_are_answered_once_in_order_and_none_is_lost_on_close() {
             .map(|writer| {
                 let (queue, answered) = (queue.clone(), answered.clone());
                 thread::spawn(move || {
-                    let mut entered = 0;
+                    let mut accepted = 0;
                     for number in 0..WRITES {
-                        let counts = answered.clone();
+                        let answered = answered.clone();
                         let done = move |_| {
-                            counts.fetch_add(1, Ordering::SeqCst);
+                            answered.fetch_add(1, Ordering::SeqCst);
                         };
                         let job = WriteJob::new(write(writer, number), Box::new(done));
-                        let got_in = if writer == 0 {
+                        let is_accepted = if writer == 0 {
                             queue.submit_blocking(job).is_ok()
                         } else {
                             match queue.submit(job) {
@@ -73,24 +73,24 @@ fn queued_jobs_are_answered_once_in_order_and_none_is_lost_on_close() {
                                 Err(SubmitError::Full(_)) => panic!("the queue has space for so few jobs"),
                             }
                         };
-                        entered += usize::from(got_in);
+                        accepted += usize::from(is_accepted);
                     }
-                    entered
+                    accepted
                 })
             })
             .collect();
         queue.close();
-        let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        let accepted: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
         committer.join().unwrap();
-        assert_eq!(answered.load(Ordering::SeqCst), entered);
+        assert_eq!(answered.load(Ordering::SeqCst), accepted);
     });
 }
 
 #[test]
-fn a_blocked_writer_is_queued_or_learns_that_the_queue_closed() {
+fn a_blocked_writer_is_queued_or_notified_that_the_queue_closed() {
     model_checker::check(SCHEDULES, || {
         let queue = Arc::new(WriteQueue::default());
-        // It is accepted because the queue is empty, and fills the queue.
+        // This job is accepted because the queue is empty, and fills the queue.
         let large = (0..10_000).map(|number| delete(&number.to_string())).collect();
         assert!(queue.submit_blocking(WriteJob::new(large, Box::new(|_| ()))).is_ok());
         let writers: Vec<_> = (0..2)
@@ -109,8 +109,8 @@ fn a_blocked_writer_is_queued_or_learns_that_the_queue_closed() {
             })
         };
         queue.close();
-        let entered: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
-        assert_eq!(committer.join().unwrap(), 1 + entered);
+        let accepted: usize = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        assert_eq!(committer.join().unwrap(), 1 + accepted);
     });
 }
 
@@ -125,11 +125,11 @@ fn no_worker_misses_a_wake_signal() {
                 thread::spawn(move || {
                     let mut done = 0;
                     loop {
-                        // In this order: no work is added after closing.
+                        // Read in this order, because no work is added after closing.
                         let seen = signal.generation();
                         let is_closing = closing.load(Ordering::SeqCst) == 1;
-                        let less = |left: usize| left.checked_sub(1);
-                        match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) {
+                        let take_one = |work: usize| work.checked_sub(1);
+                        match work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one) {
                             Ok(_) => done += 1,
                             Err(_) if is_closing => return done,
                             Err(_) => signal.wait(seen),
@@ -164,14 +164,14 @@ fn collection() -> Arc<Collection> {
 }
 
 /// The vector of a document encodes its number.
-fn place(doc: u64) -> Vec<f32> {
+fn vector_of(doc: u64) -> Vec<f32> {
     vec![doc as f32 * 10.0, 1.0]
 }
 
 fn upserted(doc: u64, seq: Seq) -> DocumentChange {
     let projection = Projection {
         attributes: DocumentAttributes::default(),
-        vectors: vec![FieldVectors::single(place(doc))],
+        vectors: vec![FieldVectors::single(vector_of(doc))],
     };
     DocumentChange {
         doc: DocId(doc),
@@ -189,10 +189,10 @@ fn an_ordinal_reused_during_a_search_never_returns_another_document() {
             let collection = collection.clone();
             thread::spawn(move || {
                 // Document 3 gets the ordinal of 1, and 4 that of 3.
-                for (gone, comes, seq) in [(1, 3, 3), (3, 4, 5)] {
-                    let removed = DocumentChange { doc: DocId(gone), seq, kind: DocumentChangeKind::Removed };
+                for (old, new, seq) in [(1, 3, 3), (3, 4, 5)] {
+                    let removed = DocumentChange { doc: DocId(old), seq, kind: DocumentChangeKind::Removed };
                     collection.publish(vec![removed], seq);
-                    collection.publish(vec![upserted(comes, seq + 1)], seq + 1);
+                    collection.publish(vec![upserted(new, seq + 1)], seq + 1);
                 }
             })
         };
@@ -208,17 +208,17 @@ fn an_ordinal_reused_during_a_search_never_returns_another_document() {
         for exact in [true, false] {
             let selection = collection.select_vectors(None, 0);
             let search = SearchParams { k: 8, ef: 8, allowed: selection.labels.as_ref(), exact };
-            let found = collection.indexes[0].search(&place(0), &search);
+            let found = collection.indexes[0].search(&vector_of(0), &search);
             let state = collection.state();
-            let mut stays = false;
+            let mut found_2 = false;
             for neighbor in found {
                 if let Some(doc) = state.ordinals.doc(neighbor.label, selection.seen) {
-                    let away = doc.0 as f32 * 10.0;
-                    assert_eq!(neighbor.distance, away * away, "another's vector for {doc:?}");
-                    stays |= doc == DocId(2);
+                    let difference = doc.0 as f32 * 10.0;
+                    assert_eq!(neighbor.distance, difference * difference, "not the vector of {doc:?}");
+                    found_2 |= doc == DocId(2);
                 }
             }
-            assert!(stays, "a document that is never deleted is found");
+            assert!(found_2, "a document that is never deleted is found");
         }
         writer.join().unwrap();
         indexer.join().unwrap();

@@ -9,20 +9,20 @@ use index::{Metric, VectorType};
 use crate::binary::printable;
 pub(crate) use encoding::{decode, encode};
 
-/// Most prefixes per schema.
+/// Maximum number of prefixes per schema.
 pub(crate) const PREFIXES_MAX: usize = 64;
-/// Longest prefix in bytes.
+/// Maximum length of a prefix, in bytes.
 pub(crate) const PREFIX_BYTES_MAX: usize = 1024;
-/// Most fields per schema.
+/// Maximum number of fields per schema.
 pub(crate) const FIELDS_MAX: usize = 1024;
-/// Longest field name in bytes.
+/// Maximum length of a field name, in bytes.
 pub(crate) const FIELD_NAME_BYTES_MAX: usize = 256;
-/// Longest default lifetime of a document: a thousand years.
+/// Maximum default lifetime of a document: a thousand years.
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
 
-/// Allowed links per node, `m`.
+/// Allowed values of `m`, the links per node.
 pub const M_RANGE: std::ops::RangeInclusive<usize> = 2..=128;
-/// Allowed `ef_construction` and `ef_search`.
+/// Allowed values of `ef_construction` and `ef_search`.
 pub const EF_RANGE: std::ops::RangeInclusive<usize> = 1..=4096;
 
 /// How a VECTOR field is searched.
@@ -309,14 +309,14 @@ impl Schema {
 
     /// Decodes a schema from [`Schema::to_bytes`]. `Err` describes what is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Schema, String> {
-        decode(bytes).map_err(|malformed| malformed.to_string())
+        decode(bytes).map_err(|error| error.to_string())
     }
 
     /// Decodes and validates a schema from a store. Its checksum was correct, but another program may have written
     /// it.
     pub(crate) fn from_stored_bytes(bytes: &[u8]) -> Result<Schema, String> {
         let schema = Schema::from_bytes(bytes)?;
-        schema.validate().map_err(|refused| refused.to_string())?;
+        schema.validate().map_err(|error| error.to_string())?;
         Ok(schema)
     }
 
@@ -330,10 +330,10 @@ impl Schema {
         self.prefixes.iter().any(|prefix| key.starts_with(prefix))
     }
 
-    /// Names of the fields of some kinds, for messages.
-    pub(crate) fn field_names(&self, kind: impl Fn(&FieldKind) -> bool) -> String {
-        let names: Vec<&str> =
-            self.fields.iter().filter(|field| kind(&field.kind)).map(|field| field.name.as_str()).collect();
+    /// Names of the fields whose kind is accepted, for messages.
+    pub(crate) fn field_names(&self, accepts: impl Fn(&FieldKind) -> bool) -> String {
+        let fields = self.fields.iter().filter(|field| accepts(&field.kind));
+        let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 

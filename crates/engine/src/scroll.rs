@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Core {
-    /// The active collection under a name or an alias, and its own name.
+    /// The name and the active version of a collection, looked up by name or alias.
     pub(crate) fn active(&self, name: &str) -> Result<(String, Arc<Collection>), QueryError> {
         let registry = self.registry();
         match registry.resolve(name) {

@@ -10,7 +10,7 @@ use store::{CollectionVersion, DocId, Document, FIELDS_MAX, Field, Reader, Seq, 
 
 use crate::{
     byte_budget::{ByteBudget, Reservation},
-    collection::{Collection, State, VectorSelection},
+    collection::{Collection, CollectionState, VectorSelection},
     core::Core,
     filter::Filter,
     query::{EF_MAX, Hit, K_MAX, Order, Query, QueryError, SearchResult, VectorLeg, WINDOW_MAX, score},
@@ -18,8 +18,8 @@ use crate::{
     transaction::is_expired,
 };
 
-/// How often a search is attempted if hits disappear while it runs.
-const ATTEMPTS: usize = 4;
+/// Maximum number of attempts if documents are deleted while a search runs.
+const ATTEMPTS_MAX: usize = 4;
 
 impl Core {
     /// Searches the active version of a collection. If `version` is given and another one is active, fails.
@@ -39,9 +39,9 @@ impl Core {
         for attempt in 1.. {
             let mut reservation = budget.reserve();
             let expected = self.search_once(&collection, slot, query, leg, &mut result, &mut reservation)?;
-            // Documents deleted between the steps leave gaps. Search again, but not forever: writers may be faster
-            // than this.
-            if result.hits.len() >= expected || attempt == ATTEMPTS {
+            // Documents deleted between the steps leave gaps, so search again. The number of attempts is limited,
+            // because documents may be deleted faster than this.
+            if result.hits.len() >= expected || attempt == ATTEMPTS_MAX {
                 reservation.commit();
                 break;
             }
@@ -72,7 +72,7 @@ impl Core {
 
         let start = Instant::now();
         let ranked = match query.order {
-            // A score falls as the distance grows, so the nearest documents are in this order already.
+            // The score decreases with the distance, so the nearest documents are already in this order.
             Order::Score => nearest.into_iter().map(|found| (score(metric, found.distance), found)),
         };
         let page: Vec<(f32, NearDocument)> = ranked
@@ -81,12 +81,12 @@ impl Core {
             .collect();
         let fetcher =
             DocumentFetcher { core: self, collection, seen: selection.seen, filter: query.filter, now_ms };
-        let returned = ReturnedFields::new(collection, query.fields);
+        let returned_fields = ReturnedFields::new(collection, query.fields);
         let reader = self.store.read()?;
         result.hits.clear();
         for (score, NearDocument { doc, passage, distance }) in &page {
             let Some(mut document) = fetcher.document(&reader, *doc)? else { continue };
-            returned.retain(&mut document.fields);
+            returned_fields.retain(&mut document.fields);
             reservation.add(&document)?;
             let (passage, distance) = (Some(*passage), Some(*distance));
             result.hits.push(Hit { document, passage, distance, score: *score });
@@ -95,14 +95,14 @@ impl Core {
         Ok(page.len())
     }
 
-    /// Fails if a document that the collection has is missing from the store, that is, if the store lost it. Does
-    /// nothing if that cannot be determined without waiting.
+    /// Fails if the collection contains a document that is missing from the store, which means that the store lost
+    /// it. Succeeds if that cannot be determined without waiting.
     fn check_deleted(&self, collection: &Collection, doc: DocId) -> Result<(), StoreError> {
         // While this holds the lock, everything committed is also published.
         let Some(_commit_lock) = self.commit_lock.try_lock() else { return Ok(()) };
         let is_present = collection.state().ordinals.ordinal(doc).is_some();
         // A version that was dropped or replaced no longer receives deletes.
-        let is_registered = self.registry().all().any(|known| std::ptr::eq(&**known, collection));
+        let is_registered = self.registry().all().any(|registered| std::ptr::eq(&**registered, collection));
         if is_present && is_registered && self.store.read()?.document(doc)?.is_none() {
             let (table, reason) = ("documents", "it is missing, and was not deleted");
             return Err(StoreError::Corrupt { table, key: doc.0.to_string(), reason });
@@ -119,7 +119,8 @@ struct NearDocument {
     distance: f32,
 }
 
-/// The `window` nearest documents, or all that match if there are fewer: each once, by its nearest vector.
+/// The `window` nearest documents, or all matching documents if there are fewer. Each occurs once, with its nearest
+/// vector.
 fn nearest_documents(
     collection: &Collection,
     slot: usize,
@@ -140,7 +141,7 @@ fn nearest_documents(
             exact: leg.exact,
         };
         let neighbors = collection.indexes[slot].search(leg.vector, &params);
-        let documents = {
+        let mut documents: Vec<NearDocument> = {
             let state = collection.state();
             if selection.has_passages {
                 distinct_documents(&state, &neighbors, selection.seen)
@@ -150,31 +151,27 @@ fn nearest_documents(
         };
         // Several vectors of one document count once: fetch more until there are enough documents.
         if documents.len() >= window || neighbors.len() < vectors {
-            return first(documents, window);
+            documents.truncate(window);
+            return documents;
         }
         vectors *= 2;
     }
 }
 
-fn first(mut documents: Vec<NearDocument>, window: usize) -> Vec<NearDocument> {
-    documents.truncate(window);
-    documents
-}
-
-fn near_document(state: &State, neighbor: &Neighbor, seen: Seq) -> NearDocument {
+fn near_document(state: &CollectionState, neighbor: &Neighbor, seen: Seq) -> NearDocument {
     let Neighbor { label, distance } = *neighbor;
     let (doc, passage) = state.document_of_label(label, seen).unzip();
     NearDocument { doc, passage: passage.unwrap_or_default(), distance }
 }
 
-/// The documents of `neighbors`, nearest first, each by its nearest vector.
-fn distinct_documents(state: &State, neighbors: &[Neighbor], seen: Seq) -> Vec<NearDocument> {
-    let mut known = HashSet::new();
+/// The documents of `neighbors`, nearest first, each with its nearest vector.
+fn distinct_documents(state: &CollectionState, neighbors: &[Neighbor], seen: Seq) -> Vec<NearDocument> {
+    let mut distinct = HashSet::new();
     let documents = neighbors.iter().map(|neighbor| near_document(state, neighbor, seen));
-    documents.filter(|found| found.doc.is_none_or(|doc| known.insert(doc))).collect()
+    documents.filter(|found| found.doc.is_none_or(|doc| distinct.insert(doc))).collect()
 }
 
-/// Reads documents that were selected a moment ago.
+/// Reads documents that were selected earlier.
 pub(crate) struct DocumentFetcher<'a> {
     pub(crate) core: &'a Core,
     pub(crate) collection: &'a Collection,
@@ -243,11 +240,11 @@ fn check_query(
 
 fn slot_to_search(name: &str, collection: &Collection, field: Option<&str>) -> Result<usize, QueryError> {
     let vectors = &collection.projector.vectors;
-    let known = || collection.schema.field_names(|kind| matches!(kind, FieldKind::Vector(_)));
+    let vector_fields = || collection.schema.field_names(|kind| matches!(kind, FieldKind::Vector(_)));
     let Some(field) = field else {
         return match vectors.len() {
             1 => Ok(0),
-            _ => Err(QueryError::FieldMissing { collection: name.to_owned(), known: known() }),
+            _ => Err(QueryError::FieldMissing { collection: name.to_owned(), known: vector_fields() }),
         };
     };
     match collection.schema.field(field) {
@@ -260,7 +257,7 @@ fn slot_to_search(name: &str, collection: &Collection, field: Option<&str>) -> R
             collection: name.to_owned(),
             field: field.to_owned(),
             found: other.name(),
-            known: known(),
+            known: vector_fields(),
         }),
     }
 }

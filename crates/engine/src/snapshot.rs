@@ -1,4 +1,5 @@
-//! Snapshots of collections, so that an engine opens fast. They are derived data: one that does not fit is discarded.
+//! Snapshots of collections, so that an engine opens quickly. They are derived data: a snapshot that does not match
+//! its store is discarded.
 //!
 //! Each collection version has one file, `snapshots/<id>-<version>.snapshot`. Eight magic bytes are followed by
 //! streams of checksummed frames: a header (format, store, collection version, schema, last included change), each
@@ -46,7 +47,7 @@ pub(crate) enum SnapshotError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("it is damaged: {0}")]
-    DecodeError(#[from] DecodeError),
+    Decode(#[from] DecodeError),
     #[error("it is damaged: {0}")]
     Index(#[from] index::LoadError),
     #[error("{0}")]
@@ -90,8 +91,8 @@ impl Snapshots {
         let written = self.write_to(&unfinished, collection, seq);
         let durable = written.and_then(|()| sync().map_err(io::Error::other));
         if let Err(error) = durable.and_then(|()| self.storage.rename(&unfinished, &name)) {
-            // It may take the space that was missing. If it cannot be removed now, it is removed when the store next
-            // opens.
+            // The unfinished file may occupy the space that was missing. If it cannot be removed now, it is removed
+            // when the store is next opened.
             let _ = self.storage.remove(&unfinished);
             return Err(error);
         }
@@ -216,8 +217,8 @@ impl Snapshots {
         self.remove_files(|name| Snapshots::is_file_name(name) && !kept.iter().any(|kept| kept == name))
     }
 
-    fn remove_files(&self, goes: impl Fn(&str) -> bool) -> io::Result<()> {
-        for name in self.storage.names()?.iter().filter(|name| goes(name)) {
+    fn remove_files(&self, matches: impl Fn(&str) -> bool) -> io::Result<()> {
+        for name in self.storage.names()?.iter().filter(|name| matches(name)) {
             self.storage.remove(name)?;
         }
         Ok(())

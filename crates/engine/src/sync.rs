@@ -10,7 +10,7 @@ pub(crate) use self::checked::{Condvar, Mutex, RwLock};
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttle::sync::{RwLockReadGuard, atomic};
 
-/// The model checker's primitives with the interface of the real ones: no poisoning, and waiting through a guard.
+/// The model checker's primitives with the interface of parking_lot.
 #[cfg(feature = "shuttle")]
 mod checked {
     use std::{
@@ -73,9 +73,9 @@ mod checked {
         pub(crate) fn wait_while<T>(
             &self,
             guard: &mut MutexGuard<'_, T>,
-            mut goes_on: impl FnMut(&mut T) -> bool,
+            mut condition: impl FnMut(&mut T) -> bool,
         ) {
-            while goes_on(guard) {
+            while condition(guard) {
                 self.wait(guard);
             }
         }
@@ -84,10 +84,10 @@ mod checked {
         pub(crate) fn wait_while_for<T>(
             &self,
             guard: &mut MutexGuard<'_, T>,
-            mut goes_on: impl FnMut(&mut T) -> bool,
+            mut condition: impl FnMut(&mut T) -> bool,
             _timeout: Duration,
         ) {
-            if goes_on(guard) {
+            if condition(guard) {
                 guard.held = None;
                 shuttle::thread::yield_now();
                 guard.held = guard.mutex.lock().held.take();

@@ -36,7 +36,7 @@ struct CollectionChanges {
 pub(crate) enum ApplyError {
     /// The write was rejected; the transaction is unchanged.
     Rejected(WriteError),
-    /// The store failed; the transaction is lost.
+    /// The store failed; the transaction cannot be committed.
     Store(StoreError),
 }
 
@@ -103,7 +103,7 @@ impl<'s> Transaction<'s> {
         let projections = project(collections, key, fields, vectors)?;
 
         if expired {
-            // An expired document is gone: its successor is a new document.
+            // An expired document no longer exists, so this is a new document.
             self.delete_existing(key)?;
         }
         let expires_at_ms = expires_at_ms.or_else(|| self.default_expiry(key));
@@ -154,7 +154,7 @@ impl<'s> Transaction<'s> {
         for vector in vectors {
             // The collection was dropped meanwhile.
             let Some(at) = self.collection_index(vector.collection) else { continue };
-            embedded[at].push(embed(&self.collections[at].collection, key, &document.fields, vector)?);
+            embedded[at].push(check_vector(&self.collections[at].collection, key, &document.fields, vector)?);
         }
         for vector in vectors {
             self.store_vector(doc, vector)?;
@@ -195,14 +195,14 @@ impl<'s> Transaction<'s> {
         Ok(exists)
     }
 
-    /// Commits everything, durably if `due`. Returns `None` if nothing was written.
-    pub(crate) fn commit(self, due: bool) -> Result<Option<CommittedChanges>, StoreError> {
+    /// Commits everything, durably if `durable` is set. Returns `None` if nothing was written.
+    pub(crate) fn commit(self, durable: bool) -> Result<Option<CommittedChanges>, StoreError> {
         let Some(last_seq) = self.last_seq else { return Ok(None) };
-        if due { self.writer.commit() } else { self.writer.commit_unsynced() }?;
+        if durable { self.writer.commit() } else { self.writer.commit_unsynced() }?;
         Ok(Some(CommittedChanges { collections: self.collections, last_seq }))
     }
 
-    /// The document under `key` if it has not expired, and whether there is one that has.
+    /// The document under `key` unless it has expired, and whether it has.
     fn live_document(&self, key: &[u8]) -> Result<(Option<(DocId, Document)>, bool), StoreError> {
         Ok(match self.writer.get(key)? {
             Some((_, document)) if is_expired(&document, self.now_ms) => (None, true),
@@ -255,8 +255,8 @@ impl CollectionChanges {
     fn may_leave_stale_vectors(&self, doc: DocId, vectors: &[ComputedVector]) -> bool {
         let Collection { version, projector, .. } = &*self.collection;
         let is_replaced = |position: u16| {
-            let place = (*version, position, 0);
-            vectors.iter().any(|vector| (vector.collection, vector.field, vector.passage) == place)
+            let passage_0 = (*version, position, 0);
+            vectors.iter().any(|vector| (vector.collection, vector.field, vector.passage) == passage_0)
         };
         projector.vectors.iter().any(|field| field.schema.embed.is_some() && !is_replaced(field.position))
             || self.stored_passages
@@ -275,20 +275,21 @@ impl CommittedChanges {
 
 /// Whether a document has expired.
 pub(crate) fn is_expired(document: &Document, now_ms: u64) -> bool {
-    document.expires_at_ms.is_some_and(|end| end <= now_ms)
+    document.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
 }
 
 fn check_expected(expected: Expected, old: Option<&(DocId, Document)>) -> Result<(), WriteError> {
     let found = old.map(|(_, document)| document.seq);
-    let holds = match expected {
+    let is_met = match expected {
         Expected::Any => true,
         Expected::Absent => found.is_none(),
         Expected::Seq(seq) => found == Some(seq),
     };
-    if holds { Ok(()) } else { Err(WriteError::Conflict { expected, found }) }
+    if is_met { Ok(()) } else { Err(WriteError::Conflict { expected, found }) }
 }
 
-/// By position in a list of collections: what each indexes of a document, or why the document violates its schema.
+/// What each of a list of collections indexes of a document, or why the document violates its schema. Each entry has
+/// the collection's position in the list.
 pub(crate) type Projections = Vec<(usize, Result<Projection, SchemaViolation>)>;
 
 /// Projects a document for each of `collections` that includes its key. Violating the schema of an active collection
@@ -328,7 +329,7 @@ pub(crate) fn project_document(
         let field = &projector.vectors[slot];
         let mut vectors: Vec<PassageVector> = Vec::new();
         for vector in computed.iter().filter(|vector| vector.field == field.position) {
-            if vectors.iter().all(|known| known.passage != vector.passage) {
+            if vectors.iter().all(|earlier| earlier.passage != vector.passage) {
                 let values = round_to_stored_type(&vector.values, &field.schema)?;
                 vectors.push(PassageVector { passage: vector.passage, values });
             }
@@ -363,8 +364,9 @@ fn unexpected_vectors(key: &[u8], projector: &Projector, vectors: &[&ComputedVec
     }
 }
 
-/// Checks a vector that was computed after its document was written. Returns the slot it belongs to.
-fn embed(
+/// Checks a vector that was computed after its document was written. Returns it with its slot, rounded to the type in
+/// which it is stored.
+fn check_vector(
     collection: &Collection,
     key: &[u8],
     fields: &[Field],

@@ -1,4 +1,4 @@
-//! Checks documents that another store keeps against a schema.
+//! Checks documents in other stores against a schema.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     write::{ComputedVector, TextToEmbed, WriteError},
 };
 
-/// Applies a schema's rules without an engine, for documents that another store keeps.
+/// Applies a schema's rules without an engine, to documents in another store.
 #[derive(Debug)]
 pub struct DocumentValidator {
     version: CollectionVersion,
@@ -37,7 +37,7 @@ impl DocumentValidator {
         &self.schema
     }
 
-    /// The texts of a document with these fields that must be embedded. A field with a vector of its own needs none.
+    /// The texts of a document with these fields that must be embedded. A field whose vector is given needs none.
     pub fn texts_to_embed(&self, fields: &[Field]) -> Vec<TextToEmbed> {
         self.projector.texts(self.version, fields)
     }
@@ -54,8 +54,8 @@ impl DocumentValidator {
         }
     }
 
-    /// Whether a document with these fields matches `filter`, which must fit the schema. A document that violates the
-    /// schema is not in the collection, so it does not match.
+    /// Whether a document with these fields matches `filter`, which must be valid for the schema. A document that
+    /// violates the schema is not in the collection, so it does not match.
     pub fn matches(&self, filter: &Filter, fields: &[Field]) -> bool {
         self.projector.attributes(fields).is_ok_and(|attributes| filter.matches(&attributes, &self.schema))
     }

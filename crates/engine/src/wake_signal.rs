@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-/// A condition variable that counts notifications, so that a thread which checks for work before it waits misses
-/// none.
+/// A condition variable that counts notifications. A thread that reads the count before it checks for work misses no
+/// notification.
 #[derive(Debug, Default)]
 pub(crate) struct WakeSignal {
     generation: Mutex<u64>,

@@ -12,7 +12,7 @@ pub struct ComputedVector {
     pub collection: CollectionVersion,
     /// Position of the vector field in the schema.
     pub field: u16,
-    /// Which of the document's vectors in this field.
+    /// Passage number.
     pub passage: u16,
     /// Fingerprint of the model.
     pub model: [u8; 16],
@@ -23,11 +23,11 @@ pub struct ComputedVector {
 /// A text that must be embedded before its document can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextToEmbed {
-    /// For which collection version.
+    /// The collection version that needs the vector.
     pub collection: CollectionVersion,
     /// Position of the vector field in the schema.
     pub field: u16,
-    /// Which passage of the document the text is. The whole text is passage 0.
+    /// Passage number. The whole text is passage 0.
     pub passage: u16,
     /// Name of the model.
     pub model: String,
@@ -38,7 +38,7 @@ pub struct TextToEmbed {
 /// A precondition of a write. An expired document counts as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// None.
+    /// No precondition.
     Any,
     /// There is no document under the key.
     Absent,
@@ -49,7 +49,7 @@ pub enum Expected {
 /// A write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// Writes a whole document, replacing any under its key, including its expiry.
+    /// Writes a whole document, replacing any existing one under its key, including its expiry.
     Put {
         /// Key.
         key: Vec<u8>,
@@ -82,7 +82,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The key it writes.
+    /// The key that it writes.
     pub fn key(&self) -> &[u8] {
         match self {
             Op::Put { key, .. } | Op::Delete { key, .. } | Op::SetVectors { key, .. } => key,
@@ -96,7 +96,7 @@ impl Op {
         }
     }
 
-    /// Approximate bytes.
+    /// Approximate size in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let fields: usize = match self {
             Op::Put { fields, .. } => fields.iter().map(|field| field.name.len() + field.value.len()).sum(),
@@ -105,6 +105,21 @@ impl Op {
         let vectors: usize = self.vectors().iter().map(|vector| 4 * vector.values.len()).sum();
         self.key().len() + fields + vectors
     }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Expected::Any => f.write_str("any document or none"),
+            Expected::Absent => f.write_str("no document"),
+            Expected::Seq(seq) => write!(f, "sequence number {seq}"),
+        }
+    }
+}
+
+/// Describes what was found instead of what a write expected.
+fn document_state(found: Option<Seq>) -> String {
+    found.map_or_else(|| "no document".to_owned(), |seq| format!("sequence number {seq}"))
 }
 
 /// The result of a write.
@@ -116,16 +131,20 @@ pub struct WriteOutcome {
     pub existed: bool,
 }
 
-/// Why a write failed. Nothing of it was written, except that after a disk failure this is unknown.
+/// Why a write failed. Nothing was written, unless the disk failed: then it is unknown whether anything was.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the messages describe the fields")]
 pub enum WriteError {
     /// The precondition does not hold.
-    #[error("the document has changed: expected {expected:?}, found sequence {found:?}")]
+    #[error("the document has changed: expected {expected}, found {}", document_state(*found))]
     Conflict { expected: Expected, found: Option<Seq> },
     /// A collection was created or changed since [`crate::Engine::texts_to_embed`]: call it again.
-    #[error("collections have changed: a vector for collection {collection:?} is missing")]
+    #[error(
+        "collections have changed: a vector for collection {}, version {} is missing",
+        collection.id,
+        collection.version
+    )]
     VectorsMissing { collection: CollectionVersion },
     /// A field violates a collection's schema.
     #[error("document \"{key}\", field \"{field}\": {reason}")]
@@ -153,7 +172,7 @@ pub enum WriteError {
     /// The disk is full, except for the reserve.
     #[error("the disk is full ({reason}): free some space; writes then resume by themselves")]
     Full { reason: String },
-    /// A write failed, and it is unknown what the disk holds of it.
+    /// An earlier write failed, and it is unknown whether it was written.
     #[error("the engine is read-only since a write failed ({reason}): open it again")]
     ReadOnly { reason: String },
     /// The engine is closed.
@@ -165,3 +184,25 @@ pub enum WriteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the write queue is full")]
 pub struct QueueFull;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conflicts_are_described_in_words() {
+        let message = |expected, found: Option<Seq>| WriteError::Conflict { expected, found }.to_string();
+        assert_eq!(
+            message(Expected::Seq(3), Some(5)),
+            "the document has changed: expected sequence number 3, found sequence number 5"
+        );
+        assert_eq!(
+            message(Expected::Absent, Some(5)),
+            "the document has changed: expected no document, found sequence number 5"
+        );
+        assert_eq!(
+            message(Expected::Seq(3), None),
+            "the document has changed: expected sequence number 3, found no document"
+        );
+    }
+}

@@ -156,17 +156,17 @@ mod tests {
             removed in 0..20u64,
         ) {
             let zeros = [0; 5_000];
-            let (mut block, mut model, mut upper_model) = (Block::default(), BTreeMap::new(), BTreeMap::new());
+            let (mut block, mut model) = (Block::default(), BTreeMap::new());
             for (doc, passage, len) in sets {
                 let upper = block.set(entry(doc, passage, &zeros[..len]));
                 model.insert((doc, passage), len);
+                prop_assert!(upper.is_some() || block.entries().len() == 1 || block.bytes() <= BLOCK_BYTES_MAX);
                 if let Some(upper) = upper {
                     let split_at = upper.entries()[0].position();
                     prop_assert!(block.entries().iter().all(|entry| entry.position() < split_at));
-                    upper_model = model.split_off(&(split_at.0.0, split_at.1));
+                    let upper_model = model.split_off(&(split_at.0.0, split_at.1));
                     prop_assert_eq!(upper.entries().len(), upper_model.len());
                 }
-                prop_assert!(block.entries().len() <= 1 || block.bytes() <= BLOCK_BYTES_MAX || !upper_model.is_empty());
             }
             block.remove(DocId(removed));
             model.retain(|(doc, _), _| *doc != removed);

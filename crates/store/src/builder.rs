@@ -64,9 +64,9 @@ pub(crate) struct Counters {
     pub(crate) last_seq: Seq,
 }
 
-/// Upper bound for document and sequence numbers. Assigning a million numbers per second, a store
+/// Upper bound for document and sequence numbers. A store that assigns a million numbers per second
 /// reaches it after 290,000 years, so a higher number in a file is damage. Accepting such a number
-/// would leave no free numbers for later documents.
+/// could leave no free numbers for later documents.
 pub(crate) const ID_MAX: u64 = u64::MAX / 2;
 
 impl Counters {
@@ -127,15 +127,15 @@ impl StoreBuilder {
     }
 
     /// Writes the store's state and commits everything durably.
-    pub(crate) fn finish(mut self, numbers: Counters) -> Result<Store, StoreError> {
+    pub(crate) fn finish(mut self, counters: Counters) -> Result<Store, StoreError> {
         let transaction = self.take_transaction()?;
         let state = State {
             id: self.store.id(),
-            next_doc: numbers.next_doc,
-            next_collection: numbers.next_collection,
-            last_seq: numbers.last_seq,
+            next_doc: counters.next_doc,
+            next_collection: counters.next_collection,
+            last_seq: counters.last_seq,
             // The change log starts empty: derived data is rebuilt from the documents.
-            trimmed_to: numbers.last_seq,
+            trimmed_to: counters.last_seq,
         };
         transaction.open_table(tables::META)?.insert(tables::STATE_ROW, &*state.encode())?;
         transaction.commit()?;
@@ -166,18 +166,18 @@ fn insert(
                 transaction.open_table(tables::EXPIRIES)?.insert((at_ms, doc.0), row)?;
             }
         }
-        VerifiedRow::Vectors(key, vectors) => {
+        VerifiedRow::Vectors(row_key, keys) => {
             let documents = transaction.open_table(tables::DOCUMENTS)?;
-            for vector in vectors {
-                if documents.get(vector.doc.0)?.is_none() {
-                    return Err(corrupt("vectors", printable(key), "the document does not exist"));
+            for key in keys {
+                if documents.get(key.doc.0)?.is_none() {
+                    return Err(corrupt("vectors", printable(row_key), "the document does not exist"));
                 }
             }
             let mut blocks = transaction.open_table(tables::VECTORS)?;
-            if blocks.get(key)?.is_some() {
-                return Err(corrupt("vectors", printable(key), DUPLICATE_KEY));
+            if blocks.get(row_key)?.is_some() {
+                return Err(corrupt("vectors", printable(row_key), DUPLICATE_KEY));
             }
-            blocks.insert(key, &*row.value)?;
+            blocks.insert(row_key, &*row.value)?;
         }
         VerifiedRow::Schema(collection) => {
             let key = (collection.id, collection.version);

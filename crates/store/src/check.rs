@@ -26,7 +26,7 @@ pub struct IntegrityReport {
 }
 
 /// Maximum number of listed errors.
-const LISTED_MAX: usize = 1000;
+const LISTED_MAX: usize = 1_000;
 
 impl IntegrityReport {
     pub(crate) fn add(&mut self, damage: StoreError) {
@@ -66,23 +66,20 @@ impl Store {
 
 impl Reader {
     fn check(&self, report: &mut IntegrityReport) {
-        let mut damage = Vec::new();
-        let checked = self.scan_readable_rows(|row| -> Result<(), StoreError> {
+        let scanned = self.scan_readable_rows(|row| -> Result<(), StoreError> {
             match row.and_then(|row| row.verify()) {
                 Ok(verified) => {
                     report.counts.add(&verified);
-                    damage.extend(catch_panic(|| self.check_row(&verified)).err());
+                    report.add_if_err(catch_panic(|| self.check_row(&verified)));
                 }
-                Err(error) => damage.push(error),
+                Err(error) => report.add(error),
             }
             Ok(())
         });
-        damage.extend(checked.err());
-        damage.into_iter().for_each(|error| report.add(error));
+        report.add_if_err(scanned);
         for check in [Reader::check_keys, Reader::check_expiries, Reader::check_changes] {
-            let mut found = Vec::new();
-            let completed = catch_panic(|| check(self, &mut found));
-            found.into_iter().chain(completed.err()).for_each(|damage| report.add(damage));
+            let completed = catch_panic(|| check(self, report));
+            report.add_if_err(completed);
         }
     }
 
@@ -90,26 +87,25 @@ impl Reader {
     fn check_row(&self, row: &VerifiedRow) -> Result<(), StoreError> {
         match row {
             VerifiedRow::Document(doc, document) => {
-                let entry = tables::key_entry(&self.table(tables::KEYS)?, &document.key)?;
-                if entry
-                    .is_none_or(|entry| entry.doc != *doc || entry.expires_at_ms != document.expires_at_ms)
-                {
-                    return Err(corrupt(
-                        "documents",
-                        doc.0.to_string(),
-                        "its key refers to another document",
-                    ));
+                let damaged = |reason| Err(corrupt("documents", doc.0.to_string(), reason));
+                match tables::key_entry(&self.table(tables::KEYS)?, &document.key)? {
+                    None => return damaged("its key is missing"),
+                    Some(entry) if entry.doc != *doc => return damaged("its key refers to another document"),
+                    Some(entry) if entry.expires_at_ms != document.expires_at_ms => {
+                        return damaged("its key has another expiry");
+                    }
+                    Some(_) => {}
                 }
                 if let Some(at_ms) = document.expires_at_ms
                     && self.table(tables::EXPIRIES)?.get((at_ms, doc.0))?.is_none()
                 {
-                    return Err(corrupt("documents", doc.0.to_string(), "its expiry is missing"));
+                    return damaged("its expiry is missing");
                 }
             }
-            VerifiedRow::Vectors(key, vectors) => {
-                for vector in vectors {
-                    if self.document(vector.doc)?.is_none() {
-                        return Err(corrupt("vectors", printable(key), "the document does not exist"));
+            VerifiedRow::Vectors(row_key, keys) => {
+                for key in keys {
+                    if self.document(key.doc)?.is_none() {
+                        return Err(corrupt("vectors", printable(row_key), "the document does not exist"));
                     }
                 }
             }
@@ -138,37 +134,37 @@ impl Reader {
         Ok(())
     }
 
-    fn check_keys(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+    fn check_keys(&self, report: &mut IntegrityReport) -> Result<(), StoreError> {
         let keys = self.table(tables::KEYS)?;
         for row in keys.iter()? {
             let (key, row) = row?;
             let key = key.value();
             match KeyEntry::decode(key, row.value()) {
                 Ok(entry) if self.table(tables::DOCUMENTS)?.get(entry.doc.0)?.is_none() => {
-                    found.push(corrupt("keys", printable(key), "its document does not exist"));
+                    report.add(corrupt("keys", printable(key), "its document does not exist"));
                 }
                 Ok(_) => {}
-                Err(reason) => found.push(corrupt("keys", printable(key), reason)),
+                Err(reason) => report.add(corrupt("keys", printable(key), reason)),
             }
         }
         if keys.len()? != self.document_count()? {
-            found.push(corrupt("keys", "all", "their number differs from the number of documents"));
+            report.add(corrupt("keys", "all", "their number differs from the number of documents"));
         }
         Ok(())
     }
 
-    fn check_expiries(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+    fn check_expiries(&self, report: &mut IntegrityReport) -> Result<(), StoreError> {
         for row in self.table(tables::EXPIRIES)?.iter()? {
             let (key, sum) = row?;
             let (at_ms, doc) = key.value();
             let key_text = || format!("{at_ms}, {doc}");
             if sum.value() != expiry::checksum(at_ms, DocId(doc)) {
-                found.push(corrupt("expiries", key_text(), "the checksum does not match"));
+                report.add(corrupt("expiries", key_text(), "the checksum does not match"));
                 continue;
             }
             match self.document(DocId(doc)) {
                 Ok(Some(document)) if document.expires_at_ms == Some(at_ms) => {}
-                Ok(_) => found.push(corrupt("expiries", key_text(), "no document expires at this time")),
+                Ok(_) => report.add(corrupt("expiries", key_text(), "no document expires at this time")),
                 // Reported with the document.
                 Err(_) => {}
             }
@@ -176,7 +172,7 @@ impl Reader {
         Ok(())
     }
 
-    fn check_changes(&self, found: &mut Vec<StoreError>) -> Result<(), StoreError> {
+    fn check_changes(&self, report: &mut IntegrityReport) -> Result<(), StoreError> {
         let documents = self.table(tables::DOCUMENTS)?;
         for row in self.table(tables::CHANGES)?.iter()? {
             let (seq, row) = row?;
@@ -185,12 +181,38 @@ impl Reader {
                 Ok(change) => {
                     let exists = documents.get(change.doc.0)?.is_some();
                     if exists != (change.kind == ChangeKind::Written) {
-                        found.push(corrupt("changes", seq.to_string(), "it contradicts the documents"));
+                        report.add(corrupt("changes", seq.to_string(), "it contradicts the documents"));
                     }
                 }
-                Err(reason) => found.push(corrupt("changes", seq.to_string(), reason)),
+                Err(reason) => report.add(corrupt("changes", seq.to_string(), reason)),
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+    use crate::{Options, record};
+
+    #[test]
+    fn lists_a_limited_number_of_errors_and_counts_the_rest() {
+        const DOCUMENTS: u64 = LISTED_MAX as u64 + 200;
+        let mut store = Store::open_with_backend(InMemoryBackend::new(), Options::default()).unwrap();
+        let transaction = store.begin().unwrap();
+        for doc in 1..=DOCUMENTS {
+            let row = record::encode(DocId(doc), &doc.to_be_bytes(), doc, None, &[]);
+            transaction.open_table(tables::DOCUMENTS).unwrap().insert(doc, &*row).unwrap();
+        }
+        transaction.commit().unwrap();
+        let report = store.check();
+        assert_eq!(report.damage.len(), LISTED_MAX);
+        // Also the mismatch between the numbers of keys and documents.
+        assert_eq!(report.unlisted, 201);
+        let first = report.damage[0].to_string();
+        assert!(first.contains("table documents, key 1: its key is missing"), "{first}");
     }
 }

@@ -100,7 +100,7 @@ pub enum StoreError {
     #[error("the store is in use: close all readers and writers first")]
     InUse,
     /// An argument exceeds a limit. Nothing was written.
-    #[error("{key}: {found} {what}, at most {max} allowed")]
+    #[error("{key}: {found} {what}, at most {max} are allowed")]
     TooLarge {
         /// The limited quantity.
         what: &'static str,
@@ -112,7 +112,7 @@ pub enum StoreError {
         max: usize,
     },
     /// An argument is empty. Nothing was written.
-    #[error("empty {what}: at least one byte is needed")]
+    #[error("\"\": the {what} is empty, at least one byte is needed")]
     Empty {
         /// Name of the argument.
         what: &'static str,

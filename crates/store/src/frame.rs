@@ -12,15 +12,15 @@ const HEADER_BYTES: usize = 8;
 /// Writes a sequence of streams.
 #[derive(Debug)]
 pub struct FrameWriter<W> {
-    to: W,
+    output: W,
     frame: Vec<u8>,
     number: u64,
 }
 
 impl<W: Write> FrameWriter<W> {
-    /// Creates a writer whose frames go to `to`.
-    pub fn new(to: W) -> FrameWriter<W> {
-        FrameWriter { to, frame: Vec::with_capacity(FRAME_BYTES_MAX), number: 0 }
+    /// Creates a writer that writes its frames to `output`.
+    pub fn new(output: W) -> FrameWriter<W> {
+        FrameWriter { output, frame: Vec::with_capacity(FRAME_BYTES_MAX), number: 0 }
     }
 
     /// Ends the current stream. Later writes belong to the next one.
@@ -29,17 +29,21 @@ impl<W: Write> FrameWriter<W> {
         self.write_frame()
     }
 
-    /// Returns the underlying writer. The last stream must have been ended.
+    /// Returns the underlying writer.
+    ///
+    /// # Panics
+    ///
+    /// If the last stream was not ended, because its last bytes would be lost.
     pub fn into_inner(self) -> W {
-        debug_assert!(self.frame.is_empty(), "the last stream was ended");
-        self.to
+        assert!(self.frame.is_empty(), "the last stream was not ended");
+        self.output
     }
 
     fn write_frame(&mut self) -> io::Result<()> {
         let len = u32::try_from(self.frame.len()).expect("a frame has at most FRAME_BYTES_MAX bytes");
-        self.to.write_all(&len.to_le_bytes())?;
-        self.to.write_all(&checksum(self.number, &self.frame).to_le_bytes())?;
-        self.to.write_all(&self.frame)?;
+        self.output.write_all(&len.to_le_bytes())?;
+        self.output.write_all(&checksum(self.number, &self.frame).to_le_bytes())?;
+        self.output.write_all(&self.frame)?;
         self.number += 1;
         self.frame.clear();
         Ok(())
@@ -64,7 +68,7 @@ impl<W: Write> Write for FrameWriter<W> {
 /// Reads a sequence of streams. At the end of each stream `read` returns 0.
 #[derive(Debug)]
 pub struct FrameReader<R> {
-    from: R,
+    input: R,
     frame: Vec<u8>,
     position: usize,
     number: u64,
@@ -74,9 +78,9 @@ pub struct FrameReader<R> {
 }
 
 impl<R: Read> FrameReader<R> {
-    /// Creates a reader of the frames in `from`. The first frame is at `offset` in the file.
-    pub fn new(from: R, offset: u64) -> FrameReader<R> {
-        FrameReader { from, frame: Vec::new(), position: 0, number: 0, ended: false, offset }
+    /// Creates a reader of the frames in `input`. The first frame is at `offset` in the file.
+    pub fn new(input: R, offset: u64) -> FrameReader<R> {
+        FrameReader { input, frame: Vec::new(), position: 0, number: 0, ended: false, offset }
     }
 
     /// Advances to the next stream. Fails if the current one has not been read to its end.
@@ -91,7 +95,7 @@ impl<R: Read> FrameReader<R> {
     /// Fails if any bytes follow the last stream.
     pub fn end(mut self) -> io::Result<()> {
         self.next_stream()?;
-        match self.from.read(&mut [0])? {
+        match self.input.read(&mut [0])? {
             0 => Ok(()),
             _ => Err(malformed("unexpected bytes after the end")),
         }
@@ -105,7 +109,7 @@ impl<R: Read> FrameReader<R> {
             _ => error,
         };
         let mut header = [0; HEADER_BYTES];
-        self.from.read_exact(&mut header).map_err(truncated)?;
+        self.input.read_exact(&mut header).map_err(truncated)?;
         let (len, sum) = header.split_at(4);
         let word =
             |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("half of the header has four bytes"));
@@ -115,7 +119,7 @@ impl<R: Read> FrameReader<R> {
         }
         self.frame.resize(len, 0);
         self.position = 0;
-        self.from.read_exact(&mut self.frame).map_err(truncated)?;
+        self.input.read_exact(&mut self.frame).map_err(truncated)?;
         if checksum(self.number, &self.frame) != word(sum) {
             return Err(damaged("does not match its checksum"));
         }
@@ -200,6 +204,14 @@ mod tests {
         }
         let longer = [&bytes[..], &[0]].concat();
         assert!(read(&longer).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "the last stream was not ended")]
+    fn rejects_an_unfinished_stream() {
+        let mut writer = FrameWriter::new(Vec::new());
+        writer.write_all(b"lost").unwrap();
+        writer.into_inner();
     }
 
     #[test]

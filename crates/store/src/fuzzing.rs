@@ -24,17 +24,17 @@ const NAME: &str = "kb";
 /// reproduce its bytes.
 pub fn storage_record(input: &[u8]) {
     let Some((&table, row)) = input.split_first() else { return };
-    let with_checksum = |place: &[u8]| {
+    let with_checksum = |key: &[u8]| {
         let mut row = row.to_vec();
-        append_checksum(place, &mut row);
+        append_checksum(key, &mut row);
         row
     };
     match table % 8 {
         0 => {
             let row = with_checksum(&DOC.0.to_le_bytes());
             if let Ok(document) = record::decode(DOC, &row) {
-                let (seq, end) = (document.seq, document.expires_at_ms);
-                assert_eq!(record::encode(DOC, &document.key, seq, end, &document.fields), row);
+                let (seq, expires_at_ms) = (document.seq, document.expires_at_ms);
+                assert_eq!(record::encode(DOC, &document.key, seq, expires_at_ms, &document.fields), row);
             }
             assert!(
                 record::decode(DocId(DOC.0 + 1), &row).is_err(),

@@ -1,7 +1,7 @@
 //! The durable keyspace: documents, vectors, schemas and the change log, stored in redb.
 //!
 //! The store is the single source of truth. Graphs, posting lists and bitmaps are derived from
-//! it. It knows nothing about vector geometry or text models: schemas and vectors are bytes.
+//! it. The store knows nothing about vector geometry or text models: schemas and vectors are bytes.
 //!
 //! redb verifies page checksums when it repairs a file, but not when it reads one. Therefore
 //! every entry carries its own CRC-32, computed over its key and its value, and every read

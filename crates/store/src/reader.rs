@@ -12,15 +12,13 @@ use crate::key_entry::KeyEntry;
 use crate::panic::catch_panic;
 use crate::row_iter::{ROW_COUNT_MISMATCH, RowIter};
 use crate::state::State;
-use crate::tables::{self, corrupt};
+use crate::tables::{self, Bytes, corrupt};
 use crate::vector_key::{VECTOR_KEY_BYTES, field_range};
 use crate::vector_table;
 use crate::{
     Change, ChangeKind, CollectionVersion, DocId, Document, NameTarget, Seq, StoreError, StoredVector,
     VectorKey, record,
 };
-
-type Bytes = &'static [u8];
 
 /// A key and the number of its document.
 pub type KeyedDoc = (Box<[u8]>, DocId);
@@ -120,7 +118,7 @@ impl Reader {
 
     /// Gets a computed vector.
     pub fn vector(&self, key: VectorKey) -> Result<Option<StoredVector>, StoreError> {
-        catch_panic(|| vector_table::find(&self.table(tables::VECTORS)?, key))
+        catch_panic(|| vector_table::get(&self.table(tables::VECTORS)?, key))
     }
 
     /// Gets the computed vectors of one document in a field of a collection, in order of passage.
@@ -131,7 +129,7 @@ impl Reader {
         doc: DocId,
     ) -> Result<Vec<(u16, StoredVector)>, StoreError> {
         let first = VectorKey { collection, field, doc, passage: 0 };
-        catch_panic(|| vector_table::find_document(&self.table(tables::VECTORS)?, first))
+        catch_panic(|| vector_table::get_for_document(&self.table(tables::VECTORS)?, first))
     }
 
     /// All computed vectors of a collection's field, in order of document and passage.
@@ -181,7 +179,7 @@ impl Reader {
     pub fn verify_references(&self) -> Result<(), StoreError> {
         catch_panic(|| {
             let state = self.state()?;
-            let (mut keys, mut logged) = (0, 0);
+            let (mut keys, mut expected_changes) = (0, 0);
             let mut last: Option<Box<[u8]>> = None;
             let table = self.table(tables::KEYS)?;
             for row in table.range::<&[u8]>(..)? {
@@ -198,7 +196,7 @@ impl Reader {
                 }
                 last = Some(key.into());
                 keys += 1;
-                logged += u64::from(entry.changed > state.trimmed_to);
+                expected_changes += u64::from(entry.changed > state.trimmed_to);
             }
             if keys != self.documents.len()? {
                 return Err(corrupt("keys", "all", "their number differs from the number of documents"));
@@ -217,7 +215,7 @@ impl Reader {
                 last = seq;
                 changes += 1;
                 if change.kind == ChangeKind::Written {
-                    logged = logged
+                    expected_changes = expected_changes
                         .checked_sub(1)
                         .ok_or_else(|| corrupt("changes", seq.to_string(), "no key refers to it"))?;
                 }
@@ -226,7 +224,7 @@ impl Reader {
             if changes != table.len()? {
                 return Err(corrupt("changes", "all", ROW_COUNT_MISMATCH));
             }
-            if logged > 0 {
+            if expected_changes > 0 {
                 return Err(corrupt("changes", "all", "changes are missing that keys refer to"));
             }
             Ok(())
@@ -248,9 +246,9 @@ impl Reader {
                 let (key, sum) = row?;
                 let (at_ms, doc) = key.value();
                 let doc = DocId(doc);
-                let is_whole = sum.value() == expiry::checksum(at_ms, doc);
+                let is_intact = sum.value() == expiry::checksum(at_ms, doc);
                 let damaged = || expiry::corrupt(at_ms, doc, "the checksum does not match");
-                expired.push(if is_whole { Ok((at_ms, doc)) } else { Err(damaged()) });
+                expired.push(if is_intact { Ok((at_ms, doc)) } else { Err(damaged()) });
             }
             Ok(expired)
         })

@@ -4,9 +4,7 @@ use redb::{Key, OwnedRange, ReadOnlyTable, ReadableTableMetadata};
 
 use crate::StoreError;
 use crate::panic::catch_panic;
-use crate::tables::corrupt;
-
-type Bytes = &'static [u8];
+use crate::tables::{Bytes, corrupt};
 
 /// The key in errors that concern a whole table.
 const ALL: &str = "all";

@@ -8,11 +8,9 @@ use crate::key_entry::KeyEntry;
 use crate::panic::catch_panic;
 use crate::primary_row::{PrimaryRow, RowKind};
 use crate::row_iter::RowIter;
-use crate::tables;
+use crate::tables::{self, Bytes};
 use crate::vector_key::VECTOR_KEY_BYTES;
 use crate::{Reader, StoreError};
-
-type Bytes = &'static [u8];
 
 /// Number of failed lookups after which a scan by key stops, unless one has succeeded.
 const FAILED_LOOKUPS_MAX: u64 = 10_000;
@@ -184,19 +182,19 @@ struct ScanOutcome {
     damage: Option<StoreError>,
     /// Key of the last row read by the forward scan.
     last: Option<Vec<u8>>,
-    /// Key of the last row read by the backward scan.
+    /// Key of the last row read by the backward scan: the first readable row after the damage.
     first_after: Option<Vec<u8>>,
 }
 
 /// Visits rows forward up to the first unreadable one, and then backward from the end up to an unreadable one.
 fn scan_from_both_ends<K: Key + 'static, T, E>(
     table: &ReadOnlyTable<K, Bytes>,
-    make: impl Fn(K::SelfType<'_>, &[u8]) -> T,
+    row_from: impl Fn(K::SelfType<'_>, &[u8]) -> T,
     visit: &mut impl FnMut(T) -> Result<(), E>,
 ) -> Result<ScanOutcome, E> {
     let (mut visited, mut last, mut first_after) = (0, None, None);
     let forward = catch_panic(|| Ok(table.range_owned::<K::SelfType<'_>>(..)?));
-    let damage = scan_until_error(forward, &make, &mut |key, row| {
+    let damage = scan_until_error(forward, &row_from, &mut |key, row| {
         visited += 1;
         last = Some(key);
         visit(row)
@@ -207,7 +205,7 @@ fn scan_from_both_ends<K: Key + 'static, T, E>(
             Ok(table.range_owned::<K::SelfType<'_>>((after, Bound::Unbounded))?.rev())
         });
         // The error is ignored: the forward scan has reported the damage, and the caller counts missing rows.
-        scan_until_error(backward, &make, &mut |key, row| {
+        scan_until_error(backward, &row_from, &mut |key, row| {
             visited += 1;
             first_after = Some(key);
             visit(row)
@@ -216,12 +214,12 @@ fn scan_from_both_ends<K: Key + 'static, T, E>(
     Ok(ScanOutcome { visited, damage, last, first_after })
 }
 
-type Row<K> = (OwnedAccessGuard<K>, OwnedAccessGuard<Bytes>);
+type RowGuards<K> = (OwnedAccessGuard<K>, OwnedAccessGuard<Bytes>);
 
 /// Visits rows up to the first that redb cannot read, and returns that error. The iterator is not used after it.
 fn scan_until_error<K: Key + 'static, T, E>(
-    rows: Result<impl Iterator<Item = Result<Row<K>, StorageError>>, StoreError>,
-    make: impl Fn(K::SelfType<'_>, &[u8]) -> T,
+    rows: Result<impl Iterator<Item = Result<RowGuards<K>, StorageError>>, StoreError>,
+    row_from: impl Fn(K::SelfType<'_>, &[u8]) -> T,
     visit: &mut impl FnMut(Vec<u8>, T) -> Result<(), E>,
 ) -> Result<Option<StoreError>, E> {
     let mut rows = match rows {
@@ -233,7 +231,7 @@ fn scan_until_error<K: Key + 'static, T, E>(
             let Some(row) = rows.next() else { return Ok(None) };
             let (key, row) = row?;
             let bytes = K::as_bytes(&key.value()).as_ref().to_vec();
-            Ok(Some((bytes, make(key.value(), row.value()))))
+            Ok(Some((bytes, row_from(key.value(), row.value()))))
         });
         match row {
             Ok(Some((key, row))) => visit(key, row)?,

@@ -56,6 +56,7 @@ struct Committed {
     last: State,
     /// State after the last durable commit.
     synced: State,
+    /// Whether the last commit is durable.
     is_synced: bool,
 }
 
@@ -124,11 +125,11 @@ impl Store {
     pub fn write(&self) -> Result<Writer<'_>, StoreError> {
         self.reopen_if_disk_was_full();
         self.check_writable()?;
-        let begun = self.begin().and_then(|begun| catch_panic(|| Writer::new(self, begun)));
-        let begun = begun.map_err(|error| self.record_if_fatal(error));
+        let writer = self.begin().and_then(|transaction| catch_panic(|| Writer::new(self, transaction)));
+        let writer = writer.map_err(|error| self.record_if_fatal(error));
         // Checked again, because the transaction this one waited for may have failed meanwhile.
         self.check_writable()?;
-        begun
+        writer
     }
 
     /// Begins a redb transaction, for inserting rows without interpreting them.
@@ -202,7 +203,7 @@ impl Store {
         // this, and it can happen after every failed write.
         let options = Options { verify_bytes_max: 0, ..self.options };
         let opened = catch_unwind(AssertUnwindSafe(|| open_database(&self.path, &self.backend, options)));
-        // If the disk is too full even for that, the next call tries again.
+        // If the disk is too full even for opening, the next call tries again.
         if let Ok(Ok((opened, state))) = opened {
             *database = Some(opened);
             // The write that failed may have been committed after all. Data derived from this store does not
@@ -237,8 +238,8 @@ impl Store {
     /// Records the first failed write and returns the error to report. `ddl` is whether the write changed
     /// schemas or names.
     ///
-    /// Closing redb after a failure loses the commits that were not synced. If this process reopened the store, it
-    /// would be behind the data derived from it. So even a full disk is permanent then.
+    /// Closing redb after a failure loses the commits that were not synced. A store reopened by this process would
+    /// then be behind the data derived from it, so in that case even a full disk is a permanent failure.
     pub(crate) fn record_failure(&self, failure: StoreError, ddl: bool) -> StoreError {
         let Committed { last, synced, is_synced } = *self.committed.lock().expect(UNPOISONED);
         let disk_full = failure.is_full() && !ddl && !self.backend.sync_has_failed() && is_synced;
@@ -253,7 +254,7 @@ impl Store {
         };
         let mut recorded = self.failure.write().expect(UNPOISONED);
         let recorded = recorded.get_or_insert_with(|| Failure { reason: reason.clone(), disk_full });
-        // Reporting a full disk makes callers wait for space. If the store stays read-only, that would be in vain.
+        // Reporting a full disk makes callers wait for space, which is pointless if the store stays read-only.
         let is_transient = recorded.disk_full || !failure.is_full();
         if is_synced && is_transient { failure } else { StoreError::ReadOnly { reason } }
     }
@@ -265,7 +266,7 @@ impl Store {
 
 const UNPOISONED: &str = "panics of redb are caught while a lock is held";
 
-/// Closes a database. Closing commits once more, and redb may panic at it on a damaged or full disk. The
+/// Closes a database. Closing commits once more, which can make redb panic on a damaged or full disk. The
 /// error is ignored: acknowledged changes are either durable already, or [`Store::is_synced`] has reported
 /// that they are not.
 fn close(database: Option<Database>) {

@@ -8,6 +8,9 @@ use crate::state::{State, StateError};
 use crate::vector_key::VECTOR_KEY_BYTES;
 use crate::{DocId, Document, NameTarget, record};
 
+/// The value type of most tables.
+pub(crate) type Bytes = &'static [u8];
+
 /// Row 0 is the [`State`].
 pub(crate) const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("meta");
 /// Maps a key to its [`KeyEntry`].

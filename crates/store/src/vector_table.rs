@@ -1,4 +1,4 @@
-//! The `vectors` table: finding, setting and removing vectors within their blocks.
+//! The `vectors` table: getting, setting and removing vectors within their blocks.
 
 use std::ops::Bound;
 
@@ -11,7 +11,7 @@ use crate::{CollectionVersion, DocId, StoreError, StoredVector, VectorKey};
 
 type RowKey = [u8; VECTOR_KEY_BYTES];
 type Vectors<'txn> = Table<'txn, &'static RowKey, &'static [u8]>;
-type Row<'t> = (AccessGuard<'t, &'static RowKey>, AccessGuard<'t, &'static [u8]>);
+type BlockRow<'t> = (AccessGuard<'t, &'static RowKey>, AccessGuard<'t, &'static [u8]>);
 
 pub(crate) fn decode<'r>(row_key: &RowKey, row: &'r [u8]) -> Result<Block<'r>, StoreError> {
     Block::decode(row_key, row).map_err(|reason| {
@@ -28,12 +28,12 @@ pub(crate) fn decode<'r>(row_key: &RowKey, row: &'r [u8]) -> Result<Block<'r>, S
 fn row_containing<'t>(
     vectors: &'t impl ReadableTable<&'static RowKey, &'static [u8]>,
     key: VectorKey,
-) -> Result<Option<Row<'t>>, StoreError> {
+) -> Result<Option<BlockRow<'t>>, StoreError> {
     let first = field_range(key.collection, key.field).0;
     Ok(vectors.range::<&RowKey>(&first..=&key.encode())?.next_back().transpose()?)
 }
 
-pub(crate) fn find(
+pub(crate) fn get(
     vectors: &impl ReadableTable<&'static RowKey, &'static [u8]>,
     key: VectorKey,
 ) -> Result<Option<StoredVector>, StoreError> {
@@ -44,7 +44,7 @@ pub(crate) fn find(
 
 /// Gets a document's vectors in one field, in order of passage. `first` is the lowest possible key of that document
 /// and field.
-pub(crate) fn find_document(
+pub(crate) fn get_for_document(
     vectors: &impl ReadableTable<&'static RowKey, &'static [u8]>,
     first: VectorKey,
 ) -> Result<Vec<(u16, StoredVector)>, StoreError> {

@@ -15,7 +15,7 @@ pub(crate) struct NumericIndex {
     sorted: BTreeSet<(SortKey, u32)>,
 }
 
-/// A range is wide if it holds more than one document in this many.
+/// A range is wide if it contains more than one in this many documents.
 const NARROW_SHARE: usize = 16;
 
 impl NumericIndex {
@@ -42,7 +42,7 @@ impl NumericIndex {
         self.column.get(ordinal as usize).copied().filter(|number| !number.is_nan())
     }
 
-    /// Ordinals with a number between two ends. Each end comes with a flag that excludes the end itself.
+    /// Ordinals with a number in a range. Each end has a flag for whether it is excluded.
     pub(crate) fn in_range(&self, min: (f64, bool), max: (f64, bool)) -> RoaringBitmap {
         let (low, high) = (SortKey::of(min.0), SortKey::of(max.0));
         if low > high || (low == high && (min.1 || max.1)) {
@@ -126,16 +126,18 @@ mod tests {
         }
         for min in [-1.0, 0.0, 3.0, 50.0, 99.0] {
             for max in [-1.0, 0.0, 3.5, 4.0, 60.0, 99.0, f64::INFINITY] {
-                for (min_out, max_out) in [(false, false), (false, true), (true, false), (true, true)] {
+                for (min_excluded, max_excluded) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
                     let expected: RoaringBitmap = (0..1000u32)
                         .filter(|ordinal| {
                             numbers.get(*ordinal).is_some_and(|number| {
-                                (number > min || (number == min && !min_out))
-                                    && (number < max || (number == max && !max_out))
+                                (number > min || (number == min && !min_excluded))
+                                    && (number < max || (number == max && !max_excluded))
                             })
                         })
                         .collect();
-                    let (min, max) = ((min, min_out), (max, max_out));
+                    let (min, max) = ((min, min_excluded), (max, max_excluded));
                     assert_eq!(numbers.in_range(min, max), expected, "{min:?} {max:?}");
                     assert_eq!(numbers.scan(min, max), expected, "{min:?} {max:?}");
                 }

@@ -7,13 +7,13 @@ use roaring::{MultiOps, RoaringBitmap};
 /// Ordinals by tag, and tags by ordinal.
 #[derive(Debug, Default)]
 pub(crate) struct TagIndex {
-    /// Number of each tag in use.
-    numbers: HashMap<Box<[u8]>, u32>,
-    /// Tag and ordinals by number. The numbers of empty postings are in `free`.
+    /// Id of each tag in use.
+    ids: HashMap<Box<[u8]>, u32>,
+    /// Tag and ordinals by id. The ids of empty postings are in `free`.
     postings: Vec<Posting>,
     free: Vec<u32>,
-    /// Numbers of the tags of each ordinal.
-    of_ordinal: Vec<Box<[u32]>>,
+    /// Ids of the tags of each ordinal.
+    ids_by_ordinal: Vec<Box<[u32]>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,76 +26,76 @@ impl TagIndex {
     /// Sets the tags of `ordinal`, replacing any it had.
     pub(crate) fn set(&mut self, ordinal: u32, tags: &[Box<[u8]>]) {
         let at = ordinal as usize;
-        if at >= self.of_ordinal.len() {
+        if at >= self.ids_by_ordinal.len() {
             if tags.is_empty() {
                 return;
             }
-            self.of_ordinal.resize_with(at + 1, Box::default);
+            self.ids_by_ordinal.resize_with(at + 1, Box::default);
         }
-        // The new tags first, so that a tag that stays keeps its number.
-        let numbers: Box<[u32]> = tags.iter().map(|tag| self.insert(tag, ordinal)).collect();
-        for number in std::mem::replace(&mut self.of_ordinal[at], numbers) {
-            if !self.of_ordinal[at].contains(&number) {
-                self.remove(number, ordinal);
+        // The new tags first, so that a tag the document keeps also keeps its id.
+        let ids: Box<[u32]> = tags.iter().map(|tag| self.insert(tag, ordinal)).collect();
+        for id in std::mem::replace(&mut self.ids_by_ordinal[at], ids) {
+            if !self.ids_by_ordinal[at].contains(&id) {
+                self.remove(id, ordinal);
             }
         }
     }
 
     fn insert(&mut self, tag: &[u8], ordinal: u32) -> u32 {
-        let number = match self.numbers.get(tag) {
-            Some(number) => *number,
+        let id = match self.ids.get(tag) {
+            Some(id) => *id,
             None => {
-                let number = self.free.pop().unwrap_or_else(|| {
+                let id = self.free.pop().unwrap_or_else(|| {
                     self.postings.push(Posting::default());
                     u32::try_from(self.postings.len() - 1).expect("fewer than 2^32 tags")
                 });
-                self.postings[number as usize].tag = tag.into();
-                self.numbers.insert(tag.into(), number);
-                number
+                self.postings[id as usize].tag = tag.into();
+                self.ids.insert(tag.into(), id);
+                id
             }
         };
-        self.postings[number as usize].ordinals.insert(ordinal);
-        number
+        self.postings[id as usize].ordinals.insert(ordinal);
+        id
     }
 
-    fn remove(&mut self, number: u32, ordinal: u32) {
-        let posting = &mut self.postings[number as usize];
+    fn remove(&mut self, id: u32, ordinal: u32) {
+        let posting = &mut self.postings[id as usize];
         posting.ordinals.remove(ordinal);
         if posting.ordinals.is_empty() {
             let posting = std::mem::take(posting);
-            self.numbers.remove(&posting.tag);
-            self.free.push(number);
+            self.ids.remove(&posting.tag);
+            self.free.push(id);
         }
     }
 
     /// Tags of `ordinal`.
     pub(crate) fn get(&self, ordinal: u32) -> Vec<Box<[u8]>> {
-        let numbers = self.of_ordinal.get(ordinal as usize).map_or(&[][..], |numbers| &**numbers);
-        numbers.iter().map(|number| self.postings[*number as usize].tag.clone()).collect()
+        let ids = self.ids_by_ordinal.get(ordinal as usize).map_or(&[][..], |ids| &**ids);
+        ids.iter().map(|id| self.postings[*id as usize].tag.clone()).collect()
     }
 
     /// Ordinals with at least one of `tags`.
     pub(crate) fn any_of<'a>(&self, tags: impl Iterator<Item = Cow<'a, [u8]>>) -> RoaringBitmap {
         tags.filter_map(|tag| {
-            let number = *self.numbers.get(&*tag)?;
-            Some(&self.postings[number as usize].ordinals)
+            let id = *self.ids.get(&*tag)?;
+            Some(&self.postings[id as usize].ordinals)
         })
         .union()
     }
 
     /// Approximate bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let words: usize = self
+        let postings: usize = self
             .postings
             .iter()
             .map(|posting| 2 * posting.tag.len() + posting.ordinals.serialized_size() + 64)
             .sum();
-        let numbers: usize = self.of_ordinal.iter().map(|numbers| 16 + 4 * numbers.len()).sum();
-        words + numbers
+        let ids: usize = self.ids_by_ordinal.iter().map(|ids| 16 + 4 * ids.len()).sum();
+        postings + ids
     }
 }
 
-/// The tags in a document's value: divided by `separator`, trimmed, case-folded, sorted, distinct and not empty.
+/// The tags in a document's value: split at `separator`, trimmed, case-folded, sorted, distinct and not empty.
 pub(crate) fn split(value: &[u8], separator: u8, case_sensitive: bool) -> Vec<Box<[u8]>> {
     let mut tags: Vec<Box<[u8]>> = value
         .split(|byte| *byte == separator)
@@ -138,15 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_unused_tags_are_reused() {
-        let mut postings = TagIndex::default();
+    fn ids_of_unused_tags_are_reused() {
+        let mut index = TagIndex::default();
         for round in 0..100 {
-            postings.set(7, &tags(&["stays", &format!("goes {round}")]));
+            index.set(7, &tags(&["constant", &format!("round {round}")]));
         }
-        assert_eq!(postings.get(7), tags(&["stays", "goes 99"]));
-        assert!(postings.postings.len() <= 3, "{} postings", postings.postings.len());
-        postings.set(7, &[]);
-        assert_eq!(postings.numbers.len(), 0);
-        assert!(postings.any_of([Cow::Borrowed(&b"stays"[..])].into_iter()).is_empty());
+        assert_eq!(index.get(7), tags(&["constant", "round 99"]));
+        assert!(index.postings.len() <= 3, "{} postings", index.postings.len());
+        index.set(7, &[]);
+        assert_eq!(index.ids.len(), 0);
+        assert!(index.any_of([Cow::Borrowed(&b"constant"[..])].into_iter()).is_empty());
     }
 }

@@ -83,12 +83,12 @@ fn an_invalid_schema_is_rejected_from_every_source() {
     for (change, reason) in changes {
         let mut schema = schema();
         change(&mut schema);
-        let hostile = directory_with(&schema);
-        let refusal = open(hostile.path()).unwrap_err();
-        assert!(matches!(refusal, OpenError::Schema { .. }), "{refusal}");
-        assert!(refusal.to_string().contains(reason), "{refusal}");
+        let directory = directory_with(&schema);
+        let error = open(directory.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Schema { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
 
-        let data_dir = DataDir::lock(hostile.path()).unwrap();
+        let data_dir = DataDir::lock(directory.path()).unwrap();
         let checked = data_dir.check(Cpu::detect()).unwrap();
         let [damage] = &checked.store.damage[..] else { panic!("{:?}", checked.store.damage) };
         assert!(damage.to_string().contains(reason), "{damage}");
@@ -97,8 +97,8 @@ fn an_invalid_schema_is_rejected_from_every_source() {
         let store = Store::open(&data_dir.store_file(), OPTIONS).unwrap();
         store.read().unwrap().back_up(&mut backup).unwrap();
         let other = tempfile::tempdir().unwrap();
-        let refusal = DataDir::lock(other.path()).unwrap().restore(&backup[..], false).unwrap_err();
-        assert!(refusal.to_string().contains(reason), "{refusal}");
+        let error = DataDir::lock(other.path()).unwrap().restore(&backup[..], false).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
         let remaining = fs::read_dir(other.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(remaining.collect::<Vec<_>>(), [LOCK_FILE]);
     }
@@ -118,24 +118,24 @@ fn a_replaced_store_is_not_reported_as_unchanged() {
     let before = fs::read(data_dir.store_file()).unwrap();
     // Not a directory, so its removal as one fails.
     fs::write(directory.path().join(SNAPSHOT_DIRECTORY), "in the way").unwrap();
-    let (findings, kept) = data_dir.repair().unwrap();
-    assert!(findings.is_clean());
+    let (report, kept) = data_dir.repair().unwrap();
+    assert!(report.is_clean());
     assert_eq!(fs::read(kept).unwrap().len(), before.len());
     assert_ne!(fs::read(data_dir.store_file()).unwrap(), before);
 }
 
-/// Names the directory that the program below opens.
+/// Environment variable with the directory that the test below opens.
 const OPENED: &str = "NEARFIELD_TEST_OPENED";
 
 #[test]
-#[ignore = "run by the test below, in a process of its own"]
+#[ignore = "run by the test below, in a separate process"]
 fn opens_the_directory_named_by_the_environment() {
-    let path = env::var_os(OPENED).expect("the test below says which");
+    let path = env::var_os(OPENED).expect("the test below sets it");
     open(Path::new(&path)).unwrap();
 }
 
-/// Directories that a process which opens `path` syncs, according to a trace in `home`; `None` if no tracer is
-/// available.
+/// Directories that a process syncs when it opens `path`, according to a trace written to `home`; `None` if strace is
+/// missing.
 fn synced_by_opening(path: &Path, home: &Path) -> Option<Vec<String>> {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         assert!(env::var_os("NEARFIELD_REQUIRE_TOOLS").is_none(), "strace is missing");

@@ -22,7 +22,7 @@ use crate::{
 mod changes;
 mod snapshots;
 
-/// A disk in memory that fails from some call on, and keeps what was synced.
+/// A disk in memory that can fail from a certain call on, and remembers what was synced.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<DiskState>);
 
@@ -59,7 +59,7 @@ impl Disk {
         match *self.0.fault.lock() {
             // A full disk can still be read, synced, and written where it was written before.
             Some((_, ErrorKind::StorageFull)) if !grows => Ok(()),
-            Some((first, kind)) if call >= first => Err(io::Error::new(kind, "on purpose")),
+            Some((first, kind)) if call >= first => Err(io::Error::new(kind, "injected fault")),
             _ => Ok(()),
         }
     }
@@ -175,7 +175,7 @@ fn query(vector: &[f32], exact: bool) -> Query<'_> {
 #[test]
 fn after_a_failure_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
     const WRITES: u8 = 3;
-    // Count the calls of a run without failures, to fail each of them in a run of its own.
+    // Count the calls of a run without failures, then fail each of them in a separate run.
     let baseline = Disk::default();
     let (_dir, engine) = open_on(baseline.clone());
     engine.create_collection("docs", schema()).unwrap();
@@ -230,7 +230,7 @@ fn an_engine_is_shared_between_threads() {
     shared::<Engine>();
 }
 
-/// Writes a document larger than the space that redb has allocated.
+/// Writes a document that is larger than the space that redb has allocated.
 fn fill_up(engine: &Engine) -> WriteError {
     let Op::Put { key, mut fields, expires_at_ms, vectors, expected } = put(9) else { unreachable!() };
     fields.push(Field { name: b"long".as_slice().into(), value: vec![7; 8 << 20].into() });
@@ -261,8 +261,8 @@ fn a_full_disk_is_reported_and_reads_continue() {
     assert_eq!(engine.search(&query(&[1.0], false)).unwrap().hits.len(), 2);
 }
 
-/// Distinguishes rejections for lack of space from a failure that stops writes, even if the latter happened for lack
-/// of space.
+/// A rejection for lack of space is temporary. A failure that stops all writes is not reported as one, even if lack of
+/// space caused it.
 #[test]
 fn creating_a_collection_on_a_full_disk_makes_the_engine_read_only_and_reports_it() {
     let calls_of = |disk: &Disk, engine: &Engine| {
@@ -273,22 +273,22 @@ fn creating_a_collection_on_a_full_disk_makes_the_engine_read_only_and_reports_i
     let baseline = Disk::default();
     let (_dir, engine) = open_on(baseline.clone());
     let calls = calls_of(&baseline, &engine);
-    let mut ended = 0;
+    let mut read_only_count = 0;
     for call in calls {
         let disk = Disk::default();
         let (_dir, engine) = open_on(disk.clone());
         disk.fail_from(call, ErrorKind::QuotaExceeded);
-        let made = engine.create_collection("more", schema());
+        let created = engine.create_collection("more", schema());
         // Space becomes available.
         *disk.0.fault.lock() = None;
-        let told = engine.writable();
-        let is_full = matches!(&made, Err(CollectionError::Store(error)) if error.is_full());
+        let writable = engine.writable();
+        let is_full = matches!(&created, Err(CollectionError::Store(error)) if error.is_full());
         let written = engine.write(vec![put(1)]).remove(0);
-        assert_eq!(told.is_ok(), written.is_ok(), "call {call}: {made:?}, {told:?}, {written:?}");
-        assert!(!is_full || written.is_ok(), "call {call}: {made:?}, {written:?}");
-        ended += u64::from(told.is_err());
+        assert_eq!(writable.is_ok(), written.is_ok(), "call {call}: {created:?}, {writable:?}, {written:?}");
+        assert!(!is_full || written.is_ok(), "call {call}: {created:?}, {written:?}");
+        read_only_count += u64::from(writable.is_err());
     }
-    assert!(ended > 0, "no failed call made the engine read-only");
+    assert!(read_only_count > 0, "no failed call made the engine read-only");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_document_changed_after_selection_is_filtered_again() {
     let selection = collection.select(Some(&filter));
     let doc = collection.state().ordinals.doc(0, selection.seen);
     assert!(doc.is_some());
-    let shown = || {
+    let is_found = || {
         let fetch = DocumentFetcher {
             core: &engine.core,
             collection: &collection,
@@ -320,11 +320,11 @@ fn a_document_changed_after_selection_is_filtered_again() {
         let reader = engine.core.store.read().unwrap();
         fetch.document(&reader, doc).unwrap().is_some()
     };
-    assert!(shown());
+    assert!(is_found());
     put(b"a");
-    assert!(shown());
+    assert!(is_found());
     put(b"b");
-    assert!(!shown(), "tenant a must not see a document of tenant b");
+    assert!(!is_found(), "tenant a must not see a document of tenant b");
 }
 
 /// A search may use a version that was dropped or replaced and no longer receives deletes.

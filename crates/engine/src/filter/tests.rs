@@ -197,6 +197,14 @@ fn length_depth_and_terms_are_bounded() {
     );
     assert!(matches!(Filter::parse(&negated(DEPTH_MAX + 1), &schema()), Err(FilterError::Depth { .. })));
 
+    // Unions and intersections do not count as levels.
+    let mixed = |depth| "-(@year:[1 2] | @year:[3 4] ".repeat(depth) + "@category:{a}" + &")".repeat(depth);
+    let filter = Filter::parse(&mixed(DEPTH_MAX), &schema()).unwrap();
+    assert_eq!(filter.check(&schema()), Ok(()));
+    assert!(matches!(Filter::parse(&mixed(DEPTH_MAX + 1), &schema()), Err(FilterError::Depth { .. })));
+    let deeper = Filter::And(vec![Filter::Not(Box::new(filter)), tag("category", &["a"])]);
+    assert!(matches!(deeper.check(&schema()), Err(FilterError::Depth { .. })));
+
     let terms = |count| format!("@category:{{{}}}", vec!["a"; count].join("|"));
     assert!(Filter::parse(&terms(TERMS_MAX), &schema()).is_ok());
     assert!(matches!(Filter::parse(&terms(TERMS_MAX + 1), &schema()), Err(FilterError::Terms { .. })));

@@ -1,9 +1,9 @@
 //! The binary format of a collection's documents: ordinals, expiries, tags, numbers, missing vectors.
 //!
-//! One entry per ordinal: a byte of flags (1: in use, 2: with expiry), the document, the change since which it has
-//! the ordinal, its expiry; a number per NUMERIC field (NaN for none); per TAG field the number of tags and each tag
-//! after its length; per VECTOR field whether the computed vector is missing. After the last entry, a byte of ones;
-//! then the documents that violate the schema, and the last reason, empty if there is none. Little-endian.
+//! One entry per ordinal: a byte of flags (1: in use, 2: with expiry), the document, the change that assigned the
+//! ordinal to it, its expiry; a number per NUMERIC field (NaN for none); per TAG field the number of tags and each tag
+//! after its length; per VECTOR field whether the computed vector is missing. After the last entry, a byte 0xff;
+//! then the documents that violate the schema, and the last violation, empty if there is none. Little-endian.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use store::DocId;
 use crate::{
     attributes::DocumentAttributes,
     binary::{ByteReader, DecodeError, write_bytes},
-    collection::{Collection, State},
+    collection::{Collection, CollectionState},
     ordinals::Entry,
     schema::{FieldKind, Schema},
 };
@@ -26,7 +26,7 @@ const END_OF_DOCUMENTS: u8 = u8::MAX;
 
 /// Writes the documents of `collection`. They may change meanwhile: each entry is consistent, but different entries
 /// may belong to different moments. After loading, all changes since the start of the snapshot must be applied.
-pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn write(collection: &Collection, output: &mut impl Write) -> io::Result<()> {
     let mut out = Vec::new();
     let mut first = 0;
     loop {
@@ -46,7 +46,7 @@ pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<
             write_bytes(&mut out, state.last_violation.as_deref().unwrap_or_default().as_bytes());
         }
         drop(state);
-        to.write_all(&out)?;
+        output.write_all(&out)?;
         if done {
             return Ok(());
         }
@@ -55,7 +55,7 @@ pub(super) fn write(collection: &Collection, to: &mut impl Write) -> io::Result<
     }
 }
 
-fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
+fn write_document(state: &CollectionState, ordinal: u32, out: &mut Vec<u8>) {
     let Some(entry) = state.ordinals.entry(ordinal) else {
         out.push(0);
         return;
@@ -63,8 +63,8 @@ fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
     out.push(IN_USE | if entry.expires_at_ms.is_some() { HAS_EXPIRY } else { 0 });
     out.extend_from_slice(&entry.doc.0.to_le_bytes());
     out.extend_from_slice(&entry.since.to_le_bytes());
-    if let Some(end) = entry.expires_at_ms {
-        out.extend_from_slice(&end.to_le_bytes());
+    if let Some(expires_at_ms) = entry.expires_at_ms {
+        out.extend_from_slice(&expires_at_ms.to_le_bytes());
     }
     let values = state.attributes.get(ordinal);
     for number in values.numbers {
@@ -84,13 +84,13 @@ fn write_document(state: &State, ordinal: u32, out: &mut Vec<u8>) {
 
 /// Loads documents into the state of a collection with this schema. If a document occurs twice, the later entry
 /// counts.
-pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> {
+pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<CollectionState, DecodeError> {
     let count = |kind: fn(&FieldKind) -> bool| schema.fields.iter().filter(|field| kind(&field.kind)).count();
     let numbers = count(|kind| matches!(kind, FieldKind::Numeric));
     let tags = count(|kind| matches!(kind, FieldKind::Tag { .. }));
     let vectors = count(|kind| matches!(kind, FieldKind::Vector(_)));
 
-    let mut state = State::new(schema, vectors);
+    let mut state = CollectionState::new(schema, vectors);
     let mut input = ByteReader::new(bytes);
     let mut ordinal = 0;
     loop {
@@ -105,7 +105,7 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<State, DecodeError> 
             let doc = DocId(input.u64()?);
             let since = input.u64()?;
             let expires_at_ms = if flags & HAS_EXPIRY != 0 { Some(input.u64()?) } else { None };
-            // A document that violated the schema for a while during writing has another ordinal since.
+            // A document that temporarily violated the schema while the snapshot was written has a new ordinal.
             if let Some(earlier) = state.ordinals.release(doc) {
                 state.attributes.clear(earlier);
                 for unembedded in &mut state.unembedded {

@@ -25,8 +25,8 @@ fn schema() -> Arc<Schema> {
 }
 
 fn open(directory: &tempfile::TempDir) -> Snapshots {
-    let folder = DirectoryStorage::open(directory.path().to_owned()).unwrap();
-    Snapshots::open(Arc::new(folder), [7; 16]).unwrap()
+    let storage = DirectoryStorage::open(directory.path().to_owned()).unwrap();
+    Snapshots::open(Arc::new(storage), [7; 16]).unwrap()
 }
 
 fn upserted(doc: u64, seq: Seq) -> DocumentChange {
@@ -123,13 +123,13 @@ fn a_collection_without_a_snapshot_retains_no_changes() {
     assert!(!should_snapshot(&collection));
 }
 
-/// Calls a function once, after the first documents were written.
+/// A buffer that calls a function once, at the first write.
 struct WriteHook<F>(Vec<u8>, Option<F>);
 
 impl<F: FnOnce()> Write for WriteHook<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(meddle) = self.1.take() {
-            meddle();
+        if let Some(callback) = self.1.take() {
+            callback();
         }
         self.0.write(bytes)
     }
@@ -142,17 +142,17 @@ impl<F: FnOnce()> Write for WriteHook<F> {
 #[test]
 fn a_document_written_twice_to_a_snapshot_loads_its_later_entry() {
     const DOCUMENTS: u64 = 2_000;
-    let expiries = |doc, seq, end_ms| match upserted(doc, seq) {
+    let upserted_with_expiry = |doc, seq, expires_at_ms| match upserted(doc, seq) {
         DocumentChange { kind: DocumentChangeKind::Upserted { projection, .. }, .. } => DocumentChange {
             doc: DocId(doc),
             seq,
-            kind: DocumentChangeKind::Upserted { expires_at_ms: Some(end_ms), projection },
+            kind: DocumentChangeKind::Upserted { expires_at_ms: Some(expires_at_ms), projection },
         },
-        _ => unreachable!("a document is placed"),
+        _ => unreachable!("`upserted` returns an upsert"),
     };
     let collection = Collection::new(CollectionVersion { id: 1, version: 1 }, schema(), Cpu::detect());
     let mut changes: Vec<DocumentChange> = (1..=DOCUMENTS).map(|doc| upserted(doc, doc)).collect();
-    changes[2] = expiries(3, 3, 1_000);
+    changes[2] = upserted_with_expiry(3, 3, 1_000);
     collection.publish(changes, DOCUMENTS);
     let mut out = WriteHook(
         Vec::new(),
@@ -161,21 +161,22 @@ fn a_document_written_twice_to_a_snapshot_loads_its_later_entry() {
                 field: "v".to_owned(),
                 reason: ViolationReason::Value("of another length".to_owned()),
             };
-            let unfit = DocumentChange {
+            let invalid = DocumentChange {
                 doc: DocId(3),
                 seq: 2_001,
                 kind: DocumentChangeKind::Invalid { key: Box::default(), violation },
             };
-            // Another document takes its ordinal, and it gets one that is written later.
-            collection.publish(vec![unfit, upserted(2_001, 2_002), expiries(3, 2_003, 2_000)], 2_003);
+            // Another document gets its ordinal, and it gets one that is written later.
+            let again = upserted_with_expiry(3, 2_003, 2_000);
+            collection.publish(vec![invalid, upserted(2_001, 2_002), again], 2_003);
         }),
     );
     documents::write(&collection, &mut out).unwrap();
     assert!(out.1.is_none());
 
     let read = documents::read(&out.0, &schema()).unwrap();
-    let place = collection.state().ordinals.ordinal(DocId(3)).unwrap();
-    assert_eq!((place, read.ordinals.ordinal(DocId(3))), (2_000, Some(2_000)));
+    let ordinal = collection.state().ordinals.ordinal(DocId(3)).unwrap();
+    assert_eq!((ordinal, read.ordinals.ordinal(DocId(3))), (2_000, Some(2_000)));
     // The new document is among the changes that are applied again; its ordinal is free.
     assert!(read.ordinals.entry(2).is_none());
     assert_eq!(read.ordinals.live().len(), DOCUMENTS);

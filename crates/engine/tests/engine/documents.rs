@@ -96,7 +96,7 @@ fn a_rejected_write_does_not_affect_others_in_its_group() {
              (8 x FLOAT32), found 5",
         ),
         rejected("document \"doc:3\", field \"year\": expected a finite number, found \"soon\""),
-        rejected("document empty key: at least one byte is needed"),
+        rejected("document \"\": the key is empty, at least one byte is needed"),
         rejected("document \"doc:4\": field \"title\" is given twice"),
         rejected(
             "document \"doc:5\", field \"v\": vector is all zeros: it has no direction, so cosine \

@@ -16,14 +16,14 @@ use crate::{
 
 const GROUPS: usize = 6;
 
-/// Version of a document's content; `None` if there is no document.
-type State = Option<u64>;
+/// The version of a document, or `None` if it does not exist.
+type Content = Option<u64>;
 
 #[derive(Clone, Debug, Default)]
 struct AcknowledgedWrites {
-    acknowledged: BTreeMap<u64, State>,
+    acknowledged: BTreeMap<u64, Content>,
     /// Submitted, and rejected or not answered.
-    uncertain: BTreeMap<u64, Vec<State>>,
+    uncertain: BTreeMap<u64, Vec<Content>>,
     versions: u64,
 }
 

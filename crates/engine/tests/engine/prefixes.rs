@@ -18,12 +18,12 @@ use crate::{
 const GROUPS: u64 = 12;
 
 /// The version of each existing document.
-type State = BTreeMap<u64, u64>;
+type Documents = BTreeMap<u64, u64>;
 
 /// Possible states after a power loss, oldest first: the last state that is certainly durable, and every later one.
 struct PossibleStates {
     /// With the sequence number of its last change; `None` for the write in progress.
-    states: Vec<(Option<u64>, State)>,
+    states: Vec<(Option<u64>, Documents)>,
     has_collection: bool,
     /// Whether the workload ran to its end.
     completed: bool,
@@ -32,7 +32,7 @@ struct PossibleStates {
 impl PossibleStates {
     /// Drops the states before the change `seq`, which is durable.
     fn settle(&mut self, seq: u64) {
-        let is_earlier = |(last, _): &(Option<u64>, State)| last.is_some_and(|last| last < seq);
+        let is_earlier = |(last, _): &(Option<u64>, Documents)| last.is_some_and(|last| last < seq);
         let earlier = self.states.iter().take_while(|state| is_earlier(state)).count();
         self.states.drain(..earlier);
     }
@@ -51,7 +51,7 @@ fn run_workload(
 ) -> PossibleStates {
     let clock = Arc::new(ManualClock::default());
     let mut possible =
-        PossibleStates { states: vec![(Some(0), State::new())], has_collection: false, completed: false };
+        PossibleStates { states: vec![(Some(0), Documents::new())], has_collection: false, completed: false };
     let mut versions = 0;
     for session in 0..SESSIONS {
         let Some(engine) = open(machine, durability, &clock) else { return possible };
@@ -108,9 +108,9 @@ fn run_workload(
 }
 
 /// The existing documents, according to the store and to searches.
-fn live(engine: &Engine, how: &str) -> State {
+fn live(engine: &Engine, how: &str) -> Documents {
     let exists = |number| version(engine, number, how).map(|version| (number, version));
-    let live: State = (0..KEYS).filter_map(exists).collect();
+    let live: Documents = (0..KEYS).filter_map(exists).collect();
     let warnings = engine.warnings();
     assert_eq!(warnings, [] as [&str; 0], "{how}");
     check_search(engine, &live, &vector(1_000_000), how);

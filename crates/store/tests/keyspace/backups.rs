@@ -109,9 +109,9 @@ fn restoring_rejects_out_of_range_counters() {
     let intact = streams(&backup());
     for at in [NEXT_DOC_AT, LAST_SEQ_AT] {
         for number in [u64::MAX, u64::MAX / 2 + 1] {
-            let mut hostile = intact.clone();
-            hostile[0][at..at + 8].copy_from_slice(&number.to_le_bytes());
-            let error = restore(&backup_of(&hostile)).unwrap_err();
+            let mut changed = intact.clone();
+            changed[0][at..at + 8].copy_from_slice(&number.to_le_bytes());
+            let error = restore(&backup_of(&changed)).unwrap_err();
             assert!(error.to_string().contains("is out of range"), "{error}");
         }
         let mut high = intact.clone();

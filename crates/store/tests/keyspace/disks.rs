@@ -10,10 +10,10 @@ const SECTOR_BYTES: usize = 512;
 
 /// An in-memory disk that outlives its store, counts calls and injects faults.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<DiskState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct DiskState {
     /// The content that reads return.
     bytes: Vec<u8>,
     /// The content that survives a power loss for certain.
@@ -52,11 +52,11 @@ impl Fault {
 
 impl Disk {
     pub(crate) fn with_bytes(bytes: Vec<u8>) -> Disk {
-        Disk(Arc::new(Mutex::new(State { synced: bytes.clone(), bytes, ..State::default() })))
+        Disk(Arc::new(Mutex::new(DiskState { synced: bytes.clone(), bytes, ..DiskState::default() })))
     }
 
     pub(crate) fn with_fault(fault: Fault) -> Disk {
-        Disk(Arc::new(Mutex::new(State { fault: Some(fault), ..State::default() })))
+        Disk(Arc::new(Mutex::new(DiskState { fault: Some(fault), ..DiskState::default() })))
     }
 
     /// Sets the fault to inject.
@@ -118,7 +118,7 @@ impl Disk {
     }
 }
 
-impl State {
+impl DiskState {
     fn call(&mut self) -> io::Result<()> {
         self.calls += 1;
         let fails = match self.fault {
@@ -168,7 +168,7 @@ impl StorageBackend for Disk {
         state.syncs_failed += u64::from(outcome.is_err());
         outcome?;
         state.syncs += 1;
-        let State { synced, unsynced, .. } = &mut *state;
+        let DiskState { synced, unsynced, .. } = &mut *state;
         for change in unsynced.drain(..) {
             match change {
                 Unsynced::Write { offset, data } => write_at(synced, offset, &data),

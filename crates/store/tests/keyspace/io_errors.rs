@@ -1,5 +1,5 @@
-//! Every single call to the disk fails once. Nothing panics, every acknowledged write is there, and no
-//! further write is acknowledged until the store is reopened.
+//! Each call to the disk fails once. Nothing panics, no acknowledged write is lost, and no further write is
+//! acknowledged until the store is reopened.
 
 use std::io::ErrorKind;
 
@@ -34,7 +34,7 @@ impl Run {
     }
 
     /// Runs the history until a step fails. Returns whether the whole history succeeded.
-    fn of(store: &Store, history: &[Transaction]) -> (Run, bool) {
+    fn execute(store: &Store, history: &[Transaction]) -> (Run, bool) {
         let mut run = Run::new();
         for transaction in history {
             let mut after = run.last().clone();
@@ -59,9 +59,9 @@ impl Run {
     }
 
     /// Verifies that the disk contains one of the possible states.
-    fn check(&self, left: Disk, call: u64) {
-        let store =
-            Store::open_with_backend(left, OPTIONS).unwrap_or_else(|error| panic!("call {call}: {error}"));
+    fn check(&self, remaining: Disk, call: u64) {
+        let store = Store::open_with_backend(remaining, OPTIONS)
+            .unwrap_or_else(|error| panic!("call {call}: {error}"));
         let possible = self.acknowledged.iter().chain(&self.in_flight);
         let found = possible.filter(|state| state.matches(&store).unwrap()).last();
         found.unwrap_or(&self.acknowledged[0]).check(&store).unwrap();
@@ -70,10 +70,10 @@ impl Run {
 
 /// Makes each call fail in turn. Returns how many failures were reported, and how often writes resumed.
 fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
-    let unfailed = Disk::default();
-    let store = Store::open_with_backend(unfailed.clone(), OPTIONS).unwrap();
-    assert!(Run::of(&store, history).1);
-    let calls = unfailed.calls();
+    let fault_free = Disk::default();
+    let store = Store::open_with_backend(fault_free.clone(), OPTIONS).unwrap();
+    assert!(Run::execute(&store, history).1);
+    let calls = fault_free.calls();
     assert!(calls > 100, "a history of {calls} calls is too short");
     let (mut failures, mut recovered) = (0, 0);
     for call in 1..=calls {
@@ -81,7 +81,7 @@ fn fail_every_call(history: &[Transaction]) -> (u64, u64) {
         let mut run = Run::new();
         if let Ok(store) = Store::open_with_backend(disk.clone(), OPTIONS) {
             let succeeded;
-            (run, succeeded) = Run::of(&store, history);
+            (run, succeeded) = Run::execute(&store, history);
             failures += u64::from(!succeeded);
             // The disk works again, but the store must reject writes, because it does not know the content of
             // the disk. The exception is a disk that was only full.

@@ -128,7 +128,7 @@ fn name_target(target: u8) -> NameTarget {
     }
 }
 
-/// Expects the error for an unknown document. Other errors, such as disk failures, are passed on.
+/// Expects the error for an unknown document. Returns other errors, such as disk failures.
 fn expect_unknown<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Result<(), StoreError> {
     match result {
         Err(StoreError::UnknownDocument { .. }) => Ok(()),
@@ -137,7 +137,7 @@ fn expect_unknown<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Result<(
     }
 }
 
-const MODEL: [u8; 16] = *b"model of a model";
+const MODEL: [u8; 16] = *b"the tested model";
 
 /// The expected content of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -314,7 +314,7 @@ impl Model {
     /// The next numbers of the store, determined in a transaction that is dropped.
     fn next_numbers(store: &Store) -> Result<(DocId, u32), StoreError> {
         let mut writer = store.write()?;
-        let (doc, _) = writer.put(b"a key of no step", &[], None)?;
+        let (doc, _) = writer.put(b"a key that no step uses", &[], None)?;
         Ok((doc, writer.allocate_collection_id()?))
     }
 

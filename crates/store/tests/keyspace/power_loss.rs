@@ -56,9 +56,9 @@ impl PossibleStates {
 
 /// Loses power at `moment` of the history, between 0 and 1.
 fn lose_power(history: &[Transaction], next: &Transaction, moment: f64, seed: u64) -> usize {
-    let unfailed = Disk::default();
-    run(&unfailed, history);
-    let call = 1 + (moment * unfailed.calls() as f64) as u64;
+    let fault_free = Disk::default();
+    run(&fault_free, history);
+    let call = 1 + (moment * fault_free.calls() as f64) as u64;
     let disk = Disk::with_fault(Fault::From { call });
     let states = run(&disk, history);
     states.check(&disk.after_power_loss(seed), next).unwrap()
@@ -100,32 +100,32 @@ fn a_killed_process_loses_unsynced_commits() {
         writer
     };
     put(b"durable").commit().unwrap();
-    put(b"not").commit_unsynced().unwrap();
-    assert!(store.read().unwrap().get(b"not").unwrap().is_some(), "readers see unsynced commits");
+    put(b"unsynced").commit_unsynced().unwrap();
+    assert!(store.read().unwrap().get(b"unsynced").unwrap().is_some(), "readers see unsynced commits");
     assert_eq!((store.is_synced(), store.synced_seq()), (false, 1));
-    let killed = || Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
-    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 1);
+    let after_kill = || Store::open_with_backend(Disk::with_bytes(disk.bytes()), OPTIONS).unwrap();
+    assert_eq!(after_kill().read().unwrap().last_seq().unwrap(), 1);
     let before = disk.syncs();
     store.sync().unwrap();
     assert_eq!((store.is_synced(), store.synced_seq(), disk.syncs() - before), (true, 2, 2));
     store.sync().unwrap();
     assert_eq!(disk.syncs() - before, 2, "syncing again does nothing");
-    assert!(killed().read().unwrap().get(b"not").unwrap().is_some());
+    assert!(after_kill().read().unwrap().get(b"unsynced").unwrap().is_some());
     let mut writer = put(b"with a name");
     writer.set_name("name", &store::NameTarget::Alias("other".to_owned())).unwrap();
     writer.commit_unsynced().unwrap();
     assert!(store.is_synced(), "changes of names are durable immediately");
     put(b"closed").commit_unsynced().unwrap();
     drop(store);
-    assert_eq!(killed().read().unwrap().last_seq().unwrap(), 4, "closing makes commits durable");
+    assert_eq!(after_kill().read().unwrap().last_seq().unwrap(), 4, "closing makes commits durable");
 }
 
 /// Creating a store takes several writes. Power may fail at each of them.
 #[test]
 fn creation_survives_power_loss_at_any_write() {
-    let unfailed = Disk::default();
-    drop(Store::open_with_backend(unfailed.clone(), OPTIONS).unwrap());
-    for call in 1..=unfailed.calls() {
+    let fault_free = Disk::default();
+    drop(Store::open_with_backend(fault_free.clone(), OPTIONS).unwrap());
+    for call in 1..=fault_free.calls() {
         for seed in 0..8 {
             let disk = Disk::with_fault(Fault::From { call });
             drop(Store::open_with_backend(disk.clone(), OPTIONS));

@@ -9,7 +9,7 @@ pub(crate) const DOCUMENTS: u64 = 600;
 pub(crate) const COLLECTION: CollectionVersion = CollectionVersion { id: 1, version: 1 };
 pub(crate) const SCHEMA: &[u8] = b"this is the schema";
 
-pub(crate) const MODEL: [u8; 16] = *b"made by this one";
+pub(crate) const MODEL: [u8; 16] = *b"the sample model";
 
 pub(crate) fn key(number: u64) -> Vec<u8> {
     format!("key {number:04}").into_bytes()

@@ -21,10 +21,10 @@ fn without_snapshots_no_changes_are_kept() {
         }
         put_all(&engine, 0..25);
         engine.core.trim_changes(26, 100).unwrap();
-        assert_eq!(log(&engine), (25, 0), "a few are not worth a commit");
+        assert_eq!(log(&engine), (25, 0), "fewer changes than the minimum are not trimmed");
         engine.core.trim_changes(25, 100).unwrap();
         assert_eq!(log(&engine), (0, 25));
-        // The engine still works, and its data can be changed and opened.
+        // Documents whose changes were trimmed can still be replaced.
         put_all(&engine, 10..20);
         assert_eq!(log(&engine), (10, 25));
     }

@@ -4,10 +4,10 @@ use std::{fs, sync::atomic::AtomicBool};
 
 use super::*;
 
-/// Stops the writer when the test ends, failed or not.
-struct Stop<'a>(&'a AtomicBool);
+/// Stops the writer when it is dropped, also if the test panics.
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Stop<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
@@ -31,7 +31,7 @@ fn a_snapshot_taken_during_writes_is_completed_by_the_change_log() {
     let disk = Disk::default();
     let (dir, engine) = open_on(disk.clone());
     engine.create_collection("docs", schema()).unwrap();
-    let answers = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
+    let hits = |engine: &Engine| -> Vec<(Box<[u8]>, u64, u32)> {
         let hits = engine.search(&query(&[0.0], true)).unwrap().hits;
         hits.into_iter()
             .map(|hit| (hit.document.key, hit.document.seq, hit.distance.unwrap().to_bits()))
@@ -40,7 +40,7 @@ fn a_snapshot_taken_during_writes_is_completed_by_the_change_log() {
     let writing = AtomicBool::new(true);
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            // Keys are deleted and new ones take their ordinals, until enough moments were compared.
+            // Keys are deleted and new ones reuse their ordinals, until enough snapshots were compared.
             let mut round = 0u64;
             while writing.load(Ordering::Relaxed) {
                 round += 1;
@@ -53,49 +53,59 @@ fn a_snapshot_taken_during_writes_is_completed_by_the_change_log() {
                 engine.write(vec![op]).remove(0).unwrap();
             }
         });
-        let stop = Stop(&writing);
+        let stop = StopOnDrop(&writing);
         for _ in 0..12 {
             engine.core.save(|_| true);
-            let turn = engine.core.commit_lock.lock();
-            let killed = disk.after_power_loss();
+            let commit_lock = engine.core.commit_lock.lock();
+            let remaining = disk.after_power_loss();
             let (with, without) = (copy_of_snapshots(&dir), tempfile::tempdir().unwrap());
-            drop(turn);
-            let caught_up = open_in(&with, killed.after_power_loss());
-            let read_again = open_in(&without, killed);
+            drop(commit_lock);
+            let caught_up = open_in(&with, remaining.after_power_loss());
+            let rebuilt = open_in(&without, remaining);
             assert_eq!(caught_up.warnings(), [] as [&str; 0]);
-            assert_eq!(answers(&caught_up), answers(&read_again));
+            assert_eq!(hits(&caught_up), hits(&rebuilt));
             let vectors = |engine: &Engine| engine.collection("docs").unwrap().vectors;
-            assert_eq!(vectors(&caught_up), vectors(&read_again));
+            assert_eq!(vectors(&caught_up), vectors(&rebuilt));
         }
         drop(stop);
         writer.join().unwrap();
     });
 }
 
-type Once = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+type Callback = Mutex<Option<Box<dyn FnOnce() + Send>>>;
 
-/// A storage that runs callbacks while a snapshot is written.
-struct WriteHook {
+/// A storage that runs callbacks once while a snapshot is written.
+struct HookedStorage {
     directory: DirectoryStorage,
-    /// Before the first byte.
-    begins: Once,
-    /// After the file got its name.
-    ends: Once,
+    /// Runs before the file is created.
+    before_create: Callback,
+    /// Runs after the file got its name.
+    after_rename: Callback,
 }
 
-fn happen(once: &Once) {
-    if let Some(meddle) = once.lock().take() {
-        meddle();
+impl HookedStorage {
+    fn new(dir: &TempDir) -> HookedStorage {
+        HookedStorage {
+            directory: directory(dir),
+            before_create: Callback::default(),
+            after_rename: Callback::default(),
+        }
     }
 }
 
-impl std::fmt::Debug for WriteHook {
+fn run_once(callback: &Callback) {
+    if let Some(callback) = callback.lock().take() {
+        callback();
+    }
+}
+
+impl std::fmt::Debug for HookedStorage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.directory.fmt(formatter)
     }
 }
 
-impl FileStorage for WriteHook {
+impl FileStorage for HookedStorage {
     fn names(&self) -> io::Result<Vec<String>> {
         self.directory.names()
     }
@@ -105,7 +115,7 @@ impl FileStorage for WriteHook {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn crate::WritableFile>> {
-        happen(&self.begins);
+        run_once(&self.before_create);
         self.directory.create(name)
     }
 
@@ -119,28 +129,27 @@ impl FileStorage for WriteHook {
 
     fn sync(&self) -> io::Result<()> {
         self.directory.sync()?;
-        happen(&self.ends);
+        run_once(&self.after_rename);
         Ok(())
     }
 }
 
-/// A snapshot may contain more than the change it reaches: a change made during its writing must be durable before
-/// the snapshot is used.
+/// A snapshot may contain changes after the last one it claims to include. A change made while it is written must be
+/// durable before the snapshot is used.
 #[test]
 fn a_snapshot_contains_nothing_that_the_store_loses_in_a_power_failure() {
     let (disk, dir) = (Disk::default(), tempfile::tempdir().unwrap());
-    let folder =
-        Arc::new(WriteHook { directory: directory(&dir), begins: Once::default(), ends: Once::default() });
-    let engine = Arc::new(open_with(&dir, disk.clone(), Durability::None, folder.clone()));
+    let storage = Arc::new(HookedStorage::new(&dir));
+    let engine = Arc::new(open_with(&dir, disk.clone(), Durability::None, storage.clone()));
     engine.create_collection("docs", schema()).unwrap();
     engine.write(vec![put(1)]).remove(0).unwrap();
     let writer = engine.clone();
-    *folder.begins.lock() = Some(Box::new(move || {
+    *storage.before_create.lock() = Some(Box::new(move || {
         writer.write(vec![put(2)]).remove(0).unwrap();
     }));
     let remaining = Arc::new(Mutex::new(None));
-    let loss = remaining.clone();
-    *folder.ends.lock() = Some(Box::new(move || *loss.lock() = Some(disk.after_power_loss())));
+    let saved = remaining.clone();
+    *storage.after_rename.lock() = Some(Box::new(move || *saved.lock() = Some(disk.after_power_loss())));
     engine.core.save(|_| true);
     assert_eq!(engine.warnings(), [] as [&str; 0]);
 
@@ -165,16 +174,12 @@ fn a_snapshot_contains_nothing_that_the_store_loses_in_a_power_failure() {
 fn dropping_a_collection_during_its_snapshot_leaves_no_file() {
     for is_switched in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Arc::new(WriteHook {
-            directory: directory(&dir),
-            begins: Once::default(),
-            ends: Once::default(),
-        });
-        let engine = Arc::new(open_with(&dir, Disk::default(), Durability::Always, folder.clone()));
+        let storage = Arc::new(HookedStorage::new(&dir));
+        let engine = Arc::new(open_with(&dir, Disk::default(), Durability::Always, storage.clone()));
         engine.create_collection("docs", schema()).unwrap();
         engine.write(vec![put(1)]).remove(0).unwrap();
         let other = engine.clone();
-        *folder.begins.lock() = Some(Box::new(move || {
+        *storage.before_create.lock() = Some(Box::new(move || {
             if is_switched {
                 let mut schema = schema();
                 schema.ttl = Some(std::time::Duration::from_secs(1_000_000));
@@ -186,7 +191,7 @@ fn dropping_a_collection_during_its_snapshot_leaves_no_file() {
         }));
         engine.core.save(|_| true);
         assert_eq!(engine.warnings(), [] as [&str; 0]);
-        assert!(folder.begins.lock().is_none(), "a snapshot was written");
-        assert_eq!(folder.names().unwrap(), [] as [&str; 0], "switched {is_switched}");
+        assert!(storage.before_create.lock().is_none(), "a snapshot was written");
+        assert_eq!(storage.names().unwrap(), [] as [&str; 0], "switched {is_switched}");
     }
 }
